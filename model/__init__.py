@@ -1,0 +1,1 @@
+"""What a network computes: tensors in, tensors out. Nothing here knows files, folds or devices."""

@@ -1,0 +1,156 @@
+"""What the engine and a model promise each other: the batches that go in, what comes out, what a model declares.
+
+Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base classes, T text width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+IGNORE = 255  # label of pixels that are neither right nor wrong
+
+
+class Mismatch(ValueError):
+    """Weights or sizes that do not belong to this model; the message says which and what was expected."""
+
+
+class _Batch:
+    """A dataclass of tensors that moves as one."""
+
+    def to(self, device: torch.device) -> _Batch:
+        """Return the batch with every tensor on ``device`` (asynchronously from pinned memory)."""
+        moved = {
+            f.name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for f in fields(self)
+            for value in [getattr(self, f.name)]
+        }
+        return type(self)(**moved)
+
+    def pin_memory(self) -> _Batch:
+        """Return the batch in page-locked memory, as the loader asks for."""
+        pinned = {
+            f.name: value.pin_memory() if isinstance(value, Tensor) else value
+            for f in fields(self)
+            for value in [getattr(self, f.name)]
+        }
+        return type(self)(**pinned)
+
+
+@dataclass
+class Episode(_Batch):
+    """B few-shot tasks: find the class of the supports in the query.
+
+    Pixels are RGB in 0..255, uint8 (training) or float32 (evaluation, where resizing is not rounded).
+    """
+
+    query: Tensor  # (B, 3, S, S)
+    query_label: Tensor  # (B, S, S) uint8 in {0, 1, 255}
+    support: Tensor  # (B, K, 3, S, S)
+    support_label: Tensor  # (B, K, S, S) uint8 in {0, 1, 255}
+    class_id: Tensor  # (B,) int64, 1-based class of the data set
+    base_id: Tensor  # (B,) int64, channel of that class in the base logits; 0 for a novel class
+    number: Tensor  # (B,) int64, episode numbers, the key of everything random about them
+    query_base_label: Tensor | None = None  # (B, S, S) uint8, base-class ids, 0 for all else, and 255
+    text: Tensor | None = None  # (B, T) float32, word vectors of the class names
+
+
+@dataclass
+class LabelledImages(_Batch):
+    """B images for ordinary segmentation of the base classes (the base-learner stage)."""
+
+    image: Tensor  # (B, 3, S, S) RGB 0..255
+    label: Tensor  # (B, S, S) uint8, base-class ids, 0 for all else, and 255
+
+
+@dataclass
+class Output:
+    """What a model returns: the prediction, other logits by name, and in training the weighted losses by name."""
+
+    logits: Tensor  # (B, 2 or N + 1, S, S)
+    extra: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, 2 or N + 1, S, S)
+    losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Parameters that share a learning-rate factor and an optimiser (a key of the stage's ``optimizers``)."""
+
+    name: str
+    params: list[nn.Parameter]
+    factor: float = 1.0
+    optimizer: str = "main"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is built for, apart from its own settings."""
+
+    base_classes: int  # N
+    shots: int  # K
+    size: int  # S, side of the square input in pixels
+    text_width: int  # T, 0 where no vectors are read
+
+
+class Trainable(nn.Module):
+    """A network one engine can train: it declares what learns and keeps the rest in evaluation mode."""
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the parts that never learn; they get no gradients and stay in evaluation mode under ``train()``."""
+        return iter(())
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return what learns; the default is everything that is not frozen, in one group."""
+        learnable = [p for p in self.parameters() if p.requires_grad]
+        return [ParamGroup("all", learnable)] if learnable else []
+
+    def freeze(self) -> None:
+        """Take the frozen parts out of training; to be called once the parts exist."""
+        for part in self.frozen():
+            part.requires_grad_(False)
+            part.eval()
+
+    def train(self, mode: bool = True) -> Trainable:
+        """Switch mode as torch does, frozen parts excepted."""
+        super().train(mode)
+        for part in self.frozen():
+            part.eval()
+        return self
+
+
+class FewShotModel(Trainable):
+    """A few-shot segmentation model: ``forward(Episode) -> Output``.
+
+    Subclasses register themselves under the name that ``model.name`` uses (see ``model/registry.py``) and set:
+    ``Settings`` (their dataclass of settings), what they read, and which sizes they take.
+    """
+
+    Settings: ClassVar[type]
+    reads_base_labels: ClassVar[bool] = False  # Episode.query_base_label is filled for models that say so
+    reads_text: ClassVar[bool] = False  # Episode.text likewise
+    size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
+
+    def __init__(self, settings: Any, task: Task):
+        super().__init__()
+        self.settings = settings
+        self.task = task
+
+    def base_stage(self) -> Trainable | None:
+        """Return the network of the base-learner stage (sharing this model's tensors), or None without one."""
+        return None
+
+    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
+        """Fill the encoder from an ImageNet or base-stage state dict; return the tensors it did not fill.
+
+        Raises:
+            Mismatch: a layout that is not this encoder's, or tensors missing while ``partial`` is False.
+        """
+        raise Mismatch(f"{type(self).__name__} has no encoder to fill")
+
+    def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Translate an authors' checkpoint into this model's own names; None when it is not such a layout."""
+        return None

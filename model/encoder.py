@@ -1,0 +1,196 @@
+"""The image encoder: torchvision's ResNet or VGG at output stride 8 (16), giving stage outputs and taps.
+
+Sym-Net's section on implementation; stages are numbered 0 (stem) to 4 as in the published checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet as tv_resnet
+from torchvision.models import vgg as tv_vgg
+
+DILATION = {3: 2, 4: 4}  # of every 3x3 convolution of the stage; its stride becomes 1
+LAST_STAGE = 4
+ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gives a grid of k + 1
+TAP_STAGES = (2, 3, 4)
+VGG_STAGE_ENDS = (7, 14, 24, 34, 43)  # in torchvision's list: after each pool but the last, then after the last ReLU
+
+
+@dataclass
+class EncoderSettings:
+    """The ``encoder`` section of every model's settings: which network, and what it starts from."""
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "vgg16"] = "resnet50"
+    stem: Literal["deep", "plain"] = "deep"
+    weights: str | None = None
+    partial: bool = False
+
+
+@dataclass
+class Features:
+    """What the encoder saw in B images: outputs of stages 2, 3, 4 (keys) and the taps inside them.
+
+    A tap is a map before the last ReLU of a residual block, or a raw convolution output of VGG.
+    """
+
+    stage: dict[int, Tensor]  # stage -> (B, C, H, W)
+    taps: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W)
+
+    def split(self, first: int) -> tuple[Features, Features]:
+        """Return the features of the first ``first`` images and of the rest."""
+        parts = []
+        for rows in (slice(None, first), slice(first, None)):
+            stage = {s: x[rows] for s, x in self.stage.items()}
+            parts.append(Features(stage, {s: [x[rows] for x in maps] for s, maps in self.taps.items()}))
+        return parts[0], parts[1]
+
+
+class Encoder(nn.Module):
+    """Base of the encoders: ``forward(images, taps) -> Features``.
+
+    Attributes:
+        channels: stage -> channels of its output.
+        tap_counts: stage -> number of taps.
+        last_stage: the deepest stage that exists.
+    """
+
+    channels: dict[int, int]
+    tap_counts: dict[int, int]
+    last_stage: int
+
+    def stages(self) -> list[nn.Module]:
+        """Return the modules of stages 0..last_stage, in order."""
+        return [getattr(self, f"layer{i}") for i in range(self.last_stage + 1)]
+
+    def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
+        """Encode normalised images; ``taps`` asks for the maps inside stages 2..4 as well."""
+        raise NotImplementedError
+
+
+def residual(block: nn.Module, x: Tensor) -> Tensor:
+    """Return what one of torchvision's residual blocks computes before its last ReLU."""
+    shortcut = x if block.downsample is None else block.downsample(x)
+    x = F.relu(block.bn1(block.conv1(x)))
+    x = block.bn2(block.conv2(x))
+    if hasattr(block, "conv3"):
+        x = block.bn3(block.conv3(F.relu(x)))
+    return x + shortcut
+
+
+class ResNetEncoder(Encoder):
+    """ResNet at output stride 8: stages 3 and 4 keep stride 1 and are dilated by 2 and 4, first block included."""
+
+    def __init__(self, backbone: str, deep_stem: bool, last_stage: int = LAST_STAGE):
+        super().__init__()
+        net = getattr(tv_resnet, backbone)(weights=None)
+        stem_width = net.conv1.out_channels
+        if deep_stem:
+            conv1 = nn.Conv2d(3, stem_width, 3, stride=2, padding=1, bias=False)
+            conv2 = nn.Conv2d(stem_width, stem_width, 3, padding=1, bias=False)
+            conv3 = nn.Conv2d(stem_width, 2 * stem_width, 3, padding=1, bias=False)
+            parts: list[nn.Module] = []
+            for conv in (conv1, conv2, conv3):
+                parts += [conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True)]
+            self.layer0 = nn.Sequential(*parts, net.maxpool)
+            _widen_input(net.layer1[0], 2 * stem_width)
+        else:
+            self.layer0 = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.last_stage = last_stage
+        for i in range(1, last_stage + 1):
+            stage = getattr(net, f"layer{i}")
+            if i in DILATION:
+                _dilate(stage, DILATION[i])
+            setattr(self, f"layer{i}", stage)
+        tapped = range(TAP_STAGES[0], last_stage + 1)
+        self.channels = {i: _out_channels(getattr(self, f"layer{i}")[-1]) for i in tapped}
+        self.tap_counts = {i: len(getattr(self, f"layer{i}")) for i in tapped}
+
+    def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
+        """See :class:`Encoder`."""
+        out = Features({}, {})
+        x = self.layer1(self.layer0(image_b3hw))
+        for i in range(TAP_STAGES[0], self.last_stage + 1):
+            maps = []
+            for block in getattr(self, f"layer{i}"):
+                tap = residual(block, x)
+                x = F.relu(tap)
+                if taps:
+                    maps.append(tap)
+            out.stage[i], out.taps[i] = x, maps
+        return out
+
+
+class VGGEncoder(Encoder):
+    """VGG-16 with batch norm and ceil-mode pools: stage 2 at stride 8, stages 3 and 4 at stride 16.
+
+    Its taps: the raw outputs of the three convolutions of stage 3 (still at stride 8) as tap stage 2, those of
+    stage 4 as tap stage 3, and stage 4's output as tap stage 4.
+    """
+
+    def __init__(self, last_stage: int = LAST_STAGE):
+        super().__init__()
+        layers = list(tv_vgg.vgg16_bn(weights=None).features)
+        for layer in layers:
+            if isinstance(layer, nn.MaxPool2d):
+                layer.ceil_mode = True
+        starts = (0, *VGG_STAGE_ENDS[:-1])
+        for i, (start, end) in enumerate(zip(starts, VGG_STAGE_ENDS, strict=True)):
+            if i <= last_stage:
+                setattr(self, f"layer{i}", nn.Sequential(*layers[start:end]))
+        self.last_stage = last_stage
+        self.channels = {i: c for i, c in {2: 256, 3: 512, 4: 512}.items() if i <= last_stage}
+        self.tap_counts = {i: n for i, n in {2: 3, 3: 3, 4: 1}.items() if i <= last_stage}
+
+    def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
+        """See :class:`Encoder`."""
+        out = Features({}, {stage: [] for stage in TAP_STAGES})
+        x = self.layer1(self.layer0(image_b3hw))
+        for i in range(TAP_STAGES[0], self.last_stage + 1):
+            for layer in getattr(self, f"layer{i}"):
+                x = layer(x)
+                if taps and i > TAP_STAGES[0] and isinstance(layer, nn.Conv2d):
+                    out.taps[i - 1].append(x)
+            out.stage[i] = x
+        if taps and self.last_stage == LAST_STAGE:
+            out.taps[LAST_STAGE].append(x)
+        return out
+
+
+def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE) -> Encoder:
+    """Return the encoder that ``settings`` name, cut after ``last_stage``, with random weights."""
+    if settings.backbone == "vgg16":
+        return VGGEncoder(last_stage)
+    return ResNetEncoder(settings.backbone, settings.stem == "deep", last_stage)
+
+
+def encode_together(encoder: Encoder, query_b3hw: Tensor, support_bk3hw: Tensor, taps: bool) -> tuple[Features, ...]:
+    """Encode queries and all their supports in one batch; return the features of B queries and of B * K supports."""
+    images = torch.cat([query_b3hw, support_bk3hw.flatten(0, 1)])
+    return encoder(images, taps=taps).split(len(query_b3hw))
+
+
+def _out_channels(block: nn.Module) -> int:
+    return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features
+
+
+def _widen_input(block: nn.Module, channels: int) -> None:
+    """Let the first block of stage 1 take the deep stem's channels."""
+    stride, out = block.conv1.stride, block.conv1.out_channels
+    kernel, padding = block.conv1.kernel_size, block.conv1.padding
+    block.conv1 = nn.Conv2d(channels, out, kernel, stride=stride, padding=padding, bias=False)
+    width = _out_channels(block)
+    block.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
+
+
+def _dilate(stage: nn.Module, dilation: int) -> None:
+    """Trade a stage's stride for dilation, in every 3x3 convolution."""
+    for module in stage.modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+            if module.kernel_size == (3, 3):
+                module.dilation = module.padding = (dilation, dilation)

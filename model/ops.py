@@ -1,0 +1,55 @@
+"""Small tensor operations that several parts of a network share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PIXEL_MAX = 255.0
+
+
+def normalise(image: Tensor) -> Tensor:
+    """Turn RGB pixels 0..255 (..., 3, H, W), uint8 or float32, into the float32 input of an ImageNet encoder."""
+    mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=image.device).view(3, 1, 1)
+    return (image.float() / PIXEL_MAX - mean) / std
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (B, C, H, W) bilinearly with aligned corners; unchanged when it already has that size."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def in_float32(function: Callable) -> Callable:
+    """Decorate a function or method so that it computes in float32, whatever autocast is on around it."""
+
+    @wraps(function)
+    def wrapped(*args, **kwargs):
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            args = [a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
+            kwargs = {
+                k: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for k, a in kwargs.items()
+            }
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def foreground(label: Tensor) -> Tensor:
+    """Return the binary float32 mask (..., 1, H, W) of a label map (..., H, W); ignored pixels count as 0."""
+    return (label == 1).float().unsqueeze(-3)
+
+
+def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = 0.0) -> Tensor:
+    """Return the mean of x over a (soft) mask, (B, C): sum(x m) / (sum(m) + eps)."""
+    total_bc = torch.einsum("bchw,bhw->bc", x_bchw, mask_b1hw[:, 0].to(x_bchw.dtype))
+    return total_bc / (mask_b1hw.sum((1, 2, 3)).unsqueeze(1) + eps)

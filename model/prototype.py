@@ -1,0 +1,53 @@
+"""Prototypes: the support's masked average, and the query's own foreground, ambiguous and background prototypes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.ops import masked_mean
+
+SUPPORT_EPS = 5e-4
+SURE = 0.7  # prior above which a query position is foreground
+AMBIGUOUS = (0.4, 0.55)  # open interval of the prior in which a position is hard to tell
+BACKGROUND = 0.4  # prior below which it is background
+FALLBACK = 12  # positions taken by rank where no position qualifies
+
+
+def support_prototype(feature_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
+    """Return the masked average p of support features over their (soft) mask, (B, C)."""
+    return masked_mean(feature_bchw, mask_b1hw, SUPPORT_EPS)
+
+
+@dataclass
+class QueryPrototypes:
+    """Mean query features over the positions that the prior calls foreground, ambiguous and background, (B, C)."""
+
+    foreground: Tensor
+    ambiguous: Tensor
+    background: Tensor
+
+
+def query_prototypes(feature_bchw: Tensor, prior_b1hw: Tensor) -> QueryPrototypes:
+    """Return the query's three prototypes; where a set is empty, the positions ranked highest, median or lowest.
+
+    The choice of positions carries no gradient.
+    """
+    feature, prior = feature_bchw.flatten(2), prior_b1hw.detach().float().flatten(1)  # (B, C, L), (B, L)
+    positions = prior.shape[1]
+    take = min(FALLBACK, positions)
+    order = prior.argsort(dim=1, descending=True, stable=True)
+    middle = max(positions // 2 - take // 2, 0)
+
+    def mean_of(chosen: Tensor, first_rank: int) -> Tensor:
+        by_rank = torch.zeros_like(prior).scatter(1, order[:, first_rank : first_rank + take], 1.0)
+        weight = torch.where(chosen.any(1, keepdim=True), chosen.float(), by_rank).to(feature.dtype)
+        return torch.einsum("bcl,bl->bc", feature, weight) / weight.sum(1, keepdim=True)
+
+    return QueryPrototypes(
+        foreground=mean_of(prior > SURE, 0),
+        ambiguous=mean_of((prior > AMBIGUOUS[0]) & (prior < AMBIGUOUS[1]), middle),
+        background=mean_of(prior < BACKGROUND, positions - take),
+    )

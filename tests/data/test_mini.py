@@ -1,0 +1,145 @@
+"""Tests of the drawn mini data set: layout, exact repeatability and what its masks promise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from util.data.mini import CLASS_NAMES, generate
+
+TRAIN, TEST, SIDE = 24, 16, 128
+
+
+def _files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def _ids(root: Path, split: str) -> list[str]:
+    return (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
+
+
+def _masks(root: Path) -> list[np.ndarray]:
+    return [np.array(Image.open(path)) for path in sorted((root / "SegmentationClassAug").iterdir())]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mini") / "data"
+    generate(folder, TRAIN, TEST, SIDE)
+    return folder
+
+
+def test_layout(root: Path) -> None:
+    train, test = _ids(root, "train"), _ids(root, "val")
+    assert (len(train), len(test)) == (TRAIN, TEST)
+    assert train + test == [f"mini_{number:06d}" for number in range(TRAIN + TEST)]
+    assert {p.stem for p in (root / "JPEGImages").glob("*.jpg")} == set(train + test)
+    assert {p.stem for p in (root / "SegmentationClassAug").glob("*.png")} == set(train + test)
+    assert [p.name for p in root.parent.iterdir()] == [root.name]  # no temporary folder is left
+
+
+def test_images_and_masks_fit(root: Path) -> None:
+    shapes = set()
+    for key in _ids(root, "train") + _ids(root, "val"):
+        image = Image.open(root / "JPEGImages" / f"{key}.jpg")
+        mask = Image.open(root / "SegmentationClassAug" / f"{key}.png")
+        assert (image.mode, mask.mode) == ("RGB", "P")
+        assert image.size == mask.size
+        assert max(image.size) == SIDE and min(image.size) >= 0.75 * SIDE
+        assert mask.getpalette()[:15] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128]
+        shapes.add(image.size)
+    assert len(shapes) > 1
+
+
+def test_classes_and_areas(root: Path) -> None:
+    masks = _masks(root)
+    labels = [set(np.unique(mask).tolist()) - {0} for mask in masks]
+    assert len(CLASS_NAMES) == 8
+    assert set().union(*labels) == set(range(1, 9))
+    assert {len(present) for present in labels} == {1, 2}
+    for mask, present in zip(masks, labels, strict=True):
+        assert all(0.05 <= (mask == label).mean() <= 0.4 for label in present)
+
+
+def test_every_class_is_equally_frequent(root: Path) -> None:
+    masks = _masks(root)
+    counts = [sum((mask == label).any() for mask in masks) for label in range(1, 9)]
+    assert len(set(counts)) == 1
+
+
+def test_same_parameters_same_bytes(root: Path, tmp_path: Path) -> None:
+    generate(tmp_path / "again", TRAIN, TEST, SIDE)
+    assert _files(tmp_path / "again") == _files(root)
+
+
+def test_image_depends_on_seed_and_number_only(root: Path, tmp_path: Path) -> None:
+    generate(tmp_path / "fewer", 2, 1, SIDE)
+    generate(tmp_path / "other", 2, 1, SIDE, seed=1)
+    for name in ("JPEGImages/mini_000002.jpg", "SegmentationClassAug/mini_000002.png"):
+        assert (tmp_path / "fewer" / name).read_bytes() == (root / name).read_bytes()
+        assert (tmp_path / "other" / name).read_bytes() != (root / name).read_bytes()
+
+
+def test_second_call_draws_nothing(root: Path) -> None:
+    def forbidden(numbers):
+        raise AssertionError("images were drawn again")
+
+    before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
+    generate(root, TRAIN, TEST, SIDE, progress=forbidden)
+    assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
+
+
+def test_progress_wraps_the_image_numbers(tmp_path: Path) -> None:
+    seen = []
+
+    def progress(numbers):
+        for number in numbers:
+            seen.append(number)
+            yield number
+
+    generate(tmp_path / "data", 2, 1, 64, progress=progress)
+    assert seen == [0, 1, 2]
+
+
+def test_empty_folder_is_filled(tmp_path: Path) -> None:
+    generate(tmp_path, 1, 1, 64)
+    assert json.loads((tmp_path / "mini.json").read_text())["images_train"] == 1
+
+
+def test_foreign_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="does not hold"):
+        generate(tmp_path, 1, 1, 64)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("change", ["parameters", "lost image", "broken manifest"])
+def test_other_or_incomplete_data_set_is_refused(tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "data"
+    generate(folder, 2, 1, 64)
+    if change == "lost image":
+        (folder / "JPEGImages" / "mini_000001.jpg").unlink()
+    elif change == "broken manifest":
+        (folder / "mini.json").write_text("{")
+    with pytest.raises(FileExistsError):
+        generate(folder, 2, 1, 64, seed=int(change == "parameters"))
+
+
+def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+    def failing(numbers):
+        yield next(iter(numbers))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path / "data", 2, 1, 64, progress=failing)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 64), (1, 0, 64), (1, 1, 8)])
+def test_impossible_sizes_are_refused(tmp_path: Path, sizes: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        generate(tmp_path / "data", *sizes)

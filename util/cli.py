@@ -1,0 +1,49 @@
+"""The command line all scripts share, and the one place that turns a mendable error into a line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from model.contract import Mismatch
+from util.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser that knows the config file and ``--set section.key=value``."""
+    out = argparse.ArgumentParser(description=description)
+    out.add_argument("config", help="YAML file under config/")
+    out.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="override one setting; may be repeated",
+    )
+    return out
+
+
+def add_training_options(out: argparse.ArgumentParser) -> None:
+    """Add what both training scripts take: what to do with a run folder that is already in use."""
+    out.add_argument("--resume", action="store_true", help="continue the run in this folder from its last checkpoint")
+    out.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")
+
+
+def main(command: Callable[[], int | None]) -> None:
+    """Run ``command`` and leave the process: its return value (None = 0), 2 with one line for a mendable error."""
+    try:
+        code = command() or 0
+    except (UserError, Mismatch) as error:
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    sys.exit(code)

@@ -1,0 +1,259 @@
+"""Read a YAML file with inheritance and overrides into ``Settings``, with errors that name file, line and key."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from model.registry import models
+from util.errors import UserError, nearest
+from util.settings import Config
+
+MODEL_NAME = "name"  # the key of the model section that picks its settings class
+
+
+@dataclass
+class Leaf:
+    """A value (scalar or list) and where it was written."""
+
+    value: Any
+    where: str
+
+
+def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Return the typed configuration of ``path`` after inheritance and ``section.key=value`` overrides.
+
+    Raises:
+        UserError: missing file, broken YAML, unknown key, wrong type or impossible value; it names the place.
+    """
+    tree = _read_tree(Path(path), ())
+    for text in overrides or []:
+        tree = _merge(tree, _override_tree(text))
+    tree["path"] = Leaf(str(path), str(path))
+    config = _build_section(Config, tree, "", str(path))
+    if config.run.name is None:
+        config.run.name = Path(path).stem
+    _check(config, tree)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
+    out = dataclasses.asdict(config)
+    out.pop("path")
+    name = next(name for name, cls in models().items() if cls.Settings is type(config.model))
+    out["model"] = {MODEL_NAME: name, **out["model"]}
+    return out
+
+
+# --- files to a tree of leaves ---------------------------------------------------------------------------------------
+
+
+def _read_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise UserError(f"{path}: 'base' leads back to this file; remove one link of the circle")
+    try:
+        with open(path, encoding="utf-8") as file:
+            node = yaml.compose(file, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this config ({error.strerror}); see config/ for those there are") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if node is not None and not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}: a config is a mapping of sections, see config/default.yaml")
+    tree = _node_to_tree(node, path) if node is not None else {}
+    bases = tree.pop("base", Leaf([], str(path)))
+    if not isinstance(bases, Leaf):
+        raise UserError(f"{path}: 'base' must be a file name or a list of them")
+    merged: dict[str, Any] = {}
+    for base in bases.value if isinstance(bases.value, list) else [bases.value]:
+        merged = _merge(merged, _read_tree(path.parent / str(base), (*seen, path.resolve())))
+    return _merge(merged, tree)
+
+
+def _node_to_tree(node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key, where = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
+        if key in tree:
+            raise UserError(f"{where}: key '{key}' is written twice; keep one")
+        if isinstance(value_node, yaml.MappingNode):
+            tree[key] = _node_to_tree(value_node, path)
+        else:
+            loader = yaml.SafeLoader("")
+            try:
+                tree[key] = Leaf(loader.construct_object(value_node, deep=True), where)
+            except (yaml.YAMLError, ValueError) as error:
+                raise UserError(f"{where}: key '{key}': {error}") from None
+    return tree
+
+
+def _override_tree(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text}: write it as --set section.key=value")
+    try:
+        tree: Any = Leaf(yaml.safe_load(value), f"--set {text}")
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {text}: not a YAML value: {error}") from None
+    for part in reversed(key.strip().split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    out = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merge(out[key], value) if both else value
+    return out
+
+
+# --- a tree of leaves to dataclasses ---------------------------------------------------------------------------------
+
+
+def _where(value: Any, fallback: str) -> str:
+    """Return where a value was written; for a section, where its first key was."""
+    while isinstance(value, dict) and value:
+        value = next(iter(value.values()))
+    return value.where if isinstance(value, Leaf) else fallback
+
+
+def _build_section(cls: type, tree: dict[str, Any], prefix: str, origin: str) -> Any:
+    if cls is Config and isinstance(tree.get("model"), dict):
+        tree = {**tree, "model": dict(tree["model"])}
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if key not in known:
+            raise UserError(f"{_where(value, origin)}: unknown key '{prefix}{key}'{nearest(key, known)}")
+        kind = hints[key]
+        if cls is Config and key == "model":
+            kind = _model_settings(value, origin)
+        values[key] = _convert(kind, value, f"{prefix}{key}", _where(value, origin), known[key].metadata)
+    for name, spec in known.items():
+        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+        if name not in values and required:
+            raise UserError(f"{origin}: key '{prefix}{name}' is missing; set it or inherit it with 'base: ...'")
+    return cls(**values)
+
+
+def _model_settings(section: Any, origin: str) -> type:
+    known = models()
+    leaf = section.pop(MODEL_NAME, None) if isinstance(section, dict) else None
+    if not isinstance(leaf, Leaf):
+        raise UserError(f"{origin}: key 'model.name' is missing; known: {', '.join(sorted(known))}")
+    if leaf.value not in known:
+        raise UserError(f"{leaf.where}: model.name = {leaf.value!r} is not a model{nearest(str(leaf.value), known)}")
+    return known[leaf.value].Settings
+
+
+def _convert(kind: Any, value: Any, key: str, where: str, metadata: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: {key} must be a section of keys, not a single value")
+        return _build_section(kind, value, f"{key}.", where)
+    if typing.get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: {key} must be a section of named entries")
+        inner = typing.get_args(kind)[1]
+        return {name: _convert(inner, v, f"{key}.{name}", _where(v, where), {}) for name, v in value.items()}
+    if isinstance(value, dict):
+        raise UserError(f"{where}: {key} must be {_kind_name(kind)}, not a section")
+    result = _convert_plain(kind, value.value, key, where)
+    _check_bounds(result, key, where, metadata)
+    return result
+
+
+def _convert_plain(kind: Any, value: Any, key: str, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert_plain(next(a for a in arguments if a is not type(None)), value, key, where)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        hint = nearest(str(value), [str(a) for a in arguments])
+        raise UserError(f"{where}: {key} = {value!r} is not one of {', '.join(map(str, arguments))}{hint}")
+    if origin is list:
+        if isinstance(value, list):
+            return [_convert_plain(arguments[0], v, f"{key}[{i}]", where) for i, v in enumerate(value)]
+    elif kind is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    elif kind is bool and isinstance(value, bool):
+        return value
+    elif kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise UserError(f"{where}: {key} = {value!r} must be {_kind_name(kind)}")
+
+
+def _kind_name(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if typing.get_origin(kind) is list:
+        return f"a list, each {_kind_name(typing.get_args(kind)[0])}"
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else _kind_name(a) for a in typing.get_args(kind))
+    return names.get(kind, str(kind))
+
+
+def _check_bounds(value: Any, key: str, where: str, metadata: Any) -> None:
+    low, high = metadata.get("low"), metadata.get("high")
+    for item in value if isinstance(value, list) else [value]:
+        if item is None or not isinstance(item, (int, float)):
+            continue
+        if (low is not None and item < low) or (high is not None and item > high) or item != item:
+            allowed = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise UserError(f"{where}: {key} = {item} is out of range; allowed: {allowed}")
+
+
+# --- what no single key can tell -------------------------------------------------------------------------------------
+
+
+def _check(config: Config, tree: dict[str, Any]) -> None:
+    """Refuse values that only make sense together: fold and folds, size and model, protocol and its entry."""
+
+    def place(section: str, key: str) -> str:
+        return _where(tree.get(section, {}).get(key), config.path)
+
+    data = config.data
+    if data.fold >= data.folds:
+        raise UserError(f"{place('data', 'fold')}: data.fold = {data.fold} does not exist; allowed: 0..{data.folds - 1}")
+    if len(data.classes) % data.folds:
+        raise UserError(
+            f"{place('data', 'folds')}: data.folds = {data.folds} does not divide the {len(data.classes)} classes"
+        )
+    if config.test.protocol not in config.protocols:
+        hint = nearest(config.test.protocol, config.protocols)
+        raise UserError(f"{place('test', 'protocol')}: test.protocol = {config.test.protocol!r} is unknown{hint}")
+    model = next(cls for cls in models().values() if cls.Settings is type(config.model))
+    sizes = {("data", "size"): data.size}
+    for name in ("base_stage", "meta_stage"):
+        stage = getattr(config, name)
+        sizes[name, "size"] = config.stage_size(stage)
+        scale = stage.augment.scale
+        if len(scale) != 2 or scale[0] > scale[1]:
+            raise UserError(f"{place(name, 'augment')}: {name}.augment.scale = {scale} must be [low, high]")
+    step, rest = model.size_rule
+    for (section, key), size in sizes.items():
+        if size % step != rest % step:
+            below = (size - rest) // step * step + rest
+            rule = f"{step}k + {rest}" if rest else f"a multiple of {step}"
+            raise UserError(
+                f"{place(section, key)}: {section}.{key} = {size} is not {rule}; nearest: {below}, {below + step}"
+            )
+    problem = getattr(config.model, "problem", lambda size: None)(data.size)
+    if problem:
+        raise UserError(f"{_where(tree.get('model'), config.path)}: model.{problem}")

@@ -1,0 +1,1 @@
+"""What an episode is: folds, lists, sampling, loading, warping, text vectors."""

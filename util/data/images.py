@@ -1,0 +1,61 @@
+"""Read photos and masks from disk: RGB pixels, and class indices whatever kind of PNG holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from util.errors import UserError
+
+INDEX_MODES = ("P", "L")  # palette and 8-bit grey: the stored value is the class index
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return a photo as RGB, (H, W, 3) uint8, in its stored orientation (as its mask is).
+
+    Raises:
+        UserError: the file is missing or not an image.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        problem = "is damaged or not an image" if path.exists() else "does not exist"
+        raise UserError(f"{path}: this image {problem}; restore the file or take it out of the list")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Return a mask as class indices, (H, W) uint8; palette PNGs give their indices, not their colours.
+
+    Raises:
+        UserError: the file is missing, not an image, or stores colours instead of indices.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in INDEX_MODES:
+                raise UserError(
+                    f"{path}: this mask is stored as {image.mode}, not as class indices; "
+                    "convert it to a palette or 8-bit grey PNG whose values are class ids"
+                )
+            return np.asarray(image)
+    except FileNotFoundError:
+        raise UserError(f"{path}: this mask does not exist; every listed image needs one") from None
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{path}: this mask is damaged or not an image ({error})") from None
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Return (height, width) of an image from its header alone.
+
+    Raises:
+        UserError: the file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise UserError(f"{path}: this image does not exist; restore it or take it out of the list") from None
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{path}: this image is damaged or not an image ({error})") from None

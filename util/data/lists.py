@@ -1,0 +1,93 @@
+"""Lists: the images a fold trains or tests on, the classes in each, and each class's support candidates."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from util.data.folds import Fold
+from util.data.index import Index
+from util.errors import UserError
+from util.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """A view of an index: what one side of a fold may show.
+
+    Attributes:
+        index: the data set's index; images are rows of it.
+        classes: the classes that episodes are made of (base classes in training, novel ones in testing).
+        queries: rows of the images of the list, in the order of the list file.
+        candidates: class -> rows of the images in which it is present.
+    """
+
+    index: Index
+    classes: tuple[int, ...]
+    queries: np.ndarray
+    candidates: dict[int, np.ndarray]
+
+    def classes_in(self, row: int) -> list[int]:
+        """Return the list's classes that have at least one pixel in an image."""
+        return [c for c in self.classes if self.index.areas[row, c] > 0]
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal digest of the list: its images, in order, and its candidates."""
+        text = [" ".join(self.index.names[r] for r in self.queries)]
+        text += [f"{c}: " + " ".join(self.index.names[r] for r in rows) for c, rows in sorted(self.candidates.items())]
+        return hashlib.sha256("\n".join(text).encode()).hexdigest()
+
+
+def train_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
+    """Return the images to train on: a base class is present, and no novel pixel where ``exclude_novel``."""
+    return _make_list(index, data, fold, "train", fold.base, exclude=fold.novel if data.exclude_novel else ())
+
+
+def test_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
+    """Return the images to test on: a novel class is present."""
+    return _make_list(index, data, fold, "test", fold.novel)
+
+
+def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
+    """Return the test images in which a base class is present, to validate the base learner on."""
+    return _make_list(index, data, fold, "base validation", fold.base)
+
+
+def _make_list(
+    index: Index, data: DataSettings, fold: Fold, title: str, classes: tuple[int, ...], exclude: tuple[int, ...] = ()
+) -> ImageList:
+    """Return the images in which one of ``classes`` covers ``data.min_pixels`` and none of ``exclude`` any pixel.
+
+    Raises:
+        UserError: no image qualifies.
+    """
+    present = index.areas[:, classes] >= data.min_pixels  # (images, classes)
+    allowed = (index.areas[:, exclude] == 0).all(1)
+    queries = np.flatnonzero(present.any(1) & allowed)
+    if not len(queries):
+        raise UserError(
+            f"{data.root}: the {title} list of fold {fold.number} is empty: no image shows {data.min_pixels} pixels of "
+            "one of its classes; check data.fold, data.min_pixels and the masks"
+        )
+    candidates = {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
+    return ImageList(index, classes, queries, candidates)
+
+
+def check_shots(images: ImageList, data: DataSettings) -> None:
+    """Refuse a list in which a class has fewer candidates than K supports and a query.
+
+    Raises:
+        UserError: names the class, its candidates and what to change.
+    """
+    seen = (images.index.areas[images.queries] > 0).any(0)
+    for c in images.classes:
+        have = len(images.candidates[c])
+        if seen[c] and have < data.shot + 1:
+            raise UserError(
+                f"{data.root}: class {c} ({data.classes[c - 1]}) has {have} candidate images in this list, "
+                f"{data.shot} shots need {data.shot + 1}; lower data.shot or data.min_pixels, or add images"
+            )

@@ -1,0 +1,121 @@
+"""Sizing and augmentation: one composed warp per training image, and the evaluation's fixed rule.
+
+The specification's chain is scale, rotation, blur, flip, crop (section 9); here scale, rotation, flip and crop are one
+affine map, sampled once, and the blur follows on the crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from util.settings import AugmentSettings
+
+IGNORE = 255
+MEAN_RGB = (124, 116, 104)  # ImageNet's mean in 0..255, the colour of padding
+BLUR_KERNEL = (5, 5)
+BLOCK = 8  # evaluation sizes are whole multiples of it
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A drawn augmentation: the canvas after scale, rotation and flip, and where the crop lies on it."""
+
+    to_canvas: np.ndarray  # (2, 3): original pixel -> canvas pixel
+    canvas: tuple[int, int]  # (height, width)
+    blur: bool
+
+    def crop_matrix(self, corner: tuple[int, int]) -> np.ndarray:
+        """Return the (2, 3) map from original pixels to a crop whose top left lies at ``corner`` (y, x)."""
+        return self.to_canvas - np.array([[0, 0, corner[1]], [0, 0, corner[0]]])
+
+
+def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.random.Generator) -> Warp:
+    """Draw scale, rotation, flip and blur for an image; always the same count of numbers from ``random``."""
+    scale = random.uniform(*augment.scale)
+    angle = random.uniform(-augment.rotate, augment.rotate)
+    rotates, blurs, flips = random.random(3) < (
+        augment.rotate_probability,
+        augment.blur_probability,
+        augment.flip_probability,
+    )
+    new_height, new_width = max(round(height * scale), 1), max(round(width * scale), 1)
+    # Half-pixel convention: (x + 0.5) * scale - 0.5.
+    sx, sy = new_width / width, new_height / height
+    matrix = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
+    if rotates:
+        turn = cv2.getRotationMatrix2D((new_width / 2, new_height / 2), angle, 1)
+        matrix = np.vstack([turn, [0, 0, 1]]) @ matrix
+    if flips:
+        matrix = np.array([[-1, 0, new_width - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
+    return Warp(matrix[:2], (new_height, new_width), bool(blurs))
+
+
+def warp_training(
+    image: np.ndarray, label: np.ndarray, size: int, augment: AugmentSettings, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random (size, size) view of an image (H, W, 3) uint8 and its label (H, W) uint8.
+
+    Outside the image lie the mean colour and 255. With ``augment.keep_target`` the crop is redrawn until it holds that
+    share of the label's pixels of value 1, at most ``keep_tries`` times.
+    """
+    warp = draw_warp(*label.shape, augment, random)
+    corner = _choose_corner(label, warp, size, augment, random)
+    matrix, square = warp.crop_matrix(corner), (size, size)
+    out = cv2.warpAffine(image, matrix, square, flags=cv2.INTER_LINEAR, borderValue=MEAN_RGB)
+    out_label = cv2.warpAffine(label, matrix, square, flags=cv2.INTER_NEAREST, borderValue=IGNORE)
+    if warp.blur:
+        out = cv2.GaussianBlur(out, BLUR_KERNEL, 0)
+    return out, out_label
+
+
+def _choose_corner(
+    label: np.ndarray, warp: Warp, size: int, augment: AugmentSettings, random: np.random.Generator
+) -> tuple[int, int]:
+    """Draw the crop's top left on the canvas (negative where the canvas is smaller and centred in padding)."""
+
+    def draw() -> tuple[int, int]:
+        return tuple(_draw_offset(length, size, random) for length in warp.canvas)
+
+    corner = draw()
+    if not augment.keep_target:
+        return corner
+    height, width = warp.canvas
+    target = (label == 1).astype(np.uint8)
+    on_canvas = cv2.warpAffine(target, warp.to_canvas, (width, height), flags=cv2.INTER_NEAREST, borderValue=0)
+    total = int(on_canvas.sum())
+    for _ in range(augment.keep_tries):
+        top, left = (max(c, 0) for c in corner)
+        if on_canvas[top : corner[0] + size, left : corner[1] + size].sum() >= augment.keep_target * total:
+            break
+        corner = draw()
+    return corner
+
+
+def _draw_offset(length: int, size: int, random: np.random.Generator) -> int:
+    if length <= size:
+        return -((size - length) // 2)
+    return int(random.integers(0, length - size + 1))
+
+
+def fit_canvas(image: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the evaluation view: longer side to ``size``, at the top left of a square canvas.
+
+    Both new sides are int(side * size / longer) // 8 * 8; the image is resized bilinearly in float32 on half-pixel
+    centres and not rounded, the label by nearest neighbour; the rest of the canvas is 0 and 255.
+
+    Returns:
+        image (size, size, 3) float32 in 0..255, label (size, size) uint8.
+    """
+    height, width = label.shape
+    longer = max(height, width)
+    new_height, new_width = (max(int(side * size / longer) // BLOCK * BLOCK, BLOCK) for side in (height, width))
+    canvas = np.zeros((size, size, 3), np.float32)
+    canvas[:new_height, :new_width] = cv2.resize(
+        image.astype(np.float32), (new_width, new_height), interpolation=cv2.INTER_LINEAR
+    )
+    out_label = np.full((size, size), IGNORE, np.uint8)
+    out_label[:new_height, :new_width] = cv2.resize(label, (new_width, new_height), interpolation=cv2.INTER_NEAREST)
+    return canvas, out_label

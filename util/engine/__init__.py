@@ -1,0 +1,1 @@
+"""How a run goes: devices, processes, training, evaluation, metrics, checkpoints."""

@@ -1,0 +1,141 @@
+"""From a config to the things a run is made of: model with its weights, lists, data sets."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.contract import FewShotModel, Task
+from model.registry import models
+from util.config import to_dict
+from util.data import text
+from util.data.datasets import EpisodeDataset, LabelledDataset
+from util.data.folds import Fold
+from util.data.index import load_index
+from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
+from util.data.sampling import EpisodeSampler
+from util.engine import checkpoint
+from util.errors import UserError
+from util.settings import Config, ProtocolSettings
+
+log = logging.getLogger("symnet")
+
+
+@dataclass
+class Setting:
+    """What both stages and the test share: the config, its fold, its model class and text vectors."""
+
+    config: Config
+    fold: Fold
+    model_class: type[FewShotModel]
+    vectors: np.ndarray | None
+
+    def train_images(self, progress: bool = True) -> ImageList:
+        """Return the fold's training list."""
+        return train_list(load_index(self.config.data, "train", progress), self.fold, self.config.data)
+
+    def test_images(self, progress: bool = True) -> ImageList:
+        """Return the fold's test list."""
+        return test_list(load_index(self.config.data, "test", progress), self.fold, self.config.data)
+
+    def base_validation_images(self, progress: bool = True) -> ImageList:
+        """Return the images that validate the base stage."""
+        return base_validation_list(load_index(self.config.data, "test", progress), self.fold, self.config.data)
+
+    def training_episodes(self, images: ImageList) -> EpisodeDataset:
+        """Return the meta stage's episodes by number: shuffled walks over the list, augmented."""
+        config = self.config
+        check_shots(images, config.data)
+        sampler = EpisodeSampler(images, "shuffle", config.data.shot, config.run.seed)
+        size, augment = config.stage_size(config.meta_stage), config.meta_stage.augment
+        return self._episodes(sampler, size, augment)
+
+    def test_episodes(self, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeDataset:
+        """Return a protocol's episodes by number, in the evaluation view."""
+        check_shots(images, self.config.data)
+        sampler = EpisodeSampler(images, protocol.query, self.config.data.shot, seed)
+        return self._episodes(sampler, self.config.data.size, None)
+
+    def _episodes(self, sampler: EpisodeSampler, size: int, augment) -> EpisodeDataset:
+        base_labels = self.model_class.reads_base_labels
+        return EpisodeDataset(sampler, self.fold, size, augment, self.vectors, base_labels)
+
+    def labelled(self, images: ImageList, train: bool) -> LabelledDataset:
+        """Return the base stage's images by number, augmented for training."""
+        config = self.config
+        size, augment = config.stage_size(config.base_stage), config.base_stage.augment if train else None
+        return LabelledDataset(images, self.fold, size, config.run.seed, augment)
+
+
+def make_setting(config: Config) -> Setting:
+    """Return the setting of a config.
+
+    Raises:
+        UserError: text vectors that the model reads are missing or wrong, or given to a model that reads none.
+    """
+    model_class = next(cls for cls in models().values() if cls.Settings is type(config.model))
+    if not model_class.reads_text and config.data.text != text.NO_TEXT:
+        raise UserError(f"{config.path}: this model reads no text vectors; set data.text: {text.NO_TEXT}")
+    vectors = text.class_vectors(config.data) if model_class.reads_text else None
+    return Setting(config, Fold.of(config.data), model_class, vectors)
+
+
+def build_model(config: Config, text_width: int) -> FewShotModel:
+    """Return the model that the config names, with random weights drawn from ``run.seed``."""
+    model_class = next(cls for cls in models().values() if cls.Settings is type(config.model))
+    torch.manual_seed(config.run.seed)
+    fold, data = Fold.of(config.data), config.data
+    return model_class(config.model, Task(len(fold.base), data.shot, data.size, text_width))
+
+
+def new_model(setting: Setting) -> FewShotModel:
+    """Return the model with the encoder weights its config asks for; the log names what stayed random.
+
+    Raises:
+        UserError: the weights are missing or do not fit.
+    """
+    vectors = setting.vectors
+    network = build_model(setting.config, 0 if vectors is None else vectors.shape[1])
+    encoder = getattr(setting.config.model, "encoder", None)
+    if encoder is None:
+        return network
+    if encoder.weights is None:
+        log.info("encoder: random weights (model.encoder.weights is null)")
+        return network
+    missing = checkpoint.load_encoder_weights(network, encoder.weights, encoder.partial)
+    log.info("encoder: %s", encoder.weights)
+    if missing:
+        log.info("encoder: %d tensors start from random values: %s", len(missing), ", ".join(missing))
+    return network
+
+
+def base_folder(config: Config) -> Path:
+    """Return the run folder of the base stage."""
+    if config.run.base_folder:
+        return Path(config.run.base_folder)
+    return run_folder(config, "base")
+
+
+def run_folder(config: Config, stage: str) -> Path:
+    """Return the folder of a stage of this run."""
+    return Path(config.run.folder) / str(config.run.name) / stage
+
+
+def load_checkpoint(setting: Setting, network: FewShotModel, stage: str, path: str | Path) -> dict:
+    """Fill a model (``stage`` meta) or its base stage's parts (base) from a checkpoint; return the file's content.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another stage, model, encoder, data set or fold.
+    """
+    content = checkpoint.read(path)
+    checkpoint.check_identity(content, to_dict(setting.config), stage, str(path))
+    target = network if stage == "meta" else network.base_stage()
+    checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
+    if stage == "base":
+        network.requires_grad_(True)
+        network.freeze()
+    return content

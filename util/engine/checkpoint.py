@@ -1,0 +1,157 @@
+"""Checkpoints: one format, one writer, one reader. Authors' files and ImageNet weights enter here too."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.contract import FewShotModel, Mismatch
+from util.errors import UserError
+
+FORMAT = "sym-net/1"
+COUNTER = "num_batches_tracked"  # batch norm's counter; some files leave it out and nothing depends on it
+SHOWN = 3  # tensor names in a message
+# What a checkpoint must share with the run that loads it, as (section, key) of its config.
+IDENTITY = (
+    ("model", "name"),
+    ("model", "encoder"),
+    ("data", "name"),
+    ("data", "folds"),
+    ("data", "fold_rule"),
+    ("data", "fold"),
+)
+ENCODER_IDENTITY = ("backbone", "stem")
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint so that ``path`` holds either the old file or the whole new one.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; the old file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path}: could not write this checkpoint ({error}); free some space or change run.folder; "
+                        "the previous checkpoint is untouched") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Return the content of a ``.pth`` file, on the CPU: ours, an authors' checkpoint, or a plain state dict.
+
+    Raises:
+        UserError: missing, truncated, or not a file of tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason[:160]})") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: not a checkpoint: it holds no named tensors")
+    return content
+
+
+def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the named tensors of whatever ``read`` gave."""
+    for key in ("weights", "state_dict", "model"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    return {k: v for k, v in content.items() if isinstance(v, Tensor)}
+
+
+def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Fill a network from a state dict of our own or of an authors' layout; everything must fit.
+
+    Raises:
+        UserError: it is a layout of something else, tensors are missing or left over, or shapes differ.
+    """
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    if isinstance(network, FewShotModel):
+        state = network.load_published(state) or state
+    own = network.state_dict()
+    missing = [k for k in own if k not in state and not k.endswith(COUNTER)]
+    extra = [k for k in state if k not in own and not k.endswith(COUNTER)]
+    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    problems = []
+    if shapes:
+        given, want = tuple(state[shapes[0]].shape), tuple(own[shapes[0]].shape)
+        problems.append(f"{len(shapes)} tensors have another shape ({shapes[0]}: {given}, expected {want})")
+    if missing:
+        problems.append(f"{len(missing)} expected tensors are missing ({', '.join(missing[:SHOWN])})")
+    if extra:
+        problems.append(f"{len(extra)} tensors are unknown ({', '.join(extra[:SHOWN])})")
+    if problems:
+        hint = "check model.name, model.encoder, the number of base classes (data.name, data.folds) and data.shot"
+        raise UserError(f"{source}: not weights of this model as configured: {'; '.join(problems)}; {hint}")
+    network.load_state_dict({k: state.get(k, own[k]) for k in own})
+
+
+def check_identity(content: dict[str, Any], config: dict[str, Any], stage: str, source: str) -> None:
+    """Refuse one of our own checkpoints that belongs to another stage, model, encoder, data set or fold.
+
+    The model's name is not compared in the base stage, whose checkpoints models share.
+
+    Raises:
+        UserError: says what the checkpoint is of and what was expected.
+    """
+    if content.get("format") != FORMAT:
+        return  # an authors' file says nothing about itself; its tensors decide
+    if content.get("stage") != stage:
+        raise UserError(f"{source}: a checkpoint of the {content.get('stage')} stage, expected the {stage} stage")
+    for section, key in IDENTITY:
+        if (section, key) == ("model", "name") and stage == "base":
+            continue
+        given, want = (c.get(section, {}).get(key) for c in (content["config"], config))
+        if key == "encoder":
+            given, want = ({k: (e or {}).get(k) for k in ENCODER_IDENTITY} for e in (given, want))
+        if given != want:
+            raise UserError(f"{source}: a checkpoint with {section}.{key} = {given}, this run has {want}")
+
+
+def load_encoder_weights(network: FewShotModel, source: str, partial: bool) -> list[str]:
+    """Fill the encoder of ``network`` from a file or, for ``torchvision``, by download; return what stayed random.
+
+    Raises:
+        UserError: no such file, no network, or weights of another encoder.
+    """
+    content = weights_of(read(source)) if source != "torchvision" else _download(network)
+    prefix = "encoder."
+    if any(k.startswith(prefix) for k in content):  # a checkpoint of ours: only its encoder is wanted
+        content = {k: v for k, v in content.items() if k.startswith(prefix)}
+    try:
+        return network.load_encoder(content, partial)
+    except Mismatch as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def _download(network: FewShotModel) -> dict[str, Tensor]:
+    import torchvision
+
+    backbone = network.settings.encoder.backbone
+    name = {"vgg16": "vgg16_bn"}.get(backbone, backbone)
+    try:
+        weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        return weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"model.encoder.weights = torchvision: could not download {name} ({error}); "
+            "bring the file to this machine and set model.encoder.weights to its path"
+        ) from None
+
+

@@ -1,0 +1,55 @@
+"""Devices, precision and random state: the one place that picks a device."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+
+from util.errors import UserError
+
+CUDA = "cuda"
+
+
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """Return the device that ``run.device`` names; process ``local_rank`` takes the GPU of that number.
+
+    Raises:
+        UserError: the device is unknown or not there.
+    """
+    if name == "auto":
+        name = CUDA if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"run.device = {name!r} is not a device; use auto, cpu, cuda or cuda:<number>") from None
+    if device.type == CUDA:
+        have = torch.cuda.device_count()
+        index = local_rank if device.index is None else device.index
+        if index >= have:
+            raise UserError(f"GPU {index} was asked for, but this machine has {have}; ask for fewer, or 0 for the CPU")
+        device = torch.device(CUDA, index)
+        torch.cuda.set_device(device)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("run.device = mps, but this machine has no such device; use cpu")
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context of a forward pass: bf16 where ``run.precision`` says so, else plain float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Set torch's random state to that of a training step, a pure function of (seed, step, rank).
+
+    With it dropout needs no state in checkpoints: a resumed run draws what the unbroken one would have drawn.
+    """
+    torch.manual_seed(zlib.crc32(f"{seed} {step} {rank}".encode()))
+
+
+def describe(device: torch.device) -> str:
+    """Return the device in words, for logs and results."""
+    if device.type == CUDA:
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"

@@ -1,0 +1,28 @@
+"""SIGINT and SIGTERM end a run after the current step, with a checkpoint; a second SIGINT ends it at once."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class Interrupt:
+    """Context in which ``requested`` becomes true on the first signal; the signals mean what they did before after it."""
+
+    def __init__(self):
+        self.requested = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True

@@ -1,0 +1,61 @@
+"""From numbers to batches: which episodes a process takes, and a loader that hides workers and their errors."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from util.data.datasets import collate
+from util.errors import UserError
+
+
+def training_numbers(
+    first_step: int, last_step: int, local_batch: int, rank: int, processes: int, parts: int
+) -> Iterator[list[int]]:
+    """Yield the numbers of each (partial) batch of a process: step t of all processes covers t G .. (t + 1) G - 1.
+
+    G = ``local_batch`` times ``processes``; a local batch comes in ``parts`` pieces (gradient accumulation).
+    """
+    piece = local_batch // parts
+    for step in range(first_step, last_step):
+        start = (step * processes + rank) * local_batch
+        for part in range(parts):
+            yield list(range(start + part * piece, start + (part + 1) * piece))
+
+
+def evaluation_numbers(episodes: int, batch: int, rank: int, processes: int) -> list[list[int]]:
+    """Return the batches of numbers a process evaluates: every ``processes``-th number from its rank on."""
+    mine = list(range(rank, episodes, processes))
+    return [mine[i : i + batch] for i in range(0, len(mine), batch)]
+
+
+def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device: torch.device) -> Iterator:
+    """Yield the batch of each list of numbers, in order, on ``device``.
+
+    Raises:
+        UserError: what a loader process could not read, in its own words.
+    """
+    numbers = list(numbers)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=numbers,
+        num_workers=min(workers, len(numbers)),
+        collate_fn=collate,
+        pin_memory=device.type != "cpu",
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # keeps the loader from drawing on the global random state
+    )
+    try:
+        for batch in loader:
+            yield batch.to(device)
+    except UserError as error:  # torch wraps a worker's error in its traceback; the last line is ours
+        raise UserError(str(error).rsplit("UserError: ", 1)[-1]) from None
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when a run ends
+    cv2.setNumThreads(0)

@@ -1,0 +1,89 @@
+"""Intersections and unions, summed as integers over episodes before anything is divided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.contract import IGNORE
+
+BACKGROUND, FOREGROUND = 0, 1
+
+
+@dataclass
+class BinaryCounts:
+    """Foreground and background counts of one output, per class of the data set.
+
+    Attributes:
+        intersection, union: (classes + 1, 2) int64; row = class id, column = background, foreground.
+    """
+
+    intersection: Tensor
+    union: Tensor
+
+    @classmethod
+    def zeros(cls, classes: int, device: torch.device) -> BinaryCounts:
+        """Return empty counts for class ids 1..classes."""
+        return cls(*(torch.zeros(classes + 1, 2, dtype=torch.int64, device=device) for _ in range(2)))
+
+    def add(self, prediction_bhw: Tensor, label_bhw: Tensor, class_id_b: Tensor) -> None:
+        """Count a batch: prediction in {0, 1}, label in {0, 1, 255}; pixels labelled 255 count nowhere."""
+        valid = label_bhw != IGNORE
+        for side in (BACKGROUND, FOREGROUND):
+            predicted, true = (prediction_bhw == side) & valid, label_bhw == side
+            self.intersection[:, side].index_add_(0, class_id_b, (predicted & true).sum((1, 2)))
+            self.union[:, side].index_add_(0, class_id_b, (predicted | true).sum((1, 2)))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return what is to be summed over processes."""
+        return self.intersection, self.union
+
+    def scores(self) -> dict:
+        """Return ``miou`` (mean foreground IoU of the classes that occurred), ``fb_iou``, and ``per_class``; in %."""
+        union = self.union[:, FOREGROUND]
+        occurred = [c for c in range(len(union)) if int(self.union[c].sum()) > 0]
+        per_class = {c: _percent(self.intersection[c, FOREGROUND], union[c]) for c in occurred}
+        sides = [_percent(self.intersection[:, s].sum(), self.union[:, s].sum()) for s in (BACKGROUND, FOREGROUND)]
+        return {"miou": _mean(list(per_class.values())), "fb_iou": _mean(sides), "per_class": per_class}
+
+
+@dataclass
+class ClassCounts:
+    """Counts of an ordinary segmentation of N classes and background, (N + 1,) int64 each."""
+
+    intersection: Tensor
+    union: Tensor
+
+    @classmethod
+    def zeros(cls, channels: int, device: torch.device) -> ClassCounts:
+        """Return empty counts for ``channels`` = N + 1 values."""
+        return cls(*(torch.zeros(channels, dtype=torch.int64, device=device) for _ in range(2)))
+
+    def add(self, prediction_bhw: Tensor, label_bhw: Tensor) -> None:
+        """Count a batch of predictions and labels in 0..N; pixels labelled 255 count nowhere."""
+        valid = label_bhw != IGNORE
+        prediction, label = prediction_bhw[valid].long(), label_bhw[valid].long()
+        channels = len(self.union)
+        hit = torch.bincount(label[prediction == label], minlength=channels)
+        self.intersection += hit
+        self.union += torch.bincount(prediction, minlength=channels) + torch.bincount(label, minlength=channels) - hit
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return what is to be summed over processes."""
+        return self.intersection, self.union
+
+    def scores(self) -> dict:
+        """Return ``miou`` over classes 1..N that occurred (in label or prediction) and ``per_class``; in %."""
+        occurred = [c for c in range(1, len(self.union)) if int(self.union[c]) > 0]
+        per_class = {c: _percent(self.intersection[c], self.union[c]) for c in occurred}
+        return {"miou": _mean(list(per_class.values())), "per_class": per_class}
+
+
+def _percent(part: Tensor, whole: Tensor) -> float:
+    return 100.0 * int(part) / max(int(whole), 1)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

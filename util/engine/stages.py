@@ -1,0 +1,216 @@
+"""The three commands: train the base stage, train the meta stage, test. Each builds what it needs and calls the engine."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from model.contract import Episode, FewShotModel, LabelledImages, Output
+from util.config import to_dict
+from util.engine import checkpoint
+from util.engine.build import Setting, base_folder, load_checkpoint, make_setting, new_model, run_folder
+from util.engine.device import describe
+from util.engine.evaluation import BASE, FINAL, evaluate
+from util.engine.processes import World, join
+from util.engine.training import BEST, LAST, SECONDS_PER_MINUTE, Trainer
+from util.errors import UserError
+from util.report.pictures import episode_row, grid, write_png
+from util.report.run_folder import RunFolder, claim, environment
+from util.report.table import score_table
+from util.settings import Config
+
+log = logging.getLogger("symnet")
+EXIT_INTERRUPTED = 130
+NO_CHECKPOINT = "none"
+VALIDATION_PICTURES = 4
+
+
+def train_base(config: Config, resume: bool, overwrite: bool) -> int:
+    """Run the base stage; return the exit code."""
+    with join(config.run.device) as world:
+        setting = make_setting(config)
+        folder = base_folder(config)
+        claim(folder, LAST, resume, overwrite, world.is_main)
+        images = setting.train_images(world.is_main)
+        held_out = setting.base_validation_images(world.is_main)
+        model = new_model(setting)
+        network = model.base_stage()
+        if network is None:
+            raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
+        test_set = setting.labelled(held_out, train=False)
+        episodes = min(config.base_stage.validate_episodes, len(held_out.queries))
+
+        def validate(trained: nn.Module, step: int) -> tuple[float, dict[str, Any]]:
+            scores = _evaluate(setting, world, trained, test_set, episodes, "validate")
+            out.scalars("validation", {"base_miou": scores[BASE]["miou"]}, step)
+            return scores[BASE]["miou"], scores
+
+        out = RunFolder(folder, world.is_main)
+        data = setting.labelled(images, train=True)
+        trainer = _trainer(setting, world, out, "base", network, data, images, validate)
+        return _run(trainer, folder, resume, world)
+
+
+def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None) -> int:
+    """Run the meta stage from a base-stage checkpoint (if the model has that stage); return the exit code."""
+    with join(config.run.device) as world:
+        setting = make_setting(config)
+        folder = run_folder(config, "meta")
+        claim(folder, LAST, resume, overwrite, world.is_main)
+        images, novel = setting.train_images(world.is_main), setting.test_images(world.is_main)
+        data = setting.training_episodes(images)
+        stage = config.meta_stage
+        protocol = config.protocols[config.test.protocol]
+        held_out = setting.test_episodes(novel, protocol, protocol.seeds[0])
+        model = new_model(setting)
+        if model.base_stage() is not None and not resume:
+            load_checkpoint(setting, model, "base", base or base_folder(config) / BEST)
+
+        def validate(trained: nn.Module, step: int) -> tuple[float, dict[str, Any]]:
+            pictures = Pictures(setting, VALIDATION_PICTURES)
+            scores = _evaluate(setting, world, trained, held_out, stage.validate_episodes, "validate", pictures)
+            out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
+            if pictures.rows:
+                out.image("validation", grid(pictures.rows), step)
+            return scores[FINAL]["miou"], scores
+
+        out = RunFolder(folder, world.is_main)
+        trainer = _trainer(setting, world, out, "meta", model, data, images, validate)
+        return _run(trainer, folder, resume, world)
+
+
+def test(config: Config) -> int:
+    """Score the model over a protocol's episodes and seeds; write and print the result; return the exit code."""
+    with join(config.run.device) as world:
+        setting = make_setting(config)
+        images = setting.test_images(world.is_main)
+        network, source = _trained(setting)
+        network.to(world.device)
+        protocol = config.protocols[config.test.protocol]
+        episodes = config.test.episodes or protocol.episodes
+        seeds = protocol.seeds if config.test.seeds is None else config.test.seeds
+        folder = run_folder(config, "test")
+        out = RunFolder(folder, world.is_main)
+        out.describe(to_dict(config))
+        log.info("test %s on %s: %d images, %d episodes", source, describe(world.device), len(images.queries), episodes)
+        pictures, started = Pictures(setting, config.test.pictures), time.monotonic()
+        per_seed, digests = [], []
+        for seed in seeds:
+            data = setting.test_episodes(images, protocol, seed)
+            digests.append(data.sampler.digest(episodes))
+            per_seed.append(_evaluate(setting, world, network, data, episodes, f"seed {seed}", pictures))
+        result = {
+            "protocol": config.test.protocol,
+            "quick_look": config.test.episodes is not None and config.test.episodes != protocol.episodes,
+            "episodes": episodes,
+            "seeds": seeds,
+            "shot": config.data.shot,
+            "dataset": config.data.name,
+            "fold": config.data.fold,
+            "size": config.data.size,
+            "exclude_novel": config.data.exclude_novel,
+            "checkpoint": source,
+            "list": images.digest,
+            "episode_digests": digests,
+            "minutes": (time.monotonic() - started) / SECONDS_PER_MINUTE,
+            "device": describe(world.device),
+            "per_seed": per_seed,
+            **_over_seeds(per_seed),
+            "environment": environment(),
+        }
+        if world.is_main:
+            out.write_json("result.json", result)
+            if pictures.rows:
+                write_png(folder / "episodes.png", grid(pictures.rows))
+            log.info("%s", score_table(result))
+            log.info("result: %s", folder / "result.json")
+        out.close()
+    return 0
+
+
+class Pictures:
+    """Watches an evaluation and keeps its first episodes as pictures."""
+
+    def __init__(self, setting: Setting, count: int):
+        self.names, self.count = setting.config.data.classes, count
+        self.rows: list[np.ndarray] = []
+
+    def __call__(self, batch: Episode | LabelledImages, output: Output) -> None:
+        """Keep a picture of each episode of the batch until there are enough."""
+        for item in range(min(len(batch.query), self.count - len(self.rows))):
+            self.rows.append(episode_row(batch, output, item, self.names))
+
+
+def _trainer(setting: Setting, world: World, out: RunFolder, name: str, network, data, images, validate) -> Trainer:
+    config = setting.config
+    stage = getattr(config, f"{name}_stage")
+    network.to(world.device)
+    out.describe(to_dict(config), images=len(images.queries), list=images.digest, device=describe(world.device))
+    log.info("%s stage on %s: %d images, %d processes", name, describe(world.device), len(images.queries), world.size)
+    return Trainer(
+        network,
+        data,
+        len(images.queries),
+        stage,
+        key=f"{name}_stage",
+        validate=validate if stage.validate_every else None,
+        folder=out,
+        world=world,
+        precision=config.run.precision,
+        seed=config.run.seed,
+        workers=config.data.workers,
+        state={"stage": name, "config": to_dict(config), "data": images.digest},
+    )
+
+
+def _run(trainer: Trainer, folder: Path, resume: bool, world: World) -> int:
+    if resume:
+        trainer.resume(checkpoint.read(folder / LAST))
+    finished = trainer.fit()
+    trainer.folder.close()
+    return 0 if finished else EXIT_INTERRUPTED
+
+
+def _evaluate(setting: Setting, world: World, network, data, episodes: int, title: str, watch=None) -> dict:
+    config = setting.config
+    return evaluate(
+        network,
+        data,
+        episodes,
+        classes=len(config.data.classes),
+        batch=config.test.batch,
+        workers=config.data.workers,
+        world=world,
+        precision=config.run.precision,
+        title=title,
+        watch=watch,
+    )
+
+
+def _trained(setting: Setting) -> tuple[FewShotModel, str]:
+    """Return the model to test and where its weights came from."""
+    config, wanted = setting.config, setting.config.test.checkpoint
+    network = new_model(setting)
+    if wanted == NO_CHECKPOINT or not network.param_groups():
+        return network, "untrained" if network.param_groups() else "training-free"
+    known = {"best": BEST, "last": LAST}
+    path = run_folder(config, "meta") / known[wanted] if wanted in known else Path(wanted)
+    load_checkpoint(setting, network, "meta", path)
+    return network, str(path)
+
+
+def _over_seeds(per_seed: list[dict]) -> dict[str, dict]:
+    """Return mean and standard deviation over seeds of every output's scores."""
+    out: dict[str, dict] = {"mean": {}, "deviation": {}}
+    for name, scores in per_seed[0].items():
+        keys = [k for k in scores if k != "per_class"]
+        values = {k: [s[name][k] for s in per_seed] for k in keys}
+        out["mean"][name] = {k: statistics.mean(v) for k, v in values.items()}
+        out["deviation"][name] = {k: statistics.pstdev(v) for k, v in values.items()}
+    return out

@@ -1,0 +1,255 @@
+"""The training engine of both stages: one loop over numbered batches, resumable to the same result."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from model.contract import Trainable
+from util.engine import checkpoint
+from util.engine.device import autocast, seed_step
+from util.engine.interrupt import Interrupt
+from util.engine.loading import batches, training_numbers
+from util.engine.optimization import build_optimizers, set_learning_rates
+from util.engine.processes import World
+from util.errors import UserError
+from util.report.run_folder import RunFolder
+from util.settings import StageSettings
+
+log = logging.getLogger("symnet")
+SECONDS_PER_MINUTE = 60
+LAST, BEST = "last.pth", "best.pth"
+
+# Returns (score that picks the best checkpoint, everything to record) for the network as it is.
+Validate = Callable[[nn.Module, int], tuple[float, dict[str, Any]]]
+
+
+@dataclass
+class Progress:
+    """Where a run stands; kept in its checkpoints."""
+
+    step: int = 0  # steps done
+    best: float = -math.inf
+    best_epoch: int = 0
+    minutes: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch
+    totals: dict[str, float] = field(default_factory=dict)  # sums of losses since the epoch began
+
+
+@dataclass
+class Plan:
+    """How a stage's steps are laid out over epochs and processes."""
+
+    steps_per_epoch: int
+    steps: int
+    local_batch: int
+
+    @classmethod
+    def of(cls, stage: StageSettings, images: int, processes: int, key: str) -> Plan:
+        """Return the plan for a list of so many images.
+
+        Raises:
+            UserError: the batch cannot be split over the processes and the parts of an accumulated batch.
+        """
+        total = stage.batch * processes if stage.batch_per == "process" else stage.batch
+        if total % (processes * stage.accumulate):
+            raise UserError(
+                f"{key}.batch = {total} in all cannot be split over {processes} processes in {stage.accumulate} parts; "
+                f"nearest: {math.ceil(total / (processes * stage.accumulate)) * processes * stage.accumulate}"
+            )
+        per_epoch = max(images // total, 1)
+        return cls(per_epoch, per_epoch * stage.epochs, total // processes)
+
+
+class Trainer:
+    """Trains one network for one stage.
+
+    Args:
+        network: says what learns and returns its losses.
+        dataset: item n is training example number n, augmented.
+        images: how many examples make an epoch.
+        validate: scores the network after an epoch, or None.
+        folder: where checkpoints, records and curves go; written by the main process alone.
+        state: what checkpoints hold beside weights and progress: stage, config, data fingerprint.
+    """
+
+    def __init__(
+        self,
+        network: Trainable,
+        dataset: Dataset,
+        images: int,
+        stage: StageSettings,
+        *,
+        key: str,
+        validate: Validate | None,
+        folder: RunFolder,
+        world: World,
+        precision: str,
+        seed: int,
+        workers: int,
+        state: dict[str, Any],
+    ):
+        self.network, self.dataset, self.stage, self.validate = network, dataset, stage, validate
+        self.folder, self.world, self.precision, self.seed, self.workers = folder, world, precision, seed, workers
+        self.state = state
+        self.plan = Plan.of(stage, images, world.size, key)
+        groups = network.param_groups()
+        if not groups:
+            raise UserError("this model has nothing to train; test it as it is")
+        self.optimizers = build_optimizers(groups, stage.optimizers)
+        self.progress = Progress()
+        self._saved_at = self._started_at = time.monotonic()
+
+    def resume(self, content: dict[str, Any]) -> None:
+        """Continue from a checkpoint's content: weights, optimisers and position.
+
+        Raises:
+            UserError: it holds no training state, or belongs to a run of another length or batch.
+        """
+        if "progress" not in content:
+            raise UserError(f"{self.folder.path / LAST}: holds weights only, training cannot continue from it")
+        if content["plan"] != asdict(self.plan):
+            raise UserError(
+                f"{self.folder.path / LAST}: was made with other epochs, batch, processes or list "
+                f"({content['plan']}, now {asdict(self.plan)}); continue with the same, or start again with --overwrite"
+            )
+        checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(content["optimizers"][name])
+        self.progress = Progress(**content["progress"])
+        log.info("resumed after step %d of %d", self.progress.step, self.plan.steps)
+
+    def fit(self) -> bool:
+        """Train to the end; return whether it was reached (False: interrupted, with a checkpoint to resume from)."""
+        plan, progress = self.plan, self.progress
+        learner = self._distributed()
+        parts = self.stage.accumulate
+        numbers = training_numbers(
+            progress.step, plan.steps, plan.local_batch, self.world.rank, self.world.size, parts
+        )
+        stream = batches(self.dataset, numbers, self.workers, self.world.device)
+        self._started_at = self._saved_at = time.monotonic()
+        bar = tqdm(total=plan.steps, initial=progress.step, unit="step", disable=not self.world.is_main)
+        self.network.train()
+        with Interrupt() as interrupt, bar:
+            while progress.step < plan.steps:
+                step = progress.step
+                rates = set_learning_rates(self.optimizers, self.stage.optimizers, step, plan.steps)
+                seed_step(self.seed, step, self.world.rank)
+                losses = self._step(learner, [next(stream) for _ in range(parts)])
+                progress.step += 1
+                self._record(losses, rates, bar)
+                epoch_ends = progress.step % plan.steps_per_epoch == 0
+                stop = self.world.any(interrupt.requested)
+                if epoch_ends:
+                    self._end_epoch(progress.step // plan.steps_per_epoch)
+                if stop or self._patience_spent():
+                    self._save(LAST)
+                    if stop:
+                        log.info("interrupted after step %d; continue with --resume", progress.step)
+                        return progress.step == plan.steps
+                    log.info("no better validation for %d epochs: stopping", self.stage.patience)
+                    return True
+                if time.monotonic() - self._saved_at > self.stage.save_minutes * SECONDS_PER_MINUTE:
+                    self._save(LAST)
+        return True
+
+    def _distributed(self) -> nn.Module:
+        """Return what is called in training: the network itself, or its DistributedDataParallel wrapper."""
+        if self.world.size == 1:
+            return self.network
+        if self.world.device.type == "cpu":
+            return DistributedDataParallel(self.network)
+        synced = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        return DistributedDataParallel(synced, device_ids=[self.world.device])
+
+    def _step(self, learner: nn.Module, parts: list) -> dict[str, torch.Tensor]:
+        """Do one optimiser step over the parts of a local batch; return the mean of each loss over the parts."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        means: dict[str, torch.Tensor] = {}
+        for i, batch in enumerate(parts):
+            last = i == len(parts) - 1
+            with nullcontext() if last or learner is self.network else learner.no_sync():
+                with autocast(self.world.device, self.precision):
+                    losses = learner(batch).losses
+                (sum(losses.values()) / len(parts)).backward()
+            for name, value in losses.items():
+                means[name] = means.get(name, 0) + value.detach() / len(parts)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        return means
+
+    def _record(self, losses: dict[str, torch.Tensor], rates: dict[str, float], bar: tqdm) -> None:
+        progress, names = self.progress, list(losses)
+        values = self.world.sum(torch.stack([losses[n] for n in names]).double()) / self.world.size
+        record = dict(zip(names, values.tolist(), strict=True))
+        record["total"] = sum(record.values())
+        if not math.isfinite(record["total"]):
+            raise UserError(
+                f"step {progress.step}: the loss is not finite ({record}); lower the learning rate, "
+                f"then start from the last checkpoint with --resume"
+            )
+        for name, value in record.items():
+            progress.totals[name] = progress.totals.get(name, 0.0) + value
+        bar.update()
+        bar.set_postfix(loss=f"{record['total']:.3f}", epoch=self._epoch_text(), refresh=False)
+        if progress.step % self.stage.log_steps == 0 or progress.step == 1:
+            self.folder.scalars("loss", record, progress.step)
+            self.folder.scalars("lr", rates, progress.step)
+
+    def _epoch_text(self) -> str:
+        done = self.progress.step / self.plan.steps_per_epoch
+        return f"{done:.1f}/{self.plan.steps // self.plan.steps_per_epoch}"
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Average the epoch's losses, validate if it is time, and keep the best and the last checkpoint."""
+        progress, stage = self.progress, self.stage
+        record: dict[str, Any] = {"epoch": epoch, "step": progress.step}
+        record["losses"] = {n: total / self.plan.steps_per_epoch for n, total in progress.totals.items()}
+        progress.totals = {}
+        due = stage.validate_every and (epoch % stage.validate_every == 0 or progress.step == self.plan.steps)
+        better = False
+        if self.validate is not None and due:
+            score, record["validation"] = self.validate(self.network, progress.step)
+            better = score > progress.best
+            if better:
+                progress.best, progress.best_epoch = score, epoch
+        progress.history.append(record)
+        log.info(
+            "epoch %d: loss %.4f%s",
+            epoch,
+            record["losses"]["total"],
+            f", validation {score:.2f} (best {progress.best:.2f})" if "validation" in record else "",
+        )
+        self._save(LAST)
+        if better or self.validate is None or not stage.validate_every:
+            self._save(BEST)
+        self.folder.write_json("metrics.json", {"best": progress.best, "epochs": progress.history})
+
+    def _patience_spent(self) -> bool:
+        epoch = self.progress.step // self.plan.steps_per_epoch
+        return bool(self.stage.patience) and epoch - self.progress.best_epoch >= self.stage.patience
+
+    def _save(self, name: str) -> None:
+        now = time.monotonic()
+        self.progress.minutes += (now - self._started_at) / SECONDS_PER_MINUTE
+        self._started_at = self._saved_at = now
+        if not self.world.is_main:
+            return
+        content = {**self.state, "weights": self.network.state_dict(), "progress": asdict(self.progress)}
+        if name == LAST:
+            content["plan"] = asdict(self.plan)
+            content["optimizers"] = {n: o.state_dict() for n, o in self.optimizers.items()}
+        checkpoint.save(self.folder.path / name, content)

@@ -1,0 +1,86 @@
+"""Composed pictures of episodes: query, support with its mask, prediction, truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from model.contract import IGNORE, Episode, Output
+
+TINT = 0.5  # share of the mask's colour in an overlay
+SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
+GAP, CAPTION = 4, 18  # pixels between panels, and of the line above them
+WHITE, INK = 255, (30, 30, 30)
+MIN_SIDE = 160  # small images are enlarged to be looked at
+FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
+
+
+def overlay(image: np.ndarray, label: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Return an RGB image (H, W, 3) uint8 with label 1 tinted and outlined, and ignored pixels greyed."""
+    out = image.copy()
+    for value, tint in ((1, colour), (IGNORE, IGNORED)):
+        where = label == value
+        out[where] = (TINT * np.array(tint) + (1 - TINT) * out[where]).astype(np.uint8)
+    outline, _ = cv2.findContours((label == 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(out, outline, -1, colour, 1)
+
+
+def row(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Return panels side by side, each under its caption, (H, W, 3) uint8."""
+    height = max(p.shape[0] for _, p in panels)
+    columns = []
+    for caption, panel in panels:
+        column = np.full((height + CAPTION, panel.shape[1] + GAP, 3), WHITE, np.uint8)
+        column[CAPTION : CAPTION + panel.shape[0], : panel.shape[1]] = panel
+        cv2.putText(column, caption, (1, CAPTION - 5), FONT, FONT_SCALE, INK, 1, cv2.LINE_AA)
+        columns.append(column)
+    return np.concatenate(columns, axis=1)
+
+
+def grid(rows: list[np.ndarray]) -> np.ndarray:
+    """Return rows of one width below each other."""
+    width = max(r.shape[1] for r in rows)
+    padded = [np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=WHITE) for r in rows]
+    return np.concatenate(padded, axis=0)
+
+
+def episode_row(episode: Episode, output: Output, item: int = 0, class_names: list[str] | None = None) -> np.ndarray:
+    """Return one episode of a batch as a picture: supports, query, prediction (with its IoU), truth."""
+    query, truth = _pixels(episode.query[item]), _label(episode.query_label[item])
+    prediction = _label(output.logits[item].argmax(0))
+    shown = np.where(truth == IGNORE, IGNORE, prediction)
+    name = class_names[int(episode.class_id[item]) - 1] if class_names else str(int(episode.class_id[item]))
+    valid = truth != IGNORE
+    union = ((prediction == 1) | (truth == 1)) & valid
+    iou = 100 * ((prediction == 1) & (truth == 1)).sum() / max(union.sum(), 1)
+    panels = [
+        (f"support: {name}", overlay(_pixels(image), _label(label), SUPPORT_COLOUR))
+        for image, label in zip(episode.support[item], episode.support_label[item], strict=True)
+    ]
+    panels += [
+        ("query", query),
+        (f"prediction, IoU {iou:.0f} %", overlay(query, shown, PREDICTION_COLOUR)),
+        ("truth", overlay(query, truth, TRUTH_COLOUR)),
+    ]
+    return row([(caption, _enlarge(panel)) for caption, panel in panels])
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write an RGB picture (H, W, 3) uint8."""
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+
+def _pixels(image_3hw: Tensor) -> np.ndarray:
+    return image_3hw.permute(1, 2, 0).round().byte().cpu().numpy()
+
+
+def _label(label_hw: Tensor) -> np.ndarray:
+    return label_hw.byte().cpu().numpy()
+
+
+def _enlarge(panel: np.ndarray) -> np.ndarray:
+    factor = -(-MIN_SIDE // panel.shape[0])
+    return panel if factor <= 1 else cv2.resize(panel, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)

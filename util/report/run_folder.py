@@ -1,0 +1,161 @@
+"""The folder of one run: merged config, environment, log, records as JSON, TensorBoard curves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from util.errors import UserError
+
+log = logging.getLogger("symnet")
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "tensorboardX", "gensim")
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class RunFolder:
+    """Writes what a run leaves behind; a folder that is not the main process's writes nothing.
+
+    Args:
+        path: the folder; made if missing.
+        writes: whether this process is the one that writes.
+        step: step from which curves continue (resuming).
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+
+    def __init__(self, path: Path, writes: bool = True, step: int = 0):
+        self.path, self.writes = path, writes
+        self.curves: SummaryWriter | None = None
+        _log_to_screen(writes)
+        if not writes:
+            return
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / ".probe"
+            probe.write_text("")
+            probe.unlink()
+            handler = logging.FileHandler(path / "log.txt", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: this output folder cannot be written ({error.strerror}); set run.folder") from None
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+        self._handler = handler
+        self.curves = SummaryWriter(str(path / "tensorboard"), purge_step=step or None)
+
+    def describe(self, config: dict[str, Any], **facts: Any) -> None:
+        """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
+        if self.writes:
+            self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+            self.write_json("environment.json", environment() | facts)
+
+    def scalars(self, section: str, values: dict[str, float], step: int) -> None:
+        """Add a point to the curves ``section/<name>``."""
+        if self.curves is not None:
+            for name, value in values.items():
+                self.curves.add_scalar(f"{section}/{name}", value, step)
+
+    def image(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Add a picture (H, W, 3) uint8 to the curves."""
+        if self.curves is not None:
+            self.curves.add_image(name, picture, step, dataformats="HWC")
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file, atomically."""
+        self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file, atomically.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        if not self.writes:
+            return
+        temporary = self.path / f".{name}.tmp"
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self.path / name)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(f"{self.path / name}: cannot be written ({error.strerror}); free some space") from None
+
+    def close(self) -> None:
+        """Flush the curves and let go of the log file."""
+        if self.curves is not None:
+            self.curves.close()
+            log.removeHandler(self._handler)
+            self._handler.close()
+
+
+def claim(path: Path, marker: str, resume: bool, overwrite: bool, main: bool) -> None:
+    """Refuse a folder that already holds a run, unless it is to be resumed or overwritten.
+
+    Raises:
+        UserError: the folder is in use, or there is nothing to resume.
+    """
+    used = (path / marker).exists()
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other; give one")
+    if used and not resume and not overwrite:
+        raise UserError(f"{path}: holds a run already; continue it with --resume, or start again with --overwrite")
+    if resume and not used:
+        raise UserError(f"{path / marker}: nothing to resume here; leave --resume out")
+    if overwrite and main and path.exists():
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be emptied ({error.strerror}); set run.folder") from None
+
+
+def environment() -> dict[str, Any]:
+    """Return commit, versions, machine and command line of this process."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "changed_files": len(_git("status", "--porcelain").splitlines()),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "command": " ".join(sys.argv),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        run = subprocess.run(["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return run.stdout.strip() if run.returncode == 0 else "unknown"
+
+
+class _TqdmHandler(logging.Handler):
+    """Prints log lines above progress bars instead of through them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record))
+
+
+def _log_to_screen(writes: bool) -> None:
+    log.setLevel(logging.INFO if writes else logging.ERROR)
+    if not any(isinstance(h, _TqdmHandler) for h in log.handlers):
+        log.addHandler(_TqdmHandler())

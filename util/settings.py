@@ -1,0 +1,144 @@
+"""The settings of a run as typed, nested dataclasses; ``config/default.yaml`` explains each key.
+
+A field's ``metadata`` may hold ``low`` and ``high`` (inclusive bounds), checked wherever the value came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def bounded(default: Any, low: float | None = None, high: float | None = None) -> Any:
+    """Return a dataclass field with a default and inclusive bounds (checked element-wise for lists)."""
+    metadata = {"low": low, "high": high}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class DataSettings:
+    """Which data set, which fold, and how big episodes are."""
+
+    name: str
+    root: str
+    train_list: str
+    test_list: str
+    classes: list[str]
+    images: str = "JPEGImages"
+    masks: str = "SegmentationClassAug"
+    image_suffix: str = ".jpg"
+    mask_suffix: str = ".png"
+    folds: int = bounded(4, 1)
+    fold_rule: Literal["contiguous", "interleaved"] = "contiguous"
+    fold: int = bounded(0, 0)
+    exclude_novel: bool = True
+    min_pixels: int = bounded(2048, 1)
+    size: int = bounded(473, 33)
+    shot: int = bounded(1, 1)
+    text: str = "word2vec"
+    text_dir: str = "initmodel"
+    cache: str = "cache"
+    workers: int = bounded(4, 0)
+
+
+@dataclass
+class AugmentSettings:
+    """Random changes of a training image."""
+
+    scale: list[float] = bounded([0.9, 1.1], 0.01)
+    rotate: float = bounded(10.0, 0, 180)
+    rotate_probability: float = bounded(0.5, 0, 1)
+    blur_probability: float = bounded(0.5, 0, 1)
+    flip_probability: float = bounded(0.5, 0, 1)
+    keep_target: float = bounded(0.0, 0, 1)
+    keep_tries: int = bounded(30, 1)
+
+
+@dataclass
+class OptimizerSettings:
+    """One optimiser and its learning-rate schedule."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: float = bounded(0.05, 0)
+    momentum: float = bounded(0.9, 0, 1)
+    nesterov: bool = False
+    betas: list[float] = bounded([0.9, 0.999], 0, 1)
+    weight_decay: float = bounded(1e-4, 0)
+    schedule: Literal["poly", "constant", "step"] = "poly"
+    power: float = bounded(0.9, 0)
+    milestones: list[float] = bounded([], 0, 1)
+    decay: float = bounded(0.1, 0, 1)
+
+
+@dataclass
+class StageSettings:
+    """One training stage: how long, in which batches, with which optimisers."""
+
+    optimizers: dict[str, OptimizerSettings]
+    augment: AugmentSettings
+    epochs: int = bounded(1, 1)
+    batch: int = bounded(8, 1)
+    batch_per: Literal["process", "run"] = "process"
+    accumulate: int = bounded(1, 1)
+    size: int | None = bounded(None, 33)
+    validate_every: int = bounded(1, 0)
+    validate_episodes: int = bounded(1000, 1)
+    patience: int = bounded(0, 0)
+    save_minutes: float = bounded(10.0, 0)
+    log_steps: int = bounded(20, 1)
+
+
+@dataclass
+class ProtocolSettings:
+    """How a test chooses its episodes and what it is scored on."""
+
+    query: Literal["walk"] = "walk"
+    episodes: int = bounded(1000, 1)
+    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0)
+    scored_on: Literal["canvas"] = "canvas"
+
+
+@dataclass
+class TestSettings:
+    """Which protocol a test follows, and on which weights."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    protocol: str = "symnet"
+    checkpoint: str = "best"
+    batch: int = bounded(1, 1)
+    episodes: int | None = bounded(None, 1)
+    seeds: list[int] | None = bounded(None, 0)
+    pictures: int = bounded(8, 0)
+
+
+@dataclass
+class RunSettings:
+    """Where a run happens and is kept."""
+
+    folder: str = "runs"
+    name: str | None = None
+    base_folder: str | None = None
+    device: str = "auto"
+    precision: Literal["float32", "bf16"] = "float32"
+    seed: int = bounded(321, 0)
+
+
+@dataclass
+class Config:
+    """Everything one YAML file decides. ``model`` holds the settings class of the model it names."""
+
+    run: RunSettings
+    data: DataSettings
+    model: Any
+    base_stage: StageSettings
+    meta_stage: StageSettings
+    test: TestSettings
+    protocols: dict[str, ProtocolSettings]
+    path: str = ""
+
+    def stage_size(self, stage: StageSettings) -> int:
+        """Return the side in pixels of a stage's training images."""
+        return stage.size or self.data.size
