@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from model.contract import LabelledImages, Output, ParamGroup, Trainable
 from model.encoder import Encoder
@@ -25,7 +26,7 @@ class BaseLearner(nn.Module):
 
     def __init__(self, channels: int, base_classes: int):
         super().__init__()
-        quarter = channels // len(PYRAMID_BINS)
+        self.quarter = quarter = channels // len(PYRAMID_BINS)
         self.pyramid = nn.ModuleList(
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(bins),
@@ -44,10 +45,32 @@ class BaseLearner(nn.Module):
         )
 
     def forward(self, f4_bchw: Tensor) -> Tensor:
-        """Return base logits (B, N + 1, H, W), channel 0 background, from the last stage's output."""
-        size = f4_bchw.shape[-2:]
-        levels = [resize(level(f4_bchw), size) for level in self.pyramid]
-        return self.classify(torch.cat([f4_bchw, *levels], dim=1))
+        """Return base logits (B, N + 1, H, W), channel 0 background, from the last stage's output.
+
+        The classifier's first 3x3 convolution reads [f4; upsampled pyramid levels]. It is linear, and the levels hold
+        only 50 cells in all, so their half of it is computed on the cells: a quarter less time for the whole stage.
+        """
+        conv, *rest = self.classify
+        own, *pyramid = conv.weight.split([f4_bchw.shape[1], *[self.quarter] * len(PYRAMID_BINS)], dim=1)
+        x = F.conv2d(f4_bchw, own, padding=conv.padding)
+        for level, weight in zip(self.pyramid, pyramid, strict=True):
+            x = x + _convolve_upsampled(level(f4_bchw), weight, x.shape[-2:])
+        for layer in rest:
+            x = layer(x)
+        return x
+
+
+def _convolve_upsampled(cells_bchw: Tensor, weight_oc33: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return conv2d(resize(cells, size), weight, padding=1) without the upsampled map.
+
+    With U (cells, L) the bilinear weights and U_t their shift under kernel tap t, the result is
+    sum_t W_t cells U_t: two small products instead of a convolution over L positions.
+    """
+    batch, _, height, width = cells_bchw.shape
+    one_hot = torch.eye(height * width, device=cells_bchw.device).view(-1, 1, height, width)
+    shifted = F.unfold(resize(one_hot, size), weight_oc33.shape[-2:], padding=1)  # (cells, taps, L)
+    mixed = torch.einsum("oct,bcn->bont", weight_oc33.flatten(2), cells_bchw.flatten(2))
+    return (mixed.flatten(2) @ shifted.flatten(0, 1).to(mixed.dtype)).unflatten(2, tuple(size))
 
 
 class BaseStage(Trainable):
