@@ -8,6 +8,7 @@ from util.engine.stages import train_meta
 
 
 def command() -> int:
+    """Parse, build, call."""
     parser = cli.parser(__doc__)
     cli.add_training_options(parser)
     parser.add_argument("--checkpoint", help="base-stage checkpoint to start from, instead of this run's own")

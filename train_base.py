@@ -8,6 +8,7 @@ from util.engine.stages import train_base
 
 
 def command() -> int:
+    """Parse, build, call."""
     parser = cli.parser(__doc__)
     cli.add_training_options(parser)
     options = parser.parse_args()

@@ -66,7 +66,7 @@ def _convolve_upsampled(cells_bchw: Tensor, weight_oc33: Tensor, size: tuple[int
     With U (cells, L) the bilinear weights and U_t their shift under kernel tap t, the result is
     sum_t W_t cells U_t: two small products instead of a convolution over L positions.
     """
-    batch, _, height, width = cells_bchw.shape
+    height, width = cells_bchw.shape[2:]
     one_hot = torch.eye(height * width, device=cells_bchw.device).view(-1, 1, height, width)
     shifted = F.unfold(resize(one_hot, size), weight_oc33.shape[-2:], padding=1)  # (cells, taps, L)
     mixed = torch.einsum("oct,bcn->bont", weight_oc33.flatten(2), cells_bchw.flatten(2))

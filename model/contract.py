@@ -130,6 +130,7 @@ class FewShotModel(Trainable):
     """
 
     Settings: ClassVar[type]
+    has_base_stage: ClassVar[bool] = False  # whether a base-learner stage comes before the meta stage
     reads_base_labels: ClassVar[bool] = False  # Episode.query_base_label is filled for models that say so
     reads_text: ClassVar[bool] = False  # Episode.text likewise
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
@@ -139,9 +140,9 @@ class FewShotModel(Trainable):
         self.settings = settings
         self.task = task
 
-    def base_stage(self) -> Trainable | None:
-        """Return the network of the base-learner stage (sharing this model's tensors), or None without one."""
-        return None
+    def base_stage(self) -> Trainable:
+        """Return the network of the base-learner stage, sharing this model's tensors; only with ``has_base_stage``."""
+        raise NotImplementedError
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
         """Fill the encoder from an ImageNet or base-stage state dict; return the tensors it did not fill.

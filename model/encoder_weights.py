@@ -33,7 +33,9 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
     foreign = [k for k in renamed if k not in own and re.match(r"layer[0-4]\.", k) and _stage(k) <= encoder.last_stage]
     if not given or foreign:
         example = f", such as {foreign[0]}" if foreign else ""
-        raise Mismatch(f"these are not weights of this encoder ({describe(encoder)}): it holds {describe(state)}{example}")
+        raise Mismatch(
+            f"these are not weights of this encoder ({describe(encoder)}): it holds {describe(state)}{example}"
+        )
     for name, tensor in given.items():
         if tensor.shape != own[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(own[name].shape)}"

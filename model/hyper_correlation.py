@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
 from model.ops import in_float32, resize
 
 NORM_EPS = 1e-5
@@ -83,5 +82,3 @@ class CorrelationFusion(nn.Module):
         c2, c3, c4 = (resize(maps[stage], maps[3].shape[-2:]) for stage in (2, 3, 4))
         top = self.top(self.enter["3"](c3) + self.enter["4"](c4))
         return self.bottom(top + self.enter["2"](c2))
-
-

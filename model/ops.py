@@ -36,9 +36,7 @@ def in_float32(function: Callable) -> Callable:
         tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
         with torch.autocast(tensors[0].device.type, enabled=False):
             args = [a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
-            kwargs = {
-                k: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for k, a in kwargs.items()
-            }
+            kwargs = {k: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for k, a in kwargs.items()}
             return function(*args, **kwargs)
 
     return wrapped

@@ -22,6 +22,11 @@ def register(name: str) -> Callable[[type[FewShotModel]], type[FewShotModel]]:
     return add
 
 
+def class_of(settings: object) -> type[FewShotModel]:
+    """Return the model class that settings of this type belong to."""
+    return next(cls for cls in models().values() if cls.Settings is type(settings))
+
+
 def models() -> dict[str, type[FewShotModel]]:
     """Return every registered model class by name, importing the modules of this package on the way."""
     for module in pkgutil.iter_modules(model.__path__):

@@ -77,6 +77,7 @@ class SymNet(FewShotModel):
     """The published method; every attribute below is one of its ideas."""
 
     Settings = Settings
+    has_base_stage = True
     reads_base_labels = True
     reads_text = True
     size_rule = (ENCODER_STRIDE, 1)
@@ -200,5 +201,3 @@ def _mid_features(features: Features) -> Tensor:
     """Return [f3; f2] on f3's grid."""
     f3 = features.stage[MID]
     return torch.cat([f3, resize(features.stage[LOW], f3.shape[-2:])], dim=1)
-
-

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from model.registry import models
+from model.registry import class_of, models
 from util.errors import UserError, nearest
 from util.settings import Config
 
@@ -62,7 +62,9 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             node = yaml.compose(file, Loader=yaml.SafeLoader)
     except OSError as error:
-        raise UserError(f"{path}: cannot read this config ({error.strerror}); see config/ for those there are") from None
+        raise UserError(
+            f"{path}: cannot read this config ({error.strerror}); see config/ for those there are"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if node is not None and not isinstance(node, yaml.MappingNode):
@@ -191,9 +193,7 @@ def _convert_plain(kind: Any, value: Any, key: str, where: str) -> Any:
             return float(value)
         except (TypeError, ValueError):
             pass
-    elif kind is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif kind is bool and isinstance(value, bool):
+    elif kind in (int, bool) and type(value) is kind:
         return value
     elif kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
@@ -230,7 +230,9 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
 
     data = config.data
     if data.fold >= data.folds:
-        raise UserError(f"{place('data', 'fold')}: data.fold = {data.fold} does not exist; allowed: 0..{data.folds - 1}")
+        raise UserError(
+            f"{place('data', 'fold')}: data.fold = {data.fold} does not exist; allowed: 0..{data.folds - 1}"
+        )
     if len(data.classes) % data.folds:
         raise UserError(
             f"{place('data', 'folds')}: data.folds = {data.folds} does not divide the {len(data.classes)} classes"
@@ -238,7 +240,6 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
     if config.test.protocol not in config.protocols:
         hint = nearest(config.test.protocol, config.protocols)
         raise UserError(f"{place('test', 'protocol')}: test.protocol = {config.test.protocol!r} is unknown{hint}")
-    model = next(cls for cls in models().values() if cls.Settings is type(config.model))
     sizes = {("data", "size"): data.size}
     for name in ("base_stage", "meta_stage"):
         stage = getattr(config, name)
@@ -246,7 +247,7 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
         scale = stage.augment.scale
         if len(scale) != 2 or scale[0] > scale[1]:
             raise UserError(f"{place(name, 'augment')}: {name}.augment.scale = {scale} must be [low, high]")
-    step, rest = model.size_rule
+    step, rest = class_of(config.model).size_rule
     for (section, key), size in sizes.items():
         if size % step != rest % step:
             below = (size - rest) // step * step + rest

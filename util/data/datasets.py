@@ -74,9 +74,7 @@ class EpisodeDataset(Dataset):
 class LabelledDataset(Dataset):
     """Images of a list with base-class labels, for the base stage: item n is image n of a shuffled (or plain) walk."""
 
-    def __init__(
-        self, images: ImageList, fold: Fold, size: int, seed: int, augment: AugmentSettings | None = None
-    ):
+    def __init__(self, images: ImageList, fold: Fold, size: int, seed: int, augment: AugmentSettings | None = None):
         self.images, self.fold, self.size, self.seed, self.augment = images, fold, size, seed, augment
 
     def __getitem__(self, number: int) -> LabelledImages:

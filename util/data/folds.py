@@ -44,7 +44,7 @@ class Fold:
 
     @cached_property
     def base_table(self) -> np.ndarray:
-        """Lookup (256,) uint8 from a class id to its base-class id: 1-based among the base classes, else 0; 255 stays."""
+        """Lookup (256,) uint8 from class id to base-class id: 1-based among the base classes, else 0; 255 stays."""
         table = np.zeros(256, np.uint8)
         table[list(self.base)] = np.arange(1, len(self.base) + 1)
         table[IGNORE] = IGNORE

@@ -91,7 +91,7 @@ def _fingerprint(names: tuple[str, ...], masks: tuple[Path, ...], classes: int) 
     digest = hashlib.sha256(f"{FORMAT} {classes}\n".encode())
     for name, mask in zip(names, masks, strict=True):
         try:
-            stat = os.stat(mask)
+            stat = mask.stat()
         except OSError:
             raise UserError(f"{mask}: this mask does not exist; every listed image needs one") from None
         digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
@@ -119,9 +119,7 @@ def count_pixels(pair: tuple[Path, Path], classes: int) -> np.ndarray:
     return counts[: classes + 1].astype(np.int64)
 
 
-def _build(
-    images: tuple[Path, ...], masks: tuple[Path, ...], classes: int, title: str, progress: bool
-) -> np.ndarray:
+def _build(images: tuple[Path, ...], masks: tuple[Path, ...], classes: int, title: str, progress: bool) -> np.ndarray:
     pairs = list(zip(images, masks, strict=True))
     count = partial(count_pixels, classes=classes)
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)

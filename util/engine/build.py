@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from model.contract import FewShotModel, Task
-from model.registry import models
+from model.registry import class_of
 from util.config import to_dict
 from util.data import text
 from util.data.datasets import EpisodeDataset, LabelledDataset
@@ -20,7 +20,7 @@ from util.data.lists import ImageList, base_validation_list, check_shots, test_l
 from util.data.sampling import EpisodeSampler
 from util.engine import checkpoint
 from util.errors import UserError
-from util.settings import Config, ProtocolSettings
+from util.settings import AugmentSettings, Config, ProtocolSettings
 
 log = logging.getLogger("symnet")
 
@@ -60,7 +60,7 @@ class Setting:
         sampler = EpisodeSampler(images, protocol.query, self.config.data.shot, seed)
         return self._episodes(sampler, self.config.data.size, None)
 
-    def _episodes(self, sampler: EpisodeSampler, size: int, augment) -> EpisodeDataset:
+    def _episodes(self, sampler: EpisodeSampler, size: int, augment: AugmentSettings | None) -> EpisodeDataset:
         base_labels = self.model_class.reads_base_labels
         return EpisodeDataset(sampler, self.fold, size, augment, self.vectors, base_labels)
 
@@ -77,7 +77,7 @@ def make_setting(config: Config) -> Setting:
     Raises:
         UserError: text vectors that the model reads are missing or wrong, or given to a model that reads none.
     """
-    model_class = next(cls for cls in models().values() if cls.Settings is type(config.model))
+    model_class = class_of(config.model)
     if not model_class.reads_text and config.data.text != text.NO_TEXT:
         raise UserError(f"{config.path}: this model reads no text vectors; set data.text: {text.NO_TEXT}")
     vectors = text.class_vectors(config.data) if model_class.reads_text else None
@@ -86,10 +86,9 @@ def make_setting(config: Config) -> Setting:
 
 def build_model(config: Config, text_width: int) -> FewShotModel:
     """Return the model that the config names, with random weights drawn from ``run.seed``."""
-    model_class = next(cls for cls in models().values() if cls.Settings is type(config.model))
     torch.manual_seed(config.run.seed)
     fold, data = Fold.of(config.data), config.data
-    return model_class(config.model, Task(len(fold.base), data.shot, data.size, text_width))
+    return class_of(config.model)(config.model, Task(len(fold.base), data.shot, data.size, text_width))
 
 
 def new_model(setting: Setting) -> FewShotModel:

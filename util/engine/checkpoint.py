@@ -41,8 +41,10 @@ def save(path: Path, content: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path}: could not write this checkpoint ({error}); free some space or change run.folder; "
-                        "the previous checkpoint is untouched") from None
+        raise UserError(
+            f"{path}: could not write this checkpoint ({error}); free some space or change run.folder; "
+            "the previous checkpoint is untouched"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -153,5 +155,3 @@ def _download(network: FewShotModel) -> dict[str, Tensor]:
             f"model.encoder.weights = torchvision: could not download {name} ({error}); "
             "bring the file to this machine and set model.encoder.weights to its path"
         ) from None
-
-

@@ -105,5 +105,3 @@ def evaluate(
     bar.close()
     network.train(was_training)
     return board.scores(world)
-
-

@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class Interrupt:
-    """Context in which ``requested`` becomes true on the first signal; the signals mean what they did before after it."""
+    """Context in which ``requested`` becomes true on the first signal; after it signals mean what they did before."""
 
     def __init__(self):
         self.requested = False

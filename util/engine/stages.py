@@ -1,4 +1,4 @@
-"""The three commands: train the base stage, train the meta stage, test. Each builds what it needs and calls the engine."""
+"""The three commands: train the base stage, train the meta stage, test. Each builds what it needs, then calls."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.utils.data import Dataset
 
-from model.contract import Episode, FewShotModel, LabelledImages, Output
+from model.contract import Episode, FewShotModel, LabelledImages, Output, Trainable
 from util.config import to_dict
+from util.data.lists import ImageList
 from util.engine import checkpoint
 from util.engine.build import Setting, base_folder, load_checkpoint, make_setting, new_model, run_folder
 from util.engine.device import describe
-from util.engine.evaluation import BASE, FINAL, evaluate
+from util.engine.evaluation import BASE, FINAL, Watcher, evaluate
 from util.engine.processes import World, join
-from util.engine.training import BEST, LAST, SECONDS_PER_MINUTE, Trainer
+from util.engine.training import BEST, LAST, SECONDS_PER_MINUTE, Trainer, Validate
 from util.errors import UserError
 from util.report.pictures import episode_row, grid, write_png
 from util.report.run_folder import RunFolder, claim, environment
@@ -35,14 +37,13 @@ def train_base(config: Config, resume: bool, overwrite: bool) -> int:
     """Run the base stage; return the exit code."""
     with join(config.run.device) as world:
         setting = make_setting(config)
+        if not setting.model_class.has_base_stage:
+            raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
         folder = base_folder(config)
         claim(folder, LAST, resume, overwrite, world.is_main)
         images = setting.train_images(world.is_main)
         held_out = setting.base_validation_images(world.is_main)
-        model = new_model(setting)
-        network = model.base_stage()
-        if network is None:
-            raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
+        network = new_model(setting).base_stage()
         test_set = setting.labelled(held_out, train=False)
         episodes = min(config.base_stage.validate_episodes, len(held_out.queries))
 
@@ -57,7 +58,7 @@ def train_base(config: Config, resume: bool, overwrite: bool) -> int:
         return _run(trainer, folder, resume, world)
 
 
-def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None) -> int:
+def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None = None) -> int:
     """Run the meta stage from a base-stage checkpoint (if the model has that stage); return the exit code."""
     with join(config.run.device) as world:
         setting = make_setting(config)
@@ -69,13 +70,15 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None) 
         protocol = config.protocols[config.test.protocol]
         held_out = setting.test_episodes(novel, protocol, protocol.seeds[0])
         model = new_model(setting)
-        if model.base_stage() is not None and not resume:
+        if setting.model_class.has_base_stage and not resume:
             load_checkpoint(setting, model, "base", base or base_folder(config) / BEST)
 
         def validate(trained: nn.Module, step: int) -> tuple[float, dict[str, Any]]:
             pictures = Pictures(setting, VALIDATION_PICTURES)
             scores = _evaluate(setting, world, trained, held_out, stage.validate_episodes, "validate", pictures)
-            out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
+            out.scalars(
+                "validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step
+            )
             if pictures.rows:
                 out.image("validation", grid(pictures.rows), step)
             return scores[FINAL]["miou"], scores
@@ -85,8 +88,8 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None) 
         return _run(trainer, folder, resume, world)
 
 
-def test(config: Config) -> int:
-    """Score the model over a protocol's episodes and seeds; write and print the result; return the exit code."""
+def test(config: Config) -> dict[str, Any]:
+    """Score the model over a protocol's episodes and seeds; write, print and return the result."""
     with join(config.run.device) as world:
         setting = make_setting(config)
         images = setting.test_images(world.is_main)
@@ -131,7 +134,7 @@ def test(config: Config) -> int:
             log.info("%s", score_table(result))
             log.info("result: %s", folder / "result.json")
         out.close()
-    return 0
+    return result
 
 
 class Pictures:
@@ -147,7 +150,16 @@ class Pictures:
             self.rows.append(episode_row(batch, output, item, self.names))
 
 
-def _trainer(setting: Setting, world: World, out: RunFolder, name: str, network, data, images, validate) -> Trainer:
+def _trainer(
+    setting: Setting,
+    world: World,
+    out: RunFolder,
+    name: str,
+    network: Trainable,
+    data: Dataset,
+    images: ImageList,
+    validate: Validate,
+) -> Trainer:
     config = setting.config
     stage = getattr(config, f"{name}_stage")
     network.to(world.device)
@@ -177,7 +189,15 @@ def _run(trainer: Trainer, folder: Path, resume: bool, world: World) -> int:
     return 0 if finished else EXIT_INTERRUPTED
 
 
-def _evaluate(setting: Setting, world: World, network, data, episodes: int, title: str, watch=None) -> dict:
+def _evaluate(
+    setting: Setting,
+    world: World,
+    network: nn.Module,
+    data: Dataset,
+    episodes: int,
+    title: str,
+    watch: Watcher | None = None,
+) -> dict[str, Any]:
     config = setting.config
     return evaluate(
         network,

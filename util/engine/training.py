@@ -29,7 +29,7 @@ from util.settings import StageSettings
 
 log = logging.getLogger("symnet")
 SECONDS_PER_MINUTE = 60
-LAST, BEST = "last.pth", "best.pth"
+LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
 
 # Returns (score that picks the best checkpoint, everything to record) for the network as it is.
 Validate = Callable[[nn.Module, int], tuple[float, dict[str, Any]]]
@@ -135,9 +135,7 @@ class Trainer:
         plan, progress = self.plan, self.progress
         learner = self._distributed()
         parts = self.stage.accumulate
-        numbers = training_numbers(
-            progress.step, plan.steps, plan.local_batch, self.world.rank, self.world.size, parts
-        )
+        numbers = training_numbers(progress.step, plan.steps, plan.local_batch, self.world.rank, self.world.size, parts)
         stream = batches(self.dataset, numbers, self.workers, self.world.device)
         self._started_at = self._saved_at = time.monotonic()
         bar = tqdm(total=plan.steps, initial=progress.step, unit="step", disable=not self.world.is_main)
@@ -160,6 +158,7 @@ class Trainer:
                         log.info("interrupted after step %d; continue with --resume", progress.step)
                         return progress.step == plan.steps
                     log.info("no better validation for %d epochs: stopping", self.stage.patience)
+                    self._write_metrics(finished=True)
                     return True
                 if time.monotonic() - self._saved_at > self.stage.save_minutes * SECONDS_PER_MINUTE:
                     self._save(LAST)
@@ -236,7 +235,13 @@ class Trainer:
         self._save(LAST)
         if better or self.validate is None or not stage.validate_every:
             self._save(BEST)
-        self.folder.write_json("metrics.json", {"best": progress.best, "epochs": progress.history})
+        self._write_metrics(finished=progress.step == self.plan.steps)
+
+    def _write_metrics(self, finished: bool) -> None:
+        progress = self.progress
+        best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
+        content = {"finished": finished, "best": best, "minutes": progress.minutes, "epochs": progress.history}
+        self.folder.write_json(METRICS, content)
 
     def _patience_spent(self) -> bool:
         epoch = self.progress.step // self.plan.steps_per_epoch

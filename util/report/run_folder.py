@@ -50,7 +50,9 @@ class RunFolder:
             probe.unlink()
             handler = logging.FileHandler(path / "log.txt", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{path}: this output folder cannot be written ({error.strerror}); set run.folder") from None
+            raise UserError(
+                f"{path}: this output folder cannot be written ({error.strerror}); set run.folder"
+            ) from None
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
         self._handler = handler

@@ -1,0 +1,76 @@
+"""Sym-Net from nothing to a table: draw a data set, train both stages, test beside two baselines, show a picture."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from tqdm import tqdm
+
+from util import cli
+from util.config import read_config
+from util.data.mini import generate
+from util.engine.evaluation import ALL_FOREGROUND, FINAL
+from util.engine.stages import test, train_base, train_meta
+from util.errors import UserError
+from util.report.table import text_table
+
+CONFIG = "config/mini/mini_split{fold}_resnet18.yaml"
+BASELINE = "config/mini/mini_split{fold}_prototype_resnet18.yaml"
+PICTURE = "demo.png"
+
+
+def command() -> int:
+    """Parse, build, call."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fold", type=int, default=0, help="which two of the eight classes are novel")
+    parser.add_argument("--folder", default="runs/demo", help="where data, runs and the picture go")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    options = parser.parse_args()
+    folder = Path(options.folder)
+    try:
+        generate(folder / "data", progress=lambda ids: tqdm(ids, desc="draw mini", unit="image"))
+    except FileExistsError as error:
+        raise UserError(str(error)) from None
+    common = [
+        f"run.folder={folder}",
+        f"data.root={folder / 'data'}",
+        f"data.cache={folder / 'cache'}",
+        *options.overrides,
+    ]
+
+    def config(name: str, template: str = CONFIG, *more: str):
+        return read_config(template.format(fold=options.fold), [*common, f"run.name={name}", *more])
+
+    trained = config("symnet")
+    print("\n== base stage: encoder and base learner ==", flush=True)
+    if train_base(trained, resume=False, overwrite=True):
+        return cli.EXIT_INTERRUPTED
+    print("\n== meta stage: episodes of base classes ==", flush=True)
+    if train_meta(trained, resume=False, overwrite=True):
+        return cli.EXIT_INTERRUPTED
+    print("\n== test on the novel classes ==", flush=True)
+    base = folder / "symnet" / "base" / "best.pth"
+    results = {
+        "Sym-Net": test(config("symnet")),
+        "untrained Sym-Net": test(config("untrained", CONFIG, "test.checkpoint=none")),
+        "prototype baseline": test(config("prototype", BASELINE, f"model.encoder.weights={base}")),
+    }
+    rows = [_row(name, result["mean"][FINAL]) for name, result in results.items()]
+    rows.insert(1, _row("Sym-Net, meta output alone", results["Sym-Net"]["mean"]["meta"]))
+    rows.append(_row("everything foreground", results["Sym-Net"]["mean"][ALL_FOREGROUND]))
+    names = ", ".join(trained.data.classes[int(c) - 1] for c in results["Sym-Net"]["per_seed"][0][FINAL]["per_class"])
+    shutil.copy(folder / "symnet" / "test" / "episodes.png", folder / PICTURE)
+    print(f"\n1-shot, {results['Sym-Net']['episodes']} episodes of classes never trained on: {names}")
+    print(text_table(["mini, fold " + str(options.fold), "mIoU %", "FB-IoU %"], rows))
+    print(f"\npicture (support, query, prediction, truth): {folder / PICTURE}")
+    return 0
+
+
+def _row(name: str, scores: dict) -> list[str]:
+    return [name, f"{scores['miou']:.1f}", f"{scores['fb_iou']:.1f}"]
+
+
+if __name__ == "__main__":
+    cli.main(command)

@@ -1,0 +1,60 @@
+"""What many tests need: the shared measured cases and photos (skipped visibly where absent), and a tiny data set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from util.data.mini import generate
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("SYMNET_SHARED", REPOSITORY.parent / "shared"))
+MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> None:
+    """Small networks are fastest on few threads, and results then do not depend on the machine's cores."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of measured cases and real photos."""
+    if not (SHARED / "parity").is_dir():
+        pytest.skip(f"no measured cases at {SHARED} (set SYMNET_SHARED)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny drawn data set in VOC layout: 48 training and 32 test images of 64 pixels."""
+    root = tmp_path_factory.mktemp("mini") / "mini"
+    generate(root, MINI_TRAIN, MINI_TEST, MINI_SIDE)
+    return root
+
+
+@pytest.fixture
+def mini_yaml(tmp_path: Path, mini_root: Path):
+    """Return a function that writes a config of seconds' length over mini's and gives its path."""
+
+    def write(base: str = "mini_split0_resnet18.yaml", **sections: dict) -> Path:
+        content = {
+            "base": str(REPOSITORY / "config/mini" / base),
+            "run": {"folder": str(tmp_path / "runs"), "name": "tiny", "device": "cpu"},
+            "data": {"root": str(mini_root), "cache": str(tmp_path / "cache"), "size": 33, "min_pixels": 100},
+        }
+        if "prototype" not in base:
+            stage = {"epochs": 1, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4}
+            content |= {"base_stage": {**stage, "size": 33}, "meta_stage": dict(stage)}
+        for name, values in sections.items():
+            content[name] = {**content.get(name, {}), **values}
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write

@@ -1,0 +1,175 @@
+"""``train.sh`` and ``test.sh`` in Python: find the config, check the GPUs, run the stages, alone or under torchrun.
+
+``python -m util.engine.launch train|test EXPERIMENT DATASET GPUS [text vectors] [checkpoint] [--options]``
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from model.registry import class_of
+from util import cli
+from util.config import read_config
+from util.data.text import SUFFIXES
+from util.engine.build import base_folder, run_folder
+from util.engine.device import CUDA
+from util.engine.training import BEST, LAST, METRICS
+from util.errors import UserError, nearest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+USAGE = "EXPERIMENT DATASET GPUS [text vectors] [checkpoint], such as: split0 pascal 1"
+CHECKPOINTS = (".pth", ".pt")
+DEFAULT_MODEL = "symnet"
+RESUME, OVERWRITE = "--resume", "--overwrite"
+
+
+@dataclass
+class Launch:
+    """What the command line asked for; ``options`` go to the scripts as they are."""
+
+    action: str
+    config: Path
+    gpus: int
+    options: list[str] = field(default_factory=list)
+    checkpoint: str | None = None
+
+
+def parse(arguments: list[str]) -> Launch:
+    """Return the launch that the words of ``train.sh`` or ``test.sh`` describe.
+
+    Raises:
+        UserError: too few or unknown words; no config of that experiment, data set, model and network.
+    """
+    cut = next((i for i, a in enumerate(arguments) if a.startswith("--")), len(arguments))
+    words, options = arguments[:cut], arguments[cut:]
+    if len(words) < 4:
+        raise UserError(f"too few words; write {USAGE}")
+    action, experiment, dataset, gpus, *rest = words
+    if not gpus.isdigit():
+        raise UserError(f"'{gpus}' is not a number of GPUs; write {USAGE} (0 is the CPU)")
+    launch = Launch(action, find_config(experiment, dataset), int(gpus), options)
+    device = CUDA if launch.gpus else "cpu"
+    launch.options = ["--set", f"run.device={device}", *launch.options]
+    for word in rest:
+        if word.endswith(CHECKPOINTS):
+            launch.checkpoint = word
+        elif "/" not in word or word.endswith(SUFFIXES):
+            launch.options = ["--set", f"data.text={word}", *launch.options]
+        else:
+            raise UserError(f"'{word}' is neither the name of text vectors nor a checkpoint ({', '.join(CHECKPOINTS)})")
+    return launch
+
+
+def find_config(experiment: str, dataset: str) -> Path:
+    """Return ``config/<dataset>/<dataset>_<experiment>[_<MODEL>]_<NET>.yaml``; MODEL and NET come from the environment.
+
+    Raises:
+        UserError: names the nearest data set or config that exists.
+    """
+    folder = REPOSITORY / "config" / dataset
+    if not folder.is_dir():
+        known = [p.name for p in (REPOSITORY / "config").iterdir() if p.is_dir() and p.name != "model"]
+        raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
+    model, net = os.environ.get("MODEL", DEFAULT_MODEL), os.environ.get("NET")
+    middle = "" if model == DEFAULT_MODEL else f"{model}_"
+    known = sorted(p.stem for p in folder.glob("*_split*.yaml"))
+    for candidate in [net] if net else ["resnet50", "resnet18"]:
+        stem = f"{dataset}_{experiment}_{middle}{candidate}"
+        if stem in known:
+            return (folder / f"{stem}.yaml").relative_to(REPOSITORY)
+    raise UserError(f"config/{dataset}/{stem}.yaml: no such config{nearest(stem, known)}")
+
+
+def check_gpus(wanted: int) -> None:
+    """Refuse more GPUs than this machine has.
+
+    Raises:
+        UserError: says how many there are.
+    """
+    have = torch.cuda.device_count()
+    if wanted > have:
+        raise UserError(f"{wanted} GPUs were asked for, this machine has {have}; ask for at most {have} (0 is the CPU)")
+
+
+def run_script(script: str, launch: Launch, extra: list[str]) -> int:
+    """Run one of the scripts to its end, under torchrun if there are several processes; return its exit code."""
+    words = [str(REPOSITORY / script), str(launch.config), *launch.options, *extra]
+    nodes = int(os.environ.get("NNODES", "1"))
+    if launch.gpus < 2 and nodes == 1:
+        return _run_alone([sys.executable, *words])
+    place = ["--standalone"]
+    if nodes > 1:
+        place = [f"--nnodes={nodes}", f"--node_rank={os.environ.get('NODE_RANK', '0')}"]
+        place += [f"--master_addr={os.environ.get('MASTER_ADDR', '127.0.0.1')}"]
+        place += [f"--master_port={os.environ.get('MASTER_PORT', '29500')}"]
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # our scripts say what went wrong
+    try:
+        torchrun.run(torchrun.parse_args([*place, f"--nproc_per_node={max(launch.gpus, 1)}", *words]))
+    except ChildFailedError as error:
+        return next(iter(error.failures.values())).exitcode
+    except SignalException:
+        return cli.EXIT_INTERRUPTED
+    return 0
+
+
+def _run_alone(words: list[str]) -> int:
+    """Run a process that gets the terminal's SIGINT itself; SIGTERM is passed on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    child = subprocess.Popen(words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        return child.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def train(launch: Launch) -> int:
+    """Run the base stage where its checkpoint is missing and the model has one, then the meta stage."""
+    overrides = [launch.options[i + 1] for i, word in enumerate(launch.options) if word == "--set"]
+    config = read_config(launch.config, overrides)
+    resume, overwrite = RESUME in launch.options, OVERWRITE in launch.options
+    launch.options = [o for o in launch.options if o not in (RESUME, OVERWRITE)]
+    folder = base_folder(config)
+    if class_of(config.model).has_base_stage and launch.checkpoint is None and not _finished(folder):
+        print(f"base stage: no finished {folder / BEST} yet, training it first", flush=True)
+        flags = [RESUME] if resume and (folder / LAST).exists() else [OVERWRITE] if overwrite else []
+        code = run_script("train_base.py", launch, flags)
+        if code:
+            return code
+    in_use = (run_folder(config, "meta") / LAST).exists()
+    flags = [RESUME] if resume and in_use else [OVERWRITE] if overwrite else []
+    if launch.checkpoint is not None:
+        flags += ["--checkpoint", launch.checkpoint]
+    return run_script("train.py", launch, flags)
+
+
+def _finished(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / METRICS).read_text())["finished"]) and (folder / BEST).exists()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def main() -> int:
+    """Parse, check, run; return the exit code."""
+    launch = parse(sys.argv[1:])
+    check_gpus(launch.gpus)
+    if launch.action == "train":
+        return train(launch)
+    return run_script("test.py", launch, ["--checkpoint", launch.checkpoint] if launch.checkpoint else [])
+
+
+if __name__ == "__main__":
+    cli.main(main)
