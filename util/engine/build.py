@@ -92,13 +92,16 @@ def build_model(config: Config, text_width: int) -> FewShotModel:
 
 
 def new_model(setting: Setting) -> FewShotModel:
-    """Return the model with the encoder weights its config asks for; the log names what stayed random.
+    """Return the model with random weights, for a checkpoint to fill."""
+    return build_model(setting.config, 0 if setting.vectors is None else setting.vectors.shape[1])
+
+
+def with_encoder_weights(setting: Setting, network: FewShotModel) -> FewShotModel:
+    """Return the model after filling its encoder as the config asks; the log names what stayed random.
 
     Raises:
         UserError: the weights are missing or do not fit.
     """
-    vectors = setting.vectors
-    network = build_model(setting.config, 0 if vectors is None else vectors.shape[1])
     encoder = getattr(setting.config.model, "encoder", None)
     if encoder is None:
         return network

@@ -16,7 +16,15 @@ from model.contract import Episode, FewShotModel, LabelledImages, Output, Traina
 from util.config import to_dict
 from util.data.lists import ImageList
 from util.engine import checkpoint
-from util.engine.build import Setting, base_folder, load_checkpoint, make_setting, new_model, run_folder
+from util.engine.build import (
+    Setting,
+    base_folder,
+    load_checkpoint,
+    make_setting,
+    new_model,
+    run_folder,
+    with_encoder_weights,
+)
 from util.engine.device import describe
 from util.engine.evaluation import BASE, FINAL, Watcher, evaluate
 from util.engine.processes import World, join
@@ -43,7 +51,7 @@ def train_base(config: Config, resume: bool, overwrite: bool) -> int:
         claim(folder, LAST, resume, overwrite, world.is_main)
         images = setting.train_images(world.is_main)
         held_out = setting.base_validation_images(world.is_main)
-        network = new_model(setting).base_stage()
+        network = with_encoder_weights(setting, new_model(setting)).base_stage()
         test_set = setting.labelled(held_out, train=False)
         episodes = min(config.base_stage.validate_episodes, len(held_out.queries))
 
@@ -70,8 +78,10 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
         protocol = config.protocols[config.test.protocol]
         held_out = setting.test_episodes(novel, protocol, protocol.seeds[0])
         model = new_model(setting)
-        if setting.model_class.has_base_stage and not resume:
+        if not resume and setting.model_class.has_base_stage:
             load_checkpoint(setting, model, "base", base or base_folder(config) / BEST)
+        elif not resume:
+            with_encoder_weights(setting, model)
 
         def validate(trained: nn.Module, step: int) -> tuple[float, dict[str, Any]]:
             pictures = Pictures(setting, VALIDATION_PICTURES)
@@ -218,7 +228,7 @@ def _trained(setting: Setting) -> tuple[FewShotModel, str]:
     config, wanted = setting.config, setting.config.test.checkpoint
     network = new_model(setting)
     if wanted == NO_CHECKPOINT or not network.param_groups():
-        return network, "untrained" if network.param_groups() else "training-free"
+        return with_encoder_weights(setting, network), "untrained" if network.param_groups() else "training-free"
     known = {"best": BEST, "last": LAST}
     path = run_folder(config, "meta") / known[wanted] if wanted in known else Path(wanted)
     load_checkpoint(setting, network, "meta", path)

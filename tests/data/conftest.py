@@ -1,0 +1,39 @@
+"""What the data tests share: settings over the tiny drawn data set, made without any YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from util.data.mini import CLASS_NAMES
+from util.settings import DataSettings
+
+FOLDS = 4
+
+
+@pytest.fixture(scope="session")
+def mini_data(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., DataSettings]:
+    """Return a function that gives mini's data settings with some of them changed."""
+    cache = tmp_path_factory.mktemp("mini_cache")
+
+    def settings(**changes: Any) -> DataSettings:
+        values = {
+            "name": "mini",
+            "root": str(mini_root),
+            "train_list": "ImageSets/Segmentation/train.txt",
+            "test_list": "ImageSets/Segmentation/val.txt",
+            "classes": list(CLASS_NAMES),
+            "folds": FOLDS,
+            "min_pixels": 100,
+            "exclude_novel": False,
+            "size": 65,
+            "text": "names",
+            "cache": str(cache),
+            "workers": 0,
+        }
+        return DataSettings(**{**values, **changes})
+
+    return settings

@@ -1,0 +1,299 @@
+"""Tests of the index of class areas: right counts, refusals that say how to mend, and a cache that is never stale."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from util.data.index import Index, load_index, read_names
+from util.errors import UserError
+from util.settings import DataSettings
+
+CLASSES, IGNORE = 3, 255
+
+
+def _palette() -> list[int]:
+    """Return colours whose luma differs from their index, so that a palette read as grey gives other ids."""
+    return [(37 * i + 90 * c) % 256 for i in range(256) for c in range(3)]
+
+
+def _save_mask(path: Path, mask: np.ndarray, mode: str = "P") -> None:
+    image = Image.fromarray(mask)
+    if mode == "P":
+        image.putpalette(_palette())
+    elif mode != "L":
+        image = image.convert(mode)
+    image.save(path)
+
+
+def _masks(count: int, seed: int = 0, sides: tuple[int, int] = (12, 10)) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    values = np.array([0, 1, 2, 3, IGNORE], np.uint8)
+    return [values[random.integers(0, len(values), sides)] for _ in range(count)]
+
+
+def _write(root: Path, masks: list[np.ndarray], mode: str = "P") -> DataSettings:
+    """Write a data set of given masks, all in the training list, and return its settings."""
+    for folder in ("JPEGImages", "SegmentationClassAug"):
+        (root / folder).mkdir(parents=True)
+    names = [f"photo{n}" for n in range(len(masks))]
+    for name, mask in zip(names, masks, strict=True):
+        Image.fromarray(np.full((*mask.shape, 3), 90, np.uint8)).save(root / "JPEGImages" / f"{name}.jpg")
+        _save_mask(root / "SegmentationClassAug" / f"{name}.png", mask, mode)
+    (root / "train.txt").write_text("".join(f"{n}\n" for n in names))
+    classes = [f"class{c}" for c in range(1, CLASSES + 1)]
+    return DataSettings("tiny", str(root), "train.txt", "train.txt", classes, cache=str(root / "cache"))
+
+
+def _load(data: DataSettings) -> Index:
+    return load_index(data, "train", progress=False)
+
+
+def _refusal(data: DataSettings) -> str:
+    with pytest.raises(UserError) as caught:
+        _load(data)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def _mask_path(data: DataSettings, number: int) -> Path:
+    return Path(data.root) / data.masks / f"photo{number}.png"
+
+
+def _image_path(data: DataSettings, number: int) -> Path:
+    return Path(data.root) / data.images / f"photo{number}.jpg"
+
+
+def _cache_files(data: DataSettings) -> list[Path]:
+    return sorted(Path(data.cache).glob("*"))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> DataSettings:
+    """Return the settings of six small images with known masks."""
+    return _write(tmp_path / "tiny", _masks(6))
+
+
+# --- counts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("part", "file"), [("train", "train"), ("test", "val")])
+def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> None:
+    data = mini_data()
+    index = load_index(data, part, progress=False)
+    names = (Path(data.root) / f"ImageSets/Segmentation/{file}.txt").read_text().split()
+    assert list(index.names) == names and len(index) == len(names)
+    for name, areas, image, mask in zip(names, index.areas, index.images, index.masks, strict=True):
+        assert (image.name, mask.name) == (f"{name}.jpg", f"{name}.png")
+        values = np.asarray(Image.open(mask)).ravel().tolist()
+        assert areas.tolist() == [values.count(c) for c in range(9)]
+    assert index.areas.dtype == np.int64
+
+
+def test_ignored_pixels_are_in_no_column(tiny: DataSettings) -> None:
+    for areas, mask in zip(_load(tiny).areas, _masks(6), strict=True):
+        assert areas.tolist() == [int((mask == c).sum()) for c in range(CLASSES + 1)]
+        assert areas.sum() == mask.size - (mask == IGNORE).sum() < mask.size
+
+
+def test_palette_and_grey_masks_give_the_same_index(tmp_path: Path) -> None:
+    palette = _load(_write(tmp_path / "palette", _masks(6), "P"))
+    grey = _load(_write(tmp_path / "grey", _masks(6), "L"))
+    with Image.open(tmp_path / "palette/SegmentationClassAug/photo0.png") as image:
+        assert image.mode == "P" and (np.asarray(image.convert("L")) != np.asarray(image)).any()
+    with Image.open(tmp_path / "grey/SegmentationClassAug/photo0.png") as image:
+        assert image.mode == "L"
+    assert (palette.areas == grey.areas).all()
+
+
+def test_many_images_are_counted_in_parallel_with_the_same_result(tmp_path: Path) -> None:
+    masks = _masks(140, sides=(4, 4))
+    areas = _load(_write(tmp_path / "many", masks)).areas
+    assert (areas == [[(m == c).sum() for c in range(CLASSES + 1)] for m in masks]).all()
+
+
+def test_a_wrong_mask_among_many_is_named_in_one_line(tmp_path: Path) -> None:
+    masks = _masks(140, sides=(4, 4))
+    masks[77][0, 0] = CLASSES + 1
+    message = _refusal(_write(tmp_path / "many", masks))
+    assert "photo77.png" in message and "Traceback" not in message
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "1"])
+def test_masks_that_store_no_class_ids_are_refused_with_the_mend(tiny: DataSettings, mode: str) -> None:
+    _save_mask(_mask_path(tiny, 3), _masks(6)[3], mode)
+    message = _refusal(tiny)
+    assert "photo3.png" in message and f"stored as {mode}" in message
+    assert "convert it to a palette or 8-bit grey PNG" in message
+
+
+@pytest.mark.parametrize("wrong", [CLASSES + 1, 254])
+def test_class_ids_out_of_range_are_refused(tiny: DataSettings, wrong: int) -> None:
+    mask = _masks(6)[2]
+    mask[5, 5] = wrong
+    _save_mask(_mask_path(tiny, 2), mask)
+    message = _refusal(tiny)
+    assert "photo2.png" in message and f"class id {wrong} " in message and f"0..{CLASSES} and 255" in message
+
+
+def test_mask_of_another_size_than_its_image_is_refused(tiny: DataSettings) -> None:
+    _save_mask(_mask_path(tiny, 4), np.zeros((10, 12), np.uint8))
+    message = _refusal(tiny)
+    assert "photo4.png" in message and "(12, 10) and (10, 12)" in message
+
+
+def test_missing_image_is_named(tiny: DataSettings) -> None:
+    _image_path(tiny, 1).unlink()
+    message = _refusal(tiny)
+    assert str(_image_path(tiny, 1)) in message and "does not exist" in message
+
+
+def test_missing_mask_is_named(tiny: DataSettings) -> None:
+    _mask_path(tiny, 1).unlink()
+    message = _refusal(tiny)
+    assert str(_mask_path(tiny, 1)) in message and "does not exist" in message
+
+
+def test_missing_data_folder_is_named_with_the_key_to_set(tiny: DataSettings, tmp_path: Path) -> None:
+    message = _refusal(replace(tiny, root=str(tmp_path / "nowhere")))
+    assert str(tmp_path / "nowhere") in message and "data.root" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", "half"])
+def test_damaged_mask_is_named(tiny: DataSettings, content: bytes | str) -> None:
+    path = _mask_path(tiny, 0)
+    path.write_bytes(path.read_bytes()[:-60] if content == "half" else content)
+    message = _refusal(tiny)
+    assert str(path) in message and "damaged" in message
+
+
+def test_damaged_image_header_is_named(tiny: DataSettings) -> None:
+    _image_path(tiny, 0).write_bytes(b"no picture")
+    message = _refusal(tiny)
+    assert str(_image_path(tiny, 0)) in message and "damaged" in message
+
+
+# --- list files ------------------------------------------------------------------------------------------------------
+
+
+def test_list_takes_the_first_word_of_each_line(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("b 1\n\n  a\t-1\n   \nfolder/c")
+    assert read_names(path) == ("b", "a", "folder/c")
+
+
+def test_list_that_names_an_image_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("a\nb\nc\nb\n")
+    with pytest.raises(UserError, match=r"list\.txt: this list names 'b' twice"):
+        read_names(path)
+
+
+@pytest.mark.parametrize("content", ["", "\n  \n"])
+def test_empty_list_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"list\.txt: this list names no image"):
+        read_names(path)
+
+
+def test_missing_list_is_named_with_the_keys_to_set(tiny: DataSettings) -> None:
+    message = _refusal(replace(tiny, train_list="lists/other.txt"))
+    assert "other.txt" in message and "data.train_list" in message
+
+
+# --- cache -----------------------------------------------------------------------------------------------------------
+
+
+def _spoil_unnoticed(path: Path) -> None:
+    """Replace a file's bytes by rubbish of the same length and give it its old time back."""
+    stat = path.stat()
+    path.write_bytes(b"x" * stat.st_size)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_second_load_reads_no_mask(tiny: DataSettings) -> None:
+    first = _load(tiny)
+    before = [(p, p.stat().st_mtime_ns) for p in _cache_files(tiny)]
+    assert len(before) == 1
+    for number in range(6):
+        _spoil_unnoticed(_mask_path(tiny, number))
+    second = _load(tiny)
+    assert (second.areas == first.areas).all() and second.fingerprint == first.fingerprint
+    assert [(p, p.stat().st_mtime_ns) for p in _cache_files(tiny)] == before
+
+
+def test_changed_mask_is_counted_anew(tiny: DataSettings) -> None:
+    first, path = _load(tiny), _mask_path(tiny, 2)
+    _save_mask(path, np.full((12, 10), 3, np.uint8))
+    second = _load(tiny)
+    assert second.areas[2].tolist() == [0, 0, 0, 120]
+    assert second.fingerprint != first.fingerprint
+
+
+def test_mask_of_the_same_size_but_another_time_is_counted_anew(tiny: DataSettings) -> None:
+    first, path = _load(tiny), _mask_path(tiny, 0)
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
+    assert _load(tiny).fingerprint != first.fingerprint
+    assert len(_cache_files(tiny)) == 2
+
+
+def test_changed_list_is_counted_anew(tiny: DataSettings) -> None:
+    first = _load(tiny)
+    (Path(tiny.root) / "train.txt").write_text("photo3\nphoto1\n")
+    second = _load(tiny)
+    assert second.names == ("photo3", "photo1")
+    assert (second.areas == first.areas[[3, 1]]).all()
+
+
+def test_reordered_list_is_not_mistaken_for_the_old_one(tiny: DataSettings) -> None:
+    first = _load(tiny)
+    (Path(tiny.root) / "train.txt").write_text("".join(f"photo{n}\n" for n in (5, 4, 3, 2, 1, 0)))
+    assert (_load(tiny).areas == first.areas[::-1]).all()
+
+
+def test_fewer_classes_are_checked_against_the_masks_again(tiny: DataSettings) -> None:
+    _load(tiny)
+    assert "class id 3 is out of range" in _refusal(replace(tiny, classes=tiny.classes[:2]))
+
+
+@pytest.mark.parametrize("damage", ["empty", "rubbish", "first half", "other archive", "flipped bytes"])
+def test_damaged_cache_file_is_rebuilt(tiny: DataSettings, damage: str) -> None:
+    first = _load(tiny)
+    (path,) = _cache_files(tiny)
+    whole = path.read_bytes()
+    if damage == "other archive":
+        np.savez(path, something=np.zeros(3))
+    elif damage == "flipped bytes":
+        middle = len(whole) // 3
+        path.write_bytes(whole[:middle] + bytes(255 - b for b in whole[middle : middle + 40]) + whole[middle + 40 :])
+    else:
+        path.write_bytes({"empty": b"", "rubbish": b"rubbish" * 20, "first half": whole[: len(whole) // 2]}[damage])
+    assert (_load(tiny).areas == first.areas).all()
+    for number in range(6):
+        _spoil_unnoticed(_mask_path(tiny, number))
+    assert (_load(tiny).areas == first.areas).all()  # what was rebuilt was also written
+
+
+def test_cache_folder_that_cannot_be_written_does_no_harm(tiny: DataSettings, tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder should be")
+    areas = _load(replace(tiny, cache=str(blocked))).areas
+    assert (areas == _load(tiny).areas).all()
+    assert blocked.read_text() == "a file where the folder should be"
+
+
+def test_no_temporary_file_is_left_in_the_cache(tiny: DataSettings) -> None:
+    _load(tiny)
+    assert [p.suffix for p in _cache_files(tiny)] == [".npz"]
+    assert not [p for p in _cache_files(tiny) if ".tmp" in p.name]

@@ -1,0 +1,164 @@
+"""Tests of a fold's lists: the published sizes, the pixel rule by brute force, and refusals of impossible lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from util.config import read_config
+from util.data.folds import Fold
+from util.data.images import read_mask
+from util.data.index import Index, load_index
+from util.data.lists import ImageList, base_validation_list, check_shots, train_list
+from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
+from util.errors import UserError
+from util.settings import DataSettings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDS = 4
+PIXELS = 500  # of mini's 64 x 64: some objects are smaller
+
+
+@pytest.fixture(scope="module")
+def voc(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], tuple[DataSettings, Fold]]:
+    """Return settings and fold 0 of the shared VOC subset, with or without images that show a novel class."""
+    cache = tmp_path_factory.mktemp("voc_cache")
+
+    def read(exclude_novel: bool) -> tuple[DataSettings, Fold]:
+        overrides = [f"data.root={shared / 'data/VOC2012'}", f"data.cache={cache}"]
+        overrides.append(f"data.exclude_novel={str(exclude_novel).lower()}")
+        data = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", overrides).data
+        return data, Fold.of(data)
+
+    return read
+
+
+@pytest.mark.parametrize(("exclude_novel", "images"), [(True, 1031), (False, 1153)])
+def test_training_list_of_the_voc_subset(voc, exclude_novel: bool, images: int) -> None:
+    data, fold = voc(exclude_novel)
+    index = load_index(data, "train", progress=False)
+    assert len(index) == 1464
+    assert len(train_list(index, fold, data).queries) == images
+
+
+def test_test_list_of_the_voc_subset_is_the_published_one(voc) -> None:
+    data, fold = voc(True)
+    images = novel_list(load_index(data, "test", progress=False), fold, data)
+    assert len(images.queries) == 364
+    assert images.classes == (1, 2, 3, 4, 5)
+    check_shots(images, data)
+
+
+def _truth(data: DataSettings, file: str) -> list[dict[int, int]]:
+    """Return, for every image of a list file, class -> pixels, counted from the mask itself."""
+    names = (Path(data.root) / f"ImageSets/Segmentation/{file}.txt").read_text().split()
+    masks = (read_mask(Path(data.root) / data.masks / f"{n}.png") for n in names)
+    return [dict(zip(*(a.tolist() for a in np.unique(m, return_counts=True)), strict=True)) for m in masks]
+
+
+def _expected(truth: list[dict[int, int]], classes: tuple[int, ...], exclude: tuple[int, ...]) -> list[int]:
+    return [
+        row
+        for row, areas in enumerate(truth)
+        if any(areas.get(c, 0) >= PIXELS for c in classes) and not any(areas.get(c, 0) for c in exclude)
+    ]
+
+
+def _check(images: ImageList, truth: list[dict[int, int]], classes: tuple[int, ...], exclude: tuple[int, ...]) -> None:
+    assert images.classes == classes
+    assert images.queries.tolist() == _expected(truth, classes, exclude)
+    assert set(images.candidates) == set(classes)
+    for c, rows in images.candidates.items():
+        assert rows.tolist() == _expected(truth, (c,), exclude)
+    for row in images.queries:
+        assert images.classes_in(row) == [c for c in classes if truth[row].get(c, 0) > 0]
+
+
+@pytest.mark.parametrize("fold_rule", ["contiguous", "interleaved"])
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_lists_agree_with_brute_force(mini_data, fold: int, fold_rule: str) -> None:
+    data = mini_data(fold=fold, fold_rule=fold_rule, min_pixels=PIXELS)
+    split = Fold.of(data)
+    train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
+    train_truth, test_truth = _truth(data, "train"), _truth(data, "val")
+    assert any(0 < n < PIXELS for areas in train_truth for n in areas.values())  # else the rule is not exercised
+    _check(train_list(train, split, data), train_truth, split.base, ())
+    _check(novel_list(test, split, data), test_truth, split.novel, ())
+    _check(base_validation_list(test, split, data), test_truth, split.base, ())
+    strict = mini_data(fold=fold, fold_rule=fold_rule, min_pixels=PIXELS, exclude_novel=True)
+    _check(train_list(train, split, strict), train_truth, split.base, split.novel)
+
+
+def test_exclude_novel_drops_images_with_a_single_novel_pixel() -> None:
+    index = _index([[0, 0, 50], [0, 1, 50], [0, 0, 9], [0, 60, 0]])
+    data = _settings(min_pixels=10)
+    fold = Fold(2, 2, 0, "contiguous")  # tests class 1
+    assert train_list(index, fold, data).queries.tolist() == [0]
+    assert train_list(index, fold, _settings(min_pixels=10, exclude_novel=False)).queries.tolist() == [0, 1]
+
+
+def test_an_image_at_exactly_the_pixel_bound_is_listed() -> None:
+    index = _index([[0, 0, 10], [0, 0, 9]])
+    assert train_list(index, Fold(2, 2, 0, "contiguous"), _settings(min_pixels=10)).queries.tolist() == [0]
+
+
+def test_digest_tells_lists_apart(mini_data) -> None:
+    digests = set()
+    for pixels in (100, PIXELS):
+        for fold in range(FOLDS):
+            data = mini_data(fold=fold, min_pixels=pixels)
+            index = load_index(data, "test", progress=False)
+            digests.add(novel_list(index, Fold.of(data), data).digest)
+            assert novel_list(index, Fold.of(data), data).digest in digests
+    assert len(digests) == 2 * FOLDS
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def _index(areas: list[list[int]]) -> Index:
+    names = tuple(f"photo{n}" for n in range(len(areas)))
+    paths = tuple(Path(n) for n in names)
+    return Index(names, np.array(areas, np.int64), paths, paths, "none")
+
+
+def _settings(**changes) -> DataSettings:
+    return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", ["cat", "dog"], folds=2, **changes)
+
+
+@pytest.mark.parametrize(("make", "title"), [(train_list, "train"), (novel_list, "test")])
+def test_empty_list_is_refused_with_what_to_check(mini_data, make: Callable, title: str) -> None:
+    data = mini_data(fold=2, min_pixels=10**6)
+    with pytest.raises(UserError) as caught:
+        make(load_index(data, "test", progress=False), Fold.of(data), data)
+    message = str(caught.value)
+    assert f"the {title} list of fold 2 is empty" in message
+    assert str(data.root) in message and "data.min_pixels" in message and "\n" not in message
+
+
+def test_too_few_candidates_name_class_have_and_need() -> None:
+    index = _index([[0, 0, 50], [0, 0, 40], [0, 0, 60]])
+    data = _settings(min_pixels=10, shot=3)
+    images = train_list(index, Fold(2, 2, 0, "contiguous"), data)
+    with pytest.raises(UserError) as caught:
+        check_shots(images, data)
+    message = str(caught.value)
+    assert "class 2 (dog) has 3 candidate images" in message and "3 shots need 4" in message
+    assert "data.shot" in message and "\n" not in message
+    check_shots(images, _settings(min_pixels=10, shot=2))  # the query and two supports
+
+
+def test_a_class_seen_only_in_few_pixels_still_needs_candidates() -> None:
+    index = _index([[0, 50, 3, 0], [0, 50, 0, 0], [0, 50, 0, 0]])  # class 2 is never a candidate, yet may be drawn
+    images = ImageList(index, (1, 2), np.arange(3), {1: np.arange(3), 2: np.arange(0)})
+    with pytest.raises(UserError, match=r"class 2 \(dog\) has 0 candidate images"):
+        check_shots(images, _settings(min_pixels=10))
+
+
+def test_a_class_that_no_image_shows_needs_no_candidates() -> None:
+    index = _index([[0, 50, 0], [0, 50, 0]])
+    images = ImageList(index, (1, 2), np.arange(2), {1: np.arange(2), 2: np.arange(0)})
+    check_shots(images, _settings(min_pixels=10))

@@ -1,0 +1,138 @@
+"""Checkpoints are written whole or not at all, and what does not belong is refused with what was expected."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from util.config import read_config, to_dict
+from util.engine import checkpoint
+from util.engine.build import build_model, load_checkpoint, make_setting
+from util.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SAVE_UNDER_A_LIMIT = """
+import resource, signal, sys, torch
+from pathlib import Path
+from util import cli
+from util.engine import checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+cli.main(lambda: checkpoint.save(Path(sys.argv[1]), {"weights": {"w": torch.zeros(100000)}}))
+"""
+
+
+@pytest.fixture
+def tiny(mini_yaml):
+    """Return a function that builds (setting, model) from tiny's config with overrides."""
+
+    def build(*overrides: str):
+        config = read_config(mini_yaml(), list(overrides))
+        return make_setting(config), build_model(config, text_width=300)
+
+    return build
+
+
+def save_meta(path: Path, setting, model) -> Path:
+    checkpoint.save(path, {"stage": "meta", "config": to_dict(setting.config), "weights": model.state_dict()})
+    return path
+
+
+def test_save_and_load_give_the_same_weights(tiny, tmp_path: Path):
+    setting, model = tiny()
+    path = save_meta(tmp_path / "a.pth", setting, model)
+    _, other = tiny("run.seed=7")
+    before = other.decoder.head.classify.weight.clone()
+    load_checkpoint(setting, other, "meta", path)
+    assert not torch.equal(before, model.decoder.head.classify.weight)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
+    path = tmp_path / "last.pth"
+    checkpoint.save(path, {"weights": {"w": torch.ones(3)}})
+    run = subprocess.run(
+        [sys.executable, "-c", SAVE_UNDER_A_LIMIT, str(path)], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1
+    assert "could not write" in run.stderr
+    assert torch.equal(checkpoint.read(path)["weights"]["w"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pth"]
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match=r"gone\.pth: this checkpoint does not exist"):
+        checkpoint.read(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -100])
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int):
+    path = tmp_path / "cut.pth"
+    checkpoint.save(path, {"weights": {"w": torch.zeros(5000)}})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"cut\.pth: truncated"):
+        checkpoint.read(path)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"weights": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="safely"):
+        checkpoint.read(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("data.fold=1", "data.fold = 0, this run has 1"),
+        ("model.encoder.backbone=resnet34", "'resnet18'.*'resnet34'"),
+        ("data.name=other", "data.name = mini, this run has other"),
+        ("data.fold_rule=interleaved", "contiguous, this run has interleaved"),
+        ("data.folds=2", "data.folds = 4, this run has 2"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(tiny, tmp_path: Path, override: str, expected: str):
+    path = save_meta(tmp_path / "a.pth", *tiny())
+    setting, model = tiny(override)
+    with pytest.raises(UserError, match=expected):
+        load_checkpoint(setting, model, "meta", path)
+
+
+def test_a_base_checkpoint_is_not_a_meta_checkpoint(tiny, tmp_path: Path):
+    setting, model = tiny()
+    content = {"stage": "base", "config": to_dict(setting.config), "weights": model.base_stage().state_dict()}
+    checkpoint.save(tmp_path / "base.pth", content)
+    with pytest.raises(UserError, match="of the base stage, expected the meta stage"):
+        load_checkpoint(setting, model, "meta", tmp_path / "base.pth")
+    load_checkpoint(setting, model, "base", tmp_path / "base.pth")
+    assert not any(p.requires_grad for p in model.encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"), [("data.shot=5", "shot_weights.mix"), ("data.folds=2", "another shape.*classify")]
+)
+def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override: str, reason: str):
+    _, model = tiny()
+    torch.save(model.state_dict(), tmp_path / "plain.pth")
+    setting, other = tiny(override)
+    before = [p.clone() for p in other.parameters()]
+    with pytest.raises(UserError, match=reason):
+        load_checkpoint(setting, other, "meta", tmp_path / "plain.pth")
+    assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
+
+
+def test_a_download_without_a_network_says_what_to_bring(tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    _, model = tiny()
+    with pytest.raises(UserError, match="could not download resnet18"):
+        checkpoint.load_encoder_weights(model, "torchvision", partial=False)

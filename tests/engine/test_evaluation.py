@@ -1,0 +1,68 @@
+"""The tester gives the same numbers whatever the batch, the workers and the processes, for any model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from model.contract import Output
+from util.config import read_config
+from util.engine.build import make_setting
+from util.engine.evaluation import evaluate
+from util.engine.loading import evaluation_numbers
+from util.engine.processes import World
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ENCODER = {"encoder": {"backbone": "resnet18", "stem": "plain", "weights": None}}
+BASELINE = "mini_split0_prototype_resnet18.yaml"
+
+
+class Brightness(torch.nn.Module):
+    """Not a few-shot model at all: calls bright pixels foreground. The tester must not care."""
+
+    def forward(self, episode) -> Output:
+        level = episode.query.float().mean(1)
+        return Output(torch.stack([255 - level, level], dim=1))
+
+
+def score(setting, **options) -> dict:
+    images = setting.test_images(progress=False)
+    data = setting.test_episodes(images, setting.config.protocols["symnet"], seed=0)
+    options = {"batch": 1, "workers": 0} | options
+    world = World(0, 1, torch.device("cpu"))
+    return evaluate(
+        Brightness(), data, 13, classes=8, world=world, precision="float32", title="", progress=False, **options
+    )
+
+
+def test_batches_and_workers_change_nothing(mini_yaml):
+    setting = make_setting(read_config(mini_yaml(BASELINE, model=ENCODER)))
+    expected = score(setting)
+    assert expected["final"]["miou"] > 0
+    assert score(setting, batch=4) == expected
+    assert score(setting, batch=5, workers=2) == expected
+
+
+def test_every_episode_is_evaluated_once():
+    for processes in (1, 2, 3, 20):
+        numbers = [n for r in range(processes) for b in evaluation_numbers(13, 4, r, processes) for n in b]
+        assert sorted(numbers) == list(range(13))
+
+
+def test_two_processes_report_what_one_does(mini_yaml, tmp_path: Path):
+    test = {"checkpoint": "none", "episodes": 5, "seeds": [0], "batch": 2}
+    path = mini_yaml(BASELINE, model=ENCODER, test=test)
+    results = []
+    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]):
+        words = [sys.executable, *launcher, "test.py", str(path)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        results.append(json.loads((tmp_path / "runs/tiny/test/result.json").read_text()))
+    assert results[0]["per_seed"] == results[1]["per_seed"]
+    assert results[0]["episode_digests"] == results[1]["episode_digests"]

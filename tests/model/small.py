@@ -1,0 +1,95 @@
+"""Small models and drawn episodes for the model tests, and slow versions of operations that many of them check against.
+
+The slow versions follow the definitions position by position, in float64, and share no code with the package.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.contract import IGNORE, Episode, FewShotModel, Task
+from model.registry import models
+
+BASE_CLASSES, TEXT_WIDTH = 3, 8
+LEAST_SIZE = 33
+
+
+def image_size(model_class: type[FewShotModel]) -> int:
+    """Return the smallest side from ``LEAST_SIZE`` on that the model takes."""
+    step, rest = model_class.size_rule
+    return next(s for s in range(LEAST_SIZE, LEAST_SIZE + step) if s % step == rest % step)
+
+
+def task_of(name: str, shots: int) -> Task:
+    model_class = models()[name]
+    width = TEXT_WIDTH if model_class.reads_text else 0
+    return Task(BASE_CLASSES, shots, image_size(model_class), width)
+
+
+def small_model(name: str, shots: int, seed: int = 0) -> FewShotModel:
+    """Return a registered model on a plain ResNet-18 with random weights, in evaluation mode."""
+    model_class = models()[name]
+    settings = model_class.Settings()
+    settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
+    torch.manual_seed(seed)
+    return model_class(settings, task_of(name, shots)).eval()
+
+
+def drawn_episode(name: str, shots: int, batch: int, seed: int = 0, novel: bool = False) -> Episode:
+    """Return episodes of bright rectangles on dark noise, with a band of ignored pixels in every label."""
+    model_class, task = models()[name], task_of(name, shots)
+    random = np.random.default_rng(seed)
+    images, labels = zip(*(_rectangle(random, task.size) for _ in range(batch * (shots + 1))))
+    image = torch.stack(images).unflatten(0, (batch, shots + 1))
+    label = torch.stack(labels).unflatten(0, (batch, shots + 1))
+    base_id = torch.zeros(batch).long() if novel else torch.arange(batch) % task.base_classes + 1
+    base_label = torch.where(label[:, 0] == 1, base_id.view(-1, 1, 1).to(torch.uint8), label[:, 0])
+    return Episode(
+        query=image[:, 0].contiguous(),
+        query_label=label[:, 0].contiguous(),
+        support=image[:, 1:].contiguous(),
+        support_label=label[:, 1:].contiguous(),
+        class_id=torch.arange(batch) % task.base_classes + 1,
+        base_id=base_id,
+        number=torch.arange(batch),
+        query_base_label=base_label if model_class.reads_base_labels else None,
+        text=torch.from_numpy(random.standard_normal((batch, TEXT_WIDTH), np.float32)) if task.text_width else None,
+    )
+
+
+def _rectangle(random: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
+    image = random.integers(0, 100, (3, size, size))
+    label = np.zeros((size, size), np.uint8)
+    top, left = random.integers(1, size // 3, 2)
+    bottom, right = random.integers(size // 2, size - 2, 2)
+    image[:, top:bottom, left:right] = random.integers(150, 256, (3, 1, 1)) - random.integers(0, 40)
+    label[top:bottom, left:right] = 1
+    label[bottom : bottom + 2, left:right] = IGNORE
+    return torch.from_numpy(image.astype(np.uint8)), torch.from_numpy(label)
+
+
+def slow_resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return (..., H, W) resized bilinearly with aligned corners, position by position."""
+    height, width = x.shape[-2:]
+    out = np.zeros((*x.shape[:-2], *size))
+    for i in range(size[0]):
+        for j in range(size[1]):
+            y = i * (height - 1) / (size[0] - 1) if size[0] > 1 else 0.0
+            z = j * (width - 1) / (size[1] - 1) if size[1] > 1 else 0.0
+            top, left = min(math.floor(y), height - 1), min(math.floor(z), width - 1)
+            bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+            a, b = y - top, z - left
+            out[..., i, j] = (1 - a) * ((1 - b) * x[..., top, left] + b * x[..., top, right])
+            out[..., i, j] += a * ((1 - b) * x[..., bottom, left] + b * x[..., bottom, right])
+    return out
+
+
+def rectangle_mask(height: int, width: int, rows: slice, columns: slice) -> Tensor:
+    """Return a binary float32 mask (1, H, W) that is 1 in the given rows and columns."""
+    mask = torch.zeros(1, height, width)
+    mask[:, rows, columns] = 1
+    return mask
