@@ -16,8 +16,8 @@ from util.engine.stages import test, train_base, train_meta
 from util.errors import UserError
 from util.report.table import text_table
 
-CONFIG = "config/mini/mini_split{fold}_resnet18.yaml"
-BASELINE = "config/mini/mini_split{fold}_prototype_resnet18.yaml"
+CONFIG = "config/mini/mini_split{fold}_resnet10.yaml"
+BASELINE = "config/mini/mini_split{fold}_prototype_resnet10.yaml"
 PICTURE = "demo.png"
 
 

@@ -25,7 +25,7 @@ VGG_STAGE_ENDS = (7, 14, 24, 34, 43)  # in torchvision's list: after each pool b
 class EncoderSettings:
     """The ``encoder`` section of every model's settings: which network, and what it starts from."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "vgg16"] = "resnet50"
+    backbone: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "vgg16"] = "resnet50"
     stem: Literal["deep", "plain"] = "deep"
     weights: str | None = None
     partial: bool = False
@@ -87,7 +87,7 @@ class ResNetEncoder(Encoder):
 
     def __init__(self, backbone: str, deep_stem: bool, last_stage: int = LAST_STAGE):
         super().__init__()
-        net = getattr(tv_resnet, backbone)(weights=None)
+        net = _residual_network(backbone)
         stem_width = net.conv1.out_channels
         if deep_stem:
             conv1 = nn.Conv2d(3, stem_width, 3, stride=2, padding=1, bias=False)
@@ -172,6 +172,13 @@ def encode_together(encoder: Encoder, query_b3hw: Tensor, support_bk3hw: Tensor,
     """Encode queries and all their supports in one batch; return the features of B queries and of B * K supports."""
     images = torch.cat([query_b3hw, support_bk3hw.flatten(0, 1)])
     return encoder(images, taps=taps).split(len(query_b3hw))
+
+
+def _residual_network(backbone: str) -> tv_resnet.ResNet:
+    """Return torchvision's network with random weights; ResNet-10, one basic block a stage, is for tiny machines."""
+    if backbone == "resnet10":
+        return tv_resnet.ResNet(tv_resnet.BasicBlock, [1, 1, 1, 1])
+    return getattr(tv_resnet, backbone)(weights=None)
 
 
 def _out_channels(block: nn.Module) -> int:

@@ -40,7 +40,7 @@ def main(command: Callable[[], int | None]) -> None:
     try:
         code = command() or 0
     except (UserError, Mismatch) as error:
-        if int(os.environ.get("RANK", "0")) == 0:
+        if int(os.environ.get("RANK", "0")) == 0 or getattr(error, "local", False):
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:

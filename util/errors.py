@@ -9,8 +9,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something outside the code is wrong: the message says what, where, and how to mend it, in one line."""
 
-    def __init__(self, message: str):
+    def __init__(self, message: str, local: bool = False):
+        """``local``: only this process of several met it, so this process must say so."""
         super().__init__(" ".join(str(message).split()))
+        self.local = local
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -45,7 +45,7 @@ def _ours(folder: Path, stem: str, prefix: str = "") -> dict[str, np.ndarray]:
     weights = _weights(folder, f"layout_{part['backbone']}_{DATASET}_{part['shots']}shot.json")
     weights = {prefix + name: tensor for name, tensor in weights.items()}
     options = {"backbone": part["backbone"], "dataset": DATASET, "train": bool(part["train"])}
-    return forward_case(f"{part['backbone']}", _measured(folder, stem), weights, **options)
+    return forward_case("symnet", _measured(folder, stem), weights, **options)
 
 
 def _assert_close(name: str, ours: np.ndarray, measured: np.ndarray) -> None:

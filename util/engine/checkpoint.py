@@ -155,3 +155,15 @@ def _download(network: FewShotModel) -> dict[str, Tensor]:
             f"model.encoder.weights = torchvision: could not download {name} ({error}); "
             "bring the file to this machine and set model.encoder.weights to its path"
         ) from None
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the keys in which two configs differ, as ``section.key``."""
+    out = []
+    for key in {**before, **now}:
+        a, b = before.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += changed_settings(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out.append(f"{prefix}{key}")
+    return out

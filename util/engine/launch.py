@@ -85,7 +85,7 @@ def find_config(experiment: str, dataset: str) -> Path:
     model, net = os.environ.get("MODEL", DEFAULT_MODEL), os.environ.get("NET")
     middle = "" if model == DEFAULT_MODEL else f"{model}_"
     known = sorted(p.stem for p in folder.glob("*_split*.yaml"))
-    for candidate in [net] if net else ["resnet50", "resnet18"]:
+    for candidate in [net] if net else ["resnet50", "resnet10"]:
         stem = f"{dataset}_{experiment}_{middle}{candidate}"
         if stem in known:
             return (folder / f"{stem}.yaml").relative_to(REPOSITORY)

@@ -53,7 +53,7 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
         for batch in loader:
             yield batch.to(device)
     except UserError as error:  # torch wraps a worker's error in its traceback; the last line is ours
-        raise UserError(str(error).rsplit("UserError: ", 1)[-1]) from None
+        raise UserError(str(error).rsplit("UserError: ", 1)[-1], local=True) from None
 
 
 def _start_worker(_: int) -> None:

@@ -124,10 +124,19 @@ class Trainer:
                 f"{self.folder.path / LAST}: was made with other epochs, batch, processes or list "
                 f"({content['plan']}, now {asdict(self.plan)}); continue with the same, or start again with --overwrite"
             )
+        if content["data"] != self.state["data"]:
+            raise UserError(
+                f"{self.folder.path / LAST}: the training list has changed since; restore the data, "
+                "or start again with --overwrite"
+            )
+        changed = checkpoint.changed_settings(content["config"], self.state["config"])
+        if changed:
+            log.info("settings changed since the checkpoint: %s", ", ".join(changed))
         checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(content["optimizers"][name])
         self.progress = Progress(**content["progress"])
+        self.folder.resumed_at = self.progress.step + 1
         log.info("resumed after step %d of %d", self.progress.step, self.plan.steps)
 
     def fit(self) -> bool:

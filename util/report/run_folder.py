@@ -31,15 +31,15 @@ class RunFolder:
     Args:
         path: the folder; made if missing.
         writes: whether this process is the one that writes.
-        step: step from which curves continue (resuming).
 
     Raises:
         UserError: the folder cannot be made or written.
     """
 
-    def __init__(self, path: Path, writes: bool = True, step: int = 0):
+    def __init__(self, path: Path, writes: bool = True):
         self.path, self.writes = path, writes
-        self.curves: SummaryWriter | None = None
+        self.resumed_at: int | None = None  # step from which curves are drawn anew
+        self._curves: SummaryWriter | None = None
         _log_to_screen(writes)
         if not writes:
             return
@@ -56,7 +56,13 @@ class RunFolder:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
         self._handler = handler
-        self.curves = SummaryWriter(str(path / "tensorboard"), purge_step=step or None)
+
+    @property
+    def curves(self) -> SummaryWriter:
+        """The TensorBoard writer, opened when first needed."""
+        if self._curves is None:
+            self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=self.resumed_at)
+        return self._curves
 
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
         """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
@@ -66,13 +72,13 @@ class RunFolder:
 
     def scalars(self, section: str, values: dict[str, float], step: int) -> None:
         """Add a point to the curves ``section/<name>``."""
-        if self.curves is not None:
+        if self.writes:
             for name, value in values.items():
                 self.curves.add_scalar(f"{section}/{name}", value, step)
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """Add a picture (H, W, 3) uint8 to the curves."""
-        if self.curves is not None:
+        if self.writes:
             self.curves.add_image(name, picture, step, dataformats="HWC")
 
     def write_json(self, name: str, content: Any) -> None:
@@ -97,8 +103,9 @@ class RunFolder:
 
     def close(self) -> None:
         """Flush the curves and let go of the log file."""
-        if self.curves is not None:
-            self.curves.close()
+        if self._curves is not None:
+            self._curves.close()
+        if self.writes:
             log.removeHandler(self._handler)
             self._handler.close()
 

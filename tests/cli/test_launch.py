@@ -1,0 +1,107 @@
+"""``train.sh`` and ``test.sh``: their words, their configs, and whole runs as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from util.engine.launch import Launch, check_gpus, find_config, parse
+from util.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# A data set of tiny photos through the real scripts and the real config, shortened by overrides.
+SHORT = {
+    "data.size": 33,
+    "data.min_pixels": 100,
+    "base_stage.size": 33,
+    "base_stage.epochs": 1,
+    "base_stage.batch": 8,
+    "base_stage.validate_episodes": 4,
+    "meta_stage.epochs": 1,
+    "meta_stage.batch": 4,
+    "test.episodes": 4,
+    "test.seeds": [0],
+}
+
+
+def sh(script: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    python = Path(sys.executable).parent
+    path = f"{python}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", script, *words],
+        cwd=REPOSITORY,
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_text_vectors_and_checkpoint_come_in_either_order():
+    expected = ["--set", "data.text=glove", "--set", "run.device=cpu"]
+    for rest in (["glove", "a.pth"], ["a.pth", "glove"]):
+        launch = parse(["test", "split0", "pascal", "0", *rest])
+        assert launch == Launch("test", Path("config/pascal/pascal_split0_resnet50.yaml"), 0, expected, "a.pth")
+
+
+def test_options_pass_through_after_the_words():
+    launch = parse(["train", "split2", "coco", "4", "--set", "data.shot=5", "--resume"])
+    assert launch.config == Path("config/coco/coco_split2_resnet50.yaml")
+    assert launch.options == ["--set", "run.device=cuda", "--set", "data.shot=5", "--resume"]
+
+
+def test_net_and_model_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NET", "resnet101")
+    assert find_config("split1", "pascal").name == "pascal_split1_resnet101.yaml"
+    monkeypatch.delenv("NET")
+    monkeypatch.setenv("MODEL", "prototype")
+    assert find_config("split1", "pascal").name == "pascal_split1_prototype_resnet50.yaml"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["train", "split0", "pascal"], "too few words"),
+        (["train", "split0", "pascal", "two"], "'two' is not a number of GPUs"),
+        (["train", "split0", "pascall", "0"], "did you mean 'pascal'"),
+        (["train", "split9", "pascal", "0"], "pascal_split9_resnet50.yaml: no such config; did you mean"),
+        (["test", "split0", "pascal", "0", "some/where"], "neither the name of text vectors nor a checkpoint"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
+    with pytest.raises(UserError, match=reason):
+        parse(words)
+
+
+def test_more_gpus_than_present_are_refused_before_anything_starts():
+    with pytest.raises(UserError, match="999 GPUs were asked for, this machine has"):
+        check_gpus(999)
+    done = sh("train.sh", "split0", "pascal", "999")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: 999 GPUs")
+
+
+def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
+    settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    first = sh("train.sh", "split0", "mini", "0", *options)
+    assert first.returncode == 0, first.stderr[-2000:]
+    assert "training it first" in first.stdout
+    run = tmp_path / "runs/mini_split0_resnet10"
+    assert json.loads((run / "meta/metrics.json").read_text())["finished"]
+
+    second = sh("train.sh", "split0", "mini", "0", *options)
+    assert second.returncode == 2 and "holds a run already" in second.stderr
+    assert "training it first" not in second.stdout  # the base stage is there
+
+    tested = sh("test.sh", "split0", "mini", "0", "names", str(run / "meta/last.pth"), *options)
+    assert tested.returncode == 0, tested.stderr[-2000:]
+    assert "| final" in tested.stdout + tested.stderr
+    result = json.loads((run / "test/result.json").read_text())
+    assert result["quick_look"] and result["checkpoint"].endswith("last.pth") and (run / "test/episodes.png").exists()
+
+    five_shot = sh("test.sh", "split0", "mini", "0", *options, "--set", "data.shot=5")
+    assert five_shot.returncode == 2 and "shot_weights.mix" in five_shot.stderr and "Traceback" not in five_shot.stderr

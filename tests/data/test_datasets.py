@@ -1,0 +1,310 @@
+"""Tests of the torch data sets: shapes, types and values of episodes and labelled images, and how they are batched."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.contract import Episode, LabelledImages
+from util.data.datasets import EpisodeDataset, LabelledDataset, collate
+from util.data.folds import Fold
+from util.data.images import read_image, read_mask
+from util.data.index import load_index
+from util.data.lists import ImageList, train_list
+from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
+from util.data.sampling import EpisodeSampler
+from util.data.text import name_vectors
+from util.data.warp import fit_canvas
+from util.settings import AugmentSettings
+
+SIZE, SHOTS, IGNORE = 65, 3, 255  # mini's photos have a longer side of 64: a crop of 65 holds all of each
+STILL = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0, keep_target=0.85)
+FOLD = 3  # tests classes 7 and 8: class 1 and class 5 are base classes with ids 1 and 5
+
+
+@pytest.fixture(scope="module")
+def fold(mini_data) -> Fold:
+    """Return the fold most tests look at."""
+    return Fold.of(mini_data(fold=FOLD))
+
+
+@pytest.fixture(scope="module")
+def train(mini_data, fold: Fold) -> ImageList:
+    """Return the fold's training list; its images may show novel classes."""
+    data = mini_data(fold=FOLD)
+    return train_list(load_index(data, "train", progress=False), fold, data)
+
+
+@pytest.fixture(scope="module")
+def novel(mini_data, fold: Fold) -> ImageList:
+    """Return the fold's test list."""
+    data = mini_data(fold=FOLD)
+    return novel_list(load_index(data, "test", progress=False), fold, data)
+
+
+@pytest.fixture(scope="module")
+def vectors(mini_data) -> np.ndarray:
+    return name_vectors(mini_data().classes)
+
+
+def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = SHOTS, **options):
+    query = "walk" if augment is None else "shuffle"
+    return EpisodeDataset(EpisodeSampler(images, query, shots, 0), fold, SIZE, augment, **options)
+
+
+def _views(images: ImageList, row: int) -> tuple[np.ndarray, np.ndarray]:
+    return read_image(images.index.images[row]), read_mask(images.index.masks[row])
+
+
+def _binary(classes: np.ndarray, class_id: int) -> np.ndarray:
+    return np.where(classes == IGNORE, IGNORE, classes == class_id).astype(np.uint8)
+
+
+def _centred(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray:
+    """Return what a crop larger than the image holds: the image in its middle, padding around."""
+    out = np.empty((SIZE, SIZE, *values.shape[2:]), np.uint8)
+    out[:] = fill
+    top, left = ((SIZE - side) // 2 for side in values.shape[:2])
+    out[top : top + values.shape[0], left : left + values.shape[1]] = values
+    return out
+
+
+# --- photos ----------------------------------------------------------------------------------------------------------
+
+
+def test_photos_are_rgb_whatever_the_file_holds(tmp_path: Path) -> None:
+    Image.new("RGB", (12, 10), (200, 30, 60)).save(tmp_path / "colour.png")
+    Image.new("L", (12, 10), 77).save(tmp_path / "grey.jpg")
+    assert read_image(tmp_path / "colour.png").tolist() == np.full((10, 12, 3), (200, 30, 60)).tolist()
+    assert read_image(tmp_path / "grey.jpg").tolist() == np.full((10, 12, 3), 77).tolist()
+
+
+def test_photos_keep_their_stored_orientation(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me by 90 degrees": the mask is not turned, so the photo must not be either
+    Image.new("RGB", (12, 10)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").shape == (10, 12, 3)
+
+
+# --- shapes and types ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("augment", "pixels"), [(AugmentSettings(), torch.uint8), (None, torch.float32)], ids=["training", "evaluation"]
+)
+def test_episode_shapes_and_types(train, fold, vectors, augment, pixels: torch.dtype) -> None:
+    episode = _episodes(train, fold, augment, vectors=vectors, base_labels=True)[5]
+    found = {f.name: (tuple(value.shape), value.dtype) for f in fields(episode) for value in [getattr(episode, f.name)]}
+    assert found == {
+        "query": ((3, SIZE, SIZE), pixels),
+        "query_label": ((SIZE, SIZE), torch.uint8),
+        "support": ((SHOTS, 3, SIZE, SIZE), pixels),
+        "support_label": ((SHOTS, SIZE, SIZE), torch.uint8),
+        "class_id": ((), torch.int64),
+        "base_id": ((), torch.int64),
+        "number": ((), torch.int64),
+        "query_base_label": ((SIZE, SIZE), torch.uint8),
+        "text": ((300,), torch.float32),
+    }
+
+
+@pytest.mark.parametrize("augment", [AugmentSettings(), None], ids=["training", "evaluation"])
+def test_episode_labels_are_binary_and_show_the_class(train, fold, augment) -> None:
+    dataset = _episodes(train, fold, augment, base_labels=True)
+    for number in range(12):
+        episode = dataset[number]
+        assert set(episode.query_label.unique().tolist()) <= {0, 1, IGNORE}
+        assert set(episode.support_label.unique().tolist()) <= {0, 1, IGNORE}
+        assert (episode.support_label == 1).flatten(1).any(1).all()
+        assert set(episode.query_base_label.unique().tolist()) <= {*range(len(fold.base) + 1), IGNORE}
+        assert episode.number == number and episode.class_id in fold.base
+
+
+def test_what_is_not_asked_for_stays_none(train, fold) -> None:
+    episode = _episodes(train, fold, None)[0]
+    assert episode.query_base_label is None and episode.text is None
+
+
+# --- the evaluation view ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["train", "novel"])
+def test_evaluation_episode_is_what_the_files_say(request, fold, vectors, side: str) -> None:
+    images = request.getfixturevalue(side)
+    dataset = _episodes(images, fold, None, vectors=vectors, base_labels=True)
+    for number in range(len(images.queries) // 2):
+        key, episode = dataset.sampler(number), dataset[number]
+        photo, classes = fit_canvas(*_views(images, key.query), SIZE)
+        assert torch.equal(episode.query, torch.from_numpy(photo.transpose(2, 0, 1)))
+        assert (episode.query_label.numpy() == _binary(classes, key.class_id)).all()
+        assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
+        for shot, row in enumerate(key.supports):
+            photo, classes = fit_canvas(*_views(images, row), SIZE)
+            assert torch.equal(episode.support[shot], torch.from_numpy(photo.transpose(2, 0, 1)))
+            assert (episode.support_label[shot].numpy() == _binary(classes, key.class_id)).all()
+        assert episode.class_id == key.class_id
+        assert (episode.text.numpy() == vectors[key.class_id]).all()
+
+
+def test_base_id_is_the_channel_of_the_class(train, novel, mini_data) -> None:
+    for number in range(4):
+        split = Fold.of(mini_data(fold=number))
+        data = mini_data(fold=number)
+        images = train_list(load_index(data, "train", progress=False), split, data)
+        for episode in map(_episodes(images, split, None, shots=1).__getitem__, range(10)):
+            assert episode.base_id == split.base.index(int(episode.class_id)) + 1
+    fold = Fold.of(mini_data(fold=FOLD))
+    assert all(_episodes(novel, fold, None, shots=1)[n].base_id == 0 for n in range(6))
+
+
+# --- the training view -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("class_id", [1, 5])
+def test_training_view_without_any_change_keeps_every_class_id(train, fold, class_id: int) -> None:
+    dataset = _episodes(train, fold, STILL, shots=1, base_labels=True)
+    numbers = [n for n in range(300) if dataset.sampler(n).class_id == class_id]
+    others = set()
+    for number in numbers:
+        key, episode = dataset.sampler(number), dataset[number]
+        photo, classes = _views(train, key.query)
+        others.update(np.unique(classes).tolist())
+        assert (episode.query.numpy() == _centred(photo, (124, 116, 104)).transpose(2, 0, 1)).all()
+        assert (episode.query_label.numpy() == _centred(_binary(classes, class_id), IGNORE)).all()
+        assert (episode.query_base_label.numpy() == _centred(fold.base_table[classes], IGNORE)).all()
+        _, classes = _views(train, key.supports[0])
+        assert (episode.support_label[0].numpy() == _centred(_binary(classes, class_id), IGNORE)).all()
+    assert class_id in others and len(others) >= 3  # images with a second class took part
+
+
+@pytest.mark.parametrize("class_id", [1, 5])
+def test_augmentation_adds_no_class(train, fold, class_id: int) -> None:
+    augment = AugmentSettings(scale=[0.8, 1.5], keep_target=0.85)
+    dataset = _episodes(train, fold, augment, shots=1, base_labels=True)
+    numbers = [n for n in range(300) if dataset.sampler(n).class_id == class_id]
+    assert len(numbers) >= 10
+    for number in numbers:
+        key, episode = dataset.sampler(number), dataset[number]
+        allowed = {*fold.base_table[_views(train, key.query)[1]].ravel().tolist(), IGNORE}
+        found = set(episode.query_base_label.unique().tolist())
+        assert found <= allowed
+        assert class_id in found  # base id and class id agree in this fold
+        assert (episode.query_label == 1).equal(episode.query_base_label == class_id)
+
+
+def test_target_of_every_class_is_kept(train, fold) -> None:
+    augment = AugmentSettings(scale=[1.6, 1.6], rotate_probability=0, blur_probability=0, keep_target=0.85)
+    free, kept = (_episodes(train, fold, a, shots=1) for a in (AugmentSettings(scale=[1.6, 1.6]), augment))
+    shares: dict[str, list[float]] = {"free": [], "kept": []}
+    for number in range(100):
+        key = kept.sampler(number)
+        _, classes = _views(train, key.query)
+        rows, columns = np.nonzero(classes == key.class_id)
+        if max(np.ptp(rows), np.ptp(columns)) * 1.6 > 0.75 * SIZE:
+            continue  # too large to be kept surely
+        for name, dataset in (("free", free), ("kept", kept)):
+            shares[name].append(float((dataset[number].query_label == 1).sum()) / (1.6**2 * len(rows)))
+    assert len(shares["kept"]) >= 30 and min(shares["free"]) < 0.6
+    assert min(shares["kept"]) >= 0.8  # 0.85 but for rounding at the target's edge
+
+
+def test_query_and_supports_are_augmented_independently(train, fold) -> None:
+    augment = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0.5)
+    dataset, flips = _episodes(train, fold, augment, shots=2), []
+    for number in range(60):
+        key, episode = dataset.sampler(number), dataset[number]
+        pixels = [episode.query, *episode.support]
+        originals = [_centred(_views(train, row)[0], (124, 116, 104)) for row in (key.query, *key.supports)]
+        plain = [(p.numpy() == o.transpose(2, 0, 1)).all() for p, o in zip(pixels, originals, strict=True)]
+        flips.append([not p for p in plain])
+    share = np.mean(flips, axis=0)
+    assert (share > 0.25).all() and (share < 0.75).all()
+    assert len({tuple(f) for f in flips}) == 8  # every combination occurs
+
+
+def test_later_laps_see_other_views(train, fold) -> None:
+    dataset, length = _episodes(train, fold, AugmentSettings(), shots=1), len(train.queries)
+    views: dict[int, list[torch.Tensor]] = {}
+    for number in range(2 * length):
+        views.setdefault(dataset.sampler(number).query, []).append(dataset[number].query)
+    assert all(len(v) == 2 for v in views.values())
+    assert sum(torch.equal(*v) for v in views.values()) <= 2
+
+
+def test_items_are_functions_of_their_number(train, fold, vectors) -> None:
+    first = _episodes(train, fold, AugmentSettings(), vectors=vectors, base_labels=True)
+    other = _episodes(train, fold, AugmentSettings(), vectors=vectors, base_labels=True)
+    expected = {n: first[n] for n in (0, 7, 3)}
+    for number in (3, 0, 7):
+        again = other[number]
+        assert all(torch.equal(getattr(again, f.name), getattr(expected[number], f.name)) for f in fields(again))
+
+
+# --- labelled images -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("augment", "pixels"), [(AugmentSettings(), torch.uint8), (None, torch.float32)], ids=["training", "evaluation"]
+)
+def test_labelled_images_hold_base_ids(train, fold, augment, pixels: torch.dtype) -> None:
+    dataset, seen = LabelledDataset(train, fold, SIZE, 0, augment), set()
+    for number in range(len(train.queries)):
+        item = dataset[number]
+        assert item.image.shape == (3, SIZE, SIZE) and item.image.dtype == pixels
+        assert item.label.shape == (SIZE, SIZE) and item.label.dtype == torch.uint8
+        seen.update(item.label.unique().tolist())
+    assert seen == {*range(len(fold.base) + 1), IGNORE}
+
+
+def test_labelled_evaluation_walks_the_list(train, fold) -> None:
+    dataset, length = LabelledDataset(train, fold, SIZE, 0), len(train.queries)
+    for number in (0, 3, length - 1, length + 3):
+        photo, classes = fit_canvas(*_views(train, train.queries[number % length]), SIZE)
+        assert torch.equal(dataset[number].image, torch.from_numpy(photo.transpose(2, 0, 1)))
+        same = cv2.compare(dataset[number].label.numpy(), fold.base_table[classes], cv2.CMP_NE)
+        assert not same.any()
+
+
+def test_labelled_training_shows_every_image_once_per_lap_in_new_order(train, fold) -> None:
+    still = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0)
+    dataset, length = LabelledDataset(train, fold, SIZE, 0, still), len(train.queries)
+    expected = sorted(
+        _centred(_views(train, row)[0], (124, 116, 104)).transpose(2, 0, 1).tobytes() for row in train.queries
+    )
+    laps = [[dataset[n].image.numpy().tobytes() for n in range(k * length, (k + 1) * length)] for k in (0, 1)]
+    assert sorted(laps[0]) == sorted(laps[1]) == expected
+    assert laps[0] != laps[1]
+
+
+def test_labelled_images_depend_on_the_seed(train, fold) -> None:
+    one, same, other = (LabelledDataset(train, fold, SIZE, seed, AugmentSettings()) for seed in (0, 0, 1))
+    assert all(torch.equal(one[n].image, same[n].image) for n in range(5))
+    assert not all(torch.equal(one[n].image, other[n].image) for n in range(5))
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_collate_stacks_and_keeps_none(train, fold, vectors) -> None:
+    items = [_episodes(train, fold, None, base_labels=True)[n] for n in range(4)]
+    batch = collate(items)
+    assert isinstance(batch, Episode) and batch.text is None
+    assert batch.support.shape == (4, SHOTS, 3, SIZE, SIZE)
+    assert batch.number.tolist() == [0, 1, 2, 3]
+    for name in (f.name for f in fields(batch) if f.name != "text"):
+        assert torch.equal(getattr(batch, name), torch.stack([getattr(i, name) for i in items]))
+    full = collate([_episodes(train, fold, None, vectors=vectors)[n] for n in range(2)])
+    assert full.text.shape == (2, 300) and full.query_base_label is None
+
+
+def test_collate_stacks_labelled_images(train, fold) -> None:
+    dataset = LabelledDataset(train, fold, SIZE, 0)
+    batch = collate([dataset[0], dataset[1]])
+    assert isinstance(batch, LabelledImages)
+    assert torch.equal(batch.image[1], dataset[1].image) and torch.equal(batch.label[0], dataset[0].label)

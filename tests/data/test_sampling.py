@@ -1,0 +1,284 @@
+"""Tests of episode sampling: a pure function of the number, fair, and untouched by workers and batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from util.data.datasets import EpisodeDataset
+from util.data.folds import Fold
+from util.data.index import Index, load_index
+from util.data.lists import ImageList, train_list
+from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
+from util.data.sampling import EpisodeSampler, random_stream, shuffled
+from util.data.text import name_vectors
+from util.engine.loading import batches
+from util.settings import AugmentSettings
+
+SEEDS = range(5)
+PIXELS = 400  # of mini's 64 x 64: some objects are smaller, so not every image of a class is a candidate
+FAR = 10**9  # numbers need not be small
+GOLDEN_WALK = [(0, 2, (17,)), (1, 3, (16,)), (2, 2, (17,)), (3, 1, (17,))]  # (query, class, supports)
+GOLDEN_DIGESTS = ("d5ea1e74499fc823", "f366a7a7c4373652")
+
+
+@pytest.fixture(scope="module")
+def train(mini_data) -> ImageList:
+    """Return the training list of mini's fold 0."""
+    data = mini_data(min_pixels=PIXELS)
+    return train_list(load_index(data, "train", progress=False), Fold.of(data), data)
+
+
+@pytest.fixture(scope="module")
+def novel(mini_data) -> ImageList:
+    """Return the test list of mini's fold 0."""
+    data = mini_data()
+    return novel_list(load_index(data, "test", progress=False), Fold.of(data), data)
+
+
+def _random_list(seed: int) -> ImageList:
+    """Return a list over an index of random areas, no file behind it: 40 images of five classes."""
+    random = np.random.default_rng(seed)
+    areas = random.integers(0, 100, (40, 6)) * (random.random((40, 6)) < 0.4)
+    areas[:, 1] += 10  # every image has class 1
+    names = tuple(f"photo{n}" for n in range(40))
+    index = Index(names, areas, (Path(),) * 40, (Path(),) * 40, "none")
+    classes = (1, 2, 4)
+    present = areas[:, list(classes)] >= 10
+    candidates = {c: np.flatnonzero(present[:, i]) for i, c in enumerate(classes)}
+    return ImageList(index, classes, np.flatnonzero(present.any(1)), candidates)
+
+
+def _golden_list() -> ImageList:
+    """Return a list whose areas come from a formula, so that it is the same everywhere and for ever."""
+    areas = np.array([[0, *(7 * n * c % 11 * 10 for c in (1, 2, 3))] for n in range(1, 21)], np.int64)
+    names = tuple(f"photo{n}" for n in range(20))
+    index = Index(names, areas, (Path(),) * 20, (Path(),) * 20, "none")
+    candidates = {c: np.flatnonzero(areas[:, c] >= 30) for c in (1, 2, 3)}
+    return ImageList(index, (1, 2, 3), np.flatnonzero((areas[:, 1:] >= 30).any(1)), candidates)
+
+
+# --- a pure function -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("query", ["walk", "shuffle"])
+def test_episode_depends_on_the_number_alone(query: str) -> None:
+    for seed in SEEDS:
+        images = _random_list(seed)
+        sampler = EpisodeSampler(images, query, 2, seed)
+        numbers = [*range(150), FAR, FAR + 1]
+        first = {n: sampler(n) for n in numbers}
+        order = np.random.default_rng(seed).permutation(numbers).tolist()
+        assert {n: sampler(n) for n in order} == first
+        assert {n: EpisodeSampler(_random_list(seed), query, 2, seed)(n) for n in reversed(numbers)} == first
+        assert all(key.number == n for n, key in first.items())
+
+
+def test_global_random_state_neither_matters_nor_changes(train: ImageList) -> None:
+    sampler = EpisodeSampler(train, "shuffle", 2, 0)
+    expected = [sampler(n) for n in range(20)]
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = (np.random.get_state()[1].copy(), torch.get_rng_state())
+    assert [sampler(n) for n in range(20)] == expected
+    assert (np.random.get_state()[1] == before[0]).all() and torch.equal(torch.get_rng_state(), before[1])
+
+
+@pytest.mark.parametrize("query", ["walk", "shuffle"])
+def test_other_seeds_give_other_episodes(train: ImageList, query: str) -> None:
+    samplers = [EpisodeSampler(train, query, 1, seed) for seed in SEEDS]
+    drawn = [[(s(n).query, s(n).class_id, s(n).supports) for n in range(60)] for s in samplers]
+    assert len({tuple(d) for d in drawn}) == len(SEEDS)
+    assert all(sum(a == b for a, b in zip(drawn[0], d, strict=True)) < 30 for d in drawn[1:])
+
+
+def test_more_shots_keep_query_and_class(train: ImageList) -> None:
+    one, three = EpisodeSampler(train, "walk", 1, 0), EpisodeSampler(train, "walk", 3, 0)
+    assert [(one(n).query, one(n).class_id) for n in range(60)] == [
+        (three(n).query, three(n).class_id) for n in range(60)
+    ]
+
+
+# --- what an episode is ----------------------------------------------------------------------------------------------
+
+
+def _check_episodes(images: ImageList, query: str, shots: int, seed: int, numbers: range) -> None:
+    for number in numbers:
+        key = EpisodeSampler(images, query, shots, seed)(number)
+        assert key.query in images.queries
+        assert key.class_id in images.classes
+        assert images.index.areas[key.query, key.class_id] >= 1
+        assert len(key.supports) == len(set(key.supports)) == shots
+        assert key.query not in key.supports
+        assert set(key.supports) <= set(images.candidates[key.class_id].tolist())
+
+
+@pytest.mark.parametrize("query", ["walk", "shuffle"])
+@pytest.mark.parametrize("shots", [1, 3])
+def test_supports_are_distinct_candidates_and_never_the_query(train, novel, query: str, shots: int) -> None:
+    _check_episodes(train, query, shots, 321, range(200))
+    _check_episodes(novel, query, shots, 0, range(100))
+    for seed in SEEDS:
+        _check_episodes(_random_list(seed), query, shots, seed, range(100))
+
+
+def test_all_candidates_but_the_query_can_be_supports_at_once() -> None:
+    images = _golden_list()
+    for number in range(60):
+        images_of = {c: rows[:4] for c, rows in images.candidates.items()}
+        small = ImageList(images.index, images.classes, images.queries, images_of)
+        key = EpisodeSampler(small, "walk", 3, 0)(number)
+        others = set(images_of[key.class_id].tolist()) - {key.query}
+        assert set(key.supports) <= others and len(key.supports) == 3
+
+
+def test_one_pixel_in_the_query_is_enough_for_its_class_to_be_drawn() -> None:
+    areas = np.array([[0, 50, 1], [0, 50, 0], [0, 50, 50], [0, 0, 50]])
+    index = Index(tuple("abcd"), areas, (Path(),) * 4, (Path(),) * 4, "none")
+    images = ImageList(index, (1, 2), np.arange(4), {1: np.arange(3), 2: np.arange(2, 4)})
+    keys = [EpisodeSampler(images, "walk", 1, 0)(n) for n in range(0, 400, 4)]
+    assert {k.query for k in keys} == {0}
+    assert {k.class_id for k in keys} == {1, 2}
+    assert {k.supports for k in keys if k.class_id == 2} == {(2,), (3,)}
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+def test_walk_takes_the_list_in_order_and_starts_again(train: ImageList) -> None:
+    length = len(train.queries)
+    sampler = EpisodeSampler(train, "walk", 1, 7)
+    assert [sampler(n).query for n in range(2 * length + 5)] == [*train.queries, *train.queries, *train.queries[:5]]
+    assert sampler(FAR * length + 3).query == train.queries[3]
+
+
+def test_second_lap_of_a_walk_draws_anew(train: ImageList) -> None:
+    length, sampler = len(train.queries), EpisodeSampler(train, "walk", 1, 7)
+    laps = [
+        [(sampler(n).class_id, sampler(n).supports) for n in range(lap * length, (lap + 1) * length)] for lap in (0, 1)
+    ]
+    assert laps[0] != laps[1]
+
+
+def test_shuffle_visits_every_image_once_per_lap_and_laps_differ(train: ImageList) -> None:
+    length = len(train.queries)
+    for seed in SEEDS:
+        sampler = EpisodeSampler(train, "shuffle", 1, seed)
+        laps = [tuple(sampler(n).query for n in range(lap * length, (lap + 1) * length)) for lap in range(6)]
+        assert all(sorted(lap) == train.queries.tolist() for lap in laps)
+        assert len(set(laps)) == len(laps)
+        assert train.queries.tolist() not in [list(lap) for lap in laps]
+
+
+def test_shuffled_is_a_permutation_that_belongs_to_seed_and_epoch() -> None:
+    drawn = {(seed, epoch): tuple(shuffled(50, seed, epoch).tolist()) for seed in SEEDS for epoch in range(4)}
+    assert all(sorted(p) == list(range(50)) for p in drawn.values())
+    assert len(set(drawn.values())) == len(drawn)
+    assert all(tuple(shuffled(50, *key).tolist()) == p for key, p in drawn.items())
+
+
+def test_streams_of_random_numbers_never_meet() -> None:
+    keys = [(seed, stream, *key) for seed in (0, 1) for stream in (0, 1, 2) for key in ((0,), (1,), (1, 1), (0, 1))]
+    assert len({random_stream(*key).random() for key in keys}) == len(keys)
+
+
+# --- fairness --------------------------------------------------------------------------------------------------------
+
+
+def test_every_candidate_can_be_drawn(train: ImageList, novel: ImageList) -> None:
+    for images in (train, novel):
+        drawn: dict[int, set[int]] = {c: set() for c in images.classes}
+        for number in range(2000):
+            key = EpisodeSampler(images, "shuffle", 1, 0)(number)
+            drawn[key.class_id].update(key.supports)
+        assert drawn == {c: set(rows.tolist()) for c, rows in images.candidates.items()}
+
+
+def _chi_square(counts: Counter, kinds: int) -> float:
+    expected = counts.total() / kinds
+    return sum((counts[k] - expected) ** 2 / expected for k in counts)
+
+
+def test_class_is_drawn_uniformly_among_those_in_the_query() -> None:
+    areas = np.array([[0, 90, 10, 900, 0]] + [[0, 50, 50, 50, 50]] * 9)
+    index = Index(tuple("abcdefghij"), areas, (Path(),) * 10, (Path(),) * 10, "none")
+    rows = np.arange(10)
+    images = ImageList(index, (1, 2, 3, 4), rows, dict.fromkeys((1, 2, 3, 4), rows))
+    for seed in SEEDS:
+        sampler = EpisodeSampler(images, "walk", 1, seed)
+        counts = Counter(sampler(n).class_id for n in range(0, 9000, 10))
+        assert set(counts) == {1, 2, 3}
+        assert _chi_square(counts, 3) < 20  # two degrees of freedom: exceeded once in 20 000
+
+
+def test_supports_are_drawn_uniformly() -> None:
+    areas = np.array([[0, 50]] * 10)
+    index = Index(tuple("abcdefghij"), areas, (Path(),) * 10, (Path(),) * 10, "none")
+    images = ImageList(index, (1,), np.arange(10), {1: np.arange(10)})
+    for shots in (1, 4):
+        sampler = EpisodeSampler(images, "walk", shots, 0)
+        counts = Counter(s for n in range(0, 9000, 10) for s in sampler(n).supports)
+        assert set(counts) == set(range(1, 10))
+        assert _chi_square(counts, 9) < 35  # eight degrees of freedom: exceeded once in 30 000
+
+
+# --- digest ----------------------------------------------------------------------------------------------------------
+
+
+def test_digest_is_that_of_the_episodes(train: ImageList) -> None:
+    digest = EpisodeSampler(train, "walk", 1, 0).digest(30)
+    assert EpisodeSampler(train, "walk", 1, 0).digest(30) == digest
+    others = [
+        EpisodeSampler(train, "walk", 1, 1).digest(30),
+        EpisodeSampler(train, "walk", 2, 0).digest(30),
+        EpisodeSampler(train, "shuffle", 1, 0).digest(30),
+        EpisodeSampler(train, "walk", 1, 0).digest(31),
+    ]
+    assert len({digest, *others}) == 5
+
+
+def test_episodes_of_a_fixed_list_never_change() -> None:
+    """Whoever changes sampling makes old results incomparable; these are the episodes all results so far rest on."""
+    images = _golden_list()
+    walk = EpisodeSampler(images, "walk", 1, 0)
+    assert [(k.query, k.class_id, k.supports) for k in map(walk, range(4))] == GOLDEN_WALK
+    assert walk.digest(200)[:16] == GOLDEN_DIGESTS[0]
+    assert EpisodeSampler(images, "shuffle", 2, 321).digest(200)[:16] == GOLDEN_DIGESTS[1]
+
+
+# --- workers and batches ---------------------------------------------------------------------------------------------
+
+
+def _load(dataset: EpisodeDataset, numbers: list[list[int]], workers: int) -> dict[str, torch.Tensor | None]:
+    """Return every field of the episodes, all batches joined."""
+    loaded = list(batches(dataset, numbers, workers, torch.device("cpu")))
+    joined = {}
+    for name in (f.name for f in fields(loaded[0])):
+        values = [getattr(batch, name) for batch in loaded]
+        joined[name] = None if values[0] is None else torch.cat(values)
+    return joined
+
+
+@pytest.mark.parametrize("augment", [AugmentSettings(scale=[0.7, 1.2]), None], ids=["training", "evaluation"])
+def test_workers_and_batch_size_change_no_tensor(mini_data, train: ImageList, augment) -> None:
+    data = mini_data()
+    sampler = EpisodeSampler(train, "shuffle", 2, 321)
+    dataset = EpisodeDataset(sampler, Fold.of(data), 65, augment, name_vectors(data.classes), base_labels=True)
+    single, fours = [[n] for n in range(40, 52)], [list(range(n, n + 4)) for n in range(40, 52, 4)]
+    expected = _load(dataset, single, workers=0)
+    assert expected["number"].tolist() == list(range(40, 52))
+    for numbers, workers in [(fours, 0), (single, 2), (fours, 2)]:
+        found = _load(dataset, numbers, workers)
+        assert all(v is not None and torch.equal(found[name], v) for name, v in expected.items())
+
+
+def test_loading_leaves_the_global_random_state_alone(mini_data, train: ImageList) -> None:
+    dataset = EpisodeDataset(EpisodeSampler(train, "walk", 1, 0), Fold.of(mini_data()), 33, AugmentSettings())
+    before = torch.get_rng_state()
+    list(batches(dataset, [[0, 1], [2]], 0, torch.device("cpu")))
+    assert torch.equal(torch.get_rng_state(), before)

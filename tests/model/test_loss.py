@@ -1,0 +1,62 @@
+"""Losses ignore pixels labelled 255 and are 0, not NaN, where nothing counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from model.contract import IGNORE
+from model.loss import batch_mean, cross_entropy
+
+
+def _batch() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    logits, label = torch.randn(2, 4, 5, 6), torch.randint(0, 4, (2, 5, 6), dtype=torch.uint8)
+    label[0, :3], label[1, :, 4] = IGNORE, IGNORE
+    return logits, label
+
+
+def test_cross_entropy_is_the_mean_over_all_known_pixels_of_the_batch() -> None:
+    logits, label = _batch()
+    known = label != IGNORE
+    per_pixel = -logits.log_softmax(1).gather(1, (label * known).long().unsqueeze(1))[:, 0]
+    assert cross_entropy(logits, label).item() == pytest.approx(per_pixel[known].mean().item(), rel=1e-5)
+
+
+def test_ignored_pixels_have_no_gradient() -> None:
+    logits, label = _batch()
+    logits.requires_grad_()
+    cross_entropy(logits, label).backward()
+    reached = logits.grad.abs().sum(1) > 0
+    assert torch.equal(reached, label != IGNORE)
+    (reference,) = torch.autograd.grad(F.cross_entropy(logits, label.long(), ignore_index=IGNORE), logits)
+    torch.testing.assert_close(logits.grad, reference)
+
+
+def test_all_ignored_gives_zero_loss_and_gradient() -> None:
+    logits, label = _batch()
+    logits.requires_grad_()
+    loss = cross_entropy(logits, torch.full_like(label, IGNORE))
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
+
+
+def test_cross_entropy_is_computed_in_float32() -> None:
+    logits, label = _batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = cross_entropy(logits.bfloat16(), label)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, cross_entropy(logits.bfloat16().float(), label))
+
+
+def test_batch_mean_divides_by_the_count_and_is_zero_for_none() -> None:
+    total = torch.tensor(6.0, requires_grad=True)
+    mean = batch_mean(total, torch.tensor(4))
+    assert mean.item() == 1.5
+    (gradient,) = torch.autograd.grad(mean, total)
+    assert gradient.item() == 0.25
+    none = batch_mean(total * 0, torch.tensor(0))
+    assert none.item() == 0
+    assert torch.autograd.grad(none, total)[0].isfinite()

@@ -1,0 +1,127 @@
+"""Query prototypes by thresholds and, where a set is empty, by rank; the support's masked average."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model.prototype import query_prototypes, support_prototype
+
+SETS = ("foreground", "ambiguous", "background")
+CHANNELS = 4
+
+
+def _means(feature: Tensor, positions: dict[str, list[int] | np.ndarray]) -> dict[str, np.ndarray]:
+    x = feature.double().flatten(1).numpy()
+    return {name: x[:, np.asarray(chosen)].mean(1) for name, chosen in positions.items()}
+
+
+def _check(feature: Tensor, prior: Tensor, *expected: dict) -> None:
+    """Compare with the means over the positions that are expected for each image of the batch."""
+    given = query_prototypes(feature, prior)
+    for b, positions in enumerate(expected):
+        for name, mean in _means(feature[b], positions).items():
+            np.testing.assert_allclose(getattr(given, name)[b].numpy(), mean, atol=1e-5, err_msg=f"{name} of {b}")
+
+
+def _by_rank(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the fallback positions of a map: 12 largest, 12 around the median, 12 smallest."""
+    order, half = np.argsort(-values), len(values) // 2
+    return {"foreground": order[:12], "ambiguous": order[half - 6 : half + 6], "background": order[-12:]}
+
+
+def _distinct(low: float, high: float, count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(np.linspace(low, high, count)).astype(np.float32)
+
+
+def _prior(*maps: np.ndarray, grid: tuple[int, int]) -> Tensor:
+    return torch.stack([torch.from_numpy(m).view(1, *grid) for m in maps])
+
+
+def test_thresholds_choose_the_positions_and_exclude_their_bounds() -> None:
+    values = np.full(36, 0.6, np.float32)
+    values[[0, 7]], values[3] = (0.71, 0.95), 0.7
+    values[[10, 11, 35]], values[[12, 13]] = (0.41, 0.5, 0.54), (0.4, 0.55)
+    values[[20, 21, 22]] = 0.39, 0.0, 0.2
+    feature = torch.randn(1, CHANNELS, 6, 6)
+    expected = {"foreground": [0, 7], "ambiguous": [10, 11, 35], "background": [20, 21, 22]}
+    _check(feature, _prior(values, grid=(6, 6)), expected)
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (5, 7), (7, 7)])
+def test_no_sure_position_takes_the_twelve_largest(grid: tuple[int, int]) -> None:
+    values = _distinct(0.0, 0.69, grid[0] * grid[1], 1)
+    feature = torch.randn(1, CHANNELS, *grid)
+    below, between = np.flatnonzero(values < 0.4), np.flatnonzero((values > 0.4) & (values < 0.55))
+    expected = {"foreground": _by_rank(values)["foreground"], "ambiguous": between, "background": below}
+    _check(feature, _prior(values, grid=grid), expected)
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (5, 7), (7, 7)])
+def test_no_ambiguous_position_takes_twelve_around_the_median(grid: tuple[int, int]) -> None:
+    count = grid[0] * grid[1]
+    values = np.concatenate([_distinct(0.0, 0.35, count // 3, 2), _distinct(0.72, 1.0, count - count // 3, 3)])
+    values = np.random.default_rng(4).permutation(values)
+    feature = torch.randn(1, CHANNELS, *grid)
+    sure, below = np.flatnonzero(values > 0.7), np.flatnonzero(values < 0.4)
+    expected = {"foreground": sure, "ambiguous": _by_rank(values)["ambiguous"], "background": below}
+    _check(feature, _prior(values, grid=grid), expected)
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (5, 7), (7, 7)])
+def test_no_background_position_takes_the_twelve_smallest(grid: tuple[int, int]) -> None:
+    values = _distinct(0.41, 1.0, grid[0] * grid[1], 5)
+    feature = torch.randn(1, CHANNELS, *grid)
+    sure, between = np.flatnonzero(values > 0.7), np.flatnonzero(values < 0.55)
+    expected = {"foreground": sure, "ambiguous": between, "background": _by_rank(values)["background"]}
+    _check(feature, _prior(values, grid=grid), expected)
+
+
+def test_each_image_of_a_batch_falls_back_by_itself() -> None:
+    every = _distinct(0.0, 1.0, 36, 6)
+    none = _distinct(0.56, 0.69, 36, 7)
+    by_threshold = {
+        "foreground": np.flatnonzero(every > 0.7),
+        "ambiguous": np.flatnonzero((every > 0.4) & (every < 0.55)),
+        "background": np.flatnonzero(every < 0.4),
+    }
+    _check(torch.randn(2, CHANNELS, 6, 6), _prior(every, none, grid=(6, 6)), by_threshold, _by_rank(none))
+
+
+def test_empty_prior_gives_the_same_finite_prototypes_every_time() -> None:
+    feature, prior = torch.randn(2, CHANNELS, 5, 5), torch.zeros(2, 1, 5, 5)
+    first, again = query_prototypes(feature, prior), query_prototypes(feature, prior)
+    torch.testing.assert_close(first.background, feature.mean((2, 3)))
+    for name in SETS:
+        assert getattr(first, name).isfinite().all()
+        assert torch.equal(getattr(first, name), getattr(again, name))
+
+
+def test_grids_of_fewer_than_twelve_positions_take_them_all() -> None:
+    feature = torch.randn(1, CHANNELS, 3, 3)
+    given = query_prototypes(feature, torch.linspace(0.56, 0.69, 9).view(1, 1, 3, 3))
+    for name in SETS:
+        torch.testing.assert_close(getattr(given, name), feature.mean((2, 3)))
+
+
+@pytest.mark.parametrize("low, high", [(0.0, 1.0), (0.56, 0.69)])
+def test_gradient_reaches_the_features_and_not_the_prior(low: float, high: float) -> None:
+    feature = torch.randn(1, CHANNELS, 6, 6, requires_grad=True)
+    prior = torch.linspace(low, high, 36).view(1, 1, 6, 6).requires_grad_()
+    given = query_prototypes(feature, prior)
+    sum((getattr(given, name) * (i + 1)).sum() for i, name in enumerate(SETS)).backward()
+    assert prior.grad is None
+    assert feature.grad.abs().sum() > 0
+    torch.testing.assert_close(feature.grad.sum((2, 3)), torch.full((1, CHANNELS), 6.0))  # 1 + 2 + 3: each is a mean
+
+
+def test_support_prototype_is_the_masked_average_with_its_eps() -> None:
+    feature = torch.randn(3, CHANNELS, 5, 6)
+    mask = torch.rand(3, 1, 5, 6) * torch.tensor([1.0, 1e-4, 0.0]).view(3, 1, 1, 1)
+    x, m = feature.double().numpy(), mask.double().numpy()
+    expected = (x * m).sum((2, 3)) / (m.sum((2, 3)) + 5e-4)
+    given = support_prototype(feature, mask)
+    np.testing.assert_allclose(given.numpy(), expected, rtol=1e-4, atol=1e-6)
+    assert (given[2] == 0).all()
