@@ -13,7 +13,7 @@ from util.config import read_config
 from util.data.mini import generate
 from util.engine.evaluation import ALL_FOREGROUND, FINAL
 from util.engine.stages import test, train_base, train_meta
-from util.errors import UserError
+from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.table import text_table
 
 CONFIG = "config/mini/mini_split{fold}_resnet10.yaml"
@@ -46,10 +46,10 @@ def command() -> int:
     trained = config("symnet")
     print("\n== base stage: encoder and base learner ==", flush=True)
     if train_base(trained, resume=False, overwrite=True):
-        return cli.EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     print("\n== meta stage: episodes of base classes ==", flush=True)
     if train_meta(trained, resume=False, overwrite=True):
-        return cli.EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     print("\n== test on the novel classes ==", flush=True)
     base = folder / "symnet" / "base" / "best.pth"
     results = {

@@ -5,7 +5,7 @@ Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -24,21 +24,21 @@ class _Batch:
 
     def to(self, device: torch.device) -> _Batch:
         """Return the batch with every tensor on ``device`` (asynchronously from pinned memory)."""
-        moved = {
-            f.name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for f in fields(self)
-            for value in [getattr(self, f.name)]
-        }
-        return type(self)(**moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> _Batch:
         """Return the batch in page-locked memory, as the loader asks for."""
-        pinned = {
-            f.name: value.pin_memory() if isinstance(value, Tensor) else value
-            for f in fields(self)
-            for value in [getattr(self, f.name)]
-        }
-        return type(self)(**pinned)
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> _Batch:
+        """Apply a change to every tensor, also to those in lists (supports of different sizes)."""
+
+        def apply(value: Any) -> Any:
+            if isinstance(value, list):
+                return [apply(v) for v in value]
+            return change(value) if isinstance(value, Tensor) else value
+
+        return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass
@@ -151,6 +151,10 @@ class FewShotModel(Trainable):
             Mismatch: a layout that is not this encoder's, or tensors missing while ``partial`` is False.
         """
         raise Mismatch(f"{type(self).__name__} has no encoder to fill")
+
+    def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return in words what a state dict under this model's names holds, for messages when it does not fit."""
+        return f"{len(state)} tensors"
 
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Translate an authors' checkpoint into this model's own names; None when it is not such a layout."""

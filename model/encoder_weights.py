@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.contract import Mismatch
-from model.encoder import Encoder, ResNetEncoder
+from model.encoder import VGG_STAGE_ENDS, Encoder, ResNetEncoder
 
 # Deep-stem files of this field name the stem conv1..3 / bn1..3, or conv1.{0,1,3,4,6} / bn1; here it is one Sequential.
 DEEP_STEM = {"conv1": "layer0.0", "bn1": "layer0.1", "conv2": "layer0.3", "bn2": "layer0.4"}
@@ -80,7 +80,7 @@ def _stage(name: str) -> int:
 def _rename(encoder: Encoder, state: dict[str, Tensor]) -> dict[str, Tensor]:
     state = {_strip(k): v for k, v in state.items()}
     if "features.0.weight" in state:  # torchvision's VGG: one flat list of layers
-        ends, out = (0, 7, 14, 24, 34, 43), {}
+        ends, out = (0, *VGG_STAGE_ENDS), {}
         for name, tensor in state.items():
             if name.startswith("features."):
                 _, index, leaf = name.split(".")

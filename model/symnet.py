@@ -32,6 +32,7 @@ from model.triplet import query_triplet, support_triplet
 LOW, MID, HIGH = 2, 3, 4  # encoder stages
 WIDTH = 256  # channels of projected features and prototypes
 PROJECTION_DROPOUT = 0.5
+BASE_CLASSIFIER = "base_learner.classify.4.weight"
 
 
 @dataclass
@@ -56,19 +57,19 @@ class Settings:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     base: BaseSettings = field(default_factory=BaseSettings)
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
-    scales: list[int] | None = field(default=None, metadata={"low": 1})
+    scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
     aux_weight: float = field(default=1.0, metadata={"low": 0})
 
     def grid(self, size: int) -> int:
         """Return h, the side of the feature grid of an S x S image."""
         return -(-size // 16) if self.encoder.backbone == "vgg16" else (size - 1) // ENCODER_STRIDE + 1
 
-    def problem(self, size: int) -> str | None:
-        """Say what is wrong with settings that only make sense together, if anything is."""
+    def problem(self, size: int) -> tuple[str, str] | None:
+        """Return (key, what is wrong and how to mend it) if a setting does not go with the image side."""
         grid = self.grid(size)
         if self.scales is not None and self.scales[0] != grid:
-            hint = default_scales(grid)
-            return f"scales = {self.scales} must start at the grid {grid} of data.size {size}; for example {hint}"
+            hint = f"null gives {default_scales(grid)}"
+            return "scales", f"= {self.scales} must start at {grid}, the grid of data.size {size}; {hint}"
         return None
 
 
@@ -191,6 +192,12 @@ class SymNet(FewShotModel):
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
         """Fill the encoder; see ``model/encoder_weights.py``."""
         return encoder_weights.load_encoder(self.encoder, state, partial)
+
+    def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return encoder and number of base classes in words."""
+        classifier = state.get(BASE_CLASSIFIER)
+        classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
+        return f"{encoder_weights.describe(state)} and {classes}"
 
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Translate an authors' checkpoint; see ``model/published.py``."""

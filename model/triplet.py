@@ -44,7 +44,8 @@ def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor
 @in_float32
 def _query_triplet(anchor_bc: Tensor, positive_bc: Tensor, negative_bc: Tensor) -> Tensor:
     anchor, positive, negative = (F.normalize(x, dim=1) for x in (anchor_bc, positive_bc, negative_bc))
-    return F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative)).mean()
+    loss_b = F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative))
+    return batch_mean(loss_b.sum(), torch.tensor(float(len(loss_b)), device=loss_b.device))
 
 
 def query_triplet(anchor_bc: Tensor, prototypes: QueryPrototypes) -> Tensor:

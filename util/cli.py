@@ -8,10 +8,7 @@ import sys
 from collections.abc import Callable
 
 from model.contract import Mismatch
-from util.errors import UserError
-
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -40,7 +37,7 @@ def main(command: Callable[[], int | None]) -> None:
     try:
         code = command() or 0
     except (UserError, Mismatch) as error:
-        if int(os.environ.get("RANK", "0")) == 0 or getattr(error, "local", False):
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0 or getattr(error, "local", False):
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     tree = _read_tree(Path(path), ())
     for text in overrides or []:
         tree = _merge(tree, _override_tree(text))
-    tree["path"] = Leaf(str(path), str(path))
     config = _build_section(Config, tree, "", str(path))
+    config.path = str(path)
     if config.run.name is None:
         config.run.name = Path(path).stem
     _check(config, tree)
@@ -46,7 +47,6 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
-    out.pop("path")
     name = next(name for name, cls in models().items() if cls.Settings is type(config.model))
     out["model"] = {MODEL_NAME: name, **out["model"]}
     return out
@@ -211,10 +211,14 @@ def _kind_name(kind: Any) -> str:
 
 def _check_bounds(value: Any, key: str, where: str, metadata: Any) -> None:
     low, high = metadata.get("low"), metadata.get("high")
+    shortest, longest = metadata.get("length", (0, None))
+    if isinstance(value, list) and (len(value) < shortest or (longest is not None and len(value) > longest)):
+        count = shortest if shortest == longest else f"at least {shortest}"
+        raise UserError(f"{where}: {key} = {value} must hold {count} values")
     for item in value if isinstance(value, list) else [value]:
         if item is None or not isinstance(item, (int, float)):
             continue
-        if (low is not None and item < low) or (high is not None and item > high) or item != item:
+        if (low is not None and item < low) or (high is not None and item > high) or not math.isfinite(item):
             allowed = f"at least {low}" if high is None else f"between {low} and {high}"
             raise UserError(f"{where}: {key} = {item} is out of range; allowed: {allowed}")
 
@@ -233,9 +237,10 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
         raise UserError(
             f"{place('data', 'fold')}: data.fold = {data.fold} does not exist; allowed: 0..{data.folds - 1}"
         )
-    if len(data.classes) % data.folds:
+    if not data.classes or len(data.classes) % data.folds or data.folds < 2:
         raise UserError(
-            f"{place('data', 'folds')}: data.folds = {data.folds} does not divide the {len(data.classes)} classes"
+            f"{place('data', 'folds')}: data.folds = {data.folds} must be at least 2 and divide the number of classes, "
+            f"{len(data.classes)}"
         )
     if config.test.protocol not in config.protocols:
         hint = nearest(config.test.protocol, config.protocols)
@@ -245,7 +250,7 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
         stage = getattr(config, name)
         sizes[name, "size"] = config.stage_size(stage)
         scale = stage.augment.scale
-        if len(scale) != 2 or scale[0] > scale[1]:
+        if scale[0] > scale[1]:
             raise UserError(f"{place(name, 'augment')}: {name}.augment.scale = {scale} must be [low, high]")
     step, rest = class_of(config.model).size_rule
     for (section, key), size in sizes.items():
@@ -257,4 +262,5 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
             )
     problem = getattr(config.model, "problem", lambda size: None)(data.size)
     if problem:
-        raise UserError(f"{_where(tree.get('model'), config.path)}: model.{problem}")
+        key, message = problem
+        raise UserError(f"{place('model', key)}: model.{key} {message}")

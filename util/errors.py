@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
 
 class UserError(Exception):
     """Something outside the code is wrong: the message says what, where, and how to mend it, in one line."""

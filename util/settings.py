@@ -1,6 +1,7 @@
 """The settings of a run as typed, nested dataclasses; ``config/default.yaml`` explains each key.
 
-A field's ``metadata`` may hold ``low`` and ``high`` (inclusive bounds), checked wherever the value came from.
+A field's ``metadata`` may hold inclusive bounds, ``low`` and ``high``, and for lists ``length``, checked wherever the
+value came from.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
-def bounded(default: Any, low: float | None = None, high: float | None = None) -> Any:
-    """Return a dataclass field with a default and inclusive bounds (checked element-wise for lists)."""
-    metadata = {"low": low, "high": high}
+def bounded(
+    default: Any, low: float | None = None, high: float | None = None, length: tuple[int, int | None] = (0, None)
+) -> Any:
+    """Return a dataclass field with a default and inclusive bounds (of each element and of the length for lists)."""
+    metadata = {"low": low, "high": high, "length": length}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -47,7 +50,7 @@ class DataSettings:
 class AugmentSettings:
     """Random changes of a training image."""
 
-    scale: list[float] = bounded([0.9, 1.1], 0.01)
+    scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2))
     rotate: float = bounded(10.0, 0, 180)
     rotate_probability: float = bounded(0.5, 0, 1)
     blur_probability: float = bounded(0.5, 0, 1)
@@ -64,7 +67,7 @@ class OptimizerSettings:
     lr: float = bounded(0.05, 0)
     momentum: float = bounded(0.9, 0, 1)
     nesterov: bool = False
-    betas: list[float] = bounded([0.9, 0.999], 0, 1)
+    betas: list[float] = bounded([0.9, 0.999], 0, 1, length=(2, 2))
     weight_decay: float = bounded(1e-4, 0)
     schedule: Literal["poly", "constant", "step"] = "poly"
     power: float = bounded(0.9, 0)
@@ -96,7 +99,7 @@ class ProtocolSettings:
 
     query: Literal["walk"] = "walk"
     episodes: int = bounded(1000, 1)
-    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0)
+    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None))
     scored_on: Literal["canvas"] = "canvas"
 
 
@@ -110,7 +113,7 @@ class TestSettings:
     checkpoint: str = "best"
     batch: int = bounded(1, 1)
     episodes: int | None = bounded(None, 1)
-    seeds: list[int] | None = bounded(None, 0)
+    seeds: list[int] | None = bounded(None, 0, length=(1, None))
     pictures: int = bounded(8, 0)
 
 
@@ -137,7 +140,8 @@ class Config:
     meta_stage: StageSettings
     test: TestSettings
     protocols: dict[str, ProtocolSettings]
-    path: str = ""
+
+    path = ""  # the file it was read from; not a setting
 
     def stage_size(self, stage: StageSettings) -> int:
         """Return the side in pixels of a stage's training images."""

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet18.yaml", "mini_split0_resnet18.yaml"
 UNTRAINED = {"encoder": {"backbone": "resnet18", "stem": "plain", "weights": None}}
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0}
-TIMEOUT = 120
+TIMEOUT = 600  # seconds; a machine may be busy
 
 
 @dataclass

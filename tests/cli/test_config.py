@@ -20,7 +20,7 @@ MINI = CONFIGS / "mini/mini_split0_resnet18.yaml"
 FILES = sorted(CONFIGS.glob("**/*split*.yaml"))
 BACKBONES, FOLDS = ("resnet50", "resnet101", "vgg16"), range(4)
 PUBLISHED = [(dataset, n, net) for dataset in ("pascal", "coco") for n in FOLDS for net in BACKBONES]
-TIMEOUT = 120
+TIMEOUT = 600  # seconds; a machine may be busy
 
 
 def _write(folder: Path, text: str, name: str = "run.yaml", base: Path | None = MINI) -> Path:
@@ -234,7 +234,7 @@ def test_config_without_base_lacks_its_sections(tmp_path: Path) -> None:
         ("model: {encoder: {backbon: vgg16}}\n", 2, "model.encoder.backbon", "did you mean 'backbone'?"),
         ("protocols: {symnet: {episode: 3}}\n", 2, "protocols.symnet.episode", "did you mean 'episodes'?"),
         ("test: {qqqqqq: 1}\n", 2, "test.qqqqqq", "known: batch, checkpoint, "),
-        ("path: elsewhere\n", 2, "path", "known: "),
+        ("path: elsewhere\n", 2, "path", ""),
     ],
 )
 def test_unknown_key_is_named_with_place_and_nearest_name(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from model.contract import Episode, LabelledImages
+from model.contract import IGNORE, Episode, LabelledImages
 from util.data.folds import Fold
 from util.data.images import read_image, read_mask
 from util.data.lists import ImageList
@@ -17,7 +17,6 @@ from util.data.sampling import AUGMENT, EpisodeSampler, random_stream, shuffled
 from util.data.warp import fit_canvas, warp_training
 from util.settings import AugmentSettings
 
-IGNORE = 255
 QUERY_SLOT = 0  # augmentation streams of an episode: the query's, then the supports'
 
 

@@ -7,9 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from model.contract import IGNORE
 from util.settings import DataSettings
-
-IGNORE = 255
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from model.contract import IGNORE
 from util.data.images import read_mask, size_of
 from util.errors import UserError
 from util.settings import DataSettings
 
 FORMAT = 1  # raise when what is stored changes
-IGNORE = 255
 VALUES = 256
 CHUNK = 32  # images a worker takes at a time
 
@@ -139,7 +141,7 @@ def _read_cache(path: Path, fingerprint: str, images: int) -> np.ndarray | None:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) == fingerprint and len(stored["areas"]) == images:
                 return stored["areas"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         pass
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import json
 import math
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -312,3 +313,7 @@ def generate(
         except OSError as error:  # another process was faster
             if not _holds(root, manifest, ids):
                 raise FileExistsError(refusal) from error
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1] if len(sys.argv) > 1 else "data/mini"))

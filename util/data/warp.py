@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from model.contract import IGNORE
 from util.settings import AugmentSettings
 
-IGNORE = 255
 MEAN_RGB = (124, 116, 104)  # ImageNet's mean in 0..255, the colour of padding
 BLUR_KERNEL = (5, 5)
 BLOCK = 8  # evaluation sizes are whole multiples of it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,6 @@ from util.engine import checkpoint
 from util.errors import UserError
 from util.settings import AugmentSettings, Config, ProtocolSettings
 
-log = logging.getLogger("symnet")
-
 
 @dataclass
 class Setting:
@@ -33,6 +31,11 @@ class Setting:
     fold: Fold
     model_class: type[FewShotModel]
     vectors: np.ndarray | None
+
+    @property
+    def text_digest(self) -> str | None:
+        """A digest of the text vectors, None for a model that reads none."""
+        return None if self.vectors is None else hashlib.sha256(self.vectors.tobytes()).hexdigest()
 
     def train_images(self, progress: bool = True) -> ImageList:
         """Return the fold's training list."""
@@ -96,23 +99,21 @@ def new_model(setting: Setting) -> FewShotModel:
     return build_model(setting.config, 0 if setting.vectors is None else setting.vectors.shape[1])
 
 
-def with_encoder_weights(setting: Setting, network: FewShotModel) -> FewShotModel:
-    """Return the model after filling its encoder as the config asks; the log names what stayed random.
+def fill_encoder(setting: Setting, network: FewShotModel) -> str:
+    """Fill the model's encoder as the config asks; return a line for the log that names what stayed random.
 
     Raises:
         UserError: the weights are missing or do not fit.
     """
     encoder = getattr(setting.config.model, "encoder", None)
     if encoder is None:
-        return network
+        return "no encoder to fill"
     if encoder.weights is None:
-        log.info("encoder: random weights (model.encoder.weights is null)")
-        return network
+        return "encoder: random weights (model.encoder.weights is null)"
     missing = checkpoint.load_encoder_weights(network, encoder.weights, encoder.partial)
-    log.info("encoder: %s", encoder.weights)
     if missing:
-        log.info("encoder: %d tensors start from random values: %s", len(missing), ", ".join(missing))
-    return network
+        return f"encoder: {encoder.weights}; {len(missing)} tensors start from random values: {', '.join(missing)}"
+    return f"encoder: {encoder.weights}, complete"
 
 
 def base_folder(config: Config) -> Path:
@@ -123,8 +124,10 @@ def base_folder(config: Config) -> Path:
 
 
 def run_folder(config: Config, stage: str) -> Path:
-    """Return the folder of a stage of this run."""
-    return Path(config.run.folder) / str(config.run.name) / stage
+    """Return the folder of a stage of this run; meta stage and test have one for each number of shots."""
+    shots = config.data.shot
+    leaf = stage if stage == "base" or shots == 1 else f"{stage}_{shots}shot"
+    return Path(config.run.folder) / str(config.run.name) / leaf
 
 
 def load_checkpoint(setting: Setting, network: FewShotModel, stage: str, path: str | Path) -> dict:
@@ -135,6 +138,8 @@ def load_checkpoint(setting: Setting, network: FewShotModel, stage: str, path: s
     """
     content = checkpoint.read(path)
     checkpoint.check_identity(content, to_dict(setting.config), stage, str(path))
+    if stage == "meta" and content.get(checkpoint.TEXT, setting.text_digest) != setting.text_digest:
+        raise UserError(f"{path}: was trained with other text vectors than data.text = {setting.config.data.text}")
     target = network if stage == "meta" else network.base_stage()
     checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
     if stage == "base":

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Mismatch
+from model.encoder_weights import COUNTER
 from util.errors import UserError
 
 FORMAT = "sym-net/1"
-COUNTER = "num_batches_tracked"  # batch norm's counter; some files leave it out and nothing depends on it
 SHOWN = 3  # tensor names in a message
 # What a checkpoint must share with the run that loads it, as (section, key) of its config.
 IDENTITY = (
@@ -24,6 +24,7 @@ IDENTITY = (
     ("data", "fold_rule"),
     ("data", "fold"),
 )
+TEXT = "text"  # digest of the text vectors a model was trained with
 ENCODER_IDENTITY = ("backbone", "stem")
 
 
@@ -99,9 +100,19 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
     if extra:
         problems.append(f"{len(extra)} tensors are unknown ({', '.join(extra[:SHOWN])})")
     if problems:
-        hint = "check model.name, model.encoder, the number of base classes (data.name, data.folds) and data.shot"
-        raise UserError(f"{source}: not weights of this model as configured: {'; '.join(problems)}; {hint}")
+        raise UserError(
+            f"{source}: not weights of this model as configured: {_describe(network, state)}"
+            f"{'; '.join(problems)}; check model.name, model.encoder, data.name, data.folds, data.shot and data.text"
+        )
     network.load_state_dict({k: state.get(k, own[k]) for k in own})
+
+
+def _describe(network: nn.Module, state: dict[str, Tensor]) -> str:
+    """Return what the file holds and what was expected, where the model can tell and they differ."""
+    if not isinstance(network, FewShotModel):
+        return ""
+    given, want = network.describe_weights(state), network.describe_weights(network.state_dict())
+    return f"it holds {given}, expected {want}; " if given != want else ""
 
 
 def check_identity(content: dict[str, Any], config: dict[str, Any], stage: str, source: str) -> None:
@@ -150,6 +161,10 @@ def _download(network: FewShotModel) -> dict[str, Tensor]:
     try:
         weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
         return weights.get_state_dict(progress=True, check_hash=True)
+    except ValueError:
+        raise UserError(
+            f"model.encoder.weights = torchvision: torchvision has no weights of {name}; give a file, or null"
+        ) from None
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"model.encoder.weights = torchvision: could not download {name} ({error}); "

@@ -38,7 +38,7 @@ class Scoreboard:
             return
         for name, logits in {FINAL: output.logits, **output.extra}.items():
             prediction = logits.argmax(1)
-            if logits.shape[1] == BINARY:
+            if name != BASE and logits.shape[1] == BINARY:
                 self._binary_counts(name).add(prediction, batch.query_label, batch.class_id)
             elif batch.query_base_label is not None:
                 self._class_counts(name, logits.shape[1]).add(prediction, batch.query_base_label)

@@ -26,12 +26,13 @@ from util.data.text import SUFFIXES
 from util.engine.build import base_folder, run_folder
 from util.engine.device import CUDA
 from util.engine.training import BEST, LAST, METRICS
-from util.errors import UserError, nearest
+from util.errors import EXIT_INTERRUPTED, UserError, nearest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USAGE = "EXPERIMENT DATASET GPUS [text vectors] [checkpoint], such as: split0 pascal 1"
 CHECKPOINTS = (".pth", ".pt")
 DEFAULT_MODEL = "symnet"
+DEFAULT_NETS = ("resnet50", "resnet10")  # the first that the data set has a config for
 RESUME, OVERWRITE = "--resume", "--overwrite"
 
 
@@ -85,11 +86,11 @@ def find_config(experiment: str, dataset: str) -> Path:
     model, net = os.environ.get("MODEL", DEFAULT_MODEL), os.environ.get("NET")
     middle = "" if model == DEFAULT_MODEL else f"{model}_"
     known = sorted(p.stem for p in folder.glob("*_split*.yaml"))
-    for candidate in [net] if net else ["resnet50", "resnet10"]:
-        stem = f"{dataset}_{experiment}_{middle}{candidate}"
-        if stem in known:
-            return (folder / f"{stem}.yaml").relative_to(REPOSITORY)
-    raise UserError(f"config/{dataset}/{stem}.yaml: no such config{nearest(stem, known)}")
+    stems = [f"{dataset}_{experiment}_{middle}{n}" for n in ([net] if net else DEFAULT_NETS)]
+    found = [stem for stem in stems if stem in known]
+    if not found:
+        raise UserError(f"config/{dataset}/{stems[0]}.yaml: no such config{nearest(stems[0], known)}")
+    return (folder / f"{found[0]}.yaml").relative_to(REPOSITORY)
 
 
 def check_gpus(wanted: int) -> None:
@@ -118,9 +119,9 @@ def run_script(script: str, launch: Launch, extra: list[str]) -> int:
     try:
         torchrun.run(torchrun.parse_args([*place, f"--nproc_per_node={max(launch.gpus, 1)}", *words]))
     except ChildFailedError as error:
-        return next(iter(error.failures.values())).exitcode
+        return error.get_first_failure()[1].exitcode
     except SignalException:
-        return cli.EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0
 
 
@@ -137,8 +138,9 @@ def _run_alone(words: list[str]) -> int:
 
 def train(launch: Launch) -> int:
     """Run the base stage where its checkpoint is missing and the model has one, then the meta stage."""
-    overrides = [launch.options[i + 1] for i, word in enumerate(launch.options) if word == "--set"]
-    config = read_config(launch.config, overrides)
+    config = read_config(
+        launch.config, cli.parser("").parse_known_args([str(launch.config), *launch.options])[0].overrides
+    )
     resume, overwrite = RESUME in launch.options, OVERWRITE in launch.options
     launch.options = [o for o in launch.options if o not in (RESUME, OVERWRITE)]
     folder = base_folder(config)

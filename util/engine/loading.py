@@ -14,17 +14,17 @@ from util.errors import UserError
 
 
 def training_numbers(
-    first_step: int, last_step: int, local_batch: int, rank: int, processes: int, parts: int
+    first_step: int, last_step: int, batch: int, rank: int, processes: int, parts: int
 ) -> Iterator[list[int]]:
     """Yield the numbers of each (partial) batch of a process: step t of all processes covers t G .. (t + 1) G - 1.
 
-    G = ``local_batch`` times ``processes``; a local batch comes in ``parts`` pieces (gradient accumulation).
+    G is ``batch``, shared out as evenly as it goes; a share comes in ``parts`` pieces (gradient accumulation).
     """
-    piece = local_batch // parts
+    pieces = processes * parts
     for step in range(first_step, last_step):
-        start = (step * processes + rank) * local_batch
-        for part in range(parts):
-            yield list(range(start + part * piece, start + (part + 1) * piece))
+        for piece in range(rank * parts, (rank + 1) * parts):
+            start, end = (step * batch + batch * i // pieces for i in (piece, piece + 1))
+            yield list(range(start, end))
 
 
 def evaluation_numbers(episodes: int, batch: int, rank: int, processes: int) -> list[list[int]]:
@@ -39,11 +39,10 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
     Raises:
         UserError: what a loader process could not read, in its own words.
     """
-    numbers = list(numbers)
     loader = DataLoader(
         dataset,
         batch_sampler=numbers,
-        num_workers=min(workers, len(numbers)),
+        num_workers=workers,
         collate_fn=collate,
         pin_memory=device.type != "cpu",
         worker_init_fn=_start_worker,
@@ -57,5 +56,6 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when a run ends
+    for number in (signal.SIGINT, signal.SIGTERM):  # the main process decides when a run ends
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)

@@ -55,11 +55,12 @@ class ClassCounts:
 
     intersection: Tensor
     union: Tensor
+    labelled: Tensor  # pixels whose label is the class
 
     @classmethod
     def zeros(cls, channels: int, device: torch.device) -> ClassCounts:
         """Return empty counts for ``channels`` = N + 1 values."""
-        return cls(*(torch.zeros(channels, dtype=torch.int64, device=device) for _ in range(2)))
+        return cls(*(torch.zeros(channels, dtype=torch.int64, device=device) for _ in range(3)))
 
     def add(self, prediction_bhw: Tensor, label_bhw: Tensor) -> None:
         """Count a batch of predictions and labels in 0..N; pixels labelled 255 count nowhere."""
@@ -67,16 +68,18 @@ class ClassCounts:
         prediction, label = prediction_bhw[valid].long(), label_bhw[valid].long()
         channels = len(self.union)
         hit = torch.bincount(label[prediction == label], minlength=channels)
+        true = torch.bincount(label, minlength=channels)
         self.intersection += hit
-        self.union += torch.bincount(prediction, minlength=channels) + torch.bincount(label, minlength=channels) - hit
+        self.union += torch.bincount(prediction, minlength=channels) + true - hit
+        self.labelled += true
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return what is to be summed over processes."""
-        return self.intersection, self.union
+        return self.intersection, self.union, self.labelled
 
     def scores(self) -> dict:
-        """Return ``miou`` over classes 1..N that occurred (in label or prediction) and ``per_class``; in %."""
-        occurred = [c for c in range(1, len(self.union)) if int(self.union[c]) > 0]
+        """Return ``miou`` over the classes 1..N that occur in the labels and ``per_class``; in %."""
+        occurred = [c for c in range(1, len(self.union)) if int(self.labelled[c]) > 0]
         per_class = {c: _percent(self.intersection[c], self.union[c]) for c in occurred}
         return {"miou": _mean(list(per_class.values())), "per_class": per_class}
 

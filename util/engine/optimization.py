@@ -17,6 +17,9 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
         UserError: a group wants an optimiser that the config does not have.
     """
     out: dict[str, Optimizer] = {}
+    used = {group.optimizer for group in groups}
+    for name in settings.keys() - used:
+        raise UserError(f"'optimizers' has an entry '{name}' that this model does not use{nearest(name, used)}")
     for name in dict.fromkeys(group.optimizer for group in groups):
         if name not in settings:
             raise UserError(f"the model wants an optimiser '{name}' under 'optimizers'{nearest(name, settings)}")
@@ -63,3 +66,16 @@ def set_learning_rates(
             group["lr"] = settings[name].lr * group["factor"] * schedule(settings[name], step, steps)
             rates[f"{name}/{group['name']}"] = group["lr"]
     return rates
+
+
+def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -> None:
+    """Take over momenta and the like from saved states; learning rates, factors and decay stay those of the config.
+
+    Raises:
+        KeyError, ValueError: the states are of other optimisers or parameters.
+    """
+    for name, optimizer in optimizers.items():
+        configured = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        optimizer.load_state_dict(states[name])
+        for group, settings in zip(optimizer.param_groups, configured, strict=True):
+            group.update(settings)

@@ -41,6 +41,15 @@ class World:
         distributed.all_gather_object(out, value)
         return out
 
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process go first (and fill a cache) while the others wait."""
+        if self.size > 1 and not self.is_main:
+            distributed.barrier()
+        yield
+        if self.size > 1 and self.is_main:
+            distributed.barrier()
+
     def any(self, flag: bool) -> bool:
         """Return whether any process says yes."""
         if self.size == 1:
@@ -57,7 +66,5 @@ def join(device_name: str) -> Iterator[World]:
         yield World(0, 1, device)
         return
     distributed.init_process_group("nccl" if device.type == CUDA else "gloo")
-    try:
-        yield World(distributed.get_rank(), size, device)
-    finally:
-        distributed.destroy_process_group()
+    yield World(distributed.get_rank(), size, device)
+    distributed.destroy_process_group()  # not after an error: a process that failed alone would wait for the others

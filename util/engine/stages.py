@@ -19,24 +19,23 @@ from util.engine import checkpoint
 from util.engine.build import (
     Setting,
     base_folder,
+    fill_encoder,
     load_checkpoint,
     make_setting,
     new_model,
     run_folder,
-    with_encoder_weights,
 )
 from util.engine.device import describe
 from util.engine.evaluation import BASE, FINAL, Watcher, evaluate
 from util.engine.processes import World, join
-from util.engine.training import BEST, LAST, SECONDS_PER_MINUTE, Trainer, Validate
-from util.errors import UserError
+from util.engine.training import BEST, LAST, SECONDS_PER_MINUTE, Plan, Trainer, Validate
+from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.pictures import episode_row, grid, write_png
-from util.report.run_folder import RunFolder, claim, environment
+from util.report.run_folder import RunFolder, check_free, environment
 from util.report.table import score_table
 from util.settings import Config
 
 log = logging.getLogger("symnet")
-EXIT_INTERRUPTED = 130
 NO_CHECKPOINT = "none"
 VALIDATION_PICTURES = 4
 
@@ -48,10 +47,13 @@ def train_base(config: Config, resume: bool, overwrite: bool) -> int:
         if not setting.model_class.has_base_stage:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
         folder = base_folder(config)
-        claim(folder, LAST, resume, overwrite, world.is_main)
-        images = setting.train_images(world.is_main)
-        held_out = setting.base_validation_images(world.is_main)
-        network = with_encoder_weights(setting, new_model(setting)).base_stage()
+        check_free(folder, LAST, resume, overwrite)
+        with world.main_first():
+            images = setting.train_images(world.is_main)
+            held_out = setting.base_validation_images(world.is_main)
+        model = new_model(setting)
+        note = "" if resume else fill_encoder(setting, model)
+        network = model.base_stage()
         test_set = setting.labelled(held_out, train=False)
         episodes = min(config.base_stage.validate_episodes, len(held_out.queries))
 
@@ -60,9 +62,10 @@ def train_base(config: Config, resume: bool, overwrite: bool) -> int:
             out.scalars("validation", {"base_miou": scores[BASE]["miou"]}, step)
             return scores[BASE]["miou"], scores
 
-        out = RunFolder(folder, world.is_main)
         data = setting.labelled(images, train=True)
-        trainer = _trainer(setting, world, out, "base", network, data, images, validate)
+        _check_batch(setting, "base", len(images.queries), world)
+        out = RunFolder(folder, world.is_main, fresh=overwrite)
+        trainer = _trainer(setting, world, out, "base", network, data, images, validate, note)
         return _run(trainer, folder, resume, world)
 
 
@@ -71,17 +74,21 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
     with join(config.run.device) as world:
         setting = make_setting(config)
         folder = run_folder(config, "meta")
-        claim(folder, LAST, resume, overwrite, world.is_main)
-        images, novel = setting.train_images(world.is_main), setting.test_images(world.is_main)
+        check_free(folder, LAST, resume, overwrite)
+        with world.main_first():
+            images, novel = setting.train_images(world.is_main), setting.test_images(world.is_main)
         data = setting.training_episodes(images)
         stage = config.meta_stage
         protocol = config.protocols[config.test.protocol]
         held_out = setting.test_episodes(novel, protocol, protocol.seeds[0])
         model = new_model(setting)
+        note = ""
         if not resume and setting.model_class.has_base_stage:
-            load_checkpoint(setting, model, "base", base or base_folder(config) / BEST)
+            start = base or base_folder(config) / BEST
+            load_checkpoint(setting, model, "base", start)
+            note = f"base stage: {start}"
         elif not resume:
-            with_encoder_weights(setting, model)
+            note = fill_encoder(setting, model)
 
         def validate(trained: nn.Module, step: int) -> tuple[float, dict[str, Any]]:
             pictures = Pictures(setting, VALIDATION_PICTURES)
@@ -93,8 +100,9 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
                 out.image("validation", grid(pictures.rows), step)
             return scores[FINAL]["miou"], scores
 
-        out = RunFolder(folder, world.is_main)
-        trainer = _trainer(setting, world, out, "meta", model, data, images, validate)
+        _check_batch(setting, "meta", len(images.queries), world)
+        out = RunFolder(folder, world.is_main, fresh=overwrite)
+        trainer = _trainer(setting, world, out, "meta", model, data, images, validate, note)
         return _run(trainer, folder, resume, world)
 
 
@@ -102,8 +110,9 @@ def test(config: Config) -> dict[str, Any]:
     """Score the model over a protocol's episodes and seeds; write, print and return the result."""
     with join(config.run.device) as world:
         setting = make_setting(config)
-        images = setting.test_images(world.is_main)
-        network, source = _trained(setting)
+        with world.main_first():
+            images = setting.test_images(world.is_main)
+        network, source, trained_with = _trained(setting)
         network.to(world.device)
         protocol = config.protocols[config.test.protocol]
         episodes = config.test.episodes or protocol.episodes
@@ -127,8 +136,10 @@ def test(config: Config) -> dict[str, Any]:
             "dataset": config.data.name,
             "fold": config.data.fold,
             "size": config.data.size,
-            "exclude_novel": config.data.exclude_novel,
+            "min_pixels": config.data.min_pixels,
+            "text": config.data.text,
             "checkpoint": source,
+            "trained_with": trained_with,
             "list": images.digest,
             "episode_digests": digests,
             "minutes": (time.monotonic() - started) / SECONDS_PER_MINUTE,
@@ -169,11 +180,14 @@ def _trainer(
     data: Dataset,
     images: ImageList,
     validate: Validate,
+    note: str,
 ) -> Trainer:
     config = setting.config
     stage = getattr(config, f"{name}_stage")
     network.to(world.device)
     out.describe(to_dict(config), images=len(images.queries), list=images.digest, device=describe(world.device))
+    if note:
+        log.info("%s", note)
     log.info("%s stage on %s: %d images, %d processes", name, describe(world.device), len(images.queries), world.size)
     return Trainer(
         network,
@@ -187,8 +201,22 @@ def _trainer(
         precision=config.run.precision,
         seed=config.run.seed,
         workers=config.data.workers,
-        state={"stage": name, "config": to_dict(config), "data": images.digest},
+        state={"stage": name, "config": to_dict(config), "data": images.digest, checkpoint.TEXT: setting.text_digest},
     )
+
+
+def _check_batch(setting: Setting, name: str, images: int, world: World) -> None:
+    """Refuse, before anything is written, a batch that cannot be shared out.
+
+    Raises:
+        UserError: some process would get no image, or batch norm a single one.
+    """
+    stage = getattr(setting.config, f"{name}_stage")
+    plan = Plan.of(stage, images, world.size, f"{name}_stage")
+    if name == "base" and plan.batch < 2 * world.size * stage.accumulate:
+        raise UserError(
+            f"base_stage.batch = {plan.batch} in all: batch norm needs two images in every part; enlarge it"
+        )
 
 
 def _run(trainer: Trainer, folder: Path, resume: bool, world: World) -> int:
@@ -223,16 +251,19 @@ def _evaluate(
     )
 
 
-def _trained(setting: Setting) -> tuple[FewShotModel, str]:
-    """Return the model to test and where its weights came from."""
+def _trained(setting: Setting) -> tuple[FewShotModel, str, dict[str, Any] | None]:
+    """Return the model to test, where its weights came from, and the data settings of the training, if it says."""
     config, wanted = setting.config, setting.config.test.checkpoint
-    network = new_model(setting)
-    if wanted == NO_CHECKPOINT or not network.param_groups():
-        return with_encoder_weights(setting, network), "untrained" if network.param_groups() else "training-free"
-    known = {"best": BEST, "last": LAST}
+    network, known = new_model(setting), {"best": BEST, "last": LAST}
+    learns = bool(network.param_groups())
+    if not learns and wanted not in (*known, NO_CHECKPOINT):
+        raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
+    if wanted == NO_CHECKPOINT or not learns:
+        log.info("%s", fill_encoder(setting, network))
+        return network, "untrained" if learns else "training-free", None
     path = run_folder(config, "meta") / known[wanted] if wanted in known else Path(wanted)
-    load_checkpoint(setting, network, "meta", path)
-    return network, str(path)
+    content = load_checkpoint(setting, network, "meta", path)
+    return network, str(path), content.get("config", {}).get("data")
 
 
 def _over_seeds(per_seed: list[dict]) -> dict[str, dict]:

@@ -21,7 +21,7 @@ from util.engine import checkpoint
 from util.engine.device import autocast, seed_step
 from util.engine.interrupt import Interrupt
 from util.engine.loading import batches, training_numbers
-from util.engine.optimization import build_optimizers, set_learning_rates
+from util.engine.optimization import build_optimizers, load_optimizers, set_learning_rates
 from util.engine.processes import World
 from util.errors import UserError
 from util.report.run_folder import RunFolder
@@ -53,23 +53,23 @@ class Plan:
 
     steps_per_epoch: int
     steps: int
-    local_batch: int
+    batch: int  # over all processes
 
     @classmethod
     def of(cls, stage: StageSettings, images: int, processes: int, key: str) -> Plan:
         """Return the plan for a list of so many images.
 
         Raises:
-            UserError: the batch cannot be split over the processes and the parts of an accumulated batch.
+            UserError: the batch is too small for the processes and the parts of an accumulated batch.
         """
         total = stage.batch * processes if stage.batch_per == "process" else stage.batch
-        if total % (processes * stage.accumulate):
+        if total < processes * stage.accumulate:
             raise UserError(
-                f"{key}.batch = {total} in all cannot be split over {processes} processes in {stage.accumulate} parts; "
-                f"nearest: {math.ceil(total / (processes * stage.accumulate)) * processes * stage.accumulate}"
+                f"{key}.batch = {total} in all is too small for {processes} processes and {key}.accumulate = "
+                f"{stage.accumulate}; at least {processes * stage.accumulate}"
             )
         per_epoch = max(images // total, 1)
-        return cls(per_epoch, per_epoch * stage.epochs, total // processes)
+        return cls(per_epoch, per_epoch * stage.epochs, total)
 
 
 class Trainer:
@@ -133,8 +133,13 @@ class Trainer:
         if changed:
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
         checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(content["optimizers"][name])
+        try:
+            load_optimizers(self.optimizers, content["optimizers"])
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"{self.folder.path / LAST}: its optimisers are of other parameters ({error}); undo the changed "
+                "settings, or start again with --overwrite"
+            ) from None
         self.progress = Progress(**content["progress"])
         self.folder.resumed_at = self.progress.step + 1
         log.info("resumed after step %d of %d", self.progress.step, self.plan.steps)
@@ -144,33 +149,35 @@ class Trainer:
         plan, progress = self.plan, self.progress
         learner = self._distributed()
         parts = self.stage.accumulate
-        numbers = training_numbers(progress.step, plan.steps, plan.local_batch, self.world.rank, self.world.size, parts)
+        numbers = training_numbers(progress.step, plan.steps, plan.batch, self.world.rank, self.world.size, parts)
         stream = batches(self.dataset, numbers, self.workers, self.world.device)
         self._started_at = self._saved_at = time.monotonic()
         bar = tqdm(total=plan.steps, initial=progress.step, unit="step", disable=not self.world.is_main)
         self.network.train()
         with Interrupt() as interrupt, bar:
-            while progress.step < plan.steps:
+            if (
+                progress.step % plan.steps_per_epoch == 0
+                and len(progress.history) < progress.step // plan.steps_per_epoch
+            ):
+                self._end_epoch()  # the run ended between an epoch's last step and its validation
+            while progress.step < plan.steps and not self._patience_spent():
                 step = progress.step
                 rates = set_learning_rates(self.optimizers, self.stage.optimizers, step, plan.steps)
                 seed_step(self.seed, step, self.world.rank)
                 losses = self._step(learner, [next(stream) for _ in range(parts)])
                 progress.step += 1
                 self._record(losses, rates, bar)
-                epoch_ends = progress.step % plan.steps_per_epoch == 0
-                stop = self.world.any(interrupt.requested)
-                if epoch_ends:
-                    self._end_epoch(progress.step // plan.steps_per_epoch)
-                if stop or self._patience_spent():
+                if self.world.any(interrupt.requested):
                     self._save(LAST)
-                    if stop:
-                        log.info("interrupted after step %d; continue with --resume", progress.step)
-                        return progress.step == plan.steps
-                    log.info("no better validation for %d epochs: stopping", self.stage.patience)
-                    self._write_metrics(finished=True)
-                    return True
-                if time.monotonic() - self._saved_at > self.stage.save_minutes * SECONDS_PER_MINUTE:
+                    log.info("interrupted after step %d; continue with --resume", progress.step)
+                    return False
+                if progress.step % plan.steps_per_epoch == 0:
+                    self._end_epoch()
+                elif time.monotonic() - self._saved_at > self.stage.save_minutes * SECONDS_PER_MINUTE:
                     self._save(LAST)
+        if progress.step < plan.steps:
+            log.info("no better validation for %d epochs: stopped", self.stage.patience)
+        self._write_metrics(finished=True)
         return True
 
     def _distributed(self) -> nn.Module:
@@ -201,7 +208,7 @@ class Trainer:
 
     def _record(self, losses: dict[str, torch.Tensor], rates: dict[str, float], bar: tqdm) -> None:
         progress, names = self.progress, list(losses)
-        values = self.world.sum(torch.stack([losses[n] for n in names]).double()) / self.world.size
+        values = self.world.sum(torch.stack([losses[n].float() for n in names])).cpu().double() / self.world.size
         record = dict(zip(names, values.tolist(), strict=True))
         record["total"] = sum(record.values())
         if not math.isfinite(record["total"]):
@@ -221,19 +228,21 @@ class Trainer:
         done = self.progress.step / self.plan.steps_per_epoch
         return f"{done:.1f}/{self.plan.steps // self.plan.steps_per_epoch}"
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _end_epoch(self) -> None:
         """Average the epoch's losses, validate if it is time, and keep the best and the last checkpoint."""
         progress, stage = self.progress, self.stage
+        epoch = progress.step // self.plan.steps_per_epoch
         record: dict[str, Any] = {"epoch": epoch, "step": progress.step}
         record["losses"] = {n: total / self.plan.steps_per_epoch for n, total in progress.totals.items()}
-        progress.totals = {}
         due = stage.validate_every and (epoch % stage.validate_every == 0 or progress.step == self.plan.steps)
         better = False
         if self.validate is not None and due:
+            self._save(LAST)  # a validation may take long; nothing is lost if the run ends in it
             score, record["validation"] = self.validate(self.network, progress.step)
             better = score > progress.best
             if better:
                 progress.best, progress.best_epoch = score, epoch
+        progress.totals = {}
         progress.history.append(record)
         log.info(
             "epoch %d: loss %.4f%s",
@@ -241,10 +250,10 @@ class Trainer:
             record["losses"]["total"],
             f", validation {score:.2f} (best {progress.best:.2f})" if "validation" in record else "",
         )
-        self._save(LAST)
         if better or self.validate is None or not stage.validate_every:
             self._save(BEST)
-        self._write_metrics(finished=progress.step == self.plan.steps)
+        self._save(LAST)
+        self._write_metrics(finished=False)
 
     def _write_metrics(self, finished: bool) -> None:
         progress = self.progress
@@ -253,8 +262,10 @@ class Trainer:
         self.folder.write_json(METRICS, content)
 
     def _patience_spent(self) -> bool:
-        epoch = self.progress.step // self.plan.steps_per_epoch
-        return bool(self.stage.patience) and epoch - self.progress.best_epoch >= self.stage.patience
+        progress, patience = self.progress, self.stage.patience
+        if not patience or not progress.best_epoch or progress.step % self.plan.steps_per_epoch:
+            return False
+        return progress.step // self.plan.steps_per_epoch - progress.best_epoch >= patience
 
     def _save(self, name: str) -> None:
         now = time.monotonic()

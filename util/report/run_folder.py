@@ -21,6 +21,7 @@ from tqdm import tqdm
 from util.errors import UserError
 
 log = logging.getLogger("symnet")
+logging.raiseExceptions = False  # a log line that cannot be written must not end a run
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "tensorboardX", "gensim")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -31,19 +32,23 @@ class RunFolder:
     Args:
         path: the folder; made if missing.
         writes: whether this process is the one that writes.
+        fresh: whether what the folder holds is deleted first.
 
     Raises:
         UserError: the folder cannot be made or written.
     """
 
-    def __init__(self, path: Path, writes: bool = True):
+    def __init__(self, path: Path, writes: bool = True, fresh: bool = False):
         self.path, self.writes = path, writes
         self.resumed_at: int | None = None  # step from which curves are drawn anew
         self._curves: SummaryWriter | None = None
+        self._curves_lost = False
         _log_to_screen(writes)
         if not writes:
             return
         try:
+            if fresh and path.exists():
+                shutil.rmtree(path)
             path.mkdir(parents=True, exist_ok=True)
             probe = path / ".probe"
             probe.write_text("")
@@ -70,15 +75,26 @@ class RunFolder:
             self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
             self.write_json("environment.json", environment() | facts)
 
+    def _curves_alive(self) -> bool:
+        """Tell whether curves can still be written: their writer's thread dies when the disk is full."""
+        events = getattr(self.curves.file_writer, "event_writer", None)
+        worker = getattr(events, "_worker", None)
+        if worker is None or worker.is_alive():
+            return True
+        if not self._curves_lost:
+            log.info("curves can no longer be written (is the disk full?); the run goes on without them")
+            self._curves_lost = True
+        return False
+
     def scalars(self, section: str, values: dict[str, float], step: int) -> None:
         """Add a point to the curves ``section/<name>``."""
-        if self.writes:
+        if self.writes and self._curves_alive():
             for name, value in values.items():
                 self.curves.add_scalar(f"{section}/{name}", value, step)
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """Add a picture (H, W, 3) uint8 to the curves."""
-        if self.writes:
+        if self.writes and self._curves_alive():
             self.curves.add_image(name, picture, step, dataformats="HWC")
 
     def write_json(self, name: str, content: Any) -> None:
@@ -103,15 +119,15 @@ class RunFolder:
 
     def close(self) -> None:
         """Flush the curves and let go of the log file."""
-        if self._curves is not None:
+        if self._curves is not None and not self._curves_lost:
             self._curves.close()
         if self.writes:
             log.removeHandler(self._handler)
             self._handler.close()
 
 
-def claim(path: Path, marker: str, resume: bool, overwrite: bool, main: bool) -> None:
-    """Refuse a folder that already holds a run, unless it is to be resumed or overwritten.
+def check_free(path: Path, marker: str, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that already holds a run, unless it is to be resumed or overwritten; touch nothing.
 
     Raises:
         UserError: the folder is in use, or there is nothing to resume.
@@ -123,11 +139,6 @@ def claim(path: Path, marker: str, resume: bool, overwrite: bool, main: bool) ->
         raise UserError(f"{path}: holds a run already; continue it with --resume, or start again with --overwrite")
     if resume and not used:
         raise UserError(f"{path / marker}: nothing to resume here; leave --resume out")
-    if overwrite and main and path.exists():
-        try:
-            shutil.rmtree(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be emptied ({error.strerror}); set run.folder") from None
 
 
 def environment() -> dict[str, Any]:
