@@ -102,7 +102,7 @@ def _override_tree(text: str) -> dict[str, Any]:
         raise UserError(f"--set {text}: write it as --set section.key=value")
     try:
         tree: Any = Leaf(yaml.safe_load(value), f"--set {text}")
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {text}: not a YAML value: {error}") from None
     for part in reversed(key.strip().split(".")):
         tree = {part: tree}
@@ -237,7 +237,7 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
         raise UserError(
             f"{place('data', 'fold')}: data.fold = {data.fold} does not exist; allowed: 0..{data.folds - 1}"
         )
-    if not data.classes or len(data.classes) % data.folds or data.folds < 2:
+    if len(data.classes) % data.folds or data.folds < 2:
         raise UserError(
             f"{place('data', 'folds')}: data.folds = {data.folds} must be at least 2 and divide the number of classes, "
             f"{len(data.classes)}"

@@ -28,7 +28,7 @@ class DataSettings:
     root: str
     train_list: str
     test_list: str
-    classes: list[str]
+    classes: list[str] = field(metadata={"length": (1, None)})
     images: str = "JPEGImages"
     masks: str = "SegmentationClassAug"
     image_suffix: str = ".jpg"
@@ -50,7 +50,7 @@ class DataSettings:
 class AugmentSettings:
     """Random changes of a training image."""
 
-    scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2))
+    scale: list[float] = bounded([0.9, 1.1], 0.01, length=(2, 2))
     rotate: float = bounded(10.0, 0, 180)
     rotate_probability: float = bounded(0.5, 0, 1)
     blur_probability: float = bounded(0.5, 0, 1)

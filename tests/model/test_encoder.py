@@ -17,6 +17,7 @@ from model.encoder import Encoder, EncoderSettings, build_encoder, encode_togeth
 from model.encoder_weights import load_encoder
 
 TAPS = {
+    "resnet10": {2: 1, 3: 1, 4: 1},
     "resnet18": {2: 2, 3: 2, 4: 2},
     "resnet34": {2: 4, 3: 6, 4: 3},
     "resnet50": {2: 4, 3: 6, 4: 3},
@@ -24,6 +25,7 @@ TAPS = {
     "vgg16": {2: 3, 3: 3, 4: 1},
 }
 CHANNELS = {
+    "resnet10": {2: 128, 3: 256, 4: 512},
     "resnet18": {2: 128, 3: 256, 4: 512},
     "resnet34": {2: 128, 3: 256, 4: 512},
     "resnet50": {2: 512, 3: 1024, 4: 2048},
@@ -119,7 +121,7 @@ def test_stems(backbone: str, width: int) -> None:
     assert [(m.in_channels, m.out_channels, m.kernel_size, m.stride) for m in plain] == [(3, width, (7, 7), (2, 2))]
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "resnet50", "resnet101"])
+@pytest.mark.parametrize("backbone", [name for name in TAPS if name != "vgg16"])
 def test_stages_3_and_4_trade_stride_for_dilation_in_every_block(backbone: str) -> None:
     encoder = _bare(backbone, "deep")
     for stage, dilation in ((1, 1), (2, 1), (3, 2), (4, 4)):
@@ -280,6 +282,7 @@ WRONG = {  # (own backbone, own stem), (file's backbone, file's stem), what the 
     "deep file, plain stem": (("resnet18", "plain"), ("resnet18", "deep"), "plain 7x7", "deep 3x3"),
     "deeper file": (("resnet18", "plain"), ("resnet34", "plain"), "2 basic blocks", "6 basic blocks"),
     "shallower file": (("resnet34", "plain"), ("resnet18", "plain"), "6 basic blocks", "2 basic blocks"),
+    "tiny file": (("resnet18", "plain"), ("resnet10", "plain"), "2 basic blocks", "1 basic block"),
     "much shallower file": (("resnet101", "deep"), ("resnet50", "deep"), "23 bottlenecks", "6 bottlenecks"),
     "bottleneck file": (("resnet34", "plain"), ("resnet50", "plain"), "6 basic blocks", "6 bottlenecks"),
     "basic file": (("resnet50", "plain"), ("resnet34", "plain"), "6 bottlenecks", "6 basic blocks"),
