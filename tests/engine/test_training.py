@@ -13,6 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from util.config import read_config, to_dict
+from util.engine import checkpoint
+from util.engine.build import base_folder, build_model
+from util.engine.loading import training_numbers
+from util.engine.training import BEST
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
@@ -48,21 +54,37 @@ def kill_when_saved(script: str, path: Path, folder: Path, how: signal.Signals) 
     return process.returncode
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_and_resumed_base_stage_equals_an_unbroken_one(mini_yaml, tmp_path: Path, how: signal.Signals):
-    stage = {"epochs": 2, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4, "size": 33}
+def base_checkpoint(path: Path) -> None:
+    """Write a base-stage checkpoint of random weights where the meta stage of a config looks for it."""
+    config = read_config(path)
+    folder = base_folder(config)
+    folder.mkdir(parents=True)
+    weights = build_model(config, text_width=300).base_stage().state_dict()
+    checkpoint.save(folder / BEST, {"stage": "base", "config": to_dict(config), "weights": weights})
+
+
+@pytest.mark.parametrize(
+    ("script", "leaf", "how"),
+    [("train_base.py", "base", signal.SIGKILL), ("train.py", "meta_2shot", signal.SIGINT)],
+)
+def test_a_killed_and_resumed_run_equals_an_unbroken_one(
+    mini_yaml, tmp_path: Path, script: str, leaf: str, how: signal.Signals
+):
+    stage = {"epochs": 2, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4}
     stage["save_minutes"] = 0.0  # a checkpoint after every step
-    path = mini_yaml(base_stage=stage)
-    folder = tmp_path / "runs" / "tiny" / "base"
-    run("train_base.py", path)
+    path = mini_yaml(base_stage=stage | {"size": 33}, meta_stage=stage, data={"shot": 2})
+    folder = tmp_path / "runs" / "tiny" / leaf
+    if leaf != "base":
+        base_checkpoint(path)
+    run(script, path)
     unbroken = folder.rename(tmp_path / "unbroken")
-    code = kill_when_saved("train_base.py", path, folder, how)
+    code = kill_when_saved(script, path, folder, how)
     assert code == (-signal.SIGKILL if how == signal.SIGKILL else 130)
     stopped = torch.load(folder / "last.pth", weights_only=True)
     assert 0 < stopped["progress"]["step"] < stopped["plan"]["steps"]
-    refused = run("train_base.py", path, check=2)
+    refused = run(script, path, check=2)
     assert "--resume" in refused.stderr and "Traceback" not in refused.stderr
-    run("train_base.py", path, "--resume")
+    run(script, path, "--resume")
     assert same(folder / "last.pth", unbroken / "last.pth")
     assert same(folder / "best.pth", unbroken / "best.pth")
     records = [json.loads((p / "metrics.json").read_text()) for p in (folder, unbroken)]
@@ -88,13 +110,13 @@ def test_two_processes_train_like_one(mini_yaml, tmp_path: Path):
 
 
 def test_accumulated_parts_cover_the_same_episodes():
-    from util.engine.loading import training_numbers
-
     whole = [n for batch in training_numbers(0, 5, 8, 0, 1, 1) for n in batch]
     split = [n for batch in training_numbers(0, 5, 8, 0, 1, 4) for n in batch]
     assert whole == split == list(range(40))
     shared = [list(training_numbers(0, 5, 8, rank, 2, 1)) for rank in (0, 1)]
     assert [n for step in zip(*shared) for batch in step for n in batch] == whole
+    uneven = [list(training_numbers(0, 2, 7, rank, 3, 1)) for rank in range(3)]
+    assert [n for step in zip(*uneven) for batch in step for n in batch] == list(range(14))
     resumed = [n for batch in training_numbers(3, 5, 8, 0, 1, 1) for n in batch]
     assert resumed == whole[24:]
 
