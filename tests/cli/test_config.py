@@ -345,7 +345,10 @@ def test_a_number_serves_as_a_name(tmp_path: Path) -> None:
         ("test: {seeds: []}\n", ("test.seeds",)),
         ("protocols: {symnet: {seeds: []}}\n", ("protocols.symnet.seeds",)),
         ("model: {encoder: {backbone: resnet51}}\n", ("model.encoder.backbone = 'resnet51'", "did you mean 'resnet")),
-        ("model: {scales: [12, 6, 3, 2]}\n", ("model.scales = [12, 6, 3, 2]", "start at 11", "data.size 81")),
+        (
+            "model: {scales: [12, 6, 3, 2]}\ndata: {size: 97}\n",
+            ("model.scales = [12, 6, 3, 2]", "start at 13", "data.size 97"),
+        ),
         ("model: {scales: []}\n", ("model.scales",)),
     ],
 )

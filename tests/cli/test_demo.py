@@ -14,10 +14,10 @@ SHORT = {
     "data.size": 33,
     "base_stage.size": 33,
     "base_stage.epochs": 1,
-    "base_stage.batch": 64,
+    "base_stage.batch": 128,
     "base_stage.validate_episodes": 4,
     "meta_stage.epochs": 1,
-    "meta_stage.batch": 32,
+    "meta_stage.batch": 64,
     "test.episodes": 8,
 }
 

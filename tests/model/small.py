@@ -16,6 +16,7 @@ from model.registry import models
 
 BASE_CLASSES, TEXT_WIDTH = 3, 8
 LEAST_SIZE = 33
+NOISE = 0.1
 
 
 def image_size(model_class: type[FewShotModel]) -> int:
@@ -31,12 +32,20 @@ def task_of(name: str, shots: int) -> Task:
 
 
 def small_model(name: str, shots: int, seed: int = 0) -> FewShotModel:
-    """Return a registered model on a plain ResNet-18 with random weights, in evaluation mode."""
+    """Return a registered model on a plain ResNet-18 with random weights, in evaluation mode.
+
+    A little noise on what learns moves weights off initial values that would switch parts of a model off.
+    """
     model_class = models()[name]
     settings = model_class.Settings()
     settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
     torch.manual_seed(seed)
-    return model_class(settings, task_of(name, shots)).eval()
+    network = model_class(settings, task_of(name, shots)).eval()
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.requires_grad:
+                p += NOISE * p.abs().mean() * torch.randn_like(p)
+    return network
 
 
 def drawn_episode(name: str, shots: int, batch: int, seed: int = 0, novel: bool = False) -> Episode:

@@ -90,6 +90,15 @@ def test_a_mask_without_interior_positions_gives_zero() -> None:
     assert (given[3] == 0).all()
 
 
+@pytest.mark.parametrize("side", [12, 15, 33, 48, 87])
+def test_rounding_of_the_resized_mask_loses_no_interior_position(side: int) -> None:
+    torch.manual_seed(5)
+    query, support = {3: [torch.randn(1, 4, 6, 6)]}, {3: [torch.randn(1, 4, 6, 6)]}
+    given = PooledCorrelation({3: 1})(query, support, torch.ones(1, 1, 1, side, side))[3]
+    whole = PooledCorrelation({3: 1})(query, support, torch.ones(1, 1, 1, 6, 6))[3]
+    torch.testing.assert_close(given, whole)
+
+
 def test_a_finer_grid_in_stage_2_is_correlated_there_and_resized_afterwards() -> None:
     torch.manual_seed(2)
     counts, grids = {2: 3, 3: 3, 4: 1}, {2: (5, 5), 3: (3, 3), 4: (3, 3)}

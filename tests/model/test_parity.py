@@ -104,6 +104,7 @@ def test_published_names_are_ours_one_to_one(shared: Path, layout: str) -> None:
     assert {symnet_name(name): tuple(shape) for name, shape in published.items()} == own
     renamed = from_symnet({name: torch.empty(shape, device="meta") for name, shape in published.items()})
     assert network.load_state_dict(renamed, strict=True, assign=True)
+    assert from_symnet({f"module.{name}": torch.empty(0) for name in published}).keys() == renamed.keys()
 
 
 def test_other_layouts_are_not_taken_for_symnet() -> None:

@@ -279,7 +279,7 @@ def _write(folder: Path, manifest: dict, ids: list[str], progress: Callable[[Ite
 
 def generate(
     root: Path,
-    images_train: int = 400,
+    images_train: int = 800,
     images_test: int = 160,
     side: int = 128,
     seed: int = 0,
