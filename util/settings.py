@@ -28,7 +28,7 @@ class DataSettings:
     root: str
     train_list: str
     test_list: str
-    classes: list[str] = field(metadata={"length": (1, None)})
+    classes: list[str] = field(metadata={"length": (1, 254)})
     images: str = "JPEGImages"
     masks: str = "SegmentationClassAug"
     image_suffix: str = ".jpg"

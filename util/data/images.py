@@ -10,6 +10,7 @@ from PIL import Image
 
 from util.errors import UserError
 
+JPEG_START, JPEG_END, JPEG_TAIL = b"\xff\xd8", b"\xff\xd9", 1024  # the end marker lies in the last bytes
 INDEX_MODES = ("P", "L")  # palette and 8-bit grey: the stored value is the class index
 
 
@@ -19,10 +20,15 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing or not an image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise UserError(f"{path}: this image does not exist; restore it or take it out of the list") from None
+    whole = not content.startswith(JPEG_START) or JPEG_END in content[-JPEG_TAIL:]  # OpenCV greys what is cut off
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content and whole else None
     if image is None:
-        problem = "is damaged or not an image" if path.exists() else "does not exist"
-        raise UserError(f"{path}: this image {problem}; restore the file or take it out of the list")
+        raise UserError(f"{path}: this image is damaged or not an image; restore it or take it out of the list")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

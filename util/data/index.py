@@ -6,6 +6,7 @@ build it anew. Folds, lists, support candidates and base labels are views of it,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zipfile
@@ -154,4 +155,5 @@ def _write_cache(path: Path, fingerprint: str, areas: np.ndarray) -> None:
         np.savez_compressed(temporary, fingerprint=np.array(fingerprint), areas=areas)
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

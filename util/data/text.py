@@ -57,9 +57,11 @@ def read_vectors(path: Path) -> np.ndarray:
         raise UserError(f"{path}: not text vectors that can be read safely ({error})") from None
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":
         raise UserError(f"{path}: text vectors must be one table of numbers, (classes + 1, width)")
+    with np.errstate(over="ignore"):
+        table = np.ascontiguousarray(table, np.float32)
     if not np.isfinite(table).all():
         raise UserError(f"{path}: text vectors hold values that are not finite")
-    return np.ascontiguousarray(table, np.float32)
+    return table
 
 
 def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray:

@@ -92,16 +92,15 @@ def evaluate(
     network.eval()
     board = Scoreboard(classes, world.device)
     numbers = evaluation_numbers(episodes, batch, world.rank, world.size)
-    bar = tqdm(total=episodes, desc=title, unit="item", disable=not (progress and world.is_main), leave=False)
-    for step, item in enumerate(batches(dataset, numbers, workers, world.device)):
-        with autocast(world.device, precision):
-            output = network(item)
-        board.add(item, output)
-        if watch is not None and world.is_main:
-            watch(item, output)
-        bar.update(min(batch * world.size, episodes - bar.n))
-        if step % POSTFIX_EVERY == 0:
-            bar.set_postfix(mIoU=board.running(), refresh=False)
-    bar.close()
+    with tqdm(total=episodes, desc=title, unit="item", disable=not (progress and world.is_main), leave=False) as bar:
+        for step, item in enumerate(batches(dataset, numbers, workers, world.device)):
+            with autocast(world.device, precision):
+                output = network(item)
+            board.add(item, output)
+            if watch is not None and world.is_main:
+                watch(item, output)
+            bar.update(min(batch * world.size, episodes - bar.n))
+            if step % POSTFIX_EVERY == 0:
+                bar.set_postfix(mIoU=board.running(), refresh=False)
     network.train(was_training)
     return board.scores(world)
