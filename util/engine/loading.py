@@ -56,6 +56,5 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
 
 
 def _start_worker(_: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # the main process decides when a run ends
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when a run ends
     cv2.setNumThreads(0)
