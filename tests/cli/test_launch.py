@@ -103,5 +103,6 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     result = json.loads((run / "test/result.json").read_text())
     assert result["quick_look"] and result["checkpoint"].endswith("last.pth") and (run / "test/episodes.png").exists()
 
-    five_shot = sh("test.sh", "split0", "mini", "0", *options, "--set", "data.shot=5")
+    last = str(run / "meta/last.pth")
+    five_shot = sh("test.sh", "split0", "mini", "0", last, *options, "--set", "data.shot=5")
     assert five_shot.returncode == 2 and "shot_weights.mix" in five_shot.stderr and "Traceback" not in five_shot.stderr

@@ -125,6 +125,7 @@ def test_gradient_flows_through_prior_support_prototype_and_scene_difference(way
                 enter[0].weight[:, -1] = 0
             if way != "support prototype":
                 enter[0].weight[:, WIDTH : 2 * WIDTH] = 0
+        network.ensemble.scene.weight[:, 1] = 0
         network.align.project.weight.zero_()  # then r_q does not depend on P, nor r_s on anything but w_k and p_k
         if way == "scene difference":
             network.decoder.head.classify.weight.zero_()
