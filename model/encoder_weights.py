@@ -44,8 +44,9 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
             raise Mismatch(f"tensor {name} holds values that are not finite")
     missing = [k for k in own if k not in given and not k.endswith(COUNTER)]
     begun = {_stage(k) for k in given}
-    if any(_stage(k) in begun for k in missing):  # a partial file may stop after a stage, not inside one
-        raise Mismatch(f"it holds {describe(state)}, expected {describe(encoder)}")
+    inside = [k for k in missing if _stage(k) in begun]  # a partial file may stop after a stage, not inside one
+    if inside:
+        raise Mismatch(f"it lacks {inside[0]}: it holds {describe(state)}, expected {describe(encoder)}")
     if missing and not partial:
         raise Mismatch(
             f"{len(missing)} tensors are missing, from {missing[0]} on; "

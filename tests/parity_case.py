@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from util.engine.build import build_model
 from util.engine.checkpoint import load_weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = REPOSITORY.parent / "shared"
+SHARED = Path(os.environ.get("SYMNET_SHARED", REPOSITORY.parent / "shared"))
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
 MODULES = {  # published intermediate -> (module, how its output becomes the case's array)
     "mid_query_feat": "project_query",
