@@ -35,6 +35,12 @@ class ImageList:
         return [c for c in self.classes if self.index.areas[row, c] > 0]
 
     @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(row, class) of every class present in every image of the list, in the order of the list."""
+        present = {c: set(rows.tolist()) for c, rows in self.candidates.items()}
+        return [(row, c) for row in self.queries.tolist() for c in self.classes if row in present[c]]
+
+    @cached_property
     def digest(self) -> str:
         """Hexadecimal digest of the list: its images, in order, and its candidates."""
         text = [" ".join(self.index.names[r] for r in self.queries)]
@@ -77,17 +83,18 @@ def _make_list(
     return ImageList(index, classes, queries, candidates)
 
 
-def check_shots(images: ImageList, data: DataSettings) -> None:
-    """Refuse a list in which a class has fewer candidates than K supports and a query.
+def check_shots(images: ImageList, data: DataSettings, repeatable: bool = False) -> None:
+    """Refuse a list in which a class has fewer candidates than K supports (one, if ``repeatable``) and a query.
 
     Raises:
         UserError: names the class, its candidates and what to change.
     """
     seen = (images.index.areas[images.queries] > 0).any(0)
+    supports = 1 if repeatable else data.shot
     for c in images.classes:
         have = len(images.candidates[c])
-        if seen[c] and have < data.shot + 1:
+        if seen[c] and have < supports + 1:
             raise UserError(
                 f"{data.root}: class {c} ({data.classes[c - 1]}) has {have} candidate images in this list, "
-                f"{data.shot} shots need {data.shot + 1}; lower data.shot or data.min_pixels, or add images"
+                f"{data.shot} shots need {supports + 1}; lower data.shot or data.min_pixels, or add images"
             )
