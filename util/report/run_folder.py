@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -107,15 +108,24 @@ class RunFolder:
         Raises:
             UserError: the disk is full or the folder cannot be written.
         """
-        if not self.writes:
-            return
-        temporary = self.path / f".{name}.tmp"
+        if self.writes:
+            self.write_anywhere(self.path / name, text)
+
+    @staticmethod
+    def write_anywhere(path: Path, text: str) -> None:
+        """Write a text file outside any run folder, atomically.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        temporary = path.with_name(f".{path.name}.tmp")
         try:
             temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.path / name)
+            os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UserError(f"{self.path / name}: cannot be written ({error.strerror}); free some space") from None
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise UserError(f"{path}: cannot be written ({error.strerror}); free some space") from None
 
     def close(self) -> None:
         """Flush the curves and let go of the log file."""
