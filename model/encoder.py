@@ -1,11 +1,12 @@
-"""The image encoder: torchvision's ResNet or VGG at output stride 8 (16), giving stage outputs and taps.
+"""The image encoder: torchvision's ResNet or VGG, giving stage outputs and taps, in the variants that methods use.
 
-Sym-Net's section on implementation; stages are numbered 0 (stem) to 4 as in the published checkpoints.
+The default is the encoder of Sym-Net's section on implementation, at output stride 8 (VGG: 16); stages are numbered
+0 (stem) to 4 as in the published checkpoints. ``model/swin.py`` gives a Swin transformer the same face.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -32,10 +33,35 @@ class EncoderSettings:
 
 
 @dataclass
-class Features:
-    """What the encoder saw in B images: outputs of stages 2, 3, 4 (keys) and the taps inside them.
+class ResNetSettings(EncoderSettings):
+    """The same section of a model that takes residual networks alone."""
 
-    A tap is a map before the last ReLU of a residual block, or a raw convolution output of VGG.
+    backbone: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
+
+
+@dataclass(frozen=True)
+class ResNetVariant:
+    """What a method changes in a ResNet; the default is Sym-Net's.
+
+    Attributes:
+        dilation: stage -> dilation of its 3x3 convolutions; the stage's stride becomes 1.
+        first_block_dilated: whether that includes the 3x3 convolution of a stage's first block.
+        final_relu: whether the last block of the last stage ends with its ReLU.
+        taps: stage -> how many of its last taps are given when taps are asked for; None for all.
+    """
+
+    dilation: dict[int, int] = field(default_factory=lambda: dict(DILATION))
+    first_block_dilated: bool = True
+    final_relu: bool = True
+    taps: dict[int, int | None] = field(default_factory=lambda: dict.fromkeys(TAP_STAGES))
+
+
+@dataclass
+class Features:
+    """What the encoder saw in B images: outputs of stages 2, 3, 4 (keys) and the taps inside stages.
+
+    A tap is a map before the last ReLU of a residual block, a raw convolution output of VGG, or the output of a
+    Swin transformer's block.
     """
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
@@ -83,10 +109,13 @@ def residual(block: nn.Module, x: Tensor) -> Tensor:
 
 
 class ResNetEncoder(Encoder):
-    """ResNet at output stride 8: stages 3 and 4 keep stride 1 and are dilated by 2 and 4, first block included."""
+    """ResNet; unless the variant says otherwise at output stride 8, stages 3 and 4 dilated by 2 and 4."""
 
-    def __init__(self, backbone: str, deep_stem: bool, last_stage: int = LAST_STAGE):
+    def __init__(
+        self, backbone: str, deep_stem: bool, last_stage: int = LAST_STAGE, variant: ResNetVariant | None = None
+    ):
         super().__init__()
+        self.variant = variant = variant or ResNetVariant()
         net = _residual_network(backbone)
         stem_width = net.conv1.out_channels
         if deep_stem:
@@ -103,25 +132,33 @@ class ResNetEncoder(Encoder):
         self.last_stage = last_stage
         for i in range(1, last_stage + 1):
             stage = getattr(net, f"layer{i}")
-            if i in DILATION:
-                _dilate(stage, DILATION[i])
+            if i in variant.dilation:
+                _dilate(stage, variant.dilation[i], variant.first_block_dilated)
             setattr(self, f"layer{i}", stage)
-        tapped = range(TAP_STAGES[0], last_stage + 1)
-        self.channels = {i: _out_channels(getattr(self, f"layer{i}")[-1]) for i in tapped}
-        self.tap_counts = {i: len(getattr(self, f"layer{i}")) for i in tapped}
+        self.tapped = range(min(TAP_STAGES[0], *variant.taps), last_stage + 1)
+        self.channels = {i: _out_channels(getattr(self, f"layer{i}")[-1]) for i in self.tapped}
+        self.tap_counts = {i: len(self._tapped_blocks(i)) for i in self.tapped if i in variant.taps}
+
+    def _tapped_blocks(self, stage: int) -> range:
+        """Return the positions of the blocks of a stage whose taps are given."""
+        blocks = len(getattr(self, f"layer{stage}"))
+        wanted = self.variant.taps.get(stage, 0)
+        return range(0 if wanted is None else max(blocks - wanted, 0), blocks)
 
     def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
         """See :class:`Encoder`."""
         out = Features({}, {})
-        x = self.layer1(self.layer0(image_b3hw))
-        for i in range(TAP_STAGES[0], self.last_stage + 1):
-            maps = []
-            for block in getattr(self, f"layer{i}"):
-                tap = residual(block, x)
-                x = F.relu(tap)
-                if taps:
+        x = self.layer0(image_b3hw)
+        for i in range(1, self.last_stage + 1):
+            maps, tapped = [], self._tapped_blocks(i) if taps else ()
+            for position, block in enumerate(getattr(self, f"layer{i}")):
+                tap = x = residual(block, x)
+                if i < self.last_stage or position + 1 < len(getattr(self, f"layer{i}")) or self.variant.final_relu:
+                    x = F.relu(tap)
+                if position in tapped:
                     maps.append(tap)
-            out.stage[i], out.taps[i] = x, maps
+            if i in self.tapped:
+                out.stage[i], out.taps[i] = x, maps
         return out
 
 
@@ -161,11 +198,13 @@ class VGGEncoder(Encoder):
         return out
 
 
-def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE) -> Encoder:
+def build_encoder(
+    settings: EncoderSettings, last_stage: int = LAST_STAGE, variant: ResNetVariant | None = None
+) -> Encoder:
     """Return the encoder that ``settings`` name, cut after ``last_stage``, with random weights."""
     if settings.backbone == "vgg16":
         return VGGEncoder(last_stage)
-    return ResNetEncoder(settings.backbone, settings.stem == "deep", last_stage)
+    return ResNetEncoder(settings.backbone, settings.stem == "deep", last_stage, variant)
 
 
 def encode_together(encoder: Encoder, query_b3hw: Tensor, support_bk3hw: Tensor, taps: bool) -> tuple[Features, ...]:
@@ -194,10 +233,11 @@ def _widen_input(block: nn.Module, channels: int) -> None:
     block.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
 
 
-def _dilate(stage: nn.Module, dilation: int) -> None:
-    """Trade a stage's stride for dilation, in every 3x3 convolution."""
-    for module in stage.modules():
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-            if module.kernel_size == (3, 3):
-                module.dilation = module.padding = (dilation, dilation)
+def _dilate(stage: nn.Sequential, dilation: int, first_block: bool) -> None:
+    """Trade a stage's stride for dilation, in every 3x3 convolution (of the first block if that is asked for)."""
+    for position, block in enumerate(stage):
+        for module in block.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+                if module.kernel_size == (3, 3) and (first_block or position):
+                    module.dilation = module.padding = (dilation, dilation)

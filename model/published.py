@@ -3,53 +3,132 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from torch import Tensor
 
-# Published name -> ours, as regular expressions on whole names; ``\1`` keeps an index.
-SYMNET = [
-    (r"(layer[0-4]\..*)", r"encoder.\1"),
-    (r"learner_base\.0\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
-    (r"learner_base\.1\.(.*)", r"base_learner.classify.\1"),
-    (r"down_query\.0\.(.*)", r"project_query.0.\1"),
-    (r"down_supp\.0\.(.*)", r"project_support.0.\1"),
-    (r"kshot_rw\.(.*)", r"shot_weights.mix.\1"),
-    (r"CrossAttention\.weight", r"align.bilinear"),
-    (r"CrossAttention\.w_q\.(.*)", r"align.query.\1"),
-    (r"CrossAttention\.w_k\.(.*)", r"align.key.\1"),
-    (r"CrossAttention\.proj\.(.*)", r"align.project.\1"),
-    (r"hyper_final\.conv1\.(.*)", r"fuse_correlation.enter.4.\1"),
-    (r"hyper_final\.conv2\.(.*)", r"fuse_correlation.enter.3.\1"),
-    (r"hyper_final\.conv3\.(.*)", r"fuse_correlation.enter.2.\1"),
-    (r"hyper_final\.merge1\.(.*)", r"fuse_correlation.top.\1"),
-    (r"hyper_final\.merge2\.(.*)", r"fuse_correlation.bottom.\1"),
-    (r"init_merge\.(\d)\.0\.(.*)", r"decoder.enter.\1.0.\2"),
-    (r"alpha_conv\.(\d)\.0\.(.*)", r"decoder.descend.\1.0.\2"),
-    (r"beta_conv\.(\d)\.(.*)", r"decoder.refine.\1.body.\2"),
-    (r"inner_cls\.(\d)\.0\.(.*)", r"decoder.auxiliary.\1.conv.\2"),
-    (r"inner_cls\.(\d)\.3\.(.*)", r"decoder.auxiliary.\1.classify.\2"),
-    (r"res1\.0\.(.*)", r"decoder.merge.0.\1"),
-    (r"res2\.(.*)", r"decoder.refine_merged.body.\1"),
-    (r"cls\.0\.(.*)", r"decoder.head.conv.\1"),
-    (r"cls\.3\.(.*)", r"decoder.head.classify.\1"),
-    (r"gram_merge\.(.*)", r"ensemble.scene.\1"),
-    (r"cls_merge\.(.*)", r"ensemble.background.\1"),
-]
-SYMNET_SIGNATURE = ("down_supp.0.weight", "hyper_final.conv1.weight", "CrossAttention.weight")
+from model.swin import SWIN_NAMES
+
 DDP_PREFIX = "module."
+STAGE_3_BLOCKS = {6: "ResNet-50 (or 34)", 23: "ResNet-101", 2: "ResNet-18"}
 
 
-def from_symnet(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Return a published Sym-Net state dict under our names, or None when it is not one."""
-    state = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
-    if not all(name in state for name in SYMNET_SIGNATURE):
-        return None
-    return {symnet_name(name): tensor for name, tensor in state.items()}
+@dataclass(frozen=True)
+class Layout:
+    """The tensor names of one method's checkpoints.
+
+    Attributes:
+        title: the method's name.
+        signature: names that every checkpoint of the method holds, and no other method's.
+        renames: published name -> ours, as regular expressions on whole names; ``\\1`` keeps a part.
+        constants: expression on names of tensors that are computed here, or used by nobody, and so left out.
+    """
+
+    title: str
+    signature: tuple[str, ...]
+    renames: tuple[tuple[str, str], ...]
+    constants: str | None = None
+
+    def name(self, published: str) -> str:
+        """Return our name of a published tensor; names it does not know stay as they are."""
+        for pattern, ours in self.renames:
+            if re.fullmatch(pattern, published):
+                return re.sub(pattern, ours, published)
+        return published
+
+    def matches(self, names: Iterable[str]) -> bool:
+        """Return whether these are the tensor names of this layout."""
+        names = {name.removeprefix(DDP_PREFIX) for name in names}
+        return all(name in names for name in self.signature)
+
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return a state dict under our names, or None when it is not of this layout."""
+        if not self.matches(state):
+            return None
+        state = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
+        kept = {n: t for n, t in state.items() if self.constants is None or not re.fullmatch(self.constants, n)}
+        return {self.name(name): tensor for name, tensor in kept.items()}
 
 
-def symnet_name(published: str) -> str:
-    """Return our name of a tensor of the published Sym-Net; names it does not know stay as they are."""
-    for pattern, ours in SYMNET:
-        if re.fullmatch(pattern, published):
-            return re.sub(pattern, ours, published)
-    return published
+SYMNET = Layout(
+    "Sym-Net",
+    ("down_supp.0.weight", "hyper_final.conv1.weight", "CrossAttention.weight"),
+    (
+        (r"(layer[0-4]\..*)", r"encoder.\1"),
+        (r"learner_base\.0\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
+        (r"learner_base\.1\.(.*)", r"base_learner.classify.\1"),
+        (r"down_query\.0\.(.*)", r"project_query.0.\1"),
+        (r"down_supp\.0\.(.*)", r"project_support.0.\1"),
+        (r"kshot_rw\.(.*)", r"shot_weights.mix.\1"),
+        (r"CrossAttention\.weight", r"align.bilinear"),
+        (r"CrossAttention\.w_q\.(.*)", r"align.query.\1"),
+        (r"CrossAttention\.w_k\.(.*)", r"align.key.\1"),
+        (r"CrossAttention\.proj\.(.*)", r"align.project.\1"),
+        (r"hyper_final\.conv1\.(.*)", r"fuse_correlation.enter.4.\1"),
+        (r"hyper_final\.conv2\.(.*)", r"fuse_correlation.enter.3.\1"),
+        (r"hyper_final\.conv3\.(.*)", r"fuse_correlation.enter.2.\1"),
+        (r"hyper_final\.merge1\.(.*)", r"fuse_correlation.top.\1"),
+        (r"hyper_final\.merge2\.(.*)", r"fuse_correlation.bottom.\1"),
+        (r"init_merge\.(\d)\.0\.(.*)", r"decoder.enter.\1.0.\2"),
+        (r"alpha_conv\.(\d)\.0\.(.*)", r"decoder.descend.\1.0.\2"),
+        (r"beta_conv\.(\d)\.(.*)", r"decoder.refine.\1.body.\2"),
+        (r"inner_cls\.(\d)\.0\.(.*)", r"decoder.auxiliary.\1.conv.\2"),
+        (r"inner_cls\.(\d)\.3\.(.*)", r"decoder.auxiliary.\1.classify.\2"),
+        (r"res1\.0\.(.*)", r"decoder.merge.0.\1"),
+        (r"res2\.(.*)", r"decoder.refine_merged.body.\1"),
+        (r"cls\.0\.(.*)", r"decoder.head.conv.\1"),
+        (r"cls\.3\.(.*)", r"decoder.head.classify.\1"),
+        (r"gram_merge\.(.*)", r"ensemble.scene.\1"),
+        (r"cls_merge\.(.*)", r"ensemble.background.\1"),
+    ),
+)
+
+SSP = Layout(
+    "SSP",
+    ("layer0.0.0.weight", "layer0.0.6.weight", "layer0.1.weight", "layer3.0.conv1.weight"),
+    (
+        (r"layer0\.0\.(.*)", r"encoder.layer0.\1"),
+        (r"layer0\.1\.(.*)", r"encoder.layer0.7.\1"),
+        (r"(layer[1-3]\..*)", r"encoder.\1"),
+    ),
+)
+
+DCAMA = Layout(
+    "DCAMA",
+    ("model.DCAMA_blocks.0.linears.0.weight", "model.mixer1.0.weight"),
+    (
+        (r"feature_extractor\.conv1\.(.*)", r"encoder.layer0.0.\1"),
+        (r"feature_extractor\.bn1\.(.*)", r"encoder.layer0.1.\1"),
+        (r"feature_extractor\.(layer[1-4]\..*)", r"encoder.\1"),
+        *((rf"feature_extractor\.{published}", rf"encoder.{ours}") for published, ours in SWIN_NAMES),
+        *((rf"model\.DCAMA_blocks\.{i}\.linears\.0\.(.*)", rf"aggregate.{i + 2}.query.\1") for i in range(3)),
+        *((rf"model\.DCAMA_blocks\.{i}\.linears\.1\.(.*)", rf"aggregate.{i + 2}.key.\1") for i in range(3)),
+        *((rf"model\.conv{i}\.(.*)", rf"decoder.enter.{5 - i}.\1") for i in (1, 2, 3)),
+        *((rf"model\.conv{i}\.(.*)", rf"decoder.merge.{7 - i}.\1") for i in (4, 5)),
+        (r"model\.(mixer[1-3])\.(.*)", r"decoder.\1.\2"),
+    ),
+    r"model\.pe\..*|.*\.relative_position_index|.*\.attn_mask|feature_extractor\.(?:fc|norm|head)\..*",
+)
+
+LAYOUTS = (SYMNET, SSP, DCAMA)
+
+
+def recognise(state: dict[str, Tensor]) -> str | None:
+    """Return in words whose checkpoint this is, such as ``DCAMA Swin-B``; None for a layout not known here."""
+    for layout in LAYOUTS:
+        if layout.matches(state):
+            return f"{layout.title} {_network(state)}".strip()
+    return None
+
+
+def _network(names: Iterable[str]) -> str:
+    names = list(names)
+    if any(".layers.3." in name for name in names):
+        return "Swin-B"
+    blocks = {m[1] for name in names if (m := re.search(r"(?:^|\.)layer3\.(\d+)\.conv1\.weight$", name))}
+    return STAGE_3_BLOCKS.get(len(blocks), "VGG-16" if not blocks else f"ResNet with {len(blocks)} blocks in stage 3")
+
+
+from_symnet, symnet_name = SYMNET.translate, SYMNET.name
+from_ssp, from_dcama = SSP.translate, DCAMA.translate

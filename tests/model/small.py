@@ -16,13 +16,15 @@ from model.registry import models
 
 BASE_CLASSES, TEXT_WIDTH = 3, 8
 LEAST_SIZE = 33
+LEAST_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object
 NOISE = 0.1
 
 
 def image_size(model_class: type[FewShotModel]) -> int:
-    """Return the smallest side from ``LEAST_SIZE`` on that the model takes."""
+    """Return the smallest side from ``LEAST_SIZE`` and ``LEAST_CELLS`` on that the model takes."""
     step, rest = model_class.size_rule
-    return next(s for s in range(LEAST_SIZE, LEAST_SIZE + step) if s % step == rest % step)
+    least = max(LEAST_SIZE, (LEAST_CELLS - 1) * step + 1)
+    return next(s for s in range(least, least + step) if s % step == rest % step)
 
 
 def task_of(name: str, shots: int) -> Task:

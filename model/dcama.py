@@ -1,0 +1,108 @@
+"""DCAMA: the query's mask as an attention-weighted mean of the supports' masks, at every tap of a frozen encoder.
+
+Read ``DCAMA.forward`` first; ``model/mask_aggregation.py`` is the attention, ``model/mask_decoder.py`` what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from model import encoder_weights, published
+from model.contract import Episode, FewShotModel, Output, ParamGroup, Task
+from model.encoder import Encoder, ResNetEncoder, ResNetVariant, encode_together
+from model.loss import cross_entropy
+from model.mask_aggregation import MaskAggregation
+from model.mask_decoder import MaskDecoder
+from model.ops import foreground, normalise
+from model.registry import register
+from model.swin import SwinEncoder
+
+STRIDE = 32  # of stage 4; an image side that it divides makes every grid exact
+TAPS = {1: 1, 2: None, 3: None, 4: None}  # of stage 1 only the last tap is of use
+SWIN = "swin_b"
+
+
+@dataclass
+class EncoderSettings:
+    """Which encoder, and what it starts from."""
+
+    backbone: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "swin_b"] = "resnet50"
+    weights: str | None = None
+    partial: bool = False
+
+    def build(self) -> Encoder:
+        """Return the encoder with random weights: torchvision's undilated ResNet with a plain stem, or Swin-B."""
+        if self.backbone == SWIN:
+            return SwinEncoder(TAPS)
+        return ResNetEncoder(self.backbone, deep_stem=False, variant=ResNetVariant(dilation={}, taps=dict(TAPS)))
+
+
+@dataclass
+class Settings:
+    """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+
+@register("dcama")
+class DCAMA(FewShotModel):
+    """Dense cross-query-and-support attention weighted mask aggregation. All shots enter one attention together."""
+
+    Settings = Settings
+    size_rule = (STRIDE, 0)
+
+    def __init__(self, settings: Settings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = settings.encoder.build()
+        channels = self.encoder.channels
+        self.aggregate = nn.ModuleDict({str(i): MaskAggregation(channels[i]) for i in (2, 3, 4)})
+        self.decoder = MaskDecoder(self.encoder.tap_counts, channels)
+        self.freeze()
+
+    def forward(self, episode: Episode) -> Output:
+        """Return logits (B, 2, S, S) and in training the cross-entropy ``main``."""
+        mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
+        with torch.no_grad():
+            images = normalise(episode.query), normalise(episode.support)
+            query, support = encode_together(self.encoder, *images, taps=True)
+            skips = {i: [query.taps[i][-1], _over_shots(support.taps[i][-1], mask.shape[:2])] for i in (1, 2)}
+
+        masks = {int(i): block(query.taps[int(i)], support.taps[int(i)], mask) for i, block in self.aggregate.items()}
+        logits = self.decoder(masks, skips, episode.query.shape[-2:]).float()
+
+        output = Output(logits)
+        if self.training:  # pixels to ignore count as background in the target, as in the supports
+            output.losses = {"main": cross_entropy(logits, episode.query_label == 1)}
+        return output
+
+    # --- what the engine asks ----------------------------------------------------------------------------------------
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the encoder."""
+        yield self.encoder
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return attention and decoder, with one learning rate."""
+        return [ParamGroup("head", [p for p in self.parameters() if p.requires_grad])]
+
+    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
+        """Fill the encoder; see ``model/encoder_weights.py``."""
+        return encoder_weights.load_encoder(self.encoder, state, partial)
+
+    def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return the encoder in words."""
+        return encoder_weights.describe(state)
+
+    def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Translate an authors' checkpoint; see ``model/published.py``."""
+        return published.from_dcama(state)
+
+
+def _over_shots(support_nchw: Tensor, batch_and_shots: tuple[int, int]) -> Tensor:
+    """Return the element-wise maximum over shots, (B, C, h, w)."""
+    return support_nchw.unflatten(0, batch_and_shots).amax(1)

@@ -1,0 +1,83 @@
+"""SSP and DCAMA with the weights of their measured cases give the numbers of the published implementations."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.parity_case import BACKBONES, LAYOUTS, REPOSITORY, SHARED, forward_case
+from util.config import read_config
+from util.engine.build import build_model
+from util.engine.checkpoint import load_weights
+
+INPUTS = {"query", "query_label", "support", "support_label", "class_id", "refine", "shot"}
+ABSOLUTE = {"ssp": 1e-4, "dcama": 1e-3}  # of outputs and intermediates
+COARSE = 1e-4  # of DCAMA's soft masks
+RELATIVE, LOSS_RELATIVE, GRADIENT_RELATIVE, NO_GRADIENT = 1e-4, 1e-5, 1e-3, 1e-6
+CASES = [(model, path.stem) for model in ABSOLUTE for path in sorted((SHARED / "parity" / model).glob("*.npz"))]
+
+
+@functools.cache
+def _weights(model: str, layout: str) -> dict[str, Tensor]:
+    spec = importlib.util.spec_from_file_location("parity_weights", SHARED / "parity" / "weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.published_state_dict(SHARED / "parity" / model / f"layout_{layout}.json")
+
+
+@pytest.mark.parametrize(("model", "stem"), CASES)
+def test_measured_case_is_reproduced(shared: Path, model: str, stem: str) -> None:
+    folder, encoder, train = shared / "parity" / model, stem.split("_")[0], "_train" in stem
+    with np.load(folder / f"{stem}.npz") as stored:
+        measured = dict(stored)
+    ours = forward_case(model, measured, _weights(model, encoder), backbone=encoder, train=train)
+    names = set(measured) - INPUTS
+    assert len(names) > 5
+    assert names <= set(ours)
+    for name in sorted(names):
+        given, want = np.asarray(ours[name], np.float64), measured[name].astype(np.float64)
+        if name.startswith("loss"):
+            assert given == pytest.approx(want, rel=LOSS_RELATIVE), name
+            continue
+        assert given.shape == want.shape, name
+        if name == "pred":
+            assert (given != want).mean() < 1e-3, name  # where two logits all but agree
+            continue
+        limit = COARSE if name.startswith("mid_coarse") else ABSOLUTE[model]
+        assert np.abs(given - want).max() <= limit, name
+        assert np.linalg.norm(given - want) <= RELATIVE * np.linalg.norm(want), name
+    norms = folder / f"{stem}.grad_norms.json"
+    assert norms.is_file() == train
+    if train:
+        expected = json.loads(norms.read_text())
+        assert expected.keys() == ours["grad_norms"].keys()  # what learns is what is published to learn
+        assert ours["grad_norms"] == pytest.approx(expected, rel=GRADIENT_RELATIVE, abs=NO_GRADIENT)
+
+
+def test_measured_cases_are_all_there(shared: Path) -> None:
+    assert {("ssp", "resnet50_1shot_rect"), ("ssp", "resnet50_5shot_refine"), ("dcama", "swin_1shot")} <= set(CASES)
+    assert len(CASES) >= 11
+
+
+@pytest.mark.parametrize(("model", "layout"), [("ssp", "resnet50"), ("dcama", "resnet50"), ("dcama", "swin")])
+def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, model: str, layout: str) -> None:
+    folder = shared / "parity" / model
+    state = {f"module.{name}": tensor for name, tensor in _weights(model, layout).items()}
+    constants = folder / f"layout_{layout}_constant_buffers.json"
+    if constants.exists():
+        shapes = json.loads(constants.read_text())
+        state |= {f"module.{name}": torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    name = f"pascal_split0_{model}_{BACKBONES.get(layout, layout)}.yaml"
+    network = build_model(read_config(REPOSITORY / "config/pascal" / name), text_width=0)
+    load_weights(network, state, "authors.pth")
+    own = network.state_dict()
+    renamed = LAYOUTS[model].translate(state)
+    assert renamed.keys() == own.keys()
+    assert all(torch.equal(tensor, own[key]) for key, tensor in renamed.items())
