@@ -46,28 +46,28 @@ def lines(folder: Path) -> list[dict]:
 
 
 def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
-    """Seven episodes, three protocols: one process by one and by four, and two processes by four, as real processes."""
-    path = mini_yaml(SYMNET, model=ENCODER, test=QUICK | {"seeds": [0]})
+    """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
+    path, names = mini_yaml(SYMNET, model=ENCODER, test=QUICK | {"seeds": [0]}), ("symnet", "bam", "hsnet")
+
+    def evidence() -> list:
+        folders = [tmp_path / f"runs/tiny/test/{name}_quick" for name in names]
+        results = [read_result(folder / "result.json") for folder in folders]
+        return [(lines(f), r["per_seed"], r["episode_digests"]) for f, r in zip(folders, results, strict=True)]
+
     found = []
-    for batch, launcher in (
-        (1, []),
-        (4, []),
-        (4, ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]),
-    ):
-        words = [sys.executable, *launcher, "test.py", str(path), "--protocol", "symnet,bam,hsnet"]
-        words += ["--set", f"test.batch={batch}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count("result: ") + done.stderr.count("result: ") == 3  # reported once
-        folder = tmp_path / "runs/tiny/test"
-        found.append([lines(folder / f"{p}_quick") for p in ("symnet", "bam", "hsnet")])
-        results = [read_result(folder / f"{p}_quick/result.json") for p in ("symnet", "bam", "hsnet")]
-        found[-1].append([(r["per_seed"], r["episode_digests"]) for r in results])
-    assert found[0] == found[1] == found[2]
-    assert all(len(episodes) == 7 for episodes in found[0][:3])
-    finals = [e["outputs"]["final"] for episodes in found[0][:3] for e in episodes]
-    assert len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)  # predictions are not all the same
+    for batch in (1, 4):
+        score(read_config(path, [f"test.batch={batch}"]), Request(names))
+        found.append(evidence())
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "test.py", str(path)]
+    words += ["--protocol", ",".join(names), "--set", "test.batch=4"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (done.stdout + done.stderr).count("result: ") == len(names)  # reported once
+    assert read_result(tmp_path / "runs/tiny/test/bam_quick/result.json")["processes"] == 2
+    assert found[0] == found[1] == evidence()
+    finals = [e["outputs"]["final"] for episodes, *_ in found[0] for e in episodes]
+    assert len(finals) == 21 and len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)
 
 
 def test_protocols_in_one_go_give_what_each_gives_alone(config, tmp_path: Path):

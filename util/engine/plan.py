@@ -5,7 +5,6 @@ Everything that a user can get wrong is met here, before any episode is scored.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from util.engine.training import BEST, LAST
 from util.errors import UserError, nearest
 from util.settings import Config, ProtocolSettings
 
-log = logging.getLogger("symnet")
 NO_CHECKPOINT = "none"
 
 
@@ -53,6 +51,7 @@ class Weights:
     source: str
     trained_with: dict[str, Any] | None  # data settings of the training, if the file says
     digest: str
+    note: str = ""  # what the log says of an encoder that no checkpoint filled
 
 
 @dataclass
@@ -159,13 +158,14 @@ def load_weights(setting: Setting, side: int | None = None) -> Weights:
     learns = setting.model_class.learns
     if not learns and wanted not in (*known, NO_CHECKPOINT):
         raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
+    note = ""
     if wanted == NO_CHECKPOINT or not learns:
-        log.info("%s", fill_encoder(setting, network))
+        note = fill_encoder(setting, network)
         source, trained_with = "untrained" if learns else "training-free", None
     else:
         path = run_folder(config, "meta") / known[wanted] if wanted in known else Path(wanted)
         source, trained_with = str(path), load_checkpoint(setting, network, "meta", path).get("config", {}).get("data")
-    return Weights(network, source, trained_with, checkpoint.digest(network))
+    return Weights(network, source, trained_with, checkpoint.digest(network), note)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
                 "test %s by %s: %d images, %s, seeds %s",
                 *(job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)),
             )
+        for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
+            log.info("%s", note)
         pictures = {id(job): FirstEpisodes(config.data.classes, config.test.pictures) for job in jobs}
         log.info("on %s, %d process(es)", describe(world.device), world.size)
         for shared in passes(jobs):
