@@ -99,6 +99,43 @@ class ParamGroup:
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a model's encoder starts from: a file, a name the model can download, or None for random values.
+
+    ``partial`` accepts weights without some tensors; those start from random values.
+    """
+
+    weights: str | None = None
+    partial: bool = False
+
+
+class ModelSettings:
+    """Base of every model's dataclass of settings: what the engine may ask before there is a network.
+
+    A model with an ``encoder`` section of keys ``backbone``, ``weights`` and ``partial`` need not override the answers.
+    """
+
+    identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem")  # keys that decide what weights fit
+
+    def start(self) -> Start:
+        """Return what the encoder starts from."""
+        section = getattr(self, "encoder", None)
+        return Start() if section is None else Start(section.weights, section.partial)
+
+    def backbone(self) -> str | None:
+        """Return the name of the encoder's architecture, for results and messages."""
+        return getattr(getattr(self, "encoder", None), "backbone", None)
+
+    def sides(self) -> tuple[int, ...] | None:
+        """Return the only image sides that these settings take; None for all that go with the model's size rule."""
+        return None
+
+    def problem(self, size: int) -> tuple[str, str] | None:
+        """Return (key, what is wrong and how to mend it) if a setting does not go with the image side."""
+        return None
+
+
+@dataclass(frozen=True)
 class Task:
     """What a model is built for, apart from its own settings."""
 
@@ -137,17 +174,21 @@ class Trainable(nn.Module):
 class FewShotModel(Trainable):
     """A few-shot segmentation model: ``forward(Episode) -> Output``.
 
-    Subclasses register themselves under the name that ``model.name`` uses (see ``model/registry.py``) and set:
-    ``Settings`` (their dataclass of settings), what they read, and which sizes they take.
+    Subclasses register themselves under the name that ``model.name`` uses (see ``model/registry.py``) and declare what
+    they are and need, below. What they cannot know, such as learning rates and how training episodes are drawn, stands
+    in their YAML file, ``config/model/<name>.yaml``.
     """
 
-    Settings: ClassVar[type]
+    Settings: ClassVar[type[ModelSettings]]
+    title: ClassVar[str]  # the method's name, for people
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage comes before the meta stage
     reads_base_labels: ClassVar[bool] = False  # Episode.query_base_label is filled for models that say so
     reads_text: ClassVar[bool] = False  # Episode.text likewise
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # also takes one episode of images of any heights and widths, shots as lists
+    shots_share_weights: ClassVar[bool] = False  # one training serves every number of shots
+    downloads: ClassVar[tuple[str, ...]] = ()  # values of ``Start.weights`` that ``download_encoder`` knows
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
@@ -172,6 +213,18 @@ class FewShotModel(Trainable):
             Mismatch: a layout that is not this encoder's, or tensors missing while ``partial`` is False.
         """
         raise Mismatch(f"{type(self).__name__} has no encoder to fill")
+
+    def download_encoder(self, name: str) -> dict[str, Tensor]:
+        """Return the weights that one of ``downloads`` names, from the net.
+
+        Raises:
+            Mismatch: there are none for this encoder, or they could not be fetched.
+        """
+        raise Mismatch(f"{type(self).__name__} downloads nothing")
+
+    def shots_of(self, state: dict[str, Tensor]) -> int | None:
+        """Return for how many shots a state dict's tensors are made; None where they serve any number."""
+        return None
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return in words what a state dict under this model's names holds, for messages when it does not fit."""

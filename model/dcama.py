@@ -12,15 +12,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from model import encoder_weights, published
-from model.contract import Episode, FewShotModel, Output, ParamGroup, Task
+from model import published
+from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
 from model.encoder import Encoder, ResNetEncoder, ResNetVariant, encode_together
+from model.encoder_weights import WithEncoder
 from model.loss import cross_entropy
 from model.mask_aggregation import MaskAggregation
 from model.mask_decoder import MaskDecoder
 from model.ops import foreground, normalise
 from model.registry import register
-from model.swin import SwinEncoder
+from model.swin import SWIN_SIDE, SwinEncoder
 
 STRIDE = 32  # of stage 4; an image side that it divides makes every grid exact
 TAPS = {1: 1, 2: None, 3: None, 4: None}  # of stage 1 only the last tap is of use
@@ -43,18 +44,24 @@ class EncoderSettings:
 
 
 @dataclass
-class Settings:
+class Settings(ModelSettings):
     """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
+    def sides(self) -> tuple[int, ...] | None:
+        """Return the one side of Swin's windows and grids; residual networks take every multiple of their stride."""
+        return (SWIN_SIDE,) if self.encoder.backbone == SWIN else None
+
 
 @register("dcama")
-class DCAMA(FewShotModel):
+class DCAMA(WithEncoder):
     """Dense cross-query-and-support attention weighted mask aggregation. All shots enter one attention together."""
 
     Settings = Settings
+    title = "DCAMA"
     size_rule = (STRIDE, 0)
+    shots_share_weights = True
 
     def __init__(self, settings: Settings, task: Task):
         super().__init__(settings, task)
@@ -89,14 +96,6 @@ class DCAMA(FewShotModel):
     def param_groups(self) -> list[ParamGroup]:
         """Return attention and decoder, with one learning rate."""
         return [ParamGroup("head", [p for p in self.parameters() if p.requires_grad])]
-
-    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
-        """Fill the encoder; see ``model/encoder_weights.py``."""
-        return encoder_weights.load_encoder(self.encoder, state, partial)
-
-    def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return the encoder in words."""
-        return encoder_weights.describe(state)
 
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Translate an authors' checkpoint; see ``model/published.py``."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model import encoder_weights
-from model.contract import Episode, FewShotModel, Output, Task
+from model.contract import Episode, ModelSettings, Output, Task
 from model.encoder import ENCODER_STRIDE, EncoderSettings, build_encoder, encode_together
+from model.encoder_weights import WithEncoder
 from model.ops import foreground, in_float32, masked_mean, normalise, resize
 from model.registry import register
 
@@ -19,7 +19,7 @@ EPS = 5e-4
 
 
 @dataclass
-class Settings:
+class Settings(ModelSettings):
     """The baseline's settings."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
@@ -27,10 +27,11 @@ class Settings:
 
 
 @register("prototype")
-class PrototypeBaseline(FewShotModel):
+class PrototypeBaseline(WithEncoder):
     """Masked-average prototypes and a cosine; nothing learns, so no checkpoint is needed."""
 
     Settings = Settings
+    title = "prototype baseline"
     size_rule = (ENCODER_STRIDE, 1)
     learns = False
     any_size = True
@@ -56,10 +57,6 @@ class PrototypeBaseline(FewShotModel):
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder."""
         yield self.encoder
-
-    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
-        """Fill the encoder; see ``model/encoder_weights.py``."""
-        return encoder_weights.load_encoder(self.encoder, state, partial)
 
 
 @in_float32

@@ -11,7 +11,8 @@ from torch import Tensor
 from model.swin import SWIN_NAMES
 
 DDP_PREFIX = "module."
-STAGE_3_BLOCKS = {6: "ResNet-50 (or 34)", 23: "ResNet-101", 2: "ResNet-18"}
+TITLES = {"swin_b": "Swin-B", "vgg16": "VGG-16"}
+STAGE_3_BLOCKS = {(6, True): "ResNet-50", (23, True): "ResNet-101", (6, False): "ResNet-34", (2, False): "ResNet-18"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,14 @@ def _network(names: Iterable[str]) -> str:
     if any(".layers.3." in name for name in names):
         return "Swin-B"
     blocks = {m[1] for name in names if (m := re.search(r"(?:^|\.)layer3\.(\d+)\.conv1\.weight$", name))}
-    return STAGE_3_BLOCKS.get(len(blocks), "VGG-16" if not blocks else f"ResNet with {len(blocks)} blocks in stage 3")
+    bottlenecks = any(name.endswith("layer3.0.conv3.weight") for name in names)
+    unknown = "VGG-16" if not blocks else f"ResNet with {len(blocks)} blocks in stage 3"
+    return STAGE_3_BLOCKS.get((len(blocks), bottlenecks), unknown)
+
+
+def network_title(backbone: str | None) -> str:
+    """Return a network's name in the words of ``recognise``."""
+    return "" if backbone is None else TITLES.get(backbone, backbone.replace("resnet", "ResNet-"))
 
 
 from_symnet, symnet_name = SYMNET.translate, SYMNET.name

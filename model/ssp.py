@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model import encoder_weights, published
-from model.contract import Episode, FewShotModel, Output, ParamGroup, Task
+from model import published
+from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
 from model.encoder import ResNetSettings, ResNetVariant, build_encoder, encode_together
+from model.encoder_weights import WithEncoder
 from model.loss import cross_entropy
 from model.ops import in_float32, masked_mean, normalise, resize
 from model.registry import register
@@ -33,7 +34,7 @@ SUPPORT_LOSS = 0.2
 
 
 @dataclass
-class Settings:
+class Settings(ModelSettings):
     """SSP's own settings; ``config/model/ssp.yaml`` explains them."""
 
     encoder: ResNetSettings = field(default_factory=ResNetSettings)
@@ -41,10 +42,11 @@ class Settings:
 
 
 @register("ssp")
-class SSP(FewShotModel):
+class SSP(WithEncoder):
     """Self-support matching; ``refine`` adds a second round and no parameter. Shots are averaged, none is weighted."""
 
     Settings = Settings
+    title = "SSP"
     any_size = True
 
     def __init__(self, settings: Settings, task: Task):
@@ -121,14 +123,6 @@ class SSP(FewShotModel):
     def param_groups(self) -> list[ParamGroup]:
         """Return the convolutions of stages 2 and 3, with one learning rate."""
         return [ParamGroup("encoder", [p for p in self.parameters() if p.requires_grad])]
-
-    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
-        """Fill the encoder; see ``model/encoder_weights.py``."""
-        return encoder_weights.load_encoder(self.encoder, state, partial)
-
-    def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return the encoder in words."""
-        return encoder_weights.describe(state)
 
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Translate an authors' checkpoint; see ``model/published.py``."""

@@ -24,7 +24,7 @@ SWIN_NAMES = (
     *((rf"layers\.{i}\.blocks\.(.*)", rf"layer{i + 1}.\1") for i in range(LAST_STAGE)),
     *((rf"layers\.{i}\.downsample\.(.*)", rf"merge{i + 1}.\1") for i in range(LAST_STAGE - 1)),
 )
-UNUSED = ("norm.", "head.")  # final norm and classifier
+UNUSED_SWIN = ("norm.", "head.")  # final norm and classifier
 GEOMETRY = ("relative_position_index", "attn_mask")  # tensors of files that are computed here
 
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from model import encoder_weights, published
 from model.base_learner import BaseLearner, BaseStage
-from model.contract import Episode, FewShotModel, Output, ParamGroup, Task, Trainable
+from model.contract import Episode, ModelSettings, Output, ParamGroup, Task, Trainable
 from model.decoder import Decoder, default_scales
 from model.encoder import ENCODER_STRIDE, EncoderSettings, Features, build_encoder, encode_together
+from model.encoder_weights import WithEncoder
 from model.ensemble import Ensemble
 from model.hyper_correlation import KINDS, OUT_CHANNELS, CorrelationFusion
 from model.loss import cross_entropy
@@ -32,6 +33,7 @@ from model.triplet import query_triplet, support_triplet
 LOW, MID, HIGH = 2, 3, 4  # encoder stages
 WIDTH = 256  # channels of projected features and prototypes
 PROJECTION_DROPOUT = 0.5
+SHOT_MIX = "shot_weights.mix.0.weight"
 BASE_CLASSIFIER = "base_learner.classify.4.weight"
 
 
@@ -51,7 +53,7 @@ class CorrelationSettings:
 
 
 @dataclass
-class Settings:
+class Settings(ModelSettings):
     """Sym-Net's own settings; ``config/model/symnet.yaml`` explains them."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
@@ -74,10 +76,11 @@ class Settings:
 
 
 @register("symnet")
-class SymNet(FewShotModel):
+class SymNet(WithEncoder):
     """The published method; every attribute below is one of its ideas."""
 
     Settings = Settings
+    title = "Sym-Net"
     has_base_stage = True
     reads_base_labels = True
     reads_text = True
@@ -189,15 +192,16 @@ class SymNet(FewShotModel):
         base = self.settings.base
         return BaseStage(self.encoder, self.base_learner, base.frozen_stages, base.head_lr_factor)
 
-    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
-        """Fill the encoder; see ``model/encoder_weights.py``."""
-        return encoder_weights.load_encoder(self.encoder, state, partial)
-
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return encoder and number of base classes in words."""
         classifier = state.get(BASE_CLASSIFIER)
         classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
         return f"{encoder_weights.describe(state)} and {classes}"
+
+    def shots_of(self, state: dict[str, Tensor]) -> int | None:
+        """Return the inputs of the convolutions over shots; one shot has none."""
+        mix = state.get(SHOT_MIX)
+        return 1 if mix is None else mix.shape[1]
 
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Translate an authors' checkpoint; see ``model/published.py``."""

@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+from model.registry import class_of
+from util.config import read_config
 from util.data.mini import generate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,9 +50,12 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
             "run": {"folder": str(tmp_path / "runs"), "name": "tiny", "device": "cpu"},
             "data": {"root": str(mini_root), "cache": str(tmp_path / "cache"), "size": 33, "min_pixels": 100},
         }
-        if "prototype" not in base:
-            stage = {"epochs": 1, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4}
-            content |= {"base_stage": {**stage, "size": 33}, "meta_stage": dict(stage)}
+        model_class = class_of(read_config(content["base"]).model)
+        stage = {"epochs": 1, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4}
+        if model_class.has_base_stage:
+            content["base_stage"] = {**stage, "size": 33}
+        if model_class.learns:
+            content["meta_stage"] = dict(stage)
         for name, values in sections.items():
             content[name] = {**content.get(name, {}), **values}
         path = tmp_path / "tiny.yaml"

@@ -16,7 +16,9 @@ from model.registry import class_of, models
 from util.errors import UserError, nearest
 from util.settings import Config
 
+DEFAULTS = Path(__file__).resolve().parents[1] / "config" / "default.yaml"
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
+MODEL_PREFIX = "model."
 
 
 @dataclass
@@ -40,6 +42,9 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     config.path = str(path)
     if config.run.name is None:
         config.run.name = Path(path).stem
+    if not class_of(config.model).has_base_stage:
+        _refuse_base_stage(tree.get("base_stage", {}), to_dict(config)["model"][MODEL_NAME])
+        config.base_stage = None
     _check(config, tree)
     return config
 
@@ -49,6 +54,8 @@ def to_dict(config: Config) -> dict[str, Any]:
     out = dataclasses.asdict(config)
     name = next(name for name, cls in models().items() if cls.Settings is type(config.model))
     out["model"] = {MODEL_NAME: name, **out["model"]}
+    if config.base_stage is None:
+        del out["base_stage"]
     return out
 
 
@@ -135,7 +142,8 @@ def _build_section(cls: type, tree: dict[str, Any], prefix: str, origin: str) ->
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if key not in known:
-            raise UserError(f"{_where(value, origin)}: unknown key '{prefix}{key}'{nearest(key, known)}")
+            hint = _owners(key) if prefix == MODEL_PREFIX else ""
+            raise UserError(f"{_where(value, origin)}: unknown key '{prefix}{key}'{hint or nearest(key, known)}")
         kind = hints[key]
         if cls is Config and key == "model":
             kind = _model_settings(value, origin)
@@ -145,6 +153,12 @@ def _build_section(cls: type, tree: dict[str, Any], prefix: str, origin: str) ->
         if name not in values and required:
             raise UserError(f"{origin}: key '{prefix}{name}' is missing; set it or inherit it with 'base: ...'")
     return cls(**values)
+
+
+def _owners(key: str) -> str:
+    """Return which other models a model's unknown key belongs to."""
+    owners = [name for name, cls in models().items() if key in {f.name for f in dataclasses.fields(cls.Settings)}]
+    return f", a setting of {' and '.join(owners)} that this model does not use; remove it" if owners else ""
 
 
 def _model_settings(section: Any, origin: str) -> type:
@@ -158,6 +172,9 @@ def _model_settings(section: Any, origin: str) -> type:
 
 
 def _convert(kind: Any, value: Any, key: str, where: str, metadata: Any) -> Any:
+    sections = [part for part in typing.get_args(kind) if dataclasses.is_dataclass(part)]
+    if sections and typing.get_origin(kind) in (typing.Union, types.UnionType):  # a section that may be absent
+        kind = sections[0]
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise UserError(f"{where}: {key} must be a section of keys, not a single value")
@@ -226,6 +243,22 @@ def _check_bounds(value: Any, key: str, where: str, metadata: Any) -> None:
 # --- what no single key can tell -------------------------------------------------------------------------------------
 
 
+def _refuse_base_stage(section: dict[str, Any], model: str) -> None:
+    """Refuse settings of a base stage, beyond those every config inherits, for a model that has none.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for key, value in section.items():
+        if isinstance(value, dict):
+            _refuse_base_stage(value, model)
+        elif Path(value.where.rpartition(":")[0]).resolve() != DEFAULTS:
+            raise UserError(
+                f"{value.where}: 'base_stage' sets {key}, but model {model} has no base learner and so no base stage; "
+                "remove it"
+            )
+
+
 def _check(config: Config, tree: dict[str, Any]) -> None:
     """Refuse values that only make sense together: fold and folds, size and model, protocol and its entry."""
 
@@ -250,20 +283,29 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
             where = _where(tree.get("protocols", {}).get(name, {}).get(found[0]), config.path)
             raise UserError(f"{where}: protocols.{name}.{found[0]} {found[1]}")
     sizes = {("data", "size"): data.size}
-    for name in ("base_stage", "meta_stage"):
+    model_class = class_of(config.model)
+    stages = ("base_stage", "meta_stage") if model_class.has_base_stage else ("meta_stage",)
+    for name in stages:
         stage = getattr(config, name)
+        if stage is None:
+            raise UserError(f"{config.path}: key '{name}' is missing; set it or inherit it with 'base: ...'")
         sizes[name, "size"] = config.stage_size(stage)
         scale = stage.augment.scale
         if scale[0] > scale[1]:
             raise UserError(f"{place(name, 'augment')}: {name}.augment.scale = {scale} must be [low, high]")
-    model_class = class_of(config.model)
+    sides = config.model.sides()
     step, rest = model_class.size_rule
     for (section, key), size in sizes.items():
         below, above = model_class.sizes_around(size)
         if size != below:
             rule = f"{step}k + {rest}" if rest else f"a multiple of {step}"
             raise UserError(f"{place(section, key)}: {section}.{key} = {size} is not {rule}; nearest: {below}, {above}")
-    problem = getattr(config.model, "problem", lambda size: None)(data.size)
+        if sides is not None and size not in sides:
+            raise UserError(
+                f"{place(section, key)}: {section}.{key} = {size} is no image side that {model_class.title} takes with "
+                f"{config.model.backbone()}; valid: {', '.join(map(str, sides))}"
+            )
+    problem = config.model.problem(data.size)
     if problem:
         key, message = problem
         raise UserError(f"{place('model', key)}: model.{key} {message}")

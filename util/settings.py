@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from model.contract import ModelSettings
+
 
 def bounded(
     default: Any, low: float | None = None, high: float | None = None, length: tuple[int, int | None] = (0, None)
@@ -57,6 +59,8 @@ class AugmentSettings:
     flip_probability: float = bounded(0.5, 0, 1)
     keep_target: float = bounded(0.0, 0, 1)
     keep_tries: int = bounded(30, 1)
+    pad: Literal["mean", "black"] = "mean"
+    pad_at: Literal["around", "end"] = "around"
 
 
 @dataclass
@@ -82,6 +86,10 @@ class StageSettings:
     optimizers: dict[str, OptimizerSettings]
     augment: AugmentSettings
     epochs: int = bounded(1, 1)
+    epoch_length: int | None = bounded(None, 1)
+    query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
+    supports: Literal["distinct", "repeatable"] = "distinct"
+    input: Literal["crop", "squeeze"] = "crop"
     batch: int = bounded(8, 1)
     batch_per: Literal["process", "run"] = "process"
     accumulate: int = bounded(1, 1)
@@ -151,11 +159,11 @@ class Config:
 
     run: RunSettings
     data: DataSettings
-    model: Any
-    base_stage: StageSettings
+    model: ModelSettings
     meta_stage: StageSettings
     test: TestSettings
     protocols: dict[str, ProtocolSettings]
+    base_stage: StageSettings | None = None  # None for a model without that stage
 
     path = ""  # the file it was read from; not a setting
 

@@ -16,6 +16,7 @@ from util.data.lists import ImageList
 
 # Streams of random numbers, so that no two uses of one seed meet.
 ORDER, EPISODE, AUGMENT = 0, 1, 2
+SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
@@ -46,7 +47,8 @@ class EpisodeSampler:
     Attributes:
         query: ``walk`` takes the list in order, again from the start when it ends; ``shuffle`` takes it in a new
             random order every time it is walked (training); ``random`` draws with replacement; ``pairs`` walks the
-            list's (image, class) pairs; ``class_then_query`` draws a class, then one of its images.
+            list's (image, class) pairs, ``shuffled_pairs`` in a new random order every time; ``class_then_query`` draws
+            a class, then one of its images.
         shots: K.
         seed: every episode's class and supports depend on it and on the number alone.
         repeatable: whether a support may occur twice.
@@ -71,6 +73,9 @@ class EpisodeSampler:
         images, length = self.images, len(self.images.queries)
         if self.query == "pairs":
             return images.pairs[number % len(images.pairs)]
+        if self.query == SHUFFLED_PAIRS:
+            lap, position = divmod(number, len(images.pairs))
+            return images.pairs[int(shuffled(len(images.pairs), self.seed, lap)[position])]
         if self.query == "class_then_query":
             class_id = int(random.choice([c for c in images.classes if len(images.candidates[c])]))
             return int(random.choice(images.candidates[class_id])), class_id

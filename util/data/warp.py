@@ -14,7 +14,8 @@ import numpy as np
 from model.contract import IGNORE
 from util.settings import AugmentSettings
 
-MEAN_RGB = (124, 116, 104)  # ImageNet's mean in 0..255, the colour of padding
+MEAN_RGB = (124, 116, 104)  # ImageNet's mean in 0..255
+PADDING = {"mean": MEAN_RGB, "black": (0, 0, 0)}  # colours of padding
 BLUR_KERNEL = (5, 5)
 BLOCK = 8  # evaluation sizes are whole multiples of it
 
@@ -26,6 +27,7 @@ class Warp:
     to_canvas: np.ndarray  # (2, 3): original pixel -> canvas pixel
     canvas: tuple[int, int]  # (height, width)
     blur: bool
+    flipped: bool = False
 
     def crop_matrix(self, corner: tuple[int, int]) -> np.ndarray:
         """Return the (2, 3) map from original pixels to a crop whose top left lies at ``corner`` (y, x)."""
@@ -50,7 +52,7 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
         matrix = np.vstack([turn, [0, 0, 1]]) @ matrix
     if flips:
         matrix = np.array([[-1, 0, new_width - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
-    return Warp(matrix[:2], (new_height, new_width), bool(blurs))
+    return Warp(matrix[:2], (new_height, new_width), bool(blurs), bool(flips))
 
 
 def warp_training(
@@ -58,13 +60,13 @@ def warp_training(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a random (size, size) view of an image (H, W, 3) uint8 and its label (H, W) uint8.
 
-    Outside the image lie the mean colour and 255. With ``augment.keep_target`` the crop is redrawn until it holds that
-    share of the label's pixels of value 1, at most ``keep_tries`` times.
+    Outside the image lie the padding's colour and 255. With ``augment.keep_target`` the crop is redrawn until it holds
+    that share of the label's pixels of value 1, at most ``keep_tries`` times.
     """
     warp = draw_warp(*label.shape, augment, random)
     corner = _choose_corner(label, warp, size, augment, random)
     matrix, square = warp.crop_matrix(corner), (size, size)
-    out = cv2.warpAffine(image, matrix, square, flags=cv2.INTER_LINEAR, borderValue=MEAN_RGB)
+    out = cv2.warpAffine(image, matrix, square, flags=cv2.INTER_LINEAR, borderValue=PADDING[augment.pad])
     out_label = cv2.warpAffine(label, matrix, square, flags=cv2.INTER_NEAREST, borderValue=IGNORE)
     if warp.blur:
         out = cv2.GaussianBlur(out, BLUR_KERNEL, 0)
@@ -74,10 +76,17 @@ def warp_training(
 def _choose_corner(
     label: np.ndarray, warp: Warp, size: int, augment: AugmentSettings, random: np.random.Generator
 ) -> tuple[int, int]:
-    """Draw the crop's top left on the canvas (negative where the canvas is smaller and centred in padding)."""
+    """Draw the crop's top left on the canvas (negative where the canvas is smaller and lies within padding).
+
+    Padding ``at: end`` lies below and, since it is there before the flip, on the side the image's right went to.
+    """
+
+    def before(missing: int, at_start: bool) -> int:
+        return missing // 2 if augment.pad_at == "around" else missing * at_start
 
     def draw() -> tuple[int, int]:
-        return tuple(_draw_offset(length, size, random) for length in warp.canvas)
+        starts = zip(warp.canvas, (False, warp.flipped))
+        return tuple(_draw_offset(n, size, before(max(size - n, 0), flip), random) for n, flip in starts)
 
     corner = draw()
     if not augment.keep_target:
@@ -94,9 +103,9 @@ def _choose_corner(
     return corner
 
 
-def _draw_offset(length: int, size: int, random: np.random.Generator) -> int:
+def _draw_offset(length: int, size: int, padding_before: int, random: np.random.Generator) -> int:
     if length <= size:
-        return -((size - length) // 2)
+        return -padding_before
     return int(random.integers(0, length - size + 1))
 
 

@@ -19,7 +19,7 @@ from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
 from util.data.sampling import EpisodeSampler
-from util.data.views import View
+from util.data.views import SQUEEZE, View
 from util.engine import checkpoint
 from util.engine.inputs import scored_on, training_view
 from util.errors import UserError
@@ -53,12 +53,14 @@ class Setting:
         return base_validation_list(load_index(self.config.data, "test", progress), self.fold, self.config.data)
 
     def training_episodes(self, images: ImageList) -> EpisodeDataset:
-        """Return the meta stage's episodes by number: shuffled walks over the list, augmented."""
-        config = self.config
-        check_shots(images, config.data)
-        sampler = EpisodeSampler(images, "shuffle", config.data.shot, config.run.seed)
-        size, augment = config.stage_size(config.meta_stage), config.meta_stage.augment
-        return self._episodes(sampler, size, augment)
+        """Return the meta stage's episodes by number, drawn and sized as the stage says."""
+        config, stage = self.config, self.config.meta_stage
+        repeatable, size = stage.supports == "repeatable", config.stage_size(stage)
+        check_shots(images, config.data, repeatable)
+        sampler = EpisodeSampler(images, stage.query, config.data.shot, config.run.seed, repeatable)
+        if stage.input == SQUEEZE:
+            return self._episodes(sampler, size, None, View(SQUEEZE, size, size, smooth=True))
+        return self._episodes(sampler, size, stage.augment)
 
     def test_sampler(self, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
         """Return what draws a protocol's episodes of one seed."""
@@ -96,7 +98,10 @@ def make_setting(config: Config) -> Setting:
     """
     model_class = class_of(config.model)
     if not model_class.reads_text and config.data.text != text.NO_TEXT:
-        raise UserError(f"{config.path}: this model reads no text vectors; set data.text: {text.NO_TEXT}")
+        raise UserError(
+            f"{config.path}: data.text = {config.data.text}, but this model ({model_class.title}) reads no text "
+            f"vectors; set data.text: {text.NO_TEXT}"
+        )
     vectors = text.class_vectors(config.data) if model_class.reads_text else None
     return Setting(config, Fold.of(config.data), model_class, vectors)
 
@@ -119,15 +124,13 @@ def fill_encoder(setting: Setting, network: FewShotModel) -> str:
     Raises:
         UserError: the weights are missing or do not fit.
     """
-    encoder = getattr(setting.config.model, "encoder", None)
-    if encoder is None:
-        return "no encoder to fill"
-    if encoder.weights is None:
-        return "encoder: random weights (model.encoder.weights is null)"
-    missing = checkpoint.load_encoder_weights(network, encoder.weights, encoder.partial, _same_fold(setting))
+    start = setting.config.model.start()
+    if start.weights is None:
+        return "encoder: random weights (none are named)"
+    missing = checkpoint.load_encoder_weights(network, start.weights, start.partial, _same_fold(setting))
     if missing:
-        return f"encoder: {encoder.weights}; {len(missing)} tensors start from random values: {', '.join(missing)}"
-    return f"encoder: {encoder.weights}, complete"
+        return f"encoder: {start.weights}; {len(missing)} tensors start from random values: {', '.join(missing)}"
+    return f"encoder: {start.weights}, complete"
 
 
 def _same_fold(setting: Setting) -> dict | None:
@@ -156,6 +159,13 @@ def run_folder(config: Config, stage: str) -> Path:
     return Path(config.run.folder) / str(config.run.name) / leaf
 
 
+def weights_folder(config: Config) -> Path:
+    """Return the meta stage's folder that a test takes its weights from: that of its shots, or the one training."""
+    own = run_folder(config, "meta")
+    shared = class_of(config.model).shots_share_weights and not own.exists()
+    return run_folder(with_data(config, shot=1), "meta") if shared else own
+
+
 def load_checkpoint(setting: Setting, network: FewShotModel, stage: str, path: str | Path) -> dict:
     """Fill a model (``stage`` meta) or its base stage's parts (base) from a checkpoint; return the file's content.
 
@@ -164,14 +174,14 @@ def load_checkpoint(setting: Setting, network: FewShotModel, stage: str, path: s
     """
     content, config = checkpoint.read(path), setting.config
     any_fold = stage == "meta" and config.test.allow_fold_mismatch
-    checkpoint.check_identity(content, to_dict(config), stage, str(path), any_fold)
+    checkpoint.check_identity(content, to_dict(config), stage, str(path), any_fold, config.model.identity)
     if stage == "meta" and content.get(checkpoint.TEXT, setting.text_digest) != setting.text_digest:
         raise UserError(f"{path}: was trained with other text vectors than data.text = {setting.config.data.text}")
     target = network if stage == "meta" else network.base_stage()
     try:
         checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
     except UserError as error:
-        shots = content.get("config", {}).get("data", {}).get("shot") if stage == "meta" else None
+        shots = _shots_of(network, content) if stage == "meta" else None
         if shots in (None, config.data.shot):
             raise
         raise UserError(
@@ -183,3 +193,11 @@ def load_checkpoint(setting: Setting, network: FewShotModel, stage: str, path: s
         network.requires_grad_(True)
         network.freeze()
     return content
+
+
+def _shots_of(network: FewShotModel, content: dict) -> int | None:
+    """Return for how many shots a checkpoint's tensors are made, None where they serve any or are another model's."""
+    state = checkpoint.without_prefix(checkpoint.weights_of(content))
+    own = content.get("format") == checkpoint.FORMAT
+    translated = state if own else network.load_published(state)
+    return None if translated is None else network.shots_of(translated)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model import published
 from model.contract import FewShotModel, Mismatch
 from model.encoder_weights import COUNTER
 from util.errors import UserError
@@ -18,10 +19,9 @@ FORMAT = "sym-net/1"
 SHOWN = 3  # tensor names in a message
 # What a checkpoint must share with the run that loads it, as (section, key) of its config.
 FOLD = (("data", "folds"), ("data", "fold_rule"), ("data", "fold"))
-IDENTITY = (("model", "name"), ("model", "encoder"), ("data", "name"), *FOLD)
+IDENTITY = (("model", "name"), ("data", "name"), *FOLD)
 TEXT = "text"  # digest of the text vectors a model was trained with
 FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
-ENCODER_IDENTITY = ("backbone", "stem")
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -80,8 +80,9 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
     Raises:
         UserError: it is a layout of something else, tensors are missing or left over, or shapes differ.
     """
-    state = {k.removeprefix("module."): v for k, v in state.items()}
+    state, whose = without_prefix(state), None
     if isinstance(network, FewShotModel):
+        whose = published.recognise(state)
         state = network.load_published(state) or state
     own = network.state_dict()
     missing = [k for k in own if k not in state and not k.endswith(COUNTER)]
@@ -96,11 +97,26 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
     if extra:
         problems.append(f"{len(extra)} tensors are unknown ({', '.join(extra[:SHOWN])})")
     if problems:
+        if whose is not None and (want := _wanted(network)) != whose:
+            raise UserError(
+                f"{source}: this is a {whose} checkpoint, the config wants {want}; change model.name or model.encoder, "
+                "or bring another checkpoint"
+            )
         raise UserError(
             f"{source}: not weights of this model as configured: {_describe(network, state)}"
             f"{'; '.join(problems)}; check model.name, model.encoder, data.name, data.folds, data.shot and data.text"
         )
     network.load_state_dict({k: state.get(k, own[k]) for k in own})
+
+
+def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without the prefix that a distributed run's wrapper adds."""
+    return {k.removeprefix(published.DDP_PREFIX): v for k, v in state.items()}
+
+
+def _wanted(network: FewShotModel) -> str:
+    """Return method and encoder of a network, in the words of ``published.recognise``."""
+    return f"{network.title} {published.network_title(network.settings.backbone())}".strip()
 
 
 def _describe(network: nn.Module, state: dict[str, Tensor]) -> str:
@@ -112,11 +128,17 @@ def _describe(network: nn.Module, state: dict[str, Tensor]) -> str:
 
 
 def check_identity(
-    content: dict[str, Any], config: dict[str, Any], stage: str, source: str, any_fold: bool = False
+    content: dict[str, Any],
+    config: dict[str, Any],
+    stage: str,
+    source: str,
+    any_fold: bool = False,
+    model_keys: tuple[str, ...] = (),
 ) -> None:
     """Refuse one of our own checkpoints that belongs to another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; ``any_fold`` lets folds differ.
+    ``model_keys`` are the keys of the model's section that must agree, as it declares them.
 
     Raises:
         UserError: says what the checkpoint is of and what was expected.
@@ -129,11 +151,20 @@ def check_identity(
         if ((section, key) == ("model", "name") and stage == "base") or (any_fold and (section, key) in FOLD):
             continue
         given, want = (c.get(section, {}).get(key) for c in (content["config"], config))
-        if key == "encoder":
-            given, want = ({k: (e or {}).get(k) for k in ENCODER_IDENTITY} for e in (given, want))
         if given != want:
             hint = f"; {FOLD_HINT}" if (section, key) in FOLD and stage == "meta" else ""
             raise UserError(f"{source}: a checkpoint with {section}.{key} = {given}, this run has {want}{hint}")
+    for key in model_keys:
+        given, want = (_value(c.get("model"), key) for c in (content["config"], config))
+        if given != want:
+            raise UserError(f"{source}: a checkpoint with model.{key} = {given!r}, this run has {want!r}")
+
+
+def _value(section: Any, dotted: str) -> Any:
+    """Return what a section holds under a key such as ``encoder.backbone``; None where it does not."""
+    for part in dotted.split("."):
+        section = section.get(part) if isinstance(section, dict) else None
+    return section
 
 
 def fold_of(content: dict[str, Any]) -> dict[str, Any] | None:
@@ -146,14 +177,19 @@ def fold_of(content: dict[str, Any]) -> dict[str, Any] | None:
 def load_encoder_weights(
     network: FewShotModel, source: str, partial: bool, config: dict[str, Any] | None = None
 ) -> list[str]:
-    """Fill the encoder of ``network`` from a file or, for ``torchvision``, by download; return what stayed random.
+    """Fill the encoder of ``network`` from a file or by a download it knows; return what stayed random.
 
     With ``config``, a checkpoint of ours must be of its fold: another fold's may have been trained on novel classes.
 
     Raises:
         UserError: no such file, no network, weights of another encoder, or trained on another fold of the data set.
     """
-    content = read(source) if source != "torchvision" else _download(network)
+    if source in network.downloads:
+        try:
+            return network.load_encoder(network.download_encoder(source), partial)
+        except Mismatch as error:
+            raise UserError(str(error)) from None
+    content = read(source)
     fold = fold_of(content)
     if config is not None and fold is not None and content["config"]["data"].get("name") == config["data"]["name"]:
         for key, given in fold.items():
@@ -162,12 +198,8 @@ def load_encoder_weights(
                     f"{source}: an encoder trained with data.{key} = {given}, this run has {config['data'][key]}; "
                     f"{FOLD_HINT}"
                 )
-    content = weights_of(content)
-    prefix = "encoder."
-    if any(k.startswith(prefix) for k in content):  # a checkpoint of ours: only its encoder is wanted
-        content = {k: v for k, v in content.items() if k.startswith(prefix)}
     try:
-        return network.load_encoder(content, partial)
+        return network.load_encoder(weights_of(content), partial)
     except Mismatch as error:
         raise UserError(f"{source}: {error}") from None
 
@@ -179,25 +211,6 @@ def digest(network: nn.Module) -> str:
         out.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         out.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return out.hexdigest()
-
-
-def _download(network: FewShotModel) -> dict[str, Tensor]:
-    import torchvision
-
-    backbone = network.settings.encoder.backbone
-    name = {"vgg16": "vgg16_bn"}.get(backbone, backbone)
-    try:
-        weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-        return weights.get_state_dict(progress=True, check_hash=True)
-    except ValueError:
-        raise UserError(
-            f"model.encoder.weights = torchvision: torchvision has no weights of {name}; give a file, or null"
-        ) from None
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"model.encoder.weights = torchvision: could not download {name} ({error}); "
-            "bring the file to this machine and set model.encoder.weights to its path"
-        ) from None
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

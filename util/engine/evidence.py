@@ -22,7 +22,6 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
     """Return the result of a job in the form of ``util/report/schema.py``."""
     config, weights = job.setting.config, job.weights
     data, merged = config.data, to_dict(config)
-    encoder = merged["model"].get("encoder") or {}
     trained = weights.trained_with
     mismatch = trained is not None and any(trained.get(key) != merged[section][key] for section, key in FOLD)
     return {
@@ -47,7 +46,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
         "text": data.text,
         "model": merged["model"][MODEL_NAME],
-        "backbone": encoder.get("backbone"),
+        "backbone": config.model.backbone(),
         "run": str(config.run.name),
         "checkpoint": weights.source,
         "weights": weights.digest,

@@ -18,6 +18,8 @@ def view_of(config: Config, protocol: ProtocolSettings) -> View:
 def training_view(config: Config, protocol: ProtocolSettings) -> View:
     """Return the view for validations during training: the protocol's rule at the sides the model is built for."""
     size = config.data.size
+    if protocol.input == ORIGINAL and class_of(config.model).any_size:
+        return View(ORIGINAL, 0, 0)
     rule = CANVAS if protocol.input == ORIGINAL else protocol.input
     return View(rule, size, size, protocol.smooth)
 
@@ -30,8 +32,8 @@ def scored_on(view: View, protocol: ProtocolSettings) -> str:
 def legal_side(config: Config, asked: int) -> int:
     """Return the side nearest to the one asked for that the model takes, or ``data.size`` if it takes neither."""
     around = class_of(config.model).sizes_around(asked)
-    problem = getattr(config.model, "problem", lambda side: None)
-    fitting = [s for s in around if problem(s) is None]
+    sides = config.model.sides()
+    fitting = [s for s in around if (sides is None or s in sides) and config.model.problem(s) is None]
     if asked in fitting:
         return asked
     return min(fitting, key=lambda s: (abs(s - asked), -s)) if fitting else config.data.size

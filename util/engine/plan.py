@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from model.contract import FewShotModel
+from util.config import to_dict
 from util.data.datasets import Sampler
 from util.data.lists import ImageList
 from util.data.manifest import replay
 from util.data.views import View
 from util.engine import checkpoint
-from util.engine.build import Setting, fill_encoder, load_checkpoint, make_setting, new_model, run_folder, with_data
+from util.engine.build import (
+    Setting,
+    fill_encoder,
+    load_checkpoint,
+    make_setting,
+    new_model,
+    run_folder,
+    weights_folder,
+    with_data,
+)
 from util.engine.evaluation import Scoreboard
 from util.engine.inputs import scored_on, view_of
 from util.engine.processes import World
@@ -49,7 +59,7 @@ class Weights:
 
     network: FewShotModel
     source: str
-    trained_with: dict[str, Any] | None  # data settings of the training, if the file says
+    trained_with: dict[str, Any] | None  # data settings of the training and its `model`'s, if the file says
     digest: str
     note: str = ""  # what the log says of an encoder that no checkpoint filled
 
@@ -163,8 +173,11 @@ def load_weights(setting: Setting, side: int | None = None) -> Weights:
         note = fill_encoder(setting, network)
         source, trained_with = "untrained" if learns else "training-free", None
     else:
-        path = run_folder(config, "meta") / known[wanted] if wanted in known else Path(wanted)
-        source, trained_with = str(path), load_checkpoint(setting, network, "meta", path).get("config", {}).get("data")
+        path = weights_folder(config) / known[wanted] if wanted in known else Path(wanted)
+        content = load_checkpoint(setting, network, "meta", path).get("config", {})
+        source, trained_with = str(path), {**content["data"], "model": content["model"]} if content else None
+        changed = checkpoint.changed_settings(content["model"], to_dict(config)["model"]) if content else []
+        note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
     return Weights(network, source, trained_with, checkpoint.digest(network), note)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from model.registry import class_of
 from util import cli
 from util.config import read_config
-from util.engine.build import run_folder, with_data
+from util.engine.build import run_folder, weights_folder, with_data
 from util.engine.launch import RESUME, Launch, check_gpus, find_config, parse, run_script, train
 from util.engine.training import BEST, LAST, METRICS
 from util.errors import UserError
@@ -96,7 +96,7 @@ def learns(config: Config) -> bool:
 
 def trained(config: Config) -> bool:
     """Return whether the run's meta stage is finished."""
-    folder = run_folder(config, "meta")
+    folder = weights_folder(config)
     try:
         return bool(json.loads((folder / METRICS).read_text())["finished"]) and (folder / BEST).exists()
     except (OSError, ValueError, KeyError):
@@ -107,7 +107,7 @@ def tested(config: Config, path: Path) -> bool:
     """Return whether there is a full result, newer than the weights it is of."""
     if not path.exists():
         return False
-    weights = run_folder(config, "meta") / BEST
+    weights = weights_folder(config) / BEST
     stale = learns(config) and weights.exists() and weights.stat().st_mtime > path.stat().st_mtime
     return not stale and not read_result(path)["quick_look"]
 

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from model.contract import Trainable
 from util.config import to_dict
 from util.data.lists import ImageList
+from util.data.sampling import SHUFFLED_PAIRS
 from util.engine import checkpoint
 from util.engine.build import (
     Setting,
@@ -29,7 +30,7 @@ from util.engine.training import BEST, LAST, Plan, Trainer, Validate
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.pictures import FirstEpisodes, grid
 from util.report.run_folder import RunFolder, check_free
-from util.settings import Config
+from util.settings import Config, StageSettings
 
 log = logging.getLogger("symnet")
 VALIDATION_PICTURES = 4
@@ -58,7 +59,7 @@ def train_base(config: Config, resume: bool, overwrite: bool) -> int:
             return scores[BASE]["miou"], scores
 
         data = setting.labelled(images, train=True)
-        _check_batch(setting, "base", len(images.queries), world)
+        _check_batch(setting, "base", images, world)
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         trainer = _trainer(setting, world, out, "base", network, data, images, validate, note)
         return _run(trainer, folder, resume, world)
@@ -73,6 +74,11 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
         with world.main_first():
             images, novel = setting.train_images(world.is_main), setting.test_images(world.is_main)
         data = setting.training_episodes(images)
+        if base is not None and not setting.model_class.has_base_stage:
+            raise UserError(
+                f"{base}: this model ({setting.model_class.title}) has no base learner and starts from no base-stage "
+                "checkpoint; leave it out (model.encoder.weights names what its encoder starts from)"
+            )
         stage = config.meta_stage
         protocol = config.protocols[config.test.protocol]
         held_out = setting.test_episodes(novel, protocol, protocol.seeds[0])
@@ -95,7 +101,7 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
                 out.image("validation", grid(pictures.rows), step)
             return scores[FINAL]["miou"], scores
 
-        _check_batch(setting, "meta", len(images.queries), world)
+        _check_batch(setting, "meta", images, world)
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         trainer = _trainer(setting, world, out, "meta", model, data, images, validate, note)
         return _run(trainer, folder, resume, world)
@@ -122,7 +128,7 @@ def _trainer(
     return Trainer(
         network,
         data,
-        len(images.queries),
+        epoch_length(stage, images),
         stage,
         key=f"{name}_stage",
         validate=validate if stage.validate_every else None,
@@ -135,14 +141,21 @@ def _trainer(
     )
 
 
-def _check_batch(setting: Setting, name: str, images: int, world: World) -> None:
+def epoch_length(stage: StageSettings, images: ImageList) -> int:
+    """Return how many images or episodes make an epoch: as many as the list, or its pairs, unless the stage says."""
+    if stage.epoch_length is not None:
+        return stage.epoch_length
+    return len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
+
+
+def _check_batch(setting: Setting, name: str, images: ImageList, world: World) -> None:
     """Refuse, before anything is written, a batch that cannot be shared out.
 
     Raises:
         UserError: some process would get no image, or batch norm a single one.
     """
     stage = getattr(setting.config, f"{name}_stage")
-    plan = Plan.of(stage, images, world.size, f"{name}_stage")
+    plan = Plan.of(stage, epoch_length(stage, images), world.size, f"{name}_stage")
     if name == "base" and plan.batch < 2 * world.size * stage.accumulate:
         raise UserError(
             f"base_stage.batch = {plan.batch} in all: batch norm needs two images in every part; enlarge it"

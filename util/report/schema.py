@@ -53,7 +53,7 @@ class Result(TypedDict):
     run: str
     checkpoint: str  # file, or: untrained, training-free
     weights: str  # SHA-256 of the network's named tensors
-    trained_with: dict[str, Any] | None  # data settings of the training, if the checkpoint says
+    trained_with: dict[str, Any] | None  # data settings of the training and its `model`'s, if known
     fold_mismatch: bool  # weights of another fold: classes called novel here may have been trained on
     list: str  # SHA-256 of the test list and its candidates
     list_images: int

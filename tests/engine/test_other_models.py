@@ -1,0 +1,161 @@
+"""SSP and DCAMA under the same trainer and tester: a short training each, shots, sizes, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import published
+from util.config import read_config, to_dict
+from util.engine import checkpoint
+from util.engine.build import (
+    build_model,
+    load_checkpoint,
+    make_setting,
+    new_model,
+    run_folder,
+    weights_folder,
+    with_data,
+)
+from util.engine.plan import Request
+from util.engine.stages import epoch_length, train_meta
+from util.engine.testing import test as score
+from util.errors import UserError
+
+MODELS = {"ssp": {"size": 33}, "dcama": {"size": 64}}
+FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def config(mini_yaml):
+    """Return a function that gives a model's config over the tiny data set, with overrides."""
+
+    def make(model: str, *overrides: str):
+        path = mini_yaml(
+            f"mini_split0_{model}_resnet10.yaml",
+            model={"encoder": {"weights": None}},
+            data=MODELS[model],
+            meta_stage={"epoch_length": 8, "validate_episodes": 2},
+            test=FAST,
+        )
+        return read_config(path, list(overrides))
+
+    return make
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tmp_path: Path) -> None:
+    short = config(model)
+    assert train_meta(short, resume=False, overwrite=False) == 0
+    record = json.loads((run_folder(short, "meta") / "metrics.json").read_text())
+    assert record["finished"] and record["epochs"][0]["step"] == 2  # eight episodes, four at a time
+    results = score(short, Request(protocols=("symnet", "ssp", "dcama")))
+    assert [r["protocol"] for r in results] == ["symnet", "ssp", "dcama"]
+    assert results[1]["input"].startswith("original sizes" if model == "ssp" else "canvas 64 x 64")
+    assert results[0]["trained_with"]["model"]["name"] == model
+    if model == "dcama":  # one training serves every number of shots
+        two = with_data(short, shot=2)
+        assert weights_folder(two) == weights_folder(short) != run_folder(two, "meta")
+        assert score(two)[0]["checkpoint"].endswith("meta/best.pth")
+
+
+def test_refinement_can_be_switched_at_test_time_and_the_result_says_so(config, tmp_path: Path) -> None:
+    trained = config("ssp", "model.refine=false")
+    network = new_model(make_setting(trained))
+    path = tmp_path / "plain.pth"
+    checkpoint.save(path, {"stage": "meta", "config": to_dict(trained), "weights": network.state_dict()})
+    result = score(config("ssp", f"test.checkpoint={path}"))[0]
+    assert result["trained_with"]["model"]["refine"] is False and result["config"]["model"]["refine"] is True
+    assert {"final", "plain"} <= result["mean"].keys()
+
+
+def test_published_stages_are_counted_as_published() -> None:
+    ssp = read_config(REPOSITORY / "config/pascal/pascal_split0_ssp_resnet50.yaml").meta_stage
+    iterations = ssp.epochs * ssp.epoch_length // ssp.batch
+    optimizer = ssp.optimizers["main"]
+    assert iterations == 6000 and [round(m * iterations) for m in optimizer.milestones] == [2000, 4000]
+    assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (1e-3, 0.9, 5e-4)
+    dcama = read_config(REPOSITORY / "config/pascal/pascal_split0_dcama_swin_b.yaml").meta_stage
+    assert (dcama.query, dcama.input, dcama.optimizers["main"].nesterov) == ("shuffled_pairs", "squeeze", True)
+
+
+def test_pairs_make_an_epoch_each_once(config) -> None:
+    setting = make_setting(config("dcama", "meta_stage.epoch_length=null"))
+    images = setting.train_images(progress=False)
+    length = epoch_length(setting.config.meta_stage, images)
+    episodes = setting.training_episodes(images)
+    keys = [episodes.sampler(n) for n in range(2 * length)]
+    laps = [[(k.query, k.class_id) for k in keys[i : i + length]] for i in (0, length)]
+    assert length == len(images.pairs) and laps[0] != laps[1]
+    assert sorted(laps[0]) == sorted(laps[1]) == sorted(images.pairs)
+    item = episodes[0]
+    assert item.query.shape[-2:] == (64, 64) and item.query.dtype == torch.float32
+
+
+# --- what does not belong --------------------------------------------------------------------------------------------
+
+
+def _published(model: str, *overrides: str) -> dict[str, torch.Tensor]:
+    """Return a state dict whose names are those of a published checkpoint, with empty tensors."""
+    layout = {"ssp": published.SSP, "dcama": published.DCAMA, "symnet": published.SYMNET}[model]
+    names = [*layout.signature, *overrides]
+    return {name: torch.zeros(1) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("model", "state", "reason"),
+    [
+        ("ssp", _published("dcama", "feature_extractor.layers.3.blocks.0.x"), "this is a DCAMA Swin-B checkpoint"),
+        ("dcama", _published("ssp", "layer3.22.conv1.weight"), "this is a SSP ResNet-18 .* wants DCAMA ResNet-10"),
+        ("dcama", _published("dcama", "feature_extractor.layers.3.x"), "DCAMA Swin-B .* wants DCAMA ResNet-10"),
+        ("ssp", _published("symnet", "layer0.0.bias"), "this is a Sym-Net VGG-16 checkpoint, the config wants SSP"),
+    ],
+)
+def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path, model: str, state: dict, reason: str):
+    torch.save(state, tmp_path / "authors.pth")
+    setting = make_setting(config(model))
+    with pytest.raises(UserError, match=reason):
+        load_checkpoint(setting, new_model(setting), "meta", tmp_path / "authors.pth")
+
+
+def test_our_checkpoint_of_another_model_is_named(config, tmp_path: Path) -> None:
+    setting = make_setting(config("ssp"))
+    content = {"stage": "meta", "config": to_dict(setting.config), "weights": new_model(setting).state_dict()}
+    checkpoint.save(tmp_path / "ssp.pth", content)
+    other = make_setting(config("dcama"))
+    with pytest.raises(UserError, match=r"model\.name = ssp, this run has dcama"):
+        load_checkpoint(other, new_model(other), "meta", tmp_path / "ssp.pth")
+
+
+def test_swin_weights_for_a_residual_network_are_named(config, tmp_path: Path) -> None:
+    torch.save({"patch_embed.proj.weight": torch.zeros(128, 3, 4, 4)}, tmp_path / "swin.pth")
+    network = build_model(config("dcama"), text_width=0)
+    with pytest.raises(UserError, match="it holds a Swin transformer"):
+        checkpoint.load_encoder_weights(network, str(tmp_path / "swin.pth"), partial=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "override", "reason"),
+    [
+        ("ssp", "model.base.frozen_stages=1", "a setting of symnet that this model does not use"),
+        ("ssp", "base_stage.size=33", "model ssp has no base learner and so no base stage"),
+        ("ssp", "model.encoder.backbone=vgg16", "not one of resnet10"),
+        ("dcama", "data.size=70", "is not a multiple of 32; nearest: 64, 96"),
+        ("dcama", "model.encoder.backbone=swin_b", "no image side that DCAMA takes with swin_b; valid: 384"),
+        ("dcama", "model.encoder.stem=deep", "unknown key 'model.encoder.stem'"),
+    ],
+)
+def test_settings_that_a_model_does_not_use_are_refused(config, model: str, override: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        config(model, override)
+
+
+def test_text_vectors_and_a_base_checkpoint_are_refused_not_ignored(config, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\(SSP\) reads no text vectors; set data.text: none"):
+        make_setting(config("ssp", "data.text=names"))
+    with pytest.raises(UserError, match=r"base\.pth: this model \(SSP\) has no base learner"):
+        train_meta(config("ssp"), resume=False, overwrite=False, base=str(tmp_path / "base.pth"))
