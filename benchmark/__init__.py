@@ -1,0 +1,1 @@
+"""Time and memory of the models against plain references: ``python -m benchmark``."""

@@ -1,0 +1,112 @@
+"""DCAMA's attention, position encoding, decoder convolution and Swin's names, against their definitions."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from model.dcama import EncoderSettings
+from model.encoder_weights import _rename as encoder_names
+from model.mask_aggregation import MaskAggregation, attended_mask, position_encoding
+from model.mask_decoder import convolve_resized
+from model.ops import resize
+
+CHANNELS, GRID, SHOTS, BATCH = 16, (3, 2), 2, 2
+
+
+def _block() -> MaskAggregation:
+    torch.manual_seed(0)
+    block = MaskAggregation(CHANNELS).eval()
+    assert torch.equal(block.query.weight, block.key.weight) and torch.equal(block.query.bias, block.key.bias)
+    torch.nn.init.normal_(block.key.weight, std=0.3)
+    return block
+
+
+def _taps() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    mask = torch.randint(0, 2, (BATCH, SHOTS, 1, *GRID)).float()
+    return torch.randn(BATCH, CHANNELS, *GRID), torch.randn(BATCH * SHOTS, CHANNELS, *GRID), mask
+
+
+def test_positions_are_sinusoids_over_the_flat_index() -> None:
+    table = position_encoding(6, 5, torch.device("cpu")).numpy()
+    for p in range(5):
+        for i in range(3):
+            rate = 10000 ** (-2 * i / 6)
+            assert table[p, 2 * i] == pytest.approx(math.sin(p * rate), abs=1e-6)
+            assert table[p, 2 * i + 1] == pytest.approx(math.cos(p * rate), abs=1e-6)
+
+
+@torch.no_grad()
+def test_soft_masks_are_what_the_definition_says_for_every_episode_of_a_batch() -> None:
+    block, (query, support, mask) = _block(), _taps()
+    given = block([query], [support], mask)[:, 0].flatten(1).numpy()
+    table = position_encoding(CHANNELS, 6, query.device)
+    for b in range(BATCH):
+        q = block.query(query[b].flatten(1).T + table).numpy().astype(np.float64)
+        shots = support.unflatten(0, (BATCH, SHOTS))[b]
+        k = np.concatenate([block.key(s.flatten(1).T + table).numpy() for s in shots]).astype(np.float64)
+        value, width = mask[b].flatten().numpy(), CHANNELS // 8
+        for i in range(6):
+            heads = []
+            for h in range(8):
+                part = slice(h * width, (h + 1) * width)
+                score = np.exp(k[:, part] @ q[i, part] / math.sqrt(width))
+                heads.append((score / score.sum()) @ value)
+            assert given[b, i] == pytest.approx(np.mean(heads), abs=1e-5)
+
+
+@torch.no_grad()
+def test_empty_masks_give_zero_and_full_ones_one() -> None:
+    block, (query, support, mask) = _block(), _taps()
+    assert (block([query], [support], torch.zeros_like(mask)) == 0).all()
+    torch.testing.assert_close(block([query], [support], torch.ones_like(mask)), torch.ones(BATCH, 1, *GRID))
+
+
+def test_attention_in_pieces_equals_attention_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout, which a CPU's fused kernel does not take; its least share keeps all but everything."""
+    monkeypatch.setattr("model.mask_aggregation.SCORES", 1)
+    found = []
+    for dropout in (0.0, 1e-12):
+        torch.manual_seed(2)
+        query, key = (torch.randn(1, 8, n, 4, requires_grad=True) for n in (5, 7))
+        value = torch.rand(1, 7)
+        out = attended_mask(query, key, value, dropout)
+        out.square().sum().backward()
+        found.append((out.detach(), query.grad, key.grad))
+    for whole, pieces in zip(*found):
+        torch.testing.assert_close(whole, pieces, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (4, 4)])
+def test_a_convolution_of_a_resized_map_runs_on_the_small_map(size: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    x, weight = torch.randn(2, 5, 4, 4), torch.randn(3, 5, 3, 3)
+    torch.testing.assert_close(
+        convolve_resized(x, weight, size), F.conv2d(resize(x, size), weight, padding=1), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
+    with torch.device("meta"):
+        encoder = EncoderSettings(backbone="swin_b").build()
+    own, theirs, timm = encoder.state_dict(), {}, {}
+    for ours, tensor in own.items():
+        name = ours.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
+        name = name.replace("layer0.0.", "patch_embed.proj.").replace("layer0.2.", "patch_embed.norm.")
+        for i in range(4):
+            name = name.replace(f"layer{i + 1}.", f"layers.{i}.blocks.")
+            name = name.replace(f"merge{i + 1}.", f"layers.{i}.downsample.")
+        theirs[name] = tensor
+        moved = re.sub(r"(\d)(?=\.downsample)", lambda m: str(int(m[0]) + 1), name)  # timm counts them otherwise
+        timm[moved] = tensor
+    unused = {"head.weight": None, "norm.weight": None, "layers.0.blocks.1.attn_mask": None}
+    for given in (theirs | unused, {"head.fc.bias": None} | timm):
+        renamed = encoder_names(encoder, given)
+        assert renamed.keys() == own.keys()
+        assert all(renamed[name] is tensor for name, tensor in own.items())
