@@ -49,7 +49,10 @@ def main() -> None:
         parser.error(f"{unknown.pop()} is none of {', '.join(SIZES)}")
     shots = numbers("--shot", options.shot)
     cases = [(name, options.size or SIZES[name], shot) for name in options.models or SIZES for shot in shots]
-    rows = [row(name, options.backbone, size, shot, options.device) for name, size, shot in cases]
+    rows = []
+    for name, size, shot in cases:
+        rows.append(row(name, options.backbone, size, shot, options.device))
+        print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
     where = torch.cuda.get_device_name() if options.device.startswith("cuda") else "one CPU thread"
     print(f"one episode in evaluation, float32, {where}, torch {torch.__version__}; encoder: K + 1 passes, one by one")
     print(text_table(COLUMNS, rows))

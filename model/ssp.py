@@ -70,7 +70,8 @@ class SSP(WithEncoder):
         first_fg, first_bg = _with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
         first = self.similarity(query, first_fg, first_bg)  # sim_1
         size = episode.query.shape[-2:]
-        output = Output(plain := resize(first, size))
+        plain = resize(first, size)  # out1, (B, 2, H, W)
+        output = Output(plain)
         if self.settings.refine:
             fg, bg = _with_own(support_fg, self.self_support(query, first, own))
             second_fg = _blend(support_fg, first_fg, fg)  # FP_2

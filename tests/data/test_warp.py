@@ -186,6 +186,18 @@ def test_padding_is_mean_colour_and_ignored_label_around_a_centred_image() -> No
     assert (out[frame] == MEAN_RGB).all() and (out_label[frame] == IGNORE).all()
 
 
+@pytest.mark.parametrize("flip", [0, 1])
+def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(flip: int) -> None:
+    image, label = _noise(20, 30), _label(20, 30)
+    augment = _augment(flip_probability=flip, pad="black", pad_at="end")
+    out, out_label = warp_training(image, label, 41, augment, _random())
+    if flip:
+        out, out_label = out[:, ::-1], out_label[:, ::-1]
+    assert (out[:20, :30] == image).all() and (out_label[:20, :30] == label).all()
+    assert (out[20:] == 0).all() and (out[:, 30:] == 0).all()
+    assert (out_label[20:] == IGNORE).all() and (out_label[:, 30:] == IGNORE).all()
+
+
 def test_label_holds_original_values_and_ignored_pixels_only() -> None:
     augment = AugmentSettings(scale=[0.5, 2.0])
     for seed in range(30):

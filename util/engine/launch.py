@@ -32,6 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 USAGE = "EXPERIMENT DATASET GPUS [text vectors] [checkpoint], such as: split0 pascal 1"
 CHECKPOINTS = (".pth", ".pt")
 DEFAULT_MODEL = "symnet"
+UNNAMED = {DEFAULT_MODEL: ""}  # models whose name is not part of their configs' names
 DEFAULT_NETS = ("resnet50", "resnet10")  # the first that the data set has a config for
 RESUME, OVERWRITE = "--resume", "--overwrite"
 
@@ -84,7 +85,7 @@ def find_config(experiment: str, dataset: str) -> Path:
         known = [p.name for p in (REPOSITORY / "config").iterdir() if p.is_dir() and p.name != "model"]
         raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
     model, net = os.environ.get("MODEL", DEFAULT_MODEL), os.environ.get("NET")
-    middle = "" if model == DEFAULT_MODEL else f"{model}_"
+    middle = UNNAMED.get(model, f"{model}_")
     known = sorted(p.stem for p in folder.glob("*_split*.yaml"))
     stems = [f"{dataset}_{experiment}_{middle}{n}" for n in ([net] if net else DEFAULT_NETS)]
     found = [stem for stem in stems if stem in known]

@@ -77,7 +77,7 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
         if base is not None and not setting.model_class.has_base_stage:
             raise UserError(
                 f"{base}: this model ({setting.model_class.title}) has no base learner and starts from no base-stage "
-                "checkpoint; leave it out (model.encoder.weights names what its encoder starts from)"
+                "checkpoint; leave it out"
             )
         stage = config.meta_stage
         protocol = config.protocols[config.test.protocol]
