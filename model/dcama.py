@@ -73,19 +73,31 @@ class DCAMA(WithEncoder):
 
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the cross-entropy ``main``."""
-        mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
-        with torch.no_grad():
-            images = normalise(episode.query), normalise(episode.support)
-            query, support = encode_together(self.encoder, *images, taps=True)
-            skips = {i: [query.taps[i][-1], _over_shots(support.taps[i][-1], mask.shape[:2])] for i in (1, 2)}
-
-        masks = {int(i): block(query.taps[int(i)], support.taps[int(i)], mask) for i, block in self.aggregate.items()}
+        masks, skips = self._aggregate(episode)
         logits = self.decoder(masks, skips, episode.query.shape[-2:]).float()
 
         output = Output(logits)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             output.losses = {"main": cross_entropy(logits, episode.query_label == 1)}
         return output
+
+    def _aggregate(self, episode: Episode) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Return the soft masks of stages 2..4, (B, n, h, w), and the skips of stages 1 and 2, (B, 2 C, h, w).
+
+        Taps are most of the memory: a stage's are let go as soon as its masks are there.
+        """
+        mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
+        with torch.no_grad():
+            images = normalise(episode.query), normalise(episode.support)
+            query, support = encode_together(self.encoder, *images, taps=True)
+            query.stage.clear(), support.stage.clear()
+            skips = {}
+            for i in (1, 2):  # last taps of the query and, element-wise maximum over shots, of the supports
+                shots = support.taps[i][-1].unflatten(0, mask.shape[:2])
+                skips[i] = torch.cat([query.taps[i][-1], shots.amax(1)], dim=1)
+        del query.taps[1], support.taps[1]
+        masks = {int(i): b(query.taps.pop(int(i)), support.taps.pop(int(i)), mask) for i, b in self.aggregate.items()}
+        return masks, skips
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
@@ -100,8 +112,3 @@ class DCAMA(WithEncoder):
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Translate an authors' checkpoint; see ``model/published.py``."""
         return published.from_dcama(state)
-
-
-def _over_shots(support_nchw: Tensor, batch_and_shots: tuple[int, int]) -> Tensor:
-    """Return the element-wise maximum over shots, (B, C, h, w)."""
-    return support_nchw.unflatten(0, batch_and_shots).amax(1)

@@ -32,17 +32,17 @@ class MaskDecoder(nn.Module):
         self.mixer2 = nn.Sequential(*_convolutions(*MIXER[1:4]), nn.ReLU(inplace=True))
         self.mixer3 = nn.Sequential(*_convolutions(*MIXER[3:]))
 
-    def forward(self, masks: dict[int, Tensor], skips: dict[int, list[Tensor]], size: tuple[int, int]) -> Tensor:
+    def forward(self, masks: dict[int, Tensor], skips: dict[int, Tensor], size: tuple[int, int]) -> Tensor:
         """Return logits (B, 2, *size).
 
         Args:
             masks: stage 2, 3, 4 -> (B, n, h, w).
-            skips: stage 1, 2 -> maps of the query and of its supports, (B, C, h, w) each.
+            skips: stage 1, 2 -> features of the query and of its supports, (B, 2 C, h, w).
         """
         x = self.enter["4"](masks[4])
         for stage in (3, 2):
             x = self.merge[str(stage)](resize(x, masks[stage].shape[-2:]) + self.enter[str(stage)](masks[stage]))
-        x = self.mixer1(torch.cat([x, *skips[2]], dim=1), torch.cat(skips[1], dim=1))  # at stride 4
+        x = self.mixer1(torch.cat([x, skips[2]], dim=1), skips[1])  # at stride 4
         x = self.mixer2(resize(x, [2 * side for side in x.shape[-2:]]))
         return self.mixer3(resize(x, size))
 
@@ -71,11 +71,16 @@ def convolve_resized(x_bchw: Tensor, weight_oc33: Tensor, size: tuple[int, int])
     Resizing acts on positions and a kernel tap on channels, so they commute: every tap's 1x1 convolution of x is
     resized, and the nine results are added, each shifted by its tap's place in the kernel.
     """
-    channels, side = weight_oc33.shape[1:3]
-    # fold lays tap t down at p + t - 1, a convolution reads it at p - t + 1: hence the flip.
-    taps = weight_oc33.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)  # (O * 9, C, 1, 1)
-    resized = resize(F.conv2d(x_bchw, taps), size)
-    return F.fold(resized.flatten(2), tuple(size), side, padding=side // 2)
+    height, width = size
+    side = weight_oc33.shape[-1]
+    out = x_bchw.new_zeros(len(x_bchw), len(weight_oc33), height + side - 1, width + side - 1)
+    for i in range(side):
+        for j in range(side):  # what tap (i, j) reads at p lies at p + (i, j) - padding
+            top, left = side - 1 - i, side - 1 - j
+            tap = resize(F.conv2d(x_bchw, weight_oc33[:, :, i : i + 1, j : j + 1]), size)
+            out[:, :, top : top + height, left : left + width] += tap
+    edge = side // 2
+    return out[:, :, edge : edge + height, edge : edge + width]
 
 
 def _block(channels: int, widths: tuple[int, ...], kernels: tuple[int, ...]) -> nn.Sequential:
