@@ -11,9 +11,21 @@ from model.contract import Mismatch
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, like every other mendable error."""
+
+    def error(self, message: str) -> None:
+        """Refuse a command line.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def parser(description: str) -> Parser:
     """Return a parser that knows the config file and ``--set section.key=value``."""
-    out = argparse.ArgumentParser(description=description)
+    out = Parser(description=description)
     out.add_argument("config", help="YAML file under config/")
     out.add_argument(
         "--set",

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import zipfile
 import zlib
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from model.contract import IGNORE
 from util.data.images import read_mask, size_of
 from util.errors import UserError
+from util.files import write_atomically
+from util.parallel import parallel_map
 from util.settings import DataSettings
 
 FORMAT = 1  # raise when what is stored changes
 VALUES = 256
-CHUNK = 32  # images a worker takes at a time
 
 
 @dataclass(frozen=True)
@@ -124,17 +122,7 @@ def count_pixels(pair: tuple[Path, Path], classes: int) -> np.ndarray:
 
 def _build(images: tuple[Path, ...], masks: tuple[Path, ...], classes: int, title: str, progress: bool) -> np.ndarray:
     pairs = list(zip(images, masks, strict=True))
-    count = partial(count_pixels, classes=classes)
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
-    bar = partial(tqdm, total=len(pairs), desc=title, unit="image", disable=not progress)
-    if workers == 1 or len(pairs) < 4 * CHUNK:
-        return np.stack(list(bar(map(count, pairs))))
-    with ProcessPoolExecutor(workers) as pool:
-        try:
-            return np.stack(list(bar(pool.map(count, pairs, chunksize=CHUNK))))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    return np.stack(list(parallel_map(partial(count_pixels, classes=classes), pairs, title, progress=progress)))
 
 
 def _read_cache(path: Path, fingerprint: str, images: int) -> np.ndarray | None:
@@ -149,11 +137,5 @@ def _read_cache(path: Path, fingerprint: str, images: int) -> np.ndarray | None:
 
 def _write_cache(path: Path, fingerprint: str, areas: np.ndarray) -> None:
     """Keep the index; a folder that cannot be written only costs building it again."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(temporary, fingerprint=np.array(fingerprint), areas=areas)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with contextlib.suppress(UserError):
+        write_atomically(path, lambda file: np.savez_compressed(file, fingerprint=np.array(fingerprint), areas=areas))

@@ -19,6 +19,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from util.errors import UserError
+from util.files import write_atomically
 
 log = logging.getLogger("symnet")
 logging.raiseExceptions = False  # a log line that cannot be written must not end a run
@@ -107,15 +108,8 @@ class RunFolder:
         Raises:
             UserError: the disk is full or the folder cannot be written.
         """
-        if not self.writes:
-            return
-        temporary = self.path / f".{name}.tmp"
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.path / name)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UserError(f"{self.path / name}: cannot be written ({error.strerror}); free some space") from None
+        if self.writes:
+            write_atomically(self.path / name, text)
 
     def close(self) -> None:
         """Flush the curves and let go of the log file."""

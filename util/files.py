@@ -1,0 +1,62 @@
+"""Files that are whole or not there: atomic writing, and links in place of copies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from util.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None] | str | bytes) -> None:
+    """Write a file under another name, then rename it: an interruption leaves the old file or none.
+
+    Args:
+        write: what to write, or a function that writes the file it is given (a name with the same suffix).
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(write):
+            write(temporary)
+        elif isinstance(write, bytes):
+            temporary.write_bytes(write)
+        else:
+            temporary.write_text(write, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space or name another folder"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def link(source: Path, target: Path) -> None:
+    """Make ``target`` a link to the file or folder ``source``; where links are not possible, a copy.
+
+    Raises:
+        UserError: something else is in the way, or the folder cannot be written.
+    """
+    source = source.resolve()
+    if target.is_symlink() and not target.exists():
+        target.unlink()  # its source has moved
+    if target.exists():
+        if target.resolve() == source or (target.is_file() and target.stat().st_size == source.stat().st_size):
+            return
+        raise UserError(f"{target}: something else is in the way; remove it or name another folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.symlink_to(source, target_is_directory=source.is_dir())
+        except (NotImplementedError, PermissionError):
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror}); name another folder") from None
