@@ -130,6 +130,7 @@ class FewShotModel(Trainable):
     """
 
     Settings: ClassVar[type]
+    learns: ClassVar[bool] = True  # whether there is anything to train
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage comes before the meta stage
     reads_base_labels: ClassVar[bool] = False  # Episode.query_base_label is filled for models that say so
     reads_text: ClassVar[bool] = False  # Episode.text likewise

@@ -31,6 +31,7 @@ class PrototypeBaseline(FewShotModel):
     """Masked-average prototypes and a cosine; nothing learns, so no checkpoint is needed."""
 
     Settings = Settings
+    learns = False
     size_rule = (ENCODER_STRIDE, 1)
 
     def __init__(self, settings: Settings, task: Task):

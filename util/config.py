@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from model.registry import class_of, models
+from util.data import folds
 from util.errors import UserError, nearest
 from util.settings import Config
 
@@ -233,15 +234,10 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
         return _where(tree.get(section, {}).get(key), config.path)
 
     data = config.data
-    if data.fold >= data.folds:
-        raise UserError(
-            f"{place('data', 'fold')}: data.fold = {data.fold} does not exist; allowed: 0..{data.folds - 1}"
-        )
-    if len(data.classes) % data.folds or data.folds < 2:
-        raise UserError(
-            f"{place('data', 'folds')}: data.folds = {data.folds} must be at least 2 and divide the number of classes, "
-            f"{len(data.classes)}"
-        )
+    wrong = folds.problem(data)
+    if wrong:
+        key, message = wrong
+        raise UserError(f"{place('data', key)}: data.{key} {message}")
     if config.test.protocol not in config.protocols:
         hint = nearest(config.test.protocol, config.protocols)
         raise UserError(f"{place('test', 'protocol')}: test.protocol = {config.test.protocol!r} is unknown{hint}")
