@@ -12,14 +12,15 @@ import pytest
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.list_files import DICTIONARY, PAIRS, TWO_COLUMNS, match, read_list_file
-from util.data.lists import ImageList, test_list
+from util.data.lists import ImageList
+from util.data.lists import test_list as novel_list
 from util.errors import UserError
 
 
 @pytest.fixture
 def novel(mini_data) -> ImageList:
     """Return the test list of mini's fold 0."""
-    return test_list(load_index(mini_data(), "test", progress=False), Fold.of(mini_data()), mini_data())
+    return novel_list(load_index(mini_data(), "test", progress=False), Fold.of(mini_data()), mini_data())
 
 
 def write_pairs(path: Path, images: ImageList, form: str = "{}__{:02d}") -> Path:
@@ -104,7 +105,7 @@ def test_a_run_takes_queries_pairs_and_candidates_from_the_file(tmp_path: Path, 
     half = replace(novel, listed_pairs=novel.pairs[::-2])
     path = write_pairs(tmp_path / "fold0.txt", half)
     data = mini_data(test_fold_list=str(tmp_path / "fold{fold}.txt"))
-    images = test_list(novel.index, Fold.of(data), data)
+    images = novel_list(novel.index, Fold.of(data), data)
     assert images.pairs == half.pairs and images.source == str(path)
     assert list(images.queries) == list(dict.fromkeys(r for r, _ in half.pairs))
     for c in images.classes:
@@ -117,7 +118,7 @@ def test_a_two_column_list_keeps_the_pixel_rule_for_candidates(tmp_path: Path, n
     path = tmp_path / "list.txt"
     path.write_text("".join(f"{novel.index.names[r]}.jpg {novel.index.names[r]}.png\n" for r in rows))
     data = mini_data(test_fold_list=str(path))
-    images = test_list(novel.index, Fold.of(data), data)
+    images = novel_list(novel.index, Fold.of(data), data)
     assert np.array_equal(images.queries, rows)
     for c in images.classes:
         assert set(images.candidates[c]) == set(novel.candidates[c]) & set(rows)
