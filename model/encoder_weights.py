@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
 from model.contract import Mismatch
-from model.encoder import VGG_STAGE_ENDS, Encoder, ResNetEncoder
+from model.encoder import VGG_STAGE_ENDS, Encoder, EncoderSettings, ResNetEncoder, build_encoder
 
 # Deep-stem files of this field name the stem conv1..3 / bn1..3, or conv1.{0,1,3,4,6} / bn1; here it is one Sequential.
 DEEP_STEM = {"conv1": "layer0.0", "bn1": "layer0.1", "conv2": "layer0.3", "bn2": "layer0.4"}
@@ -18,6 +22,46 @@ PLAIN_STEM = {"conv1": "layer0.0", "bn1": "layer0.1"}
 UNUSED = ("fc.", "classifier.")
 PREFIXES = ("module.", "encoder.", "backbone.")
 COUNTER = "num_batches_tracked"
+OWN = "encoder."  # of a whole model's tensors, those of its encoder
+
+
+@dataclass
+class Recognised:
+    """Which encoder a state dict fits, and which of that encoder's tensors (under our names) it lacks."""
+
+    backbone: str
+    stem: str  # "plain" for VGG
+    missing: list[str]
+    absent_stages: list[int]  # of which it has nothing
+    inside: list[str]  # missing tensors of stages of which it has something: load_encoder refuses such a file
+
+
+def recognise(state: dict[str, Tensor]) -> Recognised | None:
+    """Return the encoder of :class:`EncoderSettings` that a state dict fits, the one that lacks least; None if none."""
+    state = encoder_part(state)
+    fits = []
+    for backbone in get_args(get_type_hints(EncoderSettings)["backbone"]):
+        for stem in ("plain",) if backbone == "vgg16" else ("plain", "deep"):
+            encoder = _bare(backbone, stem)
+            own, renamed = encoder.state_dict(), _rename(encoder, state)
+            given = {k for k in renamed if k in own}
+            if given and not _foreign(encoder, renamed) and all(own[k].shape == renamed[k].shape for k in given):
+                missing, begun = _missing(own, given)
+                absent = sorted({_stage(k) for k in own} - begun)
+                fits.append(Recognised(backbone, stem, missing, absent, [k for k in missing if _stage(k) in begun]))
+    return min(fits, key=lambda fit: len(fit.missing), default=None)
+
+
+@cache
+def _bare(backbone: str, stem: str) -> Encoder:
+    """Return an encoder without values, to compare names and shapes with."""
+    with torch.device("meta"):
+        return build_encoder(EncoderSettings(backbone, stem))
+
+
+def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the encoder where a state dict is a whole model's of ours, else all of them."""
+    return {k: v for k, v in state.items() if k.startswith(OWN)} or state
 
 
 def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> list[str]:
@@ -30,7 +74,7 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
     renamed = _rename(encoder, state)
     own = encoder.state_dict()
     given = {k: v for k, v in renamed.items() if k in own}
-    foreign = [k for k in renamed if k not in own and re.match(r"layer[0-4]\.", k) and _stage(k) <= encoder.last_stage]
+    foreign = _foreign(encoder, renamed)
     if not given or foreign:
         example = f", such as {foreign[0]}" if foreign else ""
         raise Mismatch(
@@ -42,8 +86,7 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
             raise Mismatch(f"tensor {name} has shape {shapes}; it holds {describe(state)}, not {describe(encoder)}")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise Mismatch(f"tensor {name} holds values that are not finite")
-    missing = [k for k in own if k not in given and not k.endswith(COUNTER)]
-    begun = {_stage(k) for k in given}
+    missing, begun = _missing(own, given)
     inside = [k for k in missing if _stage(k) in begun]  # a partial file may stop after a stage, not inside one
     if inside:
         raise Mismatch(f"it lacks {inside[0]}: it holds {describe(state)}, expected {describe(encoder)}")
@@ -54,6 +97,12 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         )
     encoder.load_state_dict({k: v.to(own[k].dtype) for k, v in given.items()}, strict=False)
     return missing
+
+
+def is_encoder_tensor(name: str) -> bool:
+    """Tell whether a tensor's name is one that files of a bare ImageNet network have."""
+    name = _strip(name)
+    return name.startswith(UNUSED) or re.match(r"(layer[0-4]|features|conv[1-3]|bn[1-3])\.", name) is not None
 
 
 def describe(source: Encoder | dict[str, Tensor]) -> str:
@@ -79,6 +128,18 @@ def _strip(name: str) -> str:
 
 def _stage(name: str) -> int:
     return int(name[len("layer")])
+
+
+def _foreign(encoder: Encoder, renamed: dict[str, Tensor]) -> list[str]:
+    """Return the tensors that belong to a stage of the encoder by their name, but not to this encoder."""
+    own = encoder.state_dict()
+    return [k for k in renamed if k not in own and re.match(r"layer[0-4]\.", k) and _stage(k) <= encoder.last_stage]
+
+
+def _missing(own: Iterable[str], given: Iterable[str]) -> tuple[list[str], set[int]]:
+    """Return the tensors of an encoder that are not given, and the stages of which any is."""
+    given = set(given)
+    return [k for k in own if k not in given and not k.endswith(COUNTER)], {_stage(k) for k in given}
 
 
 def _rename(encoder: Encoder, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Mismatch
-from model.encoder_weights import COUNTER
+from model.encoder_weights import COUNTER, encoder_part
 from util.errors import UserError
 
 FORMAT = "sym-net/1"
@@ -144,11 +144,8 @@ def load_encoder_weights(network: FewShotModel, source: str, partial: bool) -> l
         UserError: no such file, no network, or weights of another encoder.
     """
     content = weights_of(read(source)) if source != "torchvision" else _download(network)
-    prefix = "encoder."
-    if any(k.startswith(prefix) for k in content):  # a checkpoint of ours: only its encoder is wanted
-        content = {k: v for k, v in content.items() if k.startswith(prefix)}
     try:
-        return network.load_encoder(content, partial)
+        return network.load_encoder(encoder_part(content), partial)
     except Mismatch as error:
         raise UserError(f"{source}: {error}") from None
 
