@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -43,12 +44,16 @@ def parallel_map(
     if processes == 1 or total < FEW:
         yield from bar(map(function, items))
         return
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, initializer=_leave_interrupts_to_the_main_process) as pool:
         try:
             yield from bar(pool.map(function, items, chunksize=CHUNK))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _leave_interrupts_to_the_main_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | UserError:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +20,7 @@ from util.data.images import read_mask
 
 TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
 TRAINAUG = [*TRAIN, "2008_000030"]
+REPOSITORY = Path(__file__).resolve().parents[2]
 FORMS = ("benchmark_RELEASE", "torchvision", "palette", "grey")
 
 
@@ -187,3 +193,35 @@ def test_the_shared_photos_as_they_are(prepare, shared: Path, out: Path) -> None
     assert outcome.code == 0
     assert len(names(out, "train")) == 1464 and len(names(out, "val")) == 364
     assert "nothing to do" in prepare("pascal", "--voc", shared / "data/VOC2012", "--out", out).output
+
+
+def start(*arguments: object, **options) -> subprocess.Popen:
+    """Start prepare.py as a process group of its own, as a terminal does."""
+    words = [sys.executable, "prepare.py", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    return subprocess.Popen(words, cwd=REPOSITORY, text=True, **pipes, **options)
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_listed_and_a_repeat_finishes(prepare, shared: Path, out: Path) -> None:
+    arguments = ("pascal", "--voc", shared / "data/VOC2012", "--out", out)
+    process = start(*arguments)
+    while not (out / "SegmentationClassAug").exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    some = len(list((out / "SegmentationClassAug").iterdir()))
+    assert 0 < some < 1828 and not (out / "ImageSets").exists()
+    assert prepare(*arguments).code == 0
+    assert len(masks(out)) == 1828 and len(names(out, "train")) == 1464
+
+
+def test_full_disk(voc: Path, sbd, out: Path) -> None:
+    def no_file_may_grow() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # bytes
+
+    process = start("pascal", "--voc", voc, "--sbd", sbd("grey"), "--out", out, preexec_fn=no_file_may_grow)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2 and "Traceback" not in errors, errors
+    assert "cannot be written" in errors and not (out / "ImageSets").exists()
+    assert not [p for p in out.rglob("*") if ".tmp." in p.name or (p.is_file() and p.stat().st_size == 64)]
