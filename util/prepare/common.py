@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from util.errors import UserError
 from util.files import write_atomically
+from util.prepare.download import unpack
 
 STAMP = "prepared.json"  # in a prepared folder: what it was made from
 SHOWN = 5  # bad files named in full
@@ -78,6 +79,18 @@ def already_done(out: Path, made_from: str, outputs: Iterable[Path]) -> dict[str
 def mark_done(out: Path, made_from: str, **facts: Any) -> None:
     """Write that a folder is complete, to be called last."""
     write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
+
+
+def unpack_once(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Unpack what is wanted of an archive, unless that was finished before.
+
+    Raises:
+        UserError: as ``download.unpack``.
+    """
+    stamp, made_from = folder / f".{archive.name}.unpacked", fingerprint([archive])
+    if not stamp.exists() or stamp.read_text() != made_from:
+        unpack(archive, folder, wanted)
+        write_atomically(stamp, made_from)
 
 
 def beside(title: str, count: int, expected: int | None) -> str:
