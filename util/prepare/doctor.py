@@ -86,8 +86,11 @@ def print_report(machine: list[Finding], found: list[Finding], reports: list[Rep
     print(f"\nCan be run now ({len(ready)} of {len(reports)} experiments):" if ready else "\nNothing can be run yet.")
     for report in ready:
         print(f"  {report.train or report.test}")
-    mends = {f.mend: f.what for f in [*machine, *found] if not f.fine}
+    mends: dict[str, list[str]] = {}
+    for finding in [*machine, *found]:
+        if not finding.fine:
+            mends.setdefault(finding.mend, []).append(finding.what)
     if mends:
         print("\nMissing:")
     for mend, what in mends.items():
-        print(f"  {what}\n    {mend}")
+        print(f"  {what[0]}{f' (and {len(what) - 1} more)' if len(what) > 1 else ''}\n    {mend}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,12 +12,13 @@ from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import check_shots
 from util.data.text import NAMES, class_vectors, vectors_path
+from util.engine.build import build_model
+from util.engine.checkpoint import load_encoder_weights
 from util.errors import UserError
 from util.prepare import coco, pascal
 from util.prepare.common import beside
 from util.prepare.findings import Finding
 from util.prepare.lists import MAKERS, published
-from util.prepare.weights import describe_weights_file
 from util.settings import Config, DataSettings
 
 TORCHVISION = "torchvision"
@@ -51,8 +51,9 @@ class Needs:
             out.append(self._once(f"vectors {path} for {data.name}", lambda w: look_at_vectors(w, data)))
         encoder = getattr(config.model, "encoder", None)
         if encoder is not None and encoder.weights is not None:
-            what = f"weights {encoder.weights} for {encoder.backbone}"
-            out.append(self._once(what, lambda w: look_at_weights(w, encoder)))
+            name = class_of(config.model).__name__
+            what = f"weights {encoder.weights} for {name} on {encoder.backbone}{', in part' if encoder.partial else ''}"
+            out.append(self._once(what, lambda w: look_at_weights(w, config)))
         return out
 
     def _once(self, what: str, look: Callable[[str], Finding]) -> Finding:
@@ -99,26 +100,18 @@ def look_at_vectors(what: str, data: DataSettings) -> Finding:
     return Finding(what, True, f"{table.shape[0]} x {table.shape[1]}")
 
 
-def look_at_weights(what: str, encoder: Any) -> Finding:
-    """Tell whether an encoder's weights are there, readable and of its backbone and stem."""
+def look_at_weights(what: str, config: Config) -> Finding:
+    """Tell whether a model's encoder takes its weights, by filling it as a run would."""
+    encoder = config.model.encoder
     if encoder.weights == TORCHVISION:
         return Finding(what, True, "torchvision downloads them when first needed, if it has not done so")
-    path = Path(encoder.weights)
-    mend = _how_to_get(path, encoder.backbone)
-    if not path.is_file():
-        return Finding(what, False, "there is no such file", mend)
+    network = build_model(config, text_width=1)
     try:
-        facts = describe_weights_file(path)
+        missing = load_encoder_weights(network, encoder.weights, encoder.partial)
     except UserError as error:
-        return Finding(what, False, str(error), mend)
-    wrong = []
-    if facts.backbone != encoder.backbone:
-        wrong.append(f"the config wants {encoder.backbone}")
-    elif facts.backbone != "vgg16" and facts.stem != encoder.stem:
-        wrong.append(f"the config wants the {encoder.stem} stem: --set model.encoder.stem={facts.stem}")
-    if facts.missing and not encoder.partial:
-        wrong.append("the config wants it complete: --set model.encoder.partial=true accepts it")
-    return Finding(what, not wrong, "; ".join([facts.line(), *wrong]), "; ".join(wrong))
+        return Finding(what, False, str(error), _how_to_get(Path(encoder.weights), encoder.backbone))
+    says = f"fits; {len(missing)} tensors will start from random values" if missing else "fits, complete"
+    return Finding(what, True, says)
 
 
 def _how_to_get(path: Path, backbone: str) -> str:
