@@ -152,6 +152,11 @@ def test_other_annotations_make_the_masks_anew(prepare: Callable[..., Path], roo
     path.write_text(json.dumps(content))
     os.utime(path, (0, 0))  # older than the masks, as an unpacked official file is
     val = _times(out / "masks/val2014")
+    photo = (root / f"train2014/{_name('train2014', 1)}.jpg").rename(root / "moved.jpg")
+    with pytest.raises(UserError, match="does not exist"):
+        prepare()
+    assert not (out / "lists/train2014.txt").exists()  # it would list masks of two kinds
+    photo.rename(root / f"train2014/{_name('train2014', 1)}.jpg")
     prepare()
     assert all((read_mask(p) == 255).all() for p in (out / "masks/train2014").glob("*.png"))
     assert _times(out / "masks/val2014") == val

@@ -72,13 +72,15 @@ def test_polygons_become_classes_by_ascending_category_id(tmp_path: Path) -> Non
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, expected)
     assert read_annotations(path).categories == {3: "cat", 7: "cup", 90: "dog"}
+    assert class_table([90, 3, 7]) == {3: CAT, 7: CUP, 90: DOG}
 
 
 @pytest.mark.parametrize("encode", [_uncompressed, _compressed])
-def test_run_lengths(tmp_path: Path, encode: Any) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_run_lengths(tmp_path: Path, encode: Any, first: bool) -> None:
     region = np.random.default_rng(0).random((H, W)) < 0.4
     region[:, 5:20] = True  # long runs take more than one character
-    region[0, 0] = True  # the first run is empty
+    region[:7, 0] = first  # where it is True the first run, of pixels outside, is empty
     np.testing.assert_array_equal(_mask(_file(tmp_path, (7, encode(region)))), region * np.uint8(CUP))
 
 
@@ -90,7 +92,8 @@ def test_run_lengths(tmp_path: Path, encode: Any) -> None:
         [[4, 4]],
         [[4, 4, 9, 9]],  # two points, which the official code takes for a box
         [[4, 4, 4, 4, 4, 4]],
-        [[1, 1, 15, 15, 8, 8]],  # on one line, of which the official code paints the diagonal
+        [[1, 1, 15, 15, 8, 8]],
+        [[1, 19, 29, 0, 15, 9.5]],  # on one line, of which the official code paints three pixels
         [[1.1, 1.3, 11.1, 16.3, 5.1, 7.3]],
         [_box(4, 4, 4, 9)],
         {"size": [H, W], "counts": [H * W]},

@@ -69,9 +69,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     read = {split: _read_photos(path, split) for split, path in files.items()}
     gc.freeze()  # processes that are started now share what has been read instead of copying it
-    if out.resolve() != root.resolve():
-        for split in SPLITS:
-            link(root / split, out / split)
+    for split in SPLITS:
+        link(root / split, out / split)  # nothing, where --out is --root
     good = {}
     for split, (photos, table) in read.items():
         make = partial(_make_mask, photos=root / split, masks=_mask_folder(out, split), table=table)

@@ -199,7 +199,7 @@ def _checked_runs(shape: dict[str, Any], height: int, width: int) -> dict[str, A
 
 
 def _runs(counts: str) -> list[int]:
-    """Return the runs of COCO's text form: groups of five bits from the lowest, each from the third as a difference."""
+    """Return the runs of COCO's text form: five bits a character, lowest first, from the fourth run as differences."""
     runs: list[int] = []
     value = shift = 0
     for character in counts:
