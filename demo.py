@@ -11,7 +11,8 @@ from util import cli
 from util.config import read_config
 from util.data.mini import generate
 from util.engine.evaluation import ALL_FOREGROUND, FINAL
-from util.engine.stages import test, train_base, train_meta
+from util.engine.stages import train_base, train_meta
+from util.engine.testing import test
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.table import text_table
 
@@ -52,15 +53,16 @@ def command() -> int:
     print("\n== test on the novel classes ==", flush=True)
     base = folder / "symnet" / "base" / "best.pth"
     results = {
-        "Sym-Net": test(config("symnet")),
-        "untrained Sym-Net": test(config("untrained", CONFIG, "test.checkpoint=none")),
-        "prototype baseline": test(config("prototype", BASELINE, f"model.encoder.weights={base}")),
+        "Sym-Net": test(config("symnet"))[0],
+        "untrained Sym-Net": test(config("untrained", CONFIG, "test.checkpoint=none"))[0],
+        "prototype baseline": test(config("prototype", BASELINE, f"model.encoder.weights={base}"))[0],
     }
     rows = [_row(name, result["mean"][FINAL]) for name, result in results.items()]
     rows.insert(1, _row("Sym-Net, meta output alone", results["Sym-Net"]["mean"]["meta"]))
     rows.append(_row("everything foreground", results["Sym-Net"]["mean"][ALL_FOREGROUND]))
     names = ", ".join(trained.data.classes[int(c) - 1] for c in results["Sym-Net"]["per_seed"][0][FINAL]["per_class"])
-    shutil.copy(folder / "symnet" / "test" / "episodes.png", folder / PICTURE)
+    picture = next((folder / "symnet" / "test").rglob("episodes.png"))
+    shutil.copy(picture, folder / PICTURE)
     print(f"\n1-shot, {results['Sym-Net']['episodes']} episodes of classes never trained on: {names}")
     print(text_table(["mini, fold " + str(options.fold), "mIoU %", "FB-IoU %"], rows))
     print(f"\npicture (support, query, prediction, truth): {folder / PICTURE}")

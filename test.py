@@ -1,20 +1,44 @@
-"""Score a model on a fold's novel classes: ``python test.py config/<dataset>/<file>.yaml [--checkpoint FILE]``."""
+"""Score a model on a fold's novel classes: ``python test.py config/<dataset>/<file>.yaml [--protocol bam,hsnet]``."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from util import cli
 from util.config import read_config
-from util.engine.stages import test
+from util.engine.gallery import parse_kinds
+from util.engine.plan import Request
+from util.engine.testing import test
 
 
 def command() -> None:
     """Parse, build, call."""
     parser = cli.parser(__doc__)
     parser.add_argument("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
+    parser.add_argument("--protocol", default="", help="one or more, such as bam,hsnet; default test.protocol")
+    parser.add_argument("--shot", default="", help="one or more numbers of supports, such as 1,5; default data.shot")
+    parser.add_argument("--episodes", help="a quick look at so many episodes, marked as such everywhere")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="an existing file of episodes is replayed, else it is written",
+    )
+    parser.add_argument(
+        "--save-images", default="", metavar="worst:20,best:20,random:20", help="draw episodes and a contact sheet"
+    )
+    parser.add_argument(
+        "--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked as such everywhere)"
+    )
     options = parser.parse_args()
-    if options.checkpoint:
-        options.overrides.append(f"test.checkpoint={options.checkpoint}")
-    test(read_config(options.config, options.overrides))
+    for key in ("checkpoint", "episodes"):
+        if getattr(options, key):
+            options.overrides.append(f"test.{key}={getattr(options, key)}")
+    if options.allow_fold_mismatch:
+        options.overrides.append("test.allow_fold_mismatch=true")
+    protocols, shots = cli.words(options.protocol), cli.numbers("--shot", options.shot)
+    request = Request(protocols, shots, options.manifest, parse_kinds(options.save_images))
+    test(read_config(options.config, options.overrides), request)
 
 
 if __name__ == "__main__":

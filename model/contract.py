@@ -19,48 +19,59 @@ class Mismatch(ValueError):
     """Weights or sizes that do not belong to this model; the message says which and what was expected."""
 
 
-class _Batch:
+class Batch:
     """A dataclass of tensors that moves as one."""
 
-    def to(self, device: torch.device) -> _Batch:
+    def to(self, device: torch.device) -> Batch:
         """Return the batch with every tensor on ``device`` (asynchronously from pinned memory)."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> _Batch:
+    def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, as the loader asks for."""
         return self._each(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> _Batch:
-        """Apply a change to every tensor, also to those in lists (supports of different sizes)."""
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Apply a change to every tensor, also to those in lists (images of different sizes) and in parts."""
 
         def apply(value: Any) -> Any:
             if isinstance(value, list):
                 return [apply(v) for v in value]
+            if isinstance(value, dict):
+                return {k: apply(v) for k, v in value.items()}
+            if isinstance(value, Batch):
+                return value._each(change)
             return change(value) if isinstance(value, Tensor) else value
 
         return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass
-class Episode(_Batch):
+class Episode(Batch):
     """B few-shot tasks: find the class of the supports in the query.
 
-    Pixels are RGB in 0..255, uint8 (training) or float32 (evaluation, where resizing is not rounded).
+    Pixels are RGB in 0..255, uint8 (training) or float32 (evaluation, where resizing is not rounded). Images of their
+    original sizes, for models with ``any_size``, come as one episode: B = 1, and a list with a tensor for each shot.
     """
 
-    query: Tensor  # (B, 3, S, S)
+    query: Tensor  # (B, 3, S, S), or (1, 3, H, W)
     query_label: Tensor  # (B, S, S) uint8 in {0, 1, 255}
-    support: Tensor  # (B, K, 3, S, S)
-    support_label: Tensor  # (B, K, S, S) uint8 in {0, 1, 255}
+    support: Tensor | list[Tensor]  # (B, K, 3, S, S), or K of (1, 3, H, W)
+    support_label: Tensor | list[Tensor]  # (B, K, S, S) uint8 in {0, 1, 255}, or K of (1, H, W)
     class_id: Tensor  # (B,) int64, 1-based class of the data set
     base_id: Tensor  # (B,) int64, channel of that class in the base logits; 0 for a novel class
     number: Tensor  # (B,) int64, episode numbers, the key of everything random about them
     query_base_label: Tensor | None = None  # (B, S, S) uint8, base-class ids, 0 for all else, and 255
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
 
+    def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
+        if isinstance(self.support, list):
+            return [(image[item], label[item]) for image, label in zip(self.support, self.support_label)]
+        return list(zip(self.support[item], self.support_label[item]))
+
 
 @dataclass
-class LabelledImages(_Batch):
+class LabelledImages(Batch):
     """B images for ordinary segmentation of the base classes (the base-learner stage)."""
 
     image: Tensor  # (B, 3, S, S) RGB 0..255
@@ -69,10 +80,11 @@ class LabelledImages(_Batch):
 
 @dataclass
 class Output:
-    """What a model returns: the prediction, other logits by name, and in training the weighted losses by name."""
+    """What a model returns: the prediction, other logits and maps by name, in training the weighted losses by name."""
 
     logits: Tensor  # (B, 2 or N + 1, S, S)
-    extra: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, 2 or N + 1, S, S)
+    extra: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, 2 or N + 1, S, S), scored like the prediction
+    maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, to be looked at only
     losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
 
 
@@ -130,16 +142,24 @@ class FewShotModel(Trainable):
     """
 
     Settings: ClassVar[type]
-    learns: ClassVar[bool] = True  # whether there is anything to train
+    learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage comes before the meta stage
     reads_base_labels: ClassVar[bool] = False  # Episode.query_base_label is filled for models that say so
     reads_text: ClassVar[bool] = False  # Episode.text likewise
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
+    any_size: ClassVar[bool] = False  # also takes one episode of images of any heights and widths, shots as lists
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
         self.settings = settings
         self.task = task
+
+    @classmethod
+    def sizes_around(cls, size: int) -> tuple[int, int]:
+        """Return the nearest sides the model takes: at most ``size``, and the next larger one."""
+        step, rest = cls.size_rule
+        below = (size - rest) // step * step + rest
+        return below, below + step
 
     def base_stage(self) -> Trainable:
         """Return the network of the base-learner stage, sharing this model's tensors; only with ``has_base_stage``."""

@@ -33,6 +33,8 @@ class PrototypeBaseline(FewShotModel):
     Settings = Settings
     learns = False
     size_rule = (ENCODER_STRIDE, 1)
+    learns = False
+    any_size = True
 
     def __init__(self, settings: Settings, task: Task):
         super().__init__(settings, task)
@@ -41,12 +43,16 @@ class PrototypeBaseline(FewShotModel):
 
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
-        """Return the two cosines as logits (B, 2, S, S), background first."""
-        images = normalise(episode.query), normalise(episode.support)
-        query, support = encode_together(self.encoder, *images, taps=False)
-        stage = self.settings.stage
-        logits = _cosines(query.stage[stage], support.stage[stage], foreground(episode.support_label))
-        return Output(resize(logits, episode.query.shape[-2:]))
+        """Return the two cosines as logits (B, 2, H, W), background first."""
+        stage, masks = self.settings.stage, episode.support_label
+        if isinstance(episode.support, list):  # images of any size go through the encoder one by one
+            query, *support = (self.encoder(normalise(x)).stage[stage] for x in (episode.query, *episode.support))
+        else:
+            images = normalise(episode.query), normalise(episode.support)
+            query, together = (f.stage[stage] for f in encode_together(self.encoder, *images, taps=False))
+            support, masks = together.unflatten(0, episode.support.shape[:2]).unbind(1), masks.unbind(1)
+        shots = torch.stack([_prototypes(s, foreground(m)) for s, m in zip(support, masks)])
+        return Output(resize(_cosines(query, shots.mean(0)), episode.query.shape[-2:]))
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder."""
@@ -58,9 +64,13 @@ class PrototypeBaseline(FewShotModel):
 
 
 @in_float32
-def _cosines(query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-    batch, shots = mask_bk1hw.shape[:2]
-    mask = resize(mask_bk1hw.flatten(0, 1), support_nchw.shape[-2:])
-    prototypes = [masked_mean(support_nchw, m, EPS).unflatten(0, (batch, shots)).mean(1) for m in (1 - mask, mask)]
-    cosines = [F.cosine_similarity(query_bchw, p[:, :, None, None], dim=1) for p in prototypes]
+def _prototypes(support_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
+    """Return one shot's background and foreground prototype, (B, 2, C)."""
+    mask = resize(mask_b1hw, support_bchw.shape[-2:])
+    return torch.stack([masked_mean(support_bchw, m, EPS) for m in (1 - mask, mask)], dim=1)
+
+
+@in_float32
+def _cosines(query_bchw: Tensor, prototypes_bnc: Tensor) -> Tensor:
+    cosines = [F.cosine_similarity(query_bchw, p[:, :, None, None], dim=1) for p in prototypes_bnc.unbind(1)]
     return torch.stack(cosines, dim=1)

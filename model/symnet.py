@@ -143,7 +143,7 @@ class SymNet(FewShotModel):
 
         size = episode.query.shape[-2:]
         final, meta, base = (resize(x.float(), size) for x in (final, meta, base_logits))
-        output = Output(final, extra={"meta": meta, "base": base})
+        output = Output(final, extra={"meta": meta, "base": base}, maps={"prior": prior[:, 0].float()})
         if self.training:
             output.losses = {
                 "main": cross_entropy(final, episode.query_label),

@@ -38,6 +38,23 @@ def parser(description: str) -> Parser:
     return out
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a list with commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """Return the whole numbers, at least 1, of a list with commas.
+
+    Raises:
+        UserError: names the word that is none.
+    """
+    for word in words(text):
+        if not word.isdigit() or int(word) < 1:
+            raise UserError(f"{option} {text}: '{word}' is not a number of at least 1")
+    return tuple(int(word) for word in words(text))
+
+
 def add_training_options(out: argparse.ArgumentParser) -> None:
     """Add what both training scripts take: what to do with a run folder that is already in use."""
     out.add_argument("--resume", action="store_true", help="continue the run in this folder from its last checkpoint")

@@ -241,6 +241,10 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
     if config.test.protocol not in config.protocols:
         hint = nearest(config.test.protocol, config.protocols)
         raise UserError(f"{place('test', 'protocol')}: test.protocol = {config.test.protocol!r} is unknown{hint}")
+    for name, protocol in config.protocols.items():
+        if found := protocol.problem():
+            where = _where(tree.get("protocols", {}).get(name, {}).get(found[0]), config.path)
+            raise UserError(f"{where}: protocols.{name}.{found[0]} {found[1]}")
     sizes = {("data", "size"): data.size}
     for name in ("base_stage", "meta_stage"):
         stage = getattr(config, name)
@@ -248,14 +252,13 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
         scale = stage.augment.scale
         if scale[0] > scale[1]:
             raise UserError(f"{place(name, 'augment')}: {name}.augment.scale = {scale} must be [low, high]")
-    step, rest = class_of(config.model).size_rule
+    model_class = class_of(config.model)
+    step, rest = model_class.size_rule
     for (section, key), size in sizes.items():
-        if size % step != rest % step:
-            below = (size - rest) // step * step + rest
+        below, above = model_class.sizes_around(size)
+        if size != below:
             rule = f"{step}k + {rest}" if rest else f"a multiple of {step}"
-            raise UserError(
-                f"{place(section, key)}: {section}.{key} = {size} is not {rule}; nearest: {below}, {below + step}"
-            )
+            raise UserError(f"{place(section, key)}: {section}.{key} = {size} is not {rule}; nearest: {below}, {above}")
     problem = getattr(config.model, "problem", lambda size: None)(data.size)
     if problem:
         key, message = problem

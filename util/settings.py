@@ -37,6 +37,7 @@ class DataSettings:
     fold_rule: Literal["contiguous", "interleaved", "given"] = "contiguous"
     fold_classes: list[list[str]] | None = None
     fold: int = bounded(0, 0)
+    rare_classes: Literal["refuse", "skip"] = "refuse"
     train_fold_list: str | None = None
     test_fold_list: str | None = None
     exclude_novel: bool = True
@@ -98,12 +99,27 @@ class StageSettings:
 
 @dataclass
 class ProtocolSettings:
-    """How a test chooses its episodes and what it is scored on."""
+    """How a test chooses its episodes, how the network sees them, and what they are scored on."""
 
-    query: Literal["walk"] = "walk"
+    query: Literal["walk", "pairs", "class_then_query", "random"] = "walk"
+    supports: Literal["distinct", "repeatable"] = "distinct"
     episodes: int = bounded(1000, 1)
     seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None))
-    scored_on: Literal["canvas"] = "canvas"
+    input: Literal["canvas", "squeeze", "original"] = "canvas"
+    side: int | None = bounded(None, 33)
+    smooth: bool = False
+    scored_on: Literal["canvas", "square", "original"] = "canvas"
+
+    def problem(self) -> tuple[str, str] | None:
+        """Return (key, what is wrong and how to mend it) if two settings of the entry do not go together."""
+        allowed = {"canvas": ("canvas", "square"), "squeeze": ("canvas", "original"), "original": ("original",)}
+        if self.scored_on not in allowed[self.input]:
+            return "scored_on", f"= {self.scored_on} does not go with input: {self.input}; use " + " or ".join(
+                allowed[self.input]
+            )
+        if self.input == "original" and self.side is not None:
+            return "side", f"= {self.side} means nothing with input: original; leave it null"
+        return None
 
 
 @dataclass
@@ -118,6 +134,7 @@ class TestSettings:
     episodes: int | None = bounded(None, 1)
     seeds: list[int] | None = bounded(None, 0, length=(1, None))
     pictures: int = bounded(8, 0)
+    allow_fold_mismatch: bool = False
 
 
 @dataclass

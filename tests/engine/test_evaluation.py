@@ -63,6 +63,6 @@ def test_two_processes_report_what_one_does(mini_yaml, tmp_path: Path):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
-        results.append(json.loads((tmp_path / "runs/tiny/test/result.json").read_text()))
+        results.append(json.loads((tmp_path / "runs/tiny/test/symnet_quick/result.json").read_text()))
     assert results[0]["per_seed"] == results[1]["per_seed"]
     assert results[0]["episode_digests"] == results[1]["episode_digests"]

@@ -137,7 +137,7 @@ def test_a_run_folder_tells_the_whole_story(mini_yaml, tmp_path: Path):
         assert losses["total"] == pytest.approx(sum(v for k, v in losses.items() if k != "total"))
         again = run("test.py" if stage == "meta" else "train_base.py", path, check=0 if stage == "meta" else 2)
         assert "Traceback" not in again.stderr
-    result = json.loads((tmp_path / "runs/tiny/test/result.json").read_text())
+    result = json.loads((tmp_path / "runs/tiny/test/symnet/result.json").read_text())
     assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
     base, meta = (weights(tmp_path / f"runs/tiny/{s}/best.pth") for s in ("base", "meta"))
     assert all(torch.equal(base[k], meta[k]) for k in base)  # frozen parts stayed as the base stage left them

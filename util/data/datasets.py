@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from model.contract import IGNORE, Episode, LabelledImages
+from model.contract import IGNORE, Batch, Episode, LabelledImages
 from util.data.folds import Fold
 from util.data.images import read_image, read_mask
 from util.data.lists import ImageList
-from util.data.sampling import AUGMENT, EpisodeSampler, random_stream, shuffled
+from util.data.sampling import AUGMENT, EpisodeKey, random_stream, shuffled
+from util.data.views import CANVAS, ORIGINAL, View
 from util.data.warp import fit_canvas, warp_training
 from util.settings import AugmentSettings
 
 QUERY_SLOT = 0  # augmentation streams of an episode: the query's, then the supports'
 
 
+class Sampler(Protocol):
+    """Anything that gives episode ``number``: drawn from a list, or read from a manifest."""
+
+    images: ImageList
+    seed: int
+
+    def __call__(self, number: int) -> EpisodeKey:
+        """Return the episode of a number."""
+
+
 class EpisodeDataset(Dataset):
-    """Episodes of a list by number; with ``augment`` random training views, without it the evaluation view.
+    """Episodes of a list by number; with ``augment`` random training views, without it an evaluation view.
 
     Args:
         sampler: draws the images of an episode.
@@ -29,45 +41,96 @@ class EpisodeDataset(Dataset):
         size: side S of the square images.
         vectors: (classes + 1, T) float32 text vectors, or None.
         base_labels: whether ``query_base_label`` is filled.
+        view: the evaluation view; default the canvas of side S.
     """
 
     def __init__(
         self,
-        sampler: EpisodeSampler,
+        sampler: Sampler,
         fold: Fold,
         size: int,
         augment: AugmentSettings | None = None,
         vectors: np.ndarray | None = None,
         base_labels: bool = False,
+        view: View | None = None,
     ):
         self.sampler, self.fold, self.size, self.augment = sampler, fold, size, augment
         self.vectors, self.base_labels = vectors, base_labels
+        self.view = view or View(CANVAS, size, size)
 
     def __getitem__(self, number: int) -> Episode:
         key = self.sampler(number)
-        query, classes = self._view(key.query, key.class_id, number, QUERY_SLOT)
-        views = [self._view(s, key.class_id, number, slot) for slot, s in enumerate(key.supports, QUERY_SLOT + 1)]
+        return self.episode(key, *self.read(key.query))
+
+    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image of the index and its map of class ids, as stored."""
+        index = self.sampler.images.index
+        return read_image(index.images[row]), read_mask(index.masks[row])
+
+    def episode(self, key: EpisodeKey, image: np.ndarray, classes: np.ndarray) -> Episode:
+        """Return the episode of a key, whose query was read already."""
+        query, classes = self._view(image, classes, key, QUERY_SLOT)
+        views = [self._view(*self.read(s), key, slot) for slot, s in enumerate(key.supports, QUERY_SLOT + 1)]
+        support = [_channels_first(image) for image, _ in views]
+        support_label = [binary(c, key.class_id) for _, c in views]
+        if self.view.rule != ORIGINAL:
+            support, support_label = torch.stack(support), torch.stack(support_label)
         base_label = torch.from_numpy(self.fold.base_table[classes]) if self.base_labels else None
         return Episode(
             query=_channels_first(query),
-            query_label=_binary(classes, key.class_id),
-            support=torch.stack([_channels_first(image) for image, _ in views]),
-            support_label=torch.stack([_binary(c, key.class_id) for _, c in views]),
+            query_label=binary(classes, key.class_id),
+            support=support,
+            support_label=support_label,
             class_id=torch.tensor(key.class_id),
             base_id=torch.tensor(int(self.fold.base_table[key.class_id])),
-            number=torch.tensor(number),
+            number=torch.tensor(key.number),
             query_base_label=base_label,
             text=None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
         )
 
-    def _view(self, row: int, class_id: int, number: int, slot: int) -> tuple[np.ndarray, np.ndarray]:
+    def _view(
+        self, image: np.ndarray, classes: np.ndarray, key: EpisodeKey, slot: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the sized image and its map of class ids."""
-        index = self.sampler.images.index
-        image, classes = read_image(index.images[row]), read_mask(index.masks[row])
         if self.augment is None:
-            return fit_canvas(image, classes, self.size)
-        random = random_stream(self.sampler.seed, AUGMENT, number, slot)
-        return _warp_classes(image, classes, class_id, self.size, self.augment, random)
+            return self.view.sized(image, classes)
+        random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)
+        return _warp_classes(image, classes, key.class_id, self.size, self.augment, random)
+
+
+@dataclass
+class Trial(Batch):
+    """B episodes of a test with what they are scored against, for each way of scoring."""
+
+    episode: Episode
+    label: dict[str, list[Tensor]]  # scored on -> B labels (H', W') uint8 in {0, 1, 255}, of any sizes
+    base_label: dict[str, list[Tensor]]  # likewise in base-class ids; empty for models that read none
+
+
+class TrialDataset(Dataset):
+    """The episodes of a test by number; ``scored_on`` names the labels to make."""
+
+    def __init__(self, episodes: EpisodeDataset, scored_on: tuple[str, ...]):
+        self.episodes, self.scored_on = episodes, scored_on
+
+    @property
+    def sampler(self) -> Sampler:
+        """What draws the episodes."""
+        return self.episodes.sampler
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether images are of their original sizes, so that no two episodes fit into a batch."""
+        return self.episodes.view.rule == ORIGINAL
+
+    def __getitem__(self, number: int) -> Trial:
+        episodes = self.episodes
+        key = episodes.sampler(number)
+        image, classes = episodes.read(key.query)
+        maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
+        base = {s: torch.from_numpy(episodes.fold.base_table[m]) for s, m in maps.items() if episodes.base_labels}
+        labels = {s: binary(m, key.class_id) for s, m in maps.items()}
+        return Trial(episodes.episode(key, image, classes), labels, base)
 
 
 class LabelledDataset(Dataset):
@@ -91,9 +154,12 @@ class LabelledDataset(Dataset):
         return LabelledImages(_channels_first(image), torch.from_numpy(label))
 
 
-def collate(items: list) -> Episode | LabelledImages:
-    """Stack the tensors of single items into a batch; what no item fills stays None."""
+def collate(items: list) -> Episode | LabelledImages | Trial:
+    """Stack the tensors of single items into a batch; what no item fills stays None, scored labels become lists."""
     first = items[0]
+    if isinstance(first, Trial):
+        labels = [{s: [i[s] for i in maps] for s in maps[0]} for maps in zip(*((i.label, i.base_label) for i in items))]
+        return Trial(collate([i.episode for i in items]), *labels)
     stacked = {
         f.name: None if getattr(first, f.name) is None else default_collate([getattr(i, f.name) for i in items])
         for f in fields(first)
@@ -120,7 +186,7 @@ def _channels_first(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def _binary(classes: np.ndarray, class_id: int) -> Tensor:
+def binary(classes: np.ndarray, class_id: int) -> Tensor:
     """Return the label map in {0, 1, 255} of one class."""
     table = np.zeros(256, np.uint8)
     table[[class_id, IGNORE]] = [1, IGNORE]

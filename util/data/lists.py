@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class ImageList:
         candidates: class -> rows of the images in which it is present.
         source: the list file it was read from; empty for a list made from the masks.
         listed_pairs: the (row, class) pairs of such a file, if it holds pairs.
+        left_out: classes with too few images, where ``data.rare_classes`` is ``skip``.
     """
 
     index: Index
@@ -35,6 +36,7 @@ class ImageList:
     candidates: dict[int, np.ndarray]
     source: str = ""
     listed_pairs: tuple[tuple[int, int], ...] = ()
+    left_out: tuple[int, ...] = ()
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -59,12 +61,13 @@ class ImageList:
 
 def train_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
     """Return the images to train on: a base class is present, and no novel pixel where ``exclude_novel``."""
-    return _make_list(index, data, fold, "train", fold.base, exclude=fold.novel if data.exclude_novel else ())
+    exclude = fold.novel if data.exclude_novel else ()
+    return _without_rare(_make_list(index, data, fold, "train", fold.base, exclude), data)
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
     """Return the images to test on: a novel class is present."""
-    return _make_list(index, data, fold, "test", fold.novel)
+    return _without_rare(_make_list(index, data, fold, "test", fold.novel), data)
 
 
 def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
@@ -107,17 +110,41 @@ def _read_list(index: Index, data: DataSettings, fold: Fold, path: Path, classes
     return ImageList(index, classes, queries, candidates, str(path), pairs)
 
 
-def check_shots(images: ImageList, data: DataSettings) -> None:
-    """Refuse a list in which a class has fewer candidates than K supports and a query.
+def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
+    """Return a list without the classes that have too few images for a query and K supports, where settings say so.
+
+    Raises:
+        UserError: no class is left.
+    """
+    kept = tuple(c for c in images.classes if len(images.candidates[c]) > data.shot)
+    if data.rare_classes == "refuse" or kept == images.classes:
+        return images
+    queries = images.queries[(images.index.areas[images.queries][:, kept] > 0).any(1)]
+    if not len(queries):
+        raise UserError(f"{data.root}: no class has {data.shot + 1} images for a query and its supports; add images")
+    return replace(
+        images,
+        classes=kept,
+        queries=queries,
+        candidates={c: images.candidates[c] for c in kept},
+        listed_pairs=tuple(p for p in images.listed_pairs if p[1] in kept),
+        left_out=tuple(c for c in images.classes if c not in kept),
+    )
+
+
+def check_shots(images: ImageList, data: DataSettings, repeatable: bool = False) -> None:
+    """Refuse a list in which a class has fewer candidates than K supports (one, if ``repeatable``) and a query.
 
     Raises:
         UserError: names the class, its candidates and what to change.
     """
     seen = (images.index.areas[images.queries] > 0).any(0)
+    supports = 1 if repeatable else data.shot
     for c in images.classes:
         have = len(images.candidates[c])
-        if seen[c] and have < data.shot + 1:
+        if seen[c] and have < supports + 1:
             raise UserError(
                 f"{data.root}: class {c} ({data.classes[c - 1]}) has {have} candidate images in this list, "
-                f"{data.shot} shots need {data.shot + 1}; lower data.shot or data.min_pixels, or add images"
+                f"{data.shot} shots need {supports + 1}; lower data.shot or data.min_pixels, add images, "
+                "or leave such classes out with data.rare_classes: skip"
             )

@@ -6,6 +6,7 @@ Workers, batches, processes and resuming only choose which numbers to ask for, s
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,35 +45,53 @@ class EpisodeSampler:
 
     Attributes:
         query: ``walk`` takes the list in order, again from the start when it ends; ``shuffle`` takes it in a new
-            random order every time it is walked (training).
+            random order every time it is walked (training); ``random`` draws with replacement; ``pairs`` walks the
+            list's (image, class) pairs; ``class_then_query`` draws a class, then one of its images.
         shots: K.
         seed: every episode's class and supports depend on it and on the number alone.
+        repeatable: whether a support may occur twice.
     """
 
     images: ImageList
     query: str
     shots: int
     seed: int
+    repeatable: bool = False
 
     def __call__(self, number: int) -> EpisodeKey:
-        """Return the episode: a class with at least one pixel in the query, K other images in which it is present."""
-        length = len(self.images.queries)
-        lap, position = divmod(number, length)
-        if self.query == "shuffle":
-            position = int(shuffled(length, self.seed, lap)[position])
-        query = int(self.images.queries[position])
+        """Return the episode: a query, a class of it, and K supports in which that class is present."""
         random = random_stream(self.seed, EPISODE, number)
-        class_id = int(random.choice(self.images.classes_in(query)))
+        query, class_id = self._query(number, random)
         candidates = self.images.candidates[class_id]
-        others = candidates[candidates != query]
-        supports = random.choice(others, size=self.shots, replace=False)
+        supports = random.choice(candidates[candidates != query], size=self.shots, replace=self.repeatable)
         return EpisodeKey(number, query, class_id, tuple(int(s) for s in supports))
+
+    def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:
+        """Return the query and its class: one with at least one pixel in it, or one that is present in it."""
+        images, length = self.images, len(self.images.queries)
+        if self.query == "pairs":
+            return images.pairs[number % len(images.pairs)]
+        if self.query == "class_then_query":
+            class_id = int(random.choice([c for c in images.classes if len(images.candidates[c])]))
+            return int(random.choice(images.candidates[class_id])), class_id
+        if self.query == "random":
+            position = int(random.integers(length))
+        else:
+            lap, position = divmod(number, length)
+            if self.query == "shuffle":
+                position = int(shuffled(length, self.seed, lap)[position])
+        query = int(images.queries[position])
+        return query, int(random.choice(images.classes_in(query)))
 
     def digest(self, episodes: int) -> str:
         """Return the hexadecimal digest of the first episodes, by image names."""
-        names, out = self.images.index.names, hashlib.sha256()
-        for number in range(episodes):
-            key = self(number)
-            row = [names[key.query], str(key.class_id), *(names[s] for s in key.supports)]
-            out.update((" ".join(row) + "\n").encode())
-        return out.hexdigest()
+        return digest(self.images.index.names, map(self, range(episodes)))
+
+
+def digest(names: tuple[str, ...], keys: Iterable[EpisodeKey]) -> str:
+    """Return the hexadecimal digest of episodes, by image names; their numbers do not enter."""
+    out = hashlib.sha256()
+    for key in keys:
+        row = [names[key.query], str(key.class_id), *(names[s] for s in key.supports)]
+        out.update((" ".join(row) + "\n").encode())
+    return out.hexdigest()

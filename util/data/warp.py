@@ -100,6 +100,12 @@ def _draw_offset(length: int, size: int, random: np.random.Generator) -> int:
     return int(random.integers(0, length - size + 1))
 
 
+def fitted_sides(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """Return the height and width that an image of ``shape`` has on the evaluation canvas."""
+    height, width = (max(int(side * size / max(shape)) // BLOCK * BLOCK, BLOCK) for side in shape)
+    return height, width
+
+
 def fit_canvas(image: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the evaluation view: longer side to ``size``, at the top left of a square canvas.
 
@@ -109,9 +115,7 @@ def fit_canvas(image: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndar
     Returns:
         image (size, size, 3) float32 in 0..255, label (size, size) uint8.
     """
-    height, width = label.shape
-    longer = max(height, width)
-    new_height, new_width = (max(int(side * size / longer) // BLOCK * BLOCK, BLOCK) for side in (height, width))
+    new_height, new_width = fitted_sides(label.shape, size)
     canvas = np.zeros((size, size, 3), np.float32)
     canvas[:new_height, :new_width] = cv2.resize(
         image.astype(np.float32), (new_width, new_height), interpolation=cv2.INTER_LINEAR

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,14 +15,18 @@ from model.contract import FewShotModel, Task
 from model.registry import class_of
 from util.config import to_dict
 from util.data import text
-from util.data.datasets import EpisodeDataset, LabelledDataset
+from util.data.datasets import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
 from util.data.sampling import EpisodeSampler
+from util.data.views import View
 from util.engine import checkpoint
+from util.engine.inputs import scored_on, training_view
 from util.errors import UserError
 from util.settings import AugmentSettings, Config, ProtocolSettings
+
+log = logging.getLogger("symnet")
 
 
 @dataclass
@@ -39,11 +45,18 @@ class Setting:
 
     def train_images(self, progress: bool = True) -> ImageList:
         """Return the fold's training list."""
-        return train_list(load_index(self.config.data, "train", progress), self.fold, self.config.data)
+        return self._told(train_list(load_index(self.config.data, "train", progress), self.fold, self.config.data))
 
     def test_images(self, progress: bool = True) -> ImageList:
         """Return the fold's test list."""
-        return test_list(load_index(self.config.data, "test", progress), self.fold, self.config.data)
+        return self._told(test_list(load_index(self.config.data, "test", progress), self.fold, self.config.data))
+
+    def _told(self, images: ImageList) -> ImageList:
+        """Say which classes a list leaves out."""
+        if images.left_out:
+            names = ", ".join(self.config.data.classes[c - 1] for c in images.left_out)
+            log.info("left out, with too few images: %s", names)
+        return images
 
     def base_validation_images(self, progress: bool = True) -> ImageList:
         """Return the images that validate the base stage."""
@@ -57,15 +70,26 @@ class Setting:
         size, augment = config.stage_size(config.meta_stage), config.meta_stage.augment
         return self._episodes(sampler, size, augment)
 
-    def test_episodes(self, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeDataset:
-        """Return a protocol's episodes by number, in the evaluation view."""
-        check_shots(images, self.config.data)
-        sampler = EpisodeSampler(images, protocol.query, self.config.data.shot, seed)
-        return self._episodes(sampler, self.config.data.size, None)
+    def test_sampler(self, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
+        """Return what draws a protocol's episodes of one seed."""
+        repeatable = protocol.supports == "repeatable"
+        check_shots(images, self.config.data, repeatable)
+        return EpisodeSampler(images, protocol.query, self.config.data.shot, seed, repeatable)
 
-    def _episodes(self, sampler: EpisodeSampler, size: int, augment: AugmentSettings | None) -> EpisodeDataset:
+    def trials(self, sampler: Sampler, view: View, scored_on: tuple[str, ...]) -> TrialDataset:
+        """Return the episodes of a sampler by number, in a view, with the labels to be scored on."""
+        return TrialDataset(self._episodes(sampler, view.side, None, view), scored_on)
+
+    def test_episodes(self, images: ImageList, protocol: ProtocolSettings, seed: int) -> TrialDataset:
+        """Return a protocol's episodes by number, as they validate a model in training: at the size it is built for."""
+        view = training_view(self.config, protocol)
+        return self.trials(self.test_sampler(images, protocol, seed), view, (scored_on(view, protocol),))
+
+    def _episodes(
+        self, sampler: Sampler, size: int, augment: AugmentSettings | None, view: View | None = None
+    ) -> EpisodeDataset:
         base_labels = self.model_class.reads_base_labels
-        return EpisodeDataset(sampler, self.fold, size, augment, self.vectors, base_labels)
+        return EpisodeDataset(sampler, self.fold, size, augment, self.vectors, base_labels, view)
 
     def labelled(self, images: ImageList, train: bool) -> LabelledDataset:
         """Return the base stage's images by number, augmented for training."""
@@ -87,16 +111,16 @@ def make_setting(config: Config) -> Setting:
     return Setting(config, Fold.of(config.data), model_class, vectors)
 
 
-def build_model(config: Config, text_width: int) -> FewShotModel:
-    """Return the model that the config names, with random weights drawn from ``run.seed``."""
+def build_model(config: Config, text_width: int, side: int | None = None) -> FewShotModel:
+    """Return the model that the config names, for images of ``side``, with random weights drawn from ``run.seed``."""
     torch.manual_seed(config.run.seed)
     fold, data = Fold.of(config.data), config.data
-    return class_of(config.model)(config.model, Task(len(fold.base), data.shot, data.size, text_width))
+    return class_of(config.model)(config.model, Task(len(fold.base), data.shot, side or data.size, text_width))
 
 
-def new_model(setting: Setting) -> FewShotModel:
-    """Return the model with random weights, for a checkpoint to fill."""
-    return build_model(setting.config, 0 if setting.vectors is None else setting.vectors.shape[1])
+def new_model(setting: Setting, side: int | None = None) -> FewShotModel:
+    """Return the model with random weights, for a checkpoint to fill; ``side`` of its images, default ``data.size``."""
+    return build_model(setting.config, 0 if setting.vectors is None else setting.vectors.shape[1], side)
 
 
 def fill_encoder(setting: Setting, network: FewShotModel) -> str:
@@ -110,10 +134,15 @@ def fill_encoder(setting: Setting, network: FewShotModel) -> str:
         return "no encoder to fill"
     if encoder.weights is None:
         return "encoder: random weights (model.encoder.weights is null)"
-    missing = checkpoint.load_encoder_weights(network, encoder.weights, encoder.partial)
+    missing = checkpoint.load_encoder_weights(network, encoder.weights, encoder.partial, _same_fold(setting))
     if missing:
         return f"encoder: {encoder.weights}; {len(missing)} tensors start from random values: {', '.join(missing)}"
     return f"encoder: {encoder.weights}, complete"
+
+
+def _same_fold(setting: Setting) -> dict | None:
+    """Return the config whose fold a file of weights must be of, None where another fold is allowed."""
+    return None if setting.config.test.allow_fold_mismatch else to_dict(setting.config)
 
 
 def base_folder(config: Config) -> Path:
@@ -121,6 +150,13 @@ def base_folder(config: Config) -> Path:
     if config.run.base_folder:
         return Path(config.run.base_folder)
     return run_folder(config, "base")
+
+
+def with_data(config: Config, **changes: Any) -> Config:
+    """Return the config with some data settings changed, such as the number of shots."""
+    out = replace(config, data=replace(config.data, **changes))
+    out.path = config.path
+    return out
 
 
 def run_folder(config: Config, stage: str) -> Path:
@@ -136,12 +172,23 @@ def load_checkpoint(setting: Setting, network: FewShotModel, stage: str, path: s
     Raises:
         UserError: the file is missing, damaged, or of another stage, model, encoder, data set or fold.
     """
-    content = checkpoint.read(path)
-    checkpoint.check_identity(content, to_dict(setting.config), stage, str(path))
+    content, config = checkpoint.read(path), setting.config
+    any_fold = stage == "meta" and config.test.allow_fold_mismatch
+    checkpoint.check_identity(content, to_dict(config), stage, str(path), any_fold)
     if stage == "meta" and content.get(checkpoint.TEXT, setting.text_digest) != setting.text_digest:
         raise UserError(f"{path}: was trained with other text vectors than data.text = {setting.config.data.text}")
     target = network if stage == "meta" else network.base_stage()
-    checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
+    try:
+        checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
+    except UserError as error:
+        shots = content.get("config", {}).get("data", {}).get("shot") if stage == "meta" else None
+        if shots in (None, config.data.shot):
+            raise
+        raise UserError(
+            f"{path}: was trained with {shots} shot(s), this run has {config.data.shot}, and this model has weights "
+            f"for each number of shots; train it with --set data.shot={config.data.shot}, or test with --shot {shots} "
+            f"({error})"
+        ) from None
     if stage == "base":
         network.requires_grad_(True)
         network.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,10 @@ from util.errors import UserError
 FORMAT = "sym-net/1"
 SHOWN = 3  # tensor names in a message
 # What a checkpoint must share with the run that loads it, as (section, key) of its config.
-IDENTITY = (
-    ("model", "name"),
-    ("model", "encoder"),
-    ("data", "name"),
-    ("data", "folds"),
-    ("data", "fold_rule"),
-    ("data", "fold"),
-)
+FOLD = (("data", "folds"), ("data", "fold_rule"), ("data", "fold_classes"), ("data", "fold"))
+IDENTITY = (("model", "name"), ("model", "encoder"), ("data", "name"), *FOLD)
 TEXT = "text"  # digest of the text vectors a model was trained with
+FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
 ENCODER_IDENTITY = ("backbone", "stem")
 
 
@@ -115,10 +111,12 @@ def _describe(network: nn.Module, state: dict[str, Tensor]) -> str:
     return f"it holds {given}, expected {want}; " if given != want else ""
 
 
-def check_identity(content: dict[str, Any], config: dict[str, Any], stage: str, source: str) -> None:
+def check_identity(
+    content: dict[str, Any], config: dict[str, Any], stage: str, source: str, any_fold: bool = False
+) -> None:
     """Refuse one of our own checkpoints that belongs to another stage, model, encoder, data set or fold.
 
-    The model's name is not compared in the base stage, whose checkpoints models share.
+    The model's name is not compared in the base stage, whose checkpoints models share; ``any_fold`` lets folds differ.
 
     Raises:
         UserError: says what the checkpoint is of and what was expected.
@@ -128,26 +126,55 @@ def check_identity(content: dict[str, Any], config: dict[str, Any], stage: str, 
     if content.get("stage") != stage:
         raise UserError(f"{source}: a checkpoint of the {content.get('stage')} stage, expected the {stage} stage")
     for section, key in IDENTITY:
-        if (section, key) == ("model", "name") and stage == "base":
+        if ((section, key) == ("model", "name") and stage == "base") or (any_fold and (section, key) in FOLD):
             continue
         given, want = (c.get(section, {}).get(key) for c in (content["config"], config))
         if key == "encoder":
             given, want = ({k: (e or {}).get(k) for k in ENCODER_IDENTITY} for e in (given, want))
         if given != want:
-            raise UserError(f"{source}: a checkpoint with {section}.{key} = {given}, this run has {want}")
+            hint = f"; {FOLD_HINT}" if (section, key) in FOLD and stage == "meta" else ""
+            raise UserError(f"{source}: a checkpoint with {section}.{key} = {given}, this run has {want}{hint}")
 
 
-def load_encoder_weights(network: FewShotModel, source: str, partial: bool) -> list[str]:
+def fold_of(content: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the fold settings of one of our own checkpoints, None for a file that says nothing about itself."""
+    if content.get("format") != FORMAT:
+        return None
+    return {key: content["config"].get(section, {}).get(key) for section, key in FOLD}
+
+
+def load_encoder_weights(
+    network: FewShotModel, source: str, partial: bool, config: dict[str, Any] | None = None
+) -> list[str]:
     """Fill the encoder of ``network`` from a file or, for ``torchvision``, by download; return what stayed random.
 
+    With ``config``, a checkpoint of ours must be of its fold: another fold's may have been trained on novel classes.
+
     Raises:
-        UserError: no such file, no network, or weights of another encoder.
+        UserError: no such file, no network, weights of another encoder, or trained on another fold of the data set.
     """
-    content = weights_of(read(source)) if source != "torchvision" else _download(network)
+    content = read(source) if source != "torchvision" else _download(network)
+    fold = fold_of(content)
+    if config is not None and fold is not None and content["config"]["data"].get("name") == config["data"]["name"]:
+        for key, given in fold.items():
+            if given != config["data"][key]:
+                raise UserError(
+                    f"{source}: an encoder trained with data.{key} = {given}, this run has {config['data'][key]}; "
+                    f"{FOLD_HINT}"
+                )
     try:
-        return network.load_encoder(encoder_part(content), partial)
+        return network.load_encoder(encoder_part(weights_of(content)), partial)
     except Mismatch as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def digest(network: nn.Module) -> str:
+    """Return the hexadecimal digest of a network's named tensors, whatever file they came from."""
+    out = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        out.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        out.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return out.hexdigest()
 
 
 def _download(network: FewShotModel) -> dict[str, Tensor]:

@@ -1,18 +1,21 @@
-"""The tester: one loop that scores any model on any batches, on the device, in integers."""
+"""The tester: one loop that scores any model on any batches, on the device, in integers, by several rules at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from model.contract import Episode, LabelledImages, Output
+from model.ops import resize
+from util.data.datasets import Trial
 from util.engine.device import autocast
 from util.engine.loading import batches, evaluation_numbers
-from util.engine.metrics import BinaryCounts, ClassCounts
+from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary
 from util.engine.processes import World
 
 FINAL = "final"  # the score of a model's prediction
@@ -20,30 +23,56 @@ BASE = "base"  # the score of logits over the base classes
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 BINARY = 2
 POSTFIX_EVERY = 10  # batches between updates of the running score
+# Columns of an episode's record.
+NUMBER, CLASS, INTERSECTION, UNION, BACKGROUND_INTERSECTION, BACKGROUND_UNION = range(6)
 
 Watcher = Callable[[Episode | LabelledImages, Output], None]
 
 
 class Scoreboard:
-    """Counts for every output of a model: two-channel logits against the episode, others against the base labels."""
+    """Counts for every output of a model: two-channel logits against the episode, others against the base labels.
 
-    def __init__(self, classes: int, device: torch.device):
-        self.classes, self.device = classes, device
+    Args:
+        classes: of the data set.
+        scored_on: which of a trial's labels to count on; None takes the only one.
+        episodes: only numbers below it count; None counts all.
+    """
+
+    def __init__(self, classes: int, device: torch.device, scored_on: str | None = None, episodes: int | None = None):
+        self.classes, self.device, self.scored_on, self.episodes = classes, device, scored_on, episodes
         self.counts: dict[str, BinaryCounts | ClassCounts] = {}
+        self.records: dict[str, list[Tensor]] = {}  # output -> (1, 6) int64 of each episode
 
-    def add(self, batch: Episode | LabelledImages, output: Output) -> None:
-        """Count one batch."""
+    def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
+        """Count one batch; ``numbers`` are those of its episodes."""
         if isinstance(batch, LabelledImages):
             self._class_counts(BASE, output.logits.shape[1]).add(output.logits.argmax(1), batch.label)
             return
+        on = self.scored_on or next(iter(batch.label))
+        for item, number in enumerate(numbers):
+            if self.episodes is None or number < self.episodes:
+                base_label = batch.base_label[on][item] if batch.base_label else None
+                self._add_episode(number, batch.episode, item, batch.label[on][item], base_label, output)
+
+    def _add_episode(
+        self, number: int, episode: Episode, item: int, label: Tensor, base_label: Tensor | None, output: Output
+    ) -> None:
+        """Bring each output to the label's size, alone, so that its batch cannot matter, and count it there."""
+        class_id = episode.class_id[item : item + 1]
         for name, logits in {FINAL: output.logits, **output.extra}.items():
-            prediction = logits.argmax(1)
+            prediction = resize(logits[item : item + 1].float(), label.shape).argmax(1)
             if name != BASE and logits.shape[1] == BINARY:
-                self._binary_counts(name).add(prediction, batch.query_label, batch.class_id)
-            elif batch.query_base_label is not None:
-                self._class_counts(name, logits.shape[1]).add(prediction, batch.query_base_label)
-        everything = torch.ones_like(batch.query_label)
-        self._binary_counts(ALL_FOREGROUND).add(everything, batch.query_label, batch.class_id)
+                self._add_binary(name, number, prediction, label, class_id)
+            elif base_label is not None:
+                self._class_counts(name, logits.shape[1]).add(prediction, base_label[None])
+        self._add_binary(ALL_FOREGROUND, number, torch.ones_like(label)[None], label, class_id)
+
+    def _add_binary(self, name: str, number: int, prediction_1hw: Tensor, label_hw: Tensor, class_id_1: Tensor) -> None:
+        both, either = count_binary(prediction_1hw, label_hw[None])
+        self._binary_counts(name).add_counted(both, either, class_id_1)
+        columns = [torch.full_like(class_id_1, number), class_id_1]
+        columns += [x[:, side] for side in (FOREGROUND, BACKGROUND) for x in (both, either)]
+        self.records.setdefault(name, []).append(torch.stack(columns, 1))
 
     def _binary_counts(self, name: str) -> BinaryCounts:
         return self.counts.setdefault(name, BinaryCounts.zeros(self.classes, self.device))
@@ -67,14 +96,22 @@ class Scoreboard:
                 world.sum(tensor)
         return {name: counts.scores() for name, counts in self.counts.items()}
 
+    def episode_records(self, world: World) -> dict[str, np.ndarray]:
+        """Return what each episode of all processes counted: output -> (episodes, 6) int64, by number."""
+        own = {name: torch.cat(rows).cpu().numpy() for name, rows in self.records.items()}
+        parts = world.gather(own)
+        names = dict.fromkeys(name for part in parts for name in part)
+        merged = {name: np.concatenate([part[name] for part in parts if name in part]) for name in names}
+        return {name: rows[np.argsort(rows[:, NUMBER])] for name, rows in merged.items()}
+
 
 @torch.inference_mode()
-def evaluate(
+def run_pass(
     network: nn.Module,
     dataset: Any,
     episodes: int,
+    boards: list[Scoreboard],
     *,
-    classes: int,
     batch: int,
     workers: int,
     world: World,
@@ -82,25 +119,37 @@ def evaluate(
     title: str,
     watch: Watcher | None = None,
     progress: bool = True,
+) -> None:
+    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several boards."""
+    was_training = network.training
+    network.eval()
+    if getattr(dataset, "one_by_one", False):
+        batch = 1
+    numbers = evaluation_numbers(episodes, batch, world.rank, world.size)
+    with tqdm(total=episodes, desc=title, unit="item", disable=not (progress and world.is_main), leave=False) as bar:
+        items = batches(dataset, numbers, workers, world.device)
+        for step, (these, item) in enumerate(zip(numbers, items, strict=True)):
+            inputs = item.episode if isinstance(item, Trial) else item
+            with autocast(world.device, precision):
+                output = network(inputs)
+            for board in boards:
+                board.add(these, item, output)
+            if watch is not None and world.is_main:
+                watch(inputs, output)
+            bar.update(min(len(these) * world.size, episodes - bar.n))
+            if step % POSTFIX_EVERY == 0:
+                bar.set_postfix(mIoU=boards[0].running(), refresh=False)
+    network.train(was_training)
+
+
+def evaluate(
+    network: nn.Module, dataset: Any, episodes: int, *, classes: int, world: World, **options: Any
 ) -> dict[str, dict[str, Any]]:
-    """Score a network on items 0..episodes - 1 of a data set, shared out over processes.
+    """Score a network on items 0..episodes - 1 of a data set with one way of scoring; options as ``run_pass``'s.
 
     Returns:
         output name -> ``miou``, ``fb_iou``, ``per_class`` in percent; always the same, whatever batch and processes.
     """
-    was_training = network.training
-    network.eval()
     board = Scoreboard(classes, world.device)
-    numbers = evaluation_numbers(episodes, batch, world.rank, world.size)
-    with tqdm(total=episodes, desc=title, unit="item", disable=not (progress and world.is_main), leave=False) as bar:
-        for step, item in enumerate(batches(dataset, numbers, workers, world.device)):
-            with autocast(world.device, precision):
-                output = network(item)
-            board.add(item, output)
-            if watch is not None and world.is_main:
-                watch(item, output)
-            bar.update(min(batch * world.size, episodes - bar.n))
-            if step % POSTFIX_EVERY == 0:
-                bar.set_postfix(mIoU=board.running(), refresh=False)
-    network.train(was_training)
+    run_pass(network, dataset, episodes, [board], world=world, **options)
     return board.scores(world)

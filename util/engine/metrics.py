@@ -12,6 +12,17 @@ from model.contract import IGNORE
 BACKGROUND, FOREGROUND = 0, 1
 
 
+def count_binary(prediction_bhw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the intersection and union of each item, (B, 2) int64 each: background, foreground; 255 counts nowhere."""
+    valid = label_bhw != IGNORE
+    both, either = [], []
+    for side in (BACKGROUND, FOREGROUND):
+        predicted, true = (prediction_bhw == side) & valid, label_bhw == side
+        both.append((predicted & true).sum((1, 2)))
+        either.append((predicted | true).sum((1, 2)))
+    return torch.stack(both, 1), torch.stack(either, 1)
+
+
 @dataclass
 class BinaryCounts:
     """Foreground and background counts of one output, per class of the data set.
@@ -30,11 +41,12 @@ class BinaryCounts:
 
     def add(self, prediction_bhw: Tensor, label_bhw: Tensor, class_id_b: Tensor) -> None:
         """Count a batch: prediction in {0, 1}, label in {0, 1, 255}; pixels labelled 255 count nowhere."""
-        valid = label_bhw != IGNORE
-        for side in (BACKGROUND, FOREGROUND):
-            predicted, true = (prediction_bhw == side) & valid, label_bhw == side
-            self.intersection[:, side].index_add_(0, class_id_b, (predicted & true).sum((1, 2)))
-            self.union[:, side].index_add_(0, class_id_b, (predicted | true).sum((1, 2)))
+        self.add_counted(*count_binary(prediction_bhw, label_bhw), class_id_b)
+
+    def add_counted(self, intersection_b2: Tensor, union_b2: Tensor, class_id_b: Tensor) -> None:
+        """Add what ``count_binary`` counted."""
+        self.intersection.index_add_(0, class_id_b, intersection_b2)
+        self.union.index_add_(0, class_id_b, union_b2)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return what is to be summed over processes."""

@@ -1,18 +1,15 @@
-"""The three commands: train the base stage, train the meta stage, test. Each builds what it needs, then calls."""
+"""The two training commands: the base stage, the meta stage. Each builds what it needs, then calls."""
 
 from __future__ import annotations
 
 import logging
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 from torch.utils.data import Dataset
 
-from model.contract import Episode, FewShotModel, LabelledImages, Output, Trainable
+from model.contract import Trainable
 from util.config import to_dict
 from util.data.lists import ImageList
 from util.engine import checkpoint
@@ -28,15 +25,13 @@ from util.engine.build import (
 from util.engine.device import describe
 from util.engine.evaluation import BASE, FINAL, Watcher, evaluate
 from util.engine.processes import World, join
-from util.engine.training import BEST, LAST, SECONDS_PER_MINUTE, Plan, Trainer, Validate
+from util.engine.training import BEST, LAST, Plan, Trainer, Validate
 from util.errors import EXIT_INTERRUPTED, UserError
-from util.report.pictures import episode_row, grid, write_png
-from util.report.run_folder import RunFolder, check_free, environment
-from util.report.table import score_table
+from util.report.pictures import FirstEpisodes, grid
+from util.report.run_folder import RunFolder, check_free
 from util.settings import Config
 
 log = logging.getLogger("symnet")
-NO_CHECKPOINT = "none"
 VALIDATION_PICTURES = 4
 
 
@@ -91,7 +86,7 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
             note = fill_encoder(setting, model)
 
         def validate(trained: nn.Module, step: int) -> tuple[float, dict[str, Any]]:
-            pictures = Pictures(setting, VALIDATION_PICTURES)
+            pictures = FirstEpisodes(setting.config.data.classes, VALIDATION_PICTURES)
             scores = _evaluate(setting, world, trained, held_out, stage.validate_episodes, "validate", pictures)
             out.scalars(
                 "validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step
@@ -104,71 +99,6 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         trainer = _trainer(setting, world, out, "meta", model, data, images, validate, note)
         return _run(trainer, folder, resume, world)
-
-
-def test(config: Config) -> dict[str, Any]:
-    """Score the model over a protocol's episodes and seeds; write, print and return the result."""
-    with join(config.run.device) as world:
-        setting = make_setting(config)
-        with world.main_first():
-            images = setting.test_images(world.is_main)
-        network, source, trained_with = _trained(setting)
-        network.to(world.device)
-        protocol = config.protocols[config.test.protocol]
-        episodes = config.test.episodes or protocol.episodes
-        seeds = protocol.seeds if config.test.seeds is None else config.test.seeds
-        folder = run_folder(config, "test")
-        out = RunFolder(folder, world.is_main)
-        out.describe(to_dict(config))
-        log.info("test %s on %s: %d images, %d episodes", source, describe(world.device), len(images.queries), episodes)
-        pictures, started = Pictures(setting, config.test.pictures), time.monotonic()
-        per_seed, digests = [], []
-        for seed in seeds:
-            data = setting.test_episodes(images, protocol, seed)
-            digests.append(data.sampler.digest(episodes))
-            per_seed.append(_evaluate(setting, world, network, data, episodes, f"seed {seed}", pictures))
-        result = {
-            "protocol": config.test.protocol,
-            "quick_look": config.test.episodes is not None and config.test.episodes != protocol.episodes,
-            "episodes": episodes,
-            "seeds": seeds,
-            "shot": config.data.shot,
-            "dataset": config.data.name,
-            "fold": config.data.fold,
-            "size": config.data.size,
-            "min_pixels": config.data.min_pixels,
-            "text": config.data.text,
-            "checkpoint": source,
-            "trained_with": trained_with,
-            "list": images.digest,
-            "episode_digests": digests,
-            "minutes": (time.monotonic() - started) / SECONDS_PER_MINUTE,
-            "device": describe(world.device),
-            "per_seed": per_seed,
-            **_over_seeds(per_seed),
-            "environment": environment(),
-        }
-        if world.is_main:
-            out.write_json("result.json", result)
-            if pictures.rows:
-                write_png(folder / "episodes.png", grid(pictures.rows))
-            log.info("%s", score_table(result))
-            log.info("result: %s", folder / "result.json")
-        out.close()
-    return result
-
-
-class Pictures:
-    """Watches an evaluation and keeps its first episodes as pictures."""
-
-    def __init__(self, setting: Setting, count: int):
-        self.names, self.count = setting.config.data.classes, count
-        self.rows: list[np.ndarray] = []
-
-    def __call__(self, batch: Episode | LabelledImages, output: Output) -> None:
-        """Keep a picture of each episode of the batch until there are enough."""
-        for item in range(min(len(batch.query), self.count - len(self.rows))):
-            self.rows.append(episode_row(batch, output, item, self.names))
 
 
 def _trainer(
@@ -249,29 +179,3 @@ def _evaluate(
         title=title,
         watch=watch,
     )
-
-
-def _trained(setting: Setting) -> tuple[FewShotModel, str, dict[str, Any] | None]:
-    """Return the model to test, where its weights came from, and the data settings of the training, if it says."""
-    config, wanted = setting.config, setting.config.test.checkpoint
-    network, known = new_model(setting), {"best": BEST, "last": LAST}
-    learns = bool(network.param_groups())
-    if not learns and wanted not in (*known, NO_CHECKPOINT):
-        raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
-    if wanted == NO_CHECKPOINT or not learns:
-        log.info("%s", fill_encoder(setting, network))
-        return network, "untrained" if learns else "training-free", None
-    path = run_folder(config, "meta") / known[wanted] if wanted in known else Path(wanted)
-    content = load_checkpoint(setting, network, "meta", path)
-    return network, str(path), content.get("config", {}).get("data")
-
-
-def _over_seeds(per_seed: list[dict]) -> dict[str, dict]:
-    """Return mean and standard deviation over seeds of every output's scores."""
-    out: dict[str, dict] = {"mean": {}, "deviation": {}}
-    for name, scores in per_seed[0].items():
-        keys = [k for k in scores if k != "per_class"]
-        values = {k: [s[name][k] for s in per_seed] for k in keys}
-        out["mean"][name] = {k: statistics.mean(v) for k, v in values.items()}
-        out["deviation"][name] = {k: statistics.pstdev(v) for k, v in values.items()}
-    return out

@@ -50,8 +50,13 @@ def fetch(url: str, target: Path, checksum: str | None = None, title: str | None
     part = target.with_name(target.name + ".part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab") as file:
-            _download(url, file, target, title)
+        try:
+            with part.open("ab") as file:
+                _download(url, file, target, title)
+        except UserError:
+            if not part.stat().st_size:
+                part.unlink()
+            raise
         if checksum and not _matches(part, checksum, title):
             part.unlink()
             raise UserError(f"{url}: what arrived has not the checksum {checksum} and was removed; run this again")

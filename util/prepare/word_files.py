@@ -33,7 +33,7 @@ DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 FOREIGN = {  # first bytes -> what such a file is and what to do
     b"PK\x03\x04": "a zip archive: unpack it and name the file inside",
     b"\xba\x16\x4f\x2f": "fastText's own model format: take the .vec file that is published beside it",
-    b"\x80": "a pickle, which could execute code: store the vectors with gensim's save_word2vec_format",
+    b"\x80": "a pickle: take finished rows with --import; store other vectors with gensim's save_word2vec_format",
 }
 PREFIX, SIMILAR_KEPT, SIMILAR_SHOWN, SIMILARITY = 3, 5000, 3, 0.7  # which words may be named as close ones
 TICK = 1 << 12  # rows between two movements of the progress bar

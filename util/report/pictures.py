@@ -14,6 +14,8 @@ TINT = 0.5  # share of the mask's colour in an overlay
 SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
 GAP, CAPTION = 4, 18  # pixels between panels, and of the line above them
 WHITE, INK = 255, (30, 30, 30)
+HEAT, HUE_STEP = 0.5, 67  # share of the colours in a heat map; distance of two classes' hues, of 180
+PANEL_HEIGHT, BOARD_WIDTH = 220, 1500
 MIN_SIDE = 160  # small images are enlarged to be looked at
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
@@ -47,6 +49,46 @@ def grid(rows: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(padded, axis=0)
 
 
+def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return an RGB image (H, W, 3) uint8 under a map (H, W) of 0..1, blue to red."""
+    colours = cv2.applyColorMap((np.clip(values, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
+    return cv2.addWeighted(image, 1 - HEAT, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), HEAT, 0)
+
+
+def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return an RGB image with each class id but 0 tinted and outlined in a colour of its own."""
+    out = image
+    for value in np.unique(ids[ids > 0]).tolist():
+        hue = np.uint8([[[value * HUE_STEP % 180, 220, 235]]])
+        colour = tuple(int(c) for c in cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0])
+        out = overlay(out, (ids == value).astype(np.uint8), colour)
+    return out
+
+
+def board(caption: str, panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Return captioned panels of one height in as many rows as they need, under a line of text, (H, W, 3) uint8."""
+    rows: list[list[tuple[str, np.ndarray]]] = [[]]
+    for text, panel in panels:
+        scale = PANEL_HEIGHT / panel.shape[0]
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        sized = cv2.resize(panel, (round(panel.shape[1] * scale), PANEL_HEIGHT), interpolation=how)
+        least = max(text_width(text) + GAP, sized.shape[1])
+        sized = np.pad(sized, ((0, 0), (0, least - sized.shape[1]), (0, 0)), constant_values=WHITE)
+        if rows[-1] and sum(p.shape[1] + GAP for _, p in rows[-1]) + sized.shape[1] > BOARD_WIDTH:
+            rows.append([])
+        rows[-1].append((text, sized))
+    body = grid([row(r) for r in rows])
+    width = max(body.shape[1], text_width(caption) + 2 * GAP)
+    head = np.full((CAPTION + GAP, width, 3), WHITE, np.uint8)
+    cv2.putText(head, caption, (1, CAPTION - 3), FONT, FONT_SCALE, INK, 1, cv2.LINE_AA)
+    return np.concatenate([head, np.pad(body, ((0, 0), (0, width - body.shape[1]), (0, 0)), constant_values=WHITE)])
+
+
+def text_width(text: str) -> int:
+    """Return how many pixels a caption takes."""
+    return cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0]
+
+
 def episode_row(episode: Episode, output: Output, item: int = 0, class_names: list[str] | None = None) -> np.ndarray:
     """Return one episode of a batch as a picture: supports, query, prediction (with its IoU), truth."""
     query, truth = _pixels(episode.query[item]), _label(episode.query_label[item])
@@ -58,7 +100,7 @@ def episode_row(episode: Episode, output: Output, item: int = 0, class_names: li
     iou = 100 * ((prediction == 1) & (truth == 1)).sum() / max(union.sum(), 1)
     panels = [
         (f"support: {name}", overlay(_pixels(image), _label(label), SUPPORT_COLOUR))
-        for image, label in zip(episode.support[item], episode.support_label[item], strict=True)
+        for image, label in episode.shots(item)
     ]
     panels += [
         ("query", query),
@@ -66,6 +108,19 @@ def episode_row(episode: Episode, output: Output, item: int = 0, class_names: li
         ("truth", overlay(query, truth, TRUTH_COLOUR)),
     ]
     return row([(caption, _enlarge(panel)) for caption, panel in panels])
+
+
+class FirstEpisodes:
+    """Watches an evaluation and keeps its first episodes as pictures."""
+
+    def __init__(self, class_names: list[str], count: int):
+        self.names, self.count = class_names, count
+        self.rows: list[np.ndarray] = []
+
+    def __call__(self, batch: Episode, output: Output) -> None:
+        """Keep a picture of each episode of the batch until there are enough."""
+        for item in range(min(len(batch.query), self.count - len(self.rows))):
+            self.rows.append(episode_row(batch, output, item, self.names))
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -28,3 +29,31 @@ def score_table(result: dict[str, Any]) -> str:
             cells.append(f"{scores[key]:.2f}{several}" if key in scores else "-")
         rows.append(cells)
     return text_table(["output", "mIoU %", "FB-IoU %"], rows)
+
+
+def class_table(result: dict[str, Any]) -> str:
+    """Return the table of a result's novel classes: IoU of every two-channel output, mean over seeds."""
+    outputs = [name for name, scores in result["mean"].items() if "fb_iou" in scores]
+    rows = []
+    for class_id, name in result["novel"].items():
+        values = [[s[o]["per_class"].get(class_id) for s in result["per_seed"]] for o in outputs]
+        known = [[v for v in vs if v is not None] for vs in values]
+        rows.append([name, *(f"{sum(vs) / len(vs):.2f}" if vs else "-" for vs in known)])
+    return text_table(["class, IoU %", *outputs], rows)
+
+
+def title(result: dict[str, Any]) -> str:
+    """Return in a line what a result is of, and loudly where it is not the protocol's full number."""
+    out = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {result['shot']}-shot"
+    if result["replayed"]:
+        out += f", REPLAY of {Path(result['replayed']).name}"
+    elif result["quick_look"]:
+        out = f"QUICK LOOK ({result['episodes']} of {result['protocol_settings']['episodes']} episodes): {out}"
+    if result["fold_mismatch"]:
+        out = f"WEIGHTS OF ANOTHER FOLD: {out}"
+    return out
+
+
+def protocol_title(result: dict[str, Any]) -> str:
+    """Return the full name of a result's protocol: the fold rule is part of it."""
+    return f"{result['protocol']} ({result['fold_rule']} folds)"

@@ -1,0 +1,102 @@
+"""Manifests: written, read back to the same episodes, and refused with the line where something is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from util.data.folds import Fold
+from util.data.index import load_index
+from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
+from util.data.manifest import Manifest, read_manifest, replay
+from util.data.sampling import EpisodeSampler
+from util.errors import UserError
+
+
+@pytest.fixture
+def setting(mini_data):
+    data = mini_data(shot=2)
+    images = novel_list(load_index(data, "test", progress=False), Fold.of(data), data)
+    return images, data
+
+
+def rows_of(images, seeds=(0, 7), episodes: int = 5) -> list[dict]:
+    names, out = images.index.names, []
+    for seed in seeds:
+        for key in map(EpisodeSampler(images, "walk", 2, seed), range(episodes)):
+            supports = [names[s] for s in key.supports]
+            out.append({"seed": seed, "query": names[key.query], "class": key.class_id, "supports": supports})
+    return out
+
+
+def write(path: Path, rows: list[dict], **header: object) -> Path:
+    path.write_text(Manifest(header, rows).text())
+    return path
+
+
+def test_a_replay_gives_the_episodes_that_were_written(setting, tmp_path: Path):
+    images, data = setting
+    played = replay(write(tmp_path / "m.jsonl", rows_of(images), dataset="mini", fold=0), images, data)
+    assert list(played) == [0, 7]
+    for seed, episodes in played.items():
+        sampler = EpisodeSampler(images, "walk", 2, seed)
+        assert [episodes(n) for n in range(5)] == [sampler(n) for n in range(5)]
+        assert episodes.digest(5) == sampler.digest(5) and episodes.digest(3) == sampler.digest(3)
+
+
+def test_a_list_made_by_hand_needs_neither_header_nor_seeds(setting, tmp_path: Path):
+    images, data = setting
+    rows = [{k: v for k, v in row.items() if k != "seed"} for row in rows_of(images, (0,))]
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(r) for r in rows) + "\n\n")
+    assert [len(s.keys) for s in replay(tmp_path / "m.jsonl", images, data).values()] == [5]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query": "mini_0000"}, "image 'mini_0000' is not in .*did you mean"),
+        ({"supports": ["mini_999999", "x"]}, "image 'mini_999999' is not in"),
+        ({"class": 5}, r"class 5 is not novel in fold 0; novel are 1 \(striped disc\), 2 \(dotted star\)"),
+        ({"supports": ["a"]}, "1 supports, this test has 2 shots; give --shot 1"),
+        ({"class": "1"}, "'class' is missing or not int"),
+        ({"supports": []}, "'supports' must be image names"),
+    ],
+)
+def test_a_wrong_line_is_named(setting, tmp_path: Path, change: dict, message: str):
+    images, data = setting
+    rows = rows_of(images)
+    rows[3] |= change
+    with pytest.raises(UserError, match=rf"m.jsonl:5: {message}"):  # the header is line 1
+        replay(write(tmp_path / "m.jsonl", rows), images, data)
+
+
+def test_a_query_is_never_its_own_support_and_supports_show_the_class(setting, tmp_path: Path):
+    images, data = setting
+    rows = rows_of(images)
+    rows[0]["supports"][1] = rows[0]["query"]
+    with pytest.raises(UserError, match="among its own supports"):
+        replay(write(tmp_path / "a.jsonl", rows), images, data)
+    rows = rows_of(images)
+    bare = next(i for i in range(len(images.index)) if not images.index.areas[i, rows[0]["class"]])
+    rows[0]["supports"][1] = images.index.names[bare]
+    with pytest.raises(UserError, match=f"support '{images.index.names[bare]}' shows no pixel of class"):
+        replay(write(tmp_path / "b.jsonl", rows), images, data)
+
+
+@pytest.mark.parametrize(("key", "value"), [("fold", 2), ("dataset", "pascal"), ("fold_rule", "interleaved")])
+def test_a_manifest_of_another_fold_is_refused(setting, tmp_path: Path, key: str, value: object):
+    images, data = setting
+    with pytest.raises(UserError, match=f"a manifest of {key} {value}, this test has {key}"):
+        replay(write(tmp_path / "m.jsonl", rows_of(images), **{key: value}), images, data)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", '{"manifest": "sym-net-manifest/1"}\n', "no json\n", "[1]\n", "3\n"])
+def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, text: str):
+    path = tmp_path / "m.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"m.jsonl"):
+        read_manifest(path)
+    with pytest.raises(UserError, match="cannot read this manifest"):
+        read_manifest(tmp_path / "missing.jsonl")

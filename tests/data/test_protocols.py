@@ -1,0 +1,119 @@
+"""The protocols' query and support rules: pure functions of the number, fair, and what their names promise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from util.data.datasets import EpisodeDataset, TrialDataset
+from util.data.folds import Fold
+from util.data.index import Index, load_index
+from util.data.lists import ImageList, check_shots
+from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
+from util.data.sampling import EpisodeSampler
+from util.data.views import View
+from util.engine.loading import batches
+from util.errors import UserError
+
+RULES = ["walk", "pairs", "class_then_query", "random"]
+EPISODES = 1000
+
+
+@pytest.fixture(scope="module")
+def novel(mini_data) -> ImageList:
+    """Return the test list of mini's fold 0."""
+    data = mini_data()
+    return novel_list(load_index(data, "test", progress=False), Fold.of(data), data)
+
+
+def drawn_list(seed: int) -> ImageList:
+    """Return a list over random areas, no file behind it: 30 images, three classes."""
+    random = np.random.default_rng(seed)
+    areas = random.integers(1, 100, (30, 4)) * (random.random((30, 4)) < 0.5)
+    areas[:, 1] += 20
+    names = tuple(f"photo{n}" for n in range(30))
+    present = areas[:, 1:] >= 20
+    candidates = {c: np.flatnonzero(present[:, c - 1]) for c in (1, 2, 3)}
+    return ImageList(Index(names, areas, (Path(),) * 30, (Path(),) * 30, "none"), (1, 2, 3), np.arange(30), candidates)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_every_episode_is_legal_and_depends_on_its_number_alone(rule: str, repeatable: bool):
+    for seed in range(3):
+        images = drawn_list(seed)
+        sampler = EpisodeSampler(images, rule, 3, seed, repeatable)
+        keys = [sampler(n) for n in range(200)]
+        assert [sampler(n) for n in reversed(range(200))] == keys[::-1]
+        for key in keys:
+            assert images.index.areas[key.query, key.class_id] > 0
+            assert key.query not in key.supports
+            assert set(key.supports) <= set(images.candidates[key.class_id].tolist())
+            assert repeatable or len(set(key.supports)) == 3
+        assert repeatable == any(len(set(key.supports)) < 3 for key in keys)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_query_class_and_support_can_be_drawn(rule: str):
+    images = drawn_list(0)
+    keys = [EpisodeSampler(images, rule, 1, 0)(n) for n in range(4000)]
+    drawn = {c: {s for k in keys if k.class_id == c for s in k.supports} for c in images.classes}
+    assert drawn == {c: set(rows.tolist()) for c, rows in images.candidates.items()}
+    assert {k.query for k in keys} == set(images.queries.tolist())
+
+
+def test_pairs_are_walked_in_the_order_of_the_list():
+    images = drawn_list(1)
+    expected = [(r, c) for r in range(30) for c in (1, 2, 3) if images.index.areas[r, c] >= 20]
+    sampler = EpisodeSampler(images, "pairs", 1, 0)
+    found = [(sampler(n).query, sampler(n).class_id) for n in range(len(expected) + 5)]
+    assert images.pairs == expected and found == expected + expected[:5]
+
+
+def test_class_then_query_draws_classes_evenly_and_random_draws_images_evenly():
+    areas = np.array([[0, 50, 0]] * 18 + [[0, 0, 50]] * 2)
+    index = Index(tuple(f"p{n}" for n in range(20)), areas, (Path(),) * 20, (Path(),) * 20, "none")
+    images = ImageList(index, (1, 2), np.arange(20), {1: np.arange(18), 2: np.arange(18, 20)})
+    by_class = Counter(EpisodeSampler(images, "class_then_query", 1, 0)(n).class_id for n in range(4000))
+    assert abs(by_class[1] - 2000) < 160  # five standard deviations
+    by_image = Counter(EpisodeSampler(images, "random", 1, 0)(n).query for n in range(8000))
+    assert all(abs(by_image[r] - 400) < 100 for r in range(20))
+
+
+def test_random_queries_repeat_before_the_list_is_through():
+    images = drawn_list(2)
+    queries = [EpisodeSampler(images, "random", 1, 0)(n).query for n in range(30)]
+    assert len(set(queries)) < 30
+
+
+def test_repeatable_supports_need_one_candidate_beside_the_query(mini_data):
+    areas = np.array([[0, 50], [0, 50]])
+    index = Index(("a", "b"), areas, (Path(),) * 2, (Path(),) * 2, "none")
+    images = ImageList(index, (1,), np.arange(2), {1: np.arange(2)})
+    data = mini_data(shot=5)
+    check_shots(images, data, repeatable=True)
+    assert EpisodeSampler(images, "walk", 5, 0, True)(0).supports == (1,) * 5
+    with pytest.raises(UserError, match="5 shots need 6"):
+        check_shots(images, data)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_thousand_episodes_are_the_same_for_any_number_of_workers(novel: ImageList, mini_data, rule: str):
+    """Loads a thousand episodes through worker processes and compares which images and classes came."""
+    fold = Fold.of(mini_data())
+    found = []
+    for workers, batch in ((0, 50), (2, 16)):
+        sampler = EpisodeSampler(novel, rule, 1, 0)
+        data = TrialDataset(EpisodeDataset(sampler, fold, 33, view=View("squeeze", 9, 9)), ("canvas",))
+        numbers = [list(range(n, min(n + batch, EPISODES))) for n in range(0, EPISODES, batch)]
+        rows = []
+        for trial in batches(data, numbers, workers, torch.device("cpu")):
+            e = trial.episode
+            sums = [x.flatten(1).double().sum(1).tolist() for x in (e.query, e.support, e.support_label)]
+            rows += list(zip(e.number.tolist(), e.class_id.tolist(), *sums, strict=True))
+        found.append(rows)
+    assert len(found[0]) == EPISODES and found[0] == found[1]

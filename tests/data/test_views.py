@@ -1,0 +1,149 @@
+"""The evaluation views, on a real photo that is not square: what the network sees, and the label it is scored on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.contract import Output
+from util.config import read_config
+from util.data.images import read_image, read_mask
+from util.data.views import View
+from util.engine.build import make_setting
+from util.engine.evaluation import Scoreboard
+from util.engine.inputs import in_words, view_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def photo(shared) -> tuple[np.ndarray, np.ndarray]:
+    """Return a photo of 500 x 375 or the like and its mask, from the data set of real photos."""
+    root = shared / "data" / "VOC2012"
+    names = (root / "ImageSets/Segmentation/val.txt").read_text().split()
+    for name in names:
+        image, classes = (
+            read_image(root / f"JPEGImages/{name}.jpg"),
+            read_mask(root / f"SegmentationClassAug/{name}.png"),
+        )
+        if classes.shape[0] < classes.shape[1] and len(np.unique(classes)) >= 3:
+            return image, np.array(classes)
+    raise AssertionError("no photo with two values beside background")
+
+
+def test_hsnet_squeezes_photo_and_label_to_400(photo):
+    """Recounts every label row by row from the rule floor(i * old / 400)."""
+    image, classes = photo
+    assert classes.shape[0] != classes.shape[1]
+    seen, sized = View("squeeze", 400, 400, smooth=True).sized(image, classes)
+    assert seen.shape == (400, 400, 3) and seen.dtype == np.float32
+    assert np.array_equal(seen, np.asarray(Image.fromarray(image).resize((400, 400), Image.BILINEAR), np.float32))
+    height, width = classes.shape
+    expected = np.array([[classes[i * height // 400, j * width // 400] for j in range(400)] for i in range(400)])
+    assert np.array_equal(sized, expected)
+    scored = View("squeeze", 401, 400, smooth=True).scored(classes, "canvas")
+    assert np.array_equal(scored, expected)  # also where a model could only take 401
+    assert set(np.unique(scored)) <= set(np.unique(classes)) and 255 in scored
+
+
+def test_bam_scores_the_original_label_at_the_top_left_of_a_square(photo):
+    image, classes = photo
+    height, width = classes.shape
+    view = View("canvas", 473, 473)
+    scored = view.scored(classes, "square")
+    assert scored.shape == (width, width)  # the longer side
+    assert np.array_equal(scored[:height], classes) and (scored[height:] == 255).all()
+    seen, _ = view.sized(image, classes)
+    assert seen.shape == (473, 473, 3) and not seen[int(height * 473 / width) :].any()  # padded below
+
+
+@pytest.mark.parametrize(
+    ("view", "scored_on"),
+    [
+        (View("canvas", 89, 89), "canvas"),
+        (View("canvas", 89, 89), "square"),
+        (View("squeeze", 89, 400), "canvas"),
+        (View("squeeze", 89, 89), "original"),
+    ],
+)
+def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, mini_yaml, view: View, scored_on: str):
+    """A prediction that is the input label itself, resized back, must agree with the scored label almost everywhere;
+    its counts must equal a recount with OpenCV and NumPy."""
+    image, classes = photo
+    label = np.where(classes == 255, 255, (classes > 0).astype(np.uint8)).astype(np.uint8)
+    _, small = view.sized(image, label)
+    foreground = torch.from_numpy((small == 1).astype(np.float32))[None]
+    logits = torch.stack([1 - foreground, foreground], dim=1)
+    target = view.scored(label, scored_on)
+
+    batch = SimpleNamespace(
+        label={scored_on: [torch.from_numpy(target)]},
+        base_label={},
+        episode=SimpleNamespace(class_id=torch.tensor([2])),
+    )
+    board = Scoreboard(3, CPU, scored_on)
+    board.add([0], batch, Output(logits))
+    counted = board.records["final"][0][0].tolist()
+
+    def corners_aligned(plane: np.ndarray) -> np.ndarray:
+        rows, columns = (np.linspace(0, n - 1, m) for n, m in zip(plane.shape, target.shape, strict=True))
+        x, y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+        return cv2.remap(plane, x, y, cv2.INTER_LINEAR)
+
+    prediction = corners_aligned(foreground[0].numpy()) > 0.5
+    valid = target != 255
+    intersection = int((prediction & (target == 1)).sum())
+    union = int(((prediction & valid) | (target == 1)).sum())
+    assert counted[:2] == [0, 2]
+    assert counted[2] == pytest.approx(intersection, rel=0.002) and counted[3] == pytest.approx(union, rel=0.002)
+    assert counted[2] / counted[3] > 0.75  # image and label are laid out alike
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "rule", "side", "label_side"),
+    [
+        ("symnet", "symnet", "canvas", 473, 473),
+        ("bam", "symnet", "canvas", 473, 473),
+        ("hsnet", "symnet", "squeeze", 401, 400),
+        ("dcama", "symnet", "squeeze", 385, 384),
+        ("hdmnet", "symnet", "squeeze", 473, 473),
+        ("ssp", "symnet", "canvas", 473, 473),
+        ("ssp", "prototype", "original", 0, 0),
+    ],
+)
+def test_every_protocol_finds_a_size_that_the_model_takes(name: str, model: str, rule: str, side: int, label_side: int):
+    stem = {"symnet": "pascal_split0_resnet50", "prototype": "pascal_split0_prototype_resnet50"}[model]
+    config = read_config(f"config/pascal/{stem}.yaml")
+    view = view_of(config, config.protocols[name])
+    assert (view.rule, view.side, view.label_side) == (rule, side, label_side)
+    words = in_words(config, config.protocols[name], view)
+    assert ("does not take" in words) == (side != label_side) and ("takes no images" in words) == (
+        name == "ssp" and rule == "canvas"
+    )
+
+
+def test_a_model_whose_settings_fix_the_size_keeps_its_own(monkeypatch):
+    config = read_config("config/coco/coco_split0_resnet50.yaml")  # decoder scales of 641 pixels
+    assert view_of(config, config.protocols["hsnet"]).side == 641
+
+
+def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
+    path = mini_yaml(
+        "mini_split0_prototype_resnet10.yaml", model={"encoder": {"backbone": "resnet10", "weights": None}}
+    )
+    setting = make_setting(read_config(path, ["data.shot=2"]))
+    protocol = setting.config.protocols["ssp"]
+    sampler = setting.test_sampler(setting.test_images(False), protocol, 0)
+    trials = setting.trials(sampler, view_of(setting.config, protocol), ("original",))
+    assert trials.one_by_one
+    for number in range(8):
+        trial, key = trials[number], sampler(number)
+        shapes = [Image.open(sampler.images.index.masks[r]).size[::-1] for r in (key.query, *key.supports)]
+        found = [trial.episode.query, *trial.episode.support]
+        assert [tuple(x.shape[1:]) for x in found] == shapes
+        assert tuple(trial.label["original"].shape) == shapes[0]

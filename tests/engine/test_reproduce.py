@@ -1,0 +1,108 @@
+"""``reproduce.sh``: it trains and tests what is missing, skips what is done, and ends with the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.report.conftest import result as drawn
+from util.config import read_config
+from util.engine.build import run_folder
+from util.engine.reproduce import learns, tested, trained
+from util.engine.training import BEST, METRICS
+from util.report.schema import RESULT
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def reproduce(*words: str, **environment: str) -> subprocess.CompletedProcess:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", "reproduce.sh", *words],
+        cwd=REPOSITORY,
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_path: Path):
+    settings = {
+        "data.root": mini_root,
+        "data.cache": tmp_path / "cache",
+        "run.folder": tmp_path / "runs",
+        "data.size": 33,
+        "data.min_pixels": 100,
+        "model.encoder.weights": "null",
+        "protocols.bam.episodes": 4,
+    }
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    words = ["mini", "resnet10", "0", "--folds", "0,1", "--shot", "1", "--protocol", "bam", *options]
+    first = reproduce(*words, MODEL="prototype")
+    assert first.returncode == 0, first.stderr[-2000:]
+    assert first.stdout.count("test by bam ==") == 2 and "training ==" not in first.stdout
+    kept = tmp_path / "runs/mini_resnet10_table"
+    (header, row) = list(csv.reader(kept.with_suffix(".csv").open()))
+    cells = dict(zip(header, row, strict=True))
+    assert cells["method"] == "prototype resnet10" and cells["1-shot mean"] == "-"
+    for fold in (0, 1):
+        result = json.loads((tmp_path / f"runs/mini_split{fold}_prototype_resnet10/test/bam/{RESULT}").read_text())
+        assert cells[f"1-shot fold {fold}"] == f"{result['mean']['final']['miou']:.1f}" and result["fold"] == fold
+    assert kept.with_suffix(".tex").exists() and kept.with_suffix(".md").read_text() in first.stdout
+    again = reproduce(*words, MODEL="prototype")
+    assert again.returncode == 0 and again.stdout.count(": done ==") == 2 and "test by bam" not in again.stdout
+
+
+@pytest.fixture
+def done_run(mini_yaml, tmp_path: Path):
+    """Return a config of a model that learns, its meta folder and its result, as a finished run leaves them."""
+    config = read_config(mini_yaml())
+    meta, result = run_folder(config, "meta"), run_folder(config, "test") / "bam" / RESULT
+    meta.mkdir(parents=True)
+    result.parent.mkdir(parents=True)
+    (meta / METRICS).write_text('{"finished": true}')
+    (meta / BEST).write_bytes(b"weights")
+    result.write_text(json.dumps(drawn()))
+    return config, meta, result
+
+
+def test_what_is_done_is_recognised(done_run):
+    config, meta, result = done_run
+    assert learns(config) and trained(config) and tested(config, result)
+    (meta / METRICS).write_text('{"finished": false}')
+    assert not trained(config)
+    (meta / METRICS).write_text('{"fini')
+    assert not trained(config)
+
+
+def test_a_result_of_older_weights_or_a_quick_look_is_not_done(done_run):
+    config, meta, result = done_run
+    later = time.time() + 60
+    os.utime(meta / BEST, (later, later))
+    assert not tested(config, result)
+    os.utime(meta / BEST, (1, 1))
+    assert tested(config, result)
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"quick_look": True}))
+    assert not tested(config, result)
+    assert not tested(config, result.parent / "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["pascall", "resnet50", "0"], "did you mean 'pascal'"),
+        (["pascal", "resnet51", "0"], "did you mean"),
+        (["pascal", "resnet50", "two"], "'two' is not a whole number"),
+    ],
+)
+def test_bad_words_are_one_line(words: list[str], part: str):
+    done = reproduce(*words)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert part in done.stderr

@@ -1,0 +1,207 @@
+"""The test command: protocols and shots in one go, the same integers everywhere, replays, folds, pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from util.config import read_config, to_dict
+from util.engine import checkpoint
+from util.engine.build import make_setting, new_model
+from util.engine.plan import Request
+from util.engine.testing import test as score
+from util.errors import UserError
+from util.report.compare import compare
+from util.report.schema import read_result
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ENCODER = {"encoder": {"backbone": "resnet10", "stem": "plain", "weights": None}}
+PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
+QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}
+
+
+@pytest.fixture
+def config(mini_yaml):
+    """Return a function that gives a config over the tiny data set, with overrides."""
+
+    def make(base: str = PROTOTYPE, *overrides: str):
+        return read_config(mini_yaml(base, model=ENCODER, test=QUICK), list(overrides))
+
+    return make
+
+
+def lines(folder: Path) -> list[dict]:
+    """Return the episodes of a result's folder with their counts, header left out."""
+    return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()[1:]]
+
+
+def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
+    """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
+    path, names = mini_yaml(SYMNET, model=ENCODER, test=QUICK | {"seeds": [0]}), ("symnet", "bam", "hsnet")
+
+    def evidence() -> list:
+        folders = [tmp_path / f"runs/tiny/test/{name}_quick" for name in names]
+        results = [read_result(folder / "result.json") for folder in folders]
+        return [(lines(f), r["per_seed"], r["episode_digests"]) for f, r in zip(folders, results, strict=True)]
+
+    found = []
+    for batch in (1, 4):
+        score(read_config(path, [f"test.batch={batch}"]), Request(names))
+        found.append(evidence())
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "test.py", str(path)]
+    words += ["--protocol", ",".join(names), "--set", "test.batch=4"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (done.stdout + done.stderr).count("result: ") == len(names)  # reported once
+    assert read_result(tmp_path / "runs/tiny/test/bam_quick/result.json")["processes"] == 2
+    assert found[0] == found[1] == evidence()
+    finals = [e["outputs"]["final"] for episodes, *_ in found[0] for e in episodes]
+    assert len(finals) == 21 and len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)
+
+
+def test_protocols_in_one_go_give_what_each_gives_alone(config, tmp_path: Path):
+    together = score(config(), Request(("symnet", "bam", "hdmnet", "ssp")))
+    assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
+    assert together[0]["episode_digests"] == together[1]["episode_digests"] != together[3]["episode_digests"]
+    for result in together:
+        alone = score(config(), Request((result["protocol"],)))[0]
+        assert alone["per_seed"] == result["per_seed"] and alone["shared_with"] == []
+    assert len({r["mean"]["final"]["miou"] for r in together}) == 4
+
+
+def test_a_longer_protocol_shares_its_first_episodes(config):
+    """Two entries alike but in their numbers of episodes: one pass, each counted to its own end."""
+    shared = config(PROTOTYPE, "test.episodes=null", "protocols.symnet.episodes=5", "protocols.bam.episodes=9")
+    short, long = score(shared, Request(("symnet", "bam")))
+    assert short["shared_with"] == ["bam"] and (short["episodes"], long["episodes"]) == (5, 9)
+    alone = score(config(PROTOTYPE, "test.episodes=null", "protocols.symnet.episodes=5"), Request(("symnet",)))[0]
+    assert alone["per_seed"] == short["per_seed"] and not short["quick_look"]
+
+
+def test_numbers_of_shots_have_results_of_their_own(config, tmp_path: Path):
+    one, two = score(config(), Request(shots=(1, 2)))
+    assert (one["shot"], two["shot"]) == (1, 2)
+    run = tmp_path / "runs/tiny"
+    assert read_result(run / "test/symnet_quick/result.json") == one
+    assert read_result(run / "test_2shot/symnet_quick/result.json") == two
+    assert all(len(e["supports"]) == 2 for e in lines(run / "test_2shot/symnet_quick"))
+
+
+def test_a_manifest_is_written_then_replayed(config, tmp_path: Path):
+    """Replayed by the same protocol the counts are the same; by another they are of the same episodes."""
+    file = tmp_path / "episodes.jsonl"
+    score(config(), Request(manifest=file))
+    again, squeezed = score(config(), Request(("symnet", "hsnet"), manifest=file))
+    folder = tmp_path / "runs/tiny/test"
+    assert lines(folder / "symnet_quick") == lines(folder / "symnet_replay")
+    assert again["replayed"] == str(file) and not again["quick_look"]
+    assert again["episode_digests"] == squeezed["episode_digests"]
+    assert "B - A = +0.00" in compare(folder / "symnet_quick", folder / "symnet_replay")
+    assert "14 paired episodes" in compare(file, folder / "hsnet_replay")
+    text = file.read_text()
+    assert text == (folder / "symnet_quick/episodes.jsonl").read_text()  # a replay leaves it alone
+
+
+def test_a_quick_look_says_so_everywhere(config, tmp_path: Path, capfd):
+    result = score(config(), Request(save_images={"worst": 2, "best": 1, "random": 1}))[0]
+    folder = tmp_path / "runs/tiny/test/symnet_quick"
+    assert result["quick_look"] and "QUICK LOOK (7 of 200 episodes)" in "".join(capfd.readouterr())
+    assert (
+        "QUICK LOOK" in (folder / "pictures/index.html").read_text()
+        and "QUICK LOOK" in (folder / "log.txt").read_text()
+    )
+    assert json.loads((folder / "episodes.jsonl").read_text().splitlines()[0])["quick_look"]
+
+
+def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, tmp_path: Path):
+    score(config(), Request(save_images={"worst": 3, "best": 2, "random": 4}))
+    folder = tmp_path / "runs/tiny/test/symnet_quick"
+    page = (folder / "pictures/index.html").read_text()
+    figures = re.findall(r'data-iou="([\d.]+)" data-class="([^"]+)" data-kinds="([^"]+)"', page)
+    ious = sorted(100 * e["outputs"]["final"][0] / max(e["outputs"]["final"][1], 1) for e in lines(folder))
+    shown = {kind: sorted(float(i) for i, _, kinds in figures if kind in kinds.split()) for kind in ("worst", "best")}
+    assert shown["worst"] == pytest.approx(ious[:3], abs=1e-3) and shown["best"] == pytest.approx(ious[-2:], abs=1e-3)
+    assert sum("random" in kinds for _, _, kinds in figures) == 4
+    assert "http" not in page and page.count("data:image/jpeg;base64,") == len(figures)
+    files = re.findall(r'<a href="([^"]+\.png)"', page)
+    assert len(files) == len(figures) and all(np.array(Image.open(folder / "pictures" / f)).std() > 10 for f in files)
+    for name in ("curve.png", "per_class.png"):
+        assert np.array(Image.open(folder / name)).std() > 10
+
+
+@pytest.fixture
+def trained(config, tmp_path: Path) -> Path:
+    """Return a checkpoint of fold 0, 1-shot, as training writes it (with the weights it would start from)."""
+    setting = make_setting(config(SYMNET))
+    content = {"stage": "meta", "config": to_dict(setting.config), "text": setting.text_digest}
+    checkpoint.save(tmp_path / "fold0.pth", {**content, "weights": new_model(setting).state_dict()})
+    return tmp_path / "fold0.pth"
+
+
+def test_a_checkpoint_of_another_fold_is_refused_unless_allowed(config, trained: Path):
+    own = [f"test.checkpoint={trained}", "data.fold=1"]
+    with pytest.raises(UserError, match=r"data.fold = 0, this run has 1; its base classes may be novel here"):
+        score(config(SYMNET, *own))
+    result = score(config(SYMNET, *own, "test.allow_fold_mismatch=true"))[0]
+    assert result["fold_mismatch"] and result["trained_with"]["fold"] == 0
+    assert not score(config(SYMNET, own[0]))[0]["fold_mismatch"]
+
+
+def test_an_encoder_trained_on_another_fold_is_refused(config, trained: Path):
+    own = [f"model.encoder.weights={trained}", "data.fold=1"]
+    with pytest.raises(UserError, match=r"an encoder trained with data.fold = 0, this run has 1"):
+        score(config(PROTOTYPE, *own))
+    score(config(PROTOTYPE, *own, "test.allow_fold_mismatch=true"))
+
+
+def test_weights_for_one_shot_say_so_when_five_are_asked_for(config, trained: Path, tmp_path: Path):
+    message = r"was trained with 1 shot\(s\), this run has 5.* or test with --shot 1"
+    with pytest.raises(UserError, match=message):
+        score(config(SYMNET, f"test.checkpoint={trained}"), Request(shots=(1, 5)))
+    assert not list(tmp_path.rglob("result.json"))  # refused before the first shot was scored
+
+
+def test_the_digest_is_of_the_weights_not_of_the_file(config, trained: Path):
+    first = new_model(make_setting(config(SYMNET)))
+    digest = checkpoint.digest(first)
+    assert checkpoint.digest(new_model(make_setting(config(SYMNET)))) == digest
+    assert score(config(SYMNET, f"test.checkpoint={trained}"))[0]["weights"] == digest
+    with torch.no_grad():
+        next(first.parameters()).view(-1)[0] += 1e-6
+    assert checkpoint.digest(first) != digest
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--protocol", "hsnett"], ("protocol 'hsnett' is unknown", "did you mean 'hsnet'?")),
+        (["--shot", "0"], ("--shot 0", "not a number")),
+        (["--shot", "40"], ("40 shots need 41", "data.shot")),
+        (["--save-images", "bests:3"], ("--save-images", "did you mean 'best'?")),
+        (["--save-images", "best"], ("write best:20",)),
+        (["--episodes", "many"], ("test.episodes",)),
+        (["--protocol", "bam,hsnet", "--manifest", "new.jsonl"], ("one protocol", "episodes.jsonl")),
+        (["--manifest", "no/such/folder/new.jsonl"], ("no/such/folder", "does not exist")),
+        (["--set", "protocols.bam.input=squeeze"], ("protocols.bam.scored_on", "canvas or original")),
+    ],
+)
+def test_bad_words_are_one_line(mini_yaml, tmp_path: Path, monkeypatch, capfd, options: list[str], parts: tuple):
+    path = mini_yaml(PROTOTYPE, model=ENCODER, test=QUICK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["test.py", str(path), *options])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(REPOSITORY / "test.py"), run_name="__main__")
+    errors = [line for line in re.split(r"[\r\n]", capfd.readouterr().err) if "error:" in line]
+    assert caught.value.code == 2 and len(errors) == 1 and all(part in errors[0] for part in parts), errors
+    assert not list(tmp_path.rglob("result.json"))

@@ -1,0 +1,99 @@
+"""What the report tests share: result folders made from drawn counts, in the form that a test leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from util.data.manifest import Manifest
+from util.report.schema import MANIFEST, RESULT, SCHEMA, check_result
+
+CLASSES = (1, 2, 3)
+
+
+def counts(seed: int, episodes: int, skill: float) -> list[dict]:
+    """Return episodes with counts: unions of 1000 pixels, intersections around ``skill`` of them."""
+    random = np.random.default_rng(seed)
+    share = np.clip(random.normal(skill, 0.1, episodes), 0, 1)
+    return [
+        {
+            "seed": 0,
+            "number": n,
+            "query": f"photo{n}",
+            "class": CLASSES[n % 3],
+            "supports": [f"photo{n + 1}"],
+            "outputs": {"final": [int(1000 * s), 1000, 5000, 6000], "meta": [500, 1000, 5000, 6000]},
+        }
+        for n, s in enumerate(share)
+    ]
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    """Return a result that keeps to the schema, with some keys changed."""
+    scores = {"miou": 50.0, "fb_iou": 70.0}
+    content = {
+        "schema": SCHEMA,
+        "protocol": "bam",
+        "protocol_settings": {"query": "walk", "episodes": 1000, "seeds": [0], "scored_on": "square"},
+        "input": "canvas 473 x 473",
+        "input_side": 473,
+        "scored_on": "square",
+        "quick_look": False,
+        "replayed": None,
+        "episodes": 1000,
+        "seeds": [0],
+        "shot": 1,
+        "dataset": "pascal",
+        "fold": 0,
+        "folds": 4,
+        "fold_rule": "contiguous",
+        "novel": {"1": "aeroplane"},
+        "size": 473,
+        "min_pixels": 2048,
+        "exclude_novel": True,
+        "text": "word2vec",
+        "model": "symnet",
+        "backbone": "resnet50",
+        "run": f"pascal_split{changes.get('fold', 0)}_resnet50",
+        "checkpoint": "best.pth",
+        "weights": "ab" * 32,
+        "trained_with": None,
+        "fold_mismatch": False,
+        "list": f"{changes.get('fold', 0)}" * 64,
+        "list_images": 364,
+        "list_source": "made from the masks",
+        "left_out": [],
+        "episode_digests": ["cd" * 32],
+        "manifest": MANIFEST,
+        "per_seed": [{"final": {**scores, "per_class": {"1": 50.0}}}],
+        "mean": {"final": dict(scores), "meta": {"miou": 55.0, "fb_iou": 75.0}},
+        "deviation": {"final": {"miou": 0.0, "fb_iou": 0.0}, "meta": {"miou": 0.0, "fb_iou": 0.0}},
+        "device": "cpu (2 threads)",
+        "processes": 1,
+        "precision": "float32",
+        "batch": 8,
+        "date": "2026-11-20T10:00:00+00:00",
+        "minutes": 1.5,
+        "shared_with": [],
+        "config": {},
+        "environment": {},
+    }
+    return check_result({**content, **changes}, "drawn")
+
+
+@pytest.fixture
+def leave(tmp_path: Path):
+    """Return a function that leaves a result folder behind and gives its path."""
+
+    def write(name: str, counted: list[dict] | None = None, **changes: Any) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / RESULT).write_text(json.dumps(result(**changes)))
+        (folder / MANIFEST).write_text(Manifest({"fold": 0}, counted or counts(0, 30, 0.5)).text())
+        return folder
+
+    return write

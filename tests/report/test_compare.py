@@ -1,0 +1,82 @@
+"""Paired comparison: the right difference, an interval that covers, noise called noise, other episodes refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.report.conftest import counts
+from util.errors import UserError
+from util.report.compare import compare, difference, read_scored
+
+
+def miou(episodes: list[dict]) -> float:
+    """Recount with plain sums."""
+    per_class = []
+    for c in {e["class"] for e in episodes}:
+        rows = [e["outputs"]["final"] for e in episodes if e["class"] == c]
+        per_class.append(100 * sum(r[0] for r in rows) / sum(r[1] for r in rows))
+    return sum(per_class) / len(per_class)
+
+
+def test_the_difference_is_that_of_summed_counts(leave):
+    a, b = counts(1, 90, 0.5), counts(2, 90, 0.6)
+    d = difference(*(read_scored(leave(n, e), "final") for n, e in (("a", a), ("b", b))))
+    assert (d.a, d.b, d.episodes) == (pytest.approx(miou(a)), pytest.approx(miou(b)), 90)
+    assert d.low < d.b - d.a < d.high and not d.within_noise
+    text = compare(leave("c", a), leave("d", b))
+    assert f"B - A = {d.b - d.a:+.2f}" in text and "beyond the noise" in text
+
+
+def test_a_difference_by_chance_is_within_the_noise_about_as_often_as_it_should(leave):
+    within = 0
+    for seed in range(20):
+        pair = [leave(f"{side}{seed}", counts(2 * seed + i, 60, 0.5)) for i, side in enumerate("ab")]
+        within += difference(*(read_scored(p, "final") for p in pair)).within_noise
+    assert within >= 16  # 19 expected of 20
+
+
+def test_the_interval_is_as_wide_as_theory_says(leave):
+    """One class, equal unions: mIoU is a mean of shares, its deviation known."""
+    a, b = counts(3, 400, 0.4), counts(4, 400, 0.5)
+    for e in (*a, *b):
+        e["class"] = 1
+    d = difference(*(read_scored(leave(n, e), "final") for n, e in (("a", a), ("b", b))))
+    shares = [np.array([e["outputs"]["final"][0] / 10 for e in side]) for side in (a, b)]
+    expected = 2 * 1.96 * (shares[1] - shares[0]).std() / np.sqrt(400)
+    assert d.high - d.low == pytest.approx(expected, rel=0.1)
+
+
+def test_equal_results_differ_by_nothing(leave):
+    episodes = counts(5, 30, 0.5)
+    text = compare(leave("a", episodes), leave("b", episodes, protocol="hsnet"))
+    assert "B - A = +0.00" in text and "[+0.00, +0.00]" in text and "within the noise" in text
+    assert "note: same episodes, but scored differently" in text
+
+
+def test_other_episodes_are_refused(leave, tmp_path):
+    episodes = counts(6, 30, 0.5)
+    first = leave("a", episodes)
+    with pytest.raises(UserError, match=r"has 30 episodes, .* has 29; score both on the same: test.py --manifest"):
+        compare(first, leave("b", episodes[:-1]))
+    other = json.loads(json.dumps(episodes))
+    other[4]["supports"] = ["photo99"]
+    with pytest.raises(UserError, match=r"differ in episode 4 .*photo99"):
+        compare(first, leave("c", other))
+
+
+def test_what_cannot_be_compared_is_named(leave, tmp_path):
+    first = leave("a")
+    with pytest.raises(UserError, match="output 'finall' is unknown; did you mean 'final'"):
+        compare(first, first, "finall")
+    with pytest.raises(UserError, match=r"no result.json here"):
+        (tmp_path / "empty").mkdir()
+        compare(first, tmp_path / "empty")
+    leave("many/x"), leave("many/y")
+    with pytest.raises(UserError, match="holds 2 results, name one of them"):
+        compare(first, tmp_path / "many")
+    bare = [{k: v for k, v in e.items() if k != "outputs"} for e in counts(7, 5, 0.5)]
+    with pytest.raises(UserError, match=r"episodes.jsonl:2: this episode was not scored"):
+        compare(first, leave("b", bare))

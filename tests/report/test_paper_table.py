@@ -1,0 +1,144 @@
+"""The paper's table: every cell where it belongs, marked as measured or quoted, and nothing mixed in a column."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from util.errors import UserError
+from util.report.paper_table import PUBLISHED, table
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def full(leave, shots=(1,), **changes) -> Path:
+    """Leave the results of four folds and return the folder above them."""
+    for shot in shots:
+        for fold in range(4):
+            scores = {"miou": 40.0 + 10 * fold + shot, "fb_iou": 60.0 + fold}
+            last = leave(f"runs/fold{fold}_{shot}", fold=fold, shot=shot, mean={"final": scores}, **changes)
+    return last.parent
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    return {r[0]: r for r in csv.reader(io.StringIO(text))}
+
+
+def test_folds_mean_and_fb_iou_stand_in_their_columns(leave):
+    found = rows(table([full(leave, (1, 5))], "csv"))
+    header, ours = found["method"], found["symnet resnet50"]
+    cells = dict(zip(header, ours, strict=True))
+    assert [cells[f"1-shot fold {f}"] for f in range(4)] == ["41.0", "51.0", "61.0", "71.0"]
+    assert (cells["1-shot mean"], cells["1-shot FB-IoU"], cells["5-shot mean"]) == ("56.0", "61.5", "60.0")
+    assert cells["origin"] == "measured" and cells["protocol"] == "bam (contiguous folds)"
+    bam = dict(zip(header, found["BAM resnet50"], strict=True))
+    assert [bam[f"1-shot fold {f}"] for f in range(4)] == ["69.0", "73.6", "67.6", "61.1"]
+    assert (bam["1-shot mean"], bam["5-shot mean"], bam["5-shot fold 0"]) == ("67.8", "70.9", "-")
+    assert bam["origin"] == "quoted" and "CVPR 2022" in bam["source"]
+
+
+def test_measured_and_quoted_cells_are_marked(leave):
+    runs = full(leave)
+    text = table([runs])
+    ours = next(line for line in text.splitlines() if line.startswith("| symnet"))
+    quoted = next(line for line in text.splitlines() if line.startswith("| BAM"))
+    assert "41.0*" in ours and "56.0*" in ours and "*" not in quoted and "BAM resnet50 [" in quoted
+    assert "* measured here" in text and "Lang et al." in text and "weights abababab" in text
+    latex = table([runs], "latex")
+    assert r"\begin{tabular}{llrrrrrr}" in latex and r"41.0*" in latex and "\n% [1] " in latex
+
+
+def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
+    leave("runs/a", fold=0, quick_look=True, episodes=20)
+    leave("runs/b", fold=1)
+    found = rows(table([leave("runs/c", fold=2).parent], "csv"))
+    cells = dict(zip(found["method"], found["symnet resnet50"], strict=True))
+    assert cells["1-shot mean"] == cells["1-shot fold 3"] == "-" and "quick look" in cells["origin"]
+    text = table([leave("runs/d", fold=3).parent])
+    assert "50.0*?" in text and "a quick look" in text
+
+
+def test_a_full_result_replaces_the_quick_look_of_its_cell(leave):
+    leave("runs/quick", quick_look=True, mean={"final": {"miou": 1.0, "fb_iou": 1.0}})
+    text = table([leave("runs/full").parent])
+    assert "50.0*" in text and "1.0*" not in text and "quick look" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": "hsnet"}, "differ in protocol .*bam .*hsnet .*choose with --protocol"),
+        ({"fold_rule": "interleaved"}, "differ in protocol"),
+        ({"dataset": "coco"}, "differ in data set"),
+        ({"min_pixels": 1}, "differ in data.min_pixels"),
+        ({"protocol_settings": {"query": "walk", "scored_on": "canvas"}}, "differ in protocol settings"),
+        ({"fold": 0}, "are both symnet resnet50, 1-shot, fold 0; name only one"),
+        ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_vgg16"}, "other test lists of fold 0"),
+        ({"fold_mismatch": True}, "weights of another fold"),
+    ],
+)
+def test_what_no_column_may_mix_is_refused(leave, changes: dict, message: str):
+    leave("runs/a", fold=0)
+    with pytest.raises(UserError, match=message):
+        table([leave("runs/b", **({"fold": 1} | changes)).parent])
+
+
+def test_a_protocol_and_an_output_can_be_chosen(leave):
+    leave("runs/a", protocol="hsnet")
+    runs = leave("runs/b").parent
+    assert "50.0*" in table([runs], protocol="bam") and "55.0*" in table([runs], protocol="hsnet", output="meta")
+    with pytest.raises(UserError, match="output 'metaa' is unknown; did you mean 'meta'"):
+        table([runs], protocol="bam", output="metaa")
+    with pytest.raises(UserError, match="no result of protocol 'ssp'"):
+        table([runs], protocol="ssp")
+
+
+def test_published_rows_are_whole_and_have_their_source():
+    content = yaml.safe_load(PUBLISHED.read_text())
+    for row in content["rows"]:
+        assert row["paper"] in content["papers"] and row["dataset"] in ("pascal", "coco") and row["shot"] in (1, 5)
+        assert len(row["miou"]) in (1, 5)
+        if len(row["miou"]) == 5:
+            assert sum(row["miou"][:4]) / 4 == pytest.approx(row["miou"][4], abs=0.11), row
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["table", "{tmp}/empty"], "no result.json here"),
+        (["table", "{tmp}/damaged"], "cannot read this result"),
+        (["table", "{tmp}/old"], "not a result of this project"),
+        (["table", "{tmp}/lacks"], "key 'mean' is missing"),
+        (["table", "{tmp}/kind"], "key 'seeds.0' = 'zero' is of the wrong kind"),
+        (["compare", "{tmp}/empty", "{tmp}/empty"], "no result.json here"),
+    ],
+)
+def test_bad_results_are_one_line_and_code_2(leave, tmp_path: Path, monkeypatch, capfd, words: list[str], part: str):
+    good = json.loads((leave("good") / "result.json").read_text())
+    lacks = {k: v for k, v in good.items() if k != "mean"}
+    contents = {"damaged": "{", "old": "{}", "lacks": json.dumps(lacks), "kind": json.dumps(good | {"seeds": ["zero"]})}
+    (tmp_path / "empty").mkdir()
+    for name, text in contents.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(text)
+    monkeypatch.setattr(sys, "argv", ["report", *(w.format(tmp=tmp_path) for w in words)])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("util.report", run_name="__main__")
+    output, errors = capfd.readouterr()
+    assert caught.value.code == 2 and errors.startswith("error: ") and errors.count("\n") == 1
+    assert part in errors and not output
+
+
+def test_the_command_prints_the_table(leave):
+    """As a process of its own, the way a person runs it."""
+    words = [sys.executable, "-m", "util.report", "table", str(leave("runs/a").parent), "--format", "csv"]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0 and "symnet resnet50,bam (contiguous folds),50.0,-" in done.stdout, done.stderr

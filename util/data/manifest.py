@@ -1,0 +1,152 @@
+"""Manifests: files of episodes, written by a test and replayed by another, so that two systems see the very same ones.
+
+JSON lines. The first may be a header (``{"manifest": ..., "dataset", "folds", "fold_rule", "fold", "shot", ...}``).
+Every other one is an episode: ``query`` (image name), ``class`` (1-based id) and ``supports`` (image names) are needed;
+a test adds ``seed``, ``number`` and ``outputs`` (output -> ``[I, U, background I, background U]`` in pixels).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from util.data.lists import ImageList
+from util.data.sampling import EpisodeKey, digest
+from util.errors import UserError, nearest
+from util.settings import DataSettings
+
+FORMAT = "sym-net-manifest/1"
+IDENTITY = ("dataset", "folds", "fold_rule", "fold")  # what a replay must share with the header
+
+
+@dataclass
+class Manifest:
+    """What a manifest file holds: its header (empty if it has none) and its episodes, as plain data."""
+
+    header: dict[str, Any] = field(default_factory=dict)
+    episodes: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)  # line number of each episode
+
+    def text(self) -> str:
+        """Return the content of the file."""
+        rows = [{"manifest": FORMAT, **self.header}, *self.episodes]
+        return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@dataclass(frozen=True)
+class ListedEpisodes:
+    """Gives the episodes of one seed of a manifest by number."""
+
+    images: ImageList
+    seed: int
+    keys: tuple[EpisodeKey, ...]
+
+    def __call__(self, number: int) -> EpisodeKey:
+        """Return the episode in this place of the manifest."""
+        return self.keys[number]
+
+    def digest(self, episodes: int) -> str:
+        """Return the hexadecimal digest of the first episodes, by image names."""
+        return digest(self.images.index.names, self.keys[:episodes])
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return what a manifest file holds, its form checked line by line.
+
+    Raises:
+        UserError: missing file, a line that is not an episode, or no episode at all.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read this manifest ({error})") from None
+    out = Manifest()
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise UserError(f"{path}:{number}: not a line of JSON; a manifest holds one episode a line") from None
+        if isinstance(row, dict) and "manifest" in row and not out.episodes and not out.header:
+            if row["manifest"] != FORMAT:
+                raise UserError(f"{path}:{number}: manifest format {row['manifest']!r} is unknown; expected {FORMAT!r}")
+            out.header = {k: v for k, v in row.items() if k != "manifest"}
+            continue
+        problem = _episode_problem(row)
+        if problem:
+            raise UserError(
+                f"{path}:{number}: {problem}; an episode is {{'query': name, 'class': id, 'supports': [names]}}"
+            )
+        out.episodes.append(row)
+        out.lines.append(number)
+    if not out.episodes:
+        raise UserError(f"{path}: this manifest holds no episode")
+    return out
+
+
+def _episode_problem(row: Any) -> str | None:
+    kinds = {"query": str, "class": int, "supports": list}
+    if not isinstance(row, dict):
+        return "not an episode"
+    for key, kind in kinds.items():
+        if type(row.get(key)) is not kind:
+            return f"'{key}' is missing or not {kind.__name__}"
+    if not row["supports"] or not all(isinstance(s, str) for s in row["supports"]):
+        return "'supports' must be image names"
+    if type(row.get("seed", 0)) is not int:
+        return "'seed' is not int"
+    return None
+
+
+def replay(path: Path, images: ImageList, data: DataSettings) -> dict[int, ListedEpisodes]:
+    """Return a manifest's episodes by seed, checked against the fold, its images and the number of shots.
+
+    Raises:
+        UserError: names the line: another data set, fold or number of shots, a class that is not novel, an image that
+            is not there or does not show the class, a query that is its own support.
+    """
+    manifest = read_manifest(path)
+    for key in IDENTITY:
+        want = data.name if key == "dataset" else getattr(data, key)
+        if key in manifest.header and manifest.header[key] != want:
+            raise UserError(
+                f"{path}: a manifest of {key} {manifest.header[key]}, this test has {key} {want}; "
+                "test with a config of the same data set and fold"
+            )
+    rows = {name: row for row, name in enumerate(images.index.names)}
+    seeds: dict[int, list[EpisodeKey]] = {}
+    for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
+        keys = seeds.setdefault(episode.get("seed", 0), [])
+        keys.append(_key(f"{path}:{line}", episode, len(keys), images, data, rows))
+    return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}
+
+
+def _key(
+    where: str, episode: dict[str, Any], number: int, images: ImageList, data: DataSettings, rows: dict[str, int]
+) -> EpisodeKey:
+    class_id, names = episode["class"], [episode["query"], *episode["supports"]]
+    if class_id not in images.classes:
+        novel = ", ".join(f"{c} ({data.classes[c - 1]})" for c in images.classes)
+        raise UserError(f"{where}: class {class_id} is not novel in fold {data.fold}; novel are {novel}")
+    if len(episode["supports"]) != data.shot:
+        raise UserError(
+            f"{where}: {len(episode['supports'])} supports, this test has {data.shot} shots; "
+            f"give --shot {len(episode['supports'])}"
+        )
+    for name in names:
+        if name not in rows:
+            hint = nearest(name, rows) if len(rows) < 10**4 else ""
+            hint = hint if "did you mean" in hint else ""
+            raise UserError(f"{where}: image '{name}' is not in {data.root}/{data.test_list}{hint}")
+    if episode["query"] in episode["supports"]:
+        raise UserError(f"{where}: the query '{episode['query']}' is among its own supports")
+    for name in episode["supports"]:
+        if not images.index.areas[rows[name], class_id]:
+            raise UserError(
+                f"{where}: support '{name}' shows no pixel of class {class_id} ({data.classes[class_id - 1]})"
+            )
+    query, *supports = (rows[n] for n in names)
+    return EpisodeKey(number, query, class_id, tuple(supports))

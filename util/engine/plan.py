@@ -1,0 +1,197 @@
+"""The plan of a test: which protocols, shots and seeds, which of them share a pass of the network, on which weights.
+
+Everything that a user can get wrong is met here, before any episode is scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from model.contract import FewShotModel
+from util.data.datasets import Sampler
+from util.data.lists import ImageList
+from util.data.manifest import replay
+from util.data.views import View
+from util.engine import checkpoint
+from util.engine.build import Setting, fill_encoder, load_checkpoint, make_setting, new_model, run_folder, with_data
+from util.engine.evaluation import Scoreboard
+from util.engine.inputs import scored_on, view_of
+from util.engine.processes import World
+from util.engine.training import BEST, LAST
+from util.errors import UserError, nearest
+from util.settings import Config, ProtocolSettings
+
+NO_CHECKPOINT = "none"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a test is asked for beyond its config.
+
+    Attributes:
+        protocols: names of entries; none means ``test.protocol``.
+        shots: numbers of supports; none means ``data.shot``.
+        manifest: a file of episodes: replayed if it exists, else written.
+        save_images: kind (worst, best, random) -> how many episodes to draw.
+    """
+
+    protocols: tuple[str, ...] = ()
+    shots: tuple[int, ...] = ()
+    manifest: Path | None = None
+    save_images: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network for one number of shots and one side, and where its weights came from."""
+
+    network: FewShotModel
+    source: str
+    trained_with: dict[str, Any] | None  # data settings of the training, if the file says
+    digest: str
+    note: str = ""  # what the log says of an encoder that no checkpoint filled
+
+
+@dataclass
+class Job:
+    """One protocol with one number of shots: what becomes one result."""
+
+    name: str
+    protocol: ProtocolSettings
+    setting: Setting
+    images: ImageList
+    view: View
+    scored_on: str
+    samplers: dict[int, Sampler]  # by seed
+    episodes: dict[int, int]
+    weights: Weights
+    replayed: Path | None = None
+    boards: dict[int, Scoreboard] = field(default_factory=dict)
+    seconds: float = 0.0
+    shared_with: list[str] = field(default_factory=list)
+
+    @property
+    def quick_look(self) -> bool:
+        """Whether fewer or more episodes are scored than the protocol says."""
+        asked = self.setting.config.test.episodes
+        return self.replayed is None and asked is not None and asked != self.protocol.episodes
+
+    @property
+    def folder(self) -> Path:
+        """Where its result goes: ``test[_5shot]/<protocol>``; quick looks and replays lie beside it."""
+        mark = "_replay" if self.replayed else "_quick" if self.quick_look else ""
+        return run_folder(self.setting.config, "test") / f"{self.name}{mark}"
+
+
+def plan(config: Config, request: Request, world: World) -> list[Job]:
+    """Return the jobs of a request, weights loaded and episodes chosen.
+
+    Raises:
+        UserError: whatever does not fit: protocol, shots, manifest, checkpoint, data.
+    """
+    names, shots = request.protocols or (config.test.protocol,), request.shots or (config.data.shot,)
+    for name in names:
+        if name not in config.protocols:
+            raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
+    played = request.manifest if request.manifest is not None and request.manifest.exists() else None
+    _check_manifest(request.manifest, played, len(names) * len(shots))
+    jobs: list[Job] = []
+    weights: dict[tuple[int, int], Weights] = {}
+    for shot in dict.fromkeys(shots):
+        for name in dict.fromkeys(names):
+            setting = make_setting(_own_config(config, name, shot))
+            with world.main_first():
+                images = setting.test_images(world.is_main)
+            jobs.append(_job(setting, images, name, played, weights))
+    return jobs
+
+
+def _own_config(config: Config, name: str, shot: int) -> Config:
+    """Return the config that repeats one job alone."""
+    out = with_data(config, shot=shot)
+    out.test = replace(out.test, protocol=name)
+    return out
+
+
+def _check_manifest(path: Path | None, played: Path | None, jobs: int) -> None:
+    if path is None or played is not None:
+        return
+    if jobs > 1:
+        raise UserError(
+            f"--manifest {path}: a new manifest takes one protocol and one number of shots; "
+            "with several, take episodes.jsonl from each result's folder"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"--manifest {path}: folder {path.parent} does not exist; make it first")
+
+
+def _job(
+    setting: Setting, images: ImageList, name: str, played: Path | None, weights: dict[tuple[int, int], Weights]
+) -> Job:
+    config, protocol = setting.config, setting.config.protocols[name]
+    view, wanted = view_of(config, protocol), config.test.episodes
+    if played:
+        samplers: dict[int, Sampler] = dict(replay(played, images, config.data))
+        episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in samplers.items()}
+    else:
+        seeds = protocol.seeds if config.test.seeds is None else config.test.seeds
+        samplers = {seed: setting.test_sampler(images, protocol, seed) for seed in seeds}
+        episodes = dict.fromkeys(samplers, wanted or protocol.episodes)
+    key = config.data.shot, view.side
+    if key not in weights:
+        weights[key] = load_weights(setting, view.side or None)
+    return Job(
+        name, protocol, setting, images, view, scored_on(view, protocol), samplers, episodes, weights[key], played
+    )
+
+
+def load_weights(setting: Setting, side: int | None = None) -> Weights:
+    """Return the network of ``test.checkpoint``, built for images of ``side`` (default ``data.size``).
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
+    """
+    config, wanted = setting.config, setting.config.test.checkpoint
+    network, known = new_model(setting, side), {"best": BEST, "last": LAST}
+    learns = setting.model_class.learns
+    if not learns and wanted not in (*known, NO_CHECKPOINT):
+        raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
+    note = ""
+    if wanted == NO_CHECKPOINT or not learns:
+        note = fill_encoder(setting, network)
+        source, trained_with = "untrained" if learns else "training-free", None
+    else:
+        path = run_folder(config, "meta") / known[wanted] if wanted in known else Path(wanted)
+        source, trained_with = str(path), load_checkpoint(setting, network, "meta", path).get("config", {}).get("data")
+    return Weights(network, source, trained_with, checkpoint.digest(network), note)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Jobs whose episodes of one seed and whose inputs are the same: the network runs once for all of them."""
+
+    jobs: tuple[Job, ...]
+    seed: int
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes the longest of the jobs has; all begin with the same ones."""
+        return max(job.episodes[self.seed] for job in self.jobs)
+
+    @property
+    def title(self) -> str:
+        """What the progress bar says."""
+        names = "+".join(job.name for job in self.jobs)
+        return f"{names} {self.jobs[0].setting.config.data.shot}-shot seed {self.seed}"
+
+
+def passes(jobs: list[Job]) -> list[Pass]:
+    """Return the passes that cover every seed of every job, each shared by as many jobs as can be."""
+    groups: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        rule = "manifest" if job.replayed else (job.protocol.query, job.protocol.supports)
+        for seed in job.samplers:
+            groups.setdefault((job.setting.config.data.shot, job.view, rule, seed), []).append(job)
+    return [Pass(tuple(members), key[-1]) for key, members in groups.items()]

@@ -1,0 +1,143 @@
+"""The test command: any protocols and numbers of shots of one model in one go, each with its evidence."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+
+from util.config import to_dict
+from util.data.manifest import Manifest
+from util.engine.device import describe
+from util.engine.evaluation import CLASS, NUMBER, Scoreboard, run_pass
+from util.engine.evidence import result_of
+from util.engine.gallery import save_pictures
+from util.engine.plan import Job, Pass, Request, passes, plan
+from util.engine.processes import World, join
+from util.files import write_atomically
+from util.report.charts import class_bars, score_curve
+from util.report.pictures import FirstEpisodes, grid, write_png
+from util.report.run_folder import RunFolder
+from util.report.schema import MANIFEST, RESULT, check_result
+from util.report.table import class_table, score_table, title
+from util.settings import Config
+
+log = logging.getLogger("symnet")
+Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) int64, see evaluation.py
+
+
+def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]:
+    """Score the model over episodes and seeds of each protocol asked for; write, print and return the results."""
+    request = request or Request()
+    with join(config.run.device) as world:
+        jobs = plan(config, request, world)
+        folders = [RunFolder(job.folder, world.is_main) for job in jobs]
+        for job, folder in zip(jobs, folders, strict=True):
+            folder.describe(to_dict(job.setting.config))
+            sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
+            log.info(
+                "test %s by %s: %d images, %s, seeds %s",
+                *(job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)),
+            )
+        for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
+            log.info("%s", note)
+        pictures = {id(job): FirstEpisodes(config.data.classes, config.test.pictures) for job in jobs}
+        log.info("on %s, %d process(es)", describe(world.device), world.size)
+        for shared in passes(jobs):
+            _run(shared, world, pictures)
+        out = []
+        for job, folder in zip(jobs, folders, strict=True):
+            out.append(_finish(job, folder, world, request, pictures[id(job)]))
+            folder.close()
+    return out
+
+
+def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes]) -> None:
+    """Run the network over one pass and let each of its jobs count."""
+    first, seed = shared.jobs[0], shared.seed
+    config = first.setting.config
+    scored_on = tuple(dict.fromkeys(job.scored_on for job in shared.jobs))
+    data = first.setting.trials(first.samplers[seed], first.view, scored_on)
+    network = first.weights.network.to(world.device)
+    for job in shared.jobs:
+        job.boards[seed] = Scoreboard(len(config.data.classes), world.device, job.scored_on, job.episodes[seed])
+        job.shared_with = sorted({*job.shared_with, *(j.name for j in shared.jobs if j is not job)})
+    started = time.monotonic()
+
+    def watch(batch: Any, output: Any) -> None:
+        for job in shared.jobs:
+            pictures[id(job)](batch, output)
+
+    run_pass(
+        network,
+        data,
+        shared.episodes,
+        [job.boards[seed] for job in shared.jobs],
+        batch=config.test.batch,
+        workers=config.data.workers,
+        world=world,
+        precision=config.run.precision,
+        title=shared.title,
+        watch=watch,
+    )
+    for job in shared.jobs:
+        job.seconds += time.monotonic() - started
+
+
+def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: FirstEpisodes) -> dict[str, Any]:
+    """Sum a job over processes; write its result, its episodes and what there is to look at."""
+    per_seed = [job.boards[seed].scores(world) for seed in job.samplers]
+    records = {seed: job.boards[seed].episode_records(world) for seed in job.samplers}
+    result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
+    if not world.is_main:
+        return result
+    manifest = _manifest(job, records)
+    folder.write_text(MANIFEST, manifest.text())
+    if request.manifest is not None and job.replayed is None:
+        write_atomically(request.manifest, manifest.text())
+        log.info("episodes: %s", request.manifest)
+    folder.write_json(RESULT, result)
+    write_png(folder.path / "curve.png", score_curve(records, title(result)))
+    write_png(folder.path / "per_class.png", class_bars(result, title(result)))
+    if first.rows:
+        write_png(folder.path / "episodes.png", grid(first.rows))
+    if request.save_images:
+        save_pictures(job, records, request.save_images, folder.path, world, title(result))
+    log.info("%s\n%s\n\n%s", title(result), score_table(result), class_table(result))
+    log.info("result: %s", folder.path / RESULT)
+    return result
+
+
+def _manifest(job: Job, records: Records) -> Manifest:
+    """Return every episode of a job with what was counted on it."""
+    data, names = job.setting.config.data, job.images.index.names
+    header = {
+        "dataset": data.name,
+        "folds": data.folds,
+        "fold_rule": data.fold_rule,
+        "fold": data.fold,
+        "shot": data.shot,
+        "protocol": job.name,
+        "scored_on": job.scored_on,
+        "list": job.images.digest,
+        "weights": job.weights.digest,
+        "quick_look": job.quick_look,
+    }
+    out = Manifest(header)
+    for seed, outputs in records.items():
+        rows = zip(*(table.tolist() for table in outputs.values()), strict=True)
+        for counted in rows:
+            key = job.samplers[seed](counted[0][NUMBER])
+            out.episodes.append(
+                {
+                    "seed": seed,
+                    "number": key.number,
+                    "query": names[key.query],
+                    "class": key.class_id,
+                    "supports": [names[s] for s in key.supports],
+                    "outputs": {name: row[CLASS + 1 :] for name, row in zip(outputs, counted, strict=True)},
+                }
+            )
+    return out

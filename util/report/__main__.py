@@ -1,0 +1,34 @@
+"""What results say together: ``python -m util.report compare A B``, ``python -m util.report table RUNS...``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from util import cli
+from util.report.compare import compare
+from util.report.paper_table import FINAL, FORMATS, table
+
+
+def command() -> None:
+    """Parse, call, print."""
+    parser = argparse.ArgumentParser(prog="python -m util.report", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    pair = commands.add_parser("compare", help="paired difference of two results on the same episodes")
+    pair.add_argument("a", type=Path, help="a result, its folder, or a manifest with counts")
+    pair.add_argument("b", type=Path, help="the same of the other system")
+    many = commands.add_parser("table", help="the paper's table of all results below some folders")
+    many.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
+    many.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    many.add_argument("--protocol", help="which protocol's results, where there are several")
+    for each in (pair, many):
+        each.add_argument("--output", default=FINAL, help="which output of the model: final, meta, ...")
+    options = parser.parse_args()
+    if options.command == "compare":
+        print(compare(options.a, options.b, options.output))
+    else:
+        print(table(options.runs, options.format, options.output, options.protocol))
+
+
+if __name__ == "__main__":
+    cli.main(command)

@@ -1,0 +1,214 @@
+"""The paper's table from result files: folds, mean and FB-IoU at each number of shots, published rows beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from util.errors import UserError, nearest
+from util.report.schema import find_results, read_result
+from util.report.table import protocol_title, text_table
+
+PUBLISHED = Path(__file__).with_name("published.yaml")
+MEASURED_MARK, QUICK_MARK = "*", "?"
+FORMATS = ("markdown", "latex", "csv")
+FINAL = "final"
+LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
+
+
+@dataclass
+class Row:
+    """One line: a method's cells by (shot, column), where a column is a fold's number, ``mean`` or ``fb_iou``."""
+
+    method: str
+    protocol: str
+    source: str
+    cells: dict[tuple[int, Any], float] = field(default_factory=dict)
+    measured: bool = False
+    quick: set[tuple[int, Any]] = field(default_factory=set)
+
+
+def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protocol: str | None = None) -> str:
+    """Return the table of all results under some paths, as Markdown, LaTeX or CSV.
+
+    Raises:
+        UserError: no results, or results that cannot share a column: of other protocols, data sets or settings.
+    """
+    results = {path: read_result(path) for path in find_results(paths)}
+    results = {path: r for path, r in results.items() if r["replayed"] is None and protocol in (None, r["protocol"])}
+    if not results:
+        what = f"of protocol '{protocol}' " if protocol else ""
+        raise UserError(f"{', '.join(map(str, paths))}: no result {what}to show (replayed manifests are left out)")
+    results = _without_superseded_quick_looks(results)
+    _check_columns(results)
+    first = next(iter(results.values()))
+    shots = sorted({r["shot"] for r in results.values()})
+    rows = [*_published_rows(first["dataset"], shots), *_measured_rows(results, output)]
+    columns = [(shot, c) for shot in shots for c in (*range(first["folds"]), "mean", "fb_iou")]
+    notes = _notes(rows, results, output)
+    return {"markdown": _markdown, "latex": _latex, "csv": _csv}[form](rows, columns, notes)
+
+
+def _cell_of(result: dict[str, Any]) -> tuple:
+    """Return what makes two results the same cell of a table."""
+    return _method(result), result["protocol"], result["shot"], result["fold"]
+
+
+def _method(result: dict[str, Any]) -> str:
+    """Return the row's name: the model, and the run's name without data set and fold."""
+    run = re.sub(r"split\d+_?", "", result["run"].removeprefix(f"{result['dataset']}_"))
+    run = run.removeprefix(f"{result['model']}_").strip("_")
+    return f"{result['model']} {run}".strip()
+
+
+def _without_superseded_quick_looks(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    full = {_cell_of(r) for r in results.values() if not r["quick_look"]}
+    return {p: r for p, r in results.items() if not (r["quick_look"] and _cell_of(r) in full)}
+
+
+def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
+    """Refuse results that one column may not hold.
+
+    Raises:
+        UserError: names two of them and in what they differ.
+    """
+
+    def terms(result: dict[str, Any]) -> dict[str, Any]:
+        settings = result["protocol_settings"]
+        shared = {k: v for k, v in settings.items() if k not in ("episodes", "seeds")}
+        return {
+            "data set": result["dataset"],
+            "protocol": protocol_title(result),
+            "number of folds": result["folds"],
+            "protocol settings": shared,
+            "data.min_pixels": result["min_pixels"],
+        }
+
+    (path, first), *others = results.items()
+    for other_path, other in others:
+        for what, value in terms(first).items():
+            if terms(other)[what] != value:
+                raise UserError(
+                    f"{path} and {other_path} differ in {what} ({value}; {terms(other)[what]}): one column holds one; "
+                    "name fewer runs, or choose with --protocol"
+                )
+    seen: dict[tuple, Path] = {}
+    for path, result in results.items():
+        before = seen.setdefault(_cell_of(result), path)
+        if before != path:
+            method, _, shot, fold = _cell_of(result)
+            raise UserError(f"{before} and {path} are both {method}, {shot}-shot, fold {fold}; name only one of them")
+        if result["fold_mismatch"]:
+            raise UserError(f"{path}: was scored with weights of another fold, which no table may hold; leave it out")
+    lists: dict[int, tuple[Path, str]] = {}
+    for path, result in results.items():
+        before_path, digest = lists.setdefault(result["fold"], (path, result["list"]))
+        if digest != result["list"]:
+            raise UserError(f"{before_path} and {path} were scored on other test lists of fold {result['fold']}")
+
+
+def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row]:
+    rows: dict[str, Row] = {}
+    fb_iou: dict[tuple[str, int], list[float]] = {}
+    for path, r in results.items():
+        if output not in r["mean"]:
+            raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
+        method = _method(r)
+        row = rows.setdefault(method, Row(method, protocol_title(r), "measured", measured=True))
+        row.cells[r["shot"], r["fold"]] = r["mean"][output]["miou"]
+        fb_iou.setdefault((method, r["shot"]), []).append(r["mean"][output].get("fb_iou", float("nan")))
+        if r["quick_look"]:
+            row.quick |= {(r["shot"], c) for c in (r["fold"], "mean", "fb_iou")}
+    folds = next(iter(results.values()))["folds"]
+    for (method, shot), values in fb_iou.items():
+        cells = rows[method].cells
+        if len(values) == folds:  # a mean over some of the folds is no number to show
+            cells[shot, "mean"] = sum(cells[shot, f] for f in range(folds)) / folds
+            cells[shot, "fb_iou"] = sum(values) / folds
+    return list(rows.values())
+
+
+def _published_rows(dataset: str, shots: list[int]) -> list[Row]:
+    content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    rows: dict[tuple, Row] = {}
+    for entry in content["rows"]:
+        if entry["dataset"] != dataset or entry["shot"] not in shots:
+            continue
+        name = f"{entry['paper']} {entry['backbone']}"
+        protocol = entry["protocol"] or "not stated"
+        row = rows.setdefault((name, protocol), Row(name, protocol, content["papers"][entry["paper"]]))
+        *folds, mean = entry["miou"]
+        row.cells |= {(entry["shot"], f): v for f, v in enumerate(folds)} | {(entry["shot"], "mean"): mean}
+        if "fb_iou" in entry:
+            row.cells[entry["shot"], "fb_iou"] = entry["fb_iou"]
+    return list(rows.values())
+
+
+def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) -> list[str]:
+    """Return the lines below the table: what the marks mean, the sources, the measured results one by one."""
+    notes = [f"{MEASURED_MARK} measured here, {output} output; every other number is quoted from the source numbered."]
+    if any(row.quick for row in rows):
+        notes.append(
+            f"{QUICK_MARK} a quick look with another number of episodes than the protocol's: not to be quoted."
+        )
+    for number, source in enumerate(dict.fromkeys(r.source for r in rows if not r.measured), 1):
+        notes.append(f"[{number}] {source}.")
+    for path, r in results.items():
+        spread = r["deviation"][output]["miou"]
+        several = f", deviation over seeds {spread:.2f}" if len(r["seeds"]) > 1 else ""
+        notes.append(
+            f"{MEASURED_MARK} {_method(r)}, {r['shot']}-shot, fold {r['fold']}: {r['episodes']} episodes, "
+            f"seeds {', '.join(map(str, r['seeds']))}{several}; {r['input']}; list {r['list'][:8]}, "
+            f"weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}: {path}"
+        )
+    return notes
+
+
+def _cells(rows: list[Row], columns: list[tuple[int, Any]], plain: bool = False) -> tuple[list[str], list[list[str]]]:
+    sources = list(dict.fromkeys(r.source for r in rows if not r.measured))
+    names = {"mean": "mean", "fb_iou": "FB-IoU"}
+    header = ["method", "protocol", *(f"{shot}-shot {names.get(c, f'fold {c}')}" for shot, c in columns)]
+    out = []
+    for row in rows:
+        mark = MEASURED_MARK if row.measured else ""
+        cells = []
+        for column in columns:
+            value = row.cells.get(column)
+            quick = QUICK_MARK if column in row.quick else ""
+            cells.append("-" if value is None else f"{value:.1f}" if plain else f"{value:.1f}{mark}{quick}")
+        label = row.method if plain or row.measured else f"{row.method} [{sources.index(row.source) + 1}]"
+        out.append([label, row.protocol, *cells])
+    return header, out
+
+
+def _markdown(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> str:
+    header, cells = _cells(rows, columns)
+    return "\n".join([text_table(header, cells), "", *(f"{note}  " for note in notes)])
+
+
+def _latex(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> str:
+    def safe(text: str) -> str:
+        return "".join(LATEX_SPECIAL.get(c, c) for c in text)
+
+    header, cells = _cells(rows, columns)
+    lines = [rf"\begin{{tabular}}{{ll{'r' * len(columns)}}}", r"\hline"]
+    lines += [" & ".join(map(safe, header)) + r" \\", r"\hline"]
+    lines += [" & ".join(map(safe, row)) + r" \\" for row in cells]
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", *(f"% {note}" for note in notes)])
+
+
+def _csv(rows: list[Row], columns: list[tuple[int, Any]], _: list[str]) -> str:
+    header, cells = _cells(rows, columns, plain=True)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*header, "origin", "source"])
+    for row, line in zip(rows, cells, strict=True):
+        origin = "measured (quick look)" if row.quick else "measured" if row.measured else "quoted"
+        writer.writerow([*line, origin, "" if row.measured else row.source])
+    return out.getvalue().rstrip("\n")

@@ -1,0 +1,159 @@
+"""The form of a test's result file, ``result.json``: what each key holds, and the check that files keep to it."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from util.errors import UserError
+
+SCHEMA = "sym-net-result/1"
+MADE_FROM_MASKS = "made from the masks"
+RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
+Scores = dict[str, float]  # miou, and fb_iou for two-channel outputs; in percent
+
+
+class SeedScores(TypedDict, total=False):
+    """Scores of one output over one seed's episodes, in percent."""
+
+    miou: float  # mean of per_class
+    fb_iou: float  # mean of foreground and background IoU, regardless of class; not for outputs over base classes
+    per_class: dict[str, float]  # class id (base output: base-class id) -> foreground IoU
+
+
+class Result(TypedDict):
+    """A result: one model, protocol, number of shots and fold."""
+
+    schema: Literal["sym-net-result/1"]
+    # how the number was made
+    protocol: str  # name of the entry
+    protocol_settings: dict[str, Any]  # the entry
+    input: str  # how the network saw images, in words; says where it is not what the protocol asks for
+    input_side: int | None  # side of the network's square input in pixels; null where images kept their sizes
+    scored_on: str  # canvas, square or original
+    quick_look: bool  # another number of episodes than the protocol's: not a result to quote
+    replayed: str | None  # the manifest whose episodes were scored instead of the protocol's own
+    episodes: int  # of each seed
+    seeds: list[int]
+    shot: int
+    # of what
+    dataset: str
+    fold: int
+    folds: int
+    fold_rule: str  # contiguous or interleaved: part of what a protocol's name means
+    novel: dict[str, str]  # class id -> name
+    size: int  # data.size
+    min_pixels: int  # a class is present from so many pixels on
+    exclude_novel: bool  # whether training left out images that show novel classes
+    text: str
+    model: str
+    backbone: str | None
+    run: str
+    checkpoint: str  # file, or: untrained, training-free
+    weights: str  # SHA-256 of the network's named tensors
+    trained_with: dict[str, Any] | None  # data settings of the training, if the checkpoint says
+    fold_mismatch: bool  # weights of another fold: classes called novel here may have been trained on
+    list: str  # SHA-256 of the test list and its candidates
+    list_images: int
+    list_source: str  # the list file it was read from, or: made from the masks
+    left_out: list[str]  # novel classes with too few images, where data.rare_classes is skip
+    episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
+    manifest: str  # file beside this one: every episode with its intersection and union
+    # the scores: output -> ...
+    per_seed: list[dict[str, SeedScores]]  # in the order of seeds
+    mean: dict[str, Scores]
+    deviation: dict[str, Scores]  # standard deviation over seeds (population)
+    # on what
+    device: str
+    processes: int
+    precision: str
+    batch: int
+    date: str  # ISO 8601, UTC
+    minutes: float  # of scoring, shared passes counted in full
+    shared_with: list[str]  # protocols that were scored on the same pass of the network
+    config: dict[str, Any]  # merged
+    environment: dict[str, Any]  # commit, versions, machine, command
+
+
+def check_result(content: Any, source: str) -> dict[str, Any]:
+    """Return a result after checking that it keeps to the schema.
+
+    Raises:
+        UserError: names the first key that is missing, unknown or of the wrong kind.
+    """
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise UserError(f"{source}: not a result of this project ({SCHEMA}); score the run again with test.py")
+    _check(content, Result, source, "")
+    if not len(content["seeds"]) == len(content["per_seed"]) == len(content["episode_digests"]):
+        raise UserError(f"{source}: seeds, per_seed and episode_digests differ in length; score the run again")
+    return content
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Return the result of a file, checked.
+
+    Raises:
+        UserError: missing or damaged file, or not a result.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot read this result ({error})") from None
+    return check_result(content, str(path))
+
+
+def find_results(paths: list[Path]) -> list[Path]:
+    """Return the result files that paths name, themselves or in folders at any depth, each once, sorted.
+
+    Raises:
+        UserError: a path holds none.
+    """
+    found: set[Path] = set()
+    for path in paths:
+        here = [path] if path.is_file() else sorted(path.rglob(RESULT))
+        if not here:
+            raise UserError(f"{path}: no {RESULT} here; score a run first: python test.py CONFIG")
+        found.update(here)
+    return sorted(found)
+
+
+def _check(value: Any, kind: Any, source: str, key: str) -> None:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if typing.is_typeddict(kind):
+        hints = typing.get_type_hints(kind)
+        good = isinstance(value, dict)
+        missing = [k for k in kind.__required_keys__ if good and k not in value]
+        unknown = [k for k in value if k not in hints] if good else []
+        if missing or unknown:
+            problem = f"key '{key}{min(missing)}' is missing" if missing else f"key '{key}{unknown[0]}' is unknown"
+            raise UserError(f"{source}: {problem}; not a result as util/report/schema.py describes it")
+        for k in value if good else ():
+            _check(value[k], hints[k], source, f"{key}{k}.")
+    elif origin is list:
+        good = isinstance(value, list)
+        for i, item in enumerate(value if good else ()):
+            _check(item, arguments[0], source, f"{key}{i}.")
+    elif origin is dict:
+        good = isinstance(value, dict)
+        for k, item in value.items() if good else ():
+            _check(item, arguments[1], source, f"{key}{k}.")
+    elif origin in (typing.Union, types.UnionType):
+        good = any(_fits(value, kind_) for kind_ in arguments)
+    elif origin is Literal:
+        good = value in arguments
+    else:
+        good = _fits(value, kind)
+    if not good:
+        raise UserError(f"{source}: key '{key.rstrip('.')}' = {str(value)[:40]!r} is of the wrong kind")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
+    kind = typing.get_origin(kind) or kind
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is kind
