@@ -30,8 +30,9 @@ from util.settings import DataSettings
 CONFIG = Path("config")
 # How the published rows were made was read off the rows themselves. GoogleNews stores 8 significant bits: a row that
 # is one word of it becomes a row of 8-bit numbers when multiplied by its length, a sum of words does not; and 'dining
-# table' less 'diningtable', and 'hot dog' less 'dog', are rows of 8-bit numbers again. Equal rows of both tables give INSTEAD.
-# What a row cannot tell is its word: airplane or aeroplane, tv or television, fire_hydrant or hydrant.
+# table' less 'diningtable', and 'hot dog' less 'dog', are rows of 8-bit numbers again.
+# Aeroplane, pottedplant and tvmonitor have the rows of COCO's airplane, potted plant and tv. What a row cannot tell is
+# how the file spells its word: airplane or aeroplane, tv or television, fire_hydrant or hydrant.
 INSTEAD = {"aeroplane": "airplane", "diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "tv"}
 JOINED = {"diningtable": "dining table", "tvmonitor": "tv monitor"}  # where the file lacks the word above as well
 ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
