@@ -232,7 +232,7 @@ def test_config_without_base_lacks_its_sections(tmp_path: Path) -> None:
         ("model: {auxweight: 1}\n", 2, "model.auxweight", "did you mean 'aux_weight'?"),
         ("model: {encoder: {backbon: vgg16}}\n", 2, "model.encoder.backbon", "did you mean 'backbone'?"),
         ("protocols: {symnet: {episode: 3}}\n", 2, "protocols.symnet.episode", "did you mean 'episodes'?"),
-        ("test: {qqqqqq: 1}\n", 2, "test.qqqqqq", "known: batch, checkpoint, "),
+        ("test: {qqqqqq: 1}\n", 2, "test.qqqqqq", "known: allow_fold_mismatch, batch, "),
         ("path: elsewhere\n", 2, "path", ""),
     ],
 )
