@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from util.errors import UserError
+from util.errors import WriteError
 
 
 def write_atomically(path: Path, write: Callable[[Path], None] | str | bytes) -> None:
@@ -18,7 +18,7 @@ def write_atomically(path: Path, write: Callable[[Path], None] | str | bytes) ->
         write: what to write, or a function that writes the file it is given (a name with the same suffix).
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        WriteError: the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:
@@ -31,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], None] | str | bytes) ->
             temporary.write_text(write, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
+        raise WriteError(
             f"{path}: cannot be written ({error.strerror or error}); free some space or name another folder"
         ) from None
     finally:
@@ -43,15 +43,17 @@ def link(source: Path, target: Path) -> None:
     """Make ``target`` a link to the file or folder ``source``; where links are not possible, a copy.
 
     Raises:
-        UserError: something else is in the way, or the folder cannot be written.
+        WriteError: something else is in the way, or the folder cannot be written.
     """
     source = source.resolve()
-    if target.is_symlink() and not target.exists():
-        target.unlink()  # its source has moved
-    if target.exists():
-        if target.resolve() == source or (target.is_file() and target.stat().st_size == source.stat().st_size):
+    if target.is_symlink():
+        if target.resolve() == source:
             return
-        raise UserError(f"{target}: something else is in the way; remove it or name another folder")
+        target.unlink()  # of another source, or of one that has moved
+    elif target.exists():
+        if target.is_file() and target.stat().st_size == source.stat().st_size:
+            return  # an earlier copy
+        raise WriteError(f"{target}: something else is in the way; remove it or name another folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -59,4 +61,4 @@ def link(source: Path, target: Path) -> None:
         except (NotImplementedError, PermissionError):
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
     except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror}); name another folder") from None
+        raise WriteError(f"{target}: cannot be written ({error.strerror}); name another folder") from None

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from util.errors import UserError
+from util.errors import UserError, WriteError
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 CHUNK = 32  # items a process takes at a time
@@ -57,8 +57,10 @@ def _leave_interrupts_to_the_main_process() -> None:
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | UserError:
-    """Return what a function gives, or the error that a user can mend (to be counted with others)."""
+    """Return what a function gives, or what is wrong with the item, to be counted with others."""
     try:
         return function(item)
+    except WriteError:
+        raise
     except UserError as error:
         return error

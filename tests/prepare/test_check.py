@@ -63,3 +63,22 @@ def test_all_experiments_are_looked_at(prepare, monkeypatch: pytest.MonkeyPatch)
 
 def test_config_that_cannot_be_read(prepare, tmp_path: Path) -> None:
     assert "cannot read this config" in prepare("check", tmp_path / "lost.yaml").error
+
+
+def test_data_that_differ_from_the_published_are_said_to(prepare, shared: Path, tmp_path: Path) -> None:
+    words = {"data.root": shared / "data/VOC2012", "data.cache": tmp_path, "data.text_dir": shared / "embeddings"}
+    words |= {"model.encoder.weights": shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"}
+    settings = [w for key, value in words.items() for w in ("--set", f"{key}={value}")]
+    outcome = prepare("check", REPOSITORY / "config/pascal/pascal_split0_resnet50_small.yaml", *settings)
+    assert outcome.code == 0, outcome.output
+    assert any(line.startswith("differs data ") for line in outcome.output.splitlines())
+    assert "Not as published: data" in outcome.output and "published 5953: differs" in outcome.output
+
+
+def test_a_config_that_cannot_be_read_stops_no_other(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    (tmp_path / "config/mini/mini_split9_broken.yaml").write_text("base: mini_symnet.yaml\ndata: {fold: 9}\n")
+    monkeypatch.chdir(tmp_path)
+    outcome = prepare("check")
+    assert outcome.code == 0
+    assert "data.fold = 9 does not exist" in outcome.output and "Missing:" in outcome.output

@@ -111,9 +111,27 @@ def test_json_of_somebody_with_ten_classes_in_two_folds(prepare, project: Path, 
     assert shown == {files[i] for name in ten for i in seen[name]}
 
 
+def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prepare, project, own, tmp_path) -> None:
+    assert prepare(*own, "--name", "toys").code == 0
+    before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file() and "cache" not in p.parts}
+    (tmp_path / "other.txt").write_text("\n".join(reversed(CLASS_NAMES)))
+    error = prepare(*own, "--name", "toys", "--classes", tmp_path / "other.txt").error
+    assert "made from other files or options" in error
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_two_categories_of_one_name(prepare, project: Path, tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "ant"}, {"id": 4, "name": "ant"}, {"id": 5, "name": "bee"}]
+    (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    error = prepare("custom", "--name", "st", "--coco-json", tmp_path / "a.json", "--images", tmp_path).error
+    assert "two categories have the same name" in error
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (("--name", "toys", "--fold", "striped disc,dotted star", "--fold", "dotted star"), "at most once"),
+        (("--name", "toys", "--fold", "striped disc"), "give at least 2"),
         (("--name", "Pascal VOC"), "--name Pascal VOC"),
         (("--name", "pascal"), "none of pascal"),
         (("--name", "toys", "--fold", "striped disk"), "did you mean 'striped disc'"),

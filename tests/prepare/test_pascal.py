@@ -19,6 +19,7 @@ from trees import SBD_TRAIN, SBD_VAL, VOC_TRAIN, VOC_VAL, photo, save_mask, sbd_
 from util.data.images import read_mask
 
 TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
+LIMIT = 100  # bytes a file may hold on the full disk
 TRAINAUG = [*TRAIN, "2008_000030"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 FORMS = ("benchmark_RELEASE", "torchvision", "palette", "grey")
@@ -122,11 +123,9 @@ def test_interrupted_run_is_finished_by_the_next(prepare, voc: Path, sbd, out: P
     error = prepare("pascal", "--voc", voc, "--sbd", root, "--out", out).error
     assert "2008_000021.mat" in error and "--skip-bad" in error
     assert not (out / "ImageSets").exists()  # nothing is listed yet
-    made = (out / "SegmentationClassAug" / "2008_000020.png").stat().st_mtime_ns
     (root / "cls" / "2008_000021.mat").write_bytes(whole)
     assert prepare("pascal", "--voc", voc, "--sbd", root, "--out", out).code == 0
-    assert names(out, "train") == TRAIN
-    assert (out / "SegmentationClassAug" / "2008_000020.png").stat().st_mtime_ns == made
+    assert names(out, "train") == TRAIN and set(masks(out)) == {*TRAINAUG, *VOC_VAL}
 
 
 @pytest.mark.parametrize("damage", ["photo cut", "photo lost", "mask lost", "mask damaged", "mat of something else"])
@@ -210,18 +209,51 @@ def test_ctrl_c_in_the_middle_leaves_nothing_listed_and_a_repeat_finishes(prepar
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in errors, errors
-    some = len(list((out / "SegmentationClassAug").iterdir()))
-    assert 0 < some < 1828 and not (out / "ImageSets").exists()
+    some = {p: p.lstat().st_mtime_ns for p in (out / "SegmentationClassAug").iterdir()}
+    assert 0 < len(some) < 1828 and not (out / "ImageSets").exists()
     assert prepare(*arguments).code == 0
+    assert {p: p.lstat().st_mtime_ns for p in some} == some  # what was done stays
     assert len(masks(out)) == 1828 and len(names(out, "train")) == 1464
+
+
+def test_left_out_images_are_tried_again_and_lost_outputs_made_again(prepare, voc: Path, sbd, out: Path) -> None:
+    root, name = sbd("torchvision"), "2008_000020"
+    arguments = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
+    mat = root / "cls" / f"{name}.mat"
+    whole = mat.read_bytes()
+    mat.write_bytes(b"no mask")
+    assert "1 images are left out" in prepare(*arguments, "--skip-bad").output
+    assert "nothing to do" in prepare(*arguments, "--skip-bad").output
+    assert name in prepare(*arguments).error
+    mat.write_bytes(whole)
+    assert prepare(*arguments).code == 0 and names(out, "train") == TRAIN
+    (out / "SegmentationClassAug" / f"{name}.png").unlink()
+    assert "nothing to do" not in prepare(*arguments).output
+    assert np.array_equal(read_mask(out / "SegmentationClassAug" / f"{name}.png"), sbd_mask(name))
+
+
+def test_a_mask_of_voc_that_comes_later_wins_too(prepare, voc: Path, sbd, out: Path) -> None:
+    path = voc / "SegmentationClass" / f"{VOC_TRAIN[1]}.png"  # SBD has that image as well
+    content, times = path.read_bytes(), (path.stat().st_atime, path.stat().st_mtime)
+    path.unlink()
+    arguments = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
+    prepare(*arguments)
+    made = out / "SegmentationClassAug" / path.name
+    assert np.array_equal(read_mask(made), sbd_mask(path.stem))
+    path.write_bytes(content)
+    os.utime(path, times)  # as archives restore them
+    prepare(*arguments)
+    assert np.array_equal(read_mask(made), voc_mask(path.stem))
 
 
 def test_full_disk(voc: Path, sbd, out: Path) -> None:
     def no_file_may_grow() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # bytes
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
-    process = start("pascal", "--voc", voc, "--sbd", sbd("grey"), "--out", out, preexec_fn=no_file_may_grow)
+    process = start(
+        "pascal", "--voc", voc, "--sbd", sbd("grey"), "--out", out, "--skip-bad", preexec_fn=no_file_may_grow
+    )
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2 and "Traceback" not in errors, errors
-    assert "cannot be written" in errors and not (out / "ImageSets").exists()
-    assert not [p for p in out.rglob("*") if ".tmp." in p.name or (p.is_file() and p.stat().st_size == 64)]
+    assert "cannot be written" in errors and "--skip-bad" not in errors and not (out / "ImageSets").exists()
+    assert not [p for p in out.rglob("*") if ".tmp." in p.name or (p.is_file() and p.stat().st_size == LIMIT)]

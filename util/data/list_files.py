@@ -18,6 +18,7 @@ from util.data.index import Index
 from util.errors import UserError
 
 PAIR_MARK = "__"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TWO_COLUMNS, PAIRS, DICTIONARY = "two columns", "(image, class) pairs", "dictionary of classes"
 
 
@@ -97,7 +98,9 @@ def _from_dictionary(path: Path, content: bytes) -> ListFile:
 
 
 def _stem(name: str) -> str:
-    return PurePosixPath(name.replace("\\", "/")).stem
+    """Return a file's name without folder and image suffix; other dots belong to the name."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,9 @@ def match(listed: ListFile, index: Index, classes: tuple[int, ...]) -> Matched:
     Raises:
         UserError: an image the index does not have, a class that is not of this side of the fold or not in the image.
     """
-    where = {PurePosixPath(name).stem: row for row, name in enumerate(index.names)}
+    where = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
+    if len(where) < len(index.names):
+        raise UserError(f"{listed.path}: the data set has images of one name in two folders, so a list is ambiguous")
     unknown = [stem for stem in listed.stems if stem not in where]
     if unknown:
         raise UserError(
@@ -127,6 +132,10 @@ def match(listed: ListFile, index: Index, classes: tuple[int, ...]) -> Matched:
             f"{unknown[0]}; is it a list of another data set or part, or is the data incomplete?"
         )
     rows = tuple(where[stem] for stem in listed.stems)
+    if listed.classes is None:
+        for stem, row in zip(listed.stems, rows, strict=True):
+            if not index.areas[row, classes].any():
+                raise UserError(f"{listed.path}: {stem} shows no class of {classes}; is it a list of another fold?")
     for stem, row, c in zip(listed.stems, rows, listed.classes or ()):
         if c not in classes:
             raise UserError(f"{listed.path}: {stem} is listed with class {c}, which is not of this fold: {classes}")

@@ -103,6 +103,8 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
 
 def _collect(content: dict[str, list]) -> Annotations:
     categories = dict(sorted((int(c["id"]), str(c["name"])) for c in content["categories"]))
+    if len(categories) < len(content["categories"]):
+        raise ValueError("two categories have the same id")
     of_image: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
     if len(of_image) < len(content["images"]):
         raise ValueError("two images have the same id")

@@ -14,6 +14,7 @@ from util.files import write_atomically
 from util.prepare.download import unpack
 
 STAMP = "prepared.json"  # in a prepared folder: what it was made from
+DIFFERS = "differs"
 SHOWN = 5  # bad files named in full
 Key, Result = TypeVar("Key"), TypeVar("Result")
 
@@ -97,4 +98,4 @@ def beside(title: str, count: int, expected: int | None) -> str:
     """Return a line with a count beside the published one."""
     if expected is None:
         return f"{title}: {count}"
-    return f"{title}: {count}, published {expected}: {'OK' if count == expected else 'differs'}"
+    return f"{title}: {count}, published {expected}: {'OK' if count == expected else DIFFERS}"

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from util.data import folds
 from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.lists import check_shots, test_list, train_list
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.prepare import custom_sources, embeddings
-from util.prepare.common import add_common_options
+from util.prepare.common import STAMP, add_common_options, already_done, fingerprint, mark_done
 from util.prepare.custom_config import write_configs
 from util.settings import DataSettings
 
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
     """
     out = Path(str(options.out).replace("<name>", options.name))
     _check_options(options)
+    made_from = _check_unchanged(options, out)
     taken = custom_sources.from_json if options.coco_json else custom_sources.from_masks
     source = taken(options, out)
     data = DataSettings(
@@ -79,6 +81,9 @@ def run(options: argparse.Namespace) -> int:
     index = load_index(data, "train")
     data.fold_classes = _given_folds(options.fold, source.classes) or deal(index, source.classes, options.folds or 4)
     data.folds = len(data.fold_classes)
+    wrong = folds.problem(data)
+    if wrong:
+        raise UserError(f"--fold: data.{wrong[0]} {wrong[1]}")
     for part, rows in split(index, options.test_share).items():
         write_atomically(out / f"lists/{part}.txt", "".join(f"{index.names[r]}\n" for r in rows))
         setattr(data, f"{part}_list", f"lists/{part}.txt")
@@ -86,6 +91,7 @@ def run(options: argparse.Namespace) -> int:
     if options.vectors is not None:
         data.text = _vectors(data, options.vectors)
     files = write_configs(options.config_dir, data)
+    mark_done(out, made_from)
     print(f"{out}: {len(index)} images, {len(data.classes)} classes, {data.folds} folds")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
     for number, names in enumerate(data.fold_classes):
@@ -154,6 +160,23 @@ def _presence(data: DataSettings) -> tuple[int, bool]:
         except UserError as error:
             problem = error
     raise UserError(f"{problem} (or leave the class out, or change --folds or --test-share)")
+
+
+def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
+    """Return a digest of what the data set is made from; refuse a name whose data were made from something else.
+
+    Class ids may differ then, and configs and checkpoints of that name would silently mean other classes.
+    """
+    files = [p for p in (options.coco_json, options.classes) if p is not None and p.is_file()]
+    words = (options.images, options.masks, options.folds, options.fold, options.test_share, options.vectors)
+    made_from = fingerprint(files, *words)
+    in_use = (options.config_dir / options.name).exists() and (out / STAMP).exists()
+    if in_use and already_done(out, made_from, []) is None:
+        raise UserError(
+            f"{options.config_dir / options.name}: '{options.name}' was made from other files or options; "
+            f"remove that folder and {out}, or choose another --name"
+        )
+    return made_from
 
 
 def _given_folds(folds: list[str], classes: list[str]) -> list[list[str]]:

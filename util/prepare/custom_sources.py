@@ -12,13 +12,13 @@ import numpy as np
 
 from util.data.images import read_image, read_mask, write_mask
 from util.data.index import count_pixels
+from util.data.list_files import IMAGE_SUFFIXES
 from util.errors import UserError, nearest
 from util.files import link
 from util.parallel import attempt, parallel_map
 from util.prepare.coco_masks import Photo, class_mask, read_annotations
 from util.prepare.common import sort_out
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MASK_SUFFIX = ".png"
 BACKGROUND = "background"
 MOST_CLASSES = 254  # ids 1..254; 255 is ignored
@@ -58,6 +58,8 @@ def from_json(options: argparse.Namespace, out: Path) -> Taken:
     """
     annotations = read_annotations(options.coco_json)
     by_name = {name: category for category, name in annotations.categories.items()}
+    if len(by_name) < len(annotations.categories):
+        raise UserError(f"{options.coco_json}: two categories have the same name; rename or merge them")
     classes = read_class_names(options.classes) if options.classes else list(by_name)
     _check_names(classes, options.coco_json)
     for name in classes:
@@ -99,9 +101,9 @@ def find_photos(folder: Path) -> dict[str, Path]:
     Raises:
         UserError: there are none, or two of one stem.
     """
-    found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in PHOTO_SUFFIXES] if folder.is_dir() else []
+    found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES] if folder.is_dir() else []
     if not found:
-        raise UserError(f"{folder}: no photos here; --images names a folder of {', '.join(PHOTO_SUFFIXES)} files")
+        raise UserError(f"{folder}: no photos here; --images names a folder of {', '.join(IMAGE_SUFFIXES)} files")
     out: dict[str, Path] = {}
     for path in found:
         if path.stem in out:

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if not paths:
         raise UserError("config: no experiments here; run this in the project's folder")
     machine, needs = look_at_machine(), Needs()
-    reports = [look_at(path, needs, options.overrides) for path in paths]
+    reports = [_look_at_any(path, needs, options) for path in paths]
     if options.json:
         configs = [{**asdict(r), "ready": r.ready} for r in reports]
         print(json.dumps({"machine": [asdict(f) for f in machine], "configs": configs}, indent=2))
@@ -78,6 +78,16 @@ def look_at(path: Path, needs: Needs, overrides: list[str]) -> Report:
     return Report(str(path), tuple(needs.of(config)), train, words.format("test"))
 
 
+def _look_at_any(path: Path, needs: Needs, options: argparse.Namespace) -> Report:
+    """Return the report of a config; of one that cannot be read as well, where all are looked at."""
+    try:
+        return look_at(path, needs, options.overrides)
+    except UserError as error:
+        if options.configs:
+            raise
+        return Report(str(path), (needs.add(Finding(f"config {path}", False, str(error), "mend that line")),), "", "")
+
+
 def print_report(machine: list[Finding], found: list[Finding], reports: list[Report]) -> None:
     """Print findings, what can be run, and what is missing."""
     for finding in [*machine, *found]:
@@ -86,6 +96,8 @@ def print_report(machine: list[Finding], found: list[Finding], reports: list[Rep
     print(f"\nCan be run now ({len(ready)} of {len(reports)} experiments):" if ready else "\nNothing can be run yet.")
     for report in ready:
         print(f"  {report.train or report.test}")
+    for finding in (f for f in found if f.partly):
+        print(f"\nNot as published: {finding.what}\n    {finding.says}")
     mends: dict[str, list[str]] = {}
     for finding in [*machine, *found]:
         if not finding.fine:

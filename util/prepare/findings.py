@@ -13,7 +13,9 @@ class Finding:
     fine: bool
     says: str
     mend: str = ""  # a command, or what to do, where it is not fine
+    partly: bool = False  # fine to run with, but not what published results were made with
 
     def line(self) -> str:
         """Return the finding as a line of text."""
-        return f"{'ok' if self.fine else 'MISSING':8}{self.what}: {self.says}"
+        state = "MISSING" if not self.fine else "differs" if self.partly else "ok"
+        return f"{state:8}{self.what}: {self.says}"

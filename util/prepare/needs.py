@@ -15,8 +15,8 @@ from util.data.text import NAMES, class_vectors, vectors_path
 from util.engine.build import build_model
 from util.engine.checkpoint import load_encoder_weights
 from util.errors import UserError
-from util.prepare import coco, pascal
-from util.prepare.common import beside
+from util.prepare import coco, pascal, weights
+from util.prepare.common import DIFFERS, beside
 from util.prepare.findings import Finding
 from util.prepare.lists import MAKERS, published
 from util.settings import Config, DataSettings
@@ -56,6 +56,11 @@ class Needs:
             out.append(self._once(what, lambda w: look_at_weights(w, config)))
         return out
 
+    def add(self, finding: Finding) -> Finding:
+        """Keep a finding that was made elsewhere."""
+        self.found[finding.what] = finding
+        return finding
+
     def _once(self, what: str, look: Callable[[str], Finding]) -> Finding:
         if what not in self.found:
             self.found[what] = look(what)
@@ -75,7 +80,7 @@ def look_at_data(what: str, data: DataSettings) -> Finding:
             says.append(beside(part, len(index), sizes.get(Path(listed).stem)))
     except UserError as error:
         return Finding(what, False, str(error), mend)
-    return Finding(what, True, "; ".join(says))
+    return Finding(what, True, "; ".join(says), partly=any(s.endswith(DIFFERS) for s in says))
 
 
 def look_at_lists(what: str, data: DataSettings) -> Finding:
@@ -88,7 +93,7 @@ def look_at_lists(what: str, data: DataSettings) -> Finding:
             says.append(beside(part, len(images.queries), published(data, part)))
     except UserError as error:
         return Finding(what, False, str(error), "change data.min_pixels, data.shot or the list that it names")
-    return Finding(what, True, "; ".join(says))
+    return Finding(what, True, "; ".join(says), partly=any(s.endswith(DIFFERS) for s in says))
 
 
 def look_at_vectors(what: str, data: DataSettings) -> Finding:
@@ -104,7 +109,7 @@ def look_at_weights(what: str, config: Config) -> Finding:
     """Tell whether a model's encoder takes its weights, by filling it as a run would."""
     encoder = config.model.encoder
     if encoder.weights == TORCHVISION:
-        return Finding(what, True, "torchvision downloads them when first needed, if it has not done so")
+        return _torchvision(what, encoder.backbone)
     network = build_model(config, text_width=1)
     try:
         missing = load_encoder_weights(network, encoder.weights, encoder.partial)
@@ -112,6 +117,12 @@ def look_at_weights(what: str, config: Config) -> Finding:
         return Finding(what, False, str(error), _how_to_get(Path(encoder.weights), encoder.backbone))
     says = f"fits; {len(missing)} tensors will start from random values" if missing else "fits, complete"
     return Finding(what, True, says)
+
+
+def _torchvision(what: str, backbone: str) -> Finding:
+    """Tell whether torchvision's weights were downloaded before; if not, a run will do so."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.weights_url(backbone)).name
+    return Finding(what, True, f"{file}" if file.is_file() else "not here yet; a run downloads them (network needed)")
 
 
 def _how_to_get(path: Path, backbone: str) -> str:

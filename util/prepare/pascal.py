@@ -17,6 +17,7 @@ import argparse
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torchvision.datasets import SBDataset
@@ -42,6 +43,7 @@ from util.prepare.voc_sources import LISTS, MASK_FOLDERS, Source, find_sbd, find
 CLASSES = 20
 PUBLISHED = {"train": 5953, "trainaug": 10582, "val": 1449}
 PALETTE = "P"
+MADE_FROM = "made_from.txt"  # in --out: what older outputs are not of
 RAW = "raw"  # beside --out: what was downloaded and unpacked
 VOC_PARTS = ("/JPEGImages/", "/SegmentationClass/", "/ImageSets/Segmentation/")
 SBD_PARTS = ("/cls/", "/img/", "/train.txt", "/val.txt")
@@ -52,6 +54,7 @@ VOC_YEAR = DATASET_YEAR_DICT["2012"]  # torchvision's address and checksum
 class Job:
     """One image to prepare: where photo and mask come from and go."""
 
+    name: str
     photo: Path
     mask: Path
     photo_target: Path
@@ -82,23 +85,57 @@ def run(options: argparse.Namespace) -> int:
     sets = make_sets(voc, sbd)
     names = tuple(dict.fromkeys(n for s in sets.values() for n in s))
     jobs = [_job(name, voc, sbd, options.out) for name in names]
-    lists = [options.out / LISTS / f"{s}.txt" for s in sets]
     sources = [path for j in jobs for path in (j.photo, j.mask) if path.exists()]
     made_from = fingerprint(sources, *map(sorted, sets.values()))
-    done = already_done(options.out, made_from, lists)
-    if done is None:
-        results = parallel_map(partial(attempt, prepare), jobs, "photos and masks")
-        good = set(sort_out(names, results, options.skip_bad))
-        sets = {s: [n for n in members if n in good] for s, members in sets.items()}
-        for path, members in zip(lists, sets.values(), strict=True):
+    done = already_done(options.out, made_from, [])
+    if done and (options.skip_bad or not done["left_out"]) and _is_whole(options.out, sets):
+        print(f"{options.out}: is complete already; nothing to do")
+    else:
+        done = _prepare_all(jobs, sets, options.out, made_from, options.skip_bad)
+        print(f"{options.out}: ready")
+    _tell(done, voc, sbd)
+    return 0
+
+
+def _prepare_all(
+    jobs: list[Job], sets: dict[str, list[str]], out: Path, made_from: str, skip_bad: bool
+) -> dict[str, Any]:
+    """Put every photo and mask in place, then list them; return the facts of the stamp."""
+    marker = out / MADE_FROM
+    if not marker.exists() or marker.read_text() != made_from:
+        write_atomically(marker, made_from)  # what is older is of other sources
+    names = [job.name for job in jobs]
+    ready = partial(attempt, partial(prepare, since=marker.stat().st_mtime_ns))
+    good = set(sort_out(names, parallel_map(ready, jobs, "photos and masks"), skip_bad))
+    for name in PUBLISHED:
+        path, members = out / LISTS / f"{name}.txt", [n for n in sets.get(name, ()) if n in good]
+        if name not in sets:
+            path.unlink(missing_ok=True)  # of an earlier preparation
+        elif not members:
+            raise UserError(f"{out}: none of the {len(sets[name])} images of {name} can be used; check the download")
+        else:
             write_atomically(path, "".join(f"{n}\n" for n in members))
-        for other in PUBLISHED.keys() - sets.keys():
-            (options.out / LISTS / f"{other}.txt").unlink(missing_ok=True)  # of an earlier preparation
-        mark_done(options.out, made_from, sizes={s: len(m) for s, m in sets.items()})
-    sizes = done["sizes"] if done else {s: len(m) for s, m in sets.items()}
-    print(f"{options.out}: {'is complete already; nothing to do' if done else 'ready'}")
-    for name, size in sizes.items():
+    sizes = {s: sum(n in good for n in members) for s, members in sets.items()}
+    facts = {"sizes": sizes, "left_out": len(names) - len(good)}
+    mark_done(out, made_from, **facts)
+    return facts
+
+
+def _is_whole(out: Path, sets: dict[str, list[str]]) -> bool:
+    """Return whether the lists are there, and photo and mask of every image on them."""
+    try:
+        listed = {n for s in sets for n in (out / LISTS / f"{s}.txt").read_text().split()}
+    except OSError:
+        return False
+    return all(path.exists() for n in listed for path in _targets(out, n))
+
+
+def _tell(done: dict[str, Any], voc: Source, sbd: Source | None) -> None:
+    """Print the sizes of the sets beside the published ones, and what is not as it should be."""
+    for name, size in done["sizes"].items():
         print("  " + beside(name, size, PUBLISHED[name]))
+    if done["left_out"]:
+        print(f"  {done['left_out']} images are left out; without --skip-bad they are tried again")
     if sbd is None:
         print("  without --sbd the training sets hold VOC's own images alone; published results use SBD as well")
     elif "train" not in sbd.lists:
@@ -106,7 +143,6 @@ def run(options: argparse.Namespace) -> int:
             f"  no train.txt: {sbd.masks} holds masks but not SBD's own train.txt and val.txt; put them beside it and "
             "repeat, or train on data.train_list: ImageSets/Segmentation/trainaug.txt"
         )
-    return 0
 
 
 def make_sets(voc: Source, sbd: Source | None) -> dict[str, list[str]]:
@@ -127,14 +163,17 @@ def make_sets(voc: Source, sbd: Source | None) -> dict[str, list[str]]:
     return {**sets, "val": list(voc.lists["val"])}
 
 
-def prepare(job: Job) -> bool:
+def prepare(job: Job, since: int) -> bool:
     """Check one photo and its mask and put both in place; return whether there was anything to do.
+
+    Args:
+        since: outputs that are newer (nanoseconds) are of these sources and stay.
 
     Raises:
         UserError: one of them is missing, damaged, or they do not belong together.
     """
     target = job.mask_target
-    if target.exists() and job.photo_target.exists() and target.stat().st_mtime >= job.mask.stat().st_mtime:
+    if target.exists() and job.photo_target.exists() and target.lstat().st_mtime_ns >= since:
         return False
     photo, mask = read_image(job.photo), read_source_mask(job.mask)
     if photo.shape[:2] != mask.shape:
@@ -147,6 +186,7 @@ def prepare(job: Job) -> bool:
             "(was a palette mask saved as grey?)"
         )
     link(job.photo, job.photo_target)
+    target.unlink(missing_ok=True)  # of an earlier preparation
     if _is_palette(job.mask):
         link(job.mask, target)
     else:
@@ -161,7 +201,11 @@ def _job(name: str, voc: Source, sbd: Source | None, out: Path) -> Job:
         photo = sbd.photos / f"{name}.jpg"
     if sbd is not None and not mask.exists():
         mask = sbd.mask(name)
-    return Job(photo, mask, out / "JPEGImages" / f"{name}.jpg", out / MASK_FOLDERS[1] / f"{name}.png")
+    return Job(name, photo, mask, *_targets(out, name))
+
+
+def _targets(out: Path, name: str) -> tuple[Path, Path]:
+    return out / "JPEGImages" / f"{name}.jpg", out / MASK_FOLDERS[1] / f"{name}.png"
 
 
 def _is_palette(path: Path) -> bool:
