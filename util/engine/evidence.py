@@ -11,7 +11,7 @@ from util.config import MODEL_NAME, to_dict
 from util.engine.checkpoint import FOLD
 from util.engine.device import describe
 from util.engine.inputs import in_words
-from util.engine.plan import Job
+from util.engine.plan import Job, weights_mark
 from util.engine.processes import World
 from util.engine.training import SECONDS_PER_MINUTE
 from util.report.run_folder import environment
@@ -33,6 +33,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "input_side": job.view.side or None,
         "scored_on": job.scored_on,
         "quick_look": job.quick_look,
+        "other_seeds": job.other_seeds,
         "replayed": None if job.replayed is None else str(job.replayed),
         "episodes": max(job.episodes.values()),
         "seeds": list(job.samplers),
@@ -50,6 +51,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "backbone": encoder.get("backbone"),
         "run": str(config.run.name),
         "checkpoint": weights.source,
+        "weights_mark": weights_mark(config),
         "weights": weights.digest,
         "trained_with": trained,
         "fold_mismatch": mismatch,

@@ -24,7 +24,14 @@ class SeedScores(TypedDict, total=False):
     per_class: dict[str, float]  # class id (base output: base-class id) -> foreground IoU
 
 
-class Result(TypedDict):
+class Marks(TypedDict, total=False):
+    """Keys of a result that older ones lack; absent means false or empty."""
+
+    other_seeds: bool  # other seeds than the protocol's, by test.seeds: not the protocol's number
+    weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
+
+
+class Result(Marks):
     """A result: one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]
@@ -34,7 +41,7 @@ class Result(TypedDict):
     input: str  # how the network saw images, in words; says where it is not what the protocol asks for
     input_side: int | None  # side of the network's square input in pixels; null where images kept their sizes
     scored_on: str  # canvas, square or original
-    quick_look: bool  # another number of episodes than the protocol's: not a result to quote
+    quick_look: bool  # another number of episodes than the protocol's or the manifest's: not a result to quote
     replayed: str | None  # the manifest whose episodes were scored instead of the protocol's own
     episodes: int  # of each seed
     seeds: list[int]
