@@ -50,7 +50,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
         UserError: names the word that is none.
     """
     for word in words(text):
-        if not word.isdigit() or int(word) < 1:
+        if not word.isdecimal() or int(word) < 1:
             raise UserError(f"{option} {text}: '{word}' is not a number of at least 1")
     return tuple(int(word) for word in words(text))
 

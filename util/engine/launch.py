@@ -58,7 +58,7 @@ def parse(arguments: list[str]) -> Launch:
     if len(words) < 4:
         raise UserError(f"too few words; write {USAGE}")
     action, experiment, dataset, gpus, *rest = words
-    if not gpus.isdigit():
+    if not gpus.isdecimal():
         raise UserError(f"'{gpus}' is not a number of GPUs; write {USAGE} (0 is the CPU)")
     launch = Launch(action, find_config(experiment, dataset), int(gpus), options)
     device = CUDA if launch.gpus else "cpu"
