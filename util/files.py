@@ -46,9 +46,9 @@ def link(source: Path, target: Path) -> None:
         WriteError: something else is in the way, or the folder cannot be written.
     """
     source = source.resolve()
+    if target.exists() and target.resolve() == source:
+        return
     if target.is_symlink():
-        if target.resolve() == source:
-            return
         target.unlink()  # of another source, or of one that has moved
     elif target.exists():
         if target.is_file() and target.stat().st_size == source.stat().st_size:

@@ -71,7 +71,7 @@ def test_pairs_are_walked_in_the_order_of_the_list():
     expected = [(r, c) for r in range(30) for c in (1, 2, 3) if images.index.areas[r, c] >= 20]
     sampler = EpisodeSampler(images, "pairs", 1, 0)
     found = [(sampler(n).query, sampler(n).class_id) for n in range(len(expected) + 5)]
-    assert images.pairs == expected and found == expected + expected[:5]
+    assert list(images.pairs) == expected and found == expected + expected[:5]
 
 
 def test_class_then_query_draws_classes_evenly_and_random_draws_images_evenly():
