@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from util.errors import WriteError
+from util.errors import UserError, WriteError
 
 
 def write_atomically(path: Path, write: Callable[[Path], None] | str | bytes) -> None:
@@ -37,6 +40,22 @@ def write_atomically(path: Path, write: Callable[[Path], None] | str | bytes) ->
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def fingerprint(files: Iterable[Path], *words: Any, lacking: str = "this file is missing") -> str:
+    """Return a digest of files' names, sizes and times of change, and of some words.
+
+    Raises:
+        UserError: a file is missing; ``lacking`` says so.
+    """
+    digest = hashlib.sha256(json.dumps([str(w) for w in words]).encode())
+    for path in files:
+        try:
+            stat = path.stat()
+        except OSError:
+            raise UserError(f"{path}: {lacking}") from None
+        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def link(source: Path, target: Path) -> None:

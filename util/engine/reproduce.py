@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from util.engine.build import run_folder
 from util.engine.checkpoint import changed_settings
 from util.engine.launch import RESUME, Launch, check_gpus, find_config, parse, run_script, train
 from util.engine.plan import OWN, TRAINING_FREE, UNTRAINED, own_config, result_folder, weights_source
-from util.engine.training import BEST, LAST, METRICS
+from util.engine.training import LAST, is_finished
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.paper_table import FORMATS, table
@@ -132,11 +131,7 @@ def learns(config: Config) -> bool:
 
 def trained(config: Config) -> bool:
     """Return whether the run's meta stage is finished."""
-    folder = run_folder(config, "meta")
-    try:
-        return bool(json.loads((folder / METRICS).read_text())["finished"]) and (folder / BEST).exists()
-    except (OSError, ValueError, KeyError):
-        return False
+    return is_finished(run_folder(config, "meta"))
 
 
 def undone(config: Config, path: Path) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import fingerprint, write_atomically
 from util.prepare.download import unpack
 
 STAMP = "prepared.json"  # in a prepared folder: what it was made from
@@ -50,22 +49,6 @@ def sort_out(keys: Sequence[Key], results: Iterable[Result | UserError], skip_ba
     if len(bad) > SHOWN:
         print(f"left out: {len(bad) - SHOWN} more")
     return good
-
-
-def fingerprint(files: Iterable[Path], *words: Any) -> str:
-    """Return a digest of files' names, sizes and times of change, and of some words.
-
-    Raises:
-        UserError: a file is missing.
-    """
-    digest = hashlib.sha256(json.dumps([str(w) for w in words]).encode())
-    for path in files:
-        try:
-            stat = path.stat()
-        except OSError:
-            raise UserError(f"{path}: this file is missing") from None
-        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 def already_done(out: Path, made_from: str, outputs: Iterable[Path]) -> dict[str, Any] | None:

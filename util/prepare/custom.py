@@ -22,9 +22,9 @@ from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.lists import check_shots, test_list, train_list
 from util.errors import UserError, nearest
-from util.files import write_atomically
+from util.files import fingerprint, write_atomically
 from util.prepare import custom_sources, embeddings
-from util.prepare.common import STAMP, add_common_options, already_done, fingerprint, mark_done
+from util.prepare.common import STAMP, add_common_options, already_done, mark_done
 from util.prepare.custom_config import write_configs
 from util.settings import DataSettings
 

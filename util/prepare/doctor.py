@@ -11,10 +11,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from model.registry import class_of
 from util.config import read_config, to_dict
+from util.engine.device import gpu_count
 from util.engine.launch import DEFAULT_MODEL
 from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.findings import Finding
@@ -70,7 +69,7 @@ def look_at(path: Path, needs: Needs, overrides: list[str]) -> Report:
     """Return what one config needs and the commands that run it."""
     config = read_config(path, overrides)
     model = to_dict(config)["model"]["name"]
-    gpus = torch.cuda.device_count()
+    gpus = gpu_count()
     experiment, _, net = path.stem.removeprefix(f"{path.parent.name}_").partition("_")
     middle, net = (f"MODEL={model} ", net.removeprefix(f"{model}_")) if model != DEFAULT_MODEL else ("", net)
     words = f"{middle}NET={net} sh {{}}.sh {experiment} {path.parent.name} {gpus}"

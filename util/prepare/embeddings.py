@@ -22,8 +22,7 @@ import numpy as np
 from util.config import read_config
 from util.data.text import NAMES, NO_TEXT, SUFFIXES, name_vectors, read_vectors, stored_origin, table_names
 from util.errors import UserError, nearest
-from util.files import write_atomically
-from util.prepare.common import fingerprint
+from util.files import fingerprint, write_atomically
 from util.prepare.word_files import Words, read_words
 from util.settings import DataSettings
 

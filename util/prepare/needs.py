@@ -14,6 +14,7 @@ from util.data.lists import check_shots
 from util.data.text import NAMES, class_vectors, vectors_path
 from util.engine.build import build_model
 from util.engine.checkpoint import load_encoder_weights
+from util.engine.device import gpu_count
 from util.errors import UserError
 from util.prepare import coco, pascal, weights
 from util.prepare.common import DIFFERS, beside
@@ -131,6 +132,6 @@ def _how_to_get(path: Path, backbone: str) -> str:
         path.parent.name == "base" and path.parent.parent.name.count("_") >= 2
     ):  # runs/<data set>_<experiment>_<net>/base
         dataset, experiment, net = path.parent.parent.name.split("_", 2)
-        return f"NET={net} sh train.sh {experiment} {dataset} {torch.cuda.device_count()}"
+        return f"NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
     instead = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
     return f"put it there (see initmodel/README.md); or python prepare.py weights {backbone} and {instead}"

@@ -23,16 +23,15 @@ from PIL import Image
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from model.contract import IGNORE
 from util.data.images import read_image, write_mask
+from util.data.index import count_classes
 from util.errors import UserError
-from util.files import link, write_atomically
+from util.files import fingerprint, link, write_atomically
 from util.parallel import attempt, parallel_map
 from util.prepare.common import (
     add_common_options,
     already_done,
     beside,
-    fingerprint,
     mark_done,
     sort_out,
     unpack_once,
@@ -176,15 +175,7 @@ def prepare(job: Job, since: int) -> bool:
     if target.exists() and job.photo_target.exists() and target.lstat().st_mtime_ns >= since:
         return False
     photo, mask = read_image(job.photo), read_source_mask(job.mask)
-    if photo.shape[:2] != mask.shape:
-        sizes = f"{photo.shape[:2]} and {mask.shape}"
-        raise UserError(f"{job.mask}: photo and mask have different sizes (height, width): {sizes}")
-    wrong = mask[(mask > CLASSES) & (mask != IGNORE)]
-    if wrong.size:
-        raise UserError(
-            f"{job.mask}: class id {wrong[0]} is out of range; allowed: 0..{CLASSES} and 255 "
-            "(was a palette mask saved as grey?)"
-        )
+    count_classes(mask, job.mask, photo.shape[:2], CLASSES)
     link(job.photo, job.photo_target)
     target.unlink(missing_ok=True)  # of an earlier preparation
     if _is_palette(job.mask):

@@ -12,14 +12,13 @@ import numpy as np
 from util.data.manifest import Manifest, read_manifest
 from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
-from util.report.scores import mean_iou
+from util.report.scores import FINAL, mean_iou
 from util.report.table import protocol_title
 
 DRAWS, SEED = 2000, 0  # bootstrap samples, and the seed that draws them
 TAIL = 2.5  # percent on either side of the interval
 LARGEST = 2**63 - 1  # count
 CHUNK = 100  # samples drawn at a time
-FINAL = "final"
 
 
 @dataclass(frozen=True)

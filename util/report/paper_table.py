@@ -13,12 +13,12 @@ import yaml
 
 from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
+from util.report.scores import FINAL
 from util.report.table import protocol_title, seeds_in_words, text_table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEASURED_MARK, QUICK_MARK = "*", "?"
 FORMATS = ("markdown", "latex", "csv")
-FINAL = "final"
 LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
 
 

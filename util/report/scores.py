@@ -1,8 +1,10 @@
-"""The one definition of mIoU from counts, for results, comparisons and curves alike."""
+"""The one definition of mIoU from counts, for results, comparisons and curves alike; the name of the prediction."""
 
 from __future__ import annotations
 
 import numpy as np
+
+FINAL = "final"  # the output that is a model's prediction
 
 
 def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
