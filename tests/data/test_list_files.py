@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 
 from util.data.folds import Fold
-from util.data.index import load_index
 from util.data.list_files import DICTIONARY, PAIRS, TWO_COLUMNS, match, read_list_file
 from util.data.lists import ImageList
 from util.data.lists import test_list as novel_list
 from util.errors import UserError
-
-
-@pytest.fixture
-def novel(mini_data) -> ImageList:
-    """Return the test list of mini's fold 0."""
-    return novel_list(load_index(mini_data(), "test", progress=False), Fold.of(mini_data()), mini_data())
 
 
 def write_pairs(path: Path, images: ImageList, form: str = "{}__{:02d}") -> Path:
