@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -24,7 +23,7 @@ PICTURE = "demo.png"
 
 def command() -> int:
     """Parse, build, call."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("--fold", type=int, default=0, help="which two of the eight classes are novel")
     parser.add_argument("--folder", default="runs/demo", help="where data, runs and the picture go")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")

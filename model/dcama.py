@@ -21,11 +21,10 @@ from model.mask_aggregation import MaskAggregation
 from model.mask_decoder import MaskDecoder
 from model.ops import foreground, normalise
 from model.registry import register
-from model.swin import SWIN_SIDE, SwinEncoder
+from model.swin import SWIN, SWIN_SIDE, SwinEncoder
 
 STRIDE = 32  # of stage 4; an image side that it divides makes every grid exact
 TAPS = {1: 1, 2: None, 3: None, 4: None}  # of stage 1 only the last tap is of use
-SWIN = "swin_b"
 
 
 @dataclass

@@ -115,12 +115,15 @@ DCAMA = Layout(
 LAYOUTS = (SYMNET, SSP, DCAMA)
 
 
+def layout_of(state: dict[str, Tensor]) -> Layout | None:
+    """Return the layout of an authors' checkpoint, None for one not known here."""
+    return next((layout for layout in LAYOUTS if layout.matches(state)), None)
+
+
 def recognise(state: dict[str, Tensor]) -> str | None:
     """Return in words whose checkpoint this is, such as ``DCAMA Swin-B``; None for a layout not known here."""
-    for layout in LAYOUTS:
-        if layout.matches(state):
-            return f"{layout.title} {_network(state)}".strip()
-    return None
+    layout = layout_of(state)
+    return f"{layout.title} {_network(state)}".strip() if layout else None
 
 
 def _network(names: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from torchvision.models.swin_transformer import SwinTransformer
 
 from model.encoder import LAST_STAGE, Encoder, Features
 
+SWIN = "swin_b"  # its name in configs
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
 PATCH, WINDOW = 4, 12
 WIDTH, DEPTHS, HEADS = 128, (2, 2, 18, 2), (4, 8, 16, 32)

@@ -13,11 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from model import encoder_weights, published
+from model import published
 from model.base_learner import BaseLearner, BaseStage
 from model.contract import Episode, ModelSettings, Output, ParamGroup, Task, Trainable
 from model.decoder import Decoder, default_scales
 from model.encoder import ENCODER_STRIDE, EncoderSettings, Features, build_encoder, encode_together
+from model.encoder_layouts import describe
 from model.encoder_weights import WithEncoder
 from model.ensemble import Ensemble
 from model.hyper_correlation import KINDS, OUT_CHANNELS, CorrelationFusion
@@ -196,7 +197,7 @@ class SymNet(WithEncoder):
         """Return encoder and number of base classes in words."""
         classifier = state.get(BASE_CLASSIFIER)
         classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
-        return f"{encoder_weights.describe(state)} and {classes}"
+        return f"{describe(state)} and {classes}"
 
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the inputs of the convolutions over shots; one shot has none."""

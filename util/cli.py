@@ -11,9 +11,21 @@ from model.contract import Mismatch
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, like every other mendable error."""
+
+    def error(self, message: str) -> None:
+        """Refuse a command line.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def parser(description: str) -> Parser:
     """Return a parser that knows the config file and ``--set section.key=value``."""
-    out = argparse.ArgumentParser(description=description)
+    out = Parser(description=description)
     out.add_argument("config", help="YAML file under config/")
     out.add_argument(
         "--set",
@@ -38,7 +50,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
         UserError: names the word that is none.
     """
     for word in words(text):
-        if not word.isdigit() or int(word) < 1:
+        if not word.isdecimal() or int(word) < 1:
             raise UserError(f"{option} {text}: '{word}' is not a number of at least 1")
     return tuple(int(word) for word in words(text))
 

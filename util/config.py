@@ -13,10 +13,11 @@ from typing import Any, Literal
 import yaml
 
 from model.registry import class_of, models
+from util.data import folds
 from util.errors import UserError, nearest
 from util.settings import Config
 
-DEFAULTS = Path(__file__).resolve().parents[1] / "config" / "default.yaml"
+DEFAULTS = "default.yaml"  # what every config inherits
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 MODEL_PREFIX = "model."
 
@@ -252,7 +253,7 @@ def _refuse_base_stage(section: dict[str, Any], model: str) -> None:
     for key, value in section.items():
         if isinstance(value, dict):
             _refuse_base_stage(value, model)
-        elif Path(value.where.rpartition(":")[0]).resolve() != DEFAULTS:
+        elif Path(value.where.rpartition(":")[0]).name != DEFAULTS:
             raise UserError(
                 f"{value.where}: 'base_stage' sets {key}, but model {model} has no base learner and so no base stage; "
                 "remove it"
@@ -266,15 +267,10 @@ def _check(config: Config, tree: dict[str, Any]) -> None:
         return _where(tree.get(section, {}).get(key), config.path)
 
     data = config.data
-    if data.fold >= data.folds:
-        raise UserError(
-            f"{place('data', 'fold')}: data.fold = {data.fold} does not exist; allowed: 0..{data.folds - 1}"
-        )
-    if len(data.classes) % data.folds or data.folds < 2:
-        raise UserError(
-            f"{place('data', 'folds')}: data.folds = {data.folds} must be at least 2 and divide the number of classes, "
-            f"{len(data.classes)}"
-        )
+    wrong = folds.problem(data)
+    if wrong:
+        key, message = wrong
+        raise UserError(f"{place('data', key)}: data.{key} {message}")
     if config.test.protocol not in config.protocols:
         hint = nearest(config.test.protocol, config.protocols)
         raise UserError(f"{place('test', 'protocol')}: test.protocol = {config.test.protocol!r} is unknown{hint}")

@@ -18,6 +18,10 @@ class UserError(Exception):
         self.local = local
 
 
+class WriteError(UserError):
+    """Something could not be written: never the fault of the file that was being read."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, else the list of known names."""
     known = sorted(known)

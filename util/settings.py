@@ -36,8 +36,12 @@ class DataSettings:
     image_suffix: str = ".jpg"
     mask_suffix: str = ".png"
     folds: int = bounded(4, 1)
-    fold_rule: Literal["contiguous", "interleaved"] = "contiguous"
+    fold_rule: Literal["contiguous", "interleaved", "given"] = "contiguous"
+    fold_classes: list[list[str]] | None = None
     fold: int = bounded(0, 0)
+    rare_classes: Literal["refuse", "skip"] = "refuse"
+    train_fold_list: str | None = None
+    test_fold_list: str | None = None
     exclude_novel: bool = True
     min_pixels: int = bounded(2048, 1)
     size: int = bounded(473, 33)

@@ -100,9 +100,9 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     tested = sh("test.sh", "split0", "mini", "0", "names", str(run / "meta/last.pth"), *options)
     assert tested.returncode == 0, tested.stderr[-2000:]
     assert "| final" in tested.stdout + tested.stderr
-    result = json.loads((run / "test/symnet_quick/result.json").read_text())
+    result = json.loads((run / "test/symnet_last_quick/result.json").read_text())
     assert result["quick_look"] and result["checkpoint"].endswith("last.pth")
-    assert (run / "test/symnet_quick/episodes.png").exists()
+    assert (run / "test/symnet_last_quick/episodes.png").exists()
 
     last = str(run / "meta/last.pth")
     five_shot = sh("test.sh", "split0", "mini", "0", last, *options, "--set", "data.shot=5")

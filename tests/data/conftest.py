@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from util.data.folds import Fold
+from util.data.index import load_index
+from util.data.lists import ImageList
+from util.data.lists import test_list as novel_list
 from util.data.mini import CLASS_NAMES
 from util.settings import DataSettings
 
@@ -37,3 +41,10 @@ def mini_data(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         return DataSettings(**{**values, **changes})
 
     return settings
+
+
+@pytest.fixture(scope="session")
+def novel(mini_data) -> ImageList:
+    """Return the test list of mini's fold 0."""
+    data = mini_data()
+    return novel_list(load_index(data, "test", progress=False), Fold.of(data), data)

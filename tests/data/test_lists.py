@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,8 @@ def _index(areas: list[list[int]]) -> Index:
 
 
 def _settings(**changes) -> DataSettings:
-    return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", ["cat", "dog"], folds=2, **changes)
+    values = {"classes": ["cat", "dog"], "folds": 2, **changes}
+    return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", **values)
 
 
 @pytest.mark.parametrize(("make", "title"), [(train_list, "train"), (novel_list, "test")])
@@ -162,3 +164,16 @@ def test_a_class_that_no_image_shows_needs_no_candidates() -> None:
     index = _index([[0, 50, 0], [0, 50, 0]])
     images = ImageList(index, (1, 2), np.arange(2), {1: np.arange(2), 2: np.arange(0)})
     check_shots(images, _settings(min_pixels=10))
+
+
+def test_rare_classes_are_left_out_where_settings_say_so() -> None:
+    index = _index([[0, 0, 0, 50, 0], [0, 0, 0, 50, 30], [0, 0, 0, 60, 0], [0, 0, 0, 0, 40]])  # class 4 in 2 images
+    fold, data = Fold(4, 2, 0, "contiguous"), _settings(min_pixels=10, shot=2, classes=["cat", "dog", "cow", "car"])
+    with pytest.raises(UserError, match=r"data\.rare_classes: skip"):
+        check_shots(train_list(index, fold, data), data)
+    images = train_list(index, fold, replace(data, rare_classes="skip"))
+    assert images.classes == (3,) and images.left_out == (4,) and list(images.queries) == [0, 1, 2]
+    check_shots(images, data)
+    assert images.classes_in(1) == [3]  # episodes are never of a class that is left out
+    with pytest.raises(UserError, match="no class has 4 images"):
+        train_list(index, fold, replace(data, rare_classes="skip", shot=3))

@@ -83,6 +83,10 @@ def test_a_query_is_never_its_own_support_and_supports_show_the_class(setting, t
     rows[0]["supports"][1] = images.index.names[bare]
     with pytest.raises(UserError, match=f"support '{images.index.names[bare]}' shows no pixel of class"):
         replay(write(tmp_path / "b.jsonl", rows), images, data)
+    rows = rows_of(images)
+    rows[0]["query"] = images.index.names[bare]
+    with pytest.raises(UserError, match=f"c.jsonl:2: query '{images.index.names[bare]}' shows no pixel of class"):
+        replay(write(tmp_path / "c.jsonl", rows), images, data)
 
 
 @pytest.mark.parametrize(("key", "value"), [("fold", 2), ("dataset", "pascal"), ("fold_rule", "interleaved")])

@@ -14,7 +14,6 @@ from util.data.datasets import EpisodeDataset
 from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.lists import ImageList, train_list
-from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
 from util.data.sampling import EpisodeSampler, random_stream, shuffled
 from util.data.text import name_vectors
 from util.engine.loading import batches
@@ -32,13 +31,6 @@ def train(mini_data) -> ImageList:
     """Return the training list of mini's fold 0."""
     data = mini_data(min_pixels=PIXELS)
     return train_list(load_index(data, "train", progress=False), Fold.of(data), data)
-
-
-@pytest.fixture(scope="module")
-def novel(mini_data) -> ImageList:
-    """Return the test list of mini's fold 0."""
-    data = mini_data()
-    return novel_list(load_index(data, "test", progress=False), Fold.of(data), data)
 
 
 def _random_list(seed: int) -> ImageList:

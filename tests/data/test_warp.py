@@ -1,16 +1,12 @@
-"""Tests of sizing and augmentation: the measured evaluation view, exact special cases, and the draws' statistics."""
+"""Tests of the training augmentation: exact special cases, keeping the target, and the draws' statistics."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
+from drawn import drawn_label, noise, seeded, smooth
 
-from model.ops import normalise
-from util.data.images import read_image, read_mask
 from util.data.warp import draw_warp, fit_canvas, warp_training
 from util.settings import AugmentSettings
 
@@ -24,88 +20,10 @@ def _augment(**changes) -> AugmentSettings:
     return AugmentSettings(**{**still, **changes})
 
 
-def _random(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def _noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return _random(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
-def _smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    blurred = cv2.GaussianBlur(_noise(height, width, seed).astype(np.float32), (0, 0), 4)
-    return cv2.normalize(blurred, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-
-
-def _label(height: int, width: int, values: tuple[int, ...] = (0, 3, 7, IGNORE), seed: int = 0) -> np.ndarray:
-    """Return a map of rectangles of the values."""
-    coarse = np.array(values, np.uint8)[_random(seed).integers(0, len(values), (6, 5))]
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
-
-
 def _well_within(region: np.ndarray) -> np.ndarray:
     """Return the region without the pixels next to its edge or the image's."""
     options = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
     return cv2.erode(region.astype(np.uint8), np.ones((3, 3)), **options) == 1
-
-
-# --- evaluation view -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [97, 473])
-@pytest.mark.parametrize("tag", ["landscape", "portrait"])
-def test_evaluation_view_equals_the_measured_one(shared: Path, tag: str, size: int) -> None:
-    with np.load(shared / "parity/eval_transform.npz") as measured:
-        name, label, image = (measured[f"{tag}_{size}_{part}"] for part in ("id", "label", "image"))
-    root = shared / "data/VOC2012"
-    photo, classes = read_image(root / f"JPEGImages/{name}.jpg"), read_mask(root / f"SegmentationClassAug/{name}.png")
-    assert (photo.shape[0] < photo.shape[1]) == (tag == "landscape")
-    canvas, our_label = fit_canvas(photo, classes, size)
-    ours = normalise(torch.from_numpy(canvas.transpose(2, 0, 1))).numpy()
-    assert (our_label == label).all()
-    step = 8 if size == 473 else 1
-    assert np.abs(ours[:, ::step, ::step] - image).max() <= 1e-4
-
-
-@pytest.mark.parametrize(
-    ("sides", "size", "new"),
-    [((375, 500), 473, (352, 472)), ((500, 375), 473, (472, 352)), ((60, 64), 65, (56, 64)), ((64, 64), 33, (32, 32))],
-)
-def test_evaluation_sizes_are_multiples_of_eight(sides: tuple, size: int, new: tuple) -> None:
-    canvas, label = fit_canvas(np.full((*sides, 3), 200, np.uint8), np.full(sides, 5, np.uint8), size)
-    assert canvas.shape == (size, size, 3) and canvas.dtype == np.float32
-    assert label.shape == (size, size) and label.dtype == np.uint8
-    assert (canvas[: new[0], : new[1]] == 200).all() and (label[: new[0], : new[1]] == 5).all()
-    canvas[: new[0], : new[1]], label[: new[0], : new[1]] = 0, IGNORE
-    assert (canvas == 0).all() and (label == IGNORE).all()
-
-
-def test_evaluation_view_follows_the_written_rule() -> None:
-    for seed in range(8):
-        height, width, size = (int(v) for v in _random(seed).integers((20, 20, 40), (120, 120, 100)))
-        image, label = _noise(height, width, seed), _label(height, width, seed=seed)
-        canvas, new_label = fit_canvas(image, label, size)
-        new_height, new_width = (int(s * size / max(height, width)) // 8 * 8 for s in (height, width))
-        rows = np.floor(np.arange(new_height) * height / new_height).astype(int)
-        columns = np.floor(np.arange(new_width) * width / new_width).astype(int)
-        assert (new_label[:new_height, :new_width] == label[np.ix_(rows, columns)]).all()
-        y, x = ((np.arange(n) + 0.5) * old / n - 0.5 for n, old in ((new_height, height), (new_width, width)))
-        expected = _bilinear(_bilinear(image.astype(np.float64), y).swapaxes(0, 1), x).swapaxes(0, 1)
-        assert np.abs(canvas[:new_height, :new_width] - expected).max() < 1e-2
-
-
-def _bilinear(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return the values interpolated linearly along the first axis, the border repeated."""
-    at = np.clip(at, 0, len(values) - 1)
-    low = np.minimum(at.astype(int), len(values) - 2)
-    share = (at - low).reshape(-1, 1, 1)
-    return (1 - share) * values[low] + share * values[low + 1]
-
-
-def test_very_long_images_keep_at_least_a_strip() -> None:
-    canvas, label = fit_canvas(np.full((4, 300, 3), 9, np.uint8), np.ones((4, 300), np.uint8), 97)
-    assert (canvas[:8, :96] == 9).all() and (label[:8, :96] == 1).all()
-    assert (canvas[8:] == 0).all() and (label[8:] == IGNORE).all()
 
 
 # --- exact special cases of the training warp ------------------------------------------------------------------------
@@ -113,38 +31,38 @@ def test_very_long_images_keep_at_least_a_strip() -> None:
 
 def test_no_change_leaves_an_image_of_crop_size_as_it_is() -> None:
     for seed in range(5):
-        image, label = _noise(33, 33, seed), _label(33, 33, seed=seed)
-        out, out_label = warp_training(image, label, 33, _augment(), _random(seed))
+        image, label = noise(33, 33, seed), drawn_label(33, 33, seed=seed)
+        out, out_label = warp_training(image, label, 33, _augment(), seeded(seed))
         assert (out == image).all() and (out_label == label).all()
         assert out.dtype == out_label.dtype == np.uint8
 
 
 def test_flip_only_mirrors() -> None:
-    image, label = _noise(33, 33), _label(33, 33)
-    out, out_label = warp_training(image, label, 33, _augment(flip_probability=1), _random())
+    image, label = noise(33, 33), drawn_label(33, 33)
+    out, out_label = warp_training(image, label, 33, _augment(flip_probability=1), seeded())
     assert (out == image[:, ::-1]).all() and (out_label == label[:, ::-1]).all()
 
 
 def test_flip_mirrors_what_scale_and_rotation_gave() -> None:
-    image, label = _smooth(80, 80), _label(80, 80)
+    image, label = smooth(80, 80), drawn_label(80, 80)
     settings = {"scale": [0.8, 0.8], "rotate_probability": 1}
-    plain, plain_label = warp_training(image, label, 64, _augment(**settings), _random(3))
-    out, out_label = warp_training(image, label, 64, _augment(**settings, flip_probability=1), _random(3))
+    plain, plain_label = warp_training(image, label, 64, _augment(**settings), seeded(3))
+    out, out_label = warp_training(image, label, 64, _augment(**settings, flip_probability=1), seeded(3))
     assert np.abs(out[:, ::-1].astype(int) - plain).mean() < 1
     assert (out_label[:, ::-1] != plain_label).mean() < 0.02
 
 
 def test_blur_only_blurs_the_image_and_not_the_label() -> None:
-    image, label = _noise(33, 33), _label(33, 33)
-    out, out_label = warp_training(image, label, 33, _augment(blur_probability=1), _random())
+    image, label = noise(33, 33), drawn_label(33, 33)
+    out, out_label = warp_training(image, label, 33, _augment(blur_probability=1), seeded())
     assert (out == cv2.GaussianBlur(image, (5, 5), 0)).all() and (out_label == label).all()
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.73, 0.9, 1.1, 1.25, 2.0])
 def test_scale_only_agrees_with_a_resize(scale: float) -> None:
-    image, label = _smooth(100, 100), _label(100, 100, (0, 3, 7))
+    image, label = smooth(100, 100), drawn_label(100, 100, (0, 3, 7))
     size = round(100 * scale)
-    out, out_label = warp_training(image, label, size, _augment(scale=[scale, scale]), _random())
+    out, out_label = warp_training(image, label, size, _augment(scale=[scale, scale]), seeded())
     difference = np.abs(out.astype(int) - cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))
     assert difference[2:-2, 2:-2].max() <= 3 and difference[2:-2, 2:-2].mean() < 0.5
     assert difference.mean() < 4  # at the border the padding's colour takes part
@@ -157,7 +75,7 @@ def test_rotation_turns_about_the_centre() -> None:
     image, label = np.full((101, 101, 3), 40, np.uint8), np.zeros((101, 101), np.uint8)
     image[48:53, 48:53], label[48:53, 48:53] = 220, 1
     for seed in range(10):
-        out, out_label = warp_training(image, label, 101, _augment(rotate=90, rotate_probability=1), _random(seed))
+        out, out_label = warp_training(image, label, 101, _augment(rotate=90, rotate_probability=1), seeded(seed))
         rows, columns = np.nonzero(out_label == 1)
         assert abs(rows.mean() - 50) <= 1.5 and abs(columns.mean() - 50) <= 1.5
         assert 20 <= len(rows) <= 30
@@ -169,7 +87,7 @@ def test_rotation_fills_with_mean_colour_and_ignored_label() -> None:
     filled = 0
     for seed in range(10):
         augment = _augment(rotate=45, rotate_probability=1)
-        out, out_label = warp_training(image, label, 65, augment, _random(seed))
+        out, out_label = warp_training(image, label, 65, augment, seeded(seed))
         outside, inside = (_well_within(out_label == value) for value in (IGNORE, 0))
         assert (out[outside] == MEAN_RGB).all() and (out[inside] == 10).all()
         assert inside.sum() > 2000
@@ -178,8 +96,8 @@ def test_rotation_fills_with_mean_colour_and_ignored_label() -> None:
 
 
 def test_padding_is_mean_colour_and_ignored_label_around_a_centred_image() -> None:
-    image, label = _noise(20, 30), _label(20, 30)
-    out, out_label = warp_training(image, label, 41, _augment(), _random())
+    image, label = noise(20, 30), drawn_label(20, 30)
+    out, out_label = warp_training(image, label, 41, _augment(), seeded())
     assert (out[10:30, 5:35] == image).all() and (out_label[10:30, 5:35] == label).all()
     frame = np.ones((41, 41), bool)
     frame[10:30, 5:35] = False
@@ -188,9 +106,9 @@ def test_padding_is_mean_colour_and_ignored_label_around_a_centred_image() -> No
 
 @pytest.mark.parametrize("flip", [0, 1])
 def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(flip: int) -> None:
-    image, label = _noise(20, 30), _label(20, 30)
+    image, label = noise(20, 30), drawn_label(20, 30)
     augment = _augment(flip_probability=flip, pad="black", pad_at="end")
-    out, out_label = warp_training(image, label, 41, augment, _random())
+    out, out_label = warp_training(image, label, 41, augment, seeded())
     if flip:
         out, out_label = out[:, ::-1], out_label[:, ::-1]
     assert (out[:20, :30] == image).all() and (out_label[:20, :30] == label).all()
@@ -201,26 +119,26 @@ def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(
 def test_label_holds_original_values_and_ignored_pixels_only() -> None:
     augment = AugmentSettings(scale=[0.5, 2.0])
     for seed in range(30):
-        image, label = _noise(70, 90, seed), _label(70, 90, (0, 2, 9, 20), seed)
-        out, out_label = warp_training(image, label, 65, augment, _random(seed))
+        image, label = noise(70, 90, seed), drawn_label(70, 90, (0, 2, 9, 20), seed)
+        out, out_label = warp_training(image, label, 65, augment, seeded(seed))
         assert out.shape == (65, 65, 3) and out_label.shape == (65, 65)
         assert set(np.unique(out_label)) <= {0, 2, 9, 20, IGNORE}
         assert len(set(np.unique(out_label))) >= 3
 
 
 def test_arguments_are_not_changed() -> None:
-    image, label = _noise(70, 50), _label(70, 50)
+    image, label = noise(70, 50), drawn_label(70, 50)
     copies = image.copy(), label.copy()
-    warp_training(image, label, 33, AugmentSettings(keep_target=0.85), _random())
+    warp_training(image, label, 33, AugmentSettings(keep_target=0.85), seeded())
     fit_canvas(image, label, 33)
     assert (image == copies[0]).all() and (label == copies[1]).all()
 
 
 def test_same_random_stream_gives_the_same_view() -> None:
-    image, label, augment = _noise(90, 70), _label(90, 70, (0, 1)), AugmentSettings(keep_target=0.85)
-    first = warp_training(image, label, 49, augment, _random(5))
-    again = warp_training(image, label, 49, augment, _random(5))
-    other = warp_training(image, label, 49, augment, _random(6))
+    image, label, augment = noise(90, 70), drawn_label(90, 70, (0, 1)), AugmentSettings(keep_target=0.85)
+    first = warp_training(image, label, 49, augment, seeded(5))
+    again = warp_training(image, label, 49, augment, seeded(5))
+    other = warp_training(image, label, 49, augment, seeded(6))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert (first[0] != other[0]).any()
 
@@ -233,7 +151,7 @@ def _kept_shares(target: tuple[slice, slice], size: int, keep: float, tries: int
     image, label = np.zeros((200, 160, 3), np.uint8), np.zeros((200, 160), np.uint8)
     label[target] = 1
     augment = _augment(keep_target=keep, keep_tries=tries)
-    views = (warp_training(image, label, size, augment, _random(seed))[1] for seed in range(DRAWS))
+    views = (warp_training(image, label, size, augment, seeded(seed))[1] for seed in range(DRAWS))
     return np.array([(view == 1).sum() for view in views]) / label.sum()
 
 
@@ -249,15 +167,15 @@ def test_crop_of_a_scaled_turned_and_flipped_target_keeps_it_too() -> None:
     label[50:80, 90:130] = 1
     for seed in range(100):
         augment = AugmentSettings(scale=[0.9, 1.1], keep_target=0.85)
-        scale = draw_warp(200, 160, augment, _random(seed)).canvas[0] / 200
-        view = warp_training(image, label, 113, augment, _random(seed))[1]
+        scale = draw_warp(200, 160, augment, seeded(seed)).canvas[0] / 200
+        view = warp_training(image, label, 113, augment, seeded(seed))[1]
         assert (view == 1).sum() >= 0.8 * scale**2 * label.sum()  # rounding at the target's edge
 
 
 def test_only_value_one_is_the_target() -> None:
     image, label = np.zeros((200, 160, 3), np.uint8), np.full((200, 160), 2, np.uint8)
-    free = warp_training(image, label, 97, _augment(), _random(1))[1]
-    kept = warp_training(image, label, 97, _augment(keep_target=0.85), _random(1))[1]
+    free = warp_training(image, label, 97, _augment(), seeded(1))[1]
+    kept = warp_training(image, label, 97, _augment(keep_target=0.85), seeded(1))[1]
     assert (free == kept).all()  # no target: the first crop stays
 
 
@@ -280,7 +198,7 @@ def test_a_single_try_redraws_once() -> None:
 
 @pytest.mark.parametrize("scale", [[0.9, 1.1], [0.5, 2.0], [0.8, 1.25]])
 def test_draws_have_the_settings_statistics(scale: list[float]) -> None:
-    warps = [draw_warp(1000, 800, AugmentSettings(scale=scale), _random(seed)) for seed in range(DRAWS)]
+    warps = [draw_warp(1000, 800, AugmentSettings(scale=scale), seeded(seed)) for seed in range(DRAWS)]
     scales = np.array([w.canvas[0] / 1000 for w in warps])
     assert scale[0] - 1e-3 <= scales.min() and scales.max() <= scale[1] + 1e-3
     width = scale[1] - scale[0]
@@ -299,7 +217,7 @@ def test_draws_have_the_settings_statistics(scale: list[float]) -> None:
 
 def test_angles_cover_the_range_evenly() -> None:
     augment = _augment(rotate_probability=1, rotate=10)
-    maps = [draw_warp(300, 300, augment, _random(seed)).to_canvas for seed in range(DRAWS)]
+    maps = [draw_warp(300, 300, augment, seeded(seed)).to_canvas for seed in range(DRAWS)]
     angles = np.degrees([np.arctan2(m[0, 1], m[0, 0]) for m in maps])
     assert np.abs(angles).max() <= 10 + 1e-9
     assert angles.min() < -9.4 and angles.max() > 9.4
@@ -310,7 +228,7 @@ def test_angles_cover_the_range_evenly() -> None:
 @pytest.mark.parametrize("probability", [0, 0.2, 1])
 def test_probabilities_are_followed(probability: float) -> None:
     augment = _augment(rotate_probability=probability, blur_probability=probability, flip_probability=probability)
-    warps = [draw_warp(50, 50, augment, _random(seed)) for seed in range(DRAWS)]
+    warps = [draw_warp(50, 50, augment, seeded(seed)) for seed in range(DRAWS)]
     for share in (
         np.mean([w.blur for w in warps]),
         np.mean([w.to_canvas[0, 0] < 0 for w in warps]),
@@ -321,8 +239,8 @@ def test_probabilities_are_followed(probability: float) -> None:
 
 def test_warps_keep_shapes() -> None:
     for seed in range(50):
-        height, width = (int(v) for v in _random(seed).integers(20, 300, 2))
-        warp = draw_warp(height, width, AugmentSettings(scale=[0.5, 2.0]), _random(seed))
+        height, width = (int(v) for v in seeded(seed).integers(20, 300, 2))
+        warp = draw_warp(height, width, AugmentSettings(scale=[0.5, 2.0]), seeded(seed))
         linear = warp.to_canvas[:, :2]
         sy, sx = warp.canvas[0] / height, warp.canvas[1] / width
         assert abs(np.linalg.det(linear)) == pytest.approx(sx * sy)
@@ -332,7 +250,7 @@ def test_warps_keep_shapes() -> None:
 def test_as_many_random_numbers_are_drawn_whatever_happens() -> None:
     states = set()
     for augment in (_augment(), AugmentSettings(), _augment(rotate_probability=1, flip_probability=1)):
-        random = _random(8)
+        random = seeded(8)
         draw_warp(50, 60, augment, random)
         states.add(str(random.bit_generator.state))
     assert len(states) == 1
@@ -344,7 +262,7 @@ def test_crop_offsets_cover_the_range_evenly() -> None:
     label = np.zeros((60, 50), np.uint8)
     corners = []
     for seed in range(700):
-        out, out_label = warp_training(image, label, 33, _augment(), _random(seed))
+        out, out_label = warp_training(image, label, 33, _augment(), seeded(seed))
         top, left = int(out[0, 0, 0]), int(out[0, 0, 1])
         assert (out == image[top : top + 33, left : left + 33]).all() and not out_label.any()
         corners.append((top, left))
@@ -355,9 +273,9 @@ def test_crop_offsets_cover_the_range_evenly() -> None:
 
 
 def test_one_side_may_be_padded_while_the_other_is_cropped() -> None:
-    image, label = _noise(20, 100), np.zeros((20, 100), np.uint8)
+    image, label = noise(20, 100), np.zeros((20, 100), np.uint8)
     for seed in range(10):
-        out, out_label = warp_training(image, label, 33, _augment(), _random(seed))
+        out, out_label = warp_training(image, label, 33, _augment(), seeded(seed))
         inside = out_label == 0
         assert inside[6:26].all() and not inside[:6].any() and not inside[26:].any()
         assert any((out[6:26] == image[:, left : left + 33]).all() for left in range(68))

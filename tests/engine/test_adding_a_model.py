@@ -91,8 +91,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Put the toy's file beside the package's own and return the path of its YAML."""
     (tmp_path / "toy.py").write_text(textwrap.dedent(CODE))
+    monkeypatch.setattr(registry, "_MODELS", registry.models())  # all of the package, and undone afterwards
     monkeypatch.setattr(model, "__path__", [*model.__path__, str(tmp_path)])
-    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
     mini = tmp_path / "mini.yaml"
     bases = [str(REPOSITORY / "config" / name) for name in ("default.yaml", "mini/mini.yaml")]
     mini.write_text(yaml.safe_dump({"base": bases}))

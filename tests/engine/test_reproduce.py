@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from tests.report.conftest import result as drawn
-from util.config import read_config
+from util.config import read_config, to_dict
 from util.engine.build import run_folder
-from util.engine.reproduce import learns, tested, trained
+from util.engine.plan import own_config
+from util.engine.reproduce import learns, trained, undone
 from util.engine.training import BEST, METRICS
 from util.report.schema import RESULT
 
@@ -63,19 +65,23 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
 @pytest.fixture
 def done_run(mini_yaml, tmp_path: Path):
     """Return a config of a model that learns, its meta folder and its result, as a finished run leaves them."""
-    config = read_config(mini_yaml())
+    config = own_config(read_config(mini_yaml()), "bam", 1)
     meta, result = run_folder(config, "meta"), run_folder(config, "test") / "bam" / RESULT
     meta.mkdir(parents=True)
     result.parent.mkdir(parents=True)
     (meta / METRICS).write_text('{"finished": true}')
     (meta / BEST).write_bytes(b"weights")
-    result.write_text(json.dumps(drawn()))
+    entry = config.protocols["bam"]
+    facts = {"config": to_dict(config), "protocol_settings": asdict(entry), "checkpoint": str(meta / BEST)}
+    per_seed = [{"final": {"miou": 1.0}}] * len(entry.seeds)
+    facts |= {"per_seed": per_seed, "episode_digests": ["cd"] * len(entry.seeds)}
+    result.write_text(json.dumps(drawn(**facts, episodes=entry.episodes, seeds=entry.seeds)))
     return config, meta, result
 
 
 def test_what_is_done_is_recognised(done_run):
     config, meta, result = done_run
-    assert learns(config) and trained(config) and tested(config, result)
+    assert learns(config) and trained(config) and not undone(config, result)
     (meta / METRICS).write_text('{"finished": false}')
     assert not trained(config)
     (meta / METRICS).write_text('{"fini')
@@ -86,12 +92,38 @@ def test_a_result_of_older_weights_or_a_quick_look_is_not_done(done_run):
     config, meta, result = done_run
     later = time.time() + 60
     os.utime(meta / BEST, (later, later))
-    assert not tested(config, result)
+    assert "older than its weights" in undone(config, result)
     os.utime(meta / BEST, (1, 1))
-    assert tested(config, result)
-    result.write_text(json.dumps(json.loads(result.read_text()) | {"quick_look": True}))
-    assert not tested(config, result)
-    assert not tested(config, result.parent / "missing.json")
+    assert not undone(config, result)
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"episodes": 20}))
+    assert "differs in episodes" in undone(config, result)
+    result.write_text("{")
+    assert undone(config, result) and undone(config, result.parent / "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("data.min_pixels=7", "data.min_pixels"),
+        ("data.exclude_novel=false", "data.exclude_novel"),
+        ("model.encoder.partial=true", "model.encoder.partial"),
+        ("protocols.bam.smooth=true", "protocol_settings.smooth"),
+        ("protocols.bam.episodes=5", "protocol_settings.episodes"),
+        ("test.seeds=[3]", "seeds"),
+        ("test.checkpoint=last", "checkpoint"),
+        ("test.checkpoint=none", "checkpoint"),
+        ("run.precision=bf16", "run.precision"),
+    ],
+)
+def test_a_result_of_other_settings_is_not_done(done_run, override: str, what: str):
+    config, _, result = done_run
+    assert what in undone(own_config(read_config(config.path, [override]), "bam", 1), result)
+
+
+@pytest.mark.parametrize("override", ["run.device=auto", "data.workers=0", "test.batch=3", "data.cache=elsewhere"])
+def test_what_changes_no_score_leaves_a_result_done(done_run, override: str):
+    config, _, result = done_run
+    assert not undone(own_config(read_config(config.path, [override]), "bam", 1), result)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +132,11 @@ def test_a_result_of_older_weights_or_a_quick_look_is_not_done(done_run):
         (["pascall", "resnet50", "0"], "did you mean 'pascal'"),
         (["pascal", "resnet51", "0"], "did you mean"),
         (["pascal", "resnet50", "two"], "'two' is not a whole number"),
+        (["pascal", "resnet50", "\u00b2"], "'\u00b2' is not a whole number"),
+        (["pascal", "resnet50", "0", "--protocol", "bamm"], "did you mean 'bam'"),
+        (["pascal", "resnet50", "0", "--folds", "0,4"], "there is no fold 4"),
+        (["pascal", "resnet50", "0", "--set", "data.siz=3"], "did you mean 'size'"),
+        (["pascal", "resnet50", "0", "--tables"], "unrecognized arguments: --tables"),
     ],
 )
 def test_bad_words_are_one_line(words: list[str], part: str):

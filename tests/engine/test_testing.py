@@ -17,12 +17,14 @@ from PIL import Image
 
 from util.config import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.build import make_setting, new_model
-from util.engine.plan import Request
+from util.engine.build import make_setting, new_model, run_folder
+from util.engine.plan import Request, result_folder
 from util.engine.testing import test as score
 from util.errors import UserError
 from util.report.compare import compare
+from util.report.pictures import write_png
 from util.report.schema import read_result
+from util.report.table import title
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENCODER = {"encoder": {"backbone": "resnet10", "stem": "plain", "weights": None}}
@@ -50,7 +52,7 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     path, names = mini_yaml(SYMNET, model=ENCODER, test=QUICK | {"seeds": [0]}), ("symnet", "bam", "hsnet")
 
     def evidence() -> list:
-        folders = [tmp_path / f"runs/tiny/test/{name}_quick" for name in names]
+        folders = [tmp_path / f"runs/tiny/test/{name}_untrained_quick" for name in names]
         results = [read_result(folder / "result.json") for folder in folders]
         return [(lines(f), r["per_seed"], r["episode_digests"]) for f, r in zip(folders, results, strict=True)]
 
@@ -64,7 +66,7 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (done.stdout + done.stderr).count("result: ") == len(names)  # reported once
-    assert read_result(tmp_path / "runs/tiny/test/bam_quick/result.json")["processes"] == 2
+    assert read_result(tmp_path / "runs/tiny/test/bam_untrained_quick/result.json")["processes"] == 2
     assert found[0] == found[1] == evidence()
     finals = [e["outputs"]["final"] for episodes, *_ in found[0] for e in episodes]
     assert len(finals) == 21 and len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)
@@ -140,6 +142,30 @@ def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, 
         assert np.array(Image.open(folder / name)).std() > 10
 
 
+def test_a_second_test_leaves_no_picture_of_the_first(config, tmp_path: Path):
+    score(config(PROTOTYPE, "test.pictures=2"), Request(save_images={"worst": 2}))
+    folder = tmp_path / "runs/tiny/test/symnet_quick"
+    assert (folder / "pictures/index.html").exists() and (folder / "episodes.png").exists()
+    score(config())
+    assert not (folder / "pictures").exists() and not (folder / "episodes.png").exists()
+    assert (folder / "curve.png").exists() and (folder / "result.json").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> None:
+        write(path, content[:10])
+        raise OSError(28, "No space left on device")
+
+    old = np.zeros((4, 4, 3), np.uint8)
+    write_png(tmp_path / "a.png", old)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"a.png: cannot be written .No space left on device"):
+        write_png(tmp_path / "a.png", old + 9)
+    assert np.array_equal(np.array(Image.open(tmp_path / "a.png")), old) and len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.fixture
 def trained(config, tmp_path: Path) -> Path:
     """Return a checkpoint of fold 0, 1-shot, as training writes it (with the weights it would start from)."""
@@ -180,6 +206,45 @@ def test_the_digest_is_of_the_weights_not_of_the_file(config, trained: Path):
     with torch.no_grad():
         next(first.parameters()).view(-1)[0] += 1e-6
     assert checkpoint.digest(first) != digest
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "bam"),
+        (["test.checkpoint=last"], "bam_last"),
+        (["test.checkpoint=none"], "bam_untrained"),
+        (["test.checkpoint=other.pth", "test.episodes=20"], "bam_foreign_quick"),
+        (["test.checkpoint={meta}/best.pth"], "bam"),
+        (["test.allow_fold_mismatch=true"], "bam_foreign"),
+    ],
+)
+def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: list[str], name: str):
+    meta = run_folder(read_config(mini_yaml(SYMNET)), "meta")
+    config = read_config(mini_yaml(SYMNET), [text.format(meta=meta) for text in overrides])
+    assert result_folder(config, "bam") == meta.parent / "test" / name
+
+
+def test_weights_from_elsewhere_are_marked_and_a_training_free_model_has_none(config, trained: Path, tmp_path: Path):
+    result = score(config(SYMNET, f"test.checkpoint={trained}"))[0]
+    assert result["weights_mark"] == "foreign" and title(result).startswith("WEIGHTS FROM ELSEWHERE: QUICK LOOK")
+    assert (tmp_path / "runs/tiny/test/symnet_foreign_quick/result.json").exists()
+    assert score(config())[0]["weights_mark"] == ""
+
+
+def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
+    full = ["test.episodes=null", "protocols.bam.episodes=4", "protocols.bam.seeds=[0, 1]"]
+    one = score(config(PROTOTYPE, *full, "test.seeds=[0]"), Request(("bam",)))[0]
+    assert one["other_seeds"] and not one["quick_look"] and "1 OF 2 SEEDS" in title(one)
+    both = score(config(PROTOTYPE, *full, "test.seeds=null"), Request(("bam",)))[0]
+    assert not both["other_seeds"] and "SEEDS" not in title(both)
+    folder = tmp_path / "runs/tiny/test"
+    play = Request(("bam",), manifest=folder / "bam/episodes.jsonl")
+    assert not score(config(PROTOTYPE, "test.episodes=null"), play)[0]["quick_look"]
+    cut = score(config(PROTOTYPE, "test.episodes=3"), play)[0]
+    assert cut["quick_look"] and "QUICK LOOK (3 episodes)" in title(cut) and "REPLAY" in title(cut)
+    assert read_result(folder / "bam_replay/result.json")["episodes"] == 4
+    assert read_result(folder / "bam_replay_quick/result.json")["episodes"] == 3
 
 
 @pytest.mark.parametrize(

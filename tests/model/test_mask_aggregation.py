@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from model.dcama import EncoderSettings
-from model.encoder_weights import _rename as encoder_names
+from model.encoder_layouts import rename as encoder_names
 from model.mask_aggregation import MaskAggregation, attended_mask, position_encoding
 from model.mask_decoder import convolve_resized
 from model.ops import resize

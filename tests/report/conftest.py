@@ -65,6 +65,8 @@ def result(**changes: Any) -> dict[str, Any]:
         "fold_mismatch": False,
         "list": f"{changes.get('fold', 0)}" * 64,
         "list_images": 364,
+        "list_source": "made from the masks",
+        "left_out": [],
         "episode_digests": ["cd" * 32],
         "manifest": MANIFEST,
         "per_seed": [{"final": {**scores, "per_class": {"1": 50.0}}}],

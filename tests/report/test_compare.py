@@ -6,9 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from tests.report.conftest import counts
+from util.engine.metrics import BinaryCounts
 from util.errors import UserError
+from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
 
 
@@ -49,6 +52,32 @@ def test_the_interval_is_as_wide_as_theory_says(leave):
     assert d.high - d.low == pytest.approx(expected, rel=0.1)
 
 
+def test_the_interval_does_not_shrink_when_queries_repeat(leave):
+    """Four seeds over the same queries with the same outcome know no more than one."""
+    widths = []
+    for seeds in (1, 4):
+        sides = [[e | {"seed": s} for s in range(seeds) for e in counts(i, 200, 0.5)] for i in (9, 10)]
+        d = difference(*(read_scored(leave(f"{seeds}{i}", e), "final") for i, e in enumerate(sides)))
+        widths.append(d.high - d.low)
+        assert (d.episodes, d.queries) == (200 * seeds, 200)
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+
+
+def test_results_comparisons_and_curves_have_one_miou(leave):
+    """A class of episodes without a pixel of foreground counts with an IoU of 0 in all three."""
+    episodes = counts(11, 9, 0.5)
+    for e in episodes:
+        if e["class"] == 3:
+            e["outputs"]["final"] = [0, 0, 6000, 6000]
+    rows = np.array([[e["number"], e["class"], *e["outputs"]["final"]] for e in episodes])
+    board = BinaryCounts.zeros(3, torch.device("cpu"))
+    both, either = (torch.tensor(rows[:, columns]) for columns in ([4, 2], [5, 3]))
+    board.add_counted(both, either, torch.tensor(rows[:, 1]))
+    scored = read_scored(leave("a", episodes), "final")
+    found = board.scores()["miou"], difference(scored, scored).a, running_miou(rows)[-1]
+    assert found == (pytest.approx(found[0]),) * 3 and sorted(board.scores()["per_class"]) == [1, 2, 3]
+
+
 def test_equal_results_differ_by_nothing(leave):
     episodes = counts(5, 30, 0.5)
     text = compare(leave("a", episodes), leave("b", episodes, protocol="hsnet"))
@@ -65,6 +94,14 @@ def test_other_episodes_are_refused(leave, tmp_path):
     other[4]["supports"] = ["photo99"]
     with pytest.raises(UserError, match=r"differ in episode 4 .*photo99"):
         compare(first, leave("c", other))
+
+
+@pytest.mark.parametrize("values", [[5, 4], [-1, 4], [0, 2**63], [1.0, 2], [True, 2], [1], [1, 2, 9, 3], "12", None])
+def test_counts_that_cannot_be_are_refused(leave, values):
+    episodes = counts(8, 4, 0.5)
+    episodes[2]["outputs"]["final"] = values
+    with pytest.raises(UserError, match=r"episodes.jsonl:4: counts of 'final' must be whole numbers"):
+        compare(leave("a", counts(8, 4, 0.5)), leave("b", episodes))
 
 
 def test_what_cannot_be_compared_is_named(leave, tmp_path):

@@ -63,7 +63,7 @@ def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
     cells = dict(zip(found["method"], found["symnet resnet50"], strict=True))
     assert cells["1-shot mean"] == cells["1-shot fold 3"] == "-" and "quick look" in cells["origin"]
     text = table([leave("runs/d", fold=3).parent])
-    assert "50.0*?" in text and "a quick look" in text
+    assert "50.0*?" in text and "? (quick look)" in text
 
 
 def test_a_full_result_replaces_the_quick_look_of_its_cell(leave):
@@ -82,13 +82,38 @@ def test_a_full_result_replaces_the_quick_look_of_its_cell(leave):
         ({"protocol_settings": {"query": "walk", "scored_on": "canvas"}}, "differ in protocol settings"),
         ({"fold": 0}, "are both symnet resnet50, 1-shot, fold 0; name only one"),
         ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_vgg16"}, "other test lists of fold 0"),
-        ({"fold_mismatch": True}, "weights of another fold"),
+        ({"protocol_settings": {"query": "walk", "episodes": 99, "seeds": [0], "scored_on": "square"}}, "settings"),
+        ({"protocol_settings": {"query": "walk", "episodes": 1000, "seeds": [7], "scored_on": "square"}}, "settings"),
     ],
 )
 def test_what_no_column_may_mix_is_refused(leave, changes: dict, message: str):
     leave("runs/a", fold=0)
     with pytest.raises(UserError, match=message):
         table([leave("runs/b", **({"fold": 1} | changes)).parent])
+
+
+def test_other_seeds_than_the_protocols_are_marked(leave):
+    entry = {"query": "walk", "episodes": 1000, "seeds": [0, 1, 2], "scored_on": "square"}
+    runs = leave("runs/a", protocol_settings=entry, other_seeds=True).parent
+    text, cells = table([runs]), rows(table([runs], "csv"))["symnet resnet50"]
+    assert "50.0*?" in text and "? (1 of 3 seeds)" in text and "measured (1 of 3 seeds)" in cells
+
+
+def test_untrained_weights_are_a_row_of_their_own_and_another_folds_are_left_out(leave):
+    leave("runs/a")
+    leave("runs/b", weights_mark="untrained", mean={"final": {"miou": 2.0, "fb_iou": 1.0}})
+    other = leave("runs/c", weights_mark="foreign", fold_mismatch=True)
+    text = table([other.parent])
+    assert "| symnet resnet50 (untrained) " in text and "| symnet resnet50  " in text
+    assert f"left out: {other / 'result.json'}, scored with weights of another fold" in text
+    with pytest.raises(UserError, match=r"no result to show .*weights of another fold are left out"):
+        table([other])
+
+
+def test_lists_may_differ_between_numbers_of_shots(leave):
+    """Five shots leave out more rare classes than one, with data.rare_classes: skip."""
+    leave("runs/a", shot=1, list="a" * 64)
+    assert "5-shot fold 0" in table([leave("runs/b", shot=5, list="b" * 64).parent])
 
 
 def test_a_protocol_and_an_output_can_be_chosen(leave):
@@ -101,11 +126,23 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
         table([runs], protocol="ssp")
 
 
+def test_published_rows_on_other_folds_are_left_out_and_said(leave):
+    shown = {}
+    for rule in ("interleaved", "contiguous"):
+        shown[rule] = table([leave(f"{rule}/a", dataset="coco", fold_rule=rule)])
+    assert "BAM resnet50 [" in shown["interleaved"] and "bam (interleaved folds)" in shown["interleaved"]
+    assert "left out: SSP resnet50 by ssp, published on other folds" in shown["interleaved"]
+    assert "ssp (contiguous folds)" in shown["contiguous"] and "BAM resnet50 [" not in shown["contiguous"]
+    assert "left out: BAM resnet50 by bam, published on other folds" in shown["contiguous"]
+    assert "not stated (unstated folds)" in shown["contiguous"]
+    assert "SCCAN resnet50, HSNet's resizing [" in shown["interleaved"]
+
+
 def test_published_rows_are_whole_and_have_their_source():
     content = yaml.safe_load(PUBLISHED.read_text())
     for row in content["rows"]:
         assert row["paper"] in content["papers"] and row["dataset"] in ("pascal", "coco") and row["shot"] in (1, 5)
-        assert len(row["miou"]) in (1, 5)
+        assert len(row["miou"]) in (1, 5) and ("fold_rule" in row) == (row["dataset"] == "coco")
         if len(row["miou"]) == 5:
             assert sum(row["miou"][:4]) / 4 == pytest.approx(row["miou"][4], abs=0.11), row
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from model.contract import IGNORE
+from util.errors import nearest
 from util.settings import DataSettings
 
 
@@ -15,22 +16,28 @@ from util.settings import DataSettings
 class Fold:
     """One split of classes 1..n into novel and base ones.
 
-    ``contiguous``: fold i of f tests classes i n/f + 1 .. (i + 1) n/f; ``interleaved``: i + 1, i + 1 + f, ...
+    ``contiguous``: fold i of f tests classes i n/f + 1 .. (i + 1) n/f; ``interleaved``: i + 1, i + 1 + f, ...;
+    ``given``: those in ``chosen``, which the settings list by name.
     """
 
     classes: int
     folds: int
     number: int
     rule: str
+    chosen: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, data: DataSettings) -> Fold:
         """Return the fold that the settings name."""
-        return cls(len(data.classes), data.folds, data.fold, data.fold_rule)
+        chosen = data.fold_classes[data.fold] if data.fold_rule == "given" else ()
+        ids = tuple(sorted(data.classes.index(name) + 1 for name in chosen))
+        return cls(len(data.classes), data.folds, data.fold, data.fold_rule, ids)
 
     @cached_property
     def novel(self) -> tuple[int, ...]:
         """Class ids (1-based, ascending) that are tested and never trained on."""
+        if self.rule == "given":
+            return self.chosen
         if self.rule == "interleaved":
             return tuple(range(self.number + 1, self.classes + 1, self.folds))
         size = self.classes // self.folds
@@ -48,3 +55,26 @@ class Fold:
         table[list(self.base)] = np.arange(1, len(self.base) + 1)
         table[IGNORE] = IGNORE
         return table
+
+
+def problem(data: DataSettings) -> tuple[str, str] | None:
+    """Return (key of ``data``, what is wrong and how to mend it) if the settings describe no folds, else None."""
+    if data.fold >= data.folds:
+        return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
+    if data.fold_rule != "given":
+        if len(data.classes) % data.folds or data.folds < 2:
+            classes = len(data.classes)
+            return "folds", f"= {data.folds} must be at least 2 and divide the number of classes, {classes}"
+        return None
+    given = data.fold_classes or []
+    if len(given) != data.folds or data.folds < 2:
+        return "fold_classes", f"lists {len(given)} folds, data.folds is {data.folds}; give at least 2, and as many"
+    names = [name for fold in given for name in fold]
+    for name in names:
+        if name not in data.classes:
+            return "fold_classes", f"names '{name}', which is not in data.classes{nearest(name, data.classes)}"
+    if len(set(names)) < len(names) or not all(given):
+        return "fold_classes", "must name every class at most once, and at least one in each fold"
+    if any(len(fold) == len(data.classes) for fold in given):
+        return "fold_classes", "leaves a fold without base classes; list fewer in it"
+    return None

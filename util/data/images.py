@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from util.errors import UserError
+from util.files import write_atomically
 
 JPEG_START, JPEG_END, JPEG_TAIL = b"\xff\xd8", b"\xff\xd9", 1024  # the end marker lies in the last bytes
 INDEX_MODES = ("P", "L")  # palette and 8-bit grey: the stored value is the class index
@@ -50,6 +51,22 @@ def read_mask(path: Path) -> np.ndarray:
         raise UserError(f"{path}: this mask does not exist; every listed image needs one") from None
     except (OSError, SyntaxError) as error:
         raise UserError(f"{path}: this mask is damaged or not an image ({error})") from None
+
+
+def voc_palette() -> list[int]:
+    """Return VOC's palette, 256 x RGB: bits 0-2 of an index, then 3-5, ... give the top bits of its R, G, B."""
+    return [sum((i >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for i in range(256) for c in range(3)]
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write class indices (H, W) uint8 as a palette PNG, atomically.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    image = Image.fromarray(mask)
+    image.putpalette(voc_palette())
+    write_atomically(path, image.save)
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -7,26 +7,23 @@ build it anew. Folds, lists, support candidates and base labels are views of it,
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import zipfile
 import zlib
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from model.contract import IGNORE
 from util.data.images import read_mask, size_of
 from util.errors import UserError
+from util.files import fingerprint, write_atomically
+from util.parallel import parallel_map
 from util.settings import DataSettings
 
 FORMAT = 1  # raise when what is stored changes
 VALUES = 256
-CHUNK = 32  # images a worker takes at a time
 
 
 @dataclass(frozen=True)
@@ -81,24 +78,14 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     names = read_names(root / (data.train_list if part == "train" else data.test_list))
     images = tuple(root / data.images / f"{n}{data.image_suffix}" for n in names)
     masks = tuple(root / data.masks / f"{n}{data.mask_suffix}" for n in names)
-    fingerprint = _fingerprint(names, masks, len(data.classes))
-    cache = Path(data.cache) / f"{data.name}-{part}-{fingerprint[:16]}.npz"
-    areas = _read_cache(cache, fingerprint, len(names))
+    lacking = "this mask does not exist; every listed image needs one"
+    made_from = fingerprint(masks, FORMAT, len(data.classes), *names, lacking=lacking)
+    cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
+    areas = _read_cache(cache, made_from, len(names))
     if areas is None:
         areas = _build(images, masks, len(data.classes), f"index {data.name} {part}", progress)
-        _write_cache(cache, fingerprint, areas)
-    return Index(names, areas, images, masks, fingerprint)
-
-
-def _fingerprint(names: tuple[str, ...], masks: tuple[Path, ...], classes: int) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {classes}\n".encode())
-    for name, mask in zip(names, masks, strict=True):
-        try:
-            stat = mask.stat()
-        except OSError:
-            raise UserError(f"{mask}: this mask does not exist; every listed image needs one") from None
-        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+        _write_cache(cache, made_from, areas)
+    return Index(names, areas, images, masks, made_from)
 
 
 def count_pixels(pair: tuple[Path, Path], classes: int) -> np.ndarray:
@@ -109,8 +96,17 @@ def count_pixels(pair: tuple[Path, Path], classes: int) -> np.ndarray:
     """
     image, mask_path = pair
     mask = read_mask(mask_path)
-    if size_of(image) != mask.shape:
-        sizes = f"{size_of(image)} and {mask.shape}"
+    return count_classes(mask, mask_path, size_of(image), classes)
+
+
+def count_classes(mask: np.ndarray, mask_path: Path, image_size: tuple[int, int], classes: int) -> np.ndarray:
+    """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8, after checking it against its image.
+
+    Raises:
+        UserError: sizes differ, or the mask holds an id above ``classes`` that is not 255.
+    """
+    if image_size != mask.shape:
+        sizes = f"{image_size} and {mask.shape}"
         raise UserError(f"{mask_path}: image and mask have different sizes (height, width): {sizes}")
     counts = np.bincount(mask.ravel(), minlength=VALUES)
     wrong = [v for v in np.flatnonzero(counts) if classes < v != IGNORE]
@@ -124,17 +120,7 @@ def count_pixels(pair: tuple[Path, Path], classes: int) -> np.ndarray:
 
 def _build(images: tuple[Path, ...], masks: tuple[Path, ...], classes: int, title: str, progress: bool) -> np.ndarray:
     pairs = list(zip(images, masks, strict=True))
-    count = partial(count_pixels, classes=classes)
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
-    bar = partial(tqdm, total=len(pairs), desc=title, unit="image", disable=not progress)
-    if workers == 1 or len(pairs) < 4 * CHUNK:
-        return np.stack(list(bar(map(count, pairs))))
-    with ProcessPoolExecutor(workers) as pool:
-        try:
-            return np.stack(list(bar(pool.map(count, pairs, chunksize=CHUNK))))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    return np.stack(list(parallel_map(partial(count_pixels, classes=classes), pairs, title, progress=progress)))
 
 
 def _read_cache(path: Path, fingerprint: str, images: int) -> np.ndarray | None:
@@ -149,11 +135,5 @@ def _read_cache(path: Path, fingerprint: str, images: int) -> np.ndarray | None:
 
 def _write_cache(path: Path, fingerprint: str, areas: np.ndarray) -> None:
     """Keep the index; a folder that cannot be written only costs building it again."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(temporary, fingerprint=np.array(fingerprint), areas=areas)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with contextlib.suppress(UserError):
+        write_atomically(path, lambda file: np.savez_compressed(file, fingerprint=np.array(fingerprint), areas=areas))

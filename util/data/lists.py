@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from util.data.folds import Fold
 from util.data.index import Index
+from util.data.list_files import match, read_list_file
 from util.errors import UserError
 from util.settings import DataSettings
 
@@ -23,39 +25,49 @@ class ImageList:
         classes: the classes that episodes are made of (base classes in training, novel ones in testing).
         queries: rows of the images of the list, in the order of the list file.
         candidates: class -> rows of the images in which it is present.
+        source: the list file it was read from; empty for a list made from the masks.
+        listed_pairs: the (row, class) pairs of such a file, if it holds pairs.
+        left_out: classes with too few images, where ``data.rare_classes`` is ``skip``.
     """
 
     index: Index
     classes: tuple[int, ...]
     queries: np.ndarray
     candidates: dict[int, np.ndarray]
+    source: str = ""
+    listed_pairs: tuple[tuple[int, int], ...] = ()
+    left_out: tuple[int, ...] = ()
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The (row, class) pairs of the list: those of its file, else every class present in each image."""
+        if self.listed_pairs:
+            return self.listed_pairs
+        present = {c: set(rows.tolist()) for c, rows in self.candidates.items()}
+        return tuple((int(row), c) for row in self.queries for c in self.classes if int(row) in present[c])
 
     def classes_in(self, row: int) -> list[int]:
         """Return the list's classes that have at least one pixel in an image."""
         return [c for c in self.classes if self.index.areas[row, c] > 0]
 
     @cached_property
-    def pairs(self) -> list[tuple[int, int]]:
-        """(row, class) of every class present in every image of the list, in the order of the list."""
-        present = {c: set(rows.tolist()) for c, rows in self.candidates.items()}
-        return [(row, c) for row in self.queries.tolist() for c in self.classes if row in present[c]]
-
-    @cached_property
     def digest(self) -> str:
         """Hexadecimal digest of the list: its images, in order, and its candidates."""
         text = [" ".join(self.index.names[r] for r in self.queries)]
         text += [f"{c}: " + " ".join(self.index.names[r] for r in rows) for c, rows in sorted(self.candidates.items())]
+        text += [f"{self.index.names[r]} {c}" for r, c in self.listed_pairs]
         return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
 def train_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
     """Return the images to train on: a base class is present, and no novel pixel where ``exclude_novel``."""
-    return _make_list(index, data, fold, "train", fold.base, exclude=fold.novel if data.exclude_novel else ())
+    exclude = fold.novel if data.exclude_novel else ()
+    return _without_rare(_make_list(index, data, fold, "train", fold.base, exclude), data)
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
     """Return the images to test on: a novel class is present."""
-    return _make_list(index, data, fold, "test", fold.novel)
+    return _without_rare(_make_list(index, data, fold, "test", fold.novel), data)
 
 
 def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
@@ -69,8 +81,11 @@ def _make_list(
     """Return the images in which one of ``classes`` covers ``data.min_pixels`` and none of ``exclude`` any pixel.
 
     Raises:
-        UserError: no image qualifies.
+        UserError: no image qualifies, or the list file that the settings name does not fit.
     """
+    path = {"train": data.train_fold_list, "test": data.test_fold_list}.get(title)
+    if path is not None:
+        return _read_list(index, data, fold, Path(path.replace("{fold}", str(fold.number))), classes)
     present = index.areas[:, classes] >= data.min_pixels  # (images, classes)
     allowed = (index.areas[:, exclude] == 0).all(1)
     queries = np.flatnonzero(present.any(1) & allowed)
@@ -81,6 +96,40 @@ def _make_list(
         )
     candidates = {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
     return ImageList(index, classes, queries, candidates)
+
+
+def _read_list(index: Index, data: DataSettings, fold: Fold, path: Path, classes: tuple[int, ...]) -> ImageList:
+    """Return the list that a file gives; candidates are the file's pairs, else by ``data.min_pixels`` in its images."""
+    matched = match(read_list_file(path), index, classes)
+    queries = np.array(list(dict.fromkeys(matched.rows)))
+    if matched.classes is None:
+        candidates = {c: queries[index.areas[queries, c] >= data.min_pixels] for c in classes}
+        return ImageList(index, classes, queries, candidates, str(path))
+    pairs = tuple(zip(matched.rows, matched.classes, strict=True))
+    candidates = {c: np.array([row for row, its in pairs if its == c], int) for c in classes}
+    return ImageList(index, classes, queries, candidates, str(path), pairs)
+
+
+def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
+    """Return a list without the classes that have too few images for a query and K supports, where settings say so.
+
+    Raises:
+        UserError: no class is left.
+    """
+    kept = tuple(c for c in images.classes if len(images.candidates[c]) > data.shot)
+    if data.rare_classes == "refuse" or kept == images.classes:
+        return images
+    queries = images.queries[(images.index.areas[images.queries][:, kept] > 0).any(1)]
+    if not len(queries):
+        raise UserError(f"{data.root}: no class has {data.shot + 1} images for a query and its supports; add images")
+    return replace(
+        images,
+        classes=kept,
+        queries=queries,
+        candidates={c: images.candidates[c] for c in kept},
+        listed_pairs=tuple(p for p in images.listed_pairs if p[1] in kept),
+        left_out=tuple(c for c in images.classes if c not in kept),
+    )
 
 
 def check_shots(images: ImageList, data: DataSettings, repeatable: bool = False) -> None:
@@ -96,5 +145,6 @@ def check_shots(images: ImageList, data: DataSettings, repeatable: bool = False)
         if seen[c] and have < supports + 1:
             raise UserError(
                 f"{data.root}: class {c} ({data.classes[c - 1]}) has {have} candidate images in this list, "
-                f"{data.shot} shots need {supports + 1}; lower data.shot or data.min_pixels, or add images"
+                f"{data.shot} shots need {supports + 1}; lower data.shot or data.min_pixels, add images, "
+                "or leave such classes out with data.rare_classes: skip"
             )

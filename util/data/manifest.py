@@ -143,10 +143,10 @@ def _key(
             raise UserError(f"{where}: image '{name}' is not in {data.root}/{data.test_list}{hint}")
     if episode["query"] in episode["supports"]:
         raise UserError(f"{where}: the query '{episode['query']}' is among its own supports")
-    for name in episode["supports"]:
+    for role, name in (("query", names[0]), *(("support", name) for name in names[1:])):
         if not images.index.areas[rows[name], class_id]:
             raise UserError(
-                f"{where}: support '{name}' shows no pixel of class {class_id} ({data.classes[class_id - 1]})"
+                f"{where}: {role} '{name}' shows no pixel of class {class_id} ({data.classes[class_id - 1]})"
             )
     query, *supports = (rows[n] for n in names)
     return EpisodeKey(number, query, class_id, tuple(supports))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import colorsys
 import json
 import math
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+
+from util.data.images import write_mask
 
 CLASS_NAMES: tuple[str, ...] = (
     "striped disc",
@@ -243,11 +244,6 @@ def _draw(seed: int, number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(image * 255, 0, 255).round().astype(np.uint8), mask
 
 
-def _voc_palette() -> list[int]:
-    """Return the VOC palette: bits 0-2 of an index, then 3-5, ... give the top bits of its R, G, B."""
-    return [sum((i >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for i in range(256) for c in range(3)]
-
-
 def _holds(root: Path, manifest: dict, ids: list[str]) -> bool:
     """Tell whether `root` holds the complete data set that `manifest` describes."""
     try:
@@ -264,13 +260,10 @@ def _write(folder: Path, manifest: dict, ids: list[str], progress: Callable[[Ite
     lists = folder / "ImageSets" / "Segmentation"
     for path in (folder / "JPEGImages", folder / "SegmentationClassAug", lists):
         path.mkdir(parents=True)
-    palette = _voc_palette()
     for number in progress(range(len(ids))):
         image, mask = _draw(manifest["seed"], number, manifest["side"])
         Image.fromarray(image).save(folder / "JPEGImages" / f"{ids[number]}.jpg", quality=JPEG_QUALITY)
-        indexed = Image.fromarray(mask)
-        indexed.putpalette(palette)
-        indexed.save(folder / "SegmentationClassAug" / f"{ids[number]}.png")
+        write_mask(folder / "SegmentationClassAug" / f"{ids[number]}.png", mask)
     split = manifest["images_train"]
     for name, part in (("train", ids[:split]), ("val", ids[split:])):
         (lists / f"{name}.txt").write_text("".join(f"{key}\n" for key in part))
@@ -313,7 +306,3 @@ def generate(
         except OSError as error:  # another process was faster
             if not _holds(root, manifest, ids):
                 raise FileExistsError(refusal) from error
-
-
-if __name__ == "__main__":
-    generate(Path(sys.argv[1] if len(sys.argv) > 1 else "data/mini"))

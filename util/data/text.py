@@ -39,16 +39,26 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def read_vectors(path: Path) -> np.ndarray:
+def table_names(classes: list[str]) -> list[str]:
+    """Return what the rows of a table are called."""
+    return ["background", *classes]
+
+
+def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     """Return the vectors of a file, (classes + 1, T) float32: ``.npz`` (array ``vectors``) or a pickled array.
 
+    Args:
+        classes: what the rows must be called where an ``.npz`` tells it (array ``names``); None asks for nothing.
+
     Raises:
-        UserError: missing or damaged file, or anything in it but one numeric table.
+        UserError: missing or damaged file, anything in it but one numeric table, or rows of other classes.
     """
+    names = None
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as stored:
                 table = stored["vectors"]
+                names = np.ravel(stored["names"]).tolist() if "names" in stored else None
         else:
             table = _ArrayUnpickler(io.BytesIO(path.read_bytes())).load()
     except FileNotFoundError:
@@ -61,13 +71,27 @@ def read_vectors(path: Path) -> np.ndarray:
         table = np.ascontiguousarray(table, np.float32)
     if not np.isfinite(table).all():
         raise UserError(f"{path}: text vectors hold values that are not finite")
+    if names is not None and classes is not None and names != table_names(classes):
+        wanted = table_names(classes)
+        row = next((i for i, (a, b) in enumerate(zip(names, wanted)) if a != b), min(len(names), len(wanted)))
+        given, want = (f"'{n[row]}'" if row < len(n) else "no row" for n in (names, wanted))
+        raise UserError(f"{path}: vectors of other classes: row {row} is {given}, expected {want}; set data.text")
     return table
+
+
+def stored_origin(path: Path) -> str | None:
+    """Return what an ``.npz`` says it was made from; None where it says nothing or cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return str(stored["made_from"])
+    except Exception:  # a damaged file can raise anything
+        return None
 
 
 def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray:
     """Return unit vectors (classes + 1, width) float32 that depend on nothing but each name; row 0 is background."""
     rows = []
-    for name in ["background", *names]:
+    for name in table_names(names):
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
         row = np.random.Generator(np.random.PCG64(seed)).standard_normal(width)
         rows.append(row / np.linalg.norm(row))
@@ -87,12 +111,12 @@ def class_vectors(data: DataSettings) -> np.ndarray:
     """Return the vectors that the settings name, checked against the number of classes.
 
     Raises:
-        UserError: as ``read_vectors``, or too few rows.
+        UserError: as ``read_vectors``, or another number of rows.
     """
     if data.text == NAMES:
         return name_vectors(data.classes)
     path = vectors_path(data)
-    table = read_vectors(path)
+    table = read_vectors(path, data.classes)
     rows = len(data.classes) + 1
     if len(table) != rows:
         raise UserError(f"{path}: {len(table)} rows of text vectors, {data.name} needs {rows} (background + classes)")

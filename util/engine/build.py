@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from util.engine.inputs import scored_on, training_view
 from util.errors import UserError
 from util.settings import AugmentSettings, Config, ProtocolSettings
 
+log = logging.getLogger("symnet")
+
 
 @dataclass
 class Setting:
@@ -42,11 +45,18 @@ class Setting:
 
     def train_images(self, progress: bool = True) -> ImageList:
         """Return the fold's training list."""
-        return train_list(load_index(self.config.data, "train", progress), self.fold, self.config.data)
+        return self._told(train_list(load_index(self.config.data, "train", progress), self.fold, self.config.data))
 
     def test_images(self, progress: bool = True) -> ImageList:
         """Return the fold's test list."""
-        return test_list(load_index(self.config.data, "test", progress), self.fold, self.config.data)
+        return self._told(test_list(load_index(self.config.data, "test", progress), self.fold, self.config.data))
+
+    def _told(self, images: ImageList) -> ImageList:
+        """Say which classes a list leaves out."""
+        if images.left_out:
+            names = ", ".join(self.config.data.classes[c - 1] for c in images.left_out)
+            log.info("left out, with too few images: %s", names)
+        return images
 
     def base_validation_images(self, progress: bool = True) -> ImageList:
         """Return the images that validate the base stage."""

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from model import published
 from model.contract import FewShotModel, Mismatch
-from model.encoder_weights import COUNTER
+from model.encoder_layouts import COUNTER
 from util.errors import UserError
 
 FORMAT = "sym-net/1"
 SHOWN = 3  # tensor names in a message
 # What a checkpoint must share with the run that loads it, as (section, key) of its config.
-FOLD = (("data", "folds"), ("data", "fold_rule"), ("data", "fold"))
+FOLD = (("data", "folds"), ("data", "fold_rule"), ("data", "fold_classes"), ("data", "fold"))
 IDENTITY = (("model", "name"), ("data", "name"), *FOLD)
 TEXT = "text"  # digest of the text vectors a model was trained with
 FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"

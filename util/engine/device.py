@@ -11,6 +11,11 @@ from util.errors import UserError
 CUDA = "cuda"
 
 
+def gpu_count() -> int:
+    """Return how many GPUs this machine has."""
+    return torch.cuda.device_count()
+
+
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device that ``run.device`` names; process ``local_rank`` takes the GPU of that number.
 
@@ -24,7 +29,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     except RuntimeError:
         raise UserError(f"run.device = {name!r} is not a device; use auto, cpu, cuda or cuda:<number>") from None
     if device.type == CUDA:
-        have = torch.cuda.device_count()
+        have = gpu_count()
         index = local_rank if device.index is None else device.index
         if index >= have:
             raise UserError(f"GPU {index} was asked for, but this machine has {have}; ask for fewer, or 0 for the CPU")

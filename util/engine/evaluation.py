@@ -17,8 +17,8 @@ from util.engine.device import autocast
 from util.engine.loading import batches, evaluation_numbers
 from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary
 from util.engine.processes import World
+from util.report.scores import FINAL
 
-FINAL = "final"  # the score of a model's prediction
 BASE = "base"  # the score of logits over the base classes
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 BINARY = 2

@@ -11,11 +11,11 @@ from util.config import MODEL_NAME, to_dict
 from util.engine.checkpoint import FOLD
 from util.engine.device import describe
 from util.engine.inputs import in_words
-from util.engine.plan import Job
+from util.engine.plan import Job, weights_mark
 from util.engine.processes import World
 from util.engine.training import SECONDS_PER_MINUTE
 from util.report.run_folder import environment
-from util.report.schema import MANIFEST, SCHEMA
+from util.report.schema import MADE_FROM_MASKS, MANIFEST, SCHEMA
 
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "input_side": job.view.side or None,
         "scored_on": job.scored_on,
         "quick_look": job.quick_look,
+        "other_seeds": job.other_seeds,
         "replayed": None if job.replayed is None else str(job.replayed),
         "episodes": max(job.episodes.values()),
         "seeds": list(job.samplers),
@@ -49,11 +50,14 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "backbone": config.model.backbone(),
         "run": str(config.run.name),
         "checkpoint": weights.source,
+        "weights_mark": weights_mark(config),
         "weights": weights.digest,
         "trained_with": trained,
         "fold_mismatch": mismatch,
         "list": job.images.digest,
         "list_images": len(job.images.queries),
+        "list_source": job.images.source or MADE_FROM_MASKS,
+        "left_out": [data.classes[c - 1] for c in job.images.left_out],
         "episode_digests": [job.samplers[seed].digest(job.episodes[seed]) for seed in job.samplers],
         "manifest": MANIFEST,
         "per_seed": [_json_keys(scores) for scores in per_seed],

@@ -34,7 +34,8 @@ from util.report.pictures import (
 )
 
 KINDS = ("worst", "best", "random")
-FOLDER = "pictures"
+FOLDER, SHEET = "pictures", "index.html"
+CURVE, BARS, EPISODES = DRAWN = "curve.png", "per_class.png", "episodes.png"  # beside every result
 RANDOM = 3  # stream of random numbers, beside those of util/data/sampling.py
 BASE_NAMES = 2  # base classes named in a caption
 
@@ -50,7 +51,7 @@ def parse_kinds(text: str) -> dict[str, int]:
         kind, _, count = part.partition(":")
         if kind not in KINDS:
             raise UserError(f"--save-images {part}: '{kind}' is unknown{nearest(kind, KINDS)}")
-        if not count.isdigit() or int(count) < 1:
+        if not count.isdecimal() or int(count) < 1:
             raise UserError(f"--save-images {part}: write {kind}:20, with a number of at least 1")
         out[kind] = int(count)
     return out
@@ -73,6 +74,22 @@ def iou_of(record: np.ndarray) -> float:
     return 100.0 * int(record[INTERSECTION]) / max(int(record[UNION]), 1)
 
 
+def remove_pictures(folder: Path) -> None:
+    """Remove the pictures of an earlier test from a result's folder: they are of another result.
+
+    Raises:
+        UserError: they cannot be removed.
+    """
+    old = [*(folder / FOLDER).glob("seed*_episode*.png"), folder / FOLDER / SHEET]
+    try:
+        for path in [*old, *(folder / name for name in DRAWN)]:
+            path.unlink(missing_ok=True)
+        if (folder / FOLDER).is_dir() and not any((folder / FOLDER).iterdir()):
+            (folder / FOLDER).rmdir()
+    except OSError as error:
+        raise UserError(f"{folder}: old pictures cannot be removed ({error.strerror}); remove them by hand") from None
+
+
 @torch.inference_mode()
 def save_pictures(
     job: Job,
@@ -84,9 +101,6 @@ def save_pictures(
 ) -> None:
     """Draw the chosen episodes of a job into ``folder/pictures`` with an index.html over them."""
     out = folder / FOLDER
-    out.mkdir(exist_ok=True)
-    for old in out.glob("*.png"):
-        old.unlink()
     network = job.weights.network.to(world.device).eval()
     entries = []
     for (seed, number), kinds in tqdm(choose(records, wanted).items(), desc="draw", unit="picture", leave=False):
@@ -102,7 +116,7 @@ def save_pictures(
         path = out / f"seed{seed}_episode{number:05d}.png"
         write_png(path, picture)
         entries.append(Entry(path.name, names[key.class_id - 1], ious[FINAL], kinds, index.names[key.query], picture))
-    write_sheet(out / "index.html", title, entries)
+    write_sheet(out / SHEET, title, entries)
 
 
 def _supports(job: Job, key: EpisodeKey) -> list[tuple[str, np.ndarray]]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -14,7 +13,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -24,8 +22,8 @@ from util import cli
 from util.config import read_config
 from util.data.text import SUFFIXES
 from util.engine.build import base_folder, run_folder
-from util.engine.device import CUDA
-from util.engine.training import BEST, LAST, METRICS
+from util.engine.device import CUDA, gpu_count
+from util.engine.training import BEST, LAST, is_finished
 from util.errors import EXIT_INTERRUPTED, UserError, nearest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,7 +57,7 @@ def parse(arguments: list[str]) -> Launch:
     if len(words) < 4:
         raise UserError(f"too few words; write {USAGE}")
     action, experiment, dataset, gpus, *rest = words
-    if not gpus.isdigit():
+    if not gpus.isdecimal():
         raise UserError(f"'{gpus}' is not a number of GPUs; write {USAGE} (0 is the CPU)")
     launch = Launch(action, find_config(experiment, dataset), int(gpus), options)
     device = CUDA if launch.gpus else "cpu"
@@ -100,7 +98,7 @@ def check_gpus(wanted: int) -> None:
     Raises:
         UserError: says how many there are.
     """
-    have = torch.cuda.device_count()
+    have = gpu_count()
     if wanted > have:
         raise UserError(f"{wanted} GPUs were asked for, this machine has {have}; ask for at most {have} (0 is the CPU)")
 
@@ -145,7 +143,7 @@ def train(launch: Launch) -> int:
     resume, overwrite = RESUME in launch.options, OVERWRITE in launch.options
     launch.options = [o for o in launch.options if o not in (RESUME, OVERWRITE)]
     folder = base_folder(config)
-    if class_of(config.model).has_base_stage and launch.checkpoint is None and not _finished(folder):
+    if class_of(config.model).has_base_stage and launch.checkpoint is None and not is_finished(folder):
         print(f"base stage: no finished {folder / BEST} yet, training it first", flush=True)
         flags = [RESUME] if resume and (folder / LAST).exists() else [OVERWRITE] if overwrite else []
         code = run_script("train_base.py", launch, flags)
@@ -156,13 +154,6 @@ def train(launch: Launch) -> int:
     if launch.checkpoint is not None:
         flags += ["--checkpoint", launch.checkpoint]
     return run_script("train.py", launch, flags)
-
-
-def _finished(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / METRICS).read_text())["finished"]) and (folder / BEST).exists()
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model.contract import IGNORE
+from util.report.scores import mean_iou
 
 BACKGROUND, FOREGROUND = 0, 1
 
@@ -29,15 +30,17 @@ class BinaryCounts:
 
     Attributes:
         intersection, union: (classes + 1, 2) int64; row = class id, column = background, foreground.
+        episodes: (classes + 1,) int64, how many episodes were of the class.
     """
 
     intersection: Tensor
     union: Tensor
+    episodes: Tensor
 
     @classmethod
     def zeros(cls, classes: int, device: torch.device) -> BinaryCounts:
         """Return empty counts for class ids 1..classes."""
-        return cls(*(torch.zeros(classes + 1, 2, dtype=torch.int64, device=device) for _ in range(2)))
+        return cls(*(torch.zeros(classes + 1, *rest, dtype=torch.int64, device=device) for rest in ((2,), (2,), ())))
 
     def add(self, prediction_bhw: Tensor, label_bhw: Tensor, class_id_b: Tensor) -> None:
         """Count a batch: prediction in {0, 1}, label in {0, 1, 255}; pixels labelled 255 count nowhere."""
@@ -47,18 +50,20 @@ class BinaryCounts:
         """Add what ``count_binary`` counted."""
         self.intersection.index_add_(0, class_id_b, intersection_b2)
         self.union.index_add_(0, class_id_b, union_b2)
+        self.episodes.index_add_(0, class_id_b, torch.ones_like(class_id_b))
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return what is to be summed over processes."""
-        return self.intersection, self.union
+        return self.intersection, self.union, self.episodes
 
     def scores(self) -> dict:
-        """Return ``miou`` (mean foreground IoU of the classes that occurred), ``fb_iou``, and ``per_class``; in %."""
-        union = self.union[:, FOREGROUND]
-        occurred = [c for c in range(len(union)) if int(self.union[c].sum()) > 0]
-        per_class = {c: _percent(self.intersection[c, FOREGROUND], union[c]) for c in occurred}
+        """Return ``miou`` (see ``mean_iou``), ``fb_iou``, and ``per_class`` of the classes that occurred; in %."""
+        intersection, union = self.intersection[:, FOREGROUND], self.union[:, FOREGROUND]
+        occurred = [c for c, count in enumerate(self.episodes.tolist()) if count]
+        per_class = {c: _percent(intersection[c], union[c]) for c in occurred}
+        miou = float(mean_iou(*(t.cpu().numpy() for t in (intersection, union, self.episodes))))
         sides = [_percent(self.intersection[:, s].sum(), self.union[:, s].sum()) for s in (BACKGROUND, FOREGROUND)]
-        return {"miou": _mean(list(per_class.values())), "fb_iou": _mean(sides), "per_class": per_class}
+        return {"miou": miou, "fb_iou": _mean(sides), "per_class": per_class}
 
 
 @dataclass

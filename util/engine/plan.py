@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.contract import FewShotModel
+from model.registry import class_of
 from util.config import to_dict
 from util.data.datasets import Sampler
 from util.data.lists import ImageList
@@ -34,6 +35,8 @@ from util.errors import UserError, nearest
 from util.settings import Config, ProtocolSettings
 
 NO_CHECKPOINT = "none"
+OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
+TRAINING_FREE, UNTRAINED, FOREIGN = "training-free", "untrained", "foreign"
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,58 @@ class Job:
 
     @property
     def quick_look(self) -> bool:
-        """Whether fewer or more episodes are scored than the protocol says."""
-        asked = self.setting.config.test.episodes
-        return self.replayed is None and asked is not None and asked != self.protocol.episodes
+        """Whether fewer or more episodes are scored than the protocol says, or fewer than a replayed manifest holds."""
+        if self.replayed:
+            return any(self.episodes[seed] < len(sampler.keys) for seed, sampler in self.samplers.items())
+        return is_quick(self.setting.config, self.name)
+
+    @property
+    def other_seeds(self) -> bool:
+        """Whether the seeds are not the protocol's; a replay has those of its manifest."""
+        return self.replayed is None and list(self.samplers) != self.protocol.seeds
 
     @property
     def folder(self) -> Path:
-        """Where its result goes: ``test[_5shot]/<protocol>``; quick looks and replays lie beside it."""
-        mark = "_replay" if self.replayed else "_quick" if self.quick_look else ""
-        return run_folder(self.setting.config, "test") / f"{self.name}{mark}"
+        """Where its result goes."""
+        return result_folder(self.setting.config, self.name, self.replayed is not None, self.quick_look)
+
+
+def is_quick(config: Config, name: str) -> bool:
+    """Return whether ``test.episodes`` asks for another number of episodes than the protocol's."""
+    return config.test.episodes not in (None, config.protocols[name].episodes)
+
+
+def result_folder(config: Config, name: str, replayed: bool = False, quick: bool | None = None) -> Path:
+    """Return where a protocol's result goes: ``test[_5shot]/<protocol>``.
+
+    What is not of the run's best weights and all of the protocol's episodes lies beside it, under a marked name.
+    """
+    weights = weights_mark(config)
+    quick = is_quick(config, name) if quick is None else quick
+    marks = [weights, "replay" if replayed else "", "quick" if quick else ""]
+    return run_folder(config, "test") / "_".join([name, *filter(None, marks)])
+
+
+def weights_mark(config: Config) -> str:
+    """Return '' if a test scores the run's own best weights, else what marks its result: last, untrained, foreign."""
+    if config.test.allow_fold_mismatch:
+        return FOREIGN
+    source = weights_source(config)
+    if isinstance(source, str):
+        return source if source == UNTRAINED else ""
+    own = weights_folder(config)
+    marks = {(own / BEST).resolve(): "", (own / LAST).resolve(): "last"}
+    return marks.get(source.resolve(), FOREIGN)
+
+
+def weights_source(config: Config) -> Path | str:
+    """Return the checkpoint that ``test.checkpoint`` means, or why there is none."""
+    wanted = config.test.checkpoint
+    if not class_of(config.model).learns:
+        return TRAINING_FREE
+    if wanted == NO_CHECKPOINT:
+        return UNTRAINED
+    return weights_folder(config) / OWN[wanted] if wanted in OWN else Path(wanted)
 
 
 def plan(config: Config, request: Request, world: World) -> list[Job]:
@@ -111,14 +157,14 @@ def plan(config: Config, request: Request, world: World) -> list[Job]:
     weights: dict[tuple[int, int], Weights] = {}
     for shot in dict.fromkeys(shots):
         for name in dict.fromkeys(names):
-            setting = make_setting(_own_config(config, name, shot))
+            setting = make_setting(own_config(config, name, shot))
             with world.main_first():
                 images = setting.test_images(world.is_main)
             jobs.append(_job(setting, images, name, played, weights))
     return jobs
 
 
-def _own_config(config: Config, name: str, shot: int) -> Config:
+def own_config(config: Config, name: str, shot: int) -> Config:
     """Return the config that repeats one job alone."""
     out = with_data(config, shot=shot)
     out.test = replace(out.test, protocol=name)
@@ -164,21 +210,18 @@ def load_weights(setting: Setting, side: int | None = None) -> Weights:
         UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
     config, wanted = setting.config, setting.config.test.checkpoint
-    network, known = new_model(setting, side), {"best": BEST, "last": LAST}
-    learns = setting.model_class.learns
-    if not learns and wanted not in (*known, NO_CHECKPOINT):
+    network, source = new_model(setting, side), weights_source(config)
+    if source == TRAINING_FREE and wanted not in (*OWN, NO_CHECKPOINT):
         raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
     note = ""
-    if wanted == NO_CHECKPOINT or not learns:
-        note = fill_encoder(setting, network)
-        source, trained_with = "untrained" if learns else "training-free", None
+    if isinstance(source, str):
+        note, trained_with = fill_encoder(setting, network), None
     else:
-        path = weights_folder(config) / known[wanted] if wanted in known else Path(wanted)
-        content = load_checkpoint(setting, network, "meta", path).get("config", {})
-        source, trained_with = str(path), {**content["data"], "model": content["model"]} if content else None
+        content = load_checkpoint(setting, network, "meta", source).get("config", {})
+        trained_with = {**content["data"], "model": content["model"]} if content else None
         changed = checkpoint.changed_settings(content["model"], to_dict(config)["model"]) if content else []
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
-    return Weights(network, source, trained_with, checkpoint.digest(network), note)
+    return Weights(network, str(source), trained_with, checkpoint.digest(network), note)
 
 
 @dataclass(frozen=True)

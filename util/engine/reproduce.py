@@ -6,27 +6,33 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from model.registry import class_of
 from util import cli
-from util.config import read_config
-from util.engine.build import run_folder, weights_folder, with_data
+from util.config import read_config, to_dict
+from util.engine.build import run_folder, weights_folder
+from util.engine.checkpoint import changed_settings
 from util.engine.launch import RESUME, Launch, check_gpus, find_config, parse, run_script, train
-from util.engine.training import BEST, LAST, METRICS
-from util.errors import UserError
+from util.engine.plan import OWN, TRAINING_FREE, UNTRAINED, own_config, result_folder, weights_source
+from util.engine.training import LAST, is_finished
+from util.errors import UserError, nearest
+from util.files import write_atomically
 from util.report.paper_table import FORMATS, table
 from util.report.schema import RESULT, read_result
 from util.settings import Config
 
+NO_MATTER = ("cache", "workers")  # data settings that change no score
+SHOWN = 3  # differences named
 SUFFIX = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
 
 def main() -> int:
     """Train and test what is missing, fold by fold; print the table and keep it in all formats."""
-    parser = argparse.ArgumentParser(prog="reproduce.sh", description=__doc__)
+    parser = cli.Parser(prog="reproduce.sh", description=__doc__)
     parser.add_argument("dataset")
     parser.add_argument("net", help="such as resnet50; MODEL in the environment picks another model")
     parser.add_argument("gpus", help="0 is the CPU")
@@ -40,46 +46,75 @@ def main() -> int:
     check_gpus(int(options.gpus))
     shots = cli.numbers("--shot", options.shot)
     found = read_config(find_config("split0", options.dataset), options.overrides)
-    wanted = cli.words(options.folds or ",".join(map(str, range(found.data.folds))))
-    runs = []
-    for fold in wanted:
-        _check_number("--folds", fold)
-        for shot in shots:
-            code, folder = _one(options, f"split{fold}", shot)
-            if code:
-                return code
-            runs.append(folder)
+    parts = [_part(options, fold, shot) for fold in _folds(options.folds, found) for shot in shots]
+    for part in parts:
+        code = part.run()
+        if code:
+            return code
+    runs = [part.result for part in parts]
     out = Path(found.run.folder) / f"{options.dataset}_{options.net}_table"
     for form in FORMATS:
-        out.with_suffix(f".{SUFFIX[form]}").write_text(table(runs, form) + "\n", encoding="utf-8")
+        write_atomically(out.with_suffix(f".{SUFFIX[form]}"), table(runs, form) + "\n")
     print(f"\n{table(runs)}\n\nkept as {out}.md, .tex and .csv", flush=True)
     return 0
 
 
 def _check_number(name: str, text: str) -> None:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise UserError(f"{name}: '{text}' is not a whole number; write DATASET NET GPUS, such as: pascal resnet50 8")
 
 
-def _one(options: argparse.Namespace, experiment: str, shot: int) -> tuple[int, Path]:
-    """Train and test one fold at one number of shots where that is not done; return the exit code and the result."""
+def _folds(text: str | None, config: Config) -> list[int]:
+    """Return the folds asked for, each once."""
+    if text is None:
+        return list(range(config.data.folds))
+    for fold in cli.words(text):
+        _check_number("--folds", fold)
+        if int(fold) >= config.data.folds:
+            raise UserError(f"--folds {text}: there is no fold {fold}; choose from 0 to {config.data.folds - 1}")
+    if not cli.words(text):
+        raise UserError(f"--folds '{text}': names no fold; write such as 0,1")
+    return list(dict.fromkeys(map(int, cli.words(text))))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fold at one number of shots: a training and a test; ``config`` is what the test is to be of."""
+
+    config: Config
+    words: list[str]  # of train.sh and test.sh
+
+    @property
+    def result(self) -> Path:
+        """The result file that its test leaves."""
+        return result_folder(self.config, self.config.test.protocol) / RESULT
+
+    def run(self) -> int:
+        """Train and test where that is not done; return the exit code."""
+        name, protocol = f"{self.config.run.name}, {self.config.data.shot}-shot", self.config.test.protocol
+        if learns(self.config) and self.config.test.checkpoint in OWN and not trained(self.config):
+            print(f"== {name}: training ==", flush=True)
+            code = train(_resuming(parse(["train", *self.words]), self.config))
+            if code:
+                return code
+        why = undone(self.config, self.result)
+        if not why:
+            print(f"== {name}: done ==", flush=True)
+            return 0
+        print(f"== {name}: test by {protocol} == ({why})", flush=True)
+        return run_script("test.py", parse(["test", *self.words]), ["--protocol", protocol])
+
+
+def _part(options: argparse.Namespace, fold: int, shot: int) -> Part:
+    """Return one part, its config read and its protocol known."""
     sets = [word for text in [*options.overrides, f"data.shot={shot}"] for word in ("--set", text)]
-    words = [experiment, options.dataset, options.gpus, *sets]
+    words = [f"split{fold}", options.dataset, options.gpus, *sets]
     launch = parse(["train", *words])
-    config = with_data(read_config(launch.config, options.overrides), shot=shot)
+    config = read_config(launch.config, [*options.overrides, f"data.shot={shot}"])
     protocol = options.protocol or config.test.protocol
-    result = run_folder(config, "test") / protocol / RESULT
-    name = f"{config.run.name}, {shot}-shot"
-    if learns(config) and not trained(config):
-        print(f"== {name}: training ==", flush=True)
-        code = train(_resuming(launch, config))
-        if code:
-            return code, result
-    if tested(config, result):
-        print(f"== {name}: done ==", flush=True)
-        return 0, result
-    print(f"== {name}: test by {protocol} ==", flush=True)
-    return run_script("test.py", parse(["test", *words]), ["--protocol", protocol]), result
+    if protocol not in config.protocols:
+        raise UserError(f"--protocol {protocol}: unknown{nearest(protocol, config.protocols)}")
+    return Part(own_config(config, protocol, shot), words)
 
 
 def _resuming(launch: Launch, config: Config) -> Launch:
@@ -96,20 +131,61 @@ def learns(config: Config) -> bool:
 
 def trained(config: Config) -> bool:
     """Return whether the run's meta stage is finished."""
-    folder = weights_folder(config)
-    try:
-        return bool(json.loads((folder / METRICS).read_text())["finished"]) and (folder / BEST).exists()
-    except (OSError, ValueError, KeyError):
-        return False
+    return is_finished(weights_folder(config))
 
 
-def tested(config: Config, path: Path) -> bool:
-    """Return whether there is a full result, newer than the weights it is of."""
+def undone(config: Config, path: Path) -> str:
+    """Return in what a result is not the one that a test of this config would leave, '' if it is."""
     if not path.exists():
-        return False
-    weights = weights_folder(config) / BEST
-    stale = learns(config) and weights.exists() and weights.stat().st_mtime > path.stat().st_mtime
-    return not stale and not read_result(path)["quick_look"]
+        return "no result yet"
+    try:
+        result = read_result(path)
+    except UserError:
+        return "the result there cannot be read"
+    source = weights_source(config)
+    if isinstance(source, Path) and source.exists() and source.stat().st_mtime > path.stat().st_mtime:
+        return "the result there is older than its weights"
+    given, wanted = _terms_of(result), _terms(config)
+    differ = changed_settings(given, wanted)
+    return f"the result there differs in {', '.join(differ[:SHOWN])}" if differ else ""
+
+
+def _terms(config: Config) -> dict[str, Any]:
+    """Return what decides the result of a test, as plain data."""
+    test, protocol = config.test, config.protocols[config.test.protocol]
+    return {
+        **_deciding(to_dict(config)),
+        "protocol": test.protocol,
+        "protocol_settings": asdict(protocol),
+        "checkpoint": _place(str(weights_source(config))),
+        "episodes": test.episodes or protocol.episodes,
+        "seeds": protocol.seeds if test.seeds is None else test.seeds,
+        "shot": config.data.shot,
+        "replayed": None,
+        "fold_mismatch": False,
+    }
+
+
+def _terms_of(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the same of a result."""
+    keys = ("protocol", "protocol_settings", "episodes", "seeds", "shot", "replayed", "fold_mismatch")
+    return {
+        **_deciding(result["config"]),
+        **{key: result[key] for key in keys},
+        "checkpoint": _place(result["checkpoint"]),
+    }
+
+
+def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a merged config that can change a score."""
+    data = {k: v for k, v in merged.get("data", {}).items() if k not in NO_MATTER}
+    run = {k: v for k, v in merged.get("run", {}).items() if k in ("precision", "seed")}
+    return {"data": data, "model": merged.get("model", {}), "run": run}
+
+
+def _place(checkpoint: str) -> str:
+    """Return a checkpoint's absolute path, or the words that stand for none."""
+    return checkpoint if checkpoint in (TRAINING_FREE, UNTRAINED) else str(Path(checkpoint).resolve())
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from util.data.manifest import Manifest
 from util.engine.device import describe
 from util.engine.evaluation import CLASS, NUMBER, Scoreboard, run_pass
 from util.engine.evidence import result_of
-from util.engine.gallery import save_pictures
+from util.engine.gallery import BARS, CURVE, EPISODES, remove_pictures, save_pictures
 from util.engine.plan import Job, Pass, Request, passes, plan
 from util.engine.processes import World, join
+from util.files import write_atomically
 from util.report.charts import class_bars, score_curve
 from util.report.pictures import FirstEpisodes, grid, write_png
 from util.report.run_folder import RunFolder
@@ -92,16 +93,17 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
     if not world.is_main:
         return result
+    remove_pictures(folder.path)
     manifest = _manifest(job, records)
     folder.write_text(MANIFEST, manifest.text())
     if request.manifest is not None and job.replayed is None:
-        RunFolder.write_anywhere(request.manifest, manifest.text())
+        write_atomically(request.manifest, manifest.text())
         log.info("episodes: %s", request.manifest)
     folder.write_json(RESULT, result)
-    write_png(folder.path / "curve.png", score_curve(records, title(result)))
-    write_png(folder.path / "per_class.png", class_bars(result, title(result)))
+    write_png(folder.path / CURVE, score_curve(records, title(result)))
+    write_png(folder.path / BARS, class_bars(result, title(result)))
     if first.rows:
-        write_png(folder.path / "episodes.png", grid(first.rows))
+        write_png(folder.path / EPISODES, grid(first.rows))
     if request.save_images:
         save_pictures(job, records, request.save_images, folder.path, world, title(result))
     log.info("%s\n%s\n\n%s", title(result), score_table(result), class_table(result))

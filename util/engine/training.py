@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +35,14 @@ LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
 
 # Returns (score that picks the best checkpoint, everything to record) for the network as it is.
 Validate = Callable[[nn.Module, int], tuple[float, dict[str, Any]]]
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a stage's folder holds a training that came to its end."""
+    try:
+        return bool(json.loads((folder / METRICS).read_text())["finished"]) and (folder / BEST).exists()
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from util import cli
@@ -12,7 +11,7 @@ from util.report.paper_table import FINAL, FORMATS, table
 
 def command() -> None:
     """Parse, call, print."""
-    parser = argparse.ArgumentParser(prog="python -m util.report", description=__doc__)
+    parser = cli.Parser(prog="python -m util.report", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     pair = commands.add_parser("compare", help="paired difference of two results on the same episodes")
     pair.add_argument("a", type=Path, help="a result, its folder, or a manifest with counts")

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from util.report.pictures import FONT, INK, WHITE
+from util.report.scores import mean_iou
 
 WIDTH, HEIGHT = 900, 460
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 60, 50  # margins of the plot
@@ -68,9 +69,7 @@ def running_miou(rows: np.ndarray) -> np.ndarray:
     classes = np.unique(rows[:, 1])
     member = rows[:, 1][:, None] == classes
     intersection, union = (np.cumsum(np.where(member, rows[:, c][:, None], 0), axis=0) for c in (2, 3))
-    seen = union > 0
-    iou = np.where(seen, intersection / np.maximum(union, 1), 0)
-    return 100 * iou.sum(1) / np.maximum(seen.sum(1), 1)
+    return mean_iou(intersection, union, np.cumsum(member, axis=0))
 
 
 def class_bars(result: dict[str, Any], title: str) -> np.ndarray:

@@ -1,22 +1,24 @@
-"""Two results on the same episodes: the paired difference of their mIoU, with a bootstrap interval over episodes."""
+"""Two results on the same episodes: the paired difference of mIoU, with a bootstrap interval over query images."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from util.data.manifest import Manifest, read_manifest
 from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
+from util.report.scores import FINAL, mean_iou
 from util.report.table import protocol_title
 
 DRAWS, SEED = 2000, 0  # bootstrap samples, and the seed that draws them
 TAIL = 2.5  # percent on either side of the interval
+LARGEST = 2**63 - 1  # count
 CHUNK = 100  # samples drawn at a time
-FINAL = "final"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Difference:
     low: float
     high: float
     episodes: int
+    queries: int
 
     @property
     def within_noise(self) -> bool:
@@ -61,7 +64,8 @@ def compare(a: Path, b: Path, output: str = FINAL) -> str:
         f"A  {d.a:6.2f}  {first.source} {first.note}",
         f"B  {d.b:6.2f}  {second.source} {second.note}",
         f"B - A = {d.b - d.a:+.2f} mIoU points of the {output} output, "
-        f"95 % interval [{d.low:+.2f}, {d.high:+.2f}] over {d.episodes} paired episodes ({DRAWS} bootstrap samples)",
+        f"95 % interval [{d.low:+.2f}, {d.high:+.2f}] over {d.episodes} paired episodes "
+        f"({DRAWS} bootstrap samples of their {d.queries} query images, each with all its episodes)",
         verdict,
     ]
     if first.note != second.note:
@@ -93,9 +97,12 @@ def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
         if output not in outputs:
             raise UserError(f"{path}:{line}: output '{output}' is unknown{nearest(output, outputs)}")
         values = outputs[output]
-        if not isinstance(values, list) or len(values) < 2 or not all(type(v) is int and v >= 0 for v in values):
+        if not _are_counts(values):
             shown = json.dumps(values)[:40]
-            raise UserError(f"{path}:{line}: counts of '{output}' must be whole numbers [I, U, ...], not {shown}")
+            raise UserError(
+                f"{path}:{line}: counts of '{output}' must be whole numbers [I, U, ...] with 0 <= I <= U < 2**63, "
+                f"not {shown}; score the run again"
+            )
         keys.append((episode.get("seed", 0), episode["query"], episode["class"], tuple(episode["supports"])))
         counts.append(values[:2])
     if not note:
@@ -103,6 +110,13 @@ def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
         protocol, scored_on = (manifest.header.get(key, "unknown") for key in ("protocol", "scored_on"))
         note = f"({protocol}, scored on {scored_on}{mark})"
     return Scored(path, note, keys, np.array(counts, np.int64))
+
+
+def _are_counts(values: Any) -> bool:
+    """Return whether values are [I, U, background I, background U] or at least the first two."""
+    if not isinstance(values, list) or len(values) < 2 or len(values) % 2 or any(type(v) is not int for v in values):
+        return False
+    return all(0 <= i <= u <= LARGEST for i, u in zip(values[::2], values[1::2], strict=True))
 
 
 def _check_same_episodes(a: Scored, b: Scored) -> None:
@@ -116,32 +130,36 @@ def _check_same_episodes(a: Scored, b: Scored) -> None:
 
 
 def difference(a: Scored, b: Scored) -> Difference:
-    """Return the paired difference; mIoU is that of each seed, then the mean over seeds, in every bootstrap sample."""
+    """Return the paired difference; mIoU is that of each seed, then the mean over seeds, in every bootstrap sample.
+
+    Query images are drawn, each with all its episodes of all seeds: episodes of one image are not independent.
+    """
     random = np.random.Generator(np.random.PCG64(SEED))
-    seeds = np.array([key[0] for key in a.keys])
-    classes = np.array([key[2] for key in a.keys])
-    ones, draws = [], []
-    for seed in np.unique(seeds):
-        rows = np.flatnonzero(seeds == seed)
-        member = (classes[rows][:, None] == np.unique(classes[rows])).astype(np.float64)  # (episodes, classes)
-        tables = [
-            np.concatenate([member * s.counts[rows, :1], member * s.counts[rows, 1:]], axis=1) for s in (a, b)
-        ]  # each (episodes, 2 classes): intersections, then unions
-        ones.append([_miou(np.ones((1, len(rows))) @ t)[0] for t in tables])
-        drawn = []
-        for _ in range(0, DRAWS, CHUNK):
-            times = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=CHUNK).astype(np.float64)
-            drawn.append(np.stack([_miou(times @ t) for t in tables], axis=1))
-        draws.append(np.concatenate(drawn))
-    miou_a, miou_b = np.mean(ones, axis=0)
-    sample = np.mean(draws, axis=0)  # (draws, 2)
+    tables = [_sums_by_query(s) for s in (a, b)]  # each (seeds, queries, 3, classes)
+    queries = tables[0].shape[1]
+    draws = []
+    for _ in range(0, DRAWS, CHUNK):
+        times = random.multinomial(queries, np.full(queries, 1 / queries), size=CHUNK).astype(np.float64)
+        draws.append(np.stack([_miou(times, t) for t in tables], axis=1))
+    miou_a, miou_b = (float(_miou(np.ones((1, queries)), t)[0]) for t in tables)
+    sample = np.concatenate(draws)  # (draws, 2)
     low, high = np.percentile(sample[:, 1] - sample[:, 0], [TAIL, 100 - TAIL])
-    return Difference(float(miou_a), float(miou_b), float(low), float(high), len(a.keys))
+    return Difference(miou_a, miou_b, float(low), float(high), len(a.keys), queries)
 
 
-def _miou(sums: np.ndarray) -> np.ndarray:
-    """Return the mIoU in percent of each row of summed intersections and unions; absent classes are left out."""
-    intersection, union = np.split(sums, 2, axis=1)
-    seen = union > 0
-    iou = np.where(seen, intersection / np.maximum(union, 1), 0)
-    return 100 * iou.sum(1) / np.maximum(seen.sum(1), 1)
+def _sums_by_query(scored: Scored) -> np.ndarray:
+    """Return intersections, unions and numbers of episodes, (seeds, queries, 3, classes), summed by query image."""
+    places = [np.unique([key[i] for key in scored.keys], return_inverse=True) for i in (0, 1, 2)]
+    seeds, queries, classes = (len(values) for values, _ in places)
+    seed, query, class_id = (index for _, index in places)
+    out = np.zeros((seeds, queries, 3, classes))
+    for column, values in enumerate((*scored.counts.T, np.ones(len(scored.keys)))):
+        np.add.at(out, (seed, query, column, class_id), values)
+    return out
+
+
+def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Return the mean over seeds of the mIoU when each query counts so many times, (B,)."""
+    seeds, queries, _, classes = sums.shape
+    totals = (times_bq @ sums.reshape(seeds, queries, -1)).reshape(seeds, len(times_bq), 3, classes)
+    return mean_iou(totals[:, :, 0], totals[:, :, 1], totals[:, :, 2]).mean(0)

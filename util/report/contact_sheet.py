@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from util.files import write_atomically
+
 THUMBNAIL_WIDTH, THUMBNAIL_QUALITY = 900, 80
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -92,7 +94,7 @@ def write_sheet(path: Path, title: str, entries: list[Entry]) -> None:
         kinds=_options({k for e in entries for k in e.kinds}),
         figures="\n".join(figures),
     )
-    path.write_text(page, encoding="utf-8")
+    write_atomically(path, page)
 
 
 def _options(names: set[str]) -> str:

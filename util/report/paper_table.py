@@ -13,12 +13,12 @@ import yaml
 
 from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
-from util.report.table import protocol_title, text_table
+from util.report.scores import FINAL
+from util.report.table import protocol_title, seeds_in_words, text_table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEASURED_MARK, QUICK_MARK = "*", "?"
 FORMATS = ("markdown", "latex", "csv")
-FINAL = "final"
 LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
 
 
@@ -31,7 +31,7 @@ class Row:
     source: str
     cells: dict[tuple[int, Any], float] = field(default_factory=dict)
     measured: bool = False
-    quick: set[tuple[int, Any]] = field(default_factory=set)
+    quick: dict[tuple[int, Any], str] = field(default_factory=dict)  # why a cell is not the protocol's number
 
 
 def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protocol: str | None = None) -> str:
@@ -42,16 +42,24 @@ def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protoc
     """
     results = {path: read_result(path) for path in find_results(paths)}
     results = {path: r for path, r in results.items() if r["replayed"] is None and protocol in (None, r["protocol"])}
+    other_fold = [path for path, r in results.items() if r["fold_mismatch"]]
+    results = {path: r for path, r in results.items() if path not in other_fold}
     if not results:
         what = f"of protocol '{protocol}' " if protocol else ""
-        raise UserError(f"{', '.join(map(str, paths))}: no result {what}to show (replayed manifests are left out)")
-    results = _without_superseded_quick_looks(results)
+        raise UserError(
+            f"{', '.join(map(str, paths))}: no result {what}to show "
+            "(replayed manifests and weights of another fold are left out)"
+        )
+    results = _without_superseded(results)
     _check_columns(results)
     first = next(iter(results.values()))
     shots = sorted({r["shot"] for r in results.values()})
-    rows = [*_published_rows(first["dataset"], shots), *_measured_rows(results, output)]
+    published, hidden = _published_rows(first["dataset"], shots, first["fold_rule"])
+    rows = [*published, *_measured_rows(results, output)]
     columns = [(shot, c) for shot in shots for c in (*range(first["folds"]), "mean", "fb_iou")]
     notes = _notes(rows, results, output)
+    notes += [f"left out: {method}, published on other folds than these ({rule})." for method, rule in hidden]
+    notes += [f"left out: {path}, scored with weights of another fold." for path in other_fold]
     return {"markdown": _markdown, "latex": _latex, "csv": _csv}[form](rows, columns, notes)
 
 
@@ -61,15 +69,25 @@ def _cell_of(result: dict[str, Any]) -> tuple:
 
 
 def _method(result: dict[str, Any]) -> str:
-    """Return the row's name: the model, and the run's name without data set and fold."""
+    """Return the row's name: the model, the run's name without data set and fold, and weights that are not its best."""
     run = re.sub(r"split\d+_?", "", result["run"].removeprefix(f"{result['dataset']}_"))
     run = run.removeprefix(f"{result['model']}_").strip("_")
-    return f"{result['model']} {run}".strip()
+    mark = result.get("weights_mark")
+    weights = {"foreign": f" ({Path(result['checkpoint']).name})"}.get(mark, f" ({mark})") if mark else ""
+    return f"{result['model']} {run}".strip() + weights
 
 
-def _without_superseded_quick_looks(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+def _without_superseded(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """Return the results but quick looks at what there is a full result of."""
     full = {_cell_of(r) for r in results.values() if not r["quick_look"]}
     return {p: r for p, r in results.items() if not (r["quick_look"] and _cell_of(r) in full)}
+
+
+def _departure(result: dict[str, Any]) -> str:
+    """Return in words why a result is not the protocol's number, '' if it is."""
+    if result["quick_look"]:
+        return "quick look"
+    return seeds_in_words(result).lower() if result.get("other_seeds") else ""
 
 
 def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
@@ -80,13 +98,11 @@ def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
     """
 
     def terms(result: dict[str, Any]) -> dict[str, Any]:
-        settings = result["protocol_settings"]
-        shared = {k: v for k, v in settings.items() if k not in ("episodes", "seeds")}
         return {
             "data set": result["dataset"],
             "protocol": protocol_title(result),
             "number of folds": result["folds"],
-            "protocol settings": shared,
+            "protocol settings": result["protocol_settings"],
             "data.min_pixels": result["min_pixels"],
         }
 
@@ -104,13 +120,12 @@ def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
         if before != path:
             method, _, shot, fold = _cell_of(result)
             raise UserError(f"{before} and {path} are both {method}, {shot}-shot, fold {fold}; name only one of them")
-        if result["fold_mismatch"]:
-            raise UserError(f"{path}: was scored with weights of another fold, which no table may hold; leave it out")
-    lists: dict[int, tuple[Path, str]] = {}
+    lists: dict[tuple[int, int], tuple[Path, str]] = {}  # data.rare_classes: skip leaves out more classes at more shots
     for path, result in results.items():
-        before_path, digest = lists.setdefault(result["fold"], (path, result["list"]))
+        fold, shot = result["fold"], result["shot"]
+        before_path, digest = lists.setdefault((fold, shot), (path, result["list"]))
         if digest != result["list"]:
-            raise UserError(f"{before_path} and {path} were scored on other test lists of fold {result['fold']}")
+            raise UserError(f"{before_path} and {path} were scored on other test lists of fold {fold}, {shot}-shot")
 
 
 def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row]:
@@ -123,8 +138,8 @@ def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row
         row = rows.setdefault(method, Row(method, protocol_title(r), "measured", measured=True))
         row.cells[r["shot"], r["fold"]] = r["mean"][output]["miou"]
         fb_iou.setdefault((method, r["shot"]), []).append(r["mean"][output].get("fb_iou", float("nan")))
-        if r["quick_look"]:
-            row.quick |= {(r["shot"], c) for c in (r["fold"], "mean", "fb_iou")}
+        if why := _departure(r):
+            row.quick |= {(r["shot"], c): why for c in (r["fold"], "mean", "fb_iou")}
     folds = next(iter(results.values()))["folds"]
     for (method, shot), values in fb_iou.items():
         cells = rows[method].cells
@@ -134,28 +149,37 @@ def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row
     return list(rows.values())
 
 
-def _published_rows(dataset: str, shots: list[int]) -> list[Row]:
+def _published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list[Row], list[tuple[str, str]]]:
+    """Return the rows to show, and (method, fold rule) of those on other folds than the table's."""
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     rows: dict[tuple, Row] = {}
+    hidden: dict[tuple[str, str], None] = {}
     for entry in content["rows"]:
         if entry["dataset"] != dataset or entry["shot"] not in shots:
             continue
-        name = f"{entry['paper']} {entry['backbone']}"
-        protocol = entry["protocol"] or "not stated"
+        variant = f", {entry['variant']}" if "variant" in entry else ""
+        name = f"{entry['paper']} {entry['backbone']}{variant}"
+        protocol, rule = entry["protocol"] or "not stated", entry.get("fold_rule", fold_rule)
+        if rule not in (None, fold_rule):
+            hidden[f"{name} by {protocol}", rule] = None
+            continue
+        if "fold_rule" in entry:
+            protocol += f" ({rule or 'unstated'} folds)"
         row = rows.setdefault((name, protocol), Row(name, protocol, content["papers"][entry["paper"]]))
         *folds, mean = entry["miou"]
         row.cells |= {(entry["shot"], f): v for f, v in enumerate(folds)} | {(entry["shot"], "mean"): mean}
         if "fb_iou" in entry:
             row.cells[entry["shot"], "fb_iou"] = entry["fb_iou"]
-    return list(rows.values())
+    return list(rows.values()), list(hidden)
 
 
 def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) -> list[str]:
     """Return the lines below the table: what the marks mean, the sources, the measured results one by one."""
     notes = [f"{MEASURED_MARK} measured here, {output} output; every other number is quoted from the source numbered."]
     if any(row.quick for row in rows):
+        why = ", ".join(dict.fromkeys(why for row in rows for why in row.quick.values()))
         notes.append(
-            f"{QUICK_MARK} a quick look with another number of episodes than the protocol's: not to be quoted."
+            f"{QUICK_MARK} ({why}) other episodes or seeds than the protocol asks for: not to be quoted as its number."
         )
     for number, source in enumerate(dict.fromkeys(r.source for r in rows if not r.measured), 1):
         notes.append(f"[{number}] {source}.")
@@ -209,6 +233,7 @@ def _csv(rows: list[Row], columns: list[tuple[int, Any]], _: list[str]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*header, "origin", "source"])
     for row, line in zip(rows, cells, strict=True):
-        origin = "measured (quick look)" if row.quick else "measured" if row.measured else "quoted"
+        why = ", ".join(dict.fromkeys(row.quick.values()))
+        origin = f"measured ({why})" if why else "measured" if row.measured else "quoted"
         writer.writerow([*line, origin, "" if row.measured else row.source])
     return out.getvalue().rstrip("\n")

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from model.contract import IGNORE, Episode, Output
+from util.files import write_atomically
 
 TINT = 0.5  # share of the mask's colour in an overlay
 SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
@@ -124,8 +125,13 @@ class FirstEpisodes:
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture (H, W, 3) uint8."""
-    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    """Write an RGB picture (H, W, 3) uint8, atomically.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    _, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    write_atomically(path, content.tobytes())
 
 
 def _pixels(image_3hw: Tensor) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from util.errors import UserError
+from util.files import write_atomically
 
 log = logging.getLogger("symnet")
 logging.raiseExceptions = False  # a log line that cannot be written must not end a run
@@ -109,23 +109,7 @@ class RunFolder:
             UserError: the disk is full or the folder cannot be written.
         """
         if self.writes:
-            self.write_anywhere(self.path / name, text)
-
-    @staticmethod
-    def write_anywhere(path: Path, text: str) -> None:
-        """Write a text file outside any run folder, atomically.
-
-        Raises:
-            UserError: the disk is full or the folder cannot be written.
-        """
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise UserError(f"{path}: cannot be written ({error.strerror}); free some space") from None
+            write_atomically(self.path / name, text)
 
     def close(self) -> None:
         """Flush the curves and let go of the log file."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 from util.errors import UserError
 
 SCHEMA = "sym-net-result/1"
+MADE_FROM_MASKS = "made from the masks"
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
 Scores = dict[str, float]  # miou, and fb_iou for two-channel outputs; in percent
 
@@ -23,7 +24,14 @@ class SeedScores(TypedDict, total=False):
     per_class: dict[str, float]  # class id (base output: base-class id) -> foreground IoU
 
 
-class Result(TypedDict):
+class Marks(TypedDict, total=False):
+    """Keys of a result that older ones lack; absent means false or empty."""
+
+    other_seeds: bool  # other seeds than the protocol's, by test.seeds: not the protocol's number
+    weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
+
+
+class Result(Marks):
     """A result: one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]
@@ -33,7 +41,7 @@ class Result(TypedDict):
     input: str  # how the network saw images, in words; says where it is not what the protocol asks for
     input_side: int | None  # side of the network's square input in pixels; null where images kept their sizes
     scored_on: str  # canvas, square or original
-    quick_look: bool  # another number of episodes than the protocol's: not a result to quote
+    quick_look: bool  # another number of episodes than the protocol's or the manifest's: not a result to quote
     replayed: str | None  # the manifest whose episodes were scored instead of the protocol's own
     episodes: int  # of each seed
     seeds: list[int]
@@ -57,6 +65,8 @@ class Result(TypedDict):
     fold_mismatch: bool  # weights of another fold: classes called novel here may have been trained on
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
+    list_source: str  # the list file it was read from, or: made from the masks
+    left_out: list[str]  # novel classes with too few images, where data.rare_classes is skip
     episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
     manifest: str  # file beside this one: every episode with its intersection and union
     # the scores: output -> ...

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
+
 
 def text_table(header: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table with aligned columns; the first is left-aligned, the others right-aligned."""
@@ -47,11 +49,22 @@ def title(result: dict[str, Any]) -> str:
     out = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {result['shot']}-shot"
     if result["replayed"]:
         out += f", REPLAY of {Path(result['replayed']).name}"
-    elif result["quick_look"]:
-        out = f"QUICK LOOK ({result['episodes']} of {result['protocol_settings']['episodes']} episodes): {out}"
+    if result.get("other_seeds"):
+        out += f", {seeds_in_words(result)}"
+    if result["quick_look"]:
+        whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
+        out = f"QUICK LOOK ({result['episodes']}{whole} episodes): {out}"
+    if result.get("weights_mark") and not result["fold_mismatch"]:
+        out = f"{WEIGHTS[result['weights_mark']]}: {out}"
     if result["fold_mismatch"]:
         out = f"WEIGHTS OF ANOTHER FOLD: {out}"
     return out
+
+
+def seeds_in_words(result: dict[str, Any]) -> str:
+    """Return in what a result's seeds are not the protocol's, such as: 1 OF 5 SEEDS."""
+    own, entry = result["seeds"], result["protocol_settings"]["seeds"]
+    return f"{len(own)} OF {len(entry)} SEEDS" if set(own) < set(entry) else "OTHER SEEDS THAN THE PROTOCOL'S"
 
 
 def protocol_title(result: dict[str, Any]) -> str:

@@ -1,0 +1,92 @@
+"""Tests of the configs that come with the project: every file loads, and published values arrive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from util.config import read_config, to_dict
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = REPOSITORY / "config"
+FILES = sorted(CONFIGS.glob("**/*split*.yaml"))
+BACKBONES, FOLDS = ("resnet50", "resnet101", "vgg16"), range(4)
+PUBLISHED = [(dataset, n, net) for dataset in ("pascal", "coco") for n in FOLDS for net in BACKBONES]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_config_loads(path: Path) -> None:
+    config = read_config(path)
+    dataset, split, *_ = path.stem.split("_")
+    assert config.run.name == path.stem
+    assert config.data.name == dataset == path.parent.name
+    assert config.data.fold == int(split.removeprefix("split"))
+    assert config.model.encoder.backbone in path.stem
+
+
+def test_configs_of_every_fold_and_network_exist() -> None:
+    names = {f"{p.parent.name}/{p.name}" for p in FILES}
+    wanted = {f"{dataset}/{dataset}_split{n}_{net}.yaml" for dataset, n, net in PUBLISHED}
+    wanted |= {f"mini/mini_split{n}_{net}.yaml" for n in FOLDS for net in ("resnet18", "prototype_resnet18")}
+    assert wanted <= names
+
+
+@pytest.mark.parametrize(("dataset", "fold", "net"), PUBLISHED)
+def test_published_settings_common_to_all(dataset: str, fold: int, net: str) -> None:
+    config = read_config(CONFIGS / f"{dataset}/{dataset}_split{fold}_{net}.yaml")
+    data, base, meta = config.data, config.base_stage, config.meta_stage
+    assert (data.fold, data.folds, data.shot, data.min_pixels, data.exclude_novel) == (fold, 4, 1, 2048, True)
+    assert (data.text, config.run.seed, config.run.precision) == ("word2vec", 321, "float32")
+    assert config.model.encoder.backbone == net
+    assert (base.batch, base.batch_per, meta.batch, meta.batch_per) == (12, "run", 8, "process")
+    for stage in (base, meta):
+        main = stage.optimizers["main"]
+        assert (main.kind, main.momentum, main.weight_decay) == ("sgd", 0.9, 1e-4)
+        assert (main.schedule, main.power) == ("poly", 0.9)
+        augment = stage.augment
+        assert augment.rotate == 10
+        assert augment.rotate_probability == augment.blur_probability == augment.flip_probability == 0.5
+        assert stage.validate_every == 1
+    assert (base.augment.keep_target, meta.augment.keep_target, meta.augment.keep_tries) == (0, 0.85, 30)
+    assert meta.optimizers["main"].lr == 0.05 and meta.patience == 80
+    assert config.test.protocol == "symnet"
+    assert len(config.protocols["symnet"].seeds) == 5 and config.protocols["symnet"].query == "walk"
+
+
+def test_published_settings_of_pascal() -> None:
+    config = read_config(CONFIGS / "pascal/pascal_split0_resnet50.yaml")
+    base, meta = config.base_stage, config.meta_stage
+    assert (config.data.size, config.stage_size(base), config.stage_size(meta)) == (473, 417, 473)
+    assert (base.epochs, meta.epochs) == (100, 200)
+    assert base.optimizers["main"].lr == 2.5e-4
+    assert config.model.base.head_lr_factor == 10
+    assert (base.augment.scale, meta.augment.scale) == ([0.5, 2.0], [0.9, 1.1])
+    assert config.protocols["symnet"].episodes == 1000
+    assert config.data.fold_rule == "contiguous" and len(config.data.classes) == 20
+    assert [config.data.classes[c - 1] for c in (1, 5, 15, 20)] == ["aeroplane", "bottle", "person", "tvmonitor"]
+
+
+def test_published_settings_of_coco() -> None:
+    config = read_config(CONFIGS / "coco/coco_split0_resnet50.yaml")
+    base, meta = config.base_stage, config.meta_stage
+    assert (config.data.size, config.stage_size(base), config.stage_size(meta)) == (641, 641, 641)
+    assert config.model.scales == [81, 40, 20, 10]
+    assert (base.epochs, meta.epochs) == (20, 50)
+    assert base.optimizers["main"].lr == 2.5e-3
+    assert config.model.base.head_lr_factor == 1
+    assert (base.augment.scale, meta.augment.scale) == ([0.5, 2.0], [0.8, 1.25])
+    assert config.protocols["symnet"].episodes == 5000
+    assert config.data.fold_rule == "interleaved" and len(set(config.data.classes)) == 80
+    assert [config.data.classes[c - 1] for c in (1, 12, 80)] == ["person", "stop sign", "toothbrush"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_written_config_reads_back_equal(tmp_path: Path, path: Path) -> None:
+    config = read_config(path, ["run.seed=7", "meta_stage.optimizers.main.lr=3e-5"])
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    again = read_config(copy)
+    assert again == config
+    assert to_dict(again) == to_dict(config)

@@ -1,0 +1,22 @@
+"""What the tests of encoders share: torchvision's own networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from encoders import vary_norms
+from torch import nn
+from torchvision.models import resnet as tv_resnet
+from torchvision.models import vgg as tv_vgg
+
+
+@pytest.fixture(scope="module")
+def torchvision_resnet18() -> nn.Module:
+    torch.manual_seed(1)
+    return vary_norms(tv_resnet.resnet18(weights=None)).eval()
+
+
+@pytest.fixture(scope="module")
+def torchvision_vgg16() -> nn.Sequential:
+    torch.manual_seed(2)
+    return vary_norms(tv_vgg.make_layers(tv_vgg.cfgs["D"], batch_norm=True)).eval()

@@ -1,0 +1,31 @@
+"""Encoders with batch-norm statistics of their own, so that a mix-up of layers shows."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from model.encoder import Encoder, EncoderSettings, build_encoder
+
+
+def varied_encoder(backbone: str, stem: str = "plain", last_stage: int = 4, seed: int = 0) -> Encoder:
+    torch.manual_seed(seed)
+    encoder = build_encoder(EncoderSettings(backbone=backbone, stem=stem), last_stage)
+    return vary_norms(encoder).eval()
+
+
+def vary_norms(network: nn.Module) -> nn.Module:
+    """Give every batch norm statistics of its own, so that a mix-up of layers shows."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+    return network
+
+
+def bare_encoder(backbone: str, stem: str) -> Encoder:
+    """Return an encoder without values, to look at its layers."""
+    with torch.device("meta"):
+        return build_encoder(EncoderSettings(backbone=backbone, stem=stem))

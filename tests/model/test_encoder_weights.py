@@ -1,0 +1,144 @@
+"""Tests of what fills an encoder: every weight layout of the field, in whole or in part, and refusals."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from encoders import bare_encoder, varied_encoder
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.contract import Mismatch
+from model.encoder_weights import load_encoder
+
+COUNTER = "num_batches_tracked"
+
+
+def same_state(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return state.keys() == other.keys() and all(torch.equal(state[k], other[k]) for k in state)
+
+
+@torch.no_grad()
+def test_torchvision_weights_load_and_compute_the_same(torchvision_resnet18: nn.Module) -> None:
+    net, encoder = torchvision_resnet18, varied_encoder("resnet18")
+    assert load_encoder(encoder, net.state_dict(), partial=False) == []
+    x = image = torch.randn(2, 3, 33, 33)
+    for part in (net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2):
+        x = part(x)
+    torch.testing.assert_close(encoder(image).stage[2], x)
+    for stage in (3, 4):
+        assert same_state(getattr(encoder, f"layer{stage}").state_dict(), getattr(net, f"layer{stage}").state_dict())
+
+
+def test_float16_files_load_into_float32(torchvision_resnet18: nn.Module) -> None:
+    state = {k: v.half() if v.is_floating_point() else v for k, v in torchvision_resnet18.state_dict().items()}
+    encoder = varied_encoder("resnet18")
+    assert load_encoder(encoder, state, partial=False) == []
+    assert all(p.dtype == torch.float32 for p in encoder.parameters())
+    assert torch.equal(encoder.layer4[1].conv2.weight, state["layer4.1.conv2.weight"].float())
+
+
+DEEP_NAMES = {
+    "flat": {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"},
+    "nested": {"0": "conv1.0", "1": "conv1.1", "3": "conv1.3", "4": "conv1.4", "6": "conv1.6", "7": "bn1"},
+    "ours": {},
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder."])
+@pytest.mark.parametrize("naming", DEEP_NAMES)
+def test_deep_stem_files_load_under_every_naming(naming: str, prefix: str) -> None:
+    source, encoder = varied_encoder("resnet18", "deep"), varied_encoder("resnet18", "deep", seed=1)
+    state = {}
+    for name, tensor in source.state_dict().items():
+        stem = re.fullmatch(r"layer0\.(\d)\.(\w+)", name)
+        if stem and naming != "ours":
+            name = f"{DEEP_NAMES[naming][stem[1]]}.{stem[2]}"
+        state[prefix + name] = tensor
+    state |= {"fc.weight": torch.zeros(2, 2), "fc.bias": torch.zeros(2)}
+    assert not same_state(encoder.state_dict(), source.state_dict())
+    assert load_encoder(encoder, state, partial=False) == []
+    assert same_state(encoder.state_dict(), source.state_dict())
+
+
+@torch.no_grad()
+def test_torchvision_vgg_naming_loads(torchvision_vgg16: nn.Sequential) -> None:
+    encoder = varied_encoder("vgg16")
+    state = {f"features.{k}": v for k, v in torchvision_vgg16.state_dict().items()}
+    state["classifier.0.weight"] = torch.zeros(2, 2)
+    assert load_encoder(encoder, state, partial=False) == []
+    ours = [p for name, p in encoder.state_dict().items() if not name.endswith(COUNTER)]
+    theirs = [p for name, p in torchvision_vgg16.state_dict().items() if not name.endswith(COUNTER)]
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_file_without_counters_is_complete(torchvision_resnet18: nn.Module) -> None:
+    state = {k: v for k, v in torchvision_resnet18.state_dict().items() if not k.endswith(COUNTER)}
+    assert load_encoder(varied_encoder("resnet18"), state, partial=False) == []
+
+
+def test_partial_files_are_refused_unless_allowed(torchvision_resnet18: nn.Module) -> None:
+    state = {k: v for k, v in torchvision_resnet18.state_dict().items() if not k.startswith("layer4")}
+    encoder = varied_encoder("resnet18")
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    missing = [k for k in before if k.startswith("layer4") and not k.endswith(COUNTER)]
+    with pytest.raises(Mismatch, match=rf"{len(missing)} tensors are missing, from {re.escape(missing[0])}"):
+        load_encoder(encoder, state, partial=False)
+    assert same_state(encoder.state_dict(), before)
+    assert load_encoder(encoder, state, partial=True) == missing
+    assert torch.equal(encoder.layer3[0].conv1.weight, state["layer3.0.conv1.weight"])
+    assert torch.equal(encoder.layer4[0].conv1.weight, before["layer4.0.conv1.weight"])
+
+
+WRONG = {  # (own backbone, own stem), (file's backbone, file's stem), what the message says of each
+    "plain file, deep stem": (("resnet18", "deep"), ("resnet18", "plain"), "deep 3x3", "plain 7x7"),
+    "deep file, plain stem": (("resnet18", "plain"), ("resnet18", "deep"), "plain 7x7", "deep 3x3"),
+    "deeper file": (("resnet18", "plain"), ("resnet34", "plain"), "2 basic blocks", "6 basic blocks"),
+    "shallower file": (("resnet34", "plain"), ("resnet18", "plain"), "6 basic blocks", "2 basic blocks"),
+    "tiny file": (("resnet18", "plain"), ("resnet10", "plain"), "2 basic blocks", "1 basic block"),
+    "much shallower file": (("resnet101", "deep"), ("resnet50", "deep"), "23 bottlenecks", "6 bottlenecks"),
+    "bottleneck file": (("resnet34", "plain"), ("resnet50", "plain"), "6 basic blocks", "6 bottlenecks"),
+    "basic file": (("resnet50", "plain"), ("resnet34", "plain"), "6 bottlenecks", "6 basic blocks"),
+    "vgg file": (("resnet18", "plain"), ("vgg16", "plain"), "ResNet", "VGG-16"),
+    "resnet file": (("vgg16", "plain"), ("resnet18", "plain"), "VGG-16", "ResNet"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("case", WRONG)
+def test_weights_of_another_encoder_are_refused_by_a_message_that_names_both(case: str, partial: bool) -> None:
+    (backbone, stem), given, want_words, given_words = WRONG[case]
+    state = {k: torch.zeros(()).expand(v.shape) for k, v in bare_encoder(*given).state_dict().items()}
+    with pytest.raises(Mismatch) as caught:
+        load_encoder(bare_encoder(backbone, stem), state, partial)
+    assert want_words in str(caught.value)
+    assert given_words in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused_by_name(torchvision_resnet18: nn.Module, value: float) -> None:
+    state = {k: v.clone() for k, v in torchvision_resnet18.state_dict().items()}
+    state["layer3.1.bn2.running_var"][5] = value
+    with pytest.raises(Mismatch, match=r"layer3\.1\.bn2\.running_var.*finite"):
+        load_encoder(varied_encoder("resnet18"), state, partial=False)
+
+
+def test_a_file_of_something_else_is_refused() -> None:
+    with pytest.raises(Mismatch, match="no encoder known here"):
+        load_encoder(varied_encoder("resnet18"), {"head.weight": torch.zeros(3)}, partial=True)
+
+
+@torch.no_grad()
+def test_a_file_that_ends_at_layer3_leaves_only_layer4_random(shared: Path) -> None:
+    state = torch.load(shared / "initmodel" / "resnet50-imagenet-conv1-to-layer3.pth", weights_only=True)
+    encoder = varied_encoder("resnet50")
+    layer4 = [f"layer4.{k}" for k in encoder.layer4.state_dict() if not k.endswith(COUNTER)]
+    assert load_encoder(encoder, state, partial=True) == layer4
+    assert torch.equal(encoder.layer3[5].conv2.weight, state["layer3.5.conv2.weight"].float())
+    assert torch.equal(encoder.layer0[0].weight, state["conv1.weight"].float())
+    image = F.interpolate(torch.randn(1, 3, 5, 5), size=33, mode="bilinear")
+    assert encoder(image).stage[3].isfinite().all()

@@ -1,0 +1,95 @@
+"""What the tests of prepare.py share: running it as a user would, and small trees of VOC and SBD in each form."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from trees import (
+    SBD_TRAIN,
+    SBD_VAL,
+    VOC_TRAIN,
+    VOC_VAL,
+    photo,
+    save_mask,
+    save_mat,
+    sbd_mask,
+    voc_mask,
+    write_names,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def error(self) -> str:
+        """The one error line; fails if there is another number of them or a traceback."""
+        assert "Traceback" not in self.errors, self.errors
+        lines = [line for line in self.errors.replace("\r", "\n").split("\n") if line.startswith("error: ")]
+        assert len(lines) == 1, self.errors
+        assert self.code == 2
+        return lines[0]
+
+
+@pytest.fixture
+def prepare(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Return a function that runs ``prepare.py`` with arguments and gives how it ended."""
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["prepare.py", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(REPOSITORY / "prepare.py"), run_name="__main__")
+        return Outcome(int(caught.value.code), *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Return a small VOCdevkit/VOC2012; it holds the photos of SBD's images as well, as the official one does."""
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for seed, name in enumerate(dict.fromkeys(VOC_TRAIN + VOC_VAL + SBD_TRAIN + SBD_VAL)):
+        (root / "JPEGImages").mkdir(parents=True, exist_ok=True)
+        (root / "JPEGImages" / f"{name}.jpg").write_bytes(photo(seed))
+    for name in VOC_TRAIN + VOC_VAL:
+        save_mask(root / "SegmentationClass" / f"{name}.png", voc_mask(name))
+    write_names(root / "ImageSets/Segmentation/train.txt", VOC_TRAIN)
+    write_names(root / "ImageSets/Segmentation/val.txt", VOC_VAL)
+    return root
+
+
+@pytest.fixture
+def sbd(tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that writes SBD in one of its forms and gives the folder a user would name."""
+
+    def write(form: str) -> Path:
+        root = tmp_path / form
+        names = SBD_TRAIN + SBD_VAL
+        if form in ("benchmark_RELEASE", "torchvision"):
+            inner = root / "dataset" if form == "benchmark_RELEASE" else root
+            for seed, name in enumerate(names):
+                save_mat(inner / "cls" / f"{name}.mat", sbd_mask(name))
+                (inner / "img").mkdir(exist_ok=True)
+                (inner / "img" / f"{name}.jpg").write_bytes(photo(100 + seed))
+            write_names(inner / "train.txt", SBD_TRAIN)
+            write_names(inner / "val.txt", SBD_VAL)
+            return root
+        for name in names + VOC_TRAIN + VOC_VAL:
+            mask = sbd_mask(name) if name in names else voc_mask(name)
+            save_mask(root / "SegmentationClassAug" / f"{name}.png", mask, palette=form == "palette")
+        return root
+
+    return write

@@ -1,0 +1,84 @@
+"""Tests of ``prepare.py check``, the doctor: what is here, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def config(mini_yaml, tmp_path: Path) -> Path:
+    """Return a config in a folder like config/<data set>, over data that is there."""
+    made = mini_yaml("mini_split0_prototype_resnet18.yaml", model={"encoder": {"weights": None}})
+    folder = tmp_path / "mini"
+    folder.mkdir()
+    return Path(shutil.copy(made, folder / "mini_split0_prototype_resnet18.yaml"))
+
+
+def test_everything_there(prepare, config: Path) -> None:
+    outcome = prepare("check", config)
+    assert outcome.code == 0, outcome.output
+    lines = outcome.output.splitlines()
+    assert any(line.startswith("ok") and f"torch: {torch.__version__}" in line for line in lines)
+    assert any(line.startswith("ok") and "lists mini fold 0" in line for line in lines)
+    assert "  MODEL=prototype NET=resnet18 sh test.sh split0 mini 0" in outcome.output
+    assert "Missing" not in outcome.output
+
+
+def test_missing_things_come_with_the_command_that_mends_them(prepare, config: Path, tmp_path: Path) -> None:
+    lost = ("--set", f"data.root={tmp_path / 'nowhere'}", "--set", "model.encoder.weights=initmodel/lost.pth")
+    outcome = prepare("check", config, *lost)
+    assert outcome.code == 2 and "Nothing can be run yet" in outcome.output
+    assert f"python prepare.py mini --out {tmp_path / 'nowhere'}" in outcome.output
+    assert "python prepare.py weights resnet18" in outcome.output
+
+
+def test_damaged_data_is_found(prepare, mini_yaml, mini_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(mini_root, tmp_path / "data"))
+    made = mini_yaml("mini_split0_prototype_resnet18.yaml", data={"root": str(root)})
+    next(iter(sorted((root / "SegmentationClassAug").iterdir()))).write_bytes(b"no mask")
+    outcome = prepare("check", made)
+    assert outcome.code == 2 and "damaged" in outcome.output
+
+
+def test_as_json(prepare, config: Path) -> None:
+    content = json.loads(prepare("check", config, "--json").output)
+    assert {f["what"] for f in content["machine"]} >= {"Python", "torch", "cores", "disk"}
+    assert content["configs"][0]["ready"] and content["configs"][0]["test"].endswith("sh test.sh split0 mini 0")
+
+
+def test_all_experiments_are_looked_at(prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    content = json.loads(prepare("check", "--json").output)
+    assert {Path(c["config"]).name for c in content["configs"]} == {
+        p.name for p in (REPOSITORY / "config").glob("*/*_split*.yaml")
+    }
+
+
+def test_config_that_cannot_be_read(prepare, tmp_path: Path) -> None:
+    assert "cannot read this config" in prepare("check", tmp_path / "lost.yaml").error
+
+
+def test_data_that_differ_from_the_published_are_said_to(prepare, shared: Path, tmp_path: Path) -> None:
+    words = {"data.root": shared / "data/VOC2012", "data.cache": tmp_path, "data.text_dir": shared / "embeddings"}
+    words |= {"model.encoder.weights": shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"}
+    settings = [w for key, value in words.items() for w in ("--set", f"{key}={value}")]
+    outcome = prepare("check", REPOSITORY / "config/pascal/pascal_split0_resnet50_small.yaml", *settings)
+    assert outcome.code == 0, outcome.output
+    assert any(line.startswith("differs data ") for line in outcome.output.splitlines())
+    assert "Not as published: data" in outcome.output and "published 5953: differs" in outcome.output
+
+
+def test_a_config_that_cannot_be_read_stops_no_other(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    (tmp_path / "config/mini/mini_split9_broken.yaml").write_text("base: mini_symnet.yaml\ndata: {fold: 9}\n")
+    monkeypatch.chdir(tmp_path)
+    outcome = prepare("check")
+    assert outcome.code == 0
+    assert "data.fold = 9 does not exist" in outcome.output and "Missing:" in outcome.output

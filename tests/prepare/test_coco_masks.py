@@ -1,0 +1,240 @@
+"""Tests of the masks that annotations stand for, against masks made by hand and the official code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from util.errors import UserError
+from util.prepare.coco_masks import class_mask, class_table, read_annotations
+
+H, W = 20, 30
+CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
+CAT, CUP, DOG = 1, 2, 3
+COMPARED = 10  # shared photos of each split
+
+
+def _box(top: int, left: int, bottom: int, right: int) -> list[float]:
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def _region(top: int, left: int, bottom: int, right: int) -> np.ndarray:
+    out = np.zeros((H, W), bool)
+    out[top:bottom, left:right] = True
+    return out
+
+
+def _uncompressed(region: np.ndarray) -> dict[str, Any]:
+    pixels = region.T.ravel()  # column by column, starting with the pixels outside
+    borders = np.flatnonzero(np.diff(np.concatenate(([0], pixels))))
+    return {"size": list(region.shape), "counts": np.diff([0, *borders, pixels.size]).tolist()}
+
+
+def _compressed(region: np.ndarray) -> dict[str, Any]:
+    encoded = rle.encode(np.asfortranarray(region.astype(np.uint8)))
+    return {"size": list(region.shape), "counts": encoded["counts"].decode()}
+
+
+def _file(tmp_path: Path, *annotations: tuple[int, Any] | tuple[int, Any, int], **changes: Any) -> Path:
+    content = {
+        "images": [{"id": 5, "file_name": "a.jpg", "height": H, "width": W}],
+        "annotations": [
+            {"id": i, "image_id": 5, "category_id": category, "segmentation": shape, "iscrowd": int(bool(crowd))}
+            for i, (category, shape, *crowd) in enumerate(annotations)
+        ],
+        "categories": CATEGORIES,
+        **changes,
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def _mask(path: Path) -> np.ndarray:
+    content = read_annotations(path)
+    return class_mask(content.photos[0], class_table(content.categories))
+
+
+def test_polygons_become_classes_by_ascending_category_id(tmp_path: Path) -> None:
+    expected = np.zeros((H, W), np.uint8)
+    expected[2:6, 3:9], expected[10:15, 1:4], expected[10:15, 6:9], expected[18:, 25:] = CAT, CUP, CUP, DOG
+    parts = [_box(10, 1, 15, 4), _box(10, 6, 15, 9)]
+    path = _file(
+        tmp_path, (3, [_box(2, 3, 6, 9)]), (7, parts), (90, [_box(18, 25, 40, 50)])
+    )  # the last leaves the photo
+    mask = _mask(path)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, expected)
+    assert read_annotations(path).categories == {3: "cat", 7: "cup", 90: "dog"}
+    assert class_table([90, 3, 7]) == {3: CAT, 7: CUP, 90: DOG}
+
+
+@pytest.mark.parametrize("encode", [_uncompressed, _compressed])
+@pytest.mark.parametrize("first", [True, False])
+def test_run_lengths(tmp_path: Path, encode: Any, first: bool) -> None:
+    region = np.random.default_rng(0).random((H, W)) < 0.4
+    region[:, 5:20] = True  # long runs take more than one character
+    region[:7, 0] = first  # where it is True the first run, of pixels outside, is empty
+    np.testing.assert_array_equal(_mask(_file(tmp_path, (7, encode(region)))), region * np.uint8(CUP))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [],
+        [[]],
+        [[4, 4]],
+        [[4, 4, 9, 9]],  # two points, which the official code takes for a box
+        [[4, 4, 4, 4, 4, 4]],
+        [[1, 1, 15, 15, 8, 8]],
+        [[1, 19, 29, 0, 15, 9.5]],  # on one line, of which the official code paints three pixels
+        [[1.1, 1.3, 11.1, 16.3, 5.1, 7.3]],
+        [_box(4, 4, 4, 9)],
+        {"size": [H, W], "counts": [H * W]},
+    ],
+)
+def test_what_has_no_area_covers_nothing(tmp_path: Path, shape: Any) -> None:
+    assert not _mask(_file(tmp_path, (3, shape))).any()
+    with_another = [*shape, _box(2, 3, 6, 9)] if isinstance(shape, list) else [_box(2, 3, 6, 9)]
+    np.testing.assert_array_equal(_mask(_file(tmp_path, (3, with_another))), _region(2, 3, 6, 9) * np.uint8(CAT))
+
+
+def test_a_bow_tie_has_area(tmp_path: Path) -> None:
+    assert _mask(_file(tmp_path, (3, [[0, 0, 10, 10, 10, 0, 0, 10]]))).sum() > 20
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
+def test_the_smaller_is_on_top_and_crowds_are_below(tmp_path: Path, order: tuple[int, ...]) -> None:
+    annotations = [
+        (3, [_box(0, 0, 10, 20)]),
+        (90, [_box(5, 5, 15, 15), _box(5, 5, 15, 14)]),  # 100 pixels, though the areas of its polygons sum up to 190
+        (7, _uncompressed(_region(8, 8, 9, 30)), True),  # the crowd is the smallest
+    ]
+    expected = np.zeros((H, W), np.uint8)
+    expected[8:9, 8:30] = 255
+    expected[0:10, 0:20] = CAT
+    expected[5:15, 5:15] = DOG
+    np.testing.assert_array_equal(_mask(_file(tmp_path, *(annotations[i] for i in order))), expected)
+
+
+def test_of_equal_ones_the_later_is_on_top(tmp_path: Path) -> None:
+    box = [_box(2, 3, 6, 9)]
+    assert set(np.unique(_mask(_file(tmp_path, (3, box), (7, box))))) == {0, CUP}
+    assert set(np.unique(_mask(_file(tmp_path, (7, box), (3, box))))) == {0, CAT}
+
+
+def test_categories_outside_the_table_are_left_out(tmp_path: Path) -> None:
+    crowd = _uncompressed(_region(0, 0, 2, 2))
+    path = _file(tmp_path, (3, [_box(2, 3, 9, 9)]), (7, [_box(4, 4, 6, 6)]), (7, crowd, True))
+    mask = class_mask(read_annotations(path).photos[0], {3: 9})
+    np.testing.assert_array_equal(mask, _region(2, 3, 9, 9) * np.uint8(9))
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ({"size": [H, W], "counts": [10, 20]}, "cover 30 pixels"),
+        ({"size": [H, W], "counts": [10, 20, 10**6]}, "cover 1000030 pixels"),
+        ({"size": [W, H], "counts": [H * W]}, r"its size is \[30, 20\]"),
+        ({"size": [H, W], "counts": "32"}, "cover 5 pixels"),
+        ({"size": [H, W], "counts": "3Q"}, "end within a number"),
+        ({"size": [H, W], "counts": "3 "}, "hold ' '"),
+        ({"size": [H, W]}, "counts are neither"),
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], "coordinates"),
+        ([[0, 0, float("nan"), 0, 5, 5]], "coordinates"),
+    ],
+)
+def test_damaged_shapes(tmp_path: Path, shape: Any, complaint: str) -> None:
+    with pytest.raises(UserError, match=f"a.jpg: its annotation of category 3 is damaged .*{complaint}"):
+        _mask(_file(tmp_path, (3, shape)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ([5, 5, 9, 9], "list of numbers"),
+        ([["x"] * 6], "x"),
+        ({"size": [H, W], "counts": [-1, 601]}, "form"),
+        (7, "7|int"),
+    ],
+)
+def test_shapes_of_another_form(tmp_path: Path, shape: Any, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        read_annotations(_file(tmp_path, (3, shape)))
+
+
+def _photo(**changes: Any) -> list[dict[str, Any]]:
+    return [{"id": 5, "file_name": "a.jpg", "height": H, "width": W, **changes}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"annotations": None}, "no 'annotations'"),
+        ({"images": {}}, "no 'images'"),
+        ({"categories": CATEGORIES[:1]}, "category_id 3 is not among"),
+        ({"annotations": [{"image_id": 5, "category_id": 3}]}, "'segmentation' is missing"),
+        ({"annotations": [{"category_id": 3, "segmentation": []}]}, "'image_id' is missing"),
+        ({"images": _photo() * 2}, "same id"),
+        ({"images": _photo(file_name="../a.jpg")}, "not the name of a file"),
+        ({"images": _photo(width=0)}, "no pixels"),
+        ({"images": [{"id": 5}]}, "'file_name' is missing"),
+        ({"images": ["a.jpg"]}, "not in COCO's form"),
+    ],
+)
+def test_files_of_another_form(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=rf"instances.json: .*{complaint}"):
+        read_annotations(_file(tmp_path, (3, [_box(2, 3, 6, 9)]), **changes))
+
+
+def test_a_list_is_no_annotation_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[]")
+    with pytest.raises(UserError, match="no 'images'"):
+        read_annotations(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -1])
+def test_a_truncated_file(tmp_path: Path, keep: int) -> None:
+    path = _file(tmp_path, (3, [_box(2, 3, 6, 9)]))
+    path.write_text(path.read_text()[:keep])
+    with pytest.raises(UserError, match="cut short or not JSON"):
+        read_annotations(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_annotations(tmp_path / "none.json")
+
+
+def test_photos_come_by_id_with_their_own_annotations(tmp_path: Path) -> None:
+    images = [_photo(id=i, file_name=f"{i}.jpg")[0] for i in (9, 5, 2)]
+    box = [_box(2, 3, 6, 9)]
+    annotations = [{"image_id": i, "category_id": 3, "segmentation": box} for i in (9, 2, 9, 1234)]
+    content = read_annotations(_file(tmp_path, images=images, annotations=annotations))
+    assert [(p.id, p.name, len(p.instances)) for p in content.photos] == [
+        (2, "2.jpg", 1),
+        (5, "5.jpg", 0),
+        (9, "9.jpg", 2),
+    ]
+    assert [p.id for p in content.annotated] == [2, 9]
+
+
+@pytest.mark.parametrize("split", ["train2014", "val2014"])
+def test_real_annotations_against_the_official_reader(shared: Path, split: str) -> None:
+    path = shared / f"data/COCO2014/annotations/instances_{split}.json"
+    content, official = read_annotations(path), COCO(path)
+    classes = {category: i + 1 for i, category in enumerate(sorted(official.cats))}
+    crowded = {a["image_id"] for a in official.anns.values() if a["iscrowd"]}
+    photos = sorted(content.annotated, key=lambda p: (p.id not in crowded, p.id))[: COMPARED + 2]
+    for photo in photos:
+        annotations = official.imgToAnns[photo.id][::-1]  # the later first: argmin takes the first of equal ones
+        regions = np.stack([official.annToMask(a) for a in annotations]).astype(bool)
+        crowd = np.array([bool(a["iscrowd"]) for a in annotations])
+        ids = np.array([classes[a["category_id"]] for a in annotations])
+        areas = np.where(crowd, np.inf, regions.sum((1, 2)))
+        covering = np.where(regions, areas[:, None, None], np.inf)  # (annotations, H, W)
+        expected = np.where(np.isinf(covering.min(0)), 255 * regions[crowd].any(0), ids[covering.argmin(0)])
+        np.testing.assert_array_equal(class_mask(photo, class_table(content.categories)), expected)

@@ -1,0 +1,174 @@
+"""Tests of ``prepare.py custom``: a person's own folder or JSON becomes a data set that can be scored."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from util.config import read_config
+from util.data import lists
+from util.data.folds import Fold
+from util.data.index import load_index
+from util.data.mini import CLASS_NAMES
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a project folder with the configs that data sets of one's own inherit from; the current folder."""
+    root = tmp_path / "project"
+    shutil.copytree(REPOSITORY / "config/model", root / "config/model")
+    shutil.copy(REPOSITORY / "config/default.yaml", root / "config/default.yaml")
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def own(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
+    """Return the arguments for a folder of photos and masks with a file of names."""
+    (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES) + "\n")
+    masks = mini_root / "SegmentationClassAug"
+    return "custom", "--images", mini_root / "JPEGImages", "--masks", masks, "--classes", tmp_path / "names.txt"
+
+
+def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, own: tuple) -> None:
+    outcome = prepare(*own, "--name", "toys")
+    assert outcome.code == 0, outcome.errors
+    assert "sh train.sh split0 toys 1" in outcome.output
+    config = read_config("config/toys/toys_split1_resnet50.yaml")
+    data = config.data
+    assert sorted(n for fold in data.fold_classes for n in fold) == sorted(CLASS_NAMES)
+    assert [len(fold) for fold in data.fold_classes] == [2, 2, 2, 2]
+    fold = Fold.of(data)
+    assert [data.classes[c - 1] for c in fold.novel] == sorted(data.fold_classes[1], key=data.classes.index)
+    train, test = load_index(data, "train", progress=False), load_index(data, "test", progress=False)
+    assert len(train) + len(test) == 80 and not set(train.names) & set(test.names)
+    assert ((test.areas[:, 1:] > 0).sum(0) > 0).all()  # every class can be tested
+    assert len(lists.train_list(train, fold, data).queries) and len(lists.test_list(test, fold, data).queries)
+
+
+def test_repeating_changes_nothing(prepare, project: Path, own: tuple) -> None:
+    prepare(*own, "--name", "toys")
+    before = {p: p.read_bytes() for p in project.rglob("*.yaml")} | {p: p.read_bytes() for p in project.rglob("*.txt")}
+    assert prepare(*own, "--name", "toys").code == 0
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_edited_configs_are_not_overwritten(prepare, project: Path, own: tuple) -> None:
+    prepare(*own, "--name", "toys")
+    path = project / "config/toys/toys_symnet.yaml"
+    path.write_text(path.read_text() + "# mine\n")
+    assert str(path.relative_to(project)) in prepare(*own, "--name", "toys").error
+    assert path.read_text().endswith("# mine\n")
+
+
+def test_given_folds(prepare, project: Path, own: tuple) -> None:
+    folds = ("--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf")
+    assert prepare(*own, "--name", "toys", *folds).code == 0
+    data = read_config("config/toys/toys_split0_resnet50.yaml").data
+    assert Fold.of(data).novel == (1, 2, 4) and Fold.of(data).base == (3, 5, 6, 7, 8)
+
+
+def test_the_data_set_can_be_scored(prepare, project: Path, own: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(*own, "--name", "toys", "--folds", 2)
+    small = {"model.encoder.backbone": "resnet10", "model.encoder.weights": "null", "data.size": 33, "data.workers": 0}
+    small |= {"test.episodes": 4, "test.seeds": "[0]", "run.device": "cpu"}
+    words = [w for key, value in small.items() for w in ("--set", f"{key}={value}")]
+    config = "config/toys/toys_split1_prototype_resnet50.yaml"
+    monkeypatch.setattr(sys, "argv", ["test.py", config, *words])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(REPOSITORY / "test.py"), run_name="__main__")
+    assert caught.value.code == 0
+    assert list(project.rglob("result.json"))
+
+
+def test_json_of_somebody_with_ten_classes_in_two_folds(prepare, project: Path, shared: Path, tmp_path: Path) -> None:
+    root = shared / "data/COCO2014"
+    source = root / "annotations/instances_train2014.json"
+    content = json.loads(source.read_text())
+    names = {c["id"]: c["name"] for c in content["categories"]}
+    seen: dict[str, set[int]] = {}
+    for a in content["annotations"]:
+        seen.setdefault(names[a["category_id"]], set()).add(a["image_id"])
+    ten = sorted(seen, key=lambda n: (-len(seen[n]), n))[:10]
+    (tmp_path / "ten.txt").write_text("\n".join(ten))
+    arguments = ("custom", "--name", "street", "--coco-json", source, "--images", root / "train2014")
+    outcome = prepare(*arguments, "--classes", tmp_path / "ten.txt", "--folds", 2)
+    assert outcome.code == 0, outcome.errors
+    data = read_config("config/street/street_split0_resnet50.yaml").data
+    assert data.classes == ten and sorted(map(len, data.fold_classes)) == [5, 5]
+    index = load_index(data, "train", progress=False)
+    shown = {Path(n).name for n in index.names} | {Path(n).name for n in load_index(data, "test", progress=False).names}
+    files = {i["id"]: Path(i["file_name"]).stem for i in content["images"]}
+    assert shown == {files[i] for name in ten for i in seen[name]}
+
+
+def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prepare, project, own, tmp_path) -> None:
+    assert prepare(*own, "--name", "toys").code == 0
+    before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file() and "cache" not in p.parts}
+    (tmp_path / "other.txt").write_text("\n".join(reversed(CLASS_NAMES)))
+    error = prepare(*own, "--name", "toys", "--classes", tmp_path / "other.txt").error
+    assert "made from other files or options" in error
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_two_categories_of_one_name(prepare, project: Path, tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "ant"}, {"id": 4, "name": "ant"}, {"id": 5, "name": "bee"}]
+    (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    error = prepare("custom", "--name", "st", "--coco-json", tmp_path / "a.json", "--images", tmp_path).error
+    assert "two categories have the same name" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--name", "toys", "--fold", "striped disc,dotted star", "--fold", "dotted star"), "at most once"),
+        (("--name", "toys", "--fold", "striped disc"), "give at least 2"),
+        (("--name", "Pascal VOC"), "--name Pascal VOC"),
+        (("--name", "pascal"), "none of pascal"),
+        (("--name", "toys", "--fold", "striped disk"), "did you mean 'striped disc'"),
+        (("--name", "toys", "--folds", 9), "at least 2 folds and a class for each"),
+        (("--name", "toys", "--test-share", 1), "between 0 and 1"),
+        (("--name", "toys", "--images", "nowhere"), "no photos here"),
+        (("--name", "toys", "--masks", "nowhere"), "does not exist"),
+        (("--name", "toys", "--classes", "nowhere"), "cannot read the class names"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_config(prepare, project: Path, own: tuple, change: tuple, message: str) -> None:
+    assert message in prepare(*own, *change).error
+    assert not [p for p in (project / "config").iterdir() if p.name not in ("model", "default.yaml")]
+
+
+def test_masks_of_colours_need_converting(prepare, project: Path, own: tuple, mini_root: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    shutil.copytree(mini_root / "SegmentationClassAug", masks)
+    first = sorted(masks.iterdir())[0]
+    Image.new("RGB", (9, 9)).save(first)
+    error = prepare(*own, "--name", "toys", "--masks", masks).error
+    assert str(first) in error and "stored as RGB" in error and "convert" in error
+
+
+def test_class_ids_above_the_names(prepare, project: Path, own: tuple, tmp_path: Path) -> None:
+    (tmp_path / "few.txt").write_text("one\ntwo\n")
+    assert "out of range; allowed: 0..2" in prepare(*own, "--name", "toys", "--classes", tmp_path / "few.txt").error
+
+
+def test_photos_with_mixed_suffixes(prepare, project: Path, own: tuple, mini_root: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(mini_root / "JPEGImages", photos)
+    first = sorted(photos.iterdir())[0]
+    with Image.open(first) as image:
+        pixels = np.asarray(image)
+    Image.fromarray(pixels).save(first.with_suffix(".png"))
+    first.unlink()
+    assert prepare(*own, "--name", "toys", "--images", photos).code == 0
+    linked = project / "data/toys/images" / first.name
+    assert linked.resolve() == first.with_suffix(".png")

@@ -1,0 +1,237 @@
+"""Tests of fetching and unpacking: a real HTTP server that can break off, real archives, some of them spoilt."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import socket
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from util.errors import UserError
+from util.prepare.download import fetch, unpack
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
+HALF = 1_000_000
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT; ``cut`` answers stop after that many bytes, ``ranges`` says whether parts can be asked for."""
+
+    cut: int | None = None
+    ranges = True
+    sent: list[tuple[str | None, int]]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/data.bin"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path != "/data.bin":
+            self.send_error(404)
+            return
+        asked = self.headers.get("Range")
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and self.server.ranges else 0
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
+        body = CONTENT[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        body = body[: self.server.cut]
+        self.server.sent.append((asked, len(body)))
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server(("127.0.0.1", 0), Handler) as out:
+        out.sent = []
+        thread = threading.Thread(target=out.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield out
+        out.shutdown()
+        thread.join()
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_fetch(server: Server, tmp_path: Path) -> None:
+    target = tmp_path / "new/data.bin"
+    assert fetch(server.url, target, MD5) == target
+    assert target.read_bytes() == CONTENT
+    assert _names(tmp_path) == ["new/data.bin"]
+    fetch(server.url, target, MD5)
+    assert len(server.sent) == 1  # the second call asks nobody
+
+
+def test_fetch_continues(server: Server, tmp_path: Path) -> None:
+    target = tmp_path / "data.bin"
+    server.cut = HALF
+    with pytest.raises(UserError, match=rf"broke after {HALF} of {len(CONTENT)} bytes .* same command again"):
+        fetch(server.url, target, MD5)
+    assert not target.exists() and (tmp_path / "data.bin.part").read_bytes() == CONTENT[:HALF]
+    server.cut = None
+    fetch(server.url, target, MD5)
+    assert target.read_bytes() == CONTENT
+    assert server.sent == [(None, HALF), (f"bytes={HALF - 1}-", len(CONTENT) - HALF + 1)]
+    assert _names(tmp_path) == ["data.bin"]
+
+
+def test_fetch_where_all_but_the_renaming_was_done(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data.bin.part").write_bytes(CONTENT)
+    assert fetch(server.url, tmp_path / "data.bin").read_bytes() == CONTENT
+    assert [n for _, n in server.sent] == [1]
+
+
+def test_fetch_from_a_server_that_cannot_continue(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data.bin.part").write_bytes(b"x" * HALF)
+    server.ranges = False
+    assert fetch(server.url, tmp_path / "data.bin").read_bytes() == CONTENT
+
+
+def test_fetch_over_a_part_that_is_too_long(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data.bin.part").write_bytes(CONTENT + b"more than the server has")
+    assert fetch(server.url, tmp_path / "data.bin").read_bytes() == CONTENT
+
+
+def test_fetch_with_a_wrong_checksum(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="checksum md5:0123"):
+        fetch(server.url, tmp_path / "data.bin", "md5:0123")
+    assert _names(tmp_path) == []
+    (tmp_path / "data.bin").write_bytes(b"put there by hand")
+    with pytest.raises(UserError, match="remove it"):
+        fetch(server.url, tmp_path / "data.bin", MD5)
+    assert (tmp_path / "data.bin").read_bytes() == b"put there by hand"
+
+
+def test_fetch_without_network(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="answers 404") as refused:
+        fetch(server.url + ".old", tmp_path / "data.bin")
+    assert str(tmp_path / "data.bin") in str(refused.value)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/data.bin"  # nobody listens there once it is closed
+    with pytest.raises(UserError, match=rf"{url}: cannot be reached .*refused.* put it at {tmp_path}/data.bin and run"):
+        fetch(url, tmp_path / "data.bin")
+    assert _names(tmp_path) == []
+
+
+def test_fetch_into_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written"):
+        fetch(server.url, tmp_path / "file/data.bin")
+
+
+FILES = {"set/a.txt": b"first", "set/deep/b.bin": CONTENT[:300_000], "set/empty": b"", "c.txt": b"last"}
+
+
+def _archive(path: Path, files: dict[str, bytes]) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+            for name, content in files.items():
+                out.writestr(name, content)
+    else:
+        with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as out:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                out.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture(params=["a.zip", "a.tar", "a.tgz"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_unpack(tmp_path: Path, kind: str) -> None:
+    archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
+    assert unpack(archive, out) == [out / name for name in FILES]
+    assert {n: (out / n).read_bytes() for n in _names(out)} == FILES
+
+
+def test_unpack_what_is_wanted_and_lacking(tmp_path: Path, kind: str) -> None:
+    archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
+    (out / "set").mkdir(parents=True)
+    (out / "set/a.txt").write_bytes(b"FIRST")  # of the same size: kept
+    (out / "set/deep").mkdir()
+    (out / "set/deep/b.bin").write_bytes(b"cut off")
+    assert unpack(archive, out, lambda name: name.startswith("set/")) == [out / n for n in list(FILES)[:3]]
+    assert (out / "set/a.txt").read_bytes() == b"FIRST"
+    assert (out / "set/deep/b.bin").read_bytes() == FILES["set/deep/b.bin"]
+    assert _names(out) == sorted(list(FILES)[:3])
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "set/../../outside", "C:/outside", "a\\..\\outside"])
+def test_unpack_stays_inside(tmp_path: Path, kind: str, name: str) -> None:
+    archive = _archive(tmp_path / kind, {name: b"bad"})
+    with pytest.raises(UserError, match="outside"):
+        unpack(archive, tmp_path / "out")
+    assert _names(tmp_path) == [kind]
+    assert unpack(archive, tmp_path / "out", lambda _: False) == []
+
+
+def test_unpack_passes_over_links(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as out:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        out.addfile(link)
+    assert unpack(tmp_path / "a.tar", tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.9])
+def test_unpack_a_truncated_archive(tmp_path: Path, kind: str, keep: float) -> None:
+    archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
+    content = archive.read_bytes()
+    archive.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(UserError, match=f"{kind}: this archive is cut short or damaged"):
+        unpack(archive, out)
+    for name in _names(tmp_path / "out"):
+        assert (out / name).read_bytes() == FILES[name]  # whole, or not there
+
+
+@pytest.mark.parametrize("rest", [b"", b"no header" * 100])
+def test_unpack_a_tar_cut_or_spoilt_between_two_files(tmp_path: Path, rest: bytes) -> None:
+    archive = _archive(tmp_path / "a.tar", FILES)
+    with tarfile.open(archive) as content:
+        start = content.getmember("c.txt").offset
+    archive.write_bytes(archive.read_bytes()[:start] + rest)
+    with pytest.raises(UserError, match="cut short"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tgz"])
+def test_unpack_a_damaged_archive(tmp_path: Path, name: str) -> None:
+    archive = _archive(tmp_path / name, {"set/deep/b.bin": CONTENT[:300_000]})
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 255
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        unpack(archive, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.bin"))
+
+
+def test_unpack_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")

@@ -1,0 +1,231 @@
+"""Class-name vectors out of word2vec, GloVe and fastText files, beside the published rows; published files."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
+
+from util import cli
+from util.data.text import class_vectors, name_vectors, read_vectors, table_names
+from util.prepare import embeddings
+from util.prepare.embeddings import ADDED, INSTEAD, build_vectors, dataset_settings, lookups
+
+WIDTH = 300
+SHARED_ROWS = ["background", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dog", "horse"]
+SHARED_ROWS += ["person", "sheep", "train"]
+
+
+@pytest.fixture(scope="module")
+def published(shared: Path) -> dict[str, np.ndarray]:
+    return {name: read_vectors(shared / f"embeddings/word2vec_{name}.pkl") for name in ("pascal", "coco")}
+
+
+@pytest.fixture(scope="module")
+def published_words(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return words of random lengths that the rule turns into the published rows, among words that would mislead it."""
+    random = np.random.default_rng(1)
+    names = [*table_names(dataset_settings("pascal").classes), *table_names(dataset_settings("coco").classes)]
+    rows = dict(zip(names, np.concatenate([published["pascal"], published["coco"]]).astype(np.float64), strict=False))
+    words = {}
+    for name, row in rows.items():
+        if name not in ADDED:
+            words[INSTEAD.get(name, name).replace(" ", "_")] = row * random.uniform(1, 5)
+    for name in sorted(ADDED):
+        first, second = name.split()
+        if second in words:
+            first, second = second, first
+        words.setdefault(first, random.standard_normal(WIDTH) / 10)
+        words[second] = rows[name] * random.uniform(1, 5) - words[first]
+    misleading = ["aeroplane", "diningtable", "pottedplant", "tvmonitor", *(n.replace(" ", "_") for n in ADDED)]
+    misleading += ["Person", "DOG", "tv_monitor", "potted", "plant", "teddy"]
+    words |= {name: random.standard_normal(WIDTH) for name in misleading}
+    order = random.permutation(list(words))
+    return {str(name): words[name].astype(np.float32) for name in order}
+
+
+# --- the rule beside the published rows ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_with_the_same_words_gives_the_published_rows(
+    tmp_path: Path, published: dict, published_words: dict, form: str
+) -> None:
+    source = write_words(tmp_path / form, published_words)
+    for name, rows in published.items():
+        table, notes = build_vectors(source, dataset_settings(name).classes)
+        assert table.dtype == np.float32 and table.shape == rows.shape
+        assert np.abs(table - rows).max() < 1e-6
+        assert ("diningtable = table" if name == "pascal" else "hot dog = hot + dog") in notes[0]
+
+
+def test_published_tables_share_the_rows_that_the_rule_gives_both(published: dict) -> None:
+    rows = {k: dict(zip(table_names(dataset_settings(k).classes), v, strict=True)) for k, v in published.items()}
+    pairs = {name: name for name in SHARED_ROWS} | {"aeroplane": "airplane", "pottedplant": "potted plant"}
+    for mine, theirs in (pairs | {"tvmonitor": "tv"}).items():
+        assert (rows["pascal"][mine] == rows["coco"][theirs]).all(), mine
+        assert lookups(mine)[0] == lookups(theirs)[0], mine
+    assert rows["pascal"]["diningtable"] @ rows["coco"]["dining table"] < 0.9
+
+
+def test_published_rows_that_are_no_single_word_are_those_that_the_rule_adds(published: dict) -> None:
+    """GoogleNews stores 8 significant bits, which a row that is one word shows when its length is given back."""
+    for name, rows in published.items():
+        summed = set()
+        for label, row in zip(table_names(dataset_settings(name).classes), rows.astype(np.float64), strict=True):
+            lengths = np.arange(128, 256) / 256 / np.abs(row).max()
+            bits = np.frexp(lengths[:, None] * row)[0] * 256
+            if np.abs(bits - bits.round()).mean(1).min() > 0.02:  # 0.25 for any numbers
+                summed.add(label)
+        assert summed == (ADDED if name == "coco" else set())
+
+
+# --- names to words --------------------------------------------------------------------------------------------------
+
+
+def _unit(*vectors: np.ndarray) -> np.ndarray:
+    total = np.sum(vectors, axis=0)
+    return total / np.linalg.norm(total)
+
+
+@pytest.mark.parametrize(
+    ("name", "present", "expected"),
+    [
+        ("cat", "Cat cat CAT", "cat"),
+        ("cat", "Cat CAT", "Cat"),
+        ("tv", "TV", "TV"),
+        ("Cat", "cat", "cat"),
+        ("garden gnome", "garden_gnome garden gnome", "garden_gnome"),
+        ("garden gnome", "Garden_Gnome garden gnome", "Garden_Gnome"),
+        ("garden gnome", "garden gnome", "garden gnome"),
+        ("garden_gnome", "garden gnome", "garden gnome"),
+        ("t-shirt", "t-shirt t shirt", "t-shirt"),
+        ("t-shirt", "t shirt", "t shirt"),
+        ("aeroplane", "aeroplane airplane", "airplane"),
+        ("aeroplane", "aeroplane", "aeroplane"),
+        ("diningtable", "dining table diningtable dining_table", "table"),
+        ("diningtable", "diningtable dining_table", "diningtable"),
+        ("pottedplant", "potted plant", "potted plant"),
+        ("tvmonitor", "monitor TV", "TV"),
+        ("hot dog", "hot_dog hot dog", "hot dog"),
+        ("hot dog", "Hot dog cold", "Hot dog"),
+        ("teddy bear", "teddy_bear teddy bear", "teddy_bear"),
+    ],
+)
+def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str, expected: str) -> None:
+    words = {"background": np.ones(8), **words_of(*present.split())}
+    table, _ = build_vectors(write_words(tmp_path / "word2vec.bin", words), [name])
+    assert table[1] == pytest.approx(_unit(*(words[w] for w in expected.split())), abs=1e-6)
+    assert table[0] == pytest.approx(np.full(8, 8**-0.5))
+
+
+def test_names_that_the_file_lacks_are_told_with_close_ones(tmp_path: Path) -> None:
+    source = write_words(tmp_path / "glove.txt", words_of("background", "cat", "gardens", "garlic", "strip", "zoo"))
+    message = refusal(lambda: build_vectors(source, ["garden gnome", "cat", "stripe", "x", "y"]))
+    assert "'garden gnome', for want of 'garden' (close: gardens" in message and "'stripe' (close: strip)" in message
+    assert "1 more" in message and "'cat'" not in message and "--missing names" in message
+
+
+def test_missing_names_get_rows_of_their_own_when_asked(tmp_path: Path) -> None:
+    source = write_words(tmp_path / "glove.txt", words_of("background", "cat"))
+    table, notes = build_vectors(source, ["cat", "blorple"], fill=True)
+    assert (table[2] == name_vectors(["blorple"], 8)[1]).all()
+    assert "without meaning: blorple" in notes[-1]
+    assert table[1] == pytest.approx(_unit(words_of("background", "cat")["cat"]), abs=1e-6)
+    assert "has no word" in refusal(
+        lambda: build_vectors(write_words(tmp_path / "glove.txt", words_of("zoo")), ["a"], True)
+    )
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_found_by_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words()), name="glove")
+    assert embeddings.run(options) == 0
+    data = dataset_settings("mini")
+    data.text, data.text_dir = "glove", str(tmp_path / "out")
+    table = class_vectors(data)
+    words = mini_words()
+    assert table[1] == pytest.approx(_unit(words["striped"], words["disc"]), abs=1e-6)
+    with np.load(tmp_path / "out/glove_mini.npz") as stored:
+        assert stored["names"].tolist() == ["background", *data.classes] and stored["vectors"].dtype == np.float32
+    assert "9 rows" in capsys.readouterr().out
+
+
+def test_repeating_does_nothing_and_another_source_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = options_of(tmp_path, vectors=write_words(tmp_path / "word2vec.bin", mini_words()))
+    embeddings.run(options)
+    before = (tmp_path / "out/word2vec_mini.npz").stat()
+    embeddings.run(options)
+    assert "nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "out/word2vec_mini.npz").stat().st_mtime_ns == before.st_mtime_ns
+    other = options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words()))
+    assert "another --name" in refusal(lambda: embeddings.run(other))
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["word2vec_mini.npz"]
+
+
+def test_vectors_of_another_data_set_are_refused(tmp_path: Path) -> None:
+    embeddings.run(options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words())))
+    data = dataset_settings("mini")
+    data.text, data.classes = str(tmp_path / "out/word2vec_mini.npz"), [*data.classes[1:], data.classes[0]]
+    assert "row 1 is 'striped disc', expected 'dotted star'" in refusal(lambda: class_vectors(data))
+
+
+@pytest.mark.parametrize("name", ["names", "none", "a/b", "", "glove.npz"])
+def test_names_that_settings_could_not_call_are_refused(tmp_path: Path, name: str) -> None:
+    source = write_words(tmp_path / "glove.txt", mini_words())
+    assert "--name" in refusal(lambda: embeddings.run(options_of(tmp_path, vectors=source, name=name)))
+
+
+def test_unknown_data_sets_are_named_with_the_nearest(tmp_path: Path) -> None:
+    assert "'pascal'" in refusal(lambda: embeddings.run(options_of(tmp_path, "pasca", vectors=tmp_path / "x")))
+    assert dataset_settings("config/mini/mini_split0_resnet18.yaml").name == "mini"
+
+
+# --- published files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pascal", "coco"])
+def test_published_files_are_taken_over_unchanged(tmp_path: Path, shared: Path, published: dict, name: str) -> None:
+    embeddings.run(options_of(tmp_path, name, published=shared / f"embeddings/word2vec_{name}.pkl"))
+    data = dataset_settings(name)
+    data.text, data.text_dir = "word2vec", str(tmp_path / "out")
+    assert (class_vectors(data) == published[name]).all()
+    wrong = options_of(tmp_path, "mini", published=shared / f"embeddings/word2vec_{name}.pkl")
+    assert f"{len(published[name])} rows, mini needs 9" in refusal(lambda: embeddings.run(wrong))
+
+
+class _Malicious:
+    """Runs a command when an ordinary unpickler reads it."""
+
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self) -> tuple:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("option", ["--import", "--vectors"])
+def test_a_pickle_that_would_execute_code_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, option: str
+) -> None:
+    marker, source = tmp_path / "marker", tmp_path / "word2vec_mini.pkl"
+    source.write_bytes(pickle.dumps(_Malicious(f"touch {marker}")))
+
+    def command() -> int:
+        parser = cli.Parser()
+        embeddings.add_options(parser)
+        return embeddings.run(parser.parse_args(["--dataset", "mini", option, str(source), "--out", str(tmp_path)]))
+
+    with pytest.raises(SystemExit) as left:
+        cli.main(command)
+    message = capsys.readouterr().err
+    assert left.value.code == 2 and message.count("\n") == 1 and str(source) in message
+    assert not marker.exists() and [p.name for p in tmp_path.iterdir()] == [source.name]
+    pickle.loads(source.read_bytes())
+    assert marker.exists()  # it would have run

@@ -1,0 +1,259 @@
+"""Tests of ``prepare.py pascal`` on small trees of VOC and SBD, in every form in which SBD circulates."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from trees import SBD_TRAIN, SBD_VAL, VOC_TRAIN, VOC_VAL, photo, save_mask, sbd_mask, voc_mask, write_names
+
+from util.data.images import read_mask
+
+TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
+LIMIT = 100  # bytes a file may hold on the full disk
+TRAINAUG = [*TRAIN, "2008_000030"]
+REPOSITORY = Path(__file__).resolve().parents[2]
+FORMS = ("benchmark_RELEASE", "torchvision", "palette", "grey")
+
+
+def names(out: Path, part: str) -> list[str]:
+    return (out / f"ImageSets/Segmentation/{part}.txt").read_text().split()
+
+
+def masks(out: Path) -> dict[str, bytes]:
+    return {p.stem: read_mask(p).tobytes() for p in (out / "SegmentationClassAug").glob("*.png")}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "VOC2012"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sets_and_masks_of_every_form(prepare, voc: Path, sbd, out: Path, form: str) -> None:
+    outcome = prepare("pascal", "--voc", voc, "--sbd", sbd(form), "--out", out)
+    assert outcome.code == 0, outcome.errors
+    assert names(out, "trainaug") == TRAINAUG
+    assert names(out, "val") == list(VOC_VAL)
+    if "benchmark" in form or form == "torchvision":
+        assert names(out, "train") == TRAIN
+        assert "train: 5, published 5953: differs" in outcome.output
+    else:
+        assert not (out / "ImageSets/Segmentation/train.txt").exists()
+        assert "no train.txt" in outcome.output
+    for name in TRAINAUG + list(VOC_VAL):
+        expected = voc_mask(name) if name in VOC_TRAIN + VOC_VAL else sbd_mask(name)  # VOC wins where both annotate
+        path = out / "SegmentationClassAug" / f"{name}.png"
+        assert np.array_equal(read_mask(path), expected), name
+        with Image.open(path) as image:
+            assert image.mode == "P", name
+        assert (out / "JPEGImages" / f"{name}.jpg").read_bytes() == (voc / "JPEGImages" / f"{name}.jpg").read_bytes()
+
+
+def test_lists_beside_the_png_masks_give_the_train_set(prepare, voc: Path, sbd, out: Path) -> None:
+    root = sbd("grey")
+    write_names(root / "train.txt", SBD_TRAIN)
+    write_names(root / "val.txt", SBD_VAL)
+    assert prepare("pascal", "--voc", voc, "--sbd", root, "--out", out).code == 0
+    assert names(out, "train") == TRAIN and names(out, "trainaug") == TRAINAUG
+
+
+def test_nothing_is_copied_that_can_be_linked(prepare, voc: Path, sbd, out: Path) -> None:
+    prepare("pascal", "--voc", voc.parent.parent, "--sbd", sbd("benchmark_RELEASE"), "--out", out)
+    assert all(p.is_symlink() for p in (out / "JPEGImages").iterdir())
+    linked = {p.stem for p in (out / "SegmentationClassAug").iterdir() if p.is_symlink()}
+    assert linked == set(VOC_TRAIN + VOC_VAL)
+
+
+def test_voc_alone(prepare, voc: Path, out: Path) -> None:
+    outcome = prepare("pascal", "--voc", voc, "--out", out)
+    assert names(out, "train") == list(VOC_TRAIN)
+    assert "without --sbd" in outcome.output
+
+
+def test_second_run_does_nothing_and_says_so(prepare, voc: Path, sbd, out: Path) -> None:
+    arguments = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
+    prepare(*arguments)
+    before = {p: os.lstat(p).st_mtime_ns for p in out.rglob("*")}
+    outcome = prepare(*arguments)
+    assert "nothing to do" in outcome.output and "train: 5" in outcome.output
+    assert {p: os.lstat(p).st_mtime_ns for p in out.rglob("*")} == before
+
+
+def test_going_back_to_voc_alone_leaves_no_stale_list(prepare, voc: Path, sbd, out: Path) -> None:
+    prepare("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
+    prepare("pascal", "--voc", voc, "--out", out)
+    assert names(out, "train") == list(VOC_TRAIN)
+    assert not (out / "ImageSets/Segmentation/trainaug.txt").exists()
+
+
+def test_archives_are_unpacked_beside(prepare, voc: Path, sbd, out: Path, tmp_path: Path) -> None:
+    tar, tgz = tmp_path / "VOCtrainval.tar", tmp_path / "benchmark.tgz"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(voc.parent, "VOCdevkit")
+    with tarfile.open(tgz, "w:gz") as archive:
+        archive.add(sbd("benchmark_RELEASE"), "benchmark_RELEASE")
+    assert prepare("pascal", "--voc", tar, "--sbd", tgz, "--out", out).code == 0
+    assert names(out, "train") == TRAIN and set(masks(out)) == {*TRAINAUG, *VOC_VAL}
+
+
+def test_tar_cut_short(prepare, voc: Path, out: Path, tmp_path: Path) -> None:
+    tar = tmp_path / "VOCtrainval.tar"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(voc.parent, "VOCdevkit")
+    content = tar.read_bytes()
+    tar.write_bytes(content[: len(content) // 2])
+    assert "cut short" in prepare("pascal", "--voc", tar, "--out", out).error
+    assert not out.exists()
+
+
+def test_interrupted_run_is_finished_by_the_next(prepare, voc: Path, sbd, out: Path) -> None:
+    root = sbd("torchvision")
+    whole = (root / "cls" / "2008_000021.mat").read_bytes()
+    (root / "cls" / "2008_000021.mat").write_bytes(whole[:200])
+    error = prepare("pascal", "--voc", voc, "--sbd", root, "--out", out).error
+    assert "2008_000021.mat" in error and "--skip-bad" in error
+    assert not (out / "ImageSets").exists()  # nothing is listed yet
+    (root / "cls" / "2008_000021.mat").write_bytes(whole)
+    assert prepare("pascal", "--voc", voc, "--sbd", root, "--out", out).code == 0
+    assert names(out, "train") == TRAIN and set(masks(out)) == {*TRAINAUG, *VOC_VAL}
+
+
+@pytest.mark.parametrize("damage", ["photo cut", "photo lost", "mask lost", "mask damaged", "mat of something else"])
+def test_bad_files_are_named_and_left_out_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
+    root, name = sbd("torchvision"), "2008_000020"
+    image, mat = voc / "JPEGImages" / f"{name}.jpg", root / "cls" / f"{name}.mat"
+    if damage == "photo cut":
+        image.write_bytes(image.read_bytes()[:-60])
+    elif damage == "photo lost":
+        image.unlink()
+        (root / "img" / f"{name}.jpg").unlink()
+    elif damage == "mask lost":
+        mat.unlink()
+    else:
+        mat.write_bytes(b"MATLAB 5.0" if damage == "mask damaged" else (root / "train.txt").read_bytes())
+    arguments = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
+    assert name in prepare(*arguments).error
+    outcome = prepare(*arguments, "--skip-bad")
+    assert outcome.code == 0 and f"{name}" in outcome.output
+    assert names(out, "train") == [n for n in TRAIN if n != name]
+
+
+def test_photo_that_only_sbd_has(prepare, voc: Path, sbd, out: Path) -> None:
+    (voc / "JPEGImages" / "2008_000020.jpg").unlink()
+    root = sbd("torchvision")
+    assert prepare("pascal", "--voc", voc, "--sbd", root, "--out", out).code == 0
+    assert (out / "JPEGImages/2008_000020.jpg").resolve() == (root / "img/2008_000020.jpg").resolve()
+
+
+def test_photo_and_mask_of_different_sizes(prepare, voc: Path, out: Path) -> None:
+    (voc / "JPEGImages" / f"{VOC_TRAIN[0]}.jpg").write_bytes(photo(0, (24, 40)))
+    assert "different sizes" in prepare("pascal", "--voc", voc, "--out", out).error
+
+
+def test_masks_of_colours_and_of_wrong_ids(prepare, voc: Path, out: Path) -> None:
+    path = voc / "SegmentationClass" / f"{VOC_TRAIN[0]}.png"
+    save_mask(path, np.full((24, 32), 21, np.uint8))
+    assert "class id 21 is out of range" in prepare("pascal", "--voc", voc, "--out", out).error
+    Image.new("RGB", (32, 24)).save(path)
+    error = prepare("pascal", "--voc", voc, "--out", out).error
+    assert "stored as RGB" in error and "convert" in error
+
+
+def test_folders_that_are_not_what_they_should_be(prepare, voc: Path, out: Path, tmp_path: Path) -> None:
+    assert (
+        "no VOC2012 here" in prepare("pascal", "--voc", tmp_path / "VOCdevkit/VOC2012/JPEGImages", "--out", out).error
+    )
+    assert "does not exist" in prepare("pascal", "--voc", tmp_path / "nowhere", "--out", out).error
+    (tmp_path / "empty").mkdir()
+    assert "no SBD here" in prepare("pascal", "--voc", voc, "--sbd", tmp_path / "empty", "--out", out).error
+    assert "give --voc" in prepare("pascal", "--out", out).error
+    assert "is the download itself" in prepare("pascal", "--voc", voc, "--out", voc).error
+    assert not out.exists()
+
+
+def test_output_that_cannot_be_written(prepare, voc: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("taken")
+    error = prepare("pascal", "--voc", voc, "--out", tmp_path / "file" / "VOC2012").error
+    assert "cannot be written" in error
+
+
+def test_the_shared_photos_as_they_are(prepare, shared: Path, out: Path) -> None:
+    outcome = prepare("pascal", "--voc", shared / "data/VOC2012", "--out", out)
+    assert outcome.code == 0
+    assert len(names(out, "train")) == 1464 and len(names(out, "val")) == 364
+    assert "nothing to do" in prepare("pascal", "--voc", shared / "data/VOC2012", "--out", out).output
+
+
+def start(*arguments: object, **options) -> subprocess.Popen:
+    """Start prepare.py as a process group of its own, as a terminal does."""
+    words = [sys.executable, "prepare.py", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    return subprocess.Popen(words, cwd=REPOSITORY, text=True, **pipes, **options)
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_listed_and_a_repeat_finishes(prepare, shared: Path, out: Path) -> None:
+    arguments = ("pascal", "--voc", shared / "data/VOC2012", "--out", out)
+    process = start(*arguments)
+    while not (out / "SegmentationClassAug").exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    some = {p: p.lstat().st_mtime_ns for p in (out / "SegmentationClassAug").iterdir()}
+    assert 0 < len(some) < 1828 and not (out / "ImageSets").exists()
+    assert prepare(*arguments).code == 0
+    assert {p: p.lstat().st_mtime_ns for p in some} == some  # what was done stays
+    assert len(masks(out)) == 1828 and len(names(out, "train")) == 1464
+
+
+def test_left_out_images_are_tried_again_and_lost_outputs_made_again(prepare, voc: Path, sbd, out: Path) -> None:
+    root, name = sbd("torchvision"), "2008_000020"
+    arguments = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
+    mat = root / "cls" / f"{name}.mat"
+    whole = mat.read_bytes()
+    mat.write_bytes(b"no mask")
+    assert "1 images are left out" in prepare(*arguments, "--skip-bad").output
+    assert "nothing to do" in prepare(*arguments, "--skip-bad").output
+    assert name in prepare(*arguments).error
+    mat.write_bytes(whole)
+    assert prepare(*arguments).code == 0 and names(out, "train") == TRAIN
+    (out / "SegmentationClassAug" / f"{name}.png").unlink()
+    assert "nothing to do" not in prepare(*arguments).output
+    assert np.array_equal(read_mask(out / "SegmentationClassAug" / f"{name}.png"), sbd_mask(name))
+
+
+def test_a_mask_of_voc_that_comes_later_wins_too(prepare, voc: Path, sbd, out: Path) -> None:
+    path = voc / "SegmentationClass" / f"{VOC_TRAIN[1]}.png"  # SBD has that image as well
+    content, times = path.read_bytes(), (path.stat().st_atime, path.stat().st_mtime)
+    path.unlink()
+    arguments = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
+    prepare(*arguments)
+    made = out / "SegmentationClassAug" / path.name
+    assert np.array_equal(read_mask(made), sbd_mask(path.stem))
+    path.write_bytes(content)
+    os.utime(path, times)  # as archives restore them
+    prepare(*arguments)
+    assert np.array_equal(read_mask(made), voc_mask(path.stem))
+
+
+def test_full_disk(voc: Path, sbd, out: Path) -> None:
+    def no_file_may_grow() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+
+    process = start(
+        "pascal", "--voc", voc, "--sbd", sbd("grey"), "--out", out, "--skip-bad", preexec_fn=no_file_may_grow
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2 and "Traceback" not in errors, errors
+    assert "cannot be written" in errors and "--skip-bad" not in errors and not (out / "ImageSets").exists()
+    assert not [p for p in out.rglob("*") if ".tmp." in p.name or (p.is_file() and p.stat().st_size == LIMIT)]

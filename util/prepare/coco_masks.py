@@ -1,0 +1,223 @@
+"""Annotations in COCO's JSON form, and the index masks they stand for: no folders, no commands.
+
+A mask is painted from below: first crowd regions, as 255 (ignored), then instances from the largest to the smallest.
+So where instances overlap the smaller one, by the pixels of its own mask, is on top; of equal ones the later in the
+file. Empty and degenerate polygons (less than three points, or all on one line) cover nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools import mask as rle
+
+from model.contract import IGNORE
+from util.errors import UserError
+
+MAPPED = ("images", "annotations", "categories")
+MIN_NUMBERS = 6  # three points
+FAR = 1e5  # pixels; no photo is so large, and what lies there would fill the memory
+FLAT = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
+
+
+class Instance(NamedTuple):
+    """One annotation: polygons, each (2 x points,) float64, or a run-length encoding {"size", "counts"}."""
+
+    image: int
+    category: int
+    crowd: bool
+    shape: tuple[np.ndarray, ...] | dict[str, Any]
+
+
+class Photo(NamedTuple):
+    """One image of an annotation file and its instances, in the file's order."""
+
+    id: int
+    name: str  # its file's, relative to the folder of photos
+    height: int
+    width: int
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """An annotation file: photos by ascending id, and category id -> name by ascending id."""
+
+    photos: tuple[Photo, ...]
+    categories: dict[int, str]
+
+    @property
+    def annotated(self) -> tuple[Photo, ...]:
+        """The photos that have at least one annotation."""
+        return tuple(p for p in self.photos if p.instances)
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Return what a JSON of COCO's form holds; annotations of images that it does not list are passed over.
+
+    Polygons become arrays while the file is parsed: as lists of numbers those of train2014 would fill many gigabytes.
+
+    Raises:
+        UserError: the file is missing, cut short, not JSON or not annotations of instances.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = json.load(file, object_hook=_compact)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or name another file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: is cut short or not JSON ({error}); unpack or download it again") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}: an annotation is not in COCO's form ({_why(error)}); export it again") from None
+    lacking = [key for key in MAPPED if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if lacking:
+        raise UserError(f"{path}: holds no '{lacking[0]}'; name a file of instances, such as instances_train2014.json")
+    try:
+        return _collect(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: is not in COCO's form ({_why(error)}); export it again") from None
+
+
+def _why(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
+    """Replace an annotation as soon as it is parsed; leave all else."""
+    if "counts" in entry and isinstance(entry["counts"], list):
+        return entry | {"counts": np.array(entry["counts"], np.uint32)}
+    if "segmentation" not in entry:
+        return entry
+    shape = entry["segmentation"]
+    if not isinstance(shape, dict):
+        shape = tuple(np.array(polygon, np.float64) for polygon in shape)
+        if any(polygon.ndim != 1 for polygon in shape):
+            raise ValueError("a polygon must be a list of numbers")
+    return Instance(int(entry["image_id"]), int(entry["category_id"]), bool(entry.get("iscrowd", 0)), shape)
+
+
+def _collect(content: dict[str, list]) -> Annotations:
+    categories = dict(sorted((int(c["id"]), str(c["name"])) for c in content["categories"]))
+    if len(categories) < len(content["categories"]):
+        raise ValueError("two categories have the same id")
+    of_image: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
+    if len(of_image) < len(content["images"]):
+        raise ValueError("two images have the same id")
+    for instance in content["annotations"]:
+        if not isinstance(instance, Instance):
+            raise KeyError("segmentation")
+        if instance.category not in categories:
+            raise ValueError(f"category_id {instance.category} is not among the categories")
+        if instance.image in of_image:
+            of_image[instance.image].append(instance)
+    photos = []
+    for image in content["images"]:
+        name = PurePosixPath(image["file_name"])
+        if name.is_absolute() or ".." in name.parts or not name.parts:
+            raise ValueError(f"file_name '{name}' is not the name of a file in a folder of photos")
+        height, width = int(image["height"]), int(image["width"])
+        if min(height, width) < 1:
+            raise ValueError(f"image {name} has no pixels")
+        photos.append(Photo(int(image["id"]), str(name), height, width, tuple(of_image[int(image["id"])])))
+    return Annotations(tuple(sorted(photos, key=lambda photo: photo.id)), categories)
+
+
+def class_table(categories: Iterable[int]) -> dict[int, int]:
+    """Return category id -> class id: 1, 2, ... by ascending category id."""
+    return {category: i for i, category in enumerate(sorted(categories), start=1)}
+
+
+def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
+    """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is crowd.
+
+    Args:
+        table: category id -> class id; annotations of other categories are left out, crowd regions too.
+
+    Raises:
+        UserError: an annotation does not fit the photo, which is named.
+    """
+    mask = np.zeros((photo.height, photo.width), np.uint8)
+    instances = []
+    for instance in photo.instances:
+        if instance.category not in table:
+            continue
+        try:
+            region = _region(instance, photo)
+        except ValueError as error:
+            raise UserError(
+                f"{photo.name}: its annotation of category {instance.category} is damaged ({error}); mend the JSON"
+            ) from None
+        if instance.crowd:
+            mask[region] = IGNORE
+        else:
+            instances.append((int(region.sum()), table[instance.category], region))
+    for _, class_id, region in sorted(instances, key=lambda i: i[0], reverse=True):
+        mask[region] = class_id
+    return mask
+
+
+def _region(instance: Instance, photo: Photo) -> np.ndarray:
+    """Return the pixels that an annotation covers, (H, W) bool."""
+    height, width = photo.height, photo.width
+    if isinstance(instance.shape, dict):
+        encoded = _checked_runs(instance.shape, height, width)
+    else:
+        polygons = [polygon for polygon in instance.shape if _has_area(polygon)]
+        if not polygons:
+            return np.zeros((height, width), bool)
+        encoded = rle.merge(rle.frPyObjects(polygons, height, width))
+    return rle.decode(encoded).view(bool)
+
+
+def _has_area(polygon: np.ndarray) -> bool:
+    if not (np.abs(polygon) < FAR).all():
+        raise ValueError("a polygon's coordinates are impossible")
+    if len(polygon) < MIN_NUMBERS:
+        return False
+    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
+    longest = points[(points**2).sum(1).argmax()]
+    return bool((np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) > FLAT).any())
+
+
+def _checked_runs(shape: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    """Return a run-length encoding in its compressed form, after checking what decoding would take on trust."""
+    counts, size = shape.get("counts"), shape.get("size")
+    if size != [height, width]:
+        raise ValueError(f"its size is {size}, the image's [{height}, {width}]")
+    if isinstance(counts, str):
+        covered = sum(_runs(counts))
+    elif isinstance(counts, np.ndarray) and counts.ndim == 1:
+        covered = int(counts.sum(dtype=np.int64))
+    else:
+        raise ValueError("its counts are neither text nor a list of numbers")
+    if covered != height * width:
+        raise ValueError(f"its runs cover {covered} pixels, the image has {height * width}")
+    return shape if isinstance(counts, str) else rle.frPyObjects(shape, height, width)
+
+
+def _runs(counts: str) -> list[int]:
+    """Return the runs of COCO's text form: five bits a character, lowest first, from the fourth run as differences."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        group = ord(character) - 48
+        if not 0 <= group < 64:
+            raise ValueError(f"its counts hold '{character}'")
+        value |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        if group & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        if runs[-1] < 0:
+            raise ValueError("one of its runs is negative")
+        value = shift = 0
+    if shift:
+        raise ValueError("its counts end within a number")
+    return runs

@@ -1,0 +1,157 @@
+"""A person's own photos with masks or a COCO-style JSON, checked and put in place as a data set."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from util.data.images import read_image, read_mask, write_mask
+from util.data.index import count_pixels
+from util.data.list_files import IMAGE_SUFFIXES
+from util.errors import UserError, nearest
+from util.files import link
+from util.parallel import attempt, parallel_map
+from util.prepare.coco_masks import Photo, class_mask, read_annotations
+from util.prepare.common import sort_out
+
+MASK_SUFFIX = ".png"
+BACKGROUND = "background"
+MOST_CLASSES = 254  # ids 1..254; 255 is ignored
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was put in place: image names, class names in the order of their ids, the photos' suffix."""
+
+    names: list[str]
+    classes: list[str]
+    suffix: str
+
+
+def from_masks(options: argparse.Namespace, out: Path) -> Taken:
+    """Link photos and their masks (PNGs of class indices of the same stem) into ``out``.
+
+    Raises:
+        UserError: no photos, one without a mask, or files that do not fit together.
+    """
+    classes, photos = read_class_names(options.classes), find_photos(options.images)
+    names, suffix = _names(list(photos.values()))
+    check = partial(attempt, partial(_take_masked, masks=options.masks, out=out, suffix=suffix, classes=len(classes)))
+    good = sort_out(
+        names, parallel_map(check, list(zip(names, photos.values(), strict=True)), "photos and masks"), options.skip_bad
+    )
+    return Taken(list(good), classes, suffix)
+
+
+def from_json(options: argparse.Namespace, out: Path) -> Taken:
+    """Link the annotated photos into ``out`` and draw their masks from a COCO-style JSON.
+
+    Class ids follow ``--classes`` where it is given, else ascending category ids.
+
+    Raises:
+        UserError: a name that is no category, no annotated photo, or files that do not fit.
+    """
+    annotations = read_annotations(options.coco_json)
+    by_name = {name: category for category, name in annotations.categories.items()}
+    if len(by_name) < len(annotations.categories):
+        raise UserError(f"{options.coco_json}: two categories have the same name; rename or merge them")
+    classes = read_class_names(options.classes) if options.classes else list(by_name)
+    _check_names(classes, options.coco_json)
+    for name in classes:
+        if name not in by_name:
+            raise UserError(
+                f"{options.classes}: '{name}' is no category of {options.coco_json}{nearest(name, by_name)}"
+            )
+    table = {by_name[name]: number for number, name in enumerate(classes, 1)}
+    photos = [p for p in annotations.annotated if any(i.category in table for i in p.instances)]
+    if not photos:
+        raise UserError(f"{options.coco_json}: no image shows one of the classes; check --classes")
+    names, suffix = _names([Path(p.name) for p in photos])
+    check = partial(attempt, partial(_take_drawn, images=options.images, out=out, suffix=suffix, table=table))
+    good = sort_out(
+        names, parallel_map(check, list(zip(names, photos, strict=True)), "photos and masks"), options.skip_bad
+    )
+    return Taken(list(good), classes, suffix)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Return the class names of a file, one a line; a first line 'background' is passed over.
+
+    Raises:
+        UserError: the file cannot be read, is empty, or names a class twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read the class names ({error}); write one name a line") from None
+    names = [line.strip() for line in lines if line.strip()]
+    names = names[1:] if names and names[0].lower() == BACKGROUND else names
+    _check_names(names, path)
+    return names
+
+
+def find_photos(folder: Path) -> dict[str, Path]:
+    """Return the photos of a folder and the folders in it by stem, in the order of their names.
+
+    Raises:
+        UserError: there are none, or two of one stem.
+    """
+    found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES] if folder.is_dir() else []
+    if not found:
+        raise UserError(f"{folder}: no photos here; --images names a folder of {', '.join(IMAGE_SUFFIXES)} files")
+    out: dict[str, Path] = {}
+    for path in found:
+        if path.stem in out:
+            raise UserError(f"{path} and {out[path.stem]} have the same name; rename one")
+        out[path.stem] = path
+    return out
+
+
+def _names(photos: list[Path]) -> tuple[list[str], str]:
+    """Return the names that photos get, and the one suffix of their links (what a file is, its content tells)."""
+    names = [p.stem for p in photos]
+    twice = next((n for n, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"two photos are named '{twice}'; rename one")
+    return names, Counter(p.suffix for p in photos).most_common(1)[0][0]
+
+
+def _take_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, classes: int) -> None:
+    name, photo = item
+    mask = masks / f"{name}{MASK_SUFFIX}"
+    read_image(photo)
+    count_pixels((photo, mask), classes)
+    link(photo, out / "images" / f"{name}{suffix}")
+    link(mask, out / "masks" / f"{name}{MASK_SUFFIX}")
+
+
+def _take_drawn(item: tuple[str, Photo], images: Path, out: Path, suffix: str, table: dict[int, int]) -> None:
+    name, photo = item
+    path, target = images / photo.name, out / "masks" / f"{name}{MASK_SUFFIX}"
+    shape = read_image(path).shape[:2]
+    if shape != (photo.height, photo.width):
+        raise UserError(f"{path}: is {shape} (height, width), the JSON says {(photo.height, photo.width)}")
+    mask = class_mask(photo, table)
+    if not _holds(target, mask):
+        write_mask(target, mask)
+    link(path, out / "images" / f"{name}{suffix}")
+
+
+def _holds(path: Path, mask: np.ndarray) -> bool:
+    try:
+        return path.exists() and np.array_equal(read_mask(path), mask)
+    except UserError:
+        return False
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise UserError(f"{path}: {len(names)} classes; few-shot segmentation needs 2..{MOST_CLASSES}")
+    twice = next((n for n, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: names '{twice}' twice; keep one")

@@ -1,0 +1,135 @@
+"""The lists of every fold, counted beside the published sizes; written as, and compared with, published list files.
+
+Lists are views of the index of class areas and need no files. --export writes them in the two-column form of published
+lists (paths of image and mask) with one file of support candidates per class. --import checks a list file of others
+(two columns, (image, class) pairs, or a pickled dictionary) against the index of one fold and says in what it differs
+from our own list; give the file to a run as data.train_fold_list or data.test_fold_list.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from util.config import read_config
+from util.data.folds import Fold
+from util.data.index import Index, load_index
+from util.data.list_files import match, read_list_file
+from util.data.lists import ImageList, test_list, train_list
+from util.errors import UserError
+from util.files import write_atomically
+from util.prepare.common import beside
+from util.settings import DataSettings
+
+DEFAULT_CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
+MAKERS = {"train": train_list, "test": test_list}
+# (data set, train list, part) -> published sizes, fold by fold, of lists made with 2048 pixels and exclude_novel.
+PUBLISHED = {
+    ("pascal", "train", "train"): (4208, 3726, 2752, 4510),
+    ("pascal", "train", "test"): (364, 445, 592, 336),
+    ("pascal", "trainaug", "test"): (364, 445, 592, 336),
+    ("coco", "train2014", "test"): (26037, None, None, None),
+}
+PUBLISHED_PIXELS = 2048
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument("config", nargs="?", default=DEFAULT_CONFIG, help=f"whose data (default {DEFAULT_CONFIG})")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--fold", type=int, help="this fold alone")
+    parser.add_argument("--candidates", action="store_true", help="print the support candidates of every class too")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="write the lists there, two columns a line")
+    parser.add_argument("--import", dest="imported", type=Path, metavar="FILE", help="check a list file of others")
+    parser.add_argument("--part", choices=MAKERS, default="test", help="of which part --import is (default test)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the sizes of all lists, export them or check a file.
+
+    Raises:
+        UserError: data that is missing or does not fit.
+    """
+    data = read_config(options.config, options.overrides).data
+    if options.fold is not None and not 0 <= options.fold < data.folds:
+        raise UserError(f"--fold {options.fold} does not exist; allowed: 0..{data.folds - 1}")
+    folds = range(data.folds) if options.fold is None else [options.fold]
+    if options.imported is not None:
+        fold = data.fold if options.fold is None else options.fold
+        return check_import(options.imported, replace(data, fold=fold), options.part)
+    for part, make in MAKERS.items():
+        index = load_index(data, part)
+        print(f"{part}: {len(index)} images of {data.root}/{getattr(data, part + '_list')}")
+        for number in folds:
+            chosen = replace(data, fold=number)
+            images = make(index, Fold.of(chosen), chosen)
+            print(f"  {beside(f'fold {number}', len(images.queries), published(chosen, part))}")
+            if options.candidates:
+                counts = (f"{data.classes[c - 1]} {len(rows)}" for c, rows in images.candidates.items())
+                print("    candidates: " + ", ".join(counts))
+            if options.export is not None:
+                export(images, chosen, part, options.export)
+    if options.export is not None:
+        print(f"written to {options.export}")
+    return 0
+
+
+def published(data: DataSettings, part: str) -> int | None:
+    """Return the published size of a fold's list under these settings, None where none is known."""
+    sizes = PUBLISHED.get((data.name, Path(data.train_list).stem, part))
+    known = data.min_pixels == PUBLISHED_PIXELS and (data.exclude_novel or part == "test")
+    listed = data.train_fold_list if part == "train" else data.test_fold_list
+    return sizes[data.fold] if sizes and known and listed is None else None
+
+
+def export(images: ImageList, data: DataSettings, part: str, folder: Path) -> None:
+    """Write ``fold<i>_<part>.txt`` (image and mask a line) and the candidates of each class.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+
+    def lines(rows: list[int]) -> str:
+        columns = ((images.index.images[r], images.index.masks[r]) for r in rows)
+        return "".join(f"{image.relative_to(root)} {mask.relative_to(root)}\n" for image, mask in columns)
+
+    root, stem = Path(data.root), f"fold{data.fold}_{part}"
+    write_atomically(folder / f"{stem}.txt", lines(images.queries.tolist()))
+    for c, rows in images.candidates.items():
+        write_atomically(folder / f"{stem}_candidates" / f"class{c}.txt", lines(rows.tolist()))
+
+
+def check_import(path: Path, data: DataSettings, part: str) -> int:
+    """Check a list file of others against the index and print in what it differs from our own list.
+
+    Raises:
+        UserError: the file cannot be read, or names what this fold does not have.
+    """
+    own = replace(data, train_fold_list=None, test_fold_list=None)
+    fold, index = Fold.of(own), load_index(own, part)
+    ours = MAKERS[part](index, fold, own)
+    listed = read_list_file(path)
+    matched = match(listed, index, ours.classes)
+    rows = set(matched.rows)
+    print(f"{path}: {listed.form}, {len(matched.rows)} lines, {len(rows)} images; all are in {data.root}")
+    _compare("images", rows, set(ours.queries.tolist()), index)
+    if matched.classes is not None:
+        pairs = set(zip(matched.rows, matched.classes, strict=True))
+        _compare("(image, class) pairs", pairs, set(ours.pairs), index)
+    key = f"data.{part}_fold_list"
+    print(f"  to run on it: --set {key}={path}")
+    return 0
+
+
+def _compare(what: str, theirs: set, ours: set, index: Index) -> None:
+    if theirs == ours:
+        print(f"  {what}: the same {len(ours)} as the list made from the masks")
+        return
+    text = f"  {what}: {len(theirs)}, the list made from the masks has {len(ours)}"
+    for title, difference in (("only in the file", theirs - ours), ("not in the file", ours - theirs)):
+        if difference:
+            first = min(difference)
+            name = index.names[first] if isinstance(first, int) else f"{index.names[first[0]]} with class {first[1]}"
+            text += f"; {len(difference)} {title} ({name}{', ...' if len(difference) > 1 else ''})"
+    print(text)

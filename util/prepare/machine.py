@@ -1,0 +1,64 @@
+"""What this machine offers: versions, devices, memory, disk."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from util.parallel import usable_cores
+from util.prepare.findings import Finding
+
+GIGABYTE = 1e9
+OLDEST_PYTHON, OLDEST_TORCH = (3, 10), (2, 4)
+SCARCE = 5.0  # gigabytes of free disk that a run folder may need
+
+
+def look_at_machine() -> list[Finding]:
+    """Return what was found out about Python, torch, GPUs, cores and disk."""
+    return [_python(), _torch(), *_gpus(), Finding("cores", True, f"{usable_cores()} usable"), _disk()]
+
+
+def _python() -> Finding:
+    fine = sys.version_info[:2] >= OLDEST_PYTHON
+    return Finding("Python", fine, platform.python_version(), "" if fine else "install Python 3.10 or later")
+
+
+def _torch() -> Finding:
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    says = f"{torch.__version__}, torchvision {_version('torchvision')}"
+    try:
+        import torchvision  # noqa: F401  an unmatched pair fails here
+    except (ImportError, RuntimeError, OSError) as error:
+        return Finding("torch", False, f"{says}: torchvision does not load ({error})", _INSTALL)
+    return Finding("torch", version >= OLDEST_TORCH, says, "" if version >= OLDEST_TORCH else _INSTALL)
+
+
+_INSTALL = "python -m pip install --upgrade -r requirements.txt"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _gpus() -> list[Finding]:
+    if not torch.cuda.is_available():
+        why = "torch is built without CUDA" if torch.version.cuda is None else "no CUDA device answers"
+        return [Finding("GPU", True, f"none ({why}); runs use the CPU: sh train.sh ... 0")]
+    out = [Finding("CUDA", True, f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")]
+    for number in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(number)
+        out.append(Finding(f"GPU {number}", True, f"{facts.name}, {facts.total_memory / GIGABYTE:.0f} GB"))
+    return out
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / GIGABYTE
+    return Finding("disk", free >= SCARCE, f"{free:.0f} GB free here", "" if free >= SCARCE else "free some space")

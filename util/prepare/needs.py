@@ -1,0 +1,139 @@
+"""What a config needs before it can run: data, word vectors, weights; each is looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from model.encoder_weights import TORCHVISION
+from model.registry import class_of
+from util.data.folds import Fold
+from util.data.index import load_index
+from util.data.lists import check_shots
+from util.data.text import NAMES, class_vectors, vectors_path
+from util.engine.build import build_model
+from util.engine.checkpoint import load_encoder_weights
+from util.engine.device import gpu_count
+from util.errors import UserError
+from util.prepare import coco, pascal, weights
+from util.prepare.common import DIFFERS, beside
+from util.prepare.findings import Finding
+from util.prepare.lists import MAKERS, published
+from util.settings import Config, DataSettings
+
+PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
+# How to get the data of a built-in data set; others are made by `custom`.
+PREPARE = {
+    "pascal": "python prepare.py pascal --voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> --out {root}",
+    "coco": "python prepare.py coco --root <folder of train2014, val2014, annotations> --out {root}",
+    "mini": "python prepare.py mini --out {root}",
+}
+PREPARE_OTHER = "python prepare.py custom --name {name} --out {root} --images <DIR> --masks <DIR> --classes <names.txt>"
+VECTORS = "python prepare.py embeddings --dataset {name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
+
+
+class Needs:
+    """Looks at what configs need, each thing once however many configs share it."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Finding] = {}  # every finding so far, by what it is about
+
+    def of(self, config: Config) -> list[Finding]:
+        """Return the findings about everything that a config refers to."""
+        data = config.data
+        out = [self._once(f"data {data.root} ({data.train_list}, {data.test_list})", lambda w: look_at_data(w, data))]
+        if out[0].fine:
+            rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
+            out.append(self._once(f"lists {data.name} fold {data.fold} ({rule})", lambda w: look_at_lists(w, data)))
+        if class_of(config.model).reads_text:
+            path = NAMES if data.text == NAMES else vectors_path(data)
+            out.append(self._once(f"vectors {path} for {data.name}", lambda w: look_at_vectors(w, data)))
+        start = config.model.start()
+        if start.weights is not None:
+            name, partly = f"{class_of(config.model).title} on {config.model.backbone()}", ", in part" * start.partial
+            what = f"weights {start.weights} for {name}{partly}"
+            out.append(self._once(what, lambda w: look_at_weights(w, config)))
+        return out
+
+    def add(self, finding: Finding) -> Finding:
+        """Keep a finding that was made elsewhere."""
+        self.found[finding.what] = finding
+        return finding
+
+    def _once(self, what: str, look: Callable[[str], Finding]) -> Finding:
+        if what not in self.found:
+            self.found[what] = look(what)
+        return self.found[what]
+
+
+def look_at_data(what: str, data: DataSettings) -> Finding:
+    """Tell whether every listed photo has a mask of its size with class ids in range, and how many should be there."""
+    mend = PREPARE.get(data.name, PREPARE_OTHER).format(root=data.root, name=data.name)
+    sizes, says = PUBLISHED_SIZES.get(data.name, {}), []
+    try:
+        for part, listed in (("train", data.train_list), ("test", data.test_list)):
+            index = load_index(data, part)
+            lost = [path for path in index.images if not path.is_file()]
+            if lost:
+                return Finding(what, False, f"{len(lost)} photos of {part} are missing, such as {lost[0]}", mend)
+            says.append(beside(part, len(index), sizes.get(Path(listed).stem)))
+    except UserError as error:
+        return Finding(what, False, str(error), mend)
+    return Finding(what, True, "; ".join(says), partly=any(s.endswith(DIFFERS) for s in says))
+
+
+def look_at_lists(what: str, data: DataSettings) -> Finding:
+    """Tell the sizes of a fold's lists beside the published ones, and whether each class has enough supports."""
+    says = []
+    try:
+        for part, make in MAKERS.items():
+            images = make(load_index(data, part, progress=False), Fold.of(data), data)
+            check_shots(images, data)
+            says.append(beside(part, len(images.queries), published(data, part)))
+    except UserError as error:
+        return Finding(what, False, str(error), "change data.min_pixels, data.shot or the list that it names")
+    return Finding(what, True, "; ".join(says), partly=any(s.endswith(DIFFERS) for s in says))
+
+
+def look_at_vectors(what: str, data: DataSettings) -> Finding:
+    """Tell whether the vectors of the class names are there and have the right rows."""
+    try:
+        table = class_vectors(data)
+    except UserError as error:
+        return Finding(what, False, str(error), f"{VECTORS.format(name=data.name)} (or --set data.text=names)")
+    return Finding(what, True, f"{table.shape[0]} x {table.shape[1]}")
+
+
+def look_at_weights(what: str, config: Config) -> Finding:
+    """Tell whether a model's encoder takes its weights, by filling it as a run would."""
+    start, backbone = config.model.start(), config.model.backbone()
+    if start.weights == TORCHVISION and TORCHVISION in class_of(config.model).downloads:
+        return _torchvision(what, backbone)
+    network = build_model(config, text_width=1)
+    try:
+        missing = load_encoder_weights(network, start.weights, start.partial)
+    except UserError as error:
+        return Finding(what, False, str(error), _how_to_get(Path(start.weights), backbone))
+    says = f"fits; {len(missing)} tensors will start from random values" if missing else "fits, complete"
+    return Finding(what, True, says)
+
+
+def _torchvision(what: str, backbone: str) -> Finding:
+    """Tell whether torchvision's weights were downloaded before; if not, a run will do so."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.weights_url(backbone)).name
+    return Finding(what, True, f"{file}" if file.is_file() else "not here yet; a run downloads them (network needed)")
+
+
+def _how_to_get(path: Path, backbone: str) -> str:
+    """Return the command that makes a weights file, or where to put it."""
+    if (
+        path.parent.name == "base" and path.parent.parent.name.count("_") >= 2
+    ):  # runs/<data set>_<experiment>_<net>/base
+        dataset, experiment, net = path.parent.parent.name.split("_", 2)
+        return f"NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
+    if backbone not in weights.NETWORKS:
+        return "put it there (see initmodel/README.md)"
+    instead = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
+    return f"put it there (see initmodel/README.md); or python prepare.py weights {backbone} and {instead}"

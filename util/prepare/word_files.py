@@ -1,0 +1,182 @@
+"""A few words out of a large word-vector file: word2vec (binary, text), GloVe and fastText text, plain or compressed.
+
+Read as a stream; what is kept is the words asked for, so memory does not grow with the file.
+"""
+
+from __future__ import annotations
+
+import bz2
+import difflib
+import gzip
+import itertools
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from tqdm import tqdm
+
+from util.errors import UserError
+
+CHUNK = 1 << 20
+HEAD = 1 << 18  # bytes from which the form is told; a text row of 10 000 numbers fits
+LONGEST_WORD = 1 << 12  # bytes
+WIDTHS = range(2, 10_001)
+HEADER = re.compile(rb"[ \t]*(\d{1,12})[ \t]+(\d{1,9})[ \t]*\r?\n")
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # bytes that no text holds
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
+FOREIGN = {  # first bytes -> what such a file is and what to do
+    b"PK\x03\x04": "a zip archive: unpack it and name the file inside",
+    b"\xba\x16\x4f\x2f": "fastText's own model format: take the .vec file that is published beside it",
+    b"\x80": "a pickle: take finished rows with --import; store other vectors with gensim's save_word2vec_format",
+}
+PREFIX, SIMILAR_KEPT, SIMILAR_SHOWN, SIMILARITY = 3, 5000, 3, 0.7  # which words may be named as close ones
+TICK = 1 << 12  # rows between two movements of the progress bar
+
+
+@dataclass
+class Form:
+    """How a file is laid out."""
+
+    binary: bool
+    width: int  # T
+    rows: int | None  # as the header tells; None without a header
+    start: int  # bytes of the header
+
+
+@dataclass
+class Words:
+    """What was read: vectors by word, each (T,) float32, and words that look like those asked for."""
+
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    similar: list[str] = field(default_factory=list)
+
+    def close_to(self, word: str) -> list[str]:
+        """Return up to three words of the file that are spelt nearly like ``word``."""
+        return difflib.get_close_matches(word, self.similar, SIMILAR_SHOWN, SIMILARITY)
+
+
+def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> Words:
+    """Return the wanted words that a file has; of a word written twice the first row counts, as in gensim.
+
+    Args:
+        wanted: words to look for.
+        enough: reading ends where all of these are found; what follows in the file is not looked at.
+
+    Raises:
+        UserError: missing file, another format, damaged or cut short before reading could end, or a wanted vector
+            that is zero or not finite.
+    """
+    try:
+        with path.open("rb") as raw:
+            head = raw.read(HEAD)
+            raw.seek(0)
+            unpack = next((u for magic, u in COMPRESSED.items() if head.startswith(magic)), None)
+            stream = unpack(raw) if unpack else raw
+            form = _form(stream.read(HEAD), path)
+            stream.seek(form.start)
+            with tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, leave=False) as bar:
+                rows = _binary_rows(stream, form, path) if form.binary else _text_rows(stream, form, path)
+                return _pick(rows, form, set(wanted), set(enough), path, lambda: bar.update(raw.tell() - bar.n))
+    except FileNotFoundError:
+        raise UserError(f"{path}: this file of word vectors does not exist; put it there or name another") from None
+    except DAMAGE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read, damaged or cut short ({reason}); bring the file again") from None
+
+
+def _form(head: bytes, path: Path) -> Form:
+    """Tell the form from the first bytes (uncompressed): a header or not, then text or binary."""
+    for magic, what in FOREIGN.items():
+        if head.startswith(magic):
+            raise UserError(f"{path}: {what}")
+    header = HEADER.match(head)
+    start = header.end() if header else 0
+    fields = head[start:].partition(b"\n")[0].split()
+    if header:
+        rows, width = int(header[1]), int(header[2])
+        text = len(fields) > width and _numbers(fields[-width:]) is not None
+        if width in WIDTHS and (text or CONTROL.search(head, start)):
+            return Form(not text, width, rows, start)
+    elif len(fields) - 1 in WIDTHS and _numbers(fields[1:]) is not None:
+        return Form(False, len(fields) - 1, None, start)
+    raise UserError(
+        f"{path}: not word vectors: expected word2vec's binary or text form, GloVe's text or fastText's .vec, "
+        "plain or as .gz, .bz2 or .xz"
+    )
+
+
+def _numbers(fields: list[bytes]) -> np.ndarray | None:
+    try:
+        return np.array([float(f) for f in fields], np.float32)
+    except ValueError:
+        return None
+
+
+def _binary_rows(stream: IO[bytes], form: Form, path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Yield each word with the bytes of its vector."""
+    size = form.width * np.dtype(np.float32).itemsize
+    buffer, start = b"", 0
+    for number in range(form.rows):
+        space = buffer.find(b" ", start)
+        while space < 0 or space + 1 + size > len(buffer):
+            if space < 0 and len(buffer) - start > LONGEST_WORD:
+                raise UserError(f"{path}: damaged after {number} of {form.rows} words; bring the file again")
+            more = stream.read(CHUNK)
+            if not more:
+                raise _cut_short(path, number, form)
+            buffer, start = buffer[start:] + more, 0
+            space = buffer.find(b" ")
+        yield buffer[start:space].lstrip(b"\n"), buffer[space + 1 : space + 1 + size]
+        start = space + 1 + size
+
+
+def _text_rows(stream: IO[bytes], form: Form, path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Yield each word with the rest of its line; a word with spaces in it comes as its first part and a longer rest."""
+    number, rest = 0, None
+    for line in itertools.islice(stream, form.rows):
+        word, _, rest = line.partition(b" ")
+        yield word, rest
+        number += 1
+    if number < (form.rows or 0) or (rest is not None and len(rest.split()) < form.width):
+        raise _cut_short(path, number, form)
+
+
+def _cut_short(path: Path, number: int, form: Form) -> UserError:
+    of = "" if form.rows is None else f" of {form.rows}"
+    return UserError(f"{path}: cut short, it ends after {number}{of} words; bring the file again")
+
+
+def _pick(
+    rows: Iterator[tuple[bytes, bytes]],
+    form: Form,
+    wanted: set[str],
+    enough: set[str],
+    path: Path,
+    tick: Callable[[], object],
+) -> Words:
+    out, names = Words(), {word.encode(): word for word in wanted}
+    prefixes = {name[:PREFIX].lower() for name in names}
+    for number, (word, row) in enumerate(rows):
+        if not number % TICK:
+            tick()
+        if word not in names:
+            if word[:PREFIX].lower() in prefixes and len(out.similar) < SIMILAR_KEPT:
+                out.similar.append(word.decode(errors="replace"))
+            continue
+        vector = np.frombuffer(row, "<f4") if form.binary else _numbers(row.split())
+        if not form.binary and len(row.split()) > form.width:
+            continue  # the first part of a word with spaces in it
+        name = names.pop(word)
+        if vector is None or len(vector) != form.width or not np.isfinite(vector).all() or not vector.any():
+            raise UserError(f"{path}: the row of '{name}' is not {form.width} finite numbers, not all 0; bring another")
+        out.vectors[name] = vector
+        enough.discard(name)
+        if not enough:
+            break
+    return out
