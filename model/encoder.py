@@ -98,14 +98,26 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
 
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """Return ``norm(conv(x))``; with fixed statistics as one convolution, which saves a pass over the map.
+
+    A norm (y - mean) / deviation * weight + bias after y = W x is the convolution by (weight / deviation) W.
+    """
+    if norm.training:
+        return norm(conv(x))
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight, bias = conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation)
+
+
 def residual(block: nn.Module, x: Tensor) -> Tensor:
     """Return what one of torchvision's residual blocks computes before its last ReLU."""
-    shortcut = x if block.downsample is None else block.downsample(x)
-    x = F.relu(block.bn1(block.conv1(x)))
-    x = block.bn2(block.conv2(x))
+    shortcut = x if block.downsample is None else conv_norm(*block.downsample, x)
+    x = F.relu(conv_norm(block.conv1, block.bn1, x), inplace=True)
+    x = conv_norm(block.conv2, block.bn2, x)
     if hasattr(block, "conv3"):
-        x = block.bn3(block.conv3(F.relu(x)))
-    return x + shortcut
+        x = conv_norm(block.conv3, block.bn3, F.relu(x, inplace=True))
+    return x.add_(shortcut)
 
 
 class ResNetEncoder(Encoder):
@@ -139,6 +151,13 @@ class ResNetEncoder(Encoder):
         self.channels = {i: _out_channels(getattr(self, f"layer{i}")[-1]) for i in self.tapped}
         self.tap_counts = {i: len(self._tapped_blocks(i)) for i in self.tapped if i in variant.taps}
 
+    def _stem(self, x: Tensor) -> Tensor:
+        """Return stage 0: one or three convolutions, each with norm and ReLU, and a pool."""
+        *layers, pool = self.layer0
+        for conv, norm, relu in zip(layers[::3], layers[1::3], layers[2::3]):
+            x = relu(conv_norm(conv, norm, x))
+        return pool(x)
+
     def _tapped_blocks(self, stage: int) -> range:
         """Return the positions of the blocks of a stage whose taps are given."""
         blocks = len(getattr(self, f"layer{stage}"))
@@ -148,7 +167,7 @@ class ResNetEncoder(Encoder):
     def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
         """See :class:`Encoder`."""
         out = Features({}, {})
-        x = self.layer0(image_b3hw)
+        x = self._stem(image_b3hw)
         for i in range(1, self.last_stage + 1):
             maps, tapped = [], self._tapped_blocks(i) if taps else ()
             for position, block in enumerate(getattr(self, f"layer{i}")):

@@ -27,11 +27,19 @@ class Similarity(nn.Module):
     @in_float32
     def forward(self, feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
         """Return logits (B, 2, h, w), background first; a prototype is (B, C), or (B, C, h, w) for one per position."""
-        cosines = []
+        length, cosines = _length(feature_bchw), []
         for prototype in (background, foreground):
-            prototype = prototype[:, :, None, None] if prototype.ndim == 2 else prototype
-            cosines.append(F.cosine_similarity(feature_bchw, prototype, dim=1, eps=COSINE_EPS))
+            if prototype.ndim == 2:  # a product of matrices, no map of feature size
+                inner = (prototype.unsqueeze(1) @ feature_bchw.flatten(2)).view_as(length)
+                cosines.append(inner / (length * _length(prototype)[:, None, None]))
+            else:
+                cosines.append((feature_bchw * prototype).sum(1) / (length * _length(prototype)))
         return TEMPERATURE * torch.stack(cosines, dim=1)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Return the norms over channels, at least ``COSINE_EPS``."""
+    return torch.linalg.vector_norm(vectors, dim=1).clamp_min(COSINE_EPS)
 
 
 class Attended(NamedTuple):

@@ -95,8 +95,8 @@ def test_stages_3_and_4_trade_stride_for_dilation_in_every_block(backbone: str) 
 @pytest.mark.parametrize("backbone, stem", [("resnet18", "plain"), ("resnet50", "deep")])
 @torch.no_grad()
 def test_taps_are_the_blocks_before_their_last_relu(backbone: str, stem: str) -> None:
-    encoder = varied_encoder(backbone, stem)
-    image = torch.randn(2, 3, 33, 33)
+    encoder = varied_encoder(backbone, stem).double()
+    image = torch.randn(2, 3, 33, 33, dtype=torch.float64)
     features = encoder(image, taps=True)
     x = encoder.layer1(encoder.layer0(image))
     for stage in (2, 3, 4):
