@@ -1,0 +1,87 @@
+"""What every command takes and states: device, threads, repeats; machine, versions and date; tables and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.drawn import SIZES
+from util.engine.device import describe, pick_device
+from util.parallel import usable_cores
+from util.report.table import text_table
+
+THREADS = 2
+REPEATS = 5  # an odd number has a median
+CPUINFO, MODEL_LINE = Path("/proc/cpuinfo"), "model name"
+
+Rows = list[dict[str, Any]]  # the tables' lines as numbers, for JSON
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes."""
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
+    parser.add_argument("--threads", type=int, default=THREADS, help=f"of the CPU; default {THREADS}")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"measured rounds; default {REPEATS}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured there")
+
+
+def add_network_options(parser: argparse.ArgumentParser, models: str | None = None) -> None:
+    """Add what commands on networks take; ``models`` is the default list of those that compare several."""
+    if models is not None:
+        parser.add_argument("--models", default=models, help=f"default {models}")
+    sides = ", ".join(f"{name} {size}" for name, size in SIZES.items())
+    parser.add_argument("--size", type=int, help=f"image side in pixels; default the published one ({sides})")
+    parser.add_argument("--backbone", default="resnet50")
+
+
+def prepare(options: argparse.Namespace) -> torch.device:
+    """Set the number of threads and return the device."""
+    torch.set_num_threads(options.threads)
+    return pick_device(options.device)
+
+
+def conditions(device: torch.device, threads: int) -> dict[str, Any]:
+    """Return under which conditions this process measures."""
+    return {
+        "machine": f"{cpu_model()}, {usable_cores()} cores",
+        "device": describe(device),
+        "threads": threads,
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith(MODEL_LINE)]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def tell(
+    options: argparse.Namespace, stated: dict[str, Any], tables: dict[str, tuple[list[str], list]], rows: Rows
+) -> int:
+    """Print conditions and tables (title -> header and lines), write the JSON; return the exit status."""
+    print("{machine}; {device}, {threads} threads; load {load:.1f} at the start".format(**stated))
+    print("torch {torch}, Python {python}, {date}".format(**stated))
+    for title, (header, lines) in tables.items():
+        print(f"\n{title}\n{text_table(header, lines)}")
+    if options.json:
+        content = {"command": options.what, "conditions": stated, "rows": rows}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+    return 0
+
+
+def progress(text: str) -> None:
+    """Say what is being measured, beside the tables."""
+    print(text, file=sys.stderr, flush=True)
