@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from benchmark.drawn import SIZES
+from benchmark.timing import CLOCKS, WALL, Clock
 from util.engine.device import describe, pick_device
+from util.errors import UserError
 from util.parallel import usable_cores
 from util.report.table import text_table
 
@@ -30,30 +32,39 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"of the CPU; default {THREADS}")
     parser.add_argument("--repeats", type=int, default=REPEATS, help=f"measured rounds; default {REPEATS}")
+    parser.add_argument(
+        "--clock", default=WALL, choices=CLOCKS, help="cpu: the process's own processor time, for a machine with others"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured there")
 
 
-def add_network_options(parser: argparse.ArgumentParser, models: str | None = None) -> None:
-    """Add what commands on networks take; ``models`` is the default list of those that compare several."""
-    if models is not None:
-        parser.add_argument("--models", default=models, help=f"default {models}")
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add what commands on networks take."""
     sides = ", ".join(f"{name} {size}" for name, size in SIZES.items())
     parser.add_argument("--size", type=int, help=f"image side in pixels; default the published one ({sides})")
     parser.add_argument("--backbone", default="resnet50")
 
 
-def prepare(options: argparse.Namespace) -> torch.device:
-    """Set the number of threads and return the device."""
+def prepare(options: argparse.Namespace) -> Clock:
+    """Set the number of threads and return the clock of the device.
+
+    Raises:
+        UserError: the device is not there, or processor time is asked for on one that is none.
+    """
     torch.set_num_threads(options.threads)
-    return pick_device(options.device)
+    device = pick_device(options.device)
+    if options.clock != WALL and device.type != "cpu":
+        raise UserError(f"--clock {options.clock} means nothing on {device}; leave it out")
+    return Clock(device, options.clock)
 
 
-def conditions(device: torch.device, threads: int) -> dict[str, Any]:
+def conditions(clock: Clock, threads: int) -> dict[str, Any]:
     """Return under which conditions this process measures."""
     return {
         "machine": f"{cpu_model()}, {usable_cores()} cores",
-        "device": describe(device),
+        "device": describe(clock.device),
         "threads": threads,
+        "clock": clock.kind,
         "load": os.getloadavg()[0],
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -72,7 +83,7 @@ def tell(
     options: argparse.Namespace, stated: dict[str, Any], tables: dict[str, tuple[list[str], list]], rows: Rows
 ) -> int:
     """Print conditions and tables (title -> header and lines), write the JSON; return the exit status."""
-    print("{machine}; {device}, {threads} threads; load {load:.1f} at the start".format(**stated))
+    print("{machine}; {device}, {threads} threads, {clock} clock; load {load:.1f} at the start".format(**stated))
     print("torch {torch}, Python {python}, {date}".format(**stated))
     for title, (header, lines) in tables.items():
         print(f"\n{title}\n{text_table(header, lines)}")

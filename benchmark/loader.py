@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from benchmark.conditions import add_common_options, conditions, prepare, progress, tell
 from benchmark.drawn_photos import draw
 from benchmark.naive_loader import NaiveEpisodes
-from benchmark.timing import in_turns
+from benchmark.timing import Clock, in_turns
 from benchmark.ways import OURS, PLAIN
 from util.cli import numbers
 from util.config import read_config
@@ -49,8 +49,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure every number of shots and print the table."""
-    device, shots = prepare(options), numbers("--shot", options.shot)
-    stated, rows = conditions(device, 1), []
+    clock, shots = prepare(options), numbers("--shot", options.shot)
+    stated, rows = conditions(clock, 1), []
     torch.set_num_threads(1)  # as in a loader process
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def _row(config: Config, episodes: int, rounds: int) -> dict[str, Any]:
     dataset = setting.training_episodes(images)
     ways: dict[str, Dataset] = {OURS: dataset, PLAIN: NaiveEpisodes(dataset)}
     makers = {way: _Maker(made, episodes) for way, made in ways.items()}
-    seconds = in_turns(makers, rounds, torch.device("cpu"))
+    seconds = in_turns(makers, rounds, Clock(torch.device("cpu")))
     rates = {f"{way}_per_second": episodes / median(seconds[way]) for way in ways}
     rates |= {f"{way}_per_cpu_second": episodes / median(makers[way].cpu_seconds) for way in ways}
     return {

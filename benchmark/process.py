@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,13 +14,14 @@ from threading import Barrier
 import torch
 
 from benchmark.drawn import build, episode
-from benchmark.timing import seconds_of
-from benchmark.ways import OURS, Run, evaluation, training_step
+from benchmark.timing import WALL, Clock
+from benchmark.ways import EVALUATION, OURS, make
 from util.errors import UserError
 
 MIB = 2**20
 KIB = 2**10
 STATUS, PEAK_LINE, RESIDENT_LINE = Path("/proc/self/status"), "VmHWM", "VmRSS"  # Linux
+RESET, RESET_PEAK = Path("/proc/self/clear_refs"), "5"
 
 _start: Barrier | None = None  # at which the processes of a pool wait for each other
 
@@ -33,12 +35,13 @@ class Case:
     size: int
     shots: int
     batch: int = 1
-    training: bool = False
+    stage: str = EVALUATION
     way: str = OURS
     calls: int = 1
     warm_up: bool = False  # one call before the measured ones; the peak then counts from after it
     threads: int = 1
     device: str = "cpu"
+    clock: str = WALL
 
 
 @dataclass(frozen=True)
@@ -74,20 +77,17 @@ def _measure(case: Case) -> Outcome:
     torch.set_num_threads(case.threads)
     device = torch.device(case.device)
     network = build(case.model, case.backbone, case.size, case.shots).to(device)
-    run = _prepared(case, network, device)
+    drawn = episode(case.size, case.shots, device, case.batch)
+    run = make(case.stage, case.model, case.way, network, drawn)
     if case.warm_up:
         run()
     _start.wait()
+    clock = Clock(device, case.clock)
     before, peaks, seconds = _resident(device), [], []
     for _ in range(case.calls):
-        seconds.append(seconds_of(run, device))
+        seconds.append(clock.of(run))
         peaks.append(_peak(device))
     return Outcome(before, peaks, seconds)
-
-
-def _prepared(case: Case, network: torch.nn.Module, device: torch.device) -> Run:
-    make = training_step if case.training else evaluation
-    return make(case.model, case.way, network, episode(case.size, case.shots, device, case.batch))
 
 
 def _resident(device: torch.device) -> float:
@@ -95,6 +95,8 @@ def _resident(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) / MIB
+    with contextlib.suppress(OSError):
+        RESET.write_text(RESET_PEAK)
     return _status(RESIDENT_LINE)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections import defaultdict
 from typing import Any
 
@@ -13,8 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, tell
 from benchmark.drawn import SIZES, build, check, episode
-from benchmark.timing import seconds_of
-from benchmark.ways import OURS, Run, evaluation
+from benchmark.timing import Clock
+from benchmark.ways import EVALUATION, OURS, Run, make
 
 OPERATIONS = 15  # largest ones shown
 PARTS_LEFT = "everything between parts"
@@ -33,12 +32,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Profile an episode and print both tables."""
     check((options.model,), options.size)
-    device = prepare(options)
-    stated, size = conditions(device, options.threads), options.size or SIZES[options.model]
-    network = build(options.model, options.backbone, size, options.shot).to(device)
-    once = evaluation(options.model, OURS, network, episode(size, options.shot, device))
+    clock = prepare(options)
+    stated, size = conditions(clock, options.threads), options.size or SIZES[options.model]
+    network = build(options.model, options.backbone, size, options.shot).to(clock.device)
+    once = make(EVALUATION, options.model, OURS, network, episode(size, options.shot, clock.device))
     once()
-    parts, operations = _parts(network, once, options.repeats, device), _operations(once, device)
+    parts, operations = _parts(network, once, options.repeats, clock), _operations(once, clock.device)
     what = f"{options.model} {options.backbone}, {size} px, {options.shot}-shot evaluation"
     tables = {
         f"{what}, by part": (["part", "ms", "share"], [_line(row) for row in parts]),
@@ -47,19 +46,20 @@ def run(options: argparse.Namespace) -> int:
     return tell(options, stated, tables, [*parts, *operations])
 
 
-def _parts(network: nn.Module, once: Run, rounds: int, device: torch.device) -> list[dict[str, Any]]:
+def _parts(network: nn.Module, once: Run, rounds: int, clock: Clock) -> list[dict[str, Any]]:
     """Return the mean time in each direct part of the network and between them, largest first."""
     total, started, hooks = defaultdict(float), {}, []
 
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
+    def start(name: str) -> None:
+        started[name] = clock()
+
+    def stop(name: str) -> None:
+        total[name] += clock() - started[name]
 
     for name, part in network.named_children():
-        hooks.append(part.register_forward_pre_hook(lambda *_, n=name: started.__setitem__(n, now())))
-        hooks.append(part.register_forward_hook(lambda *_, n=name: total.__setitem__(n, total[n] + now() - started[n])))
-    whole = sum(seconds_of(once, device) for _ in range(rounds))
+        hooks.append(part.register_forward_pre_hook(lambda *_, n=name: start(n)))
+        hooks.append(part.register_forward_hook(lambda *_, n=name: stop(n)))
+    whole = sum(clock.of(once) for _ in range(rounds))
     for hook in hooks:
         hook.remove()
     total[PARTS_LEFT] = whole - sum(total.values())

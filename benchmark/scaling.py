@@ -1,6 +1,7 @@
-"""How Sym-Net's evaluation grows with image size, shots, batch size and processes, and that memory does not.
+"""How the cost of Sym-Net's evaluation grows with image size, shots, batch size and processes; memory over episodes.
 
-Seconds are per episode and medians; a process of the last but one table has one thread.
+Seconds are per episode and medians. Where a cost is linear in shots, each added shot costs the same; where memory is
+flat, the peak after many episodes is that after one.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import torch
 
 from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, progress, tell
 from benchmark.drawn import SIZES, build, check, episode
-from benchmark.process import Case, measure
-from benchmark.timing import in_turns
-from benchmark.ways import OURS, evaluation
+from benchmark.process import Case, Outcome, measure
+from benchmark.timing import Clock, in_turns
+from benchmark.ways import EVALUATION, OURS, make
 from util.cli import numbers
 
 MODEL = "symnet"
 MEGAPIXEL = 1e6
+EPISODES = 16
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shot", default="1,5,10", help="default 1,5,10")
     parser.add_argument("--batches", default="1,2,4", help="batch sizes; default 1,2,4")
     parser.add_argument("--processes", default="1,2", help="default 1,2")
-    parser.add_argument("--episodes", type=int, default=16, help="of the table of memory; default 16")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help=f"of each process; default {EPISODES}")
     add_common_options(parser)
 
 
@@ -40,9 +42,9 @@ def run(options: argparse.Namespace) -> int:
     sizes = numbers("--sizes", options.sizes)
     for side in (size, *sizes):
         check((MODEL,), side)
-    device = prepare(options)
-    stated = conditions(device, options.threads)
-    case = Case(MODEL, options.backbone, size, 1, threads=options.threads, device=str(device))
+    clock = prepare(options)
+    stated = conditions(clock, options.threads)
+    case = Case(MODEL, options.backbone, size, 1, threads=options.threads, device=str(clock.device), clock=clock.kind)
     along = {
         "size": [replace(case, size=side) for side in sizes],
         "shots": [replace(case, shots=count) for count in numbers("--shot", options.shot)],
@@ -50,29 +52,27 @@ def run(options: argparse.Namespace) -> int:
     }
     rows, tables = [], {}
     for axis, cases in along.items():
-        found = _in_this_process(axis, cases, options.repeats, device)
+        found = _in_this_process(axis, cases, options.repeats, clock)
         rows += found
         tables[f"{MODEL} {options.backbone}, against {axis}"] = _table(axis, found)
-    found = [_beside_each_other(case, count, options.repeats) for count in numbers("--processes", options.processes)]
+    counts = numbers("--processes", options.processes)
+    outcomes = {count: _beside_each_other(replace(case, calls=options.episodes), count) for count in counts}
+    found, memory = _rates(outcomes), _peaks(outcomes[counts[0]][0])
     tables[f"{MODEL} {options.backbone}, {size} px, processes of one thread"] = _table("processes", found)
-    memory = _memory(replace(case, calls=options.episodes, warm_up=True))
-    header = ["episodes", *(str(row["episodes"]) for row in memory)]
-    tables["peak MiB of a process after so many episodes"] = (
-        header,
-        [["MiB", *(f"{r['peak_mib']:.0f}" for r in memory)]],
-    )
+    header, line = (["episodes", *(str(row["at"]) for row in memory)]), [f"{row['peak_mib']:.0f}" for row in memory]
+    tables["peak MiB of a process after so many episodes"] = (header, [["MiB", *line]])
     return tell(options, stated, tables, rows + found + memory)
 
 
-def _in_this_process(axis: str, cases: list[Case], rounds: int, device: torch.device) -> list[dict[str, Any]]:
+def _in_this_process(axis: str, cases: list[Case], rounds: int, clock: Clock) -> list[dict[str, Any]]:
     """Return seconds per episode of cases that take turns, and what the last step along the axis added."""
     progress(f"against {axis}")
     runs = {}
     for case in cases:
-        network = build(case.model, case.backbone, case.size, case.shots).to(device)
-        drawn = episode(case.size, case.shots, device, case.batch)
-        runs[getattr(case, axis)] = evaluation(MODEL, OURS, network, drawn)
-    seconds = in_turns(runs, rounds, device)
+        network = build(case.model, case.backbone, case.size, case.shots).to(clock.device)
+        drawn = episode(case.size, case.shots, clock.device, case.batch)
+        runs[getattr(case, axis)] = make(EVALUATION, MODEL, OURS, network, drawn)
+    seconds = in_turns(runs, rounds, clock)
     rows: list[dict[str, Any]] = []
     for case in cases:
         at = getattr(case, axis)
@@ -85,23 +85,25 @@ def _in_this_process(axis: str, cases: list[Case], rounds: int, device: torch.de
     return rows
 
 
-def _beside_each_other(case: Case, processes: int, rounds: int) -> dict[str, Any]:
-    """Return seconds per episode, over all, of so many processes at once; on GPUs each takes the next one."""
+def _beside_each_other(case: Case, processes: int) -> list[Outcome]:
+    """Return what so many processes of one thread find that start together; on GPUs each takes the next one."""
     progress(f"{processes} processes")
     gpus = torch.cuda.device_count()
     places = [f"cuda:{i % gpus}" if case.device.startswith("cuda") else case.device for i in range(processes)]
-    alone = replace(case, threads=1, calls=rounds, warm_up=True)
-    outcomes = measure([replace(alone, device=place) for place in places])
-    rate = sum(1 / median(outcome.seconds) for outcome in outcomes)
-    return {"axis": "processes", "at": processes, "seconds": 1 / rate, "episodes_per_second": rate}
+    return measure([replace(case, threads=1, warm_up=True, device=place) for place in places])
 
 
-def _memory(case: Case) -> list[dict[str, Any]]:
+def _rates(outcomes: dict[int, list[Outcome]]) -> list[dict[str, Any]]:
+    """Return episodes per second over all processes of a count, and seconds per episode."""
+    rates = {count: sum(1 / median(one.seconds) for one in found) for count, found in outcomes.items()}
+    return [{"axis": "processes", "at": n, "seconds": 1 / rate, "per_second": rate} for n, rate in rates.items()]
+
+
+def _peaks(outcome: Outcome) -> list[dict[str, Any]]:
     """Return the peak of one process after 1, 2, 4, ... episodes."""
-    progress(f"memory over {case.calls} episodes")
-    (outcome,) = measure([case])
-    counts = [2**i for i in range(case.calls.bit_length()) if 2**i <= case.calls]
-    return [{"axis": "episodes", "episodes": n, "peak_mib": outcome.peaks[n - 1]} for n in counts]
+    calls = len(outcome.peaks)
+    counts = [2**i for i in range(calls.bit_length()) if 2**i <= calls]
+    return [{"axis": "episodes", "at": n, "peak_mib": outcome.peaks[n - 1]} for n in counts]
 
 
 def _table(axis: str, rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -17,21 +17,22 @@ from model.ops import normalise
 NAIVE = {"symnet": NaiveSymNet, "ssp": NaiveSSP, "dcama": NaiveDCAMA}
 OURS, PLAIN = "ours", "naive"
 WAYS = (OURS, PLAIN)
+EVALUATION, TRAINING = "evaluation", "training"
+STAGES = (EVALUATION, TRAINING)
 TRAINED = ("symnet",)  # models whose training step has a plain form here
 TRAINING_BATCH = 4  # episodes of a measured step
 
 Run = Callable[[], object]
 
 
-def evaluation(name: str, way: str, network: FewShotModel, on: Episode) -> Run:
-    """Return one pass over an episode, without gradients."""
-    run = _way(name, way, network)
-    return torch.inference_mode()(lambda: run(on))
+def make(stage: str, name: str, way: str, network: FewShotModel, on: Episode) -> Run:
+    """Return one pass of a stage over a batch of episodes: ``evaluation`` or ``training``."""
+    run = network if way == OURS else NAIVE[name](network)
+    return torch.inference_mode()(lambda: run(on)) if stage == EVALUATION else _training_step(network, run, on)
 
 
-def training_step(name: str, way: str, network: FewShotModel, on: Episode) -> Run:
-    """Return forward and backward over a batch of episodes; no optimiser, gradients are dropped."""
-    run = _way(name, way, network)
+def _training_step(network: FewShotModel, run: nn.Module, on: Episode) -> Run:
+    """Return forward and backward; no optimiser, gradients are dropped."""
 
     def step() -> None:
         network.train()
@@ -47,7 +48,3 @@ def encoder_pass(way: str, network: FewShotModel, on: Episode) -> Run:
     encoder = network.encoder if way == OURS else PlainEncoder(network.encoder)
     image = normalise(on.query[:1])
     return torch.inference_mode()(lambda: encoder(image))
-
-
-def _way(name: str, way: str, network: FewShotModel) -> nn.Module:
-    return network if way == OURS else NAIVE[name](network)
