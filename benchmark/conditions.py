@@ -15,8 +15,9 @@ import torch
 
 from benchmark.drawn import SIZES
 from benchmark.timing import CLOCKS, WALL, Clock
-from util.engine.device import describe, pick_device
+from util.engine.device import CUDA, describe, pick_device
 from util.errors import UserError
+from util.files import write_atomically
 from util.parallel import usable_cores
 from util.report.table import text_table
 
@@ -30,18 +31,29 @@ Rows = list[dict[str, Any]]  # the tables' lines as numbers, for JSON
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command takes."""
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
-    parser.add_argument("--threads", type=int, default=THREADS, help=f"of the CPU; default {THREADS}")
-    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"measured rounds; default {REPEATS}")
+    parser.add_argument("--threads", type=whole, default=THREADS, help=f"of the CPU; default {THREADS}")
+    parser.add_argument("--repeats", type=whole, default=REPEATS, help=f"measured rounds; default {REPEATS}")
     parser.add_argument(
         "--clock", default=WALL, choices=CLOCKS, help="cpu: the process's own processor time, for a machine with others"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured there")
 
 
+def whole(text: str) -> int:
+    """Return a whole number of at least 1, as the type of an option.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of at least 1")
+    return int(text)
+
+
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add what commands on networks take."""
     sides = ", ".join(f"{name} {size}" for name, size in SIZES.items())
-    parser.add_argument("--size", type=int, help=f"image side in pixels; default the published one ({sides})")
+    parser.add_argument("--size", type=whole, help=f"image side in pixels; default the published one ({sides})")
     parser.add_argument("--backbone", default="resnet50")
 
 
@@ -62,7 +74,7 @@ def conditions(clock: Clock, threads: int) -> dict[str, Any]:
     """Return under which conditions this process measures."""
     return {
         "machine": f"{cpu_model()}, {usable_cores()} cores",
-        "device": describe(clock.device),
+        "device": describe(clock.device) if clock.device.type == CUDA else clock.device.type,
         "threads": threads,
         "clock": clock.kind,
         "load": os.getloadavg()[0],
@@ -89,7 +101,7 @@ def tell(
         print(f"\n{title}\n{text_table(header, lines)}")
     if options.json:
         content = {"command": options.what, "conditions": stated, "rows": rows}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
+        write_atomically(options.json, json.dumps(content, indent=1) + "\n")
     return 0
 
 

@@ -16,7 +16,7 @@ import cv2
 import torch
 from torch.utils.data import Dataset
 
-from benchmark.conditions import add_common_options, conditions, prepare, progress, tell
+from benchmark.conditions import add_common_options, conditions, prepare, progress, tell, whole
 from benchmark.drawn_photos import draw
 from benchmark.naive_loader import NaiveEpisodes
 from benchmark.timing import Clock, in_turns
@@ -40,10 +40,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--config", default=CONFIG, help=f"whose training is loaded; default {CONFIG}")
     parser.add_argument("--root", help="folder of the config's real data set; default: drawn photos")
-    parser.add_argument("--size", type=int, help="side of the training crops; default the config's")
+    parser.add_argument("--size", type=whole, help="side of the training crops; default the config's")
     parser.add_argument("--shot", default="1,5", help="default 1,5")
-    parser.add_argument("--photos", type=int, default=PHOTOS, help=f"how many to draw; default {PHOTOS}")
-    parser.add_argument("--episodes", type=int, default=EPISODES, help=f"of a round; default {EPISODES}")
+    parser.add_argument("--photos", type=whole, default=PHOTOS, help=f"how many to draw; default {PHOTOS}")
+    parser.add_argument("--episodes", type=whole, default=EPISODES, help=f"of a round; default {EPISODES}")
     add_common_options(parser)
 
 

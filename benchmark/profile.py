@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, tell
+from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, tell, whole
 from benchmark.drawn import SIZES, build, check, episode
 from benchmark.timing import Clock
 from benchmark.ways import EVALUATION, OURS, Run, make
@@ -24,7 +24,7 @@ US_PER_MS = 1e3
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--model", default="symnet", choices=sorted(SIZES))
-    parser.add_argument("--shot", type=int, default=1, help="default 1")
+    parser.add_argument("--shot", type=whole, default=1, help="default 1")
     add_network_options(parser)
     add_common_options(parser)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, progress, tell
+from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, progress, tell, whole
 from benchmark.drawn import SIZES, build, check, episode
 from benchmark.process import Case, Outcome, measure
 from benchmark.timing import Clock, in_turns
@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shot", default="1,5,10", help="default 1,5,10")
     parser.add_argument("--batches", default="1,2,4", help="batch sizes; default 1,2,4")
     parser.add_argument("--processes", default="1,2", help="default 1,2")
-    parser.add_argument("--episodes", type=int, default=EPISODES, help=f"of each process; default {EPISODES}")
+    parser.add_argument("--episodes", type=whole, default=EPISODES, help=f"of each process; default {EPISODES}")
     add_common_options(parser)
 
 
