@@ -21,11 +21,11 @@ STATED = {"machine", "device", "threads", "load", "torch", "python", "date"}
 def run(tmp_path: Path, *words: str) -> tuple[str, list[dict]]:
     """Return what a command prints and the rows of its JSON."""
     path = tmp_path / "out.json"
-    words = [sys.executable, "-m", "benchmark", *words, *SMALL, "--json", str(path)]
-    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    line = [sys.executable, "-m", "benchmark", *words, *SMALL, "--json", str(path)]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     content = json.loads(path.read_text())
-    assert content["command"] == words[3] and content["conditions"].keys() >= STATED
+    assert content["command"] == words[0] and content["conditions"].keys() >= STATED
     return done.stdout, content["rows"]
 
 
