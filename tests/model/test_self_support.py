@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.measure import NAIVE, build, episode
 from model.self_support import SelfSupport, Similarity
 
 CHANNELS, GRID = 6, (5, 4)
@@ -70,10 +69,3 @@ def test_an_empty_prototype_is_like_nothing() -> None:
     torch.testing.assert_close(logits[:, 0], torch.full_like(logits[:, 0], 10.0))
     logits.sum().backward()
     assert zero.grad.isfinite().all()
-
-
-@pytest.mark.parametrize(("name", "size"), [("ssp", 65), ("dcama", 96)])
-def test_the_plain_reference_of_the_benchmark_gives_the_same(name: str, size: int) -> None:
-    network, drawn = build(name, "resnet18", size, 2), episode(size, 2, "cpu")
-    with torch.no_grad():
-        torch.testing.assert_close(NAIVE[name](network)(drawn).logits, network(drawn).logits, atol=1e-4, rtol=1e-4)

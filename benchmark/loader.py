@@ -1,0 +1,130 @@
+"""Training episodes per second that one loader process makes, ours beside a plain loader.
+
+Over a data set of VOC-sized photos drawn for it, or with --root over the real one of the config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import Dataset
+
+from benchmark.conditions import add_common_options, conditions, prepare, progress, tell, whole
+from benchmark.drawn_photos import draw
+from benchmark.naive_loader import NaiveEpisodes
+from benchmark.timing import Clock, in_turns
+from benchmark.ways import OURS, PLAIN
+from util.cli import numbers
+from util.config import read_config
+from util.data.datasets import EpisodeDataset
+from util.data.folds import Fold
+from util.engine.build import make_setting, with_data
+from util.engine.loading import batches
+from util.settings import Config, DataSettings
+
+CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
+PHOTOS = 120  # drawn
+EPISODES = 32  # of a round, other ones in every round
+KB = 1e3
+HEADER = ["case", "ours / s", "naive / s", "ours / naive", "ours / CPU s", "naive / CPU s", "through the loader / s"]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument("--config", default=CONFIG, help=f"whose training is loaded; default {CONFIG}")
+    parser.add_argument("--root", help="folder of the config's real data set; default: drawn photos")
+    parser.add_argument("--size", type=whole, help="side of the training crops; default the config's")
+    parser.add_argument("--shot", default="1,5", help="default 1,5")
+    parser.add_argument("--photos", type=whole, default=PHOTOS, help=f"how many to draw; default {PHOTOS}")
+    parser.add_argument("--episodes", type=whole, default=EPISODES, help=f"of a round; default {EPISODES}")
+    add_common_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure every number of shots and print the table."""
+    clock, shots = prepare(options), numbers("--shot", options.shot)
+    stated, rows = conditions(clock, 1), []
+    torch.set_num_threads(1)  # as in a loader process
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as folder:
+        changes = [f"data.cache={folder}/cache", f"data.root={options.root or folder}", "data.text=names"]
+        changes += [f"data.size={options.size}"] if options.size else []
+        config = read_config(options.config, changes)
+        if not options.root:
+            progress(f"drawing {options.photos} photos")
+            _draw(Path(folder), config.data, options.photos)
+        rows = [_row(with_data(config, shot=count), options.episodes, options.repeats) for count in shots]
+    what = options.root or "drawn photos"
+    title = f"{what} of {rows[0]['photo_kb']:.0f} kB, training crops of {config.data.size} px: episodes"
+    return tell(options, stated, {title: (HEADER, [_line(row) for row in rows])}, rows)
+
+
+def _draw(root: Path, data: DataSettings, photos: int) -> None:
+    draw(root, photos, list(Fold.of(data).base), data.train_list, (data.images, data.masks))
+
+
+def _row(config: Config, episodes: int, rounds: int) -> dict[str, Any]:
+    """Return rates of one number of shots: in the process that makes the episodes, and through a loader of one."""
+    progress(f"{config.data.shot}-shot")
+    setting = make_setting(config)
+    images = setting.train_images(progress=False)
+    dataset = setting.training_episodes(images)
+    ways: dict[str, Dataset] = {OURS: dataset, PLAIN: NaiveEpisodes(dataset)}
+    makers = {way: _Maker(made, episodes) for way, made in ways.items()}
+    seconds = in_turns(makers, rounds, Clock(torch.device("cpu")))
+    rates = {f"{way}_per_second": episodes / median(seconds[way]) for way in ways}
+    rates |= {f"{way}_per_cpu_second": episodes / median(makers[way].cpu_seconds) for way in ways}
+    return {
+        "shots": config.data.shot,
+        "size": config.data.size,
+        "photos": len(images.queries),
+        "photo_kb": mean(images.index.images[row].stat().st_size for row in images.queries) / KB,
+        **rates,
+        "ours_over_naive": rates[f"{OURS}_per_second"] / rates[f"{PLAIN}_per_second"],
+        "through_loader_per_second": _through_loader(dataset, config.meta_stage.batch, episodes),
+    }
+
+
+class _Maker:
+    """Makes so many episodes at each call, other ones each time, and keeps the processor time it took."""
+
+    def __init__(self, dataset: Dataset, episodes: int):
+        self.dataset, self.episodes, self.next = dataset, episodes, 0
+        self.cpu_seconds: list[float] = []
+
+    def __call__(self) -> None:
+        start = time.process_time()
+        for number in range(self.next, self.next + self.episodes):
+            self.dataset[number]
+        self.next += self.episodes
+        self.cpu_seconds.append(time.process_time() - start)
+
+
+def _through_loader(dataset: EpisodeDataset, batch: int, episodes: int) -> float:
+    """Return episodes per second that come out of the engine's loader with one process, after its first batch."""
+    wanted = [list(range(i * batch, (i + 1) * batch)) for i in range(1 + -(-episodes // batch))]
+    stream = batches(dataset, wanted, 1, torch.device("cpu"))
+    next(stream)
+    start = time.perf_counter()
+    count = sum(len(episode.number) for episode in stream)
+    return count / (time.perf_counter() - start)
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    """Return a row of the table."""
+    rates = [row[f"{way}_per_second"] for way in (OURS, PLAIN)]
+    cpu = [row[f"{way}_per_cpu_second"] for way in (OURS, PLAIN)]
+    return [
+        f"{row['shots']}-shot",
+        *(f"{rate:.0f}" for rate in rates),
+        f"{row['ours_over_naive']:.2f}",
+        *(f"{rate:.0f}" for rate in cpu),
+        f"{row['through_loader_per_second']:.0f}",
+    ]

@@ -1,0 +1,51 @@
+"""SSP written down plainly: the same weights and numbers, every matrix in full, every image on its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.plain_encoder import PlainEncoder
+from model.contract import Episode, Output
+from model.ops import normalise, resize
+from model.self_support import SHARPNESS, SURE_BACKGROUND, SURE_FOREGROUND
+from model.ssp import BLEND, FINAL, LAST_STAGE, OWN_BACKGROUND, SSP, prototypes
+
+
+class NaiveSSP(nn.Module):
+    """SSP with the whole matrix of likenesses in each step, for the foreground as well, which nothing reads."""
+
+    def __init__(self, network: SSP):
+        super().__init__()
+        self.network, self.encoder = network, PlainEncoder(network.encoder)
+
+    @torch.no_grad()
+    def forward(self, episode: Episode) -> Output:
+        """Return what ``SSP.forward`` returns in evaluation mode with ``refine``, for one episode."""
+        network = self.network
+        query = self.encoder(normalise(episode.query)).stage[LAST_STAGE]
+        images = zip(episode.support.unbind(1), episode.support_label.unbind(1))
+        pairs = [prototypes(self.encoder(normalise(s)).stage[LAST_STAGE], y) for s, y in images]
+        fg, bg = (torch.stack(kind).mean(0)[:, :, None, None] for kind in zip(*pairs))
+        first_fg, first_bg = _step(query, network.similarity(query, fg, bg), fg)
+        first = network.similarity(query, first_fg, first_bg)
+        own_fg, own_bg = _step(query, first, fg)
+        blended = [sum(b * p for b, p in zip(BLEND, ps)) for ps in ((fg, first_fg, own_fg), (bg, first_bg, own_bg))]
+        second = network.similarity(query, *blended)
+        return Output(resize(FINAL * second + (1 - FINAL) * first, episode.query.shape[-2:]))
+
+
+def _step(query: Tensor, logits: Tensor, support_fg: Tensor) -> tuple[Tensor, Tensor]:
+    feature = query.flatten(2)[0]  # (C, L)
+    background, foreground = logits.softmax(1).flatten(2)[0]
+    means, adaptive = [], []
+    for probability, threshold in ((foreground, SURE_FOREGROUND), (background, SURE_BACKGROUND)):
+        sure = probability > threshold
+        if not sure.any():
+            sure = torch.zeros_like(sure).index_fill(0, probability.topk(12).indices, True)
+        chosen = feature[:, sure]
+        likeness = F.normalize(feature, dim=0).T @ F.normalize(chosen, dim=0)  # (L, |N|)
+        adaptive.append(((SHARPNESS * likeness).softmax(1) @ chosen.T).T.view_as(query[0])[None])
+        means.append(chosen.mean(1)[None, :, None, None])
+    return 0.5 * support_fg + 0.5 * means[0], OWN_BACKGROUND * means[1] + (1 - OWN_BACKGROUND) * adaptive[1]

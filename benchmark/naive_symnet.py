@@ -1,0 +1,145 @@
+"""Sym-Net written down plainly: the same weights and numbers, every matrix in full, every support on its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.plain_encoder import PlainEncoder
+from model.base_learner import BaseLearner
+from model.contract import IGNORE, Episode, Output
+from model.decoder import Decoder
+from model.encoder import Features
+from model.hyper_correlation import INSIDE, NORM_EPS
+from model.ops import foreground, normalise, resize
+from model.prior import EPS, KERNELS
+from model.prototype import query_prototypes, support_prototype
+from model.shot_weights import gram
+from model.symnet import HIGH, LOW, MID, SymNet
+from model.triplet import query_triplet, support_triplet
+
+
+class NaiveSymNet(nn.Module):
+    """Sym-Net with the quadratic matrices of prior and correlation and the base learner's map at full size.
+
+    Shots are encoded and matched one after the other; the auxiliary heads run in evaluation too, where nothing reads
+    them. Frozen parts have no graph here either.
+    """
+
+    def __init__(self, network: SymNet):
+        super().__init__()
+        self.network, self.encoder = network, PlainEncoder(network.encoder)
+
+    def forward(self, episode: Episode) -> Output:
+        """Return what ``SymNet.forward`` returns, but for the map of the prior."""
+        network = self.network
+        masks = [foreground(label) for label in episode.support_label.unbind(1)]  # K of (B, 1, S, S)
+        with torch.no_grad():
+            query = self.encoder(normalise(episode.query), taps=True)
+            supports = [self.encoder(normalise(image), taps=True) for image in episode.support.unbind(1)]
+            base = _base_logits(network.base_learner, query.stage[HIGH])
+            correlation = _all_correlations(query, supports, masks)
+            priors = [_prior(query.stage[HIGH], s.stage[HIGH], m) for s, m in zip(supports, masks)]
+            distance = torch.stack([_scene_distance(query.stage[LOW], s.stage[LOW]) for s in supports], dim=1)
+
+        weight = network.shot_weights(distance)
+        scene = (weight * distance).sum(1)
+        prior = sum(p * w.view(-1, 1, 1, 1) for p, w in zip(priors, weight.unbind(1)))
+
+        feature = network.project_query(_middle(query))
+        support_features = [network.project_support(_middle(s)) for s in supports]
+        aligned = [self._aligned(f, m, episode.text) for f, m in zip(support_features, masks)]
+        support_vector = sum(r * w[:, None] for r, w in zip(aligned, weight.unbind(1)))
+        own = query_prototypes(feature, prior)
+        query_vector = network.align(feature * prior, episode.text, own.foreground)
+
+        hyper = network.fuse_correlation(correlation)
+        meta, auxiliary = _decode(network.decoder, feature, (support_vector + query_vector) / 2, hyper, prior)
+        final = network.ensemble(meta, base, scene, episode.base_id if network.training else None)
+        size = episode.query.shape[-2:]
+        final, meta, base, *auxiliary = (resize(x, size) for x in (final, meta, base, *auxiliary))
+        output = Output(final, extra={"meta": meta, "base": base})
+        if network.training:
+            triplet = support_triplet(support_vector, torch.stack(support_features, 1), torch.stack(masks, 1))
+            output.losses = {
+                "main": _cross_entropy(final, episode.query_label),
+                "meta": _cross_entropy(meta, episode.query_label),
+                "base": _cross_entropy(base, episode.query_base_label),
+                "inner": sum(_cross_entropy(x, episode.query_label) for x in auxiliary) / len(auxiliary),
+                "triplet": triplet + query_triplet(query_vector, own),
+            }
+        return output
+
+    def _aligned(self, feature: Tensor, mask: Tensor, text: Tensor) -> Tensor:
+        """Return the aligned prototype of one shot, (B, C)."""
+        mask = resize(mask, feature.shape[-2:])
+        return self.network.align(feature * mask, text, support_prototype(feature, mask))
+
+
+def _middle(features: Features) -> Tensor:
+    return torch.cat([features.stage[MID], resize(features.stage[LOW], features.stage[MID].shape[-2:])], dim=1)
+
+
+def _base_logits(learner: BaseLearner, f4: Tensor) -> Tensor:
+    """Return the base logits by a convolution over all pyramid levels, upsampled and concatenated."""
+    levels = [resize(level(f4), f4.shape[-2:]) for level in learner.pyramid]
+    return learner.classify(torch.cat([f4, *levels], dim=1))
+
+
+def _scene_distance(query: Tensor, support: Tensor) -> Tensor:
+    return (gram(query) - gram(support)).flatten(1).norm(dim=1) / query.shape[1]
+
+
+def _prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
+    """Return one shot's prior, (B, 1, h, w), from the (h w x h w) matrix of each kernel."""
+    size = query.shape[-2:]
+    support, total = support * resize(mask, size), 0
+    for kernel in KERNELS:
+        padding = [side // 2 for side in kernel]
+        q, s = (F.avg_pool2d(x, kernel, stride=1, padding=padding).flatten(2) for x in (query, support))
+        length_q, length_s = q.norm(dim=1).unsqueeze(2), s.norm(dim=1).unsqueeze(1)
+        activation = (q.transpose(1, 2) @ s / (length_q * length_s + EPS) * length_q).mean(2)  # (B, L)
+        low, high = activation.amin(1, keepdim=True), activation.amax(1, keepdim=True)
+        total = total + (activation - low) / (high - low + EPS)
+    return (total / len(KERNELS)).unflatten(1, size).unsqueeze(1)
+
+
+def _all_correlations(query: Features, supports: list[Features], masks: list[Tensor]) -> dict[int, Tensor]:
+    """Return stage -> (B, n, h, w), the mean over shots of every tap's pooled correlation."""
+    maps = {}
+    for stage, taps in query.taps.items():
+        shots = [[_correlation(q, s.taps[stage][i], m) for i, q in enumerate(taps)] for s, m in zip(supports, masks)]
+        maps[stage] = torch.stack([torch.stack(shot, dim=1) for shot in shots]).mean(0)
+    return maps
+
+
+def _correlation(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
+    """Return one tap's map, (B, h, w), from the correlation with all support positions."""
+    inside = (resize(mask, support.shape[-2:]) >= INSIDE).float().flatten(2)  # (B, 1, L)
+    query_unit, support_unit = (
+        x.flatten(2) / (x.flatten(2).norm(dim=1, keepdim=True) + NORM_EPS) for x in (query, support)
+    )
+    correlation = F.relu(query_unit.transpose(1, 2) @ support_unit)  # (B, L, L)
+    pooled = (correlation * inside).sum(2) / inside.sum(2).clamp(min=1)
+    return pooled.unflatten(1, query.shape[-2:])
+
+
+def _decode(decoder: Decoder, query: Tensor, vector: Tensor, *maps: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return meta logits and the auxiliary logits of every scale, in evaluation too."""
+    merged, auxiliary = [], []
+    for i, scale in enumerate(decoder.scales):
+        grid = (scale, scale)
+        spread = vector[:, :, None, None].expand(-1, -1, *grid)
+        inputs = [F.adaptive_avg_pool2d(query, grid), spread, *(resize(m, grid) for m in maps)]
+        x = decoder.enter[i](torch.cat(inputs, dim=1))
+        if merged:
+            x = x + decoder.descend[i - 1](torch.cat([x, resize(merged[-1], grid)], dim=1))
+        x = decoder.refine[i](x)
+        auxiliary.append(decoder.auxiliary[i](x))
+        merged.append(resize(x, query.shape[-2:]))
+    return decoder.head(decoder.refine_merged(decoder.merge(torch.cat(merged, dim=1)))), auxiliary
+
+
+def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    return F.cross_entropy(logits, label.long(), ignore_index=IGNORE)

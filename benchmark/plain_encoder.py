@@ -1,0 +1,47 @@
+"""An encoder as torchvision writes it: convolution, batch norm and ReLU one after the other. The unit of ``speed``."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.encoder import Encoder, Features, ResNetEncoder
+
+
+class PlainEncoder(nn.Module):
+    """The same weights and numbers as an encoder of ours, each layer called on its own.
+
+    VGG and Swin are plain already and called as they are.
+    """
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
+        """Return what the encoder returns."""
+        encoder = self.encoder
+        if not isinstance(encoder, ResNetEncoder):
+            return encoder(image_b3hw, taps=taps)
+        out = Features({}, {})
+        x = encoder.layer0(image_b3hw)
+        for i in range(1, encoder.last_stage + 1):
+            blocks, maps = getattr(encoder, f"layer{i}"), []
+            for block in blocks:
+                maps.append(_residual(block, x))
+                x = F.relu(maps[-1])
+            if i == encoder.last_stage and not encoder.variant.final_relu:
+                x = maps[-1]
+            if i in encoder.tapped:
+                count = encoder.tap_counts.get(i, 0) if taps else 0
+                out.stage[i], out.taps[i] = x, maps[len(maps) - count :]
+        return out
+
+
+def _residual(block: nn.Module, x: Tensor) -> Tensor:
+    """Return what a residual block computes before its last ReLU."""
+    shortcut = x if block.downsample is None else block.downsample(x)
+    x = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
+    if hasattr(block, "conv3"):
+        x = block.bn3(block.conv3(block.relu(x)))
+    return x + shortcut

@@ -1,0 +1,85 @@
+"""Where the time of one evaluation episode goes: by part of the network, and by torch's operations."""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, tell, whole
+from benchmark.drawn import SIZES, build, check, episode
+from benchmark.timing import Clock
+from benchmark.ways import EVALUATION, OURS, Run, make
+
+OPERATIONS = 15  # largest ones shown
+PARTS_LEFT = "everything between parts"
+MS = 1e3
+US_PER_MS = 1e3
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument("--model", default="symnet", choices=sorted(SIZES))
+    parser.add_argument("--shot", type=whole, default=1, help="default 1")
+    add_network_options(parser)
+    add_common_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Profile an episode and print both tables."""
+    check((options.model,), options.size)
+    clock = prepare(options)
+    stated, size = conditions(clock, options.threads), options.size or SIZES[options.model]
+    network = build(options.model, options.backbone, size, options.shot).to(clock.device)
+    once = make(EVALUATION, options.model, OURS, network, episode(size, options.shot, clock.device))
+    once()
+    parts, operations = _parts(network, once, options.repeats, clock), _operations(once, clock.device)
+    what = f"{options.model} {options.backbone}, {size} px, {options.shot}-shot evaluation"
+    tables = {
+        f"{what}, by part": (["part", "ms", "share"], [_line(row) for row in parts]),
+        f"{what}, by operation": (["operation", "calls", "ms", "share"], [_line(row) for row in operations]),
+    }
+    return tell(options, stated, tables, [*parts, *operations])
+
+
+def _parts(network: nn.Module, once: Run, rounds: int, clock: Clock) -> list[dict[str, Any]]:
+    """Return the mean time in each direct part of the network and between them, largest first."""
+    total, started, hooks = defaultdict(float), {}, []
+
+    def start(name: str) -> None:
+        started[name] = clock()
+
+    def stop(name: str) -> None:
+        total[name] += clock() - started[name]
+
+    for name, part in network.named_children():
+        hooks.append(part.register_forward_pre_hook(lambda *_, n=name: start(n)))
+        hooks.append(part.register_forward_hook(lambda *_, n=name: stop(n)))
+    whole = sum(clock.of(once) for _ in range(rounds))
+    for hook in hooks:
+        hook.remove()
+    total[PARTS_LEFT] = whole - sum(total.values())
+    largest = sorted(total.items(), key=lambda item: -item[1])
+    return [{"part": name, "ms": MS * s / rounds, "share": s / whole} for name, s in largest]
+
+
+def _operations(once: Run, device: torch.device) -> list[dict[str, Any]]:
+    """Return torch's operations by their own time, largest first."""
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as recorded:
+        once()
+    averages = recorded.key_averages()
+    own = {a.key: (a.self_device_time_total if cuda else a.self_cpu_time_total, a.count) for a in averages}
+    whole = sum(microseconds for microseconds, _ in own.values())
+    largest = sorted(own.items(), key=lambda item: -item[1][0])[:OPERATIONS]
+    return [{"operation": n, "calls": c, "ms": t / US_PER_MS, "share": t / whole} for n, (t, c) in largest]
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    """Return a row of a table."""
+    name, *counts = [str(value) for key, value in row.items() if key in ("part", "operation", "calls")]
+    return [name, *counts, f"{row['ms']:.1f}", f"{row['share']:.1%}"]

@@ -1,0 +1,65 @@
+"""Seconds in units of one plain encoder forward of one image: evaluation and training step, ours beside plain.
+
+Functions take turns; a unit is measured in every round of every case, and units are medians over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from statistics import median
+from typing import Any
+
+from benchmark.cases import add_case_options, cases, in_words
+from benchmark.conditions import add_common_options, conditions, prepare, progress, tell
+from benchmark.drawn import build, episode
+from benchmark.timing import Clock, Seconds, in_turns, quotient
+from benchmark.ways import OURS, PLAIN, WAYS, encoder_pass, make
+
+UNIT, OUR_ENCODER = "plain encoder", "our encoder"
+COLUMNS = {
+    "ours s": "ours_seconds",
+    "naive s": "naive_seconds",
+    "ours units": "ours_units",
+    "naive units": "naive_units",
+    "ours / naive": "ours_over_naive",
+    "unit s": "unit_seconds",
+    "our encoder units": "our_encoder_units",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    add_case_options(parser)
+    add_common_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure every case and print the table."""
+    asked, clock = cases(options), prepare(options)
+    stated = conditions(clock, options.threads)
+    rows = [_measured(case, options.repeats, clock) for case in asked]
+    title = f"seconds and units per episode, median of {options.repeats}; a unit is one image through the plain encoder"
+    lines = [[in_words(row), *(f"{row[key]:.2f}" for key in COLUMNS.values())] for row in rows]
+    return tell(options, stated, {title: (["case", *COLUMNS], lines)}, rows)
+
+
+def _measured(case: dict[str, Any], rounds: int, clock: Clock) -> dict[str, Any]:
+    """Return a case with its seconds and units per episode."""
+    progress(in_words(case))
+    network = build(case["model"], case["backbone"], case["size"], case["shots"]).to(clock.device)
+    drawn = episode(case["size"], case["shots"], clock.device, case["batch"])
+    runs = {UNIT: encoder_pass(PLAIN, network, drawn), OUR_ENCODER: encoder_pass(OURS, network, drawn)}
+    runs |= {way: make(case["stage"], case["model"], way, network, drawn) for way in WAYS}
+    seconds = in_turns(runs, rounds, clock)
+    return {**case, **_per_episode(seconds, case["batch"]), "rounds": seconds}
+
+
+def _per_episode(seconds: Seconds, batch: int) -> dict[str, float]:
+    """Return the medians: seconds and units of an episode, both encoders, and ours over naive."""
+    return {
+        "unit_seconds": median(seconds[UNIT]),
+        "our_encoder_units": quotient(seconds, OUR_ENCODER, UNIT),
+        **{f"{way}_seconds": median(seconds[way]) / batch for way in WAYS},
+        **{f"{way}_units": quotient(seconds, way, UNIT) / batch for way in WAYS},
+        "ours_over_naive": quotient(seconds, OURS, PLAIN),
+    }

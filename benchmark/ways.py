@@ -1,0 +1,50 @@
+"""What is measured: evaluation and training step of a model, ours and plainly written, as functions to call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from benchmark.naive_dcama import NaiveDCAMA
+from benchmark.naive_ssp import NaiveSSP
+from benchmark.naive_symnet import NaiveSymNet
+from benchmark.plain_encoder import PlainEncoder
+from model.contract import Episode, FewShotModel
+from model.ops import normalise
+
+NAIVE = {"symnet": NaiveSymNet, "ssp": NaiveSSP, "dcama": NaiveDCAMA}
+OURS, PLAIN = "ours", "naive"
+WAYS = (OURS, PLAIN)
+EVALUATION, TRAINING = "evaluation", "training"
+STAGES = (EVALUATION, TRAINING)
+TRAINED = ("symnet",)  # models whose training step has a plain form here
+TRAINING_BATCH = 4  # episodes of a measured step
+
+Run = Callable[[], object]
+
+
+def make(stage: str, name: str, way: str, network: FewShotModel, on: Episode) -> Run:
+    """Return one pass of a stage over a batch of episodes: ``evaluation`` or ``training``."""
+    run = network if way == OURS else NAIVE[name](network)
+    return torch.inference_mode()(lambda: run(on)) if stage == EVALUATION else _training_step(network, run, on)
+
+
+def _training_step(network: FewShotModel, run: nn.Module, on: Episode) -> Run:
+    """Return forward and backward; no optimiser, gradients are dropped."""
+
+    def step() -> None:
+        network.train()
+        sum(run(on).losses.values()).backward()
+        network.zero_grad(set_to_none=True)
+        network.eval()
+
+    return step
+
+
+def encoder_pass(way: str, network: FewShotModel, on: Episode) -> Run:
+    """Return one forward of one image through the model's encoder; the plain one is the unit of ``speed``."""
+    encoder = network.encoder if way == OURS else PlainEncoder(network.encoder)
+    image = normalise(on.query[:1])
+    return torch.inference_mode()(lambda: encoder(image))

@@ -1,0 +1,67 @@
+"""The benchmark's plain references give the numbers of the models they stand beside."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.drawn import build, episode
+from benchmark.plain_encoder import PlainEncoder
+from benchmark.ways import NAIVE
+from model.ops import normalise
+from tests.model.small import drawn_episode, small_model
+
+CLOSE = {"atol": 1e-4, "rtol": 1e-4}
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+@pytest.mark.parametrize("name", NAIVE)
+def test_a_reference_gives_the_same(name: str, shots: int) -> None:
+    network = small_model(name, shots)
+    drawn = drawn_episode(name, shots, 1)
+    with torch.no_grad():
+        ours, plain = network(drawn), NAIVE[name](network)(drawn)
+    torch.testing.assert_close(plain.logits, ours.logits, **CLOSE)
+    assert ours.logits.std() > CLOSE["atol"]
+    for key in ours.extra if name == "symnet" else ():
+        torch.testing.assert_close(plain.extra[key], ours.extra[key], **CLOSE)
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_a_reference_learns_the_same(shots: int) -> None:
+    network = small_model("symnet", shots)
+    for module in network.modules():
+        if isinstance(module, (nn.Dropout, nn.Dropout2d)):
+            module.p = 0.0
+    network.train()
+    drawn, found = drawn_episode("symnet", shots, 2), []
+    for way in (network, NAIVE["symnet"](network)):
+        losses = way(drawn).losses
+        sum(losses.values()).backward()
+        gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+        found.append((losses, gradients))
+        network.zero_grad(set_to_none=True)
+    (losses, gradients), (plain_losses, plain_gradients) = found
+    assert losses.keys() == plain_losses.keys() and gradients.keys() == plain_gradients.keys()
+    for key, loss in losses.items():
+        torch.testing.assert_close(plain_losses[key], loss, **CLOSE)
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(plain_gradients[key], gradient, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"), [("symnet", "resnet50"), ("symnet", "vgg16"), ("ssp", "resnet18"), ("dcama", "resnet18")]
+)
+def test_the_plain_encoder_is_ours_layer_by_layer(name: str, backbone: str) -> None:
+    size = 64 if name == "dcama" else 65
+    encoder = build(name, backbone, size, 1).encoder
+    image = normalise(episode(size, 1).query)
+    with torch.no_grad():
+        ours, plain = encoder(image, taps=True), PlainEncoder(encoder)(image, taps=True)
+    assert ours.stage.keys() == plain.stage.keys()
+    for stage, x in ours.stage.items():
+        torch.testing.assert_close(plain.stage[stage], x, **CLOSE)
+        assert len(ours.taps[stage]) == len(plain.taps[stage])
+        for a, b in zip(ours.taps[stage], plain.taps[stage]):
+            torch.testing.assert_close(b, a, **CLOSE)
