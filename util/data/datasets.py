@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ class EpisodeDataset(Dataset):
         support_label = [binary(c, key.class_id) for _, c in views]
         if self.view.rule != ORIGINAL:
             support, support_label = torch.stack(support), torch.stack(support_label)
-        base_label = torch.from_numpy(self.fold.base_table[classes]) if self.base_labels else None
+        base_label = _relabelled(classes, self.fold.base_table) if self.base_labels else None
         return Episode(
             query=_channels_first(query),
             query_label=binary(classes, key.class_id),
@@ -95,7 +96,7 @@ class EpisodeDataset(Dataset):
         if self.augment is None:
             return self.view.sized(image, classes)
         random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)
-        return _warp_classes(image, classes, key.class_id, self.size, self.augment, random)
+        return warp_training(image, classes, self.size, self.augment, random, key.class_id)
 
 
 @dataclass
@@ -128,7 +129,7 @@ class TrialDataset(Dataset):
         key = episodes.sampler(number)
         image, classes = episodes.read(key.query)
         maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
-        base = {s: torch.from_numpy(episodes.fold.base_table[m]) for s, m in maps.items() if episodes.base_labels}
+        base = {s: _relabelled(m, episodes.fold.base_table) for s, m in maps.items() if episodes.base_labels}
         labels = {s: binary(m, key.class_id) for s, m in maps.items()}
         return Trial(episodes.episode(key, image, classes), labels, base)
 
@@ -167,27 +168,19 @@ def collate(items: list) -> Episode | LabelledImages | Trial:
     return type(first)(**stacked)
 
 
-def _warp_classes(
-    image: np.ndarray,
-    classes: np.ndarray,
-    class_id: int,
-    size: int,
-    augment: AugmentSettings,
-    random: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Warp with the episode's class as the target (value 1 in the warp) and give back class ids."""
-    swap = np.arange(256, dtype=np.uint8)
-    swap[[1, class_id]] = [class_id, 1]  # its own inverse
-    image, swapped = warp_training(image, swap[classes], size, augment, random)
-    return image, swap[swapped]
-
-
 def _channels_first(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    out = np.empty((3, *image.shape[:2]), image.dtype)
+    cv2.split(image, list(out))  # several times faster than a transposed copy
+    return torch.from_numpy(out)
 
 
 def binary(classes: np.ndarray, class_id: int) -> Tensor:
     """Return the label map in {0, 1, 255} of one class."""
     table = np.zeros(256, np.uint8)
     table[[class_id, IGNORE]] = [1, IGNORE]
-    return torch.from_numpy(table[classes])
+    return _relabelled(classes, table)
+
+
+def _relabelled(classes: np.ndarray, table: np.ndarray) -> Tensor:
+    """Return ``table[classes]`` for a table of 256 uint8; several times faster than numpy's indexing."""
+    return torch.from_numpy(cv2.LUT(classes, table))

@@ -56,15 +56,20 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
 
 
 def warp_training(
-    image: np.ndarray, label: np.ndarray, size: int, augment: AugmentSettings, random: np.random.Generator
+    image: np.ndarray,
+    label: np.ndarray,
+    size: int,
+    augment: AugmentSettings,
+    random: np.random.Generator,
+    target: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a random (size, size) view of an image (H, W, 3) uint8 and its label (H, W) uint8.
 
     Outside the image lie the padding's colour and 255. With ``augment.keep_target`` the crop is redrawn until it holds
-    that share of the label's pixels of value 1, at most ``keep_tries`` times.
+    that share of the label's pixels of value ``target``, at most ``keep_tries`` times.
     """
     warp = draw_warp(*label.shape, augment, random)
-    corner = _choose_corner(label, warp, size, augment, random)
+    corner = _choose_corner(label, warp, size, augment, random, target)
     matrix, square = warp.crop_matrix(corner), (size, size)
     out = cv2.warpAffine(image, matrix, square, flags=cv2.INTER_LINEAR, borderValue=PADDING[augment.pad])
     out_label = cv2.warpAffine(label, matrix, square, flags=cv2.INTER_NEAREST, borderValue=IGNORE)
@@ -74,7 +79,7 @@ def warp_training(
 
 
 def _choose_corner(
-    label: np.ndarray, warp: Warp, size: int, augment: AugmentSettings, random: np.random.Generator
+    label: np.ndarray, warp: Warp, size: int, augment: AugmentSettings, random: np.random.Generator, target: int
 ) -> tuple[int, int]:
     """Draw the crop's top left on the canvas (negative where the canvas is smaller and lies within padding).
 
@@ -89,15 +94,15 @@ def _choose_corner(
         return tuple(_draw_offset(n, size, before(max(size - n, 0), flip), random) for n, flip in starts)
 
     corner = draw()
-    if not augment.keep_target:
-        return corner
     height, width = warp.canvas
-    target = (label == 1).astype(np.uint8)
-    on_canvas = cv2.warpAffine(target, warp.to_canvas, (width, height), flags=cv2.INTER_NEAREST, borderValue=0)
-    total = int(on_canvas.sum())
+    if not augment.keep_target or max(height, width) <= size:  # all that there is lies within the crop
+        return corner
+    mask = cv2.compare(label, target, cv2.CMP_EQ)
+    on_canvas = cv2.warpAffine(mask, warp.to_canvas, (width, height), flags=cv2.INTER_NEAREST, borderValue=0)
+    total = cv2.countNonZero(on_canvas)
     for _ in range(augment.keep_tries):
         top, left = (max(c, 0) for c in corner)
-        if on_canvas[top : corner[0] + size, left : corner[1] + size].sum() >= augment.keep_target * total:
+        if cv2.countNonZero(on_canvas[top : corner[0] + size, left : corner[1] + size]) >= augment.keep_target * total:
             break
         corner = draw()
     return corner
