@@ -59,16 +59,13 @@ def test_blur_only_blurs_the_image_and_not_the_label() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.73, 0.9, 1.1, 1.25, 2.0])
-def test_scale_only_agrees_with_a_resize(scale: float) -> None:
+def test_scale_only_is_a_resize(scale: float) -> None:
     image, label = smooth(100, 100), drawn_label(100, 100, (0, 3, 7))
     size = round(100 * scale)
     out, out_label = warp_training(image, label, size, _augment(scale=[scale, scale]), seeded())
-    difference = np.abs(out.astype(int) - cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))
-    assert difference[2:-2, 2:-2].max() <= 3 and difference[2:-2, 2:-2].mean() < 0.5
-    assert difference.mean() < 4  # at the border the padding's colour takes part
+    assert (out == cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)).all()
     centres = np.clip(np.round((np.arange(size) + 0.5) * 100 / size - 0.5).astype(int), 0, 99)
-    assert (out_label != label[np.ix_(centres, centres)])[2:-2, 2:-2].mean() < 0.05
-    assert (out_label != label[np.ix_(centres, centres)]).mean() < 0.1
+    assert (out_label != label[np.ix_(centres, centres)]).mean() < 0.05
 
 
 def test_rotation_turns_about_the_centre() -> None:

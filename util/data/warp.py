@@ -1,7 +1,7 @@
 """Sizing and augmentation: one composed warp per training image, and the evaluation's fixed rule.
 
 The specification's chain is scale, rotation, blur, flip, crop (section 9); here scale, rotation, flip and crop are one
-affine map, sampled once, and the blur follows on the crop.
+affine map, sampled once (or a resize, where nothing turns), and the blur follows on the crop.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Warp:
     canvas: tuple[int, int]  # (height, width)
     blur: bool
     flipped: bool = False
+    turned: bool = False
 
     def crop_matrix(self, corner: tuple[int, int]) -> np.ndarray:
         """Return the (2, 3) map from original pixels to a crop whose top left lies at ``corner`` (y, x)."""
@@ -52,7 +53,7 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
         matrix = np.vstack([turn, [0, 0, 1]]) @ matrix
     if flips:
         matrix = np.array([[-1, 0, new_width - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
-    return Warp(matrix[:2], (new_height, new_width), bool(blurs), bool(flips))
+    return Warp(matrix[:2], (new_height, new_width), bool(blurs), bool(flips), bool(rotates))
 
 
 def warp_training(
@@ -70,12 +71,34 @@ def warp_training(
     """
     warp = draw_warp(*label.shape, augment, random)
     corner = _choose_corner(label, warp, size, augment, random, target)
-    matrix, square = warp.crop_matrix(corner), (size, size)
-    out = cv2.warpAffine(image, matrix, square, flags=cv2.INTER_LINEAR, borderValue=PADDING[augment.pad])
-    out_label = cv2.warpAffine(label, matrix, square, flags=cv2.INTER_NEAREST, borderValue=IGNORE)
+    crop = _turned_crop if warp.turned else _straight_crop
+    out = crop(image, warp, corner, size, cv2.INTER_LINEAR, PADDING[augment.pad])
+    out_label = crop(label, warp, corner, size, cv2.INTER_NEAREST, IGNORE)
     if warp.blur:
         out = cv2.GaussianBlur(out, BLUR_KERNEL, 0)
     return out, out_label
+
+
+def _turned_crop(
+    image: np.ndarray, warp: Warp, corner: tuple[int, int], size: int, rule: int, padding: int | tuple
+) -> np.ndarray:
+    """Return the crop by one affine map, interpolated by OpenCV's ``rule``."""
+    return cv2.warpAffine(image, warp.crop_matrix(corner), (size, size), flags=rule, borderValue=padding)
+
+
+def _straight_crop(
+    image: np.ndarray, warp: Warp, corner: tuple[int, int], size: int, rule: int, padding: int | tuple
+) -> np.ndarray:
+    """Return the crop of an image that is not turned: a resize, which is several times faster than an affine map."""
+    exact = cv2.INTER_NEAREST_EXACT if rule == cv2.INTER_NEAREST else rule  # half-pixel centres
+    height, width = warp.canvas
+    image = cv2.resize(image, (width, height), interpolation=exact)
+    image = cv2.flip(image, 1) if warp.flipped else image
+    top, left = (max(c, 0) for c in corner)
+    part = image[top : max(corner[0] + size, 0), left : max(corner[1] + size, 0)]
+    above, before = (max(-c, 0) for c in corner)
+    below, after = (size - n - side for n, side in zip((above, before), part.shape))
+    return cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_CONSTANT, value=padding)
 
 
 def _choose_corner(
