@@ -13,8 +13,9 @@ from PIL import Image, ImageOps
 from util.errors import UserError
 
 MOST_PIXELS = 2**26  # 67 million; a photo is held as 32-bit numbers while it is resized
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
 SIXTEEN_BIT, BYTE = "I;16", 256
+Image.init()  # Pillow knows five of these formats before
 
 
 @contextlib.contextmanager
