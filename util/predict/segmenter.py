@@ -6,6 +6,7 @@ class's logits come back to the photo's own pixels, and the classes and the back
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,12 @@ class Segmenter:
         if meaning.note:
             self.notes.append(meaning.note)
             log.info("%s", meaning.note)
+
+    def alike(self) -> Segmenter:
+        """Return one with the same network that looks for nothing yet."""
+        out = copy.copy(self)
+        out.classes, out.notes = [], []
+        return out
 
     def __call__(self, photo: Photo) -> Prediction:
         """Return what is found in one photo: a path, or RGB (H, W, 3) uint8."""
