@@ -33,9 +33,9 @@ class Outcome:
 
     @property
     def error(self) -> str:
-        """The one line on stderr; fails if there is anything else."""
+        """The one line on stderr, beside progress bars that were there and went; fails if there is anything else."""
         assert self.code == 2, self.errors
-        lines = [line for line in self.errors.splitlines() if line.strip()]
+        lines = [line for line in self.errors.replace("\r", "\n").split("\n") if line.strip() and "| 0" not in line]
         assert len(lines) == 1 and lines[0].startswith("error: "), self.errors
         return lines[0]
 

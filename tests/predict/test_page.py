@@ -1,4 +1,4 @@
-"""The page in a browser: a painted support, an uploaded query, a result; skipped where gradio or a browser is missing."""
+"""The page in a browser: paint a support, upload queries, see the result; skipped without gradio or a browser."""
 
 from __future__ import annotations
 
@@ -86,10 +86,14 @@ def test_a_person_paints_and_sees(address: str, photos: list[Path], tmp_path: Pa
         page = window.new_page(viewport={"width": 1300, "height": 1250})
         page.set_default_timeout(STEP_MS)
         page.goto(address)
-        page.locator("#support input[type=file]").first.set_input_files(photos[0])
+        with page.expect_file_chooser() as chooser:
+            page.locator("#support").get_by_text("Upload an image").click()
+        chooser.value.set_files(photos[0])
         canvas = page.locator("#support canvas").first
         canvas.wait_for()
         page.wait_for_timeout(3000)  # the editor fits the photo into its canvas
+        page.locator("#support button[aria-label*=rush]").first.click()
+        page.wait_for_timeout(1000)
         box = canvas.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         page.mouse.move(x - 15, y)

@@ -27,6 +27,7 @@ from util.predict.supports import Support, checked_name, from_arrays
 UPLOAD = "32mb"
 MOST_SUPPORTS, MOST_QUERIES = 10, 50  # of one person at a time
 KEEP_SECONDS, LOOK_SECONDS = 600, 60
+PAINT = ("#2878f0", 0.6)  # colour and its share
 PORTS = range(1, 2**16)
 MODEL_LOCK = threading.Lock()
 COLUMNS = ["photo", "pixels", "share", "x0", "y0", "x1", "y1", "confidence"]
@@ -101,7 +102,7 @@ def build(gradio: ModuleType, segmenter: Segmenter) -> Any:
                     transforms=(),
                     format="png",
                     layers=False,
-                    brush=gradio.Brush(colors=["#2878f0"], color_mode="fixed"),
+                    brush=gradio.Brush(colors=[PAINT], color_mode="fixed"),
                     elem_id="support",
                 )
                 keep = gradio.Button("Keep this one and paint another")
@@ -114,7 +115,7 @@ def build(gradio: ModuleType, segmenter: Segmenter) -> Any:
                 )
                 find = gradio.Button("Find it", variant="primary", elem_id="find")
             with gradio.Column():
-                gallery = gradio.Gallery(label="Found", columns=2, format="png", elem_id="found")
+                gallery = gradio.Gallery(label="Found", columns=2, object_fit="contain", format="png", elem_id="found")
                 table = gradio.Dataframe(headers=COLUMNS, label="Numbers", elem_id="numbers")
                 note = gradio.Markdown(elem_id="note")
 

@@ -97,6 +97,8 @@ class Segmenter:
             raise UserError(f"{shown}: this class is there already; give it another name")
         meaning = meaning_of(name, self.model.setting, self.vectors)
         self.classes.append(memorise(shown, meaning, supports, self.model))
+        if self.output != FINAL:  # whether there is such an output, an input of zeros tells as well
+            self.margins(torch.zeros(1, 3, self.model.view.side, self.model.view.side, device=self.model.device))
         if meaning.note:
             self.notes.append(meaning.note)
             log.info("%s", meaning.note)
