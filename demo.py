@@ -44,7 +44,10 @@ def command() -> int:
     ]
 
     def config(name: str, template: str = CONFIG, *more: str):
-        return read_config(template.format(fold=options.fold), [*common, f"run.name={name}", *more])
+        given = [
+            o for o in common if template == CONFIG or not o.startswith("base_stage.")
+        ]  # the baseline has no stage
+        return read_config(template.format(fold=options.fold), [*given, f"run.name={name}", *more])
 
     trained = config("symnet")
     print("\n== base stage: encoder and base learner ==", flush=True)
