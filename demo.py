@@ -1,24 +1,27 @@
-"""Sym-Net from nothing to a table: draw a data set, train both stages, test beside two baselines, show a picture."""
+"""Sym-Net from nothing to a table: draw a data set, train both stages, test beside two baselines, find an object."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
 from tqdm import tqdm
 
 from util import cli
-from util.config import read_config
+from util.config import Config, read_config
+from util.data.images import read_mask
 from util.data.mini import generate
 from util.engine.evaluation import ALL_FOREGROUND, FINAL
 from util.engine.stages import train_base, train_meta
 from util.engine.testing import test
 from util.errors import EXIT_INTERRUPTED, UserError
+from util.predict.command import command as predict
 from util.report.table import text_table
 
 CONFIG = "config/mini/mini_split{fold}_resnet10.yaml"
 BASELINE = "config/mini/mini_split{fold}_prototype_resnet10.yaml"
-PICTURE = "demo.png"
+PICTURE, PREDICTED = "demo.png", "predicted"
 
 
 def command() -> int:
@@ -41,7 +44,10 @@ def command() -> int:
     ]
 
     def config(name: str, template: str = CONFIG, *more: str):
-        return read_config(template.format(fold=options.fold), [*common, f"run.name={name}", *more])
+        given = [
+            o for o in common if template == CONFIG or not o.startswith("base_stage.")
+        ]  # the baseline has no stage
+        return read_config(template.format(fold=options.fold), [*given, f"run.name={name}", *more])
 
     trained = config("symnet")
     print("\n== base stage: encoder and base learner ==", flush=True)
@@ -66,7 +72,27 @@ def command() -> int:
     print(f"\n1-shot, {results['Sym-Net']['episodes']} episodes of classes never trained on: {names}")
     print(text_table(["mini, fold " + str(options.fold), "mIoU %", "FB-IoU %"], rows))
     print(f"\npicture (support, query, prediction, truth): {folder / PICTURE}")
+    print("\n== one picture, as you would do it with your own ==", flush=True)
+    words = _prediction(trained, folder, names.split(", ")[0])
+    print(shlex.join(["python", "predict.py", *words]), flush=True)
+    predict(words)
     return 0
+
+
+def _prediction(config: Config, folder: Path, name: str) -> list[str]:
+    """Return the words of a command that finds a class in one of its test pictures, marked in another."""
+    data = config.data
+    class_id = data.classes.index(name) + 1
+    root, ids = Path(data.root), (Path(data.root) / data.test_list).read_text().split()
+    masks = {i: root / data.masks / f"{i}{data.mask_suffix}" for i in ids}
+    showing = [i for i in ids if (read_mask(masks[i]) == class_id).any()]
+    support, query = (root / data.images / f"{i}{data.image_suffix}" for i in showing[:2])
+    return [
+        *("--checkpoint", str(folder / config.run.name / "meta" / "best.pth")),
+        *("--support", f"{support}:{masks[showing[0]]}"),
+        *("--mask-value", str(class_id), "--name", name),
+        *("--query", str(query), "--out", str(folder / PREDICTED), "--overwrite"),
+    ]
 
 
 def _row(name: str, scores: dict) -> list[str]:

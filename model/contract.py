@@ -62,6 +62,7 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, the key of everything random about them
     query_base_label: Tensor | None = None  # (B, S, S) uint8, base-class ids, 0 for all else, and 255
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
+    memory: object | None = None  # what ``FewShotModel.remember`` gave for the supports, which all B episodes share
 
     def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
@@ -205,6 +206,13 @@ class FewShotModel(Trainable):
     def base_stage(self) -> Trainable:
         """Return the network of the base-learner stage, sharing this model's tensors; only with ``has_base_stage``."""
         raise NotImplementedError
+
+    def remember(self, support: Tensor) -> object | None:
+        """Return what ``forward`` need not compute of supports (1, K, 3, S, S) again when ``Episode.memory`` holds it.
+
+        The prediction must stay what it is without; ``Episode.support`` is filled all the same. None: nothing is kept.
+        """
+        return None
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
         """Fill the encoder from an ImageNet or base-stage state dict; return the tensors it did not fill.

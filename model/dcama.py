@@ -59,6 +59,7 @@ class DCAMA(WithEncoder):
 
     Settings = Settings
     title = "DCAMA"
+    reads_taps = True
     size_rule = (STRIDE, 0)
     shots_share_weights = True
 
@@ -88,7 +89,7 @@ class DCAMA(WithEncoder):
         mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
         with torch.no_grad():
             images = normalise(episode.query), normalise(episode.support)
-            query, support = encode_together(self.encoder, *images, taps=True)
+            query, support = encode_together(self.encoder, *images, self.reads_taps, episode.memory)
             query.stage.clear(), support.stage.clear()
             skips = {}
             for i in (1, 2):  # last taps of the query and, element-wise maximum over shots, of the supports

@@ -76,6 +76,15 @@ class Features:
             parts.append(Features(stage, {s: [x[rows] for x in maps] for s, maps in self.taps.items()}))
         return parts[0], parts[1]
 
+    def repeat(self, times: int) -> Features:
+        """Return the features of the same images as often, one lot after the other, in dictionaries of their own."""
+
+        def again(x: Tensor) -> Tensor:
+            return x if times == 1 else x.repeat(times, 1, 1, 1)
+
+        stage = {s: again(x) for s, x in self.stage.items()}
+        return Features(stage, {s: [again(x) for x in maps] for s, maps in self.taps.items()})
+
 
 class Encoder(nn.Module):
     """Base of the encoders: ``forward(images, taps) -> Features``.
@@ -229,8 +238,15 @@ def build_encoder(
     return ResNetEncoder(settings.backbone, settings.stem == "deep", last_stage, variant)
 
 
-def encode_together(encoder: Encoder, query_b3hw: Tensor, support_bk3hw: Tensor, taps: bool) -> tuple[Features, ...]:
-    """Encode queries and all their supports in one batch; return the features of B queries and of B * K supports."""
+def encode_together(
+    encoder: Encoder, query_b3hw: Tensor, support_bk3hw: Tensor, taps: bool, memory: Features | None = None
+) -> tuple[Features, ...]:
+    """Encode queries and all their supports in one batch; return the features of B queries and of B * K supports.
+
+    With ``memory``, the features of K supports that all queries share, the queries alone go through the encoder.
+    """
+    if memory is not None:
+        return encoder(query_b3hw, taps=taps), memory.repeat(len(query_b3hw))
     images = torch.cat([query_b3hw, support_bk3hw.flatten(0, 1)])
     return encoder(images, taps=taps).split(len(query_b3hw))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 
 from model.contract import FewShotModel, Mismatch
-from model.encoder import Encoder
+from model.encoder import Encoder, Features
 from model.encoder_layouts import describe, encoder_part, foreign_to, missing_of, rename, stage_of
+from model.ops import normalise
 from model.swin import SWIN
 
 TORCHVISION = "torchvision"  # as ``encoder.weights``: download by name
@@ -19,7 +22,13 @@ class WithEncoder(FewShotModel):
     """A model with one image encoder, ``self.encoder``, that starts from weights of the layouts known here."""
 
     downloads = (TORCHVISION,)
+    reads_taps: ClassVar[bool] = False  # whether ``forward`` asks the encoder for taps as well
     encoder: Encoder
+
+    @torch.no_grad()
+    def remember(self, support: Tensor) -> Features:
+        """Return the supports' features, of K images."""
+        return self.encoder(normalise(support).flatten(0, 1), taps=self.reads_taps)
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
         """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""

@@ -49,7 +49,8 @@ class PrototypeBaseline(WithEncoder):
             query, *support = (self.encoder(normalise(x)).stage[stage] for x in (episode.query, *episode.support))
         else:
             images = normalise(episode.query), normalise(episode.support)
-            query, together = (f.stage[stage] for f in encode_together(self.encoder, *images, taps=False))
+            both = encode_together(self.encoder, *images, self.reads_taps, episode.memory)
+            query, together = (f.stage[stage] for f in both)
             support, masks = together.unflatten(0, episode.support.shape[:2]).unbind(1), masks.unbind(1)
         shots = torch.stack([_prototypes(s, foreground(m)) for s, m in zip(support, masks)])
         return Output(resize(_cosines(query, shots.mean(0)), episode.query.shape[-2:]))

@@ -88,7 +88,8 @@ class SSP(WithEncoder):
             maps = [self.encoder(normalise(x)).stage[LAST_STAGE].float() for x in (episode.query, *episode.support)]
             return maps[0], maps[1:], episode.support_label
         images = normalise(episode.query), normalise(episode.support)
-        query, together = (f.stage[LAST_STAGE].float() for f in encode_together(self.encoder, *images, taps=False))
+        both = encode_together(self.encoder, *images, self.reads_taps, episode.memory)
+        query, together = (f.stage[LAST_STAGE].float() for f in both)
         supports = together.unflatten(0, episode.support.shape[:2]).unbind(1)
         return query, list(supports), list(episode.support_label.unbind(1))
 

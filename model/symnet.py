@@ -85,6 +85,7 @@ class SymNet(WithEncoder):
     has_base_stage = True
     reads_base_labels = True
     reads_text = True
+    reads_taps = True
     size_rule = (ENCODER_STRIDE, 1)
 
     def __init__(self, settings: Settings, task: Task):
@@ -117,7 +118,7 @@ class SymNet(WithEncoder):
         # Frozen: encoder, base learner, and what is computed from them alone.
         with torch.no_grad():
             images = normalise(episode.query), normalise(episode.support)
-            query, support = encode_together(self.encoder, *images, taps=True)
+            query, support = encode_together(self.encoder, *images, self.reads_taps, episode.memory)
             base_logits = self.base_learner(query.stage[HIGH])
         correlation = self.correlation(query.taps, support.taps, mask)
 

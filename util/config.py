@@ -36,13 +36,26 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     Raises:
         UserError: missing file, broken YAML, unknown key, wrong type or impossible value; it names the place.
     """
-    tree = _read_tree(Path(path), ())
-    for text in overrides or []:
+    return _configure(_read_tree(Path(path), ()), str(path), overrides or [])
+
+
+def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
+    """Return the configuration that ``to_dict`` made plain data of, such as a checkpoint's, after overrides.
+
+    Raises:
+        UserError: as ``read_config``; ``origin`` is where it came from.
+    """
+    return _configure(_leaves(content, origin), origin, overrides or [])
+
+
+def _configure(tree: dict[str, Any], origin: str, overrides: list[str]) -> Config:
+    """Return the typed and checked configuration of a tree of leaves."""
+    for text in overrides:
         tree = _merge(tree, _override_tree(text))
-    config = _build_section(Config, tree, "", str(path))
-    config.path = str(path)
+    config = _build_section(Config, tree, "", origin)
+    config.path = origin
     if config.run.name is None:
-        config.run.name = Path(path).stem
+        config.run.name = Path(origin).stem
     if not class_of(config.model).has_base_stage:
         _refuse_base_stage(tree.get("base_stage", {}), to_dict(config)["model"][MODEL_NAME])
         config.base_stage = None
@@ -102,6 +115,11 @@ def _node_to_tree(node: yaml.MappingNode, path: Path) -> dict[str, Any]:
             except (yaml.YAMLError, ValueError) as error:
                 raise UserError(f"{where}: key '{key}': {error}") from None
     return tree
+
+
+def _leaves(content: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Return plain data as a tree of leaves that were all written in one place."""
+    return {k: _leaves(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
 
 
 def _override_tree(text: str) -> dict[str, Any]:

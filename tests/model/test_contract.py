@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from dataclasses import fields
 from pathlib import Path
@@ -277,3 +278,25 @@ def test_encoder_weights_enter_through_the_model(name: str) -> None:
     assert network.load_encoder(state, partial=False) == []
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.encoder.state_dict().items())
     assert network.load_published(state) is None
+
+
+@every_model
+def test_remembered_supports_give_the_same_prediction(name: str) -> None:
+    network, episode = _model(name), _episode(name)
+    shared = dataclasses.replace(
+        episode,
+        support=episode.support[:1].expand_as(episode.support),
+        support_label=episode.support_label[:1].expand_as(episode.support_label),
+    )
+    want = _predict(network, shared)
+    with torch.no_grad():
+        memory = network.remember(shared.support[:1])
+    if memory is None:
+        return  # this model keeps nothing, and so has nothing that could differ
+    encoded = []
+    network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
+    for _ in range(2):  # a memory is used and not used up
+        got = _predict(network, dataclasses.replace(shared, memory=memory))
+        for key, logits in {"final": want.logits, **want.extra}.items():
+            assert torch.allclose({"final": got.logits, **got.extra}[key], logits, **CLOSE), key
+    assert encoded == [BATCH, BATCH]

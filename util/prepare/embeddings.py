@@ -144,6 +144,23 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     return (table / lengths).astype(np.float32), notes
 
 
+def find_row(source: Path, name: str) -> np.ndarray | None:
+    """Return one name's unit row (T,) float32 by this module's rule, None where the file has no word for it.
+
+    Raises:
+        UserError: the file cannot be read, or the name's words add up to 0.
+    """
+    ways = lookups(name)
+    words = read_words(source, {s for way in ways for word in way for s in _spellings(word)}, set(ways[0]))
+    found = next(filter(None, (_spelt(words, way) for way in ways)), None)
+    if not found:
+        return None
+    row = sum(words.vectors[w].astype(np.float64) for w in found)
+    if not row.any():
+        raise UserError(f"{source}: the words of '{name}' add up to 0; use another file")
+    return (row / np.linalg.norm(row)).astype(np.float32)
+
+
 def import_vectors(source: Path, data: DataSettings) -> np.ndarray:
     """Return the rows of a published file as they are, (classes + 1, T) float32.
 

@@ -1,0 +1,11 @@
+"""Find what is marked on a few photos in others: ``python predict.py --checkpoint C --support P:M --query Q``."""
+
+from __future__ import annotations
+
+import sys
+
+from util import cli
+from util.predict.command import command
+
+if __name__ == "__main__":
+    cli.main(lambda: command(sys.argv[1:]))

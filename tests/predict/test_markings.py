@@ -1,0 +1,133 @@
+"""Every way to mark an object means the same pixels, and photos are seen upright."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BOX, HEIGHT, WIDTH
+from PIL import Image
+
+from model.contract import IGNORE
+from util.errors import UserError
+from util.predict.photos import read_photo
+from util.predict.regions import UNKNOWN, Marking
+from util.predict.supports import Support, by_class, parse, read_support
+
+ORIENTATION = 0x0112  # EXIF
+TURNED_LEFT = 6  # how a phone held upright stores its photos: to be turned a quarter to the right
+KINDS = ("index", "grey", "bit", "colours", "transparent", "polygon", "rectangle", "coco", "box")
+
+
+def _read(text: str, name: str | None = None, **marking) -> Support:
+    return read_support(parse(text), name, Marking(**marking))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_marks_the_same_pixels(marked: dict[str, str], kind: str) -> None:
+    want = np.zeros((HEIGHT, WIDTH), np.uint8)
+    want[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 1
+    assert np.array_equal(_read(marked[kind]).label, want)
+
+
+def test_one_value_of_a_mask_counts_and_255_is_unknown(marked: dict[str, str], tmp_path: Path) -> None:
+    photo = marked["box"].partition(":")[0]
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    values[:10], values[10:20], values[20:30] = 3, 8, IGNORE
+    Image.fromarray(values).save(tmp_path / "many.png")
+    label = _read(f"{photo}:{tmp_path / 'many.png'}", mask_value=8).label
+    assert (label[10:20] == 1).all() and (label[20:30] == IGNORE).all() and label.sum() == 10 * WIDTH * (1 + IGNORE)
+    assert (_read(f"{photo}:{tmp_path / 'many.png'}").label[:30] == 1).all()
+
+
+def test_points_mark_discs_and_a_scribble_the_line_between(marked: dict[str, str]) -> None:
+    photo = marked["box"].partition(":")[0]
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    for kind in ("points", "scribble"):
+        label = _read(f"{photo}:{kind}=15,20;40,20", radius=3).label
+        along = np.clip(x, 15, 40) if kind == "scribble" else np.where(x < 28, 15, 40)
+        distance = np.hypot(x - along, y - 20)
+        assert np.array_equal(label == 1, distance <= 3)
+        assert np.array_equal(label == 0, distance > 3 * UNKNOWN)
+
+
+def test_a_disc_is_about_labelmes_circle(marked: dict[str, str], tmp_path: Path) -> None:
+    photo = marked["box"].partition(":")[0]
+    shape = '{"label": "cat", "points": [[30.5, 20.5], [42.5, 20.5]], "shape_type": "circle"}'
+    (tmp_path / "circle.json").write_text(f'{{"shapes": [{shape}]}}')
+    circle = _read(f"{photo}:{tmp_path / 'circle.json'}").label == 1
+    disc = _read(f"{photo}:points=30,20", radius=12).label == 1
+    assert (circle & disc).sum() / (circle | disc).sum() > 0.93
+
+
+def test_a_file_of_several_labels_gives_the_class_asked_for(marked: dict[str, str], tmp_path: Path) -> None:
+    photo = marked["box"].partition(":")[0]
+    shapes = [
+        f'{{"label": "{label}", "points": [[{x}, 2], [{x + 8}, 2], [{x + 8}, 9], [{x}, 9]]}}'
+        for label, x in (("Cat", 1), ("dog", 20), ("Cat", 40))
+    ]
+    (tmp_path / "pets.json").write_text(f'{{"shapes": [{", ".join(shapes)}]}}')
+    text = f"{photo}:{tmp_path / 'pets.json'}"
+    assert _read(text, "cat").label.sum() == 2 * 8 * 7 and _read(text, "dog").label.sum() == 8 * 7
+    for name in (None, "horse"):
+        with pytest.raises(UserError, match="outlines several things"):
+            _read(text, name)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_upright(tmp_path: Path, orientation: int) -> None:
+    """The stored pixels are turned back by hand from the upright ones, by the meaning of EXIF's eight numbers."""
+    upright = np.zeros((40, 64, 3), np.uint8)
+    upright[:16, :24] = 250
+    back = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(np.ascontiguousarray(back[orientation])).save(tmp_path / "a.jpg", exif=exif, quality=98)
+    assert np.abs(read_photo(tmp_path / "a.jpg").astype(int) - upright).max() < 40
+
+
+def test_a_mask_belongs_to_the_upright_photo(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = TURNED_LEFT
+    Image.new("RGB", (64, 40)).save(tmp_path / "a.jpg", exif=exif)
+    Image.new("L", (40, 64), 1).save(tmp_path / "upright.png")
+    Image.new("L", (64, 40), 1).save(tmp_path / "stored.png")
+    assert _read(f"{tmp_path / 'a.jpg'}:{tmp_path / 'upright.png'}").label.shape == (64, 40)
+    with pytest.raises(UserError, match="64 x 40 pixels, its photo has 40 x 64"):
+        _read(f"{tmp_path / 'a.jpg'}:{tmp_path / 'stored.png'}")
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "want"),
+    [
+        ("L", 200, 200),
+        ("P", 0, 0),
+        ("RGBA", (200, 200, 200, 255), 200),
+        ("I;16", 200 * 256, 200),
+        ("LA", (200, 9), 200),
+    ],
+)
+def test_every_kind_of_pixels_becomes_rgb(tmp_path: Path, mode: str, value: object, want: int) -> None:
+    Image.new(mode, (50, 40), value).save(tmp_path / "a.png")
+    image = read_photo(tmp_path / "a.png")
+    assert image.shape == (40, 50, 3) and image.dtype == np.uint8 and (image == want).all()
+
+
+def test_supports_are_taken_apart(tmp_path: Path) -> None:
+    odd = tmp_path / "a=b.jpg"
+    odd.touch()
+    assert parse(f"{odd}:m.png").photo == odd and parse(f"{odd}:m.png").name is None
+    assert parse("big cat=a.jpg:box=1,2,3,4") == parse("big cat = a.jpg:box=1,2,3,4".replace(" = ", "="))
+    assert parse("C:/a.jpg:points=1,2;3,4").photo == Path("C:/a.jpg")
+    classes = by_class(["a.jpg:m.png", "dog=b.jpg:m.png", "c.jpg:m.png"], "cat")
+    assert {name: len(supports) for name, supports in classes.items()} == {"cat": 2, "dog": 1}
