@@ -41,12 +41,13 @@ def same(a: Path, b: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def kill_when_saved(script: str, path: Path, folder: Path, how: signal.Signals) -> int:
-    """Start a training, signal it once its first checkpoint is there, and return its exit code."""
-    words = [sys.executable, script, str(path)]
+def kill_when_saved(script: str, path: Path, folder: Path, how: signal.Signals, *options: str) -> int:
+    """Start a training, signal it once it has written a checkpoint, and return its exit code."""
+    words, last = [sys.executable, script, str(path), *options], folder / "last.pth"
+    before = last.stat().st_ino if last.exists() else None
     process = subprocess.Popen(words, cwd=REPOSITORY, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not (folder / "last.pth").exists():
+    while not last.exists() or last.stat().st_ino == before:
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()[-2000:]
         time.sleep(0.02)
     process.send_signal(how)
@@ -84,7 +85,12 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one(
     assert 0 < stopped["progress"]["step"] < stopped["plan"]["steps"]
     refused = run(script, path, check=2)
     assert "--resume" in refused.stderr and "Traceback" not in refused.stderr
-    run(script, path, "--resume")
+    if how == signal.SIGKILL:  # killed again, and what it wrote last cannot be read
+        assert kill_when_saved(script, path, folder, how, "--resume") == code
+        os.truncate(folder / "last.pth", (folder / "last.pth").stat().st_size // 2)
+        assert "previous.pth" in run(script, path, "--resume").stdout
+    else:
+        run(script, path, "--resume")
     assert same(folder / "last.pth", unbroken / "last.pth")
     assert same(folder / "best.pth", unbroken / "best.pth")
     records = [json.loads((p / "metrics.json").read_text()) for p in (folder, unbroken)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ TEXT = "text"  # digest of the text vectors a model was trained with
 FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
+def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
     """Write a checkpoint so that ``path`` holds either the old file or the whole new one.
+
+    ``previous`` then holds the old one.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; the old file is as it was.
@@ -36,6 +39,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
             torch.save({"format": FORMAT, **content}, file)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, previous)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         raise UserError(
@@ -44,6 +49,16 @@ def save(path: Path, content: dict[str, Any]) -> None:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Let ``previous`` be the file that ``path`` is; neither is ever missing."""
+    spare = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    try:
+        os.link(path, spare)
+    except OSError:  # no hard links here
+        shutil.copyfile(path, spare)
+    os.replace(spare, previous)
 
 
 def read(path: str | Path) -> dict[str, Any]:

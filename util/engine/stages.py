@@ -26,7 +26,7 @@ from util.engine.build import (
 from util.engine.device import describe
 from util.engine.evaluation import BASE, FINAL, Watcher, evaluate
 from util.engine.processes import World, join
-from util.engine.training import BEST, LAST, Plan, Trainer, Validate
+from util.engine.training import BEST, LAST, PREVIOUS, Plan, Trainer, Validate
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.pictures import FirstEpisodes, grid
 from util.report.run_folder import RunFolder, check_free
@@ -164,10 +164,21 @@ def _check_batch(setting: Setting, name: str, images: ImageList, world: World) -
 
 def _run(trainer: Trainer, folder: Path, resume: bool, world: World) -> int:
     if resume:
-        trainer.resume(checkpoint.read(folder / LAST))
+        trainer.resume(_newest(folder))
     finished = trainer.fit()
     trainer.folder.close()
     return 0 if finished else EXIT_INTERRUPTED
+
+
+def _newest(folder: Path) -> dict[str, Any]:
+    """Return the content of the last checkpoint, or of the one before where the last cannot be read."""
+    try:
+        return checkpoint.read(folder / LAST)
+    except UserError as error:
+        if not (folder / PREVIOUS).exists():
+            raise
+        log.warning("%s; continuing from the one before, %s", error, folder / PREVIOUS)
+        return checkpoint.read(folder / PREVIOUS)
 
 
 def _evaluate(

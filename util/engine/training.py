@@ -32,6 +32,7 @@ from util.settings import StageSettings
 log = logging.getLogger("symnet")
 SECONDS_PER_MINUTE = 60
 LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
+PREVIOUS = "previous.pth"  # the last checkpoint but one, for the day the last one cannot be read
 
 # Returns (score that picks the best checkpoint, everything to record) for the network as it is.
 Validate = Callable[[nn.Module, int], tuple[float, dict[str, Any]]]
@@ -284,7 +285,9 @@ class Trainer:
         if not self.world.is_main:
             return
         content = {**self.state, "weights": self.network.state_dict(), "progress": asdict(self.progress)}
+        previous = None
         if name == LAST:
             content["plan"] = asdict(self.plan)
             content["optimizers"] = {n: o.state_dict() for n, o in self.optimizers.items()}
-        checkpoint.save(self.folder.path / name, content)
+            previous = self.folder.path / PREVIOUS
+        checkpoint.save(self.folder.path / name, content, previous)
