@@ -1,0 +1,25 @@
+"""Large tensors lie in large pages, so that their memory is there in a few faults."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+CODE = """
+import resource, torch
+import util.engine.device
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**24)  # 64 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not PAGES.exists() or "[never]" in PAGES.read_text(), reason="this system has no large pages")
+def test_a_large_tensor_takes_few_page_faults() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2**24 * 4 / 4096 / 4  # a quarter of its ordinary pages
