@@ -1,0 +1,106 @@
+"""YAML files with inheritance, and overrides, as one tree of values that know where they were written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from util.errors import UserError
+
+Tree = dict[str, Any]  # section or key -> Tree or Leaf
+
+
+@dataclass
+class Leaf:
+    """A value (scalar or list) and where it was written."""
+
+    value: Any
+    where: str
+
+
+def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
+    """Return what a file says, over what its ``base`` says; ``seen`` are the files that led here.
+
+    Raises:
+        UserError: missing file, broken YAML, a key written twice, or a circle of bases; it names the place.
+    """
+    if path.resolve() in seen:
+        raise UserError(f"{path}: 'base' leads back to this file; remove one link of the circle")
+    try:
+        with open(path, encoding="utf-8") as file:
+            node = yaml.compose(file, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot read this config ({error.strerror}); see config/ for those there are"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if node is not None and not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}: a config is a mapping of sections, see config/default.yaml")
+    tree = _node_to_tree(node, path) if node is not None else {}
+    bases = tree.pop("base", Leaf([], str(path)))
+    if not isinstance(bases, Leaf):
+        raise UserError(f"{path}: 'base' must be a file name or a list of them")
+    merged: Tree = {}
+    for base in bases.value if isinstance(bases.value, list) else [bases.value]:
+        merged = merge(merged, read_tree(path.parent / str(base), (*seen, path.resolve())))
+    return merge(merged, tree)
+
+
+def _node_to_tree(node: yaml.MappingNode, path: Path) -> Tree:
+    tree: Tree = {}
+    for key_node, value_node in node.value:
+        key, where = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
+        if key in tree:
+            raise UserError(f"{where}: key '{key}' is written twice; keep one")
+        if isinstance(value_node, yaml.MappingNode):
+            tree[key] = _node_to_tree(value_node, path)
+        else:
+            loader = yaml.SafeLoader("")
+            try:
+                tree[key] = Leaf(loader.construct_object(value_node, deep=True), where)
+            except (yaml.YAMLError, ValueError) as error:
+                raise UserError(f"{where}: key '{key}': {error}") from None
+    return tree
+
+
+def leaves(content: dict[str, Any], origin: str) -> Tree:
+    """Return plain data as a tree of leaves that were all written in one place."""
+    return {k: leaves(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
+
+
+def override_tree(text: str) -> Tree:
+    """Return the tree of one ``section.key=value``.
+
+    Raises:
+        UserError: it has another form, or its value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text}: write it as --set section.key=value")
+    try:
+        tree: Any = Leaf(yaml.safe_load(value), f"--set {text}")
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"--set {text}: not a YAML value: {error}") from None
+    for part in reversed(key.strip().split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def merge(low: Tree, high: Tree) -> Tree:
+    """Return both trees as one; where both have a value, that of ``high``."""
+    out = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merge(out[key], value) if both else value
+    return out
+
+
+def where_of(value: Any, fallback: str) -> str:
+    """Return where a value was written; for a section, where its first key was."""
+    while isinstance(value, dict) and value:
+        value = next(iter(value.values()))
+    return value.where if isinstance(value, Leaf) else fallback
