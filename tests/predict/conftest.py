@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from marked import BOX, HEIGHT, WIDTH
+from outcome import Outcome, run_script
 from PIL import Image
 
 from util.config import read_config, to_dict
@@ -18,18 +17,9 @@ from util.data.mini import CLASS_NAMES
 from util.engine import checkpoint
 from util.engine.build import make_setting, new_model
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-WIDTH, HEIGHT = 60, 44
-BOX = (12, 8, 40, 30)  # x0, y0, x1, y1
 
-
-@dataclass
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    output: str
-    errors: str
+class Lone(Outcome):
+    """One whose error is all that stderr holds."""
 
     @property
     def error(self) -> str:
@@ -45,11 +35,7 @@ def predict(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
     """Return a function that runs ``predict.py`` with arguments and gives how it ended."""
 
     def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(REPOSITORY / "predict.py"), run_name="__main__")
-        return Outcome(int(caught.value.code), *capfd.readouterr())
+        return run_script("predict.py", arguments, capfd, monkeypatch, Lone)
 
     return call
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BOX, HEIGHT, WIDTH
+from marked import BOX, HEIGHT, WIDTH
 from PIL import Image
 
 from model.contract import IGNORE

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from outcome import REPOSITORY
 
 from util.errors import UserError
 from util.predict.page import painted

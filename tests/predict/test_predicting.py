@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from outcome import REPOSITORY
 from PIL import Image
 
 from util.data.images import read_mask

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import HEIGHT, WIDTH
+from marked import HEIGHT, WIDTH
 from PIL import Image
 
 from util.engine import checkpoint

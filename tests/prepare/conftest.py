@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from outcome import Outcome, run_script
 from trees import (
     SBD_TRAIN,
     SBD_VAL,
@@ -22,37 +20,13 @@ from trees import (
     write_names,
 )
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@dataclass
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    output: str
-    errors: str
-
-    @property
-    def error(self) -> str:
-        """The one error line; fails if there is another number of them or a traceback."""
-        assert "Traceback" not in self.errors, self.errors
-        lines = [line for line in self.errors.replace("\r", "\n").split("\n") if line.startswith("error: ")]
-        assert len(lines) == 1, self.errors
-        assert self.code == 2
-        return lines[0]
-
 
 @pytest.fixture
 def prepare(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Return a function that runs ``prepare.py`` with arguments and gives how it ended."""
 
     def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["prepare.py", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(REPOSITORY / "prepare.py"), run_name="__main__")
-        return Outcome(int(caught.value.code), *capfd.readouterr())
+        return run_script("prepare.py", arguments, capfd, monkeypatch)
 
     return call
 
