@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-from argparse import RawDescriptionHelpFormatter
-
 from util import cli
 from util.prepare import coco, custom, doctor, embeddings, lists, mini, pascal, weights
 
@@ -22,20 +19,7 @@ COMMANDS = {
 
 def command() -> int:
     """Parse, call."""
-    parser = cli.Parser(description=__doc__)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="what")
-    for name, module in COMMANDS.items():
-        description = textwrap.dedent(module.__doc__)
-        sub = commands.add_parser(
-            name,
-            help=description.splitlines()[0],
-            description=description,
-            formatter_class=RawDescriptionHelpFormatter,
-        )
-        module.add_options(sub)
-        sub.set_defaults(run=module.run)
-    options = parser.parse_args()
-    return options.run(options)
+    return cli.run_one_of(COMMANDS, __doc__)
 
 
 if __name__ == "__main__":

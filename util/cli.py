@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Callable
+from types import ModuleType
 
 from model.contract import Mismatch
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
@@ -36,6 +38,27 @@ def parser(description: str) -> Parser:
         help="override one setting; may be repeated",
     )
     return out
+
+
+def run_one_of(commands: dict[str, ModuleType], description: str, prog: str | None = None) -> int:
+    """Parse a command line whose first word names a module, and return what that module's ``run(options)`` returns.
+
+    A module's docstring is its help; its ``add_options(parser)`` says what it takes.
+    """
+    out = Parser(prog=prog, description=description)
+    known = out.add_subparsers(dest="what", required=True, metavar="what")
+    for name, module in commands.items():
+        told = textwrap.dedent(module.__doc__)
+        sub = known.add_parser(
+            name,
+            help=told.splitlines()[0],
+            description=told,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_options(sub)
+        sub.set_defaults(run=module.run)
+    options = out.parse_args()
+    return options.run(options)
 
 
 def words(text: str) -> tuple[str, ...]:
