@@ -72,13 +72,13 @@ class EpisodeDataset(Dataset):
         """Return the episode of a key, whose query was read already."""
         query, classes = self._view(image, classes, key, QUERY_SLOT)
         views = [self._view(*self.read(s), key, slot) for slot, s in enumerate(key.supports, QUERY_SLOT + 1)]
-        support = [_channels_first(image) for image, _ in views]
+        support = [channels_first(image) for image, _ in views]
         support_label = [binary(c, key.class_id) for _, c in views]
         if self.view.rule != ORIGINAL:
             support, support_label = torch.stack(support), torch.stack(support_label)
         base_label = _relabelled(classes, self.fold.base_table) if self.base_labels else None
         return Episode(
-            query=_channels_first(query),
+            query=channels_first(query),
             query_label=binary(classes, key.class_id),
             support=support,
             support_label=support_label,
@@ -152,7 +152,7 @@ class LabelledDataset(Dataset):
         else:
             random = random_stream(self.seed, AUGMENT, number)
             image, label = warp_training(image, label, self.size, self.augment, random)
-        return LabelledImages(_channels_first(image), torch.from_numpy(label))
+        return LabelledImages(channels_first(image), torch.from_numpy(label))
 
 
 def collate(items: list) -> Episode | LabelledImages | Trial:
@@ -168,7 +168,8 @@ def collate(items: list) -> Episode | LabelledImages | Trial:
     return type(first)(**stacked)
 
 
-def _channels_first(image: np.ndarray) -> Tensor:
+def channels_first(image: np.ndarray) -> Tensor:
+    """Return an image (H, W, 3) as a tensor (3, H, W) of the same type."""
     out = np.empty((3, *image.shape[:2]), image.dtype)
     cv2.split(image, list(out))  # several times faster than a transposed copy
     return torch.from_numpy(out)

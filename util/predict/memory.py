@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model.contract import IGNORE, Episode
+from util.data.datasets import channels_first
 from util.engine.device import autocast
 from util.errors import UserError
 from util.predict.names import Meaning
@@ -105,8 +106,3 @@ def _sized(support: Support, model: Opened) -> tuple[Tensor, Tensor]:
             "cut the photo closer to the object, or give a larger --resize"
         )
     return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))
-
-
-def channels_first(image: np.ndarray) -> Tensor:
-    """Return an image (H, W, 3) as a tensor (3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -7,7 +7,6 @@ class's logits come back to the photo's own pixels, and the classes and the back
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,13 @@ import torch
 from torch import Tensor
 
 from model.contract import Output
+from util.data.datasets import channels_first
 from util.data.views import CANVAS
 from util.engine.device import autocast
 from util.engine.evaluation import BINARY, FINAL
 from util.engine.gallery import to_photo
 from util.errors import UserError, nearest
-from util.predict.memory import ClassMemory, channels_first, memorise
+from util.predict.memory import ClassMemory, memorise
 from util.predict.names import meaning_of
 from util.predict.opening import open_model
 from util.predict.photos import read_photo
@@ -31,7 +31,6 @@ from util.predict.regions import Marking
 from util.predict.supports import UNNAMED, Support, by_class, checked_image, checked_name, from_arrays, read_support
 from util.predict.tiles import Window, blend_weight, check_tile, windows
 
-log = logging.getLogger("symnet")
 BATCH = 4  # views of queries that the network sees together
 Photo = str | Path | np.ndarray
 Given = str | tuple[np.ndarray, np.ndarray]
@@ -101,7 +100,6 @@ class Segmenter:
             self.margins(torch.zeros(1, 3, self.model.view.side, self.model.view.side, device=self.model.device))
         if meaning.note:
             self.notes.append(meaning.note)
-            log.info("%s", meaning.note)
 
     def alike(self) -> Segmenter:
         """Return one with the same network that looks for nothing yet."""
