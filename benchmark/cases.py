@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmark.conditions import add_network_options
+from benchmark.conditions import add_common_options, add_network_options
 from benchmark.drawn import SIZES, check
 from benchmark.ways import EVALUATION, STAGES, TRAINED, TRAINING, TRAINING_BATCH
 from util.cli import numbers, words
 from util.errors import UserError, nearest
 
 
-def add_case_options(parser: argparse.ArgumentParser) -> None:
-    """Add what commands that compare several models take."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the two commands take."""
     parser.add_argument("--models", default=",".join(SIZES), help=f"default {','.join(SIZES)}")
     parser.add_argument("--shot", default="1,5", help="shots of the evaluation episodes; default 1,5")
     parser.add_argument("--stages", default=",".join(STAGES), help=f"default {','.join(STAGES)}; not all models train")
     add_network_options(parser)
+    add_common_options(parser)
 
 
 def cases(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -9,18 +9,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmark.cases import add_case_options, cases, in_words
-from benchmark.conditions import add_common_options, conditions, prepare, progress, tell
+from benchmark.cases import add_options as add_options
+from benchmark.cases import cases, in_words
+from benchmark.conditions import conditions, prepare, progress, tell
 from benchmark.process import Case, measure
 from benchmark.ways import OURS, PLAIN, WAYS
 
 HEADER = ["case", "ours MiB", "naive MiB", "ours / naive", "ours peak MiB", "naive peak MiB"]
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    add_case_options(parser)
-    add_common_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:

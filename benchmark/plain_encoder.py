@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,14 +12,14 @@ from model.encoder import Encoder, Features, ResNetEncoder
 
 
 class PlainEncoder(nn.Module):
-    """The same weights and numbers as an encoder of ours, each layer called on its own.
+    """The same weights, in torch's usual order of memory, and the same numbers; each layer is called on its own.
 
     VGG and Swin are plain already and called as they are.
     """
 
     def __init__(self, encoder: Encoder):
         super().__init__()
-        self.encoder = encoder
+        self.encoder = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
 
     def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
         """Return what the encoder returns."""

@@ -16,6 +16,7 @@ import torch
 from benchmark.drawn import build, episode
 from benchmark.timing import WALL, Clock
 from benchmark.ways import EVALUATION, OURS, make
+from util.engine.device import CUDA
 from util.errors import UserError
 
 MIB = 2**20
@@ -92,7 +93,7 @@ def _measure(case: Case) -> Outcome:
 
 def _resident(device: torch.device) -> float:
     """Return the memory in use, and let the peak start from it where the system can."""
-    if device.type == "cuda":
+    if device.type == CUDA:
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) / MIB
     with contextlib.suppress(OSError):
@@ -102,7 +103,7 @@ def _resident(device: torch.device) -> float:
 
 def _peak(device: torch.device) -> float:
     """Return the most memory in use so far."""
-    if device.type == "cuda":
+    if device.type == CUDA:
         return torch.cuda.max_memory_allocated(device) / MIB
     return _status(PEAK_LINE)
 

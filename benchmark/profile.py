@@ -14,6 +14,7 @@ from benchmark.conditions import add_common_options, add_network_options, condit
 from benchmark.drawn import SIZES, build, check, episode
 from benchmark.timing import Clock
 from benchmark.ways import EVALUATION, OURS, Run, make
+from util.engine.device import CUDA
 
 OPERATIONS = 15  # largest ones shown
 PARTS_LEFT = "everything between parts"
@@ -69,7 +70,7 @@ def _parts(network: nn.Module, once: Run, rounds: int, clock: Clock) -> list[dic
 
 def _operations(once: Run, device: torch.device) -> list[dict[str, Any]]:
     """Return torch's operations by their own time, largest first."""
-    cuda = device.type == "cuda"
+    cuda = device.type == CUDA
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as recorded:
         once()
     averages = recorded.key_averages()

@@ -19,6 +19,7 @@ from benchmark.process import Case, Outcome, measure
 from benchmark.timing import Clock, in_turns
 from benchmark.ways import EVALUATION, OURS, make
 from util.cli import numbers
+from util.engine.device import places
 
 MODEL = "symnet"
 MEGAPIXEL = 1e6
@@ -88,9 +89,8 @@ def _in_this_process(axis: str, cases: list[Case], rounds: int, clock: Clock) ->
 def _beside_each_other(case: Case, processes: int) -> list[Outcome]:
     """Return what so many processes of one thread find that start together; on GPUs each takes the next one."""
     progress(f"{processes} processes")
-    gpus = torch.cuda.device_count()
-    places = [f"cuda:{i % gpus}" if case.device.startswith("cuda") else case.device for i in range(processes)]
-    return measure([replace(case, threads=1, warm_up=True, device=place) for place in places])
+    spread = places(torch.device(case.device), processes)
+    return measure([replace(case, threads=1, warm_up=True, device=str(place)) for place in spread])
 
 
 def _rates(outcomes: dict[int, list[Outcome]]) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ import argparse
 from statistics import median
 from typing import Any
 
-from benchmark.cases import add_case_options, cases, in_words
-from benchmark.conditions import add_common_options, conditions, prepare, progress, tell
+from benchmark.cases import add_options as add_options
+from benchmark.cases import cases, in_words
+from benchmark.conditions import conditions, prepare, progress, tell
 from benchmark.drawn import build, episode
 from benchmark.timing import Clock, Seconds, in_turns, quotient
 from benchmark.ways import OURS, PLAIN, WAYS, encoder_pass, make
@@ -25,12 +26,6 @@ COLUMNS = {
     "unit s": "unit_seconds",
     "our encoder units": "our_encoder_units",
 }
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    add_case_options(parser)
-    add_common_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:

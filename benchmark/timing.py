@@ -9,6 +9,8 @@ from statistics import median
 
 import torch
 
+from util.engine.device import CUDA
+
 WALL, CPU = "wall", "cpu"
 CLOCKS = (WALL, CPU)
 
@@ -24,7 +26,7 @@ class Clock:
 
     def __call__(self) -> float:
         """Return seconds, after the device's queued work."""
-        if self.device.type == "cuda":
+        if self.device.type == CUDA:
             torch.cuda.synchronize(self.device)
         return time.perf_counter() if self.kind == WALL else time.process_time()
 

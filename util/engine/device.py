@@ -45,6 +45,13 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
+def places(device: torch.device, processes: int) -> list[torch.device]:
+    """Return where so many processes of one machine run: on GPUs each on the next one, else all on ``device``."""
+    if device.type != CUDA:
+        return [device] * processes
+    return [torch.device(CUDA, i % gpu_count()) for i in range(processes)]
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context of a forward pass: bf16 where ``run.precision`` says so, else plain float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

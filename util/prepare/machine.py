@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from util.engine.device import gpu_count
 from util.parallel import usable_cores
 from util.prepare.findings import Finding
 
@@ -53,7 +54,7 @@ def _gpus() -> list[Finding]:
         why = "torch is built without CUDA" if torch.version.cuda is None else "no CUDA device answers"
         return [Finding("GPU", True, f"none ({why}); runs use the CPU: sh train.sh ... 0")]
     out = [Finding("CUDA", True, f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")]
-    for number in range(torch.cuda.device_count()):
+    for number in range(gpu_count()):
         facts = torch.cuda.get_device_properties(number)
         out.append(Finding(f"GPU {number}", True, f"{facts.name}, {facts.total_memory / GIGABYTE:.0f} GB"))
     return out
