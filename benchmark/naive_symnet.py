@@ -10,14 +10,15 @@ from benchmark.plain_encoder import PlainEncoder
 from model.base_learner import BaseLearner
 from model.contract import IGNORE, Episode, Output
 from model.decoder import Decoder
-from model.encoder import Features
+from model.features import Features
 from model.hyper_correlation import INSIDE, NORM_EPS
 from model.ops import foreground, normalise, resize
 from model.prior import EPS, KERNELS
 from model.prototype import query_prototypes, support_prototype
 from model.shot_weights import gram
-from model.symnet import HIGH, LOW, MID, SymNet
+from model.symnet import SymNet
 from model.triplet import query_triplet, support_triplet
+from model.with_base_learner import HIGH, LOW, mid_features
 
 
 class NaiveSymNet(nn.Module):
@@ -38,17 +39,17 @@ class NaiveSymNet(nn.Module):
         with torch.no_grad():
             query = self.encoder(normalise(episode.query), taps=True)
             supports = [self.encoder(normalise(image), taps=True) for image in episode.support.unbind(1)]
-            base = _base_logits(network.base_learner, query.stage[HIGH])
+            base = network.base_learner.logits(base_hidden(network.base_learner, query.stage[HIGH]))
             correlation = _all_correlations(query, supports, masks)
             priors = [_prior(query.stage[HIGH], s.stage[HIGH], m) for s, m in zip(supports, masks)]
-            distance = torch.stack([_scene_distance(query.stage[LOW], s.stage[LOW]) for s in supports], dim=1)
+            distance = torch.stack([scene_distance(query.stage[LOW], s.stage[LOW]) for s in supports], dim=1)
 
         weight = network.shot_weights(distance)
         scene = (weight * distance).sum(1)
         prior = sum(p * w.view(-1, 1, 1, 1) for p, w in zip(priors, weight.unbind(1)))
 
-        feature = network.project_query(_middle(query))
-        support_features = [network.project_support(_middle(s)) for s in supports]
+        feature = network.project_query(mid_features(query))
+        support_features = [network.project_support(mid_features(s)) for s in supports]
         aligned = [self._aligned(f, m, episode.text) for f, m in zip(support_features, masks)]
         support_vector = sum(r * w[:, None] for r, w in zip(aligned, weight.unbind(1)))
         own = query_prototypes(feature, prior)
@@ -77,17 +78,14 @@ class NaiveSymNet(nn.Module):
         return self.network.align(feature * mask, text, support_prototype(feature, mask))
 
 
-def _middle(features: Features) -> Tensor:
-    return torch.cat([features.stage[MID], resize(features.stage[LOW], features.stage[MID].shape[-2:])], dim=1)
-
-
-def _base_logits(learner: BaseLearner, f4: Tensor) -> Tensor:
-    """Return the base logits by a convolution over all pyramid levels, upsampled and concatenated."""
+def base_hidden(learner: BaseLearner, f4: Tensor) -> Tensor:
+    """Return h5 by a convolution over all pyramid levels, upsampled and concatenated."""
     levels = [resize(level(f4), f4.shape[-2:]) for level in learner.pyramid]
-    return learner.classify(torch.cat([f4, *levels], dim=1))
+    return learner.classify[:2](torch.cat([f4, *levels], dim=1))
 
 
-def _scene_distance(query: Tensor, support: Tensor) -> Tensor:
+def scene_distance(query: Tensor, support: Tensor) -> Tensor:
+    """Return e_k of one shot, (B,)."""
     return (gram(query) - gram(support)).flatten(1).norm(dim=1) / query.shape[1]
 
 

@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from benchmark.naive_dcama import NaiveDCAMA
+from benchmark.naive_hdmnet import NaiveHDMNet
+from benchmark.naive_sccan import NaiveSCCAN
 from benchmark.naive_ssp import NaiveSSP
 from benchmark.naive_symnet import NaiveSymNet
 from benchmark.plain_encoder import PlainEncoder
 from model.contract import Episode, FewShotModel
 from model.ops import normalise
 
-NAIVE = {"symnet": NaiveSymNet, "ssp": NaiveSSP, "dcama": NaiveDCAMA}
+NAIVE = {"symnet": NaiveSymNet, "ssp": NaiveSSP, "dcama": NaiveDCAMA, "hdmnet": NaiveHDMNet, "sccan": NaiveSCCAN}
 OURS, PLAIN = "ours", "naive"
 WAYS = (OURS, PLAIN)
 EVALUATION, TRAINING = "evaluation", "training"

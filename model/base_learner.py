@@ -19,6 +19,7 @@ from model.ops import normalise, resize
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512
 HEAD_DROPOUT = 0.1
+NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))  # what a 3x3 kernel reads
 
 
 class BaseLearner(nn.Module):
@@ -39,24 +40,58 @@ class BaseLearner(nn.Module):
         self.classify = nn.Sequential(
             nn.Conv2d(2 * channels, HEAD_CHANNELS, 3, padding=1, bias=False),
             nn.BatchNorm2d(HEAD_CHANNELS),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),  # not in place: models read the map before it
             nn.Dropout2d(HEAD_DROPOUT),
             nn.Conv2d(HEAD_CHANNELS, base_classes + 1, 1),
         )
 
     def forward(self, f4_bchw: Tensor) -> Tensor:
-        """Return base logits (B, N + 1, H, W), channel 0 background, from the last stage's output.
+        """Return base logits (B, N + 1, H, W), channel 0 background, from the last stage's output."""
+        return self.logits(self.hidden(f4_bchw))
 
-        The classifier's first 3x3 convolution reads [f4; upsampled pyramid levels]. It is linear, and the levels hold
-        only 50 cells in all, so their half of it is computed on the cells: a quarter less time for the whole stage.
+    def hidden(self, f4_bchw: Tensor) -> Tensor:
+        """Return h5, what the classifier's 3x3 convolution and norm give, before the ReLU: (B, 512, H, W).
+
+        The convolution reads [f4; upsampled pyramid levels]. It is linear, and the levels hold only 50 cells in all,
+        so their half of it is computed on the cells: a quarter less time for the whole stage.
         """
-        conv, *rest = self.classify
-        own, *pyramid = conv.weight.split([f4_bchw.shape[1], *[self.quarter] * len(PYRAMID_BINS)], dim=1)
-        x = F.conv2d(f4_bchw, own, padding=conv.padding)
-        for level, weight in zip(self.pyramid, pyramid, strict=True):
-            x = x + _convolve_upsampled(level(f4_bchw), weight, x.shape[-2:])
-        for layer in rest:
-            x = layer(x)
+        own, padding = self._own_weight(), self.classify[0].padding
+        return self.classify[1](self._add_pyramid(F.conv2d(f4_bchw, own, padding=padding), f4_bchw))
+
+    def hidden_at(self, f4_bchw: Tensor, chosen_bhw: Tensor) -> Tensor:
+        """Return h5 at the chosen positions alone, (n, 512), in the order of ``chosen_bhw.nonzero()``.
+
+        The convolution is nine products with the chosen positions' neighbours, so it costs what is chosen.
+        """
+        height, width = chosen_bhw.shape[1:]
+        rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
+        image, y, x = chosen_bhw.nonzero(as_tuple=True)
+        pyramid = self._add_pyramid(0, f4_bchw)[image, :, y, x]  # (n, 512)
+        total = pyramid.float()
+        for weight, (down, right) in zip(self._own_weight().flatten(2).unbind(2), NEIGHBOURS, strict=True):
+            near_y, near_x = y + down, x + right
+            inside = (near_y >= 0) & (near_y < height) & (near_x >= 0) & (near_x < width)
+            near = rows[(image * height + near_y.clamp(0, height - 1)) * width + near_x.clamp(0, width - 1)]
+            total += F.linear(near * inside.unsqueeze(1), weight)
+        return self.classify[1](total[:, :, None, None])[:, :, 0, 0]
+
+    def logits(self, hidden_bchw: Tensor) -> Tensor:
+        """Return base logits (B, N + 1, H, W) from h5."""
+        for layer in self.classify[2:]:
+            hidden_bchw = layer(hidden_bchw)
+        return hidden_bchw
+
+    def _own_weight(self) -> Tensor:
+        """Return the part of the 3x3 convolution that reads f4 itself."""
+        weight = self.classify[0].weight
+        return weight[:, : weight.shape[1] // 2]
+
+    def _add_pyramid(self, x: Tensor | int, f4_bchw: Tensor) -> Tensor:
+        """Return x plus the 3x3 convolution of the upsampled pyramid levels."""
+        weight = self.classify[0].weight
+        parts = weight[:, weight.shape[1] // 2 :].split(self.quarter, dim=1)
+        for level, part in zip(self.pyramid, parts, strict=True):
+            x = x + _convolve_upsampled(level(f4_bchw), part, f4_bchw.shape[-2:])
         return x
 
 

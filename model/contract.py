@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,14 @@ class Batch:
         return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self)})
 
 
+class Memory(Protocol):
+    """What a model computed of images and need not compute again."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its tensors take."""
+
+
 @dataclass
 class Episode(Batch):
     """B few-shot tasks: find the class of the supports in the query.
@@ -62,7 +70,8 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, the key of everything random about them
     query_base_label: Tensor | None = None  # (B, S, S) uint8, base-class ids, 0 for all else, and 255
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
-    memory: object | None = None  # what ``FewShotModel.remember`` gave for the supports, which all B episodes share
+    memory: list[Memory] | None = None  # what ``remember`` gave for the supports, of B * K or of K that all share
+    query_memory: list[Memory] | None = None  # what ``remember_query`` gave for the queries
 
     def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
@@ -189,6 +198,7 @@ class FewShotModel(Trainable):
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # also takes one episode of images of any heights and widths, shots as lists
     shots_share_weights: ClassVar[bool] = False  # one training serves every number of shots
+    masks_supports: ClassVar[bool] = False  # what ``remember`` gives depends on the supports' labels too
     downloads: ClassVar[tuple[str, ...]] = ()  # values of ``Start.weights`` that ``download_encoder`` knows
 
     def __init__(self, settings: Any, task: Task):
@@ -207,10 +217,18 @@ class FewShotModel(Trainable):
         """Return the network of the base-learner stage, sharing this model's tensors; only with ``has_base_stage``."""
         raise NotImplementedError
 
-    def remember(self, support: Tensor) -> object | None:
-        """Return what ``forward`` need not compute of supports (1, K, 3, S, S) again when ``Episode.memory`` holds it.
+    def remember(self, support: Tensor, support_label: Tensor) -> Memory | None:
+        """Return what ``forward`` need not compute of one episode's supports again when ``Episode.memory`` holds it.
 
-        The prediction must stay what it is without; ``Episode.support`` is filled all the same. None: nothing is kept.
+        Images are (1, K, 3, H, W), labels (1, K, H, W). The prediction must stay what it is without;
+        ``Episode.support`` is filled all the same. None: nothing is kept.
+        """
+        return None
+
+    def remember_query(self, query: Tensor) -> Memory | None:
+        """Return what ``forward`` need not compute of a query (1, 3, H, W) again when ``query_memory`` holds it.
+
+        Unless ``masks_supports``, the same as ``remember`` gives for that image as a support. None as there.
         """
         return None
 

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from model import published
 from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
-from model.encoder import Encoder, ResNetEncoder, ResNetVariant, encode_together
-from model.encoder_weights import WithEncoder
+from model.encoder import Encoder, ResNetEncoder, ResNetVariant
 from model.loss import cross_entropy
 from model.mask_aggregation import MaskAggregation
 from model.mask_decoder import MaskDecoder
-from model.ops import foreground, normalise
+from model.ops import foreground
 from model.registry import register
 from model.swin import SWIN, SWIN_SIDE, SwinEncoder
+from model.with_encoder import WithEncoder
 
 STRIDE = 32  # of stage 4; an image side that it divides makes every grid exact
 TAPS = {1: 1, 2: None, 3: None, 4: None}  # of stage 1 only the last tap is of use
@@ -88,8 +88,7 @@ class DCAMA(WithEncoder):
         """
         mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
         with torch.no_grad():
-            images = normalise(episode.query), normalise(episode.support)
-            query, support = encode_together(self.encoder, *images, self.reads_taps, episode.memory)
+            query, support = self.encode(episode)
             query.stage.clear(), support.stage.clear()
             skips = {}
             for i in (1, 2):  # last taps of the query and, element-wise maximum over shots, of the supports

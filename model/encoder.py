@@ -6,6 +6,7 @@ The default is the encoder of Sym-Net's section on implementation, at output str
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet as tv_resnet
 from torchvision.models import vgg as tv_vgg
+
+from model.features import Features
 
 DILATION = {3: 2, 4: 4}  # of every 3x3 convolution of the stage; its stride becomes 1
 LAST_STAGE = 4
@@ -46,7 +49,8 @@ class ResNetVariant:
 
     Attributes:
         dilation: stage -> dilation of its 3x3 convolutions; the stage's stride becomes 1.
-        first_block_dilated: whether that includes the 3x3 convolution of a stage's first block.
+        first_block_dilated: whether that includes the 3x3 convolution of a stage's first block, which else has the
+            dilation of the stage before it, as in torchvision.
         final_relu: whether the last block of the last stage ends with its ReLU.
         taps: stage -> how many of its last taps are given when taps are asked for; None for all.
     """
@@ -57,33 +61,7 @@ class ResNetVariant:
     taps: dict[int, int | None] = field(default_factory=lambda: dict.fromkeys(TAP_STAGES))
 
 
-@dataclass
-class Features:
-    """What the encoder saw in B images: outputs of stages 2, 3, 4 (keys) and the taps inside stages.
-
-    A tap is a map before the last ReLU of a residual block, a raw convolution output of VGG, or the output of a
-    Swin transformer's block.
-    """
-
-    stage: dict[int, Tensor]  # stage -> (B, C, H, W)
-    taps: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W)
-
-    def split(self, first: int) -> tuple[Features, Features]:
-        """Return the features of the first ``first`` images and of the rest."""
-        parts = []
-        for rows in (slice(None, first), slice(first, None)):
-            stage = {s: x[rows] for s, x in self.stage.items()}
-            parts.append(Features(stage, {s: [x[rows] for x in maps] for s, maps in self.taps.items()}))
-        return parts[0], parts[1]
-
-    def repeat(self, times: int) -> Features:
-        """Return the features of the same images as often, one lot after the other, in dictionaries of their own."""
-
-        def again(x: Tensor) -> Tensor:
-            return x if times == 1 else x.repeat(times, 1, 1, 1)
-
-        stage = {s: again(x) for s, x in self.stage.items()}
-        return Features(stage, {s: [again(x) for x in maps] for s, maps in self.taps.items()})
+Taps = bool | Callable[[int, Tensor], None]  # whether taps are asked for, or what they are given to
 
 
 class Encoder(nn.Module):
@@ -103,8 +81,12 @@ class Encoder(nn.Module):
         """Return the modules of stages 0..last_stage, in order."""
         return [getattr(self, f"layer{i}") for i in range(self.last_stage + 1)]
 
-    def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
-        """Encode normalised images; ``taps`` asks for the maps inside stages 2..4 as well."""
+    def forward(self, image_b3hw: Tensor, taps: Taps = False) -> Features:
+        """Encode normalised images; ``taps`` asks for the maps inside stages 2..4 as well.
+
+        A function in its place is given (stage, tap) as soon as the map is there, and none is kept: together they take
+        several times the memory of the encoder's own work.
+        """
         raise NotImplementedError
 
 
@@ -155,7 +137,8 @@ class ResNetEncoder(Encoder):
         for i in range(1, last_stage + 1):
             stage = getattr(net, f"layer{i}")
             if i in variant.dilation:
-                _dilate(stage, variant.dilation[i], variant.first_block_dilated)
+                before = variant.dilation.get(i - 1, 1)
+                _dilate(stage, variant.dilation[i], variant.dilation[i] if variant.first_block_dilated else before)
             setattr(self, f"layer{i}", stage)
         self.tapped = range(min(TAP_STAGES[0], *variant.taps), last_stage + 1)
         self.channels = {i: _out_channels(getattr(self, f"layer{i}")[-1]) for i in self.tapped}
@@ -175,20 +158,21 @@ class ResNetEncoder(Encoder):
         wanted = self.variant.taps.get(stage, 0)
         return range(0 if wanted is None else max(blocks - wanted, 0), blocks)
 
-    def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
+    def forward(self, image_b3hw: Tensor, taps: Taps = False) -> Features:
         """See :class:`Encoder`."""
-        out = Features({}, {})
+        out = Features({}, {i: [] for i in self.tapped})
+        give = taps if callable(taps) else out.add_tap
         x = self._stem(image_b3hw)
         for i in range(1, self.last_stage + 1):
-            maps, tapped = [], self._tapped_blocks(i) if taps else ()
+            tapped = self._tapped_blocks(i) if taps else ()
             for position, block in enumerate(getattr(self, f"layer{i}")):
                 tap = x = residual(block, x)
                 if i < self.last_stage or position + 1 < len(getattr(self, f"layer{i}")) or self.variant.final_relu:
-                    x = F.relu(tap)
+                    x = F.relu(tap, inplace=position not in tapped)
                 if position in tapped:
-                    maps.append(tap)
+                    give(i, tap)
             if i in self.tapped:
-                out.stage[i], out.taps[i] = x, maps
+                out.stage[i] = x
         return out
 
 
@@ -214,18 +198,19 @@ class VGGEncoder(Encoder):
         self.tap_counts = {i: n for i, n in {2: 3, 3: 3, 4: 1}.items() if i <= last_stage}
         self.to(memory_format=MEMORY)
 
-    def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
+    def forward(self, image_b3hw: Tensor, taps: Taps = False) -> Features:
         """See :class:`Encoder`."""
         out = Features({}, {stage: [] for stage in TAP_STAGES})
+        give = taps if callable(taps) else out.add_tap
         x = self.layer1(self.layer0(image_b3hw))
         for i in range(TAP_STAGES[0], self.last_stage + 1):
             for layer in getattr(self, f"layer{i}"):
                 x = layer(x)
                 if taps and i > TAP_STAGES[0] and isinstance(layer, nn.Conv2d):
-                    out.taps[i - 1].append(x)
+                    give(i - 1, x)
             out.stage[i] = x
         if taps and self.last_stage == LAST_STAGE:
-            out.taps[LAST_STAGE].append(x)
+            give(LAST_STAGE, x)
         return out
 
 
@@ -236,19 +221,6 @@ def build_encoder(
     if settings.backbone == "vgg16":
         return VGGEncoder(last_stage)
     return ResNetEncoder(settings.backbone, settings.stem == "deep", last_stage, variant)
-
-
-def encode_together(
-    encoder: Encoder, query_b3hw: Tensor, support_bk3hw: Tensor, taps: bool, memory: Features | None = None
-) -> tuple[Features, ...]:
-    """Encode queries and all their supports in one batch; return the features of B queries and of B * K supports.
-
-    With ``memory``, the features of K supports that all queries share, the queries alone go through the encoder.
-    """
-    if memory is not None:
-        return encoder(query_b3hw, taps=taps), memory.repeat(len(query_b3hw))
-    images = torch.cat([query_b3hw, support_bk3hw.flatten(0, 1)])
-    return encoder(images, taps=taps).split(len(query_b3hw))
 
 
 def _residual_network(backbone: str) -> tv_resnet.ResNet:
@@ -271,11 +243,11 @@ def _widen_input(block: nn.Module, channels: int) -> None:
     block.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
 
 
-def _dilate(stage: nn.Sequential, dilation: int, first_block: bool) -> None:
-    """Trade a stage's stride for dilation, in every 3x3 convolution (of the first block if that is asked for)."""
+def _dilate(stage: nn.Sequential, dilation: int, of_first_block: int) -> None:
+    """Trade a stage's stride for dilation in every 3x3 convolution; the first block has a dilation of its own."""
     for position, block in enumerate(stage):
         for module in block.modules():
             if isinstance(module, nn.Conv2d):
                 module.stride = (1, 1)
-                if module.kernel_size == (3, 3) and (first_block or position):
-                    module.dilation = module.padding = (dilation, dilation)
+                if module.kernel_size == (3, 3):
+                    module.dilation = module.padding = (dilation if position else of_first_block,) * 2

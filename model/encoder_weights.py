@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 
-from model.contract import FewShotModel, Mismatch
-from model.encoder import Encoder, Features
-from model.encoder_layouts import describe, encoder_part, foreign_to, missing_of, rename, stage_of
-from model.ops import normalise
+from model.contract import Mismatch
+from model.encoder import Encoder
+from model.encoder_layouts import describe, foreign_to, missing_of, rename, stage_of
 from model.swin import SWIN
 
 TORCHVISION = "torchvision"  # as ``encoder.weights``: download by name
 NAMES_THERE = {"vgg16": "vgg16_bn"}  # where torchvision's name is another
-
-
-class WithEncoder(FewShotModel):
-    """A model with one image encoder, ``self.encoder``, that starts from weights of the layouts known here."""
-
-    downloads = (TORCHVISION,)
-    reads_taps: ClassVar[bool] = False  # whether ``forward`` asks the encoder for taps as well
-    encoder: Encoder
-
-    @torch.no_grad()
-    def remember(self, support: Tensor) -> Features:
-        """Return the supports' features, of K images."""
-        return self.encoder(normalise(support).flatten(0, 1), taps=self.reads_taps)
-
-    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
-        """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
-        return load_encoder(self.encoder, encoder_part(state), partial)
-
-    def download_encoder(self, name: str) -> dict[str, Tensor]:
-        """Return torchvision's ImageNet weights of the encoder."""
-        return download(self.settings.backbone())
-
-    def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return the encoder in words."""
-        return describe(state)
 
 
 def download(backbone: str) -> dict[str, Tensor]:

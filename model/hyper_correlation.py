@@ -1,7 +1,7 @@
 """Hyper-correlation: query-support similarity at every tap of the encoder, pooled over the support's foreground.
 
 The kind of head is a setting, ``correlation.kind``; ``pooled`` is the published one. A head is a module
-``(query taps, support taps, masks) -> {stage: (B, n, h, w)}`` in ``KINDS``.
+``(query's tap, supports' tap, masks) -> (B, h, w)`` in ``KINDS``, called for each tap as the encoder makes it.
 """
 
 from __future__ import annotations
@@ -25,41 +25,31 @@ class PooledCorrelation(nn.Module):
         self.out_counts = dict(tap_counts)
 
     @torch.no_grad()
-    def forward(
-        self, query_taps: dict[int, list[Tensor]], support_taps: dict[int, list[Tensor]], mask_bk1hw: Tensor
-    ) -> dict[int, Tensor]:
-        """Return stage -> (B, n, h, w), float32, n the stage's taps; taps are (B, C, h, w) and (B * K, C, h, w)."""
-        maps = {}
-        for stage, taps in query_taps.items():
-            size = taps[0].shape[-2:]
-            inside = resize(mask_bk1hw.flatten(0, 1).float(), size).view(*mask_bk1hw.shape[:2], -1) >= INSIDE
-            pairs = zip(taps, support_taps[stage], strict=True)
-            maps[stage] = torch.stack([self._correlate(q, s, inside) for q, s in pairs], dim=1).unflatten(2, size)
-        return maps
-
-    @staticmethod
     @in_float32
-    def _correlate(query_bchw: Tensor, support_nchw: Tensor, inside_bkl: Tensor) -> Tensor:
-        """Return one tap's map, (B, L): clamped cosines, averaged inside each shot's mask, then over shots."""
-        batch, shots, _ = inside_bkl.shape
-        query = _unit(query_bchw).transpose(1, 2)  # (B, L, C)
-        support = _unit(support_nchw)  # (B * K, C, L)
+    def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
+        """Return the map of one tap, (B, h, w), float32; the supports' N = B * K images are those of the masks.
+
+        Cosines are clamped at 0 and averaged inside each shot's mask, then over shots. Both commute with a query
+        position's positive length, which is divided by at the end.
+        """
+        (batch, shots), size = mask_bk1hw.shape[:2], query_bchw.shape[-2:]
+        inside_bkl = resize(mask_bk1hw.flatten(0, 1), size).view(batch, shots, -1) >= INSIDE
+        query, support = (x.flatten(2).transpose(1, 2) for x in (query_bchw, support_nchw))  # (B, L, C), (B * K, L, C)
         out = query.new_zeros(query.shape[:2])
         for b in range(batch):
             for k in range(shots):
-                chosen = support[b * shots + k][:, inside_bkl[b, k]]  # (C, m)
-                if chosen.shape[1]:
-                    out[b] += (query[b] @ chosen).clamp_(min=0).mean(1) / shots
-        return out
+                chosen = support[b * shots + k][inside_bkl[b, k]]  # (m, C)
+                if len(chosen):
+                    out[b] += (query[b] @ (chosen / _length(chosen)).T).clamp_(min=0).mean(1) / shots
+        return (out / _length(query)[..., 0]).unflatten(1, size)
 
 
 KINDS = {"pooled": PooledCorrelation}
 
 
-def _unit(x: Tensor) -> Tensor:
-    """Return (B, C, L) with channels normalised as x / (|x| + eps)."""
-    x = x.flatten(2)
-    return x / (x.norm(dim=1, keepdim=True) + NORM_EPS)
+def _length(x: Tensor) -> Tensor:
+    """Return |x| + eps over the last dimension, which stays as 1."""
+    return x.norm(dim=-1, keepdim=True) + NORM_EPS
 
 
 class CorrelationFusion(nn.Module):

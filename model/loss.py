@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from model.contract import IGNORE
 from model.ops import in_float32
 
+DICE_EPS = 1e-8  # least denominator
+
 
 def batch_mean(total: Tensor, count: Tensor) -> Tensor:
     """Return total / count such that the *mean over processes* of its gradients is that of the whole batch.
@@ -30,3 +32,15 @@ def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
     target = label_bhw.long()
     total = F.cross_entropy(logits_bnhw, target, ignore_index=IGNORE, reduction="sum")
     return batch_mean(total, (target != IGNORE).sum())
+
+
+@in_float32
+def dice(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
+    """Return 1 - the Dice coefficient of every image and channel, (B, N), each channel by its own sigmoid.
+
+    Pixels labelled 255 belong to no channel, and still count where they are predicted (as published with SCCAN).
+    """
+    probability = logits_bnhw.sigmoid().flatten(2)
+    target = torch.stack([label_bhw == c for c in range(logits_bnhw.shape[1])], dim=1).flatten(2).to(probability.dtype)
+    both = (probability * target).sum(2)
+    return 1 - 2 * both / (probability.square().sum(2) + target.sum(2)).clamp_min(DICE_EPS)

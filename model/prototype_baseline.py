@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.contract import Episode, ModelSettings, Output, Task
-from model.encoder import ENCODER_STRIDE, EncoderSettings, build_encoder, encode_together
-from model.encoder_weights import WithEncoder
-from model.ops import foreground, in_float32, masked_mean, normalise, resize
+from model.encoder import ENCODER_STRIDE, EncoderSettings, build_encoder
+from model.ops import foreground, in_float32, masked_mean, resize
 from model.registry import register
+from model.with_encoder import WithEncoder
 
 EPS = 5e-4
 
@@ -46,14 +46,14 @@ class PrototypeBaseline(WithEncoder):
         """Return the two cosines as logits (B, 2, H, W), background first."""
         stage, masks = self.settings.stage, episode.support_label
         if isinstance(episode.support, list):  # images of any size go through the encoder one by one
-            query, *support = (self.encoder(normalise(x)).stage[stage] for x in (episode.query, *episode.support))
+            query, each = self.encode_any_size(episode)
+            support = [f.stage[stage] for f in each]
         else:
-            images = normalise(episode.query), normalise(episode.support)
-            both = encode_together(self.encoder, *images, self.reads_taps, episode.memory)
-            query, together = (f.stage[stage] for f in both)
-            support, masks = together.unflatten(0, episode.support.shape[:2]).unbind(1), masks.unbind(1)
+            query, together = self.encode(episode)
+            support = together.stage[stage].unflatten(0, episode.support.shape[:2]).unbind(1)
+            masks = masks.unbind(1)
         shots = torch.stack([_prototypes(s, foreground(m)) for s, m in zip(support, masks)])
-        return Output(resize(_cosines(query, shots.mean(0)), episode.query.shape[-2:]))
+        return Output(resize(_cosines(query.stage[stage], shots.mean(0)), episode.query.shape[-2:]))
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder."""

@@ -29,20 +29,27 @@ def scene_distance(query_bchw: Tensor, support_bkchw: Tensor) -> Tensor:
 
 
 class ShotWeights(nn.Module):
-    """Learn shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters."""
+    """Learn shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters.
 
-    def __init__(self, shots: int):
+    Args:
+        shots: K.
+        in_shot_order: give each weight to the shot whose distance it was computed for. HDMNet's published checkpoints
+            are tested without: weight number r, by rank, belongs to shot number r, by position.
+    """
+
+    def __init__(self, shots: int, in_shot_order: bool = True):
         super().__init__()
-        self.shots = shots
+        self.shots, self.in_shot_order = shots, in_shot_order
         if shots > 1:
             self.mix = nn.Sequential(nn.Conv2d(shots, HIDDEN, 1), nn.ReLU(inplace=True), nn.Conv2d(HIDDEN, shots, 1))
 
     @in_float32
     def forward(self, distance_bk: Tensor) -> Tensor:
-        """Return the weights w_k (B, K), summing to 1, of distances e_k; the order of shots does not matter."""
+        """Return the weights w_k (B, K), summing to 1, of distances e_k."""
         if self.shots == 1:
             return torch.ones_like(distance_bk)
         ascending, order = distance_bk.sort(dim=1)
         score = self.mix(ascending[:, :, None, None])[:, :, 0, 0]
-        in_shot_order = torch.zeros_like(score).scatter(1, order, score)
-        return in_shot_order.softmax(dim=1)
+        if self.in_shot_order:
+            score = torch.zeros_like(score).scatter(1, order, score)
+        return score.softmax(dim=1)

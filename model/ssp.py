@@ -14,12 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from model import published
 from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
-from model.encoder import ResNetSettings, ResNetVariant, build_encoder, encode_together
-from model.encoder_weights import WithEncoder
+from model.encoder import ResNetSettings, ResNetVariant, build_encoder
 from model.loss import cross_entropy
-from model.ops import in_float32, masked_mean, normalise, resize
+from model.ops import in_float32, masked_mean, resize
 from model.registry import register
 from model.self_support import SelfPrototypes, SelfSupport, Similarity
+from model.with_encoder import WithEncoder
 
 LAST_STAGE = 3  # the encoder ends here, at stride 8
 FIRST_LEARNING_STAGE = 2
@@ -85,11 +85,10 @@ class SSP(WithEncoder):
     def _encode(self, episode: Episode) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Return the features of queries and of every shot, in float32, and the labels of every shot."""
         if isinstance(episode.support, list):  # images of any size go through the encoder one by one
-            maps = [self.encoder(normalise(x)).stage[LAST_STAGE].float() for x in (episode.query, *episode.support)]
-            return maps[0], maps[1:], episode.support_label
-        images = normalise(episode.query), normalise(episode.support)
-        both = encode_together(self.encoder, *images, self.reads_taps, episode.memory)
-        query, together = (f.stage[LAST_STAGE].float() for f in both)
+            query, each = self.encode_any_size(episode)
+            supports = [f.stage[LAST_STAGE].float() for f in each]
+            return query.stage[LAST_STAGE].float(), supports, episode.support_label
+        query, together = (f.stage[LAST_STAGE].float() for f in self.encode(episode))
         supports = together.unflatten(0, episode.support.shape[:2]).unbind(1)
         return query, list(supports), list(episode.support_label.unbind(1))
 

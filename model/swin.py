@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformer
 
-from model.encoder import LAST_STAGE, Encoder, Features
+from model.encoder import LAST_STAGE, Encoder, Taps
+from model.features import Features
 
 SWIN = "swin_b"  # its name in configs
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
@@ -55,9 +56,10 @@ class SwinEncoder(Encoder):
         opened = [nn.ModuleList([getattr(self, f"merge{i - 1}"), getattr(self, f"layer{i}")]) for i in range(2, 5)]
         return [self.layer0, self.layer1, *opened]
 
-    def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
+    def forward(self, image_b3hw: Tensor, taps: Taps = False) -> Features:
         """See :class:`Encoder`; maps are (B, C, H, W) views of the transformer's (B, H, W, C)."""
-        out = Features({}, {})
+        out = Features({}, {i: [] for i in range(1, LAST_STAGE + 1)})
+        give = taps if callable(taps) else out.add_tap
         x = self.layer0(image_b3hw)  # (B, H, W, C)
         for i in range(1, LAST_STAGE + 1):
             if i > 1:
@@ -67,5 +69,6 @@ class SwinEncoder(Encoder):
                 x = block(x)
                 maps.append(x.permute(0, 3, 1, 2))
             out.stage[i] = maps[-1]
-            out.taps[i] = maps[len(maps) - self.tap_counts.get(i, 0) :] if taps else []
+            for tap in maps[len(maps) - self.tap_counts.get(i, 0) :] if taps else ():
+                give(i, tap)
         return out

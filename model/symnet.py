@@ -6,44 +6,27 @@ aligned with the class name), a pooled hyper-correlation, a four-scale decoder, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model import published
-from model.base_learner import BaseLearner, BaseStage
-from model.contract import Episode, ModelSettings, Output, ParamGroup, Task, Trainable
+from model.contract import Episode, Output, ParamGroup, Task
 from model.decoder import Decoder, default_scales
-from model.encoder import ENCODER_STRIDE, EncoderSettings, Features, build_encoder, encode_together
-from model.encoder_layouts import describe
-from model.encoder_weights import WithEncoder
 from model.ensemble import Ensemble
 from model.hyper_correlation import KINDS, OUT_CHANNELS, CorrelationFusion
 from model.loss import cross_entropy
-from model.ops import foreground, normalise, resize
+from model.ops import foreground, resize
 from model.prior import SelfActivationPrior
+from model.projection import WIDTH
 from model.prototype import query_prototypes, support_prototype
 from model.registry import register
-from model.shot_weights import ShotWeights, scene_distance
+from model.shot_weights import scene_distance
 from model.text_alignment import TextAlignment
 from model.triplet import query_triplet, support_triplet
-
-LOW, MID, HIGH = 2, 3, 4  # encoder stages
-WIDTH = 256  # channels of projected features and prototypes
-PROJECTION_DROPOUT = 0.5
-SHOT_MIX = "shot_weights.mix.0.weight"
-BASE_CLASSIFIER = "base_learner.classify.4.weight"
-
-
-@dataclass
-class BaseSettings:
-    """How the base-learner stage treats encoder and head."""
-
-    frozen_stages: int = field(default=0, metadata={"low": 0, "high": 5})
-    head_lr_factor: float = field(default=10.0, metadata={"low": 0})
+from model.with_base_learner import HIGH, LOW, WithBaseLearner, WithBaseSettings, mid_features
 
 
 @dataclass
@@ -54,18 +37,12 @@ class CorrelationSettings:
 
 
 @dataclass
-class Settings(ModelSettings):
+class Settings(WithBaseSettings):
     """Sym-Net's own settings; ``config/model/symnet.yaml`` explains them."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    base: BaseSettings = field(default_factory=BaseSettings)
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
     aux_weight: float = field(default=1.0, metadata={"low": 0})
-
-    def grid(self, size: int) -> int:
-        """Return h, the side of the feature grid of an S x S image."""
-        return -(-size // 16) if self.encoder.backbone == "vgg16" else (size - 1) // ENCODER_STRIDE + 1
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to mend it) if a setting does not go with the image side."""
@@ -77,25 +54,16 @@ class Settings(ModelSettings):
 
 
 @register("symnet")
-class SymNet(WithEncoder):
+class SymNet(WithBaseLearner):
     """The published method; every attribute below is one of its ideas."""
 
     Settings = Settings
     title = "Sym-Net"
-    has_base_stage = True
-    reads_base_labels = True
     reads_text = True
     reads_taps = True
-    size_rule = (ENCODER_STRIDE, 1)
 
     def __init__(self, settings: Settings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder)
-        channels = self.encoder.channels
-        self.base_learner = BaseLearner(channels[HIGH], task.base_classes)
-        self.project_query = self._projection(channels[MID] + channels[LOW])
-        self.project_support = self._projection(channels[MID] + channels[LOW])
-        self.shot_weights = ShotWeights(task.shots)
         self.prior = SelfActivationPrior()
         self.align = TextAlignment(WIDTH, task.text_width)
         self.correlation = KINDS[settings.correlation.kind](self.encoder.tap_counts)
@@ -105,22 +73,20 @@ class SymNet(WithEncoder):
         self.ensemble = Ensemble()
         self.freeze()
 
-    @staticmethod
-    def _projection(channels: int) -> nn.Sequential:
-        conv = nn.Conv2d(channels, WIDTH, 1, bias=False)
-        return nn.Sequential(conv, nn.ReLU(inplace=True), nn.Dropout2d(PROJECTION_DROPOUT))
-
     def forward(self, episode: Episode) -> Output:
         """Return final logits (B, 2, S, S), ``extra`` with ``meta`` and ``base``, and in training the losses."""
         batch, shots = episode.support.shape[:2]
         mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
 
         # Frozen: encoder, base learner, and what is computed from them alone.
+        correlation: dict[int, list[Tensor]] = {stage: [] for stage in self.encoder.tap_counts}
+
+        def correlate(stage: int, query_tap: Tensor, support_tap: Tensor) -> None:
+            correlation[stage].append(self.correlation(query_tap, support_tap, mask))  # (B, h, w)
+
         with torch.no_grad():
-            images = normalise(episode.query), normalise(episode.support)
-            query, support = encode_together(self.encoder, *images, self.reads_taps, episode.memory)
+            query, support = self.encode(episode, correlate)
             base_logits = self.base_learner(query.stage[HIGH])
-        correlation = self.correlation(query.taps, support.taps, mask)
 
         # How much each shot counts, by the likeness of its scene.
         distance = scene_distance(query.stage[LOW], support.stage[LOW].unflatten(0, (batch, shots)))  # e_k, (B, K)
@@ -132,8 +98,8 @@ class SymNet(WithEncoder):
         prior = (prior_per_shot * weight[:, :, None, None]).sum(1, keepdim=True)  # P, (B, 1, h, w)
 
         # Hybrid prototype: support and query, each aligned with the class name.
-        query_feature = self.project_query(_mid_features(query))  # X_q, (B, 256, h, w)
-        support_feature = self.project_support(_mid_features(support))  # X_k, (B * K, 256, h, w)
+        query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
+        support_feature = self.project_support(mid_features(support))  # X_k, (B * K, 256, h, w)
         support_text = self._align_support(support_feature, mask, episode.text)  # r_k, (B, K, 256)
         support_prototype_bc = (support_text * weight.unsqueeze(2)).sum(1)  # r_s
         own = query_prototypes(query_feature, prior)
@@ -141,7 +107,8 @@ class SymNet(WithEncoder):
         prototype = (support_prototype_bc + query_prototype_bc) / 2  # r
 
         # Decode, then correct by what the base learner claims.
-        hyper = self.fuse_correlation(correlation)  # H, (B, 48, h, w)
+        tap_maps = {stage: torch.stack(maps, dim=1) for stage, maps in correlation.items()}  # (B, n, h, w)
+        hyper = self.fuse_correlation(tap_maps)  # H, (B, 48, h, w)
         meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)
         own_class = episode.base_id if self.training else None
         final = self.ensemble(meta, base_logits, scene, own_class)
@@ -180,37 +147,10 @@ class SymNet(WithEncoder):
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
-    def frozen(self) -> Iterator[nn.Module]:
-        """Yield encoder and base learner: both come from the base stage."""
-        yield self.encoder
-        yield self.base_learner
-
     def param_groups(self) -> list[ParamGroup]:
         """Return everything but encoder and base learner, with one learning rate."""
         return [ParamGroup("meta", [p for p in self.parameters() if p.requires_grad])]
 
-    def base_stage(self) -> Trainable:
-        """Return the first stage: encoder and base learner as an ordinary segmentation network."""
-        base = self.settings.base
-        return BaseStage(self.encoder, self.base_learner, base.frozen_stages, base.head_lr_factor)
-
-    def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return encoder and number of base classes in words."""
-        classifier = state.get(BASE_CLASSIFIER)
-        classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
-        return f"{describe(state)} and {classes}"
-
-    def shots_of(self, state: dict[str, Tensor]) -> int | None:
-        """Return the inputs of the convolutions over shots; one shot has none."""
-        mix = state.get(SHOT_MIX)
-        return 1 if mix is None else mix.shape[1]
-
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Translate an authors' checkpoint; see ``model/published.py``."""
         return published.from_symnet(state)
-
-
-def _mid_features(features: Features) -> Tensor:
-    """Return [f3; f2] on f3's grid."""
-    f3 = features.stage[MID]
-    return torch.cat([f3, resize(features.stage[LOW], f3.shape[-2:])], dim=1)

@@ -44,7 +44,7 @@ def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mini_yaml(tmp_path: Path, mini_root: Path):
     """Return a function that writes a config of seconds' length over mini's and gives its path."""
 
-    def write(base: str = "mini_split0_resnet18.yaml", **sections: dict) -> Path:
+    def write(base: str = "mini_split0_resnet10.yaml", **sections: dict) -> Path:
         content = {
             "base": str(REPOSITORY / "config/mini" / base),
             "run": {"folder": str(tmp_path / "runs"), "name": "tiny", "device": "cpu"},

@@ -23,7 +23,13 @@ from util.engine.checkpoint import load_weights
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("SYMNET_SHARED", REPOSITORY.parent / "shared"))
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
-LAYOUTS: dict[str, Layout] = {"symnet": published.SYMNET, "ssp": published.SSP, "dcama": published.DCAMA}
+LAYOUTS: dict[str, Layout] = {
+    "symnet": published.SYMNET,
+    "ssp": published.SSP,
+    "dcama": published.DCAMA,
+    "sccan": published.SCCAN,
+    "hdmnet": published.HDMNET,
+}
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others
 Collect = Callable[[dict[str, np.ndarray], nn.Module, Output], dict[str, np.ndarray]]
 

@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from model.contract import Output
 from model.dcama import DCAMA
+from model.hdmnet import SHARPENED, HDMNet
+from model.loss import dice
 from model.ops import resize
+from model.sccan import SCCAN
 from model.ssp import SSP, SUPPORT_LOSS
 from model.symnet import SymNet
+from model.token_pyramid import to_tokens
 
 Case, Seen = dict[str, np.ndarray], dict[str, Tensor]
 MODULES = {  # Sym-Net's published intermediate -> module
@@ -35,9 +39,9 @@ def _watch_symnet(network: SymNet, shots: int) -> Seen:
     def keep_prior(module: nn.Module, inputs: tuple, output: tuple) -> None:
         seen["mid_prior"] = inputs[-1]
 
-    def keep_correlation(module: nn.Module, inputs: tuple, output: dict[int, Tensor]) -> None:
-        for stage, maps in output.items():
-            seen[f"mid_corr{stage}"] = resize(maps, output[3].shape[-2:])
+    def keep_correlation(module: nn.Module, inputs: tuple[dict[int, Tensor]]) -> None:
+        for stage, maps in inputs[0].items():
+            seen[f"mid_corr{stage}"] = resize(maps, inputs[0][3].shape[-2:])
 
     def keep_alignment(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         first = "mid_support_text" not in seen  # the model aligns the supports, then the query
@@ -46,7 +50,7 @@ def _watch_symnet(network: SymNet, shots: int) -> Seen:
     for name, module in MODULES.items():
         getattr(network, module).register_forward_hook(keep(name))
     network.decoder.register_forward_hook(keep_prior)
-    network.correlation.register_forward_hook(keep_correlation)
+    network.fuse_correlation.register_forward_pre_hook(keep_correlation)
     network.align.register_forward_hook(keep_alignment)
     return seen
 
@@ -112,5 +116,98 @@ def _collect_dcama(case: Case, network: DCAMA, output: Output, seen: Seen) -> Se
     return out | ({"loss": sum(output.losses.values())} if network.training else {})
 
 
-WATCH = {"symnet": _watch_symnet, "ssp": _watch_ssp, "dcama": _watch_dcama}
-COLLECT = {"symnet": _collect_symnet, "ssp": _collect_ssp, "dcama": _collect_dcama}
+# --- SCCAN -----------------------------------------------------------------------------------------------------------
+
+
+def _watch_sccan(network: SCCAN, shots: int) -> Seen:
+    seen: Seen = {}
+
+    def keep(name: str):
+        return lambda module, inputs, output: seen.__setitem__(name, output)
+
+    def keep_features(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        name = "query" if module is network.fuse_query else "support"
+        last = {"query": "mid_prior", "support": "mid_support_mask"}[name]
+        seen.update({f"mid_{name}_feat": inputs[0], "mid_prototype": inputs[1], last: inputs[2]})
+        seen[f"mid_{name}_merged"] = output
+
+    def keep_block(i: int):
+        def hook(module: nn.Module, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+            for name, tokens in zip(("query", "support"), output):
+                seen[f"mid_{name}_block_{i}"] = tokens.permute(0, 3, 1, 2)
+
+        return hook
+
+    for fuse in (network.fuse_query, network.fuse_support):
+        fuse.register_forward_hook(keep_features)
+    for i, block in enumerate(network.attend.blocks):
+        block.align.register_forward_hook(keep(f"mid_align_{i}"))
+        block.register_forward_hook(keep_block(i))
+    network.attend.register_forward_hook(keep("mid_fused"))
+    network.decoder.aspp.register_forward_hook(keep("mid_aspp"))
+    network.decoder.register_forward_hook(keep("mid_logits"))
+    network.decoder.refine.register_forward_hook(keep("mid_decoder"))
+    return seen
+
+
+def _collect_sccan(case: Case, network: SCCAN, output: Output, seen: Seen) -> Seen:
+    out = seen | {"final": output.logits, "pred": output.logits.argmax(1).to(torch.uint8)}
+    if network.training:
+        label = torch.from_numpy(case["query_label"])
+        out |= {"loss_main": output.losses["main"], "dice": dice(output.logits, label)}
+    return out
+
+
+# --- HDMNet ----------------------------------------------------------------------------------------------------------
+
+
+def _watch_hdmnet(network: HDMNet, shots: int) -> Seen:
+    seen: Seen = {}
+
+    def keep(name: str):
+        return lambda module, inputs, output: seen.update({name: output, f"{name} in": inputs})
+
+    parts = {"query_down": "project_query", "supp_down": "project_support", "supp_merge": "merge_support"}
+    for name, part in {**parts, "query_merge": "merge_query", "shot_weight": "shot_weights"}.items():
+        getattr(network, part).register_forward_hook(keep(f"mid_{name}"))
+    for part in ("encoder", "pyramid", "ensemble"):
+        getattr(network, part).register_forward_hook(keep(part))
+    for i, (match, fuse) in enumerate(zip(network.match, network.fuse)):
+        match.register_forward_hook(keep(f"match{i}"))
+        fuse.register_forward_hook(keep(f"mid_fuse_level{i}"))
+    return seen
+
+
+def _collect_hdmnet(case: Case, network: HDMNet, output: Output, seen: Seen) -> Seen:
+    batch = len(case["support"])
+    out = {name: value for name, value in seen.items() if name.startswith("mid_") and not name.endswith(" in")}
+    out["mid_similarity"] = seen["mid_query_merge in"][0][:, -2:] / SHARPENED
+    (out["mid_shot_distance"],) = seen["mid_shot_weight in"]
+    out["mid_meta_logits"], out["mid_base_logits"], out["mid_gram_distance"] = seen["ensemble in"][:3]
+    high = network.base_learner.hidden(seen["encoder"].stage[4])
+    out["mid_query_high"], out["mid_supp_high"] = high[:batch], high[batch:]
+    for i, level in enumerate(to_tokens(x) for x in seen["pyramid"]):
+        out[f"mid_query_level{i}"] = level[:batch]
+        out[f"mid_supp_level{i}"] = level[batch:].reshape(batch, -1, level.shape[2])
+        matched, out[f"mid_corr_level{i}"] = seen[f"match{i}"]
+        out[f"mid_match_level{i}"] = to_tokens(matched)
+    if network.training:
+        losses = {f"loss_{name}": value for name, value in output.losses.items()}
+        return out | losses | {"pred": output.logits.argmax(1).to(torch.uint8)}
+    return out | {"final": output.logits} | output.extra
+
+
+WATCH = {
+    "symnet": _watch_symnet,
+    "ssp": _watch_ssp,
+    "dcama": _watch_dcama,
+    "hdmnet": _watch_hdmnet,
+    "sccan": _watch_sccan,
+}
+COLLECT = {
+    "symnet": _collect_symnet,
+    "ssp": _collect_ssp,
+    "dcama": _collect_dcama,
+    "hdmnet": _collect_hdmnet,
+    "sccan": _collect_sccan,
+}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from model.contract import Mismatch
-from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, PeerLost, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,7 +90,8 @@ def main(command: Callable[[], int | None]) -> None:
         code = command() or 0
     except (UserError, Mismatch) as error:
         if int(os.environ.get("LOCAL_RANK", "0")) == 0 or getattr(error, "local", False):
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            prefix = "stopped" if isinstance(error, PeerLost) else "error"  # the error is another's to tell
+            print(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

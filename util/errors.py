@@ -18,6 +18,10 @@ class UserError(Exception):
         self.local = local
 
 
+class PeerLost(UserError):
+    """Another of the processes of this run has ended; it, or what started it, says why."""
+
+
 class WriteError(UserError):
     """Something could not be written: never the fault of the file that was being read."""
 

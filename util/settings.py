@@ -49,6 +49,7 @@ class DataSettings:
     text: str = "word2vec"
     text_dir: str = "initmodel"
     cache: str = "cache"
+    decoded_gib: float = bounded(8.0, 0)
     workers: int = bounded(4, 0)
 
 
@@ -65,6 +66,7 @@ class AugmentSettings:
     keep_tries: int = bounded(30, 1)
     pad: Literal["mean", "black"] = "mean"
     pad_at: Literal["around", "end"] = "around"
+    fit: Literal["crop", "squeeze"] = "crop"
 
 
 @dataclass
@@ -97,6 +99,7 @@ class StageSettings:
     batch: int = bounded(8, 1)
     batch_per: Literal["process", "run"] = "process"
     accumulate: int = bounded(1, 1)
+    average: float = bounded(0.0, 0, 0.99999)
     size: int | None = bounded(None, 33)
     validate_every: int = bounded(1, 0)
     validate_episodes: int = bounded(1000, 1)
@@ -142,6 +145,7 @@ class TestSettings:
     episodes: int | None = bounded(None, 1)
     seeds: list[int] | None = bounded(None, 0, length=(1, None))
     pictures: int = bounded(8, 0)
+    cache_gib: float = bounded(0.0, 0)
     allow_fold_mismatch: bool = False
 
 

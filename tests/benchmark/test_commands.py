@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import spawned
 
 from benchmark.__main__ import command
-from tests.conftest import REPOSITORY
 from util import cli
 
 SMALL = ("--device", "cpu", "--threads", "1", "--repeats", "1")
@@ -21,9 +20,7 @@ STATED = {"machine", "device", "threads", "load", "torch", "python", "date"}
 def run(tmp_path: Path, *words: str) -> tuple[str, list[dict]]:
     """Return what a command prints and the rows of its JSON."""
     path = tmp_path / "out.json"
-    line = [sys.executable, "-m", "benchmark", *words, *SMALL, "--json", str(path)]
-    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = spawned.run("-m", "benchmark", *words, *SMALL, "--json", path)
     content = json.loads(path.read_text())
     assert content["command"] == words[0] and content["conditions"].keys() >= STATED
     return done.stdout, content["rows"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import spawned
 from PIL import Image
 
 from util.config import read_config
@@ -23,7 +23,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet18.yaml", "mini_split0_resnet18.yaml"
 UNTRAINED = {"encoder": {"backbone": "resnet18", "stem": "plain", "weights": None}}
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0}
-TIMEOUT = 600  # seconds; a machine may be busy
 
 
 @dataclass
@@ -76,8 +75,8 @@ def _check(code: int, output: str, errors: str, config: Path, parts: tuple[str, 
 
 def _run(config: Path, *parts: str) -> None:
     """Run test.py as a process of its own and check how it ends."""
-    run = subprocess.run([sys.executable, "test.py", str(config)], cwd=REPOSITORY, capture_output=True, timeout=TIMEOUT)
-    _check(run.returncode, run.stdout.decode(), run.stderr.decode(), config, parts)
+    run = spawned.run("test.py", config, check=2)
+    _check(run.code, run.stdout, run.stderr, config, parts)
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import spawned
 from configs import MINI, read_text, refusal, write_config
 
 from util.config import read_config
@@ -131,8 +130,6 @@ def test_wrong_override_is_named(text: str, parts: tuple[str, ...]) -> None:
 
 def test_bad_config_ends_a_script_with_one_line_and_code_2(tmp_path: Path) -> None:
     path = write_config(tmp_path, "run:\n  seed: 1\ndata:\n  size: 470\n")
-    run = subprocess.run(
-        [sys.executable, "train.py", str(path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT
-    )
-    assert run.returncode == 2 and run.stdout == ""
+    run = spawned.run("train.py", path, check=2)
+    assert run.stdout == ""
     assert run.stderr == f"error: {path}:5: data.size = 470 is not 8k + 1; nearest: 465, 473\n"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import spawned
+import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from util.engine.launch import Launch, check_gpus, find_config, parse
+from util.engine.launch import Launch, _told, check_gpus, find_config, parse
 from util.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -84,6 +88,15 @@ def test_more_gpus_than_present_are_refused_before_anything_starts():
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: 999 GPUs")
 
 
+def test_which_of_several_processes_was_killed_is_told():
+    """The others ended because of it, perhaps within the same second."""
+    codes = {0: 2, 1: -signal.SIGKILL, 2: -signal.SIGTERM}
+    failures = {rank: ProcessFailure(rank, 1, code, "none") for rank, code in codes.items()}
+    with pytest.raises(UserError, match=r"process 1 was killed \(SIGKILL\).*--resume"):
+        _told(ChildFailedError("train.py", failures))
+    assert _told(ChildFailedError("train.py", {0: failures[0]})) == 2
+
+
 def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
@@ -93,8 +106,10 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     run = tmp_path / "runs/mini_split0_resnet10"
     assert json.loads((run / "meta/metrics.json").read_text())["finished"]
 
-    second = sh("train.sh", "split0", "mini", "0", *options)
-    assert second.returncode == 2 and "holds a run already" in second.stderr
+    check_story(run)
+
+    second = spawned.run("-m", "util.engine.launch", "train", "split0", "mini", "0", *options, check=2)
+    assert "holds a run already" in second.stderr
     assert "training it first" not in second.stdout  # the base stage is there
 
     tested = sh("test.sh", "split0", "mini", "0", "names", str(run / "meta/last.pth"), *options)
@@ -102,8 +117,20 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     assert "| final" in tested.stdout + tested.stderr
     result = json.loads((run / "test/symnet_last_quick/result.json").read_text())
     assert result["quick_look"] and result["checkpoint"].endswith("last.pth")
+    assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
     assert (run / "test/symnet_last_quick/episodes.png").exists()
 
-    last = str(run / "meta/last.pth")
-    five_shot = sh("test.sh", "split0", "mini", "0", last, *options, "--set", "data.shot=5")
-    assert five_shot.returncode == 2 and "shot_weights.mix" in five_shot.stderr and "Traceback" not in five_shot.stderr
+
+def check_story(run: Path) -> None:
+    """Check that the folders of both stages tell all of a run."""
+    for stage in ("base", "meta"):
+        folder = run / stage
+        environment = json.loads((folder / "environment.json").read_text())
+        assert {"commit", "packages", "machine", "command", "images", "list"} <= environment.keys()
+        assert "fold: 0" in (folder / "config.yaml").read_text()
+        assert f"{stage} stage" in (folder / "log.txt").read_text()
+        assert list((folder / "tensorboard").iterdir())
+        losses = json.loads((folder / "metrics.json").read_text())["epochs"][0]["losses"]
+        assert losses["total"] == pytest.approx(sum(v for k, v in losses.items() if k != "total"))
+    base, meta = (torch.load(run / s / "best.pth", weights_only=True)["weights"] for s in ("base", "meta"))
+    assert all(torch.equal(base[k], meta[k]) for k in base)  # frozen parts stayed as the base stage left them

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from util.data.warp import warp_training
+
 IGNORE = 255
 
 
@@ -25,3 +27,9 @@ def drawn_label(height: int, width: int, values: tuple[int, ...] = (0, 3, 7, IGN
     """Return a map of rectangles of the values."""
     coarse = np.array(values, np.uint8)[seeded(seed).integers(0, len(values), (6, 5))]
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def warped(image: np.ndarray, label: np.ndarray, *options) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random view of an image (H, W, 3) and its label, channels last again."""
+    planes, out_label = warp_training(np.dstack([image, label]), *options)
+    return planes.transpose(1, 2, 0), out_label

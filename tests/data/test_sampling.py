@@ -266,7 +266,7 @@ def test_workers_and_batch_size_change_no_tensor(mini_data, train: ImageList, au
     assert expected["number"].tolist() == list(range(40, 52))
     for numbers, workers in [(fours, 0), (single, 2), (fours, 2)]:
         found = _load(dataset, numbers, workers)
-        assert {name for name, v in expected.items() if v is None} == {"memory"}
+        assert {name for name, v in expected.items() if v is None} == {"memory", "query_memory"}
         assert all(v is None or torch.equal(found[name], v) for name, v in expected.items())
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from drawn import drawn_label, noise, seeded, smooth
+from drawn import drawn_label, noise, seeded, smooth, warped
 
-from util.data.warp import draw_warp, fit_canvas, warp_training
+from util.data.views import squeeze_label
+from util.data.warp import draw_warp, fit_canvas
 from util.settings import AugmentSettings
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
@@ -32,29 +33,51 @@ def _well_within(region: np.ndarray) -> np.ndarray:
 def test_no_change_leaves_an_image_of_crop_size_as_it_is() -> None:
     for seed in range(5):
         image, label = noise(33, 33, seed), drawn_label(33, 33, seed=seed)
-        out, out_label = warp_training(image, label, 33, _augment(), seeded(seed))
+        out, out_label = warped(image, label, 33, _augment(), seeded(seed))
         assert (out == image).all() and (out_label == label).all()
         assert out.dtype == out_label.dtype == np.uint8
 
 
 def test_flip_only_mirrors() -> None:
     image, label = noise(33, 33), drawn_label(33, 33)
-    out, out_label = warp_training(image, label, 33, _augment(flip_probability=1), seeded())
+    out, out_label = warped(image, label, 33, _augment(flip_probability=1), seeded())
     assert (out == image[:, ::-1]).all() and (out_label == label[:, ::-1]).all()
+
+
+def test_squeezing_keeps_all_of_the_image_and_gives_up_its_aspect() -> None:
+    image, label = smooth(60, 90), drawn_label(60, 90)
+    for flip in (0, 1):
+        out, out_label = warped(image, label, 33, _augment(fit="squeeze", flip_probability=flip), seeded())
+        turned, turned_label = (x[:, ::-1] if flip else x for x in (image, label))
+        assert (out == cv2.resize(turned.copy(), (33, 33), interpolation=cv2.INTER_LINEAR)).all()
+        assert (out_label == squeeze_label(turned_label, 33)).all()
+
+
+def test_scale_changes_the_sharpness_of_a_squeezed_image_and_nothing_else() -> None:
+    image, label = smooth(120, 90), drawn_label(120, 90)
+    still = _augment(fit="squeeze")
+    coarse = _augment(fit="squeeze", scale=[0.25, 0.25])
+    views = [warped(noise(120, 90), label, 65, augment, seeded())[0].astype(float) for augment in (still, coarse)]
+    assert np.abs(np.diff(views[1], axis=0)).mean() < 0.8 * np.abs(np.diff(views[0], axis=0)).mean()
+    same = [warped(image, label, 65, augment, seeded())[0].astype(float) for augment in (still, coarse)]
+    assert np.abs(same[0] - same[1]).mean() < 4
+    turned = _augment(fit="squeeze", rotate=90, rotate_probability=1)
+    out, out_label = warped(image, np.zeros_like(label), 65, turned, seeded(1))
+    assert (out_label == IGNORE).any() and (out[out_label == IGNORE] == MEAN_RGB).all(1).mean() > 0.9
 
 
 def test_flip_mirrors_what_scale_and_rotation_gave() -> None:
     image, label = smooth(80, 80), drawn_label(80, 80)
     settings = {"scale": [0.8, 0.8], "rotate_probability": 1}
-    plain, plain_label = warp_training(image, label, 64, _augment(**settings), seeded(3))
-    out, out_label = warp_training(image, label, 64, _augment(**settings, flip_probability=1), seeded(3))
+    plain, plain_label = warped(image, label, 64, _augment(**settings), seeded(3))
+    out, out_label = warped(image, label, 64, _augment(**settings, flip_probability=1), seeded(3))
     assert np.abs(out[:, ::-1].astype(int) - plain).mean() < 1
     assert (out_label[:, ::-1] != plain_label).mean() < 0.02
 
 
 def test_blur_only_blurs_the_image_and_not_the_label() -> None:
     image, label = noise(33, 33), drawn_label(33, 33)
-    out, out_label = warp_training(image, label, 33, _augment(blur_probability=1), seeded())
+    out, out_label = warped(image, label, 33, _augment(blur_probability=1), seeded())
     assert (out == cv2.GaussianBlur(image, (5, 5), 0)).all() and (out_label == label).all()
 
 
@@ -62,7 +85,7 @@ def test_blur_only_blurs_the_image_and_not_the_label() -> None:
 def test_scale_only_is_a_resize(scale: float) -> None:
     image, label = smooth(100, 100), drawn_label(100, 100, (0, 3, 7))
     size = round(100 * scale)
-    out, out_label = warp_training(image, label, size, _augment(scale=[scale, scale]), seeded())
+    out, out_label = warped(image, label, size, _augment(scale=[scale, scale]), seeded())
     assert (out == cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)).all()
     centres = np.clip(np.round((np.arange(size) + 0.5) * 100 / size - 0.5).astype(int), 0, 99)
     assert (out_label != label[np.ix_(centres, centres)]).mean() < 0.05
@@ -72,7 +95,7 @@ def test_rotation_turns_about_the_centre() -> None:
     image, label = np.full((101, 101, 3), 40, np.uint8), np.zeros((101, 101), np.uint8)
     image[48:53, 48:53], label[48:53, 48:53] = 220, 1
     for seed in range(10):
-        out, out_label = warp_training(image, label, 101, _augment(rotate=90, rotate_probability=1), seeded(seed))
+        out, out_label = warped(image, label, 101, _augment(rotate=90, rotate_probability=1), seeded(seed))
         rows, columns = np.nonzero(out_label == 1)
         assert abs(rows.mean() - 50) <= 1.5 and abs(columns.mean() - 50) <= 1.5
         assert 20 <= len(rows) <= 30
@@ -84,7 +107,7 @@ def test_rotation_fills_with_mean_colour_and_ignored_label() -> None:
     filled = 0
     for seed in range(10):
         augment = _augment(rotate=45, rotate_probability=1)
-        out, out_label = warp_training(image, label, 65, augment, seeded(seed))
+        out, out_label = warped(image, label, 65, augment, seeded(seed))
         outside, inside = (_well_within(out_label == value) for value in (IGNORE, 0))
         assert (out[outside] == MEAN_RGB).all() and (out[inside] == 10).all()
         assert inside.sum() > 2000
@@ -94,7 +117,7 @@ def test_rotation_fills_with_mean_colour_and_ignored_label() -> None:
 
 def test_padding_is_mean_colour_and_ignored_label_around_a_centred_image() -> None:
     image, label = noise(20, 30), drawn_label(20, 30)
-    out, out_label = warp_training(image, label, 41, _augment(), seeded())
+    out, out_label = warped(image, label, 41, _augment(), seeded())
     assert (out[10:30, 5:35] == image).all() and (out_label[10:30, 5:35] == label).all()
     frame = np.ones((41, 41), bool)
     frame[10:30, 5:35] = False
@@ -105,7 +128,7 @@ def test_padding_is_mean_colour_and_ignored_label_around_a_centred_image() -> No
 def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(flip: int) -> None:
     image, label = noise(20, 30), drawn_label(20, 30)
     augment = _augment(flip_probability=flip, pad="black", pad_at="end")
-    out, out_label = warp_training(image, label, 41, augment, seeded())
+    out, out_label = warped(image, label, 41, augment, seeded())
     if flip:
         out, out_label = out[:, ::-1], out_label[:, ::-1]
     assert (out[:20, :30] == image).all() and (out_label[:20, :30] == label).all()
@@ -117,7 +140,7 @@ def test_label_holds_original_values_and_ignored_pixels_only() -> None:
     augment = AugmentSettings(scale=[0.5, 2.0])
     for seed in range(30):
         image, label = noise(70, 90, seed), drawn_label(70, 90, (0, 2, 9, 20), seed)
-        out, out_label = warp_training(image, label, 65, augment, seeded(seed))
+        out, out_label = warped(image, label, 65, augment, seeded(seed))
         assert out.shape == (65, 65, 3) and out_label.shape == (65, 65)
         assert set(np.unique(out_label)) <= {0, 2, 9, 20, IGNORE}
         assert len(set(np.unique(out_label))) >= 3
@@ -126,16 +149,16 @@ def test_label_holds_original_values_and_ignored_pixels_only() -> None:
 def test_arguments_are_not_changed() -> None:
     image, label = noise(70, 50), drawn_label(70, 50)
     copies = image.copy(), label.copy()
-    warp_training(image, label, 33, AugmentSettings(keep_target=0.85), seeded())
+    warped(image, label, 33, AugmentSettings(keep_target=0.85), seeded())
     fit_canvas(image, label, 33)
     assert (image == copies[0]).all() and (label == copies[1]).all()
 
 
 def test_same_random_stream_gives_the_same_view() -> None:
     image, label, augment = noise(90, 70), drawn_label(90, 70, (0, 1)), AugmentSettings(keep_target=0.85)
-    first = warp_training(image, label, 49, augment, seeded(5))
-    again = warp_training(image, label, 49, augment, seeded(5))
-    other = warp_training(image, label, 49, augment, seeded(6))
+    first = warped(image, label, 49, augment, seeded(5))
+    again = warped(image, label, 49, augment, seeded(5))
+    other = warped(image, label, 49, augment, seeded(6))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert (first[0] != other[0]).any()
 
@@ -148,7 +171,7 @@ def _kept_shares(target: tuple[slice, slice], size: int, keep: float, tries: int
     image, label = np.zeros((200, 160, 3), np.uint8), np.zeros((200, 160), np.uint8)
     label[target] = 1
     augment = _augment(keep_target=keep, keep_tries=tries)
-    views = (warp_training(image, label, size, augment, seeded(seed))[1] for seed in range(DRAWS))
+    views = (warped(image, label, size, augment, seeded(seed))[1] for seed in range(DRAWS))
     return np.array([(view == 1).sum() for view in views]) / label.sum()
 
 
@@ -165,14 +188,14 @@ def test_crop_of_a_scaled_turned_and_flipped_target_keeps_it_too() -> None:
     for seed in range(100):
         augment = AugmentSettings(scale=[0.9, 1.1], keep_target=0.85)
         scale = draw_warp(200, 160, augment, seeded(seed)).canvas[0] / 200
-        view = warp_training(image, label, 113, augment, seeded(seed))[1]
+        view = warped(image, label, 113, augment, seeded(seed))[1]
         assert (view == 1).sum() >= 0.8 * scale**2 * label.sum()  # rounding at the target's edge
 
 
 def test_only_value_one_is_the_target() -> None:
     image, label = np.zeros((200, 160, 3), np.uint8), np.full((200, 160), 2, np.uint8)
-    free = warp_training(image, label, 97, _augment(), seeded(1))[1]
-    kept = warp_training(image, label, 97, _augment(keep_target=0.85), seeded(1))[1]
+    free = warped(image, label, 97, _augment(), seeded(1))[1]
+    kept = warped(image, label, 97, _augment(keep_target=0.85), seeded(1))[1]
     assert (free == kept).all()  # no target: the first crop stays
 
 
@@ -259,7 +282,7 @@ def test_crop_offsets_cover_the_range_evenly() -> None:
     label = np.zeros((60, 50), np.uint8)
     corners = []
     for seed in range(700):
-        out, out_label = warp_training(image, label, 33, _augment(), seeded(seed))
+        out, out_label = warped(image, label, 33, _augment(), seeded(seed))
         top, left = int(out[0, 0, 0]), int(out[0, 0, 1])
         assert (out == image[top : top + 33, left : left + 33]).all() and not out_label.any()
         corners.append((top, left))
@@ -272,7 +295,7 @@ def test_crop_offsets_cover_the_range_evenly() -> None:
 def test_one_side_may_be_padded_while_the_other_is_cropped() -> None:
     image, label = noise(20, 100), np.zeros((20, 100), np.uint8)
     for seed in range(10):
-        out, out_label = warp_training(image, label, 33, _augment(), seeded(seed))
+        out, out_label = warped(image, label, 33, _augment(), seeded(seed))
         inside = out_label == 0
         assert inside[6:26].all() and not inside[:6].any() and not inside[26:].any()
         assert any((out[6:26] == image[:, left : left + 33]).all() for left in range(68))

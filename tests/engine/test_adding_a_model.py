@@ -19,6 +19,7 @@ from util.engine.build import make_setting, new_model, run_folder
 from util.engine.optimization import build_optimizers
 from util.engine.stages import train_meta
 from util.engine.testing import test as score
+from util.engine.training import Trainer
 
 CODE = '''
 """A toy: two pixel-wise layers, what they learn weighed by the supports' mean colour."""
@@ -123,3 +124,24 @@ def test_its_groups_get_their_optimisers_and_factors(toy: Path) -> None:
     optimizers = build_optimizers(network.param_groups(), config.meta_stage.optimizers)
     assert {n: type(o).__name__ for n, o in optimizers.items()} == {"main": "SGD", "other": "AdamW"}
     assert optimizers["main"].param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_a_run_of_two_optimisers_resumes_to_the_same(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = read_config(toy)
+    assert train_meta(config, resume=False, overwrite=False) == 0
+    last = run_folder(config, "meta") / "last.pth"
+    unbroken = torch.load(last, weights_only=True)
+    assert all(unbroken["optimizers"][name]["state"] for name in ("main", "other"))
+    with monkeypatch.context() as patched:  # the run dies after its first epoch
+        patched.setattr(Trainer, "_patience_spent", lambda trainer: _die_at(trainer.progress.step, 2))
+        with pytest.raises(ConnectionError):
+            train_meta(config, resume=False, overwrite=True)
+    assert train_meta(config, resume=True, overwrite=False) == 0
+    again = torch.load(last, weights_only=True)
+    assert all(torch.equal(tensor, again["weights"][name]) for name, tensor in unbroken["weights"].items())
+
+
+def _die_at(step: int, fatal: int) -> bool:
+    if step == fatal:
+        raise ConnectionError
+    return False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import resource
+import signal
 from pathlib import Path
 
 import pytest
+import spawned
 import torch
 
 from util.config import read_config, to_dict
@@ -14,16 +15,19 @@ from util.engine import checkpoint
 from util.engine.build import build_model, load_checkpoint, make_setting
 from util.errors import UserError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SAVE_UNDER_A_LIMIT = """
-import resource, signal, sys, torch
+SAVE = """
+import sys, torch
 from pathlib import Path
 from util import cli
 from util.engine import checkpoint
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 cli.main(lambda: checkpoint.save(Path(sys.argv[1]), {"weights": {"w": torch.zeros(100000)}}))
 """
+
+
+def no_file_may_grow() -> None:
+    """Play the full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 
 
 @pytest.fixture
@@ -55,14 +59,13 @@ def test_save_and_load_give_the_same_weights(tiny, tmp_path: Path):
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
     path = tmp_path / "last.pth"
     checkpoint.save(path, {"weights": {"w": torch.ones(3)}})
-    run = subprocess.run(
-        [sys.executable, "-c", SAVE_UNDER_A_LIMIT, str(path)], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert run.returncode == 2
+    (tmp_path / "save").mkdir()
+    (tmp_path / "save/save.py").write_text(SAVE)
+    run = spawned.run(tmp_path / "save/save.py", path, before=no_file_may_grow, check=2)
     assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1
     assert "could not write" in run.stderr
     assert torch.equal(checkpoint.read(path)["weights"]["w"], torch.ones(3))
-    assert [p.name for p in tmp_path.iterdir()] == ["last.pth"]
+    assert {p.name for p in tmp_path.iterdir()} == {"last.pth", "save"}
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path):
@@ -79,22 +82,11 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int):
         checkpoint.read(path)
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path):
-    class Evil:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "ran",))
-
-    torch.save({"weights": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match="safely"):
-        checkpoint.read(tmp_path / "evil.pth")
-    assert not (tmp_path / "ran").exists()
-
-
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
         ("data.fold=1", "data.fold = 0, this run has 1"),
-        ("model.encoder.backbone=resnet34", "'resnet18'.*'resnet34'"),
+        ("model.encoder.backbone=resnet18", "'resnet10'.*'resnet18'"),
         ("data.name=other", "data.name = mini, this run has other"),
         ("data.fold_rule=interleaved", "contiguous, this run has interleaved"),
         ("data.folds=2", "data.folds = 4, this run has 2"),
@@ -133,6 +125,6 @@ def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override:
 def test_a_download_without_a_network_says_what_to_bring(tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    _, model = tiny()
+    _, model = tiny("model.encoder.backbone=resnet18")
     with pytest.raises(UserError, match="could not download resnet18"):
         checkpoint.load_encoder_weights(model, "torchvision", partial=False)

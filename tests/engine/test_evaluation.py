@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -52,17 +48,3 @@ def test_every_episode_is_evaluated_once():
     for processes in (1, 2, 3, 20):
         numbers = [n for r in range(processes) for b in evaluation_numbers(13, 4, r, processes) for n in b]
         assert sorted(numbers) == list(range(13))
-
-
-def test_two_processes_report_what_one_does(mini_yaml, tmp_path: Path):
-    test = {"checkpoint": "none", "episodes": 5, "seeds": [0], "batch": 2}
-    path = mini_yaml(BASELINE, model=ENCODER, test=test)
-    results = []
-    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]):
-        words = [sys.executable, *launcher, "test.py", str(path)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        results.append(json.loads((tmp_path / "runs/tiny/test/symnet_quick/result.json").read_text()))
-    assert results[0]["per_seed"] == results[1]["per_seed"]
-    assert results[0]["episode_digests"] == results[1]["episode_digests"]

@@ -1,4 +1,4 @@
-"""SSP and DCAMA under the same trainer and tester: a short training each, shots, sizes, and what they refuse."""
+"""SSP, DCAMA, HDMNet and SCCAN under the same trainer and tester: a short training each, shots, what they refuse."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model import published
+from model.registry import class_of
 from util.config import read_config, to_dict
 from util.engine import checkpoint
 from util.engine.build import (
@@ -21,13 +22,14 @@ from util.engine.build import (
     with_data,
 )
 from util.engine.plan import Request
-from util.engine.stages import epoch_length, train_meta
+from util.engine.stages import epoch_length, train_base, train_meta
 from util.engine.testing import test as score
 from util.errors import UserError
 
-MODELS = {"ssp": {"size": 33}, "dcama": {"size": 64}}
+MODELS = {"ssp": {"size": 33}, "dcama": {"size": 64}, "hdmnet": {"size": 33}, "sccan": {"size": 33}}
 FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
 REPOSITORY = Path(__file__).resolve().parents[2]
+RESNET_50 = [f"layer3.{i}.conv{j}.weight" for i in range(6) for j in (1, 2, 3)]  # names that tell it
 
 
 @pytest.fixture
@@ -37,6 +39,7 @@ def config(mini_yaml):
     def make(model: str, *overrides: str):
         path = mini_yaml(
             f"mini_split0_{model}_resnet10.yaml",
+            run={"base_folder": None},
             model={"encoder": {"weights": None}},
             data=MODELS[model],
             meta_stage={"epoch_length": 8, "validate_episodes": 2},
@@ -50,12 +53,17 @@ def config(mini_yaml):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tmp_path: Path) -> None:
     short = config(model)
+    if class_of(short.model).has_base_stage:
+        assert train_base(short, resume=False, overwrite=False) == 0
     assert train_meta(short, resume=False, overwrite=False) == 0
     record = json.loads((run_folder(short, "meta") / "metrics.json").read_text())
     assert record["finished"] and record["epochs"][0]["step"] == 2  # eight episodes, four at a time
-    results = score(short, Request(protocols=("symnet", "ssp", "dcama")))
-    assert [r["protocol"] for r in results] == ["symnet", "ssp", "dcama"]
-    assert results[1]["input"].startswith("original sizes" if model == "ssp" else "canvas 64 x 64")
+    protocols = ("hdmnet", "ssp", "dcama")
+    results = score(short, Request(protocols=protocols))
+    assert tuple(r["protocol"] for r in results) == protocols
+    size = MODELS[model]["size"]
+    assert results[0]["input"].startswith(f"squeeze {size} x {size}")
+    assert results[1]["input"].startswith("original sizes" if model == "ssp" else f"canvas {size} x {size}")
     assert results[0]["trained_with"]["model"]["name"] == model
     if model == "dcama":  # one training serves every number of shots
         two = with_data(short, shot=2)
@@ -81,6 +89,16 @@ def test_published_stages_are_counted_as_published() -> None:
     assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (1e-3, 0.9, 5e-4)
     dcama = read_config(REPOSITORY / "config/pascal/pascal_split0_dcama_swin_b.yaml").meta_stage
     assert (dcama.query, dcama.input, dcama.optimizers["main"].nesterov) == ("shuffled_pairs", "squeeze", True)
+    sccan = read_config(REPOSITORY / "config/pascal/pascal_split0_sccan_resnet50.yaml").meta_stage
+    main, attention = sccan.optimizers["main"], sccan.optimizers["attention"]
+    assert (main.kind, main.lr, main.momentum, main.weight_decay, main.schedule) == ("sgd", 0.05, 0.9, 1e-4, "poly")
+    assert (attention.kind, attention.lr, attention.weight_decay) == ("adamw", 6e-5, 0.01)
+    assert (attention.betas, attention.schedule) == ([0.9, 0.999], "constant")
+    assert (sccan.epochs, sccan.batch, sccan.batch_per, sccan.patience) == (200, 8, "run", 75)
+    config = read_config(REPOSITORY / "config/coco/coco_split0_sccan_resnet101.yaml")
+    assert (config.data.size, config.data.fold_rule, config.data.exclude_novel) == (473, "interleaved", True)
+    assert (config.meta_stage.epochs, config.meta_stage.augment.scale) == (50, [0.8, 1.25])
+    assert config.test.protocol == "sccan" and config.protocols["sccan"].episodes == 4000
 
 
 def test_pairs_make_an_epoch_each_once(config) -> None:
@@ -101,7 +119,7 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
 
 def _published(model: str, *overrides: str) -> dict[str, torch.Tensor]:
     """Return a state dict whose names are those of a published checkpoint, with empty tensors."""
-    layout = {"ssp": published.SSP, "dcama": published.DCAMA, "symnet": published.SYMNET}[model]
+    layout = next(layout for layout in published.LAYOUTS if layout.title.replace("-", "").lower() == model)
     names = [*layout.signature, *overrides]
     return {name: torch.zeros(1) for name in names}
 
@@ -113,6 +131,11 @@ def _published(model: str, *overrides: str) -> dict[str, torch.Tensor]:
         ("dcama", _published("ssp", "layer3.22.conv1.weight"), "this is a SSP ResNet-18 .* wants DCAMA ResNet-10"),
         ("dcama", _published("dcama", "feature_extractor.layers.3.x"), "DCAMA Swin-B .* wants DCAMA ResNet-10"),
         ("ssp", _published("symnet", "layer0.0.bias"), "this is a Sym-Net VGG-16 checkpoint, the config wants SSP"),
+        ("ssp", _published("sccan", "backbone.body.layer3.22.conv1.weight"), "this is a SCCAN .* the config wants SSP"),
+        ("sccan", _published("dcama", "feature_extractor.layers.3.x"), "DCAMA Swin-B .* wants SCCAN ResNet-10"),
+        ("hdmnet", _published("symnet", "layer0.0.bias"), "this is a Sym-Net VGG-16 .* wants HDMNet ResNet-10"),
+        ("ssp", _published("hdmnet", *RESNET_50), "this is a HDMNet ResNet-50 checkpoint, the config wants SSP"),
+        ("hdmnet", _published("hdmnet", *RESNET_50), "HDMNet ResNet-50 checkpoint, the config wants HDMNet ResNet-10"),
     ],
 )
 def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path, model: str, state: dict, reason: str):
@@ -141,12 +164,23 @@ def test_swin_weights_for_a_residual_network_are_named(config, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("model", "override", "reason"),
     [
-        ("ssp", "model.base.frozen_stages=1", "a setting of symnet that this model does not use"),
+        ("ssp", "model.base.frozen_stages=1", "a setting of hdmnet and symnet that this model does not use"),
         ("ssp", "base_stage.size=33", "model ssp has no base learner and so no base stage"),
         ("ssp", "model.encoder.backbone=vgg16", "not one of resnet10"),
         ("dcama", "data.size=70", "is not a multiple of 32; nearest: 64, 96"),
         ("dcama", "model.encoder.backbone=swin_b", "no image side that DCAMA takes with swin_b; valid: 384"),
+        ("sccan", "data.size=36", r"is not 8k \+ 1; nearest: 33, 41"),
+        ("sccan", "model.grid=20", r"model\.grid = 20 is not a multiple of 8; nearest: 16, 24"),
+        ("sccan", "model.encoder.backbone=vgg16", "not one of resnet10"),
+        ("sccan", "base_stage.size=33", "model sccan has no base learner and so no base stage"),
         ("dcama", "model.encoder.stem=deep", "unknown key 'model.encoder.stem'"),
+        ("hdmnet", "data.size=50", "is not 8k \\+ 1; nearest: 49, 57"),
+        (
+            "hdmnet",
+            "model.encoder.backbone=vgg16",
+            "vgg16 gives a grid of 3 x 3 at data.size 33, .* data.size to 49 or",
+        ),
+        ("hdmnet", "model.scales=[5, 3, 2, 1]", "a setting of symnet that this model does not use"),
     ],
 )
 def test_settings_that_a_model_does_not_use_are_refused(config, model: str, override: str, reason: str) -> None:
@@ -157,5 +191,7 @@ def test_settings_that_a_model_does_not_use_are_refused(config, model: str, over
 def test_text_vectors_and_a_base_checkpoint_are_refused_not_ignored(config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\(SSP\) reads no text vectors; set data.text: none"):
         make_setting(config("ssp", "data.text=names"))
+    with pytest.raises(UserError, match=r"\(HDMNet\) reads no text vectors; set data.text: none"):
+        make_setting(config("hdmnet", "data.text=names"))
     with pytest.raises(UserError, match=r"base\.pth: this model \(SSP\) has no base learner"):
         train_meta(config("ssp"), resume=False, overwrite=False, base=str(tmp_path / "base.pth"))

@@ -12,12 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import spawned
 
 from tests.report.conftest import result as drawn
+from util import cli
 from util.config import read_config, to_dict
 from util.engine.build import run_folder
 from util.engine.plan import own_config
-from util.engine.reproduce import learns, trained, undone
+from util.engine.reproduce import learns, main, trained, undone
 from util.engine.training import BEST, METRICS
 from util.report.schema import RESULT
 
@@ -58,8 +60,10 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
         result = json.loads((tmp_path / f"runs/mini_split{fold}_prototype_resnet10/test/bam/{RESULT}").read_text())
         assert cells[f"1-shot fold {fold}"] == f"{result['mean']['final']['miou']:.1f}" and result["fold"] == fold
     assert kept.with_suffix(".tex").exists() and kept.with_suffix(".md").read_text() in first.stdout
-    again = reproduce(*words, MODEL="prototype")
-    assert again.returncode == 0 and again.stdout.count(": done ==") == 2 and "test by bam" not in again.stdout
+    words += ["--models", "prototype,ssp", "--set", "test.checkpoint=none"]
+    again = spawned.run("-m", "util.engine.reproduce", *words)
+    assert again.stdout.count(": done ==") == 2 and again.stdout.count("test by bam ==") == 2
+    assert again.stdout.count("ssp and prototype, fold") == 2 and "ssp resnet10" in again.stdout
 
 
 @pytest.fixture
@@ -136,10 +140,14 @@ def test_what_changes_no_score_leaves_a_result_done(done_run, override: str):
         (["pascal", "resnet50", "0", "--protocol", "bamm"], "did you mean 'bam'"),
         (["pascal", "resnet50", "0", "--folds", "0,4"], "there is no fold 4"),
         (["pascal", "resnet50", "0", "--set", "data.siz=3"], "did you mean 'size'"),
+        (["pascal", "resnet50", "0", "--models", "symnet,sspp"], "did you mean 'pascal_split0_ssp_resnet50'"),
         (["pascal", "resnet50", "0", "--tables"], "unrecognized arguments: --tables"),
     ],
 )
-def test_bad_words_are_one_line(words: list[str], part: str):
-    done = reproduce(*words)
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
-    assert part in done.stderr
+def test_bad_words_are_one_line(words: list[str], part: str, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main(main)
+    errors = capsys.readouterr().err
+    assert caught.value.code == 2 and errors.startswith("error: ") and errors.count("\n") == 1, errors
+    assert part in errors

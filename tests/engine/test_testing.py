@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import spawned
 import torch
 from PIL import Image
 
@@ -60,12 +59,9 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     for batch in (1, 4):
         score(read_config(path, [f"test.batch={batch}"]), Request(names))
         found.append(evidence())
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "test.py", str(path)]
-    words += ["--protocol", ",".join(names), "--set", "test.batch=4"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (done.stdout + done.stderr).count("result: ") == len(names)  # reported once
+    ranks = spawned.start_ranks(2, "test.py", path, "--protocol", ",".join(names), "--set", "test.batch=4")
+    assert [r.code for r in ranks] == [0, 0], [r.stderr[-2000:] for r in ranks]
+    assert sum((r.stdout + r.stderr).count("result: ") for r in ranks) == len(names)  # reported once
     assert read_result(tmp_path / "runs/tiny/test/bam_untrained_quick/result.json")["processes"] == 2
     assert found[0] == found[1] == evidence()
     finals = [e["outputs"]["final"] for episodes, *_ in found[0] for e in episodes]

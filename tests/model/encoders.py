@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from model.encoder import Encoder, EncoderSettings, build_encoder
+from model.linear_decoder import FixedNorm
 
 
 def varied_encoder(backbone: str, stem: str = "plain", last_stage: int = 4, seed: int = 0) -> Encoder:
@@ -15,9 +16,9 @@ def varied_encoder(backbone: str, stem: str = "plain", last_stage: int = 4, seed
 
 
 def vary_norms(network: nn.Module) -> nn.Module:
-    """Give every batch norm statistics of its own, so that a mix-up of layers shows."""
+    """Give every batch norm, fixed ones too, statistics of its own, so that a mix-up of layers shows."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm2d, FixedNorm)):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -18,6 +18,7 @@ BASE_CLASSES, TEXT_WIDTH = 3, 8
 LEAST_SIZE = 33
 LEAST_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object
 NOISE = 0.1
+SMALLER = {"sccan": {"grid": 16, "blocks": 2}}  # model -> settings that make it one of seconds
 
 
 def image_size(model_class: type[FewShotModel]) -> int:
@@ -39,7 +40,7 @@ def small_model(name: str, shots: int, seed: int = 0) -> FewShotModel:
     A little noise on what learns moves weights off initial values that would switch parts of a model off.
     """
     model_class = models()[name]
-    settings = model_class.Settings()
+    settings = model_class.Settings(**SMALLER.get(name, {}))
     settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
     torch.manual_seed(seed)
     network = model_class(settings, task_of(name, shots)).eval()

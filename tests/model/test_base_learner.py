@@ -56,6 +56,18 @@ def test_output_and_gradients_equal_the_plain_form(grid: tuple[int, int], dtype:
         torch.testing.assert_close(ours, plain, atol=2e-5 * plain.abs().max().item(), rtol=0)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_map_before_the_relu_at_chosen_positions_is_the_same(share: float) -> None:
+    learner, f4 = _learner(), torch.rand(3, CHANNELS, 7, 6)
+    chosen = torch.rand(3, 7, 6) < share
+    with torch.no_grad():
+        hidden, rows = learner.hidden(f4), learner.hidden_at(f4, chosen)
+        logits = learner.logits(hidden)
+        torch.testing.assert_close(logits, learner(f4))
+    torch.testing.assert_close(rows, hidden.permute(0, 2, 3, 1)[chosen], atol=1e-5, rtol=1e-5)
+    assert (hidden < 0).any()  # the ReLU that follows does not work in place
+
+
 def test_training_mode_equals_the_plain_form_too() -> None:
     learner = _learner().train()
     for module in learner.modules():

@@ -7,7 +7,7 @@ import torch
 from encoders import bare_encoder, varied_encoder
 from torch import nn
 
-from model.encoder import EncoderSettings, build_encoder, encode_together
+from model.encoder import EncoderSettings, build_encoder
 from model.encoder_weights import load_encoder
 
 TAPS = {
@@ -141,16 +141,3 @@ def test_a_cut_encoder_gives_the_same_up_to_its_last_stage(backbone: str) -> Non
     given, want = cut(image), whole(image)
     assert set(given.stage) == {2, 3}
     assert all(torch.equal(given.stage[s], want.stage[s]) for s in (2, 3))
-
-
-@torch.no_grad()
-def test_encoding_together_equals_encoding_apart() -> None:
-    encoder = varied_encoder("resnet18", "deep")
-    query, support = torch.randn(2, 3, 33, 33), torch.randn(2, 3, 3, 33, 33)
-    ours = encode_together(encoder, query, support, taps=True)
-    apart = encoder(query, taps=True), encoder(support.flatten(0, 1), taps=True)
-    for given, want in zip(ours, apart, strict=True):
-        for stage in (2, 3, 4):
-            torch.testing.assert_close(given.stage[stage], want.stage[stage])
-            for tap, wanted in zip(given.taps[stage], want.taps[stage], strict=True):
-                torch.testing.assert_close(tap, wanted)

@@ -56,6 +56,17 @@ def test_weights_sum_to_one(shots: int) -> None:
     torch.testing.assert_close(weight.sum(1), torch.ones(4))
 
 
+def test_weights_by_rank_may_be_left_to_the_shots_by_position() -> None:
+    torch.manual_seed(3)
+    in_order, by_rank = ShotWeights(4), ShotWeights(4, in_shot_order=False)
+    by_rank.load_state_dict(in_order.state_dict())
+    ascending = torch.rand(1, 4).sort(dim=1).values
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(by_rank(ascending), in_order(ascending))
+    torch.testing.assert_close(in_order(ascending[:, order]), in_order(ascending)[:, order])
+    torch.testing.assert_close(by_rank(ascending[:, order]), by_rank(ascending))
+
+
 def test_weights_equal_two_layers_over_the_sorted_distances() -> None:
     torch.manual_seed(2)
     layer = ShotWeights(3)

@@ -62,7 +62,7 @@ def test_the_file_gives_the_same_mask(predict, baseline: Path, marked: dict, dra
     assert "is there already" in predict(*words).error
 
 
-@pytest.mark.parametrize("model", ["", "ssp", "dcama"])
+@pytest.mark.parametrize("model", ["", "ssp", "dcama", "sccan"])
 def test_every_model_that_learns_can_be_exported(make_checkpoint, drawn_support, photos, tmp_path: Path, model: str):
     segmenter = Segmenter(make_checkpoint(model), [drawn_support], device="cpu")
     assert write_export(segmenter, tmp_path / "model.pt") < 1e-4

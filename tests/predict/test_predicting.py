@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import spawned
 import torch
-from outcome import REPOSITORY
 from PIL import Image
 
 from util.data.images import read_mask
 from util.data.mini import CLASS_NAMES
+from util.engine import checkpoint
 from util.predict import Segmenter
 from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
@@ -25,17 +24,12 @@ from util.predict.supports import parse, read_support
 from util.predict.tiles import OVERLAP, blend_weight, windows
 
 SIXTEEN_BIT = 2**16 - 1
+DEEP_STEM = "model.encoder.stem=deep"
 
 
 def test_a_process_writes_mask_overlay_probability_and_numbers(baseline: Path, marked: dict, photos, tmp_path: Path):
     words = ["--config", baseline, "--support", marked["box"], "--name", "cat", "--query", photos[0], photos[1]]
-    done = subprocess.run(
-        [sys.executable, "predict.py", *map(str, words), "--out", str(tmp_path / "out")],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = spawned.run("predict.py", *words, "--out", tmp_path / "out")
     assert "2 of 2 photos" in done.stdout and "predict: " in done.stderr
     for photo in photos[:2]:
         shape, stem = read_photo(photo).shape, photo.stem
@@ -212,3 +206,28 @@ def test_another_side_and_another_output(weights: Path, drawn_support: str, phot
     assert shapes == {read_photo(photos[0]).shape[:2]}
     final, meta = (Segmenter(weights, [drawn_support], output=o)(photos[0]).probability for o in ("final", "meta"))
     assert not np.array_equal(final, meta)
+
+
+def test_an_authors_checkpoint_predicts_what_the_same_weights_of_ours_do(
+    predict, make_checkpoint, marked: dict, photos, tmp_path: Path
+) -> None:
+    ours, deep = make_checkpoint("ssp", DEEP_STEM), ("--set", DEEP_STEM)
+    state = {_published(name): tensor for name, tensor in checkpoint.read(ours)["weights"].items()}
+    torch.save({"state_dict": state}, tmp_path / "authors.pth")
+    words = ("--support", marked["box"], "--query", photos[0], "--out")
+    assert predict("--checkpoint", ours, *words, tmp_path / "a").code == 0
+    told = ("--config", tmp_path / "tiny.yaml", *deep, "--checkpoint", tmp_path / "authors.pth")
+    assert predict(*told, *words, tmp_path / "b").code == 0
+    names = [p.name for p in (tmp_path / "a").glob("*.png")]
+    assert len(names) == 3 and all(
+        (tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names
+    )
+    assert "carries no config" in predict("--checkpoint", tmp_path / "authors.pth", *words, tmp_path / "c").error
+
+
+def _published(name: str) -> str:
+    """Return what SSP's authors call a tensor of its encoder with the deep stem."""
+    name = name.removeprefix("encoder.")
+    return (
+        name.replace("layer0.7.", "layer0.1.") if name.startswith("layer0.7.") else name.replace("layer0.", "layer0.0.")
+    )

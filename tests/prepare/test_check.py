@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from spawned import ensure_running
+
+from util.prepare.memory import Cost
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+FEW = shutil.ignore_patterns("*split[1-3]*")
 
 
 @pytest.fixture
@@ -76,9 +80,28 @@ def test_data_that_differ_from_the_published_are_said_to(prepare, shared: Path, 
 
 
 def test_a_config_that_cannot_be_read_stops_no_other(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    for part in ("mini", "model"):
+        shutil.copytree(REPOSITORY / "config" / part, tmp_path / "config" / part, ignore=FEW)
+    shutil.copy(REPOSITORY / "config/default.yaml", tmp_path / "config")
     (tmp_path / "config/mini/mini_split9_broken.yaml").write_text("base: mini_symnet.yaml\ndata: {fold: 9}\n")
     monkeypatch.chdir(tmp_path)
     outcome = prepare("check")
     assert outcome.code == 0
     assert "data.fold = 9 does not exist" in outcome.output and "Missing:" in outcome.output
+
+
+def test_memory_is_measured_and_the_settings_that_make_it_fit_are_named(prepare, mini_yaml) -> None:
+    ensure_running()  # so that what it measures in is forked
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}}, data={"size": 65})
+    roomy = prepare("check", path, "--max-memory", "50", "--json")
+    needs = {f["what"].split()[1]: f for f in json.loads(roomy.output)["configs"][0]["needs"] if "memory" in f["what"]}
+    assert roomy.code == 0 and needs.keys() == {"meta", "test"} and all(f["fine"] for f in needs.values())
+    assert "at 4 episodes of 65 px" in needs["meta"]["says"]
+    tight = prepare("check", path, "--max-memory", "0.01")
+    assert tight.code == 2 and "lower data.size = 65; meta_stage.batch = 4" in tight.output
+    assert "name a config" in prepare("check", "--max-memory", "4").error
+
+
+def test_what_is_advised_where_memory_is_short() -> None:
+    cost = Cost(idle=0.5, fixed=1.0, each=0.5)
+    assert (cost.of(4), cost.fitting(2.2), cost.fitting(0.9)) == (3.0, 2, 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import yaml
+from coco_tree import IMAGES, REPOSITORY, SIDES, draw_coco, json_of, name_of
 
 from util.config import read_config
 from util.data.folds import Fold
@@ -22,41 +22,11 @@ from util.data.lists import test_list as make_test_list
 from util.errors import UserError
 from util.prepare import coco
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CLASSES = yaml.safe_load((REPOSITORY / "config/coco/coco.yaml").read_text())["data"]["classes"]
-CATEGORIES = [{"id": i + 1 + i // 8, "name": name} for i, name in enumerate(CLASSES)]  # with gaps, as COCO's ids have
-SIDES = 24, 36
-IMAGES = 6  # of each split; the last has no annotation
-
-
-def _name(split: str, number: int) -> str:
-    return f"COCO_{split}_{number:012d}"
-
-
-def _json(root: Path, split: str) -> Path:
-    return root / f"annotations/instances_{split}.json"
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return a COCO of two times six photos: image n shows a box of class n and one of class 80."""
-    out = tmp_path / "official"
-    (out / "annotations").mkdir(parents=True)
-    for split in coco.SPLITS:
-        (out / split).mkdir()
-        images, annotations = [], []
-        for number in range(IMAGES, 0, -1):  # not by id
-            name = f"{_name(split, number)}.jpg"
-            cv2.imwrite(str(out / split / name), np.full((*SIDES, 3), 40 * number, np.uint8))
-            images.append({"id": number, "file_name": name, "height": SIDES[0], "width": SIDES[1]})
-            for class_id, left in ((number, 0), (80, 20)) if number < IMAGES else ():
-                box = [left, 4, left + 10, 4, left + 10, 20, left, 20]
-                category = CATEGORIES[class_id - 1]["id"]
-                annotations.append({"image_id": number, "category_id": category, "segmentation": [box], "iscrowd": 0})
-        _json(out, split).write_text(
-            json.dumps({"images": images, "annotations": annotations, "categories": CATEGORIES})
-        )
-    return out
+    """Return a small COCO as the official site gives it."""
+    return draw_coco(tmp_path / "official")
 
 
 @pytest.fixture
@@ -86,7 +56,7 @@ def test_result(prepare: Callable[..., Path], root: Path, capsys: pytest.Capture
     out = prepare()
     for split in coco.SPLITS:
         assert (out / split).is_symlink() and (out / split).resolve() == (root / split).resolve()
-        names = [f"{split}/{_name(split, n)}" for n in range(1, IMAGES)]  # annotated, by id
+        names = [f"{split}/{name_of(split, n)}" for n in range(1, IMAGES)]  # annotated, by id
         assert (out / f"lists/{split}.txt").read_text().splitlines() == names
         for number, name in enumerate(names, start=1):
             expected = np.zeros(SIDES, np.uint8)
@@ -142,7 +112,7 @@ def test_a_lost_mask_is_made_again(prepare: Callable[..., Path]) -> None:
 
 def test_other_annotations_make_the_masks_anew(prepare: Callable[..., Path], root: Path) -> None:
     out = prepare()
-    path = _json(root, "train2014")
+    path = json_of(root, "train2014")
     content = json.loads(path.read_text())
     for annotation in content["annotations"]:
         annotation["iscrowd"] = 1
@@ -152,11 +122,11 @@ def test_other_annotations_make_the_masks_anew(prepare: Callable[..., Path], roo
     path.write_text(json.dumps(content))
     os.utime(path, (0, 0))  # older than the masks, as an unpacked official file is
     val = _times(out / "masks/val2014")
-    photo = (root / f"train2014/{_name('train2014', 1)}.jpg").rename(root / "moved.jpg")
+    photo = (root / f"train2014/{name_of('train2014', 1)}.jpg").rename(root / "moved.jpg")
     with pytest.raises(UserError, match="does not exist"):
         prepare()
     assert not (out / "lists/train2014.txt").exists()  # it would list masks of two kinds
-    photo.rename(root / f"train2014/{_name('train2014', 1)}.jpg")
+    photo.rename(root / f"train2014/{name_of('train2014', 1)}.jpg")
     prepare()
     assert all((read_mask(p) == 255).all() for p in (out / "masks/train2014").glob("*.png"))
     assert _times(out / "masks/val2014") == val
@@ -195,7 +165,7 @@ def test_bad_photos(
     spoil: Callable[[Path], None],
     complaint: str,
 ) -> None:
-    photo, out = root / f"train2014/{_name('train2014', 2)}.jpg", tmp_path / "made"
+    photo, out = root / f"train2014/{name_of('train2014', 2)}.jpg", tmp_path / "made"
     good = photo.read_bytes()
     spoil(photo)
     with pytest.raises(UserError, match=rf"{photo}: .*{complaint}.*--skip-bad"):
@@ -204,7 +174,7 @@ def test_bad_photos(
     prepare("--skip-bad")
     said = capsys.readouterr().out
     assert f"left out: {photo}" in said and "train2014: 1 left out" in said
-    kept = [f"train2014/{_name('train2014', n)}" for n in range(1, IMAGES) if n != 2]
+    kept = [f"train2014/{name_of('train2014', n)}" for n in range(1, IMAGES) if n != 2]
     assert (out / "lists/train2014.txt").read_text().splitlines() == kept
     assert not (out / f"masks/train2014/{photo.stem}.png").exists()
     before = _times(out)
@@ -217,13 +187,13 @@ def test_bad_photos(
 
 def test_several_bad_photos_are_counted(prepare: Callable[..., Path], root: Path) -> None:
     for number in (1, 2, 3):
-        (root / f"val2014/{_name('val2014', number)}.jpg").unlink()
+        (root / f"val2014/{name_of('val2014', number)}.jpg").unlink()
     with pytest.raises(UserError, match="2 more bad files"):
         prepare()
 
 
 def test_annotations_of_another_split(prepare: Callable[..., Path], root: Path, tmp_path: Path) -> None:
-    shutil.copy(_json(root, "train2014"), _json(root, "val2014"))
+    shutil.copy(json_of(root, "train2014"), json_of(root, "val2014"))
     with pytest.raises(UserError, match=r"instances_val2014.json: names 'COCO_train2014_.*', not a photo of val2014"):
         prepare()
     assert not (tmp_path / "made").exists()
@@ -241,7 +211,7 @@ def test_annotations_of_another_split(prepare: Callable[..., Path], root: Path, 
 def test_annotations_that_are_not_cocos(
     prepare: Callable[..., Path], root: Path, tmp_path: Path, change: Callable[[dict], None], complaint: str
 ) -> None:
-    path = _json(root, "train2014")
+    path = json_of(root, "train2014")
     content = json.loads(path.read_text())
     content["annotations"] = [a for a in content["annotations"] if a["category_id"] < 40]
     change(content)
@@ -252,7 +222,7 @@ def test_annotations_that_are_not_cocos(
 
 
 def test_truncated_annotations(prepare: Callable[..., Path], root: Path, tmp_path: Path) -> None:
-    path = _json(root, "val2014")
+    path = json_of(root, "val2014")
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(UserError, match=rf"{path}: is cut short"):
         prepare()
@@ -308,7 +278,7 @@ def test_the_shared_part_of_coco(shared: Path, prepare: Callable[..., Path], tmp
         [f"data.root={out}", f"data.cache={tmp_path / 'cache'}"],
     ).data
     for split, part in zip(coco.SPLITS, ("train", "test"), strict=True):
-        content = json.loads(_json(shared / "data/COCO2014", split).read_text())
+        content = json.loads(json_of(shared / "data/COCO2014", split).read_text())
         annotated = {a["image_id"] for a in content["annotations"]}
         index = load_index(settings, part, progress=False)
         assert [int(name[-12:]) for name in index.names] == sorted(annotated)

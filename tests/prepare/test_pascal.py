@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -194,11 +195,16 @@ def test_the_shared_photos_as_they_are(prepare, shared: Path, out: Path) -> None
     assert "nothing to do" in prepare("pascal", "--voc", shared / "data/VOC2012", "--out", out).output
 
 
-def start(*arguments: object, **options) -> subprocess.Popen:
-    """Start prepare.py as a process group of its own, as a terminal does."""
+def start(*arguments: object, before: Callable[[], None] = lambda: None) -> subprocess.Popen:
+    """Start prepare.py as a terminal does: as a process group of its own that hears Ctrl-C; ``before`` comes first."""
+
+    def prepare_process() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells' background jobs ignore it
+        before()
+
     words = [sys.executable, "prepare.py", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
-    return subprocess.Popen(words, cwd=REPOSITORY, text=True, **pipes, **options)
+    return subprocess.Popen(words, cwd=REPOSITORY, text=True, **pipes, preexec_fn=prepare_process)
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing_listed_and_a_repeat_finishes(prepare, shared: Path, out: Path) -> None:
@@ -250,9 +256,7 @@ def test_full_disk(voc: Path, sbd, out: Path) -> None:
     def no_file_may_grow() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
-    process = start(
-        "pascal", "--voc", voc, "--sbd", sbd("grey"), "--out", out, "--skip-bad", preexec_fn=no_file_may_grow
-    )
+    process = start("pascal", "--voc", voc, "--sbd", sbd("grey"), "--out", out, "--skip-bad", before=no_file_may_grow)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2 and "Traceback" not in errors, errors
     assert "cannot be written" in errors and "--skip-bad" not in errors and not (out / "ImageSets").exists()

@@ -6,11 +6,11 @@ import csv
 import io
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import spawned
 import yaml
 
 from util.errors import UserError
@@ -176,6 +176,5 @@ def test_bad_results_are_one_line_and_code_2(leave, tmp_path: Path, monkeypatch,
 
 def test_the_command_prints_the_table(leave):
     """As a process of its own, the way a person runs it."""
-    words = [sys.executable, "-m", "util.report", "table", str(leave("runs/a").parent), "--format", "csv"]
-    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0 and "symnet resnet50,bam (contiguous folds),50.0,-" in done.stdout, done.stderr
+    done = spawned.run("-m", "util.report", "table", leave("runs/a").parent, "--format", "csv")
+    assert "symnet resnet50,bam (contiguous folds),50.0,-" in done.stdout

@@ -13,7 +13,6 @@ from torch.utils.data import Dataset, default_collate
 
 from model.contract import IGNORE, Batch, Episode, LabelledImages
 from util.data.folds import Fold
-from util.data.images import read_image, read_mask
 from util.data.lists import ImageList
 from util.data.sampling import AUGMENT, EpisodeKey, random_stream, shuffled
 from util.data.views import CANVAS, ORIGINAL, View
@@ -61,24 +60,22 @@ class EpisodeDataset(Dataset):
 
     def __getitem__(self, number: int) -> Episode:
         key = self.sampler(number)
-        return self.episode(key, *self.read(key.query))
+        return self.episode(key, *self._view(key.query, key, QUERY_SLOT))
 
     def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image of the index and its map of class ids, as stored."""
-        index = self.sampler.images.index
-        return read_image(index.images[row]), read_mask(index.masks[row])
+        return self.sampler.images.index.pair(row)
 
-    def episode(self, key: EpisodeKey, image: np.ndarray, classes: np.ndarray) -> Episode:
-        """Return the episode of a key, whose query was read already."""
-        query, classes = self._view(image, classes, key, QUERY_SLOT)
-        views = [self._view(*self.read(s), key, slot) for slot, s in enumerate(key.supports, QUERY_SLOT + 1)]
-        support = [channels_first(image) for image, _ in views]
+    def episode(self, key: EpisodeKey, query: Tensor, classes: np.ndarray) -> Episode:
+        """Return the episode of a key, whose query was sized already, with its map of class ids."""
+        views = [self._view(row, key, slot) for slot, row in enumerate(key.supports, QUERY_SLOT + 1)]
+        support = [image for image, _ in views]
         support_label = [binary(c, key.class_id) for _, c in views]
         if self.view.rule != ORIGINAL:
             support, support_label = torch.stack(support), torch.stack(support_label)
         base_label = _relabelled(classes, self.fold.base_table) if self.base_labels else None
         return Episode(
-            query=channels_first(query),
+            query=query,
             query_label=binary(classes, key.class_id),
             support=support,
             support_label=support_label,
@@ -89,14 +86,19 @@ class EpisodeDataset(Dataset):
             text=None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
         )
 
-    def _view(
-        self, image: np.ndarray, classes: np.ndarray, key: EpisodeKey, slot: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sized image and its map of class ids."""
+    def evaluation_view(self, image: np.ndarray, classes: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Return an image as the network's input, (3, S, S) float32, and its map of class ids."""
+        image, classes = self.view.sized(image, classes)
+        return channels_first(image), classes
+
+    def _view(self, row: int, key: EpisodeKey, slot: int) -> tuple[Tensor, np.ndarray]:
+        """Return an image of the index as the network's input, and its map of class ids."""
         if self.augment is None:
-            return self.view.sized(image, classes)
+            return self.evaluation_view(*self.read(row))
         random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)
-        return warp_training(image, classes, self.size, self.augment, random, key.class_id)
+        picture = self.sampler.images.index.picture(row)
+        image, classes = warp_training(picture, self.size, self.augment, random, key.class_id)
+        return torch.from_numpy(image), classes
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Trial(Batch):
     """B episodes of a test with what they are scored against, for each way of scoring."""
 
     episode: Episode
+    rows: list[tuple[int, ...]]  # of the index, for each episode: the query's and its supports'
     label: dict[str, list[Tensor]]  # scored on -> B labels (H', W') uint8 in {0, 1, 255}, of any sizes
     base_label: dict[str, list[Tensor]]  # likewise in base-class ids; empty for models that read none
 
@@ -131,7 +134,8 @@ class TrialDataset(Dataset):
         maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
         base = {s: _relabelled(m, episodes.fold.base_table) for s, m in maps.items() if episodes.base_labels}
         labels = {s: binary(m, key.class_id) for s, m in maps.items()}
-        return Trial(episodes.episode(key, image, classes), labels, base)
+        episode = episodes.episode(key, *episodes.evaluation_view(image, classes))
+        return Trial(episode, [(key.query, *key.supports)], labels, base)
 
 
 class LabelledDataset(Dataset):
@@ -146,13 +150,14 @@ class LabelledDataset(Dataset):
         if self.augment is not None:
             position = int(shuffled(length, self.seed, lap)[position])
         row, index = self.images.queries[position], self.images.index
-        image, label = read_image(index.images[row]), self.fold.base_table[read_mask(index.masks[row])]
         if self.augment is None:
-            image, label = fit_canvas(image, label, self.size)
+            image, classes = fit_canvas(*index.pair(row), self.size)
+            pixels = channels_first(image)
         else:
             random = random_stream(self.seed, AUGMENT, number)
-            image, label = warp_training(image, label, self.size, self.augment, random)
-        return LabelledImages(channels_first(image), torch.from_numpy(label))
+            image, classes = warp_training(index.picture(row), self.size, self.augment, random)
+            pixels = torch.from_numpy(image)
+        return LabelledImages(pixels, _relabelled(classes, self.fold.base_table))
 
 
 def collate(items: list) -> Episode | LabelledImages | Trial:
@@ -160,7 +165,7 @@ def collate(items: list) -> Episode | LabelledImages | Trial:
     first = items[0]
     if isinstance(first, Trial):
         labels = [{s: [i[s] for i in maps] for s in maps[0]} for maps in zip(*((i.label, i.base_label) for i in items))]
-        return Trial(collate([i.episode for i in items]), *labels)
+        return Trial(collate([i.episode for i in items]), [row for i in items for row in i.rows], *labels)
     stacked = {
         f.name: None if getattr(first, f.name) is None else default_collate([getattr(i, f.name) for i in items])
         for f in fields(first)

@@ -9,32 +9,42 @@ from __future__ import annotations
 import contextlib
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from model.contract import IGNORE
-from util.data.images import read_mask, size_of
+from util.data.images import parts_of, read_image, read_mask, read_picture, size_of
 from util.errors import UserError
 from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
 from util.settings import DataSettings
 
-FORMAT = 1  # raise when what is stored changes
+FORMAT = 2  # raise when what is stored changes
 VALUES = 256
+
+
+class Pictures(Protocol):
+    """Pictures by row, decoded already (``util/data/decoded.py``)."""
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return a picture, (H, W, 4) uint8, not to be written to."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """Class areas of the images of one list.
+    """Class areas of the images of one list, and the images by row.
 
     Attributes:
         names: image names, as in the list file.
         areas: (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in none.
         images, masks: path of each image and mask.
         fingerprint: hexadecimal digest of what the index was built from.
+        sizes: (images, 2) int64 height and width.
+        decoded: the pictures, where they are kept decoded.
     """
 
     names: tuple[str, ...]
@@ -42,16 +52,30 @@ class Index:
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     fingerprint: str
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    decoded: Pictures | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def picture(self, row: int) -> np.ndarray:
+        """Return an image with its class indices as fourth channel, (H, W, 4) uint8, not to be written to."""
+        if self.decoded is not None:
+            return self.decoded[row]
+        return read_picture(self.images[row], self.masks[row])
+
+    def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image (H, W, 3) and its class indices (H, W), uint8."""
+        if self.decoded is not None:
+            return parts_of(self.decoded[row])
+        return read_image(self.images[row]), read_mask(self.masks[row])
 
 
 def read_names(path: Path) -> tuple[str, ...]:
     """Return the image names of an image-set file: the first word of each line that is not empty.
 
     Raises:
-        UserError: the file is missing, empty, or names an image twice.
+        UserError: the file is missing, empty, names an image twice, or one outside the data set's folders.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -60,6 +84,9 @@ def read_names(path: Path) -> tuple[str, ...]:
     names = tuple(line.split()[0] for line in lines if line.strip())
     if not names:
         raise UserError(f"{path}: this list names no image; write one name per line")
+    for name in names:
+        if "\0" in name or name.startswith("/") or ".." in name.split("/"):
+            raise UserError(f"{path}: this list names {name[:80]!r}, which is no image of this data set; mend the line")
     if len(set(names)) < len(names):
         twice = next(n for i, n in enumerate(names) if n in set(names[:i]))
         raise UserError(f"{path}: this list names '{twice}' twice; keep one line")
@@ -81,22 +108,23 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     lacking = "this mask does not exist; every listed image needs one"
     made_from = fingerprint(masks, FORMAT, len(data.classes), *names, lacking=lacking)
     cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
-    areas = _read_cache(cache, made_from, len(names))
-    if areas is None:
-        areas = _build(images, masks, len(data.classes), f"index {data.name} {part}", progress)
-        _write_cache(cache, made_from, areas)
-    return Index(names, areas, images, masks, made_from)
+    found = _read_cache(cache, made_from, len(names))
+    if found is None:
+        found = _build(images, masks, len(data.classes), f"index {data.name} {part}", progress)
+        _write_cache(cache, made_from, *found)
+    areas, sizes = found
+    return Index(names, areas, images, masks, made_from, sizes)
 
 
-def count_pixels(pair: tuple[Path, Path], classes: int) -> np.ndarray:
-    """Return (classes + 1,) int64 pixels of each class in one mask, after checking mask and image against each other.
+def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return (classes + 1,) int64 pixels of each class in one mask, checked against its image, and (height, width).
 
     Raises:
         UserError: sizes differ, or the mask holds an id above ``classes`` that is not 255.
     """
     image, mask_path = pair
-    mask = read_mask(mask_path)
-    return count_classes(mask, mask_path, size_of(image), classes)
+    mask, size = read_mask(mask_path), size_of(image)
+    return count_classes(mask, mask_path, size, classes), size
 
 
 def count_classes(mask: np.ndarray, mask_path: Path, image_size: tuple[int, int], classes: int) -> np.ndarray:
@@ -118,22 +146,28 @@ def count_classes(mask: np.ndarray, mask_path: Path, image_size: tuple[int, int]
     return counts[: classes + 1].astype(np.int64)
 
 
-def _build(images: tuple[Path, ...], masks: tuple[Path, ...], classes: int, title: str, progress: bool) -> np.ndarray:
+def _build(
+    images: tuple[Path, ...], masks: tuple[Path, ...], classes: int, title: str, progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return areas and sizes."""
     pairs = list(zip(images, masks, strict=True))
-    return np.stack(list(parallel_map(partial(count_pixels, classes=classes), pairs, title, progress=progress)))
+    measured = parallel_map(partial(measure, classes=classes), pairs, title, progress=progress)
+    areas, sizes = zip(*measured)
+    return np.stack(areas), np.array(sizes, np.int64)
 
 
-def _read_cache(path: Path, fingerprint: str, images: int) -> np.ndarray | None:
+def _read_cache(path: Path, fingerprint: str, images: int) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) == fingerprint and len(stored["areas"]) == images:
-                return stored["areas"]
+            if str(stored["fingerprint"]) == fingerprint and len(stored["areas"]) == len(stored["sizes"]) == images:
+                return stored["areas"], stored["sizes"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         pass
     return None
 
 
-def _write_cache(path: Path, fingerprint: str, areas: np.ndarray) -> None:
+def _write_cache(path: Path, fingerprint: str, areas: np.ndarray, sizes: np.ndarray) -> None:
     """Keep the index; a folder that cannot be written only costs building it again."""
+    tables = {"fingerprint": np.array(fingerprint), "areas": areas, "sizes": sizes}
     with contextlib.suppress(UserError):
-        write_atomically(path, lambda file: np.savez_compressed(file, fingerprint=np.array(fingerprint), areas=areas))
+        write_atomically(path, lambda file: np.savez_compressed(file, **tables))

@@ -68,7 +68,7 @@ def read_manifest(path: Path) -> Manifest:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"{path}:{number}: not a line of JSON; a manifest holds one episode a line") from None
         if isinstance(row, dict) and "manifest" in row and not out.episodes and not out.header:
             if row["manifest"] != FORMAT:

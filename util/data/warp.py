@@ -1,7 +1,7 @@
 """Sizing and augmentation: one composed warp per training image, and the evaluation's fixed rule.
 
 The specification's chain is scale, rotation, blur, flip, crop (section 9); here scale, rotation, flip and crop are one
-affine map, sampled once (or a resize, where nothing turns), and the blur follows on the crop.
+affine map, sampled once (or a resize, where nothing turns) for what the crop shows, and the blur follows on the crop.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import cv2
 import numpy as np
 
 from model.contract import IGNORE
+from util.data.images import CLASS_CHANNEL, PICTURE_CHANNELS
 from util.settings import AugmentSettings
 
 MEAN_RGB = (124, 116, 104)  # ImageNet's mean in 0..255
 PADDING = {"mean": MEAN_RGB, "black": (0, 0, 0)}  # colours of padding
 BLUR_KERNEL = (5, 5)
 BLOCK = 8  # evaluation sizes are whole multiples of it
+
+Window = tuple[slice, slice]  # rows, columns
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,25 @@ class Warp:
     flipped: bool = False
     turned: bool = False
 
-    def crop_matrix(self, corner: tuple[int, int]) -> np.ndarray:
-        """Return the (2, 3) map from original pixels to a crop whose top left lies at ``corner`` (y, x)."""
-        return self.to_canvas - np.array([[0, 0, corner[1]], [0, 0, corner[0]]])
+    @property
+    def whole(self) -> Window:
+        """The canvas as a window."""
+        return slice(0, self.canvas[0]), slice(0, self.canvas[1])
+
+    def part(self, image: np.ndarray, window: Window, rule: int, outside: int | tuple[int, ...]) -> np.ndarray:
+        """Return a window of the canvas that an image (H, W) or (H, W, 4) gives by one of OpenCV's interpolations.
+
+        ``outside`` is the value of what is turned into view. An image that is not turned is resized, which is faster
+        than an affine map.
+        """
+        rows, columns = window
+        if self.turned:
+            matrix = self.to_canvas - np.array([[0, 0, columns.start], [0, 0, rows.start]])
+            size = (columns.stop - columns.start, rows.stop - rows.start)
+            return cv2.warpAffine(image, matrix, size, flags=rule, borderValue=outside)
+        exact = cv2.INTER_NEAREST_EXACT if rule == cv2.INTER_NEAREST else rule  # half-pixel centres
+        resized = cv2.resize(image, self.canvas[::-1], interpolation=exact)
+        return (cv2.flip(resized, 1) if self.flipped else resized)[window]
 
 
 def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.random.Generator) -> Warp:
@@ -57,53 +76,61 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
 
 
 def warp_training(
-    image: np.ndarray,
-    label: np.ndarray,
-    size: int,
-    augment: AugmentSettings,
-    random: np.random.Generator,
-    target: int = 1,
+    picture: np.ndarray, size: int, augment: AugmentSettings, random: np.random.Generator, target: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a random (size, size) view of an image (H, W, 3) uint8 and its label (H, W) uint8.
+    """Return a random view of a picture (H, W, 4): image (3, size, size) and class indices (size, size), uint8.
 
-    Outside the image lie the padding's colour and 255. With ``augment.keep_target`` the crop is redrawn until it holds
-    that share of the label's pixels of value ``target``, at most ``keep_tries`` times.
+    It is a crop or, with ``augment.fit: squeeze``, all of the changed picture with its aspect given up. Outside the
+    picture lie the padding's colour and 255. With ``augment.keep_target`` the crop is redrawn until it holds that share
+    of the pixels of class ``target``, at most ``keep_tries`` times.
     """
-    warp = draw_warp(*label.shape, augment, random)
-    corner = _choose_corner(label, warp, size, augment, random, target)
-    crop = _turned_crop if warp.turned else _straight_crop
-    out = crop(image, warp, corner, size, cv2.INTER_LINEAR, PADDING[augment.pad])
-    out_label = crop(label, warp, corner, size, cv2.INTER_NEAREST, IGNORE)
+    warp = draw_warp(*picture.shape[:2], augment, random)
+    classes, colour = cv2.extractChannel(picture, CLASS_CHANNEL), (*PADDING[augment.pad], IGNORE)
+    if augment.fit == "squeeze":
+        return _squeezed(picture, classes, warp, size, colour)
+    corner = _draw_corner(warp, size, augment, random)
+    if augment.keep_target and max(warp.canvas) > size:  # else all that there is lies within the crop
+        classes = warp.part(classes, warp.whole, cv2.INTER_NEAREST, IGNORE)
+        corner = _keep_target(cv2.compare(classes, target, cv2.CMP_EQ), corner, warp, size, augment, random)
+        shown = classes[_window(warp, corner, size)]
+    else:
+        shown = warp.part(classes, _window(warp, corner, size), cv2.INTER_NEAREST, IGNORE)
+    part = warp.part(picture, _window(warp, corner, size), cv2.INTER_LINEAR, colour)
+    planes = np.empty((PICTURE_CHANNELS, size, size), np.uint8)
+    cv2.split(_padded(part, corner, size, colour), list(planes))
+    image = planes[:CLASS_CHANNEL]
     if warp.blur:
-        out = cv2.GaussianBlur(out, BLUR_KERNEL, 0)
-    return out, out_label
+        for plane in image:
+            cv2.GaussianBlur(plane, BLUR_KERNEL, 0, dst=plane)
+    return image, _padded(shown, corner, size, IGNORE)
 
 
-def _turned_crop(
-    image: np.ndarray, warp: Warp, corner: tuple[int, int], size: int, rule: int, padding: int | tuple
-) -> np.ndarray:
-    """Return the crop by one affine map, interpolated by OpenCV's ``rule``."""
-    return cv2.warpAffine(image, warp.crop_matrix(corner), (size, size), flags=rule, borderValue=padding)
+def _squeezed(
+    picture: np.ndarray, classes: np.ndarray, warp: Warp, size: int, colour: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return all of the canvas at size x size, as ``warp_training`` returns its crop."""
+    part = warp.part(picture, warp.whole, cv2.INTER_LINEAR, colour)
+    part = cv2.GaussianBlur(part, BLUR_KERNEL, 0) if warp.blur else part
+    planes = np.empty((PICTURE_CHANNELS, size, size), np.uint8)
+    cv2.split(cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR), list(planes))
+    label = warp.part(classes, warp.whole, cv2.INTER_NEAREST, IGNORE)
+    return planes[:CLASS_CHANNEL], cv2.resize(label, (size, size), interpolation=cv2.INTER_NEAREST)
 
 
-def _straight_crop(
-    image: np.ndarray, warp: Warp, corner: tuple[int, int], size: int, rule: int, padding: int | tuple
-) -> np.ndarray:
-    """Return the crop of an image that is not turned: a resize, which is several times faster than an affine map."""
-    exact = cv2.INTER_NEAREST_EXACT if rule == cv2.INTER_NEAREST else rule  # half-pixel centres
-    height, width = warp.canvas
-    image = cv2.resize(image, (width, height), interpolation=exact)
-    image = cv2.flip(image, 1) if warp.flipped else image
-    top, left = (max(c, 0) for c in corner)
-    part = image[top : max(corner[0] + size, 0), left : max(corner[1] + size, 0)]
+def _window(warp: Warp, corner: tuple[int, int], size: int) -> Window:
+    """Return the rows and columns of the canvas that a crop shows."""
+    rows, columns = (slice(max(c, 0), min(c + size, n)) for c, n in zip(corner, warp.canvas))
+    return rows, columns
+
+
+def _padded(part: np.ndarray, corner: tuple[int, int], size: int, padding: int | tuple[int, ...]) -> np.ndarray:
+    """Return the crop: what it shows of the canvas, and padding where it reaches beyond."""
     above, before = (max(-c, 0) for c in corner)
     below, after = (size - n - side for n, side in zip((above, before), part.shape))
     return cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_CONSTANT, value=padding)
 
 
-def _choose_corner(
-    label: np.ndarray, warp: Warp, size: int, augment: AugmentSettings, random: np.random.Generator, target: int
-) -> tuple[int, int]:
+def _draw_corner(warp: Warp, size: int, augment: AugmentSettings, random: np.random.Generator) -> tuple[int, int]:
     """Draw the crop's top left on the canvas (negative where the canvas is smaller and lies within padding).
 
     Padding ``at: end`` lies below and, since it is there before the flip, on the side the image's right went to.
@@ -112,22 +139,25 @@ def _choose_corner(
     def before(missing: int, at_start: bool) -> int:
         return missing // 2 if augment.pad_at == "around" else missing * at_start
 
-    def draw() -> tuple[int, int]:
-        starts = zip(warp.canvas, (False, warp.flipped))
-        return tuple(_draw_offset(n, size, before(max(size - n, 0), flip), random) for n, flip in starts)
+    starts = zip(warp.canvas, (False, warp.flipped))
+    top, left = (_draw_offset(n, size, before(max(size - n, 0), flip), random) for n, flip in starts)
+    return top, left
 
-    corner = draw()
-    height, width = warp.canvas
-    if not augment.keep_target or max(height, width) <= size:  # all that there is lies within the crop
-        return corner
-    mask = cv2.compare(label, target, cv2.CMP_EQ)
-    on_canvas = cv2.warpAffine(mask, warp.to_canvas, (width, height), flags=cv2.INTER_NEAREST, borderValue=0)
-    total = cv2.countNonZero(on_canvas)
+
+def _keep_target(
+    target: np.ndarray,
+    corner: tuple[int, int],
+    warp: Warp,
+    size: int,
+    augment: AugmentSettings,
+    random: np.random.Generator,
+) -> tuple[int, int]:
+    """Return the first corner, from the given one on, whose crop keeps enough of a mask on the canvas."""
+    wanted = augment.keep_target * cv2.countNonZero(target)
     for _ in range(augment.keep_tries):
-        top, left = (max(c, 0) for c in corner)
-        if cv2.countNonZero(on_canvas[top : corner[0] + size, left : corner[1] + size]) >= augment.keep_target * total:
+        if cv2.countNonZero(target[_window(warp, corner, size)]) >= wanted:
             break
-        corner = draw()
+        corner = _draw_corner(warp, size, augment, random)
     return corner
 
 

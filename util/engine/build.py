@@ -16,6 +16,7 @@ from model.registry import class_of
 from util.config import to_dict
 from util.data import text
 from util.data.datasets import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
+from util.data.decoded import with_pictures
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
@@ -44,8 +45,10 @@ class Setting:
         return None if self.vectors is None else hashlib.sha256(self.vectors.tobytes()).hexdigest()
 
     def train_images(self, progress: bool = True) -> ImageList:
-        """Return the fold's training list."""
-        return self._told(train_list(load_index(self.config.data, "train", progress), self.fold, self.config.data))
+        """Return the fold's training list, its pictures decoded where the settings allow it."""
+        data = self.config.data
+        index = with_pictures(load_index(data, "train", progress), data, data.train_list, progress)
+        return self._told(train_list(index, self.fold, data))
 
     def test_images(self, progress: bool = True) -> ImageList:
         """Return the fold's test list."""

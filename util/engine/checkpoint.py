@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -48,7 +49,8 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
             "the previous checkpoint is untouched"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _keep(path: Path, previous: Path) -> None:
@@ -93,7 +95,8 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
     """Fill a network from a state dict of our own or of an authors' layout; everything must fit.
 
     Raises:
-        UserError: it is a layout of something else, tensors are missing or left over, or shapes differ.
+        UserError: it is a layout of something else, tensors are missing or left over, shapes differ, or values are
+            not finite.
     """
     state, whose = without_prefix(state), None
     if isinstance(network, FewShotModel):
@@ -104,6 +107,8 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
     extra = [k for k in state if k not in own and not k.endswith(COUNTER)]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
     problems = []
+    if odd := _not_numbers(own, state):
+        problems.append(f"{odd} does not hold finite numbers of the right kind")
     if shapes:
         given, want = tuple(state[shapes[0]].shape), tuple(own[shapes[0]].shape)
         problems.append(f"{len(shapes)} tensors have another shape ({shapes[0]}: {given}, expected {want})")
@@ -122,6 +127,19 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
             f"{'; '.join(problems)}; check model.name, model.encoder, data.name, data.folds, data.shot and data.text"
         )
     network.load_state_dict({k: state.get(k, own[k]) for k in own})
+
+
+def _not_numbers(own: dict[str, Tensor], state: dict[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that cannot be this network's: of another kind, or not finite."""
+    for name, tensor in state.items():
+        if name not in own:
+            continue
+        plain = tensor.layout == torch.strided and not tensor.is_quantized
+        if not plain or tensor.is_floating_point() != own[name].is_floating_point() or tensor.is_complex():
+            return name
+        if not tensor.isfinite().all():
+            return name
+    return None
 
 
 def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from model.contract import Episode, LabelledImages, Output
 from model.ops import resize
 from util.data.datasets import Trial
 from util.engine.device import autocast
+from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
 from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary
 from util.engine.processes import World
@@ -119,8 +120,12 @@ def run_pass(
     title: str,
     watch: Watcher | None = None,
     progress: bool = True,
+    cache: FeatureCache | None = None,
 ) -> None:
-    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several boards."""
+    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several boards.
+
+    With ``cache``, of this network and this data set's view, images that it holds are not encoded again.
+    """
     was_training = network.training
     network.eval()
     if getattr(dataset, "one_by_one", False):
@@ -131,7 +136,7 @@ def run_pass(
         for step, (these, item) in enumerate(zip(numbers, items, strict=True)):
             inputs = item.episode if isinstance(item, Trial) else item
             with autocast(world.device, precision):
-                output = network(inputs)
+                output = network(inputs if cache is None else cache.fill(item))
             for board in boards:
                 board.add(these, item, output)
             if watch is not None and world.is_main:

@@ -118,10 +118,22 @@ def run_script(script: str, launch: Launch, extra: list[str]) -> int:
     try:
         torchrun.run(torchrun.parse_args([*place, f"--nproc_per_node={max(launch.gpus, 1)}", *words]))
     except ChildFailedError as error:
-        return error.get_first_failure()[1].exitcode
+        return _told(error)
     except SignalException:
         return EXIT_INTERRUPTED
     return 0
+
+
+def _told(error: ChildFailedError) -> int:
+    """Return the exit code of the process that failed first; say which was killed, since that one could not."""
+    killed = [(rank, f) for rank, f in error.failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
+    if not killed:
+        return error.get_first_failure()[1].exitcode
+    rank, failure = killed[0]
+    raise UserError(
+        f"process {rank} was killed ({signal.Signals(-failure.exitcode).name}), perhaps for lack of memory; "
+        "a training continues from its last checkpoint with --resume"
+    ) from None
 
 
 def _run_alone(words: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 
 import cv2
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from util.data.datasets import collate
 from util.errors import UserError
+
+TERM_GRACE = 60  # seconds a loader process outlives SIGTERM, should the main process not end it before
 
 
 def training_numbers(
@@ -37,7 +40,7 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
     """Yield the batch of each list of numbers, in order, on ``device``.
 
     Raises:
-        UserError: what a loader process could not read, in its own words.
+        UserError: what a loader process could not read, in its own words; or one of them was killed.
     """
     loader = DataLoader(
         dataset,
@@ -48,13 +51,31 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # keeps the loader from drawing on the global random state
     )
+    stream = iter(loader)
     try:
-        for batch in loader:
+        if workers and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would raise anywhere, such as amid a checkpoint
+        for batch in stream:
             yield batch.to(device)
     except UserError as error:  # torch wraps a worker's error in its traceback; the last line is ours
         raise UserError(str(error).rsplit("UserError: ", 1)[-1], local=True) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"a loader process was killed ({error}), perhaps for lack of memory: lower data.workers and repeat the "
+            "command, a training with --resume",
+            local=True,
+        ) from None
+    finally:  # now: an error holds on to the loader, and its processes outlive the SIGTERM that ends them at exit
+        getattr(stream, "_shutdown_workers", lambda: None)()
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when a run ends
+    """Leave it to the main process when a run ends: whoever stops a whole group of processes means it, not us.
+
+    A loader process whose main process is gone ends by itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(TERM_GRACE))
     cv2.setNumThreads(0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, distributed
 
 from util.engine.device import CUDA, pick_device
+from util.engine.mishaps import as_one_line
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,21 @@ class World:
 
 
 @contextmanager
-def join(device_name: str) -> Iterator[World]:
-    """Enter the process group that the environment describes (``torchrun``), or a world of one."""
+def join(device_name: str, lower: str) -> Iterator[World]:
+    """Enter the process group that the environment describes (``torchrun``), or a world of one.
+
+    Args:
+        lower: the settings that decide how much memory is needed, for whoever runs out of it.
+
+    Raises:
+        UserError: no such device; or inside, no memory left or another process gone.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     device = pick_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
-    if size == 1:
-        yield World(0, 1, device)
-        return
-    distributed.init_process_group("nccl" if device.type == CUDA else "gloo")
-    yield World(distributed.get_rank(), size, device)
-    distributed.destroy_process_group()  # not after an error: a process that failed alone would wait for the others
+    with as_one_line(lower):
+        if size == 1:
+            yield World(0, 1, device)
+            return
+        distributed.init_process_group("nccl" if device.type == CUDA else "gloo")
+        yield World(distributed.get_rank(), size, device)
+        distributed.destroy_process_group()  # not after an error: one that failed alone would wait for the others

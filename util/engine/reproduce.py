@@ -1,6 +1,6 @@
 """``reproduce.sh`` in Python: every fold and number of shots of one table, what is done skipped, the table at the end.
 
-``python -m util.engine.reproduce DATASET NET GPUS [--shot 1,5] [--protocol ...] [--set section.key=value]``
+``python -m util.engine.reproduce DATASET NET GPUS [--models ...] [--shot 1,5] [--protocol ...] [--set ...]``
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from util import cli
 from util.config import read_config, to_dict
 from util.engine.build import run_folder, weights_folder
 from util.engine.checkpoint import changed_settings
-from util.engine.launch import RESUME, Launch, check_gpus, find_config, parse, run_script, train
+from util.engine.launch import DEFAULT_MODEL, RESUME, Launch, check_gpus, find_config, parse, run_script, train
 from util.engine.plan import OWN, TRAINING_FREE, UNTRAINED, own_config, result_folder, weights_source
 from util.engine.training import LAST, is_finished
 from util.errors import UserError, nearest
 from util.files import write_atomically
+from util.report.compare import compare
 from util.report.paper_table import FORMATS, table
 from util.report.schema import RESULT, read_result
 from util.settings import Config
 
-NO_MATTER = ("cache", "workers")  # data settings that change no score
+NO_MATTER = ("cache", "workers", "decoded_gib")  # data settings that change no score
 SHOWN = 3  # differences named
 SUFFIX = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
@@ -37,26 +38,49 @@ def main() -> int:
     parser.add_argument("net", help="such as resnet50; MODEL in the environment picks another model")
     parser.add_argument("gpus", help="0 is the CPU")
     parser.add_argument("--shot", default="1,5")
-    parser.add_argument("--protocol", help="default: the config's test.protocol")
+    parser.add_argument("--models", help="such as symnet,ssp,hdmnet, in one table, each compared with the first")
+    parser.add_argument("--protocol", help="default: test.protocol of the (first) model's config")
     parser.add_argument("--folds", help="such as 0,1; default: all")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     options = parser.parse_args()
     os.environ["NET"] = options.net
     _check_number("GPUS", options.gpus)
     check_gpus(int(options.gpus))
-    shots = cli.numbers("--shot", options.shot)
-    found = read_config(find_config("split0", options.dataset), options.overrides)
-    parts = [_part(options, fold, shot) for fold in _folds(options.folds, found) for shot in shots]
+    parts = _parts(options, cli.numbers("--shot", options.shot))
     for part in parts:
         code = part.run()
         if code:
             return code
     runs = [part.result for part in parts]
-    out = Path(found.run.folder) / f"{options.dataset}_{options.net}_table"
+    out = Path(parts[0].config.run.folder) / f"{options.dataset}_{options.net}_table"
     for form in FORMATS:
         write_atomically(out.with_suffix(f".{SUFFIX[form]}"), table(runs, form) + "\n")
-    print(f"\n{table(runs)}\n\nkept as {out}.md, .tex and .csv", flush=True)
+    print("\n".join(["", table(runs), "", *_differences(parts)]))
+    print(f"kept as {out}.md, .tex and .csv", flush=True)
     return 0
+
+
+def _parts(options: argparse.Namespace, shots: list[int]) -> list[Part]:
+    """Return every model's folds and shots, all of their configs read before anything is trained."""
+    out: list[Part] = []
+    for model in cli.words(options.models or os.environ.get("MODEL", DEFAULT_MODEL)):
+        os.environ["MODEL"] = model
+        found = read_config(find_config("split0", options.dataset), options.overrides)
+        options.protocol = options.protocol or found.test.protocol
+        out += [_part(options, fold, shot, model) for fold in _folds(options.folds, found) for shot in shots]
+    return out
+
+
+def _differences(parts: list[Part]) -> list[str]:
+    """Return in words how every model differs from the first on the same episodes."""
+    lines = []
+    for part in parts:
+        data = part.config.data
+        base = next(p for p in parts if (p.config.data.fold, p.config.data.shot) == (data.fold, data.shot))
+        if base.model != part.model:
+            title = f"{part.model} and {base.model}, fold {data.fold}, {data.shot}-shot"
+            lines.append(f"{title}: {compare(base.result, part.result)}\n")
+    return lines
 
 
 def _check_number(name: str, text: str) -> None:
@@ -83,6 +107,7 @@ class Part:
 
     config: Config
     words: list[str]  # of train.sh and test.sh
+    model: str  # MODEL of both
 
     @property
     def result(self) -> Path:
@@ -91,6 +116,7 @@ class Part:
 
     def run(self) -> int:
         """Train and test where that is not done; return the exit code."""
+        os.environ["MODEL"] = self.model
         name, protocol = f"{self.config.run.name}, {self.config.data.shot}-shot", self.config.test.protocol
         if learns(self.config) and self.config.test.checkpoint in OWN and not trained(self.config):
             print(f"== {name}: training ==", flush=True)
@@ -105,7 +131,7 @@ class Part:
         return run_script("test.py", parse(["test", *self.words]), ["--protocol", protocol])
 
 
-def _part(options: argparse.Namespace, fold: int, shot: int) -> Part:
+def _part(options: argparse.Namespace, fold: int, shot: int, model: str) -> Part:
     """Return one part, its config read and its protocol known."""
     sets = [word for text in [*options.overrides, f"data.shot={shot}"] for word in ("--set", text)]
     words = [f"split{fold}", options.dataset, options.gpus, *sets]
@@ -114,7 +140,7 @@ def _part(options: argparse.Namespace, fold: int, shot: int) -> Part:
     protocol = options.protocol or config.test.protocol
     if protocol not in config.protocols:
         raise UserError(f"--protocol {protocol}: unknown{nearest(protocol, config.protocols)}")
-    return Part(own_config(config, protocol, shot), words)
+    return Part(own_config(config, protocol, shot), words, model)
 
 
 def _resuming(launch: Launch, config: Config) -> Launch:

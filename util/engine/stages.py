@@ -38,7 +38,7 @@ VALIDATION_PICTURES = 4
 
 def train_base(config: Config, resume: bool, overwrite: bool) -> int:
     """Run the base stage; return the exit code."""
-    with join(config.run.device) as world:
+    with join(config.run.device, _memory_settings("base")) as world:
         setting = make_setting(config)
         if not setting.model_class.has_base_stage:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
@@ -67,7 +67,7 @@ def train_base(config: Config, resume: bool, overwrite: bool) -> int:
 
 def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None = None) -> int:
     """Run the meta stage from a base-stage checkpoint (if the model has that stage); return the exit code."""
-    with join(config.run.device) as world:
+    with join(config.run.device, _memory_settings("meta")) as world:
         setting = make_setting(config)
         folder = run_folder(config, "meta")
         check_free(folder, LAST, resume, overwrite)
@@ -105,6 +105,14 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         trainer = _trainer(setting, world, out, "meta", model, data, images, validate, note)
         return _run(trainer, folder, resume, world)
+
+
+def _memory_settings(name: str) -> str:
+    """Return what decides how much memory a stage needs, in words."""
+    return (
+        f"{name}_stage.batch (or split it with a larger {name}_stage.accumulate), test.batch, which validates, "
+        f"{name}_stage.size or data.workers"
+    )
 
 
 def _trainer(
@@ -163,10 +171,12 @@ def _check_batch(setting: Setting, name: str, images: ImageList, world: World) -
 
 
 def _run(trainer: Trainer, folder: Path, resume: bool, world: World) -> int:
-    if resume:
-        trainer.resume(_newest(folder))
-    finished = trainer.fit()
-    trainer.folder.close()
+    try:
+        if resume:
+            trainer.resume(_newest(folder))
+        finished = trainer.fit()
+    finally:
+        trainer.folder.close()
     return 0 if finished else EXIT_INTERRUPTED
 
 

@@ -13,6 +13,7 @@ from util.data.manifest import Manifest
 from util.engine.device import describe
 from util.engine.evaluation import CLASS, NUMBER, Scoreboard, run_pass
 from util.engine.evidence import result_of
+from util.engine.feature_cache import FeatureCache
 from util.engine.gallery import BARS, CURVE, EPISODES, remove_pictures, save_pictures
 from util.engine.plan import Job, Pass, Request, passes, plan
 from util.engine.processes import World, join
@@ -31,7 +32,7 @@ Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) in
 def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]:
     """Score the model over episodes and seeds of each protocol asked for; write, print and return the results."""
     request = request or Request()
-    with join(config.run.device) as world:
+    with join(config.run.device, "test.batch, data.size or data.workers") as world:
         jobs = plan(config, request, world)
         folders = [RunFolder(job.folder, world.is_main) for job in jobs]
         for job, folder in zip(jobs, folders, strict=True):
@@ -45,8 +46,9 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
             log.info("%s", note)
         pictures = {id(job): FirstEpisodes(config.data.classes, config.test.pictures) for job in jobs}
         log.info("on %s, %d process(es)", describe(world.device), world.size)
+        cache = FeatureCache(config.test.cache_gib) if config.test.cache_gib else None
         for shared in passes(jobs):
-            _run(shared, world, pictures)
+            _run(shared, world, pictures, cache)
         out = []
         for job, folder in zip(jobs, folders, strict=True):
             out.append(_finish(job, folder, world, request, pictures[id(job)]))
@@ -54,7 +56,7 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
     return out
 
 
-def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes]) -> None:
+def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes], cache: FeatureCache | None) -> None:
     """Run the network over one pass and let each of its jobs count."""
     first, seed = shared.jobs[0], shared.seed
     config = first.setting.config
@@ -65,6 +67,8 @@ def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes]) -> None
         job.boards[seed] = Scoreboard(len(config.data.classes), world.device, job.scored_on, job.episodes[seed])
         job.shared_with = sorted({*job.shared_with, *(j.name for j in shared.jobs if j is not job)})
     started = time.monotonic()
+    if cache is not None:
+        cache.turn_to(network, first.view, first.images.index.fingerprint, config.run.precision)
 
     def watch(batch: Any, output: Any) -> None:
         for job in shared.jobs:
@@ -81,7 +85,10 @@ def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes]) -> None
         precision=config.run.precision,
         title=shared.title,
         watch=watch,
+        cache=cache,
     )
+    if cache is not None:
+        log.info("%s: %s", shared.title, cache.report())
     for job in shared.jobs:
         job.seconds += time.monotonic() - started
 

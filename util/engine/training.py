@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from model.contract import Trainable
 from util.engine import checkpoint
+from util.engine.averaging import Average
 from util.engine.device import autocast, seed_step
 from util.engine.interrupt import Interrupt
 from util.engine.loading import batches, training_numbers
@@ -32,6 +33,7 @@ from util.settings import StageSettings
 log = logging.getLogger("symnet")
 SECONDS_PER_MINUTE = 60
 LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
+NOT_FINITE = "lower the learning rate, then start from the last checkpoint with --resume"
 PREVIOUS = "previous.pth"  # the last checkpoint but one, for the day the last one cannot be read
 
 # Returns (score that picks the best checkpoint, everything to record) for the network as it is.
@@ -119,6 +121,7 @@ class Trainer:
         if not groups:
             raise UserError("this model has nothing to train; test it as it is")
         self.optimizers = build_optimizers(groups, stage.optimizers)
+        self.average = Average(network, stage.average) if stage.average else None
         self.progress = Progress()
         self._saved_at = self._started_at = time.monotonic()
 
@@ -146,9 +149,11 @@ class Trainer:
         checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))
         try:
             load_optimizers(self.optimizers, content["optimizers"])
+            if self.average is not None:
+                self.average.load(content["average"])
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"{self.folder.path / LAST}: its optimisers are of other parameters ({error}); undo the changed "
+                f"{self.folder.path / LAST}: optimisers or average are of other parameters ({error}); undo the changed "
                 "settings, or start again with --overwrite"
             ) from None
         self.progress = Progress(**content["progress"])
@@ -177,6 +182,8 @@ class Trainer:
                 seed_step(self.seed, step, self.world.rank)
                 losses = self._step(learner, [next(stream) for _ in range(parts)])
                 progress.step += 1
+                if self.average is not None:
+                    self.average.update(progress.step)
                 self._record(losses, rates, bar)
                 if self.world.any(interrupt.requested):
                     self._save(LAST)
@@ -223,10 +230,7 @@ class Trainer:
         record = dict(zip(names, values.tolist(), strict=True))
         record["total"] = sum(record.values())
         if not math.isfinite(record["total"]):
-            raise UserError(
-                f"step {progress.step}: the loss is not finite ({record}); lower the learning rate, "
-                f"then start from the last checkpoint with --resume"
-            )
+            raise UserError(f"step {progress.step}: the loss is not finite ({record}); {NOT_FINITE}")
         for name, value in record.items():
             progress.totals[name] = progress.totals.get(name, 0.0) + value
         bar.update()
@@ -249,7 +253,8 @@ class Trainer:
         better = False
         if self.validate is not None and due:
             self._save(LAST)  # a validation may take long; nothing is lost if the run ends in it
-            score, record["validation"] = self.validate(self.network, progress.step)
+            with self._averaged():
+                score, record["validation"] = self.validate(self.network, progress.step)
             better = score > progress.best
             if better:
                 progress.best, progress.best_epoch = score, epoch
@@ -262,9 +267,14 @@ class Trainer:
             f", validation {score:.2f} (best {progress.best:.2f})" if "validation" in record else "",
         )
         if better or self.validate is None or not stage.validate_every:
-            self._save(BEST)
+            with self._averaged():
+                self._save(BEST)
         self._save(LAST)
         self._write_metrics(finished=False)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Return the context in which the network holds what is to be scored: its average, if one is kept."""
+        return nullcontext() if self.average is None else self.average.in_place()
 
     def _write_metrics(self, finished: bool) -> None:
         progress = self.progress
@@ -284,10 +294,16 @@ class Trainer:
         self._started_at = self._saved_at = now
         if not self.world.is_main:
             return
-        content = {**self.state, "weights": self.network.state_dict(), "progress": asdict(self.progress)}
+        weights = self.network.state_dict()
+        broken = next((n for n, w in weights.items() if w.is_floating_point() and not w.isfinite().all()), None)
+        if broken is not None:  # the loss was still finite, its gradients were not
+            raise UserError(f"step {self.progress.step}: {broken} is not finite; {NOT_FINITE}")
+        content = {**self.state, "weights": weights, "progress": asdict(self.progress)}
         previous = None
         if name == LAST:
             content["plan"] = asdict(self.plan)
             content["optimizers"] = {n: o.state_dict() for n, o in self.optimizers.items()}
+            if self.average is not None:
+                content["average"] = self.average.state()
             previous = self.folder.path / PREVIOUS
         checkpoint.save(self.folder.path / name, content, previous)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from util import cli
 from util.engine.device import describe
 from util.engine.evaluation import FINAL
-from util.errors import UserError
-from util.predict.photos import check_photo
+from util.engine.mishaps import as_one_line
+from util.errors import EXIT_USER_ERROR, UserError
+from util.predict.photos import check_photo, read_photo
 from util.predict.regions import Marking
 from util.predict.results import check_free, write_results
 from util.predict.segmenter import BATCH, Segmenter
@@ -92,8 +96,11 @@ def check_supports(options: argparse.Namespace) -> list[str]:
     return [name or UNNAMED for name in by_class(options.supports, options.name)]
 
 
-def predict(options: argparse.Namespace) -> None:
+def predict(options: argparse.Namespace) -> int:
     """Write the results of every query; whatever can be known to be wrong is met before the first is written.
+
+    Returns:
+        the exit code: 0, or 2 when photos damaged behind a sound header had to be passed over.
 
     Raises:
         UserError: the command line, a file or the disk.
@@ -106,17 +113,46 @@ def predict(options: argparse.Namespace) -> None:
         raise UserError(f"--batch {options.batch}: must be at least 1")
     check_tile(options.tile)
     queries = list(dict.fromkeys(options.queries))
-    check_free(queries, options.out, check_supports(options), options.overwrite)
+    names = check_supports(options)
     for query in queries:
         check_photo(query)
+    check_free(queries, options.out, names, options.overwrite)
+    with as_one_line("--batch, --resize or --tile"):
+        return _predict(options, queries)
+
+
+def _predict(options: argparse.Namespace, queries: list[Path]) -> int:
     segmenter = segmenter_of(options)
     for note in segmenter.notes:
         print(note)
     facts = facts_of(segmenter)
-    found = segmenter.many(queries, options.batch)
-    bar = tqdm(zip(queries, found, strict=True), total=len(queries), desc="predict", unit="photo", leave=False)
-    written = [write_results(options.out, query, prediction, facts) for query, prediction in bar]
-    print(f"{options.out}: {len(written)} of {len(queries)} photos, on {describe(segmenter.model.device)}")
+    with tqdm(total=len(queries), desc="predict", unit="photo", leave=False) as bar:
+        readable = _Readable(queries, bar)
+        for number, prediction in enumerate(segmenter.many(readable, options.batch)):
+            write_results(options.out, readable.queries[number], prediction, facts)
+            bar.update()
+    done = len(readable.queries)
+    print(f"{options.out}: {done} of {len(queries)} photos, on {describe(segmenter.model.device)}")
+    return 0 if done == len(queries) else EXIT_USER_ERROR
+
+
+class _Readable:
+    """Reads photos one after the other; one that is damaged behind a sound header is told and passed over."""
+
+    def __init__(self, paths: list[Path], bar: tqdm):
+        self.paths, self.bar = paths, bar
+        self.queries: list[Path] = []  # those that could be read so far
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for path in self.paths:
+            try:
+                image = read_photo(path)
+            except UserError as error:
+                self.bar.write(f"error: {error}", file=sys.stderr)
+                self.bar.update()
+                continue
+            self.queries.append(path)
+            yield image
 
 
 def facts_of(segmenter: Segmenter) -> dict[str, Any]:
@@ -133,8 +169,8 @@ def facts_of(segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
-def command(arguments: list[str]) -> None:
-    """Parse, call."""
+def command(arguments: list[str]) -> int | None:
+    """Parse, call; return the exit code."""
     if arguments[:1] == ["export"]:
         parser = cli.Parser(prog="predict.py export", description="Write the path of a query as a file of its own.")
         add_model_options(parser)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.contract import IGNORE, Episode
+from model.contract import IGNORE, Episode, Memory
 from util.data.datasets import channels_first
 from util.engine.device import autocast
 from util.errors import UserError
@@ -27,7 +27,7 @@ class Lot:
 
     image: Tensor
     label: Tensor
-    memory: object | None
+    memory: Memory | None
 
 
 @dataclass
@@ -57,7 +57,7 @@ class ClassMemory:
             number=zero,
             query_base_label=unknown if base_labels else None,
             text=text,
-            memory=lot.memory,
+            memory=None if lot.memory is None else [lot.memory],
         )
 
 
@@ -76,7 +76,7 @@ def memorise(name: str, meaning: Meaning, supports: list[Support], model: Opened
     for some in torch.arange(len(supports)).split(shots_at_once(name, len(supports), model)):
         image, label = images[:, some], labels[:, some]
         with autocast(model.device, model.precision):
-            lots.append(Lot(image, label, model.network.remember(image)))
+            lots.append(Lot(image, label, model.network.remember(image, label)))
     return ClassMemory(name, meaning, lots, [s.source for s in supports])
 
 

@@ -33,7 +33,7 @@ def read_outlines(path: Path, photo: Path, shape: tuple[int, int], name: str | N
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: these outlines cannot be read ({reason}); check the file's name") from None
     if COCO in text:
-        return _from_coco(read_annotations(path), path, photo.name, name)
+        return _from_coco(read_annotations(path), path, photo.name, shape, name)
     if LABELME not in text:
         raise UserError(f"{path}: holds neither labelme's 'shapes' nor COCO's 'annotations'; export one of them")
     try:
@@ -63,11 +63,18 @@ def pick(labels: set[str], name: str | None, path: Path) -> str:
     return next(iter(labels))
 
 
-def _from_coco(annotations: Annotations, path: Path, photo: str, name: str | None) -> np.ndarray:
+def _from_coco(
+    annotations: Annotations, path: Path, photo: str, shape: tuple[int, int], name: str | None
+) -> np.ndarray:
     """Return what COCO's form outlines on the photo of that file name."""
     found = next((p for p in annotations.photos if Path(p.name).name == photo), None)
     if found is None:
         raise UserError(f"{path}: knows no image '{photo}'; name the photo as the file does")
+    if (found.height, found.width) != tuple(shape):
+        raise UserError(
+            f"{path}: is of a photo of {found.width} x {found.height} pixels, this one has {shape[1]} x {shape[0]}; "
+            "they must be equal"
+        )
     names = annotations.categories
     label = pick({names[i.category] for i in found.instances}, name, path)
     return class_mask(found, {c: LABEL for c, called in names.items() if called == label})

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from util.data.images import read_image, read_mask, write_mask
-from util.data.index import count_pixels
+from util.data.index import measure
 from util.data.list_files import IMAGE_SUFFIXES
 from util.errors import UserError, nearest
 from util.files import link
@@ -125,7 +125,7 @@ def _take_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, cl
     name, photo = item
     mask = masks / f"{name}{MASK_SUFFIX}"
     read_image(photo)
-    count_pixels((photo, mask), classes)
+    measure((photo, mask), classes)
     link(photo, out / "images" / f"{name}{suffix}")
     link(mask, out / "masks" / f"{name}{MASK_SUFFIX}")
 

@@ -1,14 +1,16 @@
 """What is here and what is missing: machine, data, lists, word vectors and weights of the configs.
 
 Ends with what can be run now, and the exact command for each missing thing. Without a config every experiment under
-config/ is looked at. With configs the exit code is 2 when one of them cannot be run.
+config/ is looked at. With configs the exit code is 2 when one of them cannot be run. --max-memory measures a step of
+each of their stages with the smallest batches (seconds to minutes) and says which settings make it fit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from model.registry import class_of
@@ -18,6 +20,7 @@ from util.engine.launch import DEFAULT_MODEL
 from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import look_at_machine
+from util.prepare.memory import look_at_memory
 from util.prepare.needs import Needs
 
 EXPERIMENTS = "*/*_split*.yaml"
@@ -43,19 +46,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configs", nargs="*", type=Path, help="YAML files under config/ (default: all)")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--max-memory", type=float, metavar="GB", help="whether the configs fit into so much memory")
 
 
 def run(options: argparse.Namespace) -> int:
     """Look at everything and print it.
 
     Raises:
-        UserError: a config that cannot be read.
+        UserError: a config that cannot be read, or no amount of memory.
     """
+    if options.max_memory is not None and not (options.configs and 0 < options.max_memory < math.inf):
+        raise UserError(f"--max-memory {options.max_memory:g}: gigabytes, more than 0, and name a config")
     paths = options.configs or sorted(Path("config").glob(EXPERIMENTS))
     if not paths:
         raise UserError("config: no experiments here; run this in the project's folder")
     machine, needs = look_at_machine(), Needs()
     reports = [_look_at_any(path, needs, options) for path in paths]
+    if options.max_memory is not None:
+        reports = [_with_memory(r, needs, options) for r in reports]
     if options.json:
         configs = [{**asdict(r), "ready": r.ready} for r in reports]
         print(json.dumps({"machine": [asdict(f) for f in machine], "configs": configs}, indent=2))
@@ -75,6 +83,13 @@ def look_at(path: Path, needs: Needs, overrides: list[str]) -> Report:
     words = f"{middle}NET={net} sh {{}}.sh {experiment} {path.parent.name} {gpus}"
     train = words.format("train") if class_of(config.model).learns else ""
     return Report(str(path), tuple(needs.of(config)), train, words.format("test"))
+
+
+def _with_memory(report: Report, needs: Needs, options: argparse.Namespace) -> Report:
+    """Return a report that says whether its config fits into the memory allowed."""
+    config = read_config(report.config, options.overrides)
+    found = [replace(f, what=f"{f.what} {report.config}") for f in look_at_memory(config, options.max_memory)]
+    return replace(report, needs=(*report.needs, *(needs.add(f) for f in found)))
 
 
 def _look_at_any(path: Path, needs: Needs, options: argparse.Namespace) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import yaml
@@ -24,6 +25,7 @@ from util.files import write_atomically
 log = logging.getLogger("symnet")
 logging.raiseExceptions = False  # a log line that cannot be written must not end a run
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "tensorboardX", "gensim")
+LOCK = ".lock"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -36,7 +38,7 @@ class RunFolder:
         fresh: whether what the folder holds is deleted first.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        UserError: the folder cannot be made or written, or another process is writing to it.
     """
 
     def __init__(self, path: Path, writes: bool = True, fresh: bool = False):
@@ -48,9 +50,10 @@ class RunFolder:
         if not writes:
             return
         try:
-            if fresh and path.exists():
-                shutil.rmtree(path)
             path.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(path)
+            if fresh:
+                _empty(path)
             probe = path / ".probe"
             probe.write_text("")
             probe.unlink()
@@ -118,6 +121,33 @@ class RunFolder:
         if self.writes:
             log.removeHandler(self._handler)
             self._handler.close()
+            self._lock.close()
+
+
+def _locked(path: Path) -> TextIO:
+    """Return a folder's lock, which ends with this process, however that ends.
+
+    Raises:
+        UserError: another process has it.
+    """
+    lock = open(path / LOCK, "w")  # noqa: SIM115  closed by whoever gets it
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        lock.close()
+        raise UserError(f"{path}: another run is writing here; wait for its end, or set run.folder") from None
+    except OSError:
+        pass  # a file system without locks
+    return lock
+
+
+def _empty(path: Path) -> None:
+    """Delete all that a folder holds but its lock."""
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
 
 
 def check_free(path: Path, marker: str, resume: bool, overwrite: bool) -> None:

@@ -1,0 +1,61 @@
+"""What an encoder saw in images: the outputs of its stages and the maps inside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Features:
+    """What the encoder saw in B images: outputs of stages 2, 3, 4 (keys) and the taps inside stages.
+
+    A tap is a map before the last ReLU of a residual block, a raw convolution output of VGG, or the output of a
+    Swin transformer's block.
+    """
+
+    stage: dict[int, Tensor]  # stage -> (B, C, H, W)
+    taps: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.stage.values())))
+
+    def add_tap(self, stage: int, tap: Tensor) -> None:
+        """Keep a tap."""
+        self.taps[stage].append(tap)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the maps take."""
+        return sum(x.nbytes for x in (*self.stage.values(), *chain(*self.taps.values())))
+
+    @staticmethod
+    def join(parts: list[Features]) -> Features:
+        """Return the features of all parts' images, in dictionaries of their own."""
+
+        def one(maps: tuple[Tensor, ...]) -> Tensor:
+            return maps[0] if len(maps) == 1 else torch.cat(maps)
+
+        stage = {s: one(tuple(p.stage[s] for p in parts)) for s in parts[0].stage}
+        return Features(stage, {s: [one(x) for x in zip(*(p.taps[s] for p in parts))] for s in parts[0].taps})
+
+    def split(self, first: int) -> tuple[Features, Features]:
+        """Return the features of the first ``first`` images and of the rest."""
+        return self.rows(slice(None, first)), self.rows(slice(first, None))
+
+    def rows(self, which: slice) -> Features:
+        """Return the features of some of the images."""
+        stage = {s: x[which] for s, x in self.stage.items()}
+        return Features(stage, {s: [x[which] for x in maps] for s, maps in self.taps.items()})
+
+    def repeat(self, times: int) -> Features:
+        """Return the features of the same images as often, one lot after the other, in dictionaries of their own."""
+
+        def again(x: Tensor) -> Tensor:
+            return x if times == 1 else x.repeat(times, 1, 1, 1)
+
+        stage = {s: again(x) for s, x in self.stage.items()}
+        return Features(stage, {s: [again(x) for x in maps] for s, maps in self.taps.items()})

@@ -1,0 +1,133 @@
+"""Token pyramid: a feature map as tokens on three grids, refined by self-attention (HDMNet's decoupled transformer).
+
+Query and supports go through the same weights, each image on its own. The only sense of place is the depthwise
+convolution between the two layers of each feed-forward.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHANNELS = 64  # of every token
+BLOCKS = 2  # self-attention blocks of a level
+EXPANSION = 4  # of the channels inside a feed-forward
+DROPOUT = 0.1
+NORM_EPS = 1e-6
+LEVELS = (  # level 0, the finest, first: embedding's kernel and stride, heads, reduction of keys and values
+    (1, 1, 2, 4),
+    (3, 2, 4, 2),
+    (3, 2, 8, 1),
+)
+LEAST_GRID = 4  # side of the finest grid: the reduction of level 0 leaves nothing of a smaller one
+
+
+def to_tokens(map_bchw: Tensor) -> Tensor:
+    """Return a map as tokens in row-major order, (B, L, C)."""
+    return map_bchw.flatten(2).transpose(1, 2)
+
+
+def to_map(tokens_blc: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return tokens as a map, (B, C, H, W)."""
+    return tokens_blc.transpose(1, 2).unflatten(2, size)
+
+
+def token_norm() -> nn.LayerNorm:
+    """Return the layer norm of tokens."""
+    return nn.LayerNorm(CHANNELS, eps=NORM_EPS)
+
+
+def split_heads(x_blc: Tensor, heads: int) -> Tensor:
+    """Return (B, heads, L, C / heads)."""
+    return x_blc.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+class TokenProjections(nn.Module):
+    """The four linear maps of an attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(CHANNELS, CHANNELS, bias=False) for _ in range(4))
+
+
+class SelfAttention(nn.Module):
+    """x + attention(norm(x)); keys and values come from a grid that is ``reduction`` times as coarse."""
+
+    def __init__(self, heads: int, reduction: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = token_norm()
+        self.linear = TokenProjections()
+        self.reduce = None
+        if reduction > 1:  # without padding: what remains at the border is dropped
+            self.reduce = nn.Conv2d(CHANNELS, CHANNELS, reduction, stride=reduction)
+            self.reduced_norm = token_norm()
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x_blc: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return tokens of the same shape; ``size`` is their grid."""
+        own = self.norm(x_blc)
+        source = own
+        if self.reduce is not None:
+            source = self.reduced_norm(to_tokens(self.reduce(to_map(own, size))))
+        linear, heads = self.linear, self.heads
+        query, key, value = (
+            split_heads(x, heads) for x in (linear.query(own), linear.key(source), linear.value(source))
+        )
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return x_blc + self.dropout(linear.out(attended))
+
+
+class FeedForward(nn.Module):
+    """x + shrink(GELU(depthwise(expand(norm(x)))))."""
+
+    def __init__(self):
+        super().__init__()
+        wide = EXPANSION * CHANNELS
+        self.norm = token_norm()
+        self.expand = nn.Conv2d(CHANNELS, wide, 1)
+        self.depthwise = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.shrink = nn.Conv2d(wide, CHANNELS, 1)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x_blc: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return tokens of the same shape; ``size`` is their grid."""
+        wide = F.gelu(self.depthwise(self.expand(to_map(self.norm(x_blc), size))))
+        return x_blc + to_tokens(self.dropout(self.shrink(self.dropout(wide))))
+
+
+class Level(nn.Module):
+    """One level: patch embedding, self-attention blocks, norm."""
+
+    def __init__(self, kernel: int, stride: int, heads: int, reduction: int):
+        super().__init__()
+        self.embed = nn.Conv2d(CHANNELS, CHANNELS, kernel, stride=stride, padding=kernel // 2)
+        self.embed_norm = token_norm()
+        self.attention = nn.ModuleList(SelfAttention(heads, reduction) for _ in range(BLOCKS))
+        self.feed_forward = nn.ModuleList(FeedForward() for _ in range(BLOCKS))
+        self.norm = token_norm()
+
+    def forward(self, map_bchw: Tensor) -> Tensor:
+        """Return the level's map, (B, C, H / stride, W / stride), sides rounded up."""
+        embedded = self.embed(map_bchw)
+        size = embedded.shape[-2:]
+        x = self.embed_norm(to_tokens(embedded))
+        for attend, feed in zip(self.attention, self.feed_forward, strict=True):
+            x = feed(attend(x, size), size)
+        return to_map(self.norm(x), size)
+
+
+class TokenPyramid(nn.Module):
+    """Three levels, each made from the one before."""
+
+    def __init__(self):
+        super().__init__()
+        self.levels = nn.ModuleList(Level(*geometry) for geometry in LEVELS)
+
+    def forward(self, map_bchw: Tensor) -> list[Tensor]:
+        """Return the map of every level, finest first."""
+        out = []
+        for level in self.levels:
+            map_bchw = level(map_bchw)
+            out.append(map_bchw)
+        return out

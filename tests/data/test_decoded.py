@@ -1,0 +1,103 @@
+"""Tests of the pictures kept decoded: the same views to the last bit, never stale, never more than allowed."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from util.data.datasets import EpisodeDataset, LabelledDataset
+from util.data.decoded import GIB, SUFFIX, with_pictures
+from util.data.folds import Fold
+from util.data.images import read_picture, write_mask
+from util.data.index import Index, load_index
+from util.data.lists import train_list
+from util.data.sampling import EpisodeSampler
+from util.data.views import SQUEEZE, View
+from util.settings import AugmentSettings, DataSettings
+
+SIZE = 65
+
+
+@pytest.fixture
+def data(mini_data, mini_root: Path, tmp_path: Path) -> DataSettings:
+    """Return the settings of a data set that a test may change."""
+    root = tmp_path / "mini"
+    shutil.copytree(mini_root, root)
+    return replace(mini_data(), root=str(root), cache=str(tmp_path / "cache"))
+
+
+def _index(data: DataSettings) -> Index:
+    return with_pictures(load_index(data, "train", progress=False), data, data.train_list, progress=False)
+
+
+def _files(data: DataSettings) -> list[Path]:
+    return list(Path(data.cache).glob(f"*{SUFFIX}*")) + list(Path(data.cache).glob(".*"))
+
+
+def _same_pictures(index: Index) -> bool:
+    rows = range(len(index))
+    return all(np.array_equal(index.picture(r), read_picture(index.images[r], index.masks[r])) for r in rows)
+
+
+@pytest.mark.parametrize("view", [None, View(SQUEEZE, SIZE, SIZE, smooth=True)], ids=["crop", "squeeze"])
+def test_a_decoded_photo_gives_the_same_views_to_the_last_bit(data: DataSettings, view: View | None) -> None:
+    episodes, images = [], []
+    for index in (load_index(data, "train", progress=False), _index(data)):
+        assert (index.decoded is None) == (not episodes)
+        fold = Fold.of(data)
+        chosen = train_list(index, fold, data)
+        augment = None if view else AugmentSettings(scale=[0.8, 1.3], keep_target=0.85)
+        sampler = EpisodeSampler(chosen, "shuffle", 2, 0)
+        episodes.append(EpisodeDataset(sampler, fold, SIZE, augment, base_labels=True, view=view))
+        images.append(LabelledDataset(chosen, fold, SIZE, 0, augment))
+    for number in range(20):
+        for one, other in (episodes, images):
+            first, second = one[number], other[number]
+            pairs = [(getattr(first, f.name), getattr(second, f.name)) for f in fields(first)]
+            assert all(torch.equal(a, b) if a is not None else b is None for a, b in pairs)
+
+
+def test_a_changed_photo_or_mask_makes_it_anew_and_removes_the_old(data: DataSettings) -> None:
+    index = _index(data)
+    (first,) = _files(data)
+    assert first.stat().st_size == 4 * index.sizes.prod(1).sum() and _same_pictures(index)
+    made = first.stat().st_mtime_ns
+    assert _index(data).decoded.path == first and first.stat().st_mtime_ns == made
+    cv2.imwrite(str(index.images[3]), np.full((*index.sizes[3], 3), 9, np.uint8))
+    index = _index(data)
+    (second,) = _files(data)
+    assert second != first and _same_pictures(index) and index.picture(3)[..., :3].max() < 20
+    write_mask(index.masks[3], np.full(index.sizes[3], 2, np.uint8))
+    index = _index(data)
+    (third,) = _files(data)
+    assert third != second and (index.picture(3)[..., 3] == 2).all() and _same_pictures(index)
+    third.write_bytes(b"cut")
+    assert _same_pictures(_index(data))
+
+
+def test_it_takes_no_more_than_is_allowed(data: DataSettings) -> None:
+    wanted = 4 * int(load_index(data, "train", progress=False).sizes.prod(1).sum())
+    for allowed, kept in ((0, False), ((wanted - 1) / GIB, False), (wanted / GIB, True)):
+        assert (_index(replace(data, decoded_gib=allowed)).decoded is not None) == kept
+        assert bool(_files(data)) == kept
+
+
+def test_where_it_cannot_be_written_photos_are_decoded_each_time(data: DataSettings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    index = _index(replace(data, cache=str(tmp_path / "file")))
+    assert index.decoded is None and _same_pictures(index)
+
+
+def test_other_processes_get_its_place_and_not_its_content(data: DataSettings) -> None:
+    index = _index(data)
+    index.picture(0)
+    sent = pickle.dumps(index.decoded)
+    assert len(sent) < index.picture(0).nbytes
+    assert np.array_equal(pickle.loads(sent)[5], index.picture(5))

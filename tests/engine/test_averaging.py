@@ -1,0 +1,45 @@
+"""The moving average of weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from util.engine.averaging import WARM_UP, Average
+
+
+def network(value: float) -> nn.Module:
+    net = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False))
+    net.requires_grad_(False)
+    net[0].requires_grad_(True)
+    for p in net.parameters():
+        p.data.fill_(value)
+    return net
+
+
+def test_it_forgets_as_told_and_gives_the_weights_back():
+    net = network(0.0)
+    average = Average(net, keep=0.9)
+    expected = 0.0
+    for step in range(1, 200):
+        net[0].weight.data.fill_(float(step))
+        average.update(step)
+        keep = min(0.9, (1 + step) / (WARM_UP + step))
+        expected = keep * expected + (1 - keep) * step
+    with average.in_place():
+        assert torch.allclose(net[0].weight, torch.full((1, 2), expected))
+        assert net[1].weight.item() == 0.0
+    assert net[0].weight[0, 0].item() == 199.0
+
+
+def test_only_what_learns_is_kept_and_a_copy_continues_it():
+    net = network(1.0)
+    average = Average(net, keep=0.5)
+    net[0].weight.data.fill_(3.0)
+    average.update(1000)
+    assert list(average.state()) == ["0.weight"]
+    other = network(7.0)
+    copy = Average(other, keep=0.5)
+    copy.load(average.state())
+    with copy.in_place():
+        assert other[0].weight[0, 0].item() == 2.0

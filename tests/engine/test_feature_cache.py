@@ -1,0 +1,59 @@
+"""The tester gives the same counts with images' features kept, whatever fits, and holds no more than it may."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from util.config import read_config
+from util.engine.build import make_setting, new_model
+from util.engine.evaluation import Scoreboard, run_pass
+from util.engine.feature_cache import GIB, FeatureCache
+from util.engine.processes import World
+
+ENCODER = {"encoder": {"backbone": "resnet10", "stem": "plain", "weights": None}}
+BASELINE = "mini_split0_prototype_resnet18.yaml"
+EPISODES = 20  # more images in all than the list has
+WORLD = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(params=["symnet", "ssp"], ids=["canvas", "original sizes"])
+def run(request, mini_yaml):
+    """Return a function that tests the untrained baseline by a protocol and gives every episode's counts."""
+    setting = make_setting(read_config(mini_yaml(BASELINE, model=ENCODER)))
+    network = new_model(setting)
+    protocol = setting.config.protocols[request.param]
+    data = setting.test_episodes(setting.test_images(progress=False), protocol, seed=0)
+
+    def counts(cache: FeatureCache | None, batch: int = 1, scope: str = "view") -> np.ndarray:
+        if cache is not None:
+            cache.turn_to(network, scope)
+        board = Scoreboard(8, WORLD.device)
+        options = {"workers": 0, "precision": "float32", "title": "", "progress": False}
+        run_pass(network, data, EPISODES, [board], batch=batch, world=WORLD, cache=cache, **options)
+        return board.episode_records(WORLD)["final"]
+
+    return counts
+
+
+def test_kept_features_change_no_count_and_are_used_in_every_lap(run) -> None:
+    expected, cache = run(None), FeatureCache(1)
+    assert np.array_equal(run(cache), expected)
+    images = len(cache.kept)
+    assert cache.misses == images and cache.hits == 2 * EPISODES - images > 0
+    assert np.array_equal(run(cache), expected) and cache.misses == 0
+    assert np.array_equal(run(cache, batch=3), expected) and cache.misses == 0
+    run(cache, scope="another view")
+    assert cache.misses == images
+
+
+def test_no_more_is_kept_than_may_be(run) -> None:
+    everything = FeatureCache(1)
+    expected = run(everything)
+    half = FeatureCache(everything.used / 2 / GIB)
+    assert np.array_equal(run(half), expected)
+    assert 0 < half.used <= half.limit and half.used == sum(memory.nbytes for memory in half.kept.values())
+    assert half.misses > len(half.kept) > 0 and half.hits > 0
+    nothing = FeatureCache(0)
+    assert np.array_equal(run(nothing), expected) and nothing.hits == 0 and not nothing.kept

@@ -1,0 +1,64 @@
+"""Nothing is lost when a training is killed: ten times at any moment, and still the losses of an unbroken run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import spawned
+import torch
+
+from util.engine import checkpoint
+from util.engine.training import BEST, LAST, METRICS
+
+KILLS, MOST_STEPS = 10, 2
+LONGEST_WAIT = 0.1  # seconds
+STAGE = {
+    "epochs": 2,
+    "epoch_length": 48,
+    "validate_every": 1,
+    "validate_episodes": 4,
+    "save_minutes": 0.0,
+    "average": 0.9,
+}
+
+
+def saves(folder: Path) -> int | None:
+    """Return what changes with every checkpoint."""
+    last = folder / LAST
+    return last.stat().st_mtime_ns if last.exists() else None
+
+
+def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp_path: Path) -> None:
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}}, meta_stage=STAGE)
+    folder = tmp_path / "runs/tiny/meta"
+    spawned.run("train.py", path)
+    unbroken = folder.rename(tmp_path / "unbroken")
+    moments, steps = random.Random(0), []
+    for _ in range(KILLS):
+        training = spawned.start("train.py", path, *(["--resume"] if saves(folder) else []))
+        for _ in range(moments.randrange(MOST_STEPS + 1)):
+            before = saves(folder)
+            spawned.wait_for(lambda before=before: saves(folder) != before, training)
+        time.sleep(moments.random() * LONGEST_WAIT)  # amid a start, a step, a checkpoint or a validation
+        training.signal(signal.SIGKILL)
+        assert training.code == -signal.SIGKILL
+        if saves(folder):
+            steps.append(checkpoint.read(folder / LAST)["progress"]["step"])
+    assert steps == sorted(steps) and len(set(steps)) > KILLS // 2
+    assert "--resume" in spawned.run("train.py", path, check=2).stderr
+    os.truncate(folder / LAST, 999)
+    assert "continuing from the one before" in spawned.run("train.py", path, "--resume").stdout
+    whole, mended = (checkpoint.read(f / LAST) for f in (unbroken, folder))
+    assert all(torch.equal(whole["weights"][k], mended["weights"][k]) for k in whole["weights"])
+    assert whole["progress"]["history"] == mended["progress"]["history"]
+    assert all(torch.equal(a, b) for a, b in zip(*(best_weights(f) for f in (unbroken, folder))))
+    assert json.loads((folder / METRICS).read_text())["finished"]
+
+
+def best_weights(folder: Path) -> list[torch.Tensor]:
+    return list(checkpoint.read(folder / BEST)["weights"].values())

@@ -1,0 +1,141 @@
+"""What ends a run from outside: one line that says what and where, a checkpoint that loads, nobody left behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import spawned
+import torch
+
+from util.config import read_config
+from util.data.index import load_index
+from util.engine import checkpoint
+from util.engine.device import OUT_OF_MEMORY
+from util.engine.mishaps import as_one_line
+from util.errors import UserError
+
+SSP = "mini_split0_ssp_resnet10.yaml"
+UNTRAINED = {"encoder": {"weights": None}}
+STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0, "save_minutes": 0.0}
+SOON = 30  # seconds
+
+
+@pytest.fixture
+def long(mini_yaml):
+    """Return a function that writes the config of a training that would last."""
+    return lambda **sections: mini_yaml(SSP, model=UNTRAINED, **({"meta_stage": STAGE} | sections))
+
+
+def errors(*processes: spawned.Spawned) -> list[str]:
+    """Return the error lines of some processes that must have ended without a traceback."""
+    said = "\n".join(p.stderr for p in processes).replace("\r", "\n")
+    assert "Traceback" not in said, said
+    return [line for line in said.split("\n") if line.startswith("error: ")]
+
+
+def loadable(tmp_path: Path) -> int:
+    """Return the step of the last checkpoint, whose weights must be finite."""
+    content = checkpoint.read(tmp_path / "runs/tiny/meta/last.pth")
+    assert all(w.isfinite().all() for w in content["weights"].values())
+    return content["progress"]["step"]
+
+
+def test_a_loader_process_that_is_killed(long, tmp_path: Path) -> None:
+    training = spawned.start("train.py", long(data={"workers": 2}))
+    spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, training)
+    children = Path(f"/proc/{training.process.pid}/task/{training.process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    assert training.code == 2
+    (line,) = errors(training)
+    assert "a loader process was killed" in line and "data.workers" in line and loadable(tmp_path)
+
+
+def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, tmp_path: Path, mini_root: Path) -> None:
+    """Met by one of two processes: it names the photo, the other ends too."""
+    path = long(data={"images": str(tmp_path / "photos"), "workers": 1, "decoded_gib": 0})
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for photo in (mini_root / "JPEGImages").iterdir():
+        (photos / photo.name).write_bytes(photo.read_bytes())
+    load_index(read_config(path).data, "train", progress=False)
+    ranks = spawned.start_ranks(2, "train.py", path)
+    spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, *ranks)
+    for photo in photos.iterdir():
+        photo.write_bytes(b"no photo")
+    assert [r.code for r in ranks] == [2, 2]
+    lines = errors(*ranks)
+    assert lines and all(str(photos) in line and "damaged" in line for line in lines) and loadable(tmp_path)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_of_several_that_is_killed(long, tmp_path: Path, killed: int) -> None:
+    ranks = spawned.start_ranks(2, "train.py", long())
+    spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, *ranks)
+    started = time.monotonic()
+    ranks[killed].signal(signal.SIGKILL)
+    assert ranks[1 - killed].code == 2 and time.monotonic() - started < SOON
+    assert errors(ranks[1 - killed]) == [] and loadable(tmp_path)
+    assert ("stopped: another process" in ranks[0].stderr) == (killed == 1)
+
+
+def test_a_loss_that_is_not_finite(long, tmp_path: Path) -> None:
+    path = long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e30}}})
+    training = spawned.run("train.py", path, check=2)
+    (line,) = errors(training)
+    assert "error: step " in line and "not finite" in line and "learning rate" in line
+    last = tmp_path / "runs/tiny/meta/last.pth"
+    assert not last.exists() or loadable(tmp_path)
+
+
+def little_memory() -> None:
+    """Leave room for a small step only."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+
+
+def test_no_memory_left(long, tmp_path: Path) -> None:
+    path = long(data={"size": 1025}, meta_stage=STAGE | {"epoch_length": 8, "batch": 8})
+    (line,) = errors(spawned.run("train.py", path, before=little_memory, check=2))
+    assert line.startswith("error: out of memory (") and "lower meta_stage.batch" in line
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+def test_no_memory_left_on_a_gpu(kind: type[Exception]) -> None:
+    with pytest.raises(UserError, match=r"out of memory \(.*\); lower data.size"), as_one_line("data.size"):
+        raise kind("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...")
+    with pytest.raises(RuntimeError, match="another"), as_one_line("data.size"):
+        raise RuntimeError("another error")
+
+
+def test_two_runs_at_once_into_one_folder(long, tmp_path: Path) -> None:
+    path = long()
+    first = spawned.start("train.py", path)
+    spawned.wait_for((tmp_path / "runs/tiny/meta/.lock").exists, first)
+    for flag in ([], ["--overwrite"], ["--resume"]):
+        if flag:
+            spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, first)
+        (line,) = errors(spawned.run("train.py", path, *flag, check=2))
+        assert "another run is writing here" in line or (not flag and "--resume" in line)
+    first.signal(signal.SIGINT)
+    assert first.code == 130 and loadable(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_any_more(long, tmp_path: Path) -> None:
+    training = spawned.start("train.py", long())
+    folder = tmp_path / "runs/tiny/meta"
+    spawned.wait_for((folder / "last.pth").exists, training)
+    kept = torch.load(folder / "last.pth", weights_only=True)
+    folder.rename(tmp_path / "elsewhere")
+    folder.write_text("in the way")
+    assert training.code == 2
+    (line,) = errors(training)
+    assert str(folder) in line and "could not write this checkpoint" in line
+    assert (
+        torch.load(tmp_path / "elsewhere/last.pth", weights_only=True)["progress"]["step"] >= kept["progress"]["step"]
+    )

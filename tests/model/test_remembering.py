@@ -1,0 +1,40 @@
+"""What a model remembers of each image alone stands in for the image, without changing the prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from model.registry import models
+from tests.model.small import drawn_episode, small_model
+
+SHOTS, BATCH = 2, 2
+CLOSE = {"atol": 1e-4, "rtol": 1e-4}
+
+
+@pytest.mark.parametrize("name", sorted(models()))
+@torch.no_grad()
+def test_what_is_remembered_of_each_image_alone_gives_the_same_prediction(name: str) -> None:
+    network, episode = small_model(name, SHOTS), drawn_episode(name, SHOTS, BATCH)
+    want = network(episode)
+    queries = [network.remember_query(image[None]) for image in episode.query]
+    if None in queries:
+        return  # this model keeps nothing, and so has nothing that could differ
+    shots = [pair for item in range(BATCH) for pair in episode.shots(item)]
+    supports = [network.remember(image[None, None], label[None, None]) for image, label in shots]
+    assert all(memory.nbytes > 0 for memory in (*queries, *supports))
+
+    image, label = (x[None, None] for x in shots[0])
+    other = network.remember(image, torch.zeros_like(label))  # the same image, nothing marked
+    same = all(torch.equal(x, supports[0].stage[stage]) for stage, x in other.stage.items())
+    assert same != network.masks_supports
+
+    known, encoded = dataclasses.replace(episode, memory=supports, query_memory=queries), []
+    network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
+    for _ in range(2):  # a memory is used and not used up
+        got = network(known)
+        for key, logits in {"final": want.logits, **want.extra}.items():
+            assert torch.allclose({"final": got.logits, **got.extra}[key], logits, **CLOSE), key
+    assert encoded == []

@@ -1,0 +1,13 @@
+"""What a process imports from which test's scripts are forked (see spawned.py): all of it, and nothing is computed."""
+
+import torch
+
+import util.engine.launch
+import util.engine.stages
+import util.engine.testing
+import util.predict.command
+import util.prepare.doctor  # noqa: F401
+from model import registry
+
+registry.models()
+torch.set_num_threads(1)
