@@ -1,12 +1,10 @@
-"""What this machine offers: versions, devices, memory, disk."""
+"""What this machine offers: versions, devices, cores."""
 
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
@@ -16,12 +14,11 @@ from util.prepare.findings import Finding
 
 GIGABYTE = 1e9
 OLDEST_PYTHON, OLDEST_TORCH = (3, 10), (2, 4)
-SCARCE = 5.0  # gigabytes of free disk that a run folder may need
 
 
 def look_at_machine() -> list[Finding]:
-    """Return what was found out about Python, torch, GPUs, cores and disk."""
-    return [_python(), _torch(), *_gpus(), Finding("cores", True, f"{usable_cores()} usable"), _disk()]
+    """Return what was found out about Python, torch, GPUs and cores."""
+    return [_python(), _torch(), *_gpus(), Finding("cores", True, f"{usable_cores()} usable")]
 
 
 def _python() -> Finding:
@@ -58,8 +55,3 @@ def _gpus() -> list[Finding]:
         facts = torch.cuda.get_device_properties(number)
         out.append(Finding(f"GPU {number}", True, f"{facts.name}, {facts.total_memory / GIGABYTE:.0f} GB"))
     return out
-
-
-def _disk() -> Finding:
-    free = shutil.disk_usage(Path.cwd()).free / GIGABYTE
-    return Finding("disk", free >= SCARCE, f"{free:.0f} GB free here", "" if free >= SCARCE else "free some space")

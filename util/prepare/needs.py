@@ -1,18 +1,20 @@
-"""What a config needs before it can run: data, word vectors, weights; each is looked at once."""
+"""What a config needs before it can run: data, word vectors, weights, disk; each is looked at once."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from model.contract import Trainable
 from model.encoder_weights import TORCHVISION
 from model.registry import class_of
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import check_shots
-from util.data.text import NAMES, class_vectors, vectors_path
+from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
 from util.engine.build import build_model
 from util.engine.checkpoint import load_encoder_weights
 from util.engine.device import gpu_count
@@ -21,7 +23,7 @@ from util.prepare import coco, pascal, weights
 from util.prepare.common import DIFFERS, beside
 from util.prepare.findings import Finding
 from util.prepare.lists import MAKERS, published
-from util.settings import Config, DataSettings
+from util.settings import Config, DataSettings, StageSettings
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
 # How to get the data of a built-in data set; others are made by `custom`.
@@ -31,6 +33,9 @@ PREPARE = {
     "mini": "python prepare.py mini --out {root}",
 }
 PREPARE_OTHER = "python prepare.py custom --name {name} --out {root} --images <DIR> --masks <DIR> --classes <names.txt>"
+GIGABYTE = 1e9
+RESUMABLE = 3  # checkpoints that a run can continue from: the last, the one before, the one being written
+MOMENTS = {"sgd": 1, "adamw": 2}  # what an optimiser keeps for each weight that learns
 VECTORS = "python prepare.py embeddings --dataset {name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
 
 
@@ -55,6 +60,11 @@ class Needs:
             name, partly = f"{class_of(config.model).title} on {config.model.backbone()}", ", in part" * start.partial
             what = f"weights {start.weights} for {name}{partly}"
             out.append(self._once(what, lambda w: look_at_weights(w, config)))
+        if class_of(config.model).learns:
+            what = (
+                f"disk for runs of {class_of(config.model).title} on {config.model.backbone()} in {config.run.folder}"
+            )
+            out.append(self._once(what, lambda w: look_at_disk(w, config)))
         return out
 
     def add(self, finding: Finding) -> Finding:
@@ -118,6 +128,27 @@ def look_at_weights(what: str, config: Config) -> Finding:
         return Finding(what, False, str(error), _how_to_get(Path(start.weights), backbone))
     says = f"fits; {len(missing)} tensors will start from random values" if missing else "fits, complete"
     return Finding(what, True, says)
+
+
+def look_at_disk(what: str, config: Config) -> Finding:
+    """Tell whether the checkpoints of a training fit on the disk of its run folder."""
+    with torch.device("meta"):  # sizes without memory
+        network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
+    need = _checkpoints(network, config.meta_stage)
+    if config.base_stage is not None:
+        need += _checkpoints(network.base_stage(), config.base_stage)
+    folder = Path(config.run.folder).absolute()
+    free = shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.exists())).free
+    says = f"{free / GIGABYTE:.1f} GB free, checkpoints take up to {need / GIGABYTE:.1f}"
+    return Finding(what, free >= need, says, "free some space, or --set run.folder=<DIR> on another disk")
+
+
+def _checkpoints(network: Trainable, stage: StageSettings) -> int:
+    """Return the bytes of a stage's checkpoints: the best without its optimiser, and those to continue from."""
+    weights = sum(t.nbytes for t in network.state_dict().values())
+    learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+    moments = max(MOMENTS[o.kind] for o in stage.optimizers.values()) * learning
+    return weights + RESUMABLE * (weights + moments)
 
 
 def _torchvision(what: str, backbone: str) -> Finding:
