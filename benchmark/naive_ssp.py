@@ -10,7 +10,7 @@ from benchmark.plain_encoder import PlainEncoder
 from model.contract import Episode, Output
 from model.ops import normalise, resize
 from model.self_support import SHARPNESS, SURE_BACKGROUND, SURE_FOREGROUND
-from model.ssp import BLEND, FINAL, LAST_STAGE, OWN_BACKGROUND, SSP, prototypes
+from model.ssp import BLEND, FINAL, LAST_STAGE, SSP, prototypes
 
 
 class NaiveSSP(nn.Module):

@@ -17,6 +17,8 @@ COSINE_EPS = 1e-8  # least norm in a cosine
 SURE_FOREGROUND = 0.7  # probabilities above which a position counts as sure
 SURE_BACKGROUND = 0.6
 SHARPNESS = 2.0  # of the adaptive background's attention
+OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
+OWN_BACKGROUND = 0.3  # share of its global prototype in the background; the adaptive one has the rest
 ROWS = 256  # positions whose attention is held at a time
 BACKGROUND, FOREGROUND = 0, 1  # channels of logits
 
@@ -84,6 +86,13 @@ class SelfSupport(nn.Module):
             adaptive.unflatten(2, feature_bchw.shape[-2:]),
             attended,
         )
+
+
+def with_own(support_fg: Tensor, own: SelfPrototypes) -> tuple[Tensor, Tensor]:
+    """Return foreground (B, C) and background (B, C, h, w) prototypes after a self-support step."""
+    foreground = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * own.foreground
+    background = OWN_BACKGROUND * own.background[:, :, None, None] + (1 - OWN_BACKGROUND) * own.adaptive
+    return foreground, background
 
 
 def _sure(probability_bl: Tensor, threshold: float) -> Tensor:

@@ -18,7 +18,7 @@ from model.encoder import ResNetSettings, ResNetVariant, build_encoder
 from model.loss import cross_entropy
 from model.ops import in_float32, masked_mean, resize
 from model.registry import register
-from model.self_support import SelfPrototypes, SelfSupport, Similarity
+from model.self_support import SelfSupport, Similarity, with_own
 from model.with_encoder import WithEncoder
 
 LAST_STAGE = 3  # the encoder ends here, at stride 8
@@ -26,8 +26,6 @@ FIRST_LEARNING_STAGE = 2
 # Stage 3 is dilated but for its first block, and its last block has no ReLU: features may be negative.
 ENCODER = ResNetVariant(dilation={3: 2}, first_block_dilated=False, final_relu=False)
 MASK_EPS = 1e-5  # in the masked mean of a support
-OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
-OWN_BACKGROUND = 0.3  # share of its global prototype in the background; the adaptive one has the rest
 BLEND = (0.5, 0.2, 0.3)  # refinement: supports', first and second round's prototypes
 FINAL = 0.7  # share of the refined logits, the first round's have the rest
 SUPPORT_LOSS = 0.2
@@ -67,13 +65,13 @@ class SSP(WithEncoder):
 
         # What the query then says itself.
         own = self.self_support(query, guess)
-        first_fg, first_bg = _with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
+        first_fg, first_bg = with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
         first = self.similarity(query, first_fg, first_bg)  # sim_1
         size = episode.query.shape[-2:]
         plain = resize(first, size)  # out1, (B, 2, H, W)
         output = Output(plain)
         if self.settings.refine:
-            fg, bg = _with_own(support_fg, self.self_support(query, first, own))
+            fg, bg = with_own(support_fg, self.self_support(query, first, own))
             second_fg = _blend(support_fg, first_fg, fg)  # FP_2
             second_bg = _blend(support_bg[:, :, None, None], first_bg, bg)  # BP_2
             second = self.similarity(query, second_fg, second_bg)  # sim_2
@@ -136,13 +134,6 @@ def prototypes(feature_bchw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]
     size = feature_bchw.shape[-2:]
     masks = [resize((label_bhw == value).float().unsqueeze(1), size) for value in (1, 0)]
     return tuple(masked_mean(feature_bchw, mask, MASK_EPS) for mask in masks)
-
-
-def _with_own(support_fg: Tensor, own: SelfPrototypes) -> tuple[Tensor, Tensor]:
-    """Return foreground (B, C) and background (B, C, h, w) prototypes after a self-support step."""
-    foreground = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * own.foreground
-    background = OWN_BACKGROUND * own.background[:, :, None, None] + (1 - OWN_BACKGROUND) * own.adaptive
-    return foreground, background
 
 
 def _blend(support: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model import published
+from model.calibration import SupportCalibration, claimed_shares
 from model.contract import Episode, Output, ParamGroup, Task
 from model.decoder import Decoder, default_scales
 from model.ensemble import Ensemble
@@ -21,12 +22,13 @@ from model.loss import cross_entropy
 from model.ops import foreground, resize
 from model.prior import SelfActivationPrior
 from model.projection import WIDTH
-from model.prototype import query_prototypes, support_prototype
+from model.prototype import QueryPrototypes, query_prototypes, support_prototype
+from model.refinement import Refinement
 from model.registry import register
 from model.shot_weights import scene_distance
 from model.text_alignment import TextAlignment
 from model.triplet import query_triplet, support_triplet
-from model.with_base_learner import HIGH, LOW, WithBaseLearner, WithBaseSettings, mid_features
+from model.with_base_learner import HIGH, LOW, MID, WithBaseLearner, WithBaseSettings, mid_features
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Settings(WithBaseSettings):
     """Sym-Net's own settings; ``config/model/symnet.yaml`` explains them."""
 
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
+    calibration: Literal["none", "threshold", "share", "learnt"] = "none"
+    refine: bool = False
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
     aux_weight: float = field(default=1.0, metadata={"low": 0})
 
@@ -71,6 +75,8 @@ class SymNet(WithBaseLearner):
         scales = settings.scales or default_scales(settings.grid(task.size))
         self.decoder = Decoder(WIDTH, OUT_CHANNELS + 1, scales)
         self.ensemble = Ensemble()
+        self.calibrate = None if settings.calibration == "none" else SupportCalibration(settings.calibration)
+        self.refine = Refinement() if settings.refine else None
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
@@ -100,26 +106,38 @@ class SymNet(WithBaseLearner):
         # Hybrid prototype: support and query, each aligned with the class name.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
         support_feature = self.project_support(mid_features(support))  # X_k, (B * K, 256, h, w)
-        support_text = self._align_support(support_feature, mask, episode.text)  # r_k, (B, K, 256)
+        small_mask = resize(mask.flatten(0, 1), support_feature.shape[-2:])  # m_k, (B * K, 1, h, w)
+        support_text = self._align_support(support_feature, small_mask, episode.text, shots)  # r_k, (B, K, 256)
         support_prototype_bc = (support_text * weight.unsqueeze(2)).sum(1)  # r_s
-        own = query_prototypes(query_feature, prior)
-        query_prototype_bc = self.align(query_feature * prior, episode.text, own.foreground)  # r_q
+        own, query_prototype_bc = self._align_query(query_feature, prior, episode.text)  # r_q
         prototype = (support_prototype_bc + query_prototype_bc) / 2  # r
 
         # Decode, then correct by what the base learner claims.
         tap_maps = {stage: torch.stack(maps, dim=1) for stage, maps in correlation.items()}  # (B, n, h, w)
         hyper = self.fuse_correlation(tap_maps)  # H, (B, 48, h, w)
         meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)
+        looks, priors = {"meta": meta}, {"prior": prior}
+        if self.refine is not None:  # a second look, by what the first is sure of
+            prior = self.refine(meta, query.stage[MID], support.stage[MID], small_mask, weight)
+            _, again = self._align_query(query_feature, prior, episode.text)
+            meta, more = self.decoder(query_feature, (support_prototype_bc + again) / 2, hyper, prior)
+            auxiliary, looks = auxiliary + more, {"meta": meta, "first": looks["meta"]}
+            priors["refined prior"] = prior
         own_class = episode.base_id if self.training else None
-        final = self.ensemble(meta, base_logits, scene, own_class)
+        trust = None
+        if self.calibrate is not None:
+            f4 = support.stage[HIGH]
+            trust = self.calibrate(claimed_shares(self.base_learner, f4, mask, weight, own_class))  # (B, N)
+        final = self.ensemble(meta, base_logits, scene, own_class, trust)
 
         size = episode.query.shape[-2:]
-        final, meta, base = (resize(x.float(), size) for x in (final, meta, base_logits))
-        output = Output(final, extra={"meta": meta, "base": base}, maps={"prior": prior[:, 0].float()})
+        extra = {name: resize(x.float(), size) for name, x in {**looks, "base": base_logits}.items()}
+        maps = {name: x[:, 0].float() for name, x in priors.items()}
+        output = Output(resize(final.float(), size), extra=extra, maps=maps)
         if self.training:
             output.losses = {
-                "main": cross_entropy(final, episode.query_label),
-                **self._auxiliary_losses(meta, base, auxiliary, episode),
+                "main": cross_entropy(output.logits, episode.query_label),
+                **self._auxiliary_losses([extra[name] for name in looks], extra["base"], auxiliary, episode),
                 "triplet": self.settings.aux_weight
                 * (
                     support_triplet(support_prototype_bc, support_feature.unflatten(0, (batch, shots)), mask)
@@ -128,19 +146,22 @@ class SymNet(WithBaseLearner):
             }
         return output
 
-    def _align_support(self, feature: Tensor, mask: Tensor, text: Tensor) -> Tensor:
+    def _align_support(self, feature: Tensor, small_mask: Tensor, text: Tensor, shots: int) -> Tensor:
         """Return the aligned prototype of every shot, r_k, (B, K, C)."""
-        batch, shots = mask.shape[:2]
-        small_mask = resize(mask.flatten(0, 1), feature.shape[-2:])  # m_k
         prototype = support_prototype(feature, small_mask)  # p_k
         text = text.repeat_interleave(shots, dim=0)
-        return self.align(feature * small_mask, text, prototype).unflatten(0, (batch, shots))
+        return self.align(feature * small_mask, text, prototype).unflatten(0, (-1, shots))
 
-    def _auxiliary_losses(self, meta: Tensor, base: Tensor, auxiliary: list[Tensor], episode: Episode) -> dict:
-        size, weight = meta.shape[-2:], self.settings.aux_weight
+    def _align_query(self, feature: Tensor, prior: Tensor, text: Tensor) -> tuple[QueryPrototypes, Tensor]:
+        """Return the query's own prototypes by a prior, and its aligned one, r_q, (B, C)."""
+        own = query_prototypes(feature, prior)
+        return own, self.align(feature * prior, text, own.foreground)
+
+    def _auxiliary_losses(self, looks: list[Tensor], base: Tensor, auxiliary: list[Tensor], episode: Episode) -> dict:
+        size, weight = episode.query_label.shape[-2:], self.settings.aux_weight
         inner = [cross_entropy(resize(x.float(), size), episode.query_label) for x in auxiliary]
         return {
-            "meta": weight * cross_entropy(meta, episode.query_label),
+            "meta": weight * torch.stack([cross_entropy(x, episode.query_label) for x in looks]).sum(),
             "base": weight * cross_entropy(base, episode.query_base_label),
             "inner": weight * torch.stack(inner).mean(),
         }
