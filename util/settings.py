@@ -102,6 +102,7 @@ class StageSettings:
     average: float = bounded(0.0, 0, 0.99999)
     size: int | None = bounded(None, 33)
     validate_every: int = bounded(1, 0)
+    validate_midway: bool = False
     validate_episodes: int = bounded(1000, 1)
     patience: int = bounded(0, 0)
     save_minutes: float = bounded(10.0, 0)

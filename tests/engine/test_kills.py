@@ -21,6 +21,7 @@ STAGE = {
     "epochs": 2,
     "epoch_length": 48,
     "validate_every": 1,
+    "validate_midway": True,
     "validate_episodes": 4,
     "save_minutes": 0.0,
     "average": 0.9,

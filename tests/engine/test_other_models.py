@@ -95,9 +95,12 @@ def test_published_stages_are_counted_as_published() -> None:
     assert (attention.kind, attention.lr, attention.weight_decay) == ("adamw", 6e-5, 0.01)
     assert (attention.betas, attention.schedule) == ([0.9, 0.999], "constant")
     assert (sccan.epochs, sccan.batch, sccan.batch_per, sccan.patience) == (200, 8, "run", 75)
+    assert (sccan.validate_every, sccan.validate_midway, sccan.validate_episodes) == (1, False, 1000)
     config = read_config(REPOSITORY / "config/coco/coco_split0_sccan_resnet101.yaml")
     assert (config.data.size, config.data.fold_rule, config.data.exclude_novel) == (473, "interleaved", True)
-    assert (config.meta_stage.epochs, config.meta_stage.augment.scale) == (50, [0.8, 1.25])
+    coco = config.meta_stage
+    assert (coco.epochs, coco.augment.scale, coco.patience) == (50, [0.8, 1.25], 75)
+    assert (coco.validate_every, coco.validate_midway, coco.validate_episodes) == (1, True, 4000)
     assert config.test.protocol == "sccan" and config.protocols["sccan"].episodes == 4000
 
 

@@ -59,7 +59,8 @@ def test_a_run_whose_whole_group_is_told_to_end_continues_to_the_unbroken_end(mi
 
 
 def test_two_processes_train_like_one(mini_yaml, tmp_path: Path):
-    stage = {"epochs": 1, "batch": 6, "batch_per": "run", "validate_every": 1, "validate_episodes": 7}
+    stage = {"epochs": 2, "epoch_length": 24, "batch": 6, "batch_per": "run", "validate_episodes": 7}
+    stage |= {"validate_every": 2, "validate_midway": True}
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
     path = mini_yaml(meta_stage=stage)
     driver = REPOSITORY / "tests/engine/train_without_dropout.py"
@@ -69,12 +70,13 @@ def test_two_processes_train_like_one(mini_yaml, tmp_path: Path):
     assert [r.code for r in ranks] == [0, 0], [r.stderr[-2000:] for r in ranks]
     two = tmp_path / "runs" / "tiny" / "meta"
     first, second = (json.loads((p / "metrics.json").read_text())["epochs"] for p in (one, two))
-    assert len(first) == len(second) == 1
+    assert [r["epoch"] for r in first] == [r["epoch"] for r in second] == [1, 1.5, 2]
     assert second[0]["losses"] == pytest.approx(first[0]["losses"], rel=2e-4)
     a, b = weights(one / "last.pth"), weights(two / "last.pth")
     for name in a:
         assert torch.allclose(a[name].float(), b[name].float(), rtol=1e-2, atol=2e-4), name
-    assert second[0]["validation"]["all_foreground"] == first[0]["validation"]["all_foreground"]
+    for alone, shared in zip(first[1:], second[1:]):
+        assert shared["validation"]["all_foreground"] == alone["validation"]["all_foreground"]
 
 
 def test_accumulated_parts_cover_the_same_episodes():

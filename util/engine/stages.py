@@ -26,7 +26,8 @@ from util.engine.build import (
 from util.engine.device import describe
 from util.engine.evaluation import BASE, FINAL, Watcher, evaluate
 from util.engine.processes import World, join
-from util.engine.training import BEST, LAST, PREVIOUS, Plan, Trainer, Validate
+from util.engine.progress import Plan
+from util.engine.training import BEST, LAST, PREVIOUS, Trainer, Validate
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.pictures import FirstEpisodes, grid
 from util.report.run_folder import RunFolder, check_free
@@ -139,7 +140,7 @@ def _trainer(
         epoch_length(stage, images),
         stage,
         key=f"{name}_stage",
-        validate=validate if stage.validate_every else None,
+        validate=validate,
         folder=out,
         world=world,
         precision=config.run.precision,

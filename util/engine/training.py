@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ from util.engine.interrupt import Interrupt
 from util.engine.loading import batches, training_numbers
 from util.engine.optimization import build_optimizers, load_optimizers, set_learning_rates
 from util.engine.processes import World
+from util.engine.progress import Plan, Progress
 from util.errors import UserError
 from util.report.run_folder import RunFolder
 from util.settings import StageSettings
 
 log = logging.getLogger("symnet")
 SECONDS_PER_MINUTE = 60
+HALF = 0.5
 LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
 NOT_FINITE = "lower the learning rate, then start from the last checkpoint with --resume"
 PREVIOUS = "previous.pth"  # the last checkpoint but one, for the day the last one cannot be read
@@ -48,43 +50,6 @@ def is_finished(folder: Path) -> bool:
         return False
 
 
-@dataclass
-class Progress:
-    """Where a run stands; kept in its checkpoints."""
-
-    step: int = 0  # steps done
-    best: float = -math.inf
-    best_epoch: int = 0
-    minutes: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch
-    totals: dict[str, float] = field(default_factory=dict)  # sums of losses since the epoch began
-
-
-@dataclass
-class Plan:
-    """How a stage's steps are laid out over epochs and processes."""
-
-    steps_per_epoch: int
-    steps: int
-    batch: int  # over all processes
-
-    @classmethod
-    def of(cls, stage: StageSettings, images: int, processes: int, key: str) -> Plan:
-        """Return the plan for a list of so many images.
-
-        Raises:
-            UserError: the batch is too small for the processes and the parts of an accumulated batch.
-        """
-        total = stage.batch * processes if stage.batch_per == "process" else stage.batch
-        if total < processes * stage.accumulate:
-            raise UserError(
-                f"{key}.batch = {total} in all is too small for {processes} processes and {key}.accumulate = "
-                f"{stage.accumulate}; at least {processes * stage.accumulate}"
-            )
-        per_epoch = max(images // total, 1)
-        return cls(per_epoch, per_epoch * stage.epochs, total)
-
-
 class Trainer:
     """Trains one network for one stage.
 
@@ -92,7 +57,7 @@ class Trainer:
         network: says what learns and returns its losses.
         dataset: item n is training example number n, augmented.
         images: how many examples make an epoch.
-        validate: scores the network after an epoch, or None.
+        validate: scores the network when the stage says so.
         folder: where checkpoints, records and curves go; written by the main process alone.
         state: what checkpoints hold beside weights and progress: stage, config, data fingerprint.
     """
@@ -105,7 +70,7 @@ class Trainer:
         stage: StageSettings,
         *,
         key: str,
-        validate: Validate | None,
+        validate: Validate,
         folder: RunFolder,
         world: World,
         precision: str,
@@ -113,7 +78,8 @@ class Trainer:
         workers: int,
         state: dict[str, Any],
     ):
-        self.network, self.dataset, self.stage, self.validate = network, dataset, stage, validate
+        self.network, self.dataset, self.stage = network, dataset, stage
+        self.validate = validate if stage.validate_every else None
         self.folder, self.world, self.precision, self.seed, self.workers = folder, world, precision, seed, workers
         self.state = state
         self.plan = Plan.of(stage, images, world.size, key)
@@ -171,11 +137,7 @@ class Trainer:
         bar = tqdm(total=plan.steps, initial=progress.step, unit="step", disable=not self.world.is_main)
         self.network.train()
         with Interrupt() as interrupt, bar:
-            if (
-                progress.step % plan.steps_per_epoch == 0
-                and len(progress.history) < progress.step // plan.steps_per_epoch
-            ):
-                self._end_epoch()  # the run ended between an epoch's last step and its validation
+            self._after_step()  # the run may have ended between a step and its validation
             while progress.step < plan.steps and not self._patience_spent():
                 step = progress.step
                 rates = set_learning_rates(self.optimizers, self.stage.optimizers, step, plan.steps)
@@ -189,9 +151,9 @@ class Trainer:
                     self._save(LAST)
                     log.info("interrupted after step %d; continue with --resume", progress.step)
                     return False
-                if progress.step % plan.steps_per_epoch == 0:
-                    self._end_epoch()
-                elif time.monotonic() - self._saved_at > self.stage.save_minutes * SECONDS_PER_MINUTE:
+                self._after_step()
+                overdue = time.monotonic() - self._saved_at > self.stage.save_minutes * SECONDS_PER_MINUTE
+                if overdue and not progress.on_record:
                     self._save(LAST)
         if progress.step < plan.steps:
             log.info("no better validation for %d epochs: stopped", self.stage.patience)
@@ -241,32 +203,40 @@ class Trainer:
 
     def _epoch_text(self) -> str:
         done = self.progress.step / self.plan.steps_per_epoch
-        return f"{done:.1f}/{self.plan.steps // self.plan.steps_per_epoch}"
+        return f"{done:.1f}/{self.plan.epochs}"
 
-    def _end_epoch(self) -> None:
-        """Average the epoch's losses, validate if it is time, and keep the best and the last checkpoint."""
-        progress, stage = self.progress, self.stage
-        epoch = progress.step // self.plan.steps_per_epoch
-        record: dict[str, Any] = {"epoch": epoch, "step": progress.step}
-        record["losses"] = {n: total / self.plan.steps_per_epoch for n, total in progress.totals.items()}
-        due = stage.validate_every and (epoch % stage.validate_every == 0 or progress.step == self.plan.steps)
-        better = False
-        if self.validate is not None and due:
+    def _after_step(self) -> None:
+        """End the epoch, or validate in its middle, if it is time for that and no record tells of it yet."""
+        progress, length = self.progress, self.plan.steps_per_epoch
+        if progress.on_record:
+            return
+        epochs, steps = divmod(progress.step, length)
+        if steps == 0:
+            losses = {n: total / length for n, total in progress.totals.items()}
+            log.info("epoch %d: loss %.4f", epochs, losses["total"])
+            self._add({"epoch": epochs, "step": progress.step, "losses": losses}, self._is_due(epochs))
+        elif self.stage.validate_midway and epochs > 0 and steps == length // 2 and self._is_due(epochs + 1):
+            self._add({"epoch": epochs + HALF, "step": progress.step}, True)
+
+    def _is_due(self, epoch: int) -> bool:
+        """Return whether this epoch, counted from 1, is validated: every so many are, and the last."""
+        return self.validate is not None and (epoch % self.stage.validate_every == 0 or epoch == self.plan.epochs)
+
+    def _add(self, record: dict[str, Any], due: bool) -> None:
+        """Validate if it is time, add the record to the history, and keep the best and the last checkpoint."""
+        progress = self.progress
+        better = self.validate is None  # the newest then counts as the best
+        if due:
             self._save(LAST)  # a validation may take long; nothing is lost if the run ends in it
             with self._averaged():
                 score, record["validation"] = self.validate(self.network, progress.step)
-            better = score > progress.best
-            if better:
-                progress.best, progress.best_epoch = score, epoch
-        progress.totals = {}
+            if better := score > progress.best:
+                progress.best, progress.best_epoch = score, record["epoch"]
+            log.info("epoch %g: validation %.2f (best %.2f)", record["epoch"], score, progress.best)
         progress.history.append(record)
-        log.info(
-            "epoch %d: loss %.4f%s",
-            epoch,
-            record["losses"]["total"],
-            f", validation {score:.2f} (best {progress.best:.2f})" if "validation" in record else "",
-        )
-        if better or self.validate is None or not stage.validate_every:
+        if "losses" in record:
+            progress.totals = {}
+        if better:
             with self._averaged():
                 self._save(BEST)
         self._save(LAST)
