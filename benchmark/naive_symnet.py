@@ -11,12 +11,12 @@ from model.base_learner import BaseLearner
 from model.contract import IGNORE, Episode, Output
 from model.decoder import Decoder
 from model.features import Features
-from model.hyper_correlation import INSIDE, NORM_EPS
 from model.ops import foreground, normalise, resize
 from model.prior import EPS, KERNELS
 from model.prototype import query_prototypes, support_prototype
 from model.shot_weights import gram
 from model.symnet import SymNet
+from model.tap_correlation import INSIDE, NORM_EPS
 from model.triplet import query_triplet, support_triplet
 from model.with_base_learner import HIGH, LOW, mid_features
 

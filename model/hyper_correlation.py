@@ -1,7 +1,9 @@
-"""Hyper-correlation: query-support similarity at every tap of the encoder, pooled over the support's foreground.
+"""Hyper-correlation: query-support similarity at every tap of the encoder, as a few maps of the query per stage.
 
-The kind of head is a setting, ``correlation.kind``; ``pooled`` is the published one. A head is a module
-``(query's tap, supports' tap, masks) -> (B, h, w)`` in ``KINDS``, called for each tap as the encoder makes it.
+The kind of head is a setting, ``correlation.kind``, and a module in ``KINDS``, of two parts. Called with (query's tap,
+supports' tap, masks) for each tap as the encoder makes it, a head returns what it keeps of that tap, without gradient;
+``squeeze`` turns stage -> what it kept of each tap into stage -> (B, ``out_counts[stage]``, h, w) and may learn.
+``pooled`` is the published one; ``conv4d`` is that of ``model/conv4d.py``.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.ops import in_float32, resize
+from model.conv4d import Conv4dCorrelation
+from model.ops import resize
+from model.tap_correlation import tap_correlation
 
-NORM_EPS = 1e-5
-INSIDE = 1 - 1e-6  # a resized mask value from which a support position lies wholly inside the object
 FUSION_CHANNELS = 16
 OUT_CHANNELS = 48
 
@@ -24,32 +26,17 @@ class PooledCorrelation(nn.Module):
         super().__init__()
         self.out_counts = dict(tap_counts)
 
-    @torch.no_grad()
-    @in_float32
     def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-        """Return the map of one tap, (B, h, w), float32; the supports' N = B * K images are those of the masks.
+        """Return the map of one tap, (B, h, w), float32; see ``tap_correlation``."""
+        mean = tap_correlation(query_bchw, support_nchw, mask_bk1hw, lambda c, _: c.mean(1, keepdim=True))
+        return mean[..., 0]
 
-        Cosines are clamped at 0 and averaged inside each shot's mask, then over shots. Both commute with a query
-        position's positive length, which is divided by at the end.
-        """
-        (batch, shots), size = mask_bk1hw.shape[:2], query_bchw.shape[-2:]
-        inside_bkl = resize(mask_bk1hw.flatten(0, 1), size).view(batch, shots, -1) >= INSIDE
-        query, support = (x.flatten(2).transpose(1, 2) for x in (query_bchw, support_nchw))  # (B, L, C), (B * K, L, C)
-        out = query.new_zeros(query.shape[:2])
-        for b in range(batch):
-            for k in range(shots):
-                chosen = support[b * shots + k][inside_bkl[b, k]]  # (m, C)
-                if len(chosen):
-                    out[b] += (query[b] @ (chosen / _length(chosen)).T).clamp_(min=0).mean(1) / shots
-        return (out / _length(query)[..., 0]).unflatten(1, size)
+    def squeeze(self, taps: dict[int, list[Tensor]]) -> dict[int, Tensor]:
+        """Return stage -> (B, n, h, w), the maps of its n taps."""
+        return {stage: torch.stack(maps, dim=1) for stage, maps in taps.items()}
 
 
-KINDS = {"pooled": PooledCorrelation}
-
-
-def _length(x: Tensor) -> Tensor:
-    """Return |x| + eps over the last dimension, which stays as 1."""
-    return x.norm(dim=-1, keepdim=True) + NORM_EPS
+KINDS = {"pooled": PooledCorrelation, "conv4d": Conv4dCorrelation}
 
 
 class CorrelationFusion(nn.Module):

@@ -1,7 +1,7 @@
 """Sym-Net: segment a query from K annotated supports of a class never trained on. Read ``SymNet.forward`` first.
 
 A frozen encoder and base learner, a self-activation prior over the query, a hybrid prototype (support and query,
-aligned with the class name), a pooled hyper-correlation, a four-scale decoder, and an ensemble with the base learner.
+aligned with the class name), a hyper-correlation, a four-scale decoder, and an ensemble with the base learner.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model import published
 from model.calibration import SupportCalibration, claimed_shares
@@ -33,9 +33,15 @@ from model.with_base_learner import HIGH, LOW, MID, WithBaseLearner, WithBaseSet
 
 @dataclass
 class CorrelationSettings:
-    """Which hyper-correlation head."""
+    """Which hyper-correlation head, and for ``conv4d`` the side of its support grid; None for the head's own."""
 
-    kind: Literal["pooled"] = "pooled"
+    kind: Literal["pooled", "conv4d"] = "pooled"
+    support_grid: int | None = field(default=None, metadata={"low": 4, "high": 32})
+
+    def build(self, tap_counts: dict[int, int]) -> nn.Module:
+        """Return the head for an encoder with that many taps per stage."""
+        given = {} if self.support_grid is None else {"support_grid": self.support_grid}
+        return KINDS[self.kind](tap_counts, **given)
 
 
 @dataclass
@@ -49,7 +55,11 @@ class Settings(WithBaseSettings):
     aux_weight: float = field(default=1.0, metadata={"low": 0})
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to mend it) if a setting does not go with the image side."""
+        """Return (key, what is wrong and how to mend it) if a setting does not go with another or the image side."""
+        support_grid = self.correlation.support_grid
+        if support_grid is not None and self.correlation.kind == "pooled":
+            hint = "leave it null, or set the kind to conv4d"
+            return "correlation.support_grid", f"= {support_grid} means nothing with correlation.kind: pooled; {hint}"
         grid = self.grid(size)
         if self.scales is not None and self.scales[0] != grid:
             hint = f"null gives {default_scales(grid)}"
@@ -70,7 +80,7 @@ class SymNet(WithBaseLearner):
         super().__init__(settings, task)
         self.prior = SelfActivationPrior()
         self.align = TextAlignment(WIDTH, task.text_width)
-        self.correlation = KINDS[settings.correlation.kind](self.encoder.tap_counts)
+        self.correlation = settings.correlation.build(self.encoder.tap_counts)
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
         scales = settings.scales or default_scales(settings.grid(task.size))
         self.decoder = Decoder(WIDTH, OUT_CHANNELS + 1, scales)
@@ -88,7 +98,7 @@ class SymNet(WithBaseLearner):
         correlation: dict[int, list[Tensor]] = {stage: [] for stage in self.encoder.tap_counts}
 
         def correlate(stage: int, query_tap: Tensor, support_tap: Tensor) -> None:
-            correlation[stage].append(self.correlation(query_tap, support_tap, mask))  # (B, h, w)
+            correlation[stage].append(self.correlation(query_tap, support_tap, mask))
 
         with torch.no_grad():
             query, support = self.encode(episode, correlate)
@@ -113,8 +123,7 @@ class SymNet(WithBaseLearner):
         prototype = (support_prototype_bc + query_prototype_bc) / 2  # r
 
         # Decode, then correct by what the base learner claims.
-        tap_maps = {stage: torch.stack(maps, dim=1) for stage, maps in correlation.items()}  # (B, n, h, w)
-        hyper = self.fuse_correlation(tap_maps)  # H, (B, 48, h, w)
+        hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
         meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)
         looks, priors = {"meta": meta}, {"prior": prior}
         if self.refine is not None:  # a second look, by what the first is sure of

@@ -37,7 +37,10 @@ def check(config: Config, tree: Tree) -> None:
     """
 
     def place(section: str, key: str) -> str:
-        return where_of(tree.get(section, {}).get(key), config.path)
+        at = tree.get(section, {})
+        for part in key.split("."):
+            at = at.get(part) if isinstance(at, dict) else None
+        return where_of(at, config.path)
 
     data = config.data
     wrong = folds.problem(data)

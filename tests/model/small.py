@@ -34,13 +34,13 @@ def task_of(name: str, shots: int) -> Task:
     return Task(BASE_CLASSES, shots, image_size(model_class), width)
 
 
-def small_model(name: str, shots: int, seed: int = 0) -> FewShotModel:
-    """Return a registered model on a plain ResNet-18 with random weights, in evaluation mode.
+def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewShotModel:
+    """Return a registered model with changed settings, on a plain ResNet-18 of random weights, in evaluation mode.
 
     A little noise on what learns moves weights off initial values that would switch parts of a model off.
     """
     model_class = models()[name]
-    settings = model_class.Settings(**SMALLER.get(name, {}))
+    settings = model_class.Settings(**SMALLER.get(name, {}), **changes)
     settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
     torch.manual_seed(seed)
     network = model_class(settings, task_of(name, shots)).eval()
@@ -97,6 +97,16 @@ def slow_resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             a, b = y - top, z - left
             out[..., i, j] = (1 - a) * ((1 - b) * x[..., top, left] + b * x[..., top, right])
             out[..., i, j] += a * ((1 - b) * x[..., bottom, left] + b * x[..., bottom, right])
+    return out
+
+
+def slow_correlation(query: np.ndarray, support: np.ndarray, eps: float) -> np.ndarray:
+    """Return the cosine, at least 0, of every position of (C, h, w) with every one of a support, (h, w, h, w)."""
+    out = np.zeros((*query.shape[1:], *support.shape[1:]))
+    for i, j, y, x in np.ndindex(out.shape):
+        q, s = query[:, i, j], support[:, y, x]
+        q, s = q / (np.linalg.norm(q) + eps), s / (np.linalg.norm(s) + eps)
+        out[i, j, y, x] = max(q @ s, 0.0)
     return out
 
 

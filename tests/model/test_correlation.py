@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.hyper_correlation import KINDS, CorrelationFusion, PooledCorrelation
-from tests.model.small import rectangle_mask, slow_resize
+from tests.model.small import rectangle_mask, slow_correlation, slow_resize
 
 EPS, INSIDE = 1e-5, 1 - 1e-6
 CHANNELS = {2: 3, 3: 5, 4: 6}
@@ -20,11 +20,7 @@ def _slow_map(query: np.ndarray, support: np.ndarray, mask: np.ndarray) -> np.nd
     maps = []
     for shot, shot_mask in zip(support, mask):
         inside = slow_resize(shot_mask, (height, width))[0] >= INSIDE
-        correlation = np.zeros((height, width, height, width))
-        for position in np.ndindex(height, width, height, width):
-            q, s = query[:, position[0], position[1]], shot[:, position[2], position[3]]
-            q, s = q / (np.linalg.norm(q) + EPS), s / (np.linalg.norm(s) + EPS)
-            correlation[position] = max(q @ s, 0.0)
+        correlation = slow_correlation(query, shot, EPS)
         maps.append(correlation[:, :, inside].mean(2) if inside.any() else np.zeros((height, width)))
     return np.mean(maps, axis=0)
 
@@ -37,7 +33,7 @@ def _maps(query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask
     """Return stage -> (B, n, h, w), of all taps."""
     pooled = PooledCorrelation({stage: len(taps) for stage, taps in query.items()})
     pairs = {stage: zip(taps, support[stage], strict=True) for stage, taps in query.items()}
-    return {stage: torch.stack([pooled(q, s, mask) for q, s in taps], dim=1) for stage, taps in pairs.items()}
+    return pooled.squeeze({stage: [pooled(q, s, mask) for q, s in taps] for stage, taps in pairs.items()})
 
 
 def _assert_equal_to_slow(query: dict, support: dict, mask: Tensor) -> dict[int, Tensor]:
@@ -132,10 +128,11 @@ def test_fusion_normalises_each_image_by_itself() -> None:
 def test_every_kind_keeps_the_contract_of_a_head() -> None:
     torch.manual_seed(4)
     counts, grids = {2: 2, 3: 2, 4: 2}, dict.fromkeys(CHANNELS, (5, 5))
-    query, support = _taps(counts, grids, 2), _taps(counts, grids, 4)
+    query, support, masks = _taps(counts, grids, 2), _taps(counts, grids, 4), torch.ones(2, 2, 1, 33, 33)
     for kind in KINDS.values():
         head = kind(counts)
         assert head.out_counts.keys() == counts.keys()
-        for stage, taps in query.items():
-            tap_map = head(taps[0], support[stage][0], torch.ones(2, 2, 1, 33, 33))
-            assert tap_map.isfinite().all() and tap_map.shape == (2, *grids[stage])
+        kept = {i: [head(t, support[i][n], masks) for n, t in enumerate(taps)] for i, taps in query.items()}
+        assert not any(tap.requires_grad for taps in kept.values() for tap in taps)
+        for stage, maps in head.squeeze(kept).items():
+            assert maps.isfinite().all() and maps.shape == (2, head.out_counts[stage], *grids[stage])
