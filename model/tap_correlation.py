@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.ops import in_float32, resize
+from model.ops import in_float32, inner_products, resize
 
 NORM_EPS = 1e-5
 INSIDE = 1 - 1e-6  # a resized mask value from which a support position lies wholly inside the object
@@ -32,17 +32,14 @@ def tap_correlation(
     """
     (batch, shots), size = mask_bk1hw.shape[:2], query_bchw.shape[-2:]
     inside_bkl = resize(mask_bk1hw.flatten(0, 1), size).view(batch, shots, -1) >= INSIDE
-    query, support = (x.flatten(2).transpose(1, 2) for x in (query_bchw, support_nchw))  # (B, L, C), (B * K, L, C)
-    out = query.new_zeros(*query.shape[:2], cells)
+    support = support_nchw.flatten(2).transpose(1, 2)  # (B * K, L, C)
+    length = query_bchw.flatten(2).norm(dim=1).unsqueeze(2) + NORM_EPS  # (B, L, 1)
+    out = torch.zeros(*length.shape[:2], cells, device=length.device)
     for b in range(batch):
         for k in range(shots):
             chosen = support[b * shots + k][inside_bkl[b, k]]  # (m, C)
             if len(chosen):
-                correlation_lm = (query[b] @ (chosen / _length(chosen)).T).clamp_(min=0)
-                out[b] += reduce(correlation_lm, inside_bkl[b, k]) / shots
-    return (out / _length(query)).unflatten(1, size)
-
-
-def _length(x: Tensor) -> Tensor:
-    """Return |x| + eps over the last dimension, which stays as 1."""
-    return x.norm(dim=-1, keepdim=True) + NORM_EPS
+                direction = chosen / (chosen.norm(dim=1, keepdim=True) + NORM_EPS)
+                correlation_mhw = inner_products(query_bchw[b : b + 1], direction)[0].clamp_(min=0)
+                out[b] += reduce(correlation_mhw.flatten(1).T, inside_bkl[b, k]) / shots
+    return (out / length).unflatten(1, size)
