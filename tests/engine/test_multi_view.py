@@ -69,8 +69,8 @@ def query() -> Tensor:
 def config(mini_yaml):
     """Return a function that gives a config over the tiny data set, with overrides."""
 
-    def make(model: str = "prototype", *overrides: str, **sections: dict):
-        base = f"mini_split0_{model}_resnet10.yaml".replace("_symnet", "")
+    def make(name: str = "prototype", *overrides: str, **sections: dict):
+        base = f"mini_split0_{name}_resnet10.yaml".replace("_symnet", "")
         path = mini_yaml(base, **{"run": {"base_folder": None}, "model": ENCODER, "test": QUICK} | sections)
         return read_config(path, list(overrides))
 
@@ -172,7 +172,7 @@ def test_a_result_says_what_it_averages_and_at_what_cost(config, tmp_path: Path)
         text = compare(run / "test_2shot/symnet_quick" / kept, run / folder / kept)
         assert f", {words}, QUICK LOOK)" in text and text.count(words) == 1
     rows = [line.split("|")[1].strip() for line in table([run]).splitlines() if line.startswith("| prototype")]
-    assert sorted(rows) == ["prototype resnet10", f"prototype resnet10, {words}"]
+    assert sorted(rows) == ["prototype tiny", f"prototype tiny, {words}"]
     older = {key: value for key, value in plain.items() if key not in ("averaged", "passes")}
     assert title(check_result(older, "older")) == title(plain)
 
@@ -214,7 +214,7 @@ def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str,
     results = score(config(model, f"test.scales={scales}", **own), request)
     ends = [f"canvas {size} x {size}; seen at px {sides}", "original sizes, nothing resized; seen times 0.75, 1"]
     assert [r["input"] for r in results] == ends[: len(results)]
-    assert all(r["passes"] == 8 and r["mean"]["final"]["miou"] > 0 for r in results)
+    assert all(r["passes"] == 8 and r["episodes"] == 2 for r in results)
     assert ("base" in results[0]["mean"]) == (model in ("symnet", "hdmnet"))
 
 
@@ -279,7 +279,7 @@ def test_bad_options_are_one_line(
     [
         ("pascal_split0_dcama_swin_b", [], ("0.75 x 384 px is 288 px, which DCAMA", "it takes 384", "leave 0.75 out")),
         ("pascal_split0_resnet50", ["model.scales=[60, 30, 15, 8]"], ("0.75 x 473 px", "Sym-Net", "model.scales")),
-        ("pascal_split0_hdmnet_vgg16", ["data.size=57"], ("0.75 x 57 px is 43 px, which HDMNet", "model.encoder")),
+        ("pascal_split0_hdmnet_vgg16", ["data.size=49"], ("0.75 x 49 px is 37 px, which HDMNet", "model.encoder")),
     ],
 )
 def test_a_scale_that_a_model_does_not_take_is_named(file: str, overrides: list[str], parts: tuple[str, ...]) -> None:
