@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, FewShotModel, Output, Task
-from model.ops import resize
-from util.engine.multi_view import MultiView
+from util.engine.multi_view import MultiView, Sight
 
 SIDE = 9
 
@@ -59,11 +58,12 @@ def test_a_flip_is_undone_before_averaging(query: Tensor) -> None:
 
 
 def test_scales_are_seen_and_brought_back() -> None:
+    """Each network sees its own size, mirrored too; sides are aligned, so no pixel of a ramp is shifted."""
     ramp = torch.linspace(0, 1, SIDE).expand(1, 3, SIDE, SIDE)
     networks = [Bright(), Bright(), Bright()]
-    output = MultiView(networks, [1.0, 17 / SIDE, 5 / SIDE], False, False)(drawn(ramp))
-    assert [network.saw for network in networks] == [[(9, 9)], [(17, 17)], [(5, 5)]]
-    assert torch.allclose(output.logits.exp()[:, 1], ramp[:, 0].sigmoid(), atol=2e-3)  # aligned: no pixel is shifted
+    output = MultiView(networks, [1.0, 17 / SIDE, 5 / SIDE], True, False)(drawn(ramp))
+    assert [network.saw for network in networks] == [[(side, side)] * 2 for side in (9, 17, 5)]
+    assert torch.allclose(output.logits.exp()[:, 1], ramp[:, 0].sigmoid(), atol=2e-3)
 
 
 def test_probabilities_may_be_nought_and_stay_finite(query: Tensor) -> None:
@@ -71,11 +71,12 @@ def test_probabilities_may_be_nought_and_stay_finite(query: Tensor) -> None:
     assert output.logits.isfinite().all()
 
 
-def test_resizing_there_and_back_agrees_with_the_projects_own() -> None:
-    """A view at the same size is the very image; labels lie on the grid of the images."""
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_labels_lie_on_the_grid_of_the_images(mirrored: bool) -> None:
+    """At twice the density every other pixel is one of the original, of image and label alike."""
     label = torch.randint(0, 2, (1, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    sight = MultiView([Bright()], [17 / SIDE], False, False).sights[0]
-    assert torch.equal(sight.label(label)[..., ::2, ::2], label)
-    assert torch.equal(
-        sight.image(label.float())[..., ::2, ::2], resize(label[0].float()[None], (17, 17))[..., ::2, ::2]
-    )
+    sight = Sight(17 / SIDE, mirrored)
+    expected = label.flip(-1) if mirrored else label
+    assert torch.equal(sight.label(label)[..., ::2, ::2], expected)
+    image = sight.image(label.expand(1, 3, SIDE, SIDE))
+    assert image.dtype == torch.float32 and torch.equal(image[:, :1, ::2, ::2], expected.float())
