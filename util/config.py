@@ -158,7 +158,8 @@ def _check_bounds(value: Any, key: str, where: str, metadata: Any) -> None:
     low, high = metadata.get("low"), metadata.get("high")
     shortest, longest = metadata.get("length", (0, None))
     if isinstance(value, list) and (len(value) < shortest or (longest is not None and len(value) > longest)):
-        count = shortest if shortest == longest else f"at least {shortest}"
+        count = f"at least {shortest}" if longest is None else f"{shortest} to {longest}"
+        count = shortest if shortest == longest else count
         raise UserError(f"{where}: {key} = {value} must hold {count} values")
     for item in value if isinstance(value, list) else [value]:
         if item is None or not isinstance(item, (int, float)):

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from model.contract import ModelSettings
 
+PLAIN_SCALES = [1.0]
+MASKS = "masks"  # the value of test.fuse that uses every support alone
+
 
 def bounded(
     default: Any, low: float | None = None, high: float | None = None, length: tuple[int, int | None] = (0, None)
@@ -147,7 +150,23 @@ class TestSettings:
     seeds: list[int] | None = bounded(None, 0, length=(1, None))
     pictures: int = bounded(8, 0)
     cache_gib: float = bounded(0.0, 0)
+    flip: bool = False
+    scales: list[float] = bounded(PLAIN_SCALES, 0.25, 4, length=(1, 9))
+    fuse: Literal["features", "masks"] = "features"
     allow_fold_mismatch: bool = False
+
+    def averaged(self, shots: int) -> list[str]:
+        """Return in words over what predictions of K shots are averaged beyond the protocol's one pass; [] if nothing.
+
+        The masks of a single support are those of the protocol itself.
+        """
+        scales = "scales " + " ".join(f"{factor:g}" for factor in self.scales)
+        asked = {"flip": self.flip, scales: self.scales != PLAIN_SCALES, MASKS: self.fuse == MASKS and shots > 1}
+        return [words for words, wanted in asked.items() if wanted]
+
+    def passes(self, shots: int) -> int:
+        """Return how often the network runs for an episode of K shots."""
+        return (1 + self.flip) * len(self.scales) * (shots if self.fuse == MASKS else 1)
 
 
 @dataclass

@@ -25,7 +25,7 @@ from util.data.views import SQUEEZE, View
 from util.engine import checkpoint
 from util.engine.inputs import scored_on, training_view
 from util.errors import UserError
-from util.settings import AugmentSettings, Config, ProtocolSettings
+from util.settings import MASKS, AugmentSettings, Config, ProtocolSettings
 
 log = logging.getLogger("symnet")
 
@@ -165,6 +165,11 @@ def with_data(config: Config, **changes: Any) -> Config:
     return out
 
 
+def network_config(config: Config) -> Config:
+    """Return the config of the network that a test runs: of one shot where ``test.fuse`` uses every support alone."""
+    return with_data(config, shot=1) if config.test.fuse == MASKS else config
+
+
 def run_folder(config: Config, stage: str) -> Path:
     """Return the folder of a stage of this run; meta stage and test have one for each number of shots."""
     shots = config.data.shot
@@ -174,6 +179,7 @@ def run_folder(config: Config, stage: str) -> Path:
 
 def weights_folder(config: Config) -> Path:
     """Return the meta stage's folder that a test takes its weights from: that of its shots, or the one training."""
+    config = network_config(config)
     own = run_folder(config, "meta")
     shared = class_of(config.model).shots_share_weights and not own.exists()
     return run_folder(with_data(config, shot=1), "meta") if shared else own
@@ -197,9 +203,12 @@ def load_checkpoint(setting: Setting, network: FewShotModel, stage: str, path: s
         shots = _shots_of(network, content) if stage == "meta" else None
         if shots in (None, config.data.shot):
             raise
+        alone = config.test.fuse == MASKS
+        this = "test.fuse: masks takes a network of" if alone else "this run has"
+        other = ", or with --set test.fuse=masks" if shots == 1 else " and --set test.fuse=features" if alone else ""
         raise UserError(
-            f"{path}: was trained with {shots} shot(s), this run has {config.data.shot}, and this model has weights "
-            f"for each number of shots; train it with --set data.shot={config.data.shot}, or test with --shot {shots} "
+            f"{path}: was trained with {shots} shot(s), {this} {config.data.shot}, and this model has weights for each "
+            f"number of shots; train it with --set data.shot={config.data.shot}, or test with --shot {shots}{other} "
             f"({error})"
         ) from None
     if stage == "base":

@@ -37,6 +37,8 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "episodes": max(job.episodes.values()),
         "seeds": list(job.samplers),
         "shot": data.shot,
+        "averaged": config.test.averaged(data.shot),
+        "passes": config.test.passes(data.shot),
         "dataset": data.name,
         "fold": data.fold,
         "folds": data.folds,

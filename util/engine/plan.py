@@ -22,6 +22,7 @@ from util.engine.build import (
     fill_encoder,
     load_checkpoint,
     make_setting,
+    network_config,
     new_model,
     run_folder,
     weights_folder,
@@ -29,6 +30,7 @@ from util.engine.build import (
 )
 from util.engine.evaluation import Scoreboard
 from util.engine.inputs import scored_on, view_of
+from util.engine.multi_view import MultiView, with_views
 from util.engine.processes import World
 from util.engine.training import BEST, LAST
 from util.errors import UserError, nearest
@@ -60,7 +62,7 @@ class Request:
 class Weights:
     """A network for one number of shots and one side, and where its weights came from."""
 
-    network: FewShotModel
+    network: FewShotModel | MultiView
     source: str
     trained_with: dict[str, Any] | None  # data settings of the training and its `model`'s, if the file says
     digest: str
@@ -111,11 +113,13 @@ def is_quick(config: Config, name: str) -> bool:
 def result_folder(config: Config, name: str, replayed: bool = False, quick: bool | None = None) -> Path:
     """Return where a protocol's result goes: ``test[_5shot]/<protocol>``.
 
-    What is not of the run's best weights and all of the protocol's episodes lies beside it, under a marked name.
+    What is not of the run's best weights, all of the protocol's episodes and its one pass of the network for each lies
+    beside it, under a marked name.
     """
     weights = weights_mark(config)
     quick = is_quick(config, name) if quick is None else quick
-    marks = [weights, "replay" if replayed else "", "quick" if quick else ""]
+    averaged = [words.replace(" ", "-") for words in config.test.averaged(config.data.shot)]
+    marks = [*averaged, weights, "replay" if replayed else "", "quick" if quick else ""]
     return run_folder(config, "test") / "_".join([name, *filter(None, marks)])
 
 
@@ -197,7 +201,9 @@ def _job(
         episodes = dict.fromkeys(samplers, wanted or protocol.episodes)
     key = config.data.shot, view.side
     if key not in weights:
-        weights[key] = load_weights(setting, view.side or None)
+        of_network = replace(setting, config=network_config(config))
+        loaded = load_weights(of_network, view.side or None)
+        weights[key] = replace(loaded, network=with_views(loaded.network, of_network, view, config.data.shot))
     return Job(
         name, protocol, setting, images, view, scored_on(view, protocol), samplers, episodes, weights[key], played
     )

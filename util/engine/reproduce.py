@@ -14,7 +14,7 @@ from typing import Any
 from model.registry import class_of
 from util import cli
 from util.config import read_config, to_dict
-from util.engine.build import run_folder, weights_folder
+from util.engine.build import network_config, run_folder, weights_folder
 from util.engine.checkpoint import changed_settings
 from util.engine.launch import DEFAULT_MODEL, RESUME, Launch, check_gpus, find_config, parse, run_script, train
 from util.engine.plan import OWN, TRAINING_FREE, UNTRAINED, own_config, result_folder, weights_source
@@ -106,7 +106,7 @@ class Part:
     """One fold at one number of shots: a training and a test; ``config`` is what the test is to be of."""
 
     config: Config
-    words: list[str]  # of train.sh and test.sh
+    words: list[str]  # of train.sh and test.sh, but for the number of shots
     model: str  # MODEL of both
 
     @property
@@ -120,7 +120,8 @@ class Part:
         name, protocol = f"{self.config.run.name}, {self.config.data.shot}-shot", self.config.test.protocol
         if learns(self.config) and self.config.test.checkpoint in OWN and not trained(self.config):
             print(f"== {name}: training ==", flush=True)
-            code = train(_resuming(parse(["train", *self.words]), self.config))
+            network = network_config(self.config)
+            code = train(_resuming(parse(["train", *self._with_shots(network)]), network))
             if code:
                 return code
         why = undone(self.config, self.result)
@@ -128,12 +129,15 @@ class Part:
             print(f"== {name}: done ==", flush=True)
             return 0
         print(f"== {name}: test by {protocol} == ({why})", flush=True)
-        return run_script("test.py", parse(["test", *self.words]), ["--protocol", protocol])
+        return run_script("test.py", parse(["test", *self._with_shots(self.config)]), ["--protocol", protocol])
+
+    def _with_shots(self, config: Config) -> list[str]:
+        return [*self.words, "--set", f"data.shot={config.data.shot}"]
 
 
 def _part(options: argparse.Namespace, fold: int, shot: int, model: str) -> Part:
     """Return one part, its config read and its protocol known."""
-    sets = [word for text in [*options.overrides, f"data.shot={shot}"] for word in ("--set", text)]
+    sets = [word for text in options.overrides for word in ("--set", text)]
     words = [f"split{fold}", options.dataset, options.gpus, *sets]
     launch = parse(["train", *words])
     config = read_config(launch.config, [*options.overrides, f"data.shot={shot}"])

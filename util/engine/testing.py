@@ -22,7 +22,7 @@ from util.report.charts import class_bars, score_curve
 from util.report.pictures import FirstEpisodes, grid, write_png
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result
-from util.report.table import class_table, score_table, title
+from util.report.table import class_table, passes_in_words, score_table, title
 from util.settings import Config
 
 log = logging.getLogger("symnet")
@@ -101,7 +101,7 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     if not world.is_main:
         return result
     remove_pictures(folder.path)
-    manifest = _manifest(job, records)
+    manifest = _manifest(job, records, passes_in_words(result))
     folder.write_text(MANIFEST, manifest.text())
     if request.manifest is not None and job.replayed is None:
         write_atomically(request.manifest, manifest.text())
@@ -118,8 +118,8 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     return result
 
 
-def _manifest(job: Job, records: Records) -> Manifest:
-    """Return every episode of a job with what was counted on it."""
+def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
+    """Return every episode of a job with what was counted on it, and over what predictions are averaged, in words."""
     data, names = job.setting.config.data, job.images.index.names
     header = {
         "dataset": data.name,
@@ -132,6 +132,7 @@ def _manifest(job: Job, records: Records) -> Manifest:
         "list": job.images.digest,
         "weights": job.weights.digest,
         "quick_look": job.quick_look,
+        "averaged": averaged,
     }
     out = Manifest(header)
     for seed, outputs in records.items():

@@ -59,6 +59,7 @@ def open_model(
         UserError: a file is missing or damaged, things do not fit together, or no such device.
     """
     settings = _config(weights, config, list(overrides))
+    settings.test = replace(settings.test, fuse="features")  # a test may ask for another network, of one shot
     if weights is not None:
         settings.test = replace(settings.test, checkpoint=str(weights))
     if side is not None:

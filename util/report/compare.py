@@ -13,7 +13,7 @@ from util.data.manifest import Manifest, read_manifest
 from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL, mean_iou
-from util.report.table import protocol_title
+from util.report.table import passes_in_words, protocol_title
 
 DRAWS, SEED = 2000, 0  # bootstrap samples, and the seed that draws them
 TAIL = 2.5  # percent on either side of the interval
@@ -83,9 +83,15 @@ def read_scored(path: Path, output: str) -> Scored:
                 f"{path}: holds {len(results)} results, name one of them, such as {results[0].parent.relative_to(path)}"
             )
         result = read_result(results[0])
-        note = f"({protocol_title(result)}, scored on {result['scored_on']}{', QUICK LOOK' * result['quick_look']})"
+        note = _note(protocol_title(result), result["scored_on"], passes_in_words(result), result["quick_look"])
         path = results[0].parent / result["manifest"]
     return _scored(path, read_manifest(path), note, output)
+
+
+def _note(protocol: str, scored_on: str, averaged: str | None, quick_look: bool | None) -> str:
+    """Return on what terms episodes were scored."""
+    marks = f", {averaged}" if averaged else ""
+    return f"({protocol}, scored on {scored_on}{marks}{', QUICK LOOK' if quick_look else ''})"
 
 
 def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
@@ -106,9 +112,8 @@ def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
         keys.append((episode.get("seed", 0), episode["query"], episode["class"], tuple(episode["supports"])))
         counts.append(values[:2])
     if not note:
-        mark = ", QUICK LOOK" if manifest.header.get("quick_look") else ""
         protocol, scored_on = (manifest.header.get(key, "unknown") for key in ("protocol", "scored_on"))
-        note = f"({protocol}, scored on {scored_on}{mark})"
+        note = _note(protocol, scored_on, manifest.header.get("averaged"), manifest.header.get("quick_look"))
     return Scored(path, note, keys, np.array(counts, np.int64))
 
 

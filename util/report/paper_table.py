@@ -14,7 +14,7 @@ import yaml
 from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL
-from util.report.table import protocol_title, seeds_in_words, text_table
+from util.report.table import passes_in_words, protocol_title, seeds_in_words, text_table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEASURED_MARK, QUICK_MARK = "*", "?"
@@ -69,12 +69,13 @@ def _cell_of(result: dict[str, Any]) -> tuple:
 
 
 def _method(result: dict[str, Any]) -> str:
-    """Return the row's name: the model, the run's name without data set and fold, and weights that are not its best."""
+    """Return the row's name: model, run's name without data set and fold, weights but its best, test-time averaging."""
     run = re.sub(r"split\d+_?", "", result["run"].removeprefix(f"{result['dataset']}_"))
     run = run.removeprefix(f"{result['model']}_").strip("_")
     mark = result.get("weights_mark")
     weights = {"foreign": f" ({Path(result['checkpoint']).name})"}.get(mark, f" ({mark})") if mark else ""
-    return f"{result['model']} {run}".strip() + weights
+    averaged = f", {passes_in_words(result)}" if result.get("averaged") else ""
+    return f"{result['model']} {run}".strip() + weights + averaged
 
 
 def _without_superseded(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:

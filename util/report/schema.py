@@ -28,6 +28,8 @@ class Marks(TypedDict, total=False):
     """Keys of a result that older ones lack; absent means false or empty."""
 
     other_seeds: bool  # other seeds than the protocol's, by test.seeds: not the protocol's number
+    averaged: list[str]  # test.flip, test.scales and test.fuse in words where they are not the protocol's one pass
+    passes: int  # how often the network ran for each episode; absent means once
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
 
 

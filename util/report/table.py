@@ -51,6 +51,8 @@ def title(result: dict[str, Any]) -> str:
         out += f", REPLAY of {Path(result['replayed']).name}"
     if result.get("other_seeds"):
         out += f", {seeds_in_words(result)}"
+    if result.get("averaged"):
+        out = f"TEST-TIME AVERAGING ({passes_in_words(result)}): {out}"
     if result["quick_look"]:
         whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
         out = f"QUICK LOOK ({result['episodes']}{whole} episodes): {out}"
@@ -59,6 +61,13 @@ def title(result: dict[str, Any]) -> str:
     if result["fold_mismatch"]:
         out = f"WEIGHTS OF ANOTHER FOLD: {out}"
     return out
+
+
+def passes_in_words(result: dict[str, Any]) -> str:
+    """Return what a result's predictions are averaged over and its cost, such as: flip, 2 passes; '' if nothing."""
+    if not result.get("averaged"):
+        return ""
+    return f"{', '.join(result['averaged'])}, {result['passes']} pass{'es' * (result['passes'] > 1)}"
 
 
 def seeds_in_words(result: dict[str, Any]) -> str:

@@ -1,0 +1,265 @@
+"""Test-time averaging by the tester: its cost in the result, what every model takes, what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from outcome import run_script
+from torch import nn
+
+from model import prototype_baseline, registry
+from model.contract import Task
+from util.config import read_config, to_dict
+from util.data.datasets import collate
+from util.engine import checkpoint
+from util.engine.build import make_setting, new_model, run_folder
+from util.engine.inputs import in_words, real_scales, view_of
+from util.engine.multi_view import MultiView
+from util.engine.plan import Request, plan
+from util.engine.processes import World
+from util.engine.testing import test as score
+from util.errors import UserError
+from util.report.compare import compare
+from util.report.paper_table import table
+from util.report.schema import check_result
+from util.report.table import title
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+WORLD = World(0, 1, torch.device("cpu"))
+ENCODER = {"encoder": {"weights": None}}
+QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}
+EVERYTHING = ("test.flip=true", "test.scales=[1.5, 1.0]", "test.fuse=masks", "data.shot=2")
+
+
+@pytest.fixture
+def config(mini_yaml):
+    """Return a function that gives a config over the tiny data set, with overrides."""
+
+    def make(name: str = "prototype", *overrides: str, **sections: dict):
+        base = f"mini_split0_{name}_resnet10.yaml".replace("_symnet", "")
+        path = mini_yaml(base, **{"run": {"base_folder": None}, "model": ENCODER, "test": QUICK} | sections)
+        return read_config(path, list(overrides))
+
+    return make
+
+
+def counts(result: dict, tmp_path: Path, folder: str) -> list[dict]:
+    """Return what was counted on every episode of a result that lies in this folder of the run."""
+    kept = tmp_path / "runs/tiny" / folder
+    assert json.loads((kept / "result.json").read_text()) == result
+    return [json.loads(line) for line in (kept / "episodes.jsonl").read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize("protocol", ["symnet", "ssp"], ids=["canvas", "original sizes"])
+@pytest.mark.parametrize("model", ["prototype", "hdmnet"])
+def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, model: str, protocol: str) -> None:
+    setting = make_setting(config(model, "data.shot=2"))
+    job = plan(setting.config, Request((protocol,)), WORLD)[0]
+    data = setting.trials(job.samplers[0], job.view, (job.scored_on,))
+    network = plan(config(model, "test.fuse=masks"), Request((protocol,)), WORLD)[0].weights.network.eval()
+    numbers = [0] if data.one_by_one else [0, 1]
+    both = collate([data[n] for n in numbers]).episode
+    alone = []
+    for k in range(2):
+        one = [data[n].episode for n in numbers]
+        for item in one:
+            item.support, item.support_label = item.support[k : k + 1], item.support_label[k : k + 1]
+        alone.append(network(collate(one)).logits.softmax(1))
+    with torch.inference_mode():
+        output = MultiView([network], [1.0], False, True)(both)
+    assert torch.allclose(output.logits.exp(), (alone[0] + alone[1]) / 2, atol=1e-6)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-6)
+
+
+def test_nothing_is_wrapped_unless_asked_for(config, tmp_path: Path) -> None:
+    """The defaults, written out or not, and masks of a single support: the model itself, and the same counts."""
+    same = ["test.flip=false", "test.scales=[1]", "test.fuse=masks"]
+    for overrides in ([], same):
+        assert type(plan(config("prototype", *overrides), Request(), WORLD)[0].weights.network).__name__ == (
+            "PrototypeBaseline"
+        )
+    plain = score(config())[0]
+    expected = counts(plain, tmp_path, "test/symnet_quick")
+    again = score(config("prototype", *same))[0]
+    assert counts(again, tmp_path, "test/symnet_quick") == expected
+    assert (plain["passes"], plain["averaged"]) == (again["passes"], again["averaged"]) == (1, [])
+    assert "AVERAGING" not in title(plain) and plain["input"] == again["input"] == "canvas 33 x 33"
+
+
+def test_a_result_says_what_it_averages_and_at_what_cost(config, tmp_path: Path) -> None:
+    plain = score(config("prototype", "data.shot=2"))[0]
+    result = score(config("prototype", *EVERYTHING))[0]
+    folder = "test_2shot/symnet_flip_scales-1.5-1_masks_quick"
+    assert counts(result, tmp_path, folder) != counts(plain, tmp_path, "test_2shot/symnet_quick")
+    assert (result["passes"], result["averaged"]) == (8, ["flip", "scales 1.5 1", "masks"])
+    words = "flip, scales 1.5 1, masks, 8 passes"
+    assert f"TEST-TIME AVERAGING ({words})" in title(result)
+    assert result["input"] == "canvas 33 x 33; seen at px 49, 33" and result["input_side"] == 33
+    assert result["weights"] == plain["weights"] and result["episode_digests"] == plain["episode_digests"]
+    run = tmp_path / "runs/tiny"
+    for kept in ("", "episodes.jsonl"):
+        text = compare(run / "test_2shot/symnet_quick" / kept, run / folder / kept)
+        assert f", {words}, QUICK LOOK)" in text and text.count(words) == 1
+    rows = [line.split("|")[1].strip() for line in table([run]).splitlines() if line.startswith("| prototype")]
+    assert sorted(rows) == ["prototype tiny", f"prototype tiny, {words}"]
+    older = {key: value for key, value in plain.items() if key not in ("averaged", "passes")}
+    assert title(check_result(older, "older")) == title(plain)
+
+
+@pytest.mark.parametrize("model", ["prototype", "hdmnet"])
+@pytest.mark.parametrize("protocol", ["symnet", "ssp"], ids=["canvas", "original sizes"])
+def test_the_feature_cache_changes_no_count(config, tmp_path: Path, capfd, model: str, protocol: str) -> None:
+    own, request = ("test.batch=1", "test.episodes=12", *EVERYTHING), Request((protocol,))
+    folder = f"test_2shot/{protocol}_flip_scales-1.5-1_masks{'_untrained' * (model == 'hdmnet')}_quick"
+    expected = counts(score(config(model, *own), request)[0], tmp_path, folder)
+    kept = score(config(model, *own, "test.cache_gib=1"), request)[0]
+    assert counts(kept, tmp_path, folder) == expected
+    line = next(line for line in "".join(capfd.readouterr()).splitlines() if "images from the feature cache" in line)
+    assert int(line.split("seed 0: ")[1].split(" images")[0]) > 0, line
+
+
+def test_pictures_are_of_the_averaged_prediction(config, tmp_path: Path) -> None:
+    """The IoU in a caption is that of the record; the network that draws is the one that was scored."""
+    jobs = plan(config("prototype", "test.flip=true"), Request(), WORLD)
+    assert isinstance(jobs[0].weights.network, MultiView)
+    score(config("prototype", "test.flip=true"), Request(save_images={"worst": 1}))
+    page = (tmp_path / "runs/tiny/test/symnet_flip_quick/pictures/index.html").read_text()
+    assert "TEST-TIME AVERAGING (flip, 2 passes)" in page
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "scales", "sides"),
+    [
+        ("symnet", 65, "[0.75, 1.0]", "49, 65"),
+        ("ssp", 65, "[0.75, 1.0]", "49, 65"),
+        ("dcama", 64, "[1.0, 1.4]", "64, 96"),
+        ("hdmnet", 65, "[0.75, 1.0]", "49, 65"),
+        ("sccan", 65, "[0.75, 1.0]", "49, 65"),
+    ],
+)
+def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str, sides: str) -> None:
+    own = {"data": {"size": size, "shot": 2}, "test": {**QUICK, "episodes": 2, "flip": True, "fuse": "masks"}}
+    request = Request(("symnet", "ssp") if model == "ssp" else ("symnet",))
+    results = score(config(model, f"test.scales={scales}", **own), request)
+    ends = [f"canvas {size} x {size}; seen at px {sides}", "original sizes, nothing resized; seen times 0.75, 1"]
+    assert [r["input"] for r in results] == ends[: len(results)]
+    assert all(r["passes"] == 8 and r["episodes"] == 2 for r in results)
+    assert ("base" in results[0]["mean"]) == (model in ("symnet", "hdmnet"))
+
+
+@pytest.fixture
+def trained(config, tmp_path: Path):
+    """Return a function that leaves Sym-Net's best checkpoint of so many shots where training leaves it."""
+
+    def make(shots: int) -> Path:
+        setting = make_setting(config("symnet", f"data.shot={shots}"))
+        folder = run_folder(setting.config, "meta")
+        folder.mkdir(parents=True)
+        content = {"stage": "meta", "config": to_dict(setting.config), "text": setting.text_digest}
+        checkpoint.save(folder / "best.pth", {**content, "weights": new_model(setting).state_dict()})
+        return folder / "best.pth"
+
+    return make
+
+
+def test_weights_of_one_shot_serve_two_by_masks(config, trained) -> None:
+    path = trained(1)
+    one, two = score(config("symnet", "test.checkpoint=best", "test.fuse=masks"), Request(shots=(1, 2)))
+    assert one["checkpoint"] == two["checkpoint"] == str(path) and one["weights_mark"] == two["weights_mark"] == ""
+    assert (one["passes"], two["passes"]) == (1, 2) and one["weights"] == two["weights"]
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_weights_of_two_shots_are_refused_by_masks_and_of_one_without(config, trained) -> None:
+    two = [f"test.checkpoint={trained(2)}", "data.shot=2"]
+    with pytest.raises(UserError, match=r"trained with 2 shot\(s\), test.fuse: masks takes .* 1, .*test.fuse=features"):
+        score(config("symnet", *two, "test.fuse=masks"))
+    one = [f"test.checkpoint={trained(1)}", "data.shot=2"]
+    with pytest.raises(UserError, match=r"trained with 1 shot\(s\), this run has 2, .* with --set test.fuse=masks"):
+        score(config("symnet", *one))
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("test.flip=yes please", ("test.flip", "true or false")),
+        ("test.flp=true", ("unknown key 'test.flp'", "did you mean 'flip'?")),
+        ("test.fuse=mask", ("test.fuse = 'mask' is not one of features, masks", "did you mean 'masks'?")),
+        ("test.scales=[]", ("test.scales = [] must hold 1 to 9 values",)),
+        ("test.scales=[0.5, -1]", ("test.scales = -1.0", "between 0.25 and 4")),
+        ("test.scales=[.nan]", ("test.scales = nan", "between 0.25 and 4")),
+        ("test.scales=0.5", ("test.scales = 0.5 must be a list",)),
+        ("test.scales=[1, 1.01]", ("test.scales: 1 and 1.01 both mean 33 px for prototype baseline",)),
+    ],
+)
+def test_bad_options_are_one_line(
+    mini_yaml, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch, override: str, parts: tuple[str, ...]
+) -> None:
+    path = mini_yaml("mini_split0_prototype_resnet10.yaml", model=ENCODER, test=QUICK)
+    outcome = run_script("test.py", (path, "--set", override), capfd, monkeypatch)
+    assert all(part in outcome.error for part in parts), outcome.error
+    assert not list(tmp_path.rglob("result.json"))
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "parts"),
+    [
+        ("pascal_split0_dcama_swin_b", [], ("0.75 x 384 px is 288 px, which DCAMA", "it takes 384", "leave 0.75 out")),
+        ("pascal_split0_resnet50", ["model.scales=[60, 30, 15, 8]"], ("0.75 x 473 px", "Sym-Net", "model.scales")),
+        ("pascal_split0_hdmnet_vgg16", ["data.size=49"], ("0.75 x 49 px is 37 px, which HDMNet", "model.encoder")),
+    ],
+)
+def test_a_scale_that_a_model_does_not_take_is_named(file: str, overrides: list[str], parts: tuple[str, ...]) -> None:
+    config = read_config(REPOSITORY / f"config/pascal/{file}.yaml", ["test.scales=[1.0, 0.75]", *overrides])
+    with pytest.raises(UserError) as caught:
+        real_scales(config, view_of(config, config.protocols["bam"]))
+    assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_the_nearest_side_is_taken_and_told() -> None:
+    config = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", ["test.scales=[0.75, 1, 1.25]"])
+    protocol = config.protocols["bam"]
+    assert in_words(config, protocol, view_of(config, protocol)) == "canvas 473 x 473; seen at px 353, 473, 593"
+
+
+@dataclass
+class Settings(prototype_baseline.Settings):
+    """Those of the baseline."""
+
+
+class Sided(prototype_baseline.PrototypeBaseline):
+    """The baseline with a weight for every column of its images."""
+
+    Settings = Settings
+
+    def __init__(self, settings: Settings, task: Task):
+        super().__init__(settings, task)
+        self.columns = nn.Parameter(torch.zeros(task.size))
+
+
+@pytest.fixture
+def sided(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
+    """Register the model above and give the section that names it."""
+    monkeypatch.setattr(registry, "_MODELS", {**registry.models(), "sided": Sided})
+    return {"model": {"name": "sided", **ENCODER}}
+
+
+def test_weights_that_depend_on_the_side_are_refused(config, sided: dict) -> None:
+    with pytest.raises(UserError, match=r"has weights for one image side, 33 px here, and cannot see 49 px"):
+        plan(config("prototype", "test.scales=[1, 1.5]", **sided), Request(), WORLD)
+    score(config("prototype", "test.flip=true", **sided))
+
+
+def test_networks_of_several_sides_share_their_weights(config) -> None:
+    network = plan(config("symnet", "test.scales=[1, 1.5]", data={"size": 65}), Request(), WORLD)[0].weights.network
+    assert [n.task.size for n in network.networks] == [65, 97]
+    assert [n.decoder.scales[0] for n in network.networks] == [9, 13]
+    first, second = (n.state_dict() for n in network.networks)
+    assert first.keys() == second.keys() and all(first[k].data_ptr() == second[k].data_ptr() for k in first)
