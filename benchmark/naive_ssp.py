@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from benchmark.plain_encoder import PlainEncoder
 from model.contract import Episode, Output
 from model.ops import normalise, resize
-from model.self_support import SHARPNESS, SURE_BACKGROUND, SURE_FOREGROUND
+from model.self_support import OWN_BACKGROUND, SHARPNESS, SURE_BACKGROUND, SURE_FOREGROUND
 from model.ssp import BLEND, FINAL, LAST_STAGE, SSP, prototypes
 
 
