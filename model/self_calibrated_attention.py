@@ -12,6 +12,7 @@ from model.window import from_windows, to_windows
 
 HEADS = 8
 COSINE_EPS = 1e-7
+WINDOWS = 16  # windows whose matrices of attention exist at a time
 
 
 class WindowAttention(nn.Module):
@@ -51,7 +52,9 @@ class CalibratedAttention(WindowAttention):
         rows = torch.arange(len(aligned_bn), device=aligned_bn.device).unsqueeze(1)
         key, value = self.keys_values(query_bntc)
         support_key, support_value = (x[rows, aligned_bn] for x in self.keys_values(support_bntc))
-        return _together(_attend(self.queries(query_bntc), key, value, support_key, support_value))
+        parts = (self.queries(query_bntc), key, value, support_key, support_value)  # (B, N, heads, T, C / heads) each
+        pieces = zip(*(x.split(WINDOWS, dim=1) for x in parts))
+        return _together(torch.cat([_attend(*piece) for piece in pieces], dim=1))
 
 
 @in_float32

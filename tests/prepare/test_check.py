@@ -12,6 +12,11 @@ import pytest
 import torch
 from spawned import ensure_running
 
+from util.config import read_config
+from util.data.text import NAME_VECTOR_WIDTH
+from util.engine.build import build_model, run_folder
+from util.engine.optimization import build_optimizers
+from util.engine.training import BEST
 from util.prepare.memory import Cost
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,13 +61,32 @@ def test_missing_things_come_with_the_command_that_mends_them(prepare, config: P
     assert "python prepare.py weights resnet18" in outcome.output
 
 
-def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk) -> None:
+def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk, tmp_path: Path) -> None:
     path = mini_yaml("mini_split0_resnet10.yaml", model={"encoder": {"weights": None}})
-    assert "disk for runs of Sym-Net on resnet10" in prepare("check", path).output
-    disk(0.05)
+    config = read_config(path, [])
+    need = 0.0
+    for stage in (config.meta_stage, config.base_stage):  # what a run would write
+        trained = build_model(config, NAME_VECTOR_WIDTH)
+        trained = trained if stage is config.meta_stage else trained.base_stage()
+        optimizers = build_optimizers(trained.param_groups(), stage.optimizers)
+        for p in (p for p in trained.parameters() if p.requires_grad):
+            p.grad = torch.zeros_like(p)
+        for optimizer in optimizers.values():
+            optimizer.step()
+        states = {name: o.state_dict() for name, o in optimizers.items()}
+        for content, files in (((trained.state_dict(),), 1), ((trained.state_dict(), states), 3)):
+            torch.save(content, tmp_path / "checkpoint")
+            need += files * (tmp_path / "checkpoint").stat().st_size / 1e9
+    disk(need * 0.98)
     outcome = prepare("check", path)
-    assert outcome.code == 2 and "0.1 GB free, checkpoints take up to" in outcome.output
-    assert "--set run.folder=<DIR> on another disk" in outcome.output
+    assert outcome.code == 2 and "--set run.folder=<DIR> on another disk" in outcome.output
+    disk(need * 1.02)
+    assert prepare("check", path).code == 0
+    disk(need * 0.5)
+    best = run_folder(config, "meta") / BEST
+    best.parent.mkdir(parents=True)
+    best.write_bytes(bytes(round(need * 0.52e9)))
+    assert prepare("check", path).code == 0  # a run that has written most of it can be continued
 
 
 def test_damaged_data_is_found(prepare, mini_yaml, mini_root: Path, tmp_path: Path) -> None:

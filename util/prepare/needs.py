@@ -15,7 +15,7 @@ from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import check_shots
 from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
-from util.engine.build import build_model
+from util.engine.build import base_folder, build_model, run_folder
 from util.engine.checkpoint import load_encoder_weights
 from util.engine.device import gpu_count
 from util.errors import UserError
@@ -61,9 +61,8 @@ class Needs:
             what = f"weights {start.weights} for {name}{partly}"
             out.append(self._once(what, lambda w: look_at_weights(w, config)))
         if class_of(config.model).learns:
-            what = (
-                f"disk for runs of {class_of(config.model).title} on {config.model.backbone()} in {config.run.folder}"
-            )
+            name = f"{class_of(config.model).title} on {config.model.backbone()}, {data.name}, {data.shot}-shot"
+            what = f"disk for checkpoints of {name} in {config.run.folder}"
             out.append(self._once(what, lambda w: look_at_disk(w, config)))
         return out
 
@@ -131,24 +130,26 @@ def look_at_weights(what: str, config: Config) -> Finding:
 
 
 def look_at_disk(what: str, config: Config) -> Finding:
-    """Tell whether the checkpoints of a training fit on the disk of its run folder."""
+    """Tell whether the checkpoints of a training fit on the disk of its run folder, those that are there counted in."""
     with torch.device("meta"):  # sizes without memory
         network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
-    need = _checkpoints(network, config.meta_stage)
+    need, folders = _checkpoints(network, config.meta_stage), [run_folder(config, "meta")]
     if config.base_stage is not None:
         need += _checkpoints(network.base_stage(), config.base_stage)
-    folder = Path(config.run.folder).absolute()
-    free = shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.exists())).free
-    says = f"{free / GIGABYTE:.1f} GB free, checkpoints take up to {need / GIGABYTE:.1f}"
-    return Finding(what, free >= need, says, "free some space, or --set run.folder=<DIR> on another disk")
+        folders.append(base_folder(config))
+    there = sum(file.stat().st_size for folder in folders for file in folder.glob("*.pth"))
+    root = Path(config.run.folder).absolute()
+    free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
+    says = f"{free / GIGABYTE:.2f} GB free, checkpoints take {need / GIGABYTE:.2f}, {there / GIGABYTE:.2f} are there"
+    return Finding(what, free >= need - there, says, "free some space, or --set run.folder=<DIR> on another disk")
 
 
 def _checkpoints(network: Trainable, stage: StageSettings) -> int:
     """Return the bytes of a stage's checkpoints: the best without its optimiser, and those to continue from."""
     weights = sum(t.nbytes for t in network.state_dict().values())
     learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-    moments = max(MOMENTS[o.kind] for o in stage.optimizers.values()) * learning
-    return weights + RESUMABLE * (weights + moments)
+    copies = max(MOMENTS[o.kind] for o in stage.optimizers.values()) + (stage.average > 0)
+    return weights + RESUMABLE * (weights + copies * learning)
 
 
 def _torchvision(what: str, backbone: str) -> Finding:
