@@ -107,6 +107,7 @@ class StageSettings:
     validate_every: int = bounded(1, 0)
     validate_midway: bool = False
     validate_episodes: int = bounded(1000, 1)
+    validate_seed: int | None = None
     patience: int = bounded(0, 0)
     save_minutes: float = bounded(10.0, 0)
     log_steps: int = bounded(20, 1)

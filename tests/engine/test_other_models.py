@@ -89,6 +89,8 @@ def test_published_stages_are_counted_as_published() -> None:
     assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (1e-3, 0.9, 5e-4)
     dcama = read_config(REPOSITORY / "config/pascal/pascal_split0_dcama_swin_b.yaml").meta_stage
     assert (dcama.query, dcama.input, dcama.optimizers["main"].nesterov) == ("shuffled_pairs", "squeeze", True)
+    hdmnet = read_config(REPOSITORY / "config/pascal/pascal_split0_hdmnet_resnet50.yaml").meta_stage
+    assert (hdmnet.validate_every, hdmnet.validate_episodes, hdmnet.validate_seed) == (1, 1000, 321)
     sccan = read_config(REPOSITORY / "config/pascal/pascal_split0_sccan_resnet50.yaml").meta_stage
     main, attention = sccan.optimizers["main"], sccan.optimizers["attention"]
     assert (main.kind, main.lr, main.momentum, main.weight_decay, main.schedule) == ("sgd", 0.05, 0.9, 1e-4, "poly")

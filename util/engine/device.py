@@ -17,9 +17,10 @@ OUT_OF_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)
 # Read by torch before its first tensor: large ones lie in large pages where the system has them. A CPU's encoder
 # spends a sixth of its time on page faults otherwise, since the maps of a batch go back to the system layer by layer.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-# For the same reason glibc is told to take maps below 32 MiB from memory that it has, and to keep what is freed
-# (mallopt's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD): an episode of Sym-Net takes a twelfth less time.
-MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 32 * 2**20), (-1, 256 * 2**20)
+# For the same reason glibc is told to keep what is freed, and to take maps below 6 MiB from it (mallopt's
+# M_TRIM_THRESHOLD and M_MMAP_THRESHOLD). Larger ones go back to the system: kept as well, up to the 32 MiB that glibc
+# allows, they save no time, and what they leave behind in pieces makes an episode of Sym-Net take half as much again.
+MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 6 * 2**20), (-1, 256 * 2**20)
 with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
     for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):
         ctypes.CDLL(None).mallopt(*option)

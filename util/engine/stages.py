@@ -82,7 +82,8 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
             )
         stage = config.meta_stage
         protocol = config.protocols[config.test.protocol]
-        held_out = setting.test_episodes(novel, protocol, protocol.seeds[0])
+        seed = protocol.seeds[0] if stage.validate_seed is None else stage.validate_seed
+        held_out = setting.test_episodes(novel, protocol, seed)
         model = new_model(setting)
         note = ""
         if not resume and setting.model_class.has_base_stage:
