@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.ops import resize
+from model.ops import linear_over_map, resize
 
 HEADS = 8
 DROPOUT = 0.5  # of tap plus position encoding, and of the attention
@@ -49,12 +49,13 @@ class MaskAggregation(nn.Module):
 
     def _aggregate(self, query: Tensor, support: Tensor, value_bm: Tensor, position: Tensor) -> Tensor:
         """Return one tap's soft mask, (B, L)."""
+        size = query.shape[-2:]
         query, key = (self.position_dropout(x.flatten(2).transpose(1, 2) + position) for x in (query, support))
-        key = F.linear(key, self.key.weight).reshape(
-            len(value_bm), -1, key.shape[2]
-        )  # (B, K L, C), all shots in one row
+        query = linear_over_map(query, size, self.query.weight, self.query.bias)
+        key = linear_over_map(key, size, self.key.weight)
+        key = key.reshape(len(value_bm), -1, key.shape[2])  # (B, K L, C), all shots in one row
         dropout = self.attention_dropout.p if self.attention_dropout.training else 0.0
-        return attended_mask(_heads(self.query(query)), _heads(key), value_bm, dropout)
+        return attended_mask(_heads(query), _heads(key), value_bm, dropout)
 
 
 def position_encoding(channels: int, length: int, device: torch.device) -> Tensor:

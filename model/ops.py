@@ -60,3 +60,9 @@ def inner_products(x_bchw: Tensor, vectors_mc: Tensor) -> Tensor:
     half the time of a matrix product.
     """
     return F.conv2d(x_bchw, vectors_mc[:, :, None, None])
+
+
+def linear_over_map(x_blc: Tensor, size: tuple[int, int], weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x weight^T + bias, (B, L, C'), for the L positions of a grid; a convolution, as in ``inner_products``."""
+    grid = x_blc.transpose(1, 2).unflatten(2, size)
+    return F.conv2d(grid, weight[:, :, None, None], bias).flatten(2).transpose(1, 2).contiguous()
