@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from model.base_learner import BaseLearner
 from model.ops import in_float32, resize
 
-KINDS = ("threshold", "share", "learnt")
 TOLERATED = 0.01  # share of the object above which a class is left out, or at which it counts half
 HALF = 0.5  # a resized mask value from which a position belongs to the object
 

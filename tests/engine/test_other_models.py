@@ -106,6 +106,15 @@ def test_published_stages_are_counted_as_published() -> None:
     assert config.test.protocol == "sccan" and config.protocols["sccan"].episodes == 4000
 
 
+def test_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:
+    drawn = {}
+    for given in ("321", "510", "null"):  # without one, the protocol's first
+        setting = make_setting(config("hdmnet", f"meta_stage.validate_seed={given}", "test.protocol=hdmnet"))
+        episodes = setting.validation_episodes(setting.test_images(progress=False))
+        drawn[given] = [episodes[i].rows for i in range(8)]
+    assert drawn["null"] == drawn["510"] != drawn["321"]
+
+
 def test_pairs_make_an_epoch_each_once(config) -> None:
     setting = make_setting(config("dcama", "meta_stage.epoch_length=null"))
     images = setting.train_images(progress=False)

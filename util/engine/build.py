@@ -90,6 +90,11 @@ class Setting:
         view = training_view(self.config, protocol)
         return self.trials(self.test_sampler(images, protocol, seed), view, (scored_on(view, protocol),))
 
+    def validation_episodes(self, images: ImageList) -> TrialDataset:
+        """Return what validates the meta stage: the test protocol's episodes, of the stage's seed if it has one."""
+        protocol, seed = self.config.protocols[self.config.test.protocol], self.config.meta_stage.validate_seed
+        return self.test_episodes(images, protocol, protocol.seeds[0] if seed is None else seed)
+
     def _episodes(
         self, sampler: Sampler, size: int, augment: AugmentSettings | None, view: View | None = None
     ) -> EpisodeDataset:

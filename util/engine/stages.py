@@ -81,9 +81,7 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
                 "checkpoint; leave it out"
             )
         stage = config.meta_stage
-        protocol = config.protocols[config.test.protocol]
-        seed = protocol.seeds[0] if stage.validate_seed is None else stage.validate_seed
-        held_out = setting.test_episodes(novel, protocol, seed)
+        held_out = setting.validation_episodes(novel)
         model = new_model(setting)
         note = ""
         if not resume and setting.model_class.has_base_stage:

@@ -22,14 +22,15 @@ from model.registry import class_of
 from util.data.folds import Fold
 from util.data.text import NAME_VECTOR_WIDTH
 from util.engine.build import build_model
-from util.engine.device import autocast
+from util.engine.device import autocast, pick_device
 from util.engine.mishaps import as_one_line
 from util.engine.optimization import build_optimizers
 from util.errors import UserError
 from util.prepare.findings import Finding
+from util.prepare.machine import GIGABYTE
 from util.settings import Config
 
-KIB, GIGABYTE = 2**10, 1e9  # the system counts peaks in the one, people memory in the other
+KIB = 2**10  # in which the system counts peaks
 BASE, META, TEST = STAGES = ("base", "meta", "test")
 SMALLEST = {BASE: 2, META: 1, TEST: 1}  # batch norm needs two images
 
@@ -125,7 +126,7 @@ def _step(config: Config, stage: str) -> Callable[[int], None]:
     model_class, precision = class_of(config.model), config.run.precision
     network = build_model(config, NAME_VECTOR_WIDTH if model_class.reads_text else 0)
     draw = _images if stage == BASE else _episodes
-    cpu, side = torch.device("cpu"), _plan(config, stage)[2]
+    cpu, side = pick_device("cpu"), _plan(config, stage)[2]
     if stage == TEST:
         network.eval()
 

@@ -23,6 +23,7 @@ from util.prepare import coco, pascal, weights
 from util.prepare.common import DIFFERS, beside
 from util.prepare.findings import Finding
 from util.prepare.lists import MAKERS, published
+from util.prepare.machine import GIGABYTE
 from util.settings import Config, DataSettings, StageSettings
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
@@ -33,7 +34,6 @@ PREPARE = {
     "mini": "python prepare.py mini --out {root}",
 }
 PREPARE_OTHER = "python prepare.py custom --name {name} --out {root} --images <DIR> --masks <DIR> --classes <names.txt>"
-GIGABYTE = 1e9
 RESUMABLE = 3  # checkpoints that a run can continue from: the last, the one before, the one being written
 MOMENTS = {"sgd": 1, "adamw": 2}  # what an optimiser keeps for each weight that learns
 VECTORS = "python prepare.py embeddings --dataset {name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
