@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from model.contract import IGNORE
 from model.ops import in_float32
 
+BACKGROUND = 0  # the label
 DICE_EPS = 1e-8  # least denominator
 
 
@@ -27,11 +28,20 @@ def batch_mean(total: Tensor, count: Tensor) -> Tensor:
 
 
 @in_float32
-def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
-    """Return the mean cross-entropy over all pixels of the batch that are not 255."""
+def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, object_weight: float = 1.0) -> Tensor:
+    """Return the mean cross-entropy over all pixels of the batch that are not 255.
+
+    ``object_weight`` is how much a pixel that is not background counts beside one that is.
+    """
     target = label_bhw.long()
-    total = F.cross_entropy(logits_bnhw, target, ignore_index=IGNORE, reduction="sum")
-    return batch_mean(total, (target != IGNORE).sum())
+    valid, weight = target != IGNORE, None
+    count = valid.sum()
+    if object_weight != 1:
+        weight = logits_bnhw.new_full((logits_bnhw.shape[1],), object_weight)
+        weight[BACKGROUND] = 1
+        count = weight[target[valid]].sum()
+    total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
+    return batch_mean(total, count)
 
 
 @in_float32

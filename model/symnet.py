@@ -6,6 +6,7 @@ aligned with the class name), a hyper-correlation, a four-scale decoder, and an 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from model import published
-from model.calibration import SupportCalibration, claimed_shares
+from model.calibration import claimed_shares, trust, with_likelihood
 from model.contract import Episode, Output, ParamGroup, Task
 from model.decoder import Decoder, default_scales
 from model.ensemble import Ensemble
 from model.hyper_correlation import KINDS, OUT_CHANNELS, CorrelationFusion
 from model.loss import cross_entropy
+from model.match import MAPS, Match
 from model.ops import foreground, resize
 from model.prior import SelfActivationPrior
 from model.projection import WIDTH
@@ -49,8 +51,9 @@ class Settings(WithBaseSettings):
     """Sym-Net's own settings; ``config/model/symnet.yaml`` explains them."""
 
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
-    calibration: Literal["none", "threshold", "share", "learnt"] = "none"
-    refine: bool = False
+    calibration: Literal["none", "discount", "likelihood"] = "none"
+    self_support: Literal["none", "second_look", "match"] = "none"
+    object_weight: float = field(default=1.0, metadata={"low": 0})
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
     aux_weight: float = field(default=1.0, metadata={"low": 0})
 
@@ -83,11 +86,17 @@ class SymNet(WithBaseLearner):
         self.correlation = settings.correlation.build(self.encoder.tap_counts)
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
         scales = settings.scales or default_scales(settings.grid(task.size))
-        self.decoder = Decoder(WIDTH, OUT_CHANNELS + 1, scales)
+        self.match = Match(self.project_query[0].in_channels) if settings.self_support == "match" else None
+        self.refine = Refinement() if settings.self_support == "second_look" else None
+        self.decoder = Decoder(WIDTH, OUT_CHANNELS + 1 + (MAPS if self.match else 0), scales)
         self.ensemble = Ensemble()
-        self.calibrate = None if settings.calibration == "none" else SupportCalibration(settings.calibration)
-        self.refine = Refinement() if settings.refine else None
         self.freeze()
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield encoder and base learner, which come from the base stage, and what a calibration leaves unused."""
+        yield from super().frozen()
+        if self.settings.calibration == "likelihood":
+            yield self.ensemble
 
     def forward(self, episode: Episode) -> Output:
         """Return final logits (B, 2, S, S), ``extra`` with ``meta`` and ``base``, and in training the losses."""
@@ -114,30 +123,46 @@ class SymNet(WithBaseLearner):
         prior = (prior_per_shot * weight[:, :, None, None]).sum(1, keepdim=True)  # P, (B, 1, h, w)
 
         # Hybrid prototype: support and query, each aligned with the class name.
-        query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
-        support_feature = self.project_support(mid_features(support))  # X_k, (B * K, 256, h, w)
+        mid = mid_features(query), mid_features(support)  # [f3; f2]
+        query_feature = self.project_query(mid[0])  # X_q, (B, 256, h, w)
+        support_feature = self.project_support(mid[1])  # X_k, (B * K, 256, h, w)
         small_mask = resize(mask.flatten(0, 1), support_feature.shape[-2:])  # m_k, (B * K, 1, h, w)
         support_text = self._align_support(support_feature, small_mask, episode.text, shots)  # r_k, (B, K, 256)
         support_prototype_bc = (support_text * weight.unsqueeze(2)).sum(1)  # r_s
         own, query_prototype_bc = self._align_query(query_feature, prior, episode.text)  # r_q
         prototype = (support_prototype_bc + query_prototype_bc) / 2  # r
 
-        # Decode, then correct by what the base learner claims.
+        # Beyond the paper: a learned match, which the decoder sees and adds to.
+        looks = {} if self.match is None else self.match(*mid, small_mask, weight)
+        del mid  # large, and not needed any more
+
+        # Decode.
         hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
-        meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)
-        looks, priors = {"meta": meta}, {"prior": prior}
-        if self.refine is not None:  # a second look, by what the first is sure of
+        priors = {"prior": prior}
+        if self.match is None:
+            meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)
+        else:
+            meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior, Match.seen(looks["match"]))
+            meta = self.match.add(meta, looks["match"])
+
+        # Beyond the paper: a second look, by what the first is sure of.
+        if self.refine is not None:
+            looks["first"] = meta
             prior = self.refine(meta, query.stage[MID], support.stage[MID], small_mask, weight)
             _, again = self._align_query(query_feature, prior, episode.text)
             meta, more = self.decoder(query_feature, (support_prototype_bc + again) / 2, hyper, prior)
-            auxiliary, looks = auxiliary + more, {"meta": meta, "first": looks["meta"]}
-            priors["refined prior"] = prior
+            auxiliary, priors = auxiliary + more, {**priors, "refined prior": prior}
+        looks["meta"] = meta
+
+        # Correct by what the base learner claims.
         own_class = episode.base_id if self.training else None
-        trust = None
-        if self.calibrate is not None:
-            f4 = support.stage[HIGH]
-            trust = self.calibrate(claimed_shares(self.base_learner, f4, mask, weight, own_class))  # (B, N)
-        final = self.ensemble(meta, base_logits, scene, own_class, trust)
+        shares = None  # of the base classes in the supports' objects and around them
+        if self.settings.calibration != "none":  # beyond the paper
+            shares = claimed_shares(self.base_learner, support.stage[HIGH], mask, weight, own_class)
+        if self.settings.calibration == "likelihood":
+            final = with_likelihood(meta, base_logits, shares, own_class)
+        else:
+            final = self.ensemble(meta, base_logits, scene, own_class, shares and trust(shares))
 
         size = episode.query.shape[-2:]
         extra = {name: resize(x.float(), size) for name, x in {**looks, "base": base_logits}.items()}
@@ -145,7 +170,7 @@ class SymNet(WithBaseLearner):
         output = Output(resize(final.float(), size), extra=extra, maps=maps)
         if self.training:
             output.losses = {
-                "main": cross_entropy(output.logits, episode.query_label),
+                "main": self._loss(output.logits, episode),
                 **self._auxiliary_losses([extra[name] for name in looks], extra["base"], auxiliary, episode),
                 "triplet": self.settings.aux_weight
                 * (
@@ -166,13 +191,17 @@ class SymNet(WithBaseLearner):
         own = query_prototypes(feature, prior)
         return own, self.align(feature * prior, text, own.foreground)
 
+    def _loss(self, logits: Tensor, episode: Episode) -> Tensor:
+        """Return the cross-entropy of two-class logits of any size."""
+        label = episode.query_label
+        return cross_entropy(resize(logits.float(), label.shape[-2:]), label, self.settings.object_weight)
+
     def _auxiliary_losses(self, looks: list[Tensor], base: Tensor, auxiliary: list[Tensor], episode: Episode) -> dict:
-        size, weight = episode.query_label.shape[-2:], self.settings.aux_weight
-        inner = [cross_entropy(resize(x.float(), size), episode.query_label) for x in auxiliary]
+        weight = self.settings.aux_weight
         return {
-            "meta": weight * torch.stack([cross_entropy(x, episode.query_label) for x in looks]).sum(),
+            "meta": weight * torch.stack([self._loss(x, episode) for x in looks]).sum(),
             "base": weight * cross_entropy(base, episode.query_base_label),
-            "inner": weight * torch.stack(inner).mean(),
+            "inner": weight * torch.stack([self._loss(x, episode) for x in auxiliary]).mean(),
         }
 
     # --- what the engine asks ----------------------------------------------------------------------------------------

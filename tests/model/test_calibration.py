@@ -1,4 +1,4 @@
-"""Support calibration: shares are those of the base learner inside the objects, and only claims found there lose."""
+"""Support calibration: shares are those of the base learner in and around the objects, and decide how it is heard."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from small import BASE_CLASSES, drawn_episode, small_model, task_of
 from torch import Tensor
 
 from model.base_learner import BaseLearner
-from model.calibration import TOLERATED, SupportCalibration, claimed_shares, claims, trusted_map
+from model.calibration import (
+    LATTICE,
+    RARE,
+    TOLERATED,
+    Shares,
+    claimed_shares,
+    claims,
+    trust,
+    trusted_map,
+    with_likelihood,
+)
 from model.ensemble import Ensemble, base_map
 from model.symnet import SymNet
 
@@ -20,42 +30,82 @@ def supports() -> tuple[BaseLearner, Tensor, Tensor, Tensor]:
     """Return a base learner, the last stage of B * K supports, their masks and the shots' weights."""
     torch.manual_seed(0)
     masks = torch.zeros(BATCH, SHOTS, 1, SIDE, SIDE)
-    masks[0, 0, :, :2, :3] = masks[0, 1, :, 3:, 3:] = masks[1, 0, :, 2, 2] = 1  # the last support shows no object
+    masks[0, 0, :, :2, :3] = masks[0, 1, :, 3:, 3:] = masks[1, 0, :, 1, 3] = 1  # one off the lattice, one of no object
     weight = torch.tensor([[0.3, 0.7], [0.6, 0.4]])
     return BaseLearner(CHANNELS, BASE_CLASSES).eval(), torch.randn(BATCH * SHOTS, CHANNELS, SIDE, SIDE), masks, weight
 
 
 @pytest.mark.parametrize("unknown", [None, torch.tensor([2, 0])])
-def test_shares_are_the_weighted_means_over_the_objects(supports: tuple, unknown: Tensor | None) -> None:
+def test_shares_are_the_weighted_means_in_and_around_the_objects(supports: tuple, unknown: Tensor | None) -> None:
     learner, f4, masks, weight = supports
     with torch.no_grad():
         logits = learner(f4).unflatten(0, (BATCH, SHOTS))
+    if unknown is not None:
+        logits[0, :, 2] = -1e9
+    lattice = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    lattice[::LATTICE, ::LATTICE] = True
     shares = claimed_shares(learner, f4, masks, weight, unknown)
     for b in range(BATCH):
-        expected = torch.zeros(BASE_CLASSES)
+        inside, around = torch.zeros(BASE_CLASSES + 1), torch.zeros(BASE_CLASSES + 1)
         for k in range(SHOTS):
-            inside = masks[b, k, 0] == 1
-            each = logits[b, k][:, inside].T.clone()  # (m, N + 1)
-            if unknown is not None and unknown[b] > 0:
-                each[:, unknown[b]] = -1e9
-            if len(each):
-                expected += weight[b, k] * each.softmax(1)[:, 1:].mean(0)
-        torch.testing.assert_close(shares[b], expected, atol=1e-5, rtol=0)
+            mask, claimed = masks[b, k, 0] == 1, logits[b, k].softmax(0)
+            its = mask & lattice if (mask & lattice).any() else mask
+            if its.any():
+                inside += weight[b, k] * claimed[:, its].mean(1)
+            around += weight[b, k] * claimed[:, lattice & ~mask].mean(1)
+        torch.testing.assert_close(shares.inside[b], inside, atol=1e-5, rtol=0)
+        torch.testing.assert_close(shares.around[b], around, atol=1e-5, rtol=0)
 
 
 def test_an_unknown_class_leaves_its_claim_to_the_others() -> None:
     logits = torch.randn(BATCH, BASE_CLASSES + 1, 3, 3)
     given = claims(logits, torch.tensor([2, 0]))
-    assert (given[0, 1] == 0).all()
-    torch.testing.assert_close(given[0, [0, 2]], logits[0, [0, 1, 3]].softmax(0)[1:])
+    assert (given[0, 2] == 0).all()
+    torch.testing.assert_close(given[0, [0, 1, 3]], logits[0, [0, 1, 3]].softmax(0))
     assert torch.equal(given[1], claims(logits)[1])
 
 
-@pytest.mark.parametrize("kind", ["threshold", "share", "learnt"])
-def test_trust_falls_with_the_share(kind: str) -> None:
-    trust = SupportCalibration(kind)(torch.tensor([[0.0, TOLERATED, 0.5, 1.0]]))[0].detach()
-    assert trust[0] == 1 and (trust.diff() <= 0).all() and trust[3] < 2 * TOLERATED
-    assert trust[1] == pytest.approx(1 if kind == "threshold" else 0.5)
+def test_likelihood_is_the_written_formula() -> None:
+    torch.manual_seed(0)
+    meta, base = torch.randn(1, 2, 3, 4), torch.randn(1, BASE_CLASSES + 1, 3, 4)
+    shares = Shares(*torch.rand(2, 1, BASE_CLASSES + 1).softmax(2))
+    claimed, of_object = base[0].softmax(0).flatten(1), meta[0].softmax(0)[1].flatten()  # (N + 1, L), (L,)
+    a = (shares.inside[0] + (claimed @ of_object) / of_object.sum()) / 2
+    d = (shares.around[0] + (claimed @ (1 - of_object)) / (1 - of_object).sum()) / 2
+    ratio = ((a + RARE) / (d + RARE)).log() @ claimed
+    final = with_likelihood(meta, base, shares, None)
+    torch.testing.assert_close(final[:, 0], meta[:, 0])
+    torch.testing.assert_close(final[0, 1], meta[0, 1] + ratio.view(3, 4))
+
+
+def test_a_base_learner_that_claims_the_same_everywhere_changes_nothing() -> None:
+    meta, base = torch.randn(2, 2, 4, 4), torch.randn(2, BASE_CLASSES + 1, 1, 1).expand(-1, -1, 4, 4)
+    same = claims(base)[:, :, 0, 0]
+    torch.testing.assert_close(with_likelihood(meta, base, Shares(same, same), None), meta, atol=1e-5, rtol=0)
+
+
+def test_a_class_claimed_in_the_object_speaks_for_it_and_one_claimed_around_it_against() -> None:
+    meta, base = torch.zeros(1, 2, 1, 3), torch.zeros(1, BASE_CLASSES + 1, 1, 3)
+    base[0, 1, 0, 0] = base[0, 2, 0, 1] = base[0, 3, 0, 2] = 9  # three positions, three classes
+    inside, around = torch.zeros(2, 1, BASE_CLASSES + 1)
+    inside[0, 1] = around[0, 2] = 1
+    margin = with_likelihood(meta, base, Shares(inside, around), None).diff(dim=1)[0, 0, 0]
+    assert margin[0] > 1 and margin[1] < -1 and abs(margin[2]) < 0.1
+
+
+def test_the_meta_output_learns_through_the_likelihood_and_nothing_is_left_without_gradient() -> None:
+    settings = SymNet.Settings(calibration="likelihood")
+    settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
+    torch.manual_seed(0)
+    network = SymNet(settings, task_of("symnet", shots=1)).train()
+    network(drawn_episode("symnet", shots=1, batch=2)).losses["main"].backward()
+    assert network.decoder.head.classify.weight.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in network.ensemble.parameters())  # several processes wait for each gradient
+
+
+def test_trust_falls_with_the_share() -> None:
+    shares = torch.tensor([[0.9, 0.0, TOLERATED, 0.5]])
+    assert torch.equal(trust(Shares(shares, shares)), torch.tensor([[1.0, 1.0, 0.0]]))
 
 
 def test_full_trust_is_the_published_ensemble_and_none_leaves_the_base_learner_out() -> None:
@@ -69,29 +119,16 @@ def test_full_trust_is_the_published_ensemble_and_none_leaves_the_base_learner_o
     assert torch.equal(ensemble(meta, base, scene, None, 0 * ones), Ensemble()(meta, base, scene, None))
 
 
-def test_a_claim_found_in_the_support_is_not_held_against_the_query() -> None:
+@pytest.mark.parametrize("calibration", ["discount", "likelihood"])
+def test_a_claim_found_in_the_support_is_not_held_against_the_query(calibration: str) -> None:
     torch.manual_seed(0)
     network = small_model("symnet", shots=1)
-    network.calibrate = SupportCalibration("threshold")
     with torch.no_grad():
         network.ensemble.background.weight[:, 1] = 5.0  # a base learner that is believed
         network.base_learner.classify[4].weight.zero_()
         network.base_learner.classify[4].bias.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0]))  # and claims class 1 anywhere
         episode = drawn_episode("symnet", shots=1, batch=2, novel=True)
-        calibrated = network(episode).logits.argmax(1).float().mean()
-        network.calibrate = None
         believed = network(episode).logits.argmax(1).float().mean()
+        network.settings.calibration = calibration
+        calibrated = network(episode).logits.argmax(1).float().mean()
     assert believed == 0 and calibrated > 0
-
-
-def test_the_learnt_tolerance_learns() -> None:
-    settings = SymNet.Settings(calibration="learnt")
-    settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
-    torch.manual_seed(0)
-    network = SymNet(settings, task_of("symnet", shots=1)).train()
-    with torch.no_grad():
-        network.ensemble.background.weight[:, 1] = 0.5  # at its initial 0 the base map is not read
-    output = network(drawn_episode("symnet", shots=1, batch=2))
-    sum(output.losses.values()).backward()
-    assert network.calibrate.log_tolerated.grad != 0
-    assert network.calibrate.log_tolerated in {p for group in network.param_groups() for p in group.params}

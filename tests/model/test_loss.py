@@ -24,6 +24,16 @@ def test_cross_entropy_is_the_mean_over_all_known_pixels_of_the_batch() -> None:
     assert cross_entropy(logits, label).item() == pytest.approx(per_pixel[known].mean().item(), rel=1e-5)
 
 
+def test_object_weight_counts_the_pixels_that_are_not_background() -> None:
+    logits, label = _batch()
+    known = label != IGNORE
+    per_pixel = -logits.log_softmax(1).gather(1, (label * known).long().unsqueeze(1))[:, 0]
+    weight = torch.where(label == 0, 1.0, 3.0) * known
+    expected = (per_pixel * weight).sum() / weight.sum()
+    assert cross_entropy(logits, label, object_weight=3).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert cross_entropy(logits, label, object_weight=1).item() == cross_entropy(logits, label).item()
+
+
 def test_ignored_pixels_have_no_gradient() -> None:
     logits, label = _batch()
     logits.requires_grad_()

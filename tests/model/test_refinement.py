@@ -10,7 +10,7 @@ from model.symnet import SymNet
 
 
 def _network(refine: bool, shots: int = 1) -> SymNet:
-    settings = SymNet.Settings(refine=refine)
+    settings = SymNet.Settings(self_support="second_look" if refine else "none")
     settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
     torch.manual_seed(0)
     return SymNet(settings, task_of("symnet", shots)).eval()

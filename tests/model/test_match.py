@@ -1,0 +1,73 @@
+"""The learned match: cosines after one self-support step, seen by the decoder, which adds to them."""
+
+from __future__ import annotations
+
+import torch
+from small import drawn_episode, task_of
+
+from model.match import MAPS, Match
+from model.symnet import SymNet
+
+
+def _network(self_support: str, shots: int = 1) -> SymNet:
+    settings = SymNet.Settings(self_support=self_support)
+    settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
+    torch.manual_seed(0)
+    return SymNet(settings, task_of("symnet", shots)).eval()
+
+
+def test_guess_is_the_cosine_to_the_weighted_prototypes() -> None:
+    torch.manual_seed(0)
+    match, weight = Match(8), torch.tensor([[0.25, 0.75]])
+    query, support, mask = torch.randn(1, 8, 3, 3), torch.randn(2, 8, 3, 3), (torch.rand(2, 1, 3, 3) > 0.5).float()
+    with torch.no_grad():
+        guess = match(query, support, mask, weight)["guess"]
+        own, others = (match.project(x).flatten(2) for x in (query, support))  # (1, C, L), (2, C, L)
+    for channel, inside in enumerate((1 - mask, mask)):
+        m = inside.flatten(2)
+        prototype = weight[0] @ ((others * m).sum(2) / (m.sum(2) + 5e-4))
+        expected = 10 * torch.cosine_similarity(own[0].T, prototype[None])
+        torch.testing.assert_close(guess[0, channel].flatten(), expected, atol=1e-5, rtol=0)
+
+
+def test_the_self_support_step_finds_what_the_guess_is_sure_of() -> None:
+    torch.manual_seed(0)
+    match = Match(16)
+    kinds = torch.randn(3, 16)  # background, the support's object, and how the query's differs from it
+    seen = torch.zeros(6, 6, dtype=torch.long)
+    seen[1:4, 2:5] = 1
+    support = kinds[seen].permute(2, 0, 1)[None]
+    query = torch.stack([kinds[0], kinds[1] + kinds[2]])[seen].permute(2, 0, 1)[None]
+    with torch.no_grad():
+        said = match(query, support, seen[None, None].float(), torch.ones(1, 1))
+    margin = {name: logits.diff(dim=1)[0, 0][seen.bool()].mean() for name, logits in said.items()}
+    assert margin["match"] > margin["guess"] > 0  # the query's own prototype is nearer than the support's
+
+
+def test_the_decoder_adds_to_the_match() -> None:
+    network = _network("match", shots=2)
+    episode = drawn_episode("symnet", shots=2, batch=2)
+    with torch.no_grad():
+        before = network(episode)
+        network.decoder.head.classify.weight.zero_()
+        network.decoder.head.classify.bias.zero_()
+        silent = network(episode)
+    assert before.extra.keys() == {"guess", "match", "meta", "base"}
+    assert not torch.allclose(before.extra["meta"], before.extra["match"])
+    torch.testing.assert_close(silent.extra["meta"], silent.extra["match"])
+
+
+def test_what_the_decoder_sees_carries_no_gradient_and_costs_one_map() -> None:
+    logits = torch.randn(2, 2, 3, 3, requires_grad=True)
+    seen = Match.seen(logits)
+    assert seen.shape == (2, MAPS, 3, 3) and not seen.requires_grad
+    plain, matched = _network("none"), _network("match")
+    more = sum(p.numel() for p in matched.parameters()) - sum(p.numel() for p in plain.parameters())
+    channels = matched.match.project.in_channels
+    assert more == 256 * channels + 1 + MAPS * 256 * len(matched.decoder.scales)
+
+
+def test_every_part_of_the_match_learns() -> None:
+    network = _network("match").train()
+    sum(network(drawn_episode("symnet", shots=1, batch=2)).losses.values()).backward()
+    assert network.match.project.weight.grad.abs().sum() > 0 and network.match.share.grad != 0
