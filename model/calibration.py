@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from model.base_learner import BaseLearner
-from model.ops import in_float32, masked_mean, resize
-from model.self_support import FOREGROUND
+from model.ops import foreground, in_float32, masked_mean, resize, surroundings
+from model.self_support import BACKGROUND, FOREGROUND
 
 TOLERATED = 0.01  # share of the object above which a class is not believed
 RARE = 0.01  # added to shares: what is claimed this seldom says little
@@ -36,45 +36,55 @@ LATTICE = 2  # every so many rows and columns of a support are asked
 
 
 class Shares(NamedTuple):
-    """The mean probability of every channel of the base learner, (B, N + 1) float32 each."""
+    """The mean probability of every channel of the base learner, (B, N + 1) float32 each; zeros where none is known."""
 
     inside: Tensor  # the supports' objects, a
-    around: Tensor  # them, d
+    around: Tensor  # what surrounds them, d
 
 
 @torch.no_grad()
 def claimed_shares(
-    base_learner: BaseLearner, support_f4: Tensor, mask_bk1hw: Tensor, weight_bk: Tensor, unknown_b: Tensor | None
+    base_learner: BaseLearner, support_f4: Tensor, label_bkhw: Tensor, weight_bk: Tensor, unknown_b: Tensor | None
 ) -> Shares:
-    """Return the mean claims inside the supports' objects and around them.
+    """Return the mean claims inside the supports' objects and around them, ignored pixels left out.
 
-    The base learner is asked on a lattice, and all over an object that the lattice misses; where there is no position,
-    the shares are 0.
+    The base learner is asked on a lattice, and all over an object that the lattice misses. A shot that shows no object,
+    or nothing around it, has no say there.
 
     Args:
         base_learner: frozen.
         support_f4: last stage of the B * K supports, (B * K, C, h, w).
-        mask_bk1hw: the supports' masks, of any size.
+        label_bkhw: the supports' labels in {0, 1, 255}, of any size.
         weight_bk: of the shots.
         unknown_b: channels to be treated as unknown to the base learner; see :func:`claims`.
     """
-    batch, shots = mask_bk1hw.shape[:2]
-    inside = resize(mask_bk1hw.flatten(0, 1), support_f4.shape[-2:])[:, 0] >= HALF  # (B * K, h, w)
+    batch, shots = label_bkhw.shape[:2]
+    images, size = batch * shots, support_f4.shape[-2:]
+    inside, around = (
+        resize(of(label_bkhw.flatten(0, 1)), size)[:, 0] >= HALF for of in (foreground, surroundings)
+    )  # (B * K, h, w)
     lattice = torch.zeros_like(inside)
     lattice[:, ::LATTICE, ::LATTICE] = True
-    asked = lattice | (inside & ~(inside & lattice).any(2).any(1)[:, None, None])
+    missed = ~(inside & lattice).flatten(1).any(1)
+    asked = lattice & (inside | around) | inside & missed[:, None, None]
     hidden = base_learner.hidden_at(support_f4, asked)  # (n, 512), one image after the other
     logits = base_learner.logits(hidden[:, :, None, None])[:, :, 0, 0]  # (n, N + 1)
-    image = torch.arange(batch * shots, device=logits.device).repeat_interleave(asked.flatten(1).sum(1))
-    unknown = None if unknown_b is None else unknown_b.repeat_interleave(shots)[image]
-    claimed, within = claims(logits, unknown), inside[asked]
+    image = torch.arange(images, device=logits.device).repeat_interleave(asked.flatten(1).sum(1))
+    claimed = claims(logits, None if unknown_b is None else unknown_b.repeat_interleave(shots)[image])
 
-    def mean(chosen: Tensor) -> Tensor:
-        total = claimed.new_zeros(batch * shots, claimed.shape[1]).index_add_(0, image[chosen], claimed[chosen])
-        each = total / torch.bincount(image[chosen], minlength=batch * shots).clamp(min=1).unsqueeze(1)
-        return (each.unflatten(0, (batch, shots)) * weight_bk.unsqueeze(2)).sum(1)
+    def share(chosen: Tensor) -> Tensor:
+        """Return the weighted mean over shots of the mean over chosen positions."""
+        count = torch.zeros(images, device=logits.device).index_add_(
+            0, image[chosen], torch.ones_like(image[chosen]).float()
+        )
+        total = claimed.new_zeros(images, claimed.shape[1]).index_add_(0, image[chosen], claimed[chosen])
+        mean = (total / count.clamp(min=1).unsqueeze(1)).unflatten(0, (batch, shots))
+        weight = weight_bk * (count > 0).view(batch, shots)
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=EPS)
+        return (mean * weight.unsqueeze(2)).sum(1)
 
-    return Shares(mean(within), mean(~within))
+    of_object = inside[asked]
+    return Shares(share(of_object), share(~of_object))
 
 
 @in_float32
@@ -113,7 +123,13 @@ def with_likelihood(meta_b2hw: Tensor, base_bnhw: Tensor, shares: Shares, unknow
     with torch.no_grad():
         claimed = claims(base_bnhw, unknown_b)
         object_b1hw = meta_b2hw.softmax(1)[:, FOREGROUND:]
-        inside = (shares.inside + masked_mean(claimed, object_b1hw, EPS)) / 2
-        around = (shares.around + masked_mean(claimed, 1 - object_b1hw, EPS)) / 2
+        inside = _both(shares.inside, masked_mean(claimed, object_b1hw, EPS))
+        around = _both(shares.around, masked_mean(claimed, 1 - object_b1hw, EPS))
         ratio = torch.einsum("bnhw,bn->bhw", claimed, ((inside + RARE) / (around + RARE)).log())
-    return torch.stack([meta_b2hw[:, 0], meta_b2hw[:, FOREGROUND] + ratio], dim=1)
+    return torch.stack([meta_b2hw[:, BACKGROUND], meta_b2hw[:, FOREGROUND] + ratio], dim=1)
+
+
+def _both(support_bn: Tensor, query_bn: Tensor) -> Tensor:
+    """Return the mean of the supports' and the query's shares, the query's alone where the supports have none."""
+    known = support_bn.sum(1, keepdim=True) > 0
+    return torch.where(known, (support_bn + query_bn) / 2, query_bn)

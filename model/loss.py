@@ -31,15 +31,14 @@ def batch_mean(total: Tensor, count: Tensor) -> Tensor:
 def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, object_weight: float = 1.0) -> Tensor:
     """Return the mean cross-entropy over all pixels of the batch that are not 255.
 
-    ``object_weight`` is how much a pixel that is not background counts beside one that is.
+    It is a weighted mean, in which a pixel that is not background counts ``object_weight`` times.
     """
     target = label_bhw.long()
-    valid, weight = target != IGNORE, None
-    count = valid.sum()
+    weight, count = None, (target != IGNORE).sum()
     if object_weight != 1:
-        weight = logits_bnhw.new_full((logits_bnhw.shape[1],), object_weight)
+        weight = torch.full_like(logits_bnhw[0, :, 0, 0], object_weight)
         weight[BACKGROUND] = 1
-        count = weight[target[valid]].sum()
+        count = count + (object_weight - 1) * ((target != IGNORE) & (target != BACKGROUND)).sum()
     total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
     return batch_mean(total, count)
 

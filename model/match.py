@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from model.ops import in_float32
 from model.projection import WIDTH
 from model.prototype import support_prototype
 from model.self_support import FOREGROUND, SelfSupport, Similarity, with_own
@@ -39,24 +40,27 @@ class Match(nn.Module):
         self.self_support, self.similarity = SelfSupport(), Similarity()
 
     def forward(
-        self, query_bchw: Tensor, support_nchw: Tensor, mask_n1hw: Tensor, weight_bk: Tensor
+        self, query_bchw: Tensor, support_nchw: Tensor, mask_n1hw: Tensor, around_n1hw: Tensor, weight_bk: Tensor
     ) -> dict[str, Tensor]:
         """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first.
 
         Args:
             query_bchw: mid-level features of B queries.
             support_nchw: of their B * K supports.
-            mask_n1hw: the supports' masks on that grid.
+            mask_n1hw: the supports' objects on that grid.
+            around_n1hw: what is known not to be them.
             weight_bk: of the shots.
         """
-        query, support = self.project(query_bchw).float(), self.project(support_nchw).float()
+        return self._compare(self.project(query_bchw), self.project(support_nchw), mask_n1hw, around_n1hw, weight_bk)
 
+    @in_float32
+    def _compare(self, query: Tensor, support: Tensor, mask: Tensor, around: Tensor, weight_bk: Tensor) -> dict:
         def prototype(mask_n1hw: Tensor) -> Tensor:
             each = support_prototype(support, mask_n1hw).unflatten(0, weight_bk.shape)  # (B, K, C)
             return (each * weight_bk.unsqueeze(2)).sum(1)
 
-        foreground, background = prototype(mask_n1hw), prototype(1 - mask_n1hw)  # p_s, b_s
-        guess = self.similarity(query, foreground, background)
+        foreground = prototype(mask)  # p_s
+        guess = self.similarity(query, foreground, prototype(around))
         own = self.self_support(query, guess)
         return {"guess": guess, "match": self.similarity(query, *with_own(foreground, own))}
 

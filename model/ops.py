@@ -47,6 +47,11 @@ def foreground(label: Tensor) -> Tensor:
     return (label == 1).float().unsqueeze(-3)
 
 
+def surroundings(label: Tensor) -> Tensor:
+    """Return the binary float32 mask (..., 1, H, W) of what surrounds the object; ignored pixels count as 0."""
+    return (label == 0).float().unsqueeze(-3)
+
+
 def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = 0.0) -> Tensor:
     """Return the mean of x over a (soft) mask, (B, C): sum(x m) / (sum(m) + eps)."""
     total_bc = torch.einsum("bchw,bhw->bc", x_bchw, mask_b1hw[:, 0].to(x_bchw.dtype))

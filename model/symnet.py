@@ -21,7 +21,7 @@ from model.ensemble import Ensemble
 from model.hyper_correlation import KINDS, OUT_CHANNELS, CorrelationFusion
 from model.loss import cross_entropy
 from model.match import MAPS, Match
-from model.ops import foreground, resize
+from model.ops import foreground, resize, surroundings
 from model.prior import SelfActivationPrior
 from model.projection import WIDTH
 from model.prototype import QueryPrototypes, query_prototypes, support_prototype
@@ -127,14 +127,15 @@ class SymNet(WithBaseLearner):
         query_feature = self.project_query(mid[0])  # X_q, (B, 256, h, w)
         support_feature = self.project_support(mid[1])  # X_k, (B * K, 256, h, w)
         small_mask = resize(mask.flatten(0, 1), support_feature.shape[-2:])  # m_k, (B * K, 1, h, w)
+        looks = {}
+        if self.match is not None:  # beyond the paper: a learned match, which the decoder sees and adds to
+            around = resize(surroundings(episode.support_label).flatten(0, 1), small_mask.shape[-2:])
+            looks = self.match(*mid, small_mask, around, weight)
+        del mid  # large, and not needed any more
         support_text = self._align_support(support_feature, small_mask, episode.text, shots)  # r_k, (B, K, 256)
         support_prototype_bc = (support_text * weight.unsqueeze(2)).sum(1)  # r_s
         own, query_prototype_bc = self._align_query(query_feature, prior, episode.text)  # r_q
         prototype = (support_prototype_bc + query_prototype_bc) / 2  # r
-
-        # Beyond the paper: a learned match, which the decoder sees and adds to.
-        looks = {} if self.match is None else self.match(*mid, small_mask, weight)
-        del mid  # large, and not needed any more
 
         # Decode.
         hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
@@ -156,13 +157,16 @@ class SymNet(WithBaseLearner):
 
         # Correct by what the base learner claims.
         own_class = episode.base_id if self.training else None
-        shares = None  # of the base classes in the supports' objects and around them
-        if self.settings.calibration != "none":  # beyond the paper
-            shares = claimed_shares(self.base_learner, support.stage[HIGH], mask, weight, own_class)
-        if self.settings.calibration == "likelihood":
+        calibration, shares = self.settings.calibration, None
+        if (
+            calibration != "none"
+        ):  # beyond the paper: what the base learner says in the supports' objects and around them
+            f4 = support.stage[HIGH]
+            shares = claimed_shares(self.base_learner, f4, episode.support_label, weight, own_class)
+        if calibration == "likelihood":
             final = with_likelihood(meta, base_logits, shares, own_class)
         else:
-            final = self.ensemble(meta, base_logits, scene, own_class, shares and trust(shares))
+            final = self.ensemble(meta, base_logits, scene, own_class, None if shares is None else trust(shares))
 
         size = episode.query.shape[-2:]
         extra = {name: resize(x.float(), size) for name, x in {**looks, "base": base_logits}.items()}

@@ -19,6 +19,7 @@ from model.calibration import (
     trusted_map,
     with_likelihood,
 )
+from model.contract import IGNORE
 from model.ensemble import Ensemble, base_map
 from model.symnet import SymNet
 
@@ -27,34 +28,46 @@ BATCH, SHOTS, CHANNELS, SIDE = 2, 2, 16, 5
 
 @pytest.fixture
 def supports() -> tuple[BaseLearner, Tensor, Tensor, Tensor]:
-    """Return a base learner, the last stage of B * K supports, their masks and the shots' weights."""
+    """Return a base learner, the last stage of B * K supports, their labels and the shots' weights."""
     torch.manual_seed(0)
-    masks = torch.zeros(BATCH, SHOTS, 1, SIDE, SIDE)
-    masks[0, 0, :, :2, :3] = masks[0, 1, :, 3:, 3:] = masks[1, 0, :, 1, 3] = 1  # one off the lattice, one of no object
+    labels = torch.zeros(BATCH, SHOTS, SIDE, SIDE, dtype=torch.uint8)
+    labels[0, 0, :2, :3] = labels[0, 1, 3:, 3:] = labels[1, 0, 1, 3] = 1  # one off the lattice, and one shows no object
+    labels[0, 0, 4], labels[1, 1, :, 0] = IGNORE, IGNORE
     weight = torch.tensor([[0.3, 0.7], [0.6, 0.4]])
-    return BaseLearner(CHANNELS, BASE_CLASSES).eval(), torch.randn(BATCH * SHOTS, CHANNELS, SIDE, SIDE), masks, weight
+    return BaseLearner(CHANNELS, BASE_CLASSES).eval(), torch.randn(BATCH * SHOTS, CHANNELS, SIDE, SIDE), labels, weight
 
 
 @pytest.mark.parametrize("unknown", [None, torch.tensor([2, 0])])
 def test_shares_are_the_weighted_means_in_and_around_the_objects(supports: tuple, unknown: Tensor | None) -> None:
-    learner, f4, masks, weight = supports
+    learner, f4, labels, weight = supports
     with torch.no_grad():
         logits = learner(f4).unflatten(0, (BATCH, SHOTS))
     if unknown is not None:
         logits[0, :, 2] = -1e9
     lattice = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     lattice[::LATTICE, ::LATTICE] = True
-    shares = claimed_shares(learner, f4, masks, weight, unknown)
+    shares = claimed_shares(learner, f4, labels, weight, unknown)
     for b in range(BATCH):
-        inside, around = torch.zeros(BASE_CLASSES + 1), torch.zeros(BASE_CLASSES + 1)
-        for k in range(SHOTS):
-            mask, claimed = masks[b, k, 0] == 1, logits[b, k].softmax(0)
-            its = mask & lattice if (mask & lattice).any() else mask
-            if its.any():
-                inside += weight[b, k] * claimed[:, its].mean(1)
-            around += weight[b, k] * claimed[:, lattice & ~mask].mean(1)
-        torch.testing.assert_close(shares.inside[b], inside, atol=1e-5, rtol=0)
-        torch.testing.assert_close(shares.around[b], around, atol=1e-5, rtol=0)
+        for label, got in ((1, shares.inside[b]), (0, shares.around[b])):
+            total, weights = torch.zeros(BASE_CLASSES + 1), 0.0
+            for k in range(SHOTS):
+                of = labels[b, k] == label
+                its = of & lattice if (of & lattice).any() else of
+                if its.any():
+                    total += weight[b, k] * logits[b, k].softmax(0)[:, its].mean(1)
+                    weights += weight[b, k]
+            torch.testing.assert_close(got, total / weights, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("label", "name"), [(0, "inside"), (1, "around"), (IGNORE, "inside")])
+def test_without_an_object_or_surroundings_the_query_speaks_alone(supports: tuple, label: int, name: str) -> None:
+    learner, f4, labels, weight = supports
+    shares = claimed_shares(learner, f4, torch.full_like(labels, label), weight, None)
+    assert (getattr(shares, name) == 0).all()
+    meta, base = torch.randn(2, 2, 4, 4), torch.randn(2, BASE_CLASSES + 1, 1, 1).expand(-1, -1, 4, 4)
+    own = claims(base)[:, :, 0, 0]  # the query's shares, everywhere the same
+    unknown = Shares(**{"inside": own, "around": own, name: 0 * own})
+    torch.testing.assert_close(with_likelihood(meta, base, unknown, None), meta, atol=1e-5, rtol=0)
 
 
 def test_an_unknown_class_leaves_its_claim_to_the_others() -> None:
@@ -93,14 +106,36 @@ def test_a_class_claimed_in_the_object_speaks_for_it_and_one_claimed_around_it_a
     assert margin[0] > 1 and margin[1] < -1 and abs(margin[2]) < 0.1
 
 
-def test_the_meta_output_learns_through_the_likelihood_and_nothing_is_left_without_gradient() -> None:
-    settings = SymNet.Settings(calibration="likelihood")
+@pytest.mark.parametrize("calibration", ["none", "discount", "likelihood"])
+@pytest.mark.parametrize("self_support", ["none", "second_look", "match"])
+def test_all_that_learns_has_a_gradient(calibration: str, self_support: str) -> None:
+    settings = SymNet.Settings(calibration=calibration, self_support=self_support)
     settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
     torch.manual_seed(0)
     network = SymNet(settings, task_of("symnet", shots=1)).train()
-    network(drawn_episode("symnet", shots=1, batch=2)).losses["main"].backward()
-    assert network.decoder.head.classify.weight.grad.abs().sum() > 0
-    assert not any(p.requires_grad for p in network.ensemble.parameters())  # several processes wait for each gradient
+    sum(network(drawn_episode("symnet", shots=1, batch=1)).losses.values()).backward()
+    without = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without  # several processes would wait for it
+
+
+def test_the_meta_output_learns_through_the_likelihood() -> None:
+    meta = torch.randn(2, 2, 4, 4, requires_grad=True)
+    base, shares = torch.randn(2, BASE_CLASSES + 1, 4, 4), torch.rand(2, 2, BASE_CLASSES + 1)
+    with_likelihood(meta, base, Shares(*shares), None).sum().backward()
+    assert torch.equal(meta.grad, torch.ones_like(meta))
+
+
+def test_the_weight_of_the_object_is_that_of_the_two_class_losses() -> None:
+    losses = {}
+    for weight in (1.0, 3.0):
+        settings = SymNet.Settings(object_weight=weight)
+        settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
+        torch.manual_seed(0)
+        network = SymNet(settings, task_of("symnet", shots=1)).train()
+        torch.manual_seed(1)
+        losses[weight] = network(drawn_episode("symnet", shots=1, batch=1)).losses
+    changed = {name for name, loss in losses[1.0].items() if loss != losses[3.0][name]}
+    assert changed == {"main", "meta", "inner"}
 
 
 def test_trust_falls_with_the_share() -> None:
@@ -119,8 +154,7 @@ def test_full_trust_is_the_published_ensemble_and_none_leaves_the_base_learner_o
     assert torch.equal(ensemble(meta, base, scene, None, 0 * ones), Ensemble()(meta, base, scene, None))
 
 
-@pytest.mark.parametrize("calibration", ["discount", "likelihood"])
-def test_a_claim_found_in_the_support_is_not_held_against_the_query(calibration: str) -> None:
+def test_a_claim_found_in_the_support_is_not_held_against_the_query() -> None:
     torch.manual_seed(0)
     network = small_model("symnet", shots=1)
     with torch.no_grad():
@@ -129,6 +163,6 @@ def test_a_claim_found_in_the_support_is_not_held_against_the_query(calibration:
         network.base_learner.classify[4].bias.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0]))  # and claims class 1 anywhere
         episode = drawn_episode("symnet", shots=1, batch=2, novel=True)
         believed = network(episode).logits.argmax(1).float().mean()
-        network.settings.calibration = calibration
+        network.settings.calibration = "discount"
         calibrated = network(episode).logits.argmax(1).float().mean()
     assert believed == 0 and calibrated > 0
