@@ -14,7 +14,7 @@ where the query's means weigh positions by the meta output. Cows in the support'
 query, cows in its meadow against it. No parameter. Cost: the base learner at every fourth position of the supports.
 
 ``discount``: the published ensemble over b = sum_c trust_c p_c, with trust 0 for a class whose share of the supports'
-objects is above TOLERATED, else 1. Neither is part of the published method.
+objects (the same sample of them) is above TOLERATED, else 1. Neither is part of the published method.
 """
 
 from __future__ import annotations

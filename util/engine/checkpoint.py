@@ -124,7 +124,8 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
             )
         raise UserError(
             f"{source}: not weights of this model as configured: {_describe(network, state)}"
-            f"{'; '.join(problems)}; check model.name, model.encoder, data.name, data.folds, data.shot and data.text"
+            f"{'; '.join(problems)}; check model.name, model.encoder and the model's other settings, data.name, "
+            "data.folds, data.shot and data.text"
         )
     network.load_state_dict({k: state.get(k, own[k]) for k in own})
 
