@@ -72,19 +72,16 @@ def claimed_shares(
     image = torch.arange(images, device=logits.device).repeat_interleave(asked.flatten(1).sum(1))
     claimed = claims(logits, None if unknown_b is None else unknown_b.repeat_interleave(shots)[image])
 
-    def share(chosen: Tensor) -> Tensor:
-        """Return the weighted mean over shots of the mean over chosen positions."""
-        count = torch.zeros(images, device=logits.device).index_add_(
-            0, image[chosen], torch.ones_like(image[chosen]).float()
-        )
+    def share(of: Tensor) -> Tensor:
+        """Return the mean over the asked positions of a map (B * K, h, w), weighted over shots."""
+        chosen, count = of[asked], (of & asked).flatten(1).sum(1)
         total = claimed.new_zeros(images, claimed.shape[1]).index_add_(0, image[chosen], claimed[chosen])
         mean = (total / count.clamp(min=1).unsqueeze(1)).unflatten(0, (batch, shots))
         weight = weight_bk * (count > 0).view(batch, shots)
         weight = weight / weight.sum(1, keepdim=True).clamp(min=EPS)
         return (mean * weight.unsqueeze(2)).sum(1)
 
-    of_object = inside[asked]
-    return Shares(share(of_object), share(~of_object))
+    return Shares(share(inside), share(~inside))
 
 
 @in_float32
