@@ -158,9 +158,7 @@ class SymNet(WithBaseLearner):
         # Correct by what the base learner claims.
         own_class = episode.base_id if self.training else None
         calibration, shares = self.settings.calibration, None
-        if (
-            calibration != "none"
-        ):  # beyond the paper: what the base learner says in the supports' objects and around them
+        if calibration != "none":  # beyond the paper: by what it claims of the supports
             f4 = support.stage[HIGH]
             shares = claimed_shares(self.base_learner, f4, episode.support_label, weight, own_class)
         if calibration == "likelihood":
