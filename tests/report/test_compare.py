@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -85,6 +86,37 @@ def test_equal_results_differ_by_nothing(leave):
     assert "note: same episodes, but scored differently" in text
 
 
+def test_training_runs_are_compared_by_their_mean(leave):
+    """Two pairs: the difference is the mean of theirs, and repeats of a pair tell no more than it does."""
+    sides = [counts(20 + i, 90, skill) for i, skill in enumerate((0.4, 0.6, 0.5, 0.55))]
+    runs = [leave(f"run{i}", e) for i, e in enumerate(sides)]
+    text = compare(*runs).splitlines()
+    each = [miou(b) - miou(a) for a, b in (sides[:2], sides[2:])]
+    assert [line.split()[0] for line in text if line.startswith("   ")] == [f"{d:+.2f}" for d in each]
+    assert f"B - A = {sum(each) / 2:+.2f} mIoU points of the final output, mean of 2 pairs" in "\n".join(text)
+    widths = []
+    for pairs in (1, 3):
+        [interval] = re.findall(r"95 % interval \[(.*), (.*)\]", compare(*runs[:2] * pairs))
+        widths.append(float(interval[1]) - float(interval[0]))
+    assert widths[0] == pytest.approx(widths[1], abs=0.02) and widths[0] > 1
+
+
+def test_each_side_may_name_its_own_output(leave):
+    episodes = counts(26, 30, 0.6)
+    run = leave("a", episodes)
+    meta = 50.0  # of every episode
+    text = compare(run, run, output="meta:final")
+    assert f"B - A = {miou(episodes) - meta:+.2f} mIoU points of the outputs (final of B, meta of A)" in text
+    assert "of the meta output," in compare(run, run, output="meta")
+
+
+def test_a_result_without_a_partner_is_refused(leave):
+    run = leave("a")
+    for runs in ([run], [run] * 3):
+        with pytest.raises(UserError, match=rf"pairs A B \[A B ...\], not {len(runs)} paths; .* has no partner"):
+            compare(*runs)
+
+
 def test_other_episodes_are_refused(leave, tmp_path):
     episodes = counts(6, 30, 0.5)
     first = leave("a", episodes)
@@ -107,7 +139,7 @@ def test_counts_that_cannot_be_are_refused(leave, values):
 def test_what_cannot_be_compared_is_named(leave, tmp_path):
     first = leave("a")
     with pytest.raises(UserError, match="output 'finall' is unknown; did you mean 'final'"):
-        compare(first, first, "finall")
+        compare(first, first, output="finall")
     with pytest.raises(UserError, match=r"no result.json here"):
         (tmp_path / "empty").mkdir()
         compare(first, tmp_path / "empty")

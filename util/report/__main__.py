@@ -1,4 +1,4 @@
-"""What results say together: ``python -m util.report compare A B``, ``python -m util.report table RUNS...``."""
+"""What results say together: ``python -m util.report compare A B [A B ...]`` and ``... table RUNS...``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ def command() -> None:
     """Parse, call, print."""
     parser = cli.Parser(prog="python -m util.report", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    pair = commands.add_parser("compare", help="paired difference of two results on the same episodes")
-    pair.add_argument("a", type=Path, help="a result, its folder, or a manifest with counts")
-    pair.add_argument("b", type=Path, help="the same of the other system")
+    pair = commands.add_parser("compare", help="paired difference of results on the same episodes")
+    pair.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="A B",
+        help="results, their folders, or manifests with counts; A B A B for more training runs of both systems",
+    )
     many = commands.add_parser("table", help="the paper's table of all results below some folders")
     many.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     many.add_argument("--format", choices=FORMATS, default=FORMATS[0])
     many.add_argument("--protocol", help="which protocol's results, where there are several")
-    for each in (pair, many):
-        each.add_argument("--output", default=FINAL, help="which output of the model: final, meta, ...")
+    pair.add_argument(
+        "--output", default=FINAL, help="which output of the model: final, meta, ...; meta:final: A's, B's"
+    )
+    many.add_argument("--output", default=FINAL, help="which output of the model: final, meta, ...")
     options = parser.parse_args()
     if options.command == "compare":
-        print(compare(options.a, options.b, options.output))
+        print(compare(*options.runs, output=options.output))
     else:
         print(table(options.runs, options.format, options.output, options.protocol))
 

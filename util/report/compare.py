@@ -1,4 +1,4 @@
-"""Two results on the same episodes: the paired difference of mIoU, with a bootstrap interval over query images."""
+"""Results on the same episodes: the paired difference of mIoU, with a bootstrap interval over query images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scored:
 
     source: Path
     note: str
-    keys: list[tuple]  # seed, query, class, supports
+    keys: list[tuple]  # seed (of any kind), query, class, supports
     counts: np.ndarray  # (episodes, 2) int64: intersection, union
 
 
@@ -47,30 +47,56 @@ class Difference:
         """Whether the interval holds zero."""
         return self.low <= 0 <= self.high
 
+    @property
+    def verdict(self) -> str:
+        """What the interval says, in words."""
+        where, holds = ("within", "holds") if self.within_noise else ("beyond", "does not hold")
+        return f"{where} the noise: the interval {holds} 0"
 
-def compare(a: Path, b: Path, output: str = FINAL) -> str:
-    """Return in words how two results, run folders or manifests differ, episode by episode.
+
+def compare(*runs: Path, output: str = FINAL) -> str:
+    """Return in words how pairs of results, run folders or manifests differ, episode by episode.
+
+    Args:
+        runs: A, B, and of further training runs of both systems A, B again; the mean over all pairs is compared then.
+        output: of both, or ``A's:B's``.
 
     Raises:
-        UserError: they are not of the same episodes, lack that output, or hold no counts.
+        UserError: they are not of the same episodes, lack that output, hold no counts, or one has no partner.
     """
-    first, second = read_scored(a, output), read_scored(b, output)
-    _check_same_episodes(first, second)
-    d = difference(first, second)
-    verdict = (
-        "within the noise: the interval holds 0" if d.within_noise else "beyond the noise: the interval does not hold 0"
-    )
-    lines = [
-        f"A  {d.a:6.2f}  {first.source} {first.note}",
-        f"B  {d.b:6.2f}  {second.source} {second.note}",
-        f"B - A = {d.b - d.a:+.2f} mIoU points of the {output} output, "
+    if len(runs) < 2 or len(runs) % 2:
+        raise UserError(f"compare takes pairs A B [A B ...], not {len(runs)} paths; {runs[-1]} has no partner")
+    of_a, _, of_b = output.partition(":")
+    firsts = [read_scored(path, of_a) for path in runs[::2]]
+    seconds = [read_scored(path, of_b or of_a) for path in runs[1::2]]
+    for scored in (*seconds, *firsts[1:]):
+        _check_same_episodes(firsts[0], scored)
+    lines, sides = [], list(zip(firsts, seconds, strict=True))
+    for a, b in sides:
+        d = difference(a, b)
+        lines += [f"A  {d.a:6.2f}  {a.source} {a.note}", f"B  {d.b:6.2f}  {b.source} {b.note}"]
+        if len(sides) > 1:
+            lines.append(f"   {d.b - d.a:+6.2f}  [{d.low:+.2f}, {d.high:+.2f}]")
+    d = difference(_join(firsts), _join(seconds))
+    over = f", mean of {len(sides)} pairs" if len(sides) > 1 else ""
+    which = f"{of_a} output" if of_b in ("", of_a) else f"outputs ({of_b} of B, {of_a} of A)"
+    lines += [
+        f"B - A = {d.b - d.a:+.2f} mIoU points of the {which}{over}, "
         f"95 % interval [{d.low:+.2f}, {d.high:+.2f}] over {d.episodes} paired episodes "
         f"({DRAWS} bootstrap samples of their {d.queries} query images, each with all its episodes)",
-        verdict,
+        d.verdict,
     ]
-    if first.note != second.note:
+    if len(sides) > 1:
+        lines.append("note: the interval is for these trained networks; how far training runs differ, the pairs show")
+    if len({scored.note for scored in (*firsts, *seconds)}) > 1:
         lines.append("note: same episodes, but scored differently or on other terms (see A and B above)")
     return "\n".join(lines)
+
+
+def _join(runs: list[Scored]) -> Scored:
+    """Return runs as one, whose mIoU is the mean over runs."""
+    keys = [((number, key[0]), *key[1:]) for number, scored in enumerate(runs) for key in scored.keys]
+    return Scored(runs[0].source, runs[0].note, keys, np.concatenate([scored.counts for scored in runs]))
 
 
 def read_scored(path: Path, output: str) -> Scored:
@@ -154,9 +180,9 @@ def difference(a: Scored, b: Scored) -> Difference:
 
 def _sums_by_query(scored: Scored) -> np.ndarray:
     """Return intersections, unions and numbers of episodes, (seeds, queries, 3, classes), summed by query image."""
-    places = [np.unique([key[i] for key in scored.keys], return_inverse=True) for i in (0, 1, 2)]
-    seeds, queries, classes = (len(values) for values, _ in places)
-    seed, query, class_id = (index for _, index in places)
+    numbers = [{value: n for n, value in enumerate(sorted({key[i] for key in scored.keys}))} for i in (0, 1, 2)]
+    seeds, queries, classes = map(len, numbers)
+    seed, query, class_id = (np.array([number[key[i]] for key in scored.keys]) for i, number in enumerate(numbers))
     out = np.zeros((seeds, queries, 3, classes))
     for column, values in enumerate((*scored.counts.T, np.ones(len(scored.keys)))):
         np.add.at(out, (seed, query, column, class_id), values)
