@@ -1,11 +1,18 @@
-"""Time and memory beside plain references: ``python -m benchmark speed|memory|loader|scaling|profile``."""
+"""Time and memory beside plain references: ``python -m benchmark speed|memory|loader|scaling|profile|switches``."""
 
 from __future__ import annotations
 
-from benchmark import loader, memory, profile, scaling, speed
+from benchmark import loader, memory, profile, scaling, speed, switches
 from util import cli
 
-COMMANDS = {"speed": speed, "memory": memory, "loader": loader, "scaling": scaling, "profile": profile}
+COMMANDS = {
+    "speed": speed,
+    "memory": memory,
+    "loader": loader,
+    "scaling": scaling,
+    "profile": profile,
+    "switches": switches,
+}
 
 
 def command() -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import reduce
+from types import MappingProxyType
+
 import torch
 from torch import nn
 
@@ -30,11 +34,15 @@ def check(names: tuple[str, ...], size: int | None) -> None:
             raise UserError(f"--size {size}: {name} does not take it; the nearest are {around[0]} and {around[1]}")
 
 
-def build(name: str, backbone: str, size: int, shots: int) -> FewShotModel:
-    """Return a model with random weights, in evaluation mode."""
+def build(
+    name: str, backbone: str, size: int, shots: int, changed: Mapping[str, str] = MappingProxyType({})
+) -> FewShotModel:
+    """Return a model with random weights, in evaluation mode; ``changed``: its settings by their dotted names."""
     model_class = models()[name]
     settings = model_class.Settings()
-    settings.encoder.backbone = backbone
+    for key, value in {"encoder.backbone": backbone, **changed}.items():
+        *path, last = key.split(".")
+        setattr(reduce(getattr, path, settings), last, value)
     torch.manual_seed(0)
     width = TEXT_WIDTH if model_class.reads_text else 0
     network = model_class(settings, Task(BASE_CLASSES, shots, size, width)).eval()
