@@ -37,12 +37,18 @@ def check(names: tuple[str, ...], size: int | None) -> None:
 def build(
     name: str, backbone: str, size: int, shots: int, changed: Mapping[str, str] = MappingProxyType({})
 ) -> FewShotModel:
-    """Return a model with random weights, in evaluation mode; ``changed``: its settings by their dotted names."""
+    """Return a model with random weights, in evaluation mode; ``changed``: its settings by their dotted names.
+
+    Raises:
+        AttributeError: a setting is unknown.
+    """
     model_class = models()[name]
     settings = model_class.Settings()
     for key, value in {"encoder.backbone": backbone, **changed}.items():
         *path, last = key.split(".")
-        setattr(reduce(getattr, path, settings), last, value)
+        section = reduce(getattr, path, settings)
+        getattr(section, last)  # a mistyped name would measure the published network
+        setattr(section, last, value)
     torch.manual_seed(0)
     width = TEXT_WIDTH if model_class.reads_text else 0
     network = model_class(settings, Task(BASE_CLASSES, shots, size, width)).eval()

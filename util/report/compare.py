@@ -27,7 +27,7 @@ class Scored:
 
     source: Path
     note: str
-    keys: list[tuple]  # seed (of any kind), query, class, supports
+    keys: list[tuple]  # seed (of joined runs: number of the run, seed), query, class, supports
     counts: np.ndarray  # (episodes, 2) int64: intersection, union
 
 
@@ -71,14 +71,15 @@ def compare(*runs: Path, output: str = FINAL) -> str:
     seconds = [read_scored(path, of_b or of_a) for path in runs[1::2]]
     for scored in (*seconds, *firsts[1:]):
         _check_same_episodes(firsts[0], scored)
-    lines, sides = [], list(zip(firsts, seconds, strict=True))
-    for a, b in sides:
+    lines, several = [], len(firsts) > 1
+    for a, b in zip(firsts, seconds, strict=True):
         d = difference(a, b)
         lines += [f"A  {d.a:6.2f}  {a.source} {a.note}", f"B  {d.b:6.2f}  {b.source} {b.note}"]
-        if len(sides) > 1:
+        if several:
             lines.append(f"   {d.b - d.a:+6.2f}  [{d.low:+.2f}, {d.high:+.2f}]")
-    d = difference(_join(firsts), _join(seconds))
-    over = f", mean of {len(sides)} pairs" if len(sides) > 1 else ""
+    if several:
+        d = difference(_join(firsts), _join(seconds))
+    over = f", mean of {len(firsts)} pairs" if several else ""
     which = f"{of_a} output" if of_b in ("", of_a) else f"outputs ({of_b} of B, {of_a} of A)"
     lines += [
         f"B - A = {d.b - d.a:+.2f} mIoU points of the {which}{over}, "
@@ -86,7 +87,7 @@ def compare(*runs: Path, output: str = FINAL) -> str:
         f"({DRAWS} bootstrap samples of their {d.queries} query images, each with all its episodes)",
         d.verdict,
     ]
-    if len(sides) > 1:
+    if several:
         lines.append("note: the interval is for these trained networks; how far training runs differ, the pairs show")
     if len({scored.note for scored in (*firsts, *seconds)}) > 1:
         lines.append("note: same episodes, but scored differently or on other terms (see A and B above)")
