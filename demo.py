@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from util import cli
-from util.config import Config, read_config
+from util.config.read import Config, read_config
 from util.data.images import read_mask
 from util.data.mini import generate
 from util.engine.evaluation import ALL_FOREGROUND, FINAL

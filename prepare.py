@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from util import cli
-from util.prepare import coco, custom, doctor, embeddings, lists, mini, pascal, weights
+from util.prepare import check as doctor
+from util.prepare import coco, custom, embeddings, lists, mini, pascal, weights
 
 COMMANDS = {
     "pascal": pascal,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from util import cli
-from util.config import read_config
-from util.engine.gallery import parse_kinds
-from util.engine.plan import Request
+from util.config.read import read_config
+from util.engine.episode_pictures import parse_kinds
+from util.engine.test_jobs import Request
 from util.engine.testing import test
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from util import cli
-from util.config import read_config
+from util.config.read import read_config
 from util.engine.stages import train_meta
 
 

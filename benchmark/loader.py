@@ -23,12 +23,12 @@ from benchmark.naive_loader import NaiveEpisodes
 from benchmark.timing import Clock, in_turns
 from benchmark.ways import OURS, PLAIN
 from util.cli import numbers
-from util.config import read_config
+from util.config.read import read_config
+from util.config.settings import Config, DataSettings
 from util.data.datasets import EpisodeDataset
 from util.data.folds import Fold
-from util.engine.build import make_setting, with_data
 from util.engine.loading import batches
-from util.settings import Config, DataSettings
+from util.engine.run_context import make_setting, with_data
 
 CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
 PHOTOS = 120  # drawn

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.plain_encoder import PlainEncoder
+from model.common.ops import foreground, normalise, resize
 from model.contract import Episode, Output
-from model.dcama import DCAMA
-from model.mask_aggregation import HEADS, MaskAggregation, position_encoding
-from model.mask_decoder import MaskDecoder
-from model.ops import foreground, normalise, resize
+from model.dcama.dcama import DCAMA
+from model.dcama.decoder import MaskDecoder
+from model.dcama.mask_aggregation import HEADS, MaskAggregation, position_encoding
 
 
 class NaiveDCAMA(nn.Module):

@@ -8,16 +8,16 @@ from torch.nn import functional as F
 
 from benchmark.naive_symnet import base_hidden, scene_distance
 from benchmark.plain_encoder import PlainEncoder
+from model.bam.with_base_learner import HIGH, LOW, MID, mid_features
+from model.common.ops import foreground, normalise, resize
+from model.common.prototype import support_prototype
 from model.contract import Episode, Output
-from model.features import Features
-from model.hdmnet import SHARPENED, HDMNet
-from model.linear_decoder import LinearBlock
-from model.ops import foreground, normalise, resize
-from model.prototype import support_prototype
-from model.query_matching import HEADS, MASK_EPS, SHARPNESS, QueryMatching
-from model.similarity import EPS
-from model.token_pyramid import split_heads, to_map, to_tokens
-from model.with_base_learner import HIGH, LOW, MID, mid_features
+from model.encoders.features import Features
+from model.hdmnet.decoder import LinearBlock
+from model.hdmnet.hdmnet import SHARPENED, HDMNet
+from model.hdmnet.query_matching import HEADS, MASK_EPS, SHARPNESS, QueryMatching
+from model.hdmnet.similarity import EPS
+from model.hdmnet.token_pyramid import split_heads, to_map, to_tokens
 
 
 class NaiveHDMNet(nn.Module):

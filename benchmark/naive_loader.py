@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, PIXEL_MAX
 from model.contract import IGNORE
-from model.ops import IMAGENET_MEAN, IMAGENET_STD, PIXEL_MAX
+from util.config.settings import AugmentSettings
 from util.data.datasets import EpisodeDataset
 from util.data.images import read_mask
 from util.data.sampling import AUGMENT, random_stream
 from util.data.warp import BLUR_KERNEL, MEAN_RGB
-from util.settings import AugmentSettings
 
 Pair = tuple[np.ndarray, np.ndarray]  # photo (H, W, 3) float32, class ids (H, W)
 

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.plain_encoder import PlainEncoder
+from model.common.ops import foreground, normalise, resize
+from model.common.prototype import SUPPORT_EPS
 from model.contract import Episode, Output
-from model.features import Features
-from model.ops import foreground, normalise, resize
-from model.prototype import SUPPORT_EPS
-from model.pseudo_mask import EPS
-from model.sccan import HIGH, LOW, MID, SCCAN, Fusion
-from model.self_calibrated_attention import HEADS, CalibratedBlock, WindowAttention
-from model.window import SHIFT, WINDOW
+from model.encoders.features import Features
+from model.sccan.pseudo_mask import EPS
+from model.sccan.sccan import HIGH, LOW, MID, SCCAN, Fusion
+from model.sccan.self_calibrated_attention import HEADS, CalibratedBlock, WindowAttention
+from model.sccan.window import SHIFT, WINDOW
 
 
 class NaiveSCCAN(nn.Module):

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.plain_encoder import PlainEncoder
+from model.common.ops import normalise, resize
+from model.common.self_support import OWN_BACKGROUND, SHARPNESS, SURE_BACKGROUND, SURE_FOREGROUND
 from model.contract import Episode, Output
-from model.ops import normalise, resize
-from model.self_support import OWN_BACKGROUND, SHARPNESS, SURE_BACKGROUND, SURE_FOREGROUND
-from model.ssp import BLEND, FINAL, LAST_STAGE, SSP, prototypes
+from model.ssp.ssp import BLEND, FINAL, LAST_STAGE, SSP, prototypes
 
 
 class NaiveSSP(nn.Module):

@@ -7,18 +7,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.plain_encoder import PlainEncoder
-from model.base_learner import BaseLearner
+from model.bam.base_learner import BaseLearner
+from model.bam.shot_weights import gram
+from model.bam.with_base_learner import HIGH, LOW, mid_features
+from model.common.ops import foreground, normalise, resize
+from model.common.prototype import query_prototypes, support_prototype
 from model.contract import IGNORE, Episode, Output
-from model.decoder import Decoder
-from model.features import Features
-from model.ops import foreground, normalise, resize
-from model.prior import EPS, KERNELS
-from model.prototype import query_prototypes, support_prototype
-from model.shot_weights import gram
-from model.symnet import SymNet
-from model.tap_correlation import INSIDE, NORM_EPS
-from model.triplet import query_triplet, support_triplet
-from model.with_base_learner import HIGH, LOW, mid_features
+from model.encoders.features import Features
+from model.symnet.decoder import Decoder
+from model.symnet.prior import EPS, KERNELS
+from model.symnet.symnet import SymNet
+from model.symnet.tap_correlation import INSIDE, NORM_EPS
+from model.symnet.triplet import query_triplet, support_triplet
 
 
 class NaiveSymNet(nn.Module):

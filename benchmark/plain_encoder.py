@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoder import Encoder, ResNetEncoder
-from model.features import Features
+from model.encoders.encoder import Encoder, ResNetEncoder
+from model.encoders.features import Features
 
 
 class PlainEncoder(nn.Module):

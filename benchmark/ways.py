@@ -13,8 +13,8 @@ from benchmark.naive_sccan import NaiveSCCAN
 from benchmark.naive_ssp import NaiveSSP
 from benchmark.naive_symnet import NaiveSymNet
 from benchmark.plain_encoder import PlainEncoder
+from model.common.ops import normalise
 from model.contract import Episode, FewShotModel
-from model.ops import normalise
 
 NAIVE = {"symnet": NaiveSymNet, "ssp": NaiveSSP, "dcama": NaiveDCAMA, "hdmnet": NaiveHDMNet, "sccan": NaiveSCCAN}
 OURS, PLAIN = "ours", "naive"

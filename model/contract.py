@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from model.common.published import Layout
 
 IGNORE = 255  # label of pixels that are neither right nor wrong
 
@@ -199,6 +202,7 @@ class FewShotModel(Trainable):
     any_size: ClassVar[bool] = False  # also takes one episode of images of any heights and widths, shots as lists
     shots_share_weights: ClassVar[bool] = False  # one training serves every number of shots
     masks_supports: ClassVar[bool] = False  # what ``remember`` gives depends on the supports' labels too
+    published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     downloads: ClassVar[tuple[str, ...]] = ()  # values of ``Start.weights`` that ``download_encoder`` knows
 
     def __init__(self, settings: Any, task: Task):
@@ -258,4 +262,4 @@ class FewShotModel(Trainable):
 
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Translate an authors' checkpoint into this model's own names; None when it is not such a layout."""
-        return None
+        return None if self.published is None else self.published.translate(state)

@@ -1,4 +1,4 @@
-"""Models by the name their config gives: any module of this package that decorates a class with ``register``."""
+"""Models by the name their config gives: any module below ``model/`` that decorates a class with ``register``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable
 
 import model
+from model.common.published import Layout
 from model.contract import FewShotModel
 
 _MODELS: dict[str, type[FewShotModel]] = {}
@@ -28,7 +29,12 @@ def class_of(settings: object) -> type[FewShotModel]:
 
 
 def models() -> dict[str, type[FewShotModel]]:
-    """Return every registered model class by name, importing the modules of this package on the way."""
-    for module in pkgutil.iter_modules(model.__path__):
-        importlib.import_module(f"model.{module.name}")
+    """Return every registered model class by name, importing all modules below ``model/`` on the way."""
+    for module in pkgutil.walk_packages(model.__path__, "model."):
+        importlib.import_module(module.name)
     return dict(_MODELS)
+
+
+def published_layouts() -> list[Layout]:
+    """Return the tensor-name layouts of all methods' published checkpoints."""
+    return [cls.published for cls in models().values() if cls.published is not None]

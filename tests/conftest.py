@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,10 @@ import torch
 import yaml
 
 from model.registry import class_of
-from util.config import read_config
+from tests.paths import REPOSITORY, SHARED
+from util.config.read import read_config
 from util.data.mini import generate
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("SYMNET_SHARED", REPOSITORY.parent / "shared"))
 MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 
 

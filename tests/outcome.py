@@ -5,11 +5,10 @@ from __future__ import annotations
 import runpy
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.paths import REPOSITORY
 
 
 @dataclass

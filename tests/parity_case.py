@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import published
 from model.contract import Episode, Output
-from model.published import Layout
+from model.registry import models
 from tests import parity_watch
-from util.config import read_config
+from tests.paths import REPOSITORY, SHARED
+from util.config.read import read_config
 from util.data.folds import Fold
 from util.data.text import read_vectors
-from util.engine.build import build_model
 from util.engine.checkpoint import load_weights
+from util.engine.run_context import build_model
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("SYMNET_SHARED", REPOSITORY.parent / "shared"))
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
-LAYOUTS: dict[str, Layout] = {
-    "symnet": published.SYMNET,
-    "ssp": published.SSP,
-    "dcama": published.DCAMA,
-    "sccan": published.SCCAN,
-    "hdmnet": published.HDMNET,
-}
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others
 Collect = Callable[[dict[str, np.ndarray], nn.Module, Output], dict[str, np.ndarray]]
 
@@ -68,7 +57,7 @@ def forward_case(
     if train:
         sum(output.losses.values()).backward()
         named = dict(network.named_parameters())
-        ours = {name: LAYOUTS[model].name(name) for name in state_dict}
+        ours = {name: models()[model].published.name(name) for name in state_dict}
         norms = {n: _norm(named[o]) for n, o in ours.items() if o in named and named[o].requires_grad}
         result["grad_norms"] = norms
     return {name: _plain(value, case.get(name)) for name, value in result.items()}

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.common.loss import dice
+from model.common.ops import resize
 from model.contract import Output
-from model.dcama import DCAMA
-from model.hdmnet import SHARPENED, HDMNet
-from model.loss import dice
-from model.ops import resize
-from model.sccan import SCCAN
-from model.ssp import SSP, SUPPORT_LOSS
-from model.symnet import SymNet
-from model.token_pyramid import to_tokens
+from model.dcama.dcama import DCAMA
+from model.hdmnet.hdmnet import SHARPENED, HDMNet
+from model.hdmnet.token_pyramid import to_tokens
+from model.sccan.sccan import SCCAN
+from model.ssp.ssp import SSP, SUPPORT_LOSS
+from model.symnet.symnet import SymNet
 
 Case, Seen = dict[str, np.ndarray], dict[str, Tensor]
 MODULES = {  # Sym-Net's published intermediate -> module

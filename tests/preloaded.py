@@ -6,7 +6,7 @@ import util.engine.launch
 import util.engine.stages
 import util.engine.testing
 import util.predict.command
-import util.prepare.doctor  # noqa: F401
+import util.prepare.check  # noqa: F401
 from model import registry
 
 registry.models()

@@ -21,8 +21,9 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PRELOAD = ["preloaded"]
+from tests.paths import REPOSITORY
+
+PRELOAD = ["tests.preloaded"]
 TIMEOUT = 600  # seconds; a machine may be busy
 
 forks = multiprocessing.get_context("forkserver")
@@ -32,7 +33,7 @@ forks.set_forkserver_preload(PRELOAD)
 def ensure_running() -> None:
     """Start the process that is forked, if it is not there; Python before 3.13 does not tell it where modules are."""
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), str(REPOSITORY / "tests"), before)))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), before)))
     try:
         forkserver.ensure_running()
     finally:

@@ -13,6 +13,8 @@ from typing import Any
 
 from util.errors import UserError, WriteError
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+
 
 def write_atomically(path: Path, write: Callable[[Path], None] | str | bytes) -> None:
     """Write a file under another name, then rename it: an interruption leaves the old file or none.

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import spawned
 
 from benchmark.__main__ import command
+from tests import spawned
 from util import cli
 
 SMALL = ("--device", "cpu", "--threads", "1", "--repeats", "1")

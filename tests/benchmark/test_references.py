@@ -9,7 +9,7 @@ from torch import nn
 from benchmark.drawn import build, episode
 from benchmark.plain_encoder import PlainEncoder
 from benchmark.ways import NAIVE
-from model.ops import normalise
+from model.common.ops import normalise
 from tests.model.small import drawn_episode, small_model
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}

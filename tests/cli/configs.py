@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from util.config import read_config
+from util.config.read import read_config
+from util.config.settings import Config
 from util.errors import UserError
-from util.settings import Config
 
 MINI = Path(__file__).resolve().parents[2] / "config/mini/mini_split0_resnet18.yaml"
 

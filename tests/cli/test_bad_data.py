@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import spawned
 from PIL import Image
 
-from util.config import read_config
+from tests import spawned
+from tests.paths import REPOSITORY
+from util.config.read import read_config
 from util.data.images import read_image
 from util.data.index import load_index
 from util.errors import UserError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet18.yaml", "mini_split0_resnet18.yaml"
 UNTRAINED = {"encoder": {"backbone": "resnet18", "stem": "plain", "weights": None}}
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import spawned
-from configs import MINI, read_text, refusal, write_config
 
-from util.config import read_config
+from tests import spawned
+from tests.cli.configs import MINI, read_text, refusal, write_config
+from tests.paths import REPOSITORY
+from util.config.read import read_config
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT = 600  # seconds; a machine may be busy
 
 

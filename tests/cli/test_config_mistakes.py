@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from configs import MINI, check_refusal, read_text, refusal, write_config
 
-from util.config import read_config
+from tests.cli.configs import MINI, check_refusal, read_text, refusal, write_config
+from util.config.read import read_config
 
 # --- broken files ----------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-import spawned
 
+from tests import spawned
 from util.data import mini
 
 SHORT = {

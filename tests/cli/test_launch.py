@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import spawned
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from tests import spawned
+from tests.paths import REPOSITORY
 from util.engine.launch import Launch, _told, check_gpus, find_config, parse
 from util.errors import UserError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {
     "data.size": 33,

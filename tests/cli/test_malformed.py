@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hostile import CONTENTS, JPEG, NOISE, SIDE, TRAP, weights
-from outcome import run_script
 from PIL import Image
 
-from util.config import read_config
-from util.engine.build import make_setting, new_model
+from tests.cli.hostile import CONTENTS, JPEG, NOISE, SIDE, TRAP, weights
+from tests.outcome import run_script
+from util.config.read import read_config
+from util.engine.run_context import make_setting, new_model
 
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 UNTRAINED = {"encoder": {"weights": None}}

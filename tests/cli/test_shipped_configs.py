@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from util.config import read_config, to_dict
+from tests.paths import REPOSITORY
+from util.config.read import read_config, to_dict
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "config"
 FILES = sorted(CONFIGS.glob("**/*split*.yaml"))
 BACKBONES, FOLDS = ("resnet50", "resnet101", "vgg16"), range(4)

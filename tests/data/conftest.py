@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from util.config.settings import DataSettings
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import ImageList
 from util.data.lists import test_list as novel_list
 from util.data.mini import CLASS_NAMES
-from util.settings import DataSettings
 
 FOLDS = 4
 

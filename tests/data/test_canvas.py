@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn import drawn_label, noise, seeded
 
-from model.ops import normalise
+from model.common.ops import normalise
+from tests.data.drawn import drawn_label, noise, seeded
 from util.data.images import read_image, read_mask
 from util.data.warp import fit_canvas
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from model.contract import Episode, LabelledImages
+from util.config.settings import AugmentSettings
 from util.data.datasets import EpisodeDataset, LabelledDataset, collate
 from util.data.folds import Fold
 from util.data.images import read_image, read_mask
@@ -21,7 +22,6 @@ from util.data.lists import test_list as novel_list  # under its own name pytest
 from util.data.sampling import EpisodeSampler
 from util.data.text import name_vectors
 from util.data.warp import fit_canvas
-from util.settings import AugmentSettings
 
 SIZE, SHOTS, IGNORE = 65, 3, 255  # mini's photos have a longer side of 64: a crop of 65 holds all of each
 STILL = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0, keep_target=0.85)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from util.config.settings import AugmentSettings, DataSettings
 from util.data.datasets import EpisodeDataset, LabelledDataset
 from util.data.decoded import GIB, SUFFIX, with_pictures
 from util.data.folds import Fold
@@ -20,7 +21,6 @@ from util.data.index import Index, load_index
 from util.data.lists import train_list
 from util.data.sampling import EpisodeSampler
 from util.data.views import SQUEEZE, View
-from util.settings import AugmentSettings, DataSettings
 
 SIZE = 65
 

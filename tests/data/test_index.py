@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from util.config.settings import DataSettings
 from util.data.index import Index, load_index, read_names
 from util.errors import UserError
-from util.settings import DataSettings
 
 CLASSES, IGNORE = 3, 255
 

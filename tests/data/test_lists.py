@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from util.config import read_config
+from tests.paths import REPOSITORY
+from util.config.read import read_config
+from util.config.settings import DataSettings
 from util.data.folds import Fold
 from util.data.images import read_mask
 from util.data.index import Index, load_index
 from util.data.lists import ImageList, base_validation_list, check_shots, train_list
 from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
 from util.errors import UserError
-from util.settings import DataSettings
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDS = 4
 PIXELS = 500  # of mini's 64 x 64: some objects are smaller
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from util.config.settings import AugmentSettings
 from util.data.datasets import EpisodeDataset
 from util.data.folds import Fold
 from util.data.index import Index, load_index
@@ -17,7 +18,6 @@ from util.data.lists import ImageList, train_list
 from util.data.sampling import EpisodeSampler, random_stream, shuffled
 from util.data.text import name_vectors
 from util.engine.loading import batches
-from util.settings import AugmentSettings
 
 SEEDS = range(5)
 PIXELS = 400  # of mini's 64 x 64: some objects are smaller, so not every image of a class is a candidate

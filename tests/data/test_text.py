@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from util.config.settings import DataSettings
 from util.data.text import class_vectors, name_vectors, read_vectors, vectors_path
 from util.errors import UserError
-from util.settings import DataSettings
 
 WIDTH = 300
 CLASSES = ["cat", "dog", "traffic light"]

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from model.contract import Output
-from util.config import read_config
+from util.config.read import read_config
 from util.data.images import read_image, read_mask
 from util.data.views import View
-from util.engine.build import make_setting
 from util.engine.evaluation import Scoreboard
-from util.engine.inputs import in_words, view_of
+from util.engine.input_size import in_words, view_of
+from util.engine.run_context import make_setting
 
 CPU = torch.device("cpu")
 

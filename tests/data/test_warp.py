@@ -5,11 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from drawn import drawn_label, noise, seeded, smooth, warped
 
+from tests.data.drawn import drawn_label, noise, seeded, smooth, warped
+from util.config.settings import AugmentSettings
 from util.data.views import squeeze_label
 from util.data.warp import draw_warp, fit_canvas
-from util.settings import AugmentSettings
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
 DRAWS = 400

@@ -14,12 +14,13 @@ import yaml
 
 import model
 from model import registry
-from util.config import read_config
-from util.engine.build import make_setting, new_model, run_folder
-from util.engine.optimization import build_optimizers
+from tests.paths import REPOSITORY
+from util.config.read import read_config
+from util.engine.optimizers import build_optimizers
+from util.engine.run_context import make_setting, new_model, run_folder
 from util.engine.stages import train_meta
 from util.engine.testing import test as score
-from util.engine.training import Trainer
+from util.engine.trainer import Trainer
 
 CODE = '''
 """A toy: two pixel-wise layers, what they learn weighed by the supports' mean colour."""
@@ -30,8 +31,8 @@ import torch
 from torch import nn
 
 from model.contract import FewShotModel, ModelSettings, Output, ParamGroup
-from model.loss import cross_entropy
-from model.ops import foreground, normalise
+from model.common.loss import cross_entropy
+from model.common.ops import foreground, normalise
 from model.registry import register
 
 
@@ -85,7 +86,6 @@ meta_stage:
   optimizers: {{main: {{lr: 0.1}}, other: {{kind: adamw, lr: 0.01}}}}
 test: {{episodes: 2, seeds: [0], pictures: 0}}
 """
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.paths import REPOSITORY
+
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 CODE = """
 import resource, torch

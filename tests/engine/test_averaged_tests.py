@@ -9,27 +9,28 @@ from pathlib import Path
 
 import pytest
 import torch
-from outcome import run_script
 from torch import nn
 
-from model import prototype_baseline, registry
+from model import registry
+from model.baseline import prototype_baseline
 from model.contract import Task
-from util.config import read_config, to_dict
+from tests.outcome import run_script
+from tests.paths import REPOSITORY
+from util.config.read import read_config, to_dict
 from util.data.datasets import collate
 from util.engine import checkpoint
-from util.engine.build import make_setting, new_model, run_folder
-from util.engine.inputs import in_words, real_scales, view_of
-from util.engine.multi_view import MultiView
-from util.engine.plan import Request, plan
+from util.engine.input_size import in_words, real_scales, view_of
 from util.engine.processes import World
+from util.engine.run_context import make_setting, new_model, run_folder
+from util.engine.test_jobs import Request, plan
 from util.engine.testing import test as score
+from util.engine.tta import MultiView
 from util.errors import UserError
 from util.report.compare import compare
 from util.report.paper_table import table
 from util.report.schema import check_result
 from util.report.table import title
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 WORLD = World(0, 1, torch.device("cpu"))
 ENCODER = {"encoder": {"weights": None}}
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}

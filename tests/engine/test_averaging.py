@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from util.engine.averaging import WARM_UP, Average
+from util.engine.ema import WARM_UP, Average
 
 
 def network(value: float) -> nn.Module:

@@ -7,12 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
-import spawned
 import torch
 
-from util.config import read_config, to_dict
+from tests import spawned
+from util.config.read import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.build import build_model, load_checkpoint, make_setting
+from util.engine.run_context import build_model, load_checkpoint, make_setting
 from util.errors import UserError
 
 SAVE = """

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from model.contract import Output
-from util.config import read_config
-from util.engine.build import make_setting
+from util.config.read import read_config
 from util.engine.evaluation import evaluate
 from util.engine.loading import evaluation_numbers
 from util.engine.processes import World
+from util.engine.run_context import make_setting
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ENCODER = {"encoder": {"backbone": "resnet18", "stem": "plain", "weights": None}}
 BASELINE = "mini_split0_prototype_resnet18.yaml"
 

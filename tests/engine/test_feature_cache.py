@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from util.config import read_config
-from util.engine.build import make_setting, new_model
+from util.config.read import read_config
 from util.engine.evaluation import Scoreboard, run_pass
 from util.engine.feature_cache import GIB, FeatureCache
 from util.engine.processes import World
+from util.engine.run_context import make_setting, new_model
 
 ENCODER = {"encoder": {"backbone": "resnet10", "stem": "plain", "weights": None}}
 BASELINE = "mini_split0_prototype_resnet18.yaml"

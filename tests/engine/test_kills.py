@@ -9,11 +9,11 @@ import signal
 import time
 from pathlib import Path
 
-import spawned
 import torch
 
+from tests import spawned
 from util.engine import checkpoint
-from util.engine.training import BEST, LAST, METRICS
+from util.engine.trainer import BEST, LAST, METRICS
 
 KILLS, MOST_STEPS = 10, 2
 LONGEST_WAIT = 0.1  # seconds

@@ -15,11 +15,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from model.contract import LabelledImages, Output, Trainable
+from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.engine import checkpoint
 from util.engine.processes import World
-from util.engine.training import BEST, LAST, METRICS, Trainer
+from util.engine.trainer import BEST, LAST, METRICS, Trainer
 from util.report.run_folder import RunFolder
-from util.settings import AugmentSettings, OptimizerSettings, StageSettings
 
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
 EVERY = [5, 7, 10, 12, 15, 17, 20]  # steps at which four epochs are validated

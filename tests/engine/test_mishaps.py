@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-import spawned
 import torch
 
-from util.config import read_config
+from tests import spawned
+from util.config.read import read_config
 from util.data.index import load_index
 from util.engine import checkpoint
 from util.engine.device import OUT_OF_MEMORY
-from util.engine.mishaps import as_one_line
+from util.engine.errors import as_one_line
 from util.errors import UserError
 
 SSP = "mini_split0_ssp_resnet10.yaml"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, FewShotModel, Output, Task
-from util.engine.multi_view import MultiView, Sight
+from util.engine.tta import MultiView, Sight
 
 SIDE = 9
 

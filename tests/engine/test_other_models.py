@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import published
-from model.registry import class_of
-from util.config import read_config, to_dict
+from model.registry import class_of, published_layouts
+from tests.paths import REPOSITORY
+from util.config.read import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.build import (
+from util.engine.run_context import (
     build_model,
     load_checkpoint,
     make_setting,
@@ -21,14 +21,13 @@ from util.engine.build import (
     weights_folder,
     with_data,
 )
-from util.engine.plan import Request
 from util.engine.stages import epoch_length, train_base, train_meta
+from util.engine.test_jobs import Request
 from util.engine.testing import test as score
 from util.errors import UserError
 
 MODELS = {"ssp": {"size": 33}, "dcama": {"size": 64}, "hdmnet": {"size": 33}, "sccan": {"size": 33}}
 FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
-REPOSITORY = Path(__file__).resolve().parents[2]
 RESNET_50 = [f"layer3.{i}.conv{j}.weight" for i in range(6) for j in (1, 2, 3)]  # names that tell it
 
 
@@ -133,7 +132,7 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
 
 def _published(model: str, *overrides: str) -> dict[str, torch.Tensor]:
     """Return a state dict whose names are those of a published checkpoint, with empty tensors."""
-    layout = next(layout for layout in published.LAYOUTS if layout.title.replace("-", "").lower() == model)
+    layout = next(layout for layout in published_layouts() if layout.title.replace("-", "").lower() == model)
     names = [*layout.signature, *overrides]
     return {name: torch.zeros(1) for name in names}
 

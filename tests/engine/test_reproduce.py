@@ -12,18 +12,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import spawned
 
+from tests import spawned
+from tests.paths import REPOSITORY
 from tests.report.conftest import result as drawn
 from util import cli
-from util.config import read_config, to_dict
-from util.engine.build import run_folder
-from util.engine.plan import own_config
+from util.config.read import read_config, to_dict
 from util.engine.reproduce import learns, main, trained, undone
-from util.engine.training import BEST, METRICS
+from util.engine.run_context import run_folder
+from util.engine.test_jobs import own_config
+from util.engine.trainer import BEST, METRICS
 from util.report.schema import RESULT
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def reproduce(*words: str, **environment: str) -> subprocess.CompletedProcess:

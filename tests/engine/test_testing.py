@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import spawned
 import torch
 from PIL import Image
 
-from util.config import read_config, to_dict
+from tests import spawned
+from tests.paths import REPOSITORY
+from util.config.read import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.build import make_setting, new_model, run_folder
-from util.engine.plan import Request, result_folder
+from util.engine.run_context import make_setting, new_model, run_folder
+from util.engine.test_jobs import Request, result_folder
 from util.engine.testing import test as score
 from util.errors import UserError
 from util.report.compare import compare
@@ -25,7 +26,6 @@ from util.report.pictures import write_png
 from util.report.schema import read_result
 from util.report.table import title
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ENCODER = {"encoder": {"backbone": "resnet10", "stem": "plain", "weights": None}}
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}

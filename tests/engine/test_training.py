@@ -8,16 +8,15 @@ import signal
 from pathlib import Path
 
 import pytest
-import spawned
 import torch
 
-from util.config import read_config, to_dict
+from tests import spawned
+from tests.paths import REPOSITORY
+from util.config.read import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.build import base_folder, build_model
 from util.engine.loading import training_numbers
-from util.engine.training import BEST
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from util.engine.run_context import base_folder, build_model
+from util.engine.trainer import BEST
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -6,8 +6,9 @@ import sys
 
 from torch import nn
 
-from util.config import read_config
-from util.engine import build, stages
+from util.config.read import read_config
+from util.engine import run_context as build
+from util.engine import stages
 
 
 def without_dropout(setting: build.Setting) -> nn.Module:

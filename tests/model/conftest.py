@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from encoders import vary_norms
 from torch import nn
 from torchvision.models import resnet as tv_resnet
 from torchvision.models import vgg as tv_vgg
+
+from tests.model.encoders import vary_norms
 
 
 @pytest.fixture(scope="module")

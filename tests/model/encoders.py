@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from model.encoder import Encoder, EncoderSettings, build_encoder
-from model.linear_decoder import FixedNorm
+from model.encoders.encoder import Encoder, EncoderSettings, build_encoder
+from model.hdmnet.decoder import FixedNorm
 
 
 def varied_encoder(backbone: str, stem: str = "plain", last_stage: int = 4, seed: int = 0) -> Encoder:

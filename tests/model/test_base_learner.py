@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.base_learner import BaseLearner, BaseStage
+from model.bam.base_learner import BaseLearner, BaseStage
 from model.contract import LabelledImages
-from model.encoder import EncoderSettings, build_encoder
+from model.encoders.encoder import EncoderSettings, build_encoder
 
 CHANNELS, BASE_CLASSES = 16, 3
 BINS = (1, 2, 3, 6)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small import BASE_CLASSES, drawn_episode, small_model, task_of
 from torch import Tensor
 
-from model.base_learner import BaseLearner
-from model.calibration import (
+from model.bam.base_learner import BaseLearner
+from model.bam.ensemble import Ensemble, base_map
+from model.contract import IGNORE
+from model.symnet.extensions.calibration import (
     LATTICE,
     RARE,
     TOLERATED,
@@ -19,9 +20,8 @@ from model.calibration import (
     trusted_map,
     with_likelihood,
 )
-from model.contract import IGNORE
-from model.ensemble import Ensemble, base_map
-from model.symnet import SymNet
+from model.symnet.symnet import SymNet
+from tests.model.small import BASE_CLASSES, drawn_episode, small_model, task_of
 
 BATCH, SHOTS, CHANNELS, SIDE = 2, 2, 16, 5
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.conv4d import WIDTH, CentrePivotConv4d, Conv4dCorrelation
-from model.hyper_correlation import OUT_CHANNELS, CorrelationFusion, PooledCorrelation
-from model.symnet import CorrelationSettings
+from model.symnet.extensions.conv4d import WIDTH, CentrePivotConv4d, Conv4dCorrelation
+from model.symnet.hyper_correlation import OUT_CHANNELS, CorrelationFusion, PooledCorrelation
+from model.symnet.symnet import CorrelationSettings
 from tests.model.small import drawn_episode, rectangle_mask, slow_correlation, slow_resize, small_model
 
 EPS, INSIDE = 1e-5, 1 - 1e-6

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.hyper_correlation import KINDS, CorrelationFusion, PooledCorrelation
+from model.symnet.hyper_correlation import KINDS, CorrelationFusion, PooledCorrelation
 from tests.model.small import rectangle_mask, slow_correlation, slow_resize
 
 EPS, INSIDE = 1e-5, 1 - 1e-6

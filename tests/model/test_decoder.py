@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.decoder import Decoder, default_scales
+from model.symnet.decoder import Decoder, default_scales
 from tests.model.small import slow_resize
 
 WIDTH, EXTRA = 4, 3

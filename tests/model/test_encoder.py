@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from encoders import bare_encoder, varied_encoder
 from torch import nn
 
-from model.encoder import EncoderSettings, build_encoder
-from model.encoder_weights import load_encoder
+from model.encoders.encoder import EncoderSettings, build_encoder
+from model.encoders.weights import load_encoder
+from tests.model.encoders import bare_encoder, varied_encoder
 
 TAPS = {
     "resnet10": {2: 1, 3: 1, 4: 1},

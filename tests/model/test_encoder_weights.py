@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from encoders import bare_encoder, varied_encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.contract import Mismatch
-from model.encoder_weights import load_encoder
+from model.encoders.weights import load_encoder
+from tests.model.encoders import bare_encoder, varied_encoder
 
 COUNTER = "num_batches_tracked"
 

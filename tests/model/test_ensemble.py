@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from model.ensemble import Ensemble, base_map
+from model.bam.ensemble import Ensemble, base_map
 
 BASE_CLASSES = 3
 

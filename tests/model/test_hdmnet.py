@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from model.contract import Task
-from model.hdmnet import HDMNet, Settings
-from model.similarity import greatest_cosine
+from model.hdmnet.hdmnet import HDMNet, Settings
+from model.hdmnet.similarity import greatest_cosine
 from tests.model.small import drawn_episode, small_model
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.correlation_distillation import correlation_distillation, true_distribution
-from model.linear_decoder import FixedNorm, LinearBlock, LinearDecoder
+from model.hdmnet.correlation_distillation import correlation_distillation, true_distribution
+from model.hdmnet.decoder import FixedNorm, LinearBlock, LinearDecoder
 from tests.model.encoders import vary_norms
 
 

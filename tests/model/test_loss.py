@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from model.common.loss import batch_mean, cross_entropy, dice
 from model.contract import IGNORE
-from model.loss import batch_mean, cross_entropy, dice
 
 
 def _batch() -> tuple[torch.Tensor, torch.Tensor]:

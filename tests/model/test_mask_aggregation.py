@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.dcama import EncoderSettings
-from model.encoder_layouts import rename as encoder_names
-from model.mask_aggregation import MaskAggregation, attended_mask, position_encoding
-from model.mask_decoder import convolve_resized
-from model.ops import resize
+from model.common.ops import resize
+from model.dcama.dcama import EncoderSettings
+from model.dcama.decoder import convolve_resized
+from model.dcama.mask_aggregation import MaskAggregation, attended_mask, position_encoding
+from model.encoders.layouts import rename as encoder_names
 
 CHANNELS, GRID, SHOTS, BATCH = 16, (3, 2), 2, 2
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from small import drawn_episode, task_of
 
-from model.match import MAPS, Match
-from model.symnet import SymNet
+from model.symnet.extensions.match import MAPS, Match
+from model.symnet.symnet import SymNet
+from tests.model.small import drawn_episode, task_of
 
 
 def _network(self_support: str, shots: int = 1) -> SymNet:

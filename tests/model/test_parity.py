@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from model.contract import Task
-from model.published import from_symnet, symnet_name
-from model.symnet import SymNet
-from tests.parity_case import SHARED, forward_case
+from model.symnet.published import LAYOUT
+from model.symnet.symnet import SymNet
+from tests.parity_case import forward_case
+from tests.paths import SHARED
 
 DATASET, BASE_CLASSES, TEXT_WIDTH = "pascal", 15, 300
 ABSOLUTE, RELATIVE, LOSS_RELATIVE, GRADIENT_RELATIVE = 1e-3, 1e-4, 1e-4, 1e-3
@@ -99,13 +100,13 @@ def test_published_names_are_ours_one_to_one(shared: Path, layout: str) -> None:
     with torch.device("meta"):
         network = SymNet(settings, Task(BASE_CLASSES, int(shots), 97, TEXT_WIDTH))
     own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    mapped = [symnet_name(name) for name in published]
+    mapped = [LAYOUT.name(name) for name in published]
     assert len(set(mapped)) == len(mapped)
-    assert {symnet_name(name): tuple(shape) for name, shape in published.items()} == own
-    renamed = from_symnet({name: torch.empty(shape, device="meta") for name, shape in published.items()})
+    assert {LAYOUT.name(name): tuple(shape) for name, shape in published.items()} == own
+    renamed = LAYOUT.translate({name: torch.empty(shape, device="meta") for name, shape in published.items()})
     assert network.load_state_dict(renamed, strict=True, assign=True)
-    assert from_symnet({f"module.{name}": torch.empty(0) for name in published}).keys() == renamed.keys()
+    assert LAYOUT.translate({f"module.{name}": torch.empty(0) for name in published}).keys() == renamed.keys()
 
 
 def test_other_layouts_are_not_taken_for_symnet() -> None:
-    assert from_symnet({"layer0.0.weight": torch.zeros(1), "down_supp.0.weight": torch.zeros(1)}) is None
+    assert LAYOUT.translate({"layer0.0.weight": torch.zeros(1), "down_supp.0.weight": torch.zeros(1)}) is None

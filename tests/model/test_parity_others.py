@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.encoder_layouts import COUNTER
-from tests.parity_case import BACKBONES, LAYOUTS, REPOSITORY, SHARED, forward_case
-from util.config import read_config
-from util.engine.build import build_model
+from model.encoders.layouts import COUNTER
+from model.registry import models
+from tests.parity_case import BACKBONES, forward_case
+from tests.paths import REPOSITORY, SHARED
+from util.config.read import read_config
 from util.engine.checkpoint import load_weights
+from util.engine.run_context import build_model
 
 INPUTS = {"query", "query_label", "query_base_label", "support", "support_label", "class_id", "refine", "shot"}
 ABSOLUTE = {"ssp": 1e-4, "dcama": 1e-3, "hdmnet": 1e-3, "sccan": 1e-4}  # of outputs and intermediates
@@ -95,7 +97,7 @@ def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, mode
     network = build_model(read_config(REPOSITORY / "config/pascal" / name, settings), text_width=0)
     load_weights(network, state, "authors.pth")
     own = network.state_dict()
-    renamed = LAYOUTS[model].translate(state)
+    renamed = models()[model].published.translate(state)
     counters = {key for key in own if key.endswith(COUNTER)}  # SCCAN's files have none
     assert renamed.keys() | counters == own.keys()
     assert all(torch.equal(tensor, own[key]) for key, tensor in renamed.items())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.prior import SelfActivationPrior
+from model.symnet.prior import SelfActivationPrior
 from tests.model.small import rectangle_mask, slow_resize
 
 KERNELS = [(5, 5), (7, 1), (1, 7)]

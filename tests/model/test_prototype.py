@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.prototype import query_prototypes, support_prototype
+from model.common.prototype import query_prototypes, support_prototype
 
 SETS = ("foreground", "ambiguous", "background")
 CHANNELS = 4

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model import query_matching
-from model.query_matching import HEADS, QueryMatching, foreground_tokens, match
-from model.token_pyramid import CHANNELS, LEAST_GRID, SelfAttention, TokenPyramid, to_tokens
+from model.hdmnet import query_matching
+from model.hdmnet.query_matching import HEADS, QueryMatching, foreground_tokens, match
+from model.hdmnet.token_pyramid import CHANNELS, LEAST_GRID, SelfAttention, TokenPyramid, to_tokens
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 

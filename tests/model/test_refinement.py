@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from small import drawn_episode, task_of
 
-from model.refinement import Refinement
-from model.symnet import SymNet
+from model.symnet.extensions.refinement import Refinement
+from model.symnet.symnet import SymNet
+from tests.model.small import drawn_episode, task_of
 
 
 def _network(refine: bool, shots: int = 1) -> SymNet:

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.contract import Task
-from model.patch_alignment import PatchAlignment
-from model.pseudo_mask import PseudoMask
-from model.sccan import ENCODER, SCCAN, Fusion, Settings
-from model.self_calibrated_attention import HEADS, CalibratedAttention
-from model.window import SHIFT, WINDOW, from_windows, to_windows
+from model.sccan.patch_alignment import PatchAlignment
+from model.sccan.pseudo_mask import PseudoMask
+from model.sccan.sccan import ENCODER, SCCAN, Fusion, Settings
+from model.sccan.self_calibrated_attention import HEADS, CalibratedAttention
+from model.sccan.window import SHIFT, WINDOW, from_windows, to_windows
 from tests.model.small import small_model
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}

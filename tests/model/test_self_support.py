@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.self_support import SelfSupport, Similarity
+from model.common.self_support import SelfSupport, Similarity
 
 CHANNELS, GRID = 6, (5, 4)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.shot_weights import ShotWeights, gram, scene_distance
-from model.symnet import SymNet
+from model.bam.shot_weights import ShotWeights, gram, scene_distance
+from model.symnet.symnet import SymNet
 from tests.model.small import drawn_episode, small_model
 
 EPS = 1e-7

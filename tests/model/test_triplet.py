@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.prototype import QueryPrototypes
-from model.triplet import query_triplet, support_triplet
+from model.common.prototype import QueryPrototypes
+from model.symnet.triplet import query_triplet, support_triplet
 from tests.model.small import rectangle_mask
 
 MARGIN, EPS = 0.5, 1e-6

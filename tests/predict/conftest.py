@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from marked import BOX, HEIGHT, WIDTH
-from outcome import Outcome, run_script
 from PIL import Image
 
-from util.config import read_config, to_dict
+from tests.outcome import Outcome, run_script
+from tests.predict.marked import BOX, HEIGHT, WIDTH
+from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
 from util.engine import checkpoint
-from util.engine.build import make_setting, new_model
+from util.engine.run_context import make_setting, new_model
 
 
 class Lone(Outcome):

@@ -13,9 +13,9 @@ import torch
 
 from util.data.views import CANVAS
 from util.data.warp import fit_canvas
-from util.engine.gallery import to_photo
+from util.engine.episode_pictures import to_photo
 from util.predict import Segmenter
-from util.predict.exported import write_export
+from util.predict.export import write_export
 from util.predict.photos import read_photo
 
 ALONE = """

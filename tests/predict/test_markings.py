@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from marked import BOX, HEIGHT, WIDTH
 from PIL import Image
 
 from model.contract import IGNORE
+from tests.predict.marked import BOX, HEIGHT, WIDTH
 from util.errors import UserError
 from util.predict.photos import read_photo
 from util.predict.regions import UNKNOWN, Marking

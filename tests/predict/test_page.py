@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcome import REPOSITORY
 
+from tests.paths import REPOSITORY
 from util.errors import UserError
 from util.predict.page import painted
 

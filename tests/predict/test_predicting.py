@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import spawned
 import torch
 from PIL import Image
 
+from tests import spawned
 from util.data.images import read_mask
 from util.data.mini import CLASS_NAMES
 from util.engine import checkpoint

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import yaml
 
+from tests.paths import REPOSITORY
 from util.prepare import coco
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES = yaml.safe_load((REPOSITORY / "config/coco/coco.yaml").read_text())["data"]["classes"]
 CATEGORIES = [{"id": i + 1 + i // 8, "name": name} for i, name in enumerate(CLASSES)]  # with gaps, as COCO's ids have
 SIDES = 24, 36

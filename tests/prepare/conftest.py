@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from outcome import Outcome, run_script
-from trees import (
+
+from tests.outcome import Outcome, run_script
+from tests.prepare.trees import (
     SBD_TRAIN,
     SBD_VAL,
     VOC_TRAIN,

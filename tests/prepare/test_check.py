@@ -10,16 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from spawned import ensure_running
 
-from util.config import read_config
+from tests.paths import REPOSITORY
+from tests.spawned import ensure_running
+from util.config.read import read_config
 from util.data.text import NAME_VECTOR_WIDTH
-from util.engine.build import build_model, run_folder
-from util.engine.optimization import build_optimizers
-from util.engine.training import BEST
-from util.prepare.memory import Cost
+from util.engine.optimizers import build_optimizers
+from util.engine.run_context import build_model, run_folder
+from util.engine.trainer import BEST
+from util.prepare.ram_estimate import Cost
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FEW = shutil.ignore_patterns("*split[1-3]*")
 
 

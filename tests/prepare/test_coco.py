@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from coco_tree import IMAGES, REPOSITORY, SIDES, draw_coco, json_of, name_of
 
-from util.config import read_config
+from tests.prepare.coco_tree import IMAGES, REPOSITORY, SIDES, draw_coco, json_of, name_of
+from util.config.read import read_config
 from util.data.folds import Fold
 from util.data.images import read_mask
 from util.data.index import load_index

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.config import read_config
+from tests.paths import REPOSITORY
+from util.config.read import read_config
 from util.data import lists
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.mini import CLASS_NAMES
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

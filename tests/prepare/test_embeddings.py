@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
 
+from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
 from util import cli
 from util.data.text import class_vectors, name_vectors, read_vectors, table_names
 from util.prepare import embeddings

@@ -15,14 +15,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from trees import SBD_TRAIN, SBD_VAL, VOC_TRAIN, VOC_VAL, photo, save_mask, sbd_mask, voc_mask, write_names
 
+from tests.paths import REPOSITORY
+from tests.prepare.trees import (
+    SBD_TRAIN,
+    SBD_VAL,
+    VOC_TRAIN,
+    VOC_VAL,
+    photo,
+    save_mask,
+    sbd_mask,
+    voc_mask,
+    write_names,
+)
 from util.data.images import read_mask
 
 TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
 LIMIT = 100  # bytes a file may hold on the full disk
 TRAINAUG = [*TRAIN, "2008_000030"]
-REPOSITORY = Path(__file__).resolve().parents[2]
 FORMS = ("benchmark_RELEASE", "torchvision", "palette", "grey")
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gensim.models import KeyedVectors
-from vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
 
+from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
 from util.prepare import embeddings
 from util.prepare.embeddings import build_vectors
 from util.prepare.word_files import read_words

@@ -10,13 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import spawned
 import yaml
 
+from tests import spawned
 from util.errors import UserError
 from util.report.paper_table import PUBLISHED, table
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def full(leave, shots=(1,), **changes) -> Path:

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from model.contract import IGNORE, Batch, Episode, LabelledImages
+from util.config.settings import AugmentSettings
 from util.data.folds import Fold
 from util.data.lists import ImageList
 from util.data.sampling import AUGMENT, EpisodeKey, random_stream, shuffled
 from util.data.views import CANVAS, ORIGINAL, View
 from util.data.warp import fit_canvas, warp_training
-from util.settings import AugmentSettings
 
 QUERY_SLOT = 0  # augmentation streams of an episode: the query's, then the supports'
 

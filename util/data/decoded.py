@@ -17,12 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from util.config.settings import DataSettings
 from util.data.images import PICTURE_CHANNELS, read_picture
 from util.data.index import Index
 from util.errors import WriteError
 from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
-from util.settings import DataSettings
 
 log = logging.getLogger("symnet")
 FORMAT = 1  # raise when what is stored changes

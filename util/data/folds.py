@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from model.contract import IGNORE
+from util.config.settings import DataSettings
 from util.errors import nearest
-from util.settings import DataSettings
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import Protocol
 import numpy as np
 
 from model.contract import IGNORE
+from util.config.settings import DataSettings
 from util.data.images import parts_of, read_image, read_mask, read_picture, size_of
 from util.errors import UserError
 from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
-from util.settings import DataSettings
 
 FORMAT = 2  # raise when what is stored changes
 VALUES = 256

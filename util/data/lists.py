@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from util.config.settings import DataSettings
 from util.data.folds import Fold
 from util.data.index import Index
 from util.data.list_files import match, read_list_file
 from util.errors import UserError
-from util.settings import DataSettings
 
 
 @dataclass(frozen=True)

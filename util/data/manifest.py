@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from util.config.settings import DataSettings
 from util.data.lists import ImageList
 from util.data.sampling import EpisodeKey, digest
 from util.errors import UserError, nearest
-from util.settings import DataSettings
 
 FORMAT = "sym-net-manifest/1"
 IDENTITY = ("dataset", "folds", "fold_rule", "fold")  # what a replay must share with the header

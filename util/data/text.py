@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from util.config.settings import DataSettings
 from util.errors import UserError
-from util.settings import DataSettings
 
 NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from model.contract import IGNORE
+from util.config.settings import AugmentSettings
 from util.data.images import CLASS_CHANNEL, PICTURE_CHANNELS
-from util.settings import AugmentSettings
 
 MEAN_RGB = (124, 116, 104)  # ImageNet's mean in 0..255
 PADDING = {"mean": MEAN_RGB, "black": (0, 0, 0)}  # colours of padding

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model import published
+from model.common.published import DDP_PREFIX, network_title, recognise
 from model.contract import FewShotModel, Mismatch
-from model.encoder_layouts import COUNTER
+from model.encoders.layouts import COUNTER
+from model.registry import published_layouts
 from util.errors import UserError
 
 FORMAT = "sym-net/1"
@@ -100,7 +101,7 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
     """
     state, whose = without_prefix(state), None
     if isinstance(network, FewShotModel):
-        whose = published.recognise(state)
+        whose = recognise(state, published_layouts())
         state = network.load_published(state) or state
     own = network.state_dict()
     missing = [k for k in own if k not in state and not k.endswith(COUNTER)]
@@ -145,12 +146,12 @@ def _not_numbers(own: dict[str, Tensor], state: dict[str, Tensor]) -> str | None
 
 def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict without the prefix that a distributed run's wrapper adds."""
-    return {k.removeprefix(published.DDP_PREFIX): v for k, v in state.items()}
+    return {k.removeprefix(DDP_PREFIX): v for k, v in state.items()}
 
 
 def _wanted(network: FewShotModel) -> str:
     """Return method and encoder of a network, in the words of ``published.recognise``."""
-    return f"{network.title} {published.network_title(network.settings.backbone())}".strip()
+    return f"{network.title} {network_title(network.settings.backbone())}".strip()
 
 
 def _describe(network: nn.Module, state: dict[str, Tensor]) -> str:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from model.common.ops import resize
 from model.contract import Episode, LabelledImages, Output
-from model.ops import resize
 from util.data.datasets import Trial
 from util.engine.device import autocast
 from util.engine.feature_cache import FeatureCache

@@ -19,14 +19,14 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from model.registry import class_of
 from util import cli
-from util.config import read_config
+from util.config.read import read_config
 from util.data.text import SUFFIXES
-from util.engine.build import base_folder, run_folder
 from util.engine.device import CUDA, gpu_count
-from util.engine.training import BEST, LAST, is_finished
+from util.engine.run_context import base_folder, run_folder
+from util.engine.trainer import BEST, LAST, is_finished
 from util.errors import EXIT_INTERRUPTED, UserError, nearest
+from util.files import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 USAGE = "EXPERIMENT DATASET GPUS [text vectors] [checkpoint], such as: split0 pascal 1"
 CHECKPOINTS = (".pth", ".pt")
 DEFAULT_MODEL = "symnet"

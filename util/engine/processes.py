@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed
 
 from util.engine.device import CUDA, pick_device
-from util.engine.mishaps import as_one_line
+from util.engine.errors import as_one_line
 
 
 @dataclass(frozen=True)

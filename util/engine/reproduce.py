@@ -13,18 +13,18 @@ from typing import Any
 
 from model.registry import class_of
 from util import cli
-from util.config import read_config, to_dict
-from util.engine.build import network_config, run_folder, weights_folder
+from util.config.read import read_config, to_dict
+from util.config.settings import Config
 from util.engine.checkpoint import changed_settings
 from util.engine.launch import DEFAULT_MODEL, RESUME, Launch, check_gpus, find_config, parse, run_script, train
-from util.engine.plan import OWN, TRAINING_FREE, UNTRAINED, own_config, result_folder, weights_source
-from util.engine.training import LAST, is_finished
+from util.engine.run_context import network_config, run_folder, weights_folder
+from util.engine.test_jobs import OWN, TRAINING_FREE, UNTRAINED, own_config, result_folder, weights_source
+from util.engine.trainer import LAST, is_finished
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.compare import compare
 from util.report.paper_table import FORMATS, table
 from util.report.schema import RESULT, read_result
-from util.settings import Config
 
 NO_MATTER = ("cache", "workers", "decoded_gib")  # data settings that change no score
 SHOWN = 3  # differences named

@@ -10,11 +10,15 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from model.contract import Trainable
-from util.config import to_dict
+from util.config.read import to_dict
+from util.config.settings import Config, StageSettings
 from util.data.lists import ImageList
 from util.data.sampling import SHUFFLED_PAIRS
 from util.engine import checkpoint
-from util.engine.build import (
+from util.engine.device import describe
+from util.engine.evaluation import BASE, FINAL, Watcher, evaluate
+from util.engine.processes import World, join
+from util.engine.run_context import (
     Setting,
     base_folder,
     fill_encoder,
@@ -23,15 +27,11 @@ from util.engine.build import (
     new_model,
     run_folder,
 )
-from util.engine.device import describe
-from util.engine.evaluation import BASE, FINAL, Watcher, evaluate
-from util.engine.processes import World, join
-from util.engine.progress import Plan
-from util.engine.training import BEST, LAST, PREVIOUS, Trainer, Validate
+from util.engine.step_schedule import Plan
+from util.engine.trainer import BEST, LAST, PREVIOUS, Trainer, Validate
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.pictures import FirstEpisodes, grid
 from util.report.run_folder import RunFolder, check_free
-from util.settings import Config, StageSettings
 
 log = logging.getLogger("symnet")
 VALIDATION_PICTURES = 4

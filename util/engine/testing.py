@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from util.config import to_dict
+from util.config.read import to_dict
+from util.config.settings import Config
 from util.data.manifest import Manifest
 from util.engine.device import describe
+from util.engine.episode_pictures import BARS, CURVE, EPISODES, remove_pictures, save_pictures
 from util.engine.evaluation import CLASS, NUMBER, Scoreboard, run_pass
-from util.engine.evidence import result_of
 from util.engine.feature_cache import FeatureCache
-from util.engine.gallery import BARS, CURVE, EPISODES, remove_pictures, save_pictures
-from util.engine.plan import Job, Pass, Request, passes, plan
 from util.engine.processes import World, join
+from util.engine.result import result_of
+from util.engine.test_jobs import Job, Pass, Request, passes, plan
 from util.files import write_atomically
 from util.report.charts import class_bars, score_curve
 from util.report.pictures import FirstEpisodes, grid, write_png
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result
 from util.report.table import class_table, passes_in_words, score_table, title
-from util.settings import Config
 
 log = logging.getLogger("symnet")
 Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) int64, see evaluation.py

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from util import cli
 from util.engine.device import describe
+from util.engine.errors import as_one_line
 from util.engine.evaluation import FINAL
-from util.engine.mishaps import as_one_line
 from util.errors import EXIT_USER_ERROR, UserError
 from util.predict.photos import check_photo, read_photo
 from util.predict.regions import Marking
@@ -178,7 +178,7 @@ def command(arguments: list[str]) -> int | None:
         parser.add_argument("--out", type=Path, required=True, help="file to write, such as model.pt")
         parser.add_argument("--overwrite", action="store_true", help="write over a file that is there")
         options = parser.parse_args(arguments[1:])
-        from util.predict.exported import export
+        from util.predict.export import export
 
         check_supports(options)
         return export(options)

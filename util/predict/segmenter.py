@@ -19,12 +19,12 @@ from model.contract import Output
 from util.data.datasets import channels_first
 from util.data.views import CANVAS
 from util.engine.device import autocast
+from util.engine.episode_pictures import to_photo
 from util.engine.evaluation import BINARY, FINAL
-from util.engine.gallery import to_photo
 from util.errors import UserError, nearest
-from util.predict.memory import ClassMemory, memorise
-from util.predict.names import meaning_of
-from util.predict.opening import open_model
+from util.predict.class_embedding import meaning_of
+from util.predict.encoded_supports import ClassMemory, memorise
+from util.predict.load_model import open_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
 from util.predict.regions import Marking

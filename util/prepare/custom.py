@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from util.config.settings import DataSettings
 from util.data import folds
 from util.data.folds import Fold
 from util.data.index import Index, load_index
@@ -26,7 +27,6 @@ from util.files import fingerprint, write_atomically
 from util.prepare import custom_sources, embeddings
 from util.prepare.common import STAMP, add_common_options, already_done, mark_done
 from util.prepare.custom_config import write_configs
-from util.settings import DataSettings
 
 TEST_SHARE = 0.25
 LEAST_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in turn until every class has enough images

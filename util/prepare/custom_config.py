@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from util.config.settings import DataSettings
 from util.errors import UserError
 from util.files import write_atomically
-from util.settings import DataSettings
 
 WIDTH = 110  # of a line of YAML
 

@@ -12,7 +12,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from util.config import read_config
+from util.config.read import read_config
+from util.config.settings import DataSettings
 from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.list_files import match, read_list_file
@@ -20,7 +21,6 @@ from util.data.lists import ImageList, test_list, train_list
 from util.errors import UserError
 from util.files import write_atomically
 from util.prepare.common import beside
-from util.settings import DataSettings
 
 DEFAULT_CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
 MAKERS = {"train": train_list, "test": test_list}

@@ -9,22 +9,22 @@ from pathlib import Path
 import torch
 
 from model.contract import Trainable
-from model.encoder_weights import TORCHVISION
+from model.encoders.weights import TORCHVISION
 from model.registry import class_of
+from util.config.settings import Config, DataSettings, StageSettings
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import check_shots
 from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
-from util.engine.build import base_folder, build_model, run_folder
 from util.engine.checkpoint import load_encoder_weights
 from util.engine.device import gpu_count
+from util.engine.run_context import base_folder, build_model, run_folder
 from util.errors import UserError
 from util.prepare import coco, pascal, weights
 from util.prepare.common import DIFFERS, beside
 from util.prepare.findings import Finding
 from util.prepare.lists import MAKERS, published
 from util.prepare.machine import GIGABYTE
-from util.settings import Config, DataSettings, StageSettings
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
 # How to get the data of a built-in data set; others are made by `custom`.

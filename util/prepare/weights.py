@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torchvision.models import get_model_weights
 
-from model import published
-from model.encoder_layouts import ONE_STEM, describe, encoder_part, is_encoder_tensor, recognise
-from model.encoder_weights import NAMES_THERE
+from model.common import published
+from model.encoders.layouts import ONE_STEM, describe, encoder_part, is_encoder_tensor, recognise
+from model.encoders.weights import NAMES_THERE
+from model.registry import published_layouts
 from util.engine import checkpoint
 from util.errors import UserError, nearest
 from util.prepare.download import CHUNK, fetch
@@ -116,8 +117,8 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
     for name, tensor in state.items():
         if tensor.is_meta or (tensor.is_floating_point() and not torch.isfinite(tensor).all()):
             raise UserError(f"{path}: tensor {name} holds no values or some that are not finite; bring the file again")
-    layout, whose = published.layout_of(state), published.recognise(state)
-    state = state if layout is None else layout.translate(state)
+    whose = published.recognise(state, published_layouts())
+    state = published.translate(state, published_layouts())
     found = recognise(state)
     if found is None:
         raise UserError(

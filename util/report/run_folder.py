@@ -20,13 +20,12 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import REPOSITORY, write_atomically
 
 log = logging.getLogger("symnet")
 logging.raiseExceptions = False  # a log line that cannot be written must not end a run
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "tensorboardX", "gensim")
 LOCK = ".lock"
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class RunFolder:

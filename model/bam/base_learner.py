@@ -1,0 +1,139 @@
+"""The base learner: a PSPNet head that finds the base classes, and the stage that trains it with the encoder.
+
+Sym-Net follows BAM here: a model that knows what it was trained on can say where the novel class is *not*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.loss import cross_entropy
+from model.common.ops import normalise, resize
+from model.contract import LabelledImages, Output, ParamGroup, Trainable
+from model.encoders.encoder import Encoder
+
+PYRAMID_BINS = (1, 2, 3, 6)
+HEAD_CHANNELS = 512
+HEAD_DROPOUT = 0.1
+NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))  # what a 3x3 kernel reads
+
+
+class BaseLearner(nn.Module):
+    """Pyramid pooling and a classifier on the encoder's last stage."""
+
+    def __init__(self, channels: int, base_classes: int):
+        super().__init__()
+        self.quarter = quarter = channels // len(PYRAMID_BINS)
+        self.pyramid = nn.ModuleList(
+            nn.Sequential(
+                nn.AdaptiveAvgPool2d(bins),
+                nn.Conv2d(channels, quarter, 1, bias=False),
+                nn.BatchNorm2d(quarter),
+                nn.ReLU(inplace=True),
+            )
+            for bins in PYRAMID_BINS
+        )
+        self.classify = nn.Sequential(
+            nn.Conv2d(2 * channels, HEAD_CHANNELS, 3, padding=1, bias=False),
+            nn.BatchNorm2d(HEAD_CHANNELS),
+            nn.ReLU(),  # not in place: models read the map before it
+            nn.Dropout2d(HEAD_DROPOUT),
+            nn.Conv2d(HEAD_CHANNELS, base_classes + 1, 1),
+        )
+
+    def forward(self, f4_bchw: Tensor) -> Tensor:
+        """Return base logits (B, N + 1, H, W), channel 0 background, from the last stage's output."""
+        return self.logits(self.hidden(f4_bchw))
+
+    def hidden(self, f4_bchw: Tensor) -> Tensor:
+        """Return h5, what the classifier's 3x3 convolution and norm give, before the ReLU: (B, 512, H, W).
+
+        The convolution reads [f4; upsampled pyramid levels]. It is linear, and the levels hold only 50 cells in all,
+        so their half of it is computed on the cells: a quarter less time for the whole stage.
+        """
+        own, padding = self._own_weight(), self.classify[0].padding
+        return self.classify[1](self._add_pyramid(F.conv2d(f4_bchw, own, padding=padding), f4_bchw))
+
+    def hidden_at(self, f4_bchw: Tensor, chosen_bhw: Tensor) -> Tensor:
+        """Return h5 at the chosen positions alone, (n, 512), in the order of ``chosen_bhw.nonzero()``.
+
+        The convolution is nine products with the chosen positions' neighbours, so it costs what is chosen.
+        """
+        height, width = chosen_bhw.shape[1:]
+        rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
+        image, y, x = chosen_bhw.nonzero(as_tuple=True)
+        pyramid = self._add_pyramid(0, f4_bchw)[image, :, y, x]  # (n, 512)
+        total = pyramid.float()
+        for weight, (down, right) in zip(self._own_weight().flatten(2).unbind(2), NEIGHBOURS, strict=True):
+            near_y, near_x = y + down, x + right
+            inside = (near_y >= 0) & (near_y < height) & (near_x >= 0) & (near_x < width)
+            near = rows[(image * height + near_y.clamp(0, height - 1)) * width + near_x.clamp(0, width - 1)]
+            total += F.linear(near * inside.unsqueeze(1), weight)
+        return self.classify[1](total[:, :, None, None])[:, :, 0, 0]
+
+    def logits(self, hidden_bchw: Tensor) -> Tensor:
+        """Return base logits (B, N + 1, H, W) from h5."""
+        for layer in self.classify[2:]:
+            hidden_bchw = layer(hidden_bchw)
+        return hidden_bchw
+
+    def _own_weight(self) -> Tensor:
+        """Return the part of the 3x3 convolution that reads f4 itself."""
+        weight = self.classify[0].weight
+        return weight[:, : weight.shape[1] // 2]
+
+    def _add_pyramid(self, x: Tensor | int, f4_bchw: Tensor) -> Tensor:
+        """Return x plus the 3x3 convolution of the upsampled pyramid levels."""
+        weight = self.classify[0].weight
+        parts = weight[:, weight.shape[1] // 2 :].split(self.quarter, dim=1)
+        for level, part in zip(self.pyramid, parts, strict=True):
+            x = x + _convolve_upsampled(level(f4_bchw), part, f4_bchw.shape[-2:])
+        return x
+
+
+def _convolve_upsampled(cells_bchw: Tensor, weight_oc33: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return conv2d(resize(cells, size), weight, padding=1) without the upsampled map.
+
+    With U (cells, L) the bilinear weights and U_t their shift under kernel tap t, the result is
+    sum_t W_t cells U_t: two small products instead of a convolution over L positions.
+    """
+    height, width = cells_bchw.shape[2:]
+    one_hot = torch.eye(height * width, device=cells_bchw.device).view(-1, 1, height, width)
+    shifted = F.unfold(resize(one_hot, size), weight_oc33.shape[-2:], padding=1)  # (cells, taps, L)
+    mixed = torch.einsum("oct,bcn->bont", weight_oc33.flatten(2), cells_bchw.flatten(2))
+    return (mixed.flatten(2) @ shifted.flatten(0, 1).to(mixed.dtype)).unflatten(2, tuple(size))
+
+
+class BaseStage(Trainable):
+    """The first stage: encoder and base learner trained together on the fold's base classes.
+
+    ``frozen_stages`` counts the encoder stages, from the stem on, that keep their ImageNet weights.
+    """
+
+    def __init__(self, encoder: Encoder, base_learner: BaseLearner, frozen_stages: int, head_lr_factor: float):
+        super().__init__()
+        self.encoder, self.base_learner = encoder, base_learner
+        self.frozen_stages, self.head_lr_factor = frozen_stages, head_lr_factor
+        self.requires_grad_(True)
+        self.freeze()
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the encoder stages that do not learn."""
+        yield from self.encoder.stages()[: self.frozen_stages]
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return the encoder's learning stages (factor 1) and the head (a factor of its own)."""
+        encoder = [p for p in self.encoder.parameters() if p.requires_grad]
+        head = ParamGroup("head", list(self.base_learner.parameters()), factor=self.head_lr_factor)
+        return [ParamGroup("encoder", encoder), head] if encoder else [head]
+
+    def forward(self, batch: LabelledImages) -> Output:
+        """Return logits (B, N + 1, S, S) and in training the cross-entropy ``main``."""
+        features = self.encoder(normalise(batch.image))
+        logits = resize(self.base_learner(features.stage[self.encoder.last_stage]).float(), batch.image.shape[-2:])
+        losses = {"main": cross_entropy(logits, batch.label)} if self.training else {}
+        return Output(logits, losses=losses)

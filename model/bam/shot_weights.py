@@ -1,0 +1,55 @@
+"""K-shot fusion: shots whose scene looks like the query's weigh more (Sym-Net's Gram-weighted fusion, after BAM)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.common.ops import in_float32
+
+HIDDEN = 2
+EPS = 1e-7
+
+
+@in_float32
+def gram(feature_bchw: Tensor) -> Tensor:
+    """Return the cosine Gram matrix between channels over positions, (B, C, C)."""
+    x_bcl = feature_bchw.flatten(2)
+    norm_bc = x_bcl.norm(dim=2)
+    return torch.bmm(x_bcl, x_bcl.transpose(1, 2)) / (norm_bc.unsqueeze(2) * norm_bc.unsqueeze(1) + EPS)
+
+
+@torch.no_grad()
+def scene_distance(query_bchw: Tensor, support_bkchw: Tensor) -> Tensor:
+    """Return e_k = |G_q - G_k| / C, how far each support's low-level statistics are from the query's, (B, K)."""
+    batch, shots, channels = support_bkchw.shape[:3]
+    support_gram = gram(support_bkchw.flatten(0, 1)).unflatten(0, (batch, shots))
+    difference = gram(query_bchw).unsqueeze(1) - support_gram
+    return difference.flatten(2).norm(dim=2) / channels
+
+
+class ShotWeights(nn.Module):
+    """Learn shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters.
+
+    Args:
+        shots: K.
+        in_shot_order: give each weight to the shot whose distance it was computed for. HDMNet's published checkpoints
+            are tested without: weight number r, by rank, belongs to shot number r, by position.
+    """
+
+    def __init__(self, shots: int, in_shot_order: bool = True):
+        super().__init__()
+        self.shots, self.in_shot_order = shots, in_shot_order
+        if shots > 1:
+            self.mix = nn.Sequential(nn.Conv2d(shots, HIDDEN, 1), nn.ReLU(inplace=True), nn.Conv2d(HIDDEN, shots, 1))
+
+    @in_float32
+    def forward(self, distance_bk: Tensor) -> Tensor:
+        """Return the weights w_k (B, K), summing to 1, of distances e_k."""
+        if self.shots == 1:
+            return torch.ones_like(distance_bk)
+        ascending, order = distance_bk.sort(dim=1)
+        score = self.mix(ascending[:, :, None, None])[:, :, 0, 0]
+        if self.in_shot_order:
+            score = torch.zeros_like(score).scatter(1, order, score)
+        return score.softmax(dim=1)

@@ -1,0 +1,94 @@
+"""What models over a frozen encoder and base learner share: base stage, projections, weights of shots (after BAM)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from model.bam.base_learner import BaseLearner, BaseStage
+from model.bam.shot_weights import ShotWeights
+from model.common.ops import resize
+from model.common.projection import projection
+from model.common.with_encoder import WithEncoder
+from model.contract import ModelSettings, Task, Trainable
+from model.encoders.encoder import ENCODER_STRIDE, EncoderSettings, build_encoder
+from model.encoders.features import Features
+from model.encoders.layouts import describe
+
+LOW, MID, HIGH = 2, 3, 4  # encoder stages
+VGG_STRIDE = 16
+SHOT_MIX = "shot_weights.mix.0.weight"
+BASE_CLASSIFIER = "base_learner.classify.4.weight"
+
+
+@dataclass
+class BaseSettings:
+    """How the base-learner stage treats encoder and head."""
+
+    frozen_stages: int = field(default=0, metadata={"low": 0, "high": 5})
+    head_lr_factor: float = field(default=10.0, metadata={"low": 0})
+
+
+@dataclass
+class WithBaseSettings(ModelSettings):
+    """The settings of every model with a base learner."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    base: BaseSettings = field(default_factory=BaseSettings)
+
+    def grid(self, size: int) -> int:
+        """Return h, the side of the feature grid of an S x S image."""
+        return -(-size // VGG_STRIDE) if self.encoder.backbone == "vgg16" else (size - 1) // ENCODER_STRIDE + 1
+
+
+class WithBaseLearner(WithEncoder):
+    """A model whose encoder and base learner come from a base stage and are frozen.
+
+    Args:
+        settings: of the model, over ``WithBaseSettings``.
+        task: what it is built for.
+        weights_in_shot_order: see :class:`ShotWeights`.
+    """
+
+    has_base_stage = True
+    reads_base_labels = True
+    size_rule = (ENCODER_STRIDE, 1)
+
+    def __init__(self, settings: WithBaseSettings, task: Task, weights_in_shot_order: bool = True):
+        super().__init__(settings, task)
+        self.encoder = build_encoder(settings.encoder)
+        channels = self.encoder.channels
+        self.base_learner = BaseLearner(channels[HIGH], task.base_classes)
+        self.project_query = projection(channels[MID] + channels[LOW])
+        self.project_support = projection(channels[MID] + channels[LOW])
+        self.shot_weights = ShotWeights(task.shots, weights_in_shot_order)
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield encoder and base learner: both come from the base stage."""
+        yield self.encoder
+        yield self.base_learner
+
+    def base_stage(self) -> Trainable:
+        """Return the first stage: encoder and base learner as an ordinary segmentation network."""
+        base = self.settings.base
+        return BaseStage(self.encoder, self.base_learner, base.frozen_stages, base.head_lr_factor)
+
+    def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return encoder and number of base classes in words."""
+        classifier = state.get(BASE_CLASSIFIER)
+        classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
+        return f"{describe(state)} and {classes}"
+
+    def shots_of(self, state: dict[str, Tensor]) -> int | None:
+        """Return the inputs of the convolutions over shots; one shot has none."""
+        mix = state.get(SHOT_MIX)
+        return 1 if mix is None else mix.shape[1]
+
+
+def mid_features(features: Features) -> Tensor:
+    """Return [f3; f2] on f3's grid."""
+    f3 = features.stage[MID]
+    return torch.cat([f3, resize(features.stage[LOW], f3.shape[-2:])], dim=1)

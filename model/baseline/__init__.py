@@ -1,0 +1,1 @@
+"""The training-free prototype baseline."""

@@ -1,0 +1,55 @@
+"""Losses as means over the whole batch, also when the batch is spread over processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+from model.common.ops import in_float32
+from model.contract import IGNORE
+
+BACKGROUND = 0  # the label
+DICE_EPS = 1e-8  # least denominator
+
+
+def batch_mean(total: Tensor, count: Tensor) -> Tensor:
+    """Return total / count such that the *mean over processes* of its gradients is that of the whole batch.
+
+    Processes see different numbers of valid pixels, so each divides by the mean count: DistributedDataParallel,
+    which averages gradients, then gives what one process would with all the episodes. 0 where nothing counts.
+    """
+    count = count.detach().to(total.dtype)
+    if distributed.is_available() and distributed.is_initialized():
+        count = count.clone()
+        distributed.all_reduce(count)
+        count = count / distributed.get_world_size()
+    return torch.where(count > 0, total / count.clamp(min=torch.finfo(total.dtype).tiny), total * 0)
+
+
+@in_float32
+def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, object_weight: float = 1.0) -> Tensor:
+    """Return the mean cross-entropy over all pixels of the batch that are not 255.
+
+    It is a weighted mean, in which a pixel that is not background counts ``object_weight`` times.
+    """
+    target = label_bhw.long()
+    weight, count = None, (target != IGNORE).sum()
+    if object_weight != 1:
+        weight = torch.full_like(logits_bnhw[0, :, 0, 0], object_weight)
+        weight[BACKGROUND] = 1
+        count = count + (object_weight - 1) * ((target != IGNORE) & (target != BACKGROUND)).sum()
+    total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
+    return batch_mean(total, count)
+
+
+@in_float32
+def dice(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
+    """Return 1 - the Dice coefficient of every image and channel, (B, N), each channel by its own sigmoid.
+
+    Pixels labelled 255 belong to no channel, and still count where they are predicted (as published with SCCAN).
+    """
+    probability = logits_bnhw.sigmoid().flatten(2)
+    target = torch.stack([label_bhw == c for c in range(logits_bnhw.shape[1])], dim=1).flatten(2).to(probability.dtype)
+    both = (probability * target).sum(2)
+    return 1 - 2 * both / (probability.square().sum(2) + target.sum(2)).clamp_min(DICE_EPS)

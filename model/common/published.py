@@ -1,0 +1,77 @@
+"""Tensor-name layouts of authors' checkpoints: recognise one, translate it. Each method keeps its own table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+DDP_PREFIX = "module."
+TITLES = {"swin_b": "Swin-B", "vgg16": "VGG-16"}
+STAGE_3_BLOCKS = {(6, True): "ResNet-50", (23, True): "ResNet-101", (6, False): "ResNet-34", (2, False): "ResNet-18"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tensor names of one method's checkpoints.
+
+    Attributes:
+        title: the method's name.
+        signature: names that every checkpoint of the method holds, and no other method's.
+        renames: published name -> ours, as regular expressions on whole names; ``\\1`` keeps a part.
+        constants: expression on names of tensors that are computed here, or used by nobody, and so left out.
+    """
+
+    title: str
+    signature: tuple[str, ...]
+    renames: tuple[tuple[str, str], ...]
+    constants: str | None = None
+
+    def name(self, published: str) -> str:
+        """Return our name of a published tensor; names it does not know stay as they are."""
+        for pattern, ours in self.renames:
+            if re.fullmatch(pattern, published):
+                return re.sub(pattern, ours, published)
+        return published
+
+    def matches(self, names: Iterable[str]) -> bool:
+        """Return whether these are the tensor names of this layout."""
+        names = {name.removeprefix(DDP_PREFIX) for name in names}
+        return all(name in names for name in self.signature)
+
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return a state dict under our names, or None when it is not of this layout."""
+        if not self.matches(state):
+            return None
+        state = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
+        kept = {n: t for n, t in state.items() if self.constants is None or not re.fullmatch(self.constants, n)}
+        return {self.name(name): tensor for name, tensor in kept.items()}
+
+
+def translate(state: dict[str, Tensor], layouts: Iterable[Layout]) -> dict[str, Tensor]:
+    """Return a state dict under our names where it is of one of the layouts, else as it is."""
+    layout = next((layout for layout in layouts if layout.matches(state)), None)
+    return state if layout is None else layout.translate(state)
+
+
+def recognise(state: dict[str, Tensor], layouts: Iterable[Layout]) -> str | None:
+    """Return the method and encoder of a checkpoint, such as ``DCAMA Swin-B``; None for an unknown layout."""
+    layout = next((layout for layout in layouts if layout.matches(state)), None)
+    return f"{layout.title} {_network(state)}".strip() if layout else None
+
+
+def _network(names: Iterable[str]) -> str:
+    names = list(names)
+    if any(".layers.3." in name for name in names):
+        return "Swin-B"
+    blocks = {m[1] for name in names if (m := re.search(r"(?:^|\.)layer3\.(\d+)\.conv1\.weight$", name))}
+    bottlenecks = any(name.endswith("layer3.0.conv3.weight") for name in names)
+    unknown = "VGG-16" if not blocks else f"ResNet with {len(blocks)} blocks in stage 3"
+    return STAGE_3_BLOCKS.get((len(blocks), bottlenecks), unknown)
+
+
+def network_title(backbone: str | None) -> str:
+    """Return a network's name in the words of ``recognise``."""
+    return "" if backbone is None else TITLES.get(backbone, backbone.replace("resnet", "ResNet-"))

@@ -1,0 +1,137 @@
+"""Self-support: prototypes that a query gives itself where a first guess is sure (SSP, the self-support modules)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from model.common.ops import in_float32
+from model.common.prototype import choose, mean_over
+
+TEMPERATURE = 10.0  # of the cosines, as logits
+COSINE_EPS = 1e-8  # least norm in a cosine
+SURE_FOREGROUND = 0.7  # probabilities above which a position counts as sure
+SURE_BACKGROUND = 0.6
+SHARPNESS = 2.0  # of the adaptive background's attention
+OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
+OWN_BACKGROUND = 0.3  # share of its global prototype in the background; the adaptive one has the rest
+ROWS = 256  # positions whose attention is held at a time
+BACKGROUND, FOREGROUND = 0, 1  # channels of logits
+
+
+class Similarity(nn.Module):
+    """Scaled cosines of every position to a background and a foreground prototype."""
+
+    @in_float32
+    def forward(self, feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
+        """Return logits (B, 2, h, w), background first; a prototype is (B, C), or (B, C, h, w) for one per position."""
+        length, cosines = _length(feature_bchw), []
+        for prototype in (background, foreground):
+            if prototype.ndim == 2:  # a product of matrices, no map of feature size
+                inner = (prototype.unsqueeze(1) @ feature_bchw.flatten(2)).view_as(length)
+                cosines.append(inner / (length * _length(prototype)[:, None, None]))
+            else:
+                cosines.append((feature_bchw * prototype).sum(1) / (length * _length(prototype)))
+        return TEMPERATURE * torch.stack(cosines, dim=1)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Return the norms over channels, at least ``COSINE_EPS``."""
+    return torch.linalg.vector_norm(vectors, dim=1).clamp_min(COSINE_EPS)
+
+
+class Attended(NamedTuple):
+    """One episode's attention over its sure background before the division: sum_j w_ij F_j and sum_j w_ij."""
+
+    chosen: Tensor  # N as bool, (L,)
+    values: Tensor  # (L, C)
+    weights: Tensor  # (L, 1)
+
+
+class SelfPrototypes(NamedTuple):
+    """What a query says about itself."""
+
+    foreground: Tensor  # SSFP, (B, C)
+    background: Tensor  # SSBP, (B, C)
+    adaptive: Tensor  # ASBP, a background prototype for every position, (B, C, h, w)
+    attended: list[Attended]  # of every episode, for the next step to start from
+
+
+class SelfSupport(nn.Module):
+    """One self-support step: from logits to the prototypes of what they are sure of."""
+
+    @in_float32
+    def forward(
+        self, feature_bchw: Tensor, logits_b2hw: Tensor, before: SelfPrototypes | None = None
+    ) -> SelfPrototypes:
+        """Return the query's own prototypes; which positions they pool carries no gradient.
+
+        ``before`` is the result of an earlier step on the same features; it only saves work.
+        """
+        feature = feature_bchw.flatten(2)  # (B, C, L)
+        probability = logits_b2hw.detach().softmax(1).flatten(2)  # (B, 2, L)
+        foreground = _sure(probability[:, FOREGROUND], SURE_FOREGROUND)  # A, (B, L)
+        background = _sure(probability[:, BACKGROUND], SURE_BACKGROUND)  # N, (B, L)
+        earlier = [None] * len(feature) if before is None else before.attended
+        episodes = zip(feature.transpose(1, 2), background.bool(), earlier)
+        attended = [_attend(position_feature, chosen, known) for position_feature, chosen, known in episodes]
+        adaptive = torch.stack([(a.values / a.weights).T for a in attended])  # (B, C, L)
+        return SelfPrototypes(
+            mean_over(feature, foreground),
+            mean_over(feature, background),
+            adaptive.unflatten(2, feature_bchw.shape[-2:]),
+            attended,
+        )
+
+
+def with_own(support_fg: Tensor, own: SelfPrototypes) -> tuple[Tensor, Tensor]:
+    """Return foreground (B, C) and background (B, C, h, w) prototypes after a self-support step."""
+    foreground = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * own.foreground
+    background = OWN_BACKGROUND * own.background[:, :, None, None] + (1 - OWN_BACKGROUND) * own.adaptive
+    return foreground, background
+
+
+def _sure(probability_bl: Tensor, threshold: float) -> Tensor:
+    ranking = probability_bl.argsort(dim=1, descending=True, stable=True)
+    return choose(probability_bl > threshold, ranking)
+
+
+def _attend(feature_lc: Tensor, chosen: Tensor, before: Attended | None) -> Attended:
+    """Return the attention of all positions over the chosen ones.
+
+    The weights of a pair of positions are the same in every step, only the set changes: sums over the positions that
+    entered and left are enough, where they are fewer than the set itself.
+    """
+    unit = F.normalize(feature_lc, dim=1)
+    if before is not None:
+        entered, left = chosen & ~before.chosen, before.chosen & ~chosen
+        if entered.sum() + left.sum() < chosen.sum():
+            plus, minus = (_sums(unit, feature_lc, changed) for changed in (entered, left))
+            return Attended(chosen, *(b + p - m for b, p, m in zip(before[1:], plus, minus)))
+    return Attended(chosen, *_sums(unit, feature_lc, chosen))
+
+
+def _sums(unit_lc: Tensor, feature_lc: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sum_j w_ij F_j, (L, C), and sum_j w_ij, (L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
+
+    Exponents lie within +-2, so a softmax needs no maximum taken off. No matrix over all pairs is ever held: positions
+    come in pieces, in training computed anew in the backward pass.
+    """
+    key, value = unit_lc[chosen], feature_lc[chosen]
+    pieces = []
+    for piece in unit_lc.split(ROWS):
+        if torch.is_grad_enabled() and unit_lc.requires_grad:
+            pieces.append(checkpoint(_piece, piece, key, value, use_reentrant=False))
+        else:
+            pieces.append(_piece(piece, key, value))
+    values, weights = zip(*pieces)
+    return torch.cat(values), torch.cat(weights)
+
+
+def _piece(unit: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    weight = (SHARPNESS * unit @ key.T).exp()
+    return weight @ value, weight.sum(1, keepdim=True)

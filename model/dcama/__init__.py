@@ -1,0 +1,1 @@
+"""DCAMA: dense cross-query-and-support attention weighted mask aggregation."""

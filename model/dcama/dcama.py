@@ -1,0 +1,110 @@
+"""DCAMA: the query's mask as an attention-weighted mean of the supports' masks, at every tap of a frozen encoder.
+
+Read ``DCAMA.forward`` first; ``mask_aggregation.py`` is the attention, ``decoder.py`` follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from model.common.loss import cross_entropy
+from model.common.ops import foreground
+from model.common.with_encoder import WithEncoder
+from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
+from model.dcama.decoder import MaskDecoder
+from model.dcama.mask_aggregation import MaskAggregation
+from model.dcama.published import LAYOUT
+from model.encoders.encoder import Encoder, ResNetEncoder, ResNetVariant
+from model.encoders.swin import SWIN, SWIN_SIDE, SwinEncoder
+from model.registry import register
+
+STRIDE = 32  # of stage 4; an image side that it divides makes every grid exact
+TAPS = {1: 1, 2: None, 3: None, 4: None}  # of stage 1 only the last tap is of use
+
+
+@dataclass
+class EncoderSettings:
+    """Which encoder, and what it starts from."""
+
+    backbone: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "swin_b"] = "resnet50"
+    weights: str | None = None
+    partial: bool = False
+
+    def build(self) -> Encoder:
+        """Return the encoder with random weights: torchvision's undilated ResNet with a plain stem, or Swin-B."""
+        if self.backbone == SWIN:
+            return SwinEncoder(TAPS)
+        return ResNetEncoder(self.backbone, deep_stem=False, variant=ResNetVariant(dilation={}, taps=dict(TAPS)))
+
+
+@dataclass
+class Settings(ModelSettings):
+    """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+    def sides(self) -> tuple[int, ...] | None:
+        """Return the one side of Swin's windows and grids; residual networks take every multiple of their stride."""
+        return (SWIN_SIDE,) if self.encoder.backbone == SWIN else None
+
+
+@register("dcama")
+class DCAMA(WithEncoder):
+    """Dense cross-query-and-support attention weighted mask aggregation. All shots enter one attention together."""
+
+    Settings = Settings
+    title = "DCAMA"
+    published = LAYOUT
+    reads_taps = True
+    size_rule = (STRIDE, 0)
+    shots_share_weights = True
+
+    def __init__(self, settings: Settings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = settings.encoder.build()
+        channels = self.encoder.channels
+        self.aggregate = nn.ModuleDict({str(i): MaskAggregation(channels[i]) for i in (2, 3, 4)})
+        self.decoder = MaskDecoder(self.encoder.tap_counts, channels)
+        self.freeze()
+
+    def forward(self, episode: Episode) -> Output:
+        """Return logits (B, 2, S, S) and in training the cross-entropy ``main``."""
+        masks, skips = self._aggregate(episode)
+        logits = self.decoder(masks, skips, episode.query.shape[-2:]).float()
+
+        output = Output(logits)
+        if self.training:  # pixels to ignore count as background in the target, as in the supports
+            output.losses = {"main": cross_entropy(logits, episode.query_label == 1)}
+        return output
+
+    def _aggregate(self, episode: Episode) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Return the soft masks of stages 2..4, (B, n, h, w), and the skips of stages 1 and 2, (B, 2 C, h, w).
+
+        Taps are most of the memory: a stage's are let go as soon as its masks are there.
+        """
+        mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
+        with torch.no_grad():
+            query, support = self.encode(episode)
+            query.stage.clear(), support.stage.clear()
+            skips = {}
+            for i in (1, 2):  # last taps of the query and, element-wise maximum over shots, of the supports
+                shots = support.taps[i][-1].unflatten(0, mask.shape[:2])
+                skips[i] = torch.cat([query.taps[i][-1], shots.amax(1)], dim=1)
+        del query.taps[1], support.taps[1]
+        masks = {int(i): b(query.taps.pop(int(i)), support.taps.pop(int(i)), mask) for i, b in self.aggregate.items()}
+        return masks, skips
+
+    # --- what the engine asks ----------------------------------------------------------------------------------------
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the encoder."""
+        yield self.encoder
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return attention and decoder, with one learning rate."""
+        return [ParamGroup("head", [p for p in self.parameters() if p.requires_grad])]

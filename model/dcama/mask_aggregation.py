@@ -1,0 +1,97 @@
+"""Mask aggregation: a soft mask of the query as the attention-weighted mean of the supports' masks (DCAMA).
+
+Every query position attends to all positions of all shots; what it averages is one number per position, the mask.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from model.common.ops import linear_over_map, resize
+
+HEADS = 8
+DROPOUT = 0.5  # of tap plus position encoding, and of the attention
+WAVELENGTH = 10000.0  # of the slowest position sinusoid
+VALUE_WIDTH = 8  # to which the value, one number, is padded: the least that fused kernels of GPUs take
+SCORES = 2**21  # attention scores held at a time where no fused kernel serves
+
+
+class MaskAggregation(nn.Module):
+    """The attention block of one stage, shared by the stage's taps."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.key.load_state_dict(self.query.state_dict())  # keys start as copies of queries
+        self.position_dropout = nn.Dropout(DROPOUT)
+        self.attention_dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, query_taps: list[Tensor], support_taps: list[Tensor], mask_bk1hw: Tensor) -> Tensor:
+        """Return the soft masks of the stage's taps, (B, n, h, w) float32.
+
+        Args:
+            query_taps: n maps (B, C, h, w).
+            support_taps: n maps (B * K, C, h, w).
+            mask_bk1hw: (B, K, 1, S, S) float32, 1 on the object.
+        """
+        batch, size = len(mask_bk1hw), query_taps[0].shape[-2:]
+        value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)
+        position = position_encoding(*query_taps[0].flatten(2).shape[1:], value.device)  # (L, C)
+        # One tap after the other: their scores never exist together, and one is large enough to fill a device.
+        masks = [self._aggregate(q, s, value, position) for q, s in zip(query_taps, support_taps, strict=True)]
+        # A key's bias adds the same to all scores of a query position: no effect, so it is left out of the products. It
+        # stays in the graph, with gradient 0, for it is in every checkpoint and counts as learnable.
+        return torch.stack(masks, dim=1).unflatten(2, size) + 0 * self.key.bias.sum()
+
+    def _aggregate(self, query: Tensor, support: Tensor, value_bm: Tensor, position: Tensor) -> Tensor:
+        """Return one tap's soft mask, (B, L)."""
+        size = query.shape[-2:]
+        query, key = (self.position_dropout(x.flatten(2).transpose(1, 2) + position) for x in (query, support))
+        query = linear_over_map(query, size, self.query.weight, self.query.bias)
+        key = linear_over_map(key, size, self.key.weight)
+        key = key.reshape(len(value_bm), -1, key.shape[2])  # (B, K L, C), all shots in one row
+        dropout = self.attention_dropout.p if self.attention_dropout.training else 0.0
+        return attended_mask(_heads(query), _heads(key), value_bm, dropout)
+
+
+def position_encoding(channels: int, length: int, device: torch.device) -> Tensor:
+    """Return sinusoids over the row-major index of a grid, (L, C): sines in even channels, cosines in odd ones."""
+    rate = WAVELENGTH ** (-torch.arange(0, channels, 2, device=device) / channels)  # (C / 2,)
+    angle = torch.arange(length, device=device).unsqueeze(1) * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
+
+
+def _heads(x_blc: Tensor) -> Tensor:
+    return x_blc.unflatten(2, (HEADS, -1)).transpose(1, 2)  # (B, heads, L, C / heads)
+
+
+def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropout: float) -> Tensor:
+    """Return softmax(Q K^T / sqrt(d)) value, mean over heads, (B, L) float32, in bounded memory.
+
+    It is ordinary attention whose value is one number per key: with the value as the first of some columns,
+    ``scaled_dot_product_attention`` gives it in its own first column, and its fused kernels hold no matrix. On a GPU
+    they take a narrow value; on a CPU one as wide as the keys, and no dropout, so there queries come in pieces in
+    training, computed anew in the backward pass.
+    """
+    (heads, length, width), keys = query_bhld.shape[1:], key_bhmd.shape[2]
+    on_gpu = query_bhld.is_cuda
+    rows = length if on_gpu or not dropout else max(SCORES // (len(value_bm) * heads * keys), 1)
+    columns = torch.zeros(VALUE_WIDTH if on_gpu or dropout else width, device=value_bm.device)
+    columns[0] = 1
+    value = (value_bm[:, None, :, None] * columns).to(query_bhld.dtype).expand(-1, heads, -1, -1)  # (B, heads, K L, W)
+    out = []
+    for piece in query_bhld.split(rows, dim=2):
+        if torch.is_grad_enabled() and rows < length:
+            attended = checkpoint(_attend, piece, key_bhmd, value, dropout, use_reentrant=False)
+        else:
+            attended = _attend(piece, key_bhmd, value, dropout)
+        out.append(attended[..., 0].float().mean(1))
+    return torch.cat(out, dim=1)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)

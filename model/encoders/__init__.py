@@ -1,0 +1,1 @@
+"""Image encoders: networks, their features, the layouts of their weight files."""

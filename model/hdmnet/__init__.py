@@ -1,0 +1,1 @@
+"""HDMNet: hierarchical dense correlation distillation."""

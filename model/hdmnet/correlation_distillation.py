@@ -1,0 +1,52 @@
+"""Correlation distillation: the true mask teaches the coarsest correlation map, which teaches the next finer one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.common.ops import foreground, in_float32
+
+EPS = 1e-12
+
+
+@in_float32
+def divergence(teacher_bl: Tensor, student_bl: Tensor) -> Tensor:
+    """Return the mean over episodes of KL(teacher || student), both distributions over positions."""
+    return (teacher_bl * ((teacher_bl + EPS).log() - (student_bl + EPS).log())).sum(1).mean()
+
+
+def true_distribution(label_bhw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the uniform distribution over the cells that see foreground alone, (B, h w); over all if none does.
+
+    A cell sees the pixels that a bilinear resize reads for it. Without such a cell the published teacher is what
+    rounding leaves of a large number, and cannot be had again.
+    """
+    rest = _resized(1 - foreground(label_bhw), size).flatten(1)
+    full = (rest == 0).float()
+    full = torch.where(full.any(1, keepdim=True), full, torch.ones_like(full))
+    return full / full.sum(1, keepdim=True)
+
+
+def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor) -> Tensor:
+    """Return the mean divergence over levels.
+
+    Args:
+        correlation: maps of logits (B, h_i, w_i), finest first.
+        label_bhw: the query's label in {0, 1, 255}.
+    """
+    total, teacher = 0, None
+    for student in reversed(correlation):
+        size = student.shape[1:]
+        if teacher is None:
+            target = true_distribution(label_bhw, size)
+        else:
+            target = _resized(teacher.detach().float().unsqueeze(1), size).flatten(1).softmax(1)
+        total = total + divergence(target, student.float().flatten(1).softmax(1))
+        teacher = student
+    return total / len(correlation)
+
+
+def _resized(map_b1hw: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(map_b1hw, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,97 @@
+"""The decoder from matched levels to meta logits: residual blocks without an activation inside (HDMNet).
+
+Three convolutions with a fixed norm behind each are linear, so they run as the one convolution that they equal.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.ops import in_float32
+
+INNER = 256  # channels inside a block
+NORM_EPS = 1e-5
+CLASSES = 2  # background, foreground
+
+
+class FixedNorm(nn.Module):
+    """A batch norm whose statistics are never updated, in training neither: a learnable affine map of each channel.
+
+    It is no batch norm of torch's, so that neither ``train()`` nor a conversion for several GPUs makes it one.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Return the map with every channel scaled and shifted."""
+        scale, shift = (v.view(-1, 1, 1) for v in self.affine())
+        return x_bchw * scale + shift
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return what a channel is multiplied by and what is then added, (C,) each."""
+        scale = self.weight * torch.rsqrt(self.running_var + NORM_EPS)
+        return scale, self.bias - self.running_mean * scale
+
+    def after(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the convolution that equals ``conv`` followed by this norm."""
+        scale, shift = self.affine()
+        bias = shift if conv.bias is None else shift + scale * conv.bias
+        return conv.weight * scale.view(-1, 1, 1, 1), bias
+
+
+class LinearBlock(nn.Module):
+    """1x1, 3x3 and 1x1 convolution with 256 channels between them; a norm after the first two, and the last if asked.
+
+    The first bias reaches the 3x3 convolution inside the map, not in its border of zeros: the equal convolution reads
+    it from one more channel, of ones.
+    """
+
+    def __init__(self, channels: int, out: int, last_norm: bool):
+        super().__init__()
+        self.enter, self.enter_norm = nn.Conv2d(channels, INNER, 1), FixedNorm(INNER)
+        self.mix, self.mix_norm = nn.Conv2d(INNER, INNER, 3, padding=1), FixedNorm(INNER)
+        self.leave, self.leave_norm = nn.Conv2d(INNER, out, 1), FixedNorm(out) if last_norm else None
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Return (B, out, H, W)."""
+        enter, mix = self.enter_norm.after(self.enter), self.mix_norm.after(self.mix)
+        leave = (self.leave.weight, self.leave.bias) if self.leave_norm is None else self.leave_norm.after(self.leave)
+        weight, bias = as_one(*enter, *mix, *leave)
+        ones = torch.ones_like(x_bchw[:, :1])
+        return F.conv2d(torch.cat([x_bchw, ones], dim=1), weight, bias, padding=self.mix.padding)
+
+
+@in_float32
+def as_one(
+    enter_mc11: Tensor, enter_m: Tensor, mix_mm33: Tensor, mix_m: Tensor, leave_om11: Tensor, leave_o: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return weight (O, C + 1, 3, 3) and bias (O,) of three convolutions in a row, given by weight and bias each."""
+    enter = torch.cat([enter_mc11[:, :, 0, 0], enter_m.unsqueeze(1)], dim=1)  # (M, C + 1)
+    leave = leave_om11[:, :, 0, 0]
+    left = torch.einsum("om,mnij->onij", leave, mix_mm33)
+    return torch.einsum("onij,nc->ocij", left, enter), leave @ mix_m + leave_o
+
+
+class LinearDecoder(nn.Module):
+    """Fuse levels from coarse to fine, then classify."""
+
+    def __init__(self, channels: int, levels: int):
+        super().__init__()
+        self.refine = nn.ModuleList(LinearBlock(channels, channels, last_norm=True) for _ in range(levels))
+        self.head = LinearBlock(channels, CLASSES, last_norm=False)
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Return meta logits (B, 2, h, w) from the maps of every level (B, C, h_i, w_i), finest first."""
+        *finer, coarsest = zip(self.refine, levels, strict=True)
+        refine, x = coarsest
+        x = F.relu(refine(x))
+        for refine, level in reversed(finer):
+            x = F.interpolate(x, size=level.shape[-2:], mode="bilinear", align_corners=False)
+            x = x + F.relu(refine(level + x))
+        return self.head(x)

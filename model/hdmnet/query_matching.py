@@ -1,0 +1,87 @@
+"""Matching: supports' foreground tokens are handed out to the query positions that are most like them (HDMNet).
+
+The attention is normalised over the *query's* positions: every support token shares one unit among them, so what a
+position collects is not a mean, it grows with the supports' area.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.ops import in_float32
+from model.hdmnet.token_pyramid import (
+    DROPOUT,
+    FeedForward,
+    TokenProjections,
+    split_heads,
+    to_map,
+    to_tokens,
+    token_norm,
+)
+
+HEADS = 2
+SHARPNESS = 10.0  # of cosines; scores lie in +-10, so that their exponentials need no shift
+MASK_EPS = 1e-9
+KEYS = 2048  # support tokens whose scores are held at a time
+
+
+class QueryMatching(nn.Module):
+    """Matching at one level, followed by a feed-forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = token_norm()
+        self.linear = TokenProjections()
+        self.dropout = nn.Dropout(DROPOUT)
+        self.feed_forward = FeedForward()
+
+    def forward(self, query_bchw: Tensor, support_bkchw: Tensor, mask_bkhw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the query's map with what it collected, (B, C, h, w), and the correlation map, (B, h, w).
+
+        Args:
+            query_bchw: the query's tokens of the level.
+            support_bkchw: those of every shot.
+            mask_bkhw: 1 on the object, on the level's grid.
+        """
+        size, linear = query_bchw.shape[-2:], self.linear
+        x = to_tokens(query_bchw)
+        all_shots = support_bkchw.transpose(1, 2).flatten(2).transpose(1, 2)  # (B, K L, C), one shot after the other
+        support, inside = foreground_tokens(all_shots, mask_bkhw.flatten(1))
+        own, support = self.norm(x), self.norm(support)
+        query, key, value = (
+            split_heads(t, HEADS) for t in (linear.query(own), linear.key(support), linear.value(support))
+        )
+        collected, correlation = match(query, key, value, inside)
+        x = x + self.dropout(linear.out(collected.transpose(1, 2).flatten(2).to(x.dtype)))
+        return to_map(self.feed_forward(x, size), size), correlation.unflatten(1, size)
+
+
+def foreground_tokens(support_bmc: Tensor, mask_bm: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the supports' tokens on the object alone, (B, n, C), and which of them are, (B, n).
+
+    n is the largest count of the batch, at least 1; an episode with fewer has tokens that are not, with 0.
+    """
+    count = max(int(mask_bm.sum(1).max()), 1)
+    order = mask_bm.argsort(dim=1, descending=True, stable=True)[:, :count]
+    chosen = support_bmc.gather(1, order.unsqueeze(2).expand(-1, -1, support_bmc.shape[2]))
+    return chosen, mask_bm.gather(1, order)
+
+
+@in_float32
+def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the query's positions collect, (B, heads, L, d), and how like the object they are, (B, L).
+
+    With s_ij = 10 cos(q_i, k_j): sum_j softmax_i(s_ij) v_j, and the mean of s_ij over j and heads. The latter is one
+    product with the mean key; the former divides values, not scores, by the sums over i. Tokens of which ``inside_bn``
+    is 0 take no part.
+    """
+    query = SHARPNESS * F.normalize(query_bhld, dim=3)
+    key = F.normalize(key_bhnd, dim=3)
+    weight = inside_bn[:, None, :, None]
+    collected = 0
+    for part, value in zip(key.split(KEYS, dim=2), (value_bhnd * weight).split(KEYS, dim=2), strict=True):
+        score = (query @ part.transpose(2, 3)).exp_()  # (B, heads, L, n)
+        collected = collected + score @ (value / score.sum(2).unsqueeze(3))
+    mean_key = (key * weight).sum(2, keepdim=True) / (weight.sum(2, keepdim=True) + MASK_EPS)
+    return collected, (query @ mean_key.transpose(2, 3)).mean(1)[:, :, 0]

@@ -1,0 +1,1 @@
+"""SCCAN: self-calibrated cross attention."""

@@ -1,0 +1,134 @@
+"""SCCAN: the query's windows attend to themselves and to the support's most similar window. Read ``SCCAN.forward``.
+
+A frozen encoder, a prior without parameters, fusion with the support prototype, self-calibrated cross attention, a
+decoder of one scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.loss import dice
+from model.common.ops import foreground, resize
+from model.common.projection import WIDTH, projection
+from model.common.prototype import support_prototype
+from model.common.with_encoder import WithEncoder
+from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
+from model.encoders.encoder import ENCODER_STRIDE, ResNetSettings, ResNetVariant, build_encoder
+from model.encoders.features import Features
+from model.registry import register
+from model.sccan.decoder import ASPPDecoder
+from model.sccan.pseudo_mask import PseudoMask
+from model.sccan.published import LAYOUT
+from model.sccan.self_calibrated_attention import SelfCalibratedAttention
+from model.sccan.window import WINDOW
+
+LOW, MID, HIGH = 2, 3, 4  # encoder stages
+# As torchvision dilates: a stage's first block has the dilation of the stage before it.
+ENCODER = ResNetVariant(first_block_dilated=False)
+
+
+@dataclass
+class Settings(ModelSettings):
+    """SCCAN's own settings; ``config/model/sccan.yaml`` explains them."""
+
+    encoder: ResNetSettings = field(default_factory=ResNetSettings)
+    grid: int = field(default=64, metadata={"low": WINDOW})
+    blocks: int = field(default=8, metadata={"low": 1})
+
+    def problem(self, size: int) -> tuple[str, str] | None:
+        """Return what is wrong with a grid that windows do not fill."""
+        if self.grid % WINDOW:
+            below = self.grid // WINDOW * WINDOW
+            return "grid", f"= {self.grid} is not a multiple of {WINDOW}; nearest: {below}, {below + WINDOW}"
+        return None
+
+
+class Fusion(nn.Module):
+    """W [feature; prototype; map] at every position; the prototype's part is one vector, added once."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2 * WIDTH + 1, WIDTH, 1, bias=False)
+
+    def forward(self, feature_bcgg: Tensor, prototype_bc: Tensor, map_b1gg: Tensor) -> Tensor:
+        """Return the fused map (B, C, G, G)."""
+        of_feature, of_prototype, of_map = self.conv.weight.split([WIDTH, WIDTH, 1], dim=1)
+        parts = (feature_bcgg, of_feature), (prototype_bc[:, :, None, None], of_prototype), (map_b1gg, of_map)
+        return sum(F.conv2d(x, weight) for x, weight in parts)
+
+
+@register("sccan")
+class SCCAN(WithEncoder):
+    """Self-calibrated cross attention. Shots are averaged before it, so they only cost encoder passes and priors."""
+
+    Settings = Settings
+    title = "SCCAN"
+    published = LAYOUT
+    size_rule = (ENCODER_STRIDE, 1)
+
+    def __init__(self, settings: Settings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = build_encoder(settings.encoder, variant=ENCODER)
+        channels = self.encoder.channels
+        self.project_query = projection(channels[LOW] + channels[MID])
+        self.project_support = projection(channels[LOW] + channels[MID])
+        self.pseudo_mask = PseudoMask()
+        self.fuse_query, self.fuse_support = Fusion(), Fusion()
+        self.attend = SelfCalibratedAttention(WIDTH, settings.blocks)
+        self.decoder = ASPPDecoder(WIDTH)
+        self.freeze()
+
+    def forward(self, episode: Episode) -> Output:
+        """Return logits (B, 2, S, S) and in training the Dice loss ``main``."""
+        # What the encoder, which is frozen, sees in the query, X_q (B, 256, G, G) and f4 (B, C, h, w), and in the
+        # supports; shots are averaged by position.
+        query_feature, query_f4 = self._projected(self.encode_query(episode), self.project_query)
+        shots = [self._shot(episode, k, query_f4) for k in range(episode.support.shape[1])]
+        support_feature, prototype, mask, prior = (torch.stack(kind).mean(0) for kind in zip(*shots))  # X_s, p, m, P
+
+        # Fuse, attend, decode.
+        query_map = self.fuse_query(query_feature, prototype, prior)  # F_q, (B, 256, G, G)
+        support_map = self.fuse_support(support_feature, prototype, mask)  # F_s
+        logits = self.decoder(self.attend(query_map, support_map, mask))
+        logits = resize(logits.float(), episode.query.shape[-2:])
+
+        output = Output(logits, maps={"prior": prior[:, 0]})
+        if self.training:
+            output.losses = {"main": dice(logits, episode.query_label).sum(1).mean()}
+        return output
+
+    def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k (B, 1, G, G) and the prior by this shot (B, 1, G, G).
+
+        A shot at a time is encoded and summed up: K shots take the memory of one.
+        """
+        feature, support_f4 = self._projected(self.encode_shot(episode, k), self.project_support)
+        mask = resize(foreground(episode.support_label[:, k]), feature.shape[-2:])
+        prior = self.pseudo_mask(query_f4, support_f4, mask)
+        return feature * mask, support_prototype(feature, mask), mask, prior
+
+    def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return [f2; f3] projected and resized to the working grid, and f4; nothing is left in ``features``."""
+        stages = features.stage
+        x = project(torch.cat([stages.pop(LOW), stages.pop(MID)], dim=1))
+        return resize(x, (self.settings.grid, self.settings.grid)), stages.pop(HIGH)
+
+    # --- what the engine asks ----------------------------------------------------------------------------------------
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the encoder, and what the last block holds for checkpoints only."""
+        yield self.encoder
+        yield from self.attend.idle()
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return two groups for two optimisers: convolutions, and attention with its norms."""
+        attention = [p for p in self.attend.parameters() if p.requires_grad]
+        inside = {id(p) for p in attention}
+        others = [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
+        return [ParamGroup("convolutions", others), ParamGroup("attention", attention, optimizer="attention")]

@@ -1,0 +1,1 @@
+"""SSP: self-support matching."""

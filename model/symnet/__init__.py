@@ -1,0 +1,1 @@
+"""Sym-Net: the published method, and extensions beyond the paper."""

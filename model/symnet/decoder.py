@@ -1,0 +1,54 @@
+"""The four-scale decoder: coarse context flows to finer scales, each scale supervised by a head of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.heads import Head, Refine
+from model.common.ops import resize
+
+
+def default_scales(grid: int, count: int = 4) -> list[int]:
+    """Return z_i = ceil(h / 2^i), the grid sizes the decoder works at."""
+    return [-(-grid // 2**i) for i in range(count)]
+
+
+def _project(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.ReLU(inplace=True))
+
+
+class Decoder(nn.Module):
+    """Merge query features, hybrid prototype, hyper-correlation and prior at four scales."""
+
+    def __init__(self, width: int, extra_channels: int, scales: list[int]):
+        super().__init__()
+        self.scales = list(scales)
+        inputs = 2 * width + extra_channels
+        self.enter = nn.ModuleList(_project(inputs, width) for _ in scales)
+        self.descend = nn.ModuleList(_project(2 * width, width) for _ in scales[1:])
+        self.refine = nn.ModuleList(Refine(width) for _ in scales)
+        self.auxiliary = nn.ModuleList(Head(width) for _ in scales)
+        self.merge = _project(len(scales) * width, width)
+        self.refine_merged = Refine(width)
+        self.head = Head(width)
+
+    def forward(self, query_bchw: Tensor, prototype_bc: Tensor, *maps_bnhw: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return meta logits (B, 2, h, w) and, in training, the auxiliary logits of each scale (B, 2, z, z)."""
+        size = query_bchw.shape[-2:]
+        merged, auxiliary, previous = [], [], None
+        for i, scale in enumerate(self.scales):
+            grid = (scale, scale)
+            spread = prototype_bc[:, :, None, None].expand(-1, -1, *grid)
+            inputs = [F.adaptive_avg_pool2d(query_bchw, grid), spread, *(resize(m, grid) for m in maps_bnhw)]
+            x = self.enter[i](torch.cat(inputs, dim=1))
+            if previous is not None:
+                x = x + self.descend[i - 1](torch.cat([x, resize(previous, grid)], dim=1))
+            x = self.refine[i](x)
+            if self.training:
+                auxiliary.append(self.auxiliary[i](x))
+            previous = resize(x, size)
+            merged.append(previous)
+        x = self.refine_merged(self.merge(torch.cat(merged, dim=1)))
+        return self.head(x), auxiliary

@@ -1,0 +1,38 @@
+"""The tensor names of Sym-Net's published checkpoints, and ours."""
+
+from __future__ import annotations
+
+from model.common.published import Layout
+
+LAYOUT = Layout(
+    "Sym-Net",
+    ("down_supp.0.weight", "hyper_final.conv1.weight", "CrossAttention.weight"),
+    (
+        (r"(layer[0-4]\..*)", r"encoder.\1"),
+        (r"learner_base\.0\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
+        (r"learner_base\.1\.(.*)", r"base_learner.classify.\1"),
+        (r"down_query\.0\.(.*)", r"project_query.0.\1"),
+        (r"down_supp\.0\.(.*)", r"project_support.0.\1"),
+        (r"kshot_rw\.(.*)", r"shot_weights.mix.\1"),
+        (r"CrossAttention\.weight", r"align.bilinear"),
+        (r"CrossAttention\.w_q\.(.*)", r"align.query.\1"),
+        (r"CrossAttention\.w_k\.(.*)", r"align.key.\1"),
+        (r"CrossAttention\.proj\.(.*)", r"align.project.\1"),
+        (r"hyper_final\.conv1\.(.*)", r"fuse_correlation.enter.4.\1"),
+        (r"hyper_final\.conv2\.(.*)", r"fuse_correlation.enter.3.\1"),
+        (r"hyper_final\.conv3\.(.*)", r"fuse_correlation.enter.2.\1"),
+        (r"hyper_final\.merge1\.(.*)", r"fuse_correlation.top.\1"),
+        (r"hyper_final\.merge2\.(.*)", r"fuse_correlation.bottom.\1"),
+        (r"init_merge\.(\d)\.0\.(.*)", r"decoder.enter.\1.0.\2"),
+        (r"alpha_conv\.(\d)\.0\.(.*)", r"decoder.descend.\1.0.\2"),
+        (r"beta_conv\.(\d)\.(.*)", r"decoder.refine.\1.body.\2"),
+        (r"inner_cls\.(\d)\.0\.(.*)", r"decoder.auxiliary.\1.conv.\2"),
+        (r"inner_cls\.(\d)\.3\.(.*)", r"decoder.auxiliary.\1.classify.\2"),
+        (r"res1\.0\.(.*)", r"decoder.merge.0.\1"),
+        (r"res2\.(.*)", r"decoder.refine_merged.body.\1"),
+        (r"cls\.0\.(.*)", r"decoder.head.conv.\1"),
+        (r"cls\.3\.(.*)", r"decoder.head.classify.\1"),
+        (r"gram_merge\.(.*)", r"ensemble.scene.\1"),
+        (r"cls_merge\.(.*)", r"ensemble.background.\1"),
+    ),
+)

@@ -1,0 +1,11 @@
+"""Where the tests find the repository and the shared measured cases."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from util.files import REPOSITORY
+
+__all__ = ["REPOSITORY", "SHARED"]
+SHARED = Path(os.environ.get("SYMNET_SHARED", REPOSITORY.parent / "shared"))

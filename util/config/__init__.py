@@ -1,0 +1,1 @@
+"""Settings: typed dataclasses, YAML with inheritance and overrides, composition of named runs."""

@@ -1,0 +1,95 @@
+"""The result of a test: its scores with everything another person needs to trust or repeat them."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+from util.config.read import MODEL_NAME, to_dict
+from util.engine.checkpoint import FOLD
+from util.engine.device import describe
+from util.engine.input_size import in_words
+from util.engine.processes import World
+from util.engine.test_jobs import Job, weights_mark
+from util.engine.trainer import SECONDS_PER_MINUTE
+from util.report.run_folder import environment
+from util.report.schema import MADE_FROM_MASKS, MANIFEST, SCHEMA
+
+
+def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
+    """Return the result of a job in the form of ``util/report/schema.py``."""
+    config, weights = job.setting.config, job.weights
+    data, merged = config.data, to_dict(config)
+    trained = weights.trained_with
+    mismatch = trained is not None and any(trained.get(key) != merged[section][key] for section, key in FOLD)
+    return {
+        "schema": SCHEMA,
+        "protocol": job.name,
+        "protocol_settings": asdict(job.protocol),
+        "input": in_words(config, job.protocol, job.view),
+        "input_side": job.view.side or None,
+        "scored_on": job.scored_on,
+        "quick_look": job.quick_look,
+        "other_seeds": job.other_seeds,
+        "replayed": None if job.replayed is None else str(job.replayed),
+        "episodes": max(job.episodes.values()),
+        "seeds": list(job.samplers),
+        "shot": data.shot,
+        "averaged": config.test.averaged(data.shot),
+        "passes": config.test.passes(data.shot),
+        "dataset": data.name,
+        "fold": data.fold,
+        "folds": data.folds,
+        "fold_rule": data.fold_rule,
+        "novel": {str(c): data.classes[c - 1] for c in job.setting.fold.novel},
+        "size": data.size,
+        "min_pixels": data.min_pixels,
+        "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
+        "text": data.text,
+        "model": merged["model"][MODEL_NAME],
+        "backbone": config.model.backbone(),
+        "run": str(config.run.name),
+        "checkpoint": weights.source,
+        "weights_mark": weights_mark(config),
+        "weights": weights.digest,
+        "trained_with": trained,
+        "fold_mismatch": mismatch,
+        "list": job.images.digest,
+        "list_images": len(job.images.queries),
+        "list_source": job.images.source or MADE_FROM_MASKS,
+        "left_out": [data.classes[c - 1] for c in job.images.left_out],
+        "episode_digests": [job.samplers[seed].digest(job.episodes[seed]) for seed in job.samplers],
+        "manifest": MANIFEST,
+        "per_seed": [_json_keys(scores) for scores in per_seed],
+        **over_seeds(per_seed),
+        "device": describe(world.device),
+        "processes": world.size,
+        "precision": config.run.precision,
+        "batch": config.test.batch,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "minutes": job.seconds / SECONDS_PER_MINUTE,
+        "shared_with": job.shared_with,
+        "config": merged,
+        "environment": environment(),
+    }
+
+
+def over_seeds(per_seed: list[dict]) -> dict[str, dict]:
+    """Return mean and standard deviation over seeds of every output's scores."""
+    out: dict[str, dict] = {"mean": {}, "deviation": {}}
+    for name, scores in per_seed[0].items():
+        keys = [k for k in scores if k != "per_class"]
+        values = {k: [s[name][k] for s in per_seed] for k in keys}
+        out["mean"][name] = {k: statistics.mean(v) for k, v in values.items()}
+        out["deviation"][name] = {k: statistics.pstdev(v) for k, v in values.items()}
+    return out
+
+
+def _json_keys(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return scores with class ids as text, as JSON has them."""
+    return {
+        name: {k: {str(c): x for c, x in v.items()} if k == "per_class" else v for k, v in s.items()}
+        for name, s in scores.items()
+    }

@@ -1,0 +1,57 @@
+"""How a stage's steps are laid out over epochs and processes, and where a run stands among them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from util.config.settings import StageSettings
+from util.errors import UserError
+
+
+@dataclass
+class Plan:
+    """How a stage's steps are laid out over epochs and processes."""
+
+    steps_per_epoch: int
+    steps: int
+    batch: int  # over all processes
+
+    @classmethod
+    def of(cls, stage: StageSettings, images: int, processes: int, key: str) -> Plan:
+        """Return the plan for a list of so many images.
+
+        Raises:
+            UserError: the batch is too small for the processes and the parts of an accumulated batch.
+        """
+        total = stage.batch * processes if stage.batch_per == "process" else stage.batch
+        if total < processes * stage.accumulate:
+            raise UserError(
+                f"{key}.batch = {total} in all is too small for {processes} processes and {key}.accumulate = "
+                f"{stage.accumulate}; at least {processes * stage.accumulate}"
+            )
+        per_epoch = max(images // total, 1)
+        return cls(per_epoch, per_epoch * stage.epochs, total)
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole stage."""
+        return self.steps // self.steps_per_epoch
+
+
+@dataclass
+class Progress:
+    """Where a run stands; kept in its checkpoints."""
+
+    step: int = 0  # steps done
+    best: float = -math.inf
+    best_epoch: float = 0  # n - 0.5: in the middle of epoch n
+    minutes: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
+    totals: dict[str, float] = field(default_factory=dict)  # sums of losses since the epoch began
+
+    @property
+    def on_record(self) -> bool:
+        """Whether the newest record was made at this step, or none can be due yet."""
+        return self.step == (self.history[-1]["step"] if self.history else 0)
