@@ -13,8 +13,8 @@ from util.config.read import Config, read_config
 from util.data.images import read_mask
 from util.data.mini import generate
 from util.engine.evaluation import ALL_FOREGROUND, FINAL
-from util.engine.stages import train_base, train_meta
 from util.engine.testing import test
+from util.engine.training import train_base, train_meta
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.predict.command import command as predict
 from util.report.table import text_table

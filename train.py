@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from util import cli
 from util.config.read import read_config
-from util.engine.stages import train_meta
+from util.engine.training import train_meta
 
 
 def command() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from util import cli
 from util.config.read import read_config
-from util.engine.stages import train_base
+from util.engine.training import train_base
 
 
 def command() -> int:

@@ -3,8 +3,8 @@
 import torch
 
 import util.engine.launch
-import util.engine.stages
 import util.engine.testing
+import util.engine.training
 import util.predict.command
 import util.prepare.check  # noqa: F401
 from model import registry

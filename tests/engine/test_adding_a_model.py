@@ -18,9 +18,9 @@ from tests.paths import REPOSITORY
 from util.config.read import read_config
 from util.engine.optimizers import build_optimizers
 from util.engine.run_context import make_setting, new_model, run_folder
-from util.engine.stages import train_meta
 from util.engine.testing import test as score
 from util.engine.trainer import Trainer
+from util.engine.training import train_meta
 
 CODE = '''
 """A toy: two pixel-wise layers, what they learn weighed by the supports' mean colour."""

@@ -21,9 +21,9 @@ from util.engine.run_context import (
     weights_folder,
     with_data,
 )
-from util.engine.stages import epoch_length, train_base, train_meta
 from util.engine.test_jobs import Request
 from util.engine.testing import test as score
+from util.engine.training import epoch_length, train_base, train_meta
 from util.errors import UserError
 
 MODELS = {"ssp": {"size": 33}, "dcama": {"size": 64}, "hdmnet": {"size": 33}, "sccan": {"size": 33}}
