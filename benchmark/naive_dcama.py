@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.plain_encoder import PlainEncoder
-from model.common.ops import foreground, normalise, resize
+from model.common.ops import foreground_mask, normalise, resize
 from model.contract import Episode, Output
 from model.dcama.dcama import DCAMA
 from model.dcama.decoder import MaskDecoder
@@ -23,9 +23,9 @@ class NaiveDCAMA(nn.Module):
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
         """Return what ``DCAMA.forward`` returns in evaluation mode, for one episode."""
-        network, mask = self.network, foreground(episode.support_label)
-        query = self.encoder(normalise(episode.query), taps=True).taps
-        shots = [self.encoder(normalise(image), taps=True).taps for image in episode.support.unbind(1)]
+        network, mask = self.network, foreground_mask(episode.support_label)
+        query = self.encoder(normalise(episode.query), intermediate=True).intermediate
+        shots = [self.encoder(normalise(image), intermediate=True).intermediate for image in episode.support.unbind(1)]
         masks = {}
         for stage, block in network.aggregate.items():
             taps = zip(query[int(stage)], *(shot[int(stage)] for shot in shots))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from benchmark.naive_symnet import base_hidden, scene_distance
 from benchmark.plain_encoder import PlainEncoder
 from model.bam.with_base_learner import HIGH, LOW, MID, mid_features
-from model.common.ops import foreground, normalise, resize
+from model.common.ops import foreground_mask, normalise, resize
 from model.common.prototype import support_prototype
 from model.contract import Episode, Output
 from model.encoders.features import Features
@@ -31,7 +31,7 @@ class NaiveHDMNet(nn.Module):
     def forward(self, episode: Episode) -> Output:
         """Return what ``HDMNet.forward`` returns in evaluation mode, for one episode."""
         network, learner = self.network, self.network.base_learner
-        masks = [foreground(label) for label in episode.support_label.unbind(1)]  # K of (1, 1, S, S)
+        masks = [foreground_mask(label) for label in episode.support_label.unbind(1)]  # K of (1, 1, S, S)
         query = self._encode(normalise(episode.query))
         supports = [self._encode(normalise(image) * m) for image, m in zip(episode.support.unbind(1), masks)]
         hidden = base_hidden(learner, query.stage[HIGH])

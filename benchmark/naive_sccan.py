@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.plain_encoder import PlainEncoder
-from model.common.ops import foreground, normalise, resize
+from model.common.ops import foreground_mask, normalise, resize
 from model.common.prototype import SUPPORT_EPS
 from model.contract import Episode, Output
 from model.encoders.features import Features
@@ -30,7 +30,7 @@ class NaiveSCCAN(nn.Module):
         network, grid = self.network, (self.network.settings.grid,) * 2
         query = self.encoder(normalise(episode.query))
         shots = [self.encoder(normalise(image)) for image in episode.support.unbind(1)]
-        masks = [resize(foreground(label), grid) for label in episode.support_label.unbind(1)]
+        masks = [resize(foreground_mask(label), grid) for label in episode.support_label.unbind(1)]
         priors = [_prior(query.stage[HIGH], resize(s.stage[HIGH], grid), m) for s, m in zip(shots, masks)]
         features = [resize(network.project_support(_middle(s)), grid) * m for s, m in zip(shots, masks)]
         prototypes = [f.sum((2, 3)) / (m.sum((2, 3)) + SUPPORT_EPS) for f, m in zip(features, masks)]

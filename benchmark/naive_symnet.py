@@ -10,14 +10,14 @@ from benchmark.plain_encoder import PlainEncoder
 from model.bam.base_learner import BaseLearner
 from model.bam.shot_weights import gram
 from model.bam.with_base_learner import HIGH, LOW, mid_features
-from model.common.ops import foreground, normalise, resize
+from model.common.ops import foreground_mask, normalise, resize
 from model.common.prototype import query_prototypes, support_prototype
 from model.contract import IGNORE, Episode, Output
 from model.encoders.features import Features
 from model.symnet.decoder import Decoder
+from model.symnet.intermediate_correlation import INSIDE, NORM_EPS
 from model.symnet.prior import EPS, KERNELS
 from model.symnet.symnet import SymNet
-from model.symnet.tap_correlation import INSIDE, NORM_EPS
 from model.symnet.triplet import query_triplet, support_triplet
 
 
@@ -35,10 +35,10 @@ class NaiveSymNet(nn.Module):
     def forward(self, episode: Episode) -> Output:
         """Return what ``SymNet.forward`` returns, but for the map of the prior."""
         network = self.network
-        masks = [foreground(label) for label in episode.support_label.unbind(1)]  # K of (B, 1, S, S)
+        masks = [foreground_mask(label) for label in episode.support_label.unbind(1)]  # K of (B, 1, S, S)
         with torch.no_grad():
-            query = self.encoder(normalise(episode.query), taps=True)
-            supports = [self.encoder(normalise(image), taps=True) for image in episode.support.unbind(1)]
+            query = self.encoder(normalise(episode.query), intermediate=True)
+            supports = [self.encoder(normalise(image), intermediate=True) for image in episode.support.unbind(1)]
             base = network.base_learner.logits(base_hidden(network.base_learner, query.stage[HIGH]))
             correlation = _all_correlations(query, supports, masks)
             priors = [_prior(query.stage[HIGH], s.stage[HIGH], m) for s, m in zip(supports, masks)]
@@ -106,8 +106,10 @@ def _prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
 def _all_correlations(query: Features, supports: list[Features], masks: list[Tensor]) -> dict[int, Tensor]:
     """Return stage -> (B, n, h, w), the mean over shots of every tap's pooled correlation."""
     maps = {}
-    for stage, taps in query.taps.items():
-        shots = [[_correlation(q, s.taps[stage][i], m) for i, q in enumerate(taps)] for s, m in zip(supports, masks)]
+    for stage, taps in query.intermediate.items():
+        shots = [
+            [_correlation(q, s.intermediate[stage][i], m) for i, q in enumerate(taps)] for s, m in zip(supports, masks)
+        ]
         maps[stage] = torch.stack([torch.stack(shot, dim=1) for shot in shots]).mean(0)
     return maps
 

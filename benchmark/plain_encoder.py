@@ -26,7 +26,7 @@ class PlainEncoder(nn.Module):
         """Return what the encoder returns."""
         encoder = self.encoder
         if not isinstance(encoder, ResNetEncoder):
-            return encoder(image_b3hw, taps=taps)
+            return encoder(image_b3hw, intermediate=taps)
         out = Features({}, {})
         x = encoder.layer0(image_b3hw)
         for i in range(1, encoder.last_stage + 1):
@@ -37,8 +37,8 @@ class PlainEncoder(nn.Module):
             if i == encoder.last_stage and not encoder.variant.final_relu:
                 x = maps[-1]
             if i in encoder.tapped:
-                count = encoder.tap_counts.get(i, 0) if taps else 0
-                out.stage[i], out.taps[i] = x, maps[len(maps) - count :]
+                count = encoder.intermediate_counts.get(i, 0) if taps else 0
+                out.stage[i], out.intermediate[i] = x, maps[len(maps) - count :]
         return out
 
 

@@ -48,7 +48,7 @@ class Batch:
         return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self)})
 
 
-class Memory(Protocol):
+class CachedFeatures(Protocol):
     """What a model computed of images and need not compute again."""
 
     @property
@@ -73,8 +73,10 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, the key of everything random about them
     query_base_label: Tensor | None = None  # (B, S, S) uint8, base-class ids, 0 for all else, and 255
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
-    memory: list[Memory] | None = None  # what ``remember`` gave for the supports, of B * K or of K that all share
-    query_memory: list[Memory] | None = None  # what ``remember_query`` gave for the queries
+    cached_support: list[CachedFeatures] | None = (
+        None  # what ``cache_support`` gave for the supports, of B * K or of K that all share
+    )
+    cached_query: list[CachedFeatures] | None = None  # what ``cache_query`` gave for the queries
 
     def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
@@ -201,7 +203,7 @@ class FewShotModel(Trainable):
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # also takes one episode of images of any heights and widths, shots as lists
     shots_share_weights: ClassVar[bool] = False  # one training serves every number of shots
-    masks_supports: ClassVar[bool] = False  # what ``remember`` gives depends on the supports' labels too
+    masks_supports: ClassVar[bool] = False  # what ``cache_support`` gives depends on the supports' labels too
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     downloads: ClassVar[tuple[str, ...]] = ()  # values of ``Start.weights`` that ``download_encoder`` knows
 
@@ -221,18 +223,18 @@ class FewShotModel(Trainable):
         """Return the network of the base-learner stage, sharing this model's tensors; only with ``has_base_stage``."""
         raise NotImplementedError
 
-    def remember(self, support: Tensor, support_label: Tensor) -> Memory | None:
-        """Return what ``forward`` need not compute of one episode's supports again when ``Episode.memory`` holds it.
+    def cache_support(self, support: Tensor, support_label: Tensor) -> CachedFeatures | None:
+        """Return what ``forward`` need not compute of one episode's supports again when ``Episode.cached_support`` holds it.
 
         Images are (1, K, 3, H, W), labels (1, K, H, W). The prediction must stay what it is without;
         ``Episode.support`` is filled all the same. None: nothing is kept.
         """
         return None
 
-    def remember_query(self, query: Tensor) -> Memory | None:
-        """Return what ``forward`` need not compute of a query (1, 3, H, W) again when ``query_memory`` holds it.
+    def cache_query(self, query: Tensor) -> CachedFeatures | None:
+        """Return what ``forward`` need not compute of a query (1, 3, H, W) again when ``cached_query`` holds it.
 
-        Unless ``masks_supports``, the same as ``remember`` gives for that image as a support. None as there.
+        Unless ``masks_supports``, the same as ``cache_support`` gives for that image as a support. None as there.
         """
         return None
 

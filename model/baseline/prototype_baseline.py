@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import foreground, in_float32, masked_mean, resize
+from model.common.ops import foreground_mask, in_float32, masked_mean, resize
 from model.common.with_encoder import WithEncoder
 from model.contract import Episode, ModelSettings, Output, Task
 from model.encoders.encoder import ENCODER_STRIDE, EncoderSettings, build_encoder
@@ -52,7 +52,7 @@ class PrototypeBaseline(WithEncoder):
             query, together = self.encode(episode)
             support = together.stage[stage].unflatten(0, episode.support.shape[:2]).unbind(1)
             masks = masks.unbind(1)
-        shots = torch.stack([_prototypes(s, foreground(m)) for s, m in zip(support, masks)])
+        shots = torch.stack([_prototypes(s, foreground_mask(m)) for s, m in zip(support, masks)])
         return Output(resize(_cosines(query.stage[stage], shots.mean(0)), episode.query.shape[-2:]))
 
     def frozen(self) -> Iterator[nn.Module]:

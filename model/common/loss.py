@@ -28,17 +28,17 @@ def batch_mean(total: Tensor, count: Tensor) -> Tensor:
 
 
 @in_float32
-def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, object_weight: float = 1.0) -> Tensor:
+def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: float = 1.0) -> Tensor:
     """Return the mean cross-entropy over all pixels of the batch that are not 255.
 
-    It is a weighted mean, in which a pixel that is not background counts ``object_weight`` times.
+    It is a weighted mean, in which a pixel that is not background counts ``foreground_weight`` times.
     """
     target = label_bhw.long()
     weight, count = None, (target != IGNORE).sum()
-    if object_weight != 1:
-        weight = torch.full_like(logits_bnhw[0, :, 0, 0], object_weight)
+    if foreground_weight != 1:
+        weight = torch.full_like(logits_bnhw[0, :, 0, 0], foreground_weight)
         weight[BACKGROUND] = 1
-        count = count + (object_weight - 1) * ((target != IGNORE) & (target != BACKGROUND)).sum()
+        count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != BACKGROUND)).sum()
     total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
     return batch_mean(total, count)
 

@@ -42,12 +42,12 @@ def in_float32(function: Callable) -> Callable:
     return wrapped
 
 
-def foreground(label: Tensor) -> Tensor:
+def foreground_mask(label: Tensor) -> Tensor:
     """Return the binary float32 mask (..., 1, H, W) of a label map (..., H, W); ignored pixels count as 0."""
     return (label == 1).float().unsqueeze(-3)
 
 
-def surroundings(label: Tensor) -> Tensor:
+def background_mask(label: Tensor) -> Tensor:
     """Return the binary float32 mask (..., 1, H, W) of what surrounds the object; ignored pixels count as 0."""
     return (label == 0).float().unsqueeze(-3)
 

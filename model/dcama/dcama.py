@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.loss import cross_entropy
-from model.common.ops import foreground
+from model.common.ops import foreground_mask
 from model.common.with_encoder import WithEncoder
 from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
 from model.dcama.decoder import MaskDecoder
@@ -39,7 +39,9 @@ class EncoderSettings:
         """Return the encoder with random weights: torchvision's undilated ResNet with a plain stem, or Swin-B."""
         if self.backbone == SWIN:
             return SwinEncoder(TAPS)
-        return ResNetEncoder(self.backbone, deep_stem=False, variant=ResNetVariant(dilation={}, taps=dict(TAPS)))
+        return ResNetEncoder(
+            self.backbone, deep_stem=False, variant=ResNetVariant(dilation={}, intermediate=dict(TAPS))
+        )
 
 
 @dataclass
@@ -60,7 +62,7 @@ class DCAMA(WithEncoder):
     Settings = Settings
     title = "DCAMA"
     published = LAYOUT
-    reads_taps = True
+    reads_intermediate = True
     size_rule = (STRIDE, 0)
     shots_share_weights = True
 
@@ -69,7 +71,7 @@ class DCAMA(WithEncoder):
         self.encoder = settings.encoder.build()
         channels = self.encoder.channels
         self.aggregate = nn.ModuleDict({str(i): MaskAggregation(channels[i]) for i in (2, 3, 4)})
-        self.decoder = MaskDecoder(self.encoder.tap_counts, channels)
+        self.decoder = MaskDecoder(self.encoder.intermediate_counts, channels)
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
@@ -87,16 +89,19 @@ class DCAMA(WithEncoder):
 
         Taps are most of the memory: a stage's are let go as soon as its masks are there.
         """
-        mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
+        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
         with torch.no_grad():
             query, support = self.encode(episode)
             query.stage.clear(), support.stage.clear()
             skips = {}
             for i in (1, 2):  # last taps of the query and, element-wise maximum over shots, of the supports
-                shots = support.taps[i][-1].unflatten(0, mask.shape[:2])
-                skips[i] = torch.cat([query.taps[i][-1], shots.amax(1)], dim=1)
-        del query.taps[1], support.taps[1]
-        masks = {int(i): b(query.taps.pop(int(i)), support.taps.pop(int(i)), mask) for i, b in self.aggregate.items()}
+                shots = support.intermediate[i][-1].unflatten(0, mask.shape[:2])
+                skips[i] = torch.cat([query.intermediate[i][-1], shots.amax(1)], dim=1)
+        del query.intermediate[1], support.intermediate[1]
+        masks = {
+            int(i): b(query.intermediate.pop(int(i)), support.intermediate.pop(int(i)), mask)
+            for i, b in self.aggregate.items()
+        }
         return masks, skips
 
     # --- what the engine asks ----------------------------------------------------------------------------------------

@@ -19,13 +19,15 @@ class MaskDecoder(nn.Module):
     """Encode each stage's stack, mix from stage 4 up to stage 2, then grow to the image's size.
 
     Args:
-        tap_counts: stage -> soft masks in its stack.
+        intermediate_counts: stage -> soft masks in its stack.
         channels: stage -> channels of the encoder's taps.
     """
 
-    def __init__(self, tap_counts: dict[int, int], channels: dict[int, int]):
+    def __init__(self, intermediate_counts: dict[int, int], channels: dict[int, int]):
         super().__init__()
-        self.enter = nn.ModuleDict({str(i): _block(tap_counts[i], STEPS, kernels) for i, kernels in KERNELS.items()})
+        self.enter = nn.ModuleDict(
+            {str(i): _block(intermediate_counts[i], STEPS, kernels) for i, kernels in KERNELS.items()}
+        )
         self.merge = nn.ModuleDict({str(i): _block(WIDTH, (WIDTH,) * 3, KERNELS[4]) for i in (3, 2)})
         skips = 2 * channels[2] + 2 * channels[1]
         self.mixer1 = SkipMixer(*_convolutions(WIDTH + skips, *MIXER[:2]), nn.ReLU(inplace=True))

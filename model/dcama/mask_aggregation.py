@@ -30,19 +30,19 @@ class MaskAggregation(nn.Module):
         self.position_dropout = nn.Dropout(DROPOUT)
         self.attention_dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, query_taps: list[Tensor], support_taps: list[Tensor], mask_bk1hw: Tensor) -> Tensor:
+    def forward(self, query_maps: list[Tensor], support_maps: list[Tensor], mask_bk1hw: Tensor) -> Tensor:
         """Return the soft masks of the stage's taps, (B, n, h, w) float32.
 
         Args:
-            query_taps: n maps (B, C, h, w).
-            support_taps: n maps (B * K, C, h, w).
+            query_maps: n maps (B, C, h, w).
+            support_maps: n maps (B * K, C, h, w).
             mask_bk1hw: (B, K, 1, S, S) float32, 1 on the object.
         """
-        batch, size = len(mask_bk1hw), query_taps[0].shape[-2:]
+        batch, size = len(mask_bk1hw), query_maps[0].shape[-2:]
         value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)
-        position = position_encoding(*query_taps[0].flatten(2).shape[1:], value.device)  # (L, C)
+        position = position_encoding(*query_maps[0].flatten(2).shape[1:], value.device)  # (L, C)
         # One tap after the other: their scores never exist together, and one is large enough to fill a device.
-        masks = [self._aggregate(q, s, value, position) for q, s in zip(query_taps, support_taps, strict=True)]
+        masks = [self._aggregate(q, s, value, position) for q, s in zip(query_maps, support_maps, strict=True)]
         # A key's bias adds the same to all scores of a query position: no effect, so it is left out of the products. It
         # stays in the graph, with gradient 0, for it is in every checkpoint and counts as learnable.
         return torch.stack(masks, dim=1).unflatten(2, size) + 0 * self.key.bias.sum()

@@ -21,7 +21,7 @@ from model.encoders.features import Features
 DILATION = {3: 2, 4: 4}  # of every 3x3 convolution of the stage; its stride becomes 1
 LAST_STAGE = 4
 ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gives a grid of k + 1
-TAP_STAGES = (2, 3, 4)
+INTERMEDIATE_STAGES = (2, 3, 4)
 MEMORY = torch.channels_last  # order of weights, and so of maps: convolutions are faster than in the usual order
 VGG_STAGE_ENDS = (7, 14, 24, 34, 43)  # in torchvision's list: after each pool but the last, then after the last ReLU
 
@@ -58,10 +58,10 @@ class ResNetVariant:
     dilation: dict[int, int] = field(default_factory=lambda: dict(DILATION))
     first_block_dilated: bool = True
     final_relu: bool = True
-    taps: dict[int, int | None] = field(default_factory=lambda: dict.fromkeys(TAP_STAGES))
+    intermediate: dict[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
 
 
-Taps = bool | Callable[[int, Tensor], None]  # whether taps are asked for, or what they are given to
+Intermediate = bool | Callable[[int, Tensor], None]  # whether taps are asked for, or what they are given to
 
 
 class Encoder(nn.Module):
@@ -69,20 +69,20 @@ class Encoder(nn.Module):
 
     Attributes:
         channels: stage -> channels of its output.
-        tap_counts: stage -> number of taps.
+        intermediate_counts: stage -> number of taps.
         last_stage: the deepest stage that exists.
     """
 
     channels: dict[int, int]
-    tap_counts: dict[int, int]
+    intermediate_counts: dict[int, int]
     last_stage: int
 
     def stages(self) -> list[nn.Module]:
         """Return the modules of stages 0..last_stage, in order."""
         return [getattr(self, f"layer{i}") for i in range(self.last_stage + 1)]
 
-    def forward(self, image_b3hw: Tensor, taps: Taps = False) -> Features:
-        """Encode normalised images; ``taps`` asks for the maps inside stages 2..4 as well.
+    def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
+        """Encode normalised images; ``intermediate`` asks for the maps inside stages 2..4 as well.
 
         A function in its place is given (stage, tap) as soon as the map is there, and none is kept: together they take
         several times the memory of the encoder's own work.
@@ -140,9 +140,11 @@ class ResNetEncoder(Encoder):
                 before = variant.dilation.get(i - 1, 1)
                 _dilate(stage, variant.dilation[i], variant.dilation[i] if variant.first_block_dilated else before)
             setattr(self, f"layer{i}", stage)
-        self.tapped = range(min(TAP_STAGES[0], *variant.taps), last_stage + 1)
-        self.channels = {i: _out_channels(getattr(self, f"layer{i}")[-1]) for i in self.tapped}
-        self.tap_counts = {i: len(self._tapped_blocks(i)) for i in self.tapped if i in variant.taps}
+        self.intermediate_stages = range(min(INTERMEDIATE_STAGES[0], *variant.intermediate), last_stage + 1)
+        self.channels = {i: _out_channels(getattr(self, f"layer{i}")[-1]) for i in self.intermediate_stages}
+        self.intermediate_counts = {
+            i: len(self._intermediate_blocks(i)) for i in self.intermediate_stages if i in variant.intermediate
+        }
         self.to(memory_format=MEMORY)
 
     def _stem(self, x: Tensor) -> Tensor:
@@ -152,26 +154,26 @@ class ResNetEncoder(Encoder):
             x = relu(conv_norm(conv, norm, x))
         return pool(x)
 
-    def _tapped_blocks(self, stage: int) -> range:
+    def _intermediate_blocks(self, stage: int) -> range:
         """Return the positions of the blocks of a stage whose taps are given."""
         blocks = len(getattr(self, f"layer{stage}"))
-        wanted = self.variant.taps.get(stage, 0)
+        wanted = self.variant.intermediate.get(stage, 0)
         return range(0 if wanted is None else max(blocks - wanted, 0), blocks)
 
-    def forward(self, image_b3hw: Tensor, taps: Taps = False) -> Features:
+    def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
         """See :class:`Encoder`."""
-        out = Features({}, {i: [] for i in self.tapped})
-        give = taps if callable(taps) else out.add_tap
+        out = Features({}, {i: [] for i in self.intermediate_stages})
+        give = intermediate if callable(intermediate) else out.add_intermediate
         x = self._stem(image_b3hw)
         for i in range(1, self.last_stage + 1):
-            tapped = self._tapped_blocks(i) if taps else ()
+            kept = self._intermediate_blocks(i) if intermediate else ()
             for position, block in enumerate(getattr(self, f"layer{i}")):
                 tap = x = residual(block, x)
                 if i < self.last_stage or position + 1 < len(getattr(self, f"layer{i}")) or self.variant.final_relu:
-                    x = F.relu(tap, inplace=position not in tapped)
-                if position in tapped:
+                    x = F.relu(tap, inplace=position not in kept)
+                if position in kept:
                     give(i, tap)
-            if i in self.tapped:
+            if i in self.intermediate_stages:
                 out.stage[i] = x
         return out
 
@@ -195,21 +197,21 @@ class VGGEncoder(Encoder):
                 setattr(self, f"layer{i}", nn.Sequential(*layers[start:end]))
         self.last_stage = last_stage
         self.channels = {i: c for i, c in {2: 256, 3: 512, 4: 512}.items() if i <= last_stage}
-        self.tap_counts = {i: n for i, n in {2: 3, 3: 3, 4: 1}.items() if i <= last_stage}
+        self.intermediate_counts = {i: n for i, n in {2: 3, 3: 3, 4: 1}.items() if i <= last_stage}
         self.to(memory_format=MEMORY)
 
-    def forward(self, image_b3hw: Tensor, taps: Taps = False) -> Features:
+    def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
         """See :class:`Encoder`."""
-        out = Features({}, {stage: [] for stage in TAP_STAGES})
-        give = taps if callable(taps) else out.add_tap
+        out = Features({}, {stage: [] for stage in INTERMEDIATE_STAGES})
+        give = intermediate if callable(intermediate) else out.add_intermediate
         x = self.layer1(self.layer0(image_b3hw))
-        for i in range(TAP_STAGES[0], self.last_stage + 1):
+        for i in range(INTERMEDIATE_STAGES[0], self.last_stage + 1):
             for layer in getattr(self, f"layer{i}"):
                 x = layer(x)
-                if taps and i > TAP_STAGES[0] and isinstance(layer, nn.Conv2d):
+                if intermediate and i > INTERMEDIATE_STAGES[0] and isinstance(layer, nn.Conv2d):
                     give(i - 1, x)
             out.stage[i] = x
-        if taps and self.last_stage == LAST_STAGE:
+        if intermediate and self.last_stage == LAST_STAGE:
             give(LAST_STAGE, x)
         return out
 

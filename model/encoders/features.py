@@ -18,19 +18,19 @@ class Features:
     """
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
-    taps: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W)
+    intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W)
 
     def __len__(self) -> int:
         return len(next(iter(self.stage.values())))
 
-    def add_tap(self, stage: int, tap: Tensor) -> None:
+    def add_intermediate(self, stage: int, tap: Tensor) -> None:
         """Keep a tap."""
-        self.taps[stage].append(tap)
+        self.intermediate[stage].append(tap)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the maps take."""
-        return sum(x.nbytes for x in (*self.stage.values(), *chain(*self.taps.values())))
+        return sum(x.nbytes for x in (*self.stage.values(), *chain(*self.intermediate.values())))
 
     @staticmethod
     def join(parts: list[Features]) -> Features:
@@ -40,7 +40,9 @@ class Features:
             return maps[0] if len(maps) == 1 else torch.cat(maps)
 
         stage = {s: one(tuple(p.stage[s] for p in parts)) for s in parts[0].stage}
-        return Features(stage, {s: [one(x) for x in zip(*(p.taps[s] for p in parts))] for s in parts[0].taps})
+        return Features(
+            stage, {s: [one(x) for x in zip(*(p.intermediate[s] for p in parts))] for s in parts[0].intermediate}
+        )
 
     def split(self, first: int) -> tuple[Features, Features]:
         """Return the features of the first ``first`` images and of the rest."""
@@ -49,7 +51,7 @@ class Features:
     def rows(self, which: slice) -> Features:
         """Return the features of some of the images."""
         stage = {s: x[which] for s, x in self.stage.items()}
-        return Features(stage, {s: [x[which] for x in maps] for s, maps in self.taps.items()})
+        return Features(stage, {s: [x[which] for x in maps] for s, maps in self.intermediate.items()})
 
     def repeat(self, times: int) -> Features:
         """Return the features of the same images as often, one lot after the other, in dictionaries of their own."""
@@ -58,4 +60,4 @@ class Features:
             return x if times == 1 else x.repeat(times, 1, 1, 1)
 
         stage = {s: again(x) for s, x in self.stage.items()}
-        return Features(stage, {s: [again(x) for x in maps] for s, maps in self.taps.items()})
+        return Features(stage, {s: [again(x) for x in maps] for s, maps in self.intermediate.items()})

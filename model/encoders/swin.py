@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformer
 
-from model.encoders.encoder import LAST_STAGE, Encoder, Taps
+from model.encoders.encoder import LAST_STAGE, Encoder, Intermediate
 from model.encoders.features import Features
 
 SWIN = "swin_b"  # its name in configs
@@ -33,7 +33,7 @@ GEOMETRY = ("relative_position_index", "attn_mask")  # tensors of files that are
 class SwinEncoder(Encoder):
     """Swin-B; stage 0 is the patch embedding, ``merge<i>`` halves the grid after stage i.
 
-    ``taps`` says how many of a stage's last blocks are given when taps are asked for; None for all.
+    ``intermediate`` says how many of a stage's last blocks are given when taps are asked for; None for all.
     """
 
     def __init__(self, taps: Mapping[int, int | None]):
@@ -49,17 +49,17 @@ class SwinEncoder(Encoder):
                 module.register_buffer(GEOMETRY[0], module.relative_position_index, persistent=False)
         self.last_stage = LAST_STAGE
         self.channels = {i: WIDTH * 2 ** (i - 1) for i in range(1, LAST_STAGE + 1)}
-        self.tap_counts = {i: DEPTHS[i - 1] if n is None else min(n, DEPTHS[i - 1]) for i, n in taps.items()}
+        self.intermediate_counts = {i: DEPTHS[i - 1] if n is None else min(n, DEPTHS[i - 1]) for i, n in taps.items()}
 
     def stages(self) -> list[nn.Module]:
         """Return patch embedding and stages, each with the patch merging that opens it."""
         opened = [nn.ModuleList([getattr(self, f"merge{i - 1}"), getattr(self, f"layer{i}")]) for i in range(2, 5)]
         return [self.layer0, self.layer1, *opened]
 
-    def forward(self, image_b3hw: Tensor, taps: Taps = False) -> Features:
+    def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
         """See :class:`Encoder`; maps are (B, C, H, W) views of the transformer's (B, H, W, C)."""
         out = Features({}, {i: [] for i in range(1, LAST_STAGE + 1)})
-        give = taps if callable(taps) else out.add_tap
+        give = intermediate if callable(intermediate) else out.add_intermediate
         x = self.layer0(image_b3hw)  # (B, H, W, C)
         for i in range(1, LAST_STAGE + 1):
             if i > 1:
@@ -69,6 +69,6 @@ class SwinEncoder(Encoder):
                 x = block(x)
                 maps.append(x.permute(0, 3, 1, 2))
             out.stage[i] = maps[-1]
-            for tap in maps[len(maps) - self.tap_counts.get(i, 0) :] if taps else ():
-                give(i, tap)
+            for x_i in maps[len(maps) - self.intermediate_counts.get(i, 0) :] if intermediate else ():
+                give(i, x_i)
         return out

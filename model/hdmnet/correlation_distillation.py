@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import foreground, in_float32
+from model.common.ops import foreground_mask, in_float32
 
 EPS = 1e-12
 
@@ -23,7 +23,7 @@ def true_distribution(label_bhw: Tensor, size: tuple[int, int]) -> Tensor:
     A cell sees the pixels that a bilinear resize reads for it. Without such a cell the published teacher is what
     rounding leaves of a large number, and cannot be had again.
     """
-    rest = _resized(1 - foreground(label_bhw), size).flatten(1)
+    rest = _resized(1 - foreground_mask(label_bhw), size).flatten(1)
     full = (rest == 0).float()
     full = torch.where(full.any(1, keepdim=True), full, torch.ones_like(full))
     return full / full.sum(1, keepdim=True)

@@ -18,7 +18,7 @@ from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import HIGH, LOW, MID, WithBaseLearner, WithBaseSettings, mid_features
 from model.common.loss import cross_entropy
-from model.common.ops import foreground, normalise, resize
+from model.common.ops import foreground_mask, normalise, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
 from model.contract import Episode, Output, ParamGroup, Task
@@ -28,7 +28,7 @@ from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.published import LAYOUT
 from model.hdmnet.query_matching import QueryMatching
 from model.hdmnet.similarity import greatest_cosine
-from model.hdmnet.token_pyramid import CHANNELS, LEAST_GRID, LEVELS, TokenPyramid
+from model.hdmnet.token_pyramid import CHANNELS, LEVELS, MIN_GRID, TokenPyramid
 from model.registry import register
 
 SIMILARITIES = 2  # from h5 and from f4
@@ -45,12 +45,10 @@ class Settings(WithBaseSettings):
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to mend it) if the pyramid's finest grid is too small."""
         grid = self.grid(size)
-        if grid >= LEAST_GRID:
+        if grid >= MIN_GRID:
             return None
-        least = next(side for side in range(size, 2**10) if self.grid(side) >= LEAST_GRID and side % 8 == 1)
-        what = (
-            f"gives a grid of {grid} x {grid} at data.size {size}, the token pyramid takes {LEAST_GRID} x {LEAST_GRID}"
-        )
+        least = next(side for side in range(size, 2**10) if self.grid(side) >= MIN_GRID and side % 8 == 1)
+        what = f"gives a grid of {grid} x {grid} at data.size {size}, the token pyramid takes {MIN_GRID} x {MIN_GRID}"
         return "encoder", f"= {self.encoder.backbone} {what}; set data.size to {least} or more"
 
 
@@ -79,7 +77,7 @@ class HDMNet(WithBaseLearner):
     def forward(self, episode: Episode) -> Output:
         """Return final logits (B, 2, S, S), ``extra`` with ``meta`` and ``base``, and in training the losses."""
         batch, shots = episode.support.shape[:2]
-        mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
+        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
 
         # Frozen: encoder, base learner, and what is computed from them alone.
         with torch.no_grad():
@@ -121,7 +119,7 @@ class HDMNet(WithBaseLearner):
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
         """Return the normalised supports with all but the object at the mean colour."""
-        return normalise(support) * foreground(support_label)
+        return normalise(support) * foreground_mask(support_label)
 
     def _encode(self, episode: Episode) -> tuple[Features, Features]:
         """Return the features of queries and of masked supports, all on f3's grid (VGG's f2 has another)."""

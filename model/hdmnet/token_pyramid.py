@@ -19,7 +19,7 @@ LEVELS = (  # level 0, the finest, first: embedding's kernel and stride, heads, 
     (3, 2, 4, 2),
     (3, 2, 8, 1),
 )
-LEAST_GRID = 4  # side of the finest grid: the reduction of level 0 leaves nothing of a smaller one
+MIN_GRID = 4  # side of the finest grid: the reduction of level 0 leaves nothing of a smaller one
 
 
 def to_tokens(map_bchw: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.loss import dice
-from model.common.ops import foreground, resize
+from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH, projection
 from model.common.prototype import support_prototype
 from model.common.with_encoder import WithEncoder
@@ -109,7 +109,7 @@ class SCCAN(WithEncoder):
         A shot at a time is encoded and summed up: K shots take the memory of one.
         """
         feature, support_f4 = self._projected(self.encode_shot(episode, k), self.project_support)
-        mask = resize(foreground(episode.support_label[:, k]), feature.shape[-2:])
+        mask = resize(foreground_mask(episode.support_label[:, k]), feature.shape[-2:])
         prior = self.pseudo_mask(query_f4, support_f4, mask)
         return feature * mask, support_prototype(feature, mask), mask, prior
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model.common.ops import resize
 from model.symnet.extensions.conv4d import Conv4dCorrelation
-from model.symnet.tap_correlation import tap_correlation
+from model.symnet.intermediate_correlation import intermediate_correlation
 
 FUSION_CHANNELS = 16
 OUT_CHANNELS = 48
@@ -22,13 +22,13 @@ OUT_CHANNELS = 48
 class PooledCorrelation(nn.Module):
     """Squeeze the 4D correlation to one map per tap: its mean over the support positions inside the mask."""
 
-    def __init__(self, tap_counts: dict[int, int]):
+    def __init__(self, intermediate_counts: dict[int, int]):
         super().__init__()
-        self.out_counts = dict(tap_counts)
+        self.out_counts = dict(intermediate_counts)
 
     def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-        """Return the map of one tap, (B, h, w), float32; see ``tap_correlation``."""
-        mean = tap_correlation(query_bchw, support_nchw, mask_bk1hw, lambda c, _: c.mean(1, keepdim=True))
+        """Return the map of one tap, (B, h, w), float32; see ``intermediate_correlation``."""
+        mean = intermediate_correlation(query_bchw, support_nchw, mask_bk1hw, lambda c, _: c.mean(1, keepdim=True))
         return mean[..., 0]
 
     def squeeze(self, taps: dict[int, list[Tensor]]) -> dict[int, Tensor]:

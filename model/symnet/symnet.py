@@ -17,7 +17,7 @@ from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import HIGH, LOW, MID, WithBaseLearner, WithBaseSettings, mid_features
 from model.common.loss import cross_entropy
-from model.common.ops import foreground, resize, surroundings
+from model.common.ops import background_mask, foreground_mask, resize
 from model.common.projection import WIDTH
 from model.common.prototype import QueryPrototypes, query_prototypes, support_prototype
 from model.contract import Episode, Output, ParamGroup, Task
@@ -40,10 +40,10 @@ class CorrelationSettings:
     kind: Literal["pooled", "conv4d"] = "pooled"
     support_grid: int | None = field(default=None, metadata={"low": 4, "high": 32})
 
-    def build(self, tap_counts: dict[int, int]) -> nn.Module:
+    def build(self, intermediate_counts: dict[int, int]) -> nn.Module:
         """Return the head for an encoder with that many taps per stage."""
         given = {} if self.support_grid is None else {"support_grid": self.support_grid}
-        return KINDS[self.kind](tap_counts, **given)
+        return KINDS[self.kind](intermediate_counts, **given)
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Settings(WithBaseSettings):
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
     calibration: Literal["none", "discount", "likelihood"] = "none"
     self_support: Literal["none", "second_look", "match"] = "none"
-    object_weight: float = field(default=1.0, metadata={"low": 0})
+    foreground_weight: float = field(default=1.0, metadata={"low": 0})
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
     aux_weight: float = field(default=1.0, metadata={"low": 0})
 
@@ -78,13 +78,13 @@ class SymNet(WithBaseLearner):
     title = "Sym-Net"
     published = LAYOUT
     reads_text = True
-    reads_taps = True
+    reads_intermediate = True
 
     def __init__(self, settings: Settings, task: Task):
         super().__init__(settings, task)
         self.prior = SelfActivationPrior()
         self.align = TextAlignment(WIDTH, task.text_width)
-        self.correlation = settings.correlation.build(self.encoder.tap_counts)
+        self.correlation = settings.correlation.build(self.encoder.intermediate_counts)
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
         scales = settings.scales or default_scales(settings.grid(task.size))
         self.match = Match(self.project_query[0].in_channels) if settings.self_support == "match" else None
@@ -102,13 +102,13 @@ class SymNet(WithBaseLearner):
     def forward(self, episode: Episode) -> Output:
         """Return final logits (B, 2, S, S), ``extra`` with ``meta`` and ``base``, and in training the losses."""
         batch, shots = episode.support.shape[:2]
-        mask = foreground(episode.support_label)  # M_k, (B, K, 1, S, S)
+        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
 
         # Frozen: encoder, base learner, and what is computed from them alone.
-        correlation: dict[int, list[Tensor]] = {stage: [] for stage in self.encoder.tap_counts}
+        correlation: dict[int, list[Tensor]] = {stage: [] for stage in self.encoder.intermediate_counts}
 
-        def correlate(stage: int, query_tap: Tensor, support_tap: Tensor) -> None:
-            correlation[stage].append(self.correlation(query_tap, support_tap, mask))
+        def correlate(stage: int, query_map: Tensor, support_map: Tensor) -> None:
+            correlation[stage].append(self.correlation(query_map, support_map, mask))
 
         with torch.no_grad():
             query, support = self.encode(episode, correlate)
@@ -130,7 +130,7 @@ class SymNet(WithBaseLearner):
         small_mask = resize(mask.flatten(0, 1), support_feature.shape[-2:])  # m_k, (B * K, 1, h, w)
         looks = {}
         if self.match is not None:  # beyond the paper: a learned match, which the decoder sees and adds to
-            around = resize(surroundings(episode.support_label).flatten(0, 1), small_mask.shape[-2:])
+            around = resize(background_mask(episode.support_label).flatten(0, 1), small_mask.shape[-2:])
             looks = self.match(*mid, small_mask, around, weight)
         del mid  # large, and not needed any more
         support_text = self._align_support(support_feature, small_mask, episode.text, shots)  # r_k, (B, K, 256)
@@ -197,7 +197,7 @@ class SymNet(WithBaseLearner):
     def _loss(self, logits: Tensor, episode: Episode) -> Tensor:
         """Return the cross-entropy of two-class logits of any size."""
         label = episode.query_label
-        return cross_entropy(resize(logits.float(), label.shape[-2:]), label, self.settings.object_weight)
+        return cross_entropy(resize(logits.float(), label.shape[-2:]), label, self.settings.foreground_weight)
 
     def _auxiliary_losses(self, looks: list[Tensor], base: Tensor, auxiliary: list[Tensor], episode: Episode) -> dict:
         weight = self.settings.aux_weight

@@ -58,10 +58,10 @@ def test_the_plain_encoder_is_ours_layer_by_layer(name: str, backbone: str) -> N
     encoder = build(name, backbone, size, 1).encoder
     image = normalise(episode(size, 1).query)
     with torch.no_grad():
-        ours, plain = encoder(image, taps=True), PlainEncoder(encoder)(image, taps=True)
+        ours, plain = encoder(image, intermediate=True), PlainEncoder(encoder)(image, intermediate=True)
     assert ours.stage.keys() == plain.stage.keys()
     for stage, x in ours.stage.items():
         torch.testing.assert_close(plain.stage[stage], x, **CLOSE)
-        assert len(ours.taps[stage]) == len(plain.taps[stage])
-        for a, b in zip(ours.taps[stage], plain.taps[stage]):
+        assert len(ours.intermediate[stage]) == len(plain.intermediate[stage])
+        for a, b in zip(ours.intermediate[stage], plain.intermediate[stage]):
             torch.testing.assert_close(b, a, **CLOSE)

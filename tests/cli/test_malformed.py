@@ -16,7 +16,7 @@ from PIL import Image
 from tests.cli.hostile import CONTENTS, JPEG, NOISE, SIDE, TRAP, weights
 from tests.outcome import run_script
 from util.config.read import read_config
-from util.engine.run_context import make_setting, new_model
+from util.engine.run_context import make_run_context, new_model
 
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 UNTRAINED = {"encoder": {"weights": None}}
@@ -156,7 +156,7 @@ def test_checkpoint(content: str, reason: str, hostile, refused, photo: Path, tm
 )
 def test_weights(damage: str, reason: str, refused, mini_yaml, tmp_path: Path) -> None:
     config = mini_yaml("mini_split0_ssp_resnet10.yaml", model=UNTRAINED)
-    own = new_model(make_setting(read_config(config))).state_dict()
+    own = new_model(make_run_context(read_config(config))).state_dict()
     torch.save(weights(own, damage), tmp_path / "weights.pth")
     refused(tmp_path / "weights.pth", reason, "test.py", config, "--checkpoint", tmp_path / "weights.pth")
 

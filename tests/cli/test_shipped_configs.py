@@ -52,7 +52,7 @@ def test_published_settings_common_to_all(dataset: str, fold: int, net: str) -> 
     assert (base.augment.keep_target, meta.augment.keep_target, meta.augment.keep_tries) == (0, 0.85, 30)
     assert meta.optimizers["main"].lr == 0.05 and meta.patience == 80
     assert config.test.protocol == "symnet"
-    assert len(config.protocols["symnet"].seeds) == 5 and config.protocols["symnet"].query == "walk"
+    assert len(config.protocols["symnet"].seeds) == 5 and config.protocols["symnet"].query == "sequential"
 
 
 def test_published_settings_of_pascal() -> None:
@@ -96,11 +96,11 @@ def test_published_settings_of_hdmnet(dataset: str, size: int, batch: int, epoch
     assert (meta.batch, meta.batch_per, meta.epochs, meta.epoch_length) == (batch, "process", epochs, None)
     assert (main.kind, main.lr, main.betas, main.weight_decay) == ("adamw", 1e-3, [0.9, 0.999], 0.01)
     assert (main.schedule, main.power, config.model.transformer_lr_factor) == ("poly", 0.9, 0.1)
-    assert (meta.augment.fit, meta.augment.scale, meta.augment.keep_target) == ("squeeze", scale, 0)
+    assert (meta.augment.fit, meta.augment.scale, meta.augment.keep_target) == ("stretch", scale, 0)
     assert (meta.validate_every, meta.validate_episodes, meta.patience) == (1, 1000, 0)
     protocol = config.protocols[config.test.protocol]
-    assert (config.test.protocol, protocol.query, protocol.episodes) == ("hdmnet", "walk", episodes)
-    assert (protocol.input, protocol.side, protocol.scored_on) == ("squeeze", None, "original")
+    assert (config.test.protocol, protocol.query, protocol.episodes) == ("hdmnet", "sequential", episodes)
+    assert (protocol.input, protocol.side, protocol.scored_on) == ("stretch", None, "original")
     assert protocol.seeds == [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]
 
 

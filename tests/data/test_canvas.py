@@ -11,7 +11,7 @@ import torch
 from model.common.ops import normalise
 from tests.data.drawn import drawn_label, noise, seeded
 from util.data.images import read_image, read_mask
-from util.data.warp import fit_canvas
+from util.data.warp import fit_letterbox
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
 
@@ -24,7 +24,7 @@ def test_evaluation_view_equals_the_measured_one(shared: Path, tag: str, size: i
     root = shared / "data/VOC2012"
     photo, classes = read_image(root / f"JPEGImages/{name}.jpg"), read_mask(root / f"SegmentationClassAug/{name}.png")
     assert (photo.shape[0] < photo.shape[1]) == (tag == "landscape")
-    canvas, our_label = fit_canvas(photo, classes, size)
+    canvas, our_label = fit_letterbox(photo, classes, size)
     ours = normalise(torch.from_numpy(canvas.transpose(2, 0, 1))).numpy()
     assert (our_label == label).all()
     step = 8 if size == 473 else 1
@@ -36,7 +36,7 @@ def test_evaluation_view_equals_the_measured_one(shared: Path, tag: str, size: i
     [((375, 500), 473, (352, 472)), ((500, 375), 473, (472, 352)), ((60, 64), 65, (56, 64)), ((64, 64), 33, (32, 32))],
 )
 def test_evaluation_sizes_are_multiples_of_eight(sides: tuple, size: int, new: tuple) -> None:
-    canvas, label = fit_canvas(np.full((*sides, 3), 200, np.uint8), np.full(sides, 5, np.uint8), size)
+    canvas, label = fit_letterbox(np.full((*sides, 3), 200, np.uint8), np.full(sides, 5, np.uint8), size)
     assert canvas.shape == (size, size, 3) and canvas.dtype == np.float32
     assert label.shape == (size, size) and label.dtype == np.uint8
     assert (canvas[: new[0], : new[1]] == 200).all() and (label[: new[0], : new[1]] == 5).all()
@@ -48,7 +48,7 @@ def test_evaluation_view_follows_the_written_rule() -> None:
     for seed in range(8):
         height, width, size = (int(v) for v in seeded(seed).integers((20, 20, 40), (120, 120, 100)))
         image, label = noise(height, width, seed), drawn_label(height, width, seed=seed)
-        canvas, new_label = fit_canvas(image, label, size)
+        canvas, new_label = fit_letterbox(image, label, size)
         new_height, new_width = (int(s * size / max(height, width)) // 8 * 8 for s in (height, width))
         rows = np.floor(np.arange(new_height) * height / new_height).astype(int)
         columns = np.floor(np.arange(new_width) * width / new_width).astype(int)
@@ -67,6 +67,6 @@ def _bilinear(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def test_very_long_images_keep_at_least_a_strip() -> None:
-    canvas, label = fit_canvas(np.full((4, 300, 3), 9, np.uint8), np.ones((4, 300), np.uint8), 97)
+    canvas, label = fit_letterbox(np.full((4, 300, 3), 9, np.uint8), np.ones((4, 300), np.uint8), 97)
     assert (canvas[:8, :96] == 9).all() and (label[:8, :96] == 1).all()
     assert (canvas[8:] == 0).all() and (label[8:] == IGNORE).all()

@@ -21,7 +21,7 @@ from util.data.lists import ImageList, train_list
 from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
 from util.data.sampling import EpisodeSampler
 from util.data.text import name_vectors
-from util.data.warp import fit_canvas
+from util.data.warp import fit_letterbox
 
 SIZE, SHOTS, IGNORE = 65, 3, 255  # mini's photos have a longer side of 64: a crop of 65 holds all of each
 STILL = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0, keep_target=0.85)
@@ -54,7 +54,7 @@ def vectors(mini_data) -> np.ndarray:
 
 
 def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = SHOTS, **options):
-    query = "walk" if augment is None else "shuffle"
+    query = "sequential" if augment is None else "shuffle"
     return EpisodeDataset(EpisodeSampler(images, query, shots, 0), fold, SIZE, augment, **options)
 
 
@@ -100,8 +100,8 @@ def test_photos_keep_their_stored_orientation(tmp_path: Path) -> None:
 )
 def test_episode_shapes_and_types(train, fold, vectors, augment, pixels: torch.dtype) -> None:
     episode = _episodes(train, fold, augment, vectors=vectors, base_labels=True)[5]
-    assert episode.memory is None
-    found = {f.name: getattr(episode, f.name) for f in fields(episode) if "memory" not in f.name}
+    assert episode.cached_support is None
+    found = {f.name: getattr(episode, f.name) for f in fields(episode) if "cached" not in f.name}
     assert {name: (tuple(value.shape), value.dtype) for name, value in found.items()} == {
         "query": ((3, SIZE, SIZE), pixels),
         "query_label": ((SIZE, SIZE), torch.uint8),
@@ -141,12 +141,12 @@ def test_evaluation_episode_is_what_the_files_say(request, fold, vectors, side: 
     dataset = _episodes(images, fold, None, vectors=vectors, base_labels=True)
     for number in range(len(images.queries) // 2):
         key, episode = dataset.sampler(number), dataset[number]
-        photo, classes = fit_canvas(*_views(images, key.query), SIZE)
+        photo, classes = fit_letterbox(*_views(images, key.query), SIZE)
         assert torch.equal(episode.query, torch.from_numpy(photo.transpose(2, 0, 1)))
         assert (episode.query_label.numpy() == _binary(classes, key.class_id)).all()
         assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
         for shot, row in enumerate(key.supports):
-            photo, classes = fit_canvas(*_views(images, row), SIZE)
+            photo, classes = fit_letterbox(*_views(images, row), SIZE)
             assert torch.equal(episode.support[shot], torch.from_numpy(photo.transpose(2, 0, 1)))
             assert (episode.support_label[shot].numpy() == _binary(classes, key.class_id)).all()
         assert episode.class_id == key.class_id
@@ -244,7 +244,7 @@ def test_items_are_functions_of_their_number(train, fold, vectors) -> None:
     expected = {n: first[n] for n in (0, 7, 3)}
     for number in (3, 0, 7):
         again = other[number]
-        names = [f.name for f in fields(again) if "memory" not in f.name]
+        names = [f.name for f in fields(again) if "cached" not in f.name]
         assert all(torch.equal(getattr(again, name), getattr(expected[number], name)) for name in names)
 
 
@@ -267,7 +267,7 @@ def test_labelled_images_hold_base_ids(train, fold, augment, pixels: torch.dtype
 def test_labelled_evaluation_walks_the_list(train, fold) -> None:
     dataset, length = LabelledDataset(train, fold, SIZE, 0), len(train.queries)
     for number in (0, 3, length - 1, length + 3):
-        photo, classes = fit_canvas(*_views(train, train.queries[number % length]), SIZE)
+        photo, classes = fit_letterbox(*_views(train, train.queries[number % length]), SIZE)
         assert torch.equal(dataset[number].image, torch.from_numpy(photo.transpose(2, 0, 1)))
         same = cv2.compare(dataset[number].label.numpy(), fold.base_table[classes], cv2.CMP_NE)
         assert not same.any()
@@ -299,7 +299,7 @@ def test_collate_stacks_and_keeps_none(train, fold, vectors) -> None:
     assert isinstance(batch, Episode) and batch.text is None
     assert batch.support.shape == (4, SHOTS, 3, SIZE, SIZE)
     assert batch.number.tolist() == [0, 1, 2, 3]
-    for name in (f.name for f in fields(batch) if f.name != "text" and "memory" not in f.name):
+    for name in (f.name for f in fields(batch) if f.name != "text" and "cached" not in f.name):
         assert torch.equal(getattr(batch, name), torch.stack([getattr(i, name) for i in items]))
     full = collate([_episodes(train, fold, None, vectors=vectors)[n] for n in range(2)])
     assert full.text.shape == (2, 300) and full.query_base_label is None

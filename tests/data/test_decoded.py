@@ -20,7 +20,7 @@ from util.data.images import read_picture, write_mask
 from util.data.index import Index, load_index
 from util.data.lists import train_list
 from util.data.sampling import EpisodeSampler
-from util.data.views import SQUEEZE, View
+from util.data.views import STRETCH, View
 
 SIZE = 65
 
@@ -46,7 +46,7 @@ def _same_pictures(index: Index) -> bool:
     return all(np.array_equal(index.picture(r), read_picture(index.images[r], index.masks[r])) for r in rows)
 
 
-@pytest.mark.parametrize("view", [None, View(SQUEEZE, SIZE, SIZE, smooth=True)], ids=["crop", "squeeze"])
+@pytest.mark.parametrize("view", [None, View(STRETCH, SIZE, SIZE, smooth=True)], ids=["crop", "stretch"])
 def test_a_decoded_photo_gives_the_same_views_to_the_last_bit(data: DataSettings, view: View | None) -> None:
     episodes, images = [], []
     for index in (load_index(data, "train", progress=False), _index(data)):

@@ -16,7 +16,7 @@ from util.errors import UserError
 
 
 @pytest.fixture
-def setting(mini_data):
+def context(mini_data):
     data = mini_data(shot=2)
     images = novel_list(load_index(data, "test", progress=False), Fold.of(data), data)
     return images, data
@@ -25,7 +25,7 @@ def setting(mini_data):
 def rows_of(images, seeds=(0, 7), episodes: int = 5) -> list[dict]:
     names, out = images.index.names, []
     for seed in seeds:
-        for key in map(EpisodeSampler(images, "walk", 2, seed), range(episodes)):
+        for key in map(EpisodeSampler(images, "sequential", 2, seed), range(episodes)):
             supports = [names[s] for s in key.supports]
             out.append({"seed": seed, "query": names[key.query], "class": key.class_id, "supports": supports})
     return out
@@ -36,18 +36,18 @@ def write(path: Path, rows: list[dict], **header: object) -> Path:
     return path
 
 
-def test_a_replay_gives_the_episodes_that_were_written(setting, tmp_path: Path):
-    images, data = setting
+def test_a_replay_gives_the_episodes_that_were_written(context, tmp_path: Path):
+    images, data = context
     played = replay(write(tmp_path / "m.jsonl", rows_of(images), dataset="mini", fold=0), images, data)
     assert list(played) == [0, 7]
     for seed, episodes in played.items():
-        sampler = EpisodeSampler(images, "walk", 2, seed)
+        sampler = EpisodeSampler(images, "sequential", 2, seed)
         assert [episodes(n) for n in range(5)] == [sampler(n) for n in range(5)]
         assert episodes.digest(5) == sampler.digest(5) and episodes.digest(3) == sampler.digest(3)
 
 
-def test_a_list_made_by_hand_needs_neither_header_nor_seeds(setting, tmp_path: Path):
-    images, data = setting
+def test_a_list_made_by_hand_needs_neither_header_nor_seeds(context, tmp_path: Path):
+    images, data = context
     rows = [{k: v for k, v in row.items() if k != "seed"} for row in rows_of(images, (0,))]
     (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(r) for r in rows) + "\n\n")
     assert [len(s.keys) for s in replay(tmp_path / "m.jsonl", images, data).values()] == [5]
@@ -64,16 +64,16 @@ def test_a_list_made_by_hand_needs_neither_header_nor_seeds(setting, tmp_path: P
         ({"supports": []}, "'supports' must be image names"),
     ],
 )
-def test_a_wrong_line_is_named(setting, tmp_path: Path, change: dict, message: str):
-    images, data = setting
+def test_a_wrong_line_is_named(context, tmp_path: Path, change: dict, message: str):
+    images, data = context
     rows = rows_of(images)
     rows[3] |= change
     with pytest.raises(UserError, match=rf"m.jsonl:5: {message}"):  # the header is line 1
         replay(write(tmp_path / "m.jsonl", rows), images, data)
 
 
-def test_a_query_is_never_its_own_support_and_supports_show_the_class(setting, tmp_path: Path):
-    images, data = setting
+def test_a_query_is_never_its_own_support_and_supports_show_the_class(context, tmp_path: Path):
+    images, data = context
     rows = rows_of(images)
     rows[0]["supports"][1] = rows[0]["query"]
     with pytest.raises(UserError, match="among its own supports"):
@@ -90,8 +90,8 @@ def test_a_query_is_never_its_own_support_and_supports_show_the_class(setting, t
 
 
 @pytest.mark.parametrize(("key", "value"), [("fold", 2), ("dataset", "pascal"), ("fold_rule", "interleaved")])
-def test_a_manifest_of_another_fold_is_refused(setting, tmp_path: Path, key: str, value: object):
-    images, data = setting
+def test_a_manifest_of_another_fold_is_refused(context, tmp_path: Path, key: str, value: object):
+    images, data = context
     with pytest.raises(UserError, match=f"a manifest of {key} {value}, this test has {key}"):
         replay(write(tmp_path / "m.jsonl", rows_of(images), **{key: value}), images, data)
 

@@ -18,7 +18,7 @@ from util.data.views import View
 from util.engine.loading import batches
 from util.errors import UserError
 
-RULES = ["walk", "pairs", "class_then_query", "random"]
+RULES = ["sequential", "pairs", "class_then_query", "random"]
 EPISODES = 1000
 
 
@@ -34,19 +34,19 @@ def drawn_list(seed: int) -> ImageList:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("repeatable", [False, True])
-def test_every_episode_is_legal_and_depends_on_its_number_alone(rule: str, repeatable: bool):
+@pytest.mark.parametrize("with_replacement", [False, True])
+def test_every_episode_is_legal_and_depends_on_its_number_alone(rule: str, with_replacement: bool):
     for seed in range(3):
         images = drawn_list(seed)
-        sampler = EpisodeSampler(images, rule, 3, seed, repeatable)
+        sampler = EpisodeSampler(images, rule, 3, seed, with_replacement)
         keys = [sampler(n) for n in range(200)]
         assert [sampler(n) for n in reversed(range(200))] == keys[::-1]
         for key in keys:
             assert images.index.areas[key.query, key.class_id] > 0
             assert key.query not in key.supports
             assert set(key.supports) <= set(images.candidates[key.class_id].tolist())
-            assert repeatable or len(set(key.supports)) == 3
-        assert repeatable == any(len(set(key.supports)) < 3 for key in keys)
+            assert with_replacement or len(set(key.supports)) == 3
+        assert with_replacement == any(len(set(key.supports)) < 3 for key in keys)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -87,8 +87,8 @@ def test_repeatable_supports_need_one_candidate_beside_the_query(mini_data):
     index = Index(("a", "b"), areas, (Path(),) * 2, (Path(),) * 2, "none")
     images = ImageList(index, (1,), np.arange(2), {1: np.arange(2)})
     data = mini_data(shot=5)
-    check_shots(images, data, repeatable=True)
-    assert EpisodeSampler(images, "walk", 5, 0, True)(0).supports == (1,) * 5
+    check_shots(images, data, with_replacement=True)
+    assert EpisodeSampler(images, "sequential", 5, 0, True)(0).supports == (1,) * 5
     with pytest.raises(UserError, match="5 shots need 6"):
         check_shots(images, data)
 
@@ -100,7 +100,7 @@ def test_a_thousand_episodes_are_the_same_for_any_number_of_workers(novel: Image
     found = []
     for workers, batch in ((0, 50), (2, 16)):
         sampler = EpisodeSampler(novel, rule, 1, 0)
-        data = TrialDataset(EpisodeDataset(sampler, fold, 33, view=View("squeeze", 9, 9)), ("canvas",))
+        data = TrialDataset(EpisodeDataset(sampler, fold, 33, view=View("stretch", 9, 9)), ("letterbox",))
         numbers = [list(range(n, min(n + batch, EPISODES))) for n in range(0, EPISODES, batch)]
         rows = []
         for trial in batches(data, numbers, workers, torch.device("cpu")):

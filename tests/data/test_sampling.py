@@ -58,7 +58,7 @@ def _golden_list() -> ImageList:
 # --- a pure function -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("query", ["walk", "shuffle"])
+@pytest.mark.parametrize("query", ["sequential", "shuffle"])
 def test_episode_depends_on_the_number_alone(query: str) -> None:
     for seed in SEEDS:
         images = _random_list(seed)
@@ -81,7 +81,7 @@ def test_global_random_state_neither_matters_nor_changes(train: ImageList) -> No
     assert (np.random.get_state()[1] == before[0]).all() and torch.equal(torch.get_rng_state(), before[1])
 
 
-@pytest.mark.parametrize("query", ["walk", "shuffle"])
+@pytest.mark.parametrize("query", ["sequential", "shuffle"])
 def test_other_seeds_give_other_episodes(train: ImageList, query: str) -> None:
     samplers = [EpisodeSampler(train, query, 1, seed) for seed in SEEDS]
     drawn = [[(s(n).query, s(n).class_id, s(n).supports) for n in range(60)] for s in samplers]
@@ -90,7 +90,7 @@ def test_other_seeds_give_other_episodes(train: ImageList, query: str) -> None:
 
 
 def test_more_shots_keep_query_and_class(train: ImageList) -> None:
-    one, three = EpisodeSampler(train, "walk", 1, 0), EpisodeSampler(train, "walk", 3, 0)
+    one, three = EpisodeSampler(train, "sequential", 1, 0), EpisodeSampler(train, "sequential", 3, 0)
     assert [(one(n).query, one(n).class_id) for n in range(60)] == [
         (three(n).query, three(n).class_id) for n in range(60)
     ]
@@ -110,7 +110,7 @@ def _check_episodes(images: ImageList, query: str, shots: int, seed: int, number
         assert set(key.supports) <= set(images.candidates[key.class_id].tolist())
 
 
-@pytest.mark.parametrize("query", ["walk", "shuffle"])
+@pytest.mark.parametrize("query", ["sequential", "shuffle"])
 @pytest.mark.parametrize("shots", [1, 3])
 def test_supports_are_distinct_candidates_and_never_the_query(train, novel, query: str, shots: int) -> None:
     _check_episodes(train, query, shots, 321, range(200))
@@ -124,7 +124,7 @@ def test_all_candidates_but_the_query_can_be_supports_at_once() -> None:
     for number in range(60):
         images_of = {c: rows[:4] for c, rows in images.candidates.items()}
         small = ImageList(images.index, images.classes, images.queries, images_of)
-        key = EpisodeSampler(small, "walk", 3, 0)(number)
+        key = EpisodeSampler(small, "sequential", 3, 0)(number)
         others = set(images_of[key.class_id].tolist()) - {key.query}
         assert set(key.supports) <= others and len(key.supports) == 3
 
@@ -133,7 +133,7 @@ def test_one_pixel_in_the_query_is_enough_for_its_class_to_be_drawn() -> None:
     areas = np.array([[0, 50, 1], [0, 50, 0], [0, 50, 50], [0, 0, 50]])
     index = Index(tuple("abcd"), areas, (Path(),) * 4, (Path(),) * 4, "none")
     images = ImageList(index, (1, 2), np.arange(4), {1: np.arange(3), 2: np.arange(2, 4)})
-    keys = [EpisodeSampler(images, "walk", 1, 0)(n) for n in range(0, 400, 4)]
+    keys = [EpisodeSampler(images, "sequential", 1, 0)(n) for n in range(0, 400, 4)]
     assert {k.query for k in keys} == {0}
     assert {k.class_id for k in keys} == {1, 2}
     assert {k.supports for k in keys if k.class_id == 2} == {(2,), (3,)}
@@ -144,13 +144,13 @@ def test_one_pixel_in_the_query_is_enough_for_its_class_to_be_drawn() -> None:
 
 def test_walk_takes_the_list_in_order_and_starts_again(train: ImageList) -> None:
     length = len(train.queries)
-    sampler = EpisodeSampler(train, "walk", 1, 7)
+    sampler = EpisodeSampler(train, "sequential", 1, 7)
     assert [sampler(n).query for n in range(2 * length + 5)] == [*train.queries, *train.queries, *train.queries[:5]]
     assert sampler(FAR * length + 3).query == train.queries[3]
 
 
 def test_second_lap_of_a_walk_draws_anew(train: ImageList) -> None:
-    length, sampler = len(train.queries), EpisodeSampler(train, "walk", 1, 7)
+    length, sampler = len(train.queries), EpisodeSampler(train, "sequential", 1, 7)
     laps = [
         [(sampler(n).class_id, sampler(n).supports) for n in range(lap * length, (lap + 1) * length)] for lap in (0, 1)
     ]
@@ -202,7 +202,7 @@ def test_class_is_drawn_uniformly_among_those_in_the_query() -> None:
     rows = np.arange(10)
     images = ImageList(index, (1, 2, 3, 4), rows, dict.fromkeys((1, 2, 3, 4), rows))
     for seed in SEEDS:
-        sampler = EpisodeSampler(images, "walk", 1, seed)
+        sampler = EpisodeSampler(images, "sequential", 1, seed)
         counts = Counter(sampler(n).class_id for n in range(0, 9000, 10))
         assert set(counts) == {1, 2, 3}
         assert _chi_square(counts, 3) < 20  # two degrees of freedom: exceeded once in 20 000
@@ -213,7 +213,7 @@ def test_supports_are_drawn_uniformly() -> None:
     index = Index(tuple("abcdefghij"), areas, (Path(),) * 10, (Path(),) * 10, "none")
     images = ImageList(index, (1,), np.arange(10), {1: np.arange(10)})
     for shots in (1, 4):
-        sampler = EpisodeSampler(images, "walk", shots, 0)
+        sampler = EpisodeSampler(images, "sequential", shots, 0)
         counts = Counter(s for n in range(0, 9000, 10) for s in sampler(n).supports)
         assert set(counts) == set(range(1, 10))
         assert _chi_square(counts, 9) < 35  # eight degrees of freedom: exceeded once in 30 000
@@ -223,13 +223,13 @@ def test_supports_are_drawn_uniformly() -> None:
 
 
 def test_digest_is_that_of_the_episodes(train: ImageList) -> None:
-    digest = EpisodeSampler(train, "walk", 1, 0).digest(30)
-    assert EpisodeSampler(train, "walk", 1, 0).digest(30) == digest
+    digest = EpisodeSampler(train, "sequential", 1, 0).digest(30)
+    assert EpisodeSampler(train, "sequential", 1, 0).digest(30) == digest
     others = [
-        EpisodeSampler(train, "walk", 1, 1).digest(30),
-        EpisodeSampler(train, "walk", 2, 0).digest(30),
+        EpisodeSampler(train, "sequential", 1, 1).digest(30),
+        EpisodeSampler(train, "sequential", 2, 0).digest(30),
         EpisodeSampler(train, "shuffle", 1, 0).digest(30),
-        EpisodeSampler(train, "walk", 1, 0).digest(31),
+        EpisodeSampler(train, "sequential", 1, 0).digest(31),
     ]
     assert len({digest, *others}) == 5
 
@@ -237,7 +237,7 @@ def test_digest_is_that_of_the_episodes(train: ImageList) -> None:
 def test_episodes_of_a_fixed_list_never_change() -> None:
     """Whoever changes sampling makes old results incomparable; these are the episodes all results so far rest on."""
     images = _golden_list()
-    walk = EpisodeSampler(images, "walk", 1, 0)
+    walk = EpisodeSampler(images, "sequential", 1, 0)
     assert [(k.query, k.class_id, k.supports) for k in map(walk, range(4))] == GOLDEN_WALK
     assert walk.digest(200)[:16] == GOLDEN_DIGESTS[0]
     assert EpisodeSampler(images, "shuffle", 2, 321).digest(200)[:16] == GOLDEN_DIGESTS[1]
@@ -266,12 +266,12 @@ def test_workers_and_batch_size_change_no_tensor(mini_data, train: ImageList, au
     assert expected["number"].tolist() == list(range(40, 52))
     for numbers, workers in [(fours, 0), (single, 2), (fours, 2)]:
         found = _load(dataset, numbers, workers)
-        assert {name for name, v in expected.items() if v is None} == {"memory", "query_memory"}
+        assert {name for name, v in expected.items() if v is None} == {"cached_support", "cached_query"}
         assert all(v is None or torch.equal(found[name], v) for name, v in expected.items())
 
 
 def test_loading_leaves_the_global_random_state_alone(mini_data, train: ImageList) -> None:
-    dataset = EpisodeDataset(EpisodeSampler(train, "walk", 1, 0), Fold.of(mini_data()), 33, AugmentSettings())
+    dataset = EpisodeDataset(EpisodeSampler(train, "sequential", 1, 0), Fold.of(mini_data()), 33, AugmentSettings())
     before = torch.get_rng_state()
     list(batches(dataset, [[0, 1], [2]], 0, torch.device("cpu")))
     assert torch.equal(torch.get_rng_state(), before)

@@ -16,7 +16,7 @@ from util.data.images import read_image, read_mask
 from util.data.views import View
 from util.engine.evaluation import Scoreboard
 from util.engine.input_size import in_words, view_of
-from util.engine.run_context import make_setting
+from util.engine.run_context import make_run_context
 
 CPU = torch.device("cpu")
 
@@ -40,13 +40,13 @@ def test_hsnet_squeezes_photo_and_label_to_400(photo):
     """Recounts every label row by row from the rule floor(i * old / 400)."""
     image, classes = photo
     assert classes.shape[0] != classes.shape[1]
-    seen, sized = View("squeeze", 400, 400, smooth=True).sized(image, classes)
+    seen, sized = View("stretch", 400, 400, smooth=True).sized(image, classes)
     assert seen.shape == (400, 400, 3) and seen.dtype == np.float32
     assert np.array_equal(seen, np.asarray(Image.fromarray(image).resize((400, 400), Image.BILINEAR), np.float32))
     height, width = classes.shape
     expected = np.array([[classes[i * height // 400, j * width // 400] for j in range(400)] for i in range(400)])
     assert np.array_equal(sized, expected)
-    scored = View("squeeze", 401, 400, smooth=True).scored(classes, "canvas")
+    scored = View("stretch", 401, 400, smooth=True).scored(classes, "letterbox")
     assert np.array_equal(scored, expected)  # also where a model could only take 401
     assert set(np.unique(scored)) <= set(np.unique(classes)) and 255 in scored
 
@@ -54,7 +54,7 @@ def test_hsnet_squeezes_photo_and_label_to_400(photo):
 def test_bam_scores_the_original_label_at_the_top_left_of_a_square(photo):
     image, classes = photo
     height, width = classes.shape
-    view = View("canvas", 473, 473)
+    view = View("letterbox", 473, 473)
     scored = view.scored(classes, "square")
     assert scored.shape == (width, width)  # the longer side
     assert np.array_equal(scored[:height], classes) and (scored[height:] == 255).all()
@@ -65,10 +65,10 @@ def test_bam_scores_the_original_label_at_the_top_left_of_a_square(photo):
 @pytest.mark.parametrize(
     ("view", "scored_on"),
     [
-        (View("canvas", 89, 89), "canvas"),
-        (View("canvas", 89, 89), "square"),
-        (View("squeeze", 89, 400), "canvas"),
-        (View("squeeze", 89, 89), "original"),
+        (View("letterbox", 89, 89), "letterbox"),
+        (View("letterbox", 89, 89), "square"),
+        (View("stretch", 89, 400), "letterbox"),
+        (View("stretch", 89, 89), "original"),
     ],
 )
 def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, mini_yaml, view: View, scored_on: str):
@@ -107,12 +107,12 @@ def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, mini_
 @pytest.mark.parametrize(
     ("name", "model", "rule", "side", "label_side"),
     [
-        ("symnet", "symnet", "canvas", 473, 473),
-        ("bam", "symnet", "canvas", 473, 473),
-        ("hsnet", "symnet", "squeeze", 401, 400),
-        ("dcama", "symnet", "squeeze", 385, 384),
-        ("hdmnet", "symnet", "squeeze", 473, 473),
-        ("ssp", "symnet", "canvas", 473, 473),
+        ("symnet", "symnet", "letterbox", 473, 473),
+        ("bam", "symnet", "letterbox", 473, 473),
+        ("hsnet", "symnet", "stretch", 401, 400),
+        ("dcama", "symnet", "stretch", 385, 384),
+        ("hdmnet", "symnet", "stretch", 473, 473),
+        ("ssp", "symnet", "letterbox", 473, 473),
         ("ssp", "prototype", "original", 0, 0),
     ],
 )
@@ -123,7 +123,7 @@ def test_every_protocol_finds_a_size_that_the_model_takes(name: str, model: str,
     assert (view.rule, view.side, view.label_side) == (rule, side, label_side)
     words = in_words(config, config.protocols[name], view)
     assert ("does not take" in words) == (side != label_side) and ("takes no images" in words) == (
-        name == "ssp" and rule == "canvas"
+        name == "ssp" and rule == "letterbox"
     )
 
 
@@ -136,10 +136,10 @@ def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
     path = mini_yaml(
         "mini_split0_prototype_resnet10.yaml", model={"encoder": {"backbone": "resnet10", "weights": None}}
     )
-    setting = make_setting(read_config(path, ["data.shot=2"]))
-    protocol = setting.config.protocols["ssp"]
-    sampler = setting.test_sampler(setting.test_images(False), protocol, 0)
-    trials = setting.trials(sampler, view_of(setting.config, protocol), ("original",))
+    context = make_run_context(read_config(path, ["data.shot=2"]))
+    protocol = context.config.protocols["ssp"]
+    sampler = context.test_sampler(context.test_images(False), protocol, 0)
+    trials = context.trials(sampler, view_of(context.config, protocol), ("original",))
     assert trials.one_by_one
     for number in range(8):
         trial, key = trials[number], sampler(number)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.data.drawn import drawn_label, noise, seeded, smooth, warped
 from util.config.settings import AugmentSettings
-from util.data.views import squeeze_label
-from util.data.warp import draw_warp, fit_canvas
+from util.data.views import stretch_label
+from util.data.warp import draw_warp, fit_letterbox
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
 DRAWS = 400
@@ -47,21 +47,21 @@ def test_flip_only_mirrors() -> None:
 def test_squeezing_keeps_all_of_the_image_and_gives_up_its_aspect() -> None:
     image, label = smooth(60, 90), drawn_label(60, 90)
     for flip in (0, 1):
-        out, out_label = warped(image, label, 33, _augment(fit="squeeze", flip_probability=flip), seeded())
+        out, out_label = warped(image, label, 33, _augment(fit="stretch", flip_probability=flip), seeded())
         turned, turned_label = (x[:, ::-1] if flip else x for x in (image, label))
         assert (out == cv2.resize(turned.copy(), (33, 33), interpolation=cv2.INTER_LINEAR)).all()
-        assert (out_label == squeeze_label(turned_label, 33)).all()
+        assert (out_label == stretch_label(turned_label, 33)).all()
 
 
 def test_scale_changes_the_sharpness_of_a_squeezed_image_and_nothing_else() -> None:
     image, label = smooth(120, 90), drawn_label(120, 90)
-    still = _augment(fit="squeeze")
-    coarse = _augment(fit="squeeze", scale=[0.25, 0.25])
+    still = _augment(fit="stretch")
+    coarse = _augment(fit="stretch", scale=[0.25, 0.25])
     views = [warped(noise(120, 90), label, 65, augment, seeded())[0].astype(float) for augment in (still, coarse)]
     assert np.abs(np.diff(views[1], axis=0)).mean() < 0.8 * np.abs(np.diff(views[0], axis=0)).mean()
     same = [warped(image, label, 65, augment, seeded())[0].astype(float) for augment in (still, coarse)]
     assert np.abs(same[0] - same[1]).mean() < 4
-    turned = _augment(fit="squeeze", rotate=90, rotate_probability=1)
+    turned = _augment(fit="stretch", rotate=90, rotate_probability=1)
     out, out_label = warped(image, np.zeros_like(label), 65, turned, seeded(1))
     assert (out_label == IGNORE).any() and (out[out_label == IGNORE] == MEAN_RGB).all(1).mean() > 0.9
 
@@ -150,7 +150,7 @@ def test_arguments_are_not_changed() -> None:
     image, label = noise(70, 50), drawn_label(70, 50)
     copies = image.copy(), label.copy()
     warped(image, label, 33, AugmentSettings(keep_target=0.85), seeded())
-    fit_canvas(image, label, 33)
+    fit_letterbox(image, label, 33)
     assert (image == copies[0]).all() and (label == copies[1]).all()
 
 

@@ -17,7 +17,7 @@ from model import registry
 from tests.paths import REPOSITORY
 from util.config.read import read_config
 from util.engine.optimizers import build_optimizers
-from util.engine.run_context import make_setting, new_model, run_folder
+from util.engine.run_context import make_run_context, new_model, run_folder
 from util.engine.testing import test as score
 from util.engine.trainer import Trainer
 from util.engine.training import train_meta
@@ -32,7 +32,7 @@ from torch import nn
 
 from model.contract import FewShotModel, ModelSettings, Output, ParamGroup
 from model.common.loss import cross_entropy
-from model.common.ops import foreground, normalise
+from model.common.ops import foreground_mask, normalise
 from model.registry import register
 
 
@@ -63,7 +63,7 @@ class Toy(FewShotModel):
         return [first, ParamGroup("last", list(self.last.parameters()), optimizer="other")]
 
     def forward(self, episode):
-        mask, support = foreground(episode.support_label), normalise(episode.support)
+        mask, support = foreground_mask(episode.support_label), normalise(episode.support)
         colour = (mask * support).sum((1, 3, 4)) / (mask.sum((1, 3, 4)) + 1)  # (B, 3)
         query = self.still(normalise(episode.query))
         colours = colour[:, :, None, None].expand_as(query)
@@ -110,7 +110,7 @@ def test_a_model_of_one_file_and_one_yaml_trains_and_tests(toy: Path) -> None:
     assert train_meta(config, resume=False, overwrite=False) == 0
     folder = run_folder(config, "meta")
     assert json.loads((folder / "metrics.json").read_text())["finished"]
-    before = new_model(make_setting(config)).state_dict()
+    before = new_model(make_run_context(config)).state_dict()
     after = torch.load(folder / "last.pth", weights_only=True)["weights"]
     assert {k for k in after if not torch.equal(after[k], before[k])} == {k for k in after if not k.startswith("still")}
     result = score(config)[0]
@@ -120,7 +120,7 @@ def test_a_model_of_one_file_and_one_yaml_trains_and_tests(toy: Path) -> None:
 
 def test_its_groups_get_their_optimisers_and_factors(toy: Path) -> None:
     config = read_config(toy)
-    network = new_model(make_setting(config))
+    network = new_model(make_run_context(config))
     optimizers = build_optimizers(network.param_groups(), config.meta_stage.optimizers)
     assert {n: type(o).__name__ for n, o in optimizers.items()} == {"main": "SGD", "other": "AdamW"}
     assert optimizers["main"].param_groups[0]["lr"] == pytest.approx(0.05)

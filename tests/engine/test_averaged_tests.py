@@ -21,10 +21,10 @@ from util.data.datasets import collate
 from util.engine import checkpoint
 from util.engine.input_size import in_words, real_scales, view_of
 from util.engine.processes import World
-from util.engine.run_context import make_setting, new_model, run_folder
-from util.engine.test_jobs import Request, plan
+from util.engine.run_context import make_run_context, new_model, run_folder
+from util.engine.test_jobs import Request, build_test_jobs
 from util.engine.testing import test as score
-from util.engine.tta import MultiView
+from util.engine.tta import TestTimeAugmentation
 from util.errors import UserError
 from util.report.compare import compare
 from util.report.paper_table import table
@@ -56,13 +56,13 @@ def counts(result: dict, tmp_path: Path, folder: str) -> list[dict]:
     return [json.loads(line) for line in (kept / "episodes.jsonl").read_text().splitlines()[1:]]
 
 
-@pytest.mark.parametrize("protocol", ["symnet", "ssp"], ids=["canvas", "original sizes"])
+@pytest.mark.parametrize("protocol", ["symnet", "ssp"], ids=["letterbox", "original sizes"])
 @pytest.mark.parametrize("model", ["prototype", "hdmnet"])
 def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, model: str, protocol: str) -> None:
-    setting = make_setting(config(model, "data.shot=2"))
-    job = plan(setting.config, Request((protocol,)), WORLD)[0]
-    data = setting.trials(job.samplers[0], job.view, (job.scored_on,))
-    network = plan(config(model, "test.fuse=masks"), Request((protocol,)), WORLD)[0].weights.network.eval()
+    context = make_run_context(config(model, "data.shot=2"))
+    job = build_test_jobs(context.config, Request((protocol,)), WORLD)[0]
+    data = context.trials(job.samplers[0], job.view, (job.scored_on,))
+    network = build_test_jobs(config(model, "test.fuse=masks"), Request((protocol,)), WORLD)[0].weights.network.eval()
     numbers = [0] if data.one_by_one else [0, 1]
     both = collate([data[n] for n in numbers]).episode
     alone = []
@@ -72,7 +72,7 @@ def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, 
             item.support, item.support_label = item.support[k : k + 1], item.support_label[k : k + 1]
         alone.append(network(collate(one)).logits.softmax(1))
     with torch.inference_mode():
-        output = MultiView([network], [1.0], False, True)(both)
+        output = TestTimeAugmentation([network], [1.0], False, True)(both)
     assert torch.allclose(output.logits.exp(), (alone[0] + alone[1]) / 2, atol=1e-6)
     assert not torch.allclose(alone[0], alone[1], atol=1e-6)
 
@@ -81,7 +81,7 @@ def test_nothing_is_wrapped_unless_asked_for(config, tmp_path: Path) -> None:
     """The defaults, written out or not, and masks of a single support: the model itself, and the same counts."""
     same = ["test.flip=false", "test.scales=[1]", "test.fuse=masks"]
     for overrides in ([], same):
-        assert type(plan(config("prototype", *overrides), Request(), WORLD)[0].weights.network).__name__ == (
+        assert type(build_test_jobs(config("prototype", *overrides), Request(), WORLD)[0].weights.network).__name__ == (
             "PrototypeBaseline"
         )
     plain = score(config())[0]
@@ -89,7 +89,7 @@ def test_nothing_is_wrapped_unless_asked_for(config, tmp_path: Path) -> None:
     again = score(config("prototype", *same))[0]
     assert counts(again, tmp_path, "test/symnet_quick") == expected
     assert (plain["passes"], plain["averaged"]) == (again["passes"], again["averaged"]) == (1, [])
-    assert "AVERAGING" not in title(plain) and plain["input"] == again["input"] == "canvas 33 x 33"
+    assert "AVERAGING" not in title(plain) and plain["input"] == again["input"] == "letterbox 33 x 33"
 
 
 def test_a_result_says_what_it_averages_and_at_what_cost(config, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_result_says_what_it_averages_and_at_what_cost(config, tmp_path: Path)
     assert (result["passes"], result["averaged"]) == (8, ["flip", "scales 1.5 1", "masks"])
     words = "flip, scales 1.5 1, masks, 8 passes"
     assert f"TEST-TIME AVERAGING ({words})" in title(result)
-    assert result["input"] == "canvas 33 x 33; seen at px 49, 33" and result["input_side"] == 33
+    assert result["input"] == "letterbox 33 x 33; seen at px 49, 33" and result["input_side"] == 33
     assert result["weights"] == plain["weights"] and result["episode_digests"] == plain["episode_digests"]
     run = tmp_path / "runs/tiny"
     for kept in ("", "episodes.jsonl"):
@@ -113,7 +113,7 @@ def test_a_result_says_what_it_averages_and_at_what_cost(config, tmp_path: Path)
 
 
 @pytest.mark.parametrize("model", ["prototype", "hdmnet"])
-@pytest.mark.parametrize("protocol", ["symnet", "ssp"], ids=["canvas", "original sizes"])
+@pytest.mark.parametrize("protocol", ["symnet", "ssp"], ids=["letterbox", "original sizes"])
 def test_the_feature_cache_changes_no_count(config, tmp_path: Path, capfd, model: str, protocol: str) -> None:
     own, request = ("test.batch=1", "test.episodes=12", *EVERYTHING), Request((protocol,))
     folder = f"test_2shot/{protocol}_flip_scales-1.5-1_masks{'_untrained' * (model == 'hdmnet')}_quick"
@@ -126,8 +126,8 @@ def test_the_feature_cache_changes_no_count(config, tmp_path: Path, capfd, model
 
 def test_pictures_are_of_the_averaged_prediction(config, tmp_path: Path) -> None:
     """The IoU in a caption is that of the record; the network that draws is the one that was scored."""
-    jobs = plan(config("prototype", "test.flip=true"), Request(), WORLD)
-    assert isinstance(jobs[0].weights.network, MultiView)
+    jobs = build_test_jobs(config("prototype", "test.flip=true"), Request(), WORLD)
+    assert isinstance(jobs[0].weights.network, TestTimeAugmentation)
     score(config("prototype", "test.flip=true"), Request(save_images={"worst": 1}))
     page = (tmp_path / "runs/tiny/test/symnet_flip_quick/pictures/index.html").read_text()
     assert "TEST-TIME AVERAGING (flip, 2 passes)" in page
@@ -147,7 +147,7 @@ def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str,
     own = {"data": {"size": size, "shot": 2}, "test": {**QUICK, "episodes": 2, "flip": True, "fuse": "masks"}}
     request = Request(("symnet", "ssp") if model == "ssp" else ("symnet",))
     results = score(config(model, f"test.scales={scales}", **own), request)
-    ends = [f"canvas {size} x {size}; seen at px {sides}", "original sizes, nothing resized; seen times 0.75, 1"]
+    ends = [f"letterbox {size} x {size}; seen at px {sides}", "original sizes, nothing resized; seen times 0.75, 1"]
     assert [r["input"] for r in results] == ends[: len(results)]
     assert all(r["passes"] == 8 and r["episodes"] == 2 for r in results)
     assert ("base" in results[0]["mean"]) == (model in ("symnet", "hdmnet"))
@@ -158,11 +158,11 @@ def trained(config, tmp_path: Path):
     """Return a function that leaves Sym-Net's best checkpoint of so many shots where training leaves it."""
 
     def make(shots: int) -> Path:
-        setting = make_setting(config("symnet", f"data.shot={shots}"))
-        folder = run_folder(setting.config, "meta")
+        context = make_run_context(config("symnet", f"data.shot={shots}"))
+        folder = run_folder(context.config, "meta")
         folder.mkdir(parents=True)
-        content = {"stage": "meta", "config": to_dict(setting.config), "text": setting.text_digest}
-        checkpoint.save(folder / "best.pth", {**content, "weights": new_model(setting).state_dict()})
+        content = {"stage": "meta", "config": to_dict(context.config), "text": context.text_digest}
+        checkpoint.save(folder / "best.pth", {**content, "weights": new_model(context).state_dict()})
         return folder / "best.pth"
 
     return make
@@ -227,7 +227,7 @@ def test_a_scale_that_a_model_does_not_take_is_named(file: str, overrides: list[
 def test_the_nearest_side_is_taken_and_told() -> None:
     config = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", ["test.scales=[0.75, 1, 1.25]"])
     protocol = config.protocols["bam"]
-    assert in_words(config, protocol, view_of(config, protocol)) == "canvas 473 x 473; seen at px 353, 473, 593"
+    assert in_words(config, protocol, view_of(config, protocol)) == "letterbox 473 x 473; seen at px 353, 473, 593"
 
 
 @dataclass
@@ -254,12 +254,14 @@ def sided(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
 
 def test_weights_that_depend_on_the_side_are_refused(config, sided: dict) -> None:
     with pytest.raises(UserError, match=r"has weights for one image side, 33 px here, and cannot see 49 px"):
-        plan(config("prototype", "test.scales=[1, 1.5]", **sided), Request(), WORLD)
+        build_test_jobs(config("prototype", "test.scales=[1, 1.5]", **sided), Request(), WORLD)
     score(config("prototype", "test.flip=true", **sided))
 
 
 def test_networks_of_several_sides_share_their_weights(config) -> None:
-    network = plan(config("symnet", "test.scales=[1, 1.5]", data={"size": 65}), Request(), WORLD)[0].weights.network
+    network = build_test_jobs(config("symnet", "test.scales=[1, 1.5]", data={"size": 65}), Request(), WORLD)[
+        0
+    ].weights.network
     assert [n.task.size for n in network.networks] == [65, 97]
     assert [n.decoder.scales[0] for n in network.networks] == [9, 13]
     first, second = (n.state_dict() for n in network.networks)

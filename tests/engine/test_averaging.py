@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from util.engine.ema import WARM_UP, Average
+from util.engine.ema import EMA, WARM_UP
 
 
 def network(value: float) -> nn.Module:
@@ -19,7 +19,7 @@ def network(value: float) -> nn.Module:
 
 def test_it_forgets_as_told_and_gives_the_weights_back():
     net = network(0.0)
-    average = Average(net, keep=0.9)
+    average = EMA(net, keep=0.9)
     expected = 0.0
     for step in range(1, 200):
         net[0].weight.data.fill_(float(step))
@@ -34,12 +34,12 @@ def test_it_forgets_as_told_and_gives_the_weights_back():
 
 def test_only_what_learns_is_kept_and_a_copy_continues_it():
     net = network(1.0)
-    average = Average(net, keep=0.5)
+    average = EMA(net, keep=0.5)
     net[0].weight.data.fill_(3.0)
     average.update(1000)
     assert list(average.state()) == ["0.weight"]
     other = network(7.0)
-    copy = Average(other, keep=0.5)
+    copy = EMA(other, keep=0.5)
     copy.load(average.state())
     with copy.in_place():
         assert other[0].weight[0, 0].item() == 2.0

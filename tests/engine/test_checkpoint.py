@@ -12,7 +12,7 @@ import torch
 from tests import spawned
 from util.config.read import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.run_context import build_model, load_checkpoint, make_setting
+from util.engine.run_context import build_model, load_checkpoint, make_run_context
 from util.errors import UserError
 
 SAVE = """
@@ -32,26 +32,26 @@ def no_file_may_grow() -> None:
 
 @pytest.fixture
 def tiny(mini_yaml):
-    """Return a function that builds (setting, model) from tiny's config with overrides."""
+    """Return a function that builds (context, model) from tiny's config with overrides."""
 
     def build(*overrides: str):
         config = read_config(mini_yaml(), list(overrides))
-        return make_setting(config), build_model(config, text_width=300)
+        return make_run_context(config), build_model(config, text_width=300)
 
     return build
 
 
-def save_meta(path: Path, setting, model) -> Path:
-    checkpoint.save(path, {"stage": "meta", "config": to_dict(setting.config), "weights": model.state_dict()})
+def save_meta(path: Path, context, model) -> Path:
+    checkpoint.save(path, {"stage": "meta", "config": to_dict(context.config), "weights": model.state_dict()})
     return path
 
 
 def test_save_and_load_give_the_same_weights(tiny, tmp_path: Path):
-    setting, model = tiny()
-    path = save_meta(tmp_path / "a.pth", setting, model)
+    context, model = tiny()
+    path = save_meta(tmp_path / "a.pth", context, model)
     _, other = tiny("run.seed=7")
     before = other.decoder.head.classify.weight.clone()
-    load_checkpoint(setting, other, "meta", path)
+    load_checkpoint(context, other, "meta", path)
     assert not torch.equal(before, model.decoder.head.classify.weight)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
 
@@ -94,18 +94,18 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int):
 )
 def test_a_checkpoint_of_something_else_is_refused(tiny, tmp_path: Path, override: str, expected: str):
     path = save_meta(tmp_path / "a.pth", *tiny())
-    setting, model = tiny(override)
+    context, model = tiny(override)
     with pytest.raises(UserError, match=expected):
-        load_checkpoint(setting, model, "meta", path)
+        load_checkpoint(context, model, "meta", path)
 
 
 def test_a_base_checkpoint_is_not_a_meta_checkpoint(tiny, tmp_path: Path):
-    setting, model = tiny()
-    content = {"stage": "base", "config": to_dict(setting.config), "weights": model.base_stage().state_dict()}
+    context, model = tiny()
+    content = {"stage": "base", "config": to_dict(context.config), "weights": model.base_stage().state_dict()}
     checkpoint.save(tmp_path / "base.pth", content)
     with pytest.raises(UserError, match="of the base stage, expected the meta stage"):
-        load_checkpoint(setting, model, "meta", tmp_path / "base.pth")
-    load_checkpoint(setting, model, "base", tmp_path / "base.pth")
+        load_checkpoint(context, model, "meta", tmp_path / "base.pth")
+    load_checkpoint(context, model, "base", tmp_path / "base.pth")
     assert not any(p.requires_grad for p in model.encoder.parameters())
 
 
@@ -115,10 +115,10 @@ def test_a_base_checkpoint_is_not_a_meta_checkpoint(tiny, tmp_path: Path):
 def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override: str, reason: str):
     _, model = tiny()
     torch.save(model.state_dict(), tmp_path / "plain.pth")
-    setting, other = tiny(override)
+    context, other = tiny(override)
     before = [p.clone() for p in other.parameters()]
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(setting, other, "meta", tmp_path / "plain.pth")
+        load_checkpoint(context, other, "meta", tmp_path / "plain.pth")
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
 
 

@@ -9,7 +9,7 @@ from util.config.read import read_config
 from util.engine.evaluation import evaluate
 from util.engine.loading import evaluation_numbers
 from util.engine.processes import World
-from util.engine.run_context import make_setting
+from util.engine.run_context import make_run_context
 
 ENCODER = {"encoder": {"backbone": "resnet18", "stem": "plain", "weights": None}}
 BASELINE = "mini_split0_prototype_resnet18.yaml"
@@ -23,9 +23,9 @@ class Brightness(torch.nn.Module):
         return Output(torch.stack([255 - level, level], dim=1))
 
 
-def score(setting, **options) -> dict:
-    images = setting.test_images(progress=False)
-    data = setting.test_episodes(images, setting.config.protocols["symnet"], seed=0)
+def score(context, **options) -> dict:
+    images = context.test_images(progress=False)
+    data = context.test_episodes(images, context.config.protocols["symnet"], seed=0)
     options = {"batch": 1, "workers": 0} | options
     world = World(0, 1, torch.device("cpu"))
     return evaluate(
@@ -34,11 +34,11 @@ def score(setting, **options) -> dict:
 
 
 def test_batches_and_workers_change_nothing(mini_yaml):
-    setting = make_setting(read_config(mini_yaml(BASELINE, model=ENCODER)))
-    expected = score(setting)
+    context = make_run_context(read_config(mini_yaml(BASELINE, model=ENCODER)))
+    expected = score(context)
     assert expected["final"]["miou"] > 0
-    assert score(setting, batch=4) == expected
-    assert score(setting, batch=5, workers=2) == expected
+    assert score(context, batch=4) == expected
+    assert score(context, batch=5, workers=2) == expected
 
 
 def test_every_episode_is_evaluated_once():

@@ -10,7 +10,7 @@ from util.config.read import read_config
 from util.engine.evaluation import Scoreboard, run_pass
 from util.engine.feature_cache import GIB, FeatureCache
 from util.engine.processes import World
-from util.engine.run_context import make_setting, new_model
+from util.engine.run_context import make_run_context, new_model
 
 ENCODER = {"encoder": {"backbone": "resnet10", "stem": "plain", "weights": None}}
 BASELINE = "mini_split0_prototype_resnet18.yaml"
@@ -18,13 +18,13 @@ EPISODES = 20  # more images in all than the list has
 WORLD = World(0, 1, torch.device("cpu"))
 
 
-@pytest.fixture(params=["symnet", "ssp"], ids=["canvas", "original sizes"])
+@pytest.fixture(params=["symnet", "ssp"], ids=["letterbox", "original sizes"])
 def run(request, mini_yaml):
     """Return a function that tests the untrained baseline by a protocol and gives every episode's counts."""
-    setting = make_setting(read_config(mini_yaml(BASELINE, model=ENCODER)))
-    network = new_model(setting)
-    protocol = setting.config.protocols[request.param]
-    data = setting.test_episodes(setting.test_images(progress=False), protocol, seed=0)
+    context = make_run_context(read_config(mini_yaml(BASELINE, model=ENCODER)))
+    network = new_model(context)
+    protocol = context.config.protocols[request.param]
+    data = context.test_episodes(context.test_images(progress=False), protocol, seed=0)
 
     def counts(cache: FeatureCache | None, batch: int = 1, scope: str = "view") -> np.ndarray:
         if cache is not None:

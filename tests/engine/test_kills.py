@@ -15,7 +15,7 @@ from tests import spawned
 from util.engine import checkpoint
 from util.engine.trainer import BEST, LAST, METRICS
 
-KILLS, MOST_STEPS = 10, 2
+KILLS, MAX_STEPS = 10, 2
 LONGEST_WAIT = 0.1  # seconds
 STAGE = {
     "epochs": 2,
@@ -24,7 +24,7 @@ STAGE = {
     "validate_midway": True,
     "validate_episodes": 4,
     "save_minutes": 0.0,
-    "average": 0.9,
+    "ema_decay": 0.9,
 }
 
 
@@ -42,7 +42,7 @@ def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp
     moments, steps = random.Random(0), []
     for _ in range(KILLS):
         training = spawned.start("train.py", path, *(["--resume"] if saves(folder) else []))
-        for _ in range(moments.randrange(MOST_STEPS + 1)):
+        for _ in range(moments.randrange(MAX_STEPS + 1)):
             before = saves(folder)
             spawned.wait_for(lambda before=before: saves(folder) != before, training)
         time.sleep(moments.random() * LONGEST_WAIT)  # amid a start, a step, a checkpoint or a validation

@@ -59,7 +59,7 @@ class Run:
 
     def __init__(self, folder: Path, score: Callable[[int], float], end: float = float("inf"), **stage: Any):
         self.folder, self.validated, self.score = folder, [], score
-        stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "average": 0.5} | stage
+        stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
         state = {"stage": "meta", "config": {}, "data": "numbers"}
         options = {"key": "meta_stage", "precision": "float32", "seed": 0, "workers": 0, "state": state}

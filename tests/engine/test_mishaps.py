@@ -16,7 +16,7 @@ from util.config.read import read_config
 from util.data.index import load_index
 from util.engine import checkpoint
 from util.engine.device import OUT_OF_MEMORY
-from util.engine.errors import as_one_line
+from util.engine.errors import as_user_error
 from util.errors import UserError
 
 SSP = "mini_split0_ssp_resnet10.yaml"
@@ -107,9 +107,9 @@ def test_no_memory_left(long, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
 def test_no_memory_left_on_a_gpu(kind: type[Exception]) -> None:
-    with pytest.raises(UserError, match=r"out of memory \(.*\); lower data.size"), as_one_line("data.size"):
+    with pytest.raises(UserError, match=r"out of memory \(.*\); lower data.size"), as_user_error("data.size"):
         raise kind("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...")
-    with pytest.raises(RuntimeError, match="another"), as_one_line("data.size"):
+    with pytest.raises(RuntimeError, match="another"), as_user_error("data.size"):
         raise RuntimeError("another error")
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, FewShotModel, Output, Task
-from util.engine.tta import MultiView, Sight
+from util.engine.tta import TestTimeAugmentation, TtaView
 
 SIDE = 9
 
@@ -41,7 +41,7 @@ def query() -> Tensor:
 
 def test_a_flip_changes_nothing_for_a_network_that_does_not_mind(query: Tensor) -> None:
     network = Bright()
-    plain, output = network(drawn(query)), MultiView([network], [1.0], True, False)(drawn(query))
+    plain, output = network(drawn(query)), TestTimeAugmentation([network], [1.0], True, False)(drawn(query))
     for ours, own in ((output.logits, plain.logits), (output.extra["base"], plain.extra["base"])):
         assert torch.allclose(ours.exp(), own.softmax(1), atol=1e-6) and torch.equal(ours.argmax(1), own.argmax(1))
     assert network.saw == [(SIDE, SIDE)] * 3 and torch.equal(output.maps["red"], plain.maps["red"])
@@ -50,7 +50,7 @@ def test_a_flip_changes_nothing_for_a_network_that_does_not_mind(query: Tensor) 
 def test_a_flip_is_undone_before_averaging(query: Tensor) -> None:
     """Of a network that looks at the left alone, each half is then as it sees it, averaged with what it does not."""
     left = 4 / SIDE
-    output = MultiView([Bright(left)], [1.0], True, False)(drawn(query))
+    output = TestTimeAugmentation([Bright(left)], [1.0], True, False)(drawn(query))
     seen, unseen = query[:, 0].sigmoid(), torch.tensor(-1.0).sigmoid()
     expected = (seen + unseen) / 2
     expected[..., 4] = unseen  # the middle is in neither half
@@ -61,13 +61,13 @@ def test_scales_are_seen_and_brought_back() -> None:
     """Each network sees its own size, mirrored too; sides are aligned, so no pixel of a ramp is shifted."""
     ramp = torch.linspace(0, 1, SIDE).expand(1, 3, SIDE, SIDE)
     networks = [Bright(), Bright(), Bright()]
-    output = MultiView(networks, [1.0, 17 / SIDE, 5 / SIDE], True, False)(drawn(ramp))
+    output = TestTimeAugmentation(networks, [1.0, 17 / SIDE, 5 / SIDE], True, False)(drawn(ramp))
     assert [network.saw for network in networks] == [[(side, side)] * 2 for side in (9, 17, 5)]
     assert torch.allclose(output.logits.exp()[:, 1], ramp[:, 0].sigmoid(), atol=2e-3)
 
 
 def test_probabilities_may_be_nought_and_stay_finite(query: Tensor) -> None:
-    output = MultiView([Bright()], [1.0], True, False)(drawn(1000 * query))
+    output = TestTimeAugmentation([Bright()], [1.0], True, False)(drawn(1000 * query))
     assert output.logits.isfinite().all()
 
 
@@ -75,8 +75,8 @@ def test_probabilities_may_be_nought_and_stay_finite(query: Tensor) -> None:
 def test_labels_lie_on_the_grid_of_the_images(mirrored: bool) -> None:
     """At twice the density every other pixel is one of the original, of image and label alike."""
     label = torch.randint(0, 2, (1, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    sight = Sight(17 / SIDE, mirrored)
+    tta_view = TtaView(17 / SIDE, mirrored)
     expected = label.flip(-1) if mirrored else label
-    assert torch.equal(sight.label(label)[..., ::2, ::2], expected)
-    image = sight.image(label.expand(1, 3, SIDE, SIDE))
+    assert torch.equal(tta_view.label(label)[..., ::2, ::2], expected)
+    image = tta_view.image(label.expand(1, 3, SIDE, SIDE))
     assert image.dtype == torch.float32 and torch.equal(image[:, :1, ::2, ::2], expected.float())

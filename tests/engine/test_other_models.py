@@ -15,7 +15,7 @@ from util.engine import checkpoint
 from util.engine.run_context import (
     build_model,
     load_checkpoint,
-    make_setting,
+    make_run_context,
     new_model,
     run_folder,
     weights_folder,
@@ -61,8 +61,8 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
     results = score(short, Request(protocols=protocols))
     assert tuple(r["protocol"] for r in results) == protocols
     size = MODELS[model]["size"]
-    assert results[0]["input"].startswith(f"squeeze {size} x {size}")
-    assert results[1]["input"].startswith("original sizes" if model == "ssp" else f"canvas {size} x {size}")
+    assert results[0]["input"].startswith(f"stretch {size} x {size}")
+    assert results[1]["input"].startswith("original sizes" if model == "ssp" else f"letterbox {size} x {size}")
     assert results[0]["trained_with"]["model"]["name"] == model
     if model == "dcama":  # one training serves every number of shots
         two = with_data(short, shot=2)
@@ -72,7 +72,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
 
 def test_refinement_can_be_switched_at_test_time_and_the_result_says_so(config, tmp_path: Path) -> None:
     trained = config("ssp", "model.refine=false")
-    network = new_model(make_setting(trained))
+    network = new_model(make_run_context(trained))
     path = tmp_path / "plain.pth"
     checkpoint.save(path, {"stage": "meta", "config": to_dict(trained), "weights": network.state_dict()})
     result = score(config("ssp", f"test.checkpoint={path}"))[0]
@@ -87,7 +87,7 @@ def test_published_stages_are_counted_as_published() -> None:
     assert iterations == 6000 and [round(m * iterations) for m in optimizer.milestones] == [2000, 4000]
     assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (1e-3, 0.9, 5e-4)
     dcama = read_config(REPOSITORY / "config/pascal/pascal_split0_dcama_swin_b.yaml").meta_stage
-    assert (dcama.query, dcama.input, dcama.optimizers["main"].nesterov) == ("shuffled_pairs", "squeeze", True)
+    assert (dcama.query, dcama.input, dcama.optimizers["main"].nesterov) == ("shuffled_pairs", "stretch", True)
     hdmnet = read_config(REPOSITORY / "config/pascal/pascal_split0_hdmnet_resnet50.yaml").meta_stage
     assert (hdmnet.validate_every, hdmnet.validate_episodes, hdmnet.validate_seed) == (1, 1000, 321)
     sccan = read_config(REPOSITORY / "config/pascal/pascal_split0_sccan_resnet50.yaml").meta_stage
@@ -108,17 +108,17 @@ def test_published_stages_are_counted_as_published() -> None:
 def test_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:
     drawn = {}
     for given in ("321", "510", "null"):  # without one, the protocol's first
-        setting = make_setting(config("hdmnet", f"meta_stage.validate_seed={given}", "test.protocol=hdmnet"))
-        episodes = setting.validation_episodes(setting.test_images(progress=False))
+        context = make_run_context(config("hdmnet", f"meta_stage.validate_seed={given}", "test.protocol=hdmnet"))
+        episodes = context.validation_episodes(context.test_images(progress=False))
         drawn[given] = [episodes[i].rows for i in range(8)]
     assert drawn["null"] == drawn["510"] != drawn["321"]
 
 
 def test_pairs_make_an_epoch_each_once(config) -> None:
-    setting = make_setting(config("dcama", "meta_stage.epoch_length=null"))
-    images = setting.train_images(progress=False)
-    length = epoch_length(setting.config.meta_stage, images)
-    episodes = setting.training_episodes(images)
+    context = make_run_context(config("dcama", "meta_stage.epoch_length=null"))
+    images = context.train_images(progress=False)
+    length = epoch_length(context.config.meta_stage, images)
+    episodes = context.training_episodes(images)
     keys = [episodes.sampler(n) for n in range(2 * length)]
     laps = [[(k.query, k.class_id) for k in keys[i : i + length]] for i in (0, length)]
     assert length == len(images.pairs) and laps[0] != laps[1]
@@ -153,16 +153,16 @@ def _published(model: str, *overrides: str) -> dict[str, torch.Tensor]:
 )
 def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path, model: str, state: dict, reason: str):
     torch.save(state, tmp_path / "authors.pth")
-    setting = make_setting(config(model))
+    context = make_run_context(config(model))
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(setting, new_model(setting), "meta", tmp_path / "authors.pth")
+        load_checkpoint(context, new_model(context), "meta", tmp_path / "authors.pth")
 
 
 def test_our_checkpoint_of_another_model_is_named(config, tmp_path: Path) -> None:
-    setting = make_setting(config("ssp"))
-    content = {"stage": "meta", "config": to_dict(setting.config), "weights": new_model(setting).state_dict()}
+    context = make_run_context(config("ssp"))
+    content = {"stage": "meta", "config": to_dict(context.config), "weights": new_model(context).state_dict()}
     checkpoint.save(tmp_path / "ssp.pth", content)
-    other = make_setting(config("dcama"))
+    other = make_run_context(config("dcama"))
     with pytest.raises(UserError, match=r"model\.name = ssp, this run has dcama"):
         load_checkpoint(other, new_model(other), "meta", tmp_path / "ssp.pth")
 
@@ -203,8 +203,8 @@ def test_settings_that_a_model_does_not_use_are_refused(config, model: str, over
 
 def test_text_vectors_and_a_base_checkpoint_are_refused_not_ignored(config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\(SSP\) reads no text vectors; set data.text: none"):
-        make_setting(config("ssp", "data.text=names"))
+        make_run_context(config("ssp", "data.text=names"))
     with pytest.raises(UserError, match=r"\(HDMNet\) reads no text vectors; set data.text: none"):
-        make_setting(config("hdmnet", "data.text=names"))
+        make_run_context(config("hdmnet", "data.text=names"))
     with pytest.raises(UserError, match=r"base\.pth: this model \(SSP\) has no base learner"):
         train_meta(config("ssp"), resume=False, overwrite=False, base=str(tmp_path / "base.pth"))

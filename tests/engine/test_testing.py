@@ -17,7 +17,7 @@ from tests import spawned
 from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.run_context import make_setting, new_model, run_folder
+from util.engine.run_context import make_run_context, new_model, run_folder
 from util.engine.test_jobs import Request, result_folder
 from util.engine.testing import test as score
 from util.errors import UserError
@@ -165,9 +165,9 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_picture(tmp_path: Path, monk
 @pytest.fixture
 def trained(config, tmp_path: Path) -> Path:
     """Return a checkpoint of fold 0, 1-shot, as training writes it (with the weights it would start from)."""
-    setting = make_setting(config(SYMNET))
-    content = {"stage": "meta", "config": to_dict(setting.config), "text": setting.text_digest}
-    checkpoint.save(tmp_path / "fold0.pth", {**content, "weights": new_model(setting).state_dict()})
+    context = make_run_context(config(SYMNET))
+    content = {"stage": "meta", "config": to_dict(context.config), "text": context.text_digest}
+    checkpoint.save(tmp_path / "fold0.pth", {**content, "weights": new_model(context).state_dict()})
     return tmp_path / "fold0.pth"
 
 
@@ -195,9 +195,9 @@ def test_weights_for_one_shot_say_so_when_five_are_asked_for(config, trained: Pa
 
 
 def test_the_digest_is_of_the_weights_not_of_the_file(config, trained: Path):
-    first = new_model(make_setting(config(SYMNET)))
+    first = new_model(make_run_context(config(SYMNET)))
     digest = checkpoint.digest(first)
-    assert checkpoint.digest(new_model(make_setting(config(SYMNET)))) == digest
+    assert checkpoint.digest(new_model(make_run_context(config(SYMNET)))) == digest
     assert score(config(SYMNET, f"test.checkpoint={trained}"))[0]["weights"] == digest
     with torch.no_grad():
         next(first.parameters())[0] += 1e-6
@@ -254,7 +254,7 @@ def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
         (["--episodes", "many"], ("test.episodes",)),
         (["--protocol", "bam,hsnet", "--manifest", "new.jsonl"], ("one protocol", "episodes.jsonl")),
         (["--manifest", "no/such/folder/new.jsonl"], ("no/such/folder", "does not exist")),
-        (["--set", "protocols.bam.input=squeeze"], ("protocols.bam.scored_on", "canvas or original")),
+        (["--set", "protocols.bam.input=stretch"], ("protocols.bam.scored_on", "letterbox or original")),
     ],
 )
 def test_bad_words_are_one_line(mini_yaml, tmp_path: Path, monkeypatch, capfd, options: list[str], parts: tuple):

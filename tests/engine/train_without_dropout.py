@@ -11,9 +11,9 @@ from util.engine import run_context as build
 from util.engine import stages
 
 
-def without_dropout(setting: build.Setting) -> nn.Module:
+def without_dropout(context: build.RunContext) -> nn.Module:
     """Return the model with all dropout probabilities 0."""
-    model = build.new_model(setting)
+    model = build.new_model(context)
     for module in model.modules():
         if isinstance(module, (nn.Dropout, nn.Dropout2d)):
             module.p = 0.0

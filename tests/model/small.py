@@ -15,16 +15,16 @@ from model.contract import IGNORE, Episode, FewShotModel, Task
 from model.registry import models
 
 BASE_CLASSES, TEXT_WIDTH = 3, 8
-LEAST_SIZE = 33
-LEAST_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object
+MIN_SIZE = 33
+MIN_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object
 NOISE = 0.1
 SMALLER = {"sccan": {"grid": 16, "blocks": 2}}  # model -> settings that make it one of seconds
 
 
 def image_size(model_class: type[FewShotModel]) -> int:
-    """Return the smallest side from ``LEAST_SIZE`` and ``LEAST_CELLS`` on that the model takes."""
+    """Return the smallest side from ``MIN_SIZE`` and ``MIN_CELLS`` on that the model takes."""
     step, rest = model_class.size_rule
-    least = max(LEAST_SIZE, (LEAST_CELLS - 1) * step + 1)
+    least = max(MIN_SIZE, (MIN_CELLS - 1) * step + 1)
     return next(s for s in range(least, least + step) if s % step == rest % step)
 
 

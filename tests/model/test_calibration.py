@@ -128,7 +128,7 @@ def test_the_meta_output_learns_through_the_likelihood() -> None:
 def test_the_weight_of_the_object_is_that_of_the_two_class_losses() -> None:
     losses = {}
     for weight in (1.0, 3.0):
-        settings = SymNet.Settings(object_weight=weight)
+        settings = SymNet.Settings(foreground_weight=weight)
         settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
         torch.manual_seed(0)
         network = SymNet(settings, task_of("symnet", shots=1)).train()

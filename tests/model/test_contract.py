@@ -290,13 +290,13 @@ def test_remembered_supports_give_the_same_prediction(name: str) -> None:
     )
     want = _predict(network, shared)
     with torch.no_grad():
-        memory = network.remember(shared.support[:1], shared.support_label[:1])
+        memory = network.cache_support(shared.support[:1], shared.support_label[:1])
     if memory is None:
         return  # this model keeps nothing, and so has nothing that could differ
     encoded = []
     network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
     for _ in range(2):  # a memory is used and not used up
-        got = _predict(network, dataclasses.replace(shared, memory=[memory]))
+        got = _predict(network, dataclasses.replace(shared, cached_support=[memory]))
         for key, logits in {"final": want.logits, **want.extra}.items():
             assert torch.allclose({"final": got.logits, **got.extra}[key], logits, **CLOSE), key
     assert encoded == [BATCH, BATCH]

@@ -37,22 +37,24 @@ STEMS = ("deep", "plain")
 def test_resnet_has_stride_8_from_stage_2_on(backbone: str, stem: str) -> None:
     encoder = varied_encoder(backbone, stem)
     for size, grid in ((33, 5), (41, 6)):
-        features = encoder(torch.randn(1, 3, size, size), taps=True)
+        features = encoder(torch.randn(1, 3, size, size), intermediate=True)
         for stage, channels in CHANNELS[backbone].items():
             assert features.stage[stage].shape == (1, channels, grid, grid)
-            assert [tap.shape for tap in features.taps[stage]] == [(1, channels, grid, grid)] * TAPS[backbone][stage]
+            assert [tap.shape for tap in features.intermediate[stage]] == [(1, channels, grid, grid)] * TAPS[backbone][
+                stage
+            ]
 
 
 @pytest.mark.parametrize("size, grids", [(33, (5, 3, 3)), (41, (6, 3, 3)), (50, (7, 4, 4)), (48, (6, 3, 3))])
 @torch.no_grad()
 def test_vgg_pools_in_ceil_mode(size: int, grids: tuple[int, int, int]) -> None:
     with torch.device("meta"):
-        features = build_encoder(EncoderSettings(backbone="vgg16"))(torch.empty(1, 3, size, size), taps=True)
+        features = build_encoder(EncoderSettings(backbone="vgg16"))(torch.empty(1, 3, size, size), intermediate=True)
     for (stage, channels), grid in zip(CHANNELS["vgg16"].items(), grids):
         assert features.stage[stage].shape == (1, channels, grid, grid)
     wanted = {2: (512, grids[0]), 3: (512, grids[1]), 4: (512, grids[2])}
     for stage, (channels, grid) in wanted.items():
-        assert [tap.shape for tap in features.taps[stage]] == [(1, channels, grid, grid)] * TAPS["vgg16"][stage]
+        assert [tap.shape for tap in features.intermediate[stage]] == [(1, channels, grid, grid)] * TAPS["vgg16"][stage]
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -60,7 +62,7 @@ def test_vgg_pools_in_ceil_mode(size: int, grids: tuple[int, int, int]) -> None:
 def test_declared_channels_and_tap_counts(backbone: str, stem: str) -> None:
     encoder = bare_encoder(backbone, stem)
     assert encoder.channels == CHANNELS[backbone]
-    assert encoder.tap_counts == TAPS[backbone]
+    assert encoder.intermediate_counts == TAPS[backbone]
     assert len(encoder.stages()) == 5
 
 
@@ -97,11 +99,11 @@ def test_stages_3_and_4_trade_stride_for_dilation_in_every_block(backbone: str) 
 def test_taps_are_the_blocks_before_their_last_relu(backbone: str, stem: str) -> None:
     encoder = varied_encoder(backbone, stem).double()
     image = torch.randn(2, 3, 33, 33, dtype=torch.float64)
-    features = encoder(image, taps=True)
+    features = encoder(image, intermediate=True)
     x = encoder.layer1(encoder.layer0(image))
     for stage in (2, 3, 4):
-        assert torch.equal(features.taps[stage][-1].relu(), features.stage[stage])
-        for block, tap in zip(getattr(encoder, f"layer{stage}"), features.taps[stage], strict=True):
+        assert torch.equal(features.intermediate[stage][-1].relu(), features.stage[stage])
+        for block, tap in zip(getattr(encoder, f"layer{stage}"), features.intermediate[stage], strict=True):
             x = block(x)  # torchvision's own forward
             torch.testing.assert_close(tap.relu(), x)
             assert tap.min() < 0
@@ -117,18 +119,18 @@ def test_vgg_taps_are_raw_convolutions_of_its_last_six_and_its_output(torchvisio
         x = layer(x)
         if isinstance(layer, nn.Conv2d):
             raw.append(x.clone())
-    features = encoder(image, taps=True)
-    for ours, theirs in zip(features.taps[2] + features.taps[3], raw[-6:], strict=True):
+    features = encoder(image, intermediate=True)
+    for ours, theirs in zip(features.intermediate[2] + features.intermediate[3], raw[-6:], strict=True):
         torch.testing.assert_close(ours, theirs)
-    assert torch.equal(features.taps[4][0], features.stage[4])
+    assert torch.equal(features.intermediate[4][0], features.stage[4])
     torch.testing.assert_close(features.stage[4], x)
 
 
 @torch.no_grad()
 def test_taps_are_kept_only_when_asked_for() -> None:
     encoder, image = varied_encoder("resnet18"), torch.randn(1, 3, 33, 33)
-    plain, tapped = encoder(image), encoder(image, taps=True)
-    assert not any(plain.taps.values())
+    plain, tapped = encoder(image), encoder(image, intermediate=True)
+    assert not any(plain.intermediate.values())
     assert all(torch.equal(plain.stage[s], tapped.stage[s]) for s in (2, 3, 4))
 
 

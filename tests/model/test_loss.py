@@ -30,8 +30,8 @@ def test_object_weight_counts_the_pixels_that_are_not_background() -> None:
     per_pixel = -logits.log_softmax(1).gather(1, (label * known).long().unsqueeze(1))[:, 0]
     weight = torch.where(label == 0, 1.0, 3.0) * known
     expected = (per_pixel * weight).sum() / weight.sum()
-    assert cross_entropy(logits, label, object_weight=3).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert cross_entropy(logits, label, object_weight=1).item() == cross_entropy(logits, label).item()
+    assert cross_entropy(logits, label, foreground_weight=3).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert cross_entropy(logits, label, foreground_weight=1).item() == cross_entropy(logits, label).item()
 
 
 def test_ignored_pixels_have_no_gradient() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from model.hdmnet import query_matching
 from model.hdmnet.query_matching import HEADS, QueryMatching, foreground_tokens, match
-from model.hdmnet.token_pyramid import CHANNELS, LEAST_GRID, SelfAttention, TokenPyramid, to_tokens
+from model.hdmnet.token_pyramid import CHANNELS, MIN_GRID, SelfAttention, TokenPyramid, to_tokens
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -77,7 +77,7 @@ def test_shots_are_one_row_and_empty_masks_leave_the_feed_forward() -> None:
     assert not nothing.any()
 
 
-@pytest.mark.parametrize("side", [LEAST_GRID, 13, 60])
+@pytest.mark.parametrize("side", [MIN_GRID, 13, 60])
 def test_levels_halve_rounding_up(side: int) -> None:
     with torch.no_grad():
         levels = TokenPyramid().eval()(torch.randn(1, CHANNELS, side, side))

@@ -19,19 +19,19 @@ CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 def test_what_is_remembered_of_each_image_alone_gives_the_same_prediction(name: str) -> None:
     network, episode = small_model(name, SHOTS), drawn_episode(name, SHOTS, BATCH)
     want = network(episode)
-    queries = [network.remember_query(image[None]) for image in episode.query]
+    queries = [network.cache_query(image[None]) for image in episode.query]
     if None in queries:
         return  # this model keeps nothing, and so has nothing that could differ
     shots = [pair for item in range(BATCH) for pair in episode.shots(item)]
-    supports = [network.remember(image[None, None], label[None, None]) for image, label in shots]
+    supports = [network.cache_support(image[None, None], label[None, None]) for image, label in shots]
     assert all(memory.nbytes > 0 for memory in (*queries, *supports))
 
     image, label = (x[None, None] for x in shots[0])
-    other = network.remember(image, torch.zeros_like(label))  # the same image, nothing marked
+    other = network.cache_support(image, torch.zeros_like(label))  # the same image, nothing marked
     same = all(torch.equal(x, supports[0].stage[stage]) for stage, x in other.stage.items())
     assert same != network.masks_supports
 
-    known, encoded = dataclasses.replace(episode, memory=supports, query_memory=queries), []
+    known, encoded = dataclasses.replace(episode, cached_support=supports, cached_query=queries), []
     network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
     for _ in range(2):  # a memory is used and not used up
         got = network(known)

@@ -15,7 +15,7 @@ from tests.predict.marked import BOX, HEIGHT, WIDTH
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
 from util.engine import checkpoint
-from util.engine.run_context import make_setting, new_model
+from util.engine.run_context import make_run_context, new_model
 
 
 class Lone(Outcome):
@@ -49,10 +49,10 @@ def make_checkpoint(mini_yaml, tmp_path: Path) -> Callable[..., Path]:
         size = 64 if model == "dcama" else 33
         path = mini_yaml(name, model={"encoder": {"weights": None}}, data={"size": size})
         config = read_config(path, list(overrides))
-        setting = make_setting(config)
-        content = {"stage": "meta", "config": to_dict(config), "weights": new_model(setting).state_dict()}
+        context = make_run_context(config)
+        content = {"stage": "meta", "config": to_dict(config), "weights": new_model(context).state_dict()}
         out = tmp_path / f"{model or 'symnet'}{len(overrides)}.pth"
-        checkpoint.save(out, {**content, checkpoint.TEXT: setting.text_digest})
+        checkpoint.save(out, {**content, checkpoint.TEXT: context.text_digest})
         return out
 
     return make

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from util.data.views import CANVAS
-from util.data.warp import fit_canvas
+from util.data.views import LETTERBOX
+from util.data.warp import fit_letterbox
 from util.engine.episode_pictures import to_photo
 from util.predict import Segmenter
 from util.predict.export import write_export
@@ -32,13 +32,13 @@ print(facts["facts.json"] if isinstance(facts["facts.json"], str) else facts["fa
 
 def _canvas(photo: Path, side: int) -> np.ndarray:
     image = read_photo(photo)
-    return fit_canvas(image, np.zeros(image.shape[:2], np.uint8), side)[0].transpose(2, 0, 1)[None].copy()
+    return fit_letterbox(image, np.zeros(image.shape[:2], np.uint8), side)[0].transpose(2, 0, 1)[None].copy()
 
 
 def _mask(answer: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return the mask on a photo of probabilities (1, n + 1, S, S)."""
     margins = np.log(answer[0, 1:]) - np.log(answer[0, :1])
-    on_photo = np.stack([to_photo(m, shape, CANVAS, CANVAS, answer.shape[-1]) for m in margins])
+    on_photo = np.stack([to_photo(m, shape, LETTERBOX, LETTERBOX, answer.shape[-1]) for m in margins])
     return np.where(on_photo.max(0) > 0, on_photo.argmax(0) + 1, 0)
 
 

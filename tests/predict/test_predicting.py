@@ -161,7 +161,7 @@ def test_a_model_of_any_number_of_shots_sees_them_together(make_checkpoint, mode
     masks = mini_root / "SegmentationClassAug"
     segmenter = Segmenter(make_checkpoint(model), [f"cat={p}:{masks / p.stem}.png" for p in photos[:3]])
     (sought,) = segmenter.classes
-    assert [lot.image.shape[1] for lot in sought.lots] == [3]
+    assert [batch.image.shape[1] for batch in sought.batches] == [3]
     assert segmenter(photos[3]).mask.shape == read_photo(photos[3]).shape[:2]
 
 
@@ -181,7 +181,7 @@ def test_a_name_gives_its_vector_and_says_which(predict, weights: Path, drawn_su
     words = tmp_path / "words.txt"
     rows = {"background": np.eye(300)[0], "cat": np.eye(300)[1], "dog": 2 * np.eye(300)[2]}
     words.write_text("".join(f"{w} {' '.join(map(str, row))}\n" for w, row in rows.items()))
-    table = Segmenter(weights).model.setting.vectors
+    table = Segmenter(weights).model.context.vectors
     cases = {
         CLASS_NAMES[2]: (table[3], "the text vector of mini's class"),
         CLASS_NAMES[2].upper(): (table[3], "the text vector of mini's class"),

@@ -38,8 +38,8 @@ def result(**changes: Any) -> dict[str, Any]:
     content = {
         "schema": SCHEMA,
         "protocol": "bam",
-        "protocol_settings": {"query": "walk", "episodes": 1000, "seeds": [0], "scored_on": "square"},
-        "input": "canvas 473 x 473",
+        "protocol_settings": {"query": "sequential", "episodes": 1000, "seeds": [0], "scored_on": "square"},
+        "input": "letterbox 473 x 473",
         "input_side": 473,
         "scored_on": "square",
         "quick_look": False,

@@ -77,11 +77,17 @@ def test_a_full_result_replaces_the_quick_look_of_its_cell(leave):
         ({"fold_rule": "interleaved"}, "differ in protocol"),
         ({"dataset": "coco"}, "differ in data set"),
         ({"min_pixels": 1}, "differ in data.min_pixels"),
-        ({"protocol_settings": {"query": "walk", "scored_on": "canvas"}}, "differ in protocol settings"),
+        ({"protocol_settings": {"query": "sequential", "scored_on": "letterbox"}}, "differ in protocol settings"),
         ({"fold": 0}, "are both symnet resnet50, 1-shot, fold 0; name only one"),
         ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_vgg16"}, "other test lists of fold 0"),
-        ({"protocol_settings": {"query": "walk", "episodes": 99, "seeds": [0], "scored_on": "square"}}, "settings"),
-        ({"protocol_settings": {"query": "walk", "episodes": 1000, "seeds": [7], "scored_on": "square"}}, "settings"),
+        (
+            {"protocol_settings": {"query": "sequential", "episodes": 99, "seeds": [0], "scored_on": "square"}},
+            "settings",
+        ),
+        (
+            {"protocol_settings": {"query": "sequential", "episodes": 1000, "seeds": [7], "scored_on": "square"}},
+            "settings",
+        ),
     ],
 )
 def test_what_no_column_may_mix_is_refused(leave, changes: dict, message: str):
@@ -91,7 +97,7 @@ def test_what_no_column_may_mix_is_refused(leave, changes: dict, message: str):
 
 
 def test_other_seeds_than_the_protocols_are_marked(leave):
-    entry = {"query": "walk", "episodes": 1000, "seeds": [0, 1, 2], "scored_on": "square"}
+    entry = {"query": "sequential", "episodes": 1000, "seeds": [0, 1, 2], "scored_on": "square"}
     runs = leave("runs/a", protocol_settings=entry, other_seeds=True).parent
     text, cells = table([runs]), rows(table([runs], "csv"))["symnet resnet50"]
     assert "50.0*?" in text and "? (1 of 3 seeds)" in text and "measured (1 of 3 seeds)" in cells

@@ -69,7 +69,7 @@ class AugmentSettings:
     keep_tries: int = bounded(30, 1)
     pad: Literal["mean", "black"] = "mean"
     pad_at: Literal["around", "end"] = "around"
-    fit: Literal["crop", "squeeze"] = "crop"
+    fit: Literal["crop", "stretch"] = "crop"
 
 
 @dataclass
@@ -97,12 +97,12 @@ class StageSettings:
     epochs: int = bounded(1, 1)
     epoch_length: int | None = bounded(None, 1)
     query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
-    supports: Literal["distinct", "repeatable"] = "distinct"
-    input: Literal["crop", "squeeze"] = "crop"
+    supports: Literal["distinct", "with_replacement"] = "distinct"
+    input: Literal["crop", "stretch"] = "crop"
     batch: int = bounded(8, 1)
     batch_per: Literal["process", "run"] = "process"
     accumulate: int = bounded(1, 1)
-    average: float = bounded(0.0, 0, 0.99999)
+    ema_decay: float = bounded(0.0, 0, 0.99999)
     size: int | None = bounded(None, 33)
     validate_every: int = bounded(1, 0)
     validate_midway: bool = False
@@ -117,18 +117,22 @@ class StageSettings:
 class ProtocolSettings:
     """How a test chooses its episodes, how the network sees them, and what they are scored on."""
 
-    query: Literal["walk", "pairs", "class_then_query", "random"] = "walk"
-    supports: Literal["distinct", "repeatable"] = "distinct"
+    query: Literal["sequential", "pairs", "class_then_query", "random"] = "sequential"
+    supports: Literal["distinct", "with_replacement"] = "distinct"
     episodes: int = bounded(1000, 1)
     seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None))
-    input: Literal["canvas", "squeeze", "original"] = "canvas"
+    input: Literal["letterbox", "stretch", "original"] = "letterbox"
     side: int | None = bounded(None, 33)
     smooth: bool = False
-    scored_on: Literal["canvas", "square", "original"] = "canvas"
+    scored_on: Literal["letterbox", "square", "original"] = "letterbox"
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to mend it) if two settings of the entry do not go together."""
-        allowed = {"canvas": ("canvas", "square"), "squeeze": ("canvas", "original"), "original": ("original",)}
+        allowed = {
+            "letterbox": ("letterbox", "square"),
+            "stretch": ("letterbox", "original"),
+            "original": ("original",),
+        }
         if self.scored_on not in allowed[self.input]:
             return "scored_on", f"= {self.scored_on} does not go with input: {self.input}; use " + " or ".join(
                 allowed[self.input]

@@ -12,7 +12,7 @@ from util.errors import UserError
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where there is one
-MOST_NODES = 10_000  # of a file, aliases counted as often as they are used
+MAX_NODES = 10_000  # of a file, aliases counted as often as they are used
 NESTING = "[{-?"  # what may begin a value inside another
 
 
@@ -34,7 +34,7 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
         raise UserError(f"{path}: 'base' leads back to this file; remove one link of the circle")
     try:
         text = path.read_text(encoding="utf-8")
-        if sum(map(text.count, NESTING)) > MOST_NODES:  # so deep that the parser in C would crash
+        if sum(map(text.count, NESTING)) > MAX_NODES:  # so deep that the parser in C would crash
             raise _too_large(path)
         node = yaml.compose(text, Loader=LOADER)
     except OSError as error:
@@ -65,7 +65,7 @@ def _check_size(node: yaml.Node | None, path: Path) -> None:
     nodes, waiting = 0, [node]
     while waiting:
         node, nodes = waiting.pop(), nodes + 1
-        if nodes > MOST_NODES:
+        if nodes > MAX_NODES:
             raise _too_large(path)
         if isinstance(node, yaml.MappingNode):
             waiting += [part for pair in node.value for part in pair]
@@ -74,7 +74,7 @@ def _check_size(node: yaml.Node | None, path: Path) -> None:
 
 
 def _too_large(path: Path) -> UserError:
-    return UserError(f"{path}: more than {MOST_NODES} values, aliases counted; a config has a few hundred")
+    return UserError(f"{path}: more than {MAX_NODES} values, aliases counted; a config has a few hundred")
 
 
 def _node_to_tree(node: yaml.MappingNode, path: Path) -> Tree:

@@ -16,8 +16,8 @@ from util.config.settings import AugmentSettings
 from util.data.folds import Fold
 from util.data.lists import ImageList
 from util.data.sampling import AUGMENT, EpisodeKey, random_stream, shuffled
-from util.data.views import CANVAS, ORIGINAL, View
-from util.data.warp import fit_canvas, warp_training
+from util.data.views import LETTERBOX, ORIGINAL, View
+from util.data.warp import fit_letterbox, warp_training
 
 QUERY_SLOT = 0  # augmentation streams of an episode: the query's, then the supports'
 
@@ -56,7 +56,7 @@ class EpisodeDataset(Dataset):
     ):
         self.sampler, self.fold, self.size, self.augment = sampler, fold, size, augment
         self.vectors, self.base_labels = vectors, base_labels
-        self.view = view or View(CANVAS, size, size)
+        self.view = view or View(LETTERBOX, size, size)
 
     def __getitem__(self, number: int) -> Episode:
         key = self.sampler(number)
@@ -151,7 +151,7 @@ class LabelledDataset(Dataset):
             position = int(shuffled(length, self.seed, lap)[position])
         row, index = self.images.queries[position], self.images.index
         if self.augment is None:
-            image, classes = fit_canvas(*index.pair(row), self.size)
+            image, classes = fit_letterbox(*index.pair(row), self.size)
             pixels = channels_first(image)
         else:
             random = random_stream(self.seed, AUGMENT, number)

@@ -28,7 +28,7 @@ log = logging.getLogger("symnet")
 FORMAT = 1  # raise when what is stored changes
 SUFFIX = ".pictures"
 GIB = 2**30
-LEAST_FREE = 2  # times the file's size that must be free on its disk before it is written
+MIN_FREE = 2  # times the file's size that must be free on its disk before it is written
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def _make(decoded: Decoded, index: Index, title: str, progress: bool) -> None:
     length, folder = decoded.starts[-1], decoded.path.parent
 
     def write(file: Path) -> None:
-        if shutil.disk_usage(folder).free < LEAST_FREE * length:
-            raise WriteError(f"{folder}: less than {LEAST_FREE * length / GIB:.1f} GiB are free")
+        if shutil.disk_usage(folder).free < MIN_FREE * length:
+            raise WriteError(f"{folder}: less than {MIN_FREE * length / GIB:.1f} GiB are free")
         with file.open("wb") as out:
             out.truncate(length)
         jobs = list(zip(index.images, index.masks, decoded.starts))

@@ -132,14 +132,14 @@ def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
     )
 
 
-def check_shots(images: ImageList, data: DataSettings, repeatable: bool = False) -> None:
-    """Refuse a list in which a class has fewer candidates than K supports (one, if ``repeatable``) and a query.
+def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = False) -> None:
+    """Refuse a list in which a class has fewer candidates than K supports (one, if ``with_replacement``) and a query.
 
     Raises:
         UserError: names the class, its candidates and what to change.
     """
     seen = (images.index.areas[images.queries] > 0).any(0)
-    supports = 1 if repeatable else data.shot
+    supports = 1 if with_replacement else data.shot
     for c in images.classes:
         have = len(images.candidates[c])
         if seen[c] and have < supports + 1:

@@ -45,27 +45,27 @@ class EpisodeSampler:
     """Draws episode ``number`` of a list.
 
     Attributes:
-        query: ``walk`` takes the list in order, again from the start when it ends; ``shuffle`` takes it in a new
+        query: ``sequential`` takes the list in order, again from the start when it ends; ``shuffle`` takes it in a new
             random order every time it is walked (training); ``random`` draws with replacement; ``pairs`` walks the
             list's (image, class) pairs, ``shuffled_pairs`` in a new random order every time; ``class_then_query`` draws
             a class, then one of its images.
         shots: K.
         seed: every episode's class and supports depend on it and on the number alone.
-        repeatable: whether a support may occur twice.
+        with_replacement: whether a support may occur twice.
     """
 
     images: ImageList
     query: str
     shots: int
     seed: int
-    repeatable: bool = False
+    with_replacement: bool = False
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode: a query, a class of it, and K supports in which that class is present."""
         random = random_stream(self.seed, EPISODE, number)
         query, class_id = self._query(number, random)
         candidates = self.images.candidates[class_id]
-        supports = random.choice(candidates[candidates != query], size=self.shots, replace=self.repeatable)
+        supports = random.choice(candidates[candidates != query], size=self.shots, replace=self.with_replacement)
         return EpisodeKey(number, query, class_id, tuple(int(s) for s in supports))
 
     def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from model.contract import IGNORE
-from util.data.warp import fit_canvas
+from util.data.warp import fit_letterbox
 
-CANVAS, SQUEEZE, ORIGINAL = "canvas", "squeeze", "original"  # input rules
+LETTERBOX, STRETCH, ORIGINAL = "letterbox", "stretch", "original"  # input rules
 SQUARE = "square"  # scored on, beside canvas and original
 
 
@@ -20,7 +20,7 @@ class View:
     """How an image becomes the network's input.
 
     Attributes:
-        rule: ``canvas``, ``squeeze`` or ``original``.
+        rule: ``letterbox``, ``stretch`` or ``original``.
         side: S of the input in pixels; 0 for ``original``.
         label_side: side of the squeezed label that is scored on; differs from ``side`` where a model could not take it.
         smooth: whether squeezing averages (Pillow's bilinear filter) instead of sampling (plain bilinear).
@@ -35,22 +35,22 @@ class View:
         """Return the input (S, S, 3) float32 in 0..255 and its map of class ids (S, S) uint8; or both as they were."""
         if self.rule == ORIGINAL:
             return image.astype(np.float32), classes
-        if self.rule == CANVAS:
-            return fit_canvas(image, classes, self.side)
-        return squeeze_image(image, self.side, self.smooth), squeeze_label(classes, self.side)
+        if self.rule == LETTERBOX:
+            return fit_letterbox(image, classes, self.side)
+        return stretch_image(image, self.side, self.smooth), stretch_label(classes, self.side)
 
     def scored(self, classes: np.ndarray, scored_on: str) -> np.ndarray:
         """Return the map of class ids, (H', W') uint8, that logits are resized to and counted on."""
-        if scored_on == ORIGINAL and self.rule != CANVAS:
+        if scored_on == ORIGINAL and self.rule != LETTERBOX:
             return classes
         if scored_on in (ORIGINAL, SQUARE):  # the longer side of image and canvas correspond
             return at_top_left(classes)
-        if self.rule == SQUEEZE:
-            return squeeze_label(classes, self.label_side)
-        return fit_canvas(np.zeros((*classes.shape, 3), np.uint8), classes, self.side)[1]
+        if self.rule == STRETCH:
+            return stretch_label(classes, self.label_side)
+        return fit_letterbox(np.zeros((*classes.shape, 3), np.uint8), classes, self.side)[1]
 
 
-def squeeze_image(image: np.ndarray, side: int, smooth: bool) -> np.ndarray:
+def stretch_image(image: np.ndarray, side: int, smooth: bool) -> np.ndarray:
     """Return the image at side x side, aspect not kept, float32; ``smooth`` rounds to whole values as Pillow does."""
     if smooth:
         resized = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
@@ -58,7 +58,7 @@ def squeeze_image(image: np.ndarray, side: int, smooth: bool) -> np.ndarray:
     return cv2.resize(image.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
 
 
-def squeeze_label(classes: np.ndarray, side: int) -> np.ndarray:
+def stretch_label(classes: np.ndarray, side: int) -> np.ndarray:
     """Return the label at side x side by nearest neighbour: row i comes from row floor(i * height / side)."""
     rows, columns = (np.arange(side) * length // side for length in classes.shape)
     return classes[rows[:, None], columns]

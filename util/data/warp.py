@@ -80,14 +80,14 @@ def warp_training(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a random view of a picture (H, W, 4): image (3, size, size) and class indices (size, size), uint8.
 
-    It is a crop or, with ``augment.fit: squeeze``, all of the changed picture with its aspect given up. Outside the
+    It is a crop or, with ``augment.fit: stretch``, all of the changed picture with its aspect given up. Outside the
     picture lie the padding's colour and 255. With ``augment.keep_target`` the crop is redrawn until it holds that share
     of the pixels of class ``target``, at most ``keep_tries`` times.
     """
     warp = draw_warp(*picture.shape[:2], augment, random)
     classes, colour = cv2.extractChannel(picture, CLASS_CHANNEL), (*PADDING[augment.pad], IGNORE)
-    if augment.fit == "squeeze":
-        return _squeezed(picture, classes, warp, size, colour)
+    if augment.fit == "stretch":
+        return _stretched(picture, classes, warp, size, colour)
     corner = _draw_corner(warp, size, augment, random)
     if augment.keep_target and max(warp.canvas) > size:  # else all that there is lies within the crop
         classes = warp.part(classes, warp.whole, cv2.INTER_NEAREST, IGNORE)
@@ -105,7 +105,7 @@ def warp_training(
     return image, _padded(shown, corner, size, IGNORE)
 
 
-def _squeezed(
+def _stretched(
     picture: np.ndarray, classes: np.ndarray, warp: Warp, size: int, colour: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return all of the canvas at size x size, as ``warp_training`` returns its crop."""
@@ -173,7 +173,7 @@ def fitted_sides(shape: tuple[int, int], size: int) -> tuple[int, int]:
     return height, width
 
 
-def fit_canvas(image: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def fit_letterbox(image: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the evaluation view: longer side to ``size``, at the top left of a square canvas.
 
     Both new sides are int(side * size / longer) // 8 * 8; the image is resized bilinearly in float32 on half-pixel

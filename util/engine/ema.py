@@ -11,7 +11,7 @@ from torch import Tensor, nn
 WARM_UP = 10  # the share kept is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
 
 
-class Average:
+class EMA:
     """The exponential moving average of a network's learning tensors (stored statistics are the network's own).
 
     Args:

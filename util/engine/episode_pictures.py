@@ -14,7 +14,7 @@ from model.common.ops import resize
 from model.contract import Output
 from util.data.datasets import Trial, binary, collate
 from util.data.sampling import EpisodeKey, random_stream
-from util.data.views import CANVAS, SQUARE
+from util.data.views import LETTERBOX, SQUARE
 from util.data.warp import fitted_sides
 from util.engine.device import autocast
 from util.engine.evaluation import BASE, BINARY, FINAL, INTERSECTION, NUMBER, UNION
@@ -104,13 +104,13 @@ def save_pictures(
     network = job.weights.network.to(world.device).eval()
     entries = []
     for (seed, number), kinds in tqdm(choose(records, wanted).items(), desc="draw", unit="picture", leave=False):
-        data = job.setting.trials(job.samplers[seed], job.view, (job.scored_on,))
+        data = job.context.trials(job.samplers[seed], job.view, (job.scored_on,))
         trial = collate([data[number]]).to(world.device)
-        with autocast(world.device, job.setting.config.run.precision):
+        with autocast(world.device, job.context.config.run.precision):
             output = network(trial.episode)
         ious = {name: iou_of(t[t[:, NUMBER] == number][0]) for name, t in records[seed].items()}
         key = job.samplers[seed](number)
-        names, index = job.setting.config.data.classes, job.images.index
+        names, index = job.context.config.data.classes, job.images.index
         caption = f"{title}, {names[key.class_id - 1]}, query {index.names[key.query]}, seed {seed}, episode {number}"
         picture = board(caption, [*_supports(job, key), *_query(job, key, trial, output, ious)])
         path = out / f"seed{seed}_episode{number:05d}.png"
@@ -120,7 +120,7 @@ def save_pictures(
 
 
 def _supports(job: Job, key: EpisodeKey) -> list[tuple[str, np.ndarray]]:
-    name = job.setting.config.data.classes[key.class_id - 1]
+    name = job.context.config.data.classes[key.class_id - 1]
     panels = []
     for number, row in enumerate(key.supports, 1):
         image, classes = _read(job, row)
@@ -130,7 +130,7 @@ def _supports(job: Job, key: EpisodeKey) -> list[tuple[str, np.ndarray]]:
 
 
 def _read(job: Job, row: int) -> tuple[np.ndarray, np.ndarray]:
-    return job.setting.trials(job.samplers[next(iter(job.samplers))], job.view, ()).episodes.read(row)
+    return job.context.trials(job.samplers[next(iter(job.samplers))], job.view, ()).episodes.read(row)
 
 
 def _query(
@@ -165,8 +165,8 @@ def _query(
 def _base_names(job: Job, ids: np.ndarray) -> str:
     """Return the base classes that cover most of a map, in words."""
     found, counts = np.unique(ids[ids > 0], return_counts=True)
-    names = job.setting.config.data.classes
-    largest = [names[job.setting.fold.base[int(found[i]) - 1] - 1] for i in np.argsort(-counts)[:BASE_NAMES]]
+    names = job.context.config.data.classes
+    largest = [names[job.context.fold.base[int(found[i]) - 1] - 1] for i in np.argsort(-counts)[:BASE_NAMES]]
     return ", ".join(largest) or "nothing"
 
 
@@ -175,7 +175,7 @@ def to_photo(scored: np.ndarray, shape: tuple[int, int], rule: str, scored_on: s
     height, width = shape
     if scored_on == SQUARE:
         return np.ascontiguousarray(scored[:height, :width])
-    if rule == CANVAS:
+    if rule == LETTERBOX:
         rows, columns = fitted_sides(shape, side)
         scored = np.ascontiguousarray(scored[:rows, :columns])
     nearest_neighbour = scored.dtype == np.uint8

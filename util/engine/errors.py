@@ -19,7 +19,7 @@ SHOWN = 120  # letters of torch's own words in a message
 
 
 @contextmanager
-def as_one_line(lower: str) -> Iterator[None]:
+def as_user_error(lower: str) -> Iterator[None]:
     """Turn errors inside that are not of the code's making into a line; all others pass.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from model.contract import Episode, FewShotModel, Memory
+from model.contract import CachedFeatures, Episode, FewShotModel
 from util.data.datasets import Trial
 
 GIB, MIB = 2**30, 2**20
@@ -31,7 +31,7 @@ class FeatureCache:
 
     def forget(self) -> None:
         """Let everything go."""
-        self.kept: dict[Hashable, Memory] = {}
+        self.kept: dict[Hashable, CachedFeatures] = {}
         self.used = self.hits = self.misses = 0
 
     def turn_to(self, network: FewShotModel, *scope: Any) -> None:
@@ -48,15 +48,15 @@ class FeatureCache:
         queries, supports = [], []
         for item, (row, *others) in enumerate(trial.rows):
             query = episode.query[item : item + 1]
-            queries.append(self._memory((row, None), partial(network.remember_query, query)))
+            queries.append(self._memory((row, None), partial(network.cache_query, query)))
             for (image, label), other in zip(episode.shots(item), others, strict=True):
-                one = partial(network.remember, image[None, None], label[None, None])
+                one = partial(network.cache_support, image[None, None], label[None, None])
                 supports.append(self._memory((other, classes[item]), one))
         if None in (*queries, *supports):  # this model keeps nothing
             return episode
-        return replace(episode, memory=supports, query_memory=queries)
+        return replace(episode, cached_support=supports, cached_query=queries)
 
-    def _memory(self, key: Hashable, compute: Callable[[], Memory | None]) -> Memory | None:
+    def _memory(self, key: Hashable, compute: Callable[[], CachedFeatures | None]) -> CachedFeatures | None:
         found = self.kept.get(key)
         if found is not None:
             self.hits += 1

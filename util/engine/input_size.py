@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model.registry import class_of
 from util.config.settings import PLAIN_SCALES, Config, ProtocolSettings
-from util.data.views import CANVAS, ORIGINAL, SQUARE, View
+from util.data.views import LETTERBOX, ORIGINAL, SQUARE, View
 from util.errors import UserError
 
 
@@ -12,7 +12,7 @@ def view_of(config: Config, protocol: ProtocolSettings) -> View:
     """Return a protocol's view for the configured model; a side it does not take gives way to the nearest it does."""
     asked = protocol.side or config.data.size
     if protocol.input == ORIGINAL:
-        return View(ORIGINAL, 0, 0) if class_of(config.model).any_size else View(CANVAS, *(config.data.size,) * 2)
+        return View(ORIGINAL, 0, 0) if class_of(config.model).any_size else View(LETTERBOX, *(config.data.size,) * 2)
     return View(protocol.input, legal_side(config, asked), asked, protocol.smooth)
 
 
@@ -21,13 +21,13 @@ def training_view(config: Config, protocol: ProtocolSettings) -> View:
     size = config.data.size
     if protocol.input == ORIGINAL and class_of(config.model).any_size:
         return View(ORIGINAL, 0, 0)
-    rule = CANVAS if protocol.input == ORIGINAL else protocol.input
+    rule = LETTERBOX if protocol.input == ORIGINAL else protocol.input
     return View(rule, size, size, protocol.smooth)
 
 
 def scored_on(view: View, protocol: ProtocolSettings) -> str:
     """Return what logits of a view are counted on: original labels come as a square where the view is a canvas."""
-    return SQUARE if protocol.scored_on == ORIGINAL and view.rule == CANVAS else protocol.scored_on
+    return SQUARE if protocol.scored_on == ORIGINAL and view.rule == LETTERBOX else protocol.scored_on
 
 
 def legal_side(config: Config, asked: int) -> int:
@@ -98,6 +98,6 @@ def _at_one_scale(config: Config, protocol: ProtocolSettings, view: View) -> str
     if protocol.input == ORIGINAL:
         return f"{what} (this model takes no images of any size), scored on original labels"
     if view.side != view.label_side:
-        scored = f", scored at {view.label_side}" if protocol.scored_on == CANVAS and view.rule != CANVAS else ""
+        scored = f", scored at {view.label_side}" if protocol.scored_on == LETTERBOX and view.rule != LETTERBOX else ""
         return f"{what} (this model does not take {view.label_side}){scored}"
     return what

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed
 
 from util.engine.device import CUDA, pick_device
-from util.engine.errors import as_one_line
+from util.engine.errors import as_user_error
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def join(device_name: str, lower: str) -> Iterator[World]:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     device = pick_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
-    with as_one_line(lower):
+    with as_user_error(lower):
         if size == 1:
             yield World(0, 1, device)
             return

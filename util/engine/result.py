@@ -20,7 +20,7 @@ from util.report.schema import MADE_FROM_MASKS, MANIFEST, SCHEMA
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
     """Return the result of a job in the form of ``util/report/schema.py``."""
-    config, weights = job.setting.config, job.weights
+    config, weights = job.context.config, job.weights
     data, merged = config.data, to_dict(config)
     trained = weights.trained_with
     mismatch = trained is not None and any(trained.get(key) != merged[section][key] for section, key in FOLD)
@@ -43,7 +43,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "fold": data.fold,
         "folds": data.folds,
         "fold_rule": data.fold_rule,
-        "novel": {str(c): data.classes[c - 1] for c in job.setting.fold.novel},
+        "novel": {str(c): data.classes[c - 1] for c in job.context.fold.novel},
         "size": data.size,
         "min_pixels": data.min_pixels,
         "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),

@@ -22,7 +22,7 @@ from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
 from util.data.sampling import EpisodeSampler
-from util.data.views import SQUEEZE, View
+from util.data.views import STRETCH, View
 from util.engine import checkpoint
 from util.engine.input_size import scored_on, training_view
 from util.errors import UserError
@@ -31,7 +31,7 @@ log = logging.getLogger("symnet")
 
 
 @dataclass
-class Setting:
+class RunContext:
     """What both stages and the test share: the config, its fold, its model class and text vectors."""
 
     config: Config
@@ -68,18 +68,18 @@ class Setting:
     def training_episodes(self, images: ImageList) -> EpisodeDataset:
         """Return the meta stage's episodes by number, drawn and sized as the stage says."""
         config, stage = self.config, self.config.meta_stage
-        repeatable, size = stage.supports == "repeatable", config.stage_size(stage)
-        check_shots(images, config.data, repeatable)
-        sampler = EpisodeSampler(images, stage.query, config.data.shot, config.run.seed, repeatable)
-        if stage.input == SQUEEZE:
-            return self._episodes(sampler, size, None, View(SQUEEZE, size, size, smooth=True))
+        with_replacement, size = stage.supports == "with_replacement", config.stage_size(stage)
+        check_shots(images, config.data, with_replacement)
+        sampler = EpisodeSampler(images, stage.query, config.data.shot, config.run.seed, with_replacement)
+        if stage.input == STRETCH:
+            return self._episodes(sampler, size, None, View(STRETCH, size, size, smooth=True))
         return self._episodes(sampler, size, stage.augment)
 
     def test_sampler(self, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
         """Return what draws a protocol's episodes of one seed."""
-        repeatable = protocol.supports == "repeatable"
-        check_shots(images, self.config.data, repeatable)
-        return EpisodeSampler(images, protocol.query, self.config.data.shot, seed, repeatable)
+        with_replacement = protocol.supports == "with_replacement"
+        check_shots(images, self.config.data, with_replacement)
+        return EpisodeSampler(images, protocol.query, self.config.data.shot, seed, with_replacement)
 
     def trials(self, sampler: Sampler, view: View, scored_on: tuple[str, ...]) -> TrialDataset:
         """Return the episodes of a sampler by number, in a view, with the labels to be scored on."""
@@ -108,7 +108,7 @@ class Setting:
         return LabelledDataset(images, self.fold, size, config.run.seed, augment)
 
 
-def make_setting(config: Config) -> Setting:
+def make_run_context(config: Config) -> RunContext:
     """Return the setting of a config.
 
     Raises:
@@ -121,7 +121,7 @@ def make_setting(config: Config) -> Setting:
             f"vectors; set data.text: {text.NO_TEXT}"
         )
     vectors = text.class_vectors(config.data) if model_class.reads_text else None
-    return Setting(config, Fold.of(config.data), model_class, vectors)
+    return RunContext(config, Fold.of(config.data), model_class, vectors)
 
 
 def build_model(config: Config, text_width: int, side: int | None = None) -> FewShotModel:
@@ -131,29 +131,29 @@ def build_model(config: Config, text_width: int, side: int | None = None) -> Few
     return class_of(config.model)(config.model, Task(len(fold.base), data.shot, side or data.size, text_width))
 
 
-def new_model(setting: Setting, side: int | None = None) -> FewShotModel:
+def new_model(context: RunContext, side: int | None = None) -> FewShotModel:
     """Return the model with random weights, for a checkpoint to fill; ``side`` of its images, default ``data.size``."""
-    return build_model(setting.config, 0 if setting.vectors is None else setting.vectors.shape[1], side)
+    return build_model(context.config, 0 if context.vectors is None else context.vectors.shape[1], side)
 
 
-def fill_encoder(setting: Setting, network: FewShotModel) -> str:
+def fill_encoder(context: RunContext, network: FewShotModel) -> str:
     """Fill the model's encoder as the config asks; return a line for the log that names what stayed random.
 
     Raises:
         UserError: the weights are missing or do not fit.
     """
-    start = setting.config.model.start()
+    start = context.config.model.start()
     if start.weights is None:
         return "encoder: random weights (none are named)"
-    missing = checkpoint.load_encoder_weights(network, start.weights, start.partial, _same_fold(setting))
+    missing = checkpoint.load_encoder_weights(network, start.weights, start.partial, _same_fold(context))
     if missing:
         return f"encoder: {start.weights}; {len(missing)} tensors start from random values: {', '.join(missing)}"
     return f"encoder: {start.weights}, complete"
 
 
-def _same_fold(setting: Setting) -> dict | None:
+def _same_fold(context: RunContext) -> dict | None:
     """Return the config whose fold a file of weights must be of, None where another fold is allowed."""
-    return None if setting.config.test.allow_fold_mismatch else to_dict(setting.config)
+    return None if context.config.test.allow_fold_mismatch else to_dict(context.config)
 
 
 def base_folder(config: Config) -> Path:
@@ -190,17 +190,17 @@ def weights_folder(config: Config) -> Path:
     return run_folder(with_data(config, shot=1), "meta") if shared else own
 
 
-def load_checkpoint(setting: Setting, network: FewShotModel, stage: str, path: str | Path) -> dict:
+def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, path: str | Path) -> dict:
     """Fill a model (``stage`` meta) or its base stage's parts (base) from a checkpoint; return the file's content.
 
     Raises:
         UserError: the file is missing, damaged, or of another stage, model, encoder, data set or fold.
     """
-    content, config = checkpoint.read(path), setting.config
+    content, config = checkpoint.read(path), context.config
     any_fold = stage == "meta" and config.test.allow_fold_mismatch
     checkpoint.check_identity(content, to_dict(config), stage, str(path), any_fold, config.model.identity)
-    if stage == "meta" and content.get(checkpoint.TEXT, setting.text_digest) != setting.text_digest:
-        raise UserError(f"{path}: was trained with other text vectors than data.text = {setting.config.data.text}")
+    if stage == "meta" and content.get(checkpoint.TEXT, context.text_digest) != context.text_digest:
+        raise UserError(f"{path}: was trained with other text vectors than data.text = {context.config.data.text}")
     target = network if stage == "meta" else network.base_stage()
     try:
         checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))

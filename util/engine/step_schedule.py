@@ -11,7 +11,7 @@ from util.errors import UserError
 
 
 @dataclass
-class Plan:
+class StepSchedule:
     """How a stage's steps are laid out over epochs and processes."""
 
     steps_per_epoch: int
@@ -19,7 +19,7 @@ class Plan:
     batch: int  # over all processes
 
     @classmethod
-    def of(cls, stage: StageSettings, images: int, processes: int, key: str) -> Plan:
+    def of(cls, stage: StageSettings, images: int, processes: int, key: str) -> StepSchedule:
         """Return the plan for a list of so many images.
 
         Raises:

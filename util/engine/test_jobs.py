@@ -22,10 +22,10 @@ from util.engine.evaluation import Scoreboard
 from util.engine.input_size import scored_on, view_of
 from util.engine.processes import World
 from util.engine.run_context import (
-    Setting,
+    RunContext,
     fill_encoder,
     load_checkpoint,
-    make_setting,
+    make_run_context,
     network_config,
     new_model,
     run_folder,
@@ -33,7 +33,7 @@ from util.engine.run_context import (
     with_data,
 )
 from util.engine.trainer import BEST, LAST
-from util.engine.tta import MultiView, with_views
+from util.engine.tta import TestTimeAugmentation, with_tta
 from util.errors import UserError, nearest
 
 NO_CHECKPOINT = "none"
@@ -62,7 +62,7 @@ class Request:
 class Weights:
     """A network for one number of shots and one side, and where its weights came from."""
 
-    network: FewShotModel | MultiView
+    network: FewShotModel | TestTimeAugmentation
     source: str
     trained_with: dict[str, Any] | None  # data settings of the training and its `model`'s, if the file says
     digest: str
@@ -75,7 +75,7 @@ class Job:
 
     name: str
     protocol: ProtocolSettings
-    setting: Setting
+    context: RunContext
     images: ImageList
     view: View
     scored_on: str
@@ -92,7 +92,7 @@ class Job:
         """Whether fewer or more episodes are scored than the protocol says, or fewer than a replayed manifest holds."""
         if self.replayed:
             return any(self.episodes[seed] < len(sampler.keys) for seed, sampler in self.samplers.items())
-        return is_quick(self.setting.config, self.name)
+        return is_quick(self.context.config, self.name)
 
     @property
     def other_seeds(self) -> bool:
@@ -102,7 +102,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where its result goes."""
-        return result_folder(self.setting.config, self.name, self.replayed is not None, self.quick_look)
+        return result_folder(self.context.config, self.name, self.replayed is not None, self.quick_look)
 
 
 def is_quick(config: Config, name: str) -> bool:
@@ -145,7 +145,7 @@ def weights_source(config: Config) -> Path | str:
     return weights_folder(config) / OWN[wanted] if wanted in OWN else Path(wanted)
 
 
-def plan(config: Config, request: Request, world: World) -> list[Job]:
+def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]:
     """Return the jobs of a request, weights loaded and episodes chosen.
 
     Raises:
@@ -161,10 +161,10 @@ def plan(config: Config, request: Request, world: World) -> list[Job]:
     weights: dict[tuple[int, int], Weights] = {}
     for shot in dict.fromkeys(shots):
         for name in dict.fromkeys(names):
-            setting = make_setting(own_config(config, name, shot))
+            context = make_run_context(own_config(config, name, shot))
             with world.main_first():
-                images = setting.test_images(world.is_main)
-            jobs.append(_job(setting, images, name, played, weights))
+                images = context.test_images(world.is_main)
+            jobs.append(_job(context, images, name, played, weights))
     return jobs
 
 
@@ -188,42 +188,42 @@ def _check_manifest(path: Path | None, played: Path | None, jobs: int) -> None:
 
 
 def _job(
-    setting: Setting, images: ImageList, name: str, played: Path | None, weights: dict[tuple[int, int], Weights]
+    context: RunContext, images: ImageList, name: str, played: Path | None, weights: dict[tuple[int, int], Weights]
 ) -> Job:
-    config, protocol = setting.config, setting.config.protocols[name]
+    config, protocol = context.config, context.config.protocols[name]
     view, wanted = view_of(config, protocol), config.test.episodes
     if played:
         samplers: dict[int, Sampler] = dict(replay(played, images, config.data))
         episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in samplers.items()}
     else:
         seeds = protocol.seeds if config.test.seeds is None else config.test.seeds
-        samplers = {seed: setting.test_sampler(images, protocol, seed) for seed in seeds}
+        samplers = {seed: context.test_sampler(images, protocol, seed) for seed in seeds}
         episodes = dict.fromkeys(samplers, wanted or protocol.episodes)
     key = config.data.shot, view.side
     if key not in weights:
-        of_network = replace(setting, config=network_config(config))
+        of_network = replace(context, config=network_config(config))
         loaded = load_weights(of_network, view.side or None)
-        weights[key] = replace(loaded, network=with_views(loaded.network, of_network, view, config.data.shot))
+        weights[key] = replace(loaded, network=with_tta(loaded.network, of_network, view, config.data.shot))
     return Job(
-        name, protocol, setting, images, view, scored_on(view, protocol), samplers, episodes, weights[key], played
+        name, protocol, context, images, view, scored_on(view, protocol), samplers, episodes, weights[key], played
     )
 
 
-def load_weights(setting: Setting, side: int | None = None) -> Weights:
+def load_weights(context: RunContext, side: int | None = None) -> Weights:
     """Return the network of ``test.checkpoint``, built for images of ``side`` (default ``data.size``).
 
     Raises:
         UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
-    config, wanted = setting.config, setting.config.test.checkpoint
-    network, source = new_model(setting, side), weights_source(config)
+    config, wanted = context.config, context.config.test.checkpoint
+    network, source = new_model(context, side), weights_source(config)
     if source == TRAINING_FREE and wanted not in (*OWN, NO_CHECKPOINT):
         raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
     note = ""
     if isinstance(source, str):
-        note, trained_with = fill_encoder(setting, network), None
+        note, trained_with = fill_encoder(context, network), None
     else:
-        content = load_checkpoint(setting, network, "meta", source).get("config", {})
+        content = load_checkpoint(context, network, "meta", source).get("config", {})
         trained_with = {**content["data"], "model": content["model"]} if content else None
         changed = checkpoint.changed_settings(content["model"], to_dict(config)["model"]) if content else []
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
@@ -246,7 +246,7 @@ class Pass:
     def title(self) -> str:
         """What the progress bar says."""
         names = "+".join(job.name for job in self.jobs)
-        return f"{names} {self.jobs[0].setting.config.data.shot}-shot seed {self.seed}"
+        return f"{names} {self.jobs[0].context.config.data.shot}-shot seed {self.seed}"
 
 
 def passes(jobs: list[Job]) -> list[Pass]:
@@ -255,5 +255,5 @@ def passes(jobs: list[Job]) -> list[Pass]:
     for job in jobs:
         rule = "manifest" if job.replayed else (job.protocol.query, job.protocol.supports)
         for seed in job.samplers:
-            groups.setdefault((job.setting.config.data.shot, job.view, rule, seed), []).append(job)
+            groups.setdefault((job.context.config.data.shot, job.view, rule, seed), []).append(job)
     return [Pass(tuple(members), key[-1]) for key, members in groups.items()]

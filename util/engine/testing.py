@@ -17,7 +17,7 @@ from util.engine.evaluation import CLASS, NUMBER, Scoreboard, run_pass
 from util.engine.feature_cache import FeatureCache
 from util.engine.processes import World, join
 from util.engine.result import result_of
-from util.engine.test_jobs import Job, Pass, Request, passes, plan
+from util.engine.test_jobs import Job, Pass, Request, build_test_jobs, passes
 from util.files import write_atomically
 from util.report.charts import class_bars, score_curve
 from util.report.pictures import FirstEpisodes, grid, write_png
@@ -33,10 +33,10 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
     """Score the model over episodes and seeds of each protocol asked for; write, print and return the results."""
     request = request or Request()
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
-        jobs = plan(config, request, world)
+        jobs = build_test_jobs(config, request, world)
         folders = [RunFolder(job.folder, world.is_main) for job in jobs]
         for job, folder in zip(jobs, folders, strict=True):
-            folder.describe(to_dict(job.setting.config))
+            folder.describe(to_dict(job.context.config))
             sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
             log.info(
                 "test %s by %s: %d images, %s, seeds %s",
@@ -59,9 +59,9 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
 def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes], cache: FeatureCache | None) -> None:
     """Run the network over one pass and let each of its jobs count."""
     first, seed = shared.jobs[0], shared.seed
-    config = first.setting.config
+    config = first.context.config
     scored_on = tuple(dict.fromkeys(job.scored_on for job in shared.jobs))
-    data = first.setting.trials(first.samplers[seed], first.view, scored_on)
+    data = first.context.trials(first.samplers[seed], first.view, scored_on)
     network = first.weights.network.to(world.device)
     for job in shared.jobs:
         job.boards[seed] = Scoreboard(len(config.data.classes), world.device, job.scored_on, job.episodes[seed])
@@ -120,7 +120,7 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
 
 def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
     """Return every episode of a job with what was counted on it, and over what predictions are averaged, in words."""
-    data, names = job.setting.config.data, job.images.index.names
+    data, names = job.context.config.data, job.images.index.names
     header = {
         "dataset": data.name,
         "folds": data.folds,

@@ -22,12 +22,12 @@ from model.contract import Trainable
 from util.config.settings import StageSettings
 from util.engine import checkpoint
 from util.engine.device import autocast, seed_step
-from util.engine.ema import Average
+from util.engine.ema import EMA
 from util.engine.interrupt import Interrupt
 from util.engine.loading import batches, training_numbers
 from util.engine.optimizers import build_optimizers, load_optimizers, set_learning_rates
 from util.engine.processes import World
-from util.engine.step_schedule import Plan, Progress
+from util.engine.step_schedule import Progress, StepSchedule
 from util.errors import UserError
 from util.report.run_folder import RunFolder
 
@@ -82,12 +82,12 @@ class Trainer:
         self.validate = validate if stage.validate_every else None
         self.folder, self.world, self.precision, self.seed, self.workers = folder, world, precision, seed, workers
         self.state = state
-        self.plan = Plan.of(stage, images, world.size, key)
+        self.schedule = StepSchedule.of(stage, images, world.size, key)
         groups = network.param_groups()
         if not groups:
             raise UserError("this model has nothing to train; test it as it is")
         self.optimizers = build_optimizers(groups, stage.optimizers)
-        self.average = Average(network, stage.average) if stage.average else None
+        self.ema = EMA(network, stage.ema_decay) if stage.ema_decay else None
         self.progress = Progress()
         self._saved_at = self._started_at = time.monotonic()
 
@@ -99,10 +99,10 @@ class Trainer:
         """
         if "progress" not in content:
             raise UserError(f"{self.folder.path / LAST}: holds weights only, training cannot continue from it")
-        if content["plan"] != asdict(self.plan):
+        if content["plan"] != asdict(self.schedule):
             raise UserError(
                 f"{self.folder.path / LAST}: was made with other epochs, batch, processes or list "
-                f"({content['plan']}, now {asdict(self.plan)}); continue with the same, or start again with --overwrite"
+                f"({content['plan']}, now {asdict(self.schedule)}); continue with the same, or start again with --overwrite"
             )
         if content["data"] != self.state["data"]:
             raise UserError(
@@ -115,8 +115,8 @@ class Trainer:
         checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))
         try:
             load_optimizers(self.optimizers, content["optimizers"])
-            if self.average is not None:
-                self.average.load(content["average"])
+            if self.ema is not None:
+                self.ema.load(content["average"])
         except (KeyError, ValueError) as error:
             raise UserError(
                 f"{self.folder.path / LAST}: optimisers or average are of other parameters ({error}); undo the changed "
@@ -124,28 +124,30 @@ class Trainer:
             ) from None
         self.progress = Progress(**content["progress"])
         self.folder.resumed_at = self.progress.step + 1
-        log.info("resumed after step %d of %d", self.progress.step, self.plan.steps)
+        log.info("resumed after step %d of %d", self.progress.step, self.schedule.steps)
 
     def fit(self) -> bool:
         """Train to the end; return whether it was reached (False: interrupted, with a checkpoint to resume from)."""
-        plan, progress = self.plan, self.progress
+        schedule, progress = self.schedule, self.progress
         learner = self._distributed()
         parts = self.stage.accumulate
-        numbers = training_numbers(progress.step, plan.steps, plan.batch, self.world.rank, self.world.size, parts)
+        numbers = training_numbers(
+            progress.step, schedule.steps, schedule.batch, self.world.rank, self.world.size, parts
+        )
         stream = batches(self.dataset, numbers, self.workers, self.world.device)
         self._started_at = self._saved_at = time.monotonic()
-        bar = tqdm(total=plan.steps, initial=progress.step, unit="step", disable=not self.world.is_main)
+        bar = tqdm(total=schedule.steps, initial=progress.step, unit="step", disable=not self.world.is_main)
         self.network.train()
         with Interrupt() as interrupt, bar:
             self._after_step()  # the run may have ended between a step and its validation
-            while progress.step < plan.steps and not self._patience_spent():
+            while progress.step < schedule.steps and not self._patience_spent():
                 step = progress.step
-                rates = set_learning_rates(self.optimizers, self.stage.optimizers, step, plan.steps)
+                rates = set_learning_rates(self.optimizers, self.stage.optimizers, step, schedule.steps)
                 seed_step(self.seed, step, self.world.rank)
                 losses = self._step(learner, [next(stream) for _ in range(parts)])
                 progress.step += 1
-                if self.average is not None:
-                    self.average.update(progress.step)
+                if self.ema is not None:
+                    self.ema.update(progress.step)
                 self._record(losses, rates, bar)
                 if self.world.any(interrupt.requested):
                     self._save(LAST)
@@ -155,7 +157,7 @@ class Trainer:
                 overdue = time.monotonic() - self._saved_at > self.stage.save_minutes * SECONDS_PER_MINUTE
                 if overdue and not progress.on_record:
                     self._save(LAST)
-        if progress.step < plan.steps:
+        if progress.step < schedule.steps:
             log.info("no better validation for %d epochs: stopped", self.stage.patience)
         self._write_metrics(finished=True)
         return True
@@ -202,12 +204,12 @@ class Trainer:
             self.folder.scalars("lr", rates, progress.step)
 
     def _epoch_text(self) -> str:
-        done = self.progress.step / self.plan.steps_per_epoch
-        return f"{done:.1f}/{self.plan.epochs}"
+        done = self.progress.step / self.schedule.steps_per_epoch
+        return f"{done:.1f}/{self.schedule.epochs}"
 
     def _after_step(self) -> None:
         """End the epoch, or validate in its middle, if it is time for that and no record tells of it yet."""
-        progress, length = self.progress, self.plan.steps_per_epoch
+        progress, length = self.progress, self.schedule.steps_per_epoch
         if progress.on_record:
             return
         epochs, steps = divmod(progress.step, length)
@@ -220,7 +222,7 @@ class Trainer:
 
     def _is_due(self, epoch: int) -> bool:
         """Return whether this epoch, counted from 1, is validated: every so many are, and the last."""
-        return self.validate is not None and (epoch % self.stage.validate_every == 0 or epoch == self.plan.epochs)
+        return self.validate is not None and (epoch % self.stage.validate_every == 0 or epoch == self.schedule.epochs)
 
     def _add(self, record: dict[str, Any], due: bool) -> None:
         """Validate if it is time, add the record to the history, and keep the best and the last checkpoint."""
@@ -244,7 +246,7 @@ class Trainer:
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Return the context in which the network holds what is to be scored: its average, if one is kept."""
-        return nullcontext() if self.average is None else self.average.in_place()
+        return nullcontext() if self.ema is None else self.ema.in_place()
 
     def _write_metrics(self, finished: bool) -> None:
         progress = self.progress
@@ -254,9 +256,9 @@ class Trainer:
 
     def _patience_spent(self) -> bool:
         progress, patience = self.progress, self.stage.patience
-        if not patience or not progress.best_epoch or progress.step % self.plan.steps_per_epoch:
+        if not patience or not progress.best_epoch or progress.step % self.schedule.steps_per_epoch:
             return False
-        return progress.step // self.plan.steps_per_epoch - progress.best_epoch >= patience
+        return progress.step // self.schedule.steps_per_epoch - progress.best_epoch >= patience
 
     def _save(self, name: str) -> None:
         now = time.monotonic()
@@ -271,9 +273,9 @@ class Trainer:
         content = {**self.state, "weights": weights, "progress": asdict(self.progress)}
         previous = None
         if name == LAST:
-            content["plan"] = asdict(self.plan)
+            content["plan"] = asdict(self.schedule)
             content["optimizers"] = {n: o.state_dict() for n, o in self.optimizers.items()}
-            if self.average is not None:
-                content["average"] = self.average.state()
+            if self.ema is not None:
+                content["average"] = self.ema.state()
             previous = self.folder.path / PREVIOUS
         checkpoint.save(self.folder.path / name, content, previous)

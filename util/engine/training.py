@@ -19,15 +19,15 @@ from util.engine.device import describe
 from util.engine.evaluation import BASE, FINAL, Watcher, evaluate
 from util.engine.processes import World, join
 from util.engine.run_context import (
-    Setting,
+    RunContext,
     base_folder,
     fill_encoder,
     load_checkpoint,
-    make_setting,
+    make_run_context,
     new_model,
     run_folder,
 )
-from util.engine.step_schedule import Plan
+from util.engine.step_schedule import StepSchedule
 from util.engine.trainer import BEST, LAST, PREVIOUS, Trainer, Validate
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.pictures import FirstEpisodes, grid
@@ -40,60 +40,60 @@ VALIDATION_PICTURES = 4
 def train_base(config: Config, resume: bool, overwrite: bool) -> int:
     """Run the base stage; return the exit code."""
     with join(config.run.device, _memory_settings("base")) as world:
-        setting = make_setting(config)
-        if not setting.model_class.has_base_stage:
+        context = make_run_context(config)
+        if not context.model_class.has_base_stage:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
         folder = base_folder(config)
         check_free(folder, LAST, resume, overwrite)
         with world.main_first():
-            images = setting.train_images(world.is_main)
-            held_out = setting.base_validation_images(world.is_main)
-        model = new_model(setting)
-        note = "" if resume else fill_encoder(setting, model)
+            images = context.train_images(world.is_main)
+            held_out = context.base_validation_images(world.is_main)
+        model = new_model(context)
+        note = "" if resume else fill_encoder(context, model)
         network = model.base_stage()
-        test_set = setting.labelled(held_out, train=False)
+        test_set = context.labelled(held_out, train=False)
         episodes = min(config.base_stage.validate_episodes, len(held_out.queries))
 
         def validate(trained: nn.Module, step: int) -> tuple[float, dict[str, Any]]:
-            scores = _evaluate(setting, world, trained, test_set, episodes, "validate")
+            scores = _evaluate(context, world, trained, test_set, episodes, "validate")
             out.scalars("validation", {"base_miou": scores[BASE]["miou"]}, step)
             return scores[BASE]["miou"], scores
 
-        data = setting.labelled(images, train=True)
-        _check_batch(setting, "base", images, world)
+        data = context.labelled(images, train=True)
+        _check_batch(context, "base", images, world)
         out = RunFolder(folder, world.is_main, fresh=overwrite)
-        trainer = _trainer(setting, world, out, "base", network, data, images, validate, note)
+        trainer = _trainer(context, world, out, "base", network, data, images, validate, note)
         return _run(trainer, folder, resume, world)
 
 
 def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None = None) -> int:
     """Run the meta stage from a base-stage checkpoint (if the model has that stage); return the exit code."""
     with join(config.run.device, _memory_settings("meta")) as world:
-        setting = make_setting(config)
+        context = make_run_context(config)
         folder = run_folder(config, "meta")
         check_free(folder, LAST, resume, overwrite)
         with world.main_first():
-            images, novel = setting.train_images(world.is_main), setting.test_images(world.is_main)
-        data = setting.training_episodes(images)
-        if base is not None and not setting.model_class.has_base_stage:
+            images, novel = context.train_images(world.is_main), context.test_images(world.is_main)
+        data = context.training_episodes(images)
+        if base is not None and not context.model_class.has_base_stage:
             raise UserError(
-                f"{base}: this model ({setting.model_class.title}) has no base learner and starts from no base-stage "
+                f"{base}: this model ({context.model_class.title}) has no base learner and starts from no base-stage "
                 "checkpoint; leave it out"
             )
         stage = config.meta_stage
-        held_out = setting.validation_episodes(novel)
-        model = new_model(setting)
+        held_out = context.validation_episodes(novel)
+        model = new_model(context)
         note = ""
-        if not resume and setting.model_class.has_base_stage:
+        if not resume and context.model_class.has_base_stage:
             start = base or base_folder(config) / BEST
-            load_checkpoint(setting, model, "base", start)
+            load_checkpoint(context, model, "base", start)
             note = f"base stage: {start}"
         elif not resume:
-            note = fill_encoder(setting, model)
+            note = fill_encoder(context, model)
 
         def validate(trained: nn.Module, step: int) -> tuple[float, dict[str, Any]]:
-            pictures = FirstEpisodes(setting.config.data.classes, VALIDATION_PICTURES)
-            scores = _evaluate(setting, world, trained, held_out, stage.validate_episodes, "validate", pictures)
+            pictures = FirstEpisodes(context.config.data.classes, VALIDATION_PICTURES)
+            scores = _evaluate(context, world, trained, held_out, stage.validate_episodes, "validate", pictures)
             out.scalars(
                 "validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step
             )
@@ -101,9 +101,9 @@ def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None =
                 out.image("validation", grid(pictures.rows), step)
             return scores[FINAL]["miou"], scores
 
-        _check_batch(setting, "meta", images, world)
+        _check_batch(context, "meta", images, world)
         out = RunFolder(folder, world.is_main, fresh=overwrite)
-        trainer = _trainer(setting, world, out, "meta", model, data, images, validate, note)
+        trainer = _trainer(context, world, out, "meta", model, data, images, validate, note)
         return _run(trainer, folder, resume, world)
 
 
@@ -116,7 +116,7 @@ def _memory_settings(name: str) -> str:
 
 
 def _trainer(
-    setting: Setting,
+    context: RunContext,
     world: World,
     out: RunFolder,
     name: str,
@@ -126,7 +126,7 @@ def _trainer(
     validate: Validate,
     note: str,
 ) -> Trainer:
-    config = setting.config
+    config = context.config
     stage = getattr(config, f"{name}_stage")
     network.to(world.device)
     out.describe(to_dict(config), images=len(images.queries), list=images.digest, device=describe(world.device))
@@ -145,7 +145,7 @@ def _trainer(
         precision=config.run.precision,
         seed=config.run.seed,
         workers=config.data.workers,
-        state={"stage": name, "config": to_dict(config), "data": images.digest, checkpoint.TEXT: setting.text_digest},
+        state={"stage": name, "config": to_dict(config), "data": images.digest, checkpoint.TEXT: context.text_digest},
     )
 
 
@@ -156,17 +156,17 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
     return len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
 
 
-def _check_batch(setting: Setting, name: str, images: ImageList, world: World) -> None:
+def _check_batch(context: RunContext, name: str, images: ImageList, world: World) -> None:
     """Refuse, before anything is written, a batch that cannot be shared out.
 
     Raises:
         UserError: some process would get no image, or batch norm a single one.
     """
-    stage = getattr(setting.config, f"{name}_stage")
-    plan = Plan.of(stage, epoch_length(stage, images), world.size, f"{name}_stage")
-    if name == "base" and plan.batch < 2 * world.size * stage.accumulate:
+    stage = getattr(context.config, f"{name}_stage")
+    schedule = StepSchedule.of(stage, epoch_length(stage, images), world.size, f"{name}_stage")
+    if name == "base" and schedule.batch < 2 * world.size * stage.accumulate:
         raise UserError(
-            f"base_stage.batch = {plan.batch} in all: batch norm needs two images in every part; enlarge it"
+            f"base_stage.batch = {schedule.batch} in all: batch norm needs two images in every part; enlarge it"
         )
 
 
@@ -192,7 +192,7 @@ def _newest(folder: Path) -> dict[str, Any]:
 
 
 def _evaluate(
-    setting: Setting,
+    context: RunContext,
     world: World,
     network: nn.Module,
     data: Dataset,
@@ -200,7 +200,7 @@ def _evaluate(
     title: str,
     watch: Watcher | None = None,
 ) -> dict[str, Any]:
-    config = setting.config
+    config = context.config
     return evaluate(
         network,
         data,

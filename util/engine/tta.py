@@ -17,19 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from model.common.ops import in_float32, resize
-from model.contract import Episode, FewShotModel, Memory, Output
+from model.contract import CachedFeatures, Episode, FewShotModel, Output
 from util.config.settings import MASKS
 from util.data.views import ORIGINAL, View
 from util.engine.input_size import real_scales
-from util.engine.run_context import Setting, new_model
+from util.engine.run_context import RunContext, new_model
 from util.errors import UserError
 from util.report.scores import FINAL
 
-LEAST = torch.finfo(torch.float32).tiny  # probability whose logarithm is still a number
+MIN = torch.finfo(torch.float32).tiny  # probability whose logarithm is still a number
 
 
 @dataclass(frozen=True)
-class Sight:
+class TtaView:
     """How one pass sees images: resized by a factor, then perhaps mirrored left-right."""
 
     factor: float
@@ -61,8 +61,8 @@ class Sight:
             support=_each(self.image, episode.support),
             support_label=_each(self.label, episode.support_label),
             query_base_label=None if base_label is None else self.label(base_label),
-            memory=None,
-            query_memory=None,
+            cached_support=None,
+            cached_query=None,
         )
 
     @in_float32
@@ -76,18 +76,18 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """What the network remembers of images by each sight: of every image one memory."""
+class CachedByView:
+    """What the network remembers of images by each tta_view: of every image one memory."""
 
-    by_sight: list[list[Memory]]
+    by_view: list[list[CachedFeatures]]
 
     @property
     def nbytes(self) -> int:
         """Bytes that all of it takes."""
-        return sum(memory.nbytes for memories in self.by_sight for memory in memories)
+        return sum(memory.nbytes for memories in self.by_view for memory in memories)
 
 
-class MultiView(nn.Module):
+class TestTimeAugmentation(nn.Module):
     """Networks of the same weights, one for each factor, that see an episode in turn; for the tester a network.
 
     Args:
@@ -100,7 +100,7 @@ class MultiView(nn.Module):
     def __init__(self, networks: list[FewShotModel], factors: list[float], flip: bool, each_support_alone: bool):
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.sights = [Sight(factor, mirrored) for factor in factors for mirrored in (False, True)[: 1 + flip]]
+        self.tta_views = [TtaView(factor, mirrored) for factor in factors for mirrored in (False, True)[: 1 + flip]]
         self.each_support_alone = each_support_alone
         self.masks_supports = networks[0].masks_supports
 
@@ -108,49 +108,49 @@ class MultiView(nn.Module):
         """Return the averaged outputs at the query's size; ``maps``, which are only looked at, are the first pass's."""
         sums: dict[str, Tensor] = {}
         passes, maps, size = 0, None, episode.query.shape[-2:]
-        for network, sight, seen in self._seen(episode):
+        for network, tta_view, seen in self._seen(episode):
             output = network(seen)
             passes, maps = passes + 1, output.maps if maps is None else maps
             for name, logits in {FINAL: output.logits, **output.extra}.items():
-                probability = sight.probability(logits, size)
+                probability = tta_view.probability(logits, size)
                 sums[name] = sums[name] + probability if name in sums else probability
-        logits = {name: (total / passes).clamp_min(LEAST).log() for name, total in sums.items()}
+        logits = {name: (total / passes).clamp_min(MIN).log() for name, total in sums.items()}
         return Output(logits.pop(FINAL), extra=logits, maps=maps)
 
-    def _by_sight(self) -> Iterator[tuple[int, FewShotModel, Sight]]:
-        """Yield every sight with its number and its network."""
-        per_network = len(self.sights) // len(self.networks)
-        for number, sight in enumerate(self.sights):
-            yield number, self.networks[number // per_network], sight
+    def _by_view(self) -> Iterator[tuple[int, FewShotModel, TtaView]]:
+        """Yield every tta_view with its number and its network."""
+        per_network = len(self.tta_views) // len(self.networks)
+        for number, tta_view in enumerate(self.tta_views):
+            yield number, self.networks[number // per_network], tta_view
 
-    def _seen(self, episode: Episode) -> Iterator[tuple[FewShotModel, Sight, Episode]]:
+    def _seen(self, episode: Episode) -> Iterator[tuple[FewShotModel, TtaView, Episode]]:
         """Yield each pass: its network, and how and what that sees."""
-        for number, network, sight in self._by_sight():
-            seen = sight.episode(episode)
-            if episode.memory is not None:
-                seen.memory = [m for kept in episode.memory for m in kept.by_sight[number]]
-            if episode.query_memory is not None:
-                seen.query_memory = [m for kept in episode.query_memory for m in kept.by_sight[number]]
+        for number, network, tta_view in self._by_view():
+            seen = tta_view.episode(episode)
+            if episode.cached_support is not None:
+                seen.cached_support = [m for kept in episode.cached_support for m in kept.by_view[number]]
+            if episode.cached_query is not None:
+                seen.cached_query = [m for kept in episode.cached_query for m in kept.by_view[number]]
             for one in _one_by_one(seen) if self.each_support_alone else [seen]:
-                yield network, sight, one
+                yield network, tta_view, one
 
     # --- what the feature cache asks ---------------------------------------------------------------------------------
 
-    def remember(self, support: Tensor, support_label: Tensor) -> Remembered | None:
+    def cache_support(self, support: Tensor, support_label: Tensor) -> CachedByView | None:
         """Return what the networks remember of supports (1, K, 3, H, W) with labels (1, K, H, W), None for nothing."""
 
-        def by(network: FewShotModel, sight: Sight) -> list[Memory | None]:
-            pairs = zip(sight.image(support).split(1, dim=1), sight.label(support_label).split(1, dim=1))
-            return [network.remember(*pair) for pair in pairs]
+        def by(network: FewShotModel, tta_view: TtaView) -> list[CachedFeatures | None]:
+            pairs = zip(tta_view.image(support).split(1, dim=1), tta_view.label(support_label).split(1, dim=1))
+            return [network.cache_support(*pair) for pair in pairs]
 
-        return _remembered([by(network, sight) for _, network, sight in self._by_sight()])
+        return _cached([by(network, tta_view) for _, network, tta_view in self._by_view()])
 
-    def remember_query(self, query: Tensor) -> Remembered | None:
+    def cache_query(self, query: Tensor) -> CachedByView | None:
         """Return what the networks remember of a query (1, 3, H, W), None for nothing."""
-        return _remembered([[n.remember_query(sight.image(query))] for _, n, sight in self._by_sight()])
+        return _cached([[n.cache_query(tta_view.image(query))] for _, n, tta_view in self._by_view()])
 
 
-def with_views(network: FewShotModel, setting: Setting, view: View, shots: int) -> FewShotModel | MultiView:
+def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int) -> FewShotModel | TestTimeAugmentation:
     """Return what a test of K shots runs: the network, or that with what ``test.flip``, ``scales`` and ``fuse`` ask.
 
     Args:
@@ -162,15 +162,15 @@ def with_views(network: FewShotModel, setting: Setting, view: View, shots: int) 
     Raises:
         UserError: ``test.scales`` names sizes that the model does not take.
     """
-    test = setting.config.test
+    test = context.config.test
     if not test.averaged(shots):
         return network
-    factors = real_scales(setting.config, view)
-    networks = [network if view.rule == ORIGINAL else _at(network, setting, round(f * view.side)) for f in factors]
-    return MultiView(networks, factors, test.flip, test.fuse == MASKS and shots > 1)
+    factors = real_scales(context.config, view)
+    networks = [network if view.rule == ORIGINAL else _at(network, context, round(f * view.side)) for f in factors]
+    return TestTimeAugmentation(networks, factors, test.flip, test.fuse == MASKS and shots > 1)
 
 
-def _at(network: FewShotModel, setting: Setting, side: int) -> FewShotModel:
+def _at(network: FewShotModel, context: RunContext, side: int) -> FewShotModel:
     """Return the network built for another side, over the same weights.
 
     Raises:
@@ -179,7 +179,7 @@ def _at(network: FewShotModel, setting: Setting, side: int) -> FewShotModel:
     own = network.task.size
     if side == own:
         return network
-    other = new_model(setting, side)
+    other = new_model(context, side)
     try:
         other.load_state_dict(network.state_dict(), assign=True)  # no copy
     except RuntimeError:
@@ -200,10 +200,12 @@ def _one_by_one(episode: Episode) -> Iterator[Episode]:
     shots = len(episode.support) if listed else episode.support.shape[1]
     for k in range(shots):
         here = slice(k, k + 1) if listed else (slice(None), slice(k, k + 1))
-        memory = None if episode.memory is None else episode.memory[k::shots]
-        yield replace(episode, support=episode.support[here], support_label=episode.support_label[here], memory=memory)
+        memory = None if episode.cached_support is None else episode.cached_support[k::shots]
+        yield replace(
+            episode, support=episode.support[here], support_label=episode.support_label[here], cached_support=memory
+        )
 
 
-def _remembered(by_sight: list[list[Memory | None]]) -> Remembered | None:
-    nothing = any(memory is None for memories in by_sight for memory in memories)
-    return None if nothing else Remembered(by_sight)
+def _cached(by_view: list[list[CachedFeatures | None]]) -> CachedByView | None:
+    nothing = any(memory is None for memories in by_view for memory in memories)
+    return None if nothing else CachedByView(by_view)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from util.engine.run_context import Setting
+from util.engine.run_context import RunContext
 from util.errors import UserError
 from util.prepare.embeddings import find_row
 
 
 @dataclass(frozen=True)
-class Meaning:
+class ClassEmbedding:
     """What a model is told of a class: its vector (T,) float32 (None where none is read), id, and a line on both."""
 
     vector: np.ndarray | None
@@ -21,7 +21,7 @@ class Meaning:
     note: str = ""
 
 
-def meaning_of(name: str | None, setting: Setting, words: Path | None) -> Meaning:
+def class_embedding(name: str | None, context: RunContext, words: Path | None) -> ClassEmbedding:
     """Return the row of the data set's class of that name, else the word's of a file, else the mean of all classes.
 
     Args:
@@ -31,26 +31,28 @@ def meaning_of(name: str | None, setting: Setting, words: Path | None) -> Meanin
     Raises:
         UserError: the file cannot be read, or its vectors are of another width.
     """
-    classes, table = setting.config.data.classes, setting.vectors
+    classes, table = context.config.data.classes, context.vectors
     ids = {c.lower(): i for i, c in enumerate(classes, 1)}
     class_id = ids.get((name or "").lower(), 0)
     if table is None:
-        return Meaning(None, class_id)
+        return ClassEmbedding(None, class_id)
     if class_id:
-        return Meaning(table[class_id], class_id, f"{name}: the text vector of {setting.config.data.name}'s class")
+        return ClassEmbedding(
+            table[class_id], class_id, f"{name}: the text vector of {context.config.data.name}'s class"
+        )
     row = find_row(words, name) if words is not None and name else None
     if row is None:
         whom = f"{name}: is" if name else "the supports' class has no name and is"
         lacks = f", and {words} has no word for it" if words is not None and name else ""
         hint = "" if words is not None else "; --name one of them, or --vectors FILE"
-        return Meaning(
+        return ClassEmbedding(
             table[1:].mean(0),
             0,
-            f"{whom} none of {setting.config.data.name}'s classes{lacks}: the mean of their text vectors "
+            f"{whom} none of {context.config.data.name}'s classes{lacks}: the mean of their text vectors "
             f"stands for it{hint}",
         )
     if row.shape != table.shape[1:]:
         raise UserError(
             f"{words}: vectors of {len(row)} numbers, this model was trained with {table.shape[1]}; name another file"
         )
-    return Meaning(row, 0, f"{name}: the text vector of {words}")
+    return ClassEmbedding(row, 0, f"{name}: the text vector of {words}")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from util import cli
 from util.engine.device import describe
-from util.engine.errors import as_one_line
+from util.engine.errors import as_user_error
 from util.engine.evaluation import FINAL
 from util.errors import EXIT_USER_ERROR, UserError
 from util.predict.photos import check_photo, read_photo
@@ -117,7 +117,7 @@ def predict(options: argparse.Namespace) -> int:
     for query in queries:
         check_photo(query)
     check_free(queries, options.out, names, options.overwrite)
-    with as_one_line("--batch, --resize or --tile"):
+    with as_user_error("--batch, --resize or --tile"):
         return _predict(options, queries)
 
 
@@ -162,7 +162,7 @@ def facts_of(segmenter: Segmenter) -> dict[str, Any]:
         "model": model.network.title,
         "checkpoint": model.source,
         "output": segmenter.output,
-        "input": f"canvas {model.view.side} x {model.view.side}",
+        "input": f"letterbox {model.view.side} x {model.view.side}",
         "tile": segmenter.tile,
         "supports": {c.name: c.sources for c in segmenter.classes},
         "text": {c.name: c.meaning.note for c in segmenter.classes if c.meaning.note},

@@ -12,35 +12,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.contract import IGNORE, Episode, Memory
+from model.contract import IGNORE, CachedFeatures, Episode
 from util.data.datasets import channels_first
 from util.engine.device import autocast
 from util.errors import UserError
-from util.predict.class_embedding import Meaning
+from util.predict.class_embedding import ClassEmbedding
 from util.predict.load_model import Opened
 from util.predict.supports import Support
 
 
 @dataclass
-class Lot:
+class SupportBatch:
     """Supports that a model sees together, (1, K, 3, S, S) and (1, K, S, S), and what it remembers of them."""
 
     image: Tensor
     label: Tensor
-    memory: Memory | None
+    memory: CachedFeatures | None
 
 
 @dataclass
-class ClassMemory:
+class EncodedClass:
     """A class to be found: its name, what it means, and its supports."""
 
     name: str
-    meaning: Meaning
-    lots: list[Lot]
+    meaning: ClassEmbedding
+    batches: list[SupportBatch]
     sources: list[str]
 
-    def episode(self, query: Tensor, lot: Lot, base_labels: bool) -> Episode:
-        """Return B queries (B, 3, S, S) beside one lot of supports; labels of queries say that nothing is known."""
+    def episode(self, query: Tensor, batch: SupportBatch, base_labels: bool) -> Episode:
+        """Return B queries (B, 3, S, S) beside one batch of supports; labels of queries say that nothing is known."""
         batch, device = len(query), query.device
         unknown = torch.full((batch, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
         zero = torch.zeros(batch, dtype=torch.int64, device=device)
@@ -50,19 +50,19 @@ class ClassMemory:
         return Episode(
             query=query,
             query_label=unknown,
-            support=lot.image.expand(batch, -1, -1, -1, -1),
-            support_label=lot.label.expand(batch, -1, -1, -1),
+            support=batch.image.expand(batch, -1, -1, -1, -1),
+            support_label=batch.label.expand(batch, -1, -1, -1),
             class_id=zero + self.meaning.class_id,
             base_id=zero,
             number=zero,
             query_base_label=unknown if base_labels else None,
             text=text,
-            memory=None if lot.memory is None else [lot.memory],
+            cached_support=None if batch.cached_support is None else [batch.cached_support],
         )
 
 
 @torch.inference_mode()
-def memorise(name: str, meaning: Meaning, supports: list[Support], model: Opened) -> ClassMemory:
+def encode_supports(name: str, meaning: ClassEmbedding, supports: list[Support], model: Opened) -> EncodedClass:
     """Return a class's supports, sized as the evaluation sizes images and encoded.
 
     Raises:
@@ -72,12 +72,12 @@ def memorise(name: str, meaning: Meaning, supports: list[Support], model: Opened
         raise UserError(f"{name}: no supports; give at least one")
     views = [_sized(support, model) for support in supports]
     images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*views))
-    lots = []
+    batches = []
     for some in torch.arange(len(supports)).split(shots_at_once(name, len(supports), model)):
         image, label = images[:, some], labels[:, some]
         with autocast(model.device, model.precision):
-            lots.append(Lot(image, label, model.network.remember(image, label)))
-    return ClassMemory(name, meaning, lots, [s.source for s in supports])
+            batches.append(SupportBatch(image, label, model.network.cache_support(image, label)))
+    return EncodedClass(name, meaning, batches, [s.source for s in supports])
 
 
 def shots_at_once(name: str, supports: int, model: Opened) -> int:

@@ -12,22 +12,22 @@ from model.contract import FewShotModel
 from model.registry import class_of
 from util.config.read import from_dict, read_config
 from util.config.settings import Config
-from util.data.views import CANVAS, View
+from util.data.views import LETTERBOX, View
 from util.engine import checkpoint
 from util.engine.device import pick_device
 from util.engine.input_size import legal_side
-from util.engine.run_context import Setting, make_setting
+from util.engine.run_context import RunContext, make_run_context
 from util.engine.test_jobs import NO_CHECKPOINT, OWN, load_weights
 from util.errors import UserError
 
-MOST_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
+MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
 @dataclass
 class Opened:
     """A network in evaluation mode on its device, and how photos become its input."""
 
-    setting: Setting
+    context: RunContext
     network: FewShotModel
     device: torch.device
     view: View
@@ -36,7 +36,7 @@ class Opened:
     @property
     def precision(self) -> str:
         """As ``run.precision``."""
-        return self.setting.config.run.precision
+        return self.context.config.run.precision
 
 
 def open_model(
@@ -64,11 +64,11 @@ def open_model(
         settings.test = replace(settings.test, checkpoint=str(weights))
     if side is not None:
         _check_side(settings, side)
-    setting = make_setting(settings)
+    context = make_run_context(settings)
     where = pick_device(device or settings.run.device)
     side = side or settings.data.size
-    loaded = load_weights(setting, side)
-    return Opened(setting, loaded.network.to(where).eval(), where, View(CANVAS, side, side), loaded.source)
+    loaded = load_weights(context, side)
+    return Opened(context, loaded.network.to(where).eval(), where, View(LETTERBOX, side, side), loaded.source)
 
 
 def _config(weights: str | Path | None, config: str | Path | None, overrides: list[str]) -> Config:
@@ -89,8 +89,8 @@ def _config(weights: str | Path | None, config: str | Path | None, overrides: li
 def _check_side(config: Config, side: int) -> None:
     """Refuse a side that the model does not take."""
     below, above = class_of(config.model).sizes_around(side)
-    if not 1 <= side <= MOST_SIDE:
-        raise UserError(f"--resize {side}: must be 1..{MOST_SIDE}")
+    if not 1 <= side <= MAX_SIDE:
+        raise UserError(f"--resize {side}: must be 1..{MAX_SIDE}")
     if side != below:
         raise UserError(f"--resize {side}: a side that this model does not take; nearest: {below}, {above}")
     if legal_side(config, side) != side:

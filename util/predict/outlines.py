@@ -12,7 +12,7 @@ from util.errors import UserError, nearest
 from util.prepare.coco_masks import Annotations, Instance, Photo, class_mask, read_annotations
 
 LABELME, COCO = '"shapes"', '"annotations"'  # the keys that tell the two forms apart
-MOST_BYTES = 2**30
+MAX_BYTES = 2**30
 CIRCLE_CORNERS = 360
 LABEL = 1
 
@@ -26,8 +26,8 @@ def read_outlines(path: Path, photo: Path, shape: tuple[int, int], name: str | N
         UserError: it cannot be read, holds neither form, lacks the photo, or labels several other things.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path}: more than {MOST_BYTES} bytes; export this photo's annotations alone")
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: more than {MAX_BYTES} bytes; export this photo's annotations alone")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -20,12 +20,12 @@ from PIL import Image
 
 from util.errors import UserError
 from util.predict.command import segmenter_of
-from util.predict.photos import MOST_PIXELS
+from util.predict.photos import MAX_PIXELS
 from util.predict.segmenter import Segmenter
 from util.predict.supports import Support, checked_name, from_arrays
 
 UPLOAD = "32mb"
-MOST_SUPPORTS, MOST_QUERIES = 10, 50  # of one person at a time
+MAX_SUPPORTS, MAX_QUERIES = 10, 50  # of one person at a time
 KEEP_SECONDS, LOOK_SECONDS = 600, 60
 PAINT = ("#2878f0", 0.6)  # colour and its share
 PORTS = range(1, 2**16)
@@ -47,7 +47,7 @@ def serve(options: argparse.Namespace) -> int:
         raise UserError(f"--port {options.port}: must be 1..{PORTS[-1]}")
     gradio = _gradio()
     segmenter = segmenter_of(options)
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses twice as many, also what gradio opens
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many, also what gradio opens
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="predict-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
@@ -108,7 +108,7 @@ def build(gradio: ModuleType, segmenter: Segmenter) -> Any:
                 keep = gradio.Button("Keep this one and paint another")
                 name = gradio.Textbox(label="2. What it is called (optional)", elem_id="name")
                 queries = gradio.File(
-                    label=f"3. Photos to look in, at most {MOST_QUERIES}",
+                    label=f"3. Photos to look in, at most {MAX_QUERIES}",
                     file_count="multiple",
                     file_types=["image"],
                     elem_id="queries",
@@ -120,7 +120,7 @@ def build(gradio: ModuleType, segmenter: Segmenter) -> Any:
                 note = gradio.Markdown(elem_id="note")
 
         def on_keep(value: Any, supports: list[Support]) -> tuple[list[Support], None, str]:
-            supports = _guarded(gradio, lambda: [*supports, painted(value)][-MOST_SUPPORTS:])
+            supports = _guarded(gradio, lambda: [*supports, painted(value)][-MAX_SUPPORTS:])
             return supports, None, f"{len(supports)} support(s) kept"
 
         def on_find(value: Any, supports: list[Support], called: str, files: list[str] | None) -> Shown:
@@ -166,8 +166,8 @@ def found(segmenter: Segmenter, value: Any, supports: list[Support], called: str
     """
     if not supports or (value or {}).get("background") is not None:
         supports = [*supports, painted(value)]
-    if not 1 <= len(files) <= MOST_QUERIES:
-        raise UserError(f"{len(files)} photos to look in: upload 1 to {MOST_QUERIES}")
+    if not 1 <= len(files) <= MAX_QUERIES:
+        raise UserError(f"{len(files)} photos to look in: upload 1 to {MAX_QUERIES}")
     name = checked_name(called) if called.strip() else None
     pictures, rows = [], []
     with MODEL_LOCK:

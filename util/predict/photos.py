@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from util.errors import UserError
 
-MOST_PIXELS = 2**26  # 67 million; a photo is held as 32-bit numbers while it is resized
+MAX_PIXELS = 2**26  # 67 million; a photo is held as 32-bit numbers while it is resized
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
 SIXTEEN_BIT, BYTE = "I;16", 256
 Image.init()  # Pillow knows five of these formats before
@@ -23,7 +23,7 @@ def opened(path: Path, what: str = "photo") -> Iterator[Image.Image]:
     """Open an image whose pixels are not read yet; whatever goes wrong with it inside is one line.
 
     Raises:
-        UserError: missing, not an image, damaged, or more than ``MOST_PIXELS``.
+        UserError: missing, not an image, damaged, or more than ``MAX_PIXELS``.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name the files in it, as in {path}/*.jpg")
@@ -34,15 +34,15 @@ def opened(path: Path, what: str = "photo") -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")  # of odd headers and of sizes: what matters is said here
             image = Image.open(path, formats=FORMATS)
         with image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise UserError(
-                    f"{path}: {image.width} x {image.height} pixels, the limit is {MOST_PIXELS}; make it smaller"
+                    f"{path}: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS}; make it smaller"
                 )
             yield image
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: more than {MOST_PIXELS} pixels, which is the limit; make it smaller") from None
+        raise UserError(f"{path}: more than {MAX_PIXELS} pixels, which is the limit; make it smaller") from None
     except Exception as error:  # a hostile file can raise anything
         kinds = ", ".join(FORMATS)
         raise UserError(

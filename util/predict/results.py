@@ -17,7 +17,7 @@ from util.files import write_atomically
 from util.predict.prediction import Prediction
 from util.report.pictures import write_png
 
-MOST = 2**16 - 1  # probability 1 in a 16-bit PNG
+MAX = 2**16 - 1  # probability 1 in a 16-bit PNG
 NO_WORD = re.compile(r"[^\w-]+")  # letters of a class name that a file's name gets a line for
 
 
@@ -80,7 +80,7 @@ def write_results(out: Path, query: Path, prediction: Prediction, facts: dict[st
     classes = []
     for row, probability in zip(prediction.summary(), prediction.probability, strict=True):
         path = probability_path(out, stem, row["name"])
-        _, content = cv2.imencode(".png", (probability * MOST).round().astype(np.uint16))
+        _, content = cv2.imencode(".png", (probability * MAX).round().astype(np.uint16))
         write_atomically(path, content.tobytes())
         classes.append({**row, "probability": path.name})
     record = {

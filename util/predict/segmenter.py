@@ -17,13 +17,13 @@ from torch import Tensor
 
 from model.contract import Output
 from util.data.datasets import channels_first
-from util.data.views import CANVAS
+from util.data.views import LETTERBOX
 from util.engine.device import autocast
 from util.engine.episode_pictures import to_photo
 from util.engine.evaluation import BINARY, FINAL
 from util.errors import UserError, nearest
-from util.predict.class_embedding import meaning_of
-from util.predict.encoded_supports import ClassMemory, memorise
+from util.predict.class_embedding import class_embedding
+from util.predict.encoded_supports import EncodedClass, encode_supports
 from util.predict.load_model import open_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
@@ -75,7 +75,7 @@ class Segmenter:
         self.model = open_model(checkpoint, config, overrides, side, device)
         self.tile, self.output, self.marking = tile, output, marking or Marking()
         self.vectors = None if vectors is None else Path(vectors)
-        self.classes: list[ClassMemory] = []
+        self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
         texts = [s for s in supports if isinstance(s, str)]
         arrays = [from_arrays(*s) for s in supports if not isinstance(s, str)]
@@ -94,8 +94,8 @@ class Segmenter:
         shown = name or UNNAMED
         if any(c.name == shown for c in self.classes):
             raise UserError(f"{shown}: this class is there already; give it another name")
-        meaning = meaning_of(name, self.model.setting, self.vectors)
-        self.classes.append(memorise(shown, meaning, supports, self.model))
+        meaning = class_embedding(name, self.model.context, self.vectors)
+        self.classes.append(encode_supports(shown, meaning, supports, self.model))
         if self.output != FINAL:  # whether there is such an output, an input of zeros tells as well
             self.margins(torch.zeros(1, 3, self.model.view.side, self.model.view.side, device=self.model.device))
         if meaning.note:
@@ -144,7 +144,7 @@ class Segmenter:
         margins = self.margins(inputs.to(self.model.device)).cpu().numpy()
         for (sheet, window), margin in zip(views, margins, strict=True):
             shape = sheet.image[window].shape[:2]
-            sheet.take(window, [to_photo(m, shape, CANVAS, CANVAS, self.model.view.side) for m in margin])
+            sheet.take(window, [to_photo(m, shape, LETTERBOX, LETTERBOX, self.model.view.side) for m in margin])
 
     def _sized(self, image: np.ndarray) -> np.ndarray:
         return self.model.view.sized(image, np.zeros(image.shape[:2], np.uint8))[0]
@@ -156,9 +156,9 @@ class Segmenter:
         out = []
         for sought in self.classes:
             logits = []
-            for lot in sought.lots:
+            for batch in sought.batches:
                 with autocast(self.model.device, self.model.precision):
-                    output = network(sought.episode(query, lot, base_labels))
+                    output = network(sought.episode(query, batch, base_labels))
                 logits.append(self._chosen(output).float())
             mean = torch.stack(logits).mean(0)
             out.append(mean[:, 1] - mean[:, 0])

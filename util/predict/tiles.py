@@ -7,7 +7,7 @@ import numpy as np
 from util.errors import UserError
 
 OVERLAP = 0.25  # of a tile's side, between neighbours
-LEAST_TILE = 32
+MIN_TILE = 32
 
 Window = tuple[slice, slice]  # rows, columns
 
@@ -26,8 +26,8 @@ def check_tile(tile: int | None) -> None:
     Raises:
         UserError: it is.
     """
-    if tile is not None and tile < LEAST_TILE:
-        raise UserError(f"--tile {tile}: must be at least {LEAST_TILE} pixels of the photo")
+    if tile is not None and tile < MIN_TILE:
+        raise UserError(f"--tile {tile}: must be at least {MIN_TILE} pixels of the photo")
 
 
 def _spans(length: int, tile: int) -> list[slice]:

@@ -29,7 +29,7 @@ from util.prepare.common import STAMP, add_common_options, already_done, mark_do
 from util.prepare.custom_config import write_configs
 
 TEST_SHARE = 0.25
-LEAST_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in turn until every class has enough images
+MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in turn until every class has enough images
 BUILT_IN = ("pascal", "coco", "mini", "model")
 EVERYTHING = "lists/all.txt"
 VECTORS = "word2vec"
@@ -150,7 +150,7 @@ def _presence(data: DataSettings) -> tuple[int, bool]:
     """
     indices = load_index(data, "train"), load_index(data, "test")
     problem = None
-    for exclude, pixels in itertools.product((True, False), LEAST_PIXELS):
+    for exclude, pixels in itertools.product((True, False), MIN_PIXELS):
         try:
             for number in range(data.folds):
                 chosen = replace(data, fold=number, min_pixels=pixels, exclude_novel=exclude)

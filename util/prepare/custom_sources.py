@@ -21,7 +21,7 @@ from util.prepare.common import sort_out
 
 MASK_SUFFIX = ".png"
 BACKGROUND = "background"
-MOST_CLASSES = 254  # ids 1..254; 255 is ignored
+MAX_CLASSES = 254  # ids 1..254; 255 is ignored
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def _holds(path: Path, mask: np.ndarray) -> bool:
 
 
 def _check_names(names: list[str], path: Path) -> None:
-    if not 2 <= len(names) <= MOST_CLASSES:
-        raise UserError(f"{path}: {len(names)} classes; few-shot segmentation needs 2..{MOST_CLASSES}")
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise UserError(f"{path}: {len(names)} classes; few-shot segmentation needs 2..{MAX_CLASSES}")
     twice = next((n for n, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{path}: names '{twice}' twice; keep one")

@@ -148,7 +148,7 @@ def _checkpoints(network: Trainable, stage: StageSettings) -> int:
     """Return the bytes of a stage's checkpoints: the best without its optimiser, and those to continue from."""
     weights = sum(t.nbytes for t in network.state_dict().values())
     learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-    copies = max(MOMENTS[o.kind] for o in stage.optimizers.values()) + (stage.average > 0)
+    copies = max(MOMENTS[o.kind] for o in stage.optimizers.values()) + (stage.ema_decay > 0)
     return weights + RESUMABLE * (weights + copies * learning)
 
 

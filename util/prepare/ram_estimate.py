@@ -23,7 +23,7 @@ from util.config.settings import Config
 from util.data.folds import Fold
 from util.data.text import NAME_VECTOR_WIDTH
 from util.engine.device import autocast, pick_device
-from util.engine.errors import as_one_line
+from util.engine.errors import as_user_error
 from util.engine.optimizers import build_optimizers
 from util.engine.run_context import build_model
 from util.errors import UserError
@@ -107,7 +107,7 @@ def measure(config: Config, stage: str) -> Cost:
 
 def _peaks(config: Config, stage: str) -> tuple[float, float, float]:
     """Return the peaks, in gigabytes, before anything, after a step of the smallest batch, and of one more."""
-    with as_one_line("data.size"):
+    with as_user_error("data.size"):
         idle = _peak()
         step = _step(config, stage)
         out = [idle]

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from model.bam.base_learner import BaseLearner
-from model.common.ops import foreground, in_float32, masked_mean, resize, surroundings
+from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, resize
 from model.common.self_support import BACKGROUND, FOREGROUND
 
 TOLERATED = 0.01  # share of the object above which a class is not believed
@@ -61,7 +61,7 @@ def claimed_shares(
     batch, shots = label_bkhw.shape[:2]
     images, size = batch * shots, support_f4.shape[-2:]
     inside, around = (
-        resize(of(label_bkhw.flatten(0, 1)), size)[:, 0] >= HALF for of in (foreground, surroundings)
+        resize(of(label_bkhw.flatten(0, 1)), size)[:, 0] >= HALF for of in (foreground_mask, background_mask)
     )  # (B * K, h, w)
     lattice = torch.zeros_like(inside)
     lattice[:, ::LATTICE, ::LATTICE] = True

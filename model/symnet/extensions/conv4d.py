@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.symnet.tap_correlation import tap_correlation
+from model.symnet.intermediate_correlation import intermediate_correlation
 
 SUPPORT_GRID = 8  # R, unless the settings give another
 SMALL_GRID = 2  # side of the support's grid from which the rest is averaged
@@ -35,15 +35,15 @@ class Conv4dCorrelation(nn.Module):
     """Keep each tap's correlation four-dimensional, and squeeze each stage's taps to ``WIDTH`` maps of the query.
 
     Args:
-        tap_counts: stage -> number of taps.
+        intermediate_counts: stage -> number of taps.
         support_grid: R, cells along each side of a support.
     """
 
-    def __init__(self, tap_counts: dict[int, int], support_grid: int = SUPPORT_GRID):
+    def __init__(self, intermediate_counts: dict[int, int], support_grid: int = SUPPORT_GRID):
         super().__init__()
         self.support_grid = support_grid
-        self.out_counts = dict.fromkeys(tap_counts, WIDTH)
-        self.stages = nn.ModuleDict({str(stage): _squeeze(n, support_grid) for stage, n in tap_counts.items()})
+        self.out_counts = dict.fromkeys(intermediate_counts, WIDTH)
+        self.stages = nn.ModuleDict({str(stage): _squeeze(n, support_grid) for stage, n in intermediate_counts.items()})
 
     def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
         """Return one tap's correlation on the reduced support grid, (B, h, w, R, R), float32, without gradient.
@@ -53,7 +53,9 @@ class Conv4dCorrelation(nn.Module):
         """
         weight_lr = _cell_weights(query_bchw.shape[-2:], self.support_grid, query_bchw.device)
         cells = self.support_grid**2
-        out = tap_correlation(query_bchw, support_nchw, mask_bk1hw, lambda c, inside: c @ weight_lr[inside], cells)
+        out = intermediate_correlation(
+            query_bchw, support_nchw, mask_bk1hw, lambda c, inside: c @ weight_lr[inside], cells
+        )
         return out.unflatten(3, (self.support_grid, self.support_grid))
 
     def squeeze(self, taps: dict[int, list[Tensor]]) -> dict[int, Tensor]:

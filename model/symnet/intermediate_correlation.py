@@ -21,7 +21,7 @@ Reduce = Callable[[Tensor, Tensor], Tensor]  # (c_ij (L, m), which m of the L po
 
 @torch.no_grad()
 @in_float32
-def tap_correlation(
+def intermediate_correlation(
     query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor, reduce: Reduce, cells: int = 1
 ) -> Tensor:
     """Return what ``reduce`` leaves of each shot's correlation, mean over shots, (B, h, w, cells), float32.
