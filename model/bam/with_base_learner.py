@@ -12,13 +12,12 @@ from model.bam.base_learner import BaseLearner, BaseStage
 from model.bam.shot_weights import ShotWeights
 from model.common.ops import resize
 from model.common.projection import projection
-from model.common.with_encoder import WithEncoder
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, Task, Trainable
 from model.encoders.encoder import ENCODER_STRIDE, EncoderSettings, build_encoder
 from model.encoders.features import Features
 from model.encoders.layouts import describe
 
-LOW, MID, HIGH = 2, 3, 4  # encoder stages
 VGG_STRIDE = 16
 SHOT_MIX = "shot_weights.mix.0.weight"
 BASE_CLASSIFIER = "base_learner.classify.4.weight"
