@@ -213,6 +213,7 @@ class FewShotModel(Trainable):
     shots_share_weights: ClassVar[bool] = False  # one training serves every number of shots
     masks_supports: ClassVar[bool] = False  # what ``cache_support`` gives depends on the supports' labels too
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
+    extension: ClassVar[str | None] = None  # model that took over some settings of older configs of this one
     downloads: ClassVar[tuple[str, ...]] = ()  # values of ``Start.weights`` that ``download_encoder`` knows
 
     def __init__(self, settings: Any, task: Task):
