@@ -13,15 +13,13 @@ from benchmark.drawn import SIZES, build, check, episode
 from benchmark.timing import in_turns, quotient
 from benchmark.ways import OURS, PLAIN, STAGES, TRAINING, TRAINING_BATCH, encoder_pass, make
 
-MODEL = "symnet"
+MODEL, EXTENDED = "symnet", "symnet_plus"
 PUBLISHED, UNIT = "published", "plain encoder"
 LIKELIHOOD, MATCH = {"calibration": "likelihood"}, {"self_support": "match"}
 CONV4D = {"correlation.kind": "conv4d"}
-SWITCHES: dict[str, dict[str, str]] = {  # what a network is called -> what it departs from the published one by
+SWITCHES: dict[str, dict[str, str]] = {  # network -> the settings in which it differs from the published one
     PUBLISHED: {},
-    "discount": {"calibration": "discount"},
     "likelihood": LIKELIHOOD,
-    "second look": {"self_support": "second_look"},
     "match": MATCH,
     "4D head": CONV4D,
     "likelihood, match, 4D head": {**LIKELIHOOD, **MATCH, **CONV4D},
@@ -42,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     clock, size = prepare(options), options.size or SIZES[MODEL]
     stated = conditions(clock, options.threads)
     networks = {
-        name: build(MODEL, options.backbone, size, options.shot, changed).to(clock.device)
+        name: build(EXTENDED if changed else MODEL, options.backbone, size, options.shot, changed).to(clock.device)
         for name, changed in SWITCHES.items()
     }
     rows: dict[str, dict[str, Any]] = {

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from model.common.ops import in_float32
-from model.symnet.extensions.calibration import trusted_map
 
 
 def _merge() -> nn.Conv2d:
@@ -39,19 +38,9 @@ class Ensemble(nn.Module):
         self.background = _merge()
 
     @in_float32
-    def forward(
-        self,
-        meta_b2hw: Tensor,
-        base_bnhw: Tensor,
-        scene_b: Tensor,
-        own_class_b: Tensor | None,
-        trust_bn: Tensor | None = None,
-    ) -> Tensor:
-        """Return final logits (B, 2, h, w) from meta and base logits and the scene difference e.
-
-        With ``trust_bn``, how far each base class is believed, the base map is that of the support calibration.
-        """
-        base = base_map(base_bnhw, own_class_b) if trust_bn is None else trusted_map(base_bnhw, trust_bn, own_class_b)
+    def forward(self, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor, own_class_b: Tensor | None) -> Tensor:
+        """Return final logits (B, 2, h, w) from meta and base logits and the scene difference e."""
+        base = base_map(base_bnhw, own_class_b)
         background, foreground = meta_b2hw.softmax(dim=1).split(1, dim=1)
         difference = scene_b.view(-1, 1, 1, 1).expand_as(background)
         background = self.scene(torch.cat([background, difference], dim=1))

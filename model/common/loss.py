@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from model.common.ops import in_float32
 from model.contract import IGNORE
 
-BACKGROUND = 0  # the label
+BACKGROUND_LABEL = 0
 DICE_EPS = 1e-8  # least denominator
 
 
@@ -37,8 +37,8 @@ def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: flo
     weight, count = None, (target != IGNORE).sum()
     if foreground_weight != 1:
         weight = torch.full_like(logits_bnhw[0, :, 0, 0], foreground_weight)
-        weight[BACKGROUND] = 1
-        count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != BACKGROUND)).sum()
+        weight[BACKGROUND_LABEL] = 1
+        count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != BACKGROUND_LABEL)).sum()
     total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
     return batch_mean(total, count)
 

@@ -20,7 +20,7 @@ SHARPNESS = 2.0  # of the adaptive background's attention
 OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
 OWN_BACKGROUND = 0.3  # share of its global prototype in the background; the adaptive one has the rest
 ROWS = 256  # positions whose attention is held at a time
-BACKGROUND, FOREGROUND = 0, 1  # channels of logits
+BACKGROUND_CHANNEL, FOREGROUND_CHANNEL = 0, 1  # of two-class logits
 
 
 class Similarity(nn.Module):
@@ -74,8 +74,8 @@ class SelfSupport(nn.Module):
         """
         feature = feature_bchw.flatten(2)  # (B, C, L)
         probability = logits_b2hw.detach().softmax(1).flatten(2)  # (B, 2, L)
-        foreground = _sure(probability[:, FOREGROUND], SURE_FOREGROUND)  # A, (B, L)
-        background = _sure(probability[:, BACKGROUND], SURE_BACKGROUND)  # N, (B, L)
+        foreground = _sure(probability[:, FOREGROUND_CHANNEL], SURE_FOREGROUND)  # A, (B, L)
+        background = _sure(probability[:, BACKGROUND_CHANNEL], SURE_BACKGROUND)  # N, (B, L)
         earlier = [None] * len(feature) if before is None else before.attended
         episodes = zip(feature.transpose(1, 2), background.bool(), earlier)
         attended = [_attend(position_feature, chosen, known) for position_feature, chosen, known in episodes]

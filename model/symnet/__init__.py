@@ -1,1 +1,1 @@
-"""Sym-Net: the published method, and extensions beyond the paper."""
+"""Sym-Net: the published method (``symnet.py``) and its extension beyond the paper (``symnet_plus.py``)."""

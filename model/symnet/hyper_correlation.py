@@ -1,42 +1,52 @@
-"""Hyper-correlation: query-support similarity at every tap of the encoder, as a few maps of the query per stage.
-
-The kind of head is a setting, ``correlation.kind``, and a module in ``KINDS``, of two parts. Called with (query's tap,
-supports' tap, masks) for each tap as the encoder makes it, a head returns what it keeps of that tap, without gradient;
-``squeeze`` turns stage -> what it kept of each tap into stage -> (B, ``out_counts[stage]``, h, w) and may learn.
-``pooled`` is the published one; ``conv4d`` is that of ``model/symnet/extensions/conv4d.py``.
-"""
+"""Hyper-correlation: query-support similarity at every intermediate feature map, as a few maps per encoder stage."""
 
 from __future__ import annotations
+
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from model.common.ops import resize
-from model.symnet.extensions.conv4d import Conv4dCorrelation
 from model.symnet.intermediate_correlation import intermediate_correlation
 
 FUSION_CHANNELS = 16
 OUT_CHANNELS = 48
 
 
-class PooledCorrelation(nn.Module):
-    """Squeeze the 4D correlation to one map per tap: its mean over the support positions inside the mask."""
+class CorrelationHead(nn.Module):
+    """A reduction of 4D correlations to maps of the query, in two parts.
+
+    Each call receives one intermediate feature map as the encoder produces it, and returns the part of its correlation
+    that is kept, without gradient. ``squeeze`` reduces the kept parts of each stage and may have parameters.
+    """
+
+    out_counts: dict[int, int]  # stage -> maps that ``squeeze`` gives
+
+    @abstractmethod
+    def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
+        """Return the kept part of the correlation, (B, ...) float32, of B queries with their B * K supports."""
+
+    @abstractmethod
+    def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
+        """Return stage -> (B, ``out_counts[stage]``, h, w) from stage -> the kept part of each of its maps."""
+
+
+class PooledCorrelation(CorrelationHead):
+    """The published head: one map per intermediate feature map, the mean over support positions inside the mask."""
 
     def __init__(self, intermediate_counts: dict[int, int]):
         super().__init__()
         self.out_counts = dict(intermediate_counts)
 
     def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-        """Return the map of one tap, (B, h, w), float32; see ``intermediate_correlation``."""
+        """Return the mean correlation, (B, h, w) float32; see ``intermediate_correlation``."""
         mean = intermediate_correlation(query_bchw, support_nchw, mask_bk1hw, lambda c, _: c.mean(1, keepdim=True))
         return mean[..., 0]
 
-    def squeeze(self, taps: dict[int, list[Tensor]]) -> dict[int, Tensor]:
-        """Return stage -> (B, n, h, w), the maps of its n taps."""
-        return {stage: torch.stack(maps, dim=1) for stage, maps in taps.items()}
-
-
-KINDS = {"pooled": PooledCorrelation, "conv4d": Conv4dCorrelation}
+    def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
+        """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
+        return {stage: torch.stack(maps, dim=1) for stage, maps in kept.items()}
 
 
 class CorrelationFusion(nn.Module):
@@ -55,7 +65,7 @@ class CorrelationFusion(nn.Module):
         )
 
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
-        """Return H on stage 3's grid (VGG's stage 2 has a finer one and is resized)."""
-        c2, c3, c4 = (resize(maps[stage], maps[3].shape[-2:]) for stage in (2, 3, 4))
-        top = self.top(self.enter["3"](c3) + self.enter["4"](c4))
+        """Return H on stage 3's grid; VGG's stage 2 has a finer grid and is resized."""
+        c2, c3, c4 = (resize(maps[stage], maps[3].shape[-2:]) for stage in (2, 3, 4))  # (B, n, h, w) each
+        top = self.top(self.enter["3"](c3) + self.enter["4"](c4))  # T, (B, 16, h, w)
         return self.bottom(top + self.enter["2"](c2))

@@ -1,7 +1,7 @@
-"""The 4D correlation of one tap, reduced over the support's positions before the next is computed.
+"""The 4D correlation of one intermediate feature map, reduced over the support's positions at once.
 
-For query position i and a support position j inside the object, c_ij = max(0, <q_i, s_j> / (|q_i| |s_j|)). What is left
-of the support's two dimensions is the choice of the hyper-correlation head that calls this.
+For query position i and a support position j inside the object, c_ij = max(0, <q_i, s_j> / (|q_i| |s_j|)). The calling
+hyper-correlation head chooses the reduction over the support's two dimensions.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 from model.common.ops import in_float32, inner_products, resize
 
 NORM_EPS = 1e-5
-INSIDE = 1 - 1e-6  # a resized mask value from which a support position lies wholly inside the object
+INSIDE = 1 - 1e-6  # resized mask value from which a support position lies entirely inside the object
 
-Reduce = Callable[[Tensor, Tensor], Tensor]  # (c_ij (L, m), which m of the L positions are inside) -> (L, cells)
+Reduce = Callable[[Tensor, Tensor], Tensor]  # (c_ij (L, m), bool (L,) with the m positions inside) -> (L, cells)
 
 
 @torch.no_grad()
@@ -24,11 +24,11 @@ Reduce = Callable[[Tensor, Tensor], Tensor]  # (c_ij (L, m), which m of the L po
 def intermediate_correlation(
     query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor, reduce: Reduce, cells: int = 1
 ) -> Tensor:
-    """Return what ``reduce`` leaves of each shot's correlation, mean over shots, (B, h, w, cells), float32.
+    """Return each shot's correlation, reduced by ``reduce`` and averaged over shots, (B, h, w, cells) float32.
 
-    The supports' N = B * K images are those of the masks; a shot with no position inside its mask counts as zeros.
-    Clamp and reduction, which is linear, commute with a query position's positive length: it is divided by at the end.
-    One shot's matrix (L, m) exists at a time, L = h w, m <= L.
+    The N = B * K support maps belong to the masks in order; a shot with no position inside its mask counts as zeros.
+    Clamp and (linear) reduction commute with the positive length |q_i|, so the division by it comes last. Only one
+    shot's matrix (L, m) exists at a time, with L = h w and m <= L.
     """
     (batch, shots), size = mask_bk1hw.shape[:2], query_bchw.shape[-2:]
     inside_bkl = resize(mask_bk1hw.flatten(0, 1), size).view(batch, shots, -1) >= INSIDE

@@ -1,4 +1,4 @@
-"""Self-activation prior: a pseudo mask of the query from high-level similarity to the support's foreground."""
+"""Self-activation prior: a pseudo mask of the query from high-level similarity to the supports' foreground."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, resize
+from model.common.ops import in_float32, min_max, resize
 
 KERNELS = ((5, 5), (7, 1), (1, 7))  # square, tall and wide neighbourhoods
-REACH = 3  # of a kernel, on either side
+REACH = 3  # largest half-width of a kernel
 EPS = 1e-7
 
 
 def _pool(x: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """Average over a neighbourhood, stride 1, the zeros of the padding counted."""
+    """Return the average over a neighbourhood, stride 1, counting the zeros of the padding."""
     return F.avg_pool2d(x, kernel, stride=1, padding=(kernel[0] // 2, kernel[1] // 2))
 
 
-def _around(mask_b1hw: Tensor) -> tuple[slice, slice]:
-    """Return the rows and columns outside which every kernel pools zeros in all images."""
+def _window(mask_b1hw: Tensor) -> tuple[slice, slice]:
+    """Return the rows and columns outside which every kernel averages zeros only, in all images."""
     window = []
     for others in ((0, 1, 3), (0, 1, 2)):
         inside = mask_b1hw.amax(others).nonzero()[:, 0].tolist() or [0]
@@ -30,19 +30,19 @@ def _around(mask_b1hw: Tensor) -> tuple[slice, slice]:
 class SelfActivationPrior(nn.Module):
     """Mean similarity of each query position to all support positions, under three pooling kernels.
 
-    The published form averages the rows of an (h w x h w) matrix of cosines scaled by |q_i|. Its mean over support
-    positions j is one product, q_i . mean_j(s_j / |s_j|), and since pooling a map commutes with a sum over its
-    channels, the query is never pooled: only the (h, w) map of products is. The support is 0 away from its object, so
-    only what lies around it is pooled.
+    The published form averages the rows of an (h w x h w) matrix of cosines scaled by |q_i|. This mean over support
+    positions j is one product, q_i . mean_j(s_j / |s_j|). Pooling commutes with the sum over channels, so only the
+    (h, w) map of products is pooled, not the query. The support is 0 outside its object, so only the window around the
+    object is pooled.
     """
 
     @torch.no_grad()
     @in_float32
     def forward(self, query_f4_bchw: Tensor, support_f4_bkchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-        """Return one prior per shot in [0, 1], (B, K, h, w); 0 everywhere where the mask is empty."""
+        """Return one prior per shot in [0, 1], (B, K, h, w); all zeros for an empty mask."""
         batch, shots, _, height, width = support_f4_bkchw.shape
         mask = resize(mask_bk1hw.flatten(0, 1), (height, width))
-        rows, columns = _around(mask)
+        rows, columns = _window(mask)
         support = (support_f4_bkchw.flatten(0, 1) * mask)[..., rows, columns]
         query = query_f4_bchw.flatten(2)  # (B, C, L)
         prior = torch.zeros(batch, shots, height, width, device=query.device)
@@ -51,6 +51,5 @@ class SelfActivationPrior(nn.Module):
             direction = unit.sum(2) / query.shape[2]  # mean_j s_j / |s_j|, (B * K, C)
             product = torch.bmm(direction.unflatten(0, (batch, shots)), query)  # (B, K, L)
             activation = _pool(product.unflatten(2, (height, width)), kernel).flatten(2)
-            low, high = activation.amin(2, keepdim=True), activation.amax(2, keepdim=True)
-            prior += ((activation - low) / (high - low + EPS)).unflatten(2, (height, width))
+            prior += min_max(activation, EPS).unflatten(2, (height, width))
         return prior / len(KERNELS)

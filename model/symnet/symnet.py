@@ -1,68 +1,47 @@
-"""Sym-Net: segment a query from K annotated supports of a class never trained on. Read ``SymNet.forward`` first.
+"""Sym-Net as published: segment a query image from K annotated supports of a class that training never showed.
 
-A frozen encoder and base learner, a self-activation prior over the query, a hybrid prototype (support and query,
-aligned with the class name), a hyper-correlation, a four-scale decoder, and an ensemble with the base learner.
+Read ``SymNet.forward`` first; it follows the paper. Steps beyond the paper are in ``symnet_plus.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import scene_distance
-from model.bam.with_base_learner import HIGH, LOW, MID, WithBaseLearner, WithBaseSettings, mid_features
+from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.loss import cross_entropy
-from model.common.ops import background_mask, foreground_mask, resize
+from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
-from model.common.prototype import QueryPrototypes, query_prototypes, support_prototype
+from model.common.prototype import support_prototype
+from model.common.with_encoder import HIGH, LOW
 from model.contract import Episode, Output, ParamGroup, Task
+from model.encoders.features import Features
 from model.registry import register
 from model.symnet.decoder import Decoder, default_scales
-from model.symnet.extensions.calibration import claimed_shares, trust, with_likelihood
-from model.symnet.extensions.match import MAPS, Match
-from model.symnet.extensions.refinement import Refinement
-from model.symnet.hyper_correlation import KINDS, OUT_CHANNELS, CorrelationFusion
+from model.symnet.hyper_correlation import OUT_CHANNELS, CorrelationFusion, CorrelationHead, PooledCorrelation
 from model.symnet.prior import SelfActivationPrior
 from model.symnet.published import LAYOUT
+from model.symnet.query_prototypes import query_prototypes
 from model.symnet.text_alignment import TextAlignment
 from model.symnet.triplet import query_triplet, support_triplet
 
-
-@dataclass
-class CorrelationSettings:
-    """Which hyper-correlation head, and for ``conv4d`` the side of its support grid; None for the head's own."""
-
-    kind: Literal["pooled", "conv4d"] = "pooled"
-    support_grid: int | None = field(default=None, metadata={"low": 4, "high": 32})
-
-    def build(self, intermediate_counts: dict[int, int]) -> nn.Module:
-        """Return the head for an encoder with that many taps per stage."""
-        given = {} if self.support_grid is None else {"support_grid": self.support_grid}
-        return KINDS[self.kind](intermediate_counts, **given)
+MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
 
 
 @dataclass
 class Settings(WithBaseSettings):
     """Sym-Net's own settings; ``config/model/symnet.yaml`` explains them."""
 
-    correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
-    calibration: Literal["none", "discount", "likelihood"] = "none"
-    self_support: Literal["none", "second_look", "match"] = "none"
-    foreground_weight: float = field(default=1.0, metadata={"low": 0})
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
     aux_weight: float = field(default=1.0, metadata={"low": 0})
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to mend it) if a setting does not go with another or the image side."""
-        support_grid = self.correlation.support_grid
-        if support_grid is not None and self.correlation.kind == "pooled":
-            hint = "leave it null, or set the kind to conv4d"
-            return "correlation.support_grid", f"= {support_grid} means nothing with correlation.kind: pooled; {hint}"
+        """Return (key, what is wrong and how to fix it) if the decoder's scales do not fit the image side."""
         grid = self.grid(size)
         if self.scales is not None and self.scales[0] != grid:
             hint = f"null gives {default_scales(grid)}"
@@ -70,13 +49,26 @@ class Settings(WithBaseSettings):
         return None
 
 
+@dataclass
+class Encoded:
+    """An episode after the frozen parts and the weighting of its shots."""
+
+    episode: Episode
+    query: Features  # of B images
+    support: Features  # of B * K images
+    base_logits: Tensor  # (B, N + 1, h, w)
+    weight: Tensor  # w_k, (B, K)
+    scene: Tensor  # e, (B,)
+
+
 @register("symnet")
 class SymNet(WithBaseLearner):
-    """The published method; every attribute below is one of its ideas."""
+    """The published method; each attribute is one of its ideas, and a subclass may override each step."""
 
     Settings = Settings
     title = "Sym-Net"
     published = LAYOUT
+    extension = "symnet_plus"
     reads_text = True
     reads_intermediate = True
 
@@ -84,27 +76,25 @@ class SymNet(WithBaseLearner):
         super().__init__(settings, task)
         self.prior = SelfActivationPrior()
         self.align = TextAlignment(WIDTH, task.text_width)
-        self.correlation = settings.correlation.build(self.encoder.intermediate_counts)
+        self.correlation = self._build_correlation()
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
-        scales = settings.scales or default_scales(settings.grid(task.size))
-        self.match = Match(self.project_query[0].in_channels) if settings.self_support == "match" else None
-        self.refine = Refinement() if settings.self_support == "second_look" else None
-        self.decoder = Decoder(WIDTH, OUT_CHANNELS + 1 + (MAPS if self.match else 0), scales)
+        self.decoder = self._build_decoder(settings.scales or default_scales(settings.grid(task.size)))
         self.ensemble = Ensemble()
         self.freeze()
 
-    def frozen(self) -> Iterator[nn.Module]:
-        """Yield encoder and base learner, which come from the base stage, and what a calibration leaves unused."""
-        yield from super().frozen()
-        if self.settings.calibration == "likelihood":
-            yield self.ensemble
+    def _build_correlation(self) -> CorrelationHead:
+        return PooledCorrelation(self.encoder.intermediate_counts)
+
+    def _build_decoder(self, scales: list[int]) -> Decoder:
+        return Decoder(WIDTH, MAPS, scales)
 
     def forward(self, episode: Episode) -> Output:
-        """Return final logits (B, 2, S, S), ``extra`` with ``meta`` and ``base``, and in training the losses."""
+        """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         batch, shots = episode.support.shape[:2]
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
+        text = cast(Tensor, episode.text)  # t, (B, T)
 
-        # Frozen: encoder, base learner, and what is computed from them alone.
+        # The frozen encoder and base learner. Every intermediate feature map becomes a correlation at once.
         correlation: dict[int, list[Tensor]] = {stage: [] for stage in self.encoder.intermediate_counts}
 
         def correlate(stage: int, query_map: Tensor, support_map: Tensor) -> None:
@@ -112,100 +102,77 @@ class SymNet(WithBaseLearner):
 
         with torch.no_grad():
             query, support = self.encode(episode, correlate)
-            base_logits = self.base_learner(query.stage[HIGH])
+            base_logits = self.base_learner(query.stage[HIGH])  # (B, N + 1, h, w)
 
-        # How much each shot counts, by the likeness of its scene.
+        # The weight of each shot, by the similarity of its scene.
         distance = scene_distance(query.stage[LOW], support.stage[LOW].unflatten(0, (batch, shots)))  # e_k, (B, K)
         weight = self.shot_weights(distance)  # w_k, (B, K)
-        scene = (weight * distance).sum(1)  # e, (B,)
+        scene = mean_over_shots(distance, weight)  # e, (B,)
+        encoded = Encoded(episode, query, support, base_logits, weight, scene)
 
-        # Pseudo mask of the query.
+        # The self-activation prior: a pseudo mask of the query.
         prior_per_shot = self.prior(query.stage[HIGH], support.stage[HIGH].unflatten(0, (batch, shots)), mask)
-        prior = (prior_per_shot * weight[:, :, None, None]).sum(1, keepdim=True)  # P, (B, 1, h, w)
+        prior = mean_over_shots(prior_per_shot, weight).unsqueeze(1)  # P, (B, 1, h, w)
 
-        # Hybrid prototype: support and query, each aligned with the class name.
-        mid = mid_features(query), mid_features(support)  # [f3; f2]
-        query_feature = self.project_query(mid[0])  # X_q, (B, 256, h, w)
-        support_feature = self.project_support(mid[1])  # X_k, (B * K, 256, h, w)
-        small_mask = resize(mask.flatten(0, 1), support_feature.shape[-2:])  # m_k, (B * K, 1, h, w)
-        looks = {}
-        if self.match is not None:  # beyond the paper: a learned match, which the decoder sees and adds to
-            around = resize(background_mask(episode.support_label).flatten(0, 1), small_mask.shape[-2:])
-            looks = self.match(*mid, small_mask, around, weight)
-        del mid  # large, and not needed any more
-        support_text = self._align_support(support_feature, small_mask, episode.text, shots)  # r_k, (B, K, 256)
-        support_prototype_bc = (support_text * weight.unsqueeze(2)).sum(1)  # r_s
-        own, query_prototype_bc = self._align_query(query_feature, prior, episode.text)  # r_q
-        prototype = (support_prototype_bc + query_prototype_bc) / 2  # r
+        # The hybrid prototype: support and query, each aligned with the class name.
+        query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
+        support_feature = self.project_support(mid_features(support))  # X_k, (B * K, 256, h, w)
+        support_vector = mean_over_shots(self._align_support(support_feature, mask, text), weight)  # r_s, (B, 256)
+        own = query_prototypes(query_feature, prior)  # (B, 256) each
+        query_vector = self.align(query_feature * prior, text, own.foreground)  # r_q, (B, 256)
+        prototype = (support_vector + query_vector) / 2  # r
 
-        # Decode.
+        # The hyper-correlation, the four-scale decoder, and the ensemble with the base learner.
         hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
-        priors = {"prior": prior}
-        if self.match is None:
-            meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)
-        else:
-            meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior, Match.seen(looks["match"]))
-            meta = self.match.add(meta, looks["match"])
-
-        # Beyond the paper: a second look, by what the first is sure of.
-        if self.refine is not None:
-            looks["first"] = meta
-            prior = self.refine(meta, query.stage[MID], support.stage[MID], small_mask, weight)
-            _, again = self._align_query(query_feature, prior, episode.text)
-            meta, more = self.decoder(query_feature, (support_prototype_bc + again) / 2, hyper, prior)
-            auxiliary, priors = auxiliary + more, {**priors, "refined prior": prior}
-        looks["meta"] = meta
-
-        # Correct by what the base learner claims.
-        own_class = episode.base_id if self.training else None
-        calibration, shares = self.settings.calibration, None
-        if calibration != "none":  # beyond the paper: by what it claims of the supports
-            f4 = support.stage[HIGH]
-            shares = claimed_shares(self.base_learner, f4, episode.support_label, weight, own_class)
-        if calibration == "likelihood":
-            final = with_likelihood(meta, base_logits, shares, own_class)
-        else:
-            final = self.ensemble(meta, base_logits, scene, own_class, None if shares is None else trust(shares))
+        predictions, auxiliary = self._decode(encoded, query_feature, prototype, hyper, prior)
+        final = self._ensemble(encoded, predictions["meta"])  # (B, 2, h, w)
 
         size = episode.query.shape[-2:]
-        extra = {name: resize(x.float(), size) for name, x in {**looks, "base": base_logits}.items()}
-        maps = {name: x[:, 0].float() for name, x in priors.items()}
-        output = Output(resize(final.float(), size), extra=extra, maps=maps)
+        extra = {name: resize(logits.float(), size) for name, logits in predictions.items()}
+        base_logits = resize(base_logits.float(), size)
+        output = Output(resize(final.float(), size), base_logits, extra, {"prior": prior[:, 0].float()})
         if self.training:
-            output.losses = {
-                "main": self._loss(output.logits, episode),
-                **self._auxiliary_losses([extra[name] for name in looks], extra["base"], auxiliary, episode),
-                "triplet": self.settings.aux_weight
-                * (
-                    support_triplet(support_prototype_bc, support_feature.unflatten(0, (batch, shots)), mask)
-                    + query_triplet(query_prototype_bc, own)
-                ),
-            }
+            support_loss = support_triplet(support_vector, support_feature.unflatten(0, (batch, shots)), mask)
+            triplet = support_loss + query_triplet(query_vector, own)
+            output.losses = self._losses(output, auxiliary, triplet, episode)
         return output
 
-    def _align_support(self, feature: Tensor, small_mask: Tensor, text: Tensor, shots: int) -> Tensor:
-        """Return the aligned prototype of every shot, r_k, (B, K, C)."""
-        prototype = support_prototype(feature, small_mask)  # p_k
+    def _align_support(self, feature: Tensor, mask: Tensor, text: Tensor) -> Tensor:
+        """Return the aligned prototype of every shot, r_k, (B, K, 256), from X_k (B * K, 256, h, w) and M_k."""
+        shots = mask.shape[1]
+        small_mask = resize(mask.flatten(0, 1), feature.shape[-2:])  # m_k, (B * K, 1, h, w)
+        prototype = support_prototype(feature, small_mask)  # p_k, (B * K, 256)
         text = text.repeat_interleave(shots, dim=0)
         return self.align(feature * small_mask, text, prototype).unflatten(0, (-1, shots))
 
-    def _align_query(self, feature: Tensor, prior: Tensor, text: Tensor) -> tuple[QueryPrototypes, Tensor]:
-        """Return the query's own prototypes by a prior, and its aligned one, r_q, (B, C)."""
-        own = query_prototypes(feature, prior)
-        return own, self.align(feature * prior, text, own.foreground)
+    def _decode(
+        self, encoded: Encoded, query_feature: Tensor, prototype: Tensor, hyper: Tensor, prior: Tensor
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Return two-class logits (B, 2, h, w) by name, ``meta`` last, and in training those of each scale."""
+        meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)
+        return {"meta": meta}, auxiliary
 
-    def _loss(self, logits: Tensor, episode: Episode) -> Tensor:
-        """Return the cross-entropy of two-class logits of any size."""
-        label = episode.query_label
-        return cross_entropy(resize(logits.float(), label.shape[-2:]), label, self.settings.foreground_weight)
+    def _ensemble(self, encoded: Encoded, meta: Tensor) -> Tensor:
+        """Return the final logits (B, 2, h, w); in training the episode's own base class suppresses nothing."""
+        own_class = encoded.episode.base_id if self.training else None
+        return self.ensemble(meta, encoded.base_logits, encoded.scene, own_class)
 
-    def _auxiliary_losses(self, looks: list[Tensor], base: Tensor, auxiliary: list[Tensor], episode: Episode) -> dict:
+    def _losses(self, output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode) -> dict[str, Tensor]:
+        """Return the weighted losses; ``meta`` is the sum over the logits in ``extra``."""
         weight = self.settings.aux_weight
+        base = cross_entropy(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label))
         return {
-            "meta": weight * torch.stack([self._loss(x, episode) for x in looks]).sum(),
-            "base": weight * cross_entropy(base, episode.query_base_label),
-            "inner": weight * torch.stack([self._loss(x, episode) for x in auxiliary]).mean(),
+            "main": self._cross_entropy(output.logits, episode),
+            "meta": weight * torch.stack([self._cross_entropy(x, episode) for x in output.extra.values()]).sum(),
+            "base": weight * base,
+            "inner": weight * torch.stack([self._cross_entropy(x, episode) for x in auxiliary]).mean(),
+            "triplet": weight * triplet,
         }
+
+    def _cross_entropy(self, logits: Tensor, episode: Episode) -> Tensor:
+        """Return the cross-entropy of two-class logits of any size against the query's label."""
+        label = episode.query_label
+        return cross_entropy(resize(logits.float(), label.shape[-2:]), label)
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 

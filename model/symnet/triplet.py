@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 from model.common.loss import batch_mean
 from model.common.ops import in_float32
-from model.common.prototype import QueryPrototypes
+from model.symnet.query_prototypes import QueryPrototypes
 
 MARGIN = 0.5
 DISTANCE_EPS = 1e-6  # added to every coordinate of a difference, as torch's pairwise distance does
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance along the last dimension."""
+    """Return the Euclidean distance along the last dimension."""
     return (a - b + DISTANCE_EPS).norm(dim=-1)
 
 

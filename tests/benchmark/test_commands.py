@@ -84,9 +84,9 @@ def test_switches(tmp_path: Path) -> None:
     printed, rows = run(tmp_path, "switches", *NETWORK)
     published, *others = rows
     assert published["network"] == "published" and published["evaluation_beside_published"] == 1
-    assert {r["network"] for r in others} >= {"likelihood", "match", "4D head", "second look", "discount"}
+    assert {r["network"] for r in others} >= {"likelihood", "match", "4D head"}
     more = {r["network"]: r["parameters"] - published["parameters"] for r in others}
-    assert more["likelihood"] == more["discount"] == 0 < more["4D head"] < more["match"]
+    assert more["likelihood"] == 0 < more["4D head"] < more["match"]
     assert more["likelihood, match, 4D head"] == more["match"] + more["4D head"]
     assert "| likelihood, match, 4D head |" in printed
 

@@ -5,6 +5,7 @@ The slow versions follow the definitions position by position, in float64, and s
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -13,12 +14,21 @@ from torch import Tensor
 
 from model.contract import IGNORE, Episode, FewShotModel, Task
 from model.registry import models
+from model.symnet.symnet_plus import CorrelationSettings
 
 BASE_CLASSES, TEXT_WIDTH = 3, 8
 MIN_SIZE = 33
 MIN_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object
 NOISE = 0.1
-SMALLER = {"sccan": {"grid": 16, "blocks": 2}}  # model -> settings that make it one of seconds
+SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it small, or switch its steps on
+    "sccan": {"grid": 16, "blocks": 2},
+    "symnet_plus": {
+        "correlation": CorrelationSettings("conv4d", support_grid=4),
+        "calibration": "likelihood",
+        "self_support": "match",
+        "foreground_weight": 3.0,
+    },
+}
 
 
 def image_size(model_class: type[FewShotModel]) -> int:
@@ -35,13 +45,13 @@ def task_of(name: str, shots: int) -> Task:
 
 
 def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewShotModel:
-    """Return a registered model with changed settings, on a plain ResNet-18 of random weights, in evaluation mode.
+    """Return a registered model with changed settings, on a plain ResNet-10 of random weights, in evaluation mode.
 
-    A little noise on what learns moves weights off initial values that would switch parts of a model off.
+    A little noise on the learnable parameters moves them off initial values that would switch parts of a model off.
     """
     model_class = models()[name]
-    settings = model_class.Settings(**SMALLER.get(name, {}), **changes)
-    settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
+    settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {}) | changes))
+    settings.encoder.backbone, settings.encoder.stem = "resnet10", "plain"
     torch.manual_seed(seed)
     network = model_class(settings, task_of(name, shots)).eval()
     with torch.no_grad():

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import types
 import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from model.registry import class_of, models
+from model.registry import class_of, current_section, models
 from util.config.checks import check, refuse_base_stage
 from util.config.settings import Config
-from util.config.tree import Leaf, Tree, leaves, merge, override_tree, read_tree, where_of
+from util.config.tree import Leaf, Tree, leaves, merge, override_tree, plain, read_tree, where_of
 from util.errors import UserError, nearest
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 MODEL_PREFIX = "model."
+
+log = logging.getLogger("symnet")
 
 
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -37,10 +40,36 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     return _configure(leaves(content, origin), origin, overrides or [])
 
 
+def current(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a merged config as plain data, such as that of an older checkpoint or result, in today's form."""
+    section = content.get("model")
+    return {**content, "model": current_section(section)} if isinstance(section, dict) else content
+
+
+def _current_model(tree: Tree) -> Tree:
+    """Return a tree whose ``model`` section is in today's form; the log says which model it has become."""
+    section = tree.get("model")
+    if not isinstance(section, dict) or not isinstance(section.get(MODEL_NAME), Leaf):
+        return tree
+    given = plain(section)
+    now, named = current_section(given), section[MODEL_NAME]
+    if now[MODEL_NAME] != given[MODEL_NAME]:
+        log.warning(
+            "%s: model.name = %s with settings of %s is read as %s",
+            named.where,
+            given[MODEL_NAME],
+            now[MODEL_NAME],
+            now[MODEL_NAME],
+        )
+        named = Leaf(now[MODEL_NAME], named.where)
+    return {**tree, "model": {**{key: section[key] for key in now}, MODEL_NAME: named}}
+
+
 def _configure(tree: Tree, origin: str, overrides: list[str]) -> Config:
     """Return the typed and checked configuration of a tree of leaves."""
     for text in overrides:
         tree = merge(tree, override_tree(text))
+    tree = _current_model(tree)
     config = _build_section(Config, tree, "", origin)
     config.path = origin
     if config.run.name is None:
@@ -114,7 +143,9 @@ def _convert(kind: Any, value: Any, key: str, where: str, metadata: Any) -> Any:
         return {name: _convert(inner, v, f"{key}.{name}", where_of(v, where), {}) for name, v in value.items()}
     if isinstance(value, dict):
         raise UserError(f"{where}: {key} must be {_kind_name(kind)}, not a section")
+    _refuse_removed(value.value, key, where, metadata)
     result = _convert_plain(kind, value.value, key, where)
+    _check_choice(result, key, where, metadata)
     _check_bounds(result, key, where, metadata)
     return result
 
@@ -126,10 +157,8 @@ def _convert_plain(kind: Any, value: Any, key: str, where: str) -> Any:
             return None
         return _convert_plain(next(a for a in arguments if a is not type(None)), value, key, where)
     if origin is Literal:
-        if value in arguments:
-            return value
-        hint = nearest(str(value), [str(a) for a in arguments])
-        raise UserError(f"{where}: {key} = {value!r} is not one of {', '.join(map(str, arguments))}{hint}")
+        _check_choice(value, key, where, {"choices": arguments})
+        return value
     if origin is list:
         if isinstance(value, list):
             return [_convert_plain(arguments[0], v, f"{key}[{i}]", where) for i, v in enumerate(value)]
@@ -152,6 +181,22 @@ def _kind_name(kind: Any) -> str:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return " or ".join("null" if a is type(None) else _kind_name(a) for a in typing.get_args(kind))
     return names.get(kind, str(kind))
+
+
+def _refuse_removed(value: Any, key: str, where: str, metadata: Any) -> None:
+    """Refuse a choice that older versions had; the field's metadata says why it was removed."""
+    removed = metadata.get("removed", {})
+    if isinstance(value, str) and value in removed:
+        raise UserError(f"{where}: {key} = {value!r} was removed: {removed[value]}; remove the key for its default")
+
+
+def _check_choice(value: Any, key: str, where: str, metadata: Any) -> None:
+    choices = metadata.get("choices")
+    if choices is None or value in choices:
+        return
+    names = [str(choice) for choice in choices]
+    hint = nearest(str(value), names)
+    raise UserError(f"{where}: {key} = {value!r} is not one of {', '.join(names)}{hint}")
 
 
 def _check_bounds(value: Any, key: str, where: str, metadata: Any) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.common.published import DDP_PREFIX, network_title, recognise
+from model.common.published import DDP_PREFIX, recognise
 from model.contract import FewShotModel, Mismatch
 from model.encoders.layouts import COUNTER
-from model.registry import published_layouts
+from model.encoders.registry import title_of
+from model.registry import published_layouts, related
 from util.errors import UserError
 
 FORMAT = "sym-net/1"
@@ -151,7 +152,7 @@ def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _wanted(network: FewShotModel) -> str:
     """Return method and encoder of a network, in the words of ``published.recognise``."""
-    return f"{network.title} {network_title(network.settings.backbone())}".strip()
+    return f"{network.title} {title_of(network.settings.backbone())}".strip()
 
 
 def _describe(network: nn.Module, state: dict[str, Tensor]) -> str:
@@ -172,7 +173,8 @@ def check_identity(
 ) -> None:
     """Refuse one of our own checkpoints that belongs to another stage, model, encoder, data set or fold.
 
-    The model's name is not compared in the base stage, whose checkpoints models share; ``any_fold`` lets folds differ.
+    The model's name is not compared in the base stage, whose checkpoints models share, and a model may load what one
+    that it extends was trained with, where the tensors fit. ``any_fold`` lets folds differ.
     ``model_keys`` are the keys of the model's section that must agree, as it declares them.
 
     Raises:
@@ -186,7 +188,7 @@ def check_identity(
         if ((section, key) == ("model", "name") and stage == "base") or (any_fold and (section, key) in FOLD):
             continue
         given, want = (c.get(section, {}).get(key) for c in (content["config"], config))
-        if given != want:
+        if given != want and not ((section, key) == ("model", "name") and related(given, want)):
             hint = f"; {FOLD_HINT}" if (section, key) in FOLD and stage == "meta" else ""
             raise UserError(f"{source}: a checkpoint with {section}.{key} = {given}, this run has {want}{hint}")
     for key in model_keys:

@@ -1,1 +1,1 @@
-"""Steps beyond Sym-Net's paper, all off in the published method."""
+"""Steps beyond Sym-Net's paper, used by ``SymNetPlus`` alone."""

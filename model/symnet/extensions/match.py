@@ -1,16 +1,16 @@
-"""A learned match that the decoder adds to: cosines in a space of their own, after one self-support step (after SSP).
+"""A learned match: cosines to prototypes in a learned space, after one self-support step (SSP), added to the decoder.
 
-The decoder starts from random values and spends its first hundreds of steps on finding out that likeness to the support
-is what matters; what it then learns of the base classes makes it cautious on novel ones. Cosines to prototypes say
-"alike" from the first step on and for any class, so here the decoder only learns what to add to them. With V a learned
-1x1 convolution of the mid-level features [f3; f2],
+The decoder starts from random values, and its first hundreds of steps only discover that similarity to the support
+matters; fitting the base classes then makes it cautious on novel ones. Cosines to prototypes measure similarity from
+the first step on and for any class, so here the decoder only learns a correction of them. With V a learned 1x1
+convolution of the mid-level features [f3; f2],
 
     m_0 = 10 cos(V x_q, [b_s, p_s])                                      the supports' prototypes, background first
-    m   = 10 cos(V x_q, [0.3 SSBP + 0.7 ASBP, (p_s + SSFP) / 2])         with those of what m_0 is sure of in the query
+    m   = 10 cos(V x_q, [0.3 SSBP + 0.7 ASBP, (p_s + SSFP) / 2])         with prototypes of the query's confident areas
     meta = decoder(..., softmax(m)_1) + alpha m
 
-and both m_0 and m are taught by the query's mask. Cost: V on every image, and the step; (C_2 + C_3) 256 + 1 parameters,
-and 1024 that read one more map in the decoder. Not part of the published method.
+and both m_0 and m are trained with the query's mask. Cost: V on every image, and the self-support step;
+(C_2 + C_3) 256 + 1 parameters, and 1024 for one more input map of the decoder.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.common.ops import in_float32
+from model.common.ops import in_float32, mean_over_shots
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
-from model.common.self_support import FOREGROUND, SelfSupport, Similarity, with_own
+from model.common.self_support import FOREGROUND_CHANNEL, SelfSupport, Similarity, with_own
 
-MAPS = 1  # that the decoder is given
+MAPS = 1  # more input channels of the decoder
 
 
 class Match(nn.Module):
@@ -40,35 +40,39 @@ class Match(nn.Module):
         self.self_support, self.similarity = SelfSupport(), Similarity()
 
     def forward(
-        self, query_bchw: Tensor, support_nchw: Tensor, mask_n1hw: Tensor, around_n1hw: Tensor, weight_bk: Tensor
+        self, query_bchw: Tensor, support_nchw: Tensor, mask_n1hw: Tensor, background_n1hw: Tensor, weight_bk: Tensor
     ) -> dict[str, Tensor]:
         """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first.
 
         Args:
             query_bchw: mid-level features of B queries.
             support_nchw: of their B * K supports.
-            mask_n1hw: the supports' objects on that grid.
-            around_n1hw: what is known not to be them.
+            mask_n1hw: the supports' objects on that grid, (B * K, 1, h, w).
+            background_n1hw: their background on that grid.
             weight_bk: of the shots.
         """
-        return self._compare(self.project(query_bchw), self.project(support_nchw), mask_n1hw, around_n1hw, weight_bk)
+        return self._compare(
+            self.project(query_bchw), self.project(support_nchw), mask_n1hw, background_n1hw, weight_bk
+        )
 
     @in_float32
-    def _compare(self, query: Tensor, support: Tensor, mask: Tensor, around: Tensor, weight_bk: Tensor) -> dict:
+    def _compare(
+        self, query: Tensor, support: Tensor, mask: Tensor, background: Tensor, weight_bk: Tensor
+    ) -> dict[str, Tensor]:
         def prototype(mask_n1hw: Tensor) -> Tensor:
             each = support_prototype(support, mask_n1hw).unflatten(0, weight_bk.shape)  # (B, K, C)
-            return (each * weight_bk.unsqueeze(2)).sum(1)
+            return mean_over_shots(each, weight_bk)
 
         foreground = prototype(mask)  # p_s
-        guess = self.similarity(query, foreground, prototype(around))
+        guess = self.similarity(query, foreground, prototype(background))
         own = self.self_support(query, guess)
         return {"guess": guess, "match": self.similarity(query, *with_own(foreground, own))}
 
     @staticmethod
     def seen(match_b2hw: Tensor) -> Tensor:
-        """Return what the decoder is given of the match, its foreground probability (B, 1, h, w), without gradient."""
-        return match_b2hw.detach().softmax(1)[:, FOREGROUND:]
+        """Return the decoder's additional input: the match's foreground probability (B, 1, h, w), without gradient."""
+        return match_b2hw.detach().softmax(1)[:, FOREGROUND_CHANNEL:]
 
     def add(self, decoded_b2hw: Tensor, match_b2hw: Tensor) -> Tensor:
-        """Return the meta logits: what the decoder says, and alpha times the match."""
+        """Return the meta logits: the decoder's plus alpha times the match."""
         return decoded_b2hw.float() + self.share * match_b2hw

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 
 from model.symnet.extensions.match import MAPS, Match
-from model.symnet.symnet import SymNet
+from model.symnet.symnet_plus import SymNetPlus
 from tests.model.small import drawn_episode, task_of
 
 
-def _network(self_support: str, shots: int = 1) -> SymNet:
-    settings = SymNet.Settings(self_support=self_support)
-    settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
+def _network(self_support: str, shots: int = 1) -> SymNetPlus:
+    settings = SymNetPlus.Settings(self_support=self_support)
+    settings.encoder.backbone, settings.encoder.stem = "resnet10", "plain"
     torch.manual_seed(0)
-    return SymNet(settings, task_of("symnet", shots)).eval()
+    return SymNetPlus(settings, task_of("symnet", shots)).eval()
 
 
 def test_guess_is_the_cosine_to_the_weighted_prototypes() -> None:
@@ -53,7 +53,7 @@ def test_the_decoder_adds_to_the_match() -> None:
         network.decoder.head.classify.weight.zero_()
         network.decoder.head.classify.bias.zero_()
         silent = network(episode)
-    assert before.extra.keys() == {"guess", "match", "meta", "base"}
+    assert before.extra.keys() == {"guess", "match", "meta"}
     assert not torch.allclose(before.extra["meta"], before.extra["match"])
     torch.testing.assert_close(silent.extra["meta"], silent.extra["match"])
 

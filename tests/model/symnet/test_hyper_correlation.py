@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.symnet.hyper_correlation import KINDS, CorrelationFusion, PooledCorrelation
+from model.symnet.extensions.conv4d import Conv4dCorrelation
+from model.symnet.hyper_correlation import CorrelationFusion, CorrelationHead, PooledCorrelation
 from tests.model.small import rectangle_mask, slow_correlation, slow_resize
 
 EPS, INSIDE = 1e-5, 1 - 1e-6
@@ -15,7 +16,7 @@ CHANNELS = {2: 3, 3: 5, 4: 6}
 
 
 def _slow_map(query: np.ndarray, support: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return one tap's map for one query (C, h, w) and its shots (K, C, h, w), from the whole 4D correlation."""
+    """Return the map of one query (C, h, w) and its shots (K, C, h, w), from the whole 4D correlation."""
     height, width = query.shape[1:]
     maps = []
     for shot, shot_mask in zip(support, mask):
@@ -25,20 +26,20 @@ def _slow_map(query: np.ndarray, support: np.ndarray, mask: np.ndarray) -> np.nd
     return np.mean(maps, axis=0)
 
 
-def _taps(counts: dict[int, int], grids: dict[int, tuple[int, int]], images: int) -> dict[int, list[Tensor]]:
+def _feature_maps(counts: dict[int, int], grids: dict[int, tuple[int, int]], images: int) -> dict[int, list[Tensor]]:
     return {s: [torch.randn(images, CHANNELS[s], *grids[s]) for _ in range(n)] for s, n in counts.items()}
 
 
 def _maps(query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask: Tensor) -> dict[int, Tensor]:
-    """Return stage -> (B, n, h, w), of all taps."""
-    pooled = PooledCorrelation({stage: len(taps) for stage, taps in query.items()})
-    pairs = {stage: zip(taps, support[stage], strict=True) for stage, taps in query.items()}
-    return pooled.squeeze({stage: [pooled(q, s, mask) for q, s in taps] for stage, taps in pairs.items()})
+    """Return stage -> (B, n, h, w), the maps of all intermediate features."""
+    pooled = PooledCorrelation({stage: len(maps) for stage, maps in query.items()})
+    pairs = {stage: zip(maps, support[stage], strict=True) for stage, maps in query.items()}
+    return pooled.squeeze({stage: [pooled(q, s, mask) for q, s in maps] for stage, maps in pairs.items()})
 
 
 def _assert_equal_to_slow(query: dict, support: dict, mask: Tensor) -> dict[int, Tensor]:
     batch, shots = mask.shape[:2]
-    counts = {stage: len(taps) for stage, taps in query.items()}
+    counts = {stage: len(maps) for stage, maps in query.items()}
     maps = _maps(query, support, mask)
     assert set(maps) == set(counts)
     for stage, count in counts.items():
@@ -56,7 +57,7 @@ def test_maps_equal_the_pooled_4d_correlation(side: int) -> None:
     torch.manual_seed(0)
     counts, grids = {2: 2, 3: 1, 4: 2}, dict.fromkeys(CHANNELS, (5, 5))
     batch, shots = 2, 2
-    query, support = _taps(counts, grids, batch), _taps(counts, grids, batch * shots)
+    query, support = _feature_maps(counts, grids, batch), _feature_maps(counts, grids, batch * shots)
     places = [(3, 22, 5, 30), (0, 33, 0, 15), (15, 33, 7, 33), (10, 25, 8, 25)]
     masks = [rectangle_mask(side, side, slice(a, b), slice(c, d)) for a, b, c, d in places]
     mask = torch.stack(masks).unflatten(0, (batch, shots))
@@ -104,7 +105,7 @@ def test_rounding_of_the_resized_mask_loses_no_interior_position(side: int) -> N
 def test_a_finer_grid_in_stage_2_is_correlated_there_and_resized_afterwards() -> None:
     torch.manual_seed(2)
     counts, grids = {2: 3, 3: 3, 4: 1}, {2: (5, 5), 3: (3, 3), 4: (3, 3)}
-    query, support = _taps(counts, grids, 2), _taps(counts, grids, 2)
+    query, support = _feature_maps(counts, grids, 2), _feature_maps(counts, grids, 2)
     mask = torch.stack([rectangle_mask(33, 33, slice(0, 20), slice(5, 33))] * 2).unsqueeze(1)
     maps = _assert_equal_to_slow(query, support, mask)
     fuse = CorrelationFusion(counts).eval()
@@ -125,14 +126,18 @@ def test_fusion_normalises_each_image_by_itself() -> None:
     torch.testing.assert_close(together, apart)
 
 
-def test_every_kind_keeps_the_contract_of_a_head() -> None:
+def test_every_head_keeps_its_contract() -> None:
     torch.manual_seed(4)
     counts, grids = {2: 2, 3: 2, 4: 2}, dict.fromkeys(CHANNELS, (5, 5))
-    query, support, masks = _taps(counts, grids, 2), _taps(counts, grids, 4), torch.ones(2, 2, 1, 33, 33)
-    for kind in KINDS.values():
-        head = kind(counts)
+    query, support, masks = (
+        _feature_maps(counts, grids, 2),
+        _feature_maps(counts, grids, 4),
+        torch.ones(2, 2, 1, 33, 33),
+    )
+    for head in (PooledCorrelation(counts), Conv4dCorrelation(counts)):
+        assert isinstance(head, CorrelationHead)
         assert head.out_counts.keys() == counts.keys()
-        kept = {i: [head(t, support[i][n], masks) for n, t in enumerate(taps)] for i, taps in query.items()}
-        assert not any(tap.requires_grad for taps in kept.values() for tap in taps)
+        kept = {i: [head(x, support[i][n], masks) for n, x in enumerate(maps)] for i, maps in query.items()}
+        assert not any(x.requires_grad for each in kept.values() for x in each)
         for stage, maps in head.squeeze(kept).items():
             assert maps.isfinite().all() and maps.shape == (2, head.out_counts[stage], *grids[stage])

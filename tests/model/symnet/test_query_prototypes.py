@@ -1,4 +1,4 @@
-"""Query prototypes by thresholds and, where a set is empty, by rank; the support's masked average."""
+"""Query prototypes by thresholds and, where a set is empty, by rank."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.common.prototype import query_prototypes, support_prototype
+from model.symnet.query_prototypes import query_prototypes
 
 SETS = ("foreground", "ambiguous", "background")
 CHANNELS = 4
@@ -115,13 +115,3 @@ def test_gradient_reaches_the_features_and_not_the_prior(low: float, high: float
     assert prior.grad is None
     assert feature.grad.abs().sum() > 0
     torch.testing.assert_close(feature.grad.sum((2, 3)), torch.full((1, CHANNELS), 6.0))  # 1 + 2 + 3: each is a mean
-
-
-def test_support_prototype_is_the_masked_average_with_its_eps() -> None:
-    feature = torch.randn(3, CHANNELS, 5, 6)
-    mask = torch.rand(3, 1, 5, 6) * torch.tensor([1.0, 1e-4, 0.0]).view(3, 1, 1, 1)
-    x, m = feature.double().numpy(), mask.double().numpy()
-    expected = (x * m).sum((2, 3)) / (m.sum((2, 3)) + 5e-4)
-    given = support_prototype(feature, mask)
-    np.testing.assert_allclose(given.numpy(), expected, rtol=1e-4, atol=1e-6)
-    assert (given[2] == 0).all()

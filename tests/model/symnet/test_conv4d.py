@@ -9,12 +9,12 @@ from torch import Tensor
 
 from model.symnet.extensions.conv4d import WIDTH, CentrePivotConv4d, Conv4dCorrelation
 from model.symnet.hyper_correlation import OUT_CHANNELS, CorrelationFusion, PooledCorrelation
-from model.symnet.symnet import CorrelationSettings
+from model.symnet.symnet_plus import CorrelationSettings
 from tests.model.small import drawn_episode, rectangle_mask, slow_correlation, slow_resize, small_model
 
 EPS, INSIDE = 1e-5, 1 - 1e-6
 SIDE = 33  # of masks
-STAGE, TAPS = 3, 2
+STAGE, MAPS = 3, 2
 
 
 def _slow_convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
@@ -104,14 +104,14 @@ def test_empty_mask_gives_zeros_and_counts_as_a_shot() -> None:
     torch.testing.assert_close(one, head(query, support[:1], full[None, None]) / 2)
 
 
-def _cells(taps: int = TAPS) -> list[Tensor]:
-    head, mask = Conv4dCorrelation({STAGE: taps}), rectangle_mask(SIDE, SIDE, slice(5, 30), slice(0, 20))
-    return [head(torch.rand(1, 4, 9, 9), torch.rand(1, 4, 9, 9), mask[None, None]) for _ in range(taps)]
+def _cells(maps: int = MAPS) -> list[Tensor]:
+    head, mask = Conv4dCorrelation({STAGE: maps}), rectangle_mask(SIDE, SIDE, slice(5, 30), slice(0, 20))
+    return [head(torch.rand(1, 4, 9, 9), torch.rand(1, 4, 9, 9), mask[None, None]) for _ in range(maps)]
 
 
 def test_squeezed_maps_are_of_order_one_however_weak_the_similarities() -> None:
     torch.manual_seed(5)
-    head, cells = Conv4dCorrelation({STAGE: TAPS}), _cells()
+    head, cells = Conv4dCorrelation({STAGE: MAPS}), _cells()
     with torch.no_grad():
         maps, weak = (head.squeeze({STAGE: [scale * x for x in cells]})[STAGE] for scale in (1, 0.01))
     assert maps.shape == (1, WIDTH, 9, 9)
@@ -143,7 +143,7 @@ def test_a_finer_grid_in_stage_2_fuses_with_the_others() -> None:
 
 @pytest.mark.parametrize(("shots", "precision"), [(1, torch.float32), (2, torch.bfloat16)])
 def test_symnet_predicts_and_learns_with_it(shots: int, precision: torch.dtype) -> None:
-    network = small_model("symnet", shots, correlation=CorrelationSettings("conv4d", support_grid=4))
+    network = small_model("symnet_plus", shots, correlation=CorrelationSettings("conv4d", support_grid=4))
     episode, own = drawn_episode("symnet", shots, 2), list(network.correlation.parameters())
     with torch.no_grad():
         logits = network(episode).logits

@@ -7,21 +7,17 @@ import torch
 from torch import Tensor
 
 from model.bam.base_learner import BaseLearner
-from model.bam.ensemble import Ensemble, base_map
 from model.contract import IGNORE
 from model.symnet.extensions.calibration import (
     LATTICE,
     RARE,
-    TOLERATED,
     Shares,
     claimed_shares,
     claims,
-    trust,
-    trusted_map,
     with_likelihood,
 )
-from model.symnet.symnet import SymNet
-from tests.model.small import BASE_CLASSES, drawn_episode, small_model, task_of
+from model.symnet.symnet_plus import SymNetPlus
+from tests.model.small import BASE_CLASSES, drawn_episode, task_of
 
 BATCH, SHOTS, CHANNELS, SIDE = 2, 2, 16, 5
 
@@ -106,13 +102,13 @@ def test_a_class_claimed_in_the_object_speaks_for_it_and_one_claimed_around_it_a
     assert margin[0] > 1 and margin[1] < -1 and abs(margin[2]) < 0.1
 
 
-@pytest.mark.parametrize("calibration", ["none", "discount", "likelihood"])
-@pytest.mark.parametrize("self_support", ["none", "second_look", "match"])
+@pytest.mark.parametrize("calibration", ["none", "likelihood"])
+@pytest.mark.parametrize("self_support", ["none", "match"])
 def test_all_that_learns_has_a_gradient(calibration: str, self_support: str) -> None:
-    settings = SymNet.Settings(calibration=calibration, self_support=self_support)
-    settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
+    settings = SymNetPlus.Settings(calibration=calibration, self_support=self_support)
+    settings.encoder.backbone, settings.encoder.stem = "resnet10", "plain"
     torch.manual_seed(0)
-    network = SymNet(settings, task_of("symnet", shots=1)).train()
+    network = SymNetPlus(settings, task_of("symnet", shots=1)).train()
     sum(network(drawn_episode("symnet", shots=1, batch=1)).losses.values()).backward()
     without = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
     assert not without  # several processes would wait for it
@@ -128,41 +124,11 @@ def test_the_meta_output_learns_through_the_likelihood() -> None:
 def test_the_weight_of_the_object_is_that_of_the_two_class_losses() -> None:
     losses = {}
     for weight in (1.0, 3.0):
-        settings = SymNet.Settings(foreground_weight=weight)
-        settings.encoder.backbone, settings.encoder.stem = "resnet18", "plain"
+        settings = SymNetPlus.Settings(foreground_weight=weight)
+        settings.encoder.backbone, settings.encoder.stem = "resnet10", "plain"
         torch.manual_seed(0)
-        network = SymNet(settings, task_of("symnet", shots=1)).train()
+        network = SymNetPlus(settings, task_of("symnet", shots=1)).train()
         torch.manual_seed(1)
         losses[weight] = network(drawn_episode("symnet", shots=1, batch=1)).losses
     changed = {name for name, loss in losses[1.0].items() if loss != losses[3.0][name]}
     assert changed == {"main", "meta", "inner"}
-
-
-def test_trust_falls_with_the_share() -> None:
-    shares = torch.tensor([[0.9, 0.0, TOLERATED, 0.5]])
-    assert torch.equal(trust(Shares(shares, shares)), torch.tensor([[1.0, 1.0, 0.0]]))
-
-
-def test_full_trust_is_the_published_ensemble_and_none_leaves_the_base_learner_out() -> None:
-    torch.manual_seed(0)
-    meta, base, scene = torch.randn(2, 2, 4, 5), torch.randn(2, BASE_CLASSES + 1, 4, 5), torch.rand(2)
-    ensemble, ones = Ensemble(), torch.ones(2, BASE_CLASSES)
-    with torch.no_grad():
-        ensemble.background.weight[:, 1] = 0.5
-    torch.testing.assert_close(trusted_map(base, ones, None), base_map(base, None))
-    torch.testing.assert_close(ensemble(meta, base, scene, None, ones), ensemble(meta, base, scene, None))
-    assert torch.equal(ensemble(meta, base, scene, None, 0 * ones), Ensemble()(meta, base, scene, None))
-
-
-def test_a_claim_found_in_the_support_is_not_held_against_the_query() -> None:
-    torch.manual_seed(0)
-    network = small_model("symnet", shots=1)
-    with torch.no_grad():
-        network.ensemble.background.weight[:, 1] = 5.0  # a base learner that is believed
-        network.base_learner.classify[4].weight.zero_()
-        network.base_learner.classify[4].bias.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0]))  # and claims class 1 anywhere
-        episode = drawn_episode("symnet", shots=1, batch=2, novel=True)
-        believed = network(episode).logits.argmax(1).float().mean()
-        network.settings.calibration = "discount"
-        calibrated = network(episode).logits.argmax(1).float().mean()
-    assert believed == 0 and calibrated > 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.common.prototype import QueryPrototypes
+from model.symnet.query_prototypes import QueryPrototypes
 from model.symnet.triplet import query_triplet, support_triplet
 from tests.model.small import rectangle_mask
 
