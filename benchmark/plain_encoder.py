@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import Encoder, ResNetEncoder
+from model.encoders.encoder import Encoder
 from model.encoders.features import Features
+from model.encoders.resnet import ResNetEncoder
 
 
 class PlainEncoder(nn.Module):
@@ -36,7 +37,7 @@ class PlainEncoder(nn.Module):
                 x = F.relu(maps[-1])
             if i == encoder.last_stage and not encoder.variant.final_relu:
                 x = maps[-1]
-            if i in encoder.tapped:
+            if i in encoder.returned_stages:
                 count = encoder.intermediate_counts.get(i, 0) if taps else 0
                 out.stage[i], out.intermediate[i] = x, maps[len(maps) - count :]
         return out

@@ -14,12 +14,13 @@ from model.common.ops import resize
 from model.common.projection import projection
 from model.common.with_encoder import WithEncoder
 from model.contract import ModelSettings, Task, Trainable
-from model.encoders.encoder import ENCODER_STRIDE, EncoderSettings, build_encoder
+from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.layouts import describe
+from model.encoders.registry import ENCODERS
+from model.encoders.settings import EncoderSettings, build_encoder
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages
-VGG_STRIDE = 16
 SHOT_MIX = "shot_weights.mix.0.weight"
 BASE_CLASSIFIER = "base_learner.classify.4.weight"
 
@@ -41,7 +42,7 @@ class WithBaseSettings(ModelSettings):
 
     def grid(self, size: int) -> int:
         """Return h, the side of the feature grid of an S x S image."""
-        return -(-size // VGG_STRIDE) if self.encoder.backbone == "vgg16" else (size - 1) // ENCODER_STRIDE + 1
+        return ENCODERS[self.encoder.backbone].grid(size)
 
 
 class WithBaseLearner(WithEncoder):

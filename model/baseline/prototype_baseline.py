@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from model.common.ops import foreground_mask, in_float32, masked_mean, resize
 from model.common.with_encoder import WithEncoder
 from model.contract import Episode, ModelSettings, Output, Task
-from model.encoders.encoder import ENCODER_STRIDE, EncoderSettings, build_encoder
+from model.encoders.encoder import ENCODER_STRIDE
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.registry import register
 
 EPS = 5e-4

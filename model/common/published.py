@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from model.encoders import layouts as layouts_of_encoders
+from model.encoders.layouts import describe, encoder_part
+from model.encoders.registry import title_of
+
 DDP_PREFIX = "module."
-TITLES = {"swin_b": "Swin-B", "vgg16": "VGG-16"}
-STAGE_3_BLOCKS = {(6, True): "ResNet-50", (23, True): "ResNet-101", (6, False): "ResNet-34", (2, False): "ResNet-18"}
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,8 @@ def translate(state: dict[str, Tensor], layouts: Iterable[Layout]) -> dict[str, 
 def recognise(state: dict[str, Tensor], layouts: Iterable[Layout]) -> str | None:
     """Return the method and encoder of a checkpoint, such as ``DCAMA Swin-B``; None for an unknown layout."""
     layout = next((layout for layout in layouts if layout.matches(state)), None)
-    return f"{layout.title} {_network(state)}".strip() if layout else None
-
-
-def _network(names: Iterable[str]) -> str:
-    names = list(names)
-    if any(".layers.3." in name for name in names):
-        return "Swin-B"
-    blocks = {m[1] for name in names if (m := re.search(r"(?:^|\.)layer3\.(\d+)\.conv1\.weight$", name))}
-    bottlenecks = any(name.endswith("layer3.0.conv3.weight") for name in names)
-    unknown = "VGG-16" if not blocks else f"ResNet with {len(blocks)} blocks in stage 3"
-    return STAGE_3_BLOCKS.get((len(blocks), bottlenecks), unknown)
-
-
-def network_title(backbone: str | None) -> str:
-    """Return a network's name in the words of ``recognise``."""
-    return "" if backbone is None else TITLES.get(backbone, backbone.replace("resnet", "ResNet-"))
+    if layout is None:
+        return None
+    own = encoder_part(layout.translate(state) or state)
+    found = layouts_of_encoders.recognise(own)
+    return f"{layout.title} {describe(own) if found is None else title_of(found.backbone)}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,29 +18,29 @@ from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
 from model.dcama.decoder import MaskDecoder
 from model.dcama.mask_aggregation import MaskAggregation
 from model.dcama.published import LAYOUT
-from model.encoders.encoder import Encoder, ResNetEncoder, ResNetVariant
-from model.encoders.swin import SWIN, SWIN_SIDE, SwinEncoder
+from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
+from model.encoders.registry import ENCODERS
+from model.encoders.resnet import PLAIN, ResNetEncoder
+from model.encoders.settings import encoder_of
+from model.encoders.swin import SwinEncoder
 from model.registry import register
 
 STRIDE = 32  # of stage 4; an image side that it divides makes every grid exact
-TAPS = {1: 1, 2: None, 3: None, 4: None}  # of stage 1 only the last tap is of use
+# torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
+ENCODER = EncoderVariant(dilation={}, intermediate={1: 1, 2: None, 3: None, 4: None})
 
 
 @dataclass
 class EncoderSettings:
-    """Which encoder, and what it starts from."""
+    """The encoder, a ResNet with a plain stem or Swin-B, and the weights that it starts from."""
 
-    backbone: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "swin_b"] = "resnet50"
+    backbone: str = encoder_of(ResNetEncoder, SwinEncoder)
     weights: str | None = None
     partial: bool = False
 
     def build(self) -> Encoder:
-        """Return the encoder with random weights: torchvision's undilated ResNet with a plain stem, or Swin-B."""
-        if self.backbone == SWIN:
-            return SwinEncoder(TAPS)
-        return ResNetEncoder(
-            self.backbone, deep_stem=False, variant=ResNetVariant(dilation={}, intermediate=dict(TAPS))
-        )
+        """Return the encoder with random weights."""
+        return ENCODERS[self.backbone].build(PLAIN, LAST_STAGE, ENCODER)
 
 
 @dataclass
@@ -52,7 +51,7 @@ class Settings(ModelSettings):
 
     def sides(self) -> tuple[int, ...] | None:
         """Return the one side of Swin's windows and grids; residual networks take every multiple of their stride."""
-        return (SWIN_SIDE,) if self.encoder.backbone == SWIN else None
+        return ENCODERS[self.encoder.backbone].sides
 
 
 @register("dcama")

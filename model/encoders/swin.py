@@ -1,10 +1,11 @@
-"""Swin-B as an encoder: torchvision's transformer at the published shape, every block's output a tap.
+"""Swin-B as an encoder: torchvision's transformer at the published shape; every block's output is intermediate.
 
 Window 12 and a fixed 384 x 384 input as in the ImageNet-22k weights that DCAMA starts from (its section on encoders).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -13,8 +14,8 @@ from torchvision.models.swin_transformer import SwinTransformer
 from model.encoders.encoder import LAST_STAGE, Encoder, Intermediate
 from model.encoders.features import Features
 
-SWIN = "swin_b"  # its name in configs
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
+SWIN_STRIDE = 16  # of stage 3
 PATCH, WINDOW = 4, 12
 WIDTH, DEPTHS, HEADS = 128, (2, 2, 18, 2), (4, 8, 16, 32)
 # Names in the published weights -> ours, as regular expressions. Their patch merging closes a stage, ours opens none.
@@ -26,17 +27,20 @@ SWIN_NAMES = (
     *((rf"layers\.{i}\.blocks\.(.*)", rf"layer{i + 1}.\1") for i in range(LAST_STAGE)),
     *((rf"layers\.{i}\.downsample\.(.*)", rf"merge{i + 1}.\1") for i in range(LAST_STAGE - 1)),
 )
-UNUSED_SWIN = ("norm.", "head.")  # final norm and classifier
+CLASSIFIER = ("norm.", "head.")  # prefixes of the final norm and the classifier, which the encoder does not use
 GEOMETRY = ("relative_position_index", "attn_mask")  # tensors of files that are computed here
 
 
 class SwinEncoder(Encoder):
     """Swin-B; stage 0 is the patch embedding, ``merge<i>`` halves the grid after stage i.
 
-    ``intermediate`` says how many of a stage's last blocks are given when taps are asked for; None for all.
+    Args:
+        intermediate: stage -> number of its last blocks whose outputs are intermediate features; None for all.
     """
 
-    def __init__(self, taps: Mapping[int, int | None]):
+    names_in_files = r"(layer[0-4]|patch_embed|layers|norm|head)\."
+
+    def __init__(self, intermediate: Mapping[int, int | None]):
         super().__init__()
         net = SwinTransformer([PATCH] * 2, WIDTH, list(DEPTHS), list(HEADS), [WINDOW] * 2, stochastic_depth_prob=0.0)
         self.layer0, *rest = net.features
@@ -45,30 +49,66 @@ class SwinEncoder(Encoder):
         for i, merging in enumerate(rest[1::2], 1):
             setattr(self, f"merge{i}", merging)
         for module in self.modules():  # a constant of the window's geometry, not a weight
-            if hasattr(module, GEOMETRY[0]):
-                module.register_buffer(GEOMETRY[0], module.relative_position_index, persistent=False)
+            index = getattr(module, GEOMETRY[0], None)
+            if isinstance(index, Tensor):
+                module.register_buffer(GEOMETRY[0], index, persistent=False)
         self.last_stage = LAST_STAGE
         self.channels = {i: WIDTH * 2 ** (i - 1) for i in range(1, LAST_STAGE + 1)}
-        self.intermediate_counts = {i: DEPTHS[i - 1] if n is None else min(n, DEPTHS[i - 1]) for i, n in taps.items()}
+        depths = {i: DEPTHS[i - 1] for i in intermediate}
+        self.intermediate_counts = {i: depths[i] if n is None else min(n, depths[i]) for i, n in intermediate.items()}
 
     def stages(self) -> list[nn.Module]:
         """Return patch embedding and stages, each with the patch merging that opens it."""
-        opened = [nn.ModuleList([getattr(self, f"merge{i - 1}"), getattr(self, f"layer{i}")]) for i in range(2, 5)]
-        return [self.layer0, self.layer1, *opened]
+        opened = [nn.ModuleList([self._merging(i), self.stage(i)]) for i in range(2, LAST_STAGE + 1)]
+        return [self.stage(0), self.stage(1), *opened]
 
     def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
         """See :class:`Encoder`; maps are (B, C, H, W) views of the transformer's (B, H, W, C)."""
         out = Features({}, {i: [] for i in range(1, LAST_STAGE + 1)})
         give = intermediate if callable(intermediate) else out.add_intermediate
-        x = self.layer0(image_b3hw)  # (B, H, W, C)
+        x = self.stage(0)(image_b3hw)  # (B, H, W, C)
         for i in range(1, LAST_STAGE + 1):
             if i > 1:
-                x = getattr(self, f"merge{i - 1}")(x)
+                x = self._merging(i)(x)
             maps = []
-            for block in getattr(self, f"layer{i}"):
+            for block in self.stage(i):
                 x = block(x)
                 maps.append(x.permute(0, 3, 1, 2))
             out.stage[i] = maps[-1]
-            for x_i in maps[len(maps) - self.intermediate_counts.get(i, 0) :] if intermediate else ():
-                give(i, x_i)
+            for feature in maps[len(maps) - self.intermediate_counts.get(i, 0) :] if intermediate else ():
+                give(i, feature)
         return out
+
+    def _merging(self, stage: int) -> nn.Module:
+        """Return the patch merging that opens a stage."""
+        return getattr(self, f"merge{stage - 1}")
+
+    @staticmethod
+    def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the tensors of its authors' file or of timm's.
+
+        timm counts a patch merging to the stage that it opens, the authors to the one that it closes.
+        """
+        shift = int("layers.3.downsample.norm.weight" in state)
+        out = {}
+        for name, tensor in state.items():
+            if name.startswith(CLASSIFIER) or name.endswith(GEOMETRY):
+                continue
+            name = re.sub(r"(?<=^layers\.)\d(?=\.downsample)", lambda m: str(int(m[0]) - shift), name)
+            for pattern, ours in SWIN_NAMES:
+                if re.fullmatch(pattern, name):
+                    name = re.sub(pattern, ours, name)
+                    break
+            out[name] = tensor
+        return out
+
+    @staticmethod
+    def describe_weights(state: dict[str, Tensor]) -> str | None:
+        """Recognise the family by its patch embedding or its first patch merging."""
+        known = ("patch_embed.proj.weight", "merge1.norm.weight")
+        return "a Swin transformer" if any(name in state for name in known) else None
+
+
+def swin_grid(size: int) -> int:
+    """Return the side of stage 3's grid for an image of ``size`` pixels."""
+    return size // SWIN_STRIDE

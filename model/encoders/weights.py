@@ -9,10 +9,10 @@ from torchvision.models import get_model_weights
 from model.contract import Mismatch
 from model.encoders.encoder import Encoder
 from model.encoders.layouts import describe, foreign_to, missing_of, rename, stage_of
-from model.encoders.swin import SWIN
+from model.encoders.registry import ENCODERS
 
 TORCHVISION = "torchvision"  # as ``encoder.weights``: download by name
-NAMES_THERE = {"vgg16": "vgg16_bn"}  # where torchvision's name is another
+FIRST_RELEASE = "IMAGENET1K_V1"  # torchvision's name of the weights that are fetched
 
 
 def download(backbone: str) -> dict[str, Tensor]:
@@ -21,22 +21,24 @@ def download(backbone: str) -> dict[str, Tensor]:
     Raises:
         Mismatch: torchvision has none, or they could not be fetched.
     """
-    name = NAMES_THERE.get(backbone, backbone)
-    try:
-        if backbone == SWIN:
-            raise ValueError("torchvision's Swin-B has another window and image size")
-        weights = get_model_weights(name)["IMAGENET1K_V1"]
-        return weights.get_state_dict(progress=True, check_hash=True)
-    except ValueError:
+    name = ENCODERS[backbone].torchvision
+    if name is None:
         raise Mismatch(
-            f"model.encoder.weights = torchvision: torchvision has no weights of {name} as it is built here; "
+            f"model.encoder.weights = torchvision: torchvision has no weights of {backbone} as it is built here; "
             "give a file, or null"
-        ) from None
+        )
+    try:
+        return get_model_weights(name)[FIRST_RELEASE].get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise Mismatch(
             f"model.encoder.weights = torchvision: could not download {name} ({error}); "
             "bring the file to this machine and set model.encoder.weights to its path"
         ) from None
+
+
+def weights_url(backbone: str) -> str:
+    """Return torchvision's address of the ImageNet weights of one of ``registry.downloadable()``."""
+    return get_model_weights(ENCODERS[backbone].torchvision)[FIRST_RELEASE].url
 
 
 def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> list[str]:

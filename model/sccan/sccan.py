@@ -19,8 +19,9 @@ from model.common.projection import WIDTH, projection
 from model.common.prototype import support_prototype
 from model.common.with_encoder import WithEncoder
 from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
-from model.encoders.encoder import ENCODER_STRIDE, ResNetSettings, ResNetVariant, build_encoder
+from model.encoders.encoder import ENCODER_STRIDE, EncoderVariant
 from model.encoders.features import Features
+from model.encoders.settings import ResNetSettings, build_encoder
 from model.registry import register
 from model.sccan.decoder import ASPPDecoder
 from model.sccan.pseudo_mask import PseudoMask
@@ -30,7 +31,7 @@ from model.sccan.window import WINDOW
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages
 # As torchvision dilates: a stage's first block has the dilation of the stage before it.
-ENCODER = ResNetVariant(first_block_dilated=False)
+ENCODER = EncoderVariant(first_block_dilated=False)
 
 
 @dataclass

@@ -17,14 +17,15 @@ from model.common.ops import in_float32, masked_mean, resize
 from model.common.self_support import SelfSupport, Similarity, with_own
 from model.common.with_encoder import WithEncoder
 from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
-from model.encoders.encoder import ResNetSettings, ResNetVariant, build_encoder
+from model.encoders.encoder import EncoderVariant
+from model.encoders.settings import ResNetSettings, build_encoder
 from model.registry import register
 from model.ssp.published import LAYOUT
 
 LAST_STAGE = 3  # the encoder ends here, at stride 8
 FIRST_LEARNING_STAGE = 2
 # Stage 3 is dilated but for its first block, and its last block has no ReLU: features may be negative.
-ENCODER = ResNetVariant(dilation={3: 2}, first_block_dilated=False, final_relu=False)
+ENCODER = EncoderVariant(dilation={3: 2}, first_block_dilated=False, final_relu=False)
 MASK_EPS = 1e-5  # in the masked mean of a support
 BLEND = (0.5, 0.2, 0.3)  # refinement: supports', first and second round's prototypes
 FINAL = 0.7  # share of the refined logits, the first round's have the rest

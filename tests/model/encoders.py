@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from model.encoders.encoder import Encoder, EncoderSettings, build_encoder
+from model.encoders.encoder import Encoder
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.decoder import FixedNorm
 
 

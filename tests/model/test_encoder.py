@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.encoders.encoder import EncoderSettings, build_encoder
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.weights import load_encoder
 from tests.model.encoders import bare_encoder, varied_encoder
 

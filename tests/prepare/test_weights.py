@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.models import resnet as tv_resnet
 from torchvision.models import vgg as tv_vgg
 
-from model.encoders.encoder import EncoderSettings, build_encoder
+from model.encoders.settings import EncoderSettings, build_encoder
 from util import cli
 from util.engine import checkpoint
 from util.errors import UserError

@@ -115,6 +115,7 @@ def _convert(kind: Any, value: Any, key: str, where: str, metadata: Any) -> Any:
     if isinstance(value, dict):
         raise UserError(f"{where}: {key} must be {_kind_name(kind)}, not a section")
     result = _convert_plain(kind, value.value, key, where)
+    _check_choice(result, key, where, metadata)
     _check_bounds(result, key, where, metadata)
     return result
 
@@ -126,10 +127,8 @@ def _convert_plain(kind: Any, value: Any, key: str, where: str) -> Any:
             return None
         return _convert_plain(next(a for a in arguments if a is not type(None)), value, key, where)
     if origin is Literal:
-        if value in arguments:
-            return value
-        hint = nearest(str(value), [str(a) for a in arguments])
-        raise UserError(f"{where}: {key} = {value!r} is not one of {', '.join(map(str, arguments))}{hint}")
+        _check_choice(value, key, where, {"choices": arguments})
+        return value
     if origin is list:
         if isinstance(value, list):
             return [_convert_plain(arguments[0], v, f"{key}[{i}]", where) for i, v in enumerate(value)]
@@ -152,6 +151,15 @@ def _kind_name(kind: Any) -> str:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return " or ".join("null" if a is type(None) else _kind_name(a) for a in typing.get_args(kind))
     return names.get(kind, str(kind))
+
+
+def _check_choice(value: Any, key: str, where: str, metadata: Any) -> None:
+    choices = metadata.get("choices")
+    if choices is None or value in choices:
+        return
+    names = [str(choice) for choice in choices]
+    hint = nearest(str(value), names)
+    raise UserError(f"{where}: {key} = {value!r} is not one of {', '.join(names)}{hint}")
 
 
 def _check_bounds(value: Any, key: str, where: str, metadata: Any) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.common.published import DDP_PREFIX, network_title, recognise
+from model.common.published import DDP_PREFIX, recognise
 from model.contract import FewShotModel, Mismatch
 from model.encoders.layouts import COUNTER
+from model.encoders.registry import title_of
 from model.registry import published_layouts
 from util.errors import UserError
 
@@ -151,7 +152,7 @@ def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _wanted(network: FewShotModel) -> str:
     """Return method and encoder of a network, in the words of ``published.recognise``."""
-    return f"{network.title} {network_title(network.settings.backbone())}".strip()
+    return f"{network.title} {title_of(network.settings.backbone())}".strip()
 
 
 def _describe(network: nn.Module, state: dict[str, Tensor]) -> str:

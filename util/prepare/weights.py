@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.models import get_model_weights
 
 from model.common import published
-from model.encoders.layouts import ONE_STEM, describe, encoder_part, is_encoder_tensor, recognise
-from model.encoders.weights import NAMES_THERE
+from model.encoders.layouts import describe, encoder_part, is_encoder_tensor, recognise
+from model.encoders.registry import ENCODERS, downloadable
+from model.encoders.weights import weights_url
 from model.registry import published_layouts
 from util.engine import checkpoint
 from util.errors import UserError, nearest
 from util.prepare.download import CHUNK, fetch
 
-NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "vgg16")
-DEEP_STEM_FILES = {"resnet50": "resnet50_v2.pth", "resnet101": "resnet101_v2.pth"}  # of the published settings
+NETWORKS = downloadable()
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # in torchvision's file names: how the file's SHA-256 begins
 IMAGENET, OURS = "encoder weights", "a checkpoint of this project"
 PUBLISHED, OTHER = "an authors' checkpoint", "a checkpoint of another network around such an encoder"
@@ -63,7 +62,7 @@ class WeightFacts:
         elif self.missing:
             stages = " and ".join(map(str, self.absent_stages))
             lacks = f"all {len(self.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
-        stem = "" if self.backbone in ONE_STEM else f", {self.stem} stem"
+        stem = "" if len(ENCODERS[self.backbone].stems) == 1 else f", {self.stem} stem"
         numbers = " and ".join(sorted(self.numbers))
         return f"{self.backbone}{stem}, {lacks}, {numbers}, all finite; {self.origin or self.kind}"
 
@@ -173,11 +172,6 @@ def fetch_weights(network: str, out: Path) -> Path:
     return target
 
 
-def weights_url(network: str) -> str:
-    """Return torchvision's address of a network's ImageNet weights."""
-    return get_model_weights(NAMES_THERE.get(network, network))["IMAGENET1K_V1"].url
-
-
 def advice(facts: WeightFacts) -> list[str]:
     """Return how to use a file: the settings to write, and which file the published setting takes instead."""
     if facts.stage == "base":
@@ -186,16 +180,16 @@ def advice(facts: WeightFacts) -> list[str]:
         return [f"to test it: sh test.sh <experiment> <data set> <GPUs> {facts.path}"]
     if facts.inside:
         return ["not usable: bring a file that is complete, or that ends with a whole stage"]
-    lines = [f"model.encoder.backbone: {facts.backbone}"] if facts.backbone not in DEEP_STEM_FILES else []
-    lines += [f"model.encoder.stem: {facts.stem}"] if facts.backbone not in ONE_STEM else []
+    spec = ENCODERS[facts.backbone]
+    lines = [f"model.encoder.backbone: {facts.backbone}"] if spec.published_file is None else []
+    lines += [f"model.encoder.stem: {facts.stem}"] if len(spec.stems) > 1 else []
     lines += [f"model.encoder.weights: {facts.path}"]
     lines += ["model.encoder.partial: true"] if facts.missing else []
     lines = ["to use it, write in the config (or after --set, with = for the colon):", *("  " + line for line in lines)]
-    wanted = DEEP_STEM_FILES.get(facts.backbone)
-    if wanted and facts.stem == "plain":
+    if spec.published_file and facts.stem == "plain":
         lines.append(
-            f"the published setting has the deep stem, initmodel/{wanted}, which torchvision does not offer: "
-            "see initmodel/README.md"
+            f"the published setting has the deep stem, initmodel/{spec.published_file}, which torchvision does not "
+            "offer: see initmodel/README.md"
         )
     return lines
 

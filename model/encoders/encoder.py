@@ -1,0 +1,83 @@
+"""The interface of the image encoders: what each offers to the methods, and what a method may change in one.
+
+Stages are numbered 0 (stem) to 4 as in the published checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from model.encoders.features import Features
+
+DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
+LAST_STAGE = 4
+ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gives a grid of k + 1
+INTERMEDIATE_STAGES = (2, 3, 4)
+MEMORY_FORMAT = torch.channels_last  # of weights and maps: convolutions are faster than in the default format
+
+Intermediate = bool | Callable[[int, Tensor], None]  # whether to return intermediate features, or a function to call
+
+
+@dataclass(frozen=True)
+class EncoderVariant:
+    """Changes that a method makes to an encoder; the defaults are Sym-Net's. An encoder ignores what it does not have.
+
+    Attributes:
+        dilation: stage -> dilation of its 3x3 convolutions, which replaces its stride (ResNet).
+        first_block_dilated: whether the stage's first block has that dilation too; otherwise it has the dilation of
+            the stage before it, as in torchvision (ResNet).
+        final_relu: whether the last block of the last stage ends with its ReLU (ResNet).
+        intermediate: stage -> number of its last intermediate features to return, None for all (ResNet, Swin).
+    """
+
+    dilation: Mapping[int, int] = field(default_factory=lambda: dict(DILATION))
+    first_block_dilated: bool = True
+    final_relu: bool = True
+    intermediate: Mapping[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
+
+
+class Encoder(nn.Module):
+    """Base class of the encoders: ``forward(images, intermediate) -> Features``.
+
+    Attributes:
+        channels: stage -> channels of its output.
+        intermediate_counts: stage -> number of intermediate features.
+        last_stage: the deepest stage that exists.
+        names_in_files: regular expression on tensor names in weight files of the bare network.
+    """
+
+    channels: dict[int, int]
+    intermediate_counts: dict[int, int]
+    last_stage: int
+    names_in_files: ClassVar[str]
+
+    def stage(self, i: int) -> nn.Sequential:
+        """Return the module of stage ``i``."""
+        return getattr(self, f"layer{i}")
+
+    def stages(self) -> list[nn.Module]:
+        """Return the modules of stages 0..last_stage, in order."""
+        return [self.stage(i) for i in range(self.last_stage + 1)]
+
+    def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
+        """Encode normalised images; ``intermediate`` asks for the intermediate features of stages 2..4 as well.
+
+        A function is called with (stage, feature) as soon as a feature exists, and none is kept: together they take
+        several times the memory of the encoder's own work.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state dict of a known weight file under this class's names; unknown names stay as they are."""
+        raise NotImplementedError
+
+    @staticmethod
+    def describe_weights(state: dict[str, Tensor]) -> str | None:
+        """Return family and depth of a state dict, for messages; None if it is of another family."""
+        raise NotImplementedError
