@@ -12,7 +12,7 @@ from model.bam.base_learner import BaseLearner, BaseStage
 from model.bam.shot_weights import ShotWeights
 from model.common.ops import resize
 from model.common.projection import projection
-from model.common.with_encoder import WithEncoder
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, Task, Trainable
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
@@ -20,7 +20,6 @@ from model.encoders.layouts import describe
 from model.encoders.registry import ENCODERS
 from model.encoders.settings import EncoderSettings, build_encoder
 
-LOW, MID, HIGH = 2, 3, 4  # encoder stages
 SHOT_MIX = "shot_weights.mix.0.weight"
 BASE_CLASSIFIER = "base_learner.classify.4.weight"
 

@@ -58,6 +58,17 @@ def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = 0.0) -> Tensor:
     return total_bc / (mask_b1hw.sum((1, 2, 3)).unsqueeze(1) + eps)
 
 
+def mean_over_shots(x: Tensor, weight_bk: Tensor) -> Tensor:
+    """Return sum_k w_k x_k, (B, ...), of values per shot (B, K, ...); the weights of each episode sum to 1."""
+    return (x * weight_bk.view(*weight_bk.shape, *[1] * (x.ndim - 2))).sum(1)
+
+
+def min_max(x: Tensor, eps: float) -> Tensor:
+    """Return x stretched to 0..1 over its last dimension: (x - min) / (max - min + eps)."""
+    low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
+    return (x - low) / (high - low + eps)
+
+
 def inner_products(x_bchw: Tensor, vectors_mc: Tensor) -> Tensor:
     """Return the inner product of every position with every vector, (B, m, H, W).
 

@@ -1,19 +1,21 @@
-"""What models with one image encoder share: where it starts, how an episode goes through it, what need not go again."""
+"""The image encoder of a method: its starting weights, an episode's way through it, and features kept for reuse."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from model.common.ops import normalise
-from model.contract import Episode, FewShotModel
+from model.contract import CachedFeatures, Episode, EpisodeOfOriginalSizes, FewShotModel
 from model.encoders.encoder import Encoder
 from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part
 from model.encoders.weights import TORCHVISION, download, load_encoder
+
+LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 
 OnIntermediate = Callable[[int, Tensor, Tensor], None]
 
@@ -21,61 +23,63 @@ OnIntermediate = Callable[[int, Tensor, Tensor], None]
 class WithEncoder(FewShotModel):
     """A model with one image encoder, ``self.encoder``, that starts from weights of the known layouts.
 
-    What ``Episode.cached_support`` holds, the features of all supports or of K that all queries share, does not go through the
-    encoder again, nor what ``Episode.cached_query`` holds, the features of all queries.
+    Images whose features the episode brings along do not pass through the encoder again: supports with
+    ``Episode.cached_support`` (all B * K, or K that all queries share), queries with ``Episode.cached_query``.
     """
 
     downloads = (TORCHVISION,)
-    reads_intermediate: ClassVar[bool] = False  # whether ``forward`` asks the encoder for taps as well
+    reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     encoder: Encoder
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
-        """Return what the encoder sees of supports (..., 3, H, W); their labels (..., H, W) change nothing here."""
+        """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
         return normalise(support)
 
     def encode(self, episode: Episode, on_intermediate: OnIntermediate | None = None) -> tuple[Features, Features]:
-        """Return the features of B queries and of their B * K supports, which go through the encoder together.
+        """Return the features of B queries and of their B * K supports, from one pass through the encoder.
 
-        ``on_intermediate(stage, query's tap, supports' tap)`` is called for every tap as soon as it is there, so that none of
-        them need be kept.
+        The encoder calls ``on_intermediate(stage, query, support)`` with each intermediate feature map of the queries
+        (B, C, h, w) and of the supports (B * K, C, h, w) as soon as it exists, so that none of them has to be kept.
         """
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is None:
             support = self.support_input(episode.support, episode.support_label)
             images = torch.cat([normalise(episode.query), support.flatten(0, 1)])
-            taps = (
-                self.reads_intermediate
-                if on_intermediate is None
-                else lambda i, tap: on_intermediate(i, tap[:batch], tap[batch:])
-            )
-            return self.encoder(images, intermediate=taps).split(batch)
-        known = Features.join(episode.cached_support)
-        query, support = self.encode_query(episode), known.repeat(batch * shots // len(known))
+            if on_intermediate is None:
+                return self.encoder(images, intermediate=self.reads_intermediate).split(batch)
+
+            def divide(stage: int, x: Tensor) -> None:
+                on_intermediate(stage, x[:batch], x[batch:])
+
+            return self.encoder(images, intermediate=divide).split(batch)
+        known = _joined(episode.cached_support)
+        query, repeated = self.encode_query(episode), known.repeat(batch * shots // len(known))
         if on_intermediate is not None:
-            for stage, taps in query.intermediate.items():
-                for pair in zip(taps, support.intermediate[stage], strict=True):
+            for stage, maps in query.intermediate.items():
+                for pair in zip(maps, repeated.intermediate[stage], strict=True):
                     on_intermediate(stage, *pair)
-        return query, support
+        return query, repeated
 
     def encode_query(self, episode: Episode) -> Features:
         """Return the features of the B queries alone."""
         if episode.cached_query is not None:
-            return Features.join(episode.cached_query)
+            return _joined(episode.cached_query)
         return self._features(normalise(episode.query))
 
     def encode_shot(self, episode: Episode, shot: int) -> Features:
-        """Return the features of one shot of each of the B episodes, for a model that needs one at a time."""
+        """Return the features of one shot of each of the B episodes, for models that process shots one at a time."""
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is not None:
-            each = [part.rows(slice(i, i + 1)) for part in episode.cached_support for i in range(len(part))]  # views
+            cached = cast("list[Features]", episode.cached_support)
+            each = [part.rows(slice(i, i + 1)) for part in cached for i in range(len(part))]  # views
             known = Features.join(each[shot::shots])
             return known.repeat(batch // len(known))
         return self._features(self.support_input(episode.support[:, shot], episode.support_label[:, shot]))
 
-    def encode_any_size(self, episode: Episode) -> tuple[Features, list[Features]]:
-        """Return the features of a query and of each of its supports, images of any sizes, one by one."""
+    def encode_any_size(self, episode: EpisodeOfOriginalSizes) -> tuple[Features, list[Features]]:
+        """Return the features of the query and of each support; images of different sizes are encoded one by one."""
         if episode.cached_support is not None:
-            return self.encode_query(episode), episode.cached_support
+            return self.encode_query(episode), cast("list[Features]", episode.cached_support)
         pairs = zip(episode.support, episode.support_label)
         return self.encode_query(episode), [self._features(self.support_input(*pair)) for pair in pairs]
 
@@ -86,12 +90,12 @@ class WithEncoder(FewShotModel):
 
     @torch.no_grad()
     def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
-        """Return the supports' features, of K images."""
+        """Return the features of K supports."""
         return self._features(self.support_input(support, support_label).flatten(0, 1))
 
     @torch.no_grad()
     def cache_query(self, query: Tensor) -> Features:
-        """Return the query's features."""
+        """Return the features of a query."""
         return self._features(normalise(query))
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
@@ -103,5 +107,10 @@ class WithEncoder(FewShotModel):
         return download(self.settings.backbone())
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return the encoder in words."""
+        """Return the encoder of a state dict in words."""
         return describe(state)
+
+
+def _joined(cached: list[CachedFeatures]) -> Features:
+    """Return the cached features of several images as those of one batch."""
+    return Features.join(cast("list[Features]", cached))
