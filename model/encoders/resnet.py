@@ -90,8 +90,8 @@ class ResNetEncoder(Encoder):
 
     def _stem(self, x: Tensor) -> Tensor:
         """Return stage 0: one or three convolutions, each with norm and ReLU, and a pool."""
-        layers: list[Any]
-        *layers, pool = self.stage(0)
+        layers: list[Any] = list(self.stage(0))
+        pool = layers.pop()
         for conv, norm, relu in zip(layers[::3], layers[1::3], layers[2::3]):
             x = relu(conv_norm(conv, norm, x))
         return pool(x)
@@ -151,7 +151,10 @@ def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
 
 def residual(block: Block, x: Tensor) -> Tensor:
     """Return the output of one of torchvision's residual blocks before its last ReLU."""
-    shortcut = x if block.downsample is None else conv_norm(*block.downsample, x)
+    shortcut = x
+    if block.downsample is not None:
+        conv, norm = block.downsample
+        shortcut = conv_norm(conv, norm, x)
     x = F.relu(conv_norm(block.conv1, block.bn1, x), inplace=True)
     x = conv_norm(block.conv2, block.bn2, x)
     if hasattr(block, "conv3"):
