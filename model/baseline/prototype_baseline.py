@@ -1,4 +1,7 @@
-"""The training-free baseline: cosine of each query position to the supports' foreground and background prototypes."""
+"""The training-free baseline: cosine of each query position to the supports' foreground and background prototypes.
+
+It is also the worked example of a new model: settings, what the model declares, and one forward pass.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,34 @@ from torch.nn import functional as F
 
 from model.common.ops import foreground_mask, in_float32, masked_mean, resize
 from model.common.with_encoder import WithEncoder
-from model.contract import Episode, ModelSettings, Output, Task
+from model.contract import Episode, EpisodeOfOriginalSizes, ModelSettings, Output, Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.registry import register
 
-EPS = 5e-4
+EPS = 5e-4  # in the masked mean of a support
 
 
 @dataclass
-class Settings(ModelSettings):
-    """The baseline's settings."""
+class PrototypeSettings(ModelSettings):
+    """The baseline's settings; ``config/model/prototype.yaml`` explains them."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    stage: int = field(default=3, metadata={"low": 2, "high": 4})  # whose features are compared
+    stage: int = field(default=3, metadata={"low": 2, "high": 4})  # encoder stage whose features are compared
 
 
 @register("prototype")
 class PrototypeBaseline(WithEncoder):
-    """Masked-average prototypes and a cosine; nothing learns, so no checkpoint is needed."""
+    """Masked-average prototypes and a cosine. Nothing learns, so it needs no checkpoint."""
 
-    Settings = Settings
+    Settings = PrototypeSettings
     title = "prototype baseline"
     size_rule = (ENCODER_STRIDE, 1)
     learns = False
     any_size = True
+    settings: PrototypeSettings
 
-    def __init__(self, settings: Settings, task: Task):
+    def __init__(self, settings: PrototypeSettings, task: Task):
         super().__init__(settings, task)
         self.encoder = build_encoder(settings.encoder, last_stage=settings.stage)
         self.freeze()
@@ -45,16 +49,19 @@ class PrototypeBaseline(WithEncoder):
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
         """Return the two cosines as logits (B, 2, H, W), background first."""
-        stage, masks = self.settings.stage, episode.support_label
-        if isinstance(episode.support, list):  # images of any size go through the encoder one by one
+        query, shots = self._encode(episode)
+        prototypes = torch.stack([_prototypes(feature, foreground_mask(label)) for feature, label in shots])
+        return Output(resize(_cosines(query, prototypes.mean(0)), episode.query.shape[-2:]))
+
+    def _encode(self, episode: Episode) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return the queries' features (B, C, h, w), and of every shot features and labels (B, H, W)."""
+        stage = self.settings.stage
+        if isinstance(episode, EpisodeOfOriginalSizes):
             query, each = self.encode_any_size(episode)
-            support = [f.stage[stage] for f in each]
-        else:
-            query, together = self.encode(episode)
-            support = together.stage[stage].unflatten(0, episode.support.shape[:2]).unbind(1)
-            masks = masks.unbind(1)
-        shots = torch.stack([_prototypes(s, foreground_mask(m)) for s, m in zip(support, masks)])
-        return Output(resize(_cosines(query.stage[stage], shots.mean(0)), episode.query.shape[-2:]))
+            return query.stage[stage], list(zip([f.stage[stage] for f in each], episode.support_label))
+        query, together = self.encode(episode)
+        support = together.stage[stage].unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
+        return query.stage[stage], list(zip(support.unbind(1), episode.support_label.unbind(1)))
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder."""
@@ -70,5 +77,6 @@ def _prototypes(support_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
 
 @in_float32
 def _cosines(query_bchw: Tensor, prototypes_bnc: Tensor) -> Tensor:
+    """Return the cosine of every position to every prototype, (B, N, h, w)."""
     cosines = [F.cosine_similarity(query_bchw, p[:, :, None, None], dim=1) for p in prototypes_bnc.unbind(1)]
     return torch.stack(cosines, dim=1)

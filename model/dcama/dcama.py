@@ -1,4 +1,4 @@
-"""DCAMA: the query's mask as an attention-weighted mean of the supports' masks, at every tap of a frozen encoder.
+"""DCAMA: the query's mask as an attention-weighted mean of the supports' masks, at every intermediate feature.
 
 Read ``DCAMA.forward`` first; ``mask_aggregation.py`` is the attention, ``decoder.py`` follows it.
 """
@@ -7,27 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
-from model.common.with_encoder import WithEncoder
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
 from model.dcama.decoder import MaskDecoder
 from model.dcama.mask_aggregation import MaskAggregation
 from model.dcama.published import LAYOUT
 from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
+from model.encoders.features import Features
 from model.encoders.registry import ENCODERS
 from model.encoders.resnet import PLAIN, ResNetEncoder
 from model.encoders.settings import encoder_of
 from model.encoders.swin import SwinEncoder
 from model.registry import register
 
-STRIDE = 32  # of stage 4; an image side that it divides makes every grid exact
+STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides
+SKIP_STAGES = (1, LOW)  # whose last intermediate feature goes to the decoder
 # torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
-ENCODER = EncoderVariant(dilation={}, intermediate={1: 1, 2: None, 3: None, 4: None})
+ENCODER = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
 
 
 @dataclass
@@ -44,13 +47,13 @@ class EncoderSettings:
 
 
 @dataclass
-class Settings(ModelSettings):
+class DCAMASettings(ModelSettings):
     """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
     def sides(self) -> tuple[int, ...] | None:
-        """Return the one side of Swin's windows and grids; residual networks take every multiple of their stride."""
+        """Return the one side that Swin takes; residual networks take every multiple of their stride."""
         return ENCODERS[self.encoder.backbone].sides
 
 
@@ -58,24 +61,34 @@ class Settings(ModelSettings):
 class DCAMA(WithEncoder):
     """Dense cross-query-and-support attention weighted mask aggregation. All shots enter one attention together."""
 
-    Settings = Settings
+    Settings = DCAMASettings
     title = "DCAMA"
     published = LAYOUT
     reads_intermediate = True
     size_rule = (STRIDE, 0)
     shots_share_weights = True
 
-    def __init__(self, settings: Settings, task: Task):
+    def __init__(self, settings: DCAMASettings, task: Task):
         super().__init__(settings, task)
         self.encoder = settings.encoder.build()
         channels = self.encoder.channels
-        self.aggregate = nn.ModuleDict({str(i): MaskAggregation(channels[i]) for i in (2, 3, 4)})
+        self.aggregate = nn.ModuleDict({str(i): MaskAggregation(channels[i]) for i in (LOW, MID, HIGH)})
         self.decoder = MaskDecoder(self.encoder.intermediate_counts, channels)
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the cross-entropy ``main``."""
-        masks, skips = self._aggregate(episode)
+        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
+
+        # Frozen: the encoder.
+        with torch.no_grad():
+            query, support = self.encode(episode)
+            query.stage.clear()
+            support.stage.clear()
+            skips = self._skips(query, support, shots=mask.shape[1])
+
+        # Aggregate the supports' masks at every intermediate feature, then decode.
+        masks = self._aggregated(query, support, mask)
         logits = self.decoder(masks, skips, episode.query.shape[-2:]).float()
 
         output = Output(logits)
@@ -83,25 +96,28 @@ class DCAMA(WithEncoder):
             output.losses = {"main": cross_entropy(logits, episode.query_label == 1)}
         return output
 
-    def _aggregate(self, episode: Episode) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Return the soft masks of stages 2..4, (B, n, h, w), and the skips of stages 1 and 2, (B, 2 C, h, w).
+    def _skips(self, query: Features, support: Features, shots: int) -> dict[int, Tensor]:
+        """Return stage 1, 2 -> the last intermediate feature of the query beside the supports', (B, 2 C, h, w).
 
-        Taps are most of the memory: a stage's are let go as soon as its masks are there.
+        Shots are reduced to their element-wise maximum. Nothing of stage 1 is left in ``query`` and ``support``.
         """
-        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
-        with torch.no_grad():
-            query, support = self.encode(episode)
-            query.stage.clear(), support.stage.clear()
-            skips = {}
-            for i in (1, 2):  # last taps of the query and, element-wise maximum over shots, of the supports
-                shots = support.intermediate[i][-1].unflatten(0, mask.shape[:2])
-                skips[i] = torch.cat([query.intermediate[i][-1], shots.amax(1)], dim=1)
+        skips = {}
+        for i in SKIP_STAGES:
+            of_shots = support.intermediate[i][-1].unflatten(0, (-1, shots))  # (B, K, C, h, w)
+            skips[i] = torch.cat([query.intermediate[i][-1], of_shots.amax(1)], dim=1)
         del query.intermediate[1], support.intermediate[1]
-        masks = {
-            int(i): b(query.intermediate.pop(int(i)), support.intermediate.pop(int(i)), mask)
-            for i, b in self.aggregate.items()
-        }
-        return masks, skips
+        return skips
+
+    def _aggregated(self, query: Features, support: Features, mask_bk1hw: Tensor) -> dict[int, Tensor]:
+        """Return stage 2, 3, 4 -> the soft masks of its intermediate features, (B, n, h, w).
+
+        Intermediate features are most of the memory: those of a stage are released as soon as its masks exist.
+        """
+        masks = {}
+        for stage in (LOW, MID, HIGH):
+            aggregate = cast(MaskAggregation, self.aggregate[str(stage)])
+            masks[stage] = aggregate(query.intermediate.pop(stage), support.intermediate.pop(stage), mask_bk1hw)
+        return masks
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 

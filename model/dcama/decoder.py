@@ -1,6 +1,8 @@
-"""The decoder from stacks of soft masks to logits, helped by encoder features at strides 8 and 4 (DCAMA)."""
+"""DCAMA's decoder: from stacks of soft masks to logits, with skips from the encoder at strides 8 and 4."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +12,18 @@ from model.common.ops import resize
 
 WIDTH = 128  # channels of the mixed masks
 STEPS = (16, 64, WIDTH)  # channels on the way there
-KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> of its stack's three convolutions
+KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
 GROUPS = 4  # of every group norm
-MIXER = (128, 64, 64, 16, 16, 2)  # channels of the three mixers' convolutions
+KERNEL = 3  # side of the mixers' convolutions
+MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolutions, two each
 
 
 class MaskDecoder(nn.Module):
-    """Encode each stage's stack, mix from stage 4 up to stage 2, then grow to the image's size.
+    """Encode each stage's stack, merge from stage 4 up to stage 2, then upsample to the image's size.
 
     Args:
         intermediate_counts: stage -> soft masks in its stack.
-        channels: stage -> channels of the encoder's taps.
+        channels: stage -> channels of the encoder's features.
     """
 
     def __init__(self, intermediate_counts: dict[int, int], channels: dict[int, int]):
@@ -34,7 +37,7 @@ class MaskDecoder(nn.Module):
         self.mixer2 = nn.Sequential(*_convolutions(*MIXER[1:4]), nn.ReLU(inplace=True))
         self.mixer3 = nn.Sequential(*_convolutions(*MIXER[3:]))
 
-    def forward(self, masks: dict[int, Tensor], skips: dict[int, Tensor], size: tuple[int, int]) -> Tensor:
+    def forward(self, masks: dict[int, Tensor], skips: dict[int, Tensor], size: Sequence[int]) -> Tensor:
         """Return logits (B, 2, *size).
 
         Args:
@@ -50,43 +53,44 @@ class MaskDecoder(nn.Module):
 
 
 class SkipMixer(nn.Sequential):
-    """Convolutions over a coarse map, brought to a fine map's grid, and that fine map."""
+    """Convolutions over the concatenation of a coarse map, resized to a fine map's grid, and that fine map."""
 
-    def forward(self, coarse_bchw: Tensor, fine_bchw: Tensor) -> Tensor:
-        """Return what the convolutions make of both maps, at the fine map's size.
+    def forward(self, coarse_bchw: Tensor, fine_bchw: Tensor) -> Tensor:  # type: ignore[override]  # takes two maps
+        """Return the output of the convolutions, at the fine map's size.
 
-        The first convolution is linear in its input channels, so each map has its own part of it, and the coarse
+        The first convolution is linear in its input channels, so it is split into a part for each map, and the coarse
         map's part runs on the coarse grid.
         """
         first, *rest = self
+        assert isinstance(first, nn.Conv2d)
         coarse, fine = first.weight.split([coarse_bchw.shape[1], fine_bchw.shape[1]], dim=1)
-        x = F.conv2d(fine_bchw, fine, first.bias, padding=first.padding)
+        x = F.conv2d(fine_bchw, fine, first.bias, padding=KERNEL // 2)
         x = x + convolve_resized(coarse_bchw, coarse, fine_bchw.shape[-2:])
         for layer in rest:
             x = layer(x)
         return x
 
 
-def convolve_resized(x_bchw: Tensor, weight_oc33: Tensor, size: tuple[int, int]) -> Tensor:
+def convolve_resized(x_bchw: Tensor, weight_oc33: Tensor, size: Sequence[int]) -> Tensor:
     """Return conv2d(resize(x, size), weight, padding=1), with the products on x's own, smaller grid.
 
-    Resizing acts on positions and a kernel tap on channels, so they commute: every tap's 1x1 convolution of x is
-    resized, and the nine results are added, each shifted by its tap's place in the kernel.
+    Resizing acts on positions and each of the nine cells of the kernel on channels, so they commute: the 1x1
+    convolution of x by every cell is resized, and the nine results are added, each shifted by its cell's offset.
     """
     height, width = size
     side = weight_oc33.shape[-1]
     out = x_bchw.new_zeros(len(x_bchw), len(weight_oc33), height + side - 1, width + side - 1)
     for i in range(side):
-        for j in range(side):  # what tap (i, j) reads at p lies at p + (i, j) - padding
+        for j in range(side):  # at position p, cell (i, j) reads position p + (i, j) - padding
             top, left = side - 1 - i, side - 1 - j
-            tap = resize(F.conv2d(x_bchw, weight_oc33[:, :, i : i + 1, j : j + 1]), size)
-            out[:, :, top : top + height, left : left + width] += tap
+            product = resize(F.conv2d(x_bchw, weight_oc33[:, :, i : i + 1, j : j + 1]), size)
+            out[:, :, top : top + height, left : left + width] += product
     edge = side // 2
     return out[:, :, edge : edge + height, edge : edge + width]
 
 
 def _block(channels: int, widths: tuple[int, ...], kernels: tuple[int, ...]) -> nn.Sequential:
-    """Return three times convolution, group norm, ReLU."""
+    """Return a sequence of convolution, group norm and ReLU for each width."""
     layers: list[nn.Module] = []
     for before, after, kernel in zip((channels, *widths), widths, kernels):
         layers += [nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.GroupNorm(GROUPS, after)]
@@ -95,5 +99,7 @@ def _block(channels: int, widths: tuple[int, ...], kernels: tuple[int, ...]) -> 
 
 
 def _convolutions(channels: int, middle: int, out: int) -> list[nn.Module]:
-    first, second = nn.Conv2d(channels, middle, 3, padding=1), nn.Conv2d(middle, out, 3, padding=1)
+    """Return two convolutions with a ReLU between them."""
+    edge = KERNEL // 2
+    first, second = nn.Conv2d(channels, middle, KERNEL, padding=edge), nn.Conv2d(middle, out, KERNEL, padding=edge)
     return [first, nn.ReLU(inplace=True), second]

@@ -1,6 +1,6 @@
-"""Mask aggregation: a soft mask of the query as the attention-weighted mean of the supports' masks (DCAMA).
+"""DCAMA's mask aggregation: a soft mask of the query as the attention-weighted mean of the supports' masks.
 
-Every query position attends to all positions of all shots; what it averages is one number per position, the mask.
+Every query position attends to all positions of all shots; the value of a position is one number, its mask.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch.utils.checkpoint import checkpoint
 from model.common.ops import linear_over_map, resize
 
 HEADS = 8
-DROPOUT = 0.5  # of tap plus position encoding, and of the attention
+DROPOUT = 0.5  # of feature plus position encoding, and of the attention
 WAVELENGTH = 10000.0  # of the slowest position sinusoid
-VALUE_WIDTH = 8  # to which the value, one number, is padded: the least that fused kernels of GPUs take
-SCORES = 2**21  # attention scores held at a time where no fused kernel serves
+VALUE_WIDTH = 8  # columns to which the value, one number, is padded: the least that fused kernels of GPUs take
+MAX_SCORES = 2**21  # attention scores held at a time where no fused kernel exists
 
 
 class MaskAggregation(nn.Module):
-    """The attention block of one stage, shared by the stage's taps."""
+    """The attention block of one stage, shared by the stage's intermediate features."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -31,7 +31,7 @@ class MaskAggregation(nn.Module):
         self.attention_dropout = nn.Dropout(DROPOUT)
 
     def forward(self, query_maps: list[Tensor], support_maps: list[Tensor], mask_bk1hw: Tensor) -> Tensor:
-        """Return the soft masks of the stage's taps, (B, n, h, w) float32.
+        """Return the soft mask of each of the stage's intermediate features, (B, n, h, w) float32.
 
         Args:
             query_maps: n maps (B, C, h, w).
@@ -40,15 +40,15 @@ class MaskAggregation(nn.Module):
         """
         batch, size = len(mask_bk1hw), query_maps[0].shape[-2:]
         value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)
-        position = position_encoding(*query_maps[0].flatten(2).shape[1:], value.device)  # (L, C)
-        # One tap after the other: their scores never exist together, and one is large enough to fill a device.
+        position = position_encoding(query_maps[0].shape[1], size.numel(), value.device)  # (L, C)
+        # One feature after the other: their scores never exist together, and those of one are enough to fill a device.
         masks = [self._aggregate(q, s, value, position) for q, s in zip(query_maps, support_maps, strict=True)]
-        # A key's bias adds the same to all scores of a query position: no effect, so it is left out of the products. It
-        # stays in the graph, with gradient 0, for it is in every checkpoint and counts as learnable.
+        # The bias of the keys adds the same to all scores of a query position. It has no effect and is left out of the
+        # products; it stays in the graph, with gradient 0, because every checkpoint has it as a learnable tensor.
         return torch.stack(masks, dim=1).unflatten(2, size) + 0 * self.key.bias.sum()
 
     def _aggregate(self, query: Tensor, support: Tensor, value_bm: Tensor, position: Tensor) -> Tensor:
-        """Return one tap's soft mask, (B, L)."""
+        """Return the soft mask of one intermediate feature, (B, L)."""
         size = query.shape[-2:]
         query, key = (self.position_dropout(x.flatten(2).transpose(1, 2) + position) for x in (query, support))
         query = linear_over_map(query, size, self.query.weight, self.query.bias)
@@ -59,7 +59,7 @@ class MaskAggregation(nn.Module):
 
 
 def position_encoding(channels: int, length: int, device: torch.device) -> Tensor:
-    """Return sinusoids over the row-major index of a grid, (L, C): sines in even channels, cosines in odd ones."""
+    """Return sinusoids of the row-major position on a grid, (L, C): sines in even channels, cosines in odd ones."""
     rate = WAVELENGTH ** (-torch.arange(0, channels, 2, device=device) / channels)  # (C / 2,)
     angle = torch.arange(length, device=device).unsqueeze(1) * rate
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
@@ -72,14 +72,14 @@ def _heads(x_blc: Tensor) -> Tensor:
 def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropout: float) -> Tensor:
     """Return softmax(Q K^T / sqrt(d)) value, mean over heads, (B, L) float32, in bounded memory.
 
-    It is ordinary attention whose value is one number per key: with the value as the first of some columns,
-    ``scaled_dot_product_attention`` gives it in its own first column, and its fused kernels hold no matrix. On a GPU
-    they take a narrow value; on a CPU one as wide as the keys, and no dropout, so there queries come in pieces in
-    training, computed anew in the backward pass.
+    This is attention whose value is one number per key. With the value as the first of several columns,
+    ``scaled_dot_product_attention`` returns the result in its first column, and its fused kernels hold no matrix. Those
+    of GPUs accept a narrow value; those of CPUs need one as wide as the keys and have no dropout, so on a CPU training
+    splits the queries into pieces, which the backward pass computes again.
     """
     (heads, length, width), keys = query_bhld.shape[1:], key_bhmd.shape[2]
     on_gpu = query_bhld.is_cuda
-    rows = length if on_gpu or not dropout else max(SCORES // (len(value_bm) * heads * keys), 1)
+    rows = length if on_gpu or not dropout else max(MAX_SCORES // (len(value_bm) * heads * keys), 1)
     columns = torch.zeros(VALUE_WIDTH if on_gpu or dropout else width, device=value_bm.device)
     columns[0] = 1
     value = (value_bm[:, None, :, None] * columns).to(query_bhld.dtype).expand(-1, heads, -1, -1)  # (B, heads, K L, W)

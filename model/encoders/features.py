@@ -1,7 +1,8 @@
-"""What an encoder saw in images: the outputs of its stages and the maps inside them."""
+"""The features that an encoder computes of images: the outputs of its stages and the maps inside them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,21 +12,21 @@ from torch import Tensor
 
 @dataclass
 class Features:
-    """What the encoder saw in B images: outputs of stages 2, 3, 4 (keys) and the taps inside stages.
+    """Features of B images: the outputs of the encoder's stages, and its intermediate features where asked for.
 
-    A tap is a map before the last ReLU of a residual block, a raw convolution output of VGG, or the output of a
-    Swin transformer's block.
+    An intermediate feature is a map before the last ReLU of a residual block, a raw convolution output of VGG, or the
+    output of a Swin transformer's block.
     """
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
-    intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W)
+    intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W), in the order of the blocks
 
     def __len__(self) -> int:
         return len(next(iter(self.stage.values())))
 
-    def add_intermediate(self, stage: int, tap: Tensor) -> None:
-        """Keep a tap."""
-        self.intermediate[stage].append(tap)
+    def add_intermediate(self, stage: int, feature: Tensor) -> None:
+        """Append an intermediate feature."""
+        self.intermediate[stage].append(feature)
 
     @property
     def nbytes(self) -> int:
@@ -33,28 +34,27 @@ class Features:
         return sum(x.nbytes for x in (*self.stage.values(), *chain(*self.intermediate.values())))
 
     @staticmethod
-    def join(parts: list[Features]) -> Features:
+    def join(parts: Sequence[Features]) -> Features:
         """Return the features of all parts' images, in dictionaries of their own."""
 
-        def one(maps: tuple[Tensor, ...]) -> Tensor:
-            return maps[0] if len(maps) == 1 else torch.cat(maps)
+        def one(maps: Sequence[Tensor]) -> Tensor:
+            return maps[0] if len(maps) == 1 else torch.cat(list(maps))
 
-        stage = {s: one(tuple(p.stage[s] for p in parts)) for s in parts[0].stage}
-        return Features(
-            stage, {s: [one(x) for x in zip(*(p.intermediate[s] for p in parts))] for s in parts[0].intermediate}
-        )
+        stage = {s: one([p.stage[s] for p in parts]) for s in parts[0].stage}
+        stages = parts[0].intermediate
+        return Features(stage, {s: [one(x) for x in zip(*(p.intermediate[s] for p in parts))] for s in stages})
 
     def split(self, first: int) -> tuple[Features, Features]:
         """Return the features of the first ``first`` images and of the rest."""
         return self.rows(slice(None, first)), self.rows(slice(first, None))
 
     def rows(self, which: slice) -> Features:
-        """Return the features of some of the images."""
+        """Return the features of some of the images, as views."""
         stage = {s: x[which] for s, x in self.stage.items()}
         return Features(stage, {s: [x[which] for x in maps] for s, maps in self.intermediate.items()})
 
     def repeat(self, times: int) -> Features:
-        """Return the features of the same images as often, one lot after the other, in dictionaries of their own."""
+        """Return the features of the same images ``times`` times in a row, in dictionaries of their own."""
 
         def again(x: Tensor) -> Tensor:
             return x if times == 1 else x.repeat(times, 1, 1, 1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import resnet as tv_resnet
 
 from model.encoders.encoder import (
@@ -31,7 +33,7 @@ PLAIN_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1"}
 CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does not use
 TINY = "resnet10"  # one basic block a stage; torchvision does not have it
 
-Block = tv_resnet.BasicBlock | tv_resnet.Bottleneck
+Block: TypeAlias = tv_resnet.BasicBlock | tv_resnet.Bottleneck
 
 
 class ResNetEncoder(Encoder):
@@ -88,7 +90,8 @@ class ResNetEncoder(Encoder):
 
     def _stem(self, x: Tensor) -> Tensor:
         """Return stage 0: one or three convolutions, each with norm and ReLU, and a pool."""
-        *layers, pool = self.layer0
+        layers: list[Any] = list(self.stage(0))
+        pool = layers.pop()
         for conv, norm, relu in zip(layers[::3], layers[1::3], layers[2::3]):
             x = relu(conv_norm(conv, norm, x))
         return pool(x)
@@ -134,7 +137,7 @@ def resnet_grid(size: int) -> int:
     return (size - 1) // ENCODER_STRIDE + 1
 
 
-def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
     """Return ``norm(conv(x))``; with fixed statistics as one convolution, which saves a pass over the map.
 
     A norm (y - mean) / deviation * weight + bias after y = W x is the convolution by (weight / deviation) W.
@@ -148,7 +151,10 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 def residual(block: Block, x: Tensor) -> Tensor:
     """Return the output of one of torchvision's residual blocks before its last ReLU."""
-    shortcut = x if block.downsample is None else conv_norm(*block.downsample, x)
+    shortcut = x
+    if block.downsample is not None:
+        conv, norm = block.downsample
+        shortcut = conv_norm(conv, norm, x)
     x = F.relu(conv_norm(block.conv1, block.bn1, x), inplace=True)
     x = conv_norm(block.conv2, block.bn2, x)
     if hasattr(block, "conv3"):

@@ -1,6 +1,8 @@
-"""Correlation distillation: the true mask teaches the coarsest correlation map, which teaches the next finer one."""
+"""HDMNet's correlation distillation: the mask teaches the coarsest correlation map, and each map the next finer one."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 
 from model.common.ops import foreground_mask, in_float32
 
-EPS = 1e-12
+EPS = 1e-12  # added to probabilities before their logarithm
 
 
 @in_float32
@@ -17,11 +19,11 @@ def divergence(teacher_bl: Tensor, student_bl: Tensor) -> Tensor:
     return (teacher_bl * ((teacher_bl + EPS).log() - (student_bl + EPS).log())).sum(1).mean()
 
 
-def true_distribution(label_bhw: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the uniform distribution over the cells that see foreground alone, (B, h w); over all if none does.
+def true_distribution(label_bhw: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the uniform distribution over the cells that see only foreground, (B, h w); over all cells if none does.
 
-    A cell sees the pixels that a bilinear resize reads for it. Without such a cell the published teacher is what
-    rounding leaves of a large number, and cannot be had again.
+    A cell sees the pixels that a bilinear resize reads for it. Without such a cell the published teacher consists of
+    rounding errors of a large number, which cannot be reproduced.
     """
     rest = _resized(1 - foreground_mask(label_bhw), size).flatten(1)
     full = (rest == 0).float()
@@ -36,7 +38,7 @@ def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor) -> Te
         correlation: maps of logits (B, h_i, w_i), finest first.
         label_bhw: the query's label in {0, 1, 255}.
     """
-    total, teacher = 0, None
+    total, teacher = correlation[0].new_zeros((), dtype=torch.float32), None
     for student in reversed(correlation):
         size = student.shape[1:]
         if teacher is None:
@@ -48,5 +50,6 @@ def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor) -> Te
     return total / len(correlation)
 
 
-def _resized(map_b1hw: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(map_b1hw, size=size, mode="bilinear", align_corners=False)
+def _resized(map_b1hw: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a map resized bilinearly without aligned corners, (B, 1, *size)."""
+    return F.interpolate(map_b1hw, size=tuple(size), mode="bilinear", align_corners=False)

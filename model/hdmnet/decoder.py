@@ -1,6 +1,6 @@
-"""The decoder from matched levels to meta logits: residual blocks without an activation inside (HDMNet).
+"""HDMNet's decoder: from matched levels to meta logits, by residual blocks without an activation inside.
 
-Three convolutions with a fixed norm behind each are linear, so they run as the one convolution that they equal.
+Three convolutions, each followed by a fixed norm, are linear, so they run as one convolution that equals them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ CLASSES = 2  # background, foreground
 
 
 class FixedNorm(nn.Module):
-    """A batch norm whose statistics are never updated, in training neither: a learnable affine map of each channel.
+    """A batch norm whose statistics are never updated, not even in training: a learnable affine map of each channel.
 
-    It is no batch norm of torch's, so that neither ``train()`` nor a conversion for several GPUs makes it one.
+    It is not a subclass of torch's batch norm, so that ``train()`` and the conversion to SyncBatchNorm leave it alone.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -34,7 +37,7 @@ class FixedNorm(nn.Module):
         return x_bchw * scale + shift
 
     def affine(self) -> tuple[Tensor, Tensor]:
-        """Return what a channel is multiplied by and what is then added, (C,) each."""
+        """Return the factor and the offset of each channel, (C,) each."""
         scale = self.weight * torch.rsqrt(self.running_var + NORM_EPS)
         return scale, self.bias - self.running_mean * scale
 
@@ -46,10 +49,10 @@ class FixedNorm(nn.Module):
 
 
 class LinearBlock(nn.Module):
-    """1x1, 3x3 and 1x1 convolution with 256 channels between them; a norm after the first two, and the last if asked.
+    """1x1, 3x3 and 1x1 convolution with ``INNER`` channels inside; a norm after the first two and optionally the last.
 
-    The first bias reaches the 3x3 convolution inside the map, not in its border of zeros: the equal convolution reads
-    it from one more channel, of ones.
+    The 3x3 convolution reads the first bias inside the map but not in its zero padding: the equivalent convolution
+    therefore reads it from an additional channel of ones.
     """
 
     def __init__(self, channels: int, out: int, last_norm: bool):
@@ -71,7 +74,7 @@ class LinearBlock(nn.Module):
 def as_one(
     enter_mc11: Tensor, enter_m: Tensor, mix_mm33: Tensor, mix_m: Tensor, leave_om11: Tensor, leave_o: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return weight (O, C + 1, 3, 3) and bias (O,) of three convolutions in a row, given by weight and bias each."""
+    """Return weight (O, C + 1, 3, 3) and bias (O,) of one convolution that equals three in a row, given as theirs."""
     enter = torch.cat([enter_mc11[:, :, 0, 0], enter_m.unsqueeze(1)], dim=1)  # (M, C + 1)
     leave = leave_om11[:, :, 0, 0]
     left = torch.einsum("om,mnij->onij", leave, mix_mm33)

@@ -1,11 +1,12 @@
-"""Matching: supports' foreground tokens are handed out to the query positions that are most like them (HDMNet).
+"""HDMNet's matching: the supports' foreground tokens are distributed over the query positions most similar to them.
 
-The attention is normalised over the *query's* positions: every support token shares one unit among them, so what a
-position collects is not a mean, it grows with the supports' area.
+The attention is normalised over the *query's* positions: every support token divides a weight of one among them. The
+output of a position is therefore not a mean; it grows with the supports' area.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,13 +22,13 @@ from model.hdmnet.token_pyramid import (
 )
 
 HEADS = 2
-SHARPNESS = 10.0  # of cosines; scores lie in +-10, so that their exponentials need no shift
+SHARPNESS = 10.0  # factor of cosines; scores lie in +-10, so that their exponentials need no shift
 MASK_EPS = 1e-9
-KEYS = 2048  # support tokens whose scores are held at a time
+MAX_KEYS = 2048  # support tokens whose scores are held at a time
 
 
 class QueryMatching(nn.Module):
-    """Matching at one level, followed by a feed-forward."""
+    """Matching at one level, then a feed-forward."""
 
     def __init__(self):
         super().__init__()
@@ -37,11 +38,11 @@ class QueryMatching(nn.Module):
         self.feed_forward = FeedForward()
 
     def forward(self, query_bchw: Tensor, support_bkchw: Tensor, mask_bkhw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the query's map with what it collected, (B, C, h, w), and the correlation map, (B, h, w).
+        """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w).
 
         Args:
             query_bchw: the query's tokens of the level.
-            support_bkchw: those of every shot.
+            support_bkchw: the tokens of every shot.
             mask_bkhw: 1 on the object, on the level's grid.
         """
         size, linear = query_bchw.shape[-2:], self.linear
@@ -58,9 +59,9 @@ class QueryMatching(nn.Module):
 
 
 def foreground_tokens(support_bmc: Tensor, mask_bm: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the supports' tokens on the object alone, (B, n, C), and which of them are, (B, n).
+    """Return the supports' tokens inside the object, (B, n, C), and 1 for each of them, (B, n).
 
-    n is the largest count of the batch, at least 1; an episode with fewer has tokens that are not, with 0.
+    n is the largest count of the batch, at least 1; episodes with fewer are filled up by other tokens, marked 0.
     """
     count = max(int(mask_bm.sum(1).max()), 1)
     order = mask_bm.argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -70,17 +71,17 @@ def foreground_tokens(support_bmc: Tensor, mask_bm: Tensor) -> tuple[Tensor, Ten
 
 @in_float32
 def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the query's positions collect, (B, heads, L, d), and how like the object they are, (B, L).
+    """Return the sum of matched values, (B, heads, L, d), and the mean score, (B, L), of every query position.
 
-    With s_ij = 10 cos(q_i, k_j): sum_j softmax_i(s_ij) v_j, and the mean of s_ij over j and heads. The latter is one
-    product with the mean key; the former divides values, not scores, by the sums over i. Tokens of which ``inside_bn``
-    is 0 take no part.
+    With s_ij = 10 cos(q_i, k_j): sum_j softmax_i(s_ij) v_j, and the mean of s_ij over j and heads. The mean is one
+    product with the mean key; in the sum, values instead of scores are divided by the sums over i. Tokens with
+    ``inside_bn`` = 0 are ignored.
     """
     query = SHARPNESS * F.normalize(query_bhld, dim=3)
     key = F.normalize(key_bhnd, dim=3)
     weight = inside_bn[:, None, :, None]
-    collected = 0
-    for part, value in zip(key.split(KEYS, dim=2), (value_bhnd * weight).split(KEYS, dim=2), strict=True):
+    collected = torch.zeros_like(query)
+    for part, value in zip(key.split(MAX_KEYS, dim=2), (value_bhnd * weight).split(MAX_KEYS, dim=2), strict=True):
         score = (query @ part.transpose(2, 3)).exp_()  # (B, heads, L, n)
         collected = collected + score @ (value / score.sum(2).unsqueeze(3))
     mean_key = (key * weight).sum(2, keepdim=True) / (weight.sum(2, keepdim=True) + MASK_EPS)

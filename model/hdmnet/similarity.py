@@ -1,4 +1,4 @@
-"""Similarity: how like its most similar support position every query position is (the prior mask of PFENet, HDMNet)."""
+"""HDMNet's similarity: the cosine of every query position to its most similar support position (PFENet's prior)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ EPS = 1e-7
 @torch.no_grad()
 @in_float32
 def greatest_cosine(query_bchw: Tensor, foreground_nc: Tensor, inside_bkhw: Tensor) -> Tensor:
-    """Return the largest cosine of each query position with a support's foreground, mean over shots, (B, h, w).
+    """Return the largest cosine of each query position to a support's foreground, mean over shots, (B, h, w).
 
-    Positions outside the object count as vectors of zeros, as published, so it is never negative unless an object
+    Positions outside the object count as zero vectors, as published, so the result is negative only where the object
     fills its support.
 
     Args:

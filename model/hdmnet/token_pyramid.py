@@ -1,25 +1,27 @@
-"""Token pyramid: a feature map as tokens on three grids, refined by self-attention (HDMNet's decoupled transformer).
+"""HDMNet's token pyramid: a feature map as tokens on three grids, refined by self-attention (decoupled transformer).
 
-Query and supports go through the same weights, each image on its own. The only sense of place is the depthwise
-convolution between the two layers of each feed-forward.
+Query and supports go through the same weights, each image on its own. There is no position encoding; only the depthwise
+convolution between the two layers of each feed-forward depends on positions.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 CHANNELS = 64  # of every token
 BLOCKS = 2  # self-attention blocks of a level
-EXPANSION = 4  # of the channels inside a feed-forward
+EXPANSION = 4  # factor of the channels inside a feed-forward
 DROPOUT = 0.1
 NORM_EPS = 1e-6
-LEVELS = (  # level 0, the finest, first: embedding's kernel and stride, heads, reduction of keys and values
+LEVELS = (  # finest first: kernel and stride of the embedding, heads, reduction of keys and values
     (1, 1, 2, 4),
     (3, 2, 4, 2),
     (3, 2, 8, 1),
 )
-MIN_GRID = 4  # side of the finest grid: the reduction of level 0 leaves nothing of a smaller one
+MIN_GRID = 4  # least side of the finest grid: the reduction of level 0 needs it
 
 
 def to_tokens(map_bchw: Tensor) -> Tensor:
@@ -27,9 +29,9 @@ def to_tokens(map_bchw: Tensor) -> Tensor:
     return map_bchw.flatten(2).transpose(1, 2)
 
 
-def to_map(tokens_blc: Tensor, size: tuple[int, int]) -> Tensor:
+def to_map(tokens_blc: Tensor, size: Sequence[int]) -> Tensor:
     """Return tokens as a map, (B, C, H, W)."""
-    return tokens_blc.transpose(1, 2).unflatten(2, size)
+    return tokens_blc.transpose(1, 2).unflatten(2, tuple(size))
 
 
 def token_norm() -> nn.LayerNorm:
@@ -51,7 +53,7 @@ class TokenProjections(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """x + attention(norm(x)); keys and values come from a grid that is ``reduction`` times as coarse."""
+    """x + attention(norm(x)); keys and values come from a grid that is coarser by the factor ``reduction``."""
 
     def __init__(self, heads: int, reduction: int):
         super().__init__()
@@ -59,12 +61,12 @@ class SelfAttention(nn.Module):
         self.norm = token_norm()
         self.linear = TokenProjections()
         self.reduce = None
-        if reduction > 1:  # without padding: what remains at the border is dropped
+        if reduction > 1:  # without padding: a remainder at the border is dropped
             self.reduce = nn.Conv2d(CHANNELS, CHANNELS, reduction, stride=reduction)
             self.reduced_norm = token_norm()
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, x_blc: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(self, x_blc: Tensor, size: Sequence[int]) -> Tensor:
         """Return tokens of the same shape; ``size`` is their grid."""
         own = self.norm(x_blc)
         source = own
@@ -90,7 +92,7 @@ class FeedForward(nn.Module):
         self.shrink = nn.Conv2d(wide, CHANNELS, 1)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, x_blc: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(self, x_blc: Tensor, size: Sequence[int]) -> Tensor:
         """Return tokens of the same shape; ``size`` is their grid."""
         wide = F.gelu(self.depthwise(self.expand(to_map(self.norm(x_blc), size))))
         return x_blc + to_tokens(self.dropout(self.shrink(self.dropout(wide))))
@@ -118,7 +120,7 @@ class Level(nn.Module):
 
 
 class TokenPyramid(nn.Module):
-    """Three levels, each made from the one before."""
+    """Three levels, each computed from the previous one."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A decoder of one scale: convolutions of several dilations side by side (ASPP), merged, refined and classified."""
+"""SCCAN's decoder of one scale: convolutions of several dilations side by side (ASPP), merged, refined, classified."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from model.common.heads import Head, Refine
 
 DILATIONS = (6, 12, 18)  # of the 3x3 convolutions
+BRANCHES = len(DILATIONS) + 2  # with the global average and the 1x1 convolution
 
 
 class ASPP(nn.Module):
@@ -23,7 +24,7 @@ class ASPP(nn.Module):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """Return the branches in a row, (B, 5 C, H, W)."""
+        """Return the concatenation of the branches, (B, ``BRANCHES`` * C, H, W)."""
         average = self.average(x_bchw.mean((2, 3), keepdim=True)).expand(-1, -1, *x_bchw.shape[-2:])
         return F.relu(torch.cat([average, self.point(x_bchw), *(conv(x_bchw) for conv in self.dilated)], dim=1))
 
@@ -34,7 +35,7 @@ class ASPPDecoder(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.aspp = ASPP(width)
-        self.merge = nn.Conv2d((len(DILATIONS) + 2) * width, width, 1, bias=False)
+        self.merge = nn.Conv2d(BRANCHES * width, width, 1, bias=False)
         self.refine = Refine(width)
         self.head = Head(width)
 

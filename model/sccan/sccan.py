@@ -17,7 +17,7 @@ from model.common.loss import dice
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH, projection
 from model.common.prototype import support_prototype
-from model.common.with_encoder import WithEncoder
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
 from model.encoders.encoder import ENCODER_STRIDE, EncoderVariant
 from model.encoders.features import Features
@@ -29,13 +29,12 @@ from model.sccan.published import LAYOUT
 from model.sccan.self_calibrated_attention import SelfCalibratedAttention
 from model.sccan.window import WINDOW
 
-LOW, MID, HIGH = 2, 3, 4  # encoder stages
-# As torchvision dilates: a stage's first block has the dilation of the stage before it.
+# Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
 ENCODER = EncoderVariant(first_block_dilated=False)
 
 
 @dataclass
-class Settings(ModelSettings):
+class SCCANSettings(ModelSettings):
     """SCCAN's own settings; ``config/model/sccan.yaml`` explains them."""
 
     encoder: ResNetSettings = field(default_factory=ResNetSettings)
@@ -43,7 +42,7 @@ class Settings(ModelSettings):
     blocks: int = field(default=8, metadata={"low": 1})
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return what is wrong with a grid that windows do not fill."""
+        """Return (key, problem and remedy) if windows do not fill the grid; None if they do."""
         if self.grid % WINDOW:
             below = self.grid // WINDOW * WINDOW
             return "grid", f"= {self.grid} is not a multiple of {WINDOW}; nearest: {below}, {below + WINDOW}"
@@ -51,7 +50,7 @@ class Settings(ModelSettings):
 
 
 class Fusion(nn.Module):
-    """W [feature; prototype; map] at every position; the prototype's part is one vector, added once."""
+    """The convolution W [feature; prototype; map]; the prototype, equal at all positions, is multiplied once."""
 
     def __init__(self):
         super().__init__()
@@ -60,20 +59,21 @@ class Fusion(nn.Module):
     def forward(self, feature_bcgg: Tensor, prototype_bc: Tensor, map_b1gg: Tensor) -> Tensor:
         """Return the fused map (B, C, G, G)."""
         of_feature, of_prototype, of_map = self.conv.weight.split([WIDTH, WIDTH, 1], dim=1)
-        parts = (feature_bcgg, of_feature), (prototype_bc[:, :, None, None], of_prototype), (map_b1gg, of_map)
-        return sum(F.conv2d(x, weight) for x, weight in parts)
+        fused = F.conv2d(feature_bcgg, of_feature) + F.conv2d(prototype_bc[:, :, None, None], of_prototype)
+        return fused + F.conv2d(map_b1gg, of_map)
 
 
 @register("sccan")
 class SCCAN(WithEncoder):
-    """Self-calibrated cross attention. Shots are averaged before it, so they only cost encoder passes and priors."""
+    """Self-calibrated cross attention. Shots are averaged before it; each costs an encoder pass and a prior."""
 
-    Settings = Settings
+    Settings = SCCANSettings
     title = "SCCAN"
     published = LAYOUT
     size_rule = (ENCODER_STRIDE, 1)
+    settings: SCCANSettings
 
-    def __init__(self, settings: Settings, task: Task):
+    def __init__(self, settings: SCCANSettings, task: Task):
         super().__init__(settings, task)
         self.encoder = build_encoder(settings.encoder, variant=ENCODER)
         channels = self.encoder.channels
@@ -87,8 +87,8 @@ class SCCAN(WithEncoder):
 
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the Dice loss ``main``."""
-        # What the encoder, which is frozen, sees in the query, X_q (B, 256, G, G) and f4 (B, C, h, w), and in the
-        # supports; shots are averaged by position.
+        # Features X_q (B, 256, G, G) and f4 (B, C, h, w) of the query and of the supports, whose shots are averaged by
+        # position; the encoder is frozen.
         query_feature, query_f4 = self._projected(self.encode_query(episode), self.project_query)
         shots = [self._shot(episode, k, query_f4) for k in range(episode.support.shape[1])]
         support_feature, prototype, mask, prior = (torch.stack(kind).mean(0) for kind in zip(*shots))  # X_s, p, m, P
@@ -105,9 +105,9 @@ class SCCAN(WithEncoder):
         return output
 
     def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k (B, 1, G, G) and the prior by this shot (B, 1, G, G).
+        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k (B, 1, G, G) and the prior from this shot (B, 1, G, G).
 
-        A shot at a time is encoded and summed up: K shots take the memory of one.
+        One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
         feature, support_f4 = self._projected(self.encode_shot(episode, k), self.project_support)
         mask = resize(foreground_mask(episode.support_label[:, k]), feature.shape[-2:])
@@ -115,7 +115,7 @@ class SCCAN(WithEncoder):
         return feature * mask, support_prototype(feature, mask), mask, prior
 
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
-        """Return [f2; f3] projected and resized to the working grid, and f4; nothing is left in ``features``."""
+        """Return [f2; f3] projected and resized to the working grid, and f4; ``features`` is emptied to free memory."""
         stages = features.stage
         x = project(torch.cat([stages.pop(LOW), stages.pop(MID)], dim=1))
         return resize(x, (self.settings.grid, self.settings.grid)), stages.pop(HIGH)
@@ -123,7 +123,7 @@ class SCCAN(WithEncoder):
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
-        """Yield the encoder, and what the last block holds for checkpoints only."""
+        """Yield the encoder, and the parts of the last block that exist only for checkpoints."""
         yield self.encoder
         yield from self.attend.idle()
 

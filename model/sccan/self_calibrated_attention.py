@@ -1,6 +1,8 @@
-"""Self-calibrated cross attention: query windows attend to themselves and to their aligned support window (SCCAN)."""
+"""SCCAN's self-calibrated cross attention: query windows attend to themselves and to their aligned support window."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +14,11 @@ from model.sccan.window import from_windows, to_windows
 
 HEADS = 8
 COSINE_EPS = 1e-7
-WINDOWS = 16  # windows whose matrices of attention exist at a time
+MAX_WINDOWS = 16  # windows whose attention matrices exist at a time
 
 
 class WindowAttention(nn.Module):
-    """The projections of one branch; subclasses say which keys a window's queries see."""
+    """The projections of one branch; subclasses define the keys of a window's queries."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -30,14 +32,15 @@ class WindowAttention(nn.Module):
 
     def keys_values(self, x_bntc: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of every head, (B, N, heads, T, C / heads) each."""
-        return tuple(_heads(x) for x in self.key_value(x_bntc).chunk(2, dim=3))
+        key, value = self.key_value(x_bntc).chunk(2, dim=3)
+        return _heads(key), _heads(value)
 
 
 class SelfAttention(WindowAttention):
     """Every window attends to itself."""
 
     def forward(self, x_bntc: Tensor) -> Tensor:
-        """Return what the tokens gather, before the last projection, (B, N, T, C)."""
+        """Return the attended values, before the last projection, (B, N, T, C)."""
         return _together(F.scaled_dot_product_attention(self.queries(x_bntc), *self.keys_values(x_bntc)))
 
 
@@ -45,15 +48,15 @@ class CalibratedAttention(WindowAttention):
     """Every query window attends to itself and to one support window, in one softmax."""
 
     def forward(self, query_bntc: Tensor, support_bntc: Tensor, aligned_bn: Tensor) -> Tensor:
-        """Return what the query's tokens gather, before the last projection, (B, N, T, C).
+        """Return the values attended to by the query's tokens, before the last projection, (B, N, T, C).
 
-        Keys and values of support windows are made once and picked by index (``aligned_bn``, int64).
+        Keys and values of support windows are computed once and selected by index (``aligned_bn``, int64).
         """
         rows = torch.arange(len(aligned_bn), device=aligned_bn.device).unsqueeze(1)
         key, value = self.keys_values(query_bntc)
         support_key, support_value = (x[rows, aligned_bn] for x in self.keys_values(support_bntc))
         parts = (self.queries(query_bntc), key, value, support_key, support_value)  # (B, N, heads, T, C / heads) each
-        pieces = zip(*(x.split(WINDOWS, dim=1) for x in parts))
+        pieces = zip(*(x.split(MAX_WINDOWS, dim=1) for x in parts))
         return _together(torch.cat([_attend(*piece) for piece in pieces], dim=1))
 
 
@@ -68,10 +71,12 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, support_key: Tensor, supp
 
 
 def _heads(x_bntc: Tensor) -> Tensor:
+    """Return (B, N, heads, T, C / heads)."""
     return x_bntc.unflatten(3, (HEADS, -1)).transpose(2, 3)
 
 
 def _together(x_bnhtd: Tensor) -> Tensor:
+    """Return the heads' tokens side by side, (B, N, T, C)."""
     return x_bnhtd.transpose(2, 3).flatten(3)
 
 
@@ -84,7 +89,7 @@ class CalibratedBlock(nn.Module):
 
     Args:
         shifted: whether the windows are the shifted ones.
-        last: the support's part is then of no use and skipped; it exists for checkpoints.
+        last: skip the support's part, whose output would not be used; its weights exist for checkpoints.
     """
 
     def __init__(self, width: int, shifted: bool, last: bool):
@@ -96,7 +101,7 @@ class CalibratedBlock(nn.Module):
         self.attend_support, self.mlp_support = SelfAttention(width), _mlp(width)
 
     def forward(self, query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return query and support tokens, (B, G, G, C), float32, as they are given; mask is (B, G, G, 1)."""
+        """Return query and support tokens, (B, G, G, C) float32 like the inputs; the mask is (B, G, G, 1)."""
         of_query, of_support, amount = (
             to_windows(x, self.shifted) for x in (self.norm1(query), self.norm1(support), mask)
         )
@@ -107,27 +112,28 @@ class CalibratedBlock(nn.Module):
         return query, support
 
     def _finish(self, x: Tensor, attend: WindowAttention, mlp: nn.Module, *inputs: Tensor) -> Tensor:
-        """Return tokens plus what they gather, then plus what the MLP makes of them."""
+        """Return the tokens after two residual steps, attention and MLP."""
         x = x + attend.project(from_windows(attend(*inputs), self.shifted))
         return x + mlp(self.norm2(x))
 
 
 class SelfCalibratedAttention(nn.Module):
-    """The stack of blocks, with shifted windows in every other one, and the norm after it."""
+    """The stack of blocks, with shifted windows in every second one, and the norm after it."""
 
     def __init__(self, width: int, blocks: int):
         super().__init__()
-        self.blocks = nn.ModuleList(CalibratedBlock(width, i % 2 == 1, i == blocks - 1) for i in range(blocks))
+        stack = [CalibratedBlock(width, shifted=i % 2 == 1, last=i == blocks - 1) for i in range(blocks)]
+        self.blocks = nn.ModuleList(stack)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, query_bcgg: Tensor, support_bcgg: Tensor, mask_b1gg: Tensor) -> Tensor:
-        """Return the query's map after all blocks, (B, C, G, G) float32, not negative."""
+        """Return the query's map after all blocks and a ReLU, (B, C, G, G) float32."""
         query, support, mask = (x.permute(0, 2, 3, 1).float() for x in (query_bcgg, support_bcgg, mask_b1gg))
         for block in self.blocks:
             query, support = block(query, support, mask)
         return F.relu(self.norm(query)).permute(0, 3, 1, 2)
 
     def idle(self) -> list[nn.Module]:
-        """Return the parts that nothing reads: the support's of the last block."""
-        last = self.blocks[-1]
+        """Return the modules whose output is not used: the support's part of the last block."""
+        last = cast(CalibratedBlock, self.blocks[-1])
         return [last.attend_support, last.mlp_support]

@@ -1,22 +1,23 @@
-"""SSP: segment a query by cosines to prototypes that come from the supports first, then from the query itself.
+"""SSP: segment a query by cosines to prototypes, first those of the supports, then those of the query itself.
 
 Read ``SSP.forward`` first. There is no decoder and no learned layer beyond the encoder, which learns its middle stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.common.loss import cross_entropy
-from model.common.ops import in_float32, masked_mean, resize
+from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, resize
 from model.common.self_support import SelfSupport, Similarity, with_own
 from model.common.with_encoder import WithEncoder
-from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
+from model.contract import Episode, EpisodeOfOriginalSizes, ModelSettings, Output, ParamGroup, Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.settings import ResNetSettings, build_encoder
 from model.registry import register
@@ -24,16 +25,28 @@ from model.ssp.published import LAYOUT
 
 LAST_STAGE = 3  # the encoder ends here, at stride 8
 FIRST_LEARNING_STAGE = 2
-# Stage 3 is dilated but for its first block, and its last block has no ReLU: features may be negative.
+# All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
 ENCODER = EncoderVariant(dilation={3: 2}, first_block_dilated=False, final_relu=False)
 MASK_EPS = 1e-5  # in the masked mean of a support
-BLEND = (0.5, 0.2, 0.3)  # refinement: supports', first and second round's prototypes
-FINAL = 0.7  # share of the refined logits, the first round's have the rest
-SUPPORT_LOSS = 0.2
+BLEND = (0.5, 0.2, 0.3)  # refinement: weights of the supports', the first and the second round's prototypes
+FINAL = 0.7  # weight of the second round's logits; the first round's have the rest
+SUPPORT_LOSS = 0.2  # weight of the loss on the supports
+
+
+class Encoded(NamedTuple):
+    """An episode after the encoder, in float32; the K shots may have images of different sizes."""
+
+    query: Tensor  # (B, C, h, w)
+    supports: Sequence[Tensor]  # K of (B, C, h_k, w_k)
+    labels: Sequence[Tensor]  # K of (B, H_k, W_k)
+
+    def shots(self) -> list[tuple[Tensor, Tensor]]:
+        """Return features and label of every shot."""
+        return list(zip(self.supports, self.labels))
 
 
 @dataclass
-class Settings(ModelSettings):
+class SSPSettings(ModelSettings):
     """SSP's own settings; ``config/model/ssp.yaml`` explains them."""
 
     encoder: ResNetSettings = field(default_factory=ResNetSettings)
@@ -42,14 +55,15 @@ class Settings(ModelSettings):
 
 @register("ssp")
 class SSP(WithEncoder):
-    """Self-support matching; ``refine`` adds a second round and no parameter. Shots are averaged, none is weighted."""
+    """Self-support matching; ``refine`` adds a second round and no parameter. Shots are averaged with equal weights."""
 
-    Settings = Settings
+    Settings = SSPSettings
     title = "SSP"
     published = LAYOUT
     any_size = True
+    settings: SSPSettings
 
-    def __init__(self, settings: Settings, task: Task):
+    def __init__(self, settings: SSPSettings, task: Task):
         super().__init__(settings, task)
         self.encoder = build_encoder(settings.encoder, LAST_STAGE, ENCODER)
         self.similarity = Similarity()
@@ -57,15 +71,19 @@ class SSP(WithEncoder):
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
-        """Return logits (B, 2, H, W), with ``refine`` the first round's as ``plain``, and in training the losses."""
-        query, supports, labels = self._encode(episode)  # F_q (B, C, h, w); K of (B, C, h_s, w_s), (B, H_s, W_s)
+        """Return logits (B, 2, H, W) and in training the losses.
 
-        # What the supports say.
-        pairs = [prototypes(support, label) for support, label in zip(supports, labels)]  # K of (fg_k, bg_k)
+        With ``refine`` the logits are the second round's, and those of the first are in ``extra["plain"]``.
+        """
+        encoded = self._encode(episode)
+        query = encoded.query  # F_q, (B, C, h, w)
+
+        # The supports' prototypes.
+        pairs = [prototypes(support, label) for support, label in encoded.shots()]  # K of (fg_k, bg_k)
         support_fg, support_bg = (torch.stack(kind).mean(0) for kind in zip(*pairs))  # FP_0, BP_0, (B, C)
         guess = self.similarity(query, support_fg, support_bg)  # sim_0, (B, 2, h, w)
 
-        # What the query then says itself.
+        # The query's own prototypes, from the positions where the first guess is sure.
         own = self.self_support(query, guess)
         first_fg, first_bg = with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
         first = self.similarity(query, first_fg, first_bg)  # sim_1
@@ -79,43 +97,43 @@ class SSP(WithEncoder):
             second = self.similarity(query, second_fg, second_bg)  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
         if self.training:
-            output.losses = self._losses(output, plain, query, supports, pairs, labels, episode.query_label)
+            output.losses = self._losses(output, encoded, pairs, episode.query_label)
         return output
 
-    def _encode(self, episode: Episode) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Return the features of queries and of every shot, in float32, and the labels of every shot."""
-        if isinstance(episode.support, list):  # images of any size go through the encoder one by one
+    def _encode(self, episode: Episode) -> Encoded:
+        """Return the features of queries and of every shot."""
+        if isinstance(episode, EpisodeOfOriginalSizes):
             query, each = self.encode_any_size(episode)
-            supports = [f.stage[LAST_STAGE].float() for f in each]
-            return query.stage[LAST_STAGE].float(), supports, episode.support_label
-        query, together = (f.stage[LAST_STAGE].float() for f in self.encode(episode))
-        supports = together.unflatten(0, episode.support.shape[:2]).unbind(1)
-        return query, list(supports), list(episode.support_label.unbind(1))
+            shots = [features.stage[LAST_STAGE].float() for features in each]
+            return Encoded(query.stage[LAST_STAGE].float(), shots, episode.support_label)
+        query, together = self.encode(episode)
+        support = together.stage[LAST_STAGE].float().unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
+        return Encoded(query.stage[LAST_STAGE].float(), support.unbind(1), episode.support_label.unbind(1))
 
     def _losses(
         self,
         output: Output,
-        plain: Tensor,
-        query: Tensor,
-        supports: list[Tensor],
+        encoded: Encoded,
         pairs: list[tuple[Tensor, Tensor]],
-        labels: list[Tensor],
         query_label: Tensor,
     ) -> dict[str, Tensor]:
-        """Return the cross-entropies: predictions, the query by its own true prototypes, each shot by its own pair."""
-        true = self.similarity(query, *prototypes(query, query_label))
-        shots = [resize(self.similarity(s, *p), y.shape[-2:]) for s, p, y in zip(supports, pairs, labels)]
-        losses = {"plain": cross_entropy(plain, query_label)}
+        """Return the cross-entropies of the predictions, and of images segmented by prototypes from their own labels.
+
+        ``self_support`` is that of the query, ``support`` the weighted mean of the shots'.
+        """
+        by_own_label = self.similarity(encoded.query, *prototypes(encoded.query, query_label))
+        shots = [resize(self.similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(encoded.shots(), pairs)]
+        losses = {"plain": cross_entropy(output.extra.get("plain", output.logits), query_label)}
         if self.settings.refine:
             losses["refined"] = cross_entropy(output.logits, query_label)
-        losses["self_support"] = cross_entropy(resize(true, query_label.shape[-2:]), query_label)
-        losses["support"] = SUPPORT_LOSS * cross_entropy(torch.cat(shots), torch.cat(labels))
+        losses["self_support"] = cross_entropy(resize(by_own_label, query_label.shape[-2:]), query_label)
+        losses["support"] = SUPPORT_LOSS * cross_entropy(torch.cat(shots), torch.cat(list(encoded.labels)))
         return losses
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
-        """Yield stem, stage 1 and every batch norm: only the convolutions of stages 2 and 3 learn."""
+        """Yield stem, stage 1 and every batch norm: the convolutions of stages 2 and 3 learn."""
         stages = self.encoder.stages()
         yield from stages[:FIRST_LEARNING_STAGE]
         for stage in stages[FIRST_LEARNING_STAGE:]:
@@ -130,9 +148,11 @@ class SSP(WithEncoder):
 def prototypes(feature_bchw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]:
     """Return an image's foreground and background prototype, (B, C) each; ignored pixels belong to neither."""
     size = feature_bchw.shape[-2:]
-    masks = [resize((label_bhw == value).float().unsqueeze(1), size) for value in (1, 0)]
-    return tuple(masked_mean(feature_bchw, mask, MASK_EPS) for mask in masks)
+    foreground, background = (resize(mask(label_bhw), size) for mask in (foreground_mask, background_mask))
+    return masked_mean(feature_bchw, foreground, MASK_EPS), masked_mean(feature_bchw, background, MASK_EPS)
 
 
 def _blend(support: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    return sum(share * prototype for share, prototype in zip(BLEND, (support, first, second)))
+    """Return the weighted sum of prototypes by ``BLEND``."""
+    of_support, of_first, of_second = BLEND
+    return of_support * support + of_first * first + of_second * second

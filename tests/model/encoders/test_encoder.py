@@ -8,7 +8,7 @@ from torch import nn
 
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.weights import load_encoder
-from tests.model.encoders import bare_encoder, varied_encoder
+from tests.model.varied import bare_encoder, varied_encoder
 
 TAPS = {
     "resnet10": {2: 1, 3: 1, 4: 1},

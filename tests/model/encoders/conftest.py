@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import resnet as tv_resnet
 from torchvision.models import vgg as tv_vgg
 
-from tests.model.encoders import vary_norms
+from tests.model.varied import vary_norms
 
 
 @pytest.fixture(scope="module")

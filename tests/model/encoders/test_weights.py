@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from model.contract import Mismatch
 from model.encoders.weights import load_encoder
-from tests.model.encoders import bare_encoder, varied_encoder
+from tests.model.varied import bare_encoder, varied_encoder
 
 COUNTER = "num_batches_tracked"
 

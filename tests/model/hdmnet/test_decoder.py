@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from model.hdmnet.correlation_distillation import correlation_distillation, true_distribution
 from model.hdmnet.decoder import FixedNorm, LinearBlock, LinearDecoder
-from tests.model.encoders import vary_norms
+from tests.model.varied import vary_norms
 
 
 def _varied(network: nn.Module) -> nn.Module:
