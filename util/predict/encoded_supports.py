@@ -27,7 +27,7 @@ class SupportBatch:
 
     image: Tensor
     label: Tensor
-    memory: CachedFeatures | None
+    cached: CachedFeatures | None
 
 
 @dataclass
@@ -39,25 +39,25 @@ class EncodedClass:
     batches: list[SupportBatch]
     sources: list[str]
 
-    def episode(self, query: Tensor, batch: SupportBatch, base_labels: bool) -> Episode:
-        """Return B queries (B, 3, S, S) beside one batch of supports; labels of queries say that nothing is known."""
-        batch, device = len(query), query.device
-        unknown = torch.full((batch, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
-        zero = torch.zeros(batch, dtype=torch.int64, device=device)
+    def episode(self, query: Tensor, supports: SupportBatch, base_labels: bool) -> Episode:
+        """Return B queries (B, 3, S, S) with one batch of supports; every pixel of the query labels is ``IGNORE``."""
+        count, device = len(query), query.device
+        unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
+        zero = torch.zeros(count, dtype=torch.int64, device=device)
         text = None
         if self.meaning.vector is not None:
-            text = torch.from_numpy(self.meaning.vector).to(device).expand(batch, -1)
+            text = torch.from_numpy(self.meaning.vector).to(device).expand(count, -1)
         return Episode(
             query=query,
             query_label=unknown,
-            support=batch.image.expand(batch, -1, -1, -1, -1),
-            support_label=batch.label.expand(batch, -1, -1, -1),
+            support=supports.image.expand(count, -1, -1, -1, -1),
+            support_label=supports.label.expand(count, -1, -1, -1),
             class_id=zero + self.meaning.class_id,
             base_id=zero,
             number=zero,
             query_base_label=unknown if base_labels else None,
             text=text,
-            cached_support=None if batch.cached_support is None else [batch.cached_support],
+            cached_support=None if supports.cached is None else [supports.cached],
         )
 
 
