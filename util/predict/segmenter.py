@@ -23,7 +23,7 @@ from util.engine.episode_pictures import to_photo
 from util.engine.evaluation import BINARY, FINAL
 from util.errors import UserError, nearest
 from util.predict.class_embedding import class_embedding
-from util.predict.encoded_supports import EncodedClass, encode_supports
+from util.predict.encoded_class import EncodedClass, encode_supports
 from util.predict.load_model import open_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
