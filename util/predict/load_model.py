@@ -21,7 +21,6 @@ from util.engine.test_jobs import NO_CHECKPOINT, OWN, load_weights
 from util.errors import UserError
 
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
-ALL_SHOTS_AT_ONCE = "features"  # value of test.fuse
 
 
 @dataclass
@@ -60,7 +59,7 @@ def load_model(
         UserError: a file is missing or damaged, weights and config do not fit each other, or the device is missing.
     """
     settings = _read_settings(weights, config, list(overrides))
-    test = replace(settings.test, fuse=ALL_SHOTS_AT_ONCE)  # tests with test.fuse=masks build a network of one shot
+    test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
         test = replace(test, checkpoint=str(weights))
     settings = replace(settings, test=test)
