@@ -1,4 +1,4 @@
-"""Find what is marked on a few photos in others: ``python predict.py --checkpoint C --support P:M --query Q``."""
+"""Segment in photos the objects marked on others: ``python predict.py --checkpoint C --support P:M --query Q``."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmark.conditions import add_common_options, add_network_options
-from benchmark.drawn import SIZES, check
+from benchmark.reporting import add_common_options, add_network_options
+from benchmark.synthetic import SIZES, check
 from benchmark.ways import EVALUATION, STAGES, TRAINED, TRAINING, TRAINING_BATCH
 from util.cli import numbers, words
 from util.errors import UserError, nearest

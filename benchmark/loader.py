@@ -17,9 +17,9 @@ import cv2
 import torch
 from torch.utils.data import Dataset
 
-from benchmark.conditions import add_common_options, conditions, prepare, progress, tell, whole
-from benchmark.drawn_photos import draw
 from benchmark.naive_loader import NaiveEpisodes
+from benchmark.reporting import add_common_options, conditions, prepare, progress, tell, whole
+from benchmark.synthetic_photos import draw
 from benchmark.timing import Clock, in_turns
 from benchmark.ways import OURS, PLAIN
 from util.cli import numbers

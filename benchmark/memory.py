@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmark.cases import add_options as add_options
 from benchmark.cases import cases, in_words
-from benchmark.conditions import conditions, prepare, progress, tell
 from benchmark.process import Case, measure
+from benchmark.reporting import conditions, prepare, progress, tell
 from benchmark.ways import OURS, PLAIN, WAYS
 
 HEADER = ["case", "ours MiB", "naive MiB", "ours / naive", "ours peak MiB", "naive peak MiB"]

@@ -13,7 +13,7 @@ from threading import Barrier
 
 import torch
 
-from benchmark.drawn import build, episode
+from benchmark.synthetic import build, episode
 from benchmark.timing import WALL, Clock
 from benchmark.ways import EVALUATION, OURS, make
 from util.engine.device import CUDA

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, tell, whole
-from benchmark.drawn import SIZES, build, check, episode
+from benchmark.reporting import add_common_options, add_network_options, conditions, prepare, tell, whole
+from benchmark.synthetic import SIZES, build, check, episode
 from benchmark.timing import Clock
 from benchmark.ways import EVALUATION, OURS, Run, make
 from util.engine.device import CUDA

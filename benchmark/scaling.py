@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, progress, tell, whole
-from benchmark.drawn import SIZES, build, check, episode
 from benchmark.process import Case, Outcome, measure
+from benchmark.reporting import add_common_options, add_network_options, conditions, prepare, progress, tell, whole
+from benchmark.synthetic import SIZES, build, check, episode
 from benchmark.timing import Clock, in_turns
 from benchmark.ways import EVALUATION, OURS, make
 from util.cli import numbers

@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmark.cases import add_options as add_options
 from benchmark.cases import cases, in_words
-from benchmark.conditions import conditions, prepare, progress, tell
-from benchmark.drawn import build, episode
+from benchmark.reporting import conditions, prepare, progress, tell
+from benchmark.synthetic import build, episode
 from benchmark.timing import Clock, Seconds, in_turns, quotient
 from benchmark.ways import OURS, PLAIN, WAYS, encoder_pass, make
 

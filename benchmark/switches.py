@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmark.conditions import add_common_options, add_network_options, conditions, prepare, progress, tell, whole
-from benchmark.drawn import SIZES, build, check, episode
+from benchmark.reporting import add_common_options, add_network_options, conditions, prepare, progress, tell, whole
+from benchmark.synthetic import SIZES, build, check, episode
 from benchmark.timing import in_turns, quotient
 from benchmark.ways import OURS, PLAIN, STAGES, TRAINING, TRAINING_BATCH, encoder_pass, make
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.drawn import build, episode
 from benchmark.plain_encoder import PlainEncoder
+from benchmark.synthetic import build, episode
 from benchmark.ways import NAIVE
 from model.common.ops import normalise
 from tests.model.small import drawn_episode, small_model

@@ -106,7 +106,7 @@ def test_photo(content: str, reason: str, hostile, refused, mini_yaml, photo: Pa
         ("deep shapes", "json", "not in labelme's form"),
         ("deep annotations", "json", "is cut short or not JSON"),
         ("utf-16", "json", "cannot be read"),
-        ("elsewhere", "json", "knows no image 'photo.png'"),
+        ("elsewhere", "json", "lists no image 'photo.png'"),
         ("coco huge", "json", "of a photo of 1000000000 x 1000000000 pixels, this one has 64 x 64"),
         ("coco nan", "json", "damaged"),
         ("coco above", "json", "not the name of a file"),

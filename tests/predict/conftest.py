@@ -1,9 +1,11 @@
-"""What the tests of predictions share: checkpoints with random weights, marked photos, predict.py as a user runs it."""
+"""Fixtures of the tests of predictions: checkpoints with random weights, marked photos, and ``predict.py`` itself."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +18,35 @@ from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
 from util.engine import checkpoint
 from util.engine.run_context import make_run_context, new_model
+from util.predict import Segmenter
+
+SIDE, DCAMA_SIDE = 33, 64  # of the networks' inputs
 
 
 class Lone(Outcome):
-    """One whose error is all that stderr holds."""
+    """An outcome whose error is the only line on stderr."""
 
     @property
     def error(self) -> str:
-        """The one line on stderr, beside progress bars that were there and went; fails if there is anything else."""
+        """The only line on stderr apart from progress bars; fails if there is another one."""
         assert self.code == 2, self.errors
         lines = [line for line in self.errors.replace("\r", "\n").split("\n") if line.strip() and "| 0" not in line]
         assert len(lines) == 1 and lines[0].startswith("error: "), self.errors
         return lines[0]
 
 
+@dataclass
+class Made:
+    """What the tests of this folder share, and the folder that holds it."""
+
+    folder: Path
+    checkpoints: dict[tuple[str, tuple[str, ...]], Path] = field(default_factory=dict)  # (model, overrides) -> file
+    segmenters: dict[str, Segmenter] = field(default_factory=dict)  # by model
+
+
 @pytest.fixture
 def predict(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """Return a function that runs ``predict.py`` with arguments and gives how it ended."""
+    """Return a function that runs ``predict.py`` with arguments in this process and gives the outcome."""
 
     def call(*arguments: object) -> Outcome:
         return run_script("predict.py", arguments, capfd, monkeypatch, Lone)
@@ -40,22 +54,51 @@ def predict(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
     return call
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Return the checkpoints and networks that tests of this session share."""
+    return Made(tmp_path_factory.mktemp("checkpoints"))
+
+
 @pytest.fixture
-def make_checkpoint(mini_yaml, tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes a checkpoint of a model with random weights, as a training writes it."""
+def model_yaml(mini_yaml) -> Callable[[str], Path]:
+    """Return a function that writes a small config of a model ("" is Sym-Net) without ImageNet weights."""
+
+    def write(model: str) -> Path:
+        name = "_".join(filter(None, ("mini_split0", model, "resnet10.yaml")))
+        size = DCAMA_SIDE if model == "dcama" else SIDE
+        return mini_yaml(name, model={"encoder": {"weights": None}}, data={"size": size})
+
+    return write
+
+
+@pytest.fixture
+def make_checkpoint(model_yaml, made: Made) -> Callable[..., Path]:
+    """Return a function that gives a checkpoint of a model with random weights, in the format of a training."""
 
     def make(model: str = "", *overrides: str) -> Path:
-        name = "_".join(filter(None, ("mini_split0", model, "resnet10.yaml")))
-        size = 64 if model == "dcama" else 33
-        path = mini_yaml(name, model={"encoder": {"weights": None}}, data={"size": size})
-        config = read_config(path, list(overrides))
-        context = make_run_context(config)
-        content = {"stage": "meta", "config": to_dict(config), "weights": new_model(context).state_dict()}
-        out = tmp_path / f"{model or 'symnet'}{len(overrides)}.pth"
-        checkpoint.save(out, {**content, checkpoint.TEXT: context.text_digest})
-        return out
+        if (model, overrides) not in made.checkpoints:
+            config = read_config(model_yaml(model), list(overrides))
+            context = make_run_context(config)
+            content = {"stage": "meta", "config": to_dict(config), "weights": new_model(context).state_dict()}
+            path = made.folder / f"{model or 'symnet'}{len(made.checkpoints)}.pth"
+            checkpoint.save(path, {**content, checkpoint.TEXT: context.text_digest})
+            made.checkpoints[model, overrides] = path
+        return made.checkpoints[model, overrides]
 
     return make
+
+
+@pytest.fixture
+def empty_segmenter(make_checkpoint, made: Made) -> Callable[[str], Segmenter]:
+    """Return a function that gives a segmenter of a model without classes; its network is loaded once per session."""
+
+    def give(model: str = "") -> Segmenter:
+        if model not in made.segmenters:
+            made.segmenters[model] = Segmenter(make_checkpoint(model), device="cpu")
+        return made.segmenters[model].without_classes()
+
+    return give
 
 
 @pytest.fixture
@@ -65,25 +108,29 @@ def weights(make_checkpoint) -> Path:
 
 
 @pytest.fixture
-def baseline(mini_yaml) -> Path:
-    """Return a config of the baseline, which needs no checkpoint and finds something with random weights."""
-    return mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"weights": None}})
+def baseline(mini_yaml, made: Made) -> Path:
+    """Return a config of the baseline, which needs no checkpoint and segments something with random weights."""
+    path = made.folder / "baseline.yaml"
+    if not path.exists():
+        shutil.copy(mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"weights": None}}), path)
+    return path
 
 
 @pytest.fixture
 def photos(mini_root: Path) -> list[Path]:
-    """Return some photos of the drawn data set."""
-    return sorted((mini_root / "JPEGImages").iterdir())[:6]
+    """Return some photos of the synthetic data set."""
+    return sorted((mini_root / "JPEGImages").iterdir())[:3]
 
 
-@pytest.fixture
-def marked(tmp_path: Path) -> dict[str, str]:
-    """Return one region of one photo marked in every way, as ``--support`` takes it: kind -> text."""
+@pytest.fixture(scope="session")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return one region of one photo marked in every way: kind -> text of ``--support``."""
+    folder = tmp_path_factory.mktemp("marked")
     random = np.random.default_rng(0)
     pixels = random.integers(0, 90, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     x0, y0, x1, y1 = BOX
     pixels[y0:y1, x0:x1] += 150
-    photo = tmp_path / "marked.png"
+    photo = folder / "marked.png"
     Image.fromarray(pixels).save(photo)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[y0:y1, x0:x1] = 1
@@ -95,25 +142,25 @@ def marked(tmp_path: Path) -> dict[str, str]:
         "transparent": Image.fromarray(np.dstack([np.full((HEIGHT, WIDTH, 3), 200, np.uint8), 255 * mask])),
     }
     for name, image in files.items():
-        image.save(tmp_path / f"{name}.png")
+        image.save(folder / f"{name}.png")
     corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
     labelme = {"shapes": [{"label": "cat", "points": corners, "shape_type": "polygon"}], "imagePath": photo.name}
-    (tmp_path / "polygon.json").write_text(json.dumps(labelme))
+    (folder / "polygon.json").write_text(json.dumps(labelme))
     labelme["shapes"][0] |= {"points": [[x1, y1], [x0, y0]], "shape_type": "rectangle"}
-    (tmp_path / "rectangle.json").write_text(json.dumps(labelme))
+    (folder / "rectangle.json").write_text(json.dumps(labelme))
     coco = {
         "images": [{"id": 3, "file_name": f"train/{photo.name}", "height": HEIGHT, "width": WIDTH}],
         "categories": [{"id": 9, "name": "cat"}],
         "annotations": [{"image_id": 3, "category_id": 9, "segmentation": [np.ravel(corners).tolist()]}],
     }
-    (tmp_path / "coco.json").write_text(json.dumps(coco))
-    kinds = {name: f"{photo}:{tmp_path / name}.png" for name in files}
-    kinds |= {name: f"{photo}:{tmp_path / name}.json" for name in ("polygon", "rectangle", "coco")}
+    (folder / "coco.json").write_text(json.dumps(coco))
+    kinds = {name: f"{photo}:{folder / name}.png" for name in files}
+    kinds |= {name: f"{photo}:{folder / name}.json" for name in ("polygon", "rectangle", "coco")}
     return kinds | {"box": f"{photo}:box={x0},{y0},{x1},{y1}"}
 
 
 @pytest.fixture
 def drawn_support(mini_root: Path) -> str:
-    """Return a support of the drawn data set, and know that its class is one of those."""
+    """Return a support of the synthetic data set, of a class that the data set has."""
     photo = sorted((mini_root / "JPEGImages").iterdir())[0]
     return f"{CLASS_NAMES[0]}={photo}:{mini_root / 'SegmentationClassAug' / photo.stem}.png"

@@ -24,7 +24,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS, STEP_MS = 240, 60_000
 
 
-def test_what_is_painted_is_the_support() -> None:
+def test_painted_pixels_are_the_object() -> None:
     photo = np.full((20, 30, 4), 90, np.uint8)
     layer = np.zeros_like(photo)
     layer[5:9, 3:7, 3] = 255
@@ -33,25 +33,25 @@ def test_what_is_painted_is_the_support() -> None:
     for value, reason in (
         (None, "no photo"),
         ({"background": photo, "layers": []}, "nothing is painted"),
-        ({"background": photo, "layers": [layer[:9]]}, "another size"),
+        ({"background": photo, "layers": [layer[:9]]}, "different sizes"),
     ):
         with pytest.raises(UserError, match=reason):
             painted(value)
 
 
-def test_without_gradio_one_line(predict, baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradio_the_error_is_one_line(predict, baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install -r requirements-serve.txt" in predict("--config", baseline, "--serve").error
 
 
 @pytest.mark.parametrize(("words", "reason"), [(("--out", "x"), "takes no --out"), (("--port", "99999"), "1..65535")])
-def test_what_the_page_does_not_take(predict, baseline: Path, words: tuple[str, ...], reason: str) -> None:
+def test_options_that_the_page_does_not_take(predict, baseline: Path, words: tuple[str, ...], reason: str) -> None:
     assert reason in predict("--config", baseline, "--serve", *words).error
 
 
 @pytest.fixture
 def address(baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yield the address of a running page; afterwards it must have ended well and left no temporary files."""
+    """Yield the address of a running page; afterwards it must have ended with code 0 and left no temporary files."""
     pytest.importorskip("gradio", reason="gradio is not installed (requirements-serve.txt)")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -76,7 +76,7 @@ def address(baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert tempfile.gettempdir() and not [p for p in temporary.iterdir() if p.name.startswith("predict-")]
 
 
-def test_a_person_paints_and_sees(address: str, photos: list[Path], tmp_path: Path) -> None:
+def test_painting_and_segmenting_in_a_browser(address: str, photos: list[Path], tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:

@@ -1,4 +1,4 @@
-"""What does a trained model see in a person's own photos? Three lines: import, ``Segmenter(...)``, call."""
+"""Segment a user's own photos with a trained model: ``Segmenter(checkpoint, supports)(photo).mask``."""
 
 from util.predict.prediction import Prediction
 from util.predict.segmenter import Segmenter

@@ -1,4 +1,4 @@
-"""The text vector that a class name stands for, and how it was found."""
+"""Find the text vector of a class name for models that read one, and say where it came from."""
 
 from __future__ import annotations
 
@@ -14,45 +14,56 @@ from util.prepare.embeddings import find_row
 
 @dataclass(frozen=True)
 class ClassEmbedding:
-    """What a model is told of a class: its vector (T,) float32 (None where none is read), id, and a line on both."""
+    """What a model is given about a class besides its supports.
+
+    Attributes:
+        vector: text vector, (T,) float32; None for models that read no text.
+        class_id: 1-based id in the model's data set, 0 for a class that the data set lacks.
+        note: one line on the source of the vector, empty without a vector.
+    """
 
     vector: np.ndarray | None
-    class_id: int  # 1-based in the model's data set, 0 where it has no such class
+    class_id: int
     note: str = ""
 
 
 def class_embedding(name: str | None, context: RunContext, words: Path | None) -> ClassEmbedding:
-    """Return the row of the data set's class of that name, else the word's of a file, else the mean of all classes.
+    """Return the embedding of a class name.
+
+    The vector is, in this order: that of the data set's class of the same name (upper and lower case are equal), that
+    of the word in ``words``, the mean over the data set's classes.
 
     Args:
-        name: None where the supports name no class.
-        words: a file of word vectors, as ``prepare.py embeddings`` reads them.
+        name: None for supports without a class name.
+        context: data set and text vectors of the model.
+        words: a file of word vectors, in a format that ``prepare.py embeddings`` reads.
 
     Raises:
-        UserError: the file cannot be read, or its vectors are of another width.
+        UserError: ``words`` cannot be read, or its vectors have another width than the model's.
     """
-    classes, table = context.config.data.classes, context.vectors
-    ids = {c.lower(): i for i, c in enumerate(classes, 1)}
+    data, table = context.config.data, context.vectors
+    ids = {known.lower(): number for number, known in enumerate(data.classes, 1)}
     class_id = ids.get((name or "").lower(), 0)
     if table is None:
         return ClassEmbedding(None, class_id)
     if class_id:
-        return ClassEmbedding(
-            table[class_id], class_id, f"{name}: the text vector of {context.config.data.name}'s class"
-        )
+        return ClassEmbedding(table[class_id], class_id, f"{name}: uses the text vector of {data.name}'s class")
     row = find_row(words, name) if words is not None and name else None
     if row is None:
-        whom = f"{name}: is" if name else "the supports' class has no name and is"
-        lacks = f", and {words} has no word for it" if words is not None and name else ""
-        hint = "" if words is not None else "; --name one of them, or --vectors FILE"
-        return ClassEmbedding(
-            table[1:].mean(0),
-            0,
-            f"{whom} none of {context.config.data.name}'s classes{lacks}: the mean of their text vectors "
-            f"stands for it{hint}",
-        )
+        return ClassEmbedding(table[1:].mean(0), 0, _mean_note(name, data.name, words))
     if row.shape != table.shape[1:]:
         raise UserError(
-            f"{words}: vectors of {len(row)} numbers, this model was trained with {table.shape[1]}; name another file"
+            f"{words}: has vectors of {len(row)} numbers, this model was trained with {table.shape[1]}; "
+            "name another file"
         )
-    return ClassEmbedding(row, 0, f"{name}: the text vector of {words}")
+    return ClassEmbedding(row, 0, f"{name}: uses the text vector in {words}")
+
+
+def _mean_note(name: str | None, dataset: str, words: Path | None) -> str:
+    """Return the line that says why the mean vector is used, and which options give a better one."""
+    mean = f"so the mean text vector of {dataset}'s classes is used"
+    if name is None:
+        return f"the supports have no class name, {mean}; give --name CLASS"
+    if words is None:
+        return f"{name}: not a class of {dataset}, {mean}; give the name of a class, or --vectors FILE"
+    return f"{name}: not a class of {dataset} and not a word of {words}, {mean}"

@@ -1,4 +1,4 @@
-"""From a checkpoint to a network that is ready: its own config or a named one, its weights, device and view."""
+"""Load a checkpoint into a network that is ready to predict: config, weights, device and input view."""
 
 from __future__ import annotations
 
@@ -24,54 +24,58 @@ MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, 
 
 
 @dataclass
-class Opened:
-    """A network in evaluation mode on its device, and how photos become its input."""
+class LoadedModel:
+    """A network in evaluation mode on its device, and the view that turns photos into its input."""
 
     context: RunContext
     network: FewShotModel
     device: torch.device
     view: View
-    source: str
+    source: str  # the file of the weights, or why there is none
 
     @property
     def precision(self) -> str:
-        """As ``run.precision``."""
+        """The value of ``run.precision``."""
         return self.context.config.run.precision
 
 
-def open_model(
+def load_model(
     weights: str | Path | None,
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     side: int | None = None,
     device: str | None = None,
-) -> Opened:
-    """Return the network of a checkpoint.
+) -> LoadedModel:
+    """Return the network of a checkpoint, ready to predict.
 
     Args:
-        weights: a checkpoint; None for what ``config`` names (a model that learns nothing needs no checkpoint).
-        config: a YAML file; None takes the config that a checkpoint of ours carries.
-        overrides: ``section.key=value``.
-        side: of the network's input, default ``data.size``.
-        device: as ``run.device``, which it replaces.
+        weights: a checkpoint; None for the one that ``config`` names (training-free models need none).
+        config: a YAML file; None for the config in the checkpoint, which files of this project contain.
+        overrides: settings to change, ``section.key=value``.
+        side: of the network's input in pixels, default ``data.size``.
+        device: replaces ``run.device``.
 
     Raises:
-        UserError: a file is missing or damaged, things do not fit together, or no such device.
+        UserError: a file is missing or damaged, weights and config do not fit each other, or the device is missing.
     """
-    settings = _config(weights, config, list(overrides))
-    settings.test = replace(settings.test, fuse="features")  # a test may ask for another network, of one shot
+    settings = _read_settings(weights, config, list(overrides))
+    test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
-        settings.test = replace(settings.test, checkpoint=str(weights))
+        test = replace(test, checkpoint=str(weights))
+    settings = replace(settings, test=test)
     if side is not None:
         _check_side(settings, side)
     context = make_run_context(settings)
-    where = pick_device(device or settings.run.device)
+    torch_device = pick_device(device or settings.run.device)
     side = side or settings.data.size
     loaded = load_weights(context, side)
-    return Opened(context, loaded.network.to(where).eval(), where, View(LETTERBOX, side, side), loaded.source)
+    assert isinstance(loaded.network, FewShotModel)  # test-time augmentation is added by the tester
+    network = loaded.network.to(torch_device).eval()
+    return LoadedModel(context, network, torch_device, View(LETTERBOX, side, side), loaded.source)
 
 
-def _config(weights: str | Path | None, config: str | Path | None, overrides: list[str]) -> Config:
+def _read_settings(weights: str | Path | None, config: str | Path | None, overrides: list[str]) -> Config:
+    """Return the named config, or the one in the checkpoint."""
     if config is not None:
         return read_config(config, overrides)
     if weights is None:
@@ -80,20 +84,19 @@ def _config(weights: str | Path | None, config: str | Path | None, overrides: li
         raise UserError(f"--checkpoint {weights}: means the checkpoint of a run; name the run's --config, or a file")
     content = checkpoint.read(weights)
     if content.get("format") != checkpoint.FORMAT or not isinstance(content.get("config"), dict):
-        raise UserError(
-            f"{weights}: carries no config; name the one it belongs to, as in --config config/pascal/X.yaml"
-        )
+        raise UserError(f"{weights}: carries no config; name its own, as in --config config/pascal/X.yaml")
     return from_dict(content["config"], str(weights), overrides)
 
 
 def _check_side(config: Config, side: int) -> None:
-    """Refuse a side that the model does not take."""
+    """Refuse an input side that the model does not take."""
     below, above = class_of(config.model).sizes_around(side)
     if not 1 <= side <= MAX_SIDE:
         raise UserError(f"--resize {side}: must be 1..{MAX_SIDE}")
     if side != below:
-        raise UserError(f"--resize {side}: a side that this model does not take; nearest: {below}, {above}")
+        raise UserError(f"--resize {side}: the model does not take this side; nearest: {below}, {above}")
     if legal_side(config, side) != side:
         raise UserError(
-            f"--resize {side}: this model as trained does not take it; leave it away for {config.data.size}"
+            f"--resize {side}: the model, as it was trained, does not take this side; omit --resize to use "
+            f"{config.data.size}"
         )

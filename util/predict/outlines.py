@@ -1,4 +1,4 @@
-"""Objects outlined in a JSON file: labelme's, of one photo, or COCO's, of many, drawn by one rule."""
+"""Read outlined objects from a JSON file: labelme's format (one photo) or COCO's (many), both painted by one rule."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ import numpy as np
 from util.errors import UserError, nearest
 from util.prepare.coco_masks import Annotations, Instance, Photo, class_mask, read_annotations
 
-LABELME, COCO = '"shapes"', '"annotations"'  # the keys that tell the two forms apart
+LABELME, COCO = '"shapes"', '"annotations"'  # the keys that identify the two formats
 MAX_BYTES = 2**30
-CIRCLE_CORNERS = 360
-LABEL = 1
+CIRCLE_CORNERS = 360  # of the polygon that stands for labelme's circle
+LABEL = 1  # of the object in the mask
 
 
 def read_outlines(path: Path, photo: Path, shape: tuple[int, int], name: str | None) -> np.ndarray:
-    """Return what a JSON file outlines on a photo, (H, W) uint8: 1 on objects, 255 in crowd regions.
+    """Return the label of the objects that a JSON file outlines on a photo, (H, W) uint8: 1 object, 255 crowd region.
 
-    The objects of the class are taken; a file whose objects all have one other label has those taken.
+    Objects whose label equals the class name are used; if all objects have one other label, all are used.
+
+    Args:
+        photo: identifies the image in COCO's format by its file name.
+        shape: (height, width) of the upright photo.
+        name: the class.
 
     Raises:
-        UserError: it cannot be read, holds neither form, lacks the photo, or labels several other things.
+        UserError: the file is unreadable, has neither format, lacks the photo, or has several labels, none of which
+            is the class name.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: more than {MAX_BYTES} bytes; export this photo's annotations alone")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: these outlines cannot be read ({reason}); check the file's name") from None
+    text = _read_text(path)
     if COCO in text:
         return _from_coco(read_annotations(path), path, photo.name, shape, name)
     if LABELME not in text:
         raise UserError(f"{path}: holds neither labelme's 'shapes' nor COCO's 'annotations'; export one of them")
     try:
-        shapes = [_instance(entry) for entry in json.loads(text)["shapes"]]
+        objects = [_labelme_object(entry) for entry in json.loads(text)["shapes"]]
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise UserError(f"{path}: not in labelme's form ({error or type(error).__name__}); export it again") from None
-    chosen = pick({label for label, _ in shapes}, name, path)
+    chosen = pick_label({label for label, _ in objects}, name, path)
     height, width = shape
-    picture = Photo(0, str(path), height, width, tuple(i for label, i in shapes if label == chosen))
-    return class_mask(picture, {LABEL: LABEL})
+    annotated = Photo(0, str(path), height, width, tuple(instance for label, instance in objects if label == chosen))
+    return class_mask(annotated, {LABEL: LABEL})
 
 
-def pick(labels: set[str], name: str | None, path: Path) -> str:
-    """Return the label whose objects are meant: the class's, else the only one.
+def pick_label(labels: set[str], name: str | None, path: Path) -> str:
+    """Return the label of the objects to use: the class name, ignoring case, else the only label of the file.
 
     Raises:
-        UserError: there is none, or several of which none is the class's.
+        UserError: there is no label, or there are several and none is the class name.
     """
     if not labels:
         raise UserError(f"{path}: outlines nothing on this photo; mark the object")
@@ -58,30 +58,44 @@ def pick(labels: set[str], name: str | None, path: Path) -> str:
         if name is not None and label.lower() == name.lower():
             return label
     if len(labels) > 1:
-        hint = nearest(name or "", labels) if name else f"; name one of {', '.join(sorted(labels))} with --name"
-        raise UserError(f"{path}: outlines several things, and none is called '{name or ''}'{hint}")
+        hint = nearest(name, labels) if name else f"; choose one of {', '.join(sorted(labels))} with --name"
+        raise UserError(f"{path}: outlines several things, and none has the label '{name or ''}'{hint}")
     return next(iter(labels))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: has more than {MAX_BYTES} bytes; export this photo's annotations alone")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: these outlines cannot be read ({reason}); check the file's name") from None
 
 
 def _from_coco(
     annotations: Annotations, path: Path, photo: str, shape: tuple[int, int], name: str | None
 ) -> np.ndarray:
-    """Return what COCO's form outlines on the photo of that file name."""
+    """Return the label of the objects of one image, which is identified by its file name."""
     found = next((p for p in annotations.photos if Path(p.name).name == photo), None)
     if found is None:
-        raise UserError(f"{path}: knows no image '{photo}'; name the photo as the file does")
+        raise UserError(f"{path}: lists no image '{photo}'; name the photo as the file does")
     if (found.height, found.width) != tuple(shape):
         raise UserError(
             f"{path}: is of a photo of {found.width} x {found.height} pixels, this one has {shape[1]} x {shape[0]}; "
             "they must be equal"
         )
     names = annotations.categories
-    label = pick({names[i.category] for i in found.instances}, name, path)
-    return class_mask(found, {c: LABEL for c, called in names.items() if called == label})
+    label = pick_label({names[i.category] for i in found.instances}, name, path)
+    return class_mask(found, {category: LABEL for category, known in names.items() if known == label})
 
 
-def _instance(entry: dict[str, Any]) -> tuple[str, Instance]:
-    """Return one of labelme's shapes: its label, and its outline as a polygon."""
+def _labelme_object(entry: dict[str, Any]) -> tuple[str, Instance]:
+    """Return the label and the outline, as a polygon, of one entry of labelme's ``shapes``.
+
+    Raises:
+        ValueError: its points are not pairs of finite numbers, or its type has no area.
+    """
     kind = entry.get("shape_type", "polygon")
     points = np.array(entry["points"], np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():

@@ -1,4 +1,4 @@
-"""Read any photo, from anywhere: upright as its EXIF data says, RGB, within a bound of pixels, or one clear line."""
+"""Read a user's photo: upright as its EXIF data says, RGB, of bounded size, with one clear line for every failure."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from PIL import Image, ImageOps
 
 from util.errors import UserError
 
-MAX_PIXELS = 2**26  # 67 million; a photo is held as 32-bit numbers while it is resized
+MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
 SIXTEEN_BIT, BYTE = "I;16", 256
-Image.init()  # Pillow knows five of these formats before
 
 
 @contextlib.contextmanager
-def opened(path: Path, what: str = "photo") -> Iterator[Image.Image]:
-    """Open an image whose pixels are not read yet; whatever goes wrong with it inside is one line.
+def open_image(path: Path, what: str = "photo") -> Iterator[Image.Image]:
+    """Open an image file without decoding its pixels; every error inside the context becomes one line.
+
+    Args:
+        what: the word for the file in messages.
 
     Raises:
-        UserError: missing, not an image, damaged, or more than ``MAX_PIXELS``.
+        UserError: the file is missing, no image, damaged, or has more than ``MAX_PIXELS`` pixels.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name the files in it, as in {path}/*.jpg")
     if not path.is_file():
         raise UserError(f"{path}: this {what} does not exist; check its name")
     try:
+        Image.init()  # loads the readers of all formats, once
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd headers and of sizes: what matters is said here
+            warnings.simplefilter("ignore")  # about odd headers, which do not matter, and sizes, checked below
             image = Image.open(path, formats=FORMATS)
         with image:
             if image.width * image.height > MAX_PIXELS:
@@ -43,30 +46,30 @@ def opened(path: Path, what: str = "photo") -> Iterator[Image.Image]:
         raise
     except Image.DecompressionBombError:
         raise UserError(f"{path}: more than {MAX_PIXELS} pixels, which is the limit; make it smaller") from None
-    except Exception as error:  # a hostile file can raise anything
-        kinds = ", ".join(FORMATS)
+    except Exception as error:  # a malicious file can raise anything
+        formats = ", ".join(FORMATS)
         raise UserError(
-            f"{path}: not a {what} that can be read ({error or type(error).__name__}); use {kinds}"
+            f"{path}: not a {what} that can be read ({error or type(error).__name__}); use {formats}"
         ) from None
 
 
 def check_photo(path: Path) -> None:
-    """Look at a photo's header alone.
+    """Check a photo by its header alone.
 
     Raises:
-        UserError: as ``opened``.
+        UserError: as ``open_image``.
     """
-    with opened(path):
+    with open_image(path):
         pass
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """Return a photo as people see it, upright and RGB, (H, W, 3) uint8.
+    """Return a photo as viewers show it, upright and RGB, (H, W, 3) uint8.
 
     Raises:
-        UserError: as ``opened``.
+        UserError: as ``open_image``.
     """
-    with opened(path) as image:
+    with open_image(path) as image:
         image.load()
         upright = _upright(image)
         if upright.mode.startswith(SIXTEEN_BIT):
@@ -75,8 +78,8 @@ def read_photo(path: Path) -> np.ndarray:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF data says; as it is where those are damaged."""
+    """Return the image rotated as its EXIF data says, or unchanged if those are damaged."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the data of a hostile file can raise anything, and its pixels be sound
+    except Exception:  # damaged EXIF data can raise anything while the pixels are intact
         return image

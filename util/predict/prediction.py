@@ -1,4 +1,4 @@
-"""What was found in one photo: a mask, a probability for each class, and their summary."""
+"""The result for one photo: a mask, a probability map for each class, and a summary of both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from util.report.pictures import PREDICTION_COLOUR, class_map, overlay
 
-DIGITS = 6
+DIGITS = 6  # after the decimal point, of shares and confidences
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Prediction:
         image: the upright photo, (H, W, 3) uint8.
         names: the classes; class i has the value i + 1 in the mask.
         mask: (H, W) uint8, 0 is background.
-        probability: (classes, H, W) float32; with the background's they add up to 1.
+        probability: (classes, H, W) float32; together with the background's they sum to 1.
     """
 
     image: np.ndarray
@@ -29,8 +29,12 @@ class Prediction:
     probability: np.ndarray
 
     @classmethod
-    def of(cls, image: np.ndarray, names: list[str], margins: np.ndarray) -> Prediction:
-        """Let classes (n, H, W), by their logits less the background's, and the background compete for each pixel."""
+    def from_margins(cls, image: np.ndarray, names: list[str], margins: np.ndarray) -> Prediction:
+        """Return the softmax over classes and background at each pixel, and its argmax.
+
+        Args:
+            margins: each class's logit minus the background's, (classes, H, W) float32.
+        """
         highest = np.maximum(margins.max(0), 0)
         mask = np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0).astype(np.uint8)
         exponentials = np.exp(margins - highest)
@@ -38,25 +42,26 @@ class Prediction:
         return cls(image, names, mask, exponentials / total)
 
     def overlay(self) -> np.ndarray:
-        """Return the photo with what was found tinted and outlined, (H, W, 3) uint8."""
+        """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
         if len(self.names) == 1:
             return overlay(self.image, self.mask, PREDICTION_COLOUR)
         return class_map(self.image, self.mask)
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return of each class: value in the mask, pixels, share of the photo, box and confidence.
+        """Return name, value in the mask, pixels, share of the photo, box and confidence of each class.
 
-        The box is [x0, y0, x1, y1], columns x0 .. x1 - 1 and rows y0 .. y1 - 1; the confidence is the class's mean
-        probability over the pixels it has. Both are None where it has none.
+        The box [x0, y0, x1, y1] covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1. The confidence is the mean
+        probability of the class over its pixels. Both are None for a class without pixels.
         """
-        out = []
-        for value, name in enumerate(self.names, 1):
-            where = self.mask == value
-            pixels = int(where.sum())
-            rows, columns = (np.flatnonzero(where.any(axis)) for axis in (1, 0))
-            box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1] if pixels else None
-            sure = round(float(self.probability[value - 1][where].mean(dtype=np.float64)), DIGITS) if pixels else None
-            share = round(pixels / where.size, DIGITS)
-            row = {"name": name, "value": value, "pixels": pixels, "share": share, "box": box, "confidence": sure}
-            out.append(row)
-        return out
+        return [self._summary_of(value, name) for value, name in enumerate(self.names, 1)]
+
+    def _summary_of(self, value: int, name: str) -> dict[str, Any]:
+        inside = self.mask == value
+        pixels = int(inside.sum())
+        box = confidence = None
+        if pixels:
+            rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+            box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+            confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
+        share = round(pixels / inside.size, DIGITS)
+        return {"name": name, "value": value, "pixels": pixels, "share": share, "box": box, "confidence": confidence}

@@ -1,12 +1,12 @@
-"""What a support marks as its object, however it is marked: a mask, outlines in JSON, a box, points or a scribble.
+"""Turn a marked region of a support into a label: a mask image, outlines in JSON, a box, points or a scribble.
 
-All become one label (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where nobody knows.
+Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown.
 
-- A mask image marks with every value but 0, or with one value, and then 255 is unknown (as in VOC's masks).
-- A box ``x0,y0,x1,y1`` holds the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1.
-- Points mark discs of a radius, a scribble the same along the lines between its points. The object reaches further, but
-  not everywhere: up to ``UNKNOWN`` radii nobody knows, beyond is background. Points close to the object's edge and a
-  radius of the size of its parts say most.
+- A mask image marks every value but 0, or one given value; then 255 is unknown, as in VOC's masks.
+- A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1.
+- Points mark discs of a radius; a scribble also marks the lines between its points. The object extends further, so
+  pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background. Points near the object's
+  edge, with a radius of the size of its parts, are the most informative.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ import numpy as np
 from model.contract import IGNORE
 from util.errors import UserError
 from util.predict.outlines import read_outlines
-from util.predict.photos import opened
+from util.predict.photos import open_image
 
-BOX, POINTS, SCRIBBLE = DRAWN = ("box", "points", "scribble")
+BOX, POINTS, SCRIBBLE = DRAWN_KINDS = ("box", "points", "scribble")
 BOX_NUMBERS, POINT_NUMBERS = 4, 2
-UNKNOWN = 3  # radii around a point within which what is not marked is unknown
-RADIUS_SHARE = 0.02  # of the longer side: the radius where none is given
-INDEX_MODES = ("P", "L", "1")
+UNKNOWN = 3  # radii around a point within which unmarked pixels are unknown
+RADIUS_SHARE = 0.02  # of the longer side: the default radius
+INDEX_MODES = ("P", "L", "1")  # Pillow's modes with one 8-bit value per pixel
+VALUE_MODES = (*INDEX_MODES, "I", "I;16", "F")  # Pillow's modes with one value per pixel
 JSON = ".json"
 
 
 @dataclass(frozen=True)
 class Marking:
-    """How marks are read: the one value of masks that counts (None: all but 0), the radius of points in pixels."""
+    """How marks are read.
+
+    Attributes:
+        mask_value: the value of the object in mask images; None for every value but 0.
+        radius: of points and scribbles in pixels; None for 2 % of the photo's longer side.
+    """
 
     mask_value: int | None = None
     radius: float | None = None
@@ -45,108 +51,111 @@ class Marking:
 
 
 def read_label(text: str, photo: Path, shape: tuple[int, int], name: str | None, marking: Marking) -> np.ndarray:
-    """Return what the part of a support behind its photo marks, (H, W) uint8 in {0, 1, 255}.
+    """Return the label that the last part of a support's text describes, (H, W) uint8 in {0, 1, 255}.
 
     Args:
         text: the path of a mask or JSON file, or ``box=...``, ``points=...``, ``scribble=...``.
         shape: (height, width) of the upright photo.
-        name: the class, which picks among the labels of a JSON file.
+        name: the class, which selects among the labels of a JSON file.
 
     Raises:
-        UserError: it cannot be read, does not fit the photo, or marks nothing.
+        UserError: the text or file is unreadable, does not fit the photo, or marks nothing.
     """
     kind, equals, numbers = text.partition("=")
-    if equals and kind in DRAWN:
-        where = f"{photo}:{text}"
-        label = _drawn(kind, numbers, shape, marking.radius, where)
+    if equals and kind in DRAWN_KINDS:
+        origin = f"{photo}:{text}"
+        label = _drawn_label(kind, numbers, shape, marking.radius, origin)
     else:
-        where = text
-        path = Path(text)
-        label = read_outlines(path, photo, shape, name) if path.suffix.lower() == JSON else _mask(path, marking)
-    return checked(label, shape, where)
+        origin, path = text, Path(text)
+        is_json = path.suffix.lower() == JSON
+        label = read_outlines(path, photo, shape, name) if is_json else _mask_label(path, marking.mask_value)
+    return check_label(label, shape, origin)
 
 
-def checked(label: np.ndarray, shape: tuple[int, int], where: str) -> np.ndarray:
-    """Return a label if it is of the photo's size and marks something.
+def check_label(label: np.ndarray, shape: tuple[int, int], origin: str) -> np.ndarray:
+    """Return a label that has the photo's size and marks at least one pixel.
+
+    Args:
+        origin: the beginning of messages.
 
     Raises:
-        UserError: it is not.
+        UserError: the label is not like that.
     """
     if label.shape != tuple(shape):
         sizes = " x ".join(map(str, label.shape[::-1])), " x ".join(map(str, shape[::-1]))
         raise UserError(
-            f"{where}: {sizes[0]} pixels, its photo has {sizes[1]} (upright, as its EXIF data says); they must be equal"
+            f"{origin}: {sizes[0]} pixels, its photo has {sizes[1]} (upright, by its EXIF data); they must be equal"
         )
     if not (label == 1).any():
-        raise UserError(f"{where}: marks no pixel of the photo; mark the object")
+        raise UserError(f"{origin}: marks no pixel of the photo; mark the object")
     return label
 
 
-def _mask(path: Path, marking: Marking) -> np.ndarray:
-    """Return the label of a mask image: any value but 0, in any channel that is not transparency, or one value."""
-    with opened(path, "mask") as image:
+def _mask_label(path: Path, mask_value: int | None) -> np.ndarray:
+    """Return the label of a mask image: 1 where a pixel is opaque and not 0 in any channel, or has ``mask_value``."""
+    with open_image(path, "mask") as image:
         image.load()
-        if marking.mask_value is None:
-            colours = image if image.mode in (*INDEX_MODES, "I", "I;16", "F") else image.convert("RGBA")
-            values = np.asarray(colours)
+        if mask_value is None:
+            values = np.asarray(image if image.mode in VALUE_MODES else image.convert("RGBA"))
             if values.ndim == 3:
                 return (values[..., :3].any(2) & (values[..., 3] > 0)).astype(np.uint8)
             return (values != 0).astype(np.uint8)
         if image.mode not in INDEX_MODES:
             raise UserError(
-                f"{path}: stored as {image.mode}, so it has no value {marking.mask_value}; leave --mask-value away, "
-                "or convert it to a palette or 8-bit grey PNG"
+                f"{path}: stored as {image.mode}, so it has no value {mask_value}; omit --mask-value, or convert it "
+                "to a palette or 8-bit grey PNG"
             )
         values = np.asarray(image).astype(np.uint8)
-    label = (values == marking.mask_value).astype(np.uint8)
-    label[(values == IGNORE) & (marking.mask_value != IGNORE)] = IGNORE
+    label = (values == mask_value).astype(np.uint8)
+    label[(values == IGNORE) & (mask_value != IGNORE)] = IGNORE
     return label
 
 
-def _drawn(kind: str, text: str, shape: tuple[int, int], radius: float | None, where: str) -> np.ndarray:
+def _drawn_label(kind: str, text: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:
+    """Return the label of a box, points or a scribble."""
     if kind == BOX:
-        left, top, right, bottom = _numbers(text, BOX_NUMBERS, where)
-        height, width = shape
-        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-            raise UserError(f"{where}: must be x0,y0,x1,y1 within 0,0,{width},{height}, with x0 < x1 and y0 < y1")
-        label = np.zeros(shape, np.uint8)
-        label[round(top) : round(bottom), round(left) : round(right)] = 1
-        return label
-    points = [_numbers(point, POINT_NUMBERS, where) for point in text.split(";") if point.strip()]
+        return _box_label(_numbers(text, BOX_NUMBERS, origin), shape, origin)
+    points = [_numbers(point, POINT_NUMBERS, origin) for point in text.split(";") if point.strip()]
     if not points:
-        raise UserError(f"{where}: names no points; write {kind}=x,y;x,y")
-    return around(points, shape, kind == SCRIBBLE, radius, where)
+        raise UserError(f"{origin}: names no points; write {kind}=x,y;x,y")
+    return _point_label(points, shape, kind == SCRIBBLE, radius, origin)
 
 
-def around(
-    points: list[tuple[float, ...]], shape: tuple[int, int], joined: bool, radius: float | None, where: str
+def _box_label(corners: tuple[float, ...], shape: tuple[int, int], origin: str) -> np.ndarray:
+    (left, top, right, bottom), (height, width) = corners, shape
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise UserError(f"{origin}: must be x0,y0,x1,y1 within 0,0,{width},{height}, with x0 < x1 and y0 < y1")
+    label = np.zeros(shape, np.uint8)
+    label[round(top) : round(bottom), round(left) : round(right)] = 1
+    return label
+
+
+def _point_label(
+    points: list[tuple[float, ...]], shape: tuple[int, int], joined: bool, radius: float | None, origin: str
 ) -> np.ndarray:
-    """Return the label of points, or of the lines that join them: the object, what is unknown around it, background.
-
-    Raises:
-        UserError: a point lies outside the photo.
-    """
+    """Return the label of points, or of the lines that join them: object, unknown pixels around it, background."""
     height, width = shape
     for x, y in points:
         if not (0 <= x < width and 0 <= y < height):
-            raise UserError(f"{where}: the point {x:g},{y:g} is outside the photo, {width} x {height} pixels")
+            raise UserError(f"{origin}: the point {x:g},{y:g} is outside the photo, {width} x {height} pixels")
     cells = np.array([[int(x), int(y)] for x, y in points], np.int32)
-    empty = np.ones(shape, np.uint8)
+    unmarked = np.ones(shape, np.uint8)
     if joined:
-        cv2.polylines(empty, [cells], isClosed=False, color=0)
-    empty[cells[:, 1], cells[:, 0]] = 0
-    distance = cv2.distanceTransform(empty, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        cv2.polylines(unmarked, [cells], isClosed=False, color=0)
+    unmarked[cells[:, 1], cells[:, 0]] = 0
+    distance = cv2.distanceTransform(unmarked, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     radius = radius or max(RADIUS_SHARE * max(shape), 1)
     label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
     label[distance <= radius] = 1
     return label
 
 
-def _numbers(text: str, count: int, where: str) -> tuple[float, ...]:
+def _numbers(text: str, count: int, origin: str) -> tuple[float, ...]:
+    """Return ``count`` finite numbers from a comma-separated list."""
     try:
         numbers = tuple(float(word) for word in text.split(","))
     except ValueError:
         numbers = ()
     if len(numbers) != count or not np.isfinite(numbers).all():
-        raise UserError(f"{where}: '{text}' is not {count} numbers with commas between them")
+        raise UserError(f"{origin}: '{text}' is not {count} numbers with commas between them")
     return numbers

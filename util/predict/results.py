@@ -1,4 +1,4 @@
-"""The files of a prediction: mask, overlay, probabilities and a JSON, each whole or not there, the JSON last."""
+"""Write the files of a prediction: mask, overlay, probabilities and, last, a JSON; each is written atomically."""
 
 from __future__ import annotations
 
@@ -15,72 +15,94 @@ from util.data.images import write_mask
 from util.errors import UserError
 from util.files import write_atomically
 from util.predict.prediction import Prediction
+from util.predict.segmenter import Segmenter
 from util.report.pictures import write_png
 
-MAX = 2**16 - 1  # probability 1 in a 16-bit PNG
-NO_WORD = re.compile(r"[^\w-]+")  # letters of a class name that a file's name gets a line for
+PROBABILITY_ONE = 2**16 - 1  # the value of probability 1 in a 16-bit PNG
+NOT_IN_FILE_NAMES = re.compile(r"[^\w-]+")  # characters of a class name that become one _ in file names
 
 
 def mask_path(out: Path, stem: str) -> Path:
-    """Return where a query's mask goes."""
+    """Return the path of a query's mask."""
     return out / f"{stem}_mask.png"
 
 
 def overlay_path(out: Path, stem: str) -> Path:
-    """Return where a query's overlay goes."""
+    """Return the path of a query's overlay."""
     return out / f"{stem}_overlay.png"
 
 
 def json_path(out: Path, stem: str) -> Path:
-    """Return where a query's numbers go."""
+    """Return the path of a query's JSON."""
     return out / f"{stem}.json"
 
 
 def probability_path(out: Path, stem: str, name: str) -> Path:
-    """Return where the probability of a class in a query goes."""
-    return out / f"{stem}_probability_{NO_WORD.sub('_', name)}.png"
+    """Return the path of the probability map of a class in a query."""
+    return out / f"{stem}_probability_{NOT_IN_FILE_NAMES.sub('_', name)}.png"
+
+
+def facts_of(segmenter: Segmenter) -> dict[str, Any]:
+    """Return the entries of the JSON that are the same for every query: model, input, supports, text vectors."""
+    model = segmenter.model
+    return {
+        "model": model.network.title,
+        "checkpoint": model.source,
+        "output": segmenter.output,
+        "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
+        "tile": segmenter.tile,
+        "supports": {known.name: known.sources for known in segmenter.classes},
+        "text": {known.name: known.embedding.note for known in segmenter.classes if known.embedding.note},
+    }
 
 
 def check_free(queries: Sequence[Path], out: Path, names: Sequence[str], overwrite: bool) -> None:
     """Refuse queries whose results would overwrite each other, earlier results, or the queries themselves.
 
+    Args:
+        names: the classes.
+        overwrite: earlier results may be overwritten.
+
     Raises:
-        UserError: names the first.
+        UserError: names the first conflict.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a folder")
-    writers: dict[str, Path] = {}
-    sources = {q.resolve() for q in queries}
+    written_for: dict[str, Path] = {}
+    sources = {query.resolve() for query in queries}
     for query in queries:
         stem = query.stem
         common = (mask_path(out, stem), overlay_path(out, stem), json_path(out, stem))
         for path in (*common, *(probability_path(out, stem, name) for name in names)):
-            if (key := str(path).lower()) in writers:
+            if (key := str(path).lower()) in written_for:
                 raise UserError(
-                    f"{path}: would be written for {writers[key]} and for {query}; rename a photo or a class, "
+                    f"{path}: would be written for {written_for[key]} and for {query}; rename a photo or a class, "
                     "or use two --out folders"
                 )
-            writers[key] = query
+            written_for[key] = query
             if path.resolve() in sources:
                 raise UserError(f"{path}: is a query and would be overwritten; name another --out")
             if path.exists() and not overwrite:
-                raise UserError(f"{path}: a result is there already; name another --out, or add --overwrite")
+                raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
 
 
 def write_results(out: Path, query: Path, prediction: Prediction, facts: dict[str, Any]) -> Path:
-    """Write a query's files and return the JSON's path; ``facts`` are what is the same for every query.
+    """Write a query's files and return the path of the JSON.
+
+    Args:
+        facts: entries that are the same for every query.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
     stem, (height, width) = query.stem, prediction.mask.shape
-    json_path(out, stem).unlink(missing_ok=True)  # what is about to change has no numbers until all is there
+    json_path(out, stem).unlink(missing_ok=True)  # a JSON without all other files must not exist
     write_mask(mask_path(out, stem), prediction.mask)
     write_png(overlay_path(out, stem), prediction.overlay())
     classes = []
     for row, probability in zip(prediction.summary(), prediction.probability, strict=True):
         path = probability_path(out, stem, row["name"])
-        _, content = cv2.imencode(".png", (probability * MAX).round().astype(np.uint16))
+        _, content = cv2.imencode(".png", (probability * PROBABILITY_ONE).round().astype(np.uint16))
         write_atomically(path, content.tobytes())
         classes.append({**row, "probability": path.name})
     record = {

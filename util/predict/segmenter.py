@@ -1,14 +1,13 @@
-"""Find classes in any photos from a few marked ones: ``Segmenter(checkpoint, supports)(photo).mask``.
+"""Segment classes in any photos, given a few marked photos: ``Segmenter(checkpoint, supports)(photo).mask``.
 
-A query is sized as the evaluation sizes it (longer side to the network's side, at the top left of a square); each
-class's logits come back to the photo's own pixels, and the classes and the background compete there.
+A query is resized as in the evaluation: its longer side becomes the network's side, and the image lies at the top left
+of a square. The logits of each class are resized back to the photo's pixels, where classes and background compete.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,43 +22,51 @@ from util.engine.episode_pictures import to_photo
 from util.engine.evaluation import BINARY, FINAL
 from util.errors import UserError, nearest
 from util.predict.class_embedding import class_embedding
-from util.predict.encoded_supports import EncodedClass, encode_supports
-from util.predict.load_model import open_model
+from util.predict.encoded_class import EncodedClass, encode_supports
+from util.predict.load_model import load_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
 from util.predict.regions import Marking
-from util.predict.supports import UNNAMED, Support, by_class, checked_image, checked_name, from_arrays, read_support
-from util.predict.tiles import Window, blend_weight, check_tile, windows
+from util.predict.supports import (
+    UNNAMED,
+    Support,
+    check_class_name,
+    check_image,
+    group_by_class,
+    read_support,
+    support_from_arrays,
+)
+from util.predict.tiles import TiledPhoto, Window, check_tile
 
-BATCH = 4  # views of queries that the network sees together
+BATCH = 4  # views of queries in one forward pass
 Photo = str | Path | np.ndarray
-Given = str | tuple[np.ndarray, np.ndarray]
+GivenSupport = str | tuple[np.ndarray, np.ndarray]
 
 
 class Segmenter:
-    """A network and the classes it looks for.
+    """A network and the classes that it segments.
 
     Args:
-        checkpoint: a file of weights; None for a model that learns nothing.
+        checkpoint: a file of weights; None for a training-free model.
         supports: texts ``[class=]photo:marks`` (see ``util/predict/regions.py``), or pairs of arrays (image, mask).
         name: the class of supports that name none.
-        config: YAML file, for checkpoints that carry none.
+        config: YAML file, for checkpoints that contain none.
         overrides: settings to change, ``section.key=value``.
         side: S of the network's input in pixels, default as trained.
-        tile: side in photo pixels of overlapping tiles; None takes photos as a whole.
+        tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.
         device: as ``run.device``.
-        vectors: a file of word vectors, for names that are no class of the data set.
-        output: which of the model's two-channel outputs is the prediction.
+        vectors: a file of word vectors, for names that are not among the data set's classes.
+        output: name of the two-channel output that is the prediction.
         marking: how masks and points of supports are read.
 
     Raises:
-        UserError: anything of it cannot be read or does not fit together.
+        UserError: a file cannot be read, or the arguments do not fit each other.
     """
 
     def __init__(
         self,
         checkpoint: str | Path | None = None,
-        supports: Sequence[Given] = (),
+        supports: Sequence[GivenSupport] = (),
         name: str | None = None,
         *,
         config: str | Path | None = None,
@@ -72,131 +79,105 @@ class Segmenter:
         marking: Marking | None = None,
     ):
         check_tile(tile)
-        self.model = open_model(checkpoint, config, overrides, side, device)
+        self.model = load_model(checkpoint, config, overrides, side, device)
         self.tile, self.output, self.marking = tile, output, marking or Marking()
         self.vectors = None if vectors is None else Path(vectors)
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
-        texts = [s for s in supports if isinstance(s, str)]
-        arrays = [from_arrays(*s) for s in supports if not isinstance(s, str)]
-        named = by_class(texts, name)
-        own = None if name is None else checked_name(name)
-        for called in [*named, *([own] if arrays and own not in named else [])]:
-            read = [read_support(s, called, self.marking) for s in named.get(called, [])]
-            self.add(called, read + (arrays if called == own else []))
+        texts = group_by_class((s for s in supports if isinstance(s, str)), name)
+        arrays = [support_from_arrays(*s) for s in supports if not isinstance(s, str)]
+        default = None if name is None else check_class_name(name)
+        for class_name in [*texts, *([default] if arrays and default not in texts else [])]:
+            read = [read_support(text, class_name, self.marking) for text in texts.get(class_name, [])]
+            self.add(class_name, read + (arrays if class_name == default else []))
 
     def add(self, name: str | None, supports: list[Support]) -> None:
-        """Look for one more class.
+        """Add a class to segment.
 
         Raises:
-            UserError: no supports, too many or too few for the model, or a class that is there already.
+            UserError: there are no supports, too many or too few for the model, or the class was added before.
         """
         shown = name or UNNAMED
-        if any(c.name == shown for c in self.classes):
-            raise UserError(f"{shown}: this class is there already; give it another name")
-        meaning = class_embedding(name, self.model.context, self.vectors)
-        self.classes.append(encode_supports(shown, meaning, supports, self.model))
-        if self.output != FINAL:  # whether there is such an output, an input of zeros tells as well
+        if any(known.name == shown for known in self.classes):
+            raise UserError(f"{shown}: this class was added before; give it another name")
+        embedding = class_embedding(name, self.model.context, self.vectors)
+        self.classes.append(encode_supports(shown, embedding, supports, self.model))
+        if self.output != FINAL:  # a forward pass shows whether the model has such an output
             self.margins(torch.zeros(1, 3, self.model.view.side, self.model.view.side, device=self.model.device))
-        if meaning.note:
-            self.notes.append(meaning.note)
+        if embedding.note:
+            self.notes.append(embedding.note)
 
-    def alike(self) -> Segmenter:
-        """Return one with the same network that looks for nothing yet."""
+    def without_classes(self) -> Segmenter:
+        """Return a segmenter that shares this network and has no classes yet."""
         out = copy.copy(self)
         out.classes, out.notes = [], []
         return out
 
     def __call__(self, photo: Photo) -> Prediction:
-        """Return what is found in one photo: a path, or RGB (H, W, 3) uint8."""
+        """Return the prediction for one photo: a path, or RGB (H, W, 3) uint8."""
         return next(self.many([photo]))
 
     def many(self, photos: Iterable[Photo], batch: int = BATCH) -> Iterator[Prediction]:
-        """Yield what is found in each photo, in their order; the network sees up to ``batch`` views at a time.
+        """Yield the prediction for each photo, in order, with up to ``batch`` views in one forward pass.
 
         Raises:
-            UserError: there are no classes to look for, or a photo cannot be read.
+            UserError: there are no classes yet, or a photo cannot be read.
         """
         if not self.classes:
             raise UserError("no supports: mark the object on at least one photo")
-        waiting: list[_Sheet] = []
-        views: list[tuple[_Sheet, Window]] = []
-        for photo in photos:
-            image = checked_image(photo) if isinstance(photo, np.ndarray) else read_photo(Path(photo))
-            sheet = _Sheet(image, len(self.classes), self.tile)
-            waiting.append(sheet)
-            for window in sheet.windows:
-                views.append((sheet, window))
+        pending: list[TiledPhoto] = []
+        views: list[tuple[TiledPhoto, Window]] = []
+        for given in photos:
+            image = check_image(given) if isinstance(given, np.ndarray) else read_photo(Path(given))
+            photo = TiledPhoto(image, len(self.classes), self.tile)
+            pending.append(photo)
+            for window in photo.windows:
+                views.append((photo, window))
                 if len(views) >= batch:
-                    self._fill(views)
+                    self._run(views)
                     views = []
-            while waiting and not waiting[0].left:
-                yield waiting.pop(0).prediction([c.name for c in self.classes])
-        self._fill(views)
-        for sheet in waiting:
-            yield sheet.prediction([c.name for c in self.classes])
+            while pending and not pending[0].missing:
+                yield self._prediction(pending.pop(0))
+        self._run(views)
+        yield from map(self._prediction, pending)
 
-    def _fill(self, views: list[tuple[_Sheet, Window]]) -> None:
-        """Run the network over some views and put what it says on their photos."""
+    def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
+        """Run the network over some views and add its margins to their photos."""
         if not views:
             return
-        inputs = torch.stack([channels_first(self._sized(sheet.image[window])) for sheet, window in views])
+        inputs = torch.stack([self._network_input(photo.image[window]) for photo, window in views])
         margins = self.margins(inputs.to(self.model.device)).cpu().numpy()
-        for (sheet, window), margin in zip(views, margins, strict=True):
-            shape = sheet.image[window].shape[:2]
-            sheet.take(window, [to_photo(m, shape, LETTERBOX, LETTERBOX, self.model.view.side) for m in margin])
+        for (photo, window), of_view in zip(views, margins, strict=True):
+            shape = photo.image[window].shape[:2]
+            photo.add(window, [to_photo(m, shape, LETTERBOX, LETTERBOX, self.model.view.side) for m in of_view])
 
-    def _sized(self, image: np.ndarray) -> np.ndarray:
-        return self.model.view.sized(image, np.zeros(image.shape[:2], np.uint8))[0]
+    def _network_input(self, image: np.ndarray) -> Tensor:
+        """Return an image (H, W, 3) uint8 as the network's input, (3, S, S) float32."""
+        no_label = np.zeros(image.shape[:2], np.uint8)
+        return channels_first(self.model.view.sized(image, no_label)[0])
+
+    def _prediction(self, photo: TiledPhoto) -> Prediction:
+        return Prediction.from_margins(photo.image, [known.name for known in self.classes], photo.blended())
 
     @torch.inference_mode()
     def margins(self, query: Tensor) -> Tensor:
-        """Return by how much each class's logit exceeds the background's, (B, n, S, S), for inputs (B, 3, S, S)."""
+        """Return each class's logit minus the background's, (B, n, S, S) float32, for inputs (B, 3, S, S)."""
         network, base_labels = self.model.network, self.model.network.reads_base_labels
-        out = []
-        for sought in self.classes:
+        margins = []
+        for known in self.classes:
             logits = []
-            for batch in sought.batches:
+            for supports in known.support_batches:
                 with autocast(self.model.device, self.model.precision):
-                    output = network(sought.episode(query, batch, base_labels))
-                logits.append(self._chosen(output).float())
+                    output = network(known.episode(query, supports, base_labels))
+                logits.append(self._chosen_logits(output).float())
             mean = torch.stack(logits).mean(0)
-            out.append(mean[:, 1] - mean[:, 0])
-        return torch.stack(out, dim=1)
+            margins.append(mean[:, 1] - mean[:, 0])
+        return torch.stack(margins, dim=1)
 
-    def _chosen(self, output: Output) -> Tensor:
-        """Return the logits (B, 2, S, S) that are asked for."""
-        named = {FINAL: output.logits, **output.extra}
-        known = [name for name, logits in named.items() if logits.shape[1] == BINARY]
-        if self.output not in known:
-            raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, known)}")
-        return named[self.output]
-
-
-@dataclass
-class _Sheet:
-    """A photo on which the margins of its views come together."""
-
-    image: np.ndarray
-
-    def __init__(self, image: np.ndarray, classes: int, tile: int | None):
-        self.image, self.windows = image, windows(image.shape[:2], tile)
-        self.left = len(self.windows)
-        self.sum = np.zeros((classes, *image.shape[:2]), np.float32)
-        self.weight = np.zeros(image.shape[:2], np.float32)
-
-    def take(self, window: Window, margins: list[np.ndarray]) -> None:
-        """Add what a view says, (H', W') for each class."""
-        self.left -= 1
-        if len(self.windows) == 1:
-            self.sum[:] = margins
-            return
-        weight = blend_weight(margins[0].shape)
-        self.weight[window] += weight
-        for total, margin in zip(self.sum, margins, strict=True):
-            total[window] += weight * margin
-
-    def prediction(self, names: list[str]) -> Prediction:
-        """Return what all views together say."""
-        margins = self.sum if len(self.windows) == 1 else self.sum / self.weight
-        return Prediction.of(self.image, names, margins)
+    def _chosen_logits(self, output: Output) -> Tensor:
+        """Return the two-channel logits named ``self.output``, (B, 2, S, S)."""
+        by_name = {FINAL: output.logits, **output.extra}
+        binary = [name for name, logits in by_name.items() if logits.shape[1] == BINARY]
+        if self.output not in binary:
+            raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, binary)}")
+        return by_name[self.output]

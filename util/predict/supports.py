@@ -1,4 +1,4 @@
-"""Supports as a person names them, ``[class=]photo:marks``, and as arrays: one form for both."""
+"""Read supports, given as text ``[class=]photo:marks`` or as arrays, into one form."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ import numpy as np
 from model.contract import IGNORE
 from util.errors import UserError
 from util.predict.photos import read_photo
-from util.predict.regions import DRAWN, Marking, checked, read_label
+from util.predict.regions import DRAWN_KINDS, Marking, check_label, read_label
 
-UNNAMED = "object"  # what a class without a name is called
+UNNAMED = "object"  # the name of a class without a name
 FORM = "write photo.jpg:mask.png, photo.jpg:outlines.json, photo.jpg:box=x0,y0,x1,y1 or photo.jpg:points=x,y;x,y"
-LONGEST_NAME = 80
+MAX_NAME_LENGTH = 80
 
 
 @dataclass(frozen=True)
 class Support:
-    """A photo (H, W, 3) uint8 and what is marked on it, (H, W) uint8 in {0, 1, 255}; ``source`` says whence."""
+    """A marked photo.
+
+    Attributes:
+        image: the upright photo, (H, W, 3) uint8.
+        label: (H, W) uint8 in {0, 1, 255}.
+        source: the files or "array", for results and messages.
+    """
 
     image: np.ndarray
     label: np.ndarray
@@ -28,22 +34,22 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Named:
-    """A support's text, taken apart: class (None where it names none), photo, and what marks the object."""
+class SupportText:
+    """The parts of a support's text: class (None without one), photo, and marks."""
 
     name: str | None
     photo: Path
     marks: str
 
 
-def parse(text: str) -> Named:
-    """Take ``[class=]photo:marks`` apart; photos may have = and : in their paths where they exist.
+def parse_support(text: str) -> SupportText:
+    """Split ``[class=]photo:marks``; the paths of existing photos may contain = and :.
 
     Raises:
-        UserError: it has another form.
+        UserError: the text has another form.
     """
     path, colon, marks = text.rpartition(":")
-    for kind in DRAWN:  # no colon is part of these
+    for kind in DRAWN_KINDS:  # their numbers contain no colon
         before, found, after = text.rpartition(f":{kind}=")
         if found:
             path, colon, marks = before, ":", f"{kind}={after}"
@@ -51,70 +57,71 @@ def parse(text: str) -> Named:
         raise UserError(f"--support {text}: {FORM}")
     name, equals, rest = path.partition("=")
     if not equals or Path(path).exists():
-        return Named(None, Path(path), marks)
+        return SupportText(None, Path(path), marks)
     if not name.strip() or not rest:
         raise UserError(f"--support {text}: names no class before '='; {FORM}")
-    return Named(checked_name(name), Path(rest), marks)
+    return SupportText(check_class_name(name), Path(rest), marks)
 
 
-def checked_name(name: str) -> str:
-    """Return a class name that can be part of a file's name and of a line.
+def check_class_name(name: str) -> str:
+    """Return a class name, stripped, that can be part of a file name and of a line.
 
     Raises:
-        UserError: it cannot.
+        UserError: the name is empty, too long, starts with a dot, or has characters that file names cannot have.
     """
     name = name.strip()
-    if not name or len(name) > LONGEST_NAME or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
-        raise UserError(f"--name {name!r}: a class is called by 1 to {LONGEST_NAME} letters, no / or \\ among them")
+    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
+        raise UserError(f"--name {name!r}: a class name has 1 to {MAX_NAME_LENGTH} characters, none of them / or \\")
     return name
 
 
-def by_class(texts: Iterable[str], name: str | None) -> dict[str | None, list[Named]]:
-    """Return supports by class, in the order the classes are first named; ``name`` is that of supports without one.
+def group_by_class(texts: Iterable[str], name: str | None) -> dict[str | None, list[SupportText]]:
+    """Return the supports of each class, in the order in which classes first appear.
+
+    Args:
+        name: the class of supports that name none.
 
     Raises:
-        UserError: a support of another form, or a name that no support needs.
+        UserError: a text has another form, or every support names a class and ``name`` is another one.
     """
-    out: dict[str | None, list[Named]] = {}
-    own = None if name is None else checked_name(name)
-    texts = list(texts)
-    for text in texts:
-        support = parse(text)
-        out.setdefault(support.name or own, []).append(support)
-    if own is not None and texts and own not in out:
-        raise UserError(f"--name {own}: every support names its class itself; leave --name away")
-    return out
+    groups: dict[str | None, list[SupportText]] = {}
+    default = None if name is None else check_class_name(name)
+    for support in map(parse_support, texts):
+        groups.setdefault(support.name or default, []).append(support)
+    if default is not None and groups and default not in groups:
+        raise UserError(f"--name {default}: every support names its class itself; omit --name")
+    return groups
 
 
-def read_support(support: Named, name: str | None, marking: Marking) -> Support:
-    """Return a support's photo and label.
+def read_support(support: SupportText, name: str | None, marking: Marking) -> Support:
+    """Read a support's photo and label.
 
     Raises:
-        UserError: one of its files cannot be read, or they do not fit together.
+        UserError: a file is unreadable, or photo and marks do not fit each other.
     """
     image = read_photo(support.photo)
     label = read_label(support.marks, support.photo, image.shape[:2], name, marking)
     return Support(image, label, f"{support.photo}:{support.marks}")
 
 
-def from_arrays(image: np.ndarray, mask: np.ndarray) -> Support:
+def support_from_arrays(image: np.ndarray, mask: np.ndarray) -> Support:
     """Return a support made of arrays: RGB (H, W, 3) uint8, and (H, W) bool or in {0, 1, 255}.
 
     Raises:
-        UserError: arrays of another form, or a mask that marks nothing.
+        UserError: an array has another form, or the mask marks nothing.
     """
-    image = checked_image(image)
+    image = check_image(image)
     mask = np.asarray(mask)
     if mask.ndim != 2 or not np.isin(mask, (0, 1, IGNORE)).all():
         raise UserError("a support's mask: must be an array (H, W) of 0, 1 and 255, or of booleans")
-    return Support(image, checked(mask.astype(np.uint8), image.shape[:2], "a support's mask"), "array")
+    return Support(image, check_label(mask.astype(np.uint8), image.shape[:2], "a support's mask"), "array")
 
 
-def checked_image(image: np.ndarray) -> np.ndarray:
-    """Return an image if it is RGB, (H, W, 3) uint8.
+def check_image(image: np.ndarray) -> np.ndarray:
+    """Return an RGB image, (H, W, 3) uint8.
 
     Raises:
-        UserError: it is not.
+        UserError: the array has another form.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:

@@ -1,4 +1,4 @@
-"""Very large photos in overlapping square tiles: where they lie, and how what they say is blended."""
+"""Split very large photos into overlapping square tiles, and blend the maps of the tiles."""
 
 from __future__ import annotations
 
@@ -7,13 +7,44 @@ import numpy as np
 from util.errors import UserError
 
 OVERLAP = 0.25  # of a tile's side, between neighbours
-MIN_TILE = 32
+MIN_TILE = 32  # pixels
 
 Window = tuple[slice, slice]  # rows, columns
 
 
-def windows(shape: tuple[int, int], tile: int | None) -> list[Window]:
-    """Return the tiles that cover a photo of ``shape`` (H, W); one for all of it where it is no larger than a tile."""
+class TiledPhoto:
+    """A photo, its windows, and the sum of the maps that the network returned for them.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        windows: the parts of the photo that the network sees; one without tiles.
+        missing: number of windows without maps so far.
+    """
+
+    def __init__(self, image: np.ndarray, classes: int, tile: int | None):
+        self.image, self.windows = image, windows(image.shape[:2], tile)
+        self.missing = len(self.windows)
+        self._sum = np.zeros((classes, *image.shape[:2]), np.float32)
+        self._weight = np.zeros(image.shape[:2], np.float32)
+
+    def add(self, window: Window, maps: list[np.ndarray]) -> None:
+        """Add the maps of one window, one (H', W') float32 for each class."""
+        self.missing -= 1
+        if len(self.windows) == 1:
+            self._sum[:] = maps
+            return
+        weight = blend_weight(maps[0].shape)
+        self._weight[window] += weight
+        for total, values in zip(self._sum, maps, strict=True):
+            total[window] += weight * values
+
+    def blended(self) -> np.ndarray:
+        """Return the weighted mean of all maps, (classes, H, W) float32."""
+        return self._sum if len(self.windows) == 1 else self._sum / self._weight
+
+
+def windows(shape: tuple[int, ...], tile: int | None) -> list[Window]:
+    """Return the tiles that cover a photo of ``shape`` (H, W); a single one if the photo is no larger than a tile."""
     if tile is None:
         return [(slice(0, shape[0]), slice(0, shape[1]))]
     rows, columns = (_spans(length, tile) for length in shape)
@@ -21,17 +52,17 @@ def windows(shape: tuple[int, int], tile: int | None) -> list[Window]:
 
 
 def check_tile(tile: int | None) -> None:
-    """Refuse a tile that is too small to show anything.
+    """Refuse a tile that is too small to show an object.
 
     Raises:
-        UserError: it is.
+        UserError: the side is below ``MIN_TILE``.
     """
     if tile is not None and tile < MIN_TILE:
         raise UserError(f"--tile {tile}: must be at least {MIN_TILE} pixels of the photo")
 
 
 def _spans(length: int, tile: int) -> list[slice]:
-    """Return spans of one length, evenly spread, neighbours overlapping by at least ``OVERLAP`` of it."""
+    """Return spans of length ``tile``, evenly spread; neighbours overlap by at least ``OVERLAP`` of it."""
     if length <= tile:
         return [slice(0, length)]
     count = int(np.ceil((length - tile) / (tile * (1 - OVERLAP)))) + 1
@@ -39,9 +70,10 @@ def _spans(length: int, tile: int) -> list[slice]:
     return [slice(start, start + tile) for start in starts]
 
 
-def blend_weight(shape: tuple[int, int]) -> np.ndarray:
-    """Return how much each pixel of a tile counts, (H, W) float32: less and less within the overlap at its edges."""
-    return np.outer(*(_ramp(length) for length in shape)).astype(np.float32)
+def blend_weight(shape: tuple[int, ...]) -> np.ndarray:
+    """Return the weight of each pixel of a tile of ``shape`` (H, W), float32; it falls towards the edges."""
+    rows, columns = (_ramp(length) for length in shape)
+    return np.outer(rows, columns).astype(np.float32)
 
 
 def _ramp(length: int) -> np.ndarray:

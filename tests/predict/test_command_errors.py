@@ -1,4 +1,4 @@
-"""Whatever a user can type wrong is one line on stderr, exit code 2, and no file (malformed files: tests/cli)."""
+"""A wrong option is one line on stderr, exit code 2, and no file; tests/cli has the malformed files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from util.engine import checkpoint
 
 @pytest.fixture
 def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: Path) -> Callable[..., str]:
-    """Return a function that runs a good command line with some options replaced, and gives the one line."""
+    """Return a function that runs a good command line with some options replaced, and gives the error line."""
 
     def run(**options: object) -> str:
         words = {"config": baseline, "support": marked["box"], "query": photos[0], "out": tmp_path / "out", **options}
@@ -49,9 +49,9 @@ def test_marks(refused, marked: dict[str, str], marks: str, reason: str) -> None
         ({"support": None}, "no supports"),
         ({"support": "photo.jpg"}, "write photo.jpg:mask.png"),
         ({"support": "=photo.jpg:mask.png"}, "names no class"),
-        ({"support": ".._/x=photo.jpg:mask.png"}, "a class is called by"),
-        ({"name": ""}, "a class is called by"),
-        ({"name": "a\nb"}, "a class is called by"),
+        ({"support": ".._/x=photo.jpg:mask.png"}, "a class name has 1 to 80"),
+        ({"name": ""}, "a class name has 1 to 80"),
+        ({"name": "a\nb"}, "a class name has 1 to 80"),
         ({"query": None}, "no queries"),
         ({"out": None}, "no folder for results"),
         ({"mask_value": 256}, "a mask's values are 1..255"),
@@ -82,7 +82,7 @@ def test_a_value_of_a_coloured_mask(refused, marked: dict[str, str]) -> None:
 
 
 def test_a_name_that_no_support_needs(refused, marked: dict[str, str]) -> None:
-    assert "leave --name away" in refused(support=f"dog={marked['box']}", name="cat")
+    assert "omit --name" in refused(support=f"dog={marked['box']}", name="cat")
 
 
 def test_a_number_of_shots_that_the_weights_are_not_for(predict, make_checkpoint, marked, photos, tmp_path: Path):
@@ -109,7 +109,7 @@ def test_a_base_checkpoint(predict, weights: Path, marked, photos, tmp_path: Pat
     assert "of the base stage" in predict(*words, "--out", tmp_path / "out").error
 
 
-def test_results_are_not_written_over(predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
+def test_results_are_not_overwritten(predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
     words = ("--config", baseline, "--support", marked["box"], "--query", photos[0], "--out", tmp_path / "out")
     assert predict(*words).code == 0
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}

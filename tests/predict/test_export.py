@@ -1,4 +1,4 @@
-"""The exported path of a query gives the network's mask, in a process that knows nothing of this project."""
+"""The exported file gives the network's mask, in a process that imports nothing of this project."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from util.data.mini import CLASS_NAMES
 from util.data.views import LETTERBOX
 from util.data.warp import fit_letterbox
 from util.engine.episode_pictures import to_photo
 from util.predict import Segmenter
 from util.predict.export import write_export
 from util.predict.photos import read_photo
+from util.predict.regions import Marking
+from util.predict.supports import parse_support, read_support
 
 ALONE = """
 import json, sys, numpy, torch
@@ -30,13 +33,13 @@ print(facts["facts.json"] if isinstance(facts["facts.json"], str) else facts["fa
 """
 
 
-def _canvas(photo: Path, side: int) -> np.ndarray:
+def _letterboxed(photo: Path, side: int) -> np.ndarray:
     image = read_photo(photo)
     return fit_letterbox(image, np.zeros(image.shape[:2], np.uint8), side)[0].transpose(2, 0, 1)[None].copy()
 
 
 def _mask(answer: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return the mask on a photo of probabilities (1, n + 1, S, S)."""
+    """Return the mask of a photo, of ``shape`` (H, W), from probabilities (1, n + 1, S, S)."""
     margins = np.log(answer[0, 1:]) - np.log(answer[0, :1])
     on_photo = np.stack([to_photo(m, shape, LETTERBOX, LETTERBOX, answer.shape[-1]) for m in margins])
     return np.where(on_photo.max(0) > 0, on_photo.argmax(0) + 1, 0)
@@ -47,7 +50,7 @@ def test_the_file_gives_the_same_mask(predict, baseline: Path, marked: dict, dra
     words = ("export", "--config", baseline, "--support", supports[0], "--support", supports[1], "--out", out)
     done = predict(*words)
     assert done.code == 0 and not done.errors.strip(), done.errors
-    np.save(tmp_path / "query.npy", _canvas(photos[1], 33))
+    np.save(tmp_path / "query.npy", _letterboxed(photos[1], 33))
     files = (out, tmp_path / "query.npy", tmp_path / "answer.npy")
     alone = subprocess.run(
         [sys.executable, "-c", ALONE, *map(str, files)], cwd=tmp_path, capture_output=True, text=True
@@ -59,14 +62,15 @@ def test_the_file_gives_the_same_mask(predict, baseline: Path, marked: dict, dra
     assert answer.shape == (1, 3, 33, 33) and np.allclose(answer.sum(1), 1, atol=1e-5)
     found = Segmenter(config=baseline, supports=supports)(photos[1]).mask
     assert len(np.unique(found)) > 1 and (_mask(answer, found.shape) != found).mean() < 0.001
-    assert "is there already" in predict(*words).error
+    assert "exists already" in predict(*words).error
 
 
 @pytest.mark.parametrize("model", ["", "ssp", "dcama", "sccan"])
-def test_every_model_that_learns_can_be_exported(make_checkpoint, drawn_support, photos, tmp_path: Path, model: str):
-    segmenter = Segmenter(make_checkpoint(model), [drawn_support], device="cpu")
+def test_every_trained_model_can_be_exported(empty_segmenter, drawn_support, photos, tmp_path: Path, model: str):
+    segmenter = empty_segmenter(model)
+    segmenter.add(CLASS_NAMES[0], [read_support(parse_support(drawn_support), None, Marking())])
     assert write_export(segmenter, tmp_path / "model.pt") < 1e-4
-    query = torch.from_numpy(_canvas(photos[1], segmenter.model.view.side))
+    query = torch.from_numpy(_letterboxed(photos[1], segmenter.model.view.side))
     answer, found = torch.jit.load(tmp_path / "model.pt")(query).detach().numpy(), segmenter(photos[1]).mask
     assert (_mask(answer, found.shape) != found).mean() < 0.001
 

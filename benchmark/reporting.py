@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmark.drawn import SIZES
+from benchmark.synthetic import SIZES
 from benchmark.timing import CLOCKS, WALL, Clock
 from util.engine.device import CUDA, describe, pick_device
 from util.errors import UserError

@@ -1,4 +1,4 @@
-"""Every way to mark an object means the same pixels, and photos are seen upright."""
+"""All kinds of marks give the same label, and photos are read upright."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.predict.marked import BOX, HEIGHT, WIDTH
 from util.errors import UserError
 from util.predict.photos import read_photo
 from util.predict.regions import UNKNOWN, Marking
-from util.predict.supports import Support, by_class, parse, read_support
+from util.predict.supports import Support, group_by_class, parse_support, read_support
 
 ORIENTATION = 0x0112  # EXIF
-TURNED_LEFT = 6  # how a phone held upright stores its photos: to be turned a quarter to the right
+TURNED_LEFT = 6  # phones held upright store photos so: to be rotated by 90 degrees clockwise
 KINDS = ("index", "grey", "bit", "colours", "transparent", "polygon", "rectangle", "coco", "box")
 
 
 def _read(text: str, name: str | None = None, **marking) -> Support:
-    return read_support(parse(text), name, Marking(**marking))
+    return read_support(parse_support(text), name, Marking(**marking))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +77,7 @@ def test_a_file_of_several_labels_gives_the_class_asked_for(marked: dict[str, st
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_photos_are_upright(tmp_path: Path, orientation: int) -> None:
-    """The stored pixels are turned back by hand from the upright ones, by the meaning of EXIF's eight numbers."""
+    """The stored pixels are computed from the upright ones by the definition of EXIF's eight orientations."""
     upright = np.zeros((40, 64, 3), np.uint8)
     upright[:16, :24] = 250
     back = {
@@ -126,8 +126,10 @@ def test_every_kind_of_pixels_becomes_rgb(tmp_path: Path, mode: str, value: obje
 def test_supports_are_taken_apart(tmp_path: Path) -> None:
     odd = tmp_path / "a=b.jpg"
     odd.touch()
-    assert parse(f"{odd}:m.png").photo == odd and parse(f"{odd}:m.png").name is None
-    assert parse("big cat=a.jpg:box=1,2,3,4") == parse("big cat = a.jpg:box=1,2,3,4".replace(" = ", "="))
-    assert parse("C:/a.jpg:points=1,2;3,4").photo == Path("C:/a.jpg")
-    classes = by_class(["a.jpg:m.png", "dog=b.jpg:m.png", "c.jpg:m.png"], "cat")
+    assert parse_support(f"{odd}:m.png").photo == odd and parse_support(f"{odd}:m.png").name is None
+    assert parse_support("big cat=a.jpg:box=1,2,3,4") == parse_support(
+        "big cat = a.jpg:box=1,2,3,4".replace(" = ", "=")
+    )
+    assert parse_support("C:/a.jpg:points=1,2;3,4").photo == Path("C:/a.jpg")
+    classes = group_by_class(["a.jpg:m.png", "dog=b.jpg:m.png", "c.jpg:m.png"], "cat")
     assert {name: len(supports) for name, supports in classes.items()} == {"cat": 2, "dog": 1}

@@ -1,0 +1,111 @@
+"""``predict.py`` writes the files that the library's results say, and predicts from checkpoints of the authors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from util.data.images import read_mask
+from util.data.mini import CLASS_NAMES
+from util.engine import checkpoint
+from util.predict import Segmenter
+from util.predict.photos import read_photo
+
+SIXTEEN_BIT = 2**16 - 1
+DEEP_STEM = "model.encoder.stem=deep"
+EXIF_ORIENTATION, TURNED_LEFT = 0x0112, 6
+
+
+def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path, marked: dict, photos, tmp_path: Path):
+    words = ["--config", baseline, "--support", marked["box"], "--name", "cat", "--query", photos[0], photos[1]]
+    done = predict(*words, "--out", tmp_path / "out")
+    assert done.code == 0 and "2 of 2 photos" in done.output and "predict: " in done.errors
+    for photo in photos[:2]:
+        shape, stem = read_photo(photo).shape, photo.stem
+        record = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
+        mask = read_mask(tmp_path / "out" / record["mask"])
+        overlay = cv2.imread(str(tmp_path / "out" / record["overlay"]))
+        (cat,) = record["classes"]
+        probability = cv2.imread(str(tmp_path / "out" / cat["probability"]), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == probability.shape == shape[:2] and overlay.shape == shape
+        assert (record["height"], record["width"]) == shape[:2] and probability.dtype == np.uint16
+        assert np.array_equal(mask == 1, probability > SIXTEEN_BIT / 2) and set(np.unique(mask)) <= {0, 1}
+        assert (cat["name"], cat["value"], cat["pixels"]) == ("cat", 1, (mask == 1).sum())
+        assert cat["share"] == pytest.approx(cat["pixels"] / mask.size, abs=1e-6) and 0 < cat["share"] < 1
+        y, x = np.nonzero(mask)
+        assert cat["box"] == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+        assert cat["confidence"] == pytest.approx(probability[mask == 1].mean() / SIXTEEN_BIT, abs=1e-4)
+        assert record["supports"] == {"cat": [marked["box"]]} and record["model"] == "prototype baseline"
+    assert len(list((tmp_path / "out").iterdir())) == 8
+
+
+def test_it_gives_the_masks_of_the_library(predict, weights: Path, drawn_support: str, photos, tmp_path: Path) -> None:
+    done = predict("--checkpoint", weights, "--support", drawn_support, "--query", *photos, "--out", tmp_path / "out")
+    assert done.code == 0, done.errors
+    assert f"{CLASS_NAMES[0]}: uses the text vector of mini's class" in done.output
+    segmenter = Segmenter(weights, [drawn_support])
+    for photo in photos:
+        assert np.array_equal(segmenter(photo).mask, read_mask(tmp_path / "out" / f"{photo.stem}_mask.png"))
+
+
+def test_a_turned_photo_gives_an_upright_mask(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
+    upright = read_photo(photos[0])
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = TURNED_LEFT
+    Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "turned.png", exif=exif)
+    common = ("--config", baseline, "--support", marked["box"], "--out", tmp_path / "out")
+    assert predict(*common, "--query", photos[0], tmp_path / "turned.png").code == 0
+    straight, turned = (read_mask(tmp_path / "out" / f"{n}_mask.png") for n in (photos[0].stem, "turned"))
+    assert np.array_equal(straight, turned)
+
+
+def test_it_segments_several_classes_at_once(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
+    supports = ("--support", f"cat={marked['box']}", "--support", f"big dog={marked['polygon']}")
+    out, stem = tmp_path / "out", photos[0].stem
+    assert predict("--config", baseline, *supports, "--query", photos[0], "--out", out).code == 0
+    record = json.loads((out / f"{stem}.json").read_text())
+    assert [(c["name"], c["value"]) for c in record["classes"]] == [("cat", 1), ("big dog", 2)]
+    assert (out / f"{stem}_probability_big_dog.png").exists()
+    one = Segmenter(config=baseline, supports=[marked["box"]])(photos[0])
+    assert np.array_equal(read_mask(out / f"{stem}_mask.png"), one.mask)  # of two equal classes the first wins
+
+
+def test_a_damaged_photo_is_skipped(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
+    content = photos[0].read_bytes()
+    cut = tmp_path / f"cut{photos[0].suffix}"
+    cut.write_bytes(content[: len(content) // 2])  # the header is intact
+    words = ("--config", baseline, "--support", marked["box"], "--out", tmp_path / "out")
+    done = predict(*words, "--query", photos[1], cut, photos[2])
+    assert done.code == 2 and f"error: {cut}: not a photo that can be read" in done.errors
+    assert "2 of 3 photos" in done.output
+    assert {p.stem for p in (tmp_path / "out").glob("*.json")} == {photos[1].stem, photos[2].stem}
+
+
+def test_a_checkpoint_of_the_authors_predicts_like_the_same_weights_of_this_project(
+    predict, make_checkpoint, model_yaml, marked: dict, photos, tmp_path: Path
+) -> None:
+    ours, deep = make_checkpoint("ssp", DEEP_STEM), ("--set", DEEP_STEM)
+    state = {_published_name(name): tensor for name, tensor in checkpoint.read(ours)["weights"].items()}
+    torch.save({"state_dict": state}, tmp_path / "authors.pth")
+    words = ("--support", marked["box"], "--query", photos[0], "--out")
+    assert predict("--checkpoint", ours, *words, tmp_path / "a").code == 0
+    config = ("--config", model_yaml("ssp"), *deep, "--checkpoint", tmp_path / "authors.pth")
+    assert predict(*config, *words, tmp_path / "b").code == 0
+    names = [p.name for p in (tmp_path / "a").glob("*.png")]
+    assert len(names) == 3
+    assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
+    assert "carries no config" in predict("--checkpoint", tmp_path / "authors.pth", *words, tmp_path / "c").error
+
+
+def _published_name(name: str) -> str:
+    """Return the name that SSP's authors give to a tensor of the encoder with the deep stem."""
+    name = name.removeprefix("encoder.")
+    if name.startswith("layer0.7."):
+        return name.replace("layer0.7.", "layer0.1.")
+    return name.replace("layer0.", "layer0.0.")

@@ -1,0 +1,89 @@
+"""A segmenter encodes supports once, takes queries in batches, and treats shots as its model was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from util.data.images import read_mask
+from util.data.mini import CLASS_NAMES
+from util.engine.evaluation import FINAL
+from util.predict import Segmenter
+from util.predict.photos import read_photo
+from util.predict.regions import Marking
+from util.predict.supports import Support, parse_support, read_support
+
+
+@pytest.fixture
+def supports(mini_root: Path, photos: list[Path]) -> list[Support]:
+    """Return the synthetic photos with their masks."""
+    masks = mini_root / "SegmentationClassAug"
+    return [read_support(parse_support(f"{p}:{masks / p.stem}.png"), None, Marking()) for p in photos]
+
+
+def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, supports, photos) -> None:
+    segmenter = empty_segmenter()
+    passes: list[int] = []
+    encoder = segmenter.model.network.encoder
+    hook = encoder.register_forward_pre_hook(lambda _, images: passes.append(len(images[0])))
+    segmenter.add("cat", supports[:2])
+    assert passes == [1, 1]  # Sym-Net of one shot encodes them one at a time
+    passes.clear()
+    assert len(list(segmenter.many(photos, batch=2))) == len(photos) == 3
+    assert passes == [2, 2, 1, 1]  # queries alone, with each of the two supports
+    hook.remove()
+
+
+def test_batches_do_not_affect_results(baseline: Path, marked: dict, photos) -> None:
+    segmenter = Segmenter(config=baseline, supports=[marked["box"]])
+    alone = [segmenter(photo).probability for photo in photos]
+    for batch in (2, 5):
+        for found, want in zip(segmenter.many(photos, batch), alone, strict=True):
+            assert np.allclose(found.probability, want, atol=1e-4)
+
+
+def test_a_model_of_one_shot_averages_the_logits_of_its_supports(empty_segmenter, supports) -> None:
+    query = torch.rand(2, 3, 33, 33) * 255
+    margins = []
+    for shots in (supports[:1], supports[1:2], supports[:2]):
+        segmenter = empty_segmenter()
+        segmenter.add("cat", shots)
+        margins.append(segmenter.margins(query))
+    assert torch.allclose(margins[2], (margins[0] + margins[1]) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["ssp", "dcama"])
+def test_a_model_of_any_number_of_shots_sees_them_together(empty_segmenter, model: str, supports, photos) -> None:
+    segmenter = empty_segmenter(model)
+    segmenter.add("cat", supports)
+    (known,) = segmenter.classes
+    assert [batch.image.shape[1] for batch in known.support_batches] == [3]
+    assert segmenter(photos[0]).mask.shape == read_photo(photos[0]).shape[:2]
+
+
+def test_supports_and_queries_may_be_arrays(baseline: Path, drawn_support: str, photos) -> None:
+    photo, mask = drawn_support.partition("=")[2].rsplit(":", 1)
+    pair = read_photo(Path(photo)), read_mask(Path(mask)) > 0
+    from_files = Segmenter(config=baseline, supports=[drawn_support])
+    from_arrays = Segmenter(config=baseline, supports=[pair], name=CLASS_NAMES[0])
+    assert [known.name for known in from_arrays.classes] == [CLASS_NAMES[0]]
+    image = read_photo(photos[1])
+    assert np.array_equal(from_files(photos[1]).probability, from_arrays(image).probability)
+
+
+def test_another_side_and_another_output(weights: Path, drawn_support: str, photos) -> None:
+    meta = Segmenter(weights, [drawn_support], side=41, output="meta")
+    final = meta.without_classes()
+    final.output, final.classes = FINAL, meta.classes
+    assert meta.model.view.side == 41 and meta(photos[0]).mask.shape == read_photo(photos[0]).shape[:2]
+    assert not np.array_equal(final(photos[0]).probability, meta(photos[0]).probability)
+
+
+def test_segmenters_share_a_network_but_no_classes(empty_segmenter, supports) -> None:
+    one = empty_segmenter()
+    one.add("cat", supports[:1])
+    other = one.without_classes()
+    assert other.model is one.model and not other.classes and not other.notes and one.classes

@@ -1,0 +1,112 @@
+"""Encode the supports of one class once, for use with every query.
+
+A model whose weights serve any number of shots, or exactly the given number, sees all supports together. A model
+trained for one shot sees each support alone, and the logits are averaged. Other numbers of supports are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.contract import IGNORE, CachedFeatures, Episode
+from util.data.datasets import channels_first
+from util.engine.device import autocast
+from util.errors import UserError
+from util.predict.class_embedding import ClassEmbedding
+from util.predict.load_model import LoadedModel
+from util.predict.supports import Support
+
+
+@dataclass
+class SupportBatch:
+    """Supports that a model sees together, and the features that it computed of them."""
+
+    image: Tensor  # (1, K, 3, S, S) float32
+    label: Tensor  # (1, K, S, S) uint8 in {0, 1, 255}
+    cached: CachedFeatures | None  # None for models that cache nothing
+
+
+@dataclass
+class EncodedClass:
+    """A class to segment: its name, its embedding, its encoded supports, and the files they come from."""
+
+    name: str
+    embedding: ClassEmbedding
+    support_batches: list[SupportBatch]
+    sources: list[str]
+
+    def episode(self, query: Tensor, supports: SupportBatch, base_labels: bool) -> Episode:
+        """Return an episode of B queries (B, 3, S, S) that share one batch of supports.
+
+        Labels of the queries are ``IGNORE`` everywhere; ``base_labels`` adds such labels of base classes.
+        """
+        count, device = len(query), query.device
+        unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
+        zero = torch.zeros(count, dtype=torch.int64, device=device)
+        text = None
+        if self.embedding.vector is not None:
+            text = torch.from_numpy(self.embedding.vector).to(device).expand(count, -1)
+        return Episode(
+            query=query,
+            query_label=unknown,
+            support=supports.image.expand(count, -1, -1, -1, -1),
+            support_label=supports.label.expand(count, -1, -1, -1),
+            class_id=zero + self.embedding.class_id,
+            base_id=zero,
+            number=zero,
+            query_base_label=unknown if base_labels else None,
+            text=text,
+            cached_support=None if supports.cached is None else [supports.cached],
+        )
+
+
+@torch.inference_mode()
+def encode_supports(name: str, embedding: ClassEmbedding, supports: list[Support], model: LoadedModel) -> EncodedClass:
+    """Resize the supports of a class as the evaluation does, and encode them.
+
+    Raises:
+        UserError: no supports, a number of them that the model does not take, or an object that vanishes at the
+            network's input size.
+    """
+    if not supports:
+        raise UserError(f"{name}: no supports; give at least one")
+    inputs = [_network_input(support, model) for support in supports]
+    images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*inputs))  # (1, K, ...)
+    batches = []
+    for shots in torch.arange(len(supports)).split(shots_per_batch(name, len(supports), model)):
+        image, label = images[:, shots], labels[:, shots]
+        with autocast(model.device, model.precision):
+            batches.append(SupportBatch(image, label, model.network.cache_support(image, label)))
+    return EncodedClass(name, embedding, batches, [support.source for support in supports])
+
+
+def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
+    """Return how many supports of a class the model sees together: all, or one at a time.
+
+    Raises:
+        UserError: the weights are for another number of shots, which is more than one.
+    """
+    trained_shots = model.network.shots_of(model.network.state_dict())
+    if trained_shots in (None, supports):
+        return supports
+    if trained_shots == 1:
+        return 1
+    raise UserError(
+        f"{name}: {supports} support(s), but {model.source} was trained with {trained_shots} shots and its weights "
+        f"fit no other number; give {trained_shots}, or use a checkpoint trained with one shot, which takes any number"
+    )
+
+
+def _network_input(support: Support, model: LoadedModel) -> tuple[Tensor, Tensor]:
+    """Return a support as the network's input: image (3, S, S) float32 and label (S, S) uint8."""
+    image, label = model.view.sized(support.image, support.label)
+    if not (label == 1).any():
+        raise UserError(
+            f"{support.source}: the marked object vanishes at {model.view.side} pixels, the network's input; "
+            "crop the photo closer to the object, or give a larger --resize"
+        )
+    return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))

@@ -1,0 +1,102 @@
+"""The command-line options of ``predict.py``, and the segmenter that they describe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from util.engine.evaluation import FINAL
+from util.errors import UserError
+from util.predict.regions import Marking
+from util.predict.segmenter import BATCH, Segmenter
+from util.predict.supports import UNNAMED, group_by_class
+
+HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
+OVERWRITE = "--overwrite"
+
+
+def add_model_options(out: argparse.ArgumentParser) -> None:
+    """Add the options of the network: weights, config, device, input size."""
+    out.add_argument("--checkpoint", help="a file of weights, of this project or of a method's authors")
+    out.add_argument("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
+    out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    out.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
+    out.add_argument("--resize", type=int, metavar="SIDE", help="side of the network's input; default as trained")
+    out.add_argument(
+        "--vectors", type=Path, metavar="FILE", help="word vectors, for names that are not classes of the data set"
+    )
+    out.add_argument("--output", default=FINAL, help=f"name of the model's output to use; default {FINAL}")
+
+
+def add_support_options(out: argparse.ArgumentParser) -> None:
+    """Add the options of the supports: photos, marks, class names."""
+    out.add_argument(
+        "--support",
+        dest="supports",
+        action="append",
+        default=[],
+        metavar="[CLASS=]PHOTO:MARKS",
+        help="a photo and a mask.png, an outlines.json (labelme, COCO), box=x0,y0,x1,y1, points=x,y;x,y or "
+        "scribble=x,y;x,y; repeat it for more shots and classes",
+    )
+    out.add_argument("--name", help="the class of supports that name none")
+    out.add_argument(
+        "--mask-value", type=int, metavar="V", help="the object's value in masks; default every value but 0"
+    )
+    out.add_argument(
+        "--radius", type=float, metavar="PIXELS", help="of points; default 2 %% of the photo's longer side"
+    )
+
+
+def add_query_options(out: argparse.ArgumentParser) -> None:
+    """Add the options of the queries: photos, results, tiles, batch."""
+    out.add_argument("--query", dest="queries", nargs="+", type=Path, default=[], metavar="PHOTO")
+    out.add_argument("--out", type=Path, help="folder of results")
+    out.add_argument(OVERWRITE, action="store_true", help="overwrite existing results")
+    out.add_argument("--tile", type=int, metavar="SIDE", help="split large photos into overlapping tiles of this side")
+    out.add_argument("--batch", type=int, default=BATCH, help=f"views in one forward pass; default {BATCH}")
+
+
+def add_page_options(out: argparse.ArgumentParser) -> None:
+    """Add the options of the page."""
+    out.add_argument("--serve", action="store_true", help="serve a web page to try the model on")
+    out.add_argument("--host", default=HOST, help=f"address of the page; default {HOST}, this machine alone")
+    out.add_argument("--port", type=int, default=PORT, help=f"default {PORT}")
+
+
+def add_export_options(out: argparse.ArgumentParser) -> None:
+    """Add the options of the exported file."""
+    out.add_argument("--out", type=Path, required=True, help="file to write, such as model.pt")
+    out.add_argument(OVERWRITE, action="store_true", help="overwrite an existing file")
+
+
+def segmenter_of(options: argparse.Namespace) -> Segmenter:
+    """Return the segmenter that a command line describes.
+
+    Raises:
+        UserError: as ``Segmenter``.
+    """
+    return Segmenter(
+        options.checkpoint,
+        options.supports,
+        options.name,
+        config=options.config,
+        overrides=options.overrides,
+        side=options.resize,
+        tile=getattr(options, "tile", None),
+        device=options.device,
+        vectors=options.vectors,
+        output=options.output,
+        marking=Marking(options.mask_value, options.radius),
+    )
+
+
+def class_names_of(options: argparse.Namespace) -> list[str]:
+    """Return the names of the classes that a command line describes.
+
+    Raises:
+        UserError: there are no supports, or one has another form.
+    """
+    if not options.supports:
+        raise UserError("no supports: add --support photo.jpg:mask.png, one for each marked photo")
+    return [name or UNNAMED for name in group_by_class(options.supports, options.name)]
