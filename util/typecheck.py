@@ -29,7 +29,7 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
     """Return a value as its type: a whole number as a float where the type is float, all else as it is.
 
     Args:
-        kind: a type hint: a plain type, ``Any``, ``Literal``, a union, ``list[...]``, ``dict[str, ...]``, ``TypedDict``.
+        kind: a plain type, ``Any``, ``Literal``, a union, ``list[...]``, ``dict[str, ...]`` or a ``TypedDict``.
         key: name of the value in messages.
         as_yaml: also take text that reads as a number for a float (YAML 1.1 reads 1e-4, without a dot, as text) and a
             number for text.

@@ -57,7 +57,7 @@ def modernise_header(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def modernise_words(text: str) -> str:
-    """Return a text that begins with an input rule, such as an old result's ``input``, with today's name of the rule."""
+    """Return a text that begins with an input rule, such as an old result's ``input``, with the rule's new name."""
     first, *rest = text.split(" ", 1)
     return " ".join([EVALUATION_INPUTS.get(first, first), *rest])
 

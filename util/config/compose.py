@@ -94,28 +94,27 @@ class Rooms:
         stems = sorted(path.stem for path in (self.root / "encoder").glob(f"*{SUFFIX}"))
         return [s for s in stems if not any(s.endswith(f"_{method}") for method in self.methods)]
 
-    def variants(self, method: str) -> list[str]:
-        """Return the names of a method's variants."""
-        paths = (self.root / "model").glob(f"{method}_*{SUFFIX}")
-        return sorted(path.stem.removeprefix(f"{method}_") for path in paths)
-
     def model_class(self, method: str) -> type[FewShotModel] | None:
         """Return the class of a method's file, None if it names no model that exists."""
         leaf = find(parse_file(self.method_file(method)), "model.name")
         return models().get(leaf.value) if isinstance(leaf, Leaf) and isinstance(leaf.value, str) else None
 
-    def encoders_of(self, method: str) -> list[str] | None:
-        """Return the encoders that a method takes, None for a method without an ``encoder`` section."""
+    def has_encoder(self, method: str) -> bool:
+        """Return whether a method's settings have an ``encoder`` section."""
+        cls = self.model_class(method)
+        return cls is not None and encoder_settings(cls.Settings) is not None
+
+    def takes(self, method: str, encoder: str) -> bool:
+        """Return whether a method's settings allow an encoder's backbone."""
         cls = self.model_class(method)
         section = encoder_settings(cls.Settings) if cls is not None else None
-        if section is None:
-            return None
-        allowed = typing.get_args(typing.get_type_hints(section).get("backbone"))
-        return [e for e in self.encoders if not allowed or self._backbone(e, method) in allowed]
-
-    def _backbone(self, encoder: str, method: str) -> str | None:
         leaf = find(parse_file(self.encoder_file(encoder, method)), "model.encoder.backbone")
-        return leaf.value if isinstance(leaf, Leaf) else None
+        allowed = typing.get_args(typing.get_type_hints(section).get("backbone")) if section is not None else ()
+        return section is not None and (not allowed or (isinstance(leaf, Leaf) and leaf.value in allowed))
+
+    def encoders_of(self, method: str) -> list[str]:
+        """Return the encoders that a method takes."""
+        return [encoder for encoder in self.encoders if self.takes(method, encoder)]
 
 
 def encoder_settings(settings: type) -> type | None:
@@ -137,16 +136,18 @@ def composition_of(path: Path) -> Composition | None:
     rooms, fold, rest = Rooms(folder.parent), int(match["fold"]), match["rest"]
     for method in rooms.methods:
         named = rest if method == MAIN_METHOD else rest.removeprefix(f"{method}_")
-        if rest == method and rooms.encoders_of(method) is None:
+        if rest == method and not rooms.has_encoder(method):
             return Composition(folder, fold, method, None)
         if method != MAIN_METHOD and named == rest:
             continue
         for encoder in rooms.encoders:
-            variant = named.removeprefix(f"{encoder}_")
-            if named != encoder and variant not in rooms.variants(method):
-                continue
+            prefix, variant = f"{encoder}_", None
+            if named != encoder:
+                variant = named.removeprefix(prefix)
+                if not named.startswith(prefix) or not rooms.method_file(f"{method}_{variant}").exists():
+                    continue
             _check_encoder(path, rooms, method, encoder)
-            return Composition(folder, fold, method, encoder, None if named == encoder else variant)
+            return Composition(folder, fold, method, encoder, variant)
     hint = nearest(path.stem, known_names(folder, fold))
     raise UserError(f"{_shown(path)}: no such config, nor one composed of a method and an encoder{hint}")
 
@@ -157,9 +158,10 @@ def _check_encoder(path: Path, rooms: Rooms, method: str, encoder: str) -> None:
     Raises:
         UserError: names those it takes.
     """
-    taken, cls = rooms.encoders_of(method), rooms.model_class(method)
-    if taken is not None and encoder not in taken and cls is not None:
-        raise UserError(f"{_shown(path)}: {cls.title} does not take the encoder {encoder}; it takes {', '.join(taken)}")
+    cls = rooms.model_class(method)
+    if cls is not None and not rooms.takes(method, encoder):
+        taken = ", ".join(rooms.encoders_of(method))
+        raise UserError(f"{_shown(path)}: {cls.title} does not take the encoder {encoder}; it takes {taken}")
 
 
 def known_names(folder: Path, fold: int) -> list[str]:
@@ -167,8 +169,9 @@ def known_names(folder: Path, fold: int) -> list[str]:
     rooms, dataset = Rooms(folder.parent), folder.name
     names = {path.stem for path in folder.glob(f"{dataset}_split{fold}_*{SUFFIX}")}
     for method in rooms.methods:
-        for encoder in rooms.encoders_of(method) or [None]:
-            names.add(_stem(dataset, fold, method, encoder))
+        if not rooms.has_encoder(method):
+            names.add(_stem(dataset, fold, method, None))
+        names.update(_stem(dataset, fold, method, encoder) for encoder in rooms.encoders_of(method))
     return sorted(names)
 
 
@@ -200,7 +203,7 @@ def config_path(
     rooms = Rooms(base)
     if method not in rooms.methods:
         raise UserError(f"MODEL {method}: no such method{nearest(method, rooms.methods)}")
-    if rooms.encoders_of(method) is None:
+    if not rooms.has_encoder(method):
         encoder = None
     elif encoder is None:
         encoder = _default_encoder(folder)
@@ -220,3 +223,16 @@ def _shown(path: Path) -> Path:
 def _default_encoder(folder: Path) -> str:
     """Return the encoder of a data set where none is named."""
     return next((e for e in DEFAULT_ENCODERS if any(folder.glob(f"{folder.name}_split*_{e}{SUFFIX}"))), "resnet50")
+
+
+def experiments(root: Path) -> list[Path]:
+    """Return all configs that are files and, of every data set, all folds and methods with the default encoder."""
+    rooms, paths = Rooms(root), set(root.glob(f"*/*_split*{SUFFIX}"))
+    for folder in (p.parent for p in root.glob(f"*/*{SUFFIX}") if p.stem == p.parent.name):
+        folds = find(parse_file(folder / f"{folder.name}{SUFFIX}"), "data.folds")
+        default = _default_encoder(folder)
+        for method in rooms.methods:
+            encoder = default if rooms.has_encoder(method) else None
+            for fold in range(folds.value if isinstance(folds, Leaf) and isinstance(folds.value, int) else 0):
+                paths.add(folder / f"{_stem(folder.name, fold, method, encoder)}{SUFFIX}")
+    return sorted(paths)

@@ -49,11 +49,12 @@ def _layers(path: Path, trail: tuple[Path, ...], done: set[Path]) -> list[Tree]:
 
 def _without_stem(layer: Tree, composition: Composition) -> Tree:
     """Return a layer without the stem that an encoder's file names, if this method's encoder has no such setting."""
-    leaf, cls = find(layer, STEM), Rooms(composition.folder.parent).model_class(composition.method)
-    section = None if cls is None else encoder_settings(cls.Settings)
-    if not isinstance(leaf, Leaf) or section is None or "stem" in {f.name for f in dataclasses.fields(section)}:
+    leaf = find(layer, STEM)
+    if not isinstance(leaf, Leaf) or Path(leaf.where).parent.name != "encoder":
         return layer
-    if Path(leaf.where).parent.name != "encoder":
+    cls = Rooms(composition.folder.parent).model_class(composition.method)
+    section = None if cls is None else encoder_settings(cls.Settings)
+    if section is None or "stem" in {f.name for f in dataclasses.fields(section)}:
         return layer
     encoder = {key: value for key, value in layer["model"]["encoder"].items() if key != "stem"}
     return {**layer, "model": {**layer["model"], "encoder": encoder}}

@@ -74,7 +74,7 @@ def _with_overrides(tree: Tree, overrides: list[str]) -> Tree:
     for text in overrides:
         tree = merge(tree, modernise_tree(override_tree(text), notify=True))
     for key in TEMPLATES:
-        leaf, (section, *_, last) = find(tree, key), key.split(".")
+        leaf = find(tree, key)
         if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str):
             continue
         value = leaf.value
