@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util import cli
-from util.config.read import read_config
-from util.engine.episode_pictures import parse_kinds
-from util.engine.test_jobs import Request
-from util.engine.testing import test
+from util.packages import required
+
+with required():
+    from util import cli
+    from util.config import command_line
+    from util.engine.episode_pictures import parse_kinds
+    from util.engine.test_jobs import Request
+    from util.engine.testing import test
 
 
 def command() -> None:
     """Parse, build, call."""
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
     parser.add_argument("--protocol", default="", help="one or more, such as bam,hsnet; default test.protocol")
     parser.add_argument("--shot", default="", help="one or more numbers of supports, such as 1,5; default data.shot")
@@ -36,9 +39,11 @@ def command() -> None:
             options.overrides.append(f"test.{key}={getattr(options, key)}")
     if options.allow_fold_mismatch:
         options.overrides.append("test.allow_fold_mismatch=true")
+    if command_line.show(options):
+        return
     protocols, shots = cli.words(options.protocol), cli.numbers("--shot", options.shot)
     request = Request(protocols, shots, options.manifest, parse_kinds(options.save_images))
-    test(read_config(options.config, options.overrides), request)
+    test(command_line.read(options), request)
 
 
 if __name__ == "__main__":

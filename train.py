@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from util import cli
-from util.config.read import read_config
-from util.engine.training import train_meta
+from util.packages import required
+
+with required():
+    from util import cli
+    from util.config import command_line
+    from util.engine.training import train_meta
 
 
 def command() -> int:
     """Parse, build, call."""
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     cli.add_training_options(parser)
     parser.add_argument("--checkpoint", help="base-stage checkpoint to start from, instead of this run's own")
     options = parser.parse_args()
-    config = read_config(options.config, options.overrides)
-    return train_meta(config, options.resume, options.overwrite, options.checkpoint)
+    if command_line.show(options):
+        return 0
+    return train_meta(command_line.read(options), options.resume, options.overwrite, options.checkpoint)
 
 
 if __name__ == "__main__":

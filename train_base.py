@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from util import cli
-from util.config.read import read_config
-from util.engine.training import train_base
+from util.packages import required
+
+with required():
+    from util import cli
+    from util.config import command_line
+    from util.engine.training import train_base
 
 
 def command() -> int:
     """Parse, build, call."""
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     cli.add_training_options(parser)
     options = parser.parse_args()
-    return train_base(read_config(options.config, options.overrides), options.resume, options.overwrite)
+    if command_line.show(options):
+        return 0
+    return train_base(command_line.read(options), options.resume, options.overwrite)
 
 
 if __name__ == "__main__":

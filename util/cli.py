@@ -25,21 +25,6 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def parser(description: str) -> Parser:
-    """Return a parser that knows the config file and ``--set section.key=value``."""
-    out = Parser(description=description)
-    out.add_argument("config", help="YAML file under config/")
-    out.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="section.key=value",
-        help="override one setting; may be repeated",
-    )
-    return out
-
-
 def run_one_of(commands: dict[str, ModuleType], description: str, prog: str | None = None) -> int:
     """Parse a command line whose first word names a module, and return what that module's ``run(options)`` returns.
 

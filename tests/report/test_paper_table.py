@@ -158,7 +158,7 @@ def test_published_rows_are_whole_and_have_their_source():
         (["table", "{tmp}/damaged"], "cannot read this result"),
         (["table", "{tmp}/old"], "not a result of this project"),
         (["table", "{tmp}/lacks"], "key 'mean' is missing"),
-        (["table", "{tmp}/kind"], "key 'seeds.0' = 'zero' is of the wrong kind"),
+        (["table", "{tmp}/kind"], "seeds[0] = 'zero' must be a whole number"),
         (["compare", "{tmp}/empty", "{tmp}/empty"], "no result.json here"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Read a YAML file with inheritance and overrides into ``Settings``, with errors that name file, line and key."""
+"""A config's tree of values as typed ``Settings``, with errors that name file, line and key."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ import math
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from model.contract import ModelSettings
 from model.registry import class_of, current_section, models
+from util.config.aliases import modernise_tree
 from util.config.checks import check, refuse_base_stage
+from util.config.inherit import read_tree
 from util.config.settings import Config
-from util.config.tree import Leaf, Tree, leaves, merge, override_tree, plain, read_tree, where_of
+from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, plain, where_of
 from util.errors import UserError, nearest
+from util.typecheck import Misfit, convert, kind_name
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 MODEL_PREFIX = "model."
+PATH = "path"  # the field of Config that is no setting
+# Settings that may refer to others by these words in braces, and what the words mean.
+TEMPLATES = ("run.base_folder", "model.encoder.weights")
+WORDS = {"{dataset}": "data.name", "{fold}": "data.fold", "{backbone}": "model.encoder.backbone"}
 
 log = logging.getLogger("symnet")
 
@@ -25,10 +33,22 @@ log = logging.getLogger("symnet")
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     """Return the typed configuration of ``path`` after inheritance and ``section.key=value`` overrides.
 
+    ``path`` is a file, or the name of a composed config (``util/config/compose.py``).
+
     Raises:
         UserError: missing file, broken YAML, unknown key, wrong type or impossible value; it names the place.
     """
-    return _configure(read_tree(Path(path)), str(path), overrides or [])
+    return read_with_sources(path, overrides)[0]
+
+
+def read_with_sources(path: str | Path, overrides: list[str] | None = None) -> tuple[Config, Tree]:
+    """Return the same configuration, and the tree that says where each of its values was written.
+
+    Raises:
+        UserError: as ``read_config``.
+    """
+    tree = _with_overrides(read_tree(Path(path)), overrides or [])
+    return _configure(tree, str(path)), tree
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -37,7 +57,8 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     Raises:
         UserError: as ``read_config``; ``origin`` is where it came from.
     """
-    return _configure(leaves(content, origin), origin, overrides or [])
+    tree = modernise_tree(leaves(content, origin), notify=False)
+    return _configure(_with_overrides(tree, overrides or []), origin)
 
 
 def current(content: dict[str, Any]) -> dict[str, Any]:
@@ -65,25 +86,10 @@ def _current_model(tree: Tree) -> Tree:
     return {**tree, "model": {**{key: section[key] for key in now}, MODEL_NAME: named}}
 
 
-def _configure(tree: Tree, origin: str, overrides: list[str]) -> Config:
-    """Return the typed and checked configuration of a tree of leaves."""
-    for text in overrides:
-        tree = merge(tree, override_tree(text))
-    tree = _current_model(tree)
-    config = _build_section(Config, tree, "", origin)
-    config.path = origin
-    if config.run.name is None:
-        config.run.name = Path(origin).stem
-    if not class_of(config.model).has_base_stage:
-        refuse_base_stage(tree.get("base_stage", {}), to_dict(config)["model"][MODEL_NAME])
-        config.base_stage = None
-    check(config, tree)
-    return config
-
-
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
+    del out[PATH]
     name = next(name for name, cls in models().items() if cls.Settings is type(config.model))
     out["model"] = {MODEL_NAME: name, **out["model"]}
     if config.base_stage is None:
@@ -91,11 +97,43 @@ def to_dict(config: Config) -> dict[str, Any]:
     return out
 
 
+def _with_overrides(tree: Tree, overrides: list[str]) -> Tree:
+    """Return a tree after overrides, the words in braces of ``TEMPLATES`` replaced by the settings they mean."""
+    for text in overrides:
+        tree = merge(tree, modernise_tree(override_tree(text), notify=True))
+    for key in TEMPLATES:
+        leaf = find(tree, key)
+        if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str):
+            continue
+        value = leaf.value
+        for word, meaning in WORDS.items():
+            if isinstance(given := find(tree, meaning), Leaf):
+                value = value.replace(word, str(given.value))
+        if value != leaf.value:
+            new: Any = Leaf(value, leaf.where)
+            for part in reversed(key.split(".")):
+                new = {part: new}
+            tree = merge(tree, new)
+    return _current_model(tree)
+
+
+def _configure(tree: Tree, origin: str) -> Config:
+    """Return the typed and checked configuration of a tree."""
+    config: Config = dataclasses.replace(_build_section(Config, tree, "", origin), path=origin)
+    if config.run.name is None:
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=Path(origin).stem))
+    if not class_of(config.model).has_base_stage:
+        refuse_base_stage(tree.get("base_stage", {}), to_dict(config)["model"][MODEL_NAME])
+        config = dataclasses.replace(config, base_stage=None)
+    check(config, tree)
+    return config
+
+
 def _build_section(cls: type, tree: Tree, prefix: str, origin: str) -> Any:
     if cls is Config and isinstance(tree.get("model"), dict):
         tree = {**tree, "model": dict(tree["model"])}
     hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
+    known = {f.name: f for f in dataclasses.fields(cls) if not (cls is Config and f.name == PATH)}
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if key not in known:
@@ -104,7 +142,7 @@ def _build_section(cls: type, tree: Tree, prefix: str, origin: str) -> Any:
         kind = hints[key]
         if cls is Config and key == "model":
             kind = _model_settings(value, origin)
-        values[key] = _convert(kind, value, f"{prefix}{key}", where_of(value, origin), known[key].metadata)
+        values[key] = _build_value(kind, value, f"{prefix}{key}", where_of(value, origin), known[key].metadata)
     for name, spec in known.items():
         required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
         if name not in values and required:
@@ -113,12 +151,12 @@ def _build_section(cls: type, tree: Tree, prefix: str, origin: str) -> Any:
 
 
 def _owners(key: str) -> str:
-    """Return which other models a model's unknown key belongs to."""
-    owners = sorted(n for n, cls in models().items() if key in {f.name for f in dataclasses.fields(cls.Settings)})
+    """Return which other models a model's unknown key belongs to, in words."""
+    owners = sorted(n for n, cls in models().items() if key in typing.get_type_hints(cls.Settings))
     return f", a setting of {' and '.join(owners)} that this model does not use; remove it" if owners else ""
 
 
-def _model_settings(section: Any, origin: str) -> type:
+def _model_settings(section: Any, origin: str) -> type[ModelSettings]:
     known = models()
     leaf = section.pop(MODEL_NAME, None) if isinstance(section, dict) else None
     if not isinstance(leaf, Leaf):
@@ -128,11 +166,12 @@ def _model_settings(section: Any, origin: str) -> type:
     return known[leaf.value].Settings
 
 
-def _convert(kind: Any, value: Any, key: str, where: str, metadata: Any) -> Any:
-    sections = [part for part in typing.get_args(kind) if dataclasses.is_dataclass(part)]
+def _build_value(kind: Any, value: Any, key: str, where: str, metadata: Any) -> Any:
+    """Return the value of one key: a section, named entries, or what a leaf holds."""
+    sections = [part for part in typing.get_args(kind) if isinstance(part, type) and dataclasses.is_dataclass(part)]
     if sections and typing.get_origin(kind) in (typing.Union, types.UnionType):  # a section that may be absent
         kind = sections[0]
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise UserError(f"{where}: {key} must be a section of keys, not a single value")
         return _build_section(kind, value, f"{key}.", where)
@@ -140,47 +179,17 @@ def _convert(kind: Any, value: Any, key: str, where: str, metadata: Any) -> Any:
         if not isinstance(value, dict):
             raise UserError(f"{where}: {key} must be a section of named entries")
         inner = typing.get_args(kind)[1]
-        return {name: _convert(inner, v, f"{key}.{name}", where_of(v, where), {}) for name, v in value.items()}
+        return {name: _build_value(inner, v, f"{key}.{name}", where_of(v, where), {}) for name, v in value.items()}
     if isinstance(value, dict):
-        raise UserError(f"{where}: {key} must be {_kind_name(kind)}, not a section")
+        raise UserError(f"{where}: {key} must be {kind_name(kind)}, not a section")
     _refuse_removed(value.value, key, where, metadata)
-    result = _convert_plain(kind, value.value, key, where)
+    try:
+        result = convert(kind, value.value, key, as_yaml=True)
+    except Misfit as misfit:
+        raise UserError(f"{where}: {misfit}") from None
     _check_choice(result, key, where, metadata)
     _check_bounds(result, key, where, metadata)
     return result
-
-
-def _convert_plain(kind: Any, value: Any, key: str, where: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert_plain(next(a for a in arguments if a is not type(None)), value, key, where)
-    if origin is Literal:
-        _check_choice(value, key, where, {"choices": arguments})
-        return value
-    if origin is list:
-        if isinstance(value, list):
-            return [_convert_plain(arguments[0], v, f"{key}[{i}]", where) for i, v in enumerate(value)]
-    elif kind is float and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    elif kind in (int, bool) and type(value) is kind:
-        return value
-    elif kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
-    raise UserError(f"{where}: {key} = {value!r} must be {_kind_name(kind)}")
-
-
-def _kind_name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    if typing.get_origin(kind) is list:
-        return f"a list, each {_kind_name(typing.get_args(kind)[0])}"
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join("null" if a is type(None) else _kind_name(a) for a in typing.get_args(kind))
-    return names.get(kind, str(kind))
 
 
 def _refuse_removed(value: Any, key: str, where: str, metadata: Any) -> None:

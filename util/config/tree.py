@@ -1,4 +1,4 @@
-"""YAML files with inheritance, and overrides, as one tree of values that know where they were written."""
+"""A YAML file, or an override, as a tree of values that know where they were written."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import yaml
 from util.errors import UserError
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where there is one
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is installed
 MAX_NODES = 10_000  # of a file, aliases counted as often as they are used
-NESTING = "[{-?"  # what may begin a value inside another
+NESTING = "[{-?"  # characters that may begin a value inside another
 
 
-@dataclass
+@dataclass(frozen=True)
 class Leaf:
     """A value (scalar or list) and where it was written."""
 
@@ -24,43 +24,36 @@ class Leaf:
     where: str
 
 
-def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
-    """Return what a file says, over what its ``base`` says; ``seen`` are the files that led here.
+def parse_file(path: Path) -> Tree:
+    """Return the keys of one YAML file; files that it names as ``base`` are not read.
 
     Raises:
-        UserError: missing file, broken YAML, a key written twice, or a circle of bases; it names the place.
+        UserError: missing file, broken YAML, too many values, or a key written twice; it names the place.
     """
-    if path.resolve() in seen:
-        raise UserError(f"{path}: 'base' leads back to this file; remove one link of the circle")
     try:
         text = path.read_text(encoding="utf-8")
-        if sum(map(text.count, NESTING)) > MAX_NODES:  # so deep that the parser in C would crash
+        if sum(map(text.count, NESTING)) > MAX_NODES:  # nested so deeply that the parser in C could crash
             raise _too_large(path)
         node = yaml.compose(text, Loader=LOADER)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot read this config ({error.strerror}); see config/ for those there are"
+            f"{path}: cannot read this config ({error.strerror}); the existing ones are under config/"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
+    if node is None:
+        return {}
     _check_size(node, path)
-    if node is not None and not isinstance(node, yaml.MappingNode):
+    if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{path}: a config is a mapping of sections, see config/default.yaml")
-    tree = _node_to_tree(node, path) if node is not None else {}
-    bases = tree.pop("base", Leaf([], str(path)))
-    if not isinstance(bases, Leaf):
-        raise UserError(f"{path}: 'base' must be a file name or a list of them")
-    merged: Tree = {}
-    for base in bases.value if isinstance(bases.value, list) else [bases.value]:
-        merged = merge(merged, read_tree(path.parent / str(base), (*seen, path.resolve())))
-    return merge(merged, tree)
+    return _node_to_tree(node, path)
 
 
-def _check_size(node: yaml.Node | None, path: Path) -> None:
-    """Refuse what grows beyond all bounds, such as aliases of aliases.
+def _check_size(node: yaml.Node, path: Path) -> None:
+    """Refuse a file whose aliases of aliases expand to too many values.
 
     Raises:
-        UserError: it does.
+        UserError: there are more than ``MAX_NODES``.
     """
     nodes, waiting = 0, [node]
     while waiting:
@@ -100,7 +93,7 @@ def plain(tree: Tree) -> dict[str, Any]:
 
 
 def leaves(content: dict[str, Any], origin: str) -> Tree:
-    """Return plain data as a tree of leaves that were all written in one place."""
+    """Return plain data as a tree whose leaves were all written in one place."""
     return {k: leaves(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
 
 
@@ -108,7 +101,7 @@ def override_tree(text: str) -> Tree:
     """Return the tree of one ``section.key=value``.
 
     Raises:
-        UserError: it has another form, or its value is no YAML.
+        UserError: it has another form, or its value is not valid YAML.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
@@ -129,6 +122,14 @@ def merge(low: Tree, high: Tree) -> Tree:
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
         out[key] = merge(out[key], value) if both else value
     return out
+
+
+def find(tree: Tree, dotted: str) -> Any:
+    """Return the leaf or section under a key such as ``model.encoder.backbone``, None where there is none."""
+    value: Any = tree
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def where_of(value: Any, fallback: str) -> str:

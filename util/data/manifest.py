@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from util.config.aliases import modernise_header
 from util.config.settings import DataSettings
 from util.data.lists import ImageList
 from util.data.sampling import EpisodeKey, digest
@@ -73,7 +74,7 @@ def read_manifest(path: Path) -> Manifest:
         if isinstance(row, dict) and "manifest" in row and not out.episodes and not out.header:
             if row["manifest"] != FORMAT:
                 raise UserError(f"{path}:{number}: manifest format {row['manifest']!r} is unknown; expected {FORMAT!r}")
-            out.header = {k: v for k, v in row.items() if k != "manifest"}
+            out.header = modernise_header({k: v for k, v in row.items() if k != "manifest"})
             continue
         problem = _episode_problem(row)
         if problem:

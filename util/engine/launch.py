@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch.distributed import run as torchrun
@@ -19,25 +19,24 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from model.registry import class_of
 from util import cli
+from util.config import command_line
+from util.config.compose import config_path
 from util.config.read import read_config
 from util.data.text import SUFFIXES
 from util.engine.device import CUDA, gpu_count
 from util.engine.run_context import base_folder, run_folder
 from util.engine.trainer import BEST, LAST, is_finished
-from util.errors import EXIT_INTERRUPTED, UserError, nearest
+from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY
 
 USAGE = "EXPERIMENT DATASET GPUS [text vectors] [checkpoint], such as: split0 pascal 1"
 CHECKPOINTS = (".pth", ".pt")
-DEFAULT_MODEL = "symnet"
-UNNAMED = {DEFAULT_MODEL: ""}  # models whose name is not part of their configs' names
-DEFAULT_NETS = ("resnet50", "resnet10")  # the first that the data set has a config for
 RESUME, OVERWRITE = "--resume", "--overwrite"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Launch:
-    """What the command line asked for; ``options`` go to the scripts as they are."""
+    """What a command line asks for; ``options`` are passed on to the scripts."""
 
     action: str
     config: Path
@@ -46,50 +45,48 @@ class Launch:
     checkpoint: str | None = None
 
 
-def parse(arguments: list[str]) -> Launch:
+@dataclass(frozen=True)
+class Choice:
+    """Which method and encoder of an experiment; None is the default of each."""
+
+    method: str | None = None
+    encoder: str | None = None
+
+
+def choice_from_environment() -> Choice:
+    """Return what MODEL and NET in the environment ask for; only commands read them, and pass the choice on."""
+    return Choice(os.environ.get("MODEL") or None, os.environ.get("NET") or None)
+
+
+def parse(arguments: list[str], choice: Choice = Choice()) -> Launch:
     """Return the launch that the words of ``train.sh`` or ``test.sh`` describe.
 
+    Args:
+        arguments: the words and options; ``--model`` and ``--net`` among them win over ``choice``.
+
     Raises:
-        UserError: too few or unknown words; no config of that experiment, data set, model and network.
+        UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
     """
     cut = next((i for i, a in enumerate(arguments) if a.startswith("--")), len(arguments))
-    words, options = arguments[:cut], arguments[cut:]
+    words = arguments[:cut]
     if len(words) < 4:
         raise UserError(f"too few words; write {USAGE}")
     action, experiment, dataset, gpus, *rest = words
     if not gpus.isdecimal():
         raise UserError(f"'{gpus}' is not a number of GPUs; write {USAGE} (0 is the CPU)")
-    launch = Launch(action, find_config(experiment, dataset), int(gpus), options)
-    device = CUDA if launch.gpus else "cpu"
-    launch.options = ["--set", f"run.device={device}", *launch.options]
+    chosen = cli.Parser(add_help=False, allow_abbrev=False)
+    command_line.add_method_options(chosen, choice.method, choice.encoder)
+    method, options = chosen.parse_known_args(arguments[cut:])
+    options = ["--set", f"run.device={CUDA if int(gpus) else 'cpu'}", *options]
+    checkpoint = None
     for word in rest:
         if word.endswith(CHECKPOINTS):
-            launch.checkpoint = word
+            checkpoint = word
         elif "/" not in word or word.endswith(SUFFIXES):
-            launch.options = ["--set", f"data.text={word}", *launch.options]
+            options = ["--set", f"data.text={word}", *options]
         else:
             raise UserError(f"'{word}' is neither the name of text vectors nor a checkpoint ({', '.join(CHECKPOINTS)})")
-    return launch
-
-
-def find_config(experiment: str, dataset: str) -> Path:
-    """Return ``config/<dataset>/<dataset>_<experiment>[_<MODEL>]_<NET>.yaml``; MODEL and NET come from the environment.
-
-    Raises:
-        UserError: names the nearest data set or config that exists.
-    """
-    folder = REPOSITORY / "config" / dataset
-    if not folder.is_dir():
-        known = [p.name for p in (REPOSITORY / "config").iterdir() if p.is_dir() and p.name != "model"]
-        raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
-    model, net = os.environ.get("MODEL", DEFAULT_MODEL), os.environ.get("NET")
-    middle = UNNAMED.get(model, f"{model}_")
-    known = sorted(p.stem for p in folder.glob("*_split*.yaml"))
-    stems = [f"{dataset}_{experiment}_{middle}{n}" for n in ([net] if net else DEFAULT_NETS)]
-    found = [stem for stem in stems if stem in known]
-    if not found:
-        raise UserError(f"config/{dataset}/{stems[0]}.yaml: no such config{nearest(stems[0], known)}")
-    return (folder / f"{found[0]}.yaml").relative_to(REPOSITORY)
+    return Launch(action, config_path(experiment, dataset, method.model, method.net), int(gpus), options, checkpoint)
 
 
 def check_gpus(wanted: int) -> None:
@@ -104,7 +101,7 @@ def check_gpus(wanted: int) -> None:
 
 
 def run_script(script: str, launch: Launch, extra: list[str]) -> int:
-    """Run one of the scripts to its end, under torchrun if there are several processes; return its exit code."""
+    """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     words = [str(REPOSITORY / script), str(launch.config), *launch.options, *extra]
     nodes = int(os.environ.get("NNODES", "1"))
     if launch.gpus < 2 and nodes == 1:
@@ -114,18 +111,22 @@ def run_script(script: str, launch: Launch, extra: list[str]) -> int:
         place = [f"--nnodes={nodes}", f"--node_rank={os.environ.get('NODE_RANK', '0')}"]
         place += [f"--master_addr={os.environ.get('MASTER_ADDR', '127.0.0.1')}"]
         place += [f"--master_port={os.environ.get('MASTER_PORT', '29500')}"]
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # our scripts say what went wrong
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
     try:
         torchrun.run(torchrun.parse_args([*place, f"--nproc_per_node={max(launch.gpus, 1)}", *words]))
     except ChildFailedError as error:
-        return _told(error)
+        return _exit_code(error)
     except SignalException:
         return EXIT_INTERRUPTED
     return 0
 
 
-def _told(error: ChildFailedError) -> int:
-    """Return the exit code of the process that failed first; say which was killed, since that one could not."""
+def _exit_code(error: ChildFailedError) -> int:
+    """Return the exit code of the process that failed first.
+
+    Raises:
+        UserError: a process was killed and could not say so itself.
+    """
     killed = [(rank, f) for rank, f in error.failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
     if not killed:
         return error.get_first_failure()[1].exitcode
@@ -137,7 +138,7 @@ def _told(error: ChildFailedError) -> int:
 
 
 def _run_alone(words: list[str]) -> int:
-    """Run a process that gets the terminal's SIGINT itself; SIGTERM is passed on."""
+    """Run a process to its end and return its exit code; the terminal sends it SIGINT, and SIGTERM is passed on."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     child = subprocess.Popen(words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
@@ -148,12 +149,13 @@ def _run_alone(words: list[str]) -> int:
 
 
 def train(launch: Launch) -> int:
-    """Run the base stage where its checkpoint is missing and the model has one, then the meta stage."""
-    config = read_config(
-        launch.config, cli.parser("").parse_known_args([str(launch.config), *launch.options])[0].overrides
-    )
+    """Run the base stage if the model has one and its checkpoint is missing, then the meta stage."""
+    options = command_line.parser(None).parse_known_args([str(launch.config), *launch.options])[0]
+    if options.print_config or options.write_config is not None:
+        return run_script("train.py", launch, [])
+    config = read_config(launch.config, options.overrides)
     resume, overwrite = RESUME in launch.options, OVERWRITE in launch.options
-    launch.options = [o for o in launch.options if o not in (RESUME, OVERWRITE)]
+    launch = replace(launch, options=[o for o in launch.options if o not in (RESUME, OVERWRITE)])
     folder = base_folder(config)
     if class_of(config.model).has_base_stage and launch.checkpoint is None and not is_finished(folder):
         print(f"base stage: no finished {folder / BEST} yet, training it first", flush=True)
@@ -170,7 +172,7 @@ def train(launch: Launch) -> int:
 
 def main() -> int:
     """Parse, check, run; return the exit code."""
-    launch = parse(sys.argv[1:])
+    launch = parse(sys.argv[1:], choice_from_environment())
     check_gpus(launch.gpus)
     if launch.action == "train":
         return train(launch)

@@ -1,4 +1,6 @@
-"""``reproduce.sh`` in Python: every fold and number of shots of one table, what is done skipped, the table at the end.
+"""``reproduce.sh`` in Python: train and test every fold and number of shots of one table, then print the table.
+
+Trainings and tests that are done already are skipped.
 
 ``python -m util.engine.reproduce DATASET NET GPUS [--models ...] [--shot 1,5] [--protocol ...] [--set ...]``
 """
@@ -6,17 +8,18 @@
 from __future__ import annotations
 
 import argparse
-import os
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from model.registry import class_of, current_section
 from util import cli
+from util.config.compose import MAIN_METHOD, config_path
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.engine.checkpoint import changed_settings
-from util.engine.launch import DEFAULT_MODEL, RESUME, Launch, check_gpus, find_config, parse, run_script, train
+from util.engine.launch import RESUME, Choice, Launch, check_gpus, choice_from_environment, parse, run_script, train
 from util.engine.run_context import network_config, run_folder, weights_folder
 from util.engine.test_jobs import OWN, TRAINING_FREE, UNTRAINED, own_config, result_folder, weights_source
 from util.engine.trainer import LAST, is_finished
@@ -26,8 +29,8 @@ from util.report.compare import compare
 from util.report.paper_table import FORMATS, table
 from util.report.schema import RESULT, read_result
 
-NO_MATTER = ("cache", "workers", "decoded_gib")  # data settings that change no score
-SHOWN = 3  # differences named
+IRRELEVANT = ("cache", "workers", "decoded_gib")  # data settings that do not affect scores
+MAX_SHOWN = 3  # differences named
 SUFFIX = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
 
@@ -35,7 +38,7 @@ def main() -> int:
     """Train and test what is missing, fold by fold; print the table and keep it in all formats."""
     parser = cli.Parser(prog="reproduce.sh", description=__doc__)
     parser.add_argument("dataset")
-    parser.add_argument("net", help="such as resnet50; MODEL in the environment picks another model")
+    parser.add_argument("net", help="such as resnet50; MODEL in the environment chooses another method")
     parser.add_argument("gpus", help="0 is the CPU")
     parser.add_argument("--shot", default="1,5")
     parser.add_argument("--models", help="such as symnet,ssp,hdmnet, in one table, each compared with the first")
@@ -43,7 +46,6 @@ def main() -> int:
     parser.add_argument("--folds", help="such as 0,1; default: all")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     options = parser.parse_args()
-    os.environ["NET"] = options.net
     _check_number("GPUS", options.gpus)
     check_gpus(int(options.gpus))
     parts = _parts(options, cli.numbers("--shot", options.shot))
@@ -60,25 +62,26 @@ def main() -> int:
     return 0
 
 
-def _parts(options: argparse.Namespace, shots: list[int]) -> list[Part]:
+def _parts(options: argparse.Namespace, shots: Sequence[int]) -> list[Part]:
     """Return every model's folds and shots, all of their configs read before anything is trained."""
     out: list[Part] = []
-    for model in cli.words(options.models or os.environ.get("MODEL", DEFAULT_MODEL)):
-        os.environ["MODEL"] = model
-        found = read_config(find_config("split0", options.dataset), options.overrides)
-        options.protocol = options.protocol or found.test.protocol
-        out += [_part(options, fold, shot, model) for fold in _folds(options.folds, found) for shot in shots]
+    protocol = options.protocol
+    for model in cli.words(options.models or choice_from_environment().method or MAIN_METHOD):
+        choice = Choice(model, options.net)
+        found = read_config(config_path("split0", options.dataset, model, options.net), options.overrides)
+        protocol = protocol or found.test.protocol
+        out += [_part(options, choice, fold, shot, protocol) for fold in _folds(options.folds, found) for shot in shots]
     return out
 
 
 def _differences(parts: list[Part]) -> list[str]:
-    """Return in words how every model differs from the first on the same episodes."""
+    """Return lines that say how every model differs from the first on the same episodes."""
     lines = []
     for part in parts:
         data = part.config.data
         base = next(p for p in parts if (p.config.data.fold, p.config.data.shot) == (data.fold, data.shot))
-        if base.model != part.model:
-            title = f"{part.model} and {base.model}, fold {data.fold}, {data.shot}-shot"
+        if base.choice != part.choice:
+            title = f"{part.choice.method} and {base.choice.method}, fold {data.fold}, {data.shot}-shot"
             lines.append(f"{title}: {compare(base.result, part.result)}\n")
     return lines
 
@@ -103,11 +106,11 @@ def _folds(text: str | None, config: Config) -> list[int]:
 
 @dataclass(frozen=True)
 class Part:
-    """One fold at one number of shots: a training and a test; ``config`` is what the test is to be of."""
+    """One fold at one number of shots: a training and a test; ``config`` is the test's."""
 
     config: Config
     words: list[str]  # of train.sh and test.sh, but for the number of shots
-    model: str  # MODEL of both
+    choice: Choice  # method and encoder of both
 
     @property
     def result(self) -> Path:
@@ -116,12 +119,11 @@ class Part:
 
     def run(self) -> int:
         """Train and test where that is not done; return the exit code."""
-        os.environ["MODEL"] = self.model
         name, protocol = f"{self.config.run.name}, {self.config.data.shot}-shot", self.config.test.protocol
         if learns(self.config) and self.config.test.checkpoint in OWN and not trained(self.config):
             print(f"== {name}: training ==", flush=True)
             network = network_config(self.config)
-            code = train(_resuming(parse(["train", *self._with_shots(network)]), network))
+            code = train(_resuming(self._launch("train", network), network))
             if code:
                 return code
         why = undone(self.config, self.result)
@@ -129,29 +131,31 @@ class Part:
             print(f"== {name}: done ==", flush=True)
             return 0
         print(f"== {name}: test by {protocol} == ({why})", flush=True)
-        return run_script("test.py", parse(["test", *self._with_shots(self.config)]), ["--protocol", protocol])
+        return run_script("test.py", self._launch("test", self.config), ["--protocol", protocol])
 
-    def _with_shots(self, config: Config) -> list[str]:
-        return [*self.words, "--set", f"data.shot={config.data.shot}"]
+    def _launch(self, action: str, config: Config) -> Launch:
+        return parse([action, *self.words, "--set", f"data.shot={config.data.shot}"], self.choice)
 
 
-def _part(options: argparse.Namespace, fold: int, shot: int, model: str) -> Part:
-    """Return one part, its config read and its protocol known."""
+def _part(options: argparse.Namespace, choice: Choice, fold: int, shot: int, protocol: str) -> Part:
+    """Return one part.
+
+    Raises:
+        UserError: its config cannot be read, or has no such protocol.
+    """
     sets = [word for text in options.overrides for word in ("--set", text)]
     words = [f"split{fold}", options.dataset, options.gpus, *sets]
-    launch = parse(["train", *words])
-    config = read_config(launch.config, [*options.overrides, f"data.shot={shot}"])
-    protocol = options.protocol or config.test.protocol
+    path = config_path(f"split{fold}", options.dataset, choice.method, choice.encoder)
+    config = read_config(path, [*options.overrides, f"data.shot={shot}"])
     if protocol not in config.protocols:
         raise UserError(f"--protocol {protocol}: unknown{nearest(protocol, config.protocols)}")
-    return Part(own_config(config, protocol, shot), words, model)
+    return Part(own_config(config, protocol, shot), words, choice)
 
 
 def _resuming(launch: Launch, config: Config) -> Launch:
-    """Return the launch, asking to resume where a stage of this run was begun."""
+    """Return the launch, with the option to resume if a stage of this run was begun."""
     begun = any((run_folder(config, stage) / LAST).exists() for stage in ("base", "meta"))
-    launch.options += [RESUME] if begun else []
-    return launch
+    return replace(launch, options=[*launch.options, RESUME]) if begun else launch
 
 
 def learns(config: Config) -> bool:
@@ -165,7 +169,7 @@ def trained(config: Config) -> bool:
 
 
 def undone(config: Config, path: Path) -> str:
-    """Return in what a result is not the one that a test of this config would leave, '' if it is."""
+    """Return the reason why a test of this config has to run: its result is missing or differs; '' if it need not."""
     if not path.exists():
         return "no result yet"
     try:
@@ -177,11 +181,11 @@ def undone(config: Config, path: Path) -> str:
         return "the result there is older than its weights"
     given, wanted = _terms_of(result), _terms(config)
     differ = changed_settings(given, wanted)
-    return f"the result there differs in {', '.join(differ[:SHOWN])}" if differ else ""
+    return f"the result there differs in {', '.join(differ[:MAX_SHOWN])}" if differ else ""
 
 
 def _terms(config: Config) -> dict[str, Any]:
-    """Return what decides the result of a test, as plain data."""
+    """Return all settings that affect the result of a test, as plain data."""
     test, protocol = config.test, config.protocols[config.test.protocol]
     return {
         **_deciding(to_dict(config)),
@@ -197,7 +201,7 @@ def _terms(config: Config) -> dict[str, Any]:
 
 
 def _terms_of(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the same of a result."""
+    """Return the same settings of a result."""
     keys = ("protocol", "protocol_settings", "episodes", "seeds", "shot", "replayed", "fold_mismatch")
     return {
         **_deciding(result["config"]),
@@ -207,14 +211,14 @@ def _terms_of(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a merged config that can change a score."""
-    data = {k: v for k, v in merged.get("data", {}).items() if k not in NO_MATTER}
+    """Return the settings of a merged config that can affect scores."""
+    data = {k: v for k, v in merged.get("data", {}).items() if k not in IRRELEVANT}
     run = {k: v for k, v in merged.get("run", {}).items() if k in ("precision", "seed")}
     return {"data": data, "model": current_section(merged.get("model", {})), "run": run}
 
 
 def _place(checkpoint: str) -> str:
-    """Return a checkpoint's absolute path, or the words that stand for none."""
+    """Return a checkpoint's absolute path, or the word that stands for none."""
     return checkpoint if checkpoint in (TRAINING_FREE, UNTRAINED) else str(Path(checkpoint).resolve())
 
 

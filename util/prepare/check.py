@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from model.registry import class_of
+from util.config.compose import MAIN_METHOD, experiments
 from util.config.read import read_config, to_dict
 from util.engine.device import gpu_count
 from util.errors import EXIT_USER_ERROR, UserError
@@ -21,8 +22,6 @@ from util.prepare.findings import Finding
 from util.prepare.machine import look_at_machine
 from util.prepare.needs import Needs
 from util.prepare.ram_estimate import look_at_memory
-
-EXPERIMENTS = "*/*_split*.yaml"
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.max_memory is not None and not (options.configs and 0 < options.max_memory < math.inf):
         raise UserError(f"--max-memory {options.max_memory:g}: gigabytes, more than 0, and name a config")
-    paths = options.configs or sorted(Path("config").glob(EXPERIMENTS))
+    paths = options.configs or experiments(Path("config"))
     if not paths:
         raise UserError("config: no experiments here; run this in the project's folder")
     machine, needs = look_at_machine(), Needs()
@@ -78,7 +77,7 @@ def look_at(path: Path, needs: Needs, overrides: list[str]) -> Report:
     model = to_dict(config)["model"]["name"]
     gpus = gpu_count()
     experiment, _, net = path.stem.removeprefix(f"{path.parent.name}_").partition("_")
-    middle, net = (f"MODEL={model} ", net.removeprefix(f"{model}_")) if net.startswith(f"{model}_") else ("", net)
+    middle, net = (f"MODEL={model} ", net.removeprefix(f"{model}_")) if model != MAIN_METHOD else ("", net)
     words = f"{middle}NET={net} sh {{}}.sh {experiment} {path.parent.name} {gpus}"
     train = words.format("train") if class_of(config.model).learns else ""
     return Report(str(path), tuple(needs.of(config)), train, words.format("test"))

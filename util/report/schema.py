@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import types
-import typing
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from util.config.aliases import modernise, modernise_protocol, modernise_words
 from util.errors import UserError
+from util.typecheck import Misfit, convert
 
 SCHEMA = "sym-net-result/1"
 MADE_FROM_MASKS = "made from the masks"
@@ -42,7 +42,7 @@ class Result(Marks):
     protocol_settings: dict[str, Any]  # the entry
     input: str  # how the network saw images, in words; says where it is not what the protocol asks for
     input_side: int | None  # side of the network's square input in pixels; null where images kept their sizes
-    scored_on: str  # canvas, square or original
+    scored_on: str  # letterbox, square or original
     quick_look: bool  # another number of episodes than the protocol's or the manifest's: not a result to quote
     replayed: str | None  # the manifest whose episodes were scored instead of the protocol's own
     episodes: int  # of each seed
@@ -95,7 +95,11 @@ def check_result(content: Any, source: str) -> dict[str, Any]:
     """
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise UserError(f"{source}: not a result of this project ({SCHEMA}); score the run again with test.py")
-    _check(content, Result, source, "")
+    content = _modernise(content)
+    try:
+        convert(Result, content, "")
+    except Misfit as misfit:
+        raise UserError(f"{source}: {misfit}; not a result as util/report/schema.py describes it") from None
     if not len(content["seeds"]) == len(content["per_seed"]) == len(content["episode_digests"]):
         raise UserError(f"{source}: seeds, per_seed and episode_digests differ in length; score the run again")
     return content
@@ -129,40 +133,15 @@ def find_results(paths: list[Path]) -> list[Path]:
     return sorted(found)
 
 
-def _check(value: Any, kind: Any, source: str, key: str) -> None:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if typing.is_typeddict(kind):
-        hints = typing.get_type_hints(kind)
-        good = isinstance(value, dict)
-        missing = [k for k in kind.__required_keys__ if good and k not in value]
-        unknown = [k for k in value if k not in hints] if good else []
-        if missing or unknown:
-            problem = f"key '{key}{min(missing)}' is missing" if missing else f"key '{key}{unknown[0]}' is unknown"
-            raise UserError(f"{source}: {problem}; not a result as util/report/schema.py describes it")
-        for k in value if good else ():
-            _check(value[k], hints[k], source, f"{key}{k}.")
-    elif origin is list:
-        good = isinstance(value, list)
-        for i, item in enumerate(value if good else ()):
-            _check(item, arguments[0], source, f"{key}{i}.")
-    elif origin is dict:
-        good = isinstance(value, dict)
-        for k, item in value.items() if good else ():
-            _check(item, arguments[1], source, f"{key}{k}.")
-    elif origin in (typing.Union, types.UnionType):
-        good = any(_fits(value, kind_) for kind_ in arguments)
-    elif origin is Literal:
-        good = value in arguments
-    else:
-        good = _fits(value, kind)
-    if not good:
-        raise UserError(f"{source}: key '{key.rstrip('.')}' = {str(value)[:40]!r} is of the wrong kind")
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if kind is Any:
-        return True
-    kind = typing.get_origin(kind) or kind
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is kind
+def _modernise(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a result with today's spelling of renamed settings."""
+    changes: dict[str, Any] = {}
+    for key, change in (("config", modernise), ("protocol_settings", modernise_protocol)):
+        if isinstance(content.get(key), dict):
+            changes[key] = change(content[key])
+    if isinstance(trained := content.get("trained_with"), dict):
+        changes["trained_with"] = modernise(trained)
+    for key in ("scored_on", "input"):
+        if isinstance(content.get(key), str):
+            changes[key] = modernise_words(content[key])
+    return {**content, **changes}

@@ -1,0 +1,94 @@
+"""The part of a command line that names a config, changes it (``--set``), and prints it (``--print-config``)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from util import cli
+from util.config.compose import config_path
+from util.config.read import read_config, read_with_sources
+from util.config.settings import Config
+from util.config.sources import annotated
+from util.errors import UserError
+from util.files import write_atomically
+
+PRINT, WRITE = "--print-config", "--write-config"
+
+
+def parser(description: str | None) -> cli.Parser:
+    """Return a parser of the options that all commands on one config share."""
+    out = cli.Parser(description=description)
+    out.add_argument(
+        "config",
+        nargs="+",
+        help="a YAML file under config/, or an experiment and a data set such as: split2 pascal",
+    )
+    add_method_options(out)
+    out.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="override one setting; may be repeated",
+    )
+    out.add_argument(
+        PRINT, action="store_true", help="print the merged config and where each value comes from, and end"
+    )
+    out.add_argument(WRITE, type=Path, metavar="FILE", help="write the same to a file, to be edited, and end")
+    return out
+
+
+def add_method_options(out: argparse.ArgumentParser, model: str | None = None, net: str | None = None) -> None:
+    """Add the options that choose method and encoder of an experiment, with their defaults."""
+    out.add_argument("--model", default=model, help="method of an experiment, such as dcama; default symnet")
+    out.add_argument("--net", default=net, help="encoder of an experiment, such as resnet101; default resnet50")
+
+
+def read(options: argparse.Namespace) -> Config:
+    """Return the config that a command line names.
+
+    Raises:
+        UserError: the words name no config, or it cannot be read.
+    """
+    return read_config(_path(options), options.overrides)
+
+
+def show(options: argparse.Namespace) -> bool:
+    """Print or write the config where the command line asks for that; return whether it does.
+
+    Raises:
+        UserError: the words name no config, it cannot be read, or the file to write exists.
+    """
+    if not options.print_config and options.write_config is None:
+        return False
+    path = _path(options)
+    text = annotated(*read_with_sources(path, options.overrides))
+    if options.print_config:
+        print(text, end="")
+    if options.write_config is not None:
+        _write(options.write_config, f"# Every setting of {path}, and where it comes from.\n{text}")
+    return True
+
+
+def _write(target: Path, text: str) -> None:
+    if target.exists():
+        raise UserError(f"{WRITE} {target}: exists already; name another file, or remove it")
+    write_atomically(target, text)
+    print(f"written: {target}; use it in place of the config's name, such as: python train.py {target}")
+
+
+def _path(options: argparse.Namespace) -> Path:
+    """Return the config's path: the one given, or that of an experiment, a data set, a method and an encoder."""
+    words = options.config
+    if len(words) == 2:
+        return config_path(words[0], words[1], options.model, options.net)
+    if len(words) > 2:
+        raise UserError(
+            f"'{' '.join(words)}': name one YAML file, or an experiment and a data set such as: split2 pascal"
+        )
+    for option in ("model", "net"):
+        if getattr(options, option):
+            raise UserError(f"--{option} goes with an experiment and a data set (split2 pascal), not with {words[0]}")
+    return Path(words[0])

@@ -1,0 +1,60 @@
+"""Inheritance of configs: the files that ``base`` names, at any depth, merged into one tree."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import reduce
+from pathlib import Path
+
+from util.config.aliases import modernise_tree
+from util.config.compose import Composition, Rooms, composition_of, encoder_settings
+from util.config.tree import Leaf, Tree, find, merge, parse_file
+from util.errors import UserError
+
+STEM = "model.encoder.stem"
+
+
+def read_tree(path: Path) -> Tree:
+    """Return the merged content of a config: of a file, or of those that its name composes.
+
+    Bases come before the file that names them, later ones win, and each file counts once, in its first place. Renamed
+    settings have today's spelling.
+
+    Raises:
+        UserError: missing file, broken YAML, a key written twice, or a circle of bases; it names the place.
+    """
+    return reduce(merge, _layers(path, (), set()), {})
+
+
+def _layers(path: Path, trail: tuple[Path, ...], done: set[Path]) -> list[Tree]:
+    """Return the content of a file after that of its bases; ``trail`` leads here, ``done`` is not read again."""
+    here = path.resolve()
+    if here in trail:
+        raise UserError(f"{path}: 'base' leads back to this file; remove one link of the circle")
+    if here in done:
+        return []
+    composition = None if path.exists() else composition_of(path)
+    tree = parse_file(path) if composition is None else composition.tree()
+    bases = tree.pop("base", Leaf([], str(path)))
+    if not isinstance(bases, Leaf):
+        raise UserError(f"{path}: 'base' must be a file name or a list of them")
+    layers: list[Tree] = []
+    for base in bases.value if isinstance(bases.value, list) else [bases.value]:
+        layers += _layers(path.parent / str(base), (*trail, here), done)
+    done.add(here)
+    if composition is not None:
+        layers = [_without_stem(layer, composition) for layer in layers]
+    return [*layers, modernise_tree(tree, notify=True)]
+
+
+def _without_stem(layer: Tree, composition: Composition) -> Tree:
+    """Return a layer without the stem that an encoder's file names, if this method's encoder has no such setting."""
+    leaf = find(layer, STEM)
+    if not isinstance(leaf, Leaf) or Path(leaf.where).parent.name != "encoder":
+        return layer
+    cls = Rooms(composition.folder.parent).model_class(composition.method)
+    section = None if cls is None else encoder_settings(cls.Settings)
+    if section is None or "stem" in {f.name for f in dataclasses.fields(section)}:
+        return layer
+    encoder = {key: value for key, value in layer["model"]["encoder"].items() if key != "stem"}
+    return {**layer, "model": {**layer["model"], "encoder": encoder}}
