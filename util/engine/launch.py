@@ -22,8 +22,7 @@ from util import cli
 from util.config.read import read_config
 from util.data.text import SUFFIXES
 from util.engine.device import CUDA, gpu_count
-from util.engine.run_context import base_folder, run_folder
-from util.engine.trainer import BEST, LAST, is_finished
+from util.engine.folders import BEST, LAST, base_folder, is_finished, run_folder
 from util.errors import EXIT_INTERRUPTED, UserError, nearest
 from util.files import REPOSITORY
 

@@ -16,10 +16,11 @@ from util import cli
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.engine.checkpoint import changed_settings
+from util.engine.folders import LAST, is_finished, run_folder, weights_folder
 from util.engine.launch import DEFAULT_MODEL, RESUME, Launch, check_gpus, find_config, parse, run_script, train
-from util.engine.run_context import network_config, run_folder, weights_folder
-from util.engine.test_jobs import OWN, TRAINING_FREE, UNTRAINED, own_config, result_folder, weights_source
-from util.engine.trainer import LAST, is_finished
+from util.engine.run_context import network_config
+from util.engine.test_jobs import own_config, result_folder
+from util.engine.weights import OWN, TRAINING_FREE, UNTRAINED, weights_source
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.compare import compare

@@ -16,8 +16,9 @@ from util.data.views import LETTERBOX, View
 from util.engine import checkpoint
 from util.engine.device import pick_device
 from util.engine.input_size import legal_side
+from util.engine.network import prepare_network
 from util.engine.run_context import RunContext, make_run_context
-from util.engine.test_jobs import NO_CHECKPOINT, OWN, load_weights
+from util.engine.weights import NO_CHECKPOINT, OWN, load_weights
 from util.errors import UserError
 
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
@@ -67,8 +68,9 @@ def open_model(
     context = make_run_context(settings)
     where = pick_device(device or settings.run.device)
     side = side or settings.data.size
-    loaded = load_weights(context, side)
-    return Opened(context, loaded.network.to(where).eval(), where, View(LETTERBOX, side, side), loaded.source)
+    model, loaded = load_weights(context, side)
+    prepare_network(model, where, settings.run.precision)  # not compiled: a few photos do not repay it
+    return Opened(context, model.eval(), where, View(LETTERBOX, side, side), loaded.source)
 
 
 def _config(weights: str | Path | None, config: str | Path | None, overrides: list[str]) -> Config:
