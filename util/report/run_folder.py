@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -21,12 +22,8 @@ from tqdm import tqdm
 from util.errors import UserError
 from util.files import REPOSITORY, write_atomically
 
-try:
-    import fcntl
-except ImportError:  # Windows: run folders are not locked there
-    fcntl = None  # type: ignore[assignment]
-
 log = logging.getLogger("symnet")
+logging.raiseExceptions = False  # a log line that cannot be written must not end a run
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "tensorboardX", "gensim")
 LOCK = ".lock"
 
@@ -133,8 +130,6 @@ def _locked(path: Path) -> TextIO:
         UserError: another process has it.
     """
     lock = open(path / LOCK, "w")  # noqa: SIM115  closed by whoever gets it
-    if fcntl is None:
-        return lock
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
