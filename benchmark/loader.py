@@ -29,6 +29,7 @@ from util.data.datasets import EpisodeDataset
 from util.data.folds import Fold
 from util.engine.loading import batches
 from util.engine.run_context import make_run_context, with_data
+from util.engine.run_data import images_for_training, training_episodes
 
 CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
 PHOTOS = 120  # drawn
@@ -83,9 +84,9 @@ def _row(config: Config, episodes: int, rounds: int) -> dict[str, Any]:
     """Return rates of one number of shots: in the process that makes the episodes, and through a loader of one."""
     progress(f"{config.data.shot}-shot")
     context = make_run_context(config)
-    images = context.train_images(progress=False)
-    dataset = context.training_episodes(images)
-    from_files = context.training_episodes(replace(images, index=replace(images.index, decoded=None)))
+    images = images_for_training(context, progress=False)
+    dataset = training_episodes(context, images)
+    from_files = training_episodes(context, replace(images, index=replace(images.index, decoded=None)))
     ways: dict[str, Dataset] = {OURS: dataset, DECODING: from_files, PLAIN: NaiveEpisodes(dataset)}
     makers = {way: _Maker(made, episodes) for way, made in ways.items()}
     seconds = in_turns(makers, rounds, Clock(torch.device("cpu")))

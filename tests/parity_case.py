@@ -16,7 +16,7 @@ from util.config.read import read_config
 from util.data.folds import Fold
 from util.data.text import read_vectors
 from util.engine.checkpoint import load_weights
-from util.engine.run_context import build_model
+from util.engine.network import build_model
 
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others

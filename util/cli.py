@@ -1,4 +1,4 @@
-"""The command line all scripts share, and the one place that turns a mendable error into a line and exit code 2."""
+"""The command line of all scripts, and the place where an error that the user can mend becomes exit code 2."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import sys
 import textwrap
 from collections.abc import Callable
 from types import ModuleType
+from typing import NoReturn
 
 from model.contract import Mismatch
+from util.engine.configure_process import configure_process
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, PeerLost, UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, like every other mendable error."""
+    """A parser whose errors are one line, like every other error that the user can mend."""
 
-    def error(self, message: str) -> None:
-        """Refuse a command line.
+    def error(self, message: str) -> NoReturn:
+        """Raise the error of a wrong command line.
 
         Raises:
             UserError: always.
@@ -25,19 +27,19 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def run_one_of(commands: dict[str, ModuleType], description: str, prog: str | None = None) -> int:
-    """Parse a command line whose first word names a module, and return what that module's ``run(options)`` returns.
+def run_one_of(commands: dict[str, ModuleType], description: str | None, prog: str | None = None) -> int:
+    """Parse a command line whose first word names a module; return the exit code of that module's ``run(options)``.
 
-    A module's docstring is its help; its ``add_options(parser)`` says what it takes.
+    A module's docstring is its help; its ``add_options(parser)`` declares its options.
     """
     out = Parser(prog=prog, description=description)
     known = out.add_subparsers(dest="what", required=True, metavar="what")
     for name, module in commands.items():
-        told = textwrap.dedent(module.__doc__)
+        about = textwrap.dedent(module.__doc__ or "")
         sub = known.add_parser(
             name,
-            help=told.splitlines()[0],
-            description=told,
+            help=about.splitlines()[0],
+            description=about,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_options(sub)
@@ -47,15 +49,15 @@ def run_one_of(commands: dict[str, ModuleType], description: str, prog: str | No
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Return the words of a list with commas."""
+    """Return the words of a comma-separated list."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:
-    """Return the whole numbers, at least 1, of a list with commas.
+    """Return the whole numbers, at least 1, of a comma-separated list.
 
     Raises:
-        UserError: names the word that is none.
+        UserError: a word is not such a number.
     """
     for word in words(text):
         if not word.isdecimal() or int(word) < 1:
@@ -64,18 +66,22 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
 
 
 def add_training_options(out: argparse.ArgumentParser) -> None:
-    """Add what both training scripts take: what to do with a run folder that is already in use."""
+    """Add the options of both training scripts for a run folder that is already in use."""
     out.add_argument("--resume", action="store_true", help="continue the run in this folder from its last checkpoint")
     out.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")
 
 
 def main(command: Callable[[], int | None]) -> None:
-    """Run ``command`` and leave the process: its return value (None = 0), 2 with one line for a mendable error."""
+    """Configure this process, run ``command`` and exit with its return value (None = 0).
+
+    An error that the user can mend becomes one line and exit code 2, Ctrl-C exit code 130.
+    """
+    configure_process()
     try:
         code = command() or 0
     except (UserError, Mismatch) as error:
         if int(os.environ.get("LOCAL_RANK", "0")) == 0 or getattr(error, "local", False):
-            prefix = "stopped" if isinstance(error, PeerLost) else "error"  # the error is another's to tell
+            prefix = "stopped" if isinstance(error, PeerLost) else "error"  # another process reports the error
             print(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The one error type for what a user can mend, and the tolerance of names that are almost right."""
+"""The error type of every mistake that a user can mend, its exit codes, and suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ EXIT_INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """Something outside the code is wrong: the message says what, where, and how to mend it, in one line."""
+    """A mistake outside the code; the message is one line that names it, its place and its remedy."""
 
     def __init__(self, message: str, local: bool = False):
-        """``local``: only this process of several met it, so this process must say so."""
+        """``local``: only one of several processes met the error, and that process reports it."""
         super().__init__(" ".join(str(message).split()))
         self.local = local
 
 
 class PeerLost(UserError):
-    """Another of the processes of this run has ended; it, or what started it, says why."""
+    """Another process of this run has ended; that process or its launcher reports the reason."""
 
 
 class WriteError(UserError):
-    """Something could not be written: never the fault of the file that was being read."""
+    """A file could not be written; ``reason`` is the system's message."""
+
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)
+        self.reason = reason
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, else the list of known names."""
+    """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, else a list of the known names."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writing, and links in place of copies."""
+"""Atomic writing of files, fingerprints of files, and links in place of copies."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from util.errors import UserError, WriteError
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def write_atomically(path: Path, write: Callable[[Path], None] | str | bytes) -> None:
+def write_atomically(
+    path: Path,
+    write: Callable[[Path], None] | str | bytes,
+    durable: bool = False,
+    previous: Path | None = None,
+) -> None:
     """Write a file under another name, then rename it: an interruption leaves the old file or none.
 
     Args:
-        write: what to write, or a function that writes the file it is given (a name with the same suffix).
+        write: the content, or a function that writes the file it is given (a name with the same suffix).
+        durable: whether the content is on the disk before the file is renamed, so that a power cut loses neither.
+        previous: becomes the old file.
 
     Raises:
         WriteError: the disk is full or the folder cannot be written.
@@ -34,21 +41,40 @@ def write_atomically(path: Path, write: Callable[[Path], None] | str | bytes) ->
             temporary.write_bytes(write)
         else:
             temporary.write_text(write, encoding="utf-8")
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, previous)
         os.replace(temporary, path)
     except OSError as error:
+        reason = str(error.strerror or error)
         raise WriteError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or name another folder"
+            f"{path}: cannot be written ({reason}); free some space or name another folder", reason
         ) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
+def _keep(path: Path, previous: Path) -> None:
+    """Make ``previous`` the file that ``path`` is; neither is ever missing."""
+    spare = previous.with_name(f".{os.getpid()}.tmp.{previous.name}")
+    try:
+        os.link(path, spare)
+    except OSError:  # no hard links here
+        shutil.copyfile(path, spare)
+    os.replace(spare, previous)
+
+
 def fingerprint(files: Iterable[Path], *words: Any, lacking: str = "this file is missing") -> str:
-    """Return a digest of files' names, sizes and times of change, and of some words.
+    """Return a digest of the names, sizes and modification times of files, and of some words.
+
+    Args:
+        lacking: the words of the error about a missing file.
 
     Raises:
-        UserError: a file is missing; ``lacking`` says so.
+        UserError: a file is missing.
     """
     digest = hashlib.sha256(json.dumps([str(w) for w in words]).encode())
     for path in files:
@@ -61,10 +87,10 @@ def fingerprint(files: Iterable[Path], *words: Any, lacking: str = "this file is
 
 
 def link(source: Path, target: Path) -> None:
-    """Make ``target`` a link to the file or folder ``source``; where links are not possible, a copy.
+    """Make ``target`` a link to the file or folder ``source``, or a copy if links are not possible.
 
     Raises:
-        WriteError: something else is in the way, or the folder cannot be written.
+        WriteError: another file is in the way, or the folder cannot be written.
     """
     source = source.resolve()
     if target.exists() and target.resolve() == source:
@@ -74,7 +100,7 @@ def link(source: Path, target: Path) -> None:
     elif target.exists():
         if target.is_file() and target.stat().st_size == source.stat().st_size:
             return  # an earlier copy
-        raise WriteError(f"{target}: something else is in the way; remove it or name another folder")
+        raise WriteError(f"{target}: another file is in the way; remove it or name another folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

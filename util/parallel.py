@@ -1,10 +1,10 @@
-"""Many items over many processes, in order, with one progress bar."""
+"""A function over many items in several processes, in order, with one progress bar."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -13,20 +13,21 @@ from tqdm import tqdm
 
 from util.errors import UserError, WriteError
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 CHUNK = 32  # items a process takes at a time
-FEW = 4 * CHUNK  # so few are not worth starting processes
+FEW = 4 * CHUNK  # below this number, starting processes takes longer than it saves
 MAX_PROCESSES = 16
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parallel_map(
     function: Callable[[Item], Result],
-    items: Sequence[Item] | Iterable[Item],
+    items: Iterable[Item],
     title: str,
     unit: str = "image",
     progress: bool = True,
@@ -35,16 +36,17 @@ def parallel_map(
     """Yield ``function(item)`` for every item, in order; the first error ends it.
 
     Args:
-        function: something that can be sent to another process.
-        total: how many items there are, where ``items`` cannot tell.
+        function: can be pickled, for other processes.
+        total: the number of items, for ``items`` without a length.
     """
-    total = len(items) if total is None else total
+    if total is None:
+        total = len(items) if isinstance(items, Sized) else 0
     bar = partial(tqdm, total=total, desc=title, unit=unit, disable=not progress)
     processes = min(usable_cores(), MAX_PROCESSES)
     if processes == 1 or total < FEW:
         yield from bar(map(function, items))
         return
-    with ProcessPoolExecutor(processes, initializer=_leave_interrupts_to_the_main_process) as pool:
+    with ProcessPoolExecutor(processes, initializer=_ignore_interrupts) as pool:
         try:
             yield from bar(pool.map(function, items, chunksize=CHUNK))
         except BaseException:
@@ -52,12 +54,13 @@ def parallel_map(
             raise
 
 
-def _leave_interrupts_to_the_main_process() -> None:
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C, which the main process handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | UserError:
-    """Return what a function gives, or what is wrong with the item, to be counted with others."""
+    """Return the function's result for the item, or its UserError, so that errors can be counted; write errors pass."""
     try:
         return function(item)
     except WriteError:

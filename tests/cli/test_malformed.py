@@ -16,7 +16,8 @@ from PIL import Image
 from tests.cli.hostile import CONTENTS, JPEG, NOISE, SIDE, TRAP, weights
 from tests.outcome import run_script
 from util.config.read import read_config
-from util.engine.run_context import make_run_context, new_model
+from util.engine.network import new_model
+from util.engine.run_context import make_run_context
 
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 UNTRAINED = {"encoder": {"weights": None}}

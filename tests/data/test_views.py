@@ -14,6 +14,7 @@ from model.contract import Output
 from util.config.read import read_config
 from util.data.images import read_image, read_mask
 from util.data.views import View
+from util.engine import run_data
 from util.engine.evaluation import Scoreboard
 from util.engine.input_size import in_words, view_of
 from util.engine.run_context import make_run_context
@@ -138,8 +139,8 @@ def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
     )
     context = make_run_context(read_config(path, ["data.shot=2"]))
     protocol = context.config.protocols["ssp"]
-    sampler = context.test_sampler(context.test_images(False), protocol, 0)
-    trials = context.trials(sampler, view_of(context.config, protocol), ("original",))
+    sampler = run_data.protocol_sampler(context, run_data.images_for_test(context, False), protocol, 0)
+    trials = run_data.trials(context, sampler, view_of(context.config, protocol), ("original",))
     assert trials.one_by_one
     for number in range(8):
         trial, key = trials[number], sampler(number)

@@ -16,8 +16,10 @@ import model
 from model import registry
 from tests.paths import REPOSITORY
 from util.config.read import read_config
+from util.engine.folders import run_folder
+from util.engine.network import new_model
 from util.engine.optimizers import build_optimizers
-from util.engine.run_context import make_run_context, new_model, run_folder
+from util.engine.run_context import make_run_context
 from util.engine.testing import test as score
 from util.engine.trainer import Trainer
 from util.engine.training import train_meta

@@ -13,7 +13,9 @@ from tests.paths import REPOSITORY
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 CODE = """
 import resource, torch
-import util.engine.device
+import util.engine.testing, util.engine.training, util.predict.command, util.prepare.check
+from util.engine.configure_process import configure_process
+configure_process()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 torch.ones(2**24)  # 64 MiB
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)

@@ -19,9 +19,12 @@ from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
 from util.data.datasets import collate
 from util.engine import checkpoint
+from util.engine.folders import run_folder
 from util.engine.input_size import in_words, real_scales, view_of
+from util.engine.network import new_model
 from util.engine.processes import World
-from util.engine.run_context import make_run_context, new_model, run_folder
+from util.engine.run_context import make_run_context
+from util.engine.run_data import trials
 from util.engine.test_jobs import Request, build_test_jobs
 from util.engine.testing import test as score
 from util.engine.tta import TestTimeAugmentation
@@ -61,8 +64,8 @@ def counts(result: dict, tmp_path: Path, folder: str) -> list[dict]:
 def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, model: str, protocol: str) -> None:
     context = make_run_context(config(model, "data.shot=2"))
     job = build_test_jobs(context.config, Request((protocol,)), WORLD)[0]
-    data = context.trials(job.samplers[0], job.view, (job.scored_on,))
-    network = build_test_jobs(config(model, "test.fuse=masks"), Request((protocol,)), WORLD)[0].weights.network.eval()
+    data = trials(context, job.samplers[0], job.view, (job.scored_on,))
+    network = build_test_jobs(config(model, "test.fuse=masks"), Request((protocol,)), WORLD)[0].prepared.network.eval()
     numbers = [0] if data.one_by_one else [0, 1]
     both = collate([data[n] for n in numbers]).episode
     alone = []
@@ -81,9 +84,9 @@ def test_nothing_is_wrapped_unless_asked_for(config, tmp_path: Path) -> None:
     """The defaults, written out or not, and masks of a single support: the model itself, and the same counts."""
     same = ["test.flip=false", "test.scales=[1]", "test.fuse=masks"]
     for overrides in ([], same):
-        assert type(build_test_jobs(config("prototype", *overrides), Request(), WORLD)[0].weights.network).__name__ == (
-            "PrototypeBaseline"
-        )
+        assert type(
+            build_test_jobs(config("prototype", *overrides), Request(), WORLD)[0].prepared.network
+        ).__name__ == ("PrototypeBaseline")
     plain = score(config())[0]
     expected = counts(plain, tmp_path, "test/symnet_quick")
     again = score(config("prototype", *same))[0]
@@ -127,7 +130,7 @@ def test_the_feature_cache_changes_no_count(config, tmp_path: Path, capfd, model
 def test_pictures_are_of_the_averaged_prediction(config, tmp_path: Path) -> None:
     """The IoU in a caption is that of the record; the network that draws is the one that was scored."""
     jobs = build_test_jobs(config("prototype", "test.flip=true"), Request(), WORLD)
-    assert isinstance(jobs[0].weights.network, TestTimeAugmentation)
+    assert isinstance(jobs[0].prepared.network, TestTimeAugmentation)
     score(config("prototype", "test.flip=true"), Request(save_images={"worst": 1}))
     page = (tmp_path / "runs/tiny/test/symnet_flip_quick/pictures/index.html").read_text()
     assert "TEST-TIME AVERAGING (flip, 2 passes)" in page
@@ -212,7 +215,7 @@ def test_bad_options_are_one_line(
 @pytest.mark.parametrize(
     ("file", "overrides", "parts"),
     [
-        ("pascal_split0_dcama_swin_b", [], ("0.75 x 384 px is 288 px, which DCAMA", "it takes 384", "leave 0.75 out")),
+        ("pascal_split0_dcama_swin_b", [], ("0.75 x 384 px is 288 px, which DCAMA", "it takes 384", "omit 0.75")),
         ("pascal_split0_resnet50", ["model.scales=[60, 30, 15, 8]"], ("0.75 x 473 px", "Sym-Net", "model.scales")),
         ("pascal_split0_hdmnet_vgg16", ["data.size=49"], ("0.75 x 49 px is 37 px, which HDMNet", "model.encoder")),
     ],
@@ -261,7 +264,7 @@ def test_weights_that_depend_on_the_side_are_refused(config, sided: dict) -> Non
 def test_networks_of_several_sides_share_their_weights(config) -> None:
     network = build_test_jobs(config("symnet", "test.scales=[1, 1.5]", data={"size": 65}), Request(), WORLD)[
         0
-    ].weights.network
+    ].prepared.network
     assert [n.task.size for n in network.networks] == [65, 97]
     assert [n.decoder.scales[0] for n in network.networks] == [9, 13]
     first, second = (n.state_dict() for n in network.networks)

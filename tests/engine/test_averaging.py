@@ -19,14 +19,14 @@ def network(value: float) -> nn.Module:
 
 def test_it_forgets_as_told_and_gives_the_weights_back():
     net = network(0.0)
-    average = EMA(net, keep=0.9)
+    average = EMA(net, decay=0.9)
     expected = 0.0
     for step in range(1, 200):
         net[0].weight.data.fill_(float(step))
         average.update(step)
-        keep = min(0.9, (1 + step) / (WARM_UP + step))
-        expected = keep * expected + (1 - keep) * step
-    with average.in_place():
+        decay = min(0.9, (1 + step) / (WARM_UP + step))
+        expected = decay * expected + (1 - decay) * step
+    with average.applied():
         assert torch.allclose(net[0].weight, torch.full((1, 2), expected))
         assert net[1].weight.item() == 0.0
     assert net[0].weight[0, 0].item() == 199.0
@@ -34,12 +34,12 @@ def test_it_forgets_as_told_and_gives_the_weights_back():
 
 def test_only_what_learns_is_kept_and_a_copy_continues_it():
     net = network(1.0)
-    average = EMA(net, keep=0.5)
+    average = EMA(net, decay=0.5)
     net[0].weight.data.fill_(3.0)
     average.update(1000)
     assert list(average.state()) == ["0.weight"]
     other = network(7.0)
-    copy = EMA(other, keep=0.5)
+    copy = EMA(other, decay=0.5)
     copy.load(average.state())
-    with copy.in_place():
+    with copy.applied():
         assert other[0].weight[0, 0].item() == 2.0

@@ -12,7 +12,9 @@ import torch
 from tests import spawned
 from util.config.read import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.run_context import build_model, load_checkpoint, make_run_context
+from util.engine.network import build_model
+from util.engine.run_context import make_run_context
+from util.engine.weights import load_checkpoint
 from util.errors import UserError
 
 SAVE = """

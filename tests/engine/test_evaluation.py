@@ -6,10 +6,12 @@ import torch
 
 from model.contract import Output
 from util.config.read import read_config
-from util.engine.evaluation import evaluate
+from util.engine.evaluation import PassOptions, evaluate
 from util.engine.loading import evaluation_numbers
+from util.engine.network import prepare_network
 from util.engine.processes import World
 from util.engine.run_context import make_run_context
+from util.engine.run_data import images_for_test, training_size_episodes
 
 ENCODER = {"encoder": {"backbone": "resnet18", "stem": "plain", "weights": None}}
 BASELINE = "mini_split0_prototype_resnet18.yaml"
@@ -24,13 +26,11 @@ class Brightness(torch.nn.Module):
 
 
 def score(context, **options) -> dict:
-    images = context.test_images(progress=False)
-    data = context.test_episodes(images, context.config.protocols["symnet"], seed=0)
-    options = {"batch": 1, "workers": 0} | options
+    images = images_for_test(context, progress=False)
+    data = training_size_episodes(context, images, context.config.protocols["symnet"], seed=0)
     world = World(0, 1, torch.device("cpu"))
-    return evaluate(
-        Brightness(), data, 13, classes=8, world=world, precision="float32", title="", progress=False, **options
-    )
+    network = prepare_network(Brightness(), world.device)
+    return evaluate(network, data, 13, 8, world, PassOptions(progress=False, **options))
 
 
 def test_batches_and_workers_change_nothing(mini_yaml):

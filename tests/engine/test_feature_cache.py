@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from util.config.read import read_config
-from util.engine.evaluation import Scoreboard, run_pass
+from util.engine.evaluation import PassOptions, Scoreboard, run_pass
 from util.engine.feature_cache import GIB, FeatureCache
+from util.engine.network import new_model, prepare_network
 from util.engine.processes import World
-from util.engine.run_context import make_run_context, new_model
+from util.engine.run_context import make_run_context
+from util.engine.run_data import images_for_test, training_size_episodes
 
 ENCODER = {"encoder": {"backbone": "resnet10", "stem": "plain", "weights": None}}
 BASELINE = "mini_split0_prototype_resnet18.yaml"
@@ -24,14 +26,14 @@ def run(request, mini_yaml):
     context = make_run_context(read_config(mini_yaml(BASELINE, model=ENCODER)))
     network = new_model(context)
     protocol = context.config.protocols[request.param]
-    data = context.test_episodes(context.test_images(progress=False), protocol, seed=0)
+    data = training_size_episodes(context, images_for_test(context, progress=False), protocol, seed=0)
 
     def counts(cache: FeatureCache | None, batch: int = 1, scope: str = "view") -> np.ndarray:
         if cache is not None:
-            cache.turn_to(network, scope)
+            cache.use_for(network, scope)
         board = Scoreboard(8, WORLD.device)
-        options = {"workers": 0, "precision": "float32", "title": "", "progress": False}
-        run_pass(network, data, EPISODES, [board], batch=batch, world=WORLD, cache=cache, **options)
+        options = PassOptions(batch, progress=False)
+        run_pass(prepare_network(network, WORLD.device), data, EPISODES, [board], WORLD, options, cache=cache)
         return board.episode_records(WORLD)["final"]
 
     return counts
@@ -53,7 +55,7 @@ def test_no_more_is_kept_than_may_be(run) -> None:
     expected = run(everything)
     half = FeatureCache(everything.used / 2 / GIB)
     assert np.array_equal(run(half), expected)
-    assert 0 < half.used <= half.limit and half.used == sum(memory.nbytes for memory in half.kept.values())
+    assert 0 < half.used <= half.limit and half.used == sum(features.nbytes for features in half.kept.values())
     assert half.misses > len(half.kept) > 0 and half.hits > 0
     nothing = FeatureCache(0)
     assert np.array_equal(run(nothing), expected) and nothing.hits == 0 and not nothing.kept

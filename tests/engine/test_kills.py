@@ -13,7 +13,7 @@ import torch
 
 from tests import spawned
 from util.engine import checkpoint
-from util.engine.trainer import BEST, LAST, METRICS
+from util.engine.folders import BEST, LAST, METRICS
 
 KILLS, MAX_STEPS = 10, 2
 LONGEST_WAIT = 0.1  # seconds

@@ -17,8 +17,10 @@ from torch.utils.data import Dataset
 from model.contract import LabelledImages, Output, Trainable
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.engine import checkpoint
+from util.engine.folders import BEST, LAST, METRICS
+from util.engine.network import PreparedNetwork
 from util.engine.processes import World
-from util.engine.trainer import BEST, LAST, METRICS, Trainer
+from util.engine.trainer import Trainer, TrainerOptions
 from util.report.run_folder import RunFolder
 
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
@@ -62,14 +64,14 @@ class Run:
         stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
         state = {"stage": "meta", "config": {}, "data": "numbers"}
-        options = {"key": "meta_stage", "precision": "float32", "seed": 0, "workers": 0, "state": state}
-        options |= {"validate": self._validate, "folder": RunFolder(folder), "world": World(0, 1, torch.device("cpu"))}
-        self.trainer = Trainer(Line(), Numbers(end), BATCH * STEPS, settings, **options)
+        options = TrainerOptions(settings, "meta_stage", BATCH * STEPS, state=state)
+        world = World(0, 1, torch.device("cpu"))
+        self.trainer = Trainer(Line(), Numbers(end), self._validate, RunFolder(folder), world, options)
 
-    def _validate(self, network: nn.Module, step: int) -> tuple[float, dict[str, Any]]:
+    def _validate(self, prepared: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
         score = self.score(step)
         self.validated.append(step)
-        return score, {"weight": network.layer.weight.sum().item()}
+        return score, {"weight": prepared.network.layer.weight.sum().item()}
 
     def fit(self) -> Run:
         """Train to the end, or to where it stops."""

@@ -12,18 +12,20 @@ from model.registry import class_of, published_layouts
 from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.run_context import (
-    build_model,
-    load_checkpoint,
-    make_run_context,
-    new_model,
-    run_folder,
-    weights_folder,
-    with_data,
+from util.engine.folders import run_folder, weights_folder
+from util.engine.network import build_model, new_model
+from util.engine.run_context import make_run_context, with_data
+from util.engine.run_data import (
+    epoch_length,
+    images_for_test,
+    images_for_training,
+    training_episodes,
+    validation_episodes,
 )
 from util.engine.test_jobs import Request
 from util.engine.testing import test as score
-from util.engine.training import epoch_length, train_base, train_meta
+from util.engine.training import train_base, train_meta
+from util.engine.weights import load_checkpoint
 from util.errors import UserError
 
 MODELS = {"ssp": {"size": 33}, "dcama": {"size": 64}, "hdmnet": {"size": 33}, "sccan": {"size": 33}}
@@ -109,16 +111,16 @@ def test_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> Non
     drawn = {}
     for given in ("321", "510", "null"):  # without one, the protocol's first
         context = make_run_context(config("hdmnet", f"meta_stage.validate_seed={given}", "test.protocol=hdmnet"))
-        episodes = context.validation_episodes(context.test_images(progress=False))
+        episodes = validation_episodes(context, images_for_test(context, progress=False))
         drawn[given] = [episodes[i].rows for i in range(8)]
     assert drawn["null"] == drawn["510"] != drawn["321"]
 
 
 def test_pairs_make_an_epoch_each_once(config) -> None:
     context = make_run_context(config("dcama", "meta_stage.epoch_length=null"))
-    images = context.train_images(progress=False)
+    images = images_for_training(context, progress=False)
     length = epoch_length(context.config.meta_stage, images)
-    episodes = context.training_episodes(images)
+    episodes = training_episodes(context, images)
     keys = [episodes.sampler(n) for n in range(2 * length)]
     laps = [[(k.query, k.class_id) for k in keys[i : i + length]] for i in (0, length)]
     assert length == len(images.pairs) and laps[0] != laps[1]

@@ -17,7 +17,9 @@ from tests import spawned
 from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
 from util.engine import checkpoint
-from util.engine.run_context import make_run_context, new_model, run_folder
+from util.engine.folders import run_folder
+from util.engine.network import new_model
+from util.engine.run_context import make_run_context
 from util.engine.test_jobs import Request, result_folder
 from util.engine.testing import test as score
 from util.errors import UserError

@@ -14,9 +14,9 @@ from tests import spawned
 from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
 from util.engine import checkpoint
+from util.engine.folders import BEST, base_folder
 from util.engine.loading import training_numbers
-from util.engine.run_context import base_folder, build_model
-from util.engine.trainer import BEST
+from util.engine.network import build_model
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -50,7 +50,7 @@ def test_a_run_whose_whole_group_is_told_to_end_continues_to_the_unbroken_end(mi
     os.killpg(training.process.pid, signal.SIGTERM)
     assert training.code == 130 and "Traceback" not in training.stderr, training.stderr
     stopped = torch.load(folder / "last.pth", weights_only=True)
-    assert 0 < stopped["progress"]["step"] < stopped["plan"]["steps"]
+    assert 0 < stopped["progress"]["step"] < stopped[checkpoint.SCHEDULE]["steps"]
     spawned.run("train.py", path, "--resume")
     assert same(folder / "last.pth", unbroken / "last.pth") and same(folder / "best.pth", unbroken / "best.pth")
     records = [json.loads((p / "metrics.json").read_text()) for p in (folder, unbroken)]

@@ -7,20 +7,19 @@ import sys
 from torch import nn
 
 from util.config.read import read_config
-from util.engine import run_context as build
-from util.engine import stages
+from util.engine import training, weights
+from util.engine.run_context import RunContext
 
 
-def without_dropout(context: build.RunContext) -> nn.Module:
+def without_dropout(context: RunContext, *_: object) -> tuple[nn.Module, str]:
     """Return the model with all dropout probabilities 0."""
-    model = build.new_model(context)
+    model = weights.new_model(context)
     for module in model.modules():
         if isinstance(module, (nn.Dropout, nn.Dropout2d)):
             module.p = 0.0
-    return model
+    return model, ""
 
 
 if __name__ == "__main__":
-    stages.new_model = without_dropout
-    stages.load_checkpoint = lambda *_: {}
-    sys.exit(stages.train_meta(read_config(sys.argv[1]), resume=False, overwrite=False))
+    training.network_to_train = without_dropout
+    sys.exit(training.train_meta(read_config(sys.argv[1]), resume=False, overwrite=False))

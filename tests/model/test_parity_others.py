@@ -18,7 +18,7 @@ from tests.parity_case import BACKBONES, forward_case
 from tests.paths import REPOSITORY, SHARED
 from util.config.read import read_config
 from util.engine.checkpoint import load_weights
-from util.engine.run_context import build_model
+from util.engine.network import build_model
 
 INPUTS = {"query", "query_label", "query_base_label", "support", "support_label", "class_id", "refine", "shot"}
 ABSOLUTE = {"ssp": 1e-4, "dcama": 1e-3, "hdmnet": 1e-3, "sccan": 1e-4}  # of outputs and intermediates

@@ -17,7 +17,8 @@ from tests.predict.marked import BOX, HEIGHT, WIDTH
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
 from util.engine import checkpoint
-from util.engine.run_context import make_run_context, new_model
+from util.engine.network import new_model
+from util.engine.run_context import make_run_context
 from util.predict import Segmenter
 
 SIDE, DCAMA_SIDE = 33, 64  # of the networks' inputs

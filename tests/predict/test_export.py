@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from util.data.mini import CLASS_NAMES
-from util.data.views import LETTERBOX
+from util.data.views import LETTERBOX, to_photo
 from util.data.warp import fit_letterbox
-from util.engine.episode_pictures import to_photo
 from util.predict import Segmenter
 from util.predict.export import write_export
 from util.predict.photos import read_photo

@@ -15,9 +15,9 @@ from tests.paths import REPOSITORY
 from tests.spawned import ensure_running
 from util.config.read import read_config
 from util.data.text import NAME_VECTOR_WIDTH
+from util.engine.folders import BEST, run_folder
+from util.engine.network import build_model
 from util.engine.optimizers import build_optimizers
-from util.engine.run_context import build_model, run_folder
-from util.engine.trainer import BEST
 from util.prepare.ram_estimate import Cost
 
 FEW = shutil.ignore_patterns("*split[1-3]*")

@@ -183,6 +183,7 @@ class RunSettings:
     base_folder: str | None = None
     device: str = "auto"
     precision: Literal["float32", "bf16"] = "float32"
+    compile: bool = False
     seed: int = bounded(321, 0)
 
 

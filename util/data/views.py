@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from model.contract import IGNORE
-from util.data.warp import fit_letterbox
+from util.data.warp import fit_letterbox, fitted_sides
 
 LETTERBOX, STRETCH, ORIGINAL = "letterbox", "stretch", "original"  # input rules
 SQUARE = "square"  # scored on, beside canvas and original
@@ -70,3 +70,16 @@ def at_top_left(classes: np.ndarray) -> np.ndarray:
     out = np.full((longer, longer), IGNORE, np.uint8)
     out[: classes.shape[0], : classes.shape[1]] = classes
     return out
+
+
+def to_photo(scored: np.ndarray, shape: tuple[int, int], rule: str, scored_on: str, side: int) -> np.ndarray:
+    """Return a map (H', W') of the scored label's size on the pixels of a photo of ``shape``: cropped, then resized."""
+    height, width = shape
+    if scored_on == SQUARE:
+        return np.ascontiguousarray(scored[:height, :width])
+    if rule == LETTERBOX:
+        rows, columns = fitted_sides(shape, side)
+        scored = np.ascontiguousarray(scored[:rows, :columns])
+    nearest_neighbour = scored.dtype == np.uint8
+    how = cv2.INTER_NEAREST if nearest_neighbour else cv2.INTER_LINEAR
+    return cv2.resize(scored, (width, height), interpolation=how)

@@ -1,11 +1,8 @@
-"""Checkpoints: one format, one writer, one reader. Authors' files and ImageNet weights enter here too."""
+"""Checkpoints: one format, one writer, one reader, which also reads authors' files and ImageNet weights."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +15,43 @@ from model.encoders.layouts import COUNTER
 from model.encoders.registry import title_of
 from model.registry import published_layouts, related
 from util.config.aliases import modernise
-from util.errors import UserError
+from util.errors import UserError, WriteError
+from util.files import write_atomically
 
 FORMAT = "sym-net/1"
 SHOWN = 3  # tensor names in a message
-# What a checkpoint must share with the run that loads it, as (section, key) of its config.
+# Settings that a checkpoint must share with the run that loads it, as (section, key).
 FOLD = (("data", "folds"), ("data", "fold_rule"), ("data", "fold_classes"), ("data", "fold"))
 IDENTITY = (("model", "name"), ("data", "name"), *FOLD)
-TEXT = "text"  # digest of the text vectors a model was trained with
+# Keys of a checkpoint beside its weights.
+TEXT = "text"  # digest of the text vectors that the model was trained with
+SCHEDULE, EMA = "plan", "average"  # the step schedule and the moving average of the weights, under their first names
 FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
-    """Write a checkpoint so that ``path`` holds either the old file or the whole new one.
+    """Write a checkpoint atomically: ``path`` holds either the old file or the complete new one.
 
     ``previous`` then holds the old one.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; the old file is as it was.
+        UserError: the disk is full or the folder cannot be written; the old file is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def write(temporary: Path) -> None:
+        try:
+            with open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
+                torch.save({"format": FORMAT, **content}, file)
+        except RuntimeError as error:  # of torch's writer
+            raise OSError(str(error)) from None
+
     try:
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            _keep(path, previous)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+        write_atomically(path, write, durable=True, previous=previous)
+    except WriteError as error:
         raise UserError(
-            f"{path}: could not write this checkpoint ({error}); free some space or change run.folder; "
+            f"{path}: could not write this checkpoint ({error.reason}); free some space or change run.folder; "
             "the previous checkpoint is untouched"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _keep(path: Path, previous: Path) -> None:
-    """Let ``previous`` be the file that ``path`` is; neither is ever missing."""
-    spare = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
-    try:
-        os.link(path, spare)
-    except OSError:  # no hard links here
-        shutil.copyfile(path, spare)
-    os.replace(spare, previous)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -88,7 +76,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the named tensors of whatever ``read`` gave."""
+    """Return the named tensors of the content that ``read`` returned."""
     for key in ("weights", "state_dict", "model"):
         if isinstance(content.get(key), dict):
             content = content[key]
@@ -97,19 +85,32 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Fill a network from a state dict of our own or of an authors' layout; everything must fit.
+    """Fill a network from a state dict of our own or of an authors' layout; every tensor must fit.
 
     Raises:
-        UserError: it is a layout of something else, tensors are missing or left over, shapes differ, or values are
-            not finite.
+        UserError: the layout is of another model, tensors are missing or unknown, shapes differ, or values are not
+            finite.
     """
-    state, whose = without_prefix(state), None
+    state, other = without_prefix(state), None
     if isinstance(network, FewShotModel):
-        whose = recognise(state, published_layouts())
+        other = _other_network(network, state)
         state = network.load_published(state) or state
     own = network.state_dict()
+    if problems := _problems(own, state):
+        raise UserError(
+            f"{source}: {other}"
+            if other
+            else f"{source}: not weights of this model as configured: {_describe(network, state)}"
+            f"{'; '.join(problems)}; check model.name, model.encoder and the model's other settings, data.name, "
+            "data.folds, data.shot and data.text"
+        )
+    network.load_state_dict({k: state.get(k, own[k]) for k in own})
+
+
+def _problems(own: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
+    """Return in words why a state dict does not fill a network's own tensors; [] if it does."""
     missing = [k for k in own if k not in state and not k.endswith(COUNTER)]
-    extra = [k for k in state if k not in own and not k.endswith(COUNTER)]
+    unknown = [k for k in state if k not in own and not k.endswith(COUNTER)]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
     problems = []
     if odd := _not_numbers(own, state):
@@ -119,24 +120,25 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
         problems.append(f"{len(shapes)} tensors have another shape ({shapes[0]}: {given}, expected {want})")
     if missing:
         problems.append(f"{len(missing)} expected tensors are missing ({', '.join(missing[:SHOWN])})")
-    if extra:
-        problems.append(f"{len(extra)} tensors are unknown ({', '.join(extra[:SHOWN])})")
-    if problems:
-        if whose is not None and (want := _wanted(network)) != whose:
-            raise UserError(
-                f"{source}: this is a {whose} checkpoint, the config wants {want}; change model.name or model.encoder, "
-                "or bring another checkpoint"
-            )
-        raise UserError(
-            f"{source}: not weights of this model as configured: {_describe(network, state)}"
-            f"{'; '.join(problems)}; check model.name, model.encoder and the model's other settings, data.name, "
-            "data.folds, data.shot and data.text"
-        )
-    network.load_state_dict({k: state.get(k, own[k]) for k in own})
+    if unknown:
+        problems.append(f"{len(unknown)} tensors are unknown ({', '.join(unknown[:SHOWN])})")
+    return problems
+
+
+def _other_network(network: FewShotModel, state: dict[str, Tensor]) -> str | None:
+    """Return the error about an authors' checkpoint of another method or encoder, None if it may be of this one."""
+    given = recognise(state, published_layouts())
+    want = f"{network.title} {title_of(network.settings.backbone())}".strip()
+    if given is None or given == want:
+        return None
+    return (
+        f"this is a {given} checkpoint, the config wants {want}; change model.name or model.encoder, or bring another "
+        "checkpoint"
+    )
 
 
 def _not_numbers(own: dict[str, Tensor], state: dict[str, Tensor]) -> str | None:
-    """Return the name of the first tensor that cannot be this network's: of another kind, or not finite."""
+    """Return the name of the first tensor that is of another kind than the network's or not finite, None for none."""
     for name, tensor in state.items():
         if name not in own:
             continue
@@ -153,13 +155,8 @@ def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(DDP_PREFIX): v for k, v in state.items()}
 
 
-def _wanted(network: FewShotModel) -> str:
-    """Return method and encoder of a network, in the words of ``published.recognise``."""
-    return f"{network.title} {title_of(network.settings.backbone())}".strip()
-
-
 def _describe(network: nn.Module, state: dict[str, Tensor]) -> str:
-    """Return what the file holds and what was expected, where the model can tell and they differ."""
+    """Return the content of the file and the expected one, in words, if the model can tell and they differ."""
     if not isinstance(network, FewShotModel):
         return ""
     given, want = network.describe_weights(state), network.describe_weights(network.state_dict())
@@ -181,10 +178,10 @@ def check_identity(
     ``model_keys`` are the keys of the model's section that must agree, as it declares them.
 
     Raises:
-        UserError: says what the checkpoint is of and what was expected.
+        UserError: names the setting, the checkpoint's value and the expected one.
     """
     if content.get("format") != FORMAT:
-        return  # an authors' file says nothing about itself; its tensors decide
+        return  # an authors' file has no config; its tensors decide
     if content.get("stage") != stage:
         raise UserError(f"{source}: a checkpoint of the {content.get('stage')} stage, expected the {stage} stage")
     for section, key in IDENTITY:
@@ -201,14 +198,14 @@ def check_identity(
 
 
 def _value(section: Any, dotted: str) -> Any:
-    """Return what a section holds under a key such as ``encoder.backbone``; None where it does not."""
+    """Return the value of a key such as ``encoder.backbone`` in a section, None if there is none."""
     for part in dotted.split("."):
         section = section.get(part) if isinstance(section, dict) else None
     return section
 
 
 def fold_of(content: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the fold settings of one of our own checkpoints, None for a file that says nothing about itself."""
+    """Return the fold settings of one of our own checkpoints, None for a file without a config."""
     if content.get("format") != FORMAT:
         return None
     return {key: content["config"].get(section, {}).get(key) for section, key in FOLD}
@@ -217,12 +214,12 @@ def fold_of(content: dict[str, Any]) -> dict[str, Any] | None:
 def load_encoder_weights(
     network: FewShotModel, source: str, partial: bool, config: dict[str, Any] | None = None
 ) -> list[str]:
-    """Fill the encoder of ``network`` from a file or by a download it knows; return what stayed random.
+    """Fill the encoder of ``network`` from a file or one of its downloads; return the tensors that stayed random.
 
-    With ``config``, a checkpoint of ours must be of its fold: another fold's may have been trained on novel classes.
+    With ``config``, one of our own checkpoints must be of its fold: another fold's may have seen novel classes.
 
     Raises:
-        UserError: no such file, no network, weights of another encoder, or trained on another fold of the data set.
+        UserError: no such file, no connection, weights of another encoder, or of another fold of the data set.
     """
     if source in network.downloads:
         try:

@@ -1,4 +1,4 @@
-"""A moving average of what learns: steadier than the weights of any one step."""
+"""The exponential moving average of the learned weights, which is steadier than the weights of any one step."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-WARM_UP = 10  # the share kept is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
+WARM_UP = 10  # the decay is at most (1 + step) / (WARM_UP + step), so that early weights are soon forgotten
 
 
 class EMA:
-    """The exponential moving average of a network's learning tensors (stored statistics are the network's own).
+    """The exponential moving average of a network's trainable parameters; buffers stay the network's own.
 
     Args:
-        keep: share of the average that stays in each step; about 1 / (1 - keep) steps count.
+        decay: share of the average that stays in each step; about 1 / (1 - decay) steps count.
     """
 
-    def __init__(self, network: nn.Module, keep: float):
-        self.keep = keep
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay = decay
         self._learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self._mean = {name: p.detach().clone() for name, p in self._learning.items()}
+        self._average = {name: p.detach().clone() for name, p in self._learning.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after so many steps."""
-        keep = min(self.keep, (1 + step) / (WARM_UP + step))
+        """Add the weights after so many steps to the average."""
+        decay = min(self.decay, (1 + step) / (WARM_UP + step))
         for name, tensor in self._learning.items():
-            self._mean[name].lerp_(tensor, 1 - keep)
+            self._average[name].lerp_(tensor, 1 - decay)
 
     @contextmanager
     @torch.no_grad()
-    def in_place(self) -> Iterator[None]:
-        """Let the network hold the average for as long as the block lasts."""
+    def applied(self) -> Iterator[None]:
+        """Replace the network's weights by the average inside the block."""
         own = {name: tensor.clone() for name, tensor in self._learning.items()}
         try:
-            self._fill(self._mean)
+            self._fill(self._average)
             yield
         finally:
             self._fill(own)
@@ -47,13 +47,13 @@ class EMA:
 
     def state(self) -> dict[str, Tensor]:
         """Return the average, for a checkpoint."""
-        return self._mean
+        return self._average
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over the average of a checkpoint.
+        """Replace the average by that of a checkpoint.
 
         Raises:
             KeyError: it lacks a tensor.
         """
-        for name, tensor in self._mean.items():
+        for name, tensor in self._average.items():
             tensor.copy_(state[name])

@@ -1,10 +1,10 @@
-"""Pictures of chosen episodes of a test: the worst, the best, some at random, drawn on the original photos."""
+"""Pictures of chosen episodes of a test (worst, best, random), drawn on the original photos."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,11 +14,9 @@ from model.common.ops import resize
 from model.contract import Output
 from util.data.datasets import Trial, binary, collate
 from util.data.sampling import EpisodeKey, random_stream
-from util.data.views import LETTERBOX, SQUARE
-from util.data.warp import fitted_sides
-from util.engine.device import autocast
+from util.data.views import to_photo
 from util.engine.evaluation import BASE, BINARY, FINAL, INTERSECTION, NUMBER, UNION, scored_outputs
-from util.engine.processes import World
+from util.engine.run_data import trials
 from util.engine.test_jobs import Job
 from util.errors import UserError, nearest
 from util.report.contact_sheet import Entry, write_sheet
@@ -35,13 +33,13 @@ from util.report.pictures import (
 
 KINDS = ("worst", "best", "random")
 FOLDER, SHEET = "pictures", "index.html"
-CURVE, BARS, EPISODES = DRAWN = "curve.png", "per_class.png", "episodes.png"  # beside every result
-RANDOM = 3  # stream of random numbers, beside those of util/data/sampling.py
+CURVE, BARS, EPISODES = DRAWN = "curve.png", "per_class.png", "episodes.png"  # files beside every result
+RANDOM = 3  # a stream of random numbers, beside those of util/data/sampling.py
 BASE_NAMES = 2  # base classes named in a caption
 
 
 def parse_kinds(text: str) -> dict[str, int]:
-    """Return what ``worst:20,best:20,random:20`` asks for.
+    """Return the kinds of episodes and their numbers, such as ``worst:20,best:20,random:20``.
 
     Raises:
         UserError: an unknown kind, or no number.
@@ -75,7 +73,7 @@ def iou_of(record: np.ndarray) -> float:
 
 
 def remove_pictures(folder: Path) -> None:
-    """Remove the pictures of an earlier test from a result's folder: they are of another result.
+    """Remove the pictures of an earlier test from the folder of a result.
 
     Raises:
         UserError: they cannot be removed.
@@ -96,18 +94,21 @@ def save_pictures(
     records: dict[int, dict[str, np.ndarray]],
     wanted: dict[str, int],
     folder: Path,
-    world: World,
     title: str,
 ) -> None:
-    """Draw the chosen episodes of a job into ``folder/pictures`` with an index.html over them."""
+    """Draw the chosen episodes of a job into ``folder/pictures``, with an index.html that shows them.
+
+    Args:
+        records: seed -> output -> (episodes, 6) counts, see evaluation.py.
+        wanted: kind (worst, best, random) -> number of episodes.
+    """
     out = folder / FOLDER
-    network = job.weights.network.to(world.device).eval()
+    job.prepared.network.eval()
     entries = []
     for (seed, number), kinds in tqdm(choose(records, wanted).items(), desc="draw", unit="picture", leave=False):
-        data = job.context.trials(job.samplers[seed], job.view, (job.scored_on,))
-        trial = collate([data[number]]).to(world.device)
-        with autocast(world.device, job.context.config.run.precision):
-            output = network(trial.episode)
+        data = trials(job.context, job.samplers[seed], job.view, (job.scored_on,))
+        trial = cast(Trial, collate([data[number]]).to(job.prepared.device))
+        output = job.prepared(trial.episode)
         ious = {name: iou_of(t[t[:, NUMBER] == number][0]) for name, t in records[seed].items()}
         key = job.samplers[seed](number)
         names, index = job.context.config.data.classes, job.images.index
@@ -130,21 +131,23 @@ def _supports(job: Job, key: EpisodeKey) -> list[tuple[str, np.ndarray]]:
 
 
 def _read(job: Job, row: int) -> tuple[np.ndarray, np.ndarray]:
-    return job.context.trials(job.samplers[next(iter(job.samplers))], job.view, ()).episodes.read(row)
+    """Return an image of the job's index and its map of class ids, as stored."""
+    return job.images.index.pair(row)
 
 
 def _query(
     job: Job, key: EpisodeKey, trial: Trial, output: Output, ious: dict[str, float]
 ) -> list[tuple[str, np.ndarray]]:
-    """Return the query's panels: photo, truth, maps, the base map, and every two-channel output with its IoU."""
+    """Return the query's panels: photo, truth, maps, the base classes, and every two-channel output with its IoU."""
     image, classes = _read(job, key.query)
     truth = binary(classes, key.class_id).numpy()
     panels = [("query", image), ("truth", overlay(image, truth, TRUTH_COLOUR))]
     label = trial.label[job.scored_on][0]
 
     def on_photo(map_hw: Tensor) -> np.ndarray:
-        """Return a map of the scored label's size on the photo's pixels."""
-        return to_photo(map_hw.cpu().numpy(), image.shape[:2], job.view.rule, job.scored_on, job.view.side)
+        """Return a map (H', W') of the scored label's size on the photo's pixels (H, W)."""
+        height, width = image.shape[:2]
+        return to_photo(map_hw.cpu().numpy(), (height, width), job.view.rule, job.scored_on, job.view.side)
 
     for name, values in output.maps.items():
         shown = resize(values[:1, None].float(), label.shape)[0, 0]
@@ -164,21 +167,8 @@ def _query(
 
 
 def _base_names(job: Job, ids: np.ndarray) -> str:
-    """Return the base classes that cover most of a map, in words."""
+    """Return the names of the base classes that cover most of a map."""
     found, counts = np.unique(ids[ids > 0], return_counts=True)
     names = job.context.config.data.classes
     largest = [names[job.context.fold.base[int(found[i]) - 1] - 1] for i in np.argsort(-counts)[:BASE_NAMES]]
     return ", ".join(largest) or "nothing"
-
-
-def to_photo(scored: np.ndarray, shape: tuple[int, int], rule: str, scored_on: str, side: int) -> np.ndarray:
-    """Return a map of the scored label's size on a photo of ``shape`` (H, W): padding cut off, resized."""
-    height, width = shape
-    if scored_on == SQUARE:
-        return np.ascontiguousarray(scored[:height, :width])
-    if rule == LETTERBOX:
-        rows, columns = fitted_sides(shape, side)
-        scored = np.ascontiguousarray(scored[:rows, :columns])
-    nearest_neighbour = scored.dtype == np.uint8
-    how = cv2.INTER_NEAREST if nearest_neighbour else cv2.INTER_LINEAR
-    return cv2.resize(scored, (width, height), interpolation=how)

@@ -1,4 +1,4 @@
-"""What ends a run from outside its code, as one clear line: no memory left, or another of its processes gone."""
+"""Errors of the machine as one clear line: no memory left, or another process of the run has ended."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import distributed
 from util.engine.device import OUT_OF_MEMORY
 from util.errors import PeerLost, UserError
 
-# What the messages of torch's CPU allocator, of cuDNN and of OpenCV have in common when there is no memory, and of gloo
-# when a connection is gone; all of them are RuntimeErrors or cv2.errors like any other.
+# Words in the messages of torch's CPU allocator, of cuDNN and of OpenCV when there is no memory, and of gloo when a
+# connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
 NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "Insufficient memory", "out of memory")
 NO_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer")
-SHOWN = 120  # letters of torch's own words in a message
+SHOWN = 120  # characters of the original message that are shown
 
 
 @contextmanager
 def as_user_error(lower: str) -> Iterator[None]:
-    """Turn errors inside that are not of the code's making into a line; all others pass.
+    """Raise errors of the machine in the block as errors of one line; all others pass unchanged.
 
     Args:
         lower: the settings that decide how much memory is needed, the most effective first.
@@ -42,5 +42,5 @@ def as_user_error(lower: str) -> Iterator[None]:
 
 
 def _peer_errors() -> tuple[type[Exception], ...]:
-    """Return what torch raises when processes cannot reach each other; nothing where it is built without them."""
+    """Return the error types of lost connections; none if torch is built without distributed training."""
     return (distributed.DistError,) if distributed.is_available() else ()

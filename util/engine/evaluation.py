@@ -1,22 +1,23 @@
-"""The tester: one loop that scores any model on any batches, on the device, in integers, by several rules at once."""
+"""The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
 from model.contract import Episode, LabelledImages, Output
 from util.data.datasets import Trial
-from util.engine.device import autocast
 from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
 from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary
+from util.engine.network import PreparedNetwork
 from util.engine.processes import World
 from util.report.scores import FINAL
 
@@ -27,7 +28,14 @@ POSTFIX_EVERY = 10  # batches between updates of the running score
 # Columns of an episode's record.
 NUMBER, CLASS, INTERSECTION, UNION, BACKGROUND_INTERSECTION, BACKGROUND_UNION = range(6)
 
-Watcher = Callable[[Episode | LabelledImages, Output], None]
+Watcher = Callable[[Any, Output], None]  # sees every batch of the main process: Episode or LabelledImages
+Counts = TypeVar("Counts", BinaryCounts, ClassCounts)
+
+
+def scored_outputs(output: Output) -> dict[str, Tensor]:
+    """Return every output that is scored, by its key in results: ``final``, the names of ``extra``, ``base``."""
+    base = {} if output.base_logits is None else {BASE: output.base_logits}
+    return {FINAL: output.logits, **output.extra, **base}
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -41,19 +49,19 @@ class Scoreboard:
 
     Args:
         classes: of the data set.
-        scored_on: which of a trial's labels to count on; None takes the only one.
-        episodes: only numbers below it count; None counts all.
+        scored_on: the name of the trial's label to count on; None takes the only one.
+        episodes: only episodes with a number below it count; None counts all.
     """
 
     def __init__(self, classes: int, device: torch.device, scored_on: str | None = None, episodes: int | None = None):
         self.classes, self.device, self.scored_on, self.episodes = classes, device, scored_on, episodes
-        self.counts: dict[str, BinaryCounts | ClassCounts] = {}
+        self.counts: dict[str, BinaryCounts | ClassCounts] = {}  # by output
         self.records: dict[str, list[Tensor]] = {}  # output -> (1, 6) int64 of each episode
 
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
         """Count one batch; ``numbers`` are those of its episodes."""
         if isinstance(batch, LabelledImages):
-            self._class_counts(BASE, output.logits.shape[1]).add(output.logits.argmax(1), batch.label)
+            self._counts(BASE, ClassCounts, output.logits.shape[1]).add(output.logits.argmax(1), batch.label)
             return
         on = self.scored_on or next(iter(batch.label))
         for item, number in enumerate(numbers):
@@ -64,31 +72,31 @@ class Scoreboard:
     def _add_episode(
         self, number: int, episode: Episode, item: int, label: Tensor, base_label: Tensor | None, output: Output
     ) -> None:
-        """Bring each output to the label's size, alone, so that its batch cannot matter, and count it there."""
+        """Resize each output to the label's size, alone, so that its batch does not affect it, and count it there."""
         class_id = episode.class_id[item : item + 1]
         for name, logits in scored_outputs(output).items():
             prediction = resize(logits[item : item + 1].float(), label.shape).argmax(1)
             if name != BASE and logits.shape[1] == BINARY:
                 self._add_binary(name, number, prediction, label, class_id)
             elif base_label is not None:
-                self._class_counts(name, logits.shape[1]).add(prediction, base_label[None])
+                self._counts(name, ClassCounts, logits.shape[1]).add(prediction, base_label[None])
         self._add_binary(ALL_FOREGROUND, number, torch.ones_like(label)[None], label, class_id)
 
     def _add_binary(self, name: str, number: int, prediction_1hw: Tensor, label_hw: Tensor, class_id_1: Tensor) -> None:
         both, either = count_binary(prediction_1hw, label_hw[None])
-        self._binary_counts(name).add_counted(both, either, class_id_1)
+        self._counts(name, BinaryCounts, self.classes).add_counted(both, either, class_id_1)
         columns = [torch.full_like(class_id_1, number), class_id_1]
         columns += [x[:, side] for side in (FOREGROUND, BACKGROUND) for x in (both, either)]
         self.records.setdefault(name, []).append(torch.stack(columns, 1))
 
-    def _binary_counts(self, name: str) -> BinaryCounts:
-        return self.counts.setdefault(name, BinaryCounts.zeros(self.classes, self.device))
-
-    def _class_counts(self, name: str, channels: int) -> ClassCounts:
-        return self.counts.setdefault(name, ClassCounts.zeros(channels, self.device))
+    def _counts(self, name: str, kind: type[Counts], size: int) -> Counts:
+        """Return the counts of an output, made at its first use."""
+        counts = self.counts.setdefault(name, kind.zeros(size, self.device))
+        assert isinstance(counts, kind)  # an output is of one kind throughout
+        return counts
 
     def running(self) -> str:
-        """Return the leading score so far, for the progress bar."""
+        """Return the mIoU so far of the final (or the base) output, for the progress bar."""
         lead = FINAL if FINAL in self.counts else BASE
         return f"{self.counts[lead].scores()['miou']:.2f}" if self.counts else "-"
 
@@ -97,14 +105,14 @@ class Scoreboard:
         for kinds in world.gather({n: (type(c), len(c.union)) for n, c in self.counts.items()}):
             for name, (kind, rows) in kinds.items():
                 size = rows if kind is ClassCounts else self.classes
-                self.counts.setdefault(name, kind.zeros(size, self.device))
+                self._counts(name, kind, size)
         for name in sorted(self.counts):
             for tensor in self.counts[name].tensors():
                 world.sum(tensor)
         return {name: counts.scores() for name, counts in self.counts.items()}
 
     def episode_records(self, world: World) -> dict[str, np.ndarray]:
-        """Return what each episode of all processes counted: output -> (episodes, 6) int64, by number."""
+        """Return the counts of each episode of all processes: output -> (episodes, 6) int64, sorted by number."""
         own = {name: torch.cat(rows).cpu().numpy() for name, rows in self.records.items()}
         parts = world.gather(own)
         names = dict.fromkeys(name for part in parts for name in part)
@@ -112,36 +120,49 @@ class Scoreboard:
         return {name: rows[np.argsort(rows[:, NUMBER])] for name, rows in merged.items()}
 
 
+@dataclass(frozen=True)
+class PassOptions:
+    """How a network is run over a data set.
+
+    Attributes:
+        batch: items that the network sees together; images of their original sizes come one by one.
+        workers: loader processes, 0 for none.
+        title: the label of the progress bar.
+        progress: whether there is a progress bar.
+    """
+
+    batch: int = 1
+    workers: int = 0
+    title: str = ""
+    progress: bool = True
+
+
 @torch.inference_mode()
 def run_pass(
-    network: nn.Module,
+    prepared: PreparedNetwork,
     dataset: Any,
     episodes: int,
     boards: list[Scoreboard],
-    *,
-    batch: int,
-    workers: int,
     world: World,
-    precision: str,
-    title: str,
+    options: PassOptions,
     watch: Watcher | None = None,
-    progress: bool = True,
     cache: FeatureCache | None = None,
 ) -> None:
     """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several boards.
 
     With ``cache``, of this network and this data set's view, images that it holds are not encoded again.
     """
+    network = prepared.network
     was_training = network.training
     network.eval()
-    if getattr(dataset, "one_by_one", False):
-        batch = 1
+    batch = 1 if getattr(dataset, "one_by_one", False) else options.batch
     numbers = evaluation_numbers(episodes, batch, world.rank, world.size)
-    with tqdm(total=episodes, desc=title, unit="item", disable=not (progress and world.is_main), leave=False) as bar:
-        items = batches(dataset, numbers, workers, world.device)
+    hidden = not (options.progress and world.is_main)
+    with tqdm(total=episodes, desc=options.title, unit="item", disable=hidden, leave=False) as bar:
+        items = batches(dataset, numbers, options.workers, world.device)
         for step, (these, item) in enumerate(zip(numbers, items, strict=True)):
             inputs = item.episode if isinstance(item, Trial) else item
-            with autocast(world.device, precision):
+            with prepared.autocast():
                 output = network(inputs if cache is None else cache.fill(item))
             for board in boards:
                 board.add(these, item, output)
@@ -154,13 +175,19 @@ def run_pass(
 
 
 def evaluate(
-    network: nn.Module, dataset: Any, episodes: int, *, classes: int, world: World, **options: Any
+    prepared: PreparedNetwork,
+    dataset: Any,
+    episodes: int,
+    classes: int,
+    world: World,
+    options: PassOptions,
+    watch: Watcher | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Score a network on items 0..episodes - 1 of a data set with one way of scoring; options as ``run_pass``'s.
+    """Score a network on items 0..episodes - 1 of a data set.
 
     Returns:
-        output name -> ``miou``, ``fb_iou``, ``per_class`` in percent; always the same, whatever batch and processes.
+        output name -> ``miou``, ``fb_iou``, ``per_class`` in percent; batch and processes do not affect them.
     """
     board = Scoreboard(classes, world.device)
-    run_pass(network, dataset, episodes, [board], world=world, **options)
+    run_pass(prepared, dataset, episodes, [board], world, options, watch)
     return board.scores(world)

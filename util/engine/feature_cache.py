@@ -1,62 +1,86 @@
-"""What a network computed of images, kept over the episodes of a test so that no image is encoded twice."""
+"""Features of images, kept over the episodes of a test so that no image is encoded twice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from model.contract import CachedFeatures, Episode, FewShotModel
+from torch import Tensor
+
+from model.contract import CachedFeatures, Episode
 from util.data.datasets import Trial
 
 GIB, MIB = 2**30, 2**20
 
 
-class FeatureCache:
-    """Memories of images by their row of the index, and by the class too where the model masks its supports.
+class Cacheable(Protocol):
+    """A network whose features can be cached: a model, or one in test-time augmentation."""
 
-    Every image goes through the encoder alone, so that no number depends on what was in the cache. What came first
-    stays: a list is walked from its start again and again, and the image that was not seen for longest is the one that
-    comes next.
+    @property
+    def masks_supports(self) -> bool:
+        """Whether the features of a support depend on its label."""
+
+    def cache_support(self, support: Tensor, support_label: Tensor) -> CachedFeatures | None:
+        """Return the features of supports (1, K, 3, H, W) with labels (1, K, H, W), None if there are none."""
+
+    def cache_query(self, query: Tensor) -> CachedFeatures | None:
+        """Return the features of a query (1, 3, H, W), None if there are none."""
+
+
+class FeatureCache:
+    """Cached features of images by their row of the index, and by class too if the model masks its supports.
+
+    Every image goes through the encoder alone, so that the content of the cache affects no number. A full cache keeps
+    its oldest entries: a list is walked from its start again and again, so the least recently used image comes next.
 
     Args:
-        gib: the most that it holds.
+        gib: its maximal size in GiB.
     """
 
     def __init__(self, gib: float):
         self.limit = gib * GIB
+        self.network: Cacheable | None = None
         self.scope: tuple[Any, ...] = ()
-        self.forget()
+        self.clear()
 
-    def forget(self) -> None:
-        """Let everything go."""
+    def clear(self) -> None:
+        """Drop every entry."""
         self.kept: dict[Hashable, CachedFeatures] = {}
         self.used = self.hits = self.misses = 0
 
-    def turn_to(self, network: FewShotModel, *scope: Any) -> None:
-        """Say whose images follow; another network or ``scope`` (view, data, precision) begins with nothing."""
-        if self.scope != (network, *scope):
-            self.scope = (network, *scope)
-            self.forget()
+    def use_for(self, network: Cacheable, *scope: Any) -> None:
+        """Name the network of the next episodes; another network or ``scope`` (view, data, precision) empties it."""
+        if self.network is not network or self.scope != scope:
+            self.network, self.scope = network, scope
+            self.clear()
         self.hits = self.misses = 0
 
     def fill(self, trial: Trial) -> Episode:
-        """Return the episodes of a trial with what the network remembers of their images; encodes what is missing."""
-        network, episode = self.scope[0], trial.episode
+        """Return the episodes of a trial with the cached features of their images; missing ones are computed.
+
+        ``use_for`` comes first.
+        """
+        network, episode = self.network, trial.episode
+        assert network is not None
         classes = episode.class_id.tolist() if network.masks_supports else [None] * len(trial.rows)
-        queries, supports = [], []
+        queries: list[CachedFeatures] = []
+        supports: list[CachedFeatures] = []
         for item, (row, *others) in enumerate(trial.rows):
             query = episode.query[item : item + 1]
-            queries.append(self._memory((row, None), partial(network.cache_query, query)))
+            found = [self._features((row, None), partial(network.cache_query, query))]
             for (image, label), other in zip(episode.shots(item), others, strict=True):
-                one = partial(network.cache_support, image[None, None], label[None, None])
-                supports.append(self._memory((other, classes[item]), one))
-        if None in (*queries, *supports):  # this model keeps nothing
-            return episode
+                compute = partial(network.cache_support, image[None, None], label[None, None])
+                found.append(self._features((other, classes[item]), compute))
+            kept = [features for features in found if features is not None]
+            if len(kept) < len(found):  # this model caches nothing
+                return episode
+            queries.append(kept[0])
+            supports += kept[1:]
         return replace(episode, cached_support=supports, cached_query=queries)
 
-    def _memory(self, key: Hashable, compute: Callable[[], CachedFeatures | None]) -> CachedFeatures | None:
+    def _features(self, key: Hashable, compute: Callable[[], CachedFeatures | None]) -> CachedFeatures | None:
         found = self.kept.get(key)
         if found is not None:
             self.hits += 1
@@ -69,6 +93,6 @@ class FeatureCache:
         return found
 
     def report(self) -> str:
-        """Return hits, misses and size since ``turn_to``, in words."""
+        """Return hits and misses since ``use_for``, and the size, in words."""
         size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"
         return f"{self.hits} images from the feature cache, {self.misses} encoded; {size}"

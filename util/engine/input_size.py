@@ -1,4 +1,4 @@
-"""How a protocol's sizes and a model's meet: the view the network gets, and what is scored on."""
+"""The image sizes of a test: a protocol's input rule fitted to the sides that the model takes, and the scored label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from util.errors import UserError
 
 
 def view_of(config: Config, protocol: ProtocolSettings) -> View:
-    """Return a protocol's view for the configured model; a side it does not take gives way to the nearest it does."""
+    """Return a protocol's view for the configured model, at the nearest side that the model takes."""
     asked = protocol.side or config.data.size
     if protocol.input == ORIGINAL:
         return View(ORIGINAL, 0, 0) if class_of(config.model).any_size else View(LETTERBOX, *(config.data.size,) * 2)
@@ -17,7 +17,7 @@ def view_of(config: Config, protocol: ProtocolSettings) -> View:
 
 
 def training_view(config: Config, protocol: ProtocolSettings) -> View:
-    """Return the view for validations during training: the protocol's rule at the sides the model is built for."""
+    """Return the view of validations during training: the protocol's rule at the side that the model is built for."""
     size = config.data.size
     if protocol.input == ORIGINAL and class_of(config.model).any_size:
         return View(ORIGINAL, 0, 0)
@@ -26,17 +26,17 @@ def training_view(config: Config, protocol: ProtocolSettings) -> View:
 
 
 def scored_on(view: View, protocol: ProtocolSettings) -> str:
-    """Return what logits of a view are counted on: original labels come as a square where the view is a canvas."""
+    """Return the kind of label that a view is scored on: original labels become squares for a letterboxed view."""
     return SQUARE if protocol.scored_on == ORIGINAL and view.rule == LETTERBOX else protocol.scored_on
 
 
 def legal_side(config: Config, asked: int) -> int:
-    """Return the side nearest to the one asked for that the model takes, or ``data.size`` if it takes neither."""
+    """Return the side nearest to ``asked`` that the model takes, or ``data.size`` if it takes none beside it."""
     return _nearest_side(config, asked) or config.data.size
 
 
 def _nearest_side(config: Config, asked: int) -> int | None:
-    """Return which of the two sides around the one asked for is the nearest that the model takes, None for neither."""
+    """Return the side nearest to ``asked`` that the model takes, the one below or the one above; None for neither."""
     around = class_of(config.model).sizes_around(asked)
     sides = config.model.sides()
     fitting = [s for s in around if s > 0 and (sides is None or s in sides) and config.model.problem(s) is None]
@@ -46,9 +46,9 @@ def _nearest_side(config: Config, asked: int) -> int | None:
 
 
 def real_scales(config: Config, view: View) -> list[float]:
-    """Return the factors of ``test.scales`` as a model takes them: the nearest side that it takes over the view's own.
+    """Return the factors of ``test.scales`` that the model takes: its nearest side divided by the view's side.
 
-    Images of their original sizes are resized by the factors as they are.
+    Images of their original sizes are resized by exactly the configured factors.
 
     Raises:
         UserError: the model takes no side near a factor's, or two factors mean the same side.
@@ -61,7 +61,7 @@ def real_scales(config: Config, view: View) -> list[float]:
         if size in sizes[:i]:
             first, second = (config.test.scales[j] for j in (sizes.index(size), i))
             what = "the same" if view.rule == ORIGINAL else f"{size} px for {class_of(config.model).title}"
-            raise UserError(f"test.scales: {first:g} and {second:g} both mean {what}; leave one of them out")
+            raise UserError(f"test.scales: {first:g} and {second:g} both mean {what}; omit one of them")
     return [size if view.rule == ORIGINAL else size / view.side for size in sizes]
 
 
@@ -72,18 +72,18 @@ def _scaled_side(config: Config, side: int, factor: float) -> int:
         return found
     model_class, sides = class_of(config.model), config.model.sides()
     if sides is None:
-        key, message = config.model.problem(model_class.sizes_around(asked)[1])
+        key, message = config.model.problem(model_class.sizes_around(asked)[1]) or ("", "")
         why = f"model.{key} {message}"
     else:
         why = f"it takes {', '.join(map(str, sides))}"
     raise UserError(
         f"test.scales: {factor:g} x {side} px is {asked} px, which {model_class.title} does not take here ({why}); "
-        f"leave {factor:g} out"
+        f"omit {factor:g}"
     )
 
 
 def in_words(config: Config, protocol: ProtocolSettings, view: View) -> str:
-    """Return how the network saw images, and where that is not what the protocol asks for."""
+    """Return the input sizes of the network in words, and their difference from the protocol's."""
     what = _at_one_scale(config, protocol, view)
     if config.test.scales == PLAIN_SCALES:
         return what

@@ -1,17 +1,18 @@
-"""SIGINT and SIGTERM end a run after the current step, with a checkpoint; a second SIGINT ends it at once."""
+"""Ctrl-C (SIGINT) and SIGTERM end a run after the current step, with a checkpoint; a second Ctrl-C ends it at once."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
+from typing import Any
 
 
 class Interrupt:
-    """Context in which ``requested`` becomes true on the first signal; after it signals mean what they did before."""
+    """A context in which the first signal sets ``requested``; the earlier signal handlers are restored at its end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.requested = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         for number in (signal.SIGINT, signal.SIGTERM):

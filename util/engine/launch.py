@@ -24,8 +24,7 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.data.text import SUFFIXES
 from util.engine.device import CUDA, gpu_count
-from util.engine.run_context import base_folder, run_folder
-from util.engine.trainer import BEST, LAST, is_finished
+from util.engine.folders import BEST, LAST, base_folder, is_finished, run_folder
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY
 

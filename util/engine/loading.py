@@ -1,4 +1,4 @@
-"""From numbers to batches: which episodes a process takes, and a loader that hides workers and their errors."""
+"""Batches from episode numbers: the numbers of each process, and a loader that reports its workers' errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from util.data.datasets import collate
 from util.errors import UserError
 
-TERM_GRACE = 60  # seconds a loader process outlives SIGTERM, should the main process not end it before
+TERM_GRACE = 60  # seconds that a loader process outlives SIGTERM if the main process does not end it
 
 
 def training_numbers(
@@ -21,7 +21,8 @@ def training_numbers(
 ) -> Iterator[list[int]]:
     """Yield the numbers of each (partial) batch of a process: step t of all processes covers t G .. (t + 1) G - 1.
 
-    G is ``batch``, shared out as evenly as it goes; a share comes in ``parts`` pieces (gradient accumulation).
+    G is ``batch``, split as evenly as possible between processes; each share comes in ``parts`` pieces (gradient
+    accumulation).
     """
     pieces = processes * parts
     for step in range(first_step, last_step):
@@ -40,7 +41,7 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
     """Yield the batch of each list of numbers, in order, on ``device``.
 
     Raises:
-        UserError: what a loader process could not read, in its own words; or one of them was killed.
+        UserError: a loader process could not read a file, or was killed.
     """
     loader = DataLoader(
         dataset,
@@ -49,15 +50,15 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
         collate_fn=collate,
         pin_memory=device.type != "cpu",
         worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # keeps the loader from drawing on the global random state
+        generator=torch.Generator(),  # so that the loader does not draw from the global random state
     )
     stream = iter(loader)
     try:
-        if workers and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would raise anywhere, such as amid a checkpoint
+        if workers and threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises anywhere, even inside a checkpoint
         for batch in stream:
             yield batch.to(device)
-    except UserError as error:  # torch wraps a worker's error in its traceback; the last line is ours
+    except UserError as error:  # torch puts a worker's error behind its traceback
         raise UserError(str(error).rsplit("UserError: ", 1)[-1], local=True) from None
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
@@ -67,15 +68,16 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
             "command, a training with --resume",
             local=True,
         ) from None
-    finally:  # now: an error holds on to the loader, and its processes outlive the SIGTERM that ends them at exit
+    finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 
 
 def _start_worker(_: int) -> None:
-    """Leave it to the main process when a run ends: whoever stops a whole group of processes means it, not us.
+    """Prepare a loader process: it ignores Ctrl-C, and delays SIGTERM, since the main process decides when it ends.
 
-    A loader process whose main process is gone ends by itself.
+    A loader process whose main process has ended ends by itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(TERM_GRACE))
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(TERM_GRACE))
     cv2.setNumThreads(0)

@@ -1,4 +1,4 @@
-"""Intersections and unions, summed as integers over episodes before anything is divided."""
+"""Intersections and unions, summed as integers over episodes; IoU, mIoU and FB-IoU are computed from the sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BACKGROUND, FOREGROUND = 0, 1
 
 
 def count_binary(prediction_bhw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the intersection and union of each item, (B, 2) int64 each: background, foreground; 255 counts nowhere."""
+    """Return intersection and union of each item, (B, 2) int64: background, foreground; pixels of 255 are ignored."""
     valid = label_bhw != IGNORE
     both, either = [], []
     for side in (BACKGROUND, FOREGROUND):
@@ -30,7 +30,7 @@ class BinaryCounts:
 
     Attributes:
         intersection, union: (classes + 1, 2) int64; row = class id, column = background, foreground.
-        episodes: (classes + 1,) int64, how many episodes were of the class.
+        episodes: (classes + 1,) int64, the number of episodes of each class.
     """
 
     intersection: Tensor
@@ -43,17 +43,17 @@ class BinaryCounts:
         return cls(*(torch.zeros(classes + 1, *rest, dtype=torch.int64, device=device) for rest in ((2,), (2,), ())))
 
     def add(self, prediction_bhw: Tensor, label_bhw: Tensor, class_id_b: Tensor) -> None:
-        """Count a batch: prediction in {0, 1}, label in {0, 1, 255}; pixels labelled 255 count nowhere."""
+        """Count a batch: prediction in {0, 1}, label in {0, 1, 255}; pixels labelled 255 are ignored."""
         self.add_counted(*count_binary(prediction_bhw, label_bhw), class_id_b)
 
     def add_counted(self, intersection_b2: Tensor, union_b2: Tensor, class_id_b: Tensor) -> None:
-        """Add what ``count_binary`` counted."""
+        """Add the intersections and unions of ``count_binary``."""
         self.intersection.index_add_(0, class_id_b, intersection_b2)
         self.union.index_add_(0, class_id_b, union_b2)
         self.episodes.index_add_(0, class_id_b, torch.ones_like(class_id_b))
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Return what is to be summed over processes."""
+        """Return the tensors to be summed over processes."""
         return self.intersection, self.union, self.episodes
 
     def scores(self) -> dict:
@@ -80,7 +80,7 @@ class ClassCounts:
         return cls(*(torch.zeros(channels, dtype=torch.int64, device=device) for _ in range(3)))
 
     def add(self, prediction_bhw: Tensor, label_bhw: Tensor) -> None:
-        """Count a batch of predictions and labels in 0..N; pixels labelled 255 count nowhere."""
+        """Count a batch of predictions and labels in 0..N; pixels labelled 255 are ignored."""
         valid = label_bhw != IGNORE
         prediction, label = prediction_bhw[valid].long(), label_bhw[valid].long()
         channels = len(self.union)
@@ -91,7 +91,7 @@ class ClassCounts:
         self.labelled += true
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Return what is to be summed over processes."""
+        """Return the tensors to be summed over processes."""
         return self.intersection, self.union, self.labelled
 
     def scores(self) -> dict:

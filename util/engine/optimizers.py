@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, from what the config says and what the model declares."""
+"""The optimisers of a stage, built from the config and the parameter groups that the model declares."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from util.errors import UserError, nearest
 
 
 def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSettings]) -> dict[str, Optimizer]:
-    """Return an optimiser for every name that the groups use; each torch group remembers its ``factor``.
+    """Return an optimiser for every name that the groups use; each torch group holds its learning-rate ``factor``.
 
     Raises:
-        UserError: a group wants an optimiser that the config does not have.
+        UserError: a group names an optimiser that the config lacks, or the config has one that no group names.
     """
     out: dict[str, Optimizer] = {}
     used = {group.optimizer for group in groups}
@@ -23,53 +23,22 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
     for name in dict.fromkeys(group.optimizer for group in groups):
         if name not in settings:
             raise UserError(f"the model wants an optimiser '{name}' under 'optimizers'{nearest(name, settings)}")
-        chosen = settings[name]
-        tensors = [
-            {"params": g.params, "factor": g.factor, "name": g.name, "lr": chosen.lr * g.factor}
-            for g in groups
-            if g.optimizer == name
-        ]
-        if chosen.kind == "sgd":
-            out[name] = torch.optim.SGD(
-                tensors,
-                lr=chosen.lr,
-                momentum=chosen.momentum,
-                nesterov=chosen.nesterov,
-                weight_decay=chosen.weight_decay,
-            )
-        else:
-            out[name] = torch.optim.AdamW(
-                tensors, lr=chosen.lr, betas=tuple(chosen.betas), weight_decay=chosen.weight_decay
-            )
+        out[name] = _build(settings[name], [group for group in groups if group.optimizer == name])
     return out
 
 
-def schedule(settings: OptimizerSettings, step: int, steps: int) -> float:
-    """Return what the learning rate is multiplied by in step 0..steps - 1, a pure function of the step.
-
-    ``poly`` counts steps from 1, as published: (1 - (step + 1) / steps) ^ power.
-    """
-    if settings.schedule == "poly":
-        return (1 - (step + 1) / steps) ** settings.power
-    if settings.schedule == "step":
-        return settings.decay ** sum(step >= share * steps for share in settings.milestones)
-    return 1.0
-
-
-def set_learning_rates(
-    optimizers: dict[str, Optimizer], settings: dict[str, OptimizerSettings], step: int, steps: int
-) -> dict[str, float]:
-    """Set every group's learning rate for a step and return them by ``optimizer/group``."""
-    rates = {}
-    for name, optimizer in optimizers.items():
-        for group in optimizer.param_groups:
-            group["lr"] = settings[name].lr * group["factor"] * schedule(settings[name], step, steps)
-            rates[f"{name}/{group['name']}"] = group["lr"]
-    return rates
+def _build(settings: OptimizerSettings, groups: list[ParamGroup]) -> Optimizer:
+    lr, weight_decay = settings.lr, settings.weight_decay
+    tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
+    if settings.kind == "sgd":
+        momentum, nesterov = settings.momentum, settings.nesterov
+        return torch.optim.SGD(tensors, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    first, second = settings.betas
+    return torch.optim.AdamW(tensors, lr=lr, betas=(first, second), weight_decay=weight_decay)
 
 
 def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -> None:
-    """Take over momenta and the like from saved states; learning rates, factors and decay stay those of the config.
+    """Load momenta and step counts from saved states; learning rates, factors and decay stay those of the config.
 
     Raises:
         KeyError, ValueError: the states are of other optimisers or parameters.

@@ -1,4 +1,4 @@
-"""One process or many: joining the group that ``torchrun`` started, and the few things processes tell each other."""
+"""The processes of a run: joining the group that ``torchrun`` started, and communication between its processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from util.engine.errors import as_user_error
 
 @dataclass(frozen=True)
 class World:
-    """Where this process stands among all."""
+    """The rank of this process, the number of processes, and the device of this one."""
 
     rank: int
     size: int
@@ -25,17 +25,17 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and talks to the user."""
+        """Whether this process writes files and reports to the user."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum over processes (in place)."""
+        """Return the sum of a tensor over processes (in place)."""
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every process's value, in the order of ranks."""
+        """Return the values of all processes, in the order of ranks."""
         if self.size == 1:
             return [value]
         out: list[Any] = [None] * self.size
@@ -44,7 +44,7 @@ class World:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Let the main process go first (and fill a cache) while the others wait."""
+        """Run the block in the main process first, which may fill a cache, and then in the others."""
         if self.size > 1 and not self.is_main:
             distributed.barrier()
         yield
@@ -52,7 +52,7 @@ class World:
             distributed.barrier()
 
     def any(self, flag: bool) -> bool:
-        """Return whether any process says yes."""
+        """Return whether the flag is set in any process."""
         if self.size == 1:
             return flag
         return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
@@ -60,13 +60,13 @@ class World:
 
 @contextmanager
 def join(device_name: str, lower: str) -> Iterator[World]:
-    """Enter the process group that the environment describes (``torchrun``), or a world of one.
+    """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
 
     Args:
-        lower: the settings that decide how much memory is needed, for whoever runs out of it.
+        lower: the settings that decide how much memory is needed, for the message if there is none left.
 
     Raises:
-        UserError: no such device; or inside, no memory left or another process gone.
+        UserError: no such device; in the block, no memory left or another process has ended.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     device = pick_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
@@ -76,4 +76,4 @@ def join(device_name: str, lower: str) -> Iterator[World]:
             return
         distributed.init_process_group("nccl" if device.type == CUDA else "gloo")
         yield World(distributed.get_rank(), size, device)
-        distributed.destroy_process_group()  # not after an error: one that failed alone would wait for the others
+        distributed.destroy_process_group()  # not after an error: it would wait for the other processes

@@ -19,10 +19,11 @@ from util.config.compose import MAIN_METHOD, config_path
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.engine.checkpoint import changed_settings
+from util.engine.folders import LAST, is_finished, run_folder, weights_folder
 from util.engine.launch import RESUME, Choice, Launch, check_gpus, choice_from_environment, parse, run_script, train
-from util.engine.run_context import network_config, run_folder, weights_folder
-from util.engine.test_jobs import OWN, TRAINING_FREE, UNTRAINED, own_config, result_folder, weights_source
-from util.engine.trainer import LAST, is_finished
+from util.engine.run_context import network_config
+from util.engine.test_jobs import own_config, result_folder
+from util.engine.weights import OWN, TRAINING_FREE, UNTRAINED, weights_source
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.compare import compare

@@ -1,4 +1,4 @@
-"""The result of a test: its scores with everything another person needs to trust or repeat them."""
+"""The result of a test: its scores with everything that another person needs to verify or repeat them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from util.engine.checkpoint import FOLD
 from util.engine.device import describe
 from util.engine.input_size import in_words
 from util.engine.processes import World
-from util.engine.test_jobs import Job, weights_mark
+from util.engine.test_jobs import Job
 from util.engine.trainer import SECONDS_PER_MINUTE
+from util.engine.weights import weights_mark
 from util.report.run_folder import environment
 from util.report.schema import MADE_FROM_MASKS, MANIFEST, SCHEMA
 
@@ -88,7 +89,7 @@ def over_seeds(per_seed: list[dict]) -> dict[str, dict]:
 
 
 def _json_keys(scores: dict[str, Any]) -> dict[str, Any]:
-    """Return scores with class ids as text, as JSON has them."""
+    """Return scores with class ids as text, since JSON has no other keys."""
     return {
         name: {k: {str(c): x for c, x in v.items()} if k == "per_class" else v for k, v in s.items()}
         for name, s in scores.items()

@@ -1,4 +1,4 @@
-"""How a stage's steps are laid out over epochs and processes, and where a run stands among them."""
+"""The steps of a training stage, and the progress of a run through them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from util.errors import UserError
 
 @dataclass
 class StepSchedule:
-    """How a stage's steps are laid out over epochs and processes."""
+    """The number of optimiser steps of a stage; a checkpoint can only continue under the same one."""
 
     steps_per_epoch: int
     steps: int
     batch: int  # over all processes
 
     @classmethod
-    def of(cls, stage: StageSettings, images: int, processes: int, key: str) -> StepSchedule:
-        """Return the plan for a list of so many images.
+    def from_settings(cls, stage: StageSettings, epoch_length: int, processes: int, key: str) -> StepSchedule:
+        """Return the schedule of a stage for epochs of so many examples.
 
         Raises:
             UserError: the batch is too small for the processes and the parts of an accumulated batch.
@@ -31,27 +31,27 @@ class StepSchedule:
                 f"{key}.batch = {total} in all is too small for {processes} processes and {key}.accumulate = "
                 f"{stage.accumulate}; at least {processes * stage.accumulate}"
             )
-        per_epoch = max(images // total, 1)
+        per_epoch = max(epoch_length // total, 1)
         return cls(per_epoch, per_epoch * stage.epochs, total)
 
     @property
     def epochs(self) -> int:
-        """Of the whole stage."""
+        """The number of epochs of the whole stage."""
         return self.steps // self.steps_per_epoch
 
 
 @dataclass
 class Progress:
-    """Where a run stands; kept in its checkpoints."""
+    """The position of a run and its history, kept in its checkpoints."""
 
     step: int = 0  # steps done
     best: float = -math.inf
-    best_epoch: float = 0  # n - 0.5: in the middle of epoch n
+    best_epoch: float = 0  # n - 0.5 is the middle of epoch n
     minutes: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
-    totals: dict[str, float] = field(default_factory=dict)  # sums of losses since the epoch began
+    totals: dict[str, float] = field(default_factory=dict)  # sums of the losses since the epoch began
 
     @property
     def on_record(self) -> bool:
-        """Whether the newest record was made at this step, or none can be due yet."""
+        """Whether the newest record is of this step, or the run has not begun."""
         return self.step == (self.history[-1]["step"] if self.history else 0)

@@ -1,55 +1,39 @@
-"""The plan of a test: which protocols, shots and seeds, which of them share a pass of the network, on which weights.
+"""The jobs of a test: each protocol with each number of shots, on which weights, and which jobs share a pass.
 
-Everything that a user can get wrong is met here, before any episode is scored.
+Every mistake that a user can make is found here, before any episode is scored.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from model.contract import FewShotModel
-from model.registry import class_of, current_section
-from util.config.read import to_dict
 from util.config.settings import Config, ProtocolSettings
 from util.data.datasets import Sampler
 from util.data.lists import ImageList
-from util.data.manifest import replay
+from util.data.manifest import ListedEpisodes, replay
 from util.data.views import View
-from util.engine import checkpoint
 from util.engine.evaluation import Scoreboard
+from util.engine.folders import run_folder
 from util.engine.input_size import scored_on, view_of
+from util.engine.network import PreparedNetwork, prepare_network
 from util.engine.processes import World
-from util.engine.run_context import (
-    RunContext,
-    fill_encoder,
-    load_checkpoint,
-    make_run_context,
-    network_config,
-    new_model,
-    run_folder,
-    weights_folder,
-    with_data,
-)
-from util.engine.trainer import BEST, LAST
-from util.engine.tta import TestTimeAugmentation, with_tta
+from util.engine.run_context import RunContext, make_run_context, network_config, with_data, with_test
+from util.engine.run_data import images_for_test, protocol_sampler
+from util.engine.tta import with_tta
+from util.engine.weights import Weights, load_weights, weights_mark
 from util.errors import UserError, nearest
-
-NO_CHECKPOINT = "none"
-OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
-TRAINING_FREE, UNTRAINED, FOREIGN = "training-free", "untrained", "foreign"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a test is asked for beyond its config.
+    """The options of a test beyond its config.
 
     Attributes:
         protocols: names of entries; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes: replayed if it exists, else written.
-        save_images: kind (worst, best, random) -> how many episodes to draw.
+        save_images: kind (worst, best, random) -> number of episodes to draw.
     """
 
     protocols: tuple[str, ...] = ()
@@ -58,20 +42,23 @@ class Request:
     save_images: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A network for one number of shots and one side, and where its weights came from."""
-
-    network: FewShotModel | TestTimeAugmentation
-    source: str
-    trained_with: dict[str, Any] | None  # data settings of the training and its `model`'s, if the file says
-    digest: str
-    note: str = ""  # what the log says of an encoder that no checkpoint filled
+# (shots, image side) -> the network of a job and the record of its weights
+Networks = dict[tuple[int, int], tuple[PreparedNetwork, Weights]]
 
 
 @dataclass
 class Job:
-    """One protocol with one number of shots: what becomes one result."""
+    """One protocol with one number of shots, which gives one result.
+
+    Attributes:
+        scored_on: the label that predictions are compared with: letterbox, square or original.
+        samplers: of the episodes, by seed.
+        episodes: the number of episodes, by seed.
+        prepared: the network, for the view's image side.
+        replayed: the manifest whose episodes these are, None for the protocol's own.
+        boards: the counts, by seed.
+        shared_with: names of the protocols scored in the same passes.
+    """
 
     name: str
     protocol: ProtocolSettings
@@ -79,8 +66,9 @@ class Job:
     images: ImageList
     view: View
     scored_on: str
-    samplers: dict[int, Sampler]  # by seed
+    samplers: dict[int, Sampler]
     episodes: dict[int, int]
+    prepared: PreparedNetwork
     weights: Weights
     replayed: Path | None = None
     boards: dict[int, Scoreboard] = field(default_factory=dict)
@@ -89,9 +77,10 @@ class Job:
 
     @property
     def quick_look(self) -> bool:
-        """Whether fewer or more episodes are scored than the protocol says, or fewer than a replayed manifest holds."""
+        """Whether the number of scored episodes is not the protocol's, or is below that of a replayed manifest."""
         if self.replayed:
-            return any(self.episodes[seed] < len(sampler.keys) for seed, sampler in self.samplers.items())
+            listed = {s: len(x.keys) for s, x in self.samplers.items() if isinstance(x, ListedEpisodes)}
+            return any(self.episodes[seed] < count for seed, count in listed.items())
         return is_quick(self.context.config, self.name)
 
     @property
@@ -101,7 +90,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where its result goes."""
+        """The folder of its result."""
         return result_folder(self.context.config, self.name, self.replayed is not None, self.quick_look)
 
 
@@ -111,10 +100,10 @@ def is_quick(config: Config, name: str) -> bool:
 
 
 def result_folder(config: Config, name: str, replayed: bool = False, quick: bool | None = None) -> Path:
-    """Return where a protocol's result goes: ``test[_5shot]/<protocol>``.
+    """Return the folder of a protocol's result: ``test[_5shot]/<protocol>``.
 
-    What is not of the run's best weights, all of the protocol's episodes and its one pass of the network for each lies
-    beside it, under a marked name.
+    A result of other weights than the run's best, of another number of episodes, or of several passes per episode goes
+    to a folder beside it whose name says so.
     """
     weights = weights_mark(config)
     quick = is_quick(config, name) if quick is None else quick
@@ -123,33 +112,11 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
     return run_folder(config, "test") / "_".join([name, *filter(None, marks)])
 
 
-def weights_mark(config: Config) -> str:
-    """Return '' if a test scores the run's own best weights, else what marks its result: last, untrained, foreign."""
-    if config.test.allow_fold_mismatch:
-        return FOREIGN
-    source = weights_source(config)
-    if isinstance(source, str):
-        return source if source == UNTRAINED else ""
-    own = weights_folder(config)
-    marks = {(own / BEST).resolve(): "", (own / LAST).resolve(): "last"}
-    return marks.get(source.resolve(), FOREIGN)
-
-
-def weights_source(config: Config) -> Path | str:
-    """Return the checkpoint that ``test.checkpoint`` means, or why there is none."""
-    wanted = config.test.checkpoint
-    if not class_of(config.model).learns:
-        return TRAINING_FREE
-    if wanted == NO_CHECKPOINT:
-        return UNTRAINED
-    return weights_folder(config) / OWN[wanted] if wanted in OWN else Path(wanted)
-
-
 def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]:
     """Return the jobs of a request, weights loaded and episodes chosen.
 
     Raises:
-        UserError: whatever does not fit: protocol, shots, manifest, checkpoint, data.
+        UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
     names, shots = request.protocols or (config.test.protocol,), request.shots or (config.data.shot,)
     for name in names:
@@ -158,19 +125,19 @@ def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]
     played = request.manifest if request.manifest is not None and request.manifest.exists() else None
     _check_manifest(request.manifest, played, len(names) * len(shots))
     jobs: list[Job] = []
-    weights: dict[tuple[int, int], Weights] = {}
+    networks: Networks = {}
     for shot in dict.fromkeys(shots):
         for name in dict.fromkeys(names):
             context = make_run_context(own_config(config, name, shot))
             with world.main_first():
-                images = context.test_images(world.is_main)
-            jobs.append(_job(context, images, name, played, weights))
+                images = images_for_test(context, world.is_main)
+            jobs.append(_job(context, world, images, name, played, networks))
     return jobs
 
 
 def own_config(config: Config, name: str, shot: int) -> Config:
     """Return the config that repeats one job alone."""
-    return replace(with_data(config, shot=shot), test=replace(config.test, protocol=name))
+    return with_test(with_data(config, shot=shot), protocol=name)
 
 
 def _check_manifest(path: Path | None, played: Path | None, jobs: int) -> None:
@@ -186,71 +153,60 @@ def _check_manifest(path: Path | None, played: Path | None, jobs: int) -> None:
 
 
 def _job(
-    context: RunContext, images: ImageList, name: str, played: Path | None, weights: dict[tuple[int, int], Weights]
+    context: RunContext, world: World, images: ImageList, name: str, played: Path | None, networks: Networks
 ) -> Job:
     config, protocol = context.config, context.config.protocols[name]
     view, wanted = view_of(config, protocol), config.test.episodes
+    samplers: dict[int, Sampler]
     if played:
-        samplers: dict[int, Sampler] = dict(replay(played, images, config.data))
-        episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in samplers.items()}
+        listed = replay(played, images, config.data)
+        samplers = dict(listed)
+        episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
     else:
         seeds = protocol.seeds if config.test.seeds is None else config.test.seeds
-        samplers = {seed: context.test_sampler(images, protocol, seed) for seed in seeds}
+        samplers = {seed: protocol_sampler(context, images, protocol, seed) for seed in seeds}
         episodes = dict.fromkeys(samplers, wanted or protocol.episodes)
     key = config.data.shot, view.side
-    if key not in weights:
+    if key not in networks:
         of_network = replace(context, config=network_config(config))
-        loaded = load_weights(of_network, view.side or None)
-        weights[key] = replace(loaded, network=with_tta(loaded.network, of_network, view, config.data.shot))
+        model, weights = load_weights(of_network, view.side or None)
+        network = with_tta(model, of_network, view, config.data.shot)
+        networks[key] = prepare_network(network, world.device, config.run.precision, config.run.compile), weights
     return Job(
-        name, protocol, context, images, view, scored_on(view, protocol), samplers, episodes, weights[key], played
+        name,
+        protocol,
+        context,
+        images,
+        view,
+        scored_on(view, protocol),
+        samplers,
+        episodes,
+        *networks[key],
+        replayed=played,
     )
-
-
-def load_weights(context: RunContext, side: int | None = None) -> Weights:
-    """Return the network of ``test.checkpoint``, built for images of ``side`` (default ``data.size``).
-
-    Raises:
-        UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
-    """
-    config, wanted = context.config, context.config.test.checkpoint
-    network, source = new_model(context, side), weights_source(config)
-    if source == TRAINING_FREE and wanted not in (*OWN, NO_CHECKPOINT):
-        raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
-    note = ""
-    if isinstance(source, str):
-        note, trained_with = fill_encoder(context, network), None
-    else:
-        content = load_checkpoint(context, network, "meta", source).get("config", {})
-        trained_with = {**content["data"], "model": content["model"]} if content else None
-        changed = (
-            checkpoint.changed_settings(current_section(content["model"]), to_dict(config)["model"]) if content else []
-        )
-        note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
-    return Weights(network, str(source), trained_with, checkpoint.digest(network), note)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Jobs whose episodes of one seed and whose inputs are the same: the network runs once for all of them."""
+    """Jobs with the same episodes of one seed and the same inputs: the network runs once for all of them."""
 
     jobs: tuple[Job, ...]
     seed: int
 
     @property
     def episodes(self) -> int:
-        """How many episodes the longest of the jobs has; all begin with the same ones."""
+        """The number of episodes of the longest job; all jobs begin with the same episodes."""
         return max(job.episodes[self.seed] for job in self.jobs)
 
     @property
     def title(self) -> str:
-        """What the progress bar says."""
+        """The label of the progress bar."""
         names = "+".join(job.name for job in self.jobs)
         return f"{names} {self.jobs[0].context.config.data.shot}-shot seed {self.seed}"
 
 
 def passes(jobs: list[Job]) -> list[Pass]:
-    """Return the passes that cover every seed of every job, each shared by as many jobs as can be."""
+    """Return the fewest passes that cover every seed of every job."""
     groups: dict[tuple, list[Job]] = {}
     for job in jobs:
         rule = "manifest" if job.replayed else (job.protocol.query, job.protocol.supports)

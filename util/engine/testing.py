@@ -1,10 +1,10 @@
-"""The test command: any protocols and numbers of shots of one model in one go, each with its evidence."""
+"""The test command: any protocols and numbers of shots of one model in one run, each with a result of its own."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,10 +13,11 @@ from util.config.settings import Config
 from util.data.manifest import Manifest
 from util.engine.device import describe
 from util.engine.episode_pictures import BARS, CURVE, EPISODES, remove_pictures, save_pictures
-from util.engine.evaluation import CLASS, NUMBER, Scoreboard, run_pass
-from util.engine.feature_cache import FeatureCache
+from util.engine.evaluation import CLASS, NUMBER, PassOptions, Scoreboard, run_pass
+from util.engine.feature_cache import Cacheable, FeatureCache
 from util.engine.processes import World, join
 from util.engine.result import result_of
+from util.engine.run_data import trials
 from util.engine.test_jobs import Job, Pass, Request, build_test_jobs, passes
 from util.files import write_atomically
 from util.report.charts import class_bars, score_curve
@@ -26,24 +27,16 @@ from util.report.schema import MANIFEST, RESULT, check_result
 from util.report.table import class_table, passes_in_words, score_table, title
 
 log = logging.getLogger("symnet")
-Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) int64, see evaluation.py
+Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) int64, columns as in evaluation.py
 
 
 def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]:
-    """Score the model over episodes and seeds of each protocol asked for; write, print and return the results."""
+    """Score the model over the episodes and seeds of each requested protocol; write, print and return the results."""
     request = request or Request()
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         jobs = build_test_jobs(config, request, world)
         folders = [RunFolder(job.folder, world.is_main) for job in jobs]
-        for job, folder in zip(jobs, folders, strict=True):
-            folder.describe(to_dict(job.context.config))
-            sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
-            log.info(
-                "test %s by %s: %d images, %s, seeds %s",
-                *(job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)),
-            )
-        for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
-            log.info("%s", note)
+        _log_jobs(jobs, folders)
         pictures = {id(job): FirstEpisodes(config.data.classes, config.test.pictures) for job in jobs}
         log.info("on %s, %d process(es)", describe(world.device), world.size)
         cache = FeatureCache(config.test.cache_gib) if config.test.cache_gib else None
@@ -56,37 +49,40 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
     return out
 
 
+def _log_jobs(jobs: list[Job], folders: list[RunFolder]) -> None:
+    """Log every job and the notes about its weights, and write its config."""
+    for job, folder in zip(jobs, folders, strict=True):
+        folder.describe(to_dict(job.context.config))
+        sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
+        log.info(
+            "test %s by %s: %d images, %s, seeds %s",
+            *(job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)),
+        )
+    for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
+        log.info("%s", note)
+
+
 def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes], cache: FeatureCache | None) -> None:
-    """Run the network over one pass and let each of its jobs count."""
+    """Run the network over one pass and count it for each of its jobs."""
     first, seed = shared.jobs[0], shared.seed
     config = first.context.config
     scored_on = tuple(dict.fromkeys(job.scored_on for job in shared.jobs))
-    data = first.context.trials(first.samplers[seed], first.view, scored_on)
-    network = first.weights.network.to(world.device)
+    data = trials(first.context, first.samplers[seed], first.view, scored_on)
     for job in shared.jobs:
         job.boards[seed] = Scoreboard(len(config.data.classes), world.device, job.scored_on, job.episodes[seed])
         job.shared_with = sorted({*job.shared_with, *(j.name for j in shared.jobs if j is not job)})
     started = time.monotonic()
     if cache is not None:
-        cache.turn_to(network, first.view, first.images.index.fingerprint, config.run.precision)
+        network = cast(Cacheable, first.prepared.network)
+        cache.use_for(network, first.view, first.images.index.fingerprint, config.run.precision)
 
     def watch(batch: Any, output: Any) -> None:
         for job in shared.jobs:
             pictures[id(job)](batch, output)
 
-    run_pass(
-        network,
-        data,
-        shared.episodes,
-        [job.boards[seed] for job in shared.jobs],
-        batch=config.test.batch,
-        workers=config.data.workers,
-        world=world,
-        precision=config.run.precision,
-        title=shared.title,
-        watch=watch,
-        cache=cache,
-    )
+    boards = [job.boards[seed] for job in shared.jobs]
+    options = PassOptions(config.test.batch, config.data.workers, shared.title)
+    run_pass(first.prepared, data, shared.episodes, boards, world, options, watch, cache)
     if cache is not None:
         log.info("%s: %s", shared.title, cache.report())
     for job in shared.jobs:
@@ -94,7 +90,7 @@ def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes], cache: 
 
 
 def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: FirstEpisodes) -> dict[str, Any]:
-    """Sum a job over processes; write its result, its episodes and what there is to look at."""
+    """Sum a job over processes; write its result, its episodes and its pictures."""
     per_seed = [job.boards[seed].scores(world) for seed in job.samplers]
     records = {seed: job.boards[seed].episode_records(world) for seed in job.samplers}
     result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
@@ -112,14 +108,18 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     if first.rows:
         write_png(folder.path / EPISODES, grid(first.rows))
     if request.save_images:
-        save_pictures(job, records, request.save_images, folder.path, world, title(result))
+        save_pictures(job, records, request.save_images, folder.path, title(result))
     log.info("%s\n%s\n\n%s", title(result), score_table(result), class_table(result))
     log.info("result: %s", folder.path / RESULT)
     return result
 
 
 def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
-    """Return every episode of a job with what was counted on it, and over what predictions are averaged, in words."""
+    """Return every episode of a job with its counts.
+
+    Args:
+        averaged: the views that predictions are averaged over, in words.
+    """
     data, names = job.context.config.data, job.images.index.names
     header = {
         "dataset": data.name,

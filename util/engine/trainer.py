@@ -1,19 +1,17 @@
-"""The training engine of both stages: one loop over numbered batches, resumable to the same result."""
+"""The training loop of both stages, over numbered batches; an interrupted run resumes to the same result."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -22,11 +20,14 @@ from model.contract import Trainable
 from util.config.read import current
 from util.config.settings import StageSettings
 from util.engine import checkpoint
-from util.engine.device import autocast, seed_step
+from util.engine.device import seed_step
 from util.engine.ema import EMA
+from util.engine.folders import BEST, LAST, METRICS, PREVIOUS
 from util.engine.interrupt import Interrupt
 from util.engine.loading import batches, training_numbers
-from util.engine.optimizers import build_optimizers, load_optimizers, set_learning_rates
+from util.engine.lr_schedule import set_learning_rates
+from util.engine.network import FLOAT32, PreparedNetwork, prepare_network
+from util.engine.optimizers import build_optimizers, load_optimizers
 from util.engine.processes import World
 from util.engine.step_schedule import Progress, StepSchedule
 from util.errors import UserError
@@ -35,55 +36,63 @@ from util.report.run_folder import RunFolder
 log = logging.getLogger("symnet")
 SECONDS_PER_MINUTE = 60
 HALF = 0.5
-LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
 NOT_FINITE = "lower the learning rate, then start from the last checkpoint with --resume"
-PREVIOUS = "previous.pth"  # the last checkpoint but one, for the day the last one cannot be read
 
-# Returns (score that picks the best checkpoint, everything to record) for the network as it is.
-Validate = Callable[[nn.Module, int], tuple[float, dict[str, Any]]]
+# Returns (score that picks the best checkpoint, everything to record) for the network and the step.
+Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
 
 
-def is_finished(folder: Path) -> bool:
-    """Return whether a stage's folder holds a training that came to its end."""
-    try:
-        return bool(json.loads((folder / METRICS).read_text())["finished"]) and (folder / BEST).exists()
-    except (OSError, ValueError, KeyError):
-        return False
+@dataclass(frozen=True)
+class TrainerOptions:
+    """The settings of one training.
+
+    Attributes:
+        stage: epochs, batch, optimisers, validations.
+        key: the stage's section in the config, for messages.
+        epoch_length: training examples of an epoch.
+        precision, compile, seed: as ``run.precision``, ``run.compile`` and ``run.seed``.
+        workers: loader processes, 0 for none.
+        state: entries of the checkpoints beside weights and progress: stage, config, data fingerprint.
+    """
+
+    stage: StageSettings
+    key: str
+    epoch_length: int
+    precision: str = FLOAT32
+    compile: bool = False
+    seed: int = 0
+    workers: int = 0
+    state: dict[str, Any] = field(default_factory=dict)
 
 
 class Trainer:
     """Trains one network for one stage.
 
     Args:
-        network: says what learns and returns its losses.
+        network: declares the parameters that learn and returns its losses; it is moved to the device.
         dataset: item n is training example number n, augmented.
-        images: how many examples make an epoch.
-        validate: scores the network when the stage says so.
-        folder: where checkpoints, records and curves go; written by the main process alone.
-        state: what checkpoints hold beside weights and progress: stage, config, data fingerprint.
+        validate: scores the network after the epochs that the stage names.
+        folder: of checkpoints, records and curves; only the main process writes.
+
+    Raises:
+        UserError: the model has nothing to train, or the batch is too small for the processes.
     """
 
     def __init__(
         self,
         network: Trainable,
         dataset: Dataset,
-        images: int,
-        stage: StageSettings,
-        *,
-        key: str,
         validate: Validate,
         folder: RunFolder,
         world: World,
-        precision: str,
-        seed: int,
-        workers: int,
-        state: dict[str, Any],
+        options: TrainerOptions,
     ):
-        self.network, self.dataset, self.stage = network, dataset, stage
+        self.dataset, self.folder, self.world, self.options = dataset, folder, world, options
+        self.stage = stage = options.stage
         self.validate = validate if stage.validate_every else None
-        self.folder, self.world, self.precision, self.seed, self.workers = folder, world, precision, seed, workers
-        self.state = state
-        self.schedule = StepSchedule.of(stage, images, world.size, key)
+        self.schedule = StepSchedule.from_settings(stage, options.epoch_length, world.size, options.key)
+        self.network = network
+        self.prepared = prepare_network(network, world.device, options.precision, options.compile, world.size)
         groups = network.param_groups()
         if not groups:
             raise UserError("this model has nothing to train; test it as it is")
@@ -96,31 +105,32 @@ class Trainer:
         """Continue from a checkpoint's content: weights, optimisers and position.
 
         Raises:
-            UserError: it holds no training state, or belongs to a run of another length or batch.
+            UserError: it holds no training state, or it is of a run of another length, batch or list.
         """
         if "progress" not in content:
             raise UserError(f"{self.folder.path / LAST}: holds weights only, training cannot continue from it")
-        if content["plan"] != asdict(self.schedule):
+        if content[checkpoint.SCHEDULE] != asdict(self.schedule):
             raise UserError(
                 f"{self.folder.path / LAST}: was made with other epochs, batch, processes or list "
-                f"({content['plan']}, now {asdict(self.schedule)}); continue with the same, or start again with --overwrite"
+                f"({content[checkpoint.SCHEDULE]}, now {asdict(self.schedule)}); continue with the same, or start "
+                "again with --overwrite"
             )
-        if content["data"] != self.state["data"]:
+        if content["data"] != self.options.state["data"]:
             raise UserError(
                 f"{self.folder.path / LAST}: the training list has changed since; restore the data, "
                 "or start again with --overwrite"
             )
-        changed = checkpoint.changed_settings(current(content["config"]), self.state["config"])
+        changed = checkpoint.changed_settings(current(content["config"]), self.options.state["config"])
         if changed:
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
         checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))
         try:
             load_optimizers(self.optimizers, content["optimizers"])
             if self.ema is not None:
-                self.ema.load(content["average"])
+                self.ema.load(content[checkpoint.EMA])
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"{self.folder.path / LAST}: optimisers or average are of other parameters ({error}); undo the changed "
+                f"{self.folder.path / LAST}: optimisers or EMA are of other parameters ({error}); undo the changed "
                 "settings, or start again with --overwrite"
             ) from None
         self.progress = Progress(**content["progress"])
@@ -128,14 +138,13 @@ class Trainer:
         log.info("resumed after step %d of %d", self.progress.step, self.schedule.steps)
 
     def fit(self) -> bool:
-        """Train to the end; return whether it was reached (False: interrupted, with a checkpoint to resume from)."""
+        """Train to the end and return True; False: interrupted, with a checkpoint to resume from."""
         schedule, progress = self.schedule, self.progress
-        learner = self._distributed()
         parts = self.stage.accumulate
         numbers = training_numbers(
             progress.step, schedule.steps, schedule.batch, self.world.rank, self.world.size, parts
         )
-        stream = batches(self.dataset, numbers, self.workers, self.world.device)
+        stream = batches(self.dataset, numbers, self.options.workers, self.world.device)
         self._started_at = self._saved_at = time.monotonic()
         bar = tqdm(total=schedule.steps, initial=progress.step, unit="step", disable=not self.world.is_main)
         self.network.train()
@@ -144,8 +153,8 @@ class Trainer:
             while progress.step < schedule.steps and not self._patience_spent():
                 step = progress.step
                 rates = set_learning_rates(self.optimizers, self.stage.optimizers, step, schedule.steps)
-                seed_step(self.seed, step, self.world.rank)
-                losses = self._step(learner, [next(stream) for _ in range(parts)])
+                seed_step(self.options.seed, step, self.world.rank)
+                losses = self._step([next(stream) for _ in range(parts)])
                 progress.step += 1
                 if self.ema is not None:
                     self.ema.update(progress.step)
@@ -163,25 +172,15 @@ class Trainer:
         self._write_metrics(finished=True)
         return True
 
-    def _distributed(self) -> nn.Module:
-        """Return what is called in training: the network itself, or its DistributedDataParallel wrapper."""
-        if self.world.size == 1:
-            return self.network
-        if self.world.device.type == "cpu":
-            return DistributedDataParallel(self.network)
-        synced = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
-        return DistributedDataParallel(synced, device_ids=[self.world.device])
-
-    def _step(self, learner: nn.Module, parts: list) -> dict[str, torch.Tensor]:
+    def _step(self, parts: list) -> dict[str, Tensor]:
         """Do one optimiser step over the parts of a local batch; return the mean of each loss over the parts."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        means: dict[str, torch.Tensor] = {}
+        means: dict[str, Tensor] = {}
         for i, batch in enumerate(parts):
-            last = i == len(parts) - 1
-            with nullcontext() if last or learner is self.network else learner.no_sync():
-                with autocast(self.world.device, self.precision):
-                    losses = learner(batch).losses
+            with self._gradients_summed(last=i == len(parts) - 1):
+                with self.prepared.autocast():
+                    losses = self.prepared.learner(batch).losses
                 (sum(losses.values()) / len(parts)).backward()
             for name, value in losses.items():
                 means[name] = means.get(name, 0) + value.detach() / len(parts)
@@ -189,7 +188,12 @@ class Trainer:
             optimizer.step()
         return means
 
-    def _record(self, losses: dict[str, torch.Tensor], rates: dict[str, float], bar: tqdm) -> None:
+    def _gradients_summed(self, last: bool) -> AbstractContextManager[None]:
+        """Return the context of a part: processes sum their gradients in the last part of a batch only."""
+        learner = self.prepared.learner
+        return learner.no_sync() if isinstance(learner, DistributedDataParallel) and not last else nullcontext()
+
+    def _record(self, losses: dict[str, Tensor], rates: dict[str, float], bar: tqdm) -> None:
         progress, names = self.progress, list(losses)
         values = self.world.sum(torch.stack([losses[n].float() for n in names])).cpu().double() / self.world.size
         record = dict(zip(names, values.tolist(), strict=True))
@@ -209,7 +213,7 @@ class Trainer:
         return f"{done:.1f}/{self.schedule.epochs}"
 
     def _after_step(self) -> None:
-        """End the epoch, or validate in its middle, if it is time for that and no record tells of it yet."""
+        """At the end of an epoch, or in its middle if that is validated, add a record unless there is one."""
         progress, length = self.progress, self.schedule.steps_per_epoch
         if progress.on_record:
             return
@@ -222,17 +226,17 @@ class Trainer:
             self._add({"epoch": epochs + HALF, "step": progress.step}, True)
 
     def _is_due(self, epoch: int) -> bool:
-        """Return whether this epoch, counted from 1, is validated: every so many are, and the last."""
+        """Return whether this epoch, counted from 1, is validated: every ``validate_every``-th is, and the last."""
         return self.validate is not None and (epoch % self.stage.validate_every == 0 or epoch == self.schedule.epochs)
 
     def _add(self, record: dict[str, Any], due: bool) -> None:
-        """Validate if it is time, add the record to the history, and keep the best and the last checkpoint."""
+        """Validate if it is due, add the record to the history, and write the best and the last checkpoint."""
         progress = self.progress
-        better = self.validate is None  # the newest then counts as the best
-        if due:
-            self._save(LAST)  # a validation may take long; nothing is lost if the run ends in it
-            with self._averaged():
-                score, record["validation"] = self.validate(self.network, progress.step)
+        better = self.validate is None  # without validations the newest counts as the best
+        if due and self.validate is not None:
+            self._save(LAST)  # a validation may take long, and the run may end in it
+            with self._ema_applied():
+                score, record["validation"] = self.validate(self.prepared, progress.step)
             if better := score > progress.best:
                 progress.best, progress.best_epoch = score, record["epoch"]
             log.info("epoch %g: validation %.2f (best %.2f)", record["epoch"], score, progress.best)
@@ -240,14 +244,14 @@ class Trainer:
         if "losses" in record:
             progress.totals = {}
         if better:
-            with self._averaged():
+            with self._ema_applied():
                 self._save(BEST)
         self._save(LAST)
         self._write_metrics(finished=False)
 
-    def _averaged(self) -> AbstractContextManager[None]:
-        """Return the context in which the network holds what is to be scored: its average, if one is kept."""
-        return nullcontext() if self.ema is None else self.ema.in_place()
+    def _ema_applied(self) -> AbstractContextManager[None]:
+        """Return the context in which the network holds its EMA, if one is kept."""
+        return nullcontext() if self.ema is None else self.ema.applied()
 
     def _write_metrics(self, finished: bool) -> None:
         progress = self.progress
@@ -271,12 +275,12 @@ class Trainer:
         broken = next((n for n, w in weights.items() if w.is_floating_point() and not w.isfinite().all()), None)
         if broken is not None:  # the loss was still finite, its gradients were not
             raise UserError(f"step {self.progress.step}: {broken} is not finite; {NOT_FINITE}")
-        content = {**self.state, "weights": weights, "progress": asdict(self.progress)}
+        content = {**self.options.state, "weights": weights, "progress": asdict(self.progress)}
         previous = None
         if name == LAST:
-            content["plan"] = asdict(self.schedule)
+            content[checkpoint.SCHEDULE] = asdict(self.schedule)
             content["optimizers"] = {n: o.state_dict() for n, o in self.optimizers.items()}
             if self.ema is not None:
-                content["average"] = self.ema.state()
+                content[checkpoint.EMA] = self.ema.state()
             previous = self.folder.path / PREVIOUS
         checkpoint.save(self.folder.path / name, content, previous)

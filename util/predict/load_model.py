@@ -16,8 +16,9 @@ from util.data.views import LETTERBOX, View
 from util.engine import checkpoint
 from util.engine.device import pick_device
 from util.engine.input_size import legal_side
+from util.engine.network import prepare_network
 from util.engine.run_context import RunContext, make_run_context
-from util.engine.test_jobs import NO_CHECKPOINT, OWN, load_weights
+from util.engine.weights import NO_CHECKPOINT, OWN, load_weights
 from util.errors import UserError
 
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
@@ -68,10 +69,9 @@ def load_model(
     context = make_run_context(settings)
     torch_device = pick_device(device or settings.run.device)
     side = side or settings.data.size
-    loaded = load_weights(context, side)
-    assert isinstance(loaded.network, FewShotModel)  # test-time augmentation is added by the tester
-    network = loaded.network.to(torch_device).eval()
-    return LoadedModel(context, network, torch_device, View(LETTERBOX, side, side), loaded.source)
+    network, loaded = load_weights(context, side)
+    prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
+    return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded.source)
 
 
 def _read_settings(weights: str | Path | None, config: str | Path | None, overrides: list[str]) -> Config:

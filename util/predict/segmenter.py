@@ -16,9 +16,8 @@ from torch import Tensor
 
 from model.contract import Output
 from util.data.datasets import channels_first
-from util.data.views import LETTERBOX
+from util.data.views import LETTERBOX, to_photo
 from util.engine.device import autocast
-from util.engine.episode_pictures import to_photo
 from util.engine.evaluation import BINARY, FINAL
 from util.errors import UserError, nearest
 from util.predict.class_embedding import class_embedding

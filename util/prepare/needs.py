@@ -18,7 +18,8 @@ from util.data.lists import check_shots
 from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
 from util.engine.checkpoint import load_encoder_weights
 from util.engine.device import gpu_count
-from util.engine.run_context import base_folder, build_model, run_folder
+from util.engine.folders import base_folder, run_folder
+from util.engine.network import build_model
 from util.errors import UserError
 from util.prepare import coco, pascal, weights
 from util.prepare.common import DIFFERS, beside

@@ -24,8 +24,8 @@ from util.data.folds import Fold
 from util.data.text import NAME_VECTOR_WIDTH
 from util.engine.device import autocast, pick_device
 from util.engine.errors import as_user_error
+from util.engine.network import build_model
 from util.engine.optimizers import build_optimizers
-from util.engine.run_context import build_model
 from util.errors import UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import GIGABYTE

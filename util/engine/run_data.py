@@ -1,0 +1,158 @@
+"""The data of a run: image lists, episode samplers and data sets of each stage and of a test."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from torch.utils.data import Dataset
+
+from util.config.settings import AugmentSettings, ProtocolSettings, StageSettings
+from util.data.datasets import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
+from util.data.decoded import with_pictures
+from util.data.index import load_index
+from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler
+from util.data.views import STRETCH, View
+from util.engine.input_size import scored_on, training_view
+from util.engine.processes import World
+from util.engine.run_context import RunContext
+
+log = logging.getLogger("symnet")
+WITH_REPLACEMENT = "with_replacement"  # a value of `supports`, of stages and protocols
+
+
+@dataclass(frozen=True)
+class StageData:
+    """The training list of a stage, its training examples by number, and the examples that validate it."""
+
+    images: ImageList
+    training: Dataset
+    held_out: Dataset
+    epoch_length: int  # training examples
+    validation_length: int  # held-out examples
+
+
+def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> StageData:
+    """Return the data of the base stage: labelled images."""
+    with world.main_first():
+        images = images_for_training(context, world.is_main)
+        held_out = images_for_base_validation(context, world.is_main)
+    return StageData(
+        images,
+        _labelled(context, images, stage, stage.augment),
+        _labelled(context, held_out, stage, None),
+        epoch_length(stage, images),
+        min(stage.validate_episodes, len(held_out.queries)),
+    )
+
+
+def meta_stage_data(context: RunContext, world: World) -> StageData:
+    """Return the data of the meta stage: episodes of base classes, validated on episodes of novel classes."""
+    stage = context.config.meta_stage
+    with world.main_first():
+        images, novel = images_for_training(context, world.is_main), images_for_test(context, world.is_main)
+    return StageData(
+        images,
+        training_episodes(context, images),
+        validation_episodes(context, novel),
+        epoch_length(stage, images),
+        stage.validate_episodes,
+    )
+
+
+def epoch_length(stage: StageSettings, images: ImageList) -> int:
+    """Return the number of examples of an epoch: ``epoch_length``, else the length of the list or of its pairs."""
+    if stage.epoch_length is not None:
+        return stage.epoch_length
+    return len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def images_for_training(context: RunContext, progress: bool = True) -> ImageList:
+    """Return the fold's training list, its pictures decoded where the settings allow it."""
+    data = context.config.data
+    index = with_pictures(load_index(data, "train", progress), data, data.train_list, progress)
+    return _logged(context, train_list(index, context.fold, data))
+
+
+def images_for_test(context: RunContext, progress: bool = True) -> ImageList:
+    """Return the fold's test list."""
+    data = context.config.data
+    return _logged(context, test_list(load_index(data, "test", progress), context.fold, data))
+
+
+def images_for_base_validation(context: RunContext, progress: bool = True) -> ImageList:
+    """Return the images that validate the base stage."""
+    data = context.config.data
+    return base_validation_list(load_index(data, "test", progress), context.fold, data)
+
+
+def _logged(context: RunContext, images: ImageList) -> ImageList:
+    """Log the classes that a list leaves out."""
+    if images.left_out:
+        names = ", ".join(context.config.data.classes[c - 1] for c in images.left_out)
+        log.info("left out, with too few images: %s", names)
+    return images
+
+
+# --- episodes and labelled images by number --------------------------------------------------------------------------
+
+
+def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
+    """Return the meta stage's training episodes by number."""
+    config, stage = context.config, context.config.meta_stage
+    size = config.stage_size(stage)
+    sampler = _sampler(context, images, stage, config.run.seed)
+    if stage.input == STRETCH:
+        return _episodes(context, sampler, size, None, View(STRETCH, size, size, smooth=True))
+    return _episodes(context, sampler, size, stage.augment)
+
+
+def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
+    """Return the meta stage's validation episodes: the test protocol's, of ``validate_seed`` or its first seed."""
+    config = context.config
+    protocol, seed = config.protocols[config.test.protocol], config.meta_stage.validate_seed
+    return training_size_episodes(context, images, protocol, protocol.seeds[0] if seed is None else seed)
+
+
+def training_size_episodes(
+    context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int
+) -> TrialDataset:
+    """Return a protocol's episodes by number at the image size of training, as validations use them."""
+    view = training_view(context.config, protocol)
+    return trials(context, protocol_sampler(context, images, protocol, seed), view, (scored_on(view, protocol),))
+
+
+def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
+    """Return the sampler of a protocol's episodes of one seed."""
+    return _sampler(context, images, protocol, seed)
+
+
+def trials(context: RunContext, sampler: Sampler, view: View, scored_on: tuple[str, ...]) -> TrialDataset:
+    """Return a sampler's episodes by number, sized by a view, with the labels that they are scored on."""
+    return TrialDataset(_episodes(context, sampler, view.side, None, view), scored_on)
+
+
+def _sampler(
+    context: RunContext, images: ImageList, rule: StageSettings | ProtocolSettings, seed: int
+) -> EpisodeSampler:
+    data, with_replacement = context.config.data, rule.supports == WITH_REPLACEMENT
+    check_shots(images, data, with_replacement)
+    return EpisodeSampler(images, rule.query, data.shot, seed, with_replacement)
+
+
+def _episodes(
+    context: RunContext, sampler: Sampler, size: int, augment: AugmentSettings | None, view: View | None = None
+) -> EpisodeDataset:
+    base_labels = context.model_class.reads_base_labels
+    return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view)
+
+
+def _labelled(
+    context: RunContext, images: ImageList, stage: StageSettings, augment: AugmentSettings | None
+) -> LabelledDataset:
+    config = context.config
+    return LabelledDataset(images, context.fold, config.stage_size(stage), config.run.seed, augment)

@@ -1,0 +1,182 @@
+"""The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.contract import FewShotModel
+from model.registry import class_of, current_section
+from util.config.read import to_dict
+from util.config.settings import MASKS, Config
+from util.engine import checkpoint
+from util.engine.folders import BEST, LAST, base_folder, weights_folder
+from util.engine.network import new_model
+from util.engine.run_context import RunContext
+from util.errors import UserError
+
+NO_CHECKPOINT = "none"
+OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
+TRAINING_FREE, UNTRAINED, FOREIGN = "training-free", "untrained", "foreign"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A record of the weights in a network: where they came from and how they were trained.
+
+    Attributes:
+        source: the path of a checkpoint, or ``training-free`` or ``untrained``.
+        trained_with: the data settings of the training and its ``model`` section, None if the file does not say.
+        digest: of all named tensors.
+        note: a line for the log, such as the tensors of the encoder that stayed random.
+    """
+
+    source: str
+    trained_with: dict[str, Any] | None
+    digest: str
+    note: str = ""
+
+
+# --- the start of a training -----------------------------------------------------------------------------------------
+
+
+def network_to_train(
+    context: RunContext, stage: str, resume: bool, base: str | Path | None = None
+) -> tuple[FewShotModel, str]:
+    """Return the model as the training of a stage starts from it, and a line for the log.
+
+    The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
+    base stage's checkpoint. A run that resumes starts from random values, which its own checkpoint replaces.
+
+    Args:
+        base: a base-stage checkpoint in place of the run's own.
+
+    Raises:
+        UserError: the weights are missing or do not fit, or ``base`` is given to a model without a base stage.
+    """
+    has_base_stage = context.model_class.has_base_stage
+    if base is not None and not has_base_stage:
+        raise UserError(
+            f"{base}: this model ({context.model_class.title}) has no base learner and starts from no base-stage "
+            "checkpoint; leave it out"
+        )
+    network = new_model(context)
+    if resume:
+        return network, ""
+    if stage == "base" or not has_base_stage:
+        return network, fill_encoder(context, network)
+    start = base or base_folder(context.config) / BEST
+    load_checkpoint(context, network, "base", start)
+    return network, f"base stage: {start}"
+
+
+def fill_encoder(context: RunContext, network: FewShotModel) -> str:
+    """Fill the model's encoder as the config asks; return a line for the log that names the tensors left random.
+
+    Raises:
+        UserError: the weights are missing or do not fit.
+    """
+    start = context.config.model.start()
+    if start.weights is None:
+        return "encoder: random weights (none are named)"
+    same_fold = None if context.config.test.allow_fold_mismatch else to_dict(context.config)
+    missing = checkpoint.load_encoder_weights(network, start.weights, start.partial, same_fold)
+    if missing:
+        return f"encoder: {start.weights}; {len(missing)} tensors start from random values: {', '.join(missing)}"
+    return f"encoder: {start.weights}, complete"
+
+
+# --- the weights of a test or a prediction ---------------------------------------------------------------------------
+
+
+def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotModel, Weights]:
+    """Return the network of ``test.checkpoint`` for images of ``side`` (default ``data.size``), and its record.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
+    """
+    config, wanted = context.config, context.config.test.checkpoint
+    network, source = new_model(context, side), weights_source(config)
+    if source == TRAINING_FREE and wanted not in (*OWN, NO_CHECKPOINT):
+        raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
+    if isinstance(source, str):
+        note, trained_with = fill_encoder(context, network), None
+    else:
+        content = load_checkpoint(context, network, "meta", source).get("config", {})
+        trained_with = {**content["data"], "model": content["model"]} if content else None
+        changed = (
+            checkpoint.changed_settings(current_section(content["model"]), to_dict(config)["model"]) if content else []
+        )
+        note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
+    return network, Weights(str(source), trained_with, checkpoint.digest(network), note)
+
+
+def weights_source(config: Config) -> Path | str:
+    """Return the path of the checkpoint that ``test.checkpoint`` means, or why there is none."""
+    wanted = config.test.checkpoint
+    if not class_of(config.model).learns:
+        return TRAINING_FREE
+    if wanted == NO_CHECKPOINT:
+        return UNTRAINED
+    return weights_folder(config) / OWN[wanted] if wanted in OWN else Path(wanted)
+
+
+def weights_mark(config: Config) -> str:
+    """Return '' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
+    if config.test.allow_fold_mismatch:
+        return FOREIGN
+    source = weights_source(config)
+    if isinstance(source, str):
+        return source if source == UNTRAINED else ""
+    own = weights_folder(config)
+    marks = {(own / BEST).resolve(): "", (own / LAST).resolve(): "last"}
+    return marks.get(source.resolve(), FOREIGN)
+
+
+def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, path: str | Path) -> dict[str, Any]:
+    """Fill a model (``stage`` meta) or its base stage's parts (base) from a checkpoint; return the file's content.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another stage, model, encoder, data set or fold.
+    """
+    content, config = checkpoint.read(path), context.config
+    any_fold = stage == "meta" and config.test.allow_fold_mismatch
+    checkpoint.check_identity(content, to_dict(config), stage, str(path), any_fold, config.model.identity)
+    if stage == "meta" and content.get(checkpoint.TEXT, context.text_digest) != context.text_digest:
+        raise UserError(f"{path}: was trained with other text vectors than data.text = {context.config.data.text}")
+    target = network if stage == "meta" else network.base_stage()
+    try:
+        checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
+    except UserError as error:
+        shots = _shots_of(network, content) if stage == "meta" else None
+        if shots is None or shots == config.data.shot:
+            raise
+        raise _other_shots(config, path, shots, error) from None
+    if stage == "base":
+        network.requires_grad_(True)
+        network.freeze()
+    return content
+
+
+def _shots_of(network: FewShotModel, content: dict[str, Any]) -> int | None:
+    """Return the number of shots that a checkpoint's tensors are made for.
+
+    None: they serve any number, or they are another model's.
+    """
+    state = checkpoint.without_prefix(checkpoint.weights_of(content))
+    own = content.get("format") == checkpoint.FORMAT
+    translated = state if own else network.load_published(state)
+    return None if translated is None else network.shots_of(translated)
+
+
+def _other_shots(config: Config, path: str | Path, shots: int, error: UserError) -> UserError:
+    """Return the error about weights that were trained with another number of shots."""
+    alone = config.test.fuse == MASKS
+    this = "test.fuse: masks takes a network of" if alone else "this run has"
+    other = ", or with --set test.fuse=masks" if shots == 1 else " and --set test.fuse=features" if alone else ""
+    return UserError(
+        f"{path}: was trained with {shots} shot(s), {this} {config.data.shot}, and this model has weights for each "
+        f"number of shots; train it with --set data.shot={config.data.shot}, or test with --shot {shots}{other} "
+        f"({error})"
+    )
