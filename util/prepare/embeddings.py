@@ -22,9 +22,9 @@ import numpy as np
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.text import NAMES, NO_TEXT, SUFFIXES, name_vectors, read_vectors, stored_origin, table_names
+from util.data.word_files import Words, read_words
 from util.errors import UserError, nearest
 from util.files import fingerprint, write_atomically
-from util.prepare.word_files import Words, read_words
 
 CONFIG = Path("config")
 # How the published rows were made was read off the rows themselves. GoogleNews stores 8 significant bits: a row that
