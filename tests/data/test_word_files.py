@@ -10,8 +10,8 @@ from gensim.models import KeyedVectors
 
 from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
 from util.data.word_files import read_words
+from util.data.word_vectors import build_vectors
 from util.prepare import embeddings
-from util.prepare.embeddings import build_vectors
 
 
 @pytest.mark.parametrize("form", [*FORMS, "word2vec.bin.bz2", "fasttext.vec.xz"])
