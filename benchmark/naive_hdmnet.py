@@ -57,7 +57,7 @@ class NaiveHDMNet(nn.Module):
         base = learner.logits(hidden)
         final = network.ensemble(meta, base, scene, None)
         final, meta, base = (resize(x, episode.query.shape[-2:]) for x in (final, meta, base))
-        return Output(final, extra={"meta": meta, "base": base})
+        return Output(final, base, extra={"meta": meta})
 
     def _encode(self, image: Tensor) -> Features:
         features = self.encoder(image)

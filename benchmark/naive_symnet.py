@@ -60,7 +60,7 @@ class NaiveSymNet(nn.Module):
         final = network.ensemble(meta, base, scene, episode.base_id if network.training else None)
         size = episode.query.shape[-2:]
         final, meta, base, *auxiliary = (resize(x, size) for x in (final, meta, base, *auxiliary))
-        output = Output(final, extra={"meta": meta, "base": base})
+        output = Output(final, base, extra={"meta": meta})
         if network.training:
             triplet = support_triplet(support_vector, torch.stack(support_features, 1), torch.stack(masks, 1))
             output.losses = {

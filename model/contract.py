@@ -95,10 +95,11 @@ class LabelledImages(Batch):
 
 @dataclass
 class Output:
-    """What a model returns: the prediction, other logits and maps by name, in training the weighted losses by name."""
+    """A model's prediction, the logits of its base learner, further logits and maps, and in training its losses."""
 
-    logits: Tensor  # (B, 2 or N + 1, S, S)
-    extra: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, 2 or N + 1, S, S), scored like the prediction
+    logits: Tensor  # (B, 2, S, S); of the base-learner stage (B, N + 1, S, S)
+    base_logits: Tensor | None = None  # (B, N + 1, S, S), the base learner's own; None without a base learner
+    extra: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, 2, S, S), scored like the prediction
     maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, to be looked at only
     losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
 

@@ -18,6 +18,7 @@ from model.hdmnet.token_pyramid import to_tokens
 from model.sccan.sccan import SCCAN
 from model.ssp.ssp import SSP, SUPPORT_LOSS
 from model.symnet.symnet import SymNet
+from util.engine.evaluation import scored_outputs
 
 Case, Seen = dict[str, np.ndarray], dict[str, Tensor]
 MODULES = {  # Sym-Net's published intermediate -> module
@@ -57,7 +58,7 @@ def _watch_symnet(network: SymNet, shots: int) -> Seen:
 
 def _collect_symnet(case: Case, network: SymNet, output: Output, seen: Seen) -> Seen:
     if not network.training:
-        return seen | {"final": output.logits} | output.extra
+        return seen | scored_outputs(output)
     losses = {f"loss_{name}": value for name, value in output.losses.items()}
     return seen | losses | {"pred": output.logits.argmax(1).to(torch.uint8)}
 
@@ -194,7 +195,7 @@ def _collect_hdmnet(case: Case, network: HDMNet, output: Output, seen: Seen) -> 
     if network.training:
         losses = {f"loss_{name}": value for name, value in output.losses.items()}
         return out | losses | {"pred": output.logits.argmax(1).to(torch.uint8)}
-    return out | {"final": output.logits} | output.extra
+    return out | scored_outputs(output)
 
 
 WATCH = {

@@ -75,7 +75,7 @@ class HDMNet(WithBaseLearner):
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
-        """Return final logits (B, 2, S, S), ``extra`` with ``meta`` and ``base``, and in training the losses."""
+        """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         batch, shots = episode.support.shape[:2]
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
 
@@ -107,7 +107,7 @@ class HDMNet(WithBaseLearner):
         size = episode.query.shape[-2:]
         final, meta, base = (resize(x.float(), size) for x in (final, meta, base_logits))
         looked_at = {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
-        output = Output(final, extra={"meta": meta, "base": base}, maps=looked_at)
+        output = Output(final, base, extra={"meta": meta}, maps=looked_at)
         if self.training:
             output.losses = {
                 "main": cross_entropy(final, episode.query_label),

@@ -100,7 +100,7 @@ class SymNet(WithBaseLearner):
             yield self.ensemble
 
     def forward(self, episode: Episode) -> Output:
-        """Return final logits (B, 2, S, S), ``extra`` with ``meta`` and ``base``, and in training the losses."""
+        """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         batch, shots = episode.support.shape[:2]
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
 
@@ -168,13 +168,14 @@ class SymNet(WithBaseLearner):
             final = self.ensemble(meta, base_logits, scene, own_class, None if shares is None else trust(shares))
 
         size = episode.query.shape[-2:]
-        extra = {name: resize(x.float(), size) for name, x in {**looks, "base": base_logits}.items()}
+        extra = {name: resize(x.float(), size) for name, x in looks.items()}
+        base_logits = resize(base_logits.float(), size)
         maps = {name: x[:, 0].float() for name, x in priors.items()}
-        output = Output(resize(final.float(), size), extra=extra, maps=maps)
+        output = Output(resize(final.float(), size), base_logits, extra, maps)
         if self.training:
             output.losses = {
                 "main": self._loss(output.logits, episode),
-                **self._auxiliary_losses([extra[name] for name in looks], extra["base"], auxiliary, episode),
+                **self._auxiliary_losses(list(extra.values()), base_logits, auxiliary, episode),
                 "triplet": self.settings.aux_weight
                 * (
                     support_triplet(support_prototype_bc, support_feature.unflatten(0, (batch, shots)), mask)

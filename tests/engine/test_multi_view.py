@@ -25,7 +25,7 @@ class Bright(FewShotModel):
         red[..., round(self.columns * red.shape[-1]) :] = -1
         logits = torch.stack([torch.zeros_like(red), red], dim=1)
         base = torch.cat([logits, 2 * logits[:, 1:]], dim=1)
-        return Output(logits, extra={"base": base}, maps={"red": red})
+        return Output(logits, base, maps={"red": red})
 
 
 def drawn(query: Tensor) -> Episode:
@@ -42,7 +42,7 @@ def query() -> Tensor:
 def test_a_flip_changes_nothing_for_a_network_that_does_not_mind(query: Tensor) -> None:
     network = Bright()
     plain, output = network(drawn(query)), TestTimeAugmentation([network], [1.0], True, False)(drawn(query))
-    for ours, own in ((output.logits, plain.logits), (output.extra["base"], plain.extra["base"])):
+    for ours, own in ((output.logits, plain.logits), (output.base_logits, plain.base_logits)):
         assert torch.allclose(ours.exp(), own.softmax(1), atol=1e-6) and torch.equal(ours.argmax(1), own.argmax(1))
     assert network.saw == [(SIDE, SIDE)] * 3 and torch.equal(output.maps["red"], plain.maps["red"])
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from model.contract import Episode, FewShotModel, LabelledImages, Output, Trainable
 from model.registry import models
 from tests.model.small import BASE_CLASSES, drawn_episode, small_model
+from util.engine.evaluation import scored_outputs
 
 SHOTS, BATCH, STEPS = 3, 2, 4
 RATE, BIG_RATE = 1e-3, 0.1
@@ -98,17 +99,20 @@ def test_outputs_have_the_images_size_and_no_losses_in_evaluation(name: str) -> 
     assert output.logits.std() > 0
     assert output.losses == {}
     for extra in output.extra.values():
-        assert extra.shape in ((BATCH, 2, *size), (BATCH, BASE_CLASSES + 1, *size))
+        assert extra.shape == (BATCH, 2, *size)
         assert extra.isfinite().all()
+    assert (output.base_logits is not None) == type(_built(name)).has_base_stage
+    if output.base_logits is not None:
+        assert output.base_logits.shape == (BATCH, BASE_CLASSES + 1, *size)
+        assert output.base_logits.isfinite().all()
 
 
 @every_model
 def test_a_batch_of_two_equals_two_batches_of_one(name: str) -> None:
     episode, together = _episode(name), _prediction(name)
     apart = [_predict(_built(name), _chosen(episode, slice(b, b + 1))) for b in range(BATCH)]
-    torch.testing.assert_close(together.logits, torch.cat([o.logits for o in apart]), **CLOSE)
-    for key, extra in together.extra.items():
-        torch.testing.assert_close(extra, torch.cat([o.extra[key] for o in apart]), **CLOSE)
+    for key, logits in scored_outputs(together).items():
+        torch.testing.assert_close(logits, torch.cat([scored_outputs(o)[key] for o in apart]), **CLOSE)
 
 
 @every_model
@@ -232,7 +236,7 @@ def test_bf16_autocast_gives_finite_float32_close_to_full_precision(name: str) -
     episode, full = _episode(name), _prediction(name).logits
     with torch.autocast("cpu", torch.bfloat16):
         output = _predict(_built(name), episode)
-    for logits in (output.logits, *output.extra.values()):
+    for logits in scored_outputs(output).values():
         assert logits.dtype == torch.float32
         assert logits.isfinite().all()
     spread = (full - full.mean((2, 3), keepdim=True)).abs().max()
@@ -258,8 +262,8 @@ def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_pat
     assert not torch.equal(_predict(other, _episode(name)).logits, _prediction(name).logits)
     other.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
     given = _predict(other, _episode(name))
-    assert torch.equal(given.logits, _prediction(name).logits)
-    assert all(torch.equal(extra, _prediction(name).extra[key]) for key, extra in given.extra.items())
+    want = scored_outputs(_prediction(name))
+    assert all(torch.equal(logits, want[key]) for key, logits in scored_outputs(given).items())
 
 
 @every_model
@@ -297,6 +301,6 @@ def test_remembered_supports_give_the_same_prediction(name: str) -> None:
     network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
     for _ in range(2):  # a memory is used and not used up
         got = _predict(network, dataclasses.replace(shared, cached_support=[memory]))
-        for key, logits in {"final": want.logits, **want.extra}.items():
-            assert torch.allclose({"final": got.logits, **got.extra}[key], logits, **CLOSE), key
+        for key, logits in scored_outputs(want).items():
+            assert torch.allclose(scored_outputs(got)[key], logits, **CLOSE), key
     assert encoded == [BATCH, BATCH]

@@ -53,7 +53,7 @@ def test_the_decoder_adds_to_the_match() -> None:
         network.decoder.head.classify.weight.zero_()
         network.decoder.head.classify.bias.zero_()
         silent = network(episode)
-    assert before.extra.keys() == {"guess", "match", "meta", "base"}
+    assert before.extra.keys() == {"guess", "match", "meta"}
     assert not torch.allclose(before.extra["meta"], before.extra["match"])
     torch.testing.assert_close(silent.extra["meta"], silent.extra["match"])
 

@@ -17,7 +17,7 @@ from util.data.sampling import EpisodeKey, random_stream
 from util.data.views import LETTERBOX, SQUARE
 from util.data.warp import fitted_sides
 from util.engine.device import autocast
-from util.engine.evaluation import BASE, BINARY, FINAL, INTERSECTION, NUMBER, UNION
+from util.engine.evaluation import BASE, BINARY, FINAL, INTERSECTION, NUMBER, UNION, scored_outputs
 from util.engine.processes import World
 from util.engine.test_jobs import Job
 from util.errors import UserError, nearest
@@ -149,14 +149,15 @@ def _query(
     for name, values in output.maps.items():
         shown = resize(values[:1, None].float(), label.shape)[0, 0]
         panels.append((f"{name} (blue 0, red 1)", heat(image, on_photo(shown))))
+    outputs = scored_outputs(output)
+    outputs[FINAL] = outputs.pop(FINAL)  # drawn last
     predictions = {
-        name: on_photo(resize(logits[:1].float(), label.shape).argmax(1)[0].byte())
-        for name, logits in {**output.extra, FINAL: output.logits}.items()
+        name: on_photo(resize(logits[:1].float(), label.shape).argmax(1)[0].byte()) for name, logits in outputs.items()
     }
     if BASE in predictions:
         ids = predictions.pop(BASE)
         panels.append((f"base: {_base_names(job, ids)}", class_map(image, ids)))
-    two_channel = [n for n, logits in {**output.extra, FINAL: output.logits}.items() if logits.shape[1] == BINARY]
+    two_channel = [n for n, logits in outputs.items() if logits.shape[1] == BINARY]
     for name in (n for n in two_channel if n in predictions):
         panels.append((f"{name}, IoU {ious[name]:.1f} %", overlay(image, predictions[name], PREDICTION_COLOUR)))
     return panels

@@ -30,6 +30,12 @@ NUMBER, CLASS, INTERSECTION, UNION, BACKGROUND_INTERSECTION, BACKGROUND_UNION = 
 Watcher = Callable[[Episode | LabelledImages, Output], None]
 
 
+def scored_outputs(output: Output) -> dict[str, Tensor]:
+    """Return every output that is scored, by its key in results: ``final``, the names of ``extra``, ``base``."""
+    base = {} if output.base_logits is None else {BASE: output.base_logits}
+    return {FINAL: output.logits, **output.extra, **base}
+
+
 class Scoreboard:
     """Counts for every output of a model: two-channel logits against the episode, others against the base labels.
 
@@ -60,7 +66,7 @@ class Scoreboard:
     ) -> None:
         """Bring each output to the label's size, alone, so that its batch cannot matter, and count it there."""
         class_id = episode.class_id[item : item + 1]
-        for name, logits in {FINAL: output.logits, **output.extra}.items():
+        for name, logits in scored_outputs(output).items():
             prediction = resize(logits[item : item + 1].float(), label.shape).argmax(1)
             if name != BASE and logits.shape[1] == BINARY:
                 self._add_binary(name, number, prediction, label, class_id)

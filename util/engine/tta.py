@@ -20,6 +20,7 @@ from model.common.ops import in_float32, resize
 from model.contract import CachedFeatures, Episode, FewShotModel, Output
 from util.config.settings import MASKS
 from util.data.views import ORIGINAL, View
+from util.engine.evaluation import BASE, scored_outputs
 from util.engine.input_size import real_scales
 from util.engine.run_context import RunContext, new_model
 from util.errors import UserError
@@ -111,11 +112,11 @@ class TestTimeAugmentation(nn.Module):
         for network, tta_view, seen in self._seen(episode):
             output = network(seen)
             passes, maps = passes + 1, output.maps if maps is None else maps
-            for name, logits in {FINAL: output.logits, **output.extra}.items():
+            for name, logits in scored_outputs(output).items():
                 probability = tta_view.probability(logits, size)
                 sums[name] = sums[name] + probability if name in sums else probability
         logits = {name: (total / passes).clamp_min(MIN).log() for name, total in sums.items()}
-        return Output(logits.pop(FINAL), extra=logits, maps=maps)
+        return Output(logits.pop(FINAL), logits.pop(BASE, None), logits, maps)
 
     def _by_view(self) -> Iterator[tuple[int, FewShotModel, TtaView]]:
         """Yield every tta_view with its number and its network."""
