@@ -60,29 +60,36 @@ class CachedFeatures(Protocol):
 class Episode(Batch):
     """B few-shot tasks: find the class of the supports in the query.
 
-    Pixels are RGB in 0..255, uint8 (training) or float32 (evaluation, where resizing is not rounded). Images of their
-    original sizes, for models with ``any_size``, come as one episode: B = 1, and a list with a tensor for each shot.
+    Pixels are RGB in 0..255, uint8 (training) or float32 (evaluation, where resizing is not rounded).
     """
 
-    query: Tensor  # (B, 3, S, S), or (1, 3, H, W)
+    query: Tensor  # (B, 3, S, S)
     query_label: Tensor  # (B, S, S) uint8 in {0, 1, 255}
-    support: Tensor | list[Tensor]  # (B, K, 3, S, S), or K of (1, 3, H, W)
-    support_label: Tensor | list[Tensor]  # (B, K, S, S) uint8 in {0, 1, 255}, or K of (1, H, W)
+    support: Tensor  # (B, K, 3, S, S)
+    support_label: Tensor  # (B, K, S, S) uint8 in {0, 1, 255}
     class_id: Tensor  # (B,) int64, 1-based class of the data set
     base_id: Tensor  # (B,) int64, channel of that class in the base logits; 0 for a novel class
     number: Tensor  # (B,) int64, episode numbers, the key of everything random about them
     query_base_label: Tensor | None = None  # (B, S, S) uint8, base-class ids, 0 for all else, and 255
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
-    cached_support: list[CachedFeatures] | None = (
-        None  # what ``cache_support`` gave for the supports, of B * K or of K that all share
-    )
-    cached_query: list[CachedFeatures] | None = None  # what ``cache_query`` gave for the queries
+    cached_support: list[CachedFeatures] | None = None  # from ``cache_support``: B * K supports, or K that all share
+    cached_query: list[CachedFeatures] | None = None  # from ``cache_query``: B queries
 
     def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
-        if isinstance(self.support, list):
-            return [(image[item], label[item]) for image, label in zip(self.support, self.support_label)]
         return list(zip(self.support[item], self.support_label[item]))
+
+
+@dataclass
+class EpisodeOfOriginalSizes(Episode):
+    """One episode (B = 1) of images of their original sizes, for models with ``any_size``: a tensor for each shot."""
+
+    support: list[Tensor]  # type: ignore[assignment]  # K of (1, 3, H, W); the query is (1, 3, H, W)
+    support_label: list[Tensor]  # type: ignore[assignment]  # K of (1, H, W) uint8 in {0, 1, 255}
+
+    def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the supports of the episode, as (image (3, H, W), label (H, W)); ``item`` is 0."""
+        return [(image[item], label[item]) for image, label in zip(self.support, self.support_label)]
 
 
 @dataclass

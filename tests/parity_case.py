@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.contract import Episode, Output
+from model.contract import Episode, EpisodeOfOriginalSizes, Output
 from model.registry import models
 from tests import parity_watch
 from tests.paths import REPOSITORY, SHARED
@@ -86,7 +86,8 @@ def _episode(case: dict[str, np.ndarray], fold: Fold, vectors: np.ndarray | None
     if case["support"].shape[2:4] != case["query"].shape[1:3]:  # images of different sizes come as a list of shots
         support, support_label = list(support.unbind(1)), list(support_label.unbind(1))
     base_label = case.get("query_base_label")
-    return Episode(
+    kind = Episode if isinstance(support, torch.Tensor) else EpisodeOfOriginalSizes
+    return kind(
         query=torch.from_numpy(case["query"]).permute(0, 3, 1, 2).contiguous(),
         query_label=torch.from_numpy(case["query_label"]),
         support=support,

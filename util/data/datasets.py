@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from model.contract import IGNORE, Batch, Episode, LabelledImages
+from model.contract import IGNORE, Batch, Episode, EpisodeOfOriginalSizes, LabelledImages
 from util.config.settings import AugmentSettings
 from util.data.folds import Fold
 from util.data.lists import ImageList
@@ -74,7 +74,8 @@ class EpisodeDataset(Dataset):
         if self.view.rule != ORIGINAL:
             support, support_label = torch.stack(support), torch.stack(support_label)
         base_label = _relabelled(classes, self.fold.base_table) if self.base_labels else None
-        return Episode(
+        kind = EpisodeOfOriginalSizes if self.view.rule == ORIGINAL else Episode
+        return kind(
             query=query,
             query_label=binary(classes, key.class_id),
             support=support,
