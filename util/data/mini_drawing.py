@@ -71,7 +71,7 @@ def _soft(wave: Field) -> Field:
 
 
 def _texture(label: int, x: Field, y: Field, rng: Rng) -> Field:
-    """Return the weights in [0, 1] of the second colour at x, y, object coordinates in units of the texture's period."""
+    """Return the weights in [0, 1] of the second colour at x, y, object coordinates in texture periods."""
     match CLASS_NAMES[label - 1].split()[0]:
         case "striped":
             return _soft(np.sin(2 * np.pi * x))
@@ -211,16 +211,14 @@ def _paint(image: np.ndarray, label: int, item: PlacedObject, rng: Rng) -> None:
     u, v = u[inside], v[inside]
     finest, coarsest = 6 * SUPERSAMPLING, 11 * SUPERSAMPLING  # texture period in supersampled pixels
     scale = radius / float(np.clip(radius * rng.uniform(0.2, 0.28), finest, coarsest))
-    shift = (
-        (0.0, 0.0) if CLASS_NAMES[label - 1] == "veined leaf" else rng.uniform(0, 8, 2).tolist()
-    )  # keeps the midrib in the middle
+    shift = (0.0, 0.0) if CLASS_NAMES[label - 1] == "veined leaf" else rng.uniform(0, 8, 2).tolist()
     weight = _texture(label, u * scale + shift[0], v * scale + shift[1], rng)[:, None]
     first, second = _class_colours(label, rng)
     image[inside] = ((1 - weight) * first + weight * second) * _light(u, v, rng)[:, None]
 
 
 def _labels(seed: int, number: int) -> list[int]:
-    """Return the class or the two classes of image `number`; each block of eight images shows every class equally often."""
+    """Return the class or the two classes of image `number`; a block of eight images holds every class equally."""
     block, position = divmod(number, len(CLASS_NAMES))
     order = 1 + np.random.default_rng([seed, block, 1]).permutation(len(CLASS_NAMES))
     labels = [int(order[position])]
@@ -231,7 +229,7 @@ def _labels(seed: int, number: int) -> list[int]:
 
 
 def draw_image(seed: int, number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return image `number` of a data set, RGB uint8 (h, w, 3) with longer side ``side``, and its classes uint8 (h, w)."""
+    """Return image `number`, RGB uint8 (h, w, 3) with longer side ``side``, and its class indices uint8 (h, w)."""
     rng = np.random.default_rng([seed, number])
     height, width = rng.permutation((side, round(side * rng.uniform(0.75, 1.0)))).tolist()
     labels = rng.permutation(_labels(seed, number)).tolist()

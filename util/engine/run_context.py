@@ -17,7 +17,7 @@ from util.config.read import to_dict
 from util.config.settings import MASKS, AugmentSettings, Config, ProtocolSettings
 from util.data import text
 from util.data.datasets import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
-from util.data.decoded import with_pictures
+from util.data.decoded import with_decoded_images
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
@@ -45,9 +45,9 @@ class RunContext:
         return None if self.vectors is None else hashlib.sha256(self.vectors.tobytes()).hexdigest()
 
     def train_images(self, progress: bool = True) -> ImageList:
-        """Return the fold's training list, its pictures decoded where the settings allow it."""
+        """Return the fold's training list, with a cache of decoded images if the settings allow it."""
         data = self.config.data
-        index = with_pictures(load_index(data, "train", progress), data, data.train_list, progress)
+        index = with_decoded_images(load_index(data, "train", progress), data, data.train_list, progress)
         return self._told(train_list(index, self.fold, data))
 
     def test_images(self, progress: bool = True) -> ImageList:
