@@ -185,7 +185,7 @@ def _photo(**changes: Any) -> list[dict[str, Any]]:
         ({"images": _photo(file_name="../a.jpg")}, "not the name of a file"),
         ({"images": _photo(width=0)}, "no pixels"),
         ({"images": [{"id": 5}]}, "'file_name' is missing"),
-        ({"images": ["a.jpg"]}, "not in COCO's form"),
+        ({"images": ["a.jpg"]}, "not in COCO's format"),
     ],
 )
 def test_files_of_another_form(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:

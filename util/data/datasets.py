@@ -81,7 +81,7 @@ class EpisodeDataset(Dataset):
         views = [self._view(row, key, slot) for slot, row in enumerate(key.supports, QUERY_SLOT + 1)]
         support = [image for image, _ in views]
         support_label = [binary(c, key.class_id) for _, c in views]
-        rest = {
+        rest: dict[str, Any] = {
             "query": query,
             "query_label": binary(classes, key.class_id),
             "class_id": torch.tensor(key.class_id),
