@@ -17,6 +17,7 @@ from util.errors import UserError, nearest
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 MODEL_PREFIX = "model."
+PATH = "path"  # the field of Config that is no setting
 
 
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -41,13 +42,12 @@ def _configure(tree: Tree, origin: str, overrides: list[str]) -> Config:
     """Return the typed and checked configuration of a tree of leaves."""
     for text in overrides:
         tree = merge(tree, override_tree(text))
-    config = _build_section(Config, tree, "", origin)
-    config.path = origin
+    config: Config = dataclasses.replace(_build_section(Config, tree, "", origin), path=origin)
     if config.run.name is None:
-        config.run.name = Path(origin).stem
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=Path(origin).stem))
     if not class_of(config.model).has_base_stage:
         refuse_base_stage(tree.get("base_stage", {}), to_dict(config)["model"][MODEL_NAME])
-        config.base_stage = None
+        config = dataclasses.replace(config, base_stage=None)
     check(config, tree)
     return config
 
@@ -55,6 +55,7 @@ def _configure(tree: Tree, origin: str, overrides: list[str]) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
+    del out[PATH]
     name = next(name for name, cls in models().items() if cls.Settings is type(config.model))
     out["model"] = {MODEL_NAME: name, **out["model"]}
     if config.base_stage is None:
@@ -66,7 +67,7 @@ def _build_section(cls: type, tree: Tree, prefix: str, origin: str) -> Any:
     if cls is Config and isinstance(tree.get("model"), dict):
         tree = {**tree, "model": dict(tree["model"])}
     hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
+    known = {f.name: f for f in dataclasses.fields(cls) if not (cls is Config and f.name == PATH)}
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if key not in known:

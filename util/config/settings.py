@@ -25,7 +25,7 @@ def bounded(
     return field(default=default, metadata=metadata)
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataSettings:
     """Which data set, which fold, and how big episodes are."""
 
@@ -56,7 +56,7 @@ class DataSettings:
     workers: int = bounded(4, 0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class AugmentSettings:
     """Random changes of a training image."""
 
@@ -72,7 +72,7 @@ class AugmentSettings:
     fit: Literal["crop", "stretch"] = "crop"
 
 
-@dataclass
+@dataclass(frozen=True)
 class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
@@ -88,7 +88,7 @@ class OptimizerSettings:
     decay: float = bounded(0.1, 0, 1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class StageSettings:
     """One training stage: how long, in which batches, with which optimisers."""
 
@@ -113,7 +113,7 @@ class StageSettings:
     log_steps: int = bounded(20, 1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ProtocolSettings:
     """How a test chooses its episodes, how the network sees them, and what they are scored on."""
 
@@ -142,7 +142,7 @@ class ProtocolSettings:
         return None
 
 
-@dataclass
+@dataclass(frozen=True)
 class TestSettings:
     """Which protocol a test follows, and on which weights."""
 
@@ -174,7 +174,7 @@ class TestSettings:
         return (1 + self.flip) * len(self.scales) * (shots if self.fuse == MASKS else 1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunSettings:
     """Where a run happens and is kept."""
 
@@ -186,7 +186,7 @@ class RunSettings:
     seed: int = bounded(321, 0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """Everything one YAML file decides. ``model`` holds the settings class of the model it names."""
 
@@ -198,7 +198,7 @@ class Config:
     protocols: dict[str, ProtocolSettings]
     base_stage: StageSettings | None = None  # None for a model without that stage
 
-    path = ""  # the file it was read from; not a setting
+    path: str = field(default="", compare=False)  # the file it was read from; not a setting
 
     def stage_size(self, stage: StageSettings) -> int:
         """Return the side in pixels of a stage's training images."""

@@ -165,9 +165,7 @@ def base_folder(config: Config) -> Path:
 
 def with_data(config: Config, **changes: Any) -> Config:
     """Return the config with some data settings changed, such as the number of shots."""
-    out = replace(config, data=replace(config.data, **changes))
-    out.path = config.path
-    return out
+    return replace(config, data=replace(config.data, **changes))
 
 
 def network_config(config: Config) -> Config:

@@ -170,9 +170,7 @@ def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]
 
 def own_config(config: Config, name: str, shot: int) -> Config:
     """Return the config that repeats one job alone."""
-    out = with_data(config, shot=shot)
-    out.test = replace(out.test, protocol=name)
-    return out
+    return replace(with_data(config, shot=shot), test=replace(config.test, protocol=name))
 
 
 def _check_manifest(path: Path | None, played: Path | None, jobs: int) -> None:

@@ -59,9 +59,9 @@ def open_model(
         UserError: a file is missing or damaged, things do not fit together, or no such device.
     """
     settings = _config(weights, config, list(overrides))
-    settings.test = replace(settings.test, fuse="features")  # a test may ask for another network, of one shot
-    if weights is not None:
-        settings.test = replace(settings.test, checkpoint=str(weights))
+    changes = {} if weights is None else {"checkpoint": str(weights)}
+    # a test may ask for another network, of one shot
+    settings = replace(settings, test=replace(settings.test, fuse="features", **changes))
     if side is not None:
         _check_side(settings, side)
     context = make_run_context(settings)

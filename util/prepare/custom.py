@@ -81,22 +81,23 @@ def run(options: argparse.Namespace) -> int:
     )
     write_atomically(out / EVERYTHING, "".join(f"{n}\n" for n in source.names))
     index = load_index(data, "train")
-    data.fold_classes = _given_folds(options.fold, source.classes) or deal(index, source.classes, options.folds or 4)
-    data.folds = len(data.fold_classes)
+    dealt = _given_folds(options.fold, source.classes) or deal(index, source.classes, options.folds or 4)
+    data = replace(data, fold_classes=dealt, folds=len(dealt))
     wrong = folds.problem(data)
     if wrong:
         raise UserError(f"--fold: data.{wrong[0]} {wrong[1]}")
     for part, rows in split(index, options.test_share).items():
         write_atomically(out / f"lists/{part}.txt", "".join(f"{index.names[r]}\n" for r in rows))
-        setattr(data, f"{part}_list", f"lists/{part}.txt")
-    data.min_pixels, data.exclude_novel = _presence(data)
+    data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
+    min_pixels, exclude_novel = _presence(data)
+    data = replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
     if options.vectors is not None:
-        data.text = _vectors(data, options.vectors)
+        data = replace(data, text=_vectors(data, options.vectors))
     files = write_configs(options.config_dir, data)
     mark_done(out, made_from)
     print(f"{out}: {len(index)} images, {len(data.classes)} classes, {data.folds} folds")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
-    for number, names in enumerate(data.fold_classes):
+    for number, names in enumerate(dealt):
         print(f"  fold {number} tests: {', '.join(names)}")
     print(f"configs: {', '.join(str(f) for f in files)}")
     print(f"now: sh train.sh split0 {data.name} 1 && sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
