@@ -112,9 +112,9 @@ def test_photo(content: str, reason: str, hostile, refused, mini_yaml, photo: Pa
         ("coco nan", "json", "damaged"),
         ("coco above", "json", "not the name of a file"),
         ("coco runs", "json", "damaged"),
-        ("coco negative runs", "json", "not in COCO's form"),
+        ("coco negative runs", "json", "not in COCO's format"),
         ("coco class", "json", "category_id -1 is not among the categories"),
-        ("coco words", "json", "not in COCO's form"),
+        ("coco words", "json", "not in COCO's format"),
     ],
 )
 def test_marks(content: str, suffix: str, reason: str, hostile, refused, mini_yaml, photo: Path, tmp_path: Path):
@@ -264,7 +264,7 @@ def test_config(content: str, reason: str, hostile, refused) -> None:
         ("deep annotations", "not JSON"),
         ("list", "holds no 'images'"),
         ("coco above", "not the name of a file"),
-        ("coco words", "not in COCO's form"),
+        ("coco words", "not in COCO's format"),
         ("coco class", "category_id -1"),
         ("coco huge", "the JSON says (1000000000, 1000000000)"),
         ("coco nan", "damaged"),

@@ -1,4 +1,4 @@
-"""Tests of the pictures kept decoded: the same views to the last bit, never stale, never more than allowed."""
+"""Tests of the cache of decoded images: identical views, never outdated, never larger than allowed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 
 from util.config.settings import AugmentSettings, DataSettings
 from util.data.datasets import EpisodeDataset, LabelledDataset
-from util.data.decoded import GIB, SUFFIX, with_pictures
+from util.data.decoded import GIB, SUFFIX, with_decoded_images
 from util.data.folds import Fold
-from util.data.images import read_picture, write_mask
+from util.data.images import read_stacked, write_mask
 from util.data.index import Index, load_index
 from util.data.lists import train_list
 from util.data.sampling import EpisodeSampler
@@ -34,16 +34,16 @@ def data(mini_data, mini_root: Path, tmp_path: Path) -> DataSettings:
 
 
 def _index(data: DataSettings) -> Index:
-    return with_pictures(load_index(data, "train", progress=False), data, data.train_list, progress=False)
+    return with_decoded_images(load_index(data, "train", progress=False), data, data.train_list, progress=False)
 
 
 def _files(data: DataSettings) -> list[Path]:
     return list(Path(data.cache).glob(f"*{SUFFIX}*")) + list(Path(data.cache).glob(".*"))
 
 
-def _same_pictures(index: Index) -> bool:
+def _same_images(index: Index) -> bool:
     rows = range(len(index))
-    return all(np.array_equal(index.picture(r), read_picture(index.images[r], index.masks[r])) for r in rows)
+    return all(np.array_equal(index.stacked(r), read_stacked(index.images[r], index.masks[r])) for r in rows)
 
 
 @pytest.mark.parametrize("view", [None, View(STRETCH, SIZE, SIZE, smooth=True)], ids=["crop", "stretch"])
@@ -67,19 +67,19 @@ def test_a_decoded_photo_gives_the_same_views_to_the_last_bit(data: DataSettings
 def test_a_changed_photo_or_mask_makes_it_anew_and_removes_the_old(data: DataSettings) -> None:
     index = _index(data)
     (first,) = _files(data)
-    assert first.stat().st_size == 4 * index.sizes.prod(1).sum() and _same_pictures(index)
+    assert first.stat().st_size == 4 * index.sizes.prod(1).sum() and _same_images(index)
     made = first.stat().st_mtime_ns
     assert _index(data).decoded.path == first and first.stat().st_mtime_ns == made
     cv2.imwrite(str(index.images[3]), np.full((*index.sizes[3], 3), 9, np.uint8))
     index = _index(data)
     (second,) = _files(data)
-    assert second != first and _same_pictures(index) and index.picture(3)[..., :3].max() < 20
+    assert second != first and _same_images(index) and index.stacked(3)[..., :3].max() < 20
     write_mask(index.masks[3], np.full(index.sizes[3], 2, np.uint8))
     index = _index(data)
     (third,) = _files(data)
-    assert third != second and (index.picture(3)[..., 3] == 2).all() and _same_pictures(index)
+    assert third != second and (index.stacked(3)[..., 3] == 2).all() and _same_images(index)
     third.write_bytes(b"cut")
-    assert _same_pictures(_index(data))
+    assert _same_images(_index(data))
 
 
 def test_it_takes_no_more_than_is_allowed(data: DataSettings) -> None:
@@ -92,12 +92,12 @@ def test_it_takes_no_more_than_is_allowed(data: DataSettings) -> None:
 def test_where_it_cannot_be_written_photos_are_decoded_each_time(data: DataSettings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     index = _index(replace(data, cache=str(tmp_path / "file")))
-    assert index.decoded is None and _same_pictures(index)
+    assert index.decoded is None and _same_images(index)
 
 
 def test_other_processes_get_its_place_and_not_its_content(data: DataSettings) -> None:
     index = _index(data)
-    index.picture(0)
+    index.stacked(0)
     sent = pickle.dumps(index.decoded)
-    assert len(sent) < index.picture(0).nbytes
-    assert np.array_equal(pickle.loads(sent)[5], index.picture(5))
+    assert len(sent) < index.stacked(0).nbytes
+    assert np.array_equal(pickle.loads(sent)[5], index.stacked(5))

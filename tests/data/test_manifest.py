@@ -92,7 +92,7 @@ def test_a_query_is_never_its_own_support_and_supports_show_the_class(context, t
 @pytest.mark.parametrize(("key", "value"), [("fold", 2), ("dataset", "pascal"), ("fold_rule", "interleaved")])
 def test_a_manifest_of_another_fold_is_refused(context, tmp_path: Path, key: str, value: object):
     images, data = context
-    with pytest.raises(UserError, match=f"a manifest of {key} {value}, this test has {key}"):
+    with pytest.raises(UserError, match=f"this manifest has {key} {value}, this test has {key}"):
         replay(write(tmp_path / "m.jsonl", rows_of(images), **{key: value}), images, data)
 
 

@@ -147,4 +147,4 @@ def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
         shapes = [Image.open(sampler.images.index.masks[r]).size[::-1] for r in (key.query, *key.supports)]
         found = [trial.episode.query, *trial.episode.support]
         assert [tuple(x.shape[1:]) for x in found] == shapes
-        assert tuple(trial.label["original"].shape) == shapes[0]
+        assert tuple(trial.label["original"][0].shape) == shapes[0]

@@ -187,7 +187,7 @@ def test_crop_of_a_scaled_turned_and_flipped_target_keeps_it_too() -> None:
     label[50:80, 90:130] = 1
     for seed in range(100):
         augment = AugmentSettings(scale=[0.9, 1.1], keep_target=0.85)
-        scale = draw_warp(200, 160, augment, seeded(seed)).canvas[0] / 200
+        scale = draw_warp(200, 160, augment, seeded(seed)).size[0] / 200
         view = warped(image, label, 113, augment, seeded(seed))[1]
         assert (view == 1).sum() >= 0.8 * scale**2 * label.sum()  # rounding at the target's edge
 
@@ -219,16 +219,16 @@ def test_a_single_try_redraws_once() -> None:
 @pytest.mark.parametrize("scale", [[0.9, 1.1], [0.5, 2.0], [0.8, 1.25]])
 def test_draws_have_the_settings_statistics(scale: list[float]) -> None:
     warps = [draw_warp(1000, 800, AugmentSettings(scale=scale), seeded(seed)) for seed in range(DRAWS)]
-    scales = np.array([w.canvas[0] / 1000 for w in warps])
+    scales = np.array([w.size[0] / 1000 for w in warps])
     assert scale[0] - 1e-3 <= scales.min() and scales.max() <= scale[1] + 1e-3
     width = scale[1] - scale[0]
     assert scales.min() < scale[0] + 0.03 * width and scales.max() > scale[1] - 0.03 * width
     assert scales.mean() == pytest.approx(sum(scale) / 2, abs=0.08 * width)
     assert scales.std() == pytest.approx(width / 12**0.5, rel=0.15)
-    assert all(abs(w.canvas[1] - 0.8 * w.canvas[0]) <= 1 for w in warps)
-    flips = np.array([w.to_canvas[0, 0] < 0 for w in warps])
+    assert all(abs(w.size[1] - 0.8 * w.size[0]) <= 1 for w in warps)
+    flips = np.array([w.matrix[0, 0] < 0 for w in warps])
     blurs = np.array([w.blur for w in warps])
-    turns = np.array([abs(w.to_canvas[1, 0]) > 1e-12 for w in warps])
+    turns = np.array([abs(w.matrix[1, 0]) > 1e-12 for w in warps])
     for happened in (flips, blurs, turns):
         assert happened.mean() == pytest.approx(0.5, abs=0.1)  # four standard deviations
     for one, other in ((flips, blurs), (flips, turns), (blurs, turns)):
@@ -237,7 +237,7 @@ def test_draws_have_the_settings_statistics(scale: list[float]) -> None:
 
 def test_angles_cover_the_range_evenly() -> None:
     augment = _augment(rotate_probability=1, rotate=10)
-    maps = [draw_warp(300, 300, augment, seeded(seed)).to_canvas for seed in range(DRAWS)]
+    maps = [draw_warp(300, 300, augment, seeded(seed)).matrix for seed in range(DRAWS)]
     angles = np.degrees([np.arctan2(m[0, 1], m[0, 0]) for m in maps])
     assert np.abs(angles).max() <= 10 + 1e-9
     assert angles.min() < -9.4 and angles.max() > 9.4
@@ -251,8 +251,8 @@ def test_probabilities_are_followed(probability: float) -> None:
     warps = [draw_warp(50, 50, augment, seeded(seed)) for seed in range(DRAWS)]
     for share in (
         np.mean([w.blur for w in warps]),
-        np.mean([w.to_canvas[0, 0] < 0 for w in warps]),
-        np.mean([abs(w.to_canvas[1, 0]) > 1e-12 for w in warps]),
+        np.mean([w.matrix[0, 0] < 0 for w in warps]),
+        np.mean([abs(w.matrix[1, 0]) > 1e-12 for w in warps]),
     ):
         assert share == pytest.approx(probability, abs=0.08 if 0 < probability < 1 else 0)
 
@@ -261,8 +261,8 @@ def test_warps_keep_shapes() -> None:
     for seed in range(50):
         height, width = (int(v) for v in seeded(seed).integers(20, 300, 2))
         warp = draw_warp(height, width, AugmentSettings(scale=[0.5, 2.0]), seeded(seed))
-        linear = warp.to_canvas[:, :2]
-        sy, sx = warp.canvas[0] / height, warp.canvas[1] / width
+        linear = warp.matrix[:, :2]
+        sy, sx = warp.size[0] / height, warp.size[1] / width
         assert abs(np.linalg.det(linear)) == pytest.approx(sx * sy)
         assert np.linalg.norm(linear, axis=0) == pytest.approx([sx, sy])
 

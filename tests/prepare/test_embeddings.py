@@ -12,8 +12,9 @@ import pytest
 from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
 from util import cli
 from util.data.text import class_vectors, name_vectors, read_vectors, table_names
+from util.data.word_vectors import ADDED, INSTEAD, build_vectors, lookups
 from util.prepare import embeddings
-from util.prepare.embeddings import ADDED, INSTEAD, build_vectors, dataset_settings, lookups
+from util.prepare.embeddings import dataset_settings
 
 WIDTH = 300
 SHARED_ROWS = ["background", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dog", "horse"]
@@ -126,7 +127,8 @@ def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str
 def test_names_that_the_file_lacks_are_told_with_close_ones(tmp_path: Path) -> None:
     source = write_words(tmp_path / "glove.txt", words_of("background", "cat", "gardens", "garlic", "strip", "zoo"))
     message = refusal(lambda: build_vectors(source, ["garden gnome", "cat", "stripe", "x", "y"]))
-    assert "'garden gnome', for want of 'garden' (close: gardens" in message and "'stripe' (close: strip)" in message
+    assert "'garden gnome', which needs 'garden' (similar: gardens" in message
+    assert "'stripe' (similar: strip)" in message
     assert "1 more" in message and "'cat'" not in message and "--missing names" in message
 
 

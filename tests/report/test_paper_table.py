@@ -109,7 +109,7 @@ def test_untrained_weights_are_a_row_of_their_own_and_another_folds_are_left_out
     other = leave("runs/c", weights_mark="foreign", fold_mismatch=True)
     text = table([other.parent])
     assert "| symnet resnet50 (untrained) " in text and "| symnet resnet50  " in text
-    assert f"left out: {other / 'result.json'}, scored with weights of another fold" in text
+    assert f"omitted: {other / 'result.json'}, scored with weights of another fold" in text
     with pytest.raises(UserError, match=r"no result to show .*weights of another fold are left out"):
         table([other])
 
@@ -135,9 +135,9 @@ def test_published_rows_on_other_folds_are_left_out_and_said(leave):
     for rule in ("interleaved", "contiguous"):
         shown[rule] = table([leave(f"{rule}/a", dataset="coco", fold_rule=rule)])
     assert "BAM resnet50 [" in shown["interleaved"] and "bam (interleaved folds)" in shown["interleaved"]
-    assert "left out: SSP resnet50 by ssp, published on other folds" in shown["interleaved"]
+    assert "omitted: SSP resnet50 by ssp, published on other folds" in shown["interleaved"]
     assert "ssp (contiguous folds)" in shown["contiguous"] and "BAM resnet50 [" not in shown["contiguous"]
-    assert "left out: BAM resnet50 by bam, published on other folds" in shown["contiguous"]
+    assert "omitted: BAM resnet50 by bam, published on other folds" in shown["contiguous"]
     assert "not stated (unstated folds)" in shown["contiguous"]
     assert "SCCAN resnet50, HSNet's resizing [" in shown["interleaved"]
 

@@ -1,1 +1,1 @@
-"""What an episode is: folds, lists, sampling, loading, warping, text vectors."""
+"""Episodes: folds, lists, sampling, loading, sizing and augmentation, text vectors."""

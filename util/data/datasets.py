@@ -1,9 +1,10 @@
-"""Episodes and labelled images as torch data sets: item n is what number n stands for, whoever asks."""
+"""Episodes and labelled images as torch data sets: item n depends on the number n alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -19,29 +20,38 @@ from util.data.sampling import AUGMENT, EpisodeKey, random_stream, shuffled
 from util.data.views import LETTERBOX, ORIGINAL, View
 from util.data.warp import fit_letterbox, warp_training
 
-QUERY_SLOT = 0  # augmentation streams of an episode: the query's, then the supports'
+QUERY_SLOT = 0  # augmentation streams of an episode: 0 is the query's, 1..K are the supports'
+Sample = TypeVar("Sample", bound=Batch)
 
 
 class Sampler(Protocol):
-    """Anything that gives episode ``number``: drawn from a list, or read from a manifest."""
+    """Source of episodes by number: drawn from a list, or read from a manifest."""
 
-    images: ImageList
-    seed: int
+    @property
+    def images(self) -> ImageList:
+        """The list of the episodes' images."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything random about the episodes."""
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode of a number."""
+
+    def digest(self, episodes: int) -> str:
+        """Return the hexadecimal SHA-256 of the first episodes, by image names."""
 
 
 class EpisodeDataset(Dataset):
     """Episodes of a list by number; with ``augment`` random training views, without it an evaluation view.
 
     Args:
-        sampler: draws the images of an episode.
+        sampler: chooses the images of an episode.
         fold: maps labels to base classes.
         size: side S of the square images.
         vectors: (classes + 1, T) float32 text vectors, or None.
         base_labels: whether ``query_base_label`` is filled.
-        view: the evaluation view; default the canvas of side S.
+        view: the evaluation view; default a letterbox of side S.
     """
 
     def __init__(
@@ -63,32 +73,29 @@ class EpisodeDataset(Dataset):
         return self.episode(key, *self._view(key.query, key, QUERY_SLOT))
 
     def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return an image of the index and its map of class ids, as stored."""
+        """Return an image of the index and its map of class ids in their original size."""
         return self.sampler.images.index.pair(row)
 
     def episode(self, key: EpisodeKey, query: Tensor, classes: np.ndarray) -> Episode:
-        """Return the episode of a key, whose query was sized already, with its map of class ids."""
+        """Return the episode of a key from its query, (3, S, S), already sized, and the query's map of class ids."""
         views = [self._view(row, key, slot) for slot, row in enumerate(key.supports, QUERY_SLOT + 1)]
         support = [image for image, _ in views]
         support_label = [binary(c, key.class_id) for _, c in views]
-        if self.view.rule != ORIGINAL:
-            support, support_label = torch.stack(support), torch.stack(support_label)
-        base_label = _relabelled(classes, self.fold.base_table) if self.base_labels else None
-        kind = EpisodeOfOriginalSizes if self.view.rule == ORIGINAL else Episode
-        return kind(
-            query=query,
-            query_label=binary(classes, key.class_id),
-            support=support,
-            support_label=support_label,
-            class_id=torch.tensor(key.class_id),
-            base_id=torch.tensor(int(self.fold.base_table[key.class_id])),
-            number=torch.tensor(key.number),
-            query_base_label=base_label,
-            text=None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
-        )
+        rest: dict[str, Any] = {
+            "query": query,
+            "query_label": binary(classes, key.class_id),
+            "class_id": torch.tensor(key.class_id),
+            "base_id": torch.tensor(int(self.fold.base_table[key.class_id])),
+            "number": torch.tensor(key.number),
+            "query_base_label": _relabelled(classes, self.fold.base_table) if self.base_labels else None,
+            "text": None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
+        }
+        if self.view.rule == ORIGINAL:
+            return EpisodeOfOriginalSizes(support=support, support_label=support_label, **rest)
+        return Episode(support=torch.stack(support), support_label=torch.stack(support_label), **rest)
 
     def evaluation_view(self, image: np.ndarray, classes: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Return an image as the network's input, (3, S, S) float32, and its map of class ids."""
+        """Return an image as the network's input, (3, S, S) float32, and its map of class ids (S, S) uint8."""
         image, classes = self.view.sized(image, classes)
         return channels_first(image), classes
 
@@ -97,19 +104,19 @@ class EpisodeDataset(Dataset):
         if self.augment is None:
             return self.evaluation_view(*self.read(row))
         random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)
-        picture = self.sampler.images.index.picture(row)
-        image, classes = warp_training(picture, self.size, self.augment, random, key.class_id)
+        stacked = self.sampler.images.index.stacked(row)
+        image, classes = warp_training(stacked, self.size, self.augment, random, key.class_id)
         return torch.from_numpy(image), classes
 
 
 @dataclass
 class Trial(Batch):
-    """B episodes of a test with what they are scored against, for each way of scoring."""
+    """B episodes of a test and the labels that their predictions are scored against, for each value of scored_on."""
 
     episode: Episode
-    rows: list[tuple[int, ...]]  # of the index, for each episode: the query's and its supports'
-    label: dict[str, list[Tensor]]  # scored on -> B labels (H', W') uint8 in {0, 1, 255}, of any sizes
-    base_label: dict[str, list[Tensor]]  # likewise in base-class ids; empty for models that read none
+    rows: list[tuple[int, ...]]  # rows of the index for each episode: query, then supports
+    label: dict[str, list[Tensor]]  # scored_on -> B labels (H', W') uint8 in {0, 1, 255}, of any sizes
+    base_label: dict[str, list[Tensor]]  # the same in base-class ids; empty for models without base labels
 
 
 class TrialDataset(Dataset):
@@ -120,12 +127,12 @@ class TrialDataset(Dataset):
 
     @property
     def sampler(self) -> Sampler:
-        """What draws the episodes."""
+        """The sampler of the episodes."""
         return self.episodes.sampler
 
     @property
     def one_by_one(self) -> bool:
-        """Whether images are of their original sizes, so that no two episodes fit into a batch."""
+        """Whether images keep their original sizes, so that a batch can hold only one episode."""
         return self.episodes.view.rule == ORIGINAL
 
     def __getitem__(self, number: int) -> Trial:
@@ -133,61 +140,78 @@ class TrialDataset(Dataset):
         key = episodes.sampler(number)
         image, classes = episodes.read(key.query)
         maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
-        base = {s: _relabelled(m, episodes.fold.base_table) for s, m in maps.items() if episodes.base_labels}
-        labels = {s: binary(m, key.class_id) for s, m in maps.items()}
+        base = {s: [_relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}
+        labels = {s: [binary(m, key.class_id)] for s, m in maps.items()}
         episode = episodes.episode(key, *episodes.evaluation_view(image, classes))
         return Trial(episode, [(key.query, *key.supports)], labels, base)
 
 
 class LabelledDataset(Dataset):
-    """Images of a list with base-class labels, for the base stage: item n is image n of a shuffled (or plain) walk."""
+    """Images of a list with base-class labels, for the base stage.
+
+    Item n is image n of an endless sequence of epochs, each a new permutation of the list; without ``augment``
+    (validation) each epoch is the list in its order.
+    """
 
     def __init__(self, images: ImageList, fold: Fold, size: int, seed: int, augment: AugmentSettings | None = None):
         self.images, self.fold, self.size, self.seed, self.augment = images, fold, size, seed, augment
 
     def __getitem__(self, number: int) -> LabelledImages:
         length = len(self.images.queries)
-        lap, position = divmod(number, length)
+        epoch, position = divmod(number, length)
         if self.augment is not None:
-            position = int(shuffled(length, self.seed, lap)[position])
+            position = int(shuffled(length, self.seed, epoch)[position])
         row, index = self.images.queries[position], self.images.index
         if self.augment is None:
             image, classes = fit_letterbox(*index.pair(row), self.size)
             pixels = channels_first(image)
         else:
             random = random_stream(self.seed, AUGMENT, number)
-            image, classes = warp_training(index.picture(row), self.size, self.augment, random)
+            image, classes = warp_training(index.stacked(row), self.size, self.augment, random)
             pixels = torch.from_numpy(image)
         return LabelledImages(pixels, _relabelled(classes, self.fold.base_table))
 
 
-def collate(items: list) -> Episode | LabelledImages | Trial:
-    """Stack the tensors of single items into a batch; what no item fills stays None, scored labels become lists."""
+def collate(items: Sequence[Sample]) -> Sample:
+    """Return the batch of single items: tensors are stacked, empty fields stay None, scored labels become lists."""
     first = items[0]
     if isinstance(first, Trial):
-        labels = [{s: [i[s] for i in maps] for s in maps[0]} for maps in zip(*((i.label, i.base_label) for i in items))]
-        return Trial(collate([i.episode for i in items]), [row for i in items for row in i.rows], *labels)
-    stacked = {
-        f.name: None if getattr(first, f.name) is None else default_collate([getattr(i, f.name) for i in items])
-        for f in fields(first)
-    }
-    return type(first)(**stacked)
+        return cast(Sample, _collate_trials(cast(Sequence[Trial], items)))
+    values: dict[str, Any] = {}
+    for field in fields(first):  # type: ignore[arg-type]  # every Batch is a dataclass
+        of_items = [getattr(item, field.name) for item in items]
+        values[field.name] = None if of_items[0] is None else default_collate(of_items)
+    return type(first)(**values)
+
+
+def _collate_trials(items: Sequence[Trial]) -> Trial:
+    return Trial(
+        episode=collate([item.episode for item in items]),
+        rows=[row for item in items for row in item.rows],
+        label=_joined([item.label for item in items]),
+        base_label=_joined([item.base_label for item in items]),
+    )
+
+
+def _joined(labels: Sequence[dict[str, list[Tensor]]]) -> dict[str, list[Tensor]]:
+    """Return the lists of several items under each key, one after the other."""
+    return {key: [label for of_item in labels for label in of_item[key]] for key in labels[0]}
 
 
 def channels_first(image: np.ndarray) -> Tensor:
-    """Return an image (H, W, 3) as a tensor (3, H, W) of the same type."""
+    """Return an image (H, W, 3) as a tensor (3, H, W) of the same dtype."""
     out = np.empty((3, *image.shape[:2]), image.dtype)
     cv2.split(image, list(out))  # several times faster than a transposed copy
     return torch.from_numpy(out)
 
 
 def binary(classes: np.ndarray, class_id: int) -> Tensor:
-    """Return the label map in {0, 1, 255} of one class."""
+    """Return the label (H, W) uint8 in {0, 1, 255} of one class."""
     table = np.zeros(256, np.uint8)
     table[[class_id, IGNORE]] = [1, IGNORE]
     return _relabelled(classes, table)
 
 
 def _relabelled(classes: np.ndarray, table: np.ndarray) -> Tensor:
-    """Return ``table[classes]`` for a table of 256 uint8; several times faster than numpy's indexing."""
+    """Return ``table[classes]`` for a table (256,) uint8; OpenCV is several times faster than NumPy here."""
     return torch.from_numpy(cv2.LUT(classes, table))

@@ -1,7 +1,8 @@
-"""The pictures of an index decoded, in a file mapped into memory: made once, shared by all processes and runs.
+"""A cache of decoded images and masks in a memory-mapped file that all processes and runs share.
 
-Reading a photo of VOC's size from it costs nothing, decoding it and its mask most of a training view. A file takes four
-bytes a pixel, lies beside the index, and is made anew when a photo or a mask changes; the one before is then removed.
+Decoding a photo of VOC's size and its mask takes most of the time of a training view; reading both from this file takes
+almost none. The file holds four bytes per pixel and lies beside the index. It is rebuilt, and the old one removed, when
+a photo or a mask changes.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ import cv2
 import numpy as np
 
 from util.config.settings import DataSettings
-from util.data.images import PICTURE_CHANNELS, read_picture
+from util.data.images import STACKED_CHANNELS, read_stacked
 from util.data.index import Index
 from util.errors import WriteError
 from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
 
 log = logging.getLogger("symnet")
-FORMAT = 1  # raise when what is stored changes
+FORMAT = 1  # raise when the stored content changes
 SUFFIX = ".pictures"
 GIB = 2**30
-MIN_FREE = 2  # times the file's size that must be free on its disk before it is written
+MIN_FREE = 2  # free space on the disk before writing, as a multiple of the file's size
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """Pictures by row; opened where they are first asked for, so that it can be sent to another process.
+class MappedImages:
+    """Stacked images by row; the file is opened at the first access, so that the object can be sent to other processes.
 
     Attributes:
-        path: one picture after the other, (H, W, 4) uint8.
-        starts: where each begins, in bytes, and where the last one ends.
+        path: file of the stacked images, (H, W, 4) uint8, one after the other.
+        starts: offset of each image in bytes, and the end of the last one.
         sizes: (images, 2) height and width.
     """
 
@@ -46,14 +47,14 @@ class Decoded:
     sizes: np.ndarray
 
     @classmethod
-    def of(cls, path: Path, sizes: np.ndarray) -> Decoded:
-        """Return the pictures of these sizes in a file that may not exist yet."""
-        lengths = (sizes.prod(1) * PICTURE_CHANNELS).tolist()
+    def of(cls, path: Path, sizes: np.ndarray) -> MappedImages:
+        """Return the images of these sizes in a file that may not exist yet."""
+        lengths = (sizes.prod(1) * STACKED_CHANNELS).tolist()
         return cls(path, tuple(accumulate(lengths, initial=0)), sizes)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """Return a picture, (H, W, 4) uint8, not to be written to."""
-        return self._content[self.starts[row] : self.starts[row + 1]].reshape(*self.sizes[row], PICTURE_CHANNELS)
+        """Return a stacked image, (H, W, 4) uint8, read-only."""
+        return self._content[self.starts[row] : self.starts[row + 1]].reshape(*self.sizes[row], STACKED_CHANNELS)
 
     @cached_property
     def _content(self) -> np.ndarray:
@@ -63,51 +64,55 @@ class Decoded:
         return {k: v for k, v in self.__dict__.items() if k != "_content"}
 
     @property
-    def whole(self) -> bool:
-        """Whether the file is there."""
+    def complete(self) -> bool:
+        """Whether the file exists in its full size."""
         return self.path.is_file() and self.path.stat().st_size == self.starts[-1]
 
 
-def with_pictures(index: Index, data: DataSettings, list_file: str, progress: bool = True) -> Index:
-    """Return the index with its pictures decoded, if they fit into ``data.decoded_gib``; else as it was.
+def with_decoded_images(index: Index, data: DataSettings, list_file: str, progress: bool = True) -> Index:
+    """Return the index with a cache of its decoded images, unchanged if they take more than ``data.decoded_gib``.
 
-    A disk without room for them is no error: the log says so, and images are decoded as they are needed.
+    A full disk is no error: the log says so, and images are decoded at each access.
+
+    Args:
+        list_file: the list of the index; its name is part of the cache file's name.
+        progress: whether this process shows progress and logs at level INFO.
 
     Raises:
-        UserError: a photo or mask is missing or damaged, or they do not fit together.
+        UserError: a photo or mask is missing or damaged, or their sizes differ.
     """
-    wanted = int(index.sizes.prod(1).sum()) * PICTURE_CHANNELS
+    size = int(index.sizes.prod(1).sum()) * STACKED_CHANNELS
     allowed = data.decoded_gib * GIB
-    say = log.info if progress else log.debug
-    if wanted > allowed:
+    report = log.info if progress else log.debug
+    if size > allowed:
         if allowed:
-            say(
-                "decoding each photo anew: all would take %.1f GiB, data.decoded_gib is %g", wanted / GIB, allowed / GIB
+            report(
+                "no cache of decoded images: it would take %.1f GiB, data.decoded_gib is %g", size / GIB, allowed / GIB
             )
         return index
     lacking = "this image does not exist; restore it or take it out of the list"
     made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__, lacking=lacking)
     stem = f"{data.name}-{Path(list_file).stem}"
     path = Path(data.cache) / f"{stem}-{made_from[:16]}{SUFFIX}"
-    decoded = Decoded.of(path, index.sizes)
-    if not decoded.whole:
+    decoded = MappedImages.of(path, index.sizes)
+    if not decoded.complete:
         try:
-            _make(decoded, index, f"decode {data.name}", progress)
+            _decode_all(decoded, index, f"decode {data.name}", progress)
         except WriteError as error:
-            say("decoding each photo anew: %s", error)
+            report("no cache of decoded images: %s", error)
             return index
         for old in path.parent.glob(f"{stem}-*{SUFFIX}"):
             if old != path:
                 old.unlink(missing_ok=True)
-        say("decoded photos: %s, %.1f GiB (data.decoded_gib)", path, wanted / GIB)
+        report("cache of decoded images: %s, %.1f GiB (data.decoded_gib)", path, size / GIB)
     return replace(index, decoded=decoded)
 
 
-def _make(decoded: Decoded, index: Index, title: str, progress: bool) -> None:
-    """Decode every picture into its place.
+def _decode_all(decoded: MappedImages, index: Index, title: str, progress: bool) -> None:
+    """Write every image of the index to the file.
 
     Raises:
-        WriteError: no room, or the folder cannot be written.
+        WriteError: the disk is too full, or the folder cannot be written.
     """
     length, folder = decoded.starts[-1], decoded.path.parent
 
@@ -117,15 +122,15 @@ def _make(decoded: Decoded, index: Index, title: str, progress: bool) -> None:
         with file.open("wb") as out:
             out.truncate(length)
         jobs = list(zip(index.images, index.masks, decoded.starts))
-        for _ in parallel_map(partial(_put, file=file), jobs, title, progress=progress):
+        for _ in parallel_map(partial(_decode, file=file), jobs, title, progress=progress):
             pass
 
     write_atomically(decoded.path, write)
 
 
-def _put(job: tuple[Path, Path, int], file: Path) -> None:
-    """Decode an image and its mask and write them to their place in a file."""
+def _decode(job: tuple[Path, Path, int], file: Path) -> None:
+    """Decode an image and its mask and write them to a file at an offset."""
     image, mask, start = job
     with file.open("r+b") as out:
         out.seek(start, os.SEEK_SET)
-        out.write(read_picture(image, mask).data)
+        out.write(read_stacked(image, mask).data)

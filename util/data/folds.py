@@ -1,4 +1,4 @@
-"""Folds: which classes are novel, which are base, and what the base learner calls them. The one place that knows."""
+"""Folds: the novel classes, the base classes, and the channels of the base classes in the base learner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Fold:
     """One split of classes 1..n into novel and base ones.
 
     ``contiguous``: fold i of f tests classes i n/f + 1 .. (i + 1) n/f; ``interleaved``: i + 1, i + 1 + f, ...;
-    ``given``: those in ``chosen``, which the settings list by name.
+    ``given``: the classes in ``chosen``, which the settings list by name.
     """
 
     classes: int
@@ -29,13 +29,14 @@ class Fold:
     @classmethod
     def of(cls, data: DataSettings) -> Fold:
         """Return the fold that the settings name."""
-        chosen = data.fold_classes[data.fold] if data.fold_rule == "given" else ()
+        given = data.fold_classes if data.fold_rule == "given" else None
+        chosen = given[data.fold] if given else ()
         ids = tuple(sorted(data.classes.index(name) + 1 for name in chosen))
         return cls(len(data.classes), data.folds, data.fold, data.fold_rule, ids)
 
     @cached_property
     def novel(self) -> tuple[int, ...]:
-        """Class ids (1-based, ascending) that are tested and never trained on."""
+        """Ids (1-based, ascending) of the classes that are tested and never trained on."""
         if self.rule == "given":
             return self.chosen
         if self.rule == "interleaved":
@@ -45,12 +46,12 @@ class Fold:
 
     @cached_property
     def base(self) -> tuple[int, ...]:
-        """Class ids (1-based, ascending) that are trained on."""
+        """Ids (1-based, ascending) of the classes that are trained on."""
         return tuple(c for c in range(1, self.classes + 1) if c not in self.novel)
 
     @cached_property
     def base_table(self) -> np.ndarray:
-        """Lookup (256,) uint8 from class id to base-class id: 1-based among the base classes, else 0; 255 stays."""
+        """Lookup table (256,) uint8 from class id to base-class id: 1-based for base classes, else 0; 255 stays."""
         table = np.zeros(256, np.uint8)
         table[list(self.base)] = np.arange(1, len(self.base) + 1)
         table[IGNORE] = IGNORE
@@ -58,7 +59,7 @@ class Fold:
 
 
 def problem(data: DataSettings) -> tuple[str, str] | None:
-    """Return (key of ``data``, what is wrong and how to mend it) if the settings describe no folds, else None."""
+    """Return (key of ``data``, error and correction) if the settings describe no valid folds, else None."""
     if data.fold >= data.folds:
         return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
     if data.fold_rule != "given":
@@ -68,7 +69,7 @@ def problem(data: DataSettings) -> tuple[str, str] | None:
         return None
     given = data.fold_classes or []
     if len(given) != data.folds or data.folds < 2:
-        return "fold_classes", f"lists {len(given)} folds, data.folds is {data.folds}; give at least 2, and as many"
+        return "fold_classes", f"lists {len(given)} folds, data.folds is {data.folds}; both must be equal, at least 2"
     names = [name for fold in given for name in fold]
     for name in names:
         if name not in data.classes:

@@ -1,7 +1,8 @@
-"""The index of a data set: for every listed image, how many pixels of its mask each class covers.
+"""The index of a data set: for every listed image, the number of pixels of each class in its mask.
 
-Built once, in parallel, and cached; a fingerprint of the list and of every mask file's size and time tells when to
-build it anew. Folds, lists, support candidates and base labels are views of it, never files that can go stale.
+It is built once, in parallel, and cached. A fingerprint of the list and of every mask file's size and time of change
+decides whether the cache is valid. Folds, lists, support candidates and base labels are computed from the index and
+never stored, so they cannot become outdated.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ import numpy as np
 
 from model.contract import IGNORE
 from util.config.settings import DataSettings
-from util.data.images import parts_of, read_image, read_mask, read_picture, size_of
+from util.data.images import read_image, read_mask, read_stacked, size_of, unstack
 from util.errors import UserError
 from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
 
-FORMAT = 2  # raise when what is stored changes
-VALUES = 256
+FORMAT = 2  # raise when the stored content changes
+VALUES = 256  # of a uint8 mask
 
 
-class Pictures(Protocol):
-    """Pictures by row, decoded already (``util/data/decoded.py``)."""
+class DecodedImages(Protocol):
+    """Stacked images by row that need no decoding (``util/data/decoded.py``)."""
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """Return a picture, (H, W, 4) uint8, not to be written to."""
+        """Return a stacked image, (H, W, 4) uint8, read-only."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Index:
 
     Attributes:
         names: image names, as in the list file.
-        areas: (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in none.
+        areas: (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in no column.
         images, masks: path of each image and mask.
-        fingerprint: hexadecimal digest of what the index was built from.
+        fingerprint: hexadecimal digest of the list and the mask files.
         sizes: (images, 2) int64 height and width.
-        decoded: the pictures, where they are kept decoded.
+        decoded: cache of decoded images, None without one.
     """
 
     names: tuple[str, ...]
@@ -53,21 +54,21 @@ class Index:
     masks: tuple[Path, ...]
     fingerprint: str
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    decoded: Pictures | None = None
+    decoded: DecodedImages | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def picture(self, row: int) -> np.ndarray:
-        """Return an image with its class indices as fourth channel, (H, W, 4) uint8, not to be written to."""
+    def stacked(self, row: int) -> np.ndarray:
+        """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
         if self.decoded is not None:
             return self.decoded[row]
-        return read_picture(self.images[row], self.masks[row])
+        return read_stacked(self.images[row], self.masks[row])
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""
         if self.decoded is not None:
-            return parts_of(self.decoded[row])
+            return unstack(self.decoded[row])
         return read_image(self.images[row]), read_mask(self.masks[row])
 
 
@@ -86,7 +87,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path}: this list names no image; write one name per line")
     for name in names:
         if "\0" in name or name.startswith("/") or ".." in name.split("/"):
-            raise UserError(f"{path}: this list names {name[:80]!r}, which is no image of this data set; mend the line")
+            raise UserError(f"{path}: this list names {name[:80]!r}, not an image of this data set; correct the line")
     if len(set(names)) < len(names):
         twice = next(n for i, n in enumerate(names) if n in set(names[:i]))
         raise UserError(f"{path}: this list names '{twice}' twice; keep one line")
@@ -94,10 +95,10 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
-    """Return the index of ``part`` ("train" or "test"), from the cache if it is still true, else built and cached.
+    """Return the index of ``part`` ("train" or "test"), from the cache if that is valid, else built and cached.
 
     Raises:
-        UserError: missing folder, list, image or mask; a mask that is not class indices or of another size.
+        UserError: a folder, list, image or mask is missing, or a mask holds no class indices or has another size.
     """
     root = Path(data.root)
     if not root.is_dir():
@@ -117,7 +118,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
 
 
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return (classes + 1,) int64 pixels of each class in one mask, checked against its image, and (height, width).
+    """Return (classes + 1,) int64 pixels of each class in one mask, and (height, width), after checking both files.
 
     Raises:
         UserError: sizes differ, or the mask holds an id above ``classes`` that is not 255.
@@ -128,7 +129,7 @@ def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, tuple[in
 
 
 def count_classes(mask: np.ndarray, mask_path: Path, image_size: tuple[int, int], classes: int) -> np.ndarray:
-    """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8, after checking it against its image.
+    """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8, after checking its size and values.
 
     Raises:
         UserError: sizes differ, or the mask holds an id above ``classes`` that is not 255.
@@ -149,7 +150,7 @@ def count_classes(mask: np.ndarray, mask_path: Path, image_size: tuple[int, int]
 def _build(
     images: tuple[Path, ...], masks: tuple[Path, ...], classes: int, title: str, progress: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return areas and sizes."""
+    """Return areas (images, classes + 1) and sizes (images, 2), int64."""
     pairs = list(zip(images, masks, strict=True))
     measured = parallel_map(partial(measure, classes=classes), pairs, title, progress=progress)
     areas, sizes = zip(*measured)
@@ -167,7 +168,7 @@ def _read_cache(path: Path, fingerprint: str, images: int) -> tuple[np.ndarray, 
 
 
 def _write_cache(path: Path, fingerprint: str, areas: np.ndarray, sizes: np.ndarray) -> None:
-    """Keep the index; a folder that cannot be written only costs building it again."""
-    tables = {"fingerprint": np.array(fingerprint), "areas": areas, "sizes": sizes}
+    """Cache the index; if the folder cannot be written, the next run builds it again."""
+    mark = np.array(fingerprint)
     with contextlib.suppress(UserError):
-        write_atomically(path, lambda file: np.savez_compressed(file, **tables))
+        write_atomically(path, lambda file: np.savez_compressed(file, fingerprint=mark, areas=areas, sizes=sizes))

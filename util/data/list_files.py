@@ -1,6 +1,6 @@
-"""Lists of a fold as other projects write them: read without executing anything, matched against an index.
+"""List files of a fold in the forms of other projects: read without executing code, and matched against an index.
 
-Three forms are known:
+Three forms are supported:
 
 - two columns, the paths of image and mask, one image per line;
 - (image, class) pairs, one per line, as ``2007_000033__01`` or ``2007_000033 1``;
@@ -13,6 +13,7 @@ import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from util.data.index import Index
 from util.errors import UserError
@@ -24,12 +25,12 @@ TWO_COLUMNS, PAIRS, DICTIONARY = "two columns", "(image, class) pairs", "diction
 
 @dataclass(frozen=True)
 class ListFile:
-    """What a list file says.
+    """Content of a list file.
 
     Attributes:
-        form: one of the forms above, in words.
+        form: name of one of the forms above.
         stems: image names without folder and suffix, one per row.
-        classes: the class of each row, as the file counts them; None in two-column files.
+        classes: class of each row, 1-based; None in two-column files.
     """
 
     path: Path
@@ -39,17 +40,17 @@ class ListFile:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Rebuilds dictionaries, lists, texts and numbers, and nothing else."""
+    """Unpickles dictionaries, lists, texts and numbers, and nothing else."""
 
-    def find_class(self, module: str, name: str):
-        raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it would load {module}.{name}")
 
 
 def read_list_file(path: Path) -> ListFile:
     """Return the rows of a list file.
 
     Raises:
-        UserError: missing, empty, or in none of the known forms; it names the line.
+        UserError: the file is missing, empty, or in none of the supported forms; the message names the line.
     """
     try:
         content = path.read_bytes()
@@ -65,12 +66,12 @@ def read_list_file(path: Path) -> ListFile:
     if not rows:
         raise UserError(f"{path}: this list is empty")
     parsed = [_parse(path, number, words) for number, words in rows]
-    pairs = [c is not None for _, c in parsed]
-    if any(pairs) != all(pairs):
+    stems, classes = tuple(s for s, _ in parsed), tuple(c for _, c in parsed if c is not None)
+    if classes and len(classes) < len(parsed):
+        pairs = [c is not None for _, c in parsed]
         odd = rows[pairs.index(not pairs[0])][0]
-        raise UserError(f"{path}:{odd}: another form than line {rows[0][0]}; a list has one form throughout")
-    classes = tuple(c for _, c in parsed) if all(pairs) else None
-    return ListFile(path, PAIRS if classes else TWO_COLUMNS, tuple(s for s, _ in parsed), classes)
+        raise UserError(f"{path}:{odd}: another form than line {rows[0][0]}; all lines must have the same form")
+    return ListFile(path, PAIRS, stems, classes) if classes else ListFile(path, TWO_COLUMNS, stems, None)
 
 
 def _parse(path: Path, number: int, words: list[str]) -> tuple[str, int | None]:
@@ -90,7 +91,7 @@ def _from_dictionary(path: Path, content: bytes) -> ListFile:
     try:
         table = _PlainUnpickler(io.BytesIO(content)).load()
         rows = [(int(c), str(name)) for c, names in sorted(table.items()) for name in names]
-    except Exception as error:  # a damaged pickle can raise anything
+    except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not a dictionary of lists that can be read safely ({error})") from None
     if not rows:
         raise UserError(f"{path}: this list is empty")
@@ -98,17 +99,17 @@ def _from_dictionary(path: Path, content: bytes) -> ListFile:
 
 
 def _stem(name: str) -> str:
-    """Return a file's name without folder and image suffix; other dots belong to the name."""
+    """Return a file's name without folder and image suffix; other dots are part of the name."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 @dataclass(frozen=True)
 class Matched:
-    """A list file's rows as rows of an index.
+    """Rows of a list file, mapped to an index.
 
     Attributes:
-        rows: row of the index per line.
+        rows: row of the index for each line.
         classes: class of each line (1-based), None in two-column files.
     """
 
@@ -117,14 +118,20 @@ class Matched:
 
 
 def match(listed: ListFile, index: Index, classes: tuple[int, ...]) -> Matched:
-    """Return a list file's rows as rows of an index, after checking every line.
+    """Return the rows of the index for the lines of a list file, after checking every line.
+
+    Args:
+        classes: the classes that this part of the fold may show.
 
     Raises:
-        UserError: an image the index does not have, a class that is not of this side of the fold or not in the image.
+        UserError: an image is not in the index, or a class is not one of ``classes`` or not in its image.
     """
     where = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
     if len(where) < len(index.names):
-        raise UserError(f"{listed.path}: the data set has images of one name in two folders, so a list is ambiguous")
+        raise UserError(
+            f"{listed.path}: the data set has images of the same name in two folders, so this list is ambiguous; "
+            "rename them"
+        )
     unknown = [stem for stem in listed.stems if stem not in where]
     if unknown:
         raise UserError(

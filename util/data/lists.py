@@ -1,4 +1,4 @@
-"""Lists: the images a fold trains or tests on, the classes in each, and each class's support candidates."""
+"""Lists: the images that a fold trains or tests on, the classes in each, and the support candidates of each class."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from util.errors import UserError
 
 @dataclass(frozen=True)
 class ImageList:
-    """A view of an index: what one side of a fold may show.
+    """A view of an index: the images and classes of the training or test part of a fold.
 
     Attributes:
-        index: the data set's index; images are rows of it.
-        classes: the classes that episodes are made of (base classes in training, novel ones in testing).
+        index: index of the data set; images are rows of it.
+        classes: classes of the episodes (base classes in training, novel classes in testing).
         queries: rows of the images of the list, in the order of the list file.
         candidates: class -> rows of the images in which it is present.
-        source: the list file it was read from; empty for a list made from the masks.
-        listed_pairs: the (row, class) pairs of such a file, if it holds pairs.
-        left_out: classes with too few images, where ``data.rare_classes`` is ``skip``.
+        source: path of the list file; empty for a list made from the masks.
+        listed_pairs: (row, class) pairs of the list file, if it holds pairs.
+        left_out: classes that were omitted for too few images (``data.rare_classes: skip``).
     """
 
     index: Index
@@ -40,19 +40,19 @@ class ImageList:
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """The (row, class) pairs of the list: those of its file, else every class present in each image."""
+        """The (row, class) pairs of the list: the pairs of its file, else every class present in each image."""
         if self.listed_pairs:
             return self.listed_pairs
         present = {c: set(rows.tolist()) for c, rows in self.candidates.items()}
         return tuple((int(row), c) for row in self.queries for c in self.classes if int(row) in present[c])
 
     def classes_in(self, row: int) -> list[int]:
-        """Return the list's classes that have at least one pixel in an image."""
+        """Return the classes of the list that have at least one pixel in an image."""
         return [c for c in self.classes if self.index.areas[row, c] > 0]
 
     @cached_property
     def digest(self) -> str:
-        """Hexadecimal digest of the list: its images, in order, and its candidates."""
+        """Hexadecimal SHA-256 of the list: its images, in order, and its candidates."""
         text = [" ".join(self.index.names[r] for r in self.queries)]
         text += [f"{c}: " + " ".join(self.index.names[r] for r in rows) for c, rows in sorted(self.candidates.items())]
         text += [f"{self.index.names[r]} {c}" for r, c in self.listed_pairs]
@@ -60,7 +60,7 @@ class ImageList:
 
 
 def train_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
-    """Return the images to train on: a base class is present, and no novel pixel where ``exclude_novel``."""
+    """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel."""
     exclude = fold.novel if data.exclude_novel else ()
     return _without_rare(_make_list(index, data, fold, "train", fold.base, exclude), data)
 
@@ -71,17 +71,17 @@ def test_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
 
 
 def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
-    """Return the test images in which a base class is present, to validate the base learner on."""
+    """Return the test images in which a base class is present, for the validation of the base learner."""
     return _make_list(index, data, fold, "base validation", fold.base)
 
 
 def _make_list(
     index: Index, data: DataSettings, fold: Fold, title: str, classes: tuple[int, ...], exclude: tuple[int, ...] = ()
 ) -> ImageList:
-    """Return the images in which one of ``classes`` covers ``data.min_pixels`` and none of ``exclude`` any pixel.
+    """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel.
 
     Raises:
-        UserError: no image qualifies, or the list file that the settings name does not fit.
+        UserError: no image qualifies, or the list file of the settings does not fit this fold.
     """
     path = {"train": data.train_fold_list, "test": data.test_fold_list}.get(title)
     if path is not None:
@@ -99,7 +99,7 @@ def _make_list(
 
 
 def _read_list(index: Index, data: DataSettings, fold: Fold, path: Path, classes: tuple[int, ...]) -> ImageList:
-    """Return the list that a file gives; candidates are the file's pairs, else by ``data.min_pixels`` in its images."""
+    """Return the list of a file; its pairs are the candidates, without pairs ``data.min_pixels`` decides."""
     matched = match(read_list_file(path), index, classes)
     queries = np.array(list(dict.fromkeys(matched.rows)))
     if matched.classes is None:
@@ -111,7 +111,7 @@ def _read_list(index: Index, data: DataSettings, fold: Fold, path: Path, classes
 
 
 def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
-    """Return a list without the classes that have too few images for a query and K supports, where settings say so.
+    """Return a list without classes that have too few images for a query and K supports (``rare_classes: skip``).
 
     Raises:
         UserError: no class is left.
@@ -133,10 +133,10 @@ def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
 
 
 def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = False) -> None:
-    """Refuse a list in which a class has fewer candidates than K supports (one, if ``with_replacement``) and a query.
+    """Refuse a list in which a class has too few candidates for a query and K supports (1 ``with_replacement``).
 
     Raises:
-        UserError: names the class, its candidates and what to change.
+        UserError: names the class, the number of its candidates and the settings to change.
     """
     seen = (images.index.areas[images.queries] > 0).any(0)
     supports = 1 if with_replacement else data.shot
@@ -146,5 +146,5 @@ def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = 
             raise UserError(
                 f"{data.root}: class {c} ({data.classes[c - 1]}) has {have} candidate images in this list, "
                 f"{data.shot} shots need {supports + 1}; lower data.shot or data.min_pixels, add images, "
-                "or leave such classes out with data.rare_classes: skip"
+                "or omit such classes with data.rare_classes: skip"
             )

@@ -1,8 +1,9 @@
-"""Manifests: files of episodes, written by a test and replayed by another, so that two systems see the very same ones.
+"""Manifests: files of episodes that one test writes and another replays, so that two systems score the same episodes.
 
-JSON lines. The first may be a header (``{"manifest": ..., "dataset", "folds", "fold_rule", "fold", "shot", ...}``).
-Every other one is an episode: ``query`` (image name), ``class`` (1-based id) and ``supports`` (image names) are needed;
-a test adds ``seed``, ``number`` and ``outputs`` (output -> ``[I, U, background I, background U]`` in pixels).
+A manifest is a file of JSON lines. The first line may be a header (``{"manifest": ..., "dataset", "folds", "fold_rule",
+"fold", "shot", ...}``). Every other line is an episode: ``query`` (image name), ``class`` (1-based id) and ``supports``
+(image names) are required; a test adds ``seed``, ``number`` and ``outputs`` (output -> ``[I, U, background I,
+background U]`` in pixels).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from util.data.sampling import EpisodeKey, digest
 from util.errors import UserError, nearest
 
 FORMAT = "sym-net-manifest/1"
-IDENTITY = ("dataset", "folds", "fold_rule", "fold")  # what a replay must share with the header
+IDENTITY = ("dataset", "folds", "fold_rule", "fold")  # keys of the header that must equal the settings of a replay
 
 
 @dataclass
 class Manifest:
-    """What a manifest file holds: its header (empty if it has none) and its episodes, as plain data."""
+    """Content of a manifest file: its header (empty if it has none) and its episodes, as plain data."""
 
     header: dict[str, Any] = field(default_factory=dict)
     episodes: list[dict[str, Any]] = field(default_factory=list)
@@ -38,26 +39,26 @@ class Manifest:
 
 @dataclass(frozen=True)
 class ListedEpisodes:
-    """Gives the episodes of one seed of a manifest by number."""
+    """Sampler that returns the episodes of one seed of a manifest by number."""
 
     images: ImageList
     seed: int
     keys: tuple[EpisodeKey, ...]
 
     def __call__(self, number: int) -> EpisodeKey:
-        """Return the episode in this place of the manifest."""
+        """Return episode ``number`` of the manifest's episodes of this seed."""
         return self.keys[number]
 
     def digest(self, episodes: int) -> str:
-        """Return the hexadecimal digest of the first episodes, by image names."""
+        """Return the hexadecimal SHA-256 of the first episodes, by image names."""
         return digest(self.images.index.names, self.keys[:episodes])
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return what a manifest file holds, its form checked line by line.
+    """Return the content of a manifest file after checking the form of each line.
 
     Raises:
-        UserError: missing file, a line that is not an episode, or no episode at all.
+        UserError: the file is missing, a line is not an episode, or there is no episode.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -70,7 +71,7 @@ def read_manifest(path: Path) -> Manifest:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            raise UserError(f"{path}:{number}: not a line of JSON; a manifest holds one episode a line") from None
+            raise UserError(f"{path}:{number}: not a line of JSON; a manifest has one episode per line") from None
         if isinstance(row, dict) and "manifest" in row and not out.episodes and not out.header:
             if row["manifest"] != FORMAT:
                 raise UserError(f"{path}:{number}: manifest format {row['manifest']!r} is unknown; expected {FORMAT!r}")
@@ -103,18 +104,18 @@ def _episode_problem(row: Any) -> str | None:
 
 
 def replay(path: Path, images: ImageList, data: DataSettings) -> dict[int, ListedEpisodes]:
-    """Return a manifest's episodes by seed, checked against the fold, its images and the number of shots.
+    """Return a manifest's episodes by seed after checking them against the fold, its images and the number of shots.
 
     Raises:
-        UserError: names the line: another data set, fold or number of shots, a class that is not novel, an image that
-            is not there or does not show the class, a query that is its own support.
+        UserError: another data set, fold or number of shots, a class that is not novel, an image that does not exist
+            or does not show the class, or a query that is its own support; the message names the line.
     """
     manifest = read_manifest(path)
     for key in IDENTITY:
         want = data.name if key == "dataset" else getattr(data, key)
         if key in manifest.header and manifest.header[key] != want:
             raise UserError(
-                f"{path}: a manifest of {key} {manifest.header[key]}, this test has {key} {want}; "
+                f"{path}: this manifest has {key} {manifest.header[key]}, this test has {key} {want}; "
                 "test with a config of the same data set and fold"
             )
     rows = {name: row for row, name in enumerate(images.index.names)}

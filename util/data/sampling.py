@@ -1,6 +1,6 @@
 """Episode sampling: a pure function of (list, query rule, seed, number).
 
-Workers, batches, processes and resuming only choose which numbers to ask for, so they cannot change an episode.
+Workers, batches, processes and resuming only choose the numbers that are requested, so they cannot change an episode.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import numpy as np
 
 from util.data.lists import ImageList
 
-# Streams of random numbers, so that no two uses of one seed meet.
+# Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT = 0, 1, 2
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
-    """Return the random generator that belongs to a seed, one of the streams above, and a key such as a number."""
+    """Return the random generator of a seed, one of the streams above, and a key such as an episode number."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, stream, *key])))
 
 
 @lru_cache(maxsize=4)
 def shuffled(length: int, seed: int, epoch: int) -> np.ndarray:
-    """Return a permutation of 0..length - 1 that belongs to a seed and an epoch."""
+    """Return the permutation of 0..length - 1 of a seed and an epoch."""
     return random_stream(seed, ORDER, epoch).permutation(length)
 
 
 @dataclass(frozen=True)
 class EpisodeKey:
-    """Which images make an episode: rows of the index, and the class (1-based)."""
+    """The images of an episode, as rows of the index, and its class (1-based)."""
 
     number: int
     query: int
@@ -45,12 +45,12 @@ class EpisodeSampler:
     """Draws episode ``number`` of a list.
 
     Attributes:
-        query: ``sequential`` takes the list in order, again from the start when it ends; ``shuffle`` takes it in a new
-            random order every time it is walked (training); ``random`` draws with replacement; ``pairs`` walks the
-            list's (image, class) pairs, ``shuffled_pairs`` in a new random order every time; ``class_then_query`` draws
-            a class, then one of its images.
+        query: query rule. ``sequential`` takes the list in order and starts again at its end; ``shuffle`` takes it in a
+            new random order each epoch (training); ``random`` draws with replacement; ``pairs`` takes the (image,
+            class) pairs of the list in order, ``shuffled_pairs`` in a new random order each epoch;
+            ``class_then_query`` draws a class, then one of its images.
         shots: K.
-        seed: every episode's class and supports depend on it and on the number alone.
+        seed: seed of the random numbers; class and supports of an episode depend on it and on the number alone.
         with_replacement: whether a support may occur twice.
     """
 
@@ -61,7 +61,7 @@ class EpisodeSampler:
     with_replacement: bool = False
 
     def __call__(self, number: int) -> EpisodeKey:
-        """Return the episode: a query, a class of it, and K supports in which that class is present."""
+        """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
         random = random_stream(self.seed, EPISODE, number)
         query, class_id = self._query(number, random)
         candidates = self.images.candidates[class_id]
@@ -69,32 +69,32 @@ class EpisodeSampler:
         return EpisodeKey(number, query, class_id, tuple(int(s) for s in supports))
 
     def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:
-        """Return the query and its class: one with at least one pixel in it, or one that is present in it."""
+        """Return the query and one of its classes."""
         images, length = self.images, len(self.images.queries)
         if self.query == "pairs":
             return images.pairs[number % len(images.pairs)]
         if self.query == SHUFFLED_PAIRS:
-            lap, position = divmod(number, len(images.pairs))
-            return images.pairs[int(shuffled(len(images.pairs), self.seed, lap)[position])]
+            epoch, position = divmod(number, len(images.pairs))
+            return images.pairs[int(shuffled(len(images.pairs), self.seed, epoch)[position])]
         if self.query == "class_then_query":
             class_id = int(random.choice([c for c in images.classes if len(images.candidates[c])]))
             return int(random.choice(images.candidates[class_id])), class_id
         if self.query == "random":
             position = int(random.integers(length))
         else:
-            lap, position = divmod(number, length)
+            epoch, position = divmod(number, length)
             if self.query == "shuffle":
-                position = int(shuffled(length, self.seed, lap)[position])
+                position = int(shuffled(length, self.seed, epoch)[position])
         query = int(images.queries[position])
         return query, int(random.choice(images.classes_in(query)))
 
     def digest(self, episodes: int) -> str:
-        """Return the hexadecimal digest of the first episodes, by image names."""
+        """Return the hexadecimal SHA-256 of the first episodes, by image names."""
         return digest(self.images.index.names, map(self, range(episodes)))
 
 
 def digest(names: tuple[str, ...], keys: Iterable[EpisodeKey]) -> str:
-    """Return the hexadecimal digest of episodes, by image names; their numbers do not enter."""
+    """Return the hexadecimal SHA-256 of episodes, by image names; episode numbers are ignored."""
     out = hashlib.sha256()
     for key in keys:
         row = [names[key.query], str(key.class_id), *(names[s] for s in key.supports)]

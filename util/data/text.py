@@ -1,4 +1,4 @@
-"""Class-name vectors: row 0 is background, row c is class c. Files from others never execute anything."""
+"""Text vectors of class names: row 0 is background, row c is class c; pickled files are read without executing code."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import hashlib
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from util.config.settings import DataSettings
 from util.errors import UserError
+from util.files import write_atomically
 
 NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"
 NAME_VECTOR_WIDTH = 300
 SUFFIXES = (".npz", ".pkl")
-# What a pickled NumPy array is made of; anything else in a pickle is refused.
+# The only names that a pickled NumPy array needs; a pickle with any other is refused.
 ARRAY_PARTS = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -29,18 +31,18 @@ ARRAY_PARTS = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Rebuilds NumPy arrays and nothing else."""
+    """Unpickles NumPy arrays and nothing else."""
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ARRAY_PARTS:
-            raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+            raise pickle.UnpicklingError(f"it would load {module}.{name}")
         if module.startswith("numpy.core"):
             module = module.replace("numpy.core", "numpy._core") if hasattr(np, "_core") else module
         return super().find_class(module, name)
 
 
 def table_names(classes: list[str]) -> list[str]:
-    """Return what the rows of a table are called."""
+    """Return the names of a table's rows."""
     return ["background", *classes]
 
 
@@ -48,10 +50,11 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     """Return the vectors of a file, (classes + 1, T) float32: ``.npz`` (array ``vectors``) or a pickled array.
 
     Args:
-        classes: what the rows must be called where an ``.npz`` tells it (array ``names``); None asks for nothing.
+        classes: expected names of the classes, compared with the array ``names`` if an ``.npz`` has one; None skips
+            the comparison.
 
     Raises:
-        UserError: missing or damaged file, anything in it but one numeric table, or rows of other classes.
+        UserError: the file is missing or damaged, holds anything but one numeric table, or has rows of other classes.
     """
     names = None
     try:
@@ -63,7 +66,7 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
             table = _ArrayUnpickler(io.BytesIO(path.read_bytes())).load()
     except FileNotFoundError:
         raise UserError(f"{path}: these text vectors do not exist; set data.text, or put the file there") from None
-    except Exception as error:  # a damaged pickle can raise anything
+    except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not text vectors that can be read safely ({error})") from None
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":
         raise UserError(f"{path}: text vectors must be one table of numbers, (classes + 1, width)")
@@ -80,16 +83,26 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
 
 
 def stored_origin(path: Path) -> str | None:
-    """Return what an ``.npz`` says it was made from; None where it says nothing or cannot be read."""
+    """Return the fingerprint of the source of an ``.npz``; None if it has none or cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return str(stored["made_from"])
-    except Exception:  # a damaged file can raise anything
+    except Exception:  # a damaged file can raise any exception
         return None
 
 
+def write_vectors(target: Path, table: np.ndarray, classes: list[str], made_from: str = "") -> None:
+    """Write rows (classes + 1, T) with the names of their classes as ``.npz``, atomically.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written.
+    """
+    names = np.array(table_names(classes))
+    write_atomically(target, lambda path: np.savez(path, vectors=table, names=names, made_from=np.array(made_from)))
+
+
 def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray:
-    """Return unit vectors (classes + 1, width) float32 that depend on nothing but each name; row 0 is background."""
+    """Return unit vectors (classes + 1, width) float32 that depend on the names alone; row 0 is background."""
     rows = []
     for name in table_names(names):
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
@@ -99,7 +112,7 @@ def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray
 
 
 def vectors_path(data: DataSettings) -> Path:
-    """Return the file that ``data.text`` names: a path as it is, else ``<text_dir>/<text>_<data.name>.npz|.pkl``."""
+    """Return the file that ``data.text`` names: itself if it is a path, else ``<text_dir>/<text>_<name>.npz|.pkl``."""
     if Path(data.text).suffix in SUFFIXES:
         return Path(data.text)
     stem = Path(data.text_dir) / f"{data.text}_{data.name}"
@@ -108,10 +121,10 @@ def vectors_path(data: DataSettings) -> Path:
 
 
 def class_vectors(data: DataSettings) -> np.ndarray:
-    """Return the vectors that the settings name, checked against the number of classes.
+    """Return the vectors (classes + 1, T) float32 that the settings name.
 
     Raises:
-        UserError: as ``read_vectors``, or another number of rows.
+        UserError: as ``read_vectors``, or another number of rows than the data set has classes.
     """
     if data.text == NAMES:
         return name_vectors(data.classes)

@@ -1,4 +1,4 @@
-"""Evaluation views: how a protocol sizes a photo for the network, and the label that its score is counted on."""
+"""Evaluation views: how a protocol sizes an image for the network, and the label on which pixels are counted."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from model.contract import IGNORE
 from util.data.warp import fit_letterbox, fitted_sides
 
 LETTERBOX, STRETCH, ORIGINAL = "letterbox", "stretch", "original"  # input rules
-SQUARE = "square"  # scored on, beside canvas and original
+SQUARE = "square"  # a value of scored_on, beside LETTERBOX and ORIGINAL
 
 
 @dataclass(frozen=True)
 class View:
-    """How an image becomes the network's input.
+    """Rule that sizes an image for the network.
 
     Attributes:
         rule: ``letterbox``, ``stretch`` or ``original``.
         side: S of the input in pixels; 0 for ``original``.
-        label_side: side of the squeezed label that is scored on; differs from ``side`` where a model could not take it.
-        smooth: whether squeezing averages (Pillow's bilinear filter) instead of sampling (plain bilinear).
+        label_side: side of the stretched label that is scored; differs from ``side`` if the model cannot take that
+            side as input.
+        smooth: whether stretching filters (Pillow's bilinear filter) instead of sampling (plain bilinear).
     """
 
     rule: str
@@ -32,7 +33,7 @@ class View:
     smooth: bool = False
 
     def sized(self, image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the input (S, S, 3) float32 in 0..255 and its map of class ids (S, S) uint8; or both as they were."""
+        """Return the input (S, S, 3) float32 in 0..255 and its class ids (S, S) uint8; ``original`` resizes neither."""
         if self.rule == ORIGINAL:
             return image.astype(np.float32), classes
         if self.rule == LETTERBOX:
@@ -40,10 +41,10 @@ class View:
         return stretch_image(image, self.side, self.smooth), stretch_label(classes, self.side)
 
     def scored(self, classes: np.ndarray, scored_on: str) -> np.ndarray:
-        """Return the map of class ids, (H', W') uint8, that logits are resized to and counted on."""
+        """Return the map of class ids, (H', W') uint8, to whose size logits are resized for counting."""
         if scored_on == ORIGINAL and self.rule != LETTERBOX:
             return classes
-        if scored_on in (ORIGINAL, SQUARE):  # the longer side of image and canvas correspond
+        if scored_on in (ORIGINAL, SQUARE):  # the image's longer side corresponds to the letterbox's side
             return at_top_left(classes)
         if self.rule == STRETCH:
             return stretch_label(classes, self.label_side)
@@ -51,7 +52,7 @@ class View:
 
 
 def stretch_image(image: np.ndarray, side: int, smooth: bool) -> np.ndarray:
-    """Return the image at side x side, aspect not kept, float32; ``smooth`` rounds to whole values as Pillow does."""
+    """Return the image at side x side, aspect not kept, float32; ``smooth`` rounds to integers, as Pillow does."""
     if smooth:
         resized = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
         return np.asarray(resized, dtype=np.float32)
@@ -59,13 +60,13 @@ def stretch_image(image: np.ndarray, side: int, smooth: bool) -> np.ndarray:
 
 
 def stretch_label(classes: np.ndarray, side: int) -> np.ndarray:
-    """Return the label at side x side by nearest neighbour: row i comes from row floor(i * height / side)."""
+    """Return the label at side x side by nearest neighbour: row i is row floor(i * height / side) of the original."""
     rows, columns = (np.arange(side) * length // side for length in classes.shape)
     return classes[rows[:, None], columns]
 
 
 def at_top_left(classes: np.ndarray) -> np.ndarray:
-    """Return a square of the longer side that holds the label at its top left and 255 elsewhere."""
+    """Return a square of the label's longer side with the label at its top left and 255 elsewhere."""
     longer = max(classes.shape)
     out = np.full((longer, longer), IGNORE, np.uint8)
     out[: classes.shape[0], : classes.shape[1]] = classes

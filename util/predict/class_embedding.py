@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from util.data.word_vectors import find_row
 from util.engine.run_context import RunContext
 from util.errors import UserError
-from util.prepare.embeddings import find_row
 
 
 @dataclass(frozen=True)

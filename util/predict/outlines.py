@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from util.data.coco_masks import Annotations, Instance, Photo, class_mask, read_annotations
 from util.errors import UserError, nearest
-from util.prepare.coco_masks import Annotations, Instance, Photo, class_mask, read_annotations
 
 LABELME, COCO = '"shapes"', '"annotations"'  # the keys that identify the two formats
 MAX_BYTES = 2**30

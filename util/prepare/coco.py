@@ -22,11 +22,11 @@ from typing import Any
 
 import yaml
 
+from util.data.coco_masks import Photo, class_mask, class_table, read_annotations
 from util.data.images import read_image, write_mask
 from util.errors import UserError
 from util.files import fingerprint, link, write_atomically
 from util.parallel import attempt, parallel_map
-from util.prepare.coco_masks import Photo, class_mask, class_table, read_annotations
 from util.prepare.common import add_common_options, already_done, beside, mark_done, sort_out
 from util.prepare.download import fetch, unpack
 

@@ -22,9 +22,11 @@ from util.data import folds
 from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.lists import check_shots, test_list, train_list
+from util.data.text import write_vectors
+from util.data.word_vectors import build_vectors
 from util.errors import UserError, nearest
 from util.files import fingerprint, write_atomically
-from util.prepare import custom_sources, embeddings
+from util.prepare import custom_sources
 from util.prepare.common import STAMP, add_common_options, already_done, mark_done
 from util.prepare.custom_config import write_configs
 
@@ -104,8 +106,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _vectors(data: DataSettings, source: Path) -> str:
     """Write the vectors of the class names from a file of word vectors; return what ``data.text`` calls them."""
-    table, notes = embeddings.build_vectors(source, data.classes)
-    embeddings.write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
+    table, notes = build_vectors(source, data.classes)
+    write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
     for note in notes:
         print(note)
     return VECTORS

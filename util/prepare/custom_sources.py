@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from util.data.coco_masks import Photo, class_mask, read_annotations
 from util.data.images import read_image, read_mask, write_mask
 from util.data.index import measure
 from util.data.list_files import IMAGE_SUFFIXES
 from util.errors import UserError, nearest
 from util.files import link
 from util.parallel import attempt, parallel_map
-from util.prepare.coco_masks import Photo, class_mask, read_annotations
 from util.prepare.common import sort_out
 
 MASK_SUFFIX = ".png"

@@ -1,8 +1,9 @@
-"""Draw the built-in data set of eight textured kinds of objects, in VOC's layout; no download."""
+"""Draw the built-in data set of eight kinds of textured objects, in VOC's layout; no download."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,34 +17,28 @@ TRAIN_SHARE = 5 / 6  # of the images; the rest is for testing
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--out", type=Path, default=Path("data/mini"), help="folder to draw into")
-    parser.add_argument("--images", type=int, default=960, metavar="N", help="how many, five in six for training")
+    parser.add_argument("--images", type=int, default=960, metavar="N", help="number of images, 5/6 of them to train")
     parser.add_argument("--size", type=int, default=128, metavar="S", help="longer side in pixels")
-    parser.add_argument("--seed", type=int, default=0, metavar="K", help="another seed draws other pictures")
+    parser.add_argument("--seed", type=int, default=0, metavar="K", help="another seed draws other images")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw the data set, or say that it is there.
+    """Draw the data set unless it is there already.
 
     Raises:
         UserError: impossible numbers, or a folder that holds something else.
     """
     train = round(options.images * TRAIN_SHARE)
-    drawn = []
+    test = options.images - train
+    progress = partial(tqdm, desc="draw mini", unit="image")
     try:
-        generate(
-            options.out,
-            train,
-            options.images - train,
-            options.size,
-            options.seed,
-            progress=lambda ids: tqdm(drawn.append(True) or ids, desc="draw mini", unit="image"),
-        )
+        drawn = generate(options.out, train, test, options.size, options.seed, progress=progress)
     except ValueError as error:
         raise UserError(f"prepare.py mini: {error}; change --images, --size or --seed") from None
     except FileExistsError as error:
         raise UserError(str(error)) from None
     except OSError as error:
         raise UserError(f"{options.out}: cannot be written ({error.strerror}); name another --out") from None
-    done = f"{train} training and {options.images - train} test images"
-    print(f"{options.out}: {done}" if drawn else f"{options.out}: {done} are there already; nothing to do")
+    done = f"{train} training and {test} test images"
+    print(f"{options.out}: {done}" if drawn else f"{options.out}: {done} exist already; nothing to do")
     return 0

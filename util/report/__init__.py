@@ -1,1 +1,1 @@
-"""What a person sees: tables, pictures, logs, results."""
+"""Output for people: tables, charts, pictures, logs, and the schema of result files."""

@@ -1,4 +1,4 @@
-"""What results say together: ``python -m util.report compare A B [A B ...]`` and ``... table RUNS...``."""
+"""Compare results or tabulate them: ``python -m util.report compare A B [A B ...]`` and ``... table RUNS...``."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def command() -> None:
         type=Path,
         nargs="+",
         metavar="A B",
-        help="results, their folders, or manifests with counts; A B A B for more training runs of both systems",
+        help="results, their folders, or manifests with counts; A B A B for several training runs of both systems",
+    )
+    pair.add_argument(
+        "--output", default=FINAL, help="output of the model: final, meta, ...; meta:final compares A's meta, B's final"
     )
     many = commands.add_parser("table", help="the paper's table of all results below some folders")
     many.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     many.add_argument("--format", choices=FORMATS, default=FORMATS[0])
-    many.add_argument("--protocol", help="which protocol's results, where there are several")
-    pair.add_argument(
-        "--output", default=FINAL, help="which output of the model: final, meta, ...; meta:final: A's, B's"
-    )
-    many.add_argument("--output", default=FINAL, help="which output of the model: final, meta, ...")
+    many.add_argument("--protocol", help="only results of this protocol")
+    many.add_argument("--output", default=FINAL, help="output of the model: final, meta, ...")
     options = parser.parse_args()
     if options.command == "compare":
         print(compare(*options.runs, output=options.output))

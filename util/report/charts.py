@@ -1,4 +1,4 @@
-"""Charts as pictures: curves and bars, drawn with OpenCV, RGB (H, W, 3) uint8."""
+"""Charts of results: curves and bars, drawn with OpenCV as RGB images (H, W, 3) uint8."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ SCALE = 0.5  # of the font
 TICKS = 5
 BAR = 34  # height of a line of bars
 NAME_WIDTH = 170
-HIDDEN = "all_foreground"  # the reference is not a curve
+HIDDEN = "all_foreground"  # a reference prediction, not shown in charts
 
 
 def curve_chart(
     curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str, x_name: str, y_range: tuple[float, float]
 ) -> np.ndarray:
-    """Return curves (name -> x, y) over common axes, with a legend."""
+    """Return a chart of curves (name -> x, y) over common axes, with a legend."""
     out = np.full((HEIGHT, WIDTH, 3), WHITE, np.uint8)
     low, high = y_range
     last = max(float(x[-1]) for x, _ in curves.values())
 
     def place(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        across = LEFT + np.asarray(x) / max(last, 1) * (WIDTH - LEFT - RIGHT)
-        down = TOP + (high - np.asarray(y)) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        """Return the pixels (points, 2) int32 of values x, y."""
+        across = LEFT + x / max(last, 1) * (WIDTH - LEFT - RIGHT)
+        down = TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM)
         return np.stack([across, down], -1).round().astype(np.int32)
 
-    for i in range(TICKS + 1):
-        y, x = low + (high - low) * i / TICKS, last * i / TICKS
-        (x0, y0), (x1, _) = place([0, last], [y, y])
-        cv2.line(out, (int(x0), int(y0)), (int(x1), int(y0)), GRID_COLOUR, 1)
-        _text(out, f"{y:.3g}", (8, int(y0) + 5))
-        _text(out, f"{x:.4g}", (int(place([x], [low])[0, 0]) - 12, HEIGHT - BOTTOM + 20))
+    for share in np.linspace(0, 1, TICKS + 1).tolist():
+        value, number = low + (high - low) * share, last * share
+        (left, y), (right, _), (middle, _) = place(np.array([0, last, number]), np.full(3, value)).tolist()
+        cv2.line(out, (left, y), (right, y), GRID_COLOUR, 1)
+        _text(out, f"{value:.3g}", (8, y + 5))
+        _text(out, f"{number:.4g}", (middle - 12, HEIGHT - BOTTOM + 20))
     _text(out, title, (LEFT, 22))
     _text(out, x_name, (WIDTH // 2 - 120, HEIGHT - 10))
     across = LEFT
-    for i, (name, (x, y)) in enumerate(curves.items()):
+    for i, (name, points) in enumerate(curves.items()):
         colour = COLOURS[i % len(COLOURS)]
-        cv2.polylines(out, [place(x, y)], False, colour, 2, cv2.LINE_AA)
+        cv2.polylines(out, [place(*points)], False, colour, 2, cv2.LINE_AA)
         cv2.line(out, (across, 41), (across + 22, 41), colour, 3)
         _text(out, name, (across + 28, 46))
         across += 50 + cv2.getTextSize(name, FONT, SCALE, 1)[0][0]
@@ -53,7 +54,7 @@ def curve_chart(
 
 
 def score_curve(records: dict[int, dict[str, np.ndarray]], title: str) -> np.ndarray:
-    """Return how the first seed's mIoU of each output settles as its episodes go by."""
+    """Return a chart of the first seed's mIoU of each output over the number of scored episodes."""
     seed, outputs = next(iter(records.items()))
     curves = {}
     for name, rows in outputs.items():
@@ -65,7 +66,7 @@ def score_curve(records: dict[int, dict[str, np.ndarray]], title: str) -> np.nda
 
 
 def running_miou(rows: np.ndarray) -> np.ndarray:
-    """Return the mIoU in percent after each episode, of records (episodes, 6): number, class, I, U, ..."""
+    """Return the mIoU in percent after each episode, from records (episodes, 6): number, class, I, U, ..."""
     classes = np.unique(rows[:, 1])
     member = rows[:, 1][:, None] == classes
     intersection, union = (np.cumsum(np.where(member, rows[:, c][:, None], 0), axis=0) for c in (2, 3))
@@ -73,7 +74,7 @@ def running_miou(rows: np.ndarray) -> np.ndarray:
 
 
 def class_bars(result: dict[str, Any], title: str) -> np.ndarray:
-    """Return a bar per novel class and output, mean over seeds, of a result."""
+    """Return a bar chart of a result: IoU of each novel class and output, mean over seeds."""
     outputs = [n for n, s in result["mean"].items() if "fb_iou" in s and n != HIDDEN]
     classes = list(result["per_seed"][0][outputs[0]]["per_class"])
     line = max(BAR, 16 * len(outputs) + 8)

@@ -1,4 +1,4 @@
-"""Results on the same episodes: the paired difference of mIoU, with a bootstrap interval over query images."""
+"""Paired difference of the mIoU of results on the same episodes, with a bootstrap interval over query images."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from util.report.schema import find_results, read_result
 from util.report.scores import FINAL, mean_iou
 from util.report.table import passes_in_words, protocol_title
 
-DRAWS, SEED = 2000, 0  # bootstrap samples, and the seed that draws them
+DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
 TAIL = 2.5  # percent on either side of the interval
-LARGEST = 2**63 - 1  # count
-CHUNK = 100  # samples drawn at a time
+MAX_COUNT = 2**63 - 1  # of pixels: the largest int64
+CHUNK = 100  # samples computed at once
+SHOWN = 40  # characters of a wrong value in a message
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A list of episodes with what one system counted on them."""
+    """Episodes with the pixel counts of one system."""
 
     source: Path
     note: str
-    keys: list[tuple]  # seed (of joined runs: number of the run, seed), query, class, supports
+    keys: list[tuple]  # seed (in joined runs: number of the run, seed), query, class, supports
     counts: np.ndarray  # (episodes, 2) int64: intersection, union
 
 
 @dataclass(frozen=True)
 class Difference:
-    """mIoU of A, of B, and B - A with its 95 % interval; in percent points."""
+    """mIoU of A and of B in percent, and the 95 % interval of B - A in percentage points."""
 
     a: float
     b: float
@@ -44,25 +45,25 @@ class Difference:
 
     @property
     def within_noise(self) -> bool:
-        """Whether the interval holds zero."""
+        """Whether the interval contains zero."""
         return self.low <= 0 <= self.high
 
     @property
     def verdict(self) -> str:
-        """What the interval says, in words."""
-        where, holds = ("within", "holds") if self.within_noise else ("beyond", "does not hold")
-        return f"{where} the noise: the interval {holds} 0"
+        """The conclusion from the interval, as a sentence."""
+        where, contains = ("within", "contains") if self.within_noise else ("beyond", "does not contain")
+        return f"{where} the noise: the interval {contains} 0"
 
 
 def compare(*runs: Path, output: str = FINAL) -> str:
-    """Return in words how pairs of results, run folders or manifests differ, episode by episode.
+    """Return a text on the paired difference of results, run folders or manifests.
 
     Args:
-        runs: A, B, and of further training runs of both systems A, B again; the mean over all pairs is compared then.
-        output: of both, or ``A's:B's``.
+        runs: A, B, and for further training runs of both systems A, B again; then the mean over all pairs is compared.
+        output: name of the output of both, or ``<A's output>:<B's output>``.
 
     Raises:
-        UserError: they are not of the same episodes, lack that output, hold no counts, or one has no partner.
+        UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
     """
     if len(runs) < 2 or len(runs) % 2:
         raise UserError(f"compare takes pairs A B [A B ...], not {len(runs)} paths; {runs[-1]} has no partner")
@@ -88,26 +89,30 @@ def compare(*runs: Path, output: str = FINAL) -> str:
         d.verdict,
     ]
     if several:
-        lines.append("note: the interval is for these trained networks; how far training runs differ, the pairs show")
+        lines.append("note: the interval is for these trained networks; the pairs show the spread of training runs")
     if len({scored.note for scored in (*firsts, *seconds)}) > 1:
-        lines.append("note: same episodes, but scored differently or on other terms (see A and B above)")
+        lines.append("note: same episodes, but scored differently (see A and B above)")
     return "\n".join(lines)
 
 
 def _join(runs: list[Scored]) -> Scored:
-    """Return runs as one, whose mIoU is the mean over runs."""
+    """Return the episodes of all runs as one, whose mIoU is the mean over runs."""
     keys = [((number, key[0]), *key[1:]) for number, scored in enumerate(runs) for key in scored.keys]
     return Scored(runs[0].source, runs[0].note, keys, np.concatenate([scored.counts for scored in runs]))
 
 
 def read_scored(path: Path, output: str) -> Scored:
-    """Return the counted episodes that a result file, a folder with one, or a manifest names."""
+    """Return the scored episodes of a result file, of a folder with one result, or of a manifest.
+
+    Raises:
+        UserError: there is no such result, several, or one without counts of that output.
+    """
     note = ""
     if path.suffix != ".jsonl":
         results = find_results([path])
         if len(results) > 1:
             raise UserError(
-                f"{path}: holds {len(results)} results, name one of them, such as {results[0].parent.relative_to(path)}"
+                f"{path}: holds {len(results)} results; name one of them, such as {results[0].parent.relative_to(path)}"
             )
         result = read_result(results[0])
         note = _note(protocol_title(result), result["scored_on"], passes_in_words(result), result["quick_look"])
@@ -116,12 +121,13 @@ def read_scored(path: Path, output: str) -> Scored:
 
 
 def _note(protocol: str, scored_on: str, averaged: str | None, quick_look: bool | None) -> str:
-    """Return on what terms episodes were scored."""
+    """Return the protocol and settings of the scoring in parentheses."""
     marks = f", {averaged}" if averaged else ""
     return f"({protocol}, scored on {scored_on}{marks}{', QUICK LOOK' if quick_look else ''})"
 
 
 def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
+    """Return the counts of one output of a manifest."""
     keys, counts = [], []
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         outputs = episode.get("outputs")
@@ -131,7 +137,7 @@ def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
             raise UserError(f"{path}:{line}: output '{output}' is unknown{nearest(output, outputs)}")
         values = outputs[output]
         if not _are_counts(values):
-            shown = json.dumps(values)[:40]
+            shown = json.dumps(values)[:SHOWN]
             raise UserError(
                 f"{path}:{line}: counts of '{output}' must be whole numbers [I, U, ...] with 0 <= I <= U < 2**63, "
                 f"not {shown}; score the run again"
@@ -145,10 +151,10 @@ def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
 
 
 def _are_counts(values: Any) -> bool:
-    """Return whether values are [I, U, background I, background U] or at least the first two."""
+    """Return whether values are counts [I, U, background I, background U] or [I, U]."""
     if not isinstance(values, list) or len(values) < 2 or len(values) % 2 or any(type(v) is not int for v in values):
         return False
-    return all(0 <= i <= u <= LARGEST for i, u in zip(values[::2], values[1::2], strict=True))
+    return all(0 <= i <= u <= MAX_COUNT for i, u in zip(values[::2], values[1::2], strict=True))
 
 
 def _check_same_episodes(a: Scored, b: Scored) -> None:
@@ -162,9 +168,10 @@ def _check_same_episodes(a: Scored, b: Scored) -> None:
 
 
 def difference(a: Scored, b: Scored) -> Difference:
-    """Return the paired difference; mIoU is that of each seed, then the mean over seeds, in every bootstrap sample.
+    """Return the paired difference; in each bootstrap sample mIoU is computed for each seed, then averaged over seeds.
 
-    Query images are drawn, each with all its episodes of all seeds: episodes of one image are not independent.
+    A bootstrap sample draws query images, each with all its episodes of all seeds, because episodes of the same query
+    image are not independent.
     """
     random = np.random.Generator(np.random.PCG64(SEED))
     tables = [_sums_by_query(s) for s in (a, b)]  # each (seeds, queries, 3, classes)
@@ -186,12 +193,17 @@ def _sums_by_query(scored: Scored) -> np.ndarray:
     seed, query, class_id = (np.array([number[key[i]] for key in scored.keys]) for i, number in enumerate(numbers))
     out = np.zeros((seeds, queries, 3, classes))
     for column, values in enumerate((*scored.counts.T, np.ones(len(scored.keys)))):
-        np.add.at(out, (seed, query, column, class_id), values)
+        np.add.at(out[:, :, column], (seed, query, class_id), values)
     return out
 
 
 def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Return the mean over seeds of the mIoU when each query counts so many times, (B,)."""
+    """Return the mIoU, mean over seeds, of B bootstrap samples, (B,).
+
+    Args:
+        times_bq: how often each query occurs in each sample, (B, queries).
+        sums: of ``_sums_by_query``.
+    """
     seeds, queries, _, classes = sums.shape
     totals = (times_bq @ sums.reshape(seeds, queries, -1)).reshape(seeds, len(times_bq), 3, classes)
     return mean_iou(totals[:, :, 0], totals[:, :, 1], totals[:, :, 2]).mean(0)

@@ -1,4 +1,4 @@
-"""A contact sheet: one HTML page over the pictures of a test, sortable, with everything it needs inside."""
+"""Contact sheet of a test's pictures: one self-contained HTML page that can be sorted and filtered."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ figure img {{ max-width: 100%; height: auto; display: block }}
 figcaption b {{ font-variant-numeric: tabular-nums }}
 </style></head><body>
 <h1>{title}</h1>
-<p>{count} episodes. IoU is the final output's. A picture leads to its full size.</p>
+<p>{count} episodes. IoU is of the final output. Click a picture for its full size.</p>
 <p>
 <button data-key="iou" data-way="1">IoU, worst first</button>
 <button data-key="iou" data-way="-1">IoU, best first</button>
@@ -64,7 +64,7 @@ FIGURE = """<figure data-iou="{iou:.4f}" data-class="{class_name}" data-kinds="{
 
 @dataclass(frozen=True)
 class Entry:
-    """One episode's picture on the sheet."""
+    """Picture of one episode on the sheet."""
 
     file: str
     class_name: str
@@ -75,7 +75,11 @@ class Entry:
 
 
 def write_sheet(path: Path, title: str, entries: list[Entry]) -> None:
-    """Write the page; thumbnails are inside it, full pictures lie beside it."""
+    """Write the page with embedded thumbnails and links to the full pictures beside it.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written.
+    """
     figures = [
         FIGURE.format(
             iou=e.iou,

@@ -1,4 +1,4 @@
-"""The paper's table from result files: folds, mean and FB-IoU at each number of shots, published rows beside it."""
+"""The paper's table from result files: folds, mean and FB-IoU for each number of shots, beside published rows."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
 
 @dataclass
 class Row:
-    """One line: a method's cells by (shot, column), where a column is a fold's number, ``mean`` or ``fb_iou``."""
+    """One line: a method's cells by (shot, column), where a column is the number of a fold, ``mean`` or ``fb_iou``."""
 
     method: str
     protocol: str
     source: str
     cells: dict[tuple[int, Any], float] = field(default_factory=dict)
     measured: bool = False
-    quick: dict[tuple[int, Any], str] = field(default_factory=dict)  # why a cell is not the protocol's number
+    quick: dict[tuple[int, Any], str] = field(default_factory=dict)  # reason why a cell is not the protocol's number
 
 
 def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protocol: str | None = None) -> str:
-    """Return the table of all results under some paths, as Markdown, LaTeX or CSV.
+    """Return the table of all results below some paths, as Markdown, LaTeX or CSV.
 
     Raises:
-        UserError: no results, or results that cannot share a column: of other protocols, data sets or settings.
+        UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share
+            a column.
     """
     results = {path: read_result(path) for path in find_results(paths)}
     results = {path: r for path, r in results.items() if r["replayed"] is None and protocol in (None, r["protocol"])}
@@ -48,7 +49,7 @@ def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protoc
         what = f"of protocol '{protocol}' " if protocol else ""
         raise UserError(
             f"{', '.join(map(str, paths))}: no result {what}to show "
-            "(replayed manifests and weights of another fold are left out)"
+            "(replayed manifests and weights of another fold are omitted)"
         )
     results = _without_superseded(results)
     _check_columns(results)
@@ -58,18 +59,18 @@ def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protoc
     rows = [*published, *_measured_rows(results, output)]
     columns = [(shot, c) for shot in shots for c in (*range(first["folds"]), "mean", "fb_iou")]
     notes = _notes(rows, results, output)
-    notes += [f"left out: {method}, published on other folds than these ({rule})." for method, rule in hidden]
-    notes += [f"left out: {path}, scored with weights of another fold." for path in other_fold]
+    notes += [f"omitted: {method}, published on other folds ({rule})." for method, rule in hidden]
+    notes += [f"omitted: {path}, scored with weights of another fold." for path in other_fold]
     return {"markdown": _markdown, "latex": _latex, "csv": _csv}[form](rows, columns, notes)
 
 
 def _cell_of(result: dict[str, Any]) -> tuple:
-    """Return what makes two results the same cell of a table."""
+    """Return the key of a result's cell in the table."""
     return _method(result), result["protocol"], result["shot"], result["fold"]
 
 
 def _method(result: dict[str, Any]) -> str:
-    """Return the row's name: model, run's name without data set and fold, weights but its best, test-time averaging."""
+    """Return the row's name: model, run without data set and fold, weights unless the best, test-time averaging."""
     run = re.sub(r"split\d+_?", "", result["run"].removeprefix(f"{result['dataset']}_"))
     run = run.removeprefix(f"{result['model']}_").strip("_")
     mark = result.get("weights_mark")
@@ -79,23 +80,23 @@ def _method(result: dict[str, Any]) -> str:
 
 
 def _without_superseded(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
-    """Return the results but quick looks at what there is a full result of."""
+    """Return the results without quick looks whose cell has a full result."""
     full = {_cell_of(r) for r in results.values() if not r["quick_look"]}
     return {p: r for p, r in results.items() if not (r["quick_look"] and _cell_of(r) in full)}
 
 
 def _departure(result: dict[str, Any]) -> str:
-    """Return in words why a result is not the protocol's number, '' if it is."""
+    """Return the reason why a result is not the protocol's number, '' if it is."""
     if result["quick_look"]:
         return "quick look"
     return seeds_in_words(result).lower() if result.get("other_seeds") else ""
 
 
 def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
-    """Refuse results that one column may not hold.
+    """Refuse results that cannot share a column.
 
     Raises:
-        UserError: names two of them and in what they differ.
+        UserError: names two results and their difference.
     """
 
     def terms(result: dict[str, Any]) -> dict[str, Any]:
@@ -121,15 +122,16 @@ def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
         if before != path:
             method, _, shot, fold = _cell_of(result)
             raise UserError(f"{before} and {path} are both {method}, {shot}-shot, fold {fold}; name only one of them")
-    lists: dict[tuple[int, int], tuple[Path, str]] = {}  # data.rare_classes: skip leaves out more classes at more shots
+    lists: dict[tuple[int, int], tuple[Path, str]] = {}  # depend on shots too: data.rare_classes: skip omits classes
     for path, result in results.items():
         fold, shot = result["fold"], result["shot"]
         before_path, digest = lists.setdefault((fold, shot), (path, result["list"]))
         if digest != result["list"]:
-            raise UserError(f"{before_path} and {path} were scored on other test lists of fold {fold}, {shot}-shot")
+            raise UserError(f"{before_path} and {path} were scored on different test lists of fold {fold}, {shot}-shot")
 
 
 def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row]:
+    """Return the rows of our own results; mean and FB-IoU are cells only if all folds are there."""
     rows: dict[str, Row] = {}
     fb_iou: dict[tuple[str, int], list[float]] = {}
     for path, r in results.items():
@@ -144,14 +146,14 @@ def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row
     folds = next(iter(results.values()))["folds"]
     for (method, shot), values in fb_iou.items():
         cells = rows[method].cells
-        if len(values) == folds:  # a mean over some of the folds is no number to show
+        if len(values) == folds:
             cells[shot, "mean"] = sum(cells[shot, f] for f in range(folds)) / folds
             cells[shot, "fb_iou"] = sum(values) / folds
     return list(rows.values())
 
 
 def _published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list[Row], list[tuple[str, str]]]:
-    """Return the rows to show, and (method, fold rule) of those on other folds than the table's."""
+    """Return the published rows, and (method, fold rule) of those that are omitted because their folds differ."""
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     rows: dict[tuple, Row] = {}
     hidden: dict[tuple[str, str], None] = {}
@@ -175,12 +177,12 @@ def _published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[lis
 
 
 def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) -> list[str]:
-    """Return the lines below the table: what the marks mean, the sources, the measured results one by one."""
-    notes = [f"{MEASURED_MARK} measured here, {output} output; every other number is quoted from the source numbered."]
+    """Return the lines below the table: the meaning of the marks, the sources, and each measured result."""
+    notes = [f"{MEASURED_MARK} measured here, {output} output; other numbers are quoted from the numbered source."]
     if any(row.quick for row in rows):
         why = ", ".join(dict.fromkeys(why for row in rows for why in row.quick.values()))
         notes.append(
-            f"{QUICK_MARK} ({why}) other episodes or seeds than the protocol asks for: not to be quoted as its number."
+            f"{QUICK_MARK} ({why}) other episodes or seeds than the protocol's: not to be quoted as its number."
         )
     for number, source in enumerate(dict.fromkeys(r.source for r in rows if not r.measured), 1):
         notes.append(f"[{number}] {source}.")
@@ -196,6 +198,7 @@ def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) ->
 
 
 def _cells(rows: list[Row], columns: list[tuple[int, Any]], plain: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the cells of all rows as text; ``plain`` omits marks and numbers of sources."""
     sources = list(dict.fromkeys(r.source for r in rows if not r.measured))
     names = {"mean": "mean", "fb_iou": "FB-IoU"}
     header = ["method", "protocol", *(f"{shot}-shot {names.get(c, f'fold {c}')}" for shot, c in columns)]

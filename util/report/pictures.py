@@ -1,4 +1,4 @@
-"""Composed pictures of episodes: query, support with its mask, prediction, truth."""
+"""Pictures of episodes: query, supports with their masks, prediction and ground truth side by side."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from torch import Tensor
 from model.contract import IGNORE, Episode, Output
 from util.files import write_atomically
 
+Colour = tuple[int, int, int]  # RGB
 TINT = 0.5  # share of the mask's colour in an overlay
 SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
-GAP, CAPTION = 4, 18  # pixels between panels, and of the line above them
+GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
 WHITE, INK = 255, (30, 30, 30)
-HEAT, HUE_STEP = 0.5, 67  # share of the colours in a heat map; distance of two classes' hues, of 180
+HEAT = 0.5  # share of the colours in a heat map
+HUE_STEP, HUES = 67, 180  # difference of the hues of classes c and c + 1; number of OpenCV's hues
+SATURATION, BRIGHTNESS = 220, 235  # of a class's colour
 PANEL_HEIGHT, BOARD_WIDTH = 220, 1500
-MIN_SIDE = 160  # small images are enlarged to be looked at
+MIN_SIDE = 160  # smaller images are enlarged for display
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
-def overlay(image: np.ndarray, label: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Return an RGB image (H, W, 3) uint8 with label 1 tinted and outlined, and ignored pixels greyed."""
+def overlay(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
+    """Return an RGB image (H, W, 3) uint8 whose pixels of label 1 are tinted and outlined, ignored pixels greyed."""
     out = image.copy()
     for value, tint in ((1, colour), (IGNORE, IGNORED)):
         where = label == value
@@ -32,7 +35,7 @@ def overlay(image: np.ndarray, label: np.ndarray, colour: tuple[int, int, int]) 
 
 
 def row(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Return panels side by side, each under its caption, (H, W, 3) uint8."""
+    """Return panels side by side, each below its caption, (H, W, 3) uint8."""
     height = max(p.shape[0] for _, p in panels)
     columns = []
     for caption, panel in panels:
@@ -44,37 +47,37 @@ def row(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
 
 
 def grid(rows: list[np.ndarray]) -> np.ndarray:
-    """Return rows of one width below each other."""
+    """Return rows below each other, padded on the right to the same width."""
     width = max(r.shape[1] for r in rows)
     padded = [np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=WHITE) for r in rows]
     return np.concatenate(padded, axis=0)
 
 
 def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return an RGB image (H, W, 3) uint8 under a map (H, W) of 0..1, blue to red."""
+    """Return an RGB image (H, W, 3) uint8 blended with a heat map (H, W) of values in 0..1, blue to red."""
     colours = cv2.applyColorMap((np.clip(values, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
     return cv2.addWeighted(image, 1 - HEAT, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), HEAT, 0)
 
 
 def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return an RGB image with each class id but 0 tinted and outlined in a colour of its own."""
+    """Return an RGB image with each class id except 0 tinted and outlined in a colour of its own."""
     out = image
     for value in np.unique(ids[ids > 0]).tolist():
-        hue = np.uint8([[[value * HUE_STEP % 180, 220, 235]]])
-        colour = tuple(int(c) for c in cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0])
-        out = overlay(out, (ids == value).astype(np.uint8), colour)
+        hsv = np.array([[[value * HUE_STEP % HUES, SATURATION, BRIGHTNESS]]], np.uint8)
+        red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+        out = overlay(out, (ids == value).astype(np.uint8), (red, green, blue))
     return out
 
 
 def board(caption: str, panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Return captioned panels of one height in as many rows as they need, under a line of text, (H, W, 3) uint8."""
+    """Return captioned panels of equal height in as many rows as needed, below a line of text, (H, W, 3) uint8."""
     rows: list[list[tuple[str, np.ndarray]]] = [[]]
     for text, panel in panels:
         scale = PANEL_HEIGHT / panel.shape[0]
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        sized = cv2.resize(panel, (round(panel.shape[1] * scale), PANEL_HEIGHT), interpolation=how)
-        least = max(text_width(text) + GAP, sized.shape[1])
-        sized = np.pad(sized, ((0, 0), (0, least - sized.shape[1]), (0, 0)), constant_values=WHITE)
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        sized = cv2.resize(panel, (round(panel.shape[1] * scale), PANEL_HEIGHT), interpolation=method)
+        wanted = max(text_width(text) + GAP, sized.shape[1])
+        sized = np.pad(sized, ((0, 0), (0, wanted - sized.shape[1]), (0, 0)), constant_values=WHITE)
         if rows[-1] and sum(p.shape[1] + GAP for _, p in rows[-1]) + sized.shape[1] > BOARD_WIDTH:
             rows.append([])
         rows[-1].append((text, sized))
@@ -86,12 +89,12 @@ def board(caption: str, panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
 
 
 def text_width(text: str) -> int:
-    """Return how many pixels a caption takes."""
+    """Return the width of a caption in pixels."""
     return cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0]
 
 
 def episode_row(episode: Episode, output: Output, item: int = 0, class_names: list[str] | None = None) -> np.ndarray:
-    """Return one episode of a batch as a picture: supports, query, prediction (with its IoU), truth."""
+    """Return the picture of one episode of a batch: supports, query, prediction (with its IoU), ground truth."""
     query, truth = _pixels(episode.query[item]), _label(episode.query_label[item])
     prediction = _label(output.logits[item].argmax(0))
     shown = np.where(truth == IGNORE, IGNORE, prediction)
@@ -112,14 +115,14 @@ def episode_row(episode: Episode, output: Output, item: int = 0, class_names: li
 
 
 class FirstEpisodes:
-    """Watches an evaluation and keeps its first episodes as pictures."""
+    """Callback of an evaluation that keeps pictures of its first ``count`` episodes."""
 
     def __init__(self, class_names: list[str], count: int):
         self.names, self.count = class_names, count
         self.rows: list[np.ndarray] = []
 
     def __call__(self, batch: Episode, output: Output) -> None:
-        """Keep a picture of each episode of the batch until there are enough."""
+        """Keep a picture of each episode of the batch until there are ``count``."""
         for item in range(min(len(batch.query), self.count - len(self.rows))):
             self.rows.append(episode_row(batch, output, item, self.names))
 
@@ -128,7 +131,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture (H, W, 3) uint8, atomically.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        WriteError: the disk is full or the folder cannot be written.
     """
     _, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     write_atomically(path, content.tobytes())

@@ -1,8 +1,7 @@
-"""The folder of one run: merged config, environment, log, records as JSON, TensorBoard curves."""
+"""The folder of one run: merged config, environment, log, JSON files and TensorBoard curves."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -22,19 +21,23 @@ from tqdm import tqdm
 from util.errors import UserError
 from util.files import REPOSITORY, write_atomically
 
+try:
+    import fcntl
+except ImportError:  # Windows: a run takes no lock, so nothing stops a second one from writing to the same folder
+    fcntl = None  # type: ignore[assignment]
+
 log = logging.getLogger("symnet")
-logging.raiseExceptions = False  # a log line that cannot be written must not end a run
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "tensorboardX", "gensim")
 LOCK = ".lock"
 
 
 class RunFolder:
-    """Writes what a run leaves behind; a folder that is not the main process's writes nothing.
+    """Writer of a run's files; only the main process writes, in other processes all methods do nothing.
 
     Args:
-        path: the folder; made if missing.
-        writes: whether this process is the one that writes.
-        fresh: whether what the folder holds is deleted first.
+        path: the folder; created if missing.
+        writes: whether this is the process that writes.
+        fresh: whether the content of the folder is deleted first.
 
     Raises:
         UserError: the folder cannot be made or written, or another process is writing to it.
@@ -42,7 +45,7 @@ class RunFolder:
 
     def __init__(self, path: Path, writes: bool = True, fresh: bool = False):
         self.path, self.writes = path, writes
-        self.resumed_at: int | None = None  # step from which curves are drawn anew
+        self.resumed_at: int | None = None  # step from which existing curves are replaced
         self._curves: SummaryWriter | None = None
         self._curves_lost = False
         _log_to_screen(writes)
@@ -67,7 +70,7 @@ class RunFolder:
 
     @property
     def curves(self) -> SummaryWriter:
-        """The TensorBoard writer, opened when first needed."""
+        """The TensorBoard writer, opened at the first access."""
         if self._curves is None:
             self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=self.resumed_at)
         return self._curves
@@ -79,18 +82,18 @@ class RunFolder:
             self.write_json("environment.json", environment() | facts)
 
     def _curves_alive(self) -> bool:
-        """Tell whether curves can still be written: their writer's thread dies when the disk is full."""
+        """Return whether curves can still be written: the writer's thread dies when the disk is full."""
         events = getattr(self.curves.file_writer, "event_writer", None)
         worker = getattr(events, "_worker", None)
         if worker is None or worker.is_alive():
             return True
         if not self._curves_lost:
-            log.info("curves can no longer be written (is the disk full?); the run goes on without them")
+            log.info("curves can no longer be written (is the disk full?); the run continues without them")
             self._curves_lost = True
         return False
 
     def scalars(self, section: str, values: dict[str, float], step: int) -> None:
-        """Add a point to the curves ``section/<name>``."""
+        """Add a point to each of the curves ``section/<name>``."""
         if self.writes and self._curves_alive():
             for name, value in values.items():
                 self.curves.add_scalar(f"{section}/{name}", value, step)
@@ -108,13 +111,13 @@ class RunFolder:
         """Write a text file, atomically.
 
         Raises:
-            UserError: the disk is full or the folder cannot be written.
+            WriteError: the disk is full or the folder cannot be written.
         """
         if self.writes:
             write_atomically(self.path / name, text)
 
     def close(self) -> None:
-        """Flush the curves and let go of the log file."""
+        """Flush the curves, close the log file and release the lock."""
         if self._curves is not None and not self._curves_lost:
             self._curves.close()
         if self.writes:
@@ -124,12 +127,14 @@ class RunFolder:
 
 
 def _locked(path: Path) -> TextIO:
-    """Return a folder's lock, which ends with this process, however that ends.
+    """Return the locked file of a folder; the system releases the lock when this process ends.
 
     Raises:
-        UserError: another process has it.
+        UserError: another process holds the lock.
     """
-    lock = open(path / LOCK, "w")  # noqa: SIM115  closed by whoever gets it
+    lock = open(path / LOCK, "w")  # noqa: SIM115  closed by the caller
+    if fcntl is None:
+        return lock
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -141,7 +146,7 @@ def _locked(path: Path) -> TextIO:
 
 
 def _empty(path: Path) -> None:
-    """Delete all that a folder holds but its lock."""
+    """Delete the content of a folder except its lock."""
     for entry in path.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -150,22 +155,25 @@ def _empty(path: Path) -> None:
 
 
 def check_free(path: Path, marker: str, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that already holds a run, unless it is to be resumed or overwritten; touch nothing.
+    """Refuse a folder that already holds a run, unless it is to be resumed or overwritten; nothing is written.
+
+    Args:
+        marker: file that exists in the folder of a run.
 
     Raises:
-        UserError: the folder is in use, or there is nothing to resume.
+        UserError: the folder holds a run, or there is nothing to resume.
     """
     used = (path / marker).exists()
     if resume and overwrite:
-        raise UserError("--resume and --overwrite exclude each other; give one")
+        raise UserError("--resume and --overwrite exclude each other; give only one")
     if used and not resume and not overwrite:
         raise UserError(f"{path}: holds a run already; continue it with --resume, or start again with --overwrite")
     if resume and not used:
-        raise UserError(f"{path / marker}: nothing to resume here; leave --resume out")
+        raise UserError(f"{path / marker}: nothing to resume here; omit --resume")
 
 
 def environment() -> dict[str, Any]:
-    """Return commit, versions, machine and command line of this process."""
+    """Return commit, package versions, machine and command line of this process, for result files."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": len(_git("status", "--porcelain").splitlines()),

@@ -1,4 +1,4 @@
-"""The form of a test's result file, ``result.json``: what each key holds, and the check that files keep to it."""
+"""Schema of a test's result file, ``result.json``: its keys, their types, and the check of files against it."""
 
 from __future__ import annotations
 
@@ -24,74 +24,74 @@ class SeedScores(TypedDict, total=False):
     per_class: dict[str, float]  # class id (base output: base-class id) -> foreground IoU
 
 
-class Marks(TypedDict, total=False):
-    """Keys of a result that older ones lack; absent means false or empty."""
+class LaterKeys(TypedDict, total=False):
+    """Keys that older results lack; an absent key means false or empty."""
 
-    other_seeds: bool  # other seeds than the protocol's, by test.seeds: not the protocol's number
-    averaged: list[str]  # test.flip, test.scales and test.fuse in words where they are not the protocol's one pass
-    passes: int  # how often the network ran for each episode; absent means once
+    other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
+    averaged: list[str]  # test.flip, test.scales and test.fuse in words; empty for the protocol's single pass
+    passes: int  # passes of the network per episode; absent means 1
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
 
 
-class Result(Marks):
-    """A result: one model, protocol, number of shots and fold."""
+class Result(LaterKeys):
+    """A result of one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]
-    # how the number was made
+    # the protocol
     protocol: str  # name of the entry
     protocol_settings: dict[str, Any]  # the entry
-    input: str  # how the network saw images, in words; says where it is not what the protocol asks for
-    input_side: int | None  # side of the network's square input in pixels; null where images kept their sizes
+    input: str  # sizing of the network's input in words; says so if it departs from the protocol
+    input_side: int | None  # side of the network's square input in pixels; null for original sizes
     scored_on: str  # letterbox, square or original
-    quick_look: bool  # another number of episodes than the protocol's or the manifest's: not a result to quote
-    replayed: str | None  # the manifest whose episodes were scored instead of the protocol's own
-    episodes: int  # of each seed
+    quick_look: bool  # another number of episodes than the protocol's or the manifest's: not to be quoted
+    replayed: str | None  # manifest whose episodes were scored instead of the protocol's own
+    episodes: int  # per seed
     seeds: list[int]
     shot: int
-    # of what
+    # the data and the model
     dataset: str
     fold: int
     folds: int
-    fold_rule: str  # contiguous or interleaved: part of what a protocol's name means
+    fold_rule: str  # contiguous or interleaved: part of the protocol's full name
     novel: dict[str, str]  # class id -> name
     size: int  # data.size
-    min_pixels: int  # a class is present from so many pixels on
-    exclude_novel: bool  # whether training left out images that show novel classes
+    min_pixels: int  # least pixels of a class that is present in an image
+    exclude_novel: bool  # whether training omitted images that show novel classes
     text: str
     model: str
     backbone: str | None
     run: str
     checkpoint: str  # file, or: untrained, training-free
     weights: str  # SHA-256 of the network's named tensors
-    trained_with: dict[str, Any] | None  # data settings of the training and its `model`'s, if known
-    fold_mismatch: bool  # weights of another fold: classes called novel here may have been trained on
+    trained_with: dict[str, Any] | None  # data and model settings of the training, if known
+    fold_mismatch: bool  # weights of another fold: classes that are novel here may have been trained on
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
-    list_source: str  # the list file it was read from, or: made from the masks
-    left_out: list[str]  # novel classes with too few images, where data.rare_classes is skip
+    list_source: str  # path of the list file, or: made from the masks
+    left_out: list[str]  # novel classes omitted for too few images (data.rare_classes: skip)
     episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
     manifest: str  # file beside this one: every episode with its intersection and union
     # the scores: output -> ...
     per_seed: list[dict[str, SeedScores]]  # in the order of seeds
     mean: dict[str, Scores]
     deviation: dict[str, Scores]  # standard deviation over seeds (population)
-    # on what
+    # the machine
     device: str
     processes: int
     precision: str
     batch: int
     date: str  # ISO 8601, UTC
     minutes: float  # of scoring, shared passes counted in full
-    shared_with: list[str]  # protocols that were scored on the same pass of the network
+    shared_with: list[str]  # protocols scored on the same passes of the network
     config: dict[str, Any]  # merged
     environment: dict[str, Any]  # commit, versions, machine, command
 
 
 def check_result(content: Any, source: str) -> dict[str, Any]:
-    """Return a result after checking that it keeps to the schema.
+    """Return a result after checking it against the schema.
 
     Raises:
-        UserError: names the first key that is missing, unknown or of the wrong kind.
+        UserError: names the first key that is missing, unknown or of the wrong type.
     """
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise UserError(f"{source}: not a result of this project ({SCHEMA}); score the run again with test.py")
@@ -106,10 +106,10 @@ def check_result(content: Any, source: str) -> dict[str, Any]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return the result of a file, checked.
+    """Return the result of a file after checking it against the schema.
 
     Raises:
-        UserError: missing or damaged file, or not a result.
+        UserError: the file is missing, damaged or not a result.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -119,10 +119,10 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def find_results(paths: list[Path]) -> list[Path]:
-    """Return the result files that paths name, themselves or in folders at any depth, each once, sorted.
+    """Return the result files among paths and in folders at any depth, each once, sorted.
 
     Raises:
-        UserError: a path holds none.
+        UserError: a path holds no result.
     """
     found: set[Path] = set()
     for path in paths:

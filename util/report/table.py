@@ -1,4 +1,4 @@
-"""Tables of scores, as a person reads them."""
+"""Tables and titles of one result as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def text_table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def score_table(result: dict[str, Any]) -> str:
-    """Return the table of a test's result: an output per line, mIoU and FB-IoU as mean (and deviation) over seeds."""
+    """Return the table of a result: one line per output, mIoU and FB-IoU as mean (and deviation) over seeds."""
     rows = []
     for name, scores in result["mean"].items():
         cells = [name]
@@ -34,7 +34,7 @@ def score_table(result: dict[str, Any]) -> str:
 
 
 def class_table(result: dict[str, Any]) -> str:
-    """Return the table of a result's novel classes: IoU of every two-channel output, mean over seeds."""
+    """Return the table of a result's novel classes: IoU of each two-channel output, mean over seeds."""
     outputs = [name for name, scores in result["mean"].items() if "fb_iou" in scores]
     rows = []
     for class_id, name in result["novel"].items():
@@ -45,7 +45,7 @@ def class_table(result: dict[str, Any]) -> str:
 
 
 def title(result: dict[str, Any]) -> str:
-    """Return in a line what a result is of, and loudly where it is not the protocol's full number."""
+    """Return the title of a result; it begins in capitals if the result is not the protocol's full number."""
     out = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {result['shot']}-shot"
     if result["replayed"]:
         out += f", REPLAY of {Path(result['replayed']).name}"
@@ -64,18 +64,18 @@ def title(result: dict[str, Any]) -> str:
 
 
 def passes_in_words(result: dict[str, Any]) -> str:
-    """Return what a result's predictions are averaged over and its cost, such as: flip, 2 passes; '' if nothing."""
+    """Return the test-time averaging of a result and its cost, such as 'flip, 2 passes'; '' without averaging."""
     if not result.get("averaged"):
         return ""
     return f"{', '.join(result['averaged'])}, {result['passes']} pass{'es' * (result['passes'] > 1)}"
 
 
 def seeds_in_words(result: dict[str, Any]) -> str:
-    """Return in what a result's seeds are not the protocol's, such as: 1 OF 5 SEEDS."""
+    """Return the difference of a result's seeds from the protocol's, such as '1 OF 5 SEEDS'."""
     own, entry = result["seeds"], result["protocol_settings"]["seeds"]
     return f"{len(own)} OF {len(entry)} SEEDS" if set(own) < set(entry) else "OTHER SEEDS THAN THE PROTOCOL'S"
 
 
 def protocol_title(result: dict[str, Any]) -> str:
-    """Return the full name of a result's protocol: the fold rule is part of it."""
+    """Return the full name of a result's protocol, which includes the fold rule."""
     return f"{result['protocol']} ({result['fold_rule']} folds)"

@@ -11,8 +11,8 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
+from util.data.coco_masks import class_mask, class_table, read_annotations
 from util.errors import UserError
-from util.prepare.coco_masks import class_mask, class_table, read_annotations
 
 H, W = 20, 30
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
@@ -185,7 +185,7 @@ def _photo(**changes: Any) -> list[dict[str, Any]]:
         ({"images": _photo(file_name="../a.jpg")}, "not the name of a file"),
         ({"images": _photo(width=0)}, "no pixels"),
         ({"images": [{"id": 5}]}, "'file_name' is missing"),
-        ({"images": ["a.jpg"]}, "not in COCO's form"),
+        ({"images": ["a.jpg"]}, "not in COCO's format"),
     ],
 )
 def test_files_of_another_form(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:

@@ -1,6 +1,6 @@
-"""A few words out of a large word-vector file: word2vec (binary, text), GloVe and fastText text, plain or compressed.
+"""Read a few words from a large file of word vectors: word2vec (binary, text), GloVe and fastText, plain or compressed.
 
-Read as a stream; what is kept is the words asked for, so memory does not grow with the file.
+The file is read as a stream and only the requested words are kept, so memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,75 +23,81 @@ from tqdm import tqdm
 from util.errors import UserError
 
 CHUNK = 1 << 20
-HEAD = 1 << 18  # bytes from which the form is told; a text row of 10 000 numbers fits
-LONGEST_WORD = 1 << 12  # bytes
+HEAD = 1 << 18  # bytes that decide the format; a text row of 10 000 numbers fits
+MAX_WORD = 1 << 12  # bytes of a word
 WIDTHS = range(2, 10_001)
 HEADER = re.compile(rb"[ \t]*(\d{1,12})[ \t]+(\d{1,9})[ \t]*\r?\n")
-CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # bytes that no text holds
-COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
-FOREIGN = {  # first bytes -> what such a file is and what to do
-    b"PK\x03\x04": "a zip archive: unpack it and name the file inside",
-    b"\xba\x16\x4f\x2f": "fastText's own model format: take the .vec file that is published beside it",
-    b"\x80": "a pickle: take finished rows with --import; store other vectors with gensim's save_word2vec_format",
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # bytes that never occur in text
+COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {  # first bytes -> opens the decompressed stream
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
 }
-PREFIX, SIMILAR_KEPT, SIMILAR_SHOWN, SIMILARITY = 3, 5000, 3, 0.7  # which words may be named as close ones
-TICK = 1 << 12  # rows between two movements of the progress bar
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
+FOREIGN = {  # first bytes -> kind of file and what to do with it
+    b"PK\x03\x04": "a zip archive: unpack it and name the file inside",
+    b"\xba\x16\x4f\x2f": "fastText's own model format: use the .vec file that is published beside it",
+    b"\x80": "a pickle: import finished rows with --import; store other vectors with gensim's save_word2vec_format",
+}
+PREFIX = 3  # first characters that a suggested word shares with a requested one
+MAX_SIMILAR_KEPT, MAX_SIMILAR_SHOWN = 5000, 3
+SIMILARITY = 0.7  # least ratio of difflib for a suggested word
+PROGRESS_ROWS = 1 << 12  # rows between two updates of the progress bar
 
 
 @dataclass
 class Form:
-    """How a file is laid out."""
+    """Layout of a file of word vectors."""
 
     binary: bool
     width: int  # T
-    rows: int | None  # as the header tells; None without a header
+    rows: int | None  # as stated in the header; None without a header
     start: int  # bytes of the header
 
 
 @dataclass
 class Words:
-    """What was read: vectors by word, each (T,) float32, and words that look like those asked for."""
+    """Vectors by word, each (T,) float32, and words of the file that are similar to the requested ones."""
 
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
     similar: list[str] = field(default_factory=list)
 
     def close_to(self, word: str) -> list[str]:
-        """Return up to three words of the file that are spelt nearly like ``word``."""
-        return difflib.get_close_matches(word, self.similar, SIMILAR_SHOWN, SIMILARITY)
+        """Return up to three words of the file with a spelling similar to ``word``."""
+        return difflib.get_close_matches(word, self.similar, MAX_SIMILAR_SHOWN, SIMILARITY)
 
 
 def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> Words:
-    """Return the wanted words that a file has; of a word written twice the first row counts, as in gensim.
+    """Return the wanted words that a file has; if a word occurs twice, its first row counts, as in gensim.
 
     Args:
         wanted: words to look for.
-        enough: reading ends where all of these are found; what follows in the file is not looked at.
+        enough: reading stops as soon as all of these are found; the rest of the file is not read.
 
     Raises:
-        UserError: missing file, another format, damaged or cut short before reading could end, or a wanted vector
-            that is zero or not finite.
+        UserError: the file is missing, of another format, damaged, or cut short before all of ``enough`` were found; or
+            a wanted vector is zero or not finite.
     """
     try:
         with path.open("rb") as raw:
             head = raw.read(HEAD)
             raw.seek(0)
             unpack = next((u for magic, u in COMPRESSED.items() if head.startswith(magic)), None)
-            stream = unpack(raw) if unpack else raw
+            stream: IO[bytes] = unpack(raw) if unpack else raw
             form = _form(stream.read(HEAD), path)
             stream.seek(form.start)
             with tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, leave=False) as bar:
                 rows = _binary_rows(stream, form, path) if form.binary else _text_rows(stream, form, path)
-                return _pick(rows, form, set(wanted), set(enough), path, lambda: bar.update(raw.tell() - bar.n))
+                return _select(rows, form, set(wanted), set(enough), path, lambda: bar.update(raw.tell() - bar.n))
     except FileNotFoundError:
         raise UserError(f"{path}: this file of word vectors does not exist; put it there or name another") from None
     except DAMAGE as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read, damaged or cut short ({reason}); bring the file again") from None
+        raise UserError(f"{path}: cannot be read, damaged or cut short ({reason}); download it again") from None
 
 
 def _form(head: bytes, path: Path) -> Form:
-    """Tell the form from the first bytes (uncompressed): a header or not, then text or binary."""
+    """Return the layout by the first bytes (uncompressed): with or without a header, text or binary."""
     for magic, what in FOREIGN.items():
         if head.startswith(magic):
             raise UserError(f"{path}: {what}")
@@ -119,14 +125,15 @@ def _numbers(fields: list[bytes]) -> np.ndarray | None:
 
 
 def _binary_rows(stream: IO[bytes], form: Form, path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each word with the bytes of its vector."""
+    """Yield each word with the bytes of its vector; a binary file always has a header."""
+    assert form.rows is not None
     size = form.width * np.dtype(np.float32).itemsize
     buffer, start = b"", 0
     for number in range(form.rows):
         space = buffer.find(b" ", start)
         while space < 0 or space + 1 + size > len(buffer):
-            if space < 0 and len(buffer) - start > LONGEST_WORD:
-                raise UserError(f"{path}: damaged after {number} of {form.rows} words; bring the file again")
+            if space < 0 and len(buffer) - start > MAX_WORD:
+                raise UserError(f"{path}: damaged after {number} of {form.rows} words; download it again")
             more = stream.read(CHUNK)
             if not more:
                 raise _cut_short(path, number, form)
@@ -137,7 +144,7 @@ def _binary_rows(stream: IO[bytes], form: Form, path: Path) -> Iterator[tuple[by
 
 
 def _text_rows(stream: IO[bytes], form: Form, path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each word with the rest of its line; a word with spaces in it comes as its first part and a longer rest."""
+    """Yield each word with the rest of its line; a word with spaces yields its first part and a longer rest."""
     number, rest = 0, None
     for line in itertools.islice(stream, form.rows):
         word, _, rest = line.partition(b" ")
@@ -149,10 +156,10 @@ def _text_rows(stream: IO[bytes], form: Form, path: Path) -> Iterator[tuple[byte
 
 def _cut_short(path: Path, number: int, form: Form) -> UserError:
     of = "" if form.rows is None else f" of {form.rows}"
-    return UserError(f"{path}: cut short, it ends after {number}{of} words; bring the file again")
+    return UserError(f"{path}: cut short, it ends after {number}{of} words; download it again")
 
 
-def _pick(
+def _select(
     rows: Iterator[tuple[bytes, bytes]],
     form: Form,
     wanted: set[str],
@@ -160,13 +167,14 @@ def _pick(
     path: Path,
     tick: Callable[[], object],
 ) -> Words:
+    """Return the wanted words among the rows, and similar words; stop when all of ``enough`` are found."""
     out, names = Words(), {word.encode(): word for word in wanted}
     prefixes = {name[:PREFIX].lower() for name in names}
     for number, (word, row) in enumerate(rows):
-        if not number % TICK:
+        if not number % PROGRESS_ROWS:
             tick()
         if word not in names:
-            if word[:PREFIX].lower() in prefixes and len(out.similar) < SIMILAR_KEPT:
+            if word[:PREFIX].lower() in prefixes and len(out.similar) < MAX_SIMILAR_KEPT:
                 out.similar.append(word.decode(errors="replace"))
             continue
         vector = np.frombuffer(row, "<f4") if form.binary else _numbers(row.split())
@@ -174,7 +182,9 @@ def _pick(
             continue  # the first part of a word with spaces in it
         name = names.pop(word)
         if vector is None or len(vector) != form.width or not np.isfinite(vector).all() or not vector.any():
-            raise UserError(f"{path}: the row of '{name}' is not {form.width} finite numbers, not all 0; bring another")
+            raise UserError(
+                f"{path}: the row of '{name}' must be {form.width} finite numbers that are not all 0; use another file"
+            )
         out.vectors[name] = vector
         enough.discard(name)
         if not enough:

@@ -1,8 +1,8 @@
-"""Annotations in COCO's JSON form, and the index masks they stand for: no folders, no commands.
+"""Annotations in COCO's JSON format and the masks of class indices that they describe.
 
-A mask is painted from below: first crowd regions, as 255 (ignored), then instances from the largest to the smallest.
-So where instances overlap the smaller one, by the pixels of its own mask, is on top; of equal ones the later in the
-file. Empty and degenerate polygons (less than three points, or all on one line) cover nothing.
+A mask is painted in this order: first crowd regions, as 255 (ignored), then instances from the largest to the smallest
+by the pixels of their own masks. So of two overlapping instances the smaller is on top, of two equal ones the later in
+the file. Empty and degenerate polygons (fewer than three points, or all points on one line) cover nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from model.contract import IGNORE
 from util.errors import UserError
 
 MAPPED = ("images", "annotations", "categories")
-MIN_NUMBERS = 6  # three points
-FAR = 1e5  # pixels; no photo is so large, and what lies there would fill the memory
-FLAT = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
+MIN_NUMBERS = 6  # of a polygon: three points
+RLE_ZERO, RLE_BITS, RLE_SIGN, RLE_MORE = 48, 5, 16, 32  # of COCO's text form of run lengths
+MAX_COORDINATE = 1e5  # pixels; no photo is larger, and rasterising beyond it would exhaust the memory
+MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
 
 class Instance(NamedTuple):
-    """One annotation: polygons, each (2 x points,) float64, or a run-length encoding {"size", "counts"}."""
+    """One annotation; shape: polygons, each (2 x points,) float64, or a run-length encoding {"size", "counts"}."""
 
     image: int
     category: int
@@ -38,7 +39,7 @@ class Photo(NamedTuple):
     """One image of an annotation file and its instances, in the file's order."""
 
     id: int
-    name: str  # its file's, relative to the folder of photos
+    name: str  # of its file, relative to the folder of photos
     height: int
     width: int
     instances: tuple[Instance, ...]
@@ -58,12 +59,12 @@ class Annotations:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Return what a JSON of COCO's form holds; annotations of images that it does not list are passed over.
+    """Return the content of a JSON file in COCO's format; annotations of images that it does not list are ignored.
 
-    Polygons become arrays while the file is parsed: as lists of numbers those of train2014 would fill many gigabytes.
+    Polygons become arrays while the file is parsed: as lists of numbers those of train2014 would take many gigabytes.
 
     Raises:
-        UserError: the file is missing, cut short, not JSON or not annotations of instances.
+        UserError: the file is missing, cut short, not JSON, or holds no instance annotations.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -73,22 +74,22 @@ def read_annotations(path: Path) -> Annotations:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: is cut short or not JSON ({error}); unpack or download it again") from None
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}: an annotation is not in COCO's form ({_why(error)}); export it again") from None
-    lacking = [key for key in MAPPED if not isinstance(content, dict) or not isinstance(content.get(key), list)]
-    if lacking:
-        raise UserError(f"{path}: holds no '{lacking[0]}'; name a file of instances, such as instances_train2014.json")
+        raise UserError(f"{path}: an annotation is not in COCO's format ({_reason(error)}); export it again") from None
+    missing = [key for key in MAPPED if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if missing:
+        raise UserError(f"{path}: holds no '{missing[0]}'; name a file of instances, such as instances_train2014.json")
     try:
         return _collect(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: is not in COCO's form ({_why(error)}); export it again") from None
+        raise UserError(f"{path}: is not in COCO's format ({_reason(error)}); export it again") from None
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
-    """Replace an annotation as soon as it is parsed; leave all else."""
+    """Convert an annotation as soon as it is parsed; return other entries unchanged."""
     if "counts" in entry and isinstance(entry["counts"], list):
         return entry | {"counts": np.array(entry["counts"], np.uint32)}
     if "segmentation" not in entry:
@@ -136,10 +137,10 @@ def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is crowd.
 
     Args:
-        table: category id -> class id; annotations of other categories are left out, crowd regions too.
+        table: category id -> class id; annotations of other categories are ignored, including crowd regions.
 
     Raises:
-        UserError: an annotation does not fit the photo, which is named.
+        UserError: an annotation does not fit the photo; the message names the photo.
     """
     mask = np.zeros((photo.height, photo.width), np.uint8)
     instances = []
@@ -150,7 +151,7 @@ def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
             region = _region(instance, photo)
         except ValueError as error:
             raise UserError(
-                f"{photo.name}: its annotation of category {instance.category} is damaged ({error}); mend the JSON"
+                f"{photo.name}: its annotation of category {instance.category} is damaged ({error}); correct the JSON"
             ) from None
         if instance.crowd:
             mask[region] = IGNORE
@@ -162,7 +163,7 @@ def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
 
 
 def _region(instance: Instance, photo: Photo) -> np.ndarray:
-    """Return the pixels that an annotation covers, (H, W) bool."""
+    """Return the pixels of an annotation, (H, W) bool."""
     height, width = photo.height, photo.width
     if isinstance(instance.shape, dict):
         encoded = _checked_runs(instance.shape, height, width)
@@ -175,17 +176,18 @@ def _region(instance: Instance, photo: Photo) -> np.ndarray:
 
 
 def _has_area(polygon: np.ndarray) -> bool:
-    if not (np.abs(polygon) < FAR).all():
+    """Return whether a polygon has at least three points that are not on one line."""
+    if not (np.abs(polygon) < MAX_COORDINATE).all():
         raise ValueError("a polygon's coordinates are impossible")
     if len(polygon) < MIN_NUMBERS:
         return False
     points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
     longest = points[(points**2).sum(1).argmax()]
-    return bool((np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) > FLAT).any())
+    return bool((np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) > MIN_AREA).any())
 
 
 def _checked_runs(shape: dict[str, Any], height: int, width: int) -> dict[str, Any]:
-    """Return a run-length encoding in its compressed form, after checking what decoding would take on trust."""
+    """Return a run-length encoding in its compressed form after the checks that the decoder omits."""
     counts, size = shape.get("counts"), shape.get("size")
     if size != [height, width]:
         raise ValueError(f"its size is {size}, the image's [{height}, {width}]")
@@ -201,18 +203,22 @@ def _checked_runs(shape: dict[str, Any], height: int, width: int) -> dict[str, A
 
 
 def _runs(counts: str) -> list[int]:
-    """Return the runs of COCO's text form: five bits a character, lowest first, from the fourth run as differences."""
+    """Return the runs of COCO's text form.
+
+    Each character holds five bits of a number, the lowest first, and a bit that says whether more follow. From the
+    fourth run on, the numbers are differences from the run before the last.
+    """
     runs: list[int] = []
     value = shift = 0
     for character in counts:
-        group = ord(character) - 48
-        if not 0 <= group < 64:
+        group = ord(character) - RLE_ZERO
+        if not 0 <= group < 2 * RLE_MORE:
             raise ValueError(f"its counts hold '{character}'")
-        value |= (group & 31) << shift
-        shift += 5
-        if group & 32:
+        value |= (group & (RLE_MORE - 1)) << shift
+        shift += RLE_BITS
+        if group & RLE_MORE:
             continue
-        if group & 16:
+        if group & RLE_SIGN:
             value -= 1 << shift
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         if runs[-1] < 0:

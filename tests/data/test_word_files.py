@@ -9,9 +9,9 @@ import pytest
 from gensim.models import KeyedVectors
 
 from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
+from util.data.word_files import read_words
+from util.data.word_vectors import build_vectors
 from util.prepare import embeddings
-from util.prepare.embeddings import build_vectors
-from util.prepare.word_files import read_words
 
 
 @pytest.mark.parametrize("form", [*FORMS, "word2vec.bin.bz2", "fasttext.vec.xz"])
@@ -35,7 +35,7 @@ def test_binary_with_newlines_after_each_word_is_read(tmp_path: Path) -> None:
 
 
 def test_rows_reach_over_the_borders_of_what_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("util.prepare.word_files.CHUNK", 7)
+    monkeypatch.setattr("util.data.word_files.CHUNK", 7)
     words = words_of("cat", "a_rather_long_word", "dog")
     ours = read_words(write_words(tmp_path / "word2vec.bin", words), words, words).vectors
     assert all((ours[name] == vector).all() for name, vector in words.items())

@@ -24,8 +24,8 @@ def test_evaluation_view_equals_the_measured_one(shared: Path, tag: str, size: i
     root = shared / "data/VOC2012"
     photo, classes = read_image(root / f"JPEGImages/{name}.jpg"), read_mask(root / f"SegmentationClassAug/{name}.png")
     assert (photo.shape[0] < photo.shape[1]) == (tag == "landscape")
-    canvas, our_label = fit_letterbox(photo, classes, size)
-    ours = normalise(torch.from_numpy(canvas.transpose(2, 0, 1))).numpy()
+    boxed, our_label = fit_letterbox(photo, classes, size)
+    ours = normalise(torch.from_numpy(boxed.transpose(2, 0, 1))).numpy()
     assert (our_label == label).all()
     step = 8 if size == 473 else 1
     assert np.abs(ours[:, ::step, ::step] - image).max() <= 1e-4
@@ -36,26 +36,26 @@ def test_evaluation_view_equals_the_measured_one(shared: Path, tag: str, size: i
     [((375, 500), 473, (352, 472)), ((500, 375), 473, (472, 352)), ((60, 64), 65, (56, 64)), ((64, 64), 33, (32, 32))],
 )
 def test_evaluation_sizes_are_multiples_of_eight(sides: tuple, size: int, new: tuple) -> None:
-    canvas, label = fit_letterbox(np.full((*sides, 3), 200, np.uint8), np.full(sides, 5, np.uint8), size)
-    assert canvas.shape == (size, size, 3) and canvas.dtype == np.float32
+    boxed, label = fit_letterbox(np.full((*sides, 3), 200, np.uint8), np.full(sides, 5, np.uint8), size)
+    assert boxed.shape == (size, size, 3) and boxed.dtype == np.float32
     assert label.shape == (size, size) and label.dtype == np.uint8
-    assert (canvas[: new[0], : new[1]] == 200).all() and (label[: new[0], : new[1]] == 5).all()
-    canvas[: new[0], : new[1]], label[: new[0], : new[1]] = 0, IGNORE
-    assert (canvas == 0).all() and (label == IGNORE).all()
+    assert (boxed[: new[0], : new[1]] == 200).all() and (label[: new[0], : new[1]] == 5).all()
+    boxed[: new[0], : new[1]], label[: new[0], : new[1]] = 0, IGNORE
+    assert (boxed == 0).all() and (label == IGNORE).all()
 
 
 def test_evaluation_view_follows_the_written_rule() -> None:
     for seed in range(8):
         height, width, size = (int(v) for v in seeded(seed).integers((20, 20, 40), (120, 120, 100)))
         image, label = noise(height, width, seed), drawn_label(height, width, seed=seed)
-        canvas, new_label = fit_letterbox(image, label, size)
+        boxed, new_label = fit_letterbox(image, label, size)
         new_height, new_width = (int(s * size / max(height, width)) // 8 * 8 for s in (height, width))
         rows = np.floor(np.arange(new_height) * height / new_height).astype(int)
         columns = np.floor(np.arange(new_width) * width / new_width).astype(int)
         assert (new_label[:new_height, :new_width] == label[np.ix_(rows, columns)]).all()
         y, x = ((np.arange(n) + 0.5) * old / n - 0.5 for n, old in ((new_height, height), (new_width, width)))
         expected = _bilinear(_bilinear(image.astype(np.float64), y).swapaxes(0, 1), x).swapaxes(0, 1)
-        assert np.abs(canvas[:new_height, :new_width] - expected).max() < 1e-2
+        assert np.abs(boxed[:new_height, :new_width] - expected).max() < 1e-2
 
 
 def _bilinear(values: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -67,6 +67,6 @@ def _bilinear(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def test_very_long_images_keep_at_least_a_strip() -> None:
-    canvas, label = fit_letterbox(np.full((4, 300, 3), 9, np.uint8), np.ones((4, 300), np.uint8), 97)
-    assert (canvas[:8, :96] == 9).all() and (label[:8, :96] == 1).all()
-    assert (canvas[8:] == 0).all() and (label[8:] == IGNORE).all()
+    boxed, label = fit_letterbox(np.full((4, 300, 3), 9, np.uint8), np.ones((4, 300), np.uint8), 97)
+    assert (boxed[:8, :96] == 9).all() and (label[:8, :96] == 1).all()
+    assert (boxed[8:] == 0).all() and (label[8:] == IGNORE).all()
