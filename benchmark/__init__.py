@@ -1,1 +1,1 @@
-"""Time and memory of the models against plain references: ``python -m benchmark``."""
+"""Measure time and memory of the models and of plain references: ``python -m benchmark``."""

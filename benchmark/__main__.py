@@ -1,4 +1,4 @@
-"""Time and memory beside plain references: ``python -m benchmark speed|memory|loader|scaling|profile|switches``."""
+"""Measure time and memory of the models and of plain references, side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMANDS = {
 
 
 def command() -> int:
-    """Parse, call."""
+    """Run the command that the command line names, and return the exit code."""
     return cli.run_one_of(COMMANDS, __doc__, "python -m benchmark")
 
 

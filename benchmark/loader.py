@@ -1,6 +1,6 @@
-"""Training episodes per second that one loader process makes, from decoded pictures, from files, and plainly.
+"""Measure the training episodes per second of one loader process: from decoded images, from files, and plainly.
 
-Over a data set of VOC-sized photos drawn for it, or with --root over the real one of the config.
+The data set consists of synthetic photos of VOC's size, or with --root of the real ones of the config.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 from benchmark.naive_loader import NaiveEpisodes
-from benchmark.reporting import add_common_options, conditions, prepare, progress, tell, whole
+from benchmark.reporting import add_common_options, conditions, progress, report, set_up, whole
 from benchmark.synthetic_photos import draw
 from benchmark.timing import Clock, in_turns
 from benchmark.ways import OURS, PLAIN
@@ -32,10 +32,10 @@ from util.engine.run_context import make_run_context, with_data
 from util.engine.run_data import images_for_training, training_episodes
 
 CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
-PHOTOS = 120  # drawn
-EPISODES = 32  # of a round, other ones in every round
-KB = 1e3
-DECODING = "decoding"  # ours, from the photos' files: the first look at each, or without ``data.decoded_gib``
+PHOTOS = 120  # synthetic
+EPISODES = 32  # of a round; every round has other ones
+BYTES_PER_KB = 1e3
+DECODING = "decoding"  # ours without the cache of decoded images, ``data.decoded_gib: 0``
 WAYS = (OURS, DECODING, PLAIN)
 HEADER = [
     "case",
@@ -47,8 +47,8 @@ HEADER = [
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--config", default=CONFIG, help=f"whose training is loaded; default {CONFIG}")
-    parser.add_argument("--root", help="folder of the config's real data set; default: drawn photos")
+    parser.add_argument("--config", default=CONFIG, help=f"config of the training to load for; default {CONFIG}")
+    parser.add_argument("--root", help="folder of the config's real data set; default: synthetic photos")
     parser.add_argument("--size", type=whole, help="side of the training crops; default the config's")
     parser.add_argument("--shot", default="1,5", help="default 1,5")
     parser.add_argument("--photos", type=whole, default=PHOTOS, help=f"how many to draw; default {PHOTOS}")
@@ -58,53 +58,53 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure every number of shots and print the table."""
-    clock, shots = prepare(options), numbers("--shot", options.shot)
-    stated, rows = conditions(clock, 1), []
+    clock, shots = set_up(options), numbers("--shot", options.shot)
+    measured_under = conditions(clock, 1)
     torch.set_num_threads(1)  # as in a loader process
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
         changes = [f"data.cache={folder}/cache", f"data.root={options.root or folder}", "data.text=names"]
-        changes += ["data.decoded_gib=1000"]  # whatever it takes
+        changes += ["data.decoded_gib=1000"]  # enough for every data set
         changes += [f"data.size={options.size}"] if options.size else []
         config = read_config(options.config, changes)
         if not options.root:
             progress(f"drawing {options.photos} photos")
-            _draw(Path(folder), config.data, options.photos)
+            _draw_photos(Path(folder), config.data, options.photos)
         rows = [_row(with_data(config, shot=count), options.episodes, options.repeats) for count in shots]
-    what = options.root or "drawn photos"
-    title = f"{what} of {rows[0]['photo_kb']:.0f} kB, training crops of {config.data.size} px: episodes"
-    return tell(options, stated, {title: (HEADER, [_line(row) for row in rows])}, rows)
+    photos = options.root or "drawn photos"
+    title = f"{photos} of {rows[0]['photo_kb']:.0f} kB, training crops of {config.data.size} px: episodes"
+    return report(options, measured_under, {title: (HEADER, [_line(row) for row in rows])}, rows)
 
 
-def _draw(root: Path, data: DataSettings, photos: int) -> None:
+def _draw_photos(root: Path, data: DataSettings, photos: int) -> None:
     draw(root, photos, list(Fold.of(data).base), data.train_list, (data.images, data.masks))
 
 
 def _row(config: Config, episodes: int, rounds: int) -> dict[str, Any]:
-    """Return rates of one number of shots: in the process that makes the episodes, and through a loader of one."""
+    """Return the rates for one number of shots: of the data sets themselves, and through a loader with one process."""
     progress(f"{config.data.shot}-shot")
     context = make_run_context(config)
     images = images_for_training(context, progress=False)
     dataset = training_episodes(context, images)
     from_files = training_episodes(context, replace(images, index=replace(images.index, decoded=None)))
     ways: dict[str, Dataset] = {OURS: dataset, DECODING: from_files, PLAIN: NaiveEpisodes(dataset)}
-    makers = {way: _Maker(made, episodes) for way, made in ways.items()}
-    seconds = in_turns(makers, rounds, Clock(torch.device("cpu")))
+    readers = {way: _Reader(of_way, episodes) for way, of_way in ways.items()}
+    seconds = in_turns(readers, rounds, Clock(torch.device("cpu")))
     rates = {f"{way}_per_second": episodes / median(seconds[way]) for way in ways}
-    rates |= {f"{way}_per_cpu_second": episodes / median(makers[way].cpu_seconds) for way in ways}
+    rates |= {f"{way}_per_cpu_second": episodes / median(readers[way].cpu_seconds) for way in ways}
     return {
         "shots": config.data.shot,
         "size": config.data.size,
         "photos": len(images.queries),
-        "photo_kb": mean(images.index.images[row].stat().st_size for row in images.queries) / KB,
+        "photo_kb": mean(images.index.images[row].stat().st_size for row in images.queries) / BYTES_PER_KB,
         **rates,
         "ours_over_naive": rates[f"{OURS}_per_second"] / rates[f"{PLAIN}_per_second"],
         "through_loader_per_second": _through_loader(dataset, config.meta_stage.batch, episodes),
     }
 
 
-class _Maker:
-    """Makes so many episodes at each call, other ones each time, and keeps the processor time it took."""
+class _Reader:
+    """Reads the next ``episodes`` items of a data set at each call, and keeps the processor time of each call."""
 
     def __init__(self, dataset: Dataset, episodes: int):
         self.dataset, self.episodes, self.next = dataset, episodes, 0
@@ -119,9 +119,9 @@ class _Maker:
 
 
 def _through_loader(dataset: EpisodeDataset, batch: int, episodes: int) -> float:
-    """Return episodes per second that come out of the engine's loader with one process, after its first batch."""
-    wanted = [list(range(i * batch, (i + 1) * batch)) for i in range(1 + -(-episodes // batch))]
-    stream = batches(dataset, wanted, 1, torch.device("cpu"))
+    """Return the episodes per second of the engine's loader with one process, after its first batch."""
+    batch_numbers = [list(range(i * batch, (i + 1) * batch)) for i in range(1 + -(-episodes // batch))]
+    stream = batches(dataset, batch_numbers, 1, torch.device("cpu"))
     next(stream)
     start = time.perf_counter()
     count = sum(len(episode.number) for episode in stream)
@@ -129,7 +129,7 @@ def _through_loader(dataset: EpisodeDataset, batch: int, episodes: int) -> float
 
 
 def _line(row: dict[str, Any]) -> list[str]:
-    """Return a row of the table."""
+    """Return a line of the table."""
     rates = [row[f"{way}_per_{unit}"] for unit in ("second", "cpu_second") for way in WAYS]
     return [
         f"{row['shots']}-shot",

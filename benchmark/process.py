@@ -1,4 +1,4 @@
-"""Measurements in fresh processes: their peak memory, and several of them beside each other."""
+"""Measure in fresh processes: peak memory, and several processes at the same time."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from benchmark.ways import EVALUATION, OURS, make
 from util.engine.device import CUDA
 from util.errors import UserError
 
+START_METHOD = "spawn"  # no memory is inherited from this process
 MIB = 2**20
 KIB = 2**10
 STATUS, PEAK_LINE, RESIDENT_LINE = Path("/proc/self/status"), "VmHWM", "VmRSS"  # Linux
 RESET, RESET_PEAK = Path("/proc/self/clear_refs"), "5"
 
-_start: Barrier | None = None  # at which the processes of a pool wait for each other
+_start: Barrier | None = None  # the processes of a pool wait here for each other
 
 
 @dataclass(frozen=True)
 class Case:
-    """What one process measures: so many calls of one way through one model."""
+    """The measurement of one process: a number of calls of one model, ours or the reference."""
 
     model: str
     backbone: str
@@ -39,7 +40,7 @@ class Case:
     stage: str = EVALUATION
     way: str = OURS
     calls: int = 1
-    warm_up: bool = False  # one call before the measured ones; the peak then counts from after it
+    warm_up: bool = False  # make one call before the measured ones, which the peak leaves out
     threads: int = 1
     device: str = "cpu"
     clock: str = WALL
@@ -47,29 +48,32 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a process found; memory in MiB."""
+    """The results of a process; memory in MiB."""
 
-    before: float  # with network and episode in memory
-    peaks: list[float]  # the highest so far after each call, the process's own memory (or the GPU's)
+    before: float  # memory of the process with network and episode
+    peaks: list[float]  # highest so far after each call, of the process (CPU) or of torch (GPU)
     seconds: list[float]
 
 
 def measure(cases: list[Case]) -> list[Outcome]:
-    """Return the outcome of each case; all run at once, each in a fresh process, and start together.
+    """Return the outcome of each case; all run at the same time, each in a fresh process, from a common start.
 
     Raises:
-        UserError: a process ended before its time, usually for want of memory.
+        UserError: a process was killed, usually because memory ran out.
     """
-    context = get_context("spawn")
+    context = get_context(START_METHOD)
     barrier = context.Barrier(len(cases))
-    with ProcessPoolExecutor(len(cases), context, _keep, (barrier,)) as pool:
+    with ProcessPoolExecutor(len(cases), context, _keep_barrier, (barrier,)) as pool:
         try:
             return list(pool.map(_measure, cases))
         except BrokenProcessPool:
-            raise UserError(f"{cases[0]}: the process was ended, probably for want of memory; lower --size") from None
+            raise UserError(
+                f"{cases[0]}: the process was killed, probably because memory ran out; lower --size"
+            ) from None
 
 
-def _keep(barrier: Barrier) -> None:
+def _keep_barrier(barrier: Barrier) -> None:
+    """Initialise a process of the pool."""
     global _start
     _start = barrier
 
@@ -78,10 +82,11 @@ def _measure(case: Case) -> Outcome:
     torch.set_num_threads(case.threads)
     device = torch.device(case.device)
     network = build(case.model, case.backbone, case.size, case.shots).to(device)
-    drawn = episode(case.size, case.shots, device, case.batch)
-    run = make(case.stage, case.model, case.way, network, drawn)
+    inputs = episode(case.size, case.shots, device, case.batch)
+    run = make(case.stage, case.model, case.way, network, inputs)
     if case.warm_up:
         run()
+    assert _start is not None  # set by the initialiser
     _start.wait()
     clock = Clock(device, case.clock)
     before, peaks, seconds = _resident(device), [], []
@@ -92,7 +97,7 @@ def _measure(case: Case) -> Outcome:
 
 
 def _resident(device: torch.device) -> float:
-    """Return the memory in use, and let the peak start from it where the system can."""
+    """Return the memory in use in MiB, and reset the peak to it where the system can."""
     if device.type == CUDA:
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) / MIB
@@ -102,14 +107,14 @@ def _resident(device: torch.device) -> float:
 
 
 def _peak(device: torch.device) -> float:
-    """Return the most memory in use so far."""
+    """Return the peak of the memory in use in MiB."""
     if device.type == CUDA:
         return torch.cuda.max_memory_allocated(device) / MIB
     return _status(PEAK_LINE)
 
 
 def _status(name: str) -> float:
-    """Return a line of the process's status in MiB; without such a file the peak that the system counted."""
+    """Return a value of /proc/self/status in MiB; the peak from ``getrusage`` on systems without that file."""
     if not STATUS.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / MIB
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))

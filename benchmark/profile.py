@@ -1,4 +1,4 @@
-"""Where the time of one evaluation episode goes: by part of the network, and by torch's operations."""
+"""Measure the time of each part of a network, and of each torch operation, in one evaluation episode."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.hooks import RemovableHandle
 
-from benchmark.reporting import add_common_options, add_network_options, conditions, prepare, tell, whole
-from benchmark.synthetic import SIZES, build, check, episode
+from benchmark.reporting import add_common_options, add_network_options, conditions, report, set_up, whole
+from benchmark.synthetic import SIZES, build, check_models, episode
 from benchmark.timing import Clock
 from benchmark.ways import EVALUATION, OURS, Run, make
 from util.engine.device import CUDA
 
-OPERATIONS = 15  # largest ones shown
+OPERATIONS = 15  # in the table, the largest ones
 PARTS_LEFT = "everything between parts"
-MS = 1e3
+MS_PER_S = 1e3
 US_PER_MS = 1e3
 
 
@@ -32,9 +33,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Profile an episode and print both tables."""
-    check((options.model,), options.size)
-    clock = prepare(options)
-    stated, size = conditions(clock, options.threads), options.size or SIZES[options.model]
+    check_models((options.model,), options.size)
+    clock = set_up(options)
+    measured_under, size = conditions(clock, options.threads), options.size or SIZES[options.model]
     network = build(options.model, options.backbone, size, options.shot).to(clock.device)
     once = make(EVALUATION, options.model, OURS, network, episode(size, options.shot, clock.device))
     once()
@@ -44,12 +45,14 @@ def run(options: argparse.Namespace) -> int:
         f"{what}, by part": (["part", "ms", "share"], [_line(row) for row in parts]),
         f"{what}, by operation": (["operation", "calls", "ms", "share"], [_line(row) for row in operations]),
     }
-    return tell(options, stated, tables, [*parts, *operations])
+    return report(options, measured_under, tables, [*parts, *operations])
 
 
 def _parts(network: nn.Module, once: Run, rounds: int, clock: Clock) -> list[dict[str, Any]]:
-    """Return the mean time in each direct part of the network and between them, largest first."""
-    total, started, hooks = defaultdict(float), {}, []
+    """Return the mean time in each child module of the network and in the rest, largest first."""
+    total: dict[str, float] = defaultdict(float)
+    started: dict[str, float] = {}
+    hooks: list[RemovableHandle] = []
 
     def start(name: str) -> None:
         started[name] = clock()
@@ -65,11 +68,11 @@ def _parts(network: nn.Module, once: Run, rounds: int, clock: Clock) -> list[dic
         hook.remove()
     total[PARTS_LEFT] = whole - sum(total.values())
     largest = sorted(total.items(), key=lambda item: -item[1])
-    return [{"part": name, "ms": MS * s / rounds, "share": s / whole} for name, s in largest]
+    return [{"part": name, "ms": MS_PER_S * s / rounds, "share": s / whole} for name, s in largest]
 
 
 def _operations(once: Run, device: torch.device) -> list[dict[str, Any]]:
-    """Return torch's operations by their own time, largest first."""
+    """Return torch's operations by the time without the operations inside them, largest first."""
     cuda = device.type == CUDA
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as recorded:
         once()
@@ -81,6 +84,6 @@ def _operations(once: Run, device: torch.device) -> list[dict[str, Any]]:
 
 
 def _line(row: dict[str, Any]) -> list[str]:
-    """Return a row of a table."""
+    """Return a line of a table."""
     name, *counts = [str(value) for key, value in row.items() if key in ("part", "operation", "calls")]
     return [name, *counts, f"{row['ms']:.1f}", f"{row['share']:.1%}"]

@@ -1,7 +1,7 @@
-"""How the cost of Sym-Net's evaluation grows with image size, shots, batch size and processes; memory over episodes.
+"""Measure the cost of Sym-Net's evaluation against image size, shots, batch size and processes; memory over episodes.
 
-Seconds are per episode and medians. Where a cost is linear in shots, each added shot costs the same; where memory is
-flat, the peak after many episodes is that after one.
+Seconds are medians, per episode. If the cost is linear in shots, each added shot costs the same. If memory does not
+grow, the peak after many episodes equals the peak after one.
 """
 
 from __future__ import annotations
@@ -9,21 +9,30 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from statistics import median
-from typing import Any
 
 import torch
 
 from benchmark.process import Case, Outcome, measure
-from benchmark.reporting import add_common_options, add_network_options, conditions, prepare, progress, tell, whole
-from benchmark.synthetic import SIZES, build, check, episode
+from benchmark.reporting import (
+    Rows,
+    Table,
+    add_common_options,
+    add_network_options,
+    conditions,
+    progress,
+    report,
+    set_up,
+    whole,
+)
+from benchmark.synthetic import SIZES, build, check_models, episode
 from benchmark.timing import Clock, in_turns
 from benchmark.ways import EVALUATION, OURS, make
 from util.cli import numbers
 from util.engine.device import places
 
 MODEL = "symnet"
-MEGAPIXEL = 1e6
-EPISODES = 16
+PIXELS_PER_MEGAPIXEL = 1e6
+EPISODES = 16  # of each process
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,72 +51,75 @@ def run(options: argparse.Namespace) -> int:
     size = options.size or SIZES[MODEL]
     sizes = numbers("--sizes", options.sizes)
     for side in (size, *sizes):
-        check((MODEL,), side)
-    clock = prepare(options)
-    stated = conditions(clock, options.threads)
+        check_models((MODEL,), side)
+    clock = set_up(options)
+    measured_under = conditions(clock, options.threads)
     case = Case(MODEL, options.backbone, size, 1, threads=options.threads, device=str(clock.device), clock=clock.kind)
-    along = {
+    cases_along = {
         "size": [replace(case, size=side) for side in sizes],
         "shots": [replace(case, shots=count) for count in numbers("--shot", options.shot)],
         "batch": [replace(case, batch=count) for count in numbers("--batches", options.batches)],
     }
-    rows, tables = [], {}
-    for axis, cases in along.items():
-        found = _in_this_process(axis, cases, options.repeats, clock)
+    rows: Rows = []
+    tables: dict[str, Table] = {}
+    for axis, cases in cases_along.items():
+        found = _scaled_along(axis, cases, options.repeats, clock)
         rows += found
-        tables[f"{MODEL} {options.backbone}, against {axis}"] = _table(axis, found)
+        tables[f"{MODEL} {options.backbone}, against {axis}"] = _axis_table(axis, found)
     counts = numbers("--processes", options.processes)
-    outcomes = {count: _beside_each_other(replace(case, calls=options.episodes), count) for count in counts}
-    found, memory = _rates(outcomes), _peaks(outcomes[counts[0]][0])
-    tables[f"{MODEL} {options.backbone}, {size} px, processes of one thread"] = _table("processes", found)
-    header, line = (["episodes", *(str(row["at"]) for row in memory)]), [f"{row['peak_mib']:.0f}" for row in memory]
-    tables["peak MiB of a process after so many episodes"] = (header, [["MiB", *line]])
-    return tell(options, stated, tables, rows + found + memory)
+    outcomes = {count: _concurrent(replace(case, calls=options.episodes), count) for count in counts}
+    rates, peaks = _rates(outcomes), _peaks(outcomes[counts[0]][0])
+    tables[f"{MODEL} {options.backbone}, {size} px, processes of one thread"] = _axis_table("processes", rates)
+    tables["peak MiB of a process after so many episodes"] = (
+        ["episodes", *(str(row["at"]) for row in peaks)],
+        [["MiB", *(f"{row['peak_mib']:.0f}" for row in peaks)]],
+    )
+    return report(options, measured_under, tables, rows + rates + peaks)
 
 
-def _in_this_process(axis: str, cases: list[Case], rounds: int, clock: Clock) -> list[dict[str, Any]]:
-    """Return seconds per episode of cases that take turns, and what the last step along the axis added."""
+def _scaled_along(axis: str, cases: list[Case], rounds: int, clock: Clock) -> Rows:
+    """Return the seconds per episode of cases that take turns and differ in one field, ``axis``."""
     progress(f"against {axis}")
     runs = {}
     for case in cases:
         network = build(case.model, case.backbone, case.size, case.shots).to(clock.device)
-        drawn = episode(case.size, case.shots, clock.device, case.batch)
-        runs[getattr(case, axis)] = make(EVALUATION, MODEL, OURS, network, drawn)
+        inputs = episode(case.size, case.shots, clock.device, case.batch)
+        runs[getattr(case, axis)] = make(EVALUATION, MODEL, OURS, network, inputs)
     seconds = in_turns(runs, rounds, clock)
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     for case in cases:
         at = getattr(case, axis)
         row = {"axis": axis, "at": at, "seconds": median(seconds[at]) / case.batch}
         if axis == "size":
-            row["seconds_per_megapixel"] = row["seconds"] / (at**2 / MEGAPIXEL)
+            row["seconds_per_megapixel"] = row["seconds"] / (at**2 / PIXELS_PER_MEGAPIXEL)
         elif axis == "shots" and rows:  # equal where the cost is linear
             row["seconds_per_added_shot"] = (row["seconds"] - rows[-1]["seconds"]) / (at - rows[-1]["at"])
         rows.append(row)
     return rows
 
 
-def _beside_each_other(case: Case, processes: int) -> list[Outcome]:
-    """Return what so many processes of one thread find that start together; on GPUs each takes the next one."""
+def _concurrent(case: Case, processes: int) -> list[Outcome]:
+    """Return the outcomes of processes of one thread with a common start; each takes the next GPU, if there are any."""
     progress(f"{processes} processes")
     spread = places(torch.device(case.device), processes)
     return measure([replace(case, threads=1, warm_up=True, device=str(place)) for place in spread])
 
 
-def _rates(outcomes: dict[int, list[Outcome]]) -> list[dict[str, Any]]:
-    """Return episodes per second over all processes of a count, and seconds per episode."""
+def _rates(outcomes: dict[int, list[Outcome]]) -> Rows:
+    """Return episodes per second over all processes, for each number of processes, and seconds per episode."""
     rates = {count: sum(1 / median(one.seconds) for one in found) for count, found in outcomes.items()}
     return [{"axis": "processes", "at": n, "seconds": 1 / rate, "per_second": rate} for n, rate in rates.items()]
 
 
-def _peaks(outcome: Outcome) -> list[dict[str, Any]]:
-    """Return the peak of one process after 1, 2, 4, ... episodes."""
+def _peaks(outcome: Outcome) -> Rows:
+    """Return the peak memory of one process after 1, 2, 4, ... episodes."""
     calls = len(outcome.peaks)
     counts = [2**i for i in range(calls.bit_length()) if 2**i <= calls]
     return [{"axis": "episodes", "at": n, "peak_mib": outcome.peaks[n - 1]} for n in counts]
 
 
-def _table(axis: str, rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return header and lines; what a row does not have stays empty."""
+def _axis_table(axis: str, rows: Rows) -> Table:
+    """Return header and lines; values that a row lacks are empty."""
     keys = list(dict.fromkeys(key for row in rows for key in row if key not in ("axis", "at")))
     lines = [[str(row["at"]), *(f"{row[key]:.3f}" if key in row else "" for key in keys)] for row in rows]
     return [axis, *(key.replace("_", " ") for key in keys)], lines

@@ -1,6 +1,7 @@
-"""Seconds in units of one plain encoder forward of one image: evaluation and training step, ours beside plain.
+"""Measure the time of an evaluation episode and a training step, in seconds and in passes of a plain encoder.
 
-Functions take turns; a unit is measured in every round of every case, and units are medians over rounds.
+The measured functions take turns. The unit, one image through the plain encoder, is measured in every round of every
+case; a result in units is the median over rounds.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from statistics import median
 from typing import Any
 
 from benchmark.cases import add_options as add_options
-from benchmark.cases import cases, in_words
-from benchmark.reporting import conditions, prepare, progress, tell
+from benchmark.cases import cases_of, describe
+from benchmark.reporting import conditions, progress, report, set_up
 from benchmark.synthetic import build, episode
 from benchmark.timing import Clock, Seconds, in_turns, quotient
 from benchmark.ways import OURS, PLAIN, WAYS, encoder_pass, make
@@ -30,27 +31,27 @@ COLUMNS = {
 
 def run(options: argparse.Namespace) -> int:
     """Measure every case and print the table."""
-    asked, clock = cases(options), prepare(options)
-    stated = conditions(clock, options.threads)
-    rows = [_measured(case, options.repeats, clock) for case in asked]
+    cases, clock = cases_of(options), set_up(options)
+    measured_under = conditions(clock, options.threads)
+    rows = [_measured(case, options.repeats, clock) for case in cases]
     title = f"seconds and units per episode, median of {options.repeats}; a unit is one image through the plain encoder"
-    lines = [[in_words(row), *(f"{row[key]:.2f}" for key in COLUMNS.values())] for row in rows]
-    return tell(options, stated, {title: (["case", *COLUMNS], lines)}, rows)
+    lines = [[describe(row), *(f"{row[key]:.2f}" for key in COLUMNS.values())] for row in rows]
+    return report(options, measured_under, {title: (["case", *COLUMNS], lines)}, rows)
 
 
 def _measured(case: dict[str, Any], rounds: int, clock: Clock) -> dict[str, Any]:
     """Return a case with its seconds and units per episode."""
-    progress(in_words(case))
+    progress(describe(case))
     network = build(case["model"], case["backbone"], case["size"], case["shots"]).to(clock.device)
-    drawn = episode(case["size"], case["shots"], clock.device, case["batch"])
-    runs = {UNIT: encoder_pass(PLAIN, network, drawn), OUR_ENCODER: encoder_pass(OURS, network, drawn)}
-    runs |= {way: make(case["stage"], case["model"], way, network, drawn) for way in WAYS}
+    inputs = episode(case["size"], case["shots"], clock.device, case["batch"])
+    runs = {UNIT: encoder_pass(PLAIN, network, inputs), OUR_ENCODER: encoder_pass(OURS, network, inputs)}
+    runs |= {way: make(case["stage"], case["model"], way, network, inputs) for way in WAYS}
     seconds = in_turns(runs, rounds, clock)
     return {**case, **_per_episode(seconds, case["batch"]), "rounds": seconds}
 
 
 def _per_episode(seconds: Seconds, batch: int) -> dict[str, float]:
-    """Return the medians: seconds and units of an episode, both encoders, and ours over naive."""
+    """Return medians: seconds and units of an episode, both encoders, and the ratio of ours to the reference."""
     return {
         "unit_seconds": median(seconds[UNIT]),
         "our_encoder_units": quotient(seconds, OUR_ENCODER, UNIT),

@@ -1,4 +1,4 @@
-"""What each step beyond Sym-Net's paper costs: evaluation and training step beside those of the published network.
+"""Measure the cost of each step beyond Sym-Net's paper, relative to the published network.
 
 All networks take turns in every round; a ratio is the median over rounds of the quotients within a round.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmark.reporting import add_common_options, add_network_options, conditions, prepare, progress, tell, whole
-from benchmark.synthetic import SIZES, build, check, episode
+from benchmark.reporting import add_common_options, add_network_options, conditions, progress, report, set_up, whole
+from benchmark.synthetic import SIZES, build, check_models, episode
 from benchmark.timing import in_turns, quotient
 from benchmark.ways import OURS, PLAIN, STAGES, TRAINING, TRAINING_BATCH, encoder_pass, make
 
@@ -17,7 +17,7 @@ MODEL, EXTENDED = "symnet", "symnet_plus"
 PUBLISHED, UNIT = "published", "plain encoder"
 LIKELIHOOD, MATCH = {"calibration": "likelihood"}, {"self_support": "match"}
 CONV4D = {"correlation.kind": "conv4d"}
-SWITCHES: dict[str, dict[str, str]] = {  # network -> the settings in which it differs from the published one
+SWITCHES: dict[str, dict[str, str]] = {  # network -> settings that differ from the published one
     PUBLISHED: {},
     "likelihood": LIKELIHOOD,
     "match": MATCH,
@@ -36,9 +36,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure both stages of every network and print the table."""
-    check((MODEL,), options.size)
-    clock, size = prepare(options), options.size or SIZES[MODEL]
-    stated = conditions(clock, options.threads)
+    check_models((MODEL,), options.size)
+    clock, size = set_up(options), options.size or SIZES[MODEL]
+    measured_under = conditions(clock, options.threads)
     networks = {
         name: build(EXTENDED if changed else MODEL, options.backbone, size, options.shot, changed).to(clock.device)
         for name, changed in SWITCHES.items()
@@ -50,17 +50,19 @@ def run(options: argparse.Namespace) -> int:
     for stage in STAGES:
         progress(f"{MODEL} {options.backbone}, {size} px, {options.shot}-shot {stage}")
         batch = TRAINING_BATCH if stage == TRAINING else 1
-        drawn = episode(size, options.shot, clock.device, batch)
-        runs = {name: make(stage, MODEL, OURS, network, drawn) for name, network in networks.items()}
-        seconds = in_turns({UNIT: encoder_pass(PLAIN, networks[PUBLISHED], drawn), **runs}, options.repeats, clock)
+        inputs = episode(size, options.shot, clock.device, batch)
+        runs = {name: make(stage, MODEL, OURS, network, inputs) for name, network in networks.items()}
+        seconds = in_turns({UNIT: encoder_pass(PLAIN, networks[PUBLISHED], inputs), **runs}, options.repeats, clock)
         for name, row in rows.items():
             row[f"{stage}_units"] = quotient(seconds, name, UNIT) / batch
             row[f"{stage}_beside_published"] = quotient(seconds, name, PUBLISHED)
     title = f"{MODEL} {options.backbone}, {size} px, {options.shot}-shot; a unit is one image through the plain encoder"
-    return tell(options, stated, {title: (HEADER, [_line(row) for row in rows.values()])}, list(rows.values()))
+    return report(
+        options, measured_under, {title: (HEADER, [_line(row) for row in rows.values()])}, list(rows.values())
+    )
 
 
 def _line(row: dict[str, Any]) -> list[str]:
-    """Return a row of the table."""
+    """Return a line of the table."""
     costs = (f"{row[f'{stage}_{what}']:.2f}" for stage in STAGES for what in ("units", "beside_published"))
     return [row["network"], f"{row['parameters']:,}", *costs]

@@ -1,9 +1,9 @@
-"""Seconds of functions that take turns, so that a machine that slows down slows them all."""
+"""Measure functions that take turns, so that a slowdown of the machine affects all of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -19,13 +19,13 @@ Seconds = dict[str, list[float]]  # name -> one measurement per round
 
 @dataclass(frozen=True)
 class Clock:
-    """Reads a device's time: ``wall``, or ``cpu`` for the processor time of this process over all its threads."""
+    """A clock for work on a device: ``wall`` time, or ``cpu`` for the processor time of all threads of this process."""
 
     device: torch.device
     kind: str = WALL
 
     def __call__(self) -> float:
-        """Return seconds, after the device's queued work."""
+        """Return the time in seconds, after the device has finished its queued work."""
         if self.device.type == CUDA:
             torch.cuda.synchronize(self.device)
         return time.perf_counter() if self.kind == WALL else time.process_time()
@@ -37,8 +37,8 @@ class Clock:
         return self() - start
 
 
-def in_turns(runs: dict[str, Callable[[], object]], rounds: int, clock: Clock) -> Seconds:
-    """Call each function once unmeasured, then all of them in turn, ``rounds`` times."""
+def in_turns(runs: Mapping[str, Callable[[], object]], rounds: int, clock: Clock) -> Seconds:
+    """Call each function once without measurement, then all in turn for ``rounds`` rounds; return their seconds."""
     for run in runs.values():
         run()
     out: Seconds = {name: [] for name in runs}
@@ -49,5 +49,5 @@ def in_turns(runs: dict[str, Callable[[], object]], rounds: int, clock: Clock) -
 
 
 def quotient(seconds: Seconds, name: str, unit: str) -> float:
-    """Return the median over rounds of how many times as long as ``unit`` a function took in the same round."""
+    """Return the median over rounds of a function's time divided by the time of ``unit`` in the same round."""
     return median(a / b for a, b in zip(seconds[name], seconds[unit], strict=True))

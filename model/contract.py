@@ -233,7 +233,7 @@ class FewShotModel(Trainable):
         raise NotImplementedError
 
     def cache_support(self, support: Tensor, support_label: Tensor) -> CachedFeatures | None:
-        """Return what ``forward`` need not compute of one episode's supports again when ``Episode.cached_support`` holds it.
+        """Return the features of an episode's supports that ``forward`` reuses from ``Episode.cached_support``.
 
         Images are (1, K, 3, H, W), labels (1, K, H, W). The prediction must stay what it is without;
         ``Episode.support`` is filled all the same. None: nothing is kept.

@@ -1,33 +1,48 @@
-"""Every command of ``python -m benchmark``, run as a user does, at sizes of seconds."""
+"""Every command of ``python -m benchmark`` at a tiny size: cases, numbers, JSON and mistakes."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 
+from benchmark import process
 from benchmark.__main__ import command
 from tests import spawned
 from util import cli
 
 SMALL = ("--device", "cpu", "--threads", "1", "--repeats", "1")
-NETWORK = ("--backbone", "resnet10", "--size", "65")
+SIDE = 33
+NETWORK = ("--backbone", "resnet10", "--size", str(SIDE))
 STATED = {"machine", "device", "threads", "load", "torch", "python", "date"}
+Run = Callable[..., tuple[str, list[dict]]]
 
 
-def run(tmp_path: Path, *words: str) -> tuple[str, list[dict]]:
-    """Return what a command prints and the rows of its JSON."""
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """Yield a function that runs a command in this process and returns its output and the rows of its JSON."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
     path = tmp_path / "out.json"
-    done = spawned.run("-m", "benchmark", *words, *SMALL, "--json", path)
-    content = json.loads(path.read_text())
-    assert content["command"] == words[0] and content["conditions"].keys() >= STATED
-    return done.stdout, content["rows"]
+
+    def call(*words: str) -> tuple[str, list[dict]]:
+        monkeypatch.setattr(sys, "argv", ["benchmark", *words, *SMALL, "--json", str(path)])
+        assert command() == 0
+        content = json.loads(path.read_text())
+        assert content["command"] == words[0] and content["conditions"].keys() >= STATED
+        return capsys.readouterr().out, content["rows"]
+
+    yield call
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
 
 
-def test_speed(tmp_path: Path) -> None:
-    printed, rows = run(tmp_path, "speed", "--models", "symnet,ssp", "--shot", "1,2", *NETWORK)
+def test_speed(run: Run) -> None:
+    printed, rows = run("speed", "--models", "symnet,ssp", "--shot", "1,2", *NETWORK)
     cases = [(r["model"], r["shots"], r["stage"]) for r in rows]
     assert cases == [
         ("symnet", 1, "evaluation"),
@@ -39,29 +54,31 @@ def test_speed(tmp_path: Path) -> None:
     for row in rows:
         assert row["ours_units"] == pytest.approx(row["ours_seconds"] / row["unit_seconds"])
         assert row["ours_over_naive"] == pytest.approx(row["ours_seconds"] / row["naive_seconds"])
-    assert "| symnet resnet10, 65 px, 1-shot training, batch 4 |" in printed
+    assert f"| symnet resnet10, {SIDE} px, 1-shot training, batch 4 |" in printed
 
 
-def test_memory(tmp_path: Path) -> None:
-    printed, rows = run(tmp_path, "memory", "--models", "symnet", "--stages", "training", *NETWORK)
+def test_memory(run: Run) -> None:
+    printed, rows = run("memory", "--models", "symnet", "--stages", "training", *NETWORK)
     (row,) = rows
     assert "1-shot training, batch 4" in printed
     assert all(0 <= row[f"{way}_mib"] < row[f"{way}_peak_mib"] for way in ("ours", "naive"))
 
 
-def test_loader(tmp_path: Path) -> None:
+def test_loader(run: Run) -> None:
     few = ("--photos", "45", "--episodes", "2", "--size", "65")
-    printed, rows = run(tmp_path, "loader", "--shot", "1,2", *few)
+    printed, rows = run("loader", "--shot", "1,2", *few)
     assert [r["shots"] for r in rows] == [1, 2] and "drawn photos of" in printed
     assert all(r[key] > 0 for r in rows for key in r if key.endswith("second"))
 
 
-def test_scaling(tmp_path: Path) -> None:
-    axes = ("--sizes", "33,65", "--shot", "1,2", "--batches", "1,2", "--processes", "2", "--episodes", "2")
-    printed, rows = run(tmp_path, "scaling", *axes, *NETWORK)
+def test_scaling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "START_METHOD", "forkserver")  # starts faster; test_memory spawns
+    spawned.ensure_running()
+    axes = ("--sizes", "33,41", "--shot", "1,2", "--batches", "1,2", "--processes", "2", "--episodes", "2")
+    printed, rows = run("scaling", *axes, *NETWORK)
     along = {axis: [r for r in rows if r["axis"] == axis] for axis in ("size", "shots", "batch", "processes")}
     assert {axis: [r["at"] for r in found] for axis, found in along.items()} == {
-        "size": [33, 65],
+        "size": [33, 41],
         "shots": [1, 2],
         "batch": [1, 2],
         "processes": [2],
@@ -72,16 +89,16 @@ def test_scaling(tmp_path: Path) -> None:
     assert "against size" in printed and "peak MiB" in printed
 
 
-def test_profile(tmp_path: Path) -> None:
-    printed, rows = run(tmp_path, "profile", *NETWORK)
+def test_profile(run: Run) -> None:
+    printed, rows = run("profile", *NETWORK)
     parts = {r["part"]: r["share"] for r in rows if "part" in r}
     assert {"encoder", "prior", "decoder"} <= parts.keys() and sum(parts.values()) == pytest.approx(1)
     assert any("conv" in r["operation"] for r in rows if "operation" in r)
     assert "| encoder " in printed
 
 
-def test_switches(tmp_path: Path) -> None:
-    printed, rows = run(tmp_path, "switches", *NETWORK)
+def test_switches(run: Run) -> None:
+    printed, rows = run("switches", *NETWORK)
     published, *others = rows
     assert published["network"] == "published" and published["evaluation_beside_published"] == 1
     assert {r["network"] for r in others} >= {"likelihood", "match", "4D head"}

@@ -18,9 +18,10 @@ from tests.paths import REPOSITORY
 from tests.report.conftest import result as drawn
 from util import cli
 from util.config.read import read_config, to_dict
-from util.engine.folders import BEST, METRICS, run_folder
 from util.engine.reproduce import learns, main, trained, undone
+from util.engine.run_context import run_folder
 from util.engine.test_jobs import own_config
+from util.engine.trainer import BEST, METRICS
 from util.report.schema import RESULT
 
 
@@ -138,7 +139,7 @@ def test_what_changes_no_score_leaves_a_result_done(done_run, override: str):
         (["pascal", "resnet50", "0", "--protocol", "bamm"], "did you mean 'bam'"),
         (["pascal", "resnet50", "0", "--folds", "0,4"], "there is no fold 4"),
         (["pascal", "resnet50", "0", "--set", "data.siz=3"], "did you mean 'size'"),
-        (["pascal", "resnet50", "0", "--models", "symnet,sspp"], "did you mean 'pascal_split0_ssp_resnet50'"),
+        (["pascal", "resnet50", "0", "--models", "symnet,sspp"], "did you mean 'ssp'"),
         (["pascal", "resnet50", "0", "--tables"], "unrecognized arguments: --tables"),
     ],
 )

@@ -38,12 +38,6 @@ def scored_outputs(output: Output) -> dict[str, Tensor]:
     return {FINAL: output.logits, **output.extra, **base}
 
 
-def scored_outputs(output: Output) -> dict[str, Tensor]:
-    """Return every output that is scored, by its key in results: ``final``, the names of ``extra``, ``base``."""
-    base = {} if output.base_logits is None else {BASE: output.base_logits}
-    return {FINAL: output.logits, **output.extra, **base}
-
-
 class Scoreboard:
     """Counts for every output of a model: two-channel logits against the episode, others against the base labels.
 

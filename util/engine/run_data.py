@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from util.config.settings import AugmentSettings, ProtocolSettings, StageSettings
 from util.data.datasets import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
-from util.data.decoded import with_pictures
+from util.data.decoded import with_decoded_images
 from util.data.index import load_index
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler
@@ -74,7 +74,7 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
 def images_for_training(context: RunContext, progress: bool = True) -> ImageList:
     """Return the fold's training list, its pictures decoded where the settings allow it."""
     data = context.config.data
-    index = with_pictures(load_index(data, "train", progress), data, data.train_list, progress)
+    index = with_decoded_images(load_index(data, "train", progress), data, data.train_list, progress)
     return _logged(context, train_list(index, context.fold, data))
 
 
