@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from model.encoders import layouts as layouts_of_encoders
-from model.encoders.layouts import describe, encoder_part
-from model.encoders.registry import title_of
+from model.encoders.layouts import title_by_names
 
 DDP_PREFIX = "module."
 
@@ -61,8 +59,4 @@ def translate(state: dict[str, Tensor], layouts: Iterable[Layout]) -> dict[str, 
 def recognise(state: dict[str, Tensor], layouts: Iterable[Layout]) -> str | None:
     """Return the method and encoder of a checkpoint, such as ``DCAMA Swin-B``; None for an unknown layout."""
     layout = next((layout for layout in layouts if layout.matches(state)), None)
-    if layout is None:
-        return None
-    own = encoder_part(layout.translate(state) or state)
-    found = layouts_of_encoders.recognise(own)
-    return f"{layout.title} {describe(own) if found is None else title_of(found.backbone)}"
+    return f"{layout.title} {title_by_names(state)}" if layout else None

@@ -12,10 +12,15 @@ from torch import Tensor
 
 from model.encoders.encoder import LAST_STAGE, Encoder
 from model.encoders.registry import ENCODERS, families
+from model.encoders.swin import SwinEncoder
+from model.encoders.vgg import VGGEncoder
 
 PREFIXES = ("module.", "encoder.", "backbone.")
 COUNTER = "num_batches_tracked"
 STAGE = r"(?:layer|merge)([0-4])\."  # how tensor names of our encoders begin
+SWIN_STAGE = ".layers.3."  # in names of published checkpoints with a Swin transformer
+RESIDUAL_BLOCK = r"(?:^|\.)layer3\.(\d+)\.conv1\.weight$"
+BOTTLENECK = "layer3.0.conv3.weight"  # how a name of every ResNet with bottlenecks ends
 OWN = "encoder."  # prefix of the encoder's tensors in a whole model's state dict
 
 
@@ -70,6 +75,22 @@ def describe(source: Encoder | dict[str, Tensor]) -> str:
     state = {_strip(k): v for k, v in state.items()}
     found = (family.describe_weights(state) for family in families())
     return next((words for words in found if words is not None), "no encoder known here")
+
+
+def title_by_names(names: Iterable[str]) -> str:
+    """Return the title of the network whose tensors have these names, also under the names of a published checkpoint.
+
+    It reads names alone, so that a checkpoint that does not load can still be named.
+    """
+    names = list(names)
+    if any(SWIN_STAGE in name for name in names):
+        return next(spec.title for spec in ENCODERS.values() if spec.family is SwinEncoder)
+    blocks = {match[1] for name in names if (match := re.search(RESIDUAL_BLOCK, name))}
+    if not blocks:
+        return next(spec.title for spec in ENCODERS.values() if spec.family is VGGEncoder)
+    stage3 = len(blocks), any(name.endswith(BOTTLENECK) for name in names)
+    known = (spec.title for spec in ENCODERS.values() if spec.stage3 == stage3)
+    return next(known, f"ResNet with {len(blocks)} blocks in stage 3")
 
 
 def _strip(name: str) -> str:

@@ -29,6 +29,7 @@ class EncoderSpec:
         sides: the only image sides that it takes; None for all.
         torchvision: torchvision's name of its ImageNet weights; None if there are none.
         published_file: name of the file with the deep stem that the published settings start from.
+        stage3: blocks of stage 3, and whether they are bottlenecks, by which checkpoints of ResNets are told apart.
     """
 
     title: str
@@ -39,15 +40,22 @@ class EncoderSpec:
     sides: tuple[int, ...] | None = None
     torchvision: str | None = None
     published_file: str | None = None
+    stage3: tuple[int, bool] | None = None
 
 
-def _resnet(name: str, title: str, published_file: str | None = None) -> EncoderSpec:
+def _resnet(name: str, title: str, stage3: tuple[int, bool], published_file: str | None = None) -> EncoderSpec:
     def build(stem: str, last_stage: int, variant: EncoderVariant | None) -> Encoder:
         return ResNetEncoder(name, stem == DEEP, last_stage, variant)
 
-    torchvision = None if name == TINY else name
     return EncoderSpec(
-        title, ResNetEncoder, build, resnet_grid, (PLAIN, DEEP), torchvision=torchvision, published_file=published_file
+        title,
+        ResNetEncoder,
+        build,
+        resnet_grid,
+        (PLAIN, DEEP),
+        torchvision=None if name == TINY else name,
+        published_file=published_file,
+        stage3=stage3,
     )
 
 
@@ -60,11 +68,11 @@ def _swin(stem: str, last_stage: int, variant: EncoderVariant | None) -> Encoder
 
 
 ENCODERS: dict[str, EncoderSpec] = {
-    TINY: _resnet(TINY, "ResNet-10"),
-    "resnet18": _resnet("resnet18", "ResNet-18"),
-    "resnet34": _resnet("resnet34", "ResNet-34"),
-    "resnet50": _resnet("resnet50", "ResNet-50", "resnet50_v2.pth"),
-    "resnet101": _resnet("resnet101", "ResNet-101", "resnet101_v2.pth"),
+    TINY: _resnet(TINY, "ResNet-10", (1, False)),
+    "resnet18": _resnet("resnet18", "ResNet-18", (2, False)),
+    "resnet34": _resnet("resnet34", "ResNet-34", (6, False)),
+    "resnet50": _resnet("resnet50", "ResNet-50", (6, True), "resnet50_v2.pth"),
+    "resnet101": _resnet("resnet101", "ResNet-101", (23, True), "resnet101_v2.pth"),
     "vgg16": EncoderSpec("VGG-16", VGGEncoder, _vgg, vgg_grid, torchvision="vgg16_bn"),
     "swin_b": EncoderSpec("Swin-B", SwinEncoder, _swin, swin_grid, sides=(SWIN_SIDE,)),
 }
