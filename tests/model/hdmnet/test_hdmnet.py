@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.contract import Task
-from model.hdmnet.hdmnet import HDMNet, Settings
+from model.hdmnet.hdmnet import HDMNet, HDMNetSettings
 from model.hdmnet.similarity import greatest_cosine
 from tests.model.small import drawn_episode, small_model
 
@@ -19,9 +19,9 @@ def two_shots() -> HDMNet:
     return small_model("hdmnet", 2)
 
 
-@pytest.mark.parametrize(("backbone", "count"), [("resnet50", 4_161_734), ("vgg16", 3_768_518)])
+@pytest.mark.parametrize(("backbone", "count"), [("resnet50", 4_161_734), ("resnet101", 4_161_734), ("vgg16", 3_768_518)])
 def test_as_many_values_learn_as_published(backbone: str, count: int) -> None:
-    settings = Settings()
+    settings = HDMNetSettings()
     settings.encoder.backbone = backbone
     with torch.device("meta"):
         network = HDMNet(settings, Task(base_classes=15, shots=1, size=473, text_width=0))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from model.contract import Task
 from model.sccan.patch_alignment import PatchAlignment
 from model.sccan.pseudo_mask import PseudoMask
-from model.sccan.sccan import ENCODER, SCCAN, Fusion, Settings
+from model.sccan.sccan import ENCODER, SCCAN, Fusion, SCCANSettings
 from model.sccan.self_calibrated_attention import HEADS, CalibratedAttention
 from model.sccan.window import SHIFT, WINDOW, from_windows, to_windows
 from tests.model.small import small_model
@@ -119,7 +119,7 @@ def test_prior_is_the_stretched_attention_to_the_mask_also_in_pieces(monkeypatch
     for b in range(2):
         want = _slow_prior(query[b], support[b], mask[b, 0])
         torch.testing.assert_close(given[b, 0].double(), want, atol=1e-4, rtol=0)
-    monkeypatch.setattr("model.pseudo_mask.SCORES", 1)
+    monkeypatch.setattr("model.sccan.pseudo_mask.MAX_SCORES", 1)
     torch.testing.assert_close(PseudoMask()(query, support, mask), given, **CLOSE)
 
 
@@ -135,7 +135,7 @@ def test_an_empty_mask_gives_no_prior_and_no_support() -> None:
 
 def test_published_values_are_there_and_the_idle_ones_do_not_learn() -> None:
     with torch.device("meta"):
-        network = SCCAN(Settings(), Task(15, 1, 473, 0))
+        network = SCCAN(SCCANSettings(), Task(15, 1, 473, 0))
     outside = [(name, p) for name, p in network.named_parameters() if not name.startswith("encoder.")]
     assert sum(p.numel() for _, p in outside) == PUBLISHED_VALUES
     idle = {name: p for name, p in outside if not p.requires_grad}
