@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 import torch
@@ -21,11 +21,11 @@ def normalise(image: Tensor) -> Tensor:
     return (image.float() / PIXEL_MAX - mean) / std
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize (B, C, H, W) bilinearly with aligned corners; unchanged when it already has that size."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
 def in_float32(function: Callable) -> Callable:
@@ -78,7 +78,7 @@ def inner_products(x_bchw: Tensor, vectors_mc: Tensor) -> Tensor:
     return F.conv2d(x_bchw, vectors_mc[:, :, None, None])
 
 
-def linear_over_map(x_blc: Tensor, size: tuple[int, int], weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear_over_map(x_blc: Tensor, size: Sequence[int], weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x weight^T + bias, (B, L, C'), for the L positions of a grid; a convolution, as in ``inner_products``."""
-    grid = x_blc.transpose(1, 2).unflatten(2, size)
+    grid = x_blc.transpose(1, 2).unflatten(2, tuple(size))
     return F.conv2d(grid, weight[:, :, None, None], bias).flatten(2).transpose(1, 2).contiguous()

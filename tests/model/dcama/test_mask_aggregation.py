@@ -70,7 +70,7 @@ def test_empty_masks_give_zero_and_full_ones_one() -> None:
 
 def test_attention_in_pieces_equals_attention_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout, which a CPU's fused kernel does not take; its least share keeps all but everything."""
-    monkeypatch.setattr("model.mask_aggregation.SCORES", 1)
+    monkeypatch.setattr("model.dcama.mask_aggregation.MAX_SCORES", 1)
     found = []
     for dropout in (0.0, 1e-12):
         torch.manual_seed(2)

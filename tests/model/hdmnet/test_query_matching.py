@@ -32,7 +32,7 @@ def _drawn(length: int = 12, keys: int = 9, batch: int = 2) -> tuple[Tensor, ...
 
 @pytest.mark.parametrize("at_once", [2048, 4])
 def test_matching_and_its_gradients_equal_the_whole_matrix(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(query_matching, "KEYS", at_once)
+    monkeypatch.setattr(query_matching, "MAX_KEYS", at_once)
     *parts, inside = _drawn()
     results = []
     for form in (match, _slow_match):

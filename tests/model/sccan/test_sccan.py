@@ -119,7 +119,7 @@ def test_prior_is_the_stretched_attention_to_the_mask_also_in_pieces(monkeypatch
     for b in range(2):
         want = _slow_prior(query[b], support[b], mask[b, 0])
         torch.testing.assert_close(given[b, 0].double(), want, atol=1e-4, rtol=0)
-    monkeypatch.setattr("model.pseudo_mask.SCORES", 1)
+    monkeypatch.setattr("model.sccan.pseudo_mask.MAX_SCORES", 1)
     torch.testing.assert_close(PseudoMask()(query, support, mask), given, **CLOSE)
 
 
