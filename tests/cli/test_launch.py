@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from tests import spawned
 from tests.paths import REPOSITORY
-from util.engine.launch import Launch, _told, check_gpus, find_config, parse
+from util.engine.launch import Choice, Launch, _exit_code, check_gpus, choice_from_environment, parse
 from util.errors import UserError
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -60,10 +60,17 @@ def test_options_pass_through_after_the_words():
 
 def test_net_and_model_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NET", "resnet101")
-    assert find_config("split1", "pascal").name == "pascal_split1_resnet101.yaml"
-    monkeypatch.delenv("NET")
-    monkeypatch.setenv("MODEL", "prototype")
-    assert find_config("split1", "pascal").name == "pascal_split1_prototype_resnet50.yaml"
+    monkeypatch.setenv("MODEL", "")
+    assert choice_from_environment() == Choice(None, "resnet101")
+    launch = parse(["train", "split1", "pascal", "0"], Choice("ssp", "resnet101"))
+    assert launch.config == Path("config/pascal/pascal_split1_ssp_resnet101.yaml")
+
+
+def test_net_and_model_may_be_options():
+    """They win over the environment, and are not passed on to the scripts, which get the config's name."""
+    launch = parse(["train", "split1", "mini", "0", "--net", "resnet34", "--resume"], Choice("dcama", "resnet18"))
+    assert launch.config == Path("config/mini/mini_split1_dcama_resnet34.yaml")
+    assert launch.options == ["--set", "run.device=cpu", "--resume"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,8 @@ def test_net_and_model_come_from_the_environment(monkeypatch: pytest.MonkeyPatch
         (["train", "split0", "pascal"], "too few words"),
         (["train", "split0", "pascal", "two"], "'two' is not a number of GPUs"),
         (["train", "split0", "pascall", "0"], "did you mean 'pascal'"),
-        (["train", "split9", "pascal", "0"], "pascal_split9_resnet50.yaml: no such config; did you mean"),
+        (["train", "splitt0", "pascal", "0"], "pascal_splitt0_resnet50.yaml: no such config; did you mean"),
+        (["train", "split0", "pascal", "0", "--model", "sspp"], "sspp: no such method; did you mean 'ssp'"),
         (["test", "split0", "pascal", "0", "some/where"], "neither the name of text vectors nor a checkpoint"),
     ],
 )
@@ -88,13 +96,13 @@ def test_more_gpus_than_present_are_refused_before_anything_starts():
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: 999 GPUs")
 
 
-def test_which_of_several_processes_was_killed_is_told():
+def test_which_of_several_processes_was_killed_is_exit_code():
     """The others ended because of it, perhaps within the same second."""
     codes = {0: 2, 1: -signal.SIGKILL, 2: -signal.SIGTERM}
     failures = {rank: ProcessFailure(rank, 1, code, "none") for rank, code in codes.items()}
     with pytest.raises(UserError, match=r"process 1 was killed \(SIGKILL\).*--resume"):
-        _told(ChildFailedError("train.py", failures))
-    assert _told(ChildFailedError("train.py", {0: failures[0]})) == 2
+        _exit_code(ChildFailedError("train.py", failures))
+    assert _exit_code(ChildFailedError("train.py", {0: failures[0]})) == 2
 
 
 def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):

@@ -139,7 +139,7 @@ def test_what_changes_no_score_leaves_a_result_done(done_run, override: str):
         (["pascal", "resnet50", "0", "--protocol", "bamm"], "did you mean 'bam'"),
         (["pascal", "resnet50", "0", "--folds", "0,4"], "there is no fold 4"),
         (["pascal", "resnet50", "0", "--set", "data.siz=3"], "did you mean 'size'"),
-        (["pascal", "resnet50", "0", "--models", "symnet,sspp"], "did you mean 'pascal_split0_ssp_resnet50'"),
+        (["pascal", "resnet50", "0", "--models", "symnet,sspp"], "did you mean 'ssp'"),
         (["pascal", "resnet50", "0", "--tables"], "unrecognized arguments: --tables"),
     ],
 )
