@@ -20,8 +20,6 @@ from util.engine.network import build_model
 from util.engine.optimizers import build_optimizers
 from util.prepare.ram_estimate import Cost
 
-FEW = shutil.ignore_patterns("*split[1-3]*")
-
 
 @pytest.fixture(autouse=True)
 def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
@@ -104,12 +102,22 @@ def test_as_json(prepare, config: Path) -> None:
     assert content["configs"][0]["ready"] and content["configs"][0]["test"].endswith("sh test.sh split0 mini 0")
 
 
-def test_all_experiments_are_looked_at(prepare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
+@pytest.fixture
+def few_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a ``config`` folder in the current folder, of the built-in data set alone."""
+    for part in ("mini", "model", "encoder"):
+        shutil.copytree(REPOSITORY / "config" / part, tmp_path / "config" / part)
+    for file in ("default.yaml", "protocols.yaml"):
+        shutil.copy(REPOSITORY / "config" / file, tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "config"
+
+
+def test_all_experiments_are_looked_at(prepare, few_configs: Path) -> None:
     content = json.loads(prepare("check", "--json").output)
-    assert {Path(c["config"]).name for c in content["configs"]} == {
-        p.name for p in (REPOSITORY / "config").glob("*/*_split*.yaml")
-    }
+    names = {Path(c["config"]).stem for c in content["configs"]}
+    methods = ("", "dcama_", "hdmnet_", "prototype_", "sccan_", "ssp_")
+    assert names == {f"mini_split{fold}_{method}resnet10" for fold in range(4) for method in methods}
 
 
 def test_config_that_cannot_be_read(prepare, tmp_path: Path) -> None:
@@ -126,12 +134,8 @@ def test_data_that_differ_from_the_published_are_said_to(prepare, shared: Path, 
     assert "Not as published: data" in outcome.output and "published 5953: differs" in outcome.output
 
 
-def test_a_config_that_cannot_be_read_stops_no_other(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in ("mini", "model"):
-        shutil.copytree(REPOSITORY / "config" / part, tmp_path / "config" / part, ignore=FEW)
-    shutil.copy(REPOSITORY / "config/default.yaml", tmp_path / "config")
-    (tmp_path / "config/mini/mini_split9_broken.yaml").write_text("base: mini_symnet.yaml\ndata: {fold: 9}\n")
-    monkeypatch.chdir(tmp_path)
+def test_a_config_that_cannot_be_read_stops_no_other(prepare, few_configs: Path) -> None:
+    (few_configs / "mini/mini_split9_broken.yaml").write_text("base: mini_symnet.yaml\ndata: {fold: 9}\n")
     outcome = prepare("check")
     assert outcome.code == 0
     assert "data.fold = 9 does not exist" in outcome.output and "Missing:" in outcome.output

@@ -24,8 +24,10 @@ from util.data.mini import CLASS_NAMES
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a project folder with the configs that data sets of one's own inherit from; the current folder."""
     root = tmp_path / "project"
-    shutil.copytree(REPOSITORY / "config/model", root / "config/model")
-    shutil.copy(REPOSITORY / "config/default.yaml", root / "config/default.yaml")
+    for part in ("model", "encoder"):
+        shutil.copytree(REPOSITORY / "config" / part, root / "config" / part)
+    for file in ("default.yaml", "protocols.yaml"):
+        shutil.copy(REPOSITORY / "config" / file, root / "config" / file)
     monkeypatch.chdir(root)
     return root
 
@@ -143,7 +145,7 @@ def test_two_categories_of_one_name(prepare, project: Path, tmp_path: Path) -> N
 )
 def test_bad_input_is_one_line_and_no_config(prepare, project: Path, own: tuple, change: tuple, message: str) -> None:
     assert message in prepare(*own, *change).error
-    assert not [p for p in (project / "config").iterdir() if p.name not in ("model", "default.yaml")]
+    assert not [p for p in (project / "config").iterdir() if p.stem not in ("model", "encoder", "default", "protocols")]
 
 
 def test_masks_of_colours_need_converting(prepare, project: Path, own: tuple, mini_root: Path, tmp_path: Path) -> None:

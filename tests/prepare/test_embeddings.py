@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_what_is_written_is_found_by_the_settings(tmp_path: Path, capsys: pytest
     options = options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words()), name="glove")
     assert embeddings.run(options) == 0
     data = dataset_settings("mini")
-    data.text, data.text_dir = "glove", str(tmp_path / "out")
+    data = replace(data, text="glove", text_dir=str(tmp_path / "out"))
     table = class_vectors(data)
     words = mini_words()
     assert table[1] == pytest.approx(_unit(words["striped"], words["disc"]), abs=1e-6)
@@ -174,7 +175,8 @@ def test_repeating_does_nothing_and_another_source_is_refused(tmp_path: Path, ca
 def test_vectors_of_another_data_set_are_refused(tmp_path: Path) -> None:
     embeddings.run(options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words())))
     data = dataset_settings("mini")
-    data.text, data.classes = str(tmp_path / "out/word2vec_mini.npz"), [*data.classes[1:], data.classes[0]]
+    vectors, classes = str(tmp_path / "out/word2vec_mini.npz"), [*data.classes[1:], data.classes[0]]
+    data = replace(data, text=vectors, classes=classes)
     assert "row 1 is 'striped disc', expected 'dotted star'" in refusal(lambda: class_vectors(data))
 
 
@@ -196,7 +198,7 @@ def test_unknown_data_sets_are_named_with_the_nearest(tmp_path: Path) -> None:
 def test_published_files_are_taken_over_unchanged(tmp_path: Path, shared: Path, published: dict, name: str) -> None:
     embeddings.run(options_of(tmp_path, name, published=shared / f"embeddings/word2vec_{name}.pkl"))
     data = dataset_settings(name)
-    data.text, data.text_dir = "word2vec", str(tmp_path / "out")
+    data = replace(data, text="word2vec", text_dir=str(tmp_path / "out"))
     assert (class_vectors(data) == published[name]).all()
     wrong = options_of(tmp_path, "mini", published=shared / f"embeddings/word2vec_{name}.pkl")
     assert f"{len(published[name])} rows, mini needs 9" in refusal(lambda: embeddings.run(wrong))

@@ -1,0 +1,123 @@
+"""The commands' choice of a config, and ``--print-config``: every value with where it comes from, to be read again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.paths import REPOSITORY
+from util.config import command_line
+from util.config.read import read_config, to_dict
+from util.errors import UserError
+
+ONE_OF_EACH_KIND = [
+    (["config/pascal/pascal_split0_resnet50.yaml"], "pascal_split0_resnet50"),
+    (["config/pascal/pascal_split0_sccan_resnet50_small.yaml"], "pascal_split0_sccan_resnet50_small"),
+    (["config/coco/coco_split2_vgg16.yaml"], "coco_split2_vgg16"),
+    (["split2", "pascal"], "pascal_split2_resnet50"),
+    (["split1", "mini", "--model", "hdmnet", "--net", "resnet18"], "mini_split1_hdmnet_resnet18"),
+    (["split0", "pascal", "--model", "dcama", "--net", "swin_b"], "pascal_split0_dcama_swin_b"),
+    (["split3", "coco", "--model", "prototype"], "coco_split3_prototype_resnet50"),
+    (["split3", "coco", "--net", "resnet50_plus"], "coco_split3_resnet50_plus"),
+    (["split0", "pascal", "--model", "ssp", "--net", "resnet50_small"], "pascal_split0_ssp_resnet50_small"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+
+
+@pytest.mark.parametrize(("words", "name"), ONE_OF_EACH_KIND)
+def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[str], name: str) -> None:
+    overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
+    options = command_line.parser(None).parse_args(["--print-config", *words, *overrides])
+    assert command_line.show(options)
+    text = capsys.readouterr().out
+    (tmp_path / "copy.yaml").write_text(text)
+    config, again = command_line.read(options), read_config(tmp_path / "copy.yaml")
+    assert config.run.name == name and again == config and to_dict(again) == to_dict(config)
+    assert all(line.endswith(":") or "  # " in line for line in text.splitlines())
+
+
+def source_of(text: str, key: str) -> str:
+    (line,) = [line for line in text.splitlines() if line.strip().startswith(f"{key}:")]
+    return line.partition("  # ")[2]
+
+
+def test_each_value_says_where_it_comes_from(capsys) -> None:
+    words = ["--print-config", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
+    command_line.show(command_line.parser(None).parse_args(words))
+    text = capsys.readouterr().out
+    assert source_of(text, "shot") == "--set data.shot=5"
+    assert source_of(text, "fold") == "composed: fold"
+    (name,) = [line for line in text.splitlines() if "name: pascal_split2_ssp_resnet50" in line]
+    assert name.endswith("# composed: the config's name")
+    assert source_of(text, "image_suffix") == "default"
+    file, line = source_of(text, "refine").split(":")
+    assert file == "config/model/ssp.yaml" and "refine" in Path(file).read_text().splitlines()[int(line) - 1]
+    assert source_of(text, "backbone").startswith("config/encoder/resnet50.yaml:")
+
+
+def test_a_config_can_be_written_out_and_edited(tmp_path: Path, capsys) -> None:
+    target = tmp_path / "mine.yaml"
+    words = ["split1", "mini", "--model", "dcama", "--write-config", str(target)]
+    assert command_line.show(command_line.parser(None).parse_args(words))
+    assert str(target) in capsys.readouterr().out
+    assert read_config(target) == read_config("config/mini/mini_split1_dcama_resnet10.yaml")
+    target.write_text(target.read_text().replace("shot: 1 ", "shot: 2 "))
+    assert read_config(target).data.shot == 2
+    with pytest.raises(UserError, match="exists already"):
+        command_line.show(command_line.parser(None).parse_args(words))
+
+
+def test_without_these_options_nothing_is_shown(capsys) -> None:
+    assert not command_line.show(command_line.parser(None).parse_args(["split1", "mini"]))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["split1"], "cannot read this config"),
+        (["split1", "pascal", "4"], "name one YAML file, or an experiment and a data set"),
+        (["config/mini/mini_split0_resnet10.yaml", "--net", "vgg16"], "--net goes with an experiment and a data set"),
+        (["split1", "pascal", "--model", "sspp"], "did you mean 'ssp'"),
+    ],
+)
+def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> None:
+    with pytest.raises(UserError, match=part):
+        command_line.read(command_line.parser(None).parse_args(words))
+
+
+# --- without the packages --------------------------------------------------------------------------------------------
+
+
+def test_shell_scripts_without_the_packages_say_what_to_run_first(tmp_path: Path) -> None:
+    """A folder without ``.venv``, and a Python that has the standard library alone."""
+    (tmp_path / "util").mkdir()
+    shutil.copy(REPOSITORY / "util/packages.py", tmp_path / "util")
+    bare = tmp_path / "bin/python3"
+    bare.parent.mkdir()
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    for script in ("train.sh", "test.sh", "reproduce.sh"):
+        shutil.copy(REPOSITORY / script, tmp_path)
+        done = subprocess.run(
+            ["sh", tmp_path / script, "split0", "pascal", "0"],
+            env={"PATH": f"{bare.parent}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith("error: the package 'torch' is not installed") and "sh demo.sh" in done.stderr
+
+
+def test_python_scripts_without_the_packages_are_one_line() -> None:
+    done = subprocess.run([sys.executable, "-S", "train.py", "split0", "pascal"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: the package '") and "first run: " in done.stderr

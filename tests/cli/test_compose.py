@@ -1,0 +1,178 @@
+"""Composed configs: a name of data set, fold, method and encoder stands for a config, whether or not it is a file."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from model.contract import ModelSettings
+from tests.paths import REPOSITORY
+from util.config import compose
+from util.config.compose import Rooms, composition_of, config_path, experiments
+from util.config.read import read_config, to_dict
+from util.errors import UserError
+
+CONFIGS = REPOSITORY / "config"
+METHODS = ("symnet", "ssp", "dcama", "hdmnet", "sccan", "prototype")
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> Path:
+    """Return a copy of ``config/`` without its split files: everything there is composed."""
+    root = tmp_path / "config"
+    shutil.copytree(CONFIGS, root, ignore=shutil.ignore_patterns("*_split*"))
+    return root
+
+
+# --- what a name stands for ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("pascal_split2_dcama_swin_b", "pascal/pascal model/dcama encoder/swin_b pascal/pascal_dcama"),
+        ("pascal_split2_dcama_resnet50", "pascal/pascal model/dcama encoder/resnet50_dcama pascal/pascal_dcama"),
+        ("pascal_split0_hdmnet_resnet101", "pascal/pascal model/hdmnet encoder/resnet101 pascal/pascal_hdmnet"),
+        ("pascal_split1_prototype_resnet50", "pascal/pascal model/prototype encoder/resnet50_prototype"),
+        ("coco_split3_vgg16", "coco/coco model/symnet encoder/vgg16 coco/coco_symnet coco/coco_symnet_vgg16"),
+        (
+            "coco_split3_resnet50_plus",
+            "coco/coco model/symnet encoder/resnet50 coco/coco_symnet model/symnet_plus",
+        ),
+    ],
+)
+def test_a_name_stands_for_its_files(name: str, files: str) -> None:
+    dataset = name.partition("_")[0]
+    composition = composition_of(CONFIGS / dataset / f"{name}.yaml")
+    assert composition is not None and composition.stem == name
+    paths = [str(path.relative_to(CONFIGS).with_suffix("")) for path in composition.files()]
+    assert paths == ["default", *files.split()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
+    taken = Rooms(CONFIGS).encoders_of(method)
+    assert {"resnet10", "resnet18", "resnet34", "resnet50", "resnet50_plain", "resnet101"} <= set(taken)
+    assert ("swin_b" in taken, "vgg16" in taken) == (method == "dcama", method in ("symnet", "hdmnet", "prototype"))
+    for encoder in taken:
+        path = config_path("split2", "pascal", method, encoder)
+        config = read_config(REPOSITORY / path)
+        assert (config.run.name, config.data.fold, config.data.name) == (path.stem, 2, "pascal")
+        assert encoder.startswith(str(config.model.backbone()))
+
+
+@pytest.mark.parametrize("dataset", ["pascal", "coco"])
+@pytest.mark.parametrize("fold", [0, 3])
+def test_a_file_of_the_main_method_says_what_its_name_composes(configs: Path, dataset: str, fold: int) -> None:
+    name = f"{dataset}/{dataset}_split{fold}_resnet50.yaml"
+    assert (CONFIGS / name).exists() and not (configs / name).exists()
+    assert to_dict(read_config(configs / name)) == to_dict(read_config(CONFIGS / name))
+
+
+def test_a_file_of_that_name_wins(configs: Path) -> None:
+    path = configs / "mini/mini_split1_ssp_resnet18.yaml"
+    assert read_config(path).data.shot == 1
+    path.write_text("base: mini_ssp.yaml\ndata: {shot: 3}\n")
+    assert read_config(path).data.shot == 3
+
+
+def test_a_composed_name_may_be_a_base(configs: Path) -> None:
+    path = configs / "mini/mine.yaml"
+    path.write_text("base: mini_split3_ssp_resnet34.yaml\ndata: {shot: 2}\n")
+    config = read_config(path)
+    assert (config.run.name, config.data.fold, config.data.shot) == ("mine", 3, 2)
+    assert config.model.encoder.backbone == "resnet34"
+
+
+def test_each_file_counts_once_where_it_is_first_needed(configs: Path) -> None:
+    """The data set's ``text: names`` gives way to the method's ``none``, and ``default.yaml`` does not win over both."""
+    (configs / "mini/mini_ssp.yaml").write_text("base: [../model/ssp.yaml, mini.yaml]\n")
+    config = read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")
+    assert (config.data.text, config.data.min_pixels, config.data.workers) == ("none", 400, 0)
+
+
+# --- values that depend on the composition ---------------------------------------------------------------------------
+
+
+def test_grids_of_the_decoder_are_those_of_the_encoder() -> None:
+    scales = {net: read_config(CONFIGS / f"coco/coco_split1_{net}.yaml").model.scales for net in ("vgg16", "resnet101")}
+    assert scales == {"vgg16": None, "resnet101": [81, 40, 20, 10]}
+
+
+def test_words_in_braces_are_replaced() -> None:
+    path = CONFIGS / "mini/mini_split3_sccan_resnet18.yaml"
+    assert read_config(path).model.encoder.weights == "runs/mini_split3_resnet18/base/best.pth"
+    assert read_config(path, ["data.fold=1"]).model.encoder.weights == "runs/mini_split1_resnet18/base/best.pth"
+    assert read_config(path, ["model.encoder.weights=a{b}.pth"]).model.encoder.weights == "a{b}.pth"
+    hdmnet = read_config(CONFIGS / "mini/mini_split2_hdmnet_resnet10.yaml")
+    assert hdmnet.run.base_folder == "runs/mini_split2_resnet10/base" and hdmnet.model.encoder.weights is None
+
+
+def test_a_variant_shares_the_base_stage_of_the_plain_experiment() -> None:
+    config = read_config(CONFIGS / "pascal/pascal_split1_resnet50_plus.yaml")
+    assert config.run.base_folder == "runs/pascal_split1_resnet50/base" and config.model.self_support == "match"
+    assert read_config(CONFIGS / "pascal/pascal_split1_resnet50.yaml").run.base_folder is None
+
+
+def test_a_stem_is_left_out_for_a_method_without_that_setting() -> None:
+    config = read_config(CONFIGS / "pascal/pascal_split1_dcama_resnet18.yaml")
+    assert config.model.encoder.weights == "torchvision" and not hasattr(config.model.encoder, "stem")
+
+
+def test_a_data_set_of_one_file_composes(configs: Path) -> None:
+    content = yaml.safe_load((configs / "mini/mini.yaml").read_text())
+    content["data"]["name"] = "pets"
+    (configs / "pets").mkdir()
+    (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
+    assert config_path("split1", "pets", root=configs) == configs / "pets/pets_split1_resnet50.yaml"
+    for method in METHODS:
+        sizes = ["data.size=96"] if method == "dcama" else []
+        config = read_config(config_path("split1", "pets", method, "resnet50_plain", configs), sizes)
+        assert config.data.text == ("names" if method == "symnet" else "none")
+    assert {p.stem for p in experiments(configs)} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet50"}
+
+
+def test_a_method_without_encoder_composes_without_one(configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass
+    class Settings(ModelSettings):
+        width: int = 4
+
+    toy = SimpleNamespace(Settings=Settings, title="Toy")
+    monkeypatch.setattr(compose, "models", lambda: {"toy": toy})
+    (configs / "model/toy.yaml").write_text("base: ../default.yaml\nmodel: {name: toy}\n")
+    path = config_path("split1", "mini", "toy", root=configs)
+    composition = composition_of(path)
+    assert path.stem == "mini_split1_toy" and composition is not None and composition.encoder is None
+
+
+# --- names that mean nothing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("split0", "pascal", "ssp", "vgg16"), ("split0_ssp_vgg16.yaml: SSP does not take", "it takes resnet10, ")),
+        (("split0", "coco", "hdmnet", "swin_b"), ("HDMNet does not take the encoder swin_b", "resnet101, ", "vgg16")),
+        (("split0", "pascal", "sspp", None), ("sspp: no such method", "did you mean 'ssp'?")),
+        (("split0", "pascal", None, "resnet51"), ("pascal_split0_resnet51.yaml", "'pascal_split0_resnet50'?")),
+        (("split0", "pascal", "ssp", "resnet50_plus"), ("pascal_split0_ssp_resnet50_plus.yaml: no such config",)),
+        (("split0", "pascall", None, None), ("config/pascall: no such data set", "did you mean 'pascal'?")),
+        (("split0", "model", None, None), ("config/model: no such data set",)),
+        (("part0", "pascal", None, None), ("pascal_part0_resnet50.yaml: no such config",)),
+    ],
+)
+def test_a_name_that_does_not_compose_is_refused_in_one_line(words: tuple, parts: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        config_path(*words)
+    message = str(caught.value)
+    assert "\n" not in message and all(part in message for part in parts), message
+
+
+def test_a_fold_that_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"pascal_split9_resnet50.yaml: data.fold = 9 does not exist"):
+        read_config(CONFIGS / "pascal/pascal_split9_resnet50.yaml")
