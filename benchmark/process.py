@@ -16,6 +16,7 @@ import torch
 from benchmark.synthetic import build, episode
 from benchmark.timing import WALL, Clock
 from benchmark.ways import EVALUATION, OURS, make
+from util.engine.configure_process import configure_process
 from util.engine.device import CUDA
 from util.errors import UserError
 
@@ -75,6 +76,7 @@ def measure(cases: list[Case]) -> list[Outcome]:
 def _keep_barrier(barrier: Barrier) -> None:
     """Initialise a process of the pool."""
     global _start
+    configure_process()  # as a command does
     _start = barrier
 
 

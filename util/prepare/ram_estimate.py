@@ -22,6 +22,7 @@ from model.registry import class_of
 from util.config.settings import Config
 from util.data.folds import Fold
 from util.data.text import NAME_VECTOR_WIDTH
+from util.engine.configure_process import configure_process
 from util.engine.device import autocast, pick_device
 from util.engine.errors import as_user_error
 from util.engine.network import build_model
@@ -96,7 +97,7 @@ def measure(config: Config, stage: str) -> Cost:
     Raises:
         UserError: there was no memory for the smallest batches.
     """
-    with ProcessPoolExecutor(1, get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(1, get_context("forkserver"), configure_process) as pool:
         try:
             idle, one, two = pool.submit(_peaks, config, stage).result()
         except BrokenProcessPool:
