@@ -1,9 +1,10 @@
-"""Class-name vectors out of word2vec, GloVe and fastText files, beside the published rows; published files."""
+"""Tests of text vectors from word2vec, GloVe and fastText files against the published rows, and of published files."""
 
 from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def published(shared: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def published_words(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return words of random lengths that the rule turns into the published rows, among words that would mislead it."""
+    """Return vectors of random lengths that the rule turns into the published rows, among misleading words."""
     random = np.random.default_rng(1)
     names = [*table_names(dataset_settings("pascal").classes), *table_names(dataset_settings("coco").classes)]
     rows = dict(zip(names, np.concatenate([published["pascal"], published["coco"]]).astype(np.float64), strict=False))
@@ -124,7 +125,7 @@ def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str
     assert table[0] == pytest.approx(np.full(8, 8**-0.5))
 
 
-def test_names_that_the_file_lacks_are_told_with_close_ones(tmp_path: Path) -> None:
+def test_names_that_the_file_lacks_are_reported_with_similar_words(tmp_path: Path) -> None:
     source = write_words(tmp_path / "glove.txt", words_of("background", "cat", "gardens", "garlic", "strip", "zoo"))
     message = refusal(lambda: build_vectors(source, ["garden gnome", "cat", "stripe", "x", "y"]))
     assert "'garden gnome', which needs 'garden' (similar: gardens" in message
@@ -149,8 +150,7 @@ def test_missing_names_get_rows_of_their_own_when_asked(tmp_path: Path) -> None:
 def test_what_is_written_is_found_by_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     options = options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words()), name="glove")
     assert embeddings.run(options) == 0
-    data = dataset_settings("mini")
-    data.text, data.text_dir = "glove", str(tmp_path / "out")
+    data = replace(dataset_settings("mini"), text="glove", text_dir=str(tmp_path / "out"))
     table = class_vectors(data)
     words = mini_words()
     assert table[1] == pytest.approx(_unit(words["striped"], words["disc"]), abs=1e-6)
@@ -174,7 +174,7 @@ def test_repeating_does_nothing_and_another_source_is_refused(tmp_path: Path, ca
 def test_vectors_of_another_data_set_are_refused(tmp_path: Path) -> None:
     embeddings.run(options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words())))
     data = dataset_settings("mini")
-    data.text, data.classes = str(tmp_path / "out/word2vec_mini.npz"), [*data.classes[1:], data.classes[0]]
+    data = replace(data, text=str(tmp_path / "out/word2vec_mini.npz"), classes=[*data.classes[1:], data.classes[0]])
     assert "row 1 is 'striped disc', expected 'dotted star'" in refusal(lambda: class_vectors(data))
 
 
@@ -193,10 +193,9 @@ def test_unknown_data_sets_are_named_with_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pascal", "coco"])
-def test_published_files_are_taken_over_unchanged(tmp_path: Path, shared: Path, published: dict, name: str) -> None:
+def test_published_files_are_imported_unchanged(tmp_path: Path, shared: Path, published: dict, name: str) -> None:
     embeddings.run(options_of(tmp_path, name, published=shared / f"embeddings/word2vec_{name}.pkl"))
-    data = dataset_settings(name)
-    data.text, data.text_dir = "word2vec", str(tmp_path / "out")
+    data = replace(dataset_settings(name), text="word2vec", text_dir=str(tmp_path / "out"))
     assert (class_vectors(data) == published[name]).all()
     wrong = options_of(tmp_path, "mini", published=shared / f"embeddings/word2vec_{name}.pkl")
     assert f"{len(published[name])} rows, mini needs 9" in refusal(lambda: embeddings.run(wrong))
