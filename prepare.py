@@ -1,10 +1,9 @@
-"""From raw downloads to ready: ``python prepare.py pascal|coco|lists|embeddings|weights|mini|custom|check``."""
+"""Prepare data and weights: ``python prepare.py pascal|coco|lists|embeddings|weights|mini|custom|check``."""
 
 from __future__ import annotations
 
 from util import cli
-from util.prepare import check as doctor
-from util.prepare import coco, custom, embeddings, lists, mini, pascal, weights
+from util.prepare import check, coco, custom, embeddings, lists, mini, pascal, weights
 
 COMMANDS = {
     "pascal": pascal,
@@ -14,12 +13,12 @@ COMMANDS = {
     "weights": weights,
     "mini": mini,
     "custom": custom,
-    "check": doctor,
+    "check": check,
 }
 
 
 def command() -> int:
-    """Parse, call."""
+    """Run the sub-command of the command line and return its exit code."""
     return cli.run_one_of(COMMANDS, __doc__)
 
 

@@ -1,4 +1,4 @@
-"""Tests of ``prepare.py check``, the doctor: what is here, what is missing, and the command that mends it."""
+"""Tests of ``prepare.py check``: met and missing prerequisites, and the commands that meet them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from util.prepare.ram_estimate import Cost
 
 @pytest.fixture(autouse=True)
 def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Set how many gigabytes are free, many to begin with; what is free on the machine of the tests says nothing."""
+    """Return a function that sets the free gigabytes, at first many; the real free space must not affect the tests."""
 
     def set_free(gigabytes: float) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=gigabytes * 1e9))
@@ -34,14 +34,14 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def config(mini_yaml, tmp_path: Path) -> Path:
-    """Return a config in a folder like config/<data set>, over data that is there."""
+    """Return a config in a folder like config/<data set>, with existing data."""
     made = mini_yaml("mini_split0_prototype_resnet18.yaml", model={"encoder": {"weights": None}})
     folder = tmp_path / "mini"
     folder.mkdir()
     return Path(shutil.copy(made, folder / "mini_split0_prototype_resnet18.yaml"))
 
 
-def test_everything_there(prepare, config: Path) -> None:
+def test_everything_is_available(prepare, config: Path) -> None:
     outcome = prepare("check", config)
     assert outcome.code == 0, outcome.output
     lines = outcome.output.splitlines()
@@ -51,7 +51,7 @@ def test_everything_there(prepare, config: Path) -> None:
     assert "Missing" not in outcome.output
 
 
-def test_missing_things_come_with_the_command_that_mends_them(prepare, config: Path, tmp_path: Path) -> None:
+def test_missing_prerequisites_come_with_commands(prepare, config: Path, tmp_path: Path) -> None:
     lost = ("--set", f"data.root={tmp_path / 'nowhere'}", "--set", "model.encoder.weights=initmodel/lost.pth")
     outcome = prepare("check", config, *lost)
     assert outcome.code == 2 and "Nothing can be run yet" in outcome.output
@@ -124,7 +124,7 @@ def test_config_that_cannot_be_read(prepare, tmp_path: Path) -> None:
     assert "cannot read this config" in prepare("check", tmp_path / "lost.yaml").error
 
 
-def test_data_that_differ_from_the_published_are_said_to(prepare, shared: Path, tmp_path: Path) -> None:
+def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path, tmp_path: Path) -> None:
     words = {"data.root": shared / "data/VOC2012", "data.cache": tmp_path, "data.text_dir": shared / "embeddings"}
     words |= {"model.encoder.weights": shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"}
     settings = [w for key, value in words.items() for w in ("--set", f"{key}={value}")]
@@ -141,22 +141,20 @@ def test_a_config_that_cannot_be_read_stops_no_other(prepare, few_configs: Path)
     assert "data.fold = 9 does not exist" in outcome.output and "Missing:" in outcome.output
 
 
-def test_memory_is_measured_and_the_settings_that_make_it_fit_are_named(prepare, mini_yaml) -> None:
+def test_ram_is_measured_and_the_settings_that_make_it_fit_are_named(prepare, mini_yaml) -> None:
     ensure_running()  # so that what it measures in is forked
     path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}}, data={"size": 65})
     roomy = prepare("check", path, "--max-memory", "50", "--json")
     needs = {
-        f["what"].split()[1]: f
-        for f in json.loads(roomy.output)["configs"][0]["needs"]
-        if f["what"].startswith("memory")
+        f["what"].split()[1]: f for f in json.loads(roomy.output)["configs"][0]["needs"] if f["what"].startswith("RAM")
     }
     assert roomy.code == 0 and needs.keys() == {"meta", "test"} and all(f["fine"] for f in needs.values())
     assert "at 4 episodes of 65 px" in needs["meta"]["says"]
     tight = prepare("check", path, "--max-memory", "0.01")
-    assert tight.code == 2 and "lower data.size = 65; meta_stage.batch = 4" in tight.output
+    assert tight.code == 2 and "lower data.size = 65; lowering meta_stage.batch = 4" in tight.output
     assert "name a config" in prepare("check", "--max-memory", "4").error
 
 
-def test_what_is_advised_where_memory_is_short() -> None:
-    cost = Cost(idle=0.5, fixed=1.0, each=0.5)
+def test_advice_for_too_little_ram() -> None:
+    cost = RamCost(idle=0.5, fixed=1.0, each=0.5)
     assert (cost.of(4), cost.fitting(2.2), cost.fitting(0.9)) == (3.0, 2, 0)

@@ -173,7 +173,7 @@ def test_bad_photos(
     assert not (out / "lists").exists() and not (out / "prepared.json").exists()
     prepare("--skip-bad")
     said = capsys.readouterr().out
-    assert f"left out: {photo}" in said and "train2014: 1 left out" in said
+    assert f"omitted: {photo}" in said and "train2014: 1 omitted" in said
     kept = [f"train2014/{name_of('train2014', n)}" for n in range(1, IMAGES) if n != 2]
     assert (out / "lists/train2014.txt").read_text().splitlines() == kept
     assert not (out / f"masks/train2014/{photo.stem}.png").exists()

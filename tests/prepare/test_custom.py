@@ -132,9 +132,9 @@ def test_two_categories_of_one_name(prepare, project: Path, tmp_path: Path) -> N
     ("change", "message"),
     [
         (("--name", "toys", "--fold", "striped disc,dotted star", "--fold", "dotted star"), "at most once"),
-        (("--name", "toys", "--fold", "striped disc"), "give at least 2"),
+        (("--name", "toys", "--fold", "striped disc"), "both must be equal, at least 2"),
         (("--name", "Pascal VOC"), "--name Pascal VOC"),
-        (("--name", "pascal"), "none of pascal"),
+        (("--name", "pascal"), "reserved: pascal"),
         (("--name", "toys", "--fold", "striped disk"), "did you mean 'striped disc'"),
         (("--name", "toys", "--folds", 9), "at least 2 folds and a class for each"),
         (("--name", "toys", "--test-share", 1), "between 0 and 1"),

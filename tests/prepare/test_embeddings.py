@@ -1,4 +1,4 @@
-"""Class-name vectors out of word2vec, GloVe and fastText files, beside the published rows; published files."""
+"""Tests of text vectors from word2vec, GloVe and fastText files against the published rows, and of published files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def published(shared: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def published_words(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return words of random lengths that the rule turns into the published rows, among words that would mislead it."""
+    """Return vectors of random lengths that the rule turns into the published rows, among misleading words."""
     random = np.random.default_rng(1)
     names = [*table_names(dataset_settings("pascal").classes), *table_names(dataset_settings("coco").classes)]
     rows = dict(zip(names, np.concatenate([published["pascal"], published["coco"]]).astype(np.float64), strict=False))
@@ -125,7 +125,7 @@ def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str
     assert table[0] == pytest.approx(np.full(8, 8**-0.5))
 
 
-def test_names_that_the_file_lacks_are_told_with_close_ones(tmp_path: Path) -> None:
+def test_names_that_the_file_lacks_are_reported_with_similar_words(tmp_path: Path) -> None:
     source = write_words(tmp_path / "glove.txt", words_of("background", "cat", "gardens", "garlic", "strip", "zoo"))
     message = refusal(lambda: build_vectors(source, ["garden gnome", "cat", "stripe", "x", "y"]))
     assert "'garden gnome', which needs 'garden' (similar: gardens" in message
@@ -195,7 +195,7 @@ def test_unknown_data_sets_are_named_with_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pascal", "coco"])
-def test_published_files_are_taken_over_unchanged(tmp_path: Path, shared: Path, published: dict, name: str) -> None:
+def test_published_files_are_imported_unchanged(tmp_path: Path, shared: Path, published: dict, name: str) -> None:
     embeddings.run(options_of(tmp_path, name, published=shared / f"embeddings/word2vec_{name}.pkl"))
     data = dataset_settings(name)
     data = replace(data, text="word2vec", text_dir=str(tmp_path / "out"))

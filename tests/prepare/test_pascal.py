@@ -238,7 +238,7 @@ def test_left_out_images_are_tried_again_and_lost_outputs_made_again(prepare, vo
     mat = root / "cls" / f"{name}.mat"
     whole = mat.read_bytes()
     mat.write_bytes(b"no mask")
-    assert "1 images are left out" in prepare(*arguments, "--skip-bad").output
+    assert "1 images are omitted" in prepare(*arguments, "--skip-bad").output
     assert "nothing to do" in prepare(*arguments, "--skip-bad").output
     assert name in prepare(*arguments).error
     mat.write_bytes(whole)

@@ -192,7 +192,7 @@ def test_damaged_files_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pyte
 )
 def test_other_networks_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
     path = _save(tmp_path / "file.pth", state)
-    assert "not laid out as any encoder" in _refusal(lambda: describe_weights_file(path))
+    assert "has the layout of no encoder" in _refusal(lambda: describe_weights_file(path))
 
 
 def test_a_file_of_another_network_than_named_is_refused(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_weights_are_fetched_checked_and_explained(tmp_path: Path, served: Path,
     assert "model.encoder.stem: plain" in said and f"model.encoder.weights: {out / served.name}" in said
     before = (out / served.name).stat().st_mtime_ns
     weights.run(_options("resnet18", out=out))
-    assert "is there already" in capsys.readouterr().out and (out / served.name).stat().st_mtime_ns == before
+    assert "exists already" in capsys.readouterr().out and (out / served.name).stat().st_mtime_ns == before
 
 
 def test_an_interrupted_download_is_continued(tmp_path: Path, served: Path) -> None:

@@ -144,7 +144,7 @@ def test_what_cannot_be_compared_is_named(leave, tmp_path):
         (tmp_path / "empty").mkdir()
         compare(first, tmp_path / "empty")
     leave("many/x"), leave("many/y")
-    with pytest.raises(UserError, match="holds 2 results, name one of them"):
+    with pytest.raises(UserError, match="holds 2 results; name one of them"):
         compare(first, tmp_path / "many")
     bare = [{k: v for k, v in e.items() if k != "outputs"} for e in counts(7, 5, 0.5)]
     with pytest.raises(UserError, match=r"episodes.jsonl:2: this episode was not scored"):

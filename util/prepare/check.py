@@ -1,8 +1,9 @@
-"""What is here and what is missing: machine, data, lists, word vectors and weights of the configs.
+"""Check machine, data, lists, text vectors and weights of configs, and list missing prerequisites.
 
-Ends with what can be run now, and the exact command for each missing thing. Without a config every experiment under
-config/ is looked at. With configs the exit code is 2 when one of them cannot be run. --max-memory measures a step of
-each of their stages with the smallest batches (seconds to minutes) and says which settings make it fit.
+The output ends with the experiments that can be run now and a command for each missing prerequisite. Without a config
+every experiment file under config/ is checked. With configs the exit code is 2 if one of them cannot be run.
+--max-memory measures a step of each of their stages with the smallest batches (seconds to minutes) and names the
+settings that make it fit.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from util.config.read import read_config, to_dict
 from util.engine.device import gpu_count
 from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.findings import Finding
-from util.prepare.machine import look_at_machine
+from util.prepare.machine import check_machine
 from util.prepare.needs import Needs
-from util.prepare.ram_estimate import look_at_memory
+from util.prepare.ram_estimate import check_ram
 
 
 @dataclass(frozen=True)
 class Report:
-    """Whether one config can be run, what it needs, and how it is started."""
+    """Prerequisites of one config and the commands that run it."""
 
     config: str
     needs: tuple[Finding, ...]
-    train: str
+    train: str  # command; empty for models without training
     test: str
 
     @property
     def ready(self) -> bool:
-        """Whether everything it needs is there."""
+        """Whether all prerequisites are met."""
         return all(f.fine for f in self.needs)
 
 
@@ -44,24 +45,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configs", nargs="*", type=Path, help="YAML files under config/ (default: all)")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--max-memory", type=float, metavar="GB", help="whether the configs fit into so much memory")
+    parser.add_argument("--max-memory", type=float, metavar="GB", help="check whether the configs fit into this memory")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look at everything and print it.
+    """Check the machine and the configs, print the findings and return the exit code.
 
     Raises:
-        UserError: a config that cannot be read, or no amount of memory.
+        UserError: a config cannot be read, or --max-memory is no positive number.
     """
     if options.max_memory is not None and not (options.configs and 0 < options.max_memory < math.inf):
         raise UserError(f"--max-memory {options.max_memory:g}: gigabytes, more than 0, and name a config")
     paths = options.configs or experiments(Path("config"))
     if not paths:
         raise UserError("config: no experiments here; run this in the project's folder")
-    machine, needs = look_at_machine(), Needs()
-    reports = [_look_at_any(path, needs, options) for path in paths]
+    machine, needs = check_machine(), Needs()
+    reports = [_check_any(path, needs, options) for path in paths]
     if options.max_memory is not None:
-        reports = [_with_memory(r, needs, options) for r in reports]
+        reports = [_with_ram(r, needs, options) for r in reports]
     if options.json:
         configs = [{**asdict(r), "ready": r.ready} for r in reports]
         print(json.dumps({"machine": [asdict(f) for f in machine], "configs": configs}, indent=2))
@@ -71,8 +72,12 @@ def run(options: argparse.Namespace) -> int:
     return 0 if complete or not options.configs else EXIT_USER_ERROR
 
 
-def look_at(path: Path, needs: Needs, overrides: list[str]) -> Report:
-    """Return what one config needs and the commands that run it."""
+def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
+    """Return the prerequisites of one config and the commands that run it.
+
+    Raises:
+        UserError: the config cannot be read.
+    """
     config = read_config(path, overrides)
     model = to_dict(config)["model"]["name"]
     gpus = gpu_count()
@@ -83,25 +88,26 @@ def look_at(path: Path, needs: Needs, overrides: list[str]) -> Report:
     return Report(str(path), tuple(needs.of(config)), train, words.format("test"))
 
 
-def _with_memory(report: Report, needs: Needs, options: argparse.Namespace) -> Report:
-    """Return a report that says whether its config fits into the memory allowed."""
+def _with_ram(report: Report, needs: Needs, options: argparse.Namespace) -> Report:
+    """Return a report with findings on whether its config fits into --max-memory."""
     config = read_config(report.config, options.overrides)
-    found = [replace(f, what=f"{f.what} {report.config}") for f in look_at_memory(config, options.max_memory)]
+    found = [replace(f, what=f"{f.what} {report.config}") for f in check_ram(config, options.max_memory)]
     return replace(report, needs=(*report.needs, *(needs.add(f) for f in found)))
 
 
-def _look_at_any(path: Path, needs: Needs, options: argparse.Namespace) -> Report:
-    """Return the report of a config; of one that cannot be read as well, where all are looked at."""
+def _check_any(path: Path, needs: Needs, options: argparse.Namespace) -> Report:
+    """Return the report of a config; if all configs are checked, one that cannot be read is a finding, no error."""
     try:
-        return look_at(path, needs, options.overrides)
+        return check_config(path, needs, options.overrides)
     except UserError as error:
         if options.configs:
             raise
-        return Report(str(path), (needs.add(Finding(f"config {path}", False, str(error), "mend that line")),), "", "")
+        finding = needs.add(Finding(f"config {path}", False, str(error), "correct that line"))
+        return Report(str(path), (finding,), "", "")
 
 
 def print_report(machine: list[Finding], found: list[Finding], reports: list[Report]) -> None:
-    """Print findings, what can be run, and what is missing."""
+    """Print all findings, the commands that can be run now, and the missing prerequisites."""
     for finding in [*machine, *found]:
         print(finding.line())
     ready = [r for r in reports if r.ready]

@@ -1,13 +1,13 @@
-"""MS COCO 2014 as COCO-20i trains and tests on it: index masks out of the official annotations.
+"""Prepare MS COCO 2014 for COCO-20i: masks of class indices from the official annotations.
 
-Takes train2014/, val2014/ and annotations/instances_{train,val}2014.json in --root, whole or a part of COCO, and makes
+Reads train2014/, val2014/ and annotations/instances_{train,val}2014.json in --root, all or a part of COCO, and creates
 
   train2014, val2014     links to the photos
-  masks/<split>/*.png    palette PNGs: the 80 categories by ascending id as 1..80, 255 where crowds are
+  masks/<split>/*.png    palette PNGs: the 80 categories by ascending id as 1..80, crowd regions as 255
   lists/<split>.txt      the images that have annotations, by id   (82081 and 40137 when complete)
 
-Crowd regions lie below instances; where instances overlap the smaller one, by the pixels of its mask, is on top. Empty
-polygons, and those without area, cover nothing. Repeating the command finishes what an interruption left.
+Instances cover crowd regions, and of overlapping instances the one with fewer pixels is on top. Empty polygons and
+those without area cover nothing. After an interruption, run the command again: it continues.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from util.data.images import read_image, write_mask
 from util.errors import UserError
 from util.files import fingerprint, link, write_atomically
 from util.parallel import attempt, parallel_map
-from util.prepare.common import add_common_options, already_done, beside, mark_done, sort_out
+from util.prepare.common import add_common_options, already_done, compare_count, keep_good, mark_done
 from util.prepare.download import fetch, unpack
 
 SPLITS = {"train2014": 82081, "val2014": 40137}  # images with annotations when complete
 PHOTOS = {"train2014": 82783, "val2014": 40504}
-OFFICIAL = "http://images.cocodataset.org"  # publishes no checksums; a zip checks each of its files
+OFFICIAL = "http://images.cocodataset.org"  # without checksums; a zip file has one for each of its members
 ANNOTATIONS = "annotations/instances_{split}.json"
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "coco" / "coco.yaml"
-RULES = 1  # raise when masks come out otherwise
-MADE_FROM = "made_from.txt"  # beside a split's masks: older masks are of other annotations
+RULES = 1  # raise when the same annotations give other masks
+MADE_FROM = "made_from.txt"  # fingerprint in a split's folder of masks; masks that are older than it are outdated
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--root", type=Path, required=True, help="folder of train2014, val2014 and annotations")
     parser.add_argument(
-        "--download", action="store_true", help="fetch what --root lacks from the official site (20 GB)"
+        "--download", action="store_true", help="download missing files to --root from the official site (20 GB)"
     )
     add_common_options(parser, "data/COCO2014")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prepare COCO-20i's data and print how many images each split has.
+    """Prepare COCO-20i's data and print the number of images of each split.
 
     Raises:
-        UserError: something is missing, damaged or does not fit; nothing half-made is left listed.
+        UserError: a file is missing or damaged, or files do not fit together; no incomplete image is listed then.
     """
     root, out = options.root, options.out
     if options.download:
@@ -63,14 +63,14 @@ def run(options: argparse.Namespace) -> int:
             raise UserError(f"{needed}: is missing; unpack COCO's official files into {root}, or add --download")
     made_from = fingerprint(files.values(), RULES, root.resolve())
     stamp = already_done(out, made_from, [out / split for split in SPLITS])
-    if stamp and (options.skip_bad or not any(stamp["left_out"].values())) and _is_whole(out):
+    if stamp and (options.skip_bad or not any(stamp["left_out"].values())) and _is_complete(out):
         print(f"{out}: made from {root} already; nothing to do")
-        _tell(stamp)
+        _print_sizes(stamp)
         return 0
     read = {split: _read_photos(path, split) for split, path in files.items()}
-    gc.freeze()  # processes that are started now share what has been read instead of copying it
+    gc.freeze()  # forked processes share the annotations instead of copying them
     for split in SPLITS:
-        link(root / split, out / split)  # nothing, where --out is --root
+        link(root / split, out / split)  # does nothing if --out is --root
     good = {}
     for split, (photos, table) in read.items():
         make = partial(_make_mask, photos=root / split, masks=_mask_folder(out, split), table=table)
@@ -84,15 +84,16 @@ def run(options: argparse.Namespace) -> int:
     mark_done(out, made_from, **facts)
     gc.unfreeze()
     print(f"{out}: ready")
-    _tell(facts)
+    _print_sizes(facts)
     return 0
 
 
-def _tell(facts: dict[str, Any]) -> None:
+def _print_sizes(facts: dict[str, Any]) -> None:
+    """Print the number of images of each split, of published ones, and of omitted ones."""
     for split, published in SPLITS.items():
-        print("  " + beside(f"{split}: images with annotations", facts["images"][split], published))
+        print("  " + compare_count(f"{split}: images with annotations", facts["images"][split], published))
         if facts["left_out"][split]:
-            print(f"  {split}: {facts['left_out'][split]} left out; without --skip-bad they are tried again")
+            print(f"  {split}: {facts['left_out'][split]} omitted; without --skip-bad they are tried again")
 
 
 def _list_file(out: Path, split: str) -> Path:
@@ -107,8 +108,8 @@ def _mask_name(photo: Photo) -> str:
     return f"{Path(photo.name).stem}.png"
 
 
-def _is_whole(out: Path) -> bool:
-    """Return whether the lists are there and every image on them has a mask."""
+def _is_complete(out: Path) -> bool:
+    """Return whether the lists exist and each of their images has a mask."""
     try:
         for split in SPLITS:
             masks = {path.stem for path in _mask_folder(out, split).iterdir()}
@@ -120,18 +121,22 @@ def _is_whole(out: Path) -> bool:
 
 
 def _read_photos(path: Path, split: str) -> tuple[tuple[Photo, ...], dict[int, int]]:
-    """Return the annotated photos of a split and category id -> class id, after checking that it is COCO's."""
+    """Return the annotated photos of a split and category id -> class id, after checking that they are COCO's.
+
+    Raises:
+        UserError: the file is damaged, or of another data set or split.
+    """
     print(f"reading {path}")
     annotations = read_annotations(path)
     classes = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["data"]["classes"]
     if list(annotations.categories.values()) != classes:
         raise UserError(
             f"{path}: its {len(annotations.categories)} categories are not the 80 of COCO in {CONFIG.name}; "
-            f"for a data set of your own: python prepare.py custom --coco-json {path} --images DIR"
+            f"for your own data set: python prepare.py custom --coco-json {path} --images DIR"
         )
     for photo in annotations.photos:
         if not re.fullmatch(rf"COCO_{split}_\d{{12}}\.jpg", photo.name):
-            raise UserError(f"{path}: names '{photo.name}', not a photo of {split}; put this split's annotations there")
+            raise UserError(f"{path}: names '{photo.name}', not a photo of {split}; restore this split's annotations")
     photos = tuple(photo for photo in annotations.photos if photo.instances)
     if not photos:
         raise UserError(f"{path}: no image has annotations; unpack the official file again")
@@ -141,20 +146,24 @@ def _read_photos(path: Path, split: str) -> tuple[tuple[Photo, ...], dict[int, i
 def _make_masks(
     photos: Sequence[Photo], make: Callable[[Photo], None], out: Path, split: str, origin: str, skip_bad: bool
 ) -> list[str]:
-    """Make the masks that are not there yet and return the names of the images that have one now."""
+    """Make the missing masks and return the names of the images that have a mask.
+
+    Raises:
+        UserError: a photo or annotation is bad and ``skip_bad`` is False.
+    """
     folder = _mask_folder(out, split)
     marker = folder / MADE_FROM
     if not marker.exists() or marker.read_text() != origin:
         _list_file(out, split).unlink(missing_ok=True)
         write_atomically(marker, origin)
     since = marker.stat().st_mtime_ns
-    there = {path.name for path in folder.iterdir() if path.stat().st_mtime_ns >= since}
-    lacking = [photo for photo in photos if _mask_name(photo) not in there]
+    existing = {path.name for path in folder.iterdir() if path.stat().st_mtime_ns >= since}
+    missing = [photo for photo in photos if _mask_name(photo) not in existing]
     bad: set[str] = set()
-    if lacking:
-        names = [photo.name for photo in lacking]
-        results = parallel_map(partial(attempt, make), lacking, f"masks {split}")
-        bad = set(names) - sort_out(names, results, skip_bad).keys()
+    if missing:
+        names = [photo.name for photo in missing]
+        results = parallel_map(partial(attempt, make), missing, f"masks {split}")
+        bad = set(names) - keep_good(names, results, skip_bad).keys()
     return [Path(photo.name).stem for photo in photos if photo.name not in bad]
 
 
@@ -174,13 +183,17 @@ def _make_mask(photo: Photo, photos: Path, masks: Path, table: dict[int, int]) -
 
 
 def _download(root: Path) -> None:
-    """Fetch and unpack what is not there; the archives stay."""
+    """Download and unpack the missing files; the archives stay."""
     wanted = {ANNOTATIONS.format(split=split) for split in SPLITS}
     if not all((root / name).exists() for name in wanted):
-        archive = "annotations_trainval2014.zip"
-        unpack(fetch(f"{OFFICIAL}/annotations/{archive}", root / archive), root, wanted.__contains__)
+        name = "annotations_trainval2014.zip"
+        unpack(fetch(f"{OFFICIAL}/annotations/{name}", root / name), root, wanted.__contains__)
     for split, count in PHOTOS.items():
         if sum(1 for _ in (root / split).glob("*.jpg")) < count:
             archive = fetch(f"{OFFICIAL}/zips/{split}.zip", root / f"{split}.zip")
-            unpack(archive, root, lambda name, split=split: name.startswith(f"{split}/"))
+            unpack(archive, root, partial(_is_inside, folder=f"{split}/"))
     print(f"{root}: complete; its zip files can be removed")
+
+
+def _is_inside(name: str, folder: str) -> bool:
+    return name.startswith(folder)

@@ -1,10 +1,10 @@
-"""What the sub-commands share: leaving out bad files, knowing that all is done, counts beside published ones."""
+"""Functions shared by the sub-commands: omitting bad files, stamps of finished folders, comparison of counts."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,30 +12,30 @@ from util.errors import UserError
 from util.files import fingerprint, write_atomically
 from util.prepare.download import unpack
 
-STAMP = "prepared.json"  # in a prepared folder: what it was made from
+STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
 DIFFERS = "differs"
-SHOWN = 5  # bad files named in full
-Key, Result = TypeVar("Key"), TypeVar("Result")
+MAX_SHOWN = 5  # bad files that are named
+Key = TypeVar("Key", bound=Hashable)
+Result = TypeVar("Result")
 
 
 def add_common_options(parser: argparse.ArgumentParser, out: str) -> None:
     """Add ``--out`` and ``--skip-bad``."""
-    parser.add_argument("--out", type=Path, default=Path(out), help=f"folder to make (default {out})")
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out missing or damaged files instead of stopping"
-    )
+    parser.add_argument("--out", type=Path, default=Path(out), help=f"folder to create (default {out})")
+    parser.add_argument("--skip-bad", action="store_true", help="omit missing or damaged files instead of stopping")
 
 
-def sort_out(keys: Sequence[Key], results: Iterable[Result | UserError], skip_bad: bool) -> dict[Key, Result]:
-    """Return what went well, by key; name and count what did not.
+def keep_good(keys: Sequence[Key], results: Iterable[Result | UserError], skip_bad: bool) -> dict[Key, Result]:
+    """Return the results that are no errors, by key; print the errors and their number.
 
     Args:
-        results: one per key, as ``util.parallel.attempt`` gives them.
+        results: one per key, as returned by ``util.parallel.attempt``.
 
     Raises:
-        UserError: something is bad and ``skip_bad`` is False.
+        UserError: a result is an error and ``skip_bad`` is False.
     """
-    good, bad = {}, []
+    good: dict[Key, Result] = {}
+    bad: list[UserError] = []
     for key, result in zip(keys, results, strict=True):
         if isinstance(result, UserError):
             bad.append(result)
@@ -43,16 +43,16 @@ def sort_out(keys: Sequence[Key], results: Iterable[Result | UserError], skip_ba
             good[key] = result
     if bad and not skip_bad:
         others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0]}{others}; --skip-bad goes on without them")
-    for error in bad[:SHOWN]:
-        print(f"left out: {error}")
-    if len(bad) > SHOWN:
-        print(f"left out: {len(bad) - SHOWN} more")
+        raise UserError(f"{bad[0]}{others}; --skip-bad omits them")
+    for error in bad[:MAX_SHOWN]:
+        print(f"omitted: {error}")
+    if len(bad) > MAX_SHOWN:
+        print(f"omitted: {len(bad) - MAX_SHOWN} more")
     return good
 
 
 def already_done(out: Path, made_from: str, outputs: Iterable[Path]) -> dict[str, Any] | None:
-    """Return what ``mark_done`` wrote if a folder was made from the same things and still holds ``outputs``."""
+    """Return the stamp of ``mark_done`` if a folder was made from the same sources and still holds ``outputs``."""
     try:
         stamp = json.loads((out / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -61,12 +61,12 @@ def already_done(out: Path, made_from: str, outputs: Iterable[Path]) -> dict[str
 
 
 def mark_done(out: Path, made_from: str, **facts: Any) -> None:
-    """Write that a folder is complete, to be called last."""
+    """Write the stamp of a complete folder, as the last step of a preparation."""
     write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
 
 
 def unpack_once(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
-    """Unpack what is wanted of an archive, unless that was finished before.
+    """Unpack the wanted files of an archive unless an earlier call has finished that.
 
     Raises:
         UserError: as ``download.unpack``.
@@ -77,8 +77,8 @@ def unpack_once(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> N
         write_atomically(stamp, made_from)
 
 
-def beside(title: str, count: int, expected: int | None) -> str:
-    """Return a line with a count beside the published one."""
+def compare_count(title: str, count: int, expected: int | None) -> str:
+    """Return a line with a count, the published count (None if unknown) and whether both agree."""
     if expected is None:
         return f"{title}: {count}"
     return f"{title}: {count}, published {expected}: {'OK' if count == expected else DIFFERS}"

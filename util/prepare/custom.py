@@ -1,9 +1,9 @@
-"""Your own annotated pictures as a data set like the built-in ones.
+"""Make a data set from your own annotated photos.
 
-From masks (PNGs of class indices named like the photos; names.txt holds one class a line, the first is id 1) or from a
-COCO-style JSON (names.txt then picks categories by name). Makes data/<name> (links to the photos, masks, lists),
-config/<name> (a commented YAML for each fold) and, from --vectors, the vectors of the class names. Then
-`sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` just work.
+The annotations are masks (PNGs of class indices named like the photos; names.txt has one class per line, the first is
+id 1) or a COCO-style JSON (names.txt then selects categories by name). The command creates data/<name> (links to the
+photos, masks, lists), config/<name> (commented YAML files for each fold) and, from --vectors, the text vectors of the
+class names. Then `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
 """
 
 from __future__ import annotations
@@ -29,83 +29,92 @@ from util.files import fingerprint, write_atomically
 from util.prepare import custom_sources
 from util.prepare.common import STAMP, add_common_options, already_done, mark_done
 from util.prepare.custom_config import write_configs
+from util.prepare.custom_sources import Imported
 
 TEST_SHARE = 0.25
-MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in turn until every class has enough images
-BUILT_IN = ("pascal", "coco", "mini", "model")
-EVERYTHING = "lists/all.txt"
-VECTORS = "word2vec"
+MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
+DEFAULT_FOLDS = 4
+RESERVED = ("pascal", "coco", "mini", "model", "encoder")  # folders of config/
+ALL_IMAGES = "lists/all.txt"
+VECTORS = "word2vec"  # value of data.text
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--name", required=True, help="of the data set: small letters, digits, _")
+    parser.add_argument("--name", required=True, help="name of the data set: lower-case letters, digits, _")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, PNGs of class indices")
     parser.add_argument(
-        "--coco-json", type=Path, metavar="FILE", help="annotations in COCO's form, in place of --masks"
+        "--coco-json", type=Path, metavar="FILE", help="annotations in COCO's format, in place of --masks"
     )
-    parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one a line")
-    parser.add_argument("--folds", type=int, default=None, help="how many folds (default 4, or as many as --fold)")
+    parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
+    parser.add_argument("--folds", type=int, help=f"number of folds (default {DEFAULT_FOLDS}, or that of --fold)")
     parser.add_argument(
-        "--fold", action="append", default=[], metavar="NAMES", help="classes of a fold: cat,dog; repeat"
+        "--fold", action="append", default=[], metavar="NAMES", help="novel classes of a fold: cat,dog; repeat"
     )
     parser.add_argument("--test-share", type=float, default=TEST_SHARE, help=f"of the images (default {TEST_SHARE})")
-    parser.add_argument("--vectors", type=Path, metavar="FILE", help="word vectors for the class names (else: by name)")
+    parser.add_argument("--vectors", type=Path, metavar="FILE", help="word vectors for the class names")
     parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
     add_common_options(parser, "data/<name>")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the data set, its folds and its configs; print what to type next.
+    """Make the data set, its folds and its configs; print the next commands.
 
     Raises:
-        UserError: names the file or class that does not fit and what to change; no config is written then.
+        UserError: a file or class does not fit; the message names it and what to change. No config is written then.
     """
     out = Path(str(options.out).replace("<name>", options.name))
     _check_options(options)
     made_from = _check_unchanged(options, out)
-    taken = custom_sources.from_json if options.coco_json else custom_sources.from_masks
-    source = taken(options, out)
-    data = DataSettings(
-        name=options.name,
-        root=str(out),
-        train_list=EVERYTHING,
-        test_list=EVERYTHING,
-        classes=source.classes,
-        images="images",
-        masks="masks",
-        image_suffix=source.suffix,
-        fold_rule="given",
-        text="names",
-    )
-    write_atomically(out / EVERYTHING, "".join(f"{n}\n" for n in source.names))
-    index = load_index(data, "train")
-    dealt = _given_folds(options.fold, source.classes) or deal(index, source.classes, options.folds or 4)
-    data = replace(data, fold_classes=dealt, folds=len(dealt))
-    wrong = folds.problem(data)
-    if wrong:
-        raise UserError(f"--fold: data.{wrong[0]} {wrong[1]}")
-    for part, rows in split(index, options.test_share).items():
-        write_atomically(out / f"lists/{part}.txt", "".join(f"{index.names[r]}\n" for r in rows))
-    data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
-    min_pixels, exclude_novel = _presence(data)
-    data = replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
+    import_files = custom_sources.from_json if options.coco_json else custom_sources.from_masks
+    data = _make_data(options, out, import_files(options, out))
     if options.vectors is not None:
-        data = replace(data, text=_vectors(data, options.vectors))
+        data = replace(data, text=_write_vectors(data, options.vectors))
     files = write_configs(options.config_dir, data)
     mark_done(out, made_from)
-    print(f"{out}: {len(index)} images, {len(data.classes)} classes, {data.folds} folds")
+    images = len(load_index(data, "train", progress=False)) + len(load_index(data, "test", progress=False))
+    print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
-    for number, names in enumerate(dealt):
+    for number, names in enumerate(data.fold_classes or []):
         print(f"  fold {number} tests: {', '.join(names)}")
     print(f"configs: {', '.join(str(f) for f in files)}")
     print(f"now: sh train.sh split0 {data.name} 1 && sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
     return 0
 
 
-def _vectors(data: DataSettings, source: Path) -> str:
-    """Write the vectors of the class names from a file of word vectors; return what ``data.text`` calls them."""
+def _make_data(options: argparse.Namespace, out: Path, imported: Imported) -> DataSettings:
+    """Write the lists of all, training and test images; return the settings with folds and ``min_pixels``."""
+    data = DataSettings(
+        name=options.name,
+        root=str(out),
+        train_list=ALL_IMAGES,
+        test_list=ALL_IMAGES,
+        classes=imported.classes,
+        images="images",
+        masks="masks",
+        image_suffix=imported.suffix,
+        fold_rule="given",
+        text="names",
+    )
+    write_atomically(out / ALL_IMAGES, "".join(f"{n}\n" for n in imported.names))
+    index = load_index(data, "train")
+    fold_classes = _given_folds(options.fold, data.classes) or assign_folds(
+        index, data.classes, options.folds or DEFAULT_FOLDS
+    )
+    data = replace(data, fold_classes=fold_classes, folds=len(fold_classes))
+    wrong = folds.problem(data)
+    if wrong:
+        raise UserError(f"--fold: data.{wrong[0]} {wrong[1]}")
+    for part, rows in split(index, options.test_share).items():
+        write_atomically(out / f"lists/{part}.txt", "".join(f"{index.names[r]}\n" for r in rows))
+    data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
+    min_pixels, exclude_novel = _choose_presence(data)
+    return replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
+
+
+def _write_vectors(data: DataSettings, source: Path) -> str:
+    """Write the text vectors of the class names from a file of word vectors; return the value of ``data.text``."""
     table, notes = build_vectors(source, data.classes)
     write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
     for note in notes:
@@ -113,29 +122,29 @@ def _vectors(data: DataSettings, source: Path) -> str:
     return VECTORS
 
 
-def deal(index: Index, classes: list[str], folds: int) -> list[list[str]]:
-    """Return the classes dealt out to folds, so that each fold gets frequent and rare ones alike.
+def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:
+    """Return the classes of each fold, assigned so that each fold gets frequent and rare classes.
 
     Raises:
-        UserError: fewer classes than two for each fold, or a class that no image shows.
+        UserError: fewer than two folds, fewer classes than folds, or a class that no image shows.
     """
     if folds < 2 or len(classes) < folds:
         raise UserError(f"--folds {folds}: needs at least 2 folds and a class for each; there are {len(classes)}")
     images = (index.areas[:, 1:] > 0).sum(0)
     order = sorted(range(len(classes)), key=lambda c: (-images[c], c))
     if images[order[-1]] == 0:
-        raise UserError(f"class '{classes[order[-1]]}' occurs in no image; leave it out of --classes")
+        raise UserError(f"class '{classes[order[-1]]}' occurs in no image; omit it from --classes")
     out: list[list[str]] = [[] for _ in range(folds)]
     for place, c in enumerate(order):
-        lap, position = divmod(place, folds)
-        out[position if lap % 2 == 0 else folds - 1 - position].append(classes[c])
+        round_number, position = divmod(place, folds)  # every second round goes backwards
+        out[position if round_number % 2 == 0 else folds - 1 - position].append(classes[c])
     return out
 
 
 def split(index: Index, test_share: float) -> dict[str, list[int]]:
-    """Return the rows of the training and test images; every class is split in about the same shares.
+    """Return the rows of the training and test images; each class is split in about the same proportion.
 
-    Images are grouped by the rarest class they show and put in an order that depends on their names alone.
+    Images are grouped by the rarest class that they show; their order in a group depends on their names alone.
     """
     images = (index.areas[:, 1:] > 0).sum(0)  # per class
     shown = [np.flatnonzero(row[1:] > 0) for row in index.areas]
@@ -146,10 +155,13 @@ def split(index: Index, test_share: float) -> dict[str, list[int]]:
     return {"train": [r for r in range(len(index)) if r not in test], "test": sorted(test)}
 
 
-def _presence(data: DataSettings) -> tuple[int, bool]:
-    """Return the ``min_pixels`` and ``exclude_novel`` with which every fold can be trained and tested in one shot.
+def _choose_presence(data: DataSettings) -> tuple[int, bool]:
+    """Return ``min_pixels`` and ``exclude_novel`` so that each fold has enough images for 1-shot training and testing.
 
-    As published where that is possible, else with fewer pixels, else with images that show novel classes in training.
+    The published values come first, then fewer pixels, then training images that show novel classes.
+
+    Raises:
+        UserError: no values give enough images.
     """
     indices = load_index(data, "train"), load_index(data, "test")
     problem = None
@@ -162,13 +174,16 @@ def _presence(data: DataSettings) -> tuple[int, bool]:
             return pixels, exclude
         except UserError as error:
             problem = error
-    raise UserError(f"{problem} (or leave the class out, or change --folds or --test-share)")
+    raise UserError(f"{problem} (or omit the class, or change --folds or --test-share)")
 
 
 def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
-    """Return a digest of what the data set is made from; refuse a name whose data were made from something else.
+    """Return the fingerprint of the data set's sources; refuse a name whose data were made from other sources.
 
-    Class ids may differ then, and configs and checkpoints of that name would silently mean other classes.
+    Class ids could differ then, so that configs and checkpoints of that name would silently refer to other classes.
+
+    Raises:
+        UserError: the name is in use for other sources.
     """
     files = [p for p in (options.coco_json, options.classes) if p is not None and p.is_file()]
     words = (options.images, options.masks, options.folds, options.fold, options.test_share, options.vectors)
@@ -191,13 +206,18 @@ def _given_folds(folds: list[str], classes: list[str]) -> list[list[str]]:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in BUILT_IN:
-        raise UserError(f"--name {options.name}: use small letters, digits and _, and none of {', '.join(BUILT_IN)}")
+    """Refuse options that do not go together.
+
+    Raises:
+        UserError: names the option and the correction.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
+        raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
     if (options.masks is None) == (options.coco_json is None):
         raise UserError("prepare.py custom: give either --masks DIR or --coco-json FILE")
     if options.masks is not None and options.classes is None:
-        raise UserError("prepare.py custom: --masks needs --classes names.txt, one class a line, the first is id 1")
+        raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
     if not 0 < options.test_share < 1:
         raise UserError(f"--test-share {options.test_share} must lie between 0 and 1")
     if options.fold and options.folds not in (None, len(options.fold)):
-        raise UserError(f"--folds {options.folds}, but --fold is given {len(options.fold)} times; leave --folds out")
+        raise UserError(f"--folds {options.folds}, but --fold is given {len(options.fold)} times; omit --folds")

@@ -1,4 +1,4 @@
-"""The commented YAML files of a data set of one's own: one for the data, one for the training, one for each fold."""
+"""The commented YAML files of a user's data set: one for the data, one for the training, and two for each fold."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ data:
   train_list: {train_list}
   test_list: {test_list}
   size: 473               # side of the square input, 8k + 1; smaller is faster
-  min_pixels: {min_pixels}        # a class is present in an image when it covers so many pixels of its mask
-  exclude_novel: {exclude_novel}     # leave out training images that show a novel class
-  text: {text}             # `names`: vectors made from the names alone; real ones: prepare.py embeddings
+  min_pixels: {min_pixels}        # least number of pixels of a class that is present in an image
+  exclude_novel: {exclude_novel}     # omit training images that show a novel class
+  text: {text}             # `names`: vectors from the names alone, without meaning; others: prepare.py embeddings
   folds: {folds}
-  fold_rule: given        # the classes each fold tests; all others are its base classes
+  fold_rule: given        # fold_classes lists the novel classes of each fold; all others are its base classes
   fold: 0
 {lists}
 protocols:
   symnet: {{episodes: 1000}}
 """
 TRAINING = """\
-# Sym-Net on {name}: ImageNet weights with torchvision's stem, downloaded when first needed, and short stages to start.
+# Sym-Net on {name}: torchvision's ImageNet weights, downloaded at the first run, and short stages for a first result.
 base: [../model/symnet.yaml, {name}.yaml]
 
 model:
@@ -63,10 +63,10 @@ model: {{encoder: {{backbone: resnet50, stem: plain, weights: torchvision}}}}
 
 
 def write_configs(folder: Path, data: DataSettings) -> list[Path]:
-    """Write a data set's configs into ``<folder>/<name>``; return their paths. Files that are the same stay.
+    """Write a data set's configs into ``<folder>/<name>`` and return their paths; identical files are kept.
 
     Raises:
-        UserError: a file with other content is in the way.
+        UserError: a file of that name has other content.
     """
     lists = yaml.safe_dump(
         {"classes": data.classes, "fold_classes": data.fold_classes}, width=WIDTH, default_flow_style=None
@@ -78,14 +78,14 @@ def write_configs(folder: Path, data: DataSettings) -> list[Path]:
         "lists": "".join(f"  {line}\n" for line in lists.splitlines()),
     }
     texts = {f"{data.name}.yaml": DATA.format(**values), f"{data.name}_symnet.yaml": TRAINING.format(name=data.name)}
-    for fold, names in enumerate(data.fold_classes):
+    for fold, names in enumerate(data.fold_classes or []):
         words = {"name": data.name, "fold": fold, "novel": ", ".join(names)}
         texts[f"{data.name}_split{fold}_resnet50.yaml"] = SPLIT.format(**words)
         texts[f"{data.name}_split{fold}_prototype_resnet50.yaml"] = BASELINE.format(**words)
     paths = {folder / data.name / name: text for name, text in texts.items()}
     for path, text in paths.items():
         if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise UserError(f"{path}: holds something else already; remove the folder or choose another --name")
+            raise UserError(f"{path}: exists with other content; remove the folder or choose another --name")
     for path, text in paths.items():
         write_atomically(path, text)
     return list(paths)

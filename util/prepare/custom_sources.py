@@ -1,4 +1,4 @@
-"""A person's own photos with masks or a COCO-style JSON, checked and put in place as a data set."""
+"""Import of a user's photos, with masks or a COCO-style JSON, as the files of a data set."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from util.data.list_files import IMAGE_SUFFIXES
 from util.errors import UserError, nearest
 from util.files import link
 from util.parallel import attempt, parallel_map
-from util.prepare.common import sort_out
+from util.prepare.common import keep_good
 
 MASK_SUFFIX = ".png"
-BACKGROUND = "background"
-MAX_CLASSES = 254  # ids 1..254; 255 is ignored
+BACKGROUND_NAME = "background"  # optional first line of a file of class names
+MIN_CLASSES, MAX_CLASSES = 2, 254  # ids 1..254; 255 is ignored
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What was put in place: image names, class names in the order of their ids, the photos' suffix."""
+class Imported:
+    """The imported images and classes."""
 
-    names: list[str]
-    classes: list[str]
-    suffix: str
+    names: list[str]  # of the images
+    classes: list[str]  # in the order of their ids
+    suffix: str  # of the photos
 
 
-def from_masks(options: argparse.Namespace, out: Path) -> Taken:
-    """Link photos and their masks (PNGs of class indices of the same stem) into ``out``.
+def from_masks(options: argparse.Namespace, out: Path) -> Imported:
+    """Link photos and their masks (PNGs of class indices with the same stem) into ``out``.
 
     Raises:
-        UserError: no photos, one without a mask, or files that do not fit together.
+        UserError: there are no photos, one has no mask, or files do not fit together.
     """
     classes, photos = read_class_names(options.classes), find_photos(options.images)
     names, suffix = _names(list(photos.values()))
-    check = partial(attempt, partial(_take_masked, masks=options.masks, out=out, suffix=suffix, classes=len(classes)))
-    good = sort_out(
+    check = partial(attempt, partial(_import_masked, masks=options.masks, out=out, suffix=suffix, classes=len(classes)))
+    good: dict[str, None] = keep_good(
         names, parallel_map(check, list(zip(names, photos.values(), strict=True)), "photos and masks"), options.skip_bad
     )
-    return Taken(list(good), classes, suffix)
+    return Imported(list(good), classes, suffix)
 
 
-def from_json(options: argparse.Namespace, out: Path) -> Taken:
+def from_json(options: argparse.Namespace, out: Path) -> Imported:
     """Link the annotated photos into ``out`` and draw their masks from a COCO-style JSON.
 
-    Class ids follow ``--classes`` where it is given, else ascending category ids.
+    Class ids follow the order of ``--classes`` if given, else ascending category ids.
 
     Raises:
-        UserError: a name that is no category, no annotated photo, or files that do not fit.
+        UserError: a class name is no category, no photo is annotated, or files do not fit together.
     """
     annotations = read_annotations(options.coco_json)
     by_name = {name: category for category, name in annotations.categories.items()}
@@ -72,15 +72,15 @@ def from_json(options: argparse.Namespace, out: Path) -> Taken:
     if not photos:
         raise UserError(f"{options.coco_json}: no image shows one of the classes; check --classes")
     names, suffix = _names([Path(p.name) for p in photos])
-    check = partial(attempt, partial(_take_drawn, images=options.images, out=out, suffix=suffix, table=table))
-    good = sort_out(
+    check = partial(attempt, partial(_import_annotated, images=options.images, out=out, suffix=suffix, table=table))
+    good: dict[str, None] = keep_good(
         names, parallel_map(check, list(zip(names, photos, strict=True)), "photos and masks"), options.skip_bad
     )
-    return Taken(list(good), classes, suffix)
+    return Imported(list(good), classes, suffix)
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Return the class names of a file, one a line; a first line 'background' is passed over.
+    """Return the class names of a file, one per line; a first line 'background' is ignored.
 
     Raises:
         UserError: the file cannot be read, is empty, or names a class twice.
@@ -88,18 +88,18 @@ def read_class_names(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the class names ({error}); write one name a line") from None
+        raise UserError(f"{path}: cannot read the class names ({error}); write one name per line") from None
     names = [line.strip() for line in lines if line.strip()]
-    names = names[1:] if names and names[0].lower() == BACKGROUND else names
+    names = names[1:] if names and names[0].lower() == BACKGROUND_NAME else names
     _check_names(names, path)
     return names
 
 
 def find_photos(folder: Path) -> dict[str, Path]:
-    """Return the photos of a folder and the folders in it by stem, in the order of their names.
+    """Return the photos of a folder, at any depth, by stem, in the order of their paths.
 
     Raises:
-        UserError: there are none, or two of one stem.
+        UserError: there are no photos, or two have the same stem.
     """
     found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES] if folder.is_dir() else []
     if not found:
@@ -113,7 +113,11 @@ def find_photos(folder: Path) -> dict[str, Path]:
 
 
 def _names(photos: list[Path]) -> tuple[list[str], str]:
-    """Return the names that photos get, and the one suffix of their links (what a file is, its content tells)."""
+    """Return the image names of photos and the common suffix of their links (readers ignore a photo's suffix).
+
+    Raises:
+        UserError: two photos have the same stem.
+    """
     names = [p.stem for p in photos]
     twice = next((n for n, count in Counter(names).items() if count > 1), None)
     if twice is not None:
@@ -121,7 +125,7 @@ def _names(photos: list[Path]) -> tuple[list[str], str]:
     return names, Counter(p.suffix for p in photos).most_common(1)[0][0]
 
 
-def _take_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, classes: int) -> None:
+def _import_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, classes: int) -> None:
     name, photo = item
     mask = masks / f"{name}{MASK_SUFFIX}"
     read_image(photo)
@@ -130,7 +134,7 @@ def _take_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, cl
     link(mask, out / "masks" / f"{name}{MASK_SUFFIX}")
 
 
-def _take_drawn(item: tuple[str, Photo], images: Path, out: Path, suffix: str, table: dict[int, int]) -> None:
+def _import_annotated(item: tuple[str, Photo], images: Path, out: Path, suffix: str, table: dict[int, int]) -> None:
     name, photo = item
     path, target = images / photo.name, out / "masks" / f"{name}{MASK_SUFFIX}"
     shape = read_image(path).shape[:2]
@@ -150,8 +154,8 @@ def _holds(path: Path, mask: np.ndarray) -> bool:
 
 
 def _check_names(names: list[str], path: Path) -> None:
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise UserError(f"{path}: {len(names)} classes; few-shot segmentation needs 2..{MAX_CLASSES}")
+    if not MIN_CLASSES <= len(names) <= MAX_CLASSES:
+        raise UserError(f"{path}: {len(names)} classes; few-shot segmentation needs {MIN_CLASSES}..{MAX_CLASSES}")
     twice = next((n for n, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{path}: names '{twice}' twice; keep one")

@@ -1,4 +1,4 @@
-"""Fetch official files over HTTP and unpack their archives: resumable, checked, whole or not there."""
+"""Downloads over HTTP and unpacking of archives: resumable, checked and atomic."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
@@ -27,20 +28,20 @@ DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFE
 
 
 def fetch(url: str, target: Path, checksum: str | None = None, title: str | None = None) -> Path:
-    """Return ``target`` after downloading it; what an interrupted call left in ``<target's name>.part`` is continued.
+    """Return ``target`` after downloading it; ``<target's name>.part`` of an interrupted call is continued.
 
-    A target that is there already is not downloaded, only compared with the checksum. The target appears by renaming,
-    after the length that the server tells and the checksum are found right. A server that cannot continue sends the
-    whole file again. A file that changed on the server between two calls is noticed by the checksum alone.
+    An existing target is not downloaded again, only compared with the checksum. The download is renamed to the target
+    after the check of the length that the server states and of the checksum. A server that does not support ranges
+    sends the whole file again. Only the checksum detects a file that changed on the server between two calls.
 
     Args:
         checksum: ``"md5:<hex>"``, ``"sha256:<hex>"`` or another algorithm of hashlib; None checks the length alone.
-        title: what the progress bar says; None says the target's name.
+        title: text of the progress bar; None shows the target's name.
 
     Raises:
-        UserError: no network, or the server refuses (names the URL and where to put the file by hand); the connection
-            broke (the same call continues); a wrong checksum (the ``.part`` is removed; a target that was there
-            already stays); the disk is full or the folder cannot be written.
+        UserError: no connection, or the server refuses (the message has the URL and the target for a manual download);
+            the connection broke (the same call continues); a wrong checksum (the ``.part`` is removed, an existing
+            target stays); the disk is full or the folder cannot be written.
     """
     title = title or target.name
     if target.exists():
@@ -59,7 +60,7 @@ def fetch(url: str, target: Path, checksum: str | None = None, title: str | None
             raise
         if checksum and not _matches(part, checksum, title):
             part.unlink()
-            raise UserError(f"{url}: what arrived has not the checksum {checksum} and was removed; run this again")
+            raise UserError(f"{url}: the download has not the checksum {checksum} and was removed; run this again")
         os.replace(part, target)
     except OSError as error:  # errors of the network have become UserErrors before
         raise UserError(
@@ -69,15 +70,15 @@ def fetch(url: str, target: Path, checksum: str | None = None, title: str | None
 
 
 def _download(url: str, file: IO[bytes], target: Path, title: str) -> None:
-    """Append to a file what it lacks of a URL."""
-    start = max(file.tell() - 1, 0)  # the last byte comes again: of a complete file no server can send less
-    elsewhere = f"download it elsewhere, put it at {target} and run the same command again"
+    """Append the missing rest of a URL's content to a file."""
+    start = max(file.tell() - 1, 0)  # requests the last byte again, because an empty range is an error
+    elsewhere = f"download it by hand, put it at {target} and run the same command again"
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if start and error.code == HTTP_RANGE_IMPOSSIBLE:  # more than the server has: not this file
+        if start and error.code == HTTP_RANGE_IMPOSSIBLE:  # longer than the server's file: another file
             file.seek(0)
             file.truncate()
             return _download(url, file, target, title)
@@ -115,12 +116,11 @@ def _received(response: http.client.HTTPResponse, url: str, bar: tqdm) -> Iterat
 
 def _broken(url: str, bar: tqdm, why: str) -> str:
     of = "" if bar.total is None else f" of {bar.total}"
-    return (
-        f"{url}: the connection broke after {bar.n}{of} bytes ({why}); run the same command again, it continues there"
-    )
+    return f"{url}: the connection broke after {bar.n}{of} bytes ({why}); run the same command again to continue"
 
 
 def _matches(path: Path, checksum: str, title: str) -> bool:
+    """Return whether a file has a checksum, written as in ``fetch``."""
     algorithm, _, wanted = checksum.partition(":")
     digest = hashlib.new(algorithm)
     size = path.stat().st_size
@@ -134,21 +134,21 @@ def _matches(path: Path, checksum: str, title: str) -> bool:
 def unpack(
     archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda name: True, title: str | None = None
 ) -> list[Path]:
-    """Unpack the wanted files of a zip or of a tar (plain, gz, bz2, xz) and return where they are, in its order.
+    """Unpack the wanted files of a zip or tar (plain, gz, bz2, xz) and return their paths, in the archive's order.
 
-    Each file appears whole or not at all; one that is there with the size the archive tells is kept. Folders are made
-    as needed, links and special files in a tar are passed over, access rights and times are not restored.
+    Each file is written atomically; an existing file of the size in the archive is kept. Folders are created as needed.
+    Links and special files in a tar are ignored; access rights and times are not restored.
 
     Args:
-        folder: names in the archive are relative to it; made if missing.
-        wanted: told the name of each file as the archive has it (``"VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg"``).
-        title: what the progress bar says; None says the archive's name.
+        folder: names in the archive are relative to it; created if missing.
+        wanted: predicate on the name of a file in the archive (``"VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg"``).
+        title: text of the progress bar; None shows the archive's name.
 
     Raises:
-        UserError: the archive is missing, cut short, damaged or of another kind, a wanted name lies outside the folder
-            (nothing of that file is written), the disk is full or the folder cannot be written. Files that were whole
-            before that stay and the same call goes on after them; but of a compressed tar, whose one checksum comes
-            last, what this call wrote is removed.
+        UserError: the archive is missing, cut short, damaged or of another format, a wanted name leads out of the
+            folder (that file is not written), the disk is full or the folder cannot be written. Files that were
+            complete before the error stay, and the same call continues after them; except that of a compressed tar,
+            whose only checksum is at its end, the files of this call are removed.
     """
     title = f"unpack {title or archive.name}"
     try:
@@ -171,7 +171,7 @@ def _zip_members(
         size = sum(m.compress_size for m in members)
         with tqdm(total=size, desc=title, unit="B", unit_scale=True) as bar:
             for member, target in zip(members, targets, strict=True):
-                _write(lambda member=member: content.open(member), member.file_size, target, archive)
+                _write(partial(content.open, member), member.file_size, target, archive)
                 bar.update(member.compress_size)
                 yield target
 
@@ -190,24 +190,30 @@ def _tar_members(
             for member in content:
                 if member.isreg() and wanted(member.name):
                     target = _inside(member.name, folder, archive)
-                    if _write(lambda member=member: content.extractfile(member), member.size, target, archive):
+                    if _write(partial(_open_in_tar, content, member), member.size, target, archive):
                         fresh.append(target)
                     yield target
                 bar.update(file.tell() - bar.n)
-            if plain:  # tarfile takes a missing or damaged header for the end, which is a block of zeros
+            if plain:  # tarfile treats a damaged header as the end of the archive, which is a block of zeros
                 file.seek(content.offset)
                 if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    raise _damaged(archive, f"no file and no end at byte {content.offset}")
-            while not plain and content.fileobj.read(CHUNK):
-                pass  # to the checksum, which the last bytes hold
+                    raise _damaged(archive, f"neither a file nor the end at byte {content.offset}")
+            while not plain and content.fileobj is not None and content.fileobj.read(CHUNK):
+                pass  # up to the checksum in the last bytes
         except (*DAMAGE, UserError):
             for target in () if plain else fresh:
                 target.unlink(missing_ok=True)
             raise
 
 
+def _open_in_tar(content: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = content.extractfile(member)
+    assert file is not None  # regular files only
+    return file
+
+
 def _inside(name: str, folder: Path, archive: Path) -> Path:
-    """Return where a member belongs; a name that leads out of the folder is refused."""
+    """Return the target of a member; a name that leads out of the folder is refused."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive or not path.parts:
         raise UserError(f"{archive}: its file '{name}' would lie outside {folder}; this is not the official archive")
@@ -215,7 +221,7 @@ def _inside(name: str, folder: Path, archive: Path) -> Path:
 
 
 def _write(open_member: Callable[[], IO[bytes]], size: int, target: Path, archive: Path) -> bool:
-    """Write a member unless a file of its size is there; return whether it was written."""
+    """Write a member unless a file of its size exists; return whether it was written."""
     if target.is_file() and target.stat().st_size == size:
         return False
 
@@ -228,7 +234,7 @@ def _write(open_member: Callable[[], IO[bytes]], size: int, target: Path, archiv
 
 
 def _content(open_member: Callable[[], IO[bytes]], archive: Path) -> Iterator[bytes]:
-    """Yield a member's bytes; whatever goes wrong in reading them is the archive's fault, not the target's."""
+    """Yield a member's bytes; an error while reading them is reported for the archive, not for the target."""
     try:
         with open_member() as member:
             while chunk := member.read(CHUNK):

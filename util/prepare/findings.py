@@ -1,4 +1,4 @@
-"""One thing that was looked at: is it right, what was seen, and the command that mends it."""
+"""The result of one check: whether the requirement is met, details, and the command that meets it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one thing."""
+    """Result of the check of one requirement."""
 
-    what: str
-    fine: bool
-    says: str
-    mend: str = ""  # a command, or what to do, where it is not fine
-    partly: bool = False  # fine to run with, but not what published results were made with
+    what: str  # the requirement
+    fine: bool  # whether it is met
+    says: str  # details
+    mend: str = ""  # command or advice if it is not met
+    partly: bool = False  # met, but published results were made with something else
 
     def line(self) -> str:
         """Return the finding as a line of text."""

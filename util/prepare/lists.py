@@ -1,9 +1,9 @@
-"""The lists of every fold, counted beside the published sizes; written as, and compared with, published list files.
+"""Print the sizes of the lists of each fold with the published sizes; export lists and compare list files with them.
 
-Lists are views of the index of class areas and need no files. --export writes them in the two-column form of published
-lists (paths of image and mask) with one file of support candidates per class. --import checks a list file of others
-(two columns, (image, class) pairs, or a pickled dictionary) against the index of one fold and says in what it differs
-from our own list; give the file to a run as data.train_fold_list or data.test_fold_list.
+Lists are computed from the index of class areas and need no files. --export writes them in the two-column form of
+published lists (paths of image and mask) with one file of support candidates per class. --import compares another
+project's list file (two columns, (image, class) pairs, or a pickled dictionary) with the list of one fold and prints
+the differences. A run uses such a file with data.train_fold_list or data.test_fold_list.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from util.data.list_files import match, read_list_file
 from util.data.lists import ImageList, test_list, train_list
 from util.errors import UserError
 from util.files import write_atomically
-from util.prepare.common import beside
+from util.prepare.common import compare_count
 
 DEFAULT_CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
 MAKERS = {"train": train_list, "test": test_list}
-# (data set, train list, part) -> published sizes, fold by fold, of lists made with 2048 pixels and exclude_novel.
+# (data set, train list, part) -> published sizes of folds 0..3, for lists with 2048 pixels and exclude_novel.
 PUBLISHED = {
     ("pascal", "train", "train"): (4208, 3726, 2752, 4510),
     ("pascal", "train", "test"): (364, 445, 592, 336),
@@ -36,20 +36,20 @@ PUBLISHED_PIXELS = 2048
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("config", nargs="?", default=DEFAULT_CONFIG, help=f"whose data (default {DEFAULT_CONFIG})")
+    parser.add_argument("config", nargs="?", default=DEFAULT_CONFIG, help=f"config (default {DEFAULT_CONFIG})")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--fold", type=int, help="this fold alone")
-    parser.add_argument("--candidates", action="store_true", help="print the support candidates of every class too")
-    parser.add_argument("--export", type=Path, metavar="DIR", help="write the lists there, two columns a line")
-    parser.add_argument("--import", dest="imported", type=Path, metavar="FILE", help="check a list file of others")
-    parser.add_argument("--part", choices=MAKERS, default="test", help="of which part --import is (default test)")
+    parser.add_argument("--fold", type=int, help="only this fold")
+    parser.add_argument("--candidates", action="store_true", help="also print the support candidates of each class")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="write the lists there, in two columns")
+    parser.add_argument("--import", dest="imported", type=Path, metavar="FILE", help="compare another list file")
+    parser.add_argument("--part", choices=MAKERS, default="test", help="part of the --import file (default test)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the sizes of all lists, export them or check a file.
+    """Print the sizes of all lists and export them, or compare a list file.
 
     Raises:
-        UserError: data that is missing or does not fit.
+        UserError: data is missing or damaged, or a list file does not fit it.
     """
     data = read_config(options.config, options.overrides).data
     if options.fold is not None and not 0 <= options.fold < data.folds:
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         for number in folds:
             chosen = replace(data, fold=number)
             images = make(index, Fold.of(chosen), chosen)
-            print(f"  {beside(f'fold {number}', len(images.queries), published(chosen, part))}")
+            print(f"  {compare_count(f'fold {number}', len(images.queries), published(chosen, part))}")
             if options.candidates:
                 counts = (f"{data.classes[c - 1]} {len(rows)}" for c, rows in images.candidates.items())
                 print("    candidates: " + ", ".join(counts))
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def published(data: DataSettings, part: str) -> int | None:
-    """Return the published size of a fold's list under these settings, None where none is known."""
+    """Return the published size of a fold's list for these settings, None if unknown."""
     sizes = PUBLISHED.get((data.name, Path(data.train_list).stem, part))
     known = data.min_pixels == PUBLISHED_PIXELS and (data.exclude_novel or part == "test")
     listed = data.train_fold_list if part == "train" else data.test_fold_list
@@ -84,10 +84,10 @@ def published(data: DataSettings, part: str) -> int | None:
 
 
 def export(images: ImageList, data: DataSettings, part: str, folder: Path) -> None:
-    """Write ``fold<i>_<part>.txt`` (image and mask a line) and the candidates of each class.
+    """Write ``fold<i>_<part>.txt`` (image and mask per line) and a file of candidates for each class.
 
     Raises:
-        UserError: the folder cannot be written.
+        WriteError: the folder cannot be written.
     """
 
     def lines(rows: list[int]) -> str:
@@ -101,10 +101,10 @@ def export(images: ImageList, data: DataSettings, part: str, folder: Path) -> No
 
 
 def check_import(path: Path, data: DataSettings, part: str) -> int:
-    """Check a list file of others against the index and print in what it differs from our own list.
+    """Print the differences of a list file from our own list; return the exit code.
 
     Raises:
-        UserError: the file cannot be read, or names what this fold does not have.
+        UserError: the file cannot be read, or lists an image or class that this fold does not have.
     """
     own = replace(data, train_fold_list=None, test_fold_list=None)
     fold, index = Fold.of(own), load_index(own, part)
@@ -123,6 +123,7 @@ def check_import(path: Path, data: DataSettings, part: str) -> int:
 
 
 def _compare(what: str, theirs: set, ours: set, index: Index) -> None:
+    """Print the differences of two sets of rows or of (row, class) pairs."""
     if theirs == ours:
         print(f"  {what}: the same {len(ours)} as the list made from the masks")
         return

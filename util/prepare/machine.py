@@ -1,4 +1,4 @@
-"""What this machine offers: versions, devices, cores."""
+"""Checks of this machine: versions of Python and torch, GPUs, CPU cores."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from util.prepare.findings import Finding
 
 GIGABYTE = 1e9
 OLDEST_PYTHON, OLDEST_TORCH = (3, 10), (2, 4)
+INSTALL = "python -m pip install --upgrade -r requirements.txt"
 
 
-def look_at_machine() -> list[Finding]:
-    """Return what was found out about Python, torch, GPUs and cores."""
+def check_machine() -> list[Finding]:
+    """Return the findings about Python, torch, GPUs and cores."""
     return [_python(), _torch(), *_gpus(), Finding("cores", True, f"{usable_cores()} usable")]
 
 
@@ -30,13 +31,10 @@ def _torch() -> Finding:
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     says = f"{torch.__version__}, torchvision {_version('torchvision')}"
     try:
-        import torchvision  # noqa: F401  an unmatched pair fails here
+        import torchvision  # noqa: F401  fails if its version does not match torch's
     except (ImportError, RuntimeError, OSError) as error:
-        return Finding("torch", False, f"{says}: torchvision does not load ({error})", _INSTALL)
-    return Finding("torch", version >= OLDEST_TORCH, says, "" if version >= OLDEST_TORCH else _INSTALL)
-
-
-_INSTALL = "python -m pip install --upgrade -r requirements.txt"
+        return Finding("torch", False, f"{says}: torchvision does not load ({error})", INSTALL)
+    return Finding("torch", version >= OLDEST_TORCH, says, "" if version >= OLDEST_TORCH else INSTALL)
 
 
 def _version(package: str) -> str:
@@ -48,7 +46,7 @@ def _version(package: str) -> str:
 
 def _gpus() -> list[Finding]:
     if not torch.cuda.is_available():
-        why = "torch is built without CUDA" if torch.version.cuda is None else "no CUDA device answers"
+        why = "torch is built without CUDA" if torch.version.cuda is None else "no CUDA device is available"
         return [Finding("GPU", True, f"none ({why}); runs use the CPU: sh train.sh ... 0")]
     out = [Finding("CUDA", True, f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")]
     for number in range(gpu_count()):

@@ -1,4 +1,4 @@
-"""What a config needs before it can run: data, word vectors, weights, disk; each is looked at once."""
+"""Checks of a config's prerequisites: data, lists, text vectors, weights and disk space."""
 
 from __future__ import annotations
 
@@ -22,64 +22,64 @@ from util.engine.folders import base_folder, run_folder
 from util.engine.network import build_model
 from util.errors import UserError
 from util.prepare import coco, pascal, weights
-from util.prepare.common import DIFFERS, beside
+from util.prepare.common import DIFFERS, compare_count
 from util.prepare.findings import Finding
 from util.prepare.lists import MAKERS, published
 from util.prepare.machine import GIGABYTE
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
-# How to get the data of a built-in data set; others are made by `custom`.
+# Commands that prepare the built-in data sets; other data sets are made by `custom`.
 PREPARE = {
     "pascal": "python prepare.py pascal --voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> --out {root}",
     "coco": "python prepare.py coco --root <folder of train2014, val2014, annotations> --out {root}",
     "mini": "python prepare.py mini --out {root}",
 }
 PREPARE_OTHER = "python prepare.py custom --name {name} --out {root} --images <DIR> --masks <DIR> --classes <names.txt>"
-RESUMABLE = 3  # checkpoints that a run can continue from: the last, the one before, the one being written
-MOMENTS = {"sgd": 1, "adamw": 2}  # what an optimiser keeps for each weight that learns
+RESUMABLE = 3  # checkpoints with the optimiser's state: the last, the one before, the one being written
+MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
 VECTORS = "python prepare.py embeddings --dataset {name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
 
 
 class Needs:
-    """Looks at what configs need, each thing once however many configs share it."""
+    """Checks the prerequisites of configs; a prerequisite that several configs share is checked once."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Finding] = {}  # every finding so far, by what it is about
+        self.found: dict[str, Finding] = {}  # all findings, by their prerequisite
 
     def of(self, config: Config) -> list[Finding]:
-        """Return the findings about everything that a config refers to."""
+        """Return the findings about all prerequisites of a config."""
         data = config.data
-        out = [self._once(f"data {data.root} ({data.train_list}, {data.test_list})", lambda w: look_at_data(w, data))]
+        out = [self._once(f"data {data.root} ({data.train_list}, {data.test_list})", lambda w: check_data(w, data))]
         if out[0].fine:
             rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
-            out.append(self._once(f"lists {data.name} fold {data.fold} ({rule})", lambda w: look_at_lists(w, data)))
+            out.append(self._once(f"lists {data.name} fold {data.fold} ({rule})", lambda w: check_lists(w, data)))
         if class_of(config.model).reads_text:
             path = NAMES if data.text == NAMES else vectors_path(data)
-            out.append(self._once(f"vectors {path} for {data.name}", lambda w: look_at_vectors(w, data)))
+            out.append(self._once(f"vectors {path} for {data.name}", lambda w: check_vectors(w, data)))
         start = config.model.start()
         if start.weights is not None:
-            name, partly = f"{class_of(config.model).title} on {config.model.backbone()}", ", in part" * start.partial
+            name, partly = f"{class_of(config.model).title} on {config.model.backbone()}", ", partial" * start.partial
             what = f"weights {start.weights} for {name}{partly}"
-            out.append(self._once(what, lambda w: look_at_weights(w, config)))
+            out.append(self._once(what, lambda w: check_weights(w, config)))
         if class_of(config.model).learns:
             name = f"{class_of(config.model).title} on {config.model.backbone()}, {data.name}, {data.shot}-shot"
             what = f"disk for checkpoints of {name} in {config.run.folder}"
-            out.append(self._once(what, lambda w: look_at_disk(w, config)))
+            out.append(self._once(what, lambda w: check_disk(w, config)))
         return out
 
     def add(self, finding: Finding) -> Finding:
-        """Keep a finding that was made elsewhere."""
+        """Keep the finding of a check that is made elsewhere, and return it."""
         self.found[finding.what] = finding
         return finding
 
-    def _once(self, what: str, look: Callable[[str], Finding]) -> Finding:
+    def _once(self, what: str, check: Callable[[str], Finding]) -> Finding:
         if what not in self.found:
-            self.found[what] = look(what)
+            self.found[what] = check(what)
         return self.found[what]
 
 
-def look_at_data(what: str, data: DataSettings) -> Finding:
-    """Tell whether every listed photo has a mask of its size with class ids in range, and how many should be there."""
+def check_data(what: str, data: DataSettings) -> Finding:
+    """Check that each listed photo exists with a mask of its size and valid class ids, and how many are published."""
     mend = PREPARE.get(data.name, PREPARE_OTHER).format(root=data.root, name=data.name)
     sizes, says = PUBLISHED_SIZES.get(data.name, {}), []
     try:
@@ -88,27 +88,27 @@ def look_at_data(what: str, data: DataSettings) -> Finding:
             lost = [path for path in index.images if not path.is_file()]
             if lost:
                 return Finding(what, False, f"{len(lost)} photos of {part} are missing, such as {lost[0]}", mend)
-            says.append(beside(part, len(index), sizes.get(Path(listed).stem)))
+            says.append(compare_count(part, len(index), sizes.get(Path(listed).stem)))
     except UserError as error:
         return Finding(what, False, str(error), mend)
     return Finding(what, True, "; ".join(says), partly=any(s.endswith(DIFFERS) for s in says))
 
 
-def look_at_lists(what: str, data: DataSettings) -> Finding:
-    """Tell the sizes of a fold's lists beside the published ones, and whether each class has enough supports."""
+def check_lists(what: str, data: DataSettings) -> Finding:
+    """Check that each class of a fold's lists has enough supports; compare the sizes of the lists with published."""
     says = []
     try:
         for part, make in MAKERS.items():
             images = make(load_index(data, part, progress=False), Fold.of(data), data)
             check_shots(images, data)
-            says.append(beside(part, len(images.queries), published(data, part)))
+            says.append(compare_count(part, len(images.queries), published(data, part)))
     except UserError as error:
-        return Finding(what, False, str(error), "change data.min_pixels, data.shot or the list that it names")
+        return Finding(what, False, str(error), "change data.min_pixels, data.shot or the list")
     return Finding(what, True, "; ".join(says), partly=any(s.endswith(DIFFERS) for s in says))
 
 
-def look_at_vectors(what: str, data: DataSettings) -> Finding:
-    """Tell whether the vectors of the class names are there and have the right rows."""
+def check_vectors(what: str, data: DataSettings) -> Finding:
+    """Check that the text vectors of the class names exist and have the right rows."""
     try:
         table = class_vectors(data)
     except UserError as error:
@@ -116,9 +116,11 @@ def look_at_vectors(what: str, data: DataSettings) -> Finding:
     return Finding(what, True, f"{table.shape[0]} x {table.shape[1]}")
 
 
-def look_at_weights(what: str, config: Config) -> Finding:
-    """Tell whether a model's encoder takes its weights, by filling it as a run would."""
-    start, backbone = config.model.start(), config.model.backbone()
+def check_weights(what: str, config: Config) -> Finding:
+    """Check that a model's encoder accepts its weights, by loading them as a run does."""
+    start, backbone = config.model.start(), config.model.backbone() or ""
+    if start.weights is None:
+        return Finding(what, True, "random values")
     if start.weights == TORCHVISION and TORCHVISION in class_of(config.model).downloads:
         return _torchvision(what, backbone)
     network = build_model(config, text_width=1)
@@ -130,8 +132,8 @@ def look_at_weights(what: str, config: Config) -> Finding:
     return Finding(what, True, says)
 
 
-def look_at_disk(what: str, config: Config) -> Finding:
-    """Tell whether the checkpoints of a training fit on the disk of its run folder, those that are there counted in."""
+def check_disk(what: str, config: Config) -> Finding:
+    """Check that a training's checkpoints fit on the disk of its run folder; existing ones count as free space."""
     with torch.device("meta"):  # sizes without memory
         network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
     need, folders = _checkpoints(network, config.meta_stage), [run_folder(config, "meta")]
@@ -141,12 +143,12 @@ def look_at_disk(what: str, config: Config) -> Finding:
     there = sum(file.stat().st_size for folder in folders for file in folder.glob("*.pth"))
     root = Path(config.run.folder).absolute()
     free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
-    says = f"{free / GIGABYTE:.2f} GB free, checkpoints take {need / GIGABYTE:.2f}, {there / GIGABYTE:.2f} are there"
+    says = f"{free / GIGABYTE:.2f} GB free, checkpoints take {need / GIGABYTE:.2f}, {there / GIGABYTE:.2f} of it exist"
     return Finding(what, free >= need - there, says, "free some space, or --set run.folder=<DIR> on another disk")
 
 
 def _checkpoints(network: Trainable, stage: StageSettings) -> int:
-    """Return the bytes of a stage's checkpoints: the best without its optimiser, and those to continue from."""
+    """Return the bytes of a stage's checkpoints: the best without optimiser state, and the resumable ones."""
     weights = sum(t.nbytes for t in network.state_dict().values())
     learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
     copies = max(MOMENTS[o.kind] for o in stage.optimizers.values()) + (stage.ema_decay > 0)
@@ -154,17 +156,16 @@ def _checkpoints(network: Trainable, stage: StageSettings) -> int:
 
 
 def _torchvision(what: str, backbone: str) -> Finding:
-    """Tell whether torchvision's weights were downloaded before; if not, a run will do so."""
+    """Return whether torchvision's weights are downloaded already; if not, a run downloads them."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.weights_url(backbone)).name
-    return Finding(what, True, f"{file}" if file.is_file() else "not here yet; a run downloads them (network needed)")
+    return Finding(what, True, f"{file}" if file.is_file() else "a run will download them (network needed)")
 
 
 def _how_to_get(path: Path, backbone: str) -> str:
-    """Return the command that makes a weights file, or where to put it."""
-    if (
-        path.parent.name == "base" and path.parent.parent.name.count("_") >= 2
-    ):  # runs/<data set>_<experiment>_<net>/base
-        dataset, experiment, net = path.parent.parent.name.split("_", 2)
+    """Return the command that makes a weights file, or the folder that it belongs in."""
+    run = path.parent.parent.name  # of runs/<data set>_<experiment>_<net>/base/<file>
+    if path.parent.name == "base" and run.count("_") >= 2:
+        dataset, experiment, net = run.split("_", 2)
         return f"NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
     if backbone not in weights.NETWORKS:
         return "put it there (see initmodel/README.md)"

@@ -1,14 +1,14 @@
-"""PASCAL VOC 2012 with SBD's masks, as the field trains and tests on them.
+"""Prepare PASCAL VOC 2012 with SBD's masks for PASCAL-5i.
 
-Makes a folder in VOC's layout: JPEGImages (links), SegmentationClassAug (palette PNGs: links to VOC's, converted from
+Creates a folder in VOC's layout: JPEGImages (links), SegmentationClassAug (palette PNGs: links to VOC's, converted from
 SBD's) and ImageSets/Segmentation with
 
   train.txt     VOC's train and SBD's train without VOC's val   (5953 images when complete; PFENet, BAM, Sym-Net, ...)
   trainaug.txt  the same and SBD's val                          (10582 images; HSNet, DCAMA)
   val.txt       VOC's val                                       (1449 images, for testing)
 
-Where both annotate an image VOC's mask wins. An archive in place of a folder is unpacked beside --out first. Repeating
-the command finishes what an interruption left.
+If both annotate an image, VOC's mask is used. An archive in place of a folder is first unpacked beside --out. After an
+interruption, run the command again: it continues.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from util.parallel import attempt, parallel_map
 from util.prepare.common import (
     add_common_options,
     already_done,
-    beside,
+    compare_count,
+    keep_good,
     mark_done,
-    sort_out,
     unpack_once,
 )
 from util.prepare.download import fetch
@@ -42,8 +42,8 @@ from util.prepare.voc_sources import LISTS, MASK_FOLDERS, Source, find_sbd, find
 CLASSES = 20
 PUBLISHED = {"train": 5953, "trainaug": 10582, "val": 1449}
 PALETTE = "P"
-MADE_FROM = "made_from.txt"  # in --out: what older outputs are not of
-RAW = "raw"  # beside --out: what was downloaded and unpacked
+MADE_FROM = "made_from.txt"  # fingerprint in --out; outputs that are older than it are outdated
+RAW = "raw"  # folder beside --out for downloads and unpacked archives
 VOC_PARTS = ("/JPEGImages/", "/SegmentationClass/", "/ImageSets/Segmentation/")
 SBD_PARTS = ("/cls/", "/img/", "/train.txt", "/val.txt")
 VOC_YEAR = DATASET_YEAR_DICT["2012"]  # torchvision's address and checksum
@@ -51,7 +51,7 @@ VOC_YEAR = DATASET_YEAR_DICT["2012"]  # torchvision's address and checksum
 
 @dataclass(frozen=True)
 class Job:
-    """One image to prepare: where photo and mask come from and go."""
+    """One image to prepare: paths of its photo and mask, sources and targets."""
 
     name: str
     photo: Path
@@ -63,8 +63,8 @@ class Job:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--voc", type=Path, help="VOC2012 folder, or the official tar")
-    parser.add_argument("--sbd", type=Path, help="SBD folder in any form, or the official tgz; without it VOC alone")
-    parser.add_argument("--download", action="store_true", help="fetch both from the official addresses (3.4 GB)")
+    parser.add_argument("--sbd", type=Path, help="SBD folder in any form, or the official tgz; default VOC alone")
+    parser.add_argument("--download", action="store_true", help="download both from the official addresses (3.4 GB)")
     add_common_options(parser, "data/VOC2012")
 
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     """Prepare PASCAL-5i's data and print the sizes of its sets.
 
     Raises:
-        UserError: something is missing, damaged or does not fit; nothing half-made is left listed.
+        UserError: a file is missing or damaged, or files do not fit together; no incomplete image is listed then.
     """
     raw = options.out.parent / RAW
     voc_path, sbd_path = _download(raw) if options.download else (options.voc, options.sbd)
@@ -87,29 +87,33 @@ def run(options: argparse.Namespace) -> int:
     sources = [path for j in jobs for path in (j.photo, j.mask) if path.exists()]
     made_from = fingerprint(sources, *map(sorted, sets.values()))
     done = already_done(options.out, made_from, [])
-    if done and (options.skip_bad or not done["left_out"]) and _is_whole(options.out, sets):
+    if done and (options.skip_bad or not done["left_out"]) and _is_complete(options.out, sets):
         print(f"{options.out}: is complete already; nothing to do")
     else:
         done = _prepare_all(jobs, sets, options.out, made_from, options.skip_bad)
         print(f"{options.out}: ready")
-    _tell(done, voc, sbd)
+    _print_sizes(done, sbd)
     return 0
 
 
 def _prepare_all(
     jobs: list[Job], sets: dict[str, list[str]], out: Path, made_from: str, skip_bad: bool
 ) -> dict[str, Any]:
-    """Put every photo and mask in place, then list them; return the facts of the stamp."""
+    """Prepare every photo and mask, then write the lists; return the facts of the stamp.
+
+    Raises:
+        UserError: an image is bad and ``skip_bad`` is False, or all images of a set are bad.
+    """
     marker = out / MADE_FROM
     if not marker.exists() or marker.read_text() != made_from:
-        write_atomically(marker, made_from)  # what is older is of other sources
+        write_atomically(marker, made_from)
     names = [job.name for job in jobs]
     ready = partial(attempt, partial(prepare, since=marker.stat().st_mtime_ns))
-    good = set(sort_out(names, parallel_map(ready, jobs, "photos and masks"), skip_bad))
+    good = set(keep_good(names, parallel_map(ready, jobs, "photos and masks"), skip_bad))
     for name in PUBLISHED:
         path, members = out / LISTS / f"{name}.txt", [n for n in sets.get(name, ()) if n in good]
         if name not in sets:
-            path.unlink(missing_ok=True)  # of an earlier preparation
+            path.unlink(missing_ok=True)  # from an earlier preparation
         elif not members:
             raise UserError(f"{out}: none of the {len(sets[name])} images of {name} can be used; check the download")
         else:
@@ -120,8 +124,8 @@ def _prepare_all(
     return facts
 
 
-def _is_whole(out: Path, sets: dict[str, list[str]]) -> bool:
-    """Return whether the lists are there, and photo and mask of every image on them."""
+def _is_complete(out: Path, sets: dict[str, list[str]]) -> bool:
+    """Return whether the lists exist, and photo and mask of each of their images."""
     try:
         listed = {n for s in sets for n in (out / LISTS / f"{s}.txt").read_text().split()}
     except OSError:
@@ -129,14 +133,14 @@ def _is_whole(out: Path, sets: dict[str, list[str]]) -> bool:
     return all(path.exists() for n in listed for path in _targets(out, n))
 
 
-def _tell(done: dict[str, Any], voc: Source, sbd: Source | None) -> None:
-    """Print the sizes of the sets beside the published ones, and what is not as it should be."""
+def _print_sizes(done: dict[str, Any], sbd: Source | None) -> None:
+    """Print the sizes of the sets with the published ones, the number of omitted images and missing sources."""
     for name, size in done["sizes"].items():
-        print("  " + beside(name, size, PUBLISHED[name]))
+        print("  " + compare_count(name, size, PUBLISHED[name]))
     if done["left_out"]:
-        print(f"  {done['left_out']} images are left out; without --skip-bad they are tried again")
+        print(f"  {done['left_out']} images are omitted; without --skip-bad they are tried again")
     if sbd is None:
-        print("  without --sbd the training sets hold VOC's own images alone; published results use SBD as well")
+        print("  without --sbd the training sets hold only VOC's own images; published results use SBD as well")
     elif "train" not in sbd.lists:
         print(
             f"  no train.txt: {sbd.masks} holds masks but not SBD's own train.txt and val.txt; put them beside it and "
@@ -145,7 +149,7 @@ def _tell(done: dict[str, Any], voc: Source, sbd: Source | None) -> None:
 
 
 def make_sets(voc: Source, sbd: Source | None) -> dict[str, list[str]]:
-    """Return the names of each set; ``train`` is left out where SBD's train list is needed and not there."""
+    """Return the image names of each set; without SBD's train list there is no ``train``."""
     held_out = set(voc.lists["val"])
     own = [n for n in voc.lists["train"] if n not in held_out]
 
@@ -163,13 +167,13 @@ def make_sets(voc: Source, sbd: Source | None) -> dict[str, list[str]]:
 
 
 def prepare(job: Job, since: int) -> bool:
-    """Check one photo and its mask and put both in place; return whether there was anything to do.
+    """Check one photo and its mask and write both targets; return False if they exist already.
 
     Args:
-        since: outputs that are newer (nanoseconds) are of these sources and stay.
+        since: time in nanoseconds; outputs that are newer are of the same sources and stay.
 
     Raises:
-        UserError: one of them is missing, damaged, or they do not belong together.
+        UserError: one of them is missing or damaged, or they do not belong together.
     """
     target = job.mask_target
     if target.exists() and job.photo_target.exists() and target.lstat().st_mtime_ns >= since:
@@ -177,7 +181,7 @@ def prepare(job: Job, since: int) -> bool:
     photo, mask = read_image(job.photo), read_source_mask(job.mask)
     count_classes(mask, job.mask, photo.shape[:2], CLASSES)
     link(job.photo, job.photo_target)
-    target.unlink(missing_ok=True)  # of an earlier preparation
+    target.unlink(missing_ok=True)  # from an earlier preparation
     if _is_palette(job.mask):
         link(job.mask, target)
     else:
@@ -186,7 +190,8 @@ def prepare(job: Job, since: int) -> bool:
 
 
 def _job(name: str, voc: Source, sbd: Source | None, out: Path) -> Job:
-    """Return the job of an image: VOC's photo and mask where it has them, else SBD's."""
+    """Return the job of an image: VOC's photo and mask if it has them, else SBD's."""
+    assert voc.photos is not None
     photo, mask = voc.photos / f"{name}.jpg", voc.mask(name)
     if sbd is not None and not photo.exists() and sbd.photos is not None:
         photo = sbd.photos / f"{name}.jpg"
@@ -207,15 +212,16 @@ def _is_palette(path: Path) -> bool:
 
 
 def _check_out(out: Path, voc: Source) -> None:
-    """Refuse to write into the download itself, whose own lists would be lost."""
+    """Refuse to write into the download itself, because that would overwrite its lists."""
+    assert voc.photos is not None
     if out.exists() and out.resolve() == voc.photos.parent.resolve():
         raise UserError(
-            f"{out}: is the download itself, whose lists must stay; give another --out, or move the download"
+            f"{out}: is the download itself, its lists would be lost; give another --out, or move the download"
         )
 
 
 def _unpacked(path: Path, raw: Path, parts: tuple[str, ...]) -> Path:
-    """Return a folder as it is, an archive's content after unpacking what is needed of it."""
+    """Return a folder as it is; unpack the needed parts of an archive into ``raw`` and return that."""
     if not path.exists():
         raise UserError(f"{path}: does not exist; give the folder or the official archive")
     if path.is_dir():

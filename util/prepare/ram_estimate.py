@@ -1,14 +1,13 @@
-"""How much memory a config's steps need: each stage's step measured with the smallest batches, and extrapolated.
+"""RAM that a config's steps need: measured for each stage with the smallest batches, and extrapolated.
 
-A step takes what network, gradients and optimiser take, whatever the batch, and the same again for every episode (or
-image) of it. Two steps in a process of their own, of one more episode each, give both numbers, on the CPU, at the
-config's own size. A GPU needs about as much above what Python and torch hold. Loader processes are not counted.
+The RAM of a step is a fixed part (network, gradients, optimiser) and an equal part for each episode (or image) of the
+batch. Two steps that differ by one episode, run on the CPU in a process of their own at the config's size, give both
+parts. A GPU needs about as much, minus the RAM of Python and torch. Loader processes are not counted.
 """
 
 from __future__ import annotations
 
 import math
-import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,42 +30,42 @@ from util.errors import UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import GIGABYTE
 
-KIB = 2**10  # in which the system counts peaks
+KIB = 2**10  # unit of the peaks that the system reports
 BASE, META, TEST = STAGES = ("base", "meta", "test")
-SMALLEST = {BASE: 2, META: 1, TEST: 1}  # batch norm needs two images
+MIN_BATCH = {BASE: 2, META: 1, TEST: 1}  # batch norm needs two images
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Gigabytes: what Python and torch hold, all that a step takes whatever its batch, and each of its episodes."""
+class RamCost:
+    """Gigabytes of RAM of a step."""
 
-    idle: float
-    fixed: float
-    each: float
+    idle: float  # Python and torch
+    fixed: float  # the whole process, without any episode
+    each: float  # per episode (or image) of the batch
 
     def of(self, batch: int) -> float:
-        """Return the gigabytes of the whole process at a batch."""
+        """Return the gigabytes of the whole process for a batch size."""
         return self.fixed + self.each * batch
 
     def fitting(self, gigabytes: float) -> int:
-        """Return the largest batch that fits."""
+        """Return the largest batch size that fits."""
         return max(math.floor((gigabytes - self.fixed) / self.each), 0) if self.each > 0 else 0
 
 
-def look_at_memory(config: Config, gigabytes: float) -> list[Finding]:
-    """Return for each stage of a config whether it fits into so much memory, and what to change where it does not."""
+def check_ram(config: Config, gigabytes: float) -> list[Finding]:
+    """Return for each stage of a config whether it fits into this much RAM, and the settings to change if not."""
     learns = class_of(config.model).learns
     stages = [s for s in STAGES if s == TEST or (learns and getattr(config, f"{s}_stage") is not None)]
-    return [_look_at(config, stage, gigabytes) for stage in stages]
+    return [_check_stage(config, stage, gigabytes) for stage in stages]
 
 
-def _look_at(config: Config, stage: str, gigabytes: float) -> Finding:
-    key, batch, side = _plan(config, stage)
-    what, unit = f"memory {stage}", "images" if stage == BASE else "episodes"
+def _check_stage(config: Config, stage: str, gigabytes: float) -> Finding:
+    key, batch, side = _batch_of(config, stage)
+    what, unit = f"RAM {stage}", "images" if stage == BASE else "episodes"
     try:
         cost = measure(config, stage)
     except UserError as error:
-        return Finding(what, False, str(error), f"lower data.size = {side}, or free some memory")
+        return Finding(what, False, str(error), f"lower data.size = {side}, or free some RAM")
     need, fits = cost.of(batch), cost.fitting(gigabytes)
     says = (
         f"{need:.1f} GB on a CPU, about {need - cost.idle:.1f} GB of a GPU, at {batch} {unit} of {side} px "
@@ -74,8 +73,8 @@ def _look_at(config: Config, stage: str, gigabytes: float) -> Finding:
     )
     if need <= gigabytes:
         return Finding(what, True, says)
-    if fits < SMALLEST[stage]:
-        return Finding(what, False, says, f"lower data.size = {side}; {key} = {batch} alone will not do")
+    if fits < MIN_BATCH[stage]:
+        return Finding(what, False, says, f"lower data.size = {side}; lowering {key} = {batch} alone is not enough")
     mend = f"--set {key}={fits}"
     if stage != TEST:
         accumulate = getattr(config, f"{stage}_stage").accumulate * math.ceil(batch / fits)
@@ -83,51 +82,53 @@ def _look_at(config: Config, stage: str, gigabytes: float) -> Finding:
     return Finding(what, False, says, mend)
 
 
-def _plan(config: Config, stage: str) -> tuple[str, int, int]:
-    """Return the key of a stage's batch, how many of it are in memory at once on one device, and their side."""
+def _batch_of(config: Config, stage: str) -> tuple[str, int, int]:
+    """Return the key of a stage's batch size, the number of items in memory at once on one device, and their side."""
     if stage == TEST:
         return "test.batch", config.test.batch, config.data.size
     settings = getattr(config, f"{stage}_stage")
     return f"{stage}_stage.batch", math.ceil(settings.batch / settings.accumulate), config.stage_size(settings)
 
 
-def measure(config: Config, stage: str) -> Cost:
-    """Return what a stage's step costs, measured in a process of its own.
+def measure(config: Config, stage: str) -> RamCost:
+    """Return the RAM of a stage's step, measured in a process of its own.
 
     Raises:
-        UserError: there was no memory for the smallest batches.
+        UserError: the smallest batches do not fit into the machine's RAM.
     """
     with ProcessPoolExecutor(1, get_context("forkserver"), configure_process) as pool:
         try:
             idle, one, two = pool.submit(_peaks, config, stage).result()
         except BrokenProcessPool:
-            raise UserError("even the smallest batches end for want of memory") from None
+            raise UserError("the machine's RAM is too small even for the smallest batches") from None
     each = two - one
-    return Cost(idle, one - SMALLEST[stage] * each, each)
+    return RamCost(idle, one - MIN_BATCH[stage] * each, each)
 
 
 def _peaks(config: Config, stage: str) -> tuple[float, float, float]:
-    """Return the peaks, in gigabytes, before anything, after a step of the smallest batch, and of one more."""
+    """Return the peaks in gigabytes: at the start, after a step of the smallest batch, after one of a batch + 1."""
     with as_user_error("data.size"):
         idle = _peak()
         step = _step(config, stage)
-        out = [idle]
-        for batch in (SMALLEST[stage], SMALLEST[stage] + 1):
-            step(batch)
-            out.append(_peak())
-        return tuple(out)
+        step(MIN_BATCH[stage])
+        one = _peak()
+        step(MIN_BATCH[stage] + 1)
+        return idle, one, _peak()
 
 
 def _peak() -> float:
+    """Return the process's peak RAM in gigabytes."""
+    import resource  # POSIX only; the other commands of prepare.py need no such system
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / GIGABYTE
 
 
 def _step(config: Config, stage: str) -> Callable[[int], None]:
-    """Return a function that does a step of a stage with a batch of noise."""
+    """Return a function that runs a step of a stage with a batch of random noise."""
     model_class, precision = class_of(config.model), config.run.precision
     network = build_model(config, NAME_VECTOR_WIDTH if model_class.reads_text else 0)
     draw = _images if stage == BASE else _episodes
-    cpu, side = pick_device("cpu"), _plan(config, stage)[2]
+    cpu, side = pick_device("cpu"), _batch_of(config, stage)[2]
     if stage == TEST:
         network.eval()
 
@@ -143,7 +144,7 @@ def _step(config: Config, stage: str) -> Callable[[int], None]:
     def train(batch: int) -> None:
         with autocast(cpu, precision):
             losses = trained(draw(config, batch, side)).losses
-        sum(losses.values()).backward()
+        sum(losses.values(), start=torch.zeros(())).backward()
         for optimizer in optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -152,12 +153,12 @@ def _step(config: Config, stage: str) -> Callable[[int], None]:
 
 
 def _images(config: Config, batch: int, side: int) -> Batch:
-    """Return noise for the base stage."""
+    """Return a batch of noise for the base stage."""
     return LabelledImages(_noise(batch, 3, side, side), _labels(config, batch, side))
 
 
 def _episodes(config: Config, batch: int, side: int) -> Batch:
-    """Return episodes of noise, whose object is the upper half."""
+    """Return a batch of episodes of noise; the object is the upper half of each image."""
     shot, model_class = config.data.shot, class_of(config.model)
     half = torch.zeros(batch, shot + 1, side, side, dtype=torch.uint8)
     half[:, :, : side // 2] = 1

@@ -1,4 +1,4 @@
-"""Where PASCAL VOC 2012 and SBD keep photos, masks and lists, in each form in which they circulate.
+"""Photos, masks and lists of PASCAL VOC 2012 and SBD in each of the forms in which they are distributed.
 
 VOC: the official ``VOCdevkit/VOC2012`` folder. SBD: the ``benchmark_RELEASE`` folder or torchvision's layout (``cls``
 with ``.mat`` files, ``img``, ``train.txt``, ``val.txt``), or a ``SegmentationClassAug`` folder of palette or grey PNGs.
@@ -26,9 +26,9 @@ class Source:
     """One of the two data sets.
 
     Attributes:
-        photos: folder of ``<name>.jpg``, None if there is none.
+        photos: folder of ``<name>.jpg``, None if the source has none; VOC always has one.
         masks: folder of ``<name>.png`` or ``<name>.mat``.
-        suffix: of the masks.
+        suffix: suffix of the masks.
         lists: set name ("train", "val") -> image names; a set may be missing in SBD's PNG form.
     """
 
@@ -43,10 +43,10 @@ class Source:
 
 
 def find_voc(folder: Path) -> Source:
-    """Return the VOC 2012 that lies in a folder (or in ``VOC2012`` or ``VOCdevkit/VOC2012`` inside it).
+    """Return VOC 2012 from its folder, or from ``VOC2012`` or ``VOCdevkit/VOC2012`` inside a folder.
 
     Raises:
-        UserError: it is not there, or incomplete.
+        UserError: it is missing or incomplete.
     """
     root = _first(folder, ("", "VOC2012", "VOCdevkit/VOC2012"), "JPEGImages")
     if root is None:
@@ -62,15 +62,16 @@ def find_voc(folder: Path) -> Source:
 
 
 def find_sbd(folder: Path) -> Source:
-    """Return the SBD that lies in a folder, in whichever form.
+    """Return SBD from a folder, in any of its forms.
 
     Raises:
-        UserError: none of the forms is there.
+        UserError: the folder holds none of the forms.
     """
     root = _first(folder, ("", "dataset", "benchmark_RELEASE/dataset"), "cls")
     if root is not None:
         lists = {s: read_names(root / f"{s}.txt") for s in ("train", "val")}
-        return Source(root / "img" if (root / "img").is_dir() else None, root / "cls", MATLAB, lists)
+        photos = root / "img"
+        return Source(photos if photos.is_dir() else None, root / "cls", MATLAB, lists)
     masks = next((f for f in (folder / MASK_FOLDERS[1], folder) if any(f.glob("*.png"))), None)
     if masks is None:
         raise UserError(
@@ -98,12 +99,13 @@ def read_source_mask(path: Path) -> np.ndarray:
         mask = np.asarray(content["GTcls"].Segmentation)
     except FileNotFoundError:
         raise UserError(f"{path}: this mask does not exist; every listed image needs one") from None
-    except Exception as error:  # scipy raises many kinds for damaged files
+    except Exception as error:  # scipy raises many types of exceptions for damaged files
         raise UserError(f"{path}: not an SBD mask (GTcls.Segmentation) that can be read ({error})") from None
     if mask.ndim != 2 or mask.dtype.kind not in "ui" or mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
-        raise UserError(f"{path}: GTcls.Segmentation is not a map of class ids")
+        raise UserError(f"{path}: GTcls.Segmentation is not a map of class ids; download SBD again")
     return mask.astype(np.uint8)
 
 
 def _first(folder: Path, places: tuple[str, ...], marker: str) -> Path | None:
+    """Return the first of some sub-folders that contains the folder ``marker``."""
     return next((folder / p for p in places if (folder / p / marker).is_dir()), None)

@@ -1,8 +1,9 @@
-"""Fetch ImageNet weights through torchvision's addresses and check them, or look into a file you bring.
+"""Download ImageNet weights from torchvision's addresses, or describe a weights file.
 
 NET (resnet18, resnet34, resnet50, resnet101, vgg16) is downloaded into --out, resumable, and compared with the
-checksum in its name as torchvision does. A FILE is told apart: backbone, stem, what is missing, kinds of numbers, and
-whether it is ImageNet weights, a checkpoint of this project or an authors' one. With both, FILE must be of NET.
+checksum in its name as torchvision does. For a FILE the command prints backbone, stem, missing tensors, dtypes, and
+whether it holds ImageNet weights, a checkpoint of this project or an authors' checkpoint. With both, FILE must be of
+NET.
 """
 
 from __future__ import annotations
@@ -35,30 +36,30 @@ PUBLISHED, OTHER = "an authors' checkpoint", "a checkpoint of another network ar
 
 @dataclass
 class WeightFacts:
-    """What a weights file is."""
+    """Description of a weights file."""
 
     path: Path
     kind: str  # IMAGENET, OURS, PUBLISHED or OTHER
     stage: str | None  # of OURS: "base" or "meta"
     origin: str | None  # of OURS: stage, config, data set and fold; of PUBLISHED: method and network; in words
     backbone: str
-    stem: str  # "plain" or "deep"; VGG and Swin have no other than "plain"
-    tensors: int  # in the file, of whatever kind
-    numbers: dict[str, int]  # tensors of the encoder by kind of numbers, such as {"float32": 320}
-    missing: list[str]  # tensors of the encoder, under our names, that the file lacks
-    absent_stages: list[int]  # stages of which the file has nothing: partial: true accepts it
-    inside: list[str]  # missing tensors of the other stages: no run accepts it
+    stem: str  # "plain" or "deep"; VGG and Swin have only "plain"
+    tensors: int  # number of all tensors in the file
+    numbers: dict[str, int]  # number of the encoder's tensors by dtype, such as {"float32": 320}
+    missing: list[str]  # missing tensors of the encoder, under our names
+    absent_stages: list[int]  # stages without any tensor; accepted with partial: true
+    inside: list[str]  # missing tensors of the other stages; no run accepts such a file
 
     @property
     def complete(self) -> bool:
-        """Tell whether nothing of the encoder is missing."""
+        """Whether no tensor of the encoder is missing."""
         return not self.missing
 
     def line(self) -> str:
         """Return the facts in one line, without the path."""
-        lacks = "complete"
+        completeness = "complete"
         if self.inside:
-            lacks = f"{len(self.missing)} tensors missing, such as {self.inside[0]} inside a stage: not usable"
+            completeness = f"{len(self.missing)} tensors missing, such as {self.inside[0]} inside a stage: not usable"
         elif self.missing:
             stages = " and ".join(map(str, self.absent_stages))
             lacks = f"all {len(self.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
@@ -69,27 +70,27 @@ class WeightFacts:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("what", nargs="?", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}; or a file to look into")
-    parser.add_argument("--out", type=Path, default=Path("initmodel"), help="folder to fetch into (default initmodel)")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="look into this file, which must be of NET")
+    parser.add_argument("what", nargs="?", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}; or a file to describe")
+    parser.add_argument("--out", type=Path, default=Path("initmodel"), help="download folder (default initmodel)")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="describe this file, which must be of NET")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fetch a network's weights, or say that they are there; or tell what a file is.
+    """Download a network's weights unless they exist already, or describe a file.
 
     Raises:
-        UserError: no network, a wrong checksum, a damaged file, values that are not finite, or an unknown layout.
+        UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout.
     """
-    network, path = options.what, options.check
-    if network not in NETWORKS and path is None and network is not None and _is_path(network):
-        network, path = None, Path(network)
+    network: str | None = options.what
+    path: Path | None = options.check
     if network is None and path is None:
         raise UserError(f"prepare.py weights: name a network ({', '.join(NETWORKS)}) or a file")
     if network is not None and network not in NETWORKS:
-        raise UserError(f"prepare.py weights {network}: neither a network nor a file{nearest(network, NETWORKS)}")
-    fetching = path is None
-    if fetching:
-        path = fetch_weights(network, options.out)
+        if path is not None or not _is_path(network):
+            raise UserError(f"prepare.py weights {network}: neither a network nor a file{nearest(network, NETWORKS)}")
+        network, path = None, Path(network)
+    if path is None:
+        path = fetch_weights(str(network), options.out)
     facts = describe_weights_file(path)
     if network not in (None, facts.backbone):
         raise UserError(f"{path}: holds a {facts.backbone}, not a {network}")
@@ -100,28 +101,29 @@ def run(options: argparse.Namespace) -> int:
 
 
 def describe_weights_file(path: str | Path) -> WeightFacts:
-    """Return what a weights file is: ImageNet weights, a checkpoint of ours or an authors' one.
+    """Return the description of a weights file: ImageNet weights, a checkpoint of ours or of the authors.
 
     Raises:
-        UserError: missing, damaged or unsafe file, values that are not finite, or no encoder that is known here.
+        UserError: the file is missing, damaged or unsafe, has values that are not finite, or holds no supported
+            encoder.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: this weights file does not exist; put it there, or name another")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of pickles before it refuses them
+        warnings.simplefilter("ignore")  # torch warns about pickles before it refuses them
         content = checkpoint.read(path)
     state = checkpoint.weights_of(content)
     tensors = len(state)
     for name, tensor in state.items():
         if tensor.is_meta or (tensor.is_floating_point() and not torch.isfinite(tensor).all()):
-            raise UserError(f"{path}: tensor {name} holds no values or some that are not finite; bring the file again")
+            raise UserError(f"{path}: tensor {name} has no values or values that are not finite; restore the file")
     whose = published.recognise(state, published_layouts())
     state = published.translate(state, published_layouts())
     found = recognise(state)
     if found is None:
         raise UserError(
-            f"{path}: holds {describe(state)}, which is not laid out as any encoder of this project is "
+            f"{path}: holds {describe(state)}, which has the layout of no encoder of this project "
             "(ResNets with a plain or deep stem, VGG-16 with batch norm, Swin-B)"
         )
     kind, stage, origin = IMAGENET, None, None
@@ -150,32 +152,35 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
 
 
 def fetch_weights(network: str, out: Path) -> Path:
-    """Return the file of a network's ImageNet weights after fetching it into ``out``, under torchvision's name.
+    """Return the file of a network's ImageNet weights after downloading it into ``out``, under torchvision's name.
 
     Raises:
-        UserError: no network (names the URL and where to put the file), the connection broke (the same call
+        UserError: no connection (the message has the URL and the target), the connection broke (the same call
             continues), a wrong checksum, or the folder cannot be written.
     """
     url = weights_url(network)
     target = out / url.rpartition("/")[2]
-    there = target.exists()
+    existed = target.exists()
     fetch(url, target)
-    begin = CHECKSUM.search(target.name)[1]
-    if not _sha256(target).startswith(begin):
-        if not there:
+    checksum = CHECKSUM.search(target.name)
+    if checksum is None:
+        raise UserError(f"{url}: has no checksum in its name; name a file: prepare.py weights {network} --check FILE")
+    if not _sha256(target).startswith(checksum[1]):
+        if not existed:
             target.unlink()
-        removed = "remove it" if there else "it was removed"
+        removed = "remove it" if existed else "it was removed"
         raise UserError(
-            f"{target}: its SHA-256 does not begin with {begin}, as that of {url}; {removed}, fetch it again"
+            f"{target}: its SHA-256 does not begin with {checksum[1]}, unlike that of {url}; "
+            f"{removed}, then download it again"
         )
-    print(f"{target}: {'is there already' if there else 'fetched'}, checksum right")
+    print(f"{target}: {'exists already' if existed else 'downloaded'}, checksum correct")
     return target
 
 
 def advice(facts: WeightFacts) -> list[str]:
-    """Return how to use a file: the settings to write, and which file the published setting takes instead."""
+    """Return how to use a file: the settings for the config, and the file that the published setting uses instead."""
     if facts.stage == "base":
-        return [f"the meta stage starts from it with: run.base_folder: {facts.path.parent}"]
+        return [f"to start the meta stage from it: run.base_folder: {facts.path.parent}"]
     if facts.kind in (OURS, PUBLISHED):
         return [f"to test it: sh test.sh <experiment> <data set> <GPUs> {facts.path}"]
     if facts.inside:
@@ -195,7 +200,7 @@ def advice(facts: WeightFacts) -> list[str]:
 
 
 def _origin(content: dict[str, Any]) -> str:
-    """Return in words which run a checkpoint of ours is of."""
+    """Return the run of a checkpoint of ours in words."""
     config = content.get("config") or {}
     data, model, name = (config.get(s) or {} for s in ("data", "model", "run"))
     return (
