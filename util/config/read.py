@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import types
 import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from model.registry import class_of, current_section, models
+from model.registry import class_of, models
 from util.config.checks import check, refuse_base_stage
+from util.config.model_section import current_tree
 from util.config.settings import Config
-from util.config.tree import Leaf, Tree, leaves, merge, override_tree, plain, read_tree, where_of
+from util.config.tree import Leaf, Tree, leaves, merge, override_tree, read_tree, where_of
 from util.errors import UserError, nearest
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 MODEL_PREFIX = "model."
-
-log = logging.getLogger("symnet")
 
 
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -40,36 +38,11 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     return _configure(leaves(content, origin), origin, overrides or [])
 
 
-def current(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a merged config as plain data, such as that of an older checkpoint or result, in today's form."""
-    section = content.get("model")
-    return {**content, "model": current_section(section)} if isinstance(section, dict) else content
-
-
-def _current_model(tree: Tree) -> Tree:
-    """Return a tree whose ``model`` section is in today's form; the log says which model it has become."""
-    section = tree.get("model")
-    if not isinstance(section, dict) or not isinstance(section.get(MODEL_NAME), Leaf):
-        return tree
-    given = plain(section)
-    now, named = current_section(given), section[MODEL_NAME]
-    if now[MODEL_NAME] != given[MODEL_NAME]:
-        log.warning(
-            "%s: model.name = %s with settings of %s is read as %s",
-            named.where,
-            given[MODEL_NAME],
-            now[MODEL_NAME],
-            now[MODEL_NAME],
-        )
-        named = Leaf(now[MODEL_NAME], named.where)
-    return {**tree, "model": {**{key: section[key] for key in now}, MODEL_NAME: named}}
-
-
 def _configure(tree: Tree, origin: str, overrides: list[str]) -> Config:
     """Return the typed and checked configuration of a tree of leaves."""
     for text in overrides:
         tree = merge(tree, override_tree(text))
-    tree = _current_model(tree)
+    tree = current_tree(tree)
     config = _build_section(Config, tree, "", origin)
     config.path = origin
     if config.run.name is None:

@@ -17,6 +17,7 @@ from model.contract import FewShotModel, Mismatch
 from model.encoders.layouts import COUNTER
 from model.encoders.registry import title_of
 from model.registry import published_layouts, related
+from util.config.model_section import current
 from util.errors import UserError
 
 FORMAT = "sym-net/1"
@@ -81,6 +82,8 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason[:160]})") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: not a checkpoint: it holds no named tensors")
+    if content.get("format") == FORMAT and isinstance(content.get("config"), dict):
+        content["config"] = current(content["config"])
     return content
 
 

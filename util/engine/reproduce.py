@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model.registry import class_of, current_section
+from model.registry import class_of
 from util import cli
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
@@ -210,7 +210,7 @@ def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can change a score."""
     data = {k: v for k, v in merged.get("data", {}).items() if k not in NO_MATTER}
     run = {k: v for k, v in merged.get("run", {}).items() if k in ("precision", "seed")}
-    return {"data": data, "model": current_section(merged.get("model", {})), "run": run}
+    return {"data": data, "model": merged.get("model", {}), "run": run}
 
 
 def _place(checkpoint: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.contract import FewShotModel
-from model.registry import class_of, current_section
+from model.registry import class_of
 from util.config.read import to_dict
 from util.config.settings import Config, ProtocolSettings
 from util.data.datasets import Sampler
@@ -225,9 +225,7 @@ def load_weights(context: RunContext, side: int | None = None) -> Weights:
     else:
         content = load_checkpoint(context, network, "meta", source).get("config", {})
         trained_with = {**content["data"], "model": content["model"]} if content else None
-        changed = (
-            checkpoint.changed_settings(current_section(content["model"]), to_dict(config)["model"]) if content else []
-        )
+        changed = checkpoint.changed_settings(content["model"], to_dict(config)["model"]) if content else []
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
     return Weights(network, str(source), trained_with, checkpoint.digest(network), note)
 

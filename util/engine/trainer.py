@@ -19,7 +19,6 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from model.contract import Trainable
-from util.config.read import current
 from util.config.settings import StageSettings
 from util.engine import checkpoint
 from util.engine.device import autocast, seed_step
@@ -110,7 +109,7 @@ class Trainer:
                 f"{self.folder.path / LAST}: the training list has changed since; restore the data, "
                 "or start again with --overwrite"
             )
-        changed = checkpoint.changed_settings(current(content["config"]), self.state["config"])
+        changed = checkpoint.changed_settings(content["config"], self.state["config"])
         if changed:
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
         checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))

@@ -16,6 +16,7 @@ from pathlib import Path
 from model.registry import class_of
 from util.config.read import read_config, to_dict
 from util.engine.device import gpu_count
+from util.engine.launch import DEFAULT_MODEL
 from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import look_at_machine
@@ -78,7 +79,7 @@ def look_at(path: Path, needs: Needs, overrides: list[str]) -> Report:
     model = to_dict(config)["model"]["name"]
     gpus = gpu_count()
     experiment, _, net = path.stem.removeprefix(f"{path.parent.name}_").partition("_")
-    middle, net = (f"MODEL={model} ", net.removeprefix(f"{model}_")) if net.startswith(f"{model}_") else ("", net)
+    middle, net = (f"MODEL={model} ", net.removeprefix(f"{model}_")) if model != DEFAULT_MODEL else ("", net)
     words = f"{middle}NET={net} sh {{}}.sh {experiment} {path.parent.name} {gpus}"
     train = words.format("train") if class_of(config.model).learns else ""
     return Report(str(path), tuple(needs.of(config)), train, words.format("test"))
