@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import types
 import typing
@@ -26,8 +25,6 @@ PATH = "path"  # the field of Config that is no setting
 # Settings that may refer to others by these words in braces, and what the words mean.
 TEMPLATES = ("run.base_folder", "model.encoder.weights")
 WORDS = {"{dataset}": "data.name", "{fold}": "data.fold", "{backbone}": "model.encoder.backbone"}
-
-log = logging.getLogger("symnet")
 
 
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:

@@ -87,11 +87,6 @@ def _node_to_tree(node: yaml.MappingNode, path: Path) -> Tree:
     return tree
 
 
-def plain(tree: Tree) -> dict[str, Any]:
-    """Return the values of a tree without the places where they were written."""
-    return {key: plain(value) if isinstance(value, dict) else value.value for key, value in tree.items()}
-
-
 def leaves(content: dict[str, Any], origin: str) -> Tree:
     """Return plain data as a tree whose leaves were all written in one place."""
     return {k: leaves(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}

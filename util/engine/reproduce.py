@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.registry import class_of, current_section
+from model.registry import class_of
 from util import cli
 from util.config.compose import MAIN_METHOD, config_path
 from util.config.read import read_config, to_dict
@@ -215,7 +215,7 @@ def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can affect scores."""
     data = {k: v for k, v in merged.get("data", {}).items() if k not in IRRELEVANT}
     run = {k: v for k, v in merged.get("run", {}).items() if k in ("precision", "seed")}
-    return {"data": data, "model": current_section(merged.get("model", {})), "run": run}
+    return {"data": data, "model": merged.get("model", {}), "run": run}
 
 
 def _place(checkpoint: str) -> str:

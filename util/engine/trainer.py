@@ -17,7 +17,6 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from model.contract import Trainable
-from util.config.read import current
 from util.config.settings import StageSettings
 from util.engine import checkpoint
 from util.engine.device import seed_step
