@@ -90,7 +90,7 @@ def test_a_composed_name_may_be_a_base(configs: Path) -> None:
 
 
 def test_each_file_counts_once_where_it_is_first_needed(configs: Path) -> None:
-    """The data set's ``text: names`` gives way to the method's ``none``, and ``default.yaml`` does not win over both."""
+    """The data set's ``text: names`` yields to the method's ``none``; ``default.yaml`` does not override both."""
     (configs / "mini/mini_ssp.yaml").write_text("base: [../model/ssp.yaml, mini.yaml]\n")
     config = read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")
     assert (config.data.text, config.data.min_pixels, config.data.workers) == ("none", 400, 0)

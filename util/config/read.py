@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from model.contract import ModelSettings
-from model.registry import class_of, current_section, models
+from model.registry import class_of, models
 from util.config.aliases import modernise_tree
 from util.config.checks import check, refuse_base_stage
 from util.config.inherit import read_tree
+from util.config.model_section import current_tree
 from util.config.settings import Config
-from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, plain, where_of
+from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, where_of
 from util.errors import UserError, nearest
 from util.typecheck import Misfit, convert, kind_name
 
@@ -58,31 +59,6 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     return _configure(_with_overrides(tree, overrides or []), origin)
 
 
-def current(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a merged config as plain data, such as that of an older checkpoint or result, in today's form."""
-    section = content.get("model")
-    return {**content, "model": current_section(section)} if isinstance(section, dict) else content
-
-
-def _current_model(tree: Tree) -> Tree:
-    """Return a tree whose ``model`` section is in today's form; the log says which model it has become."""
-    section = tree.get("model")
-    if not isinstance(section, dict) or not isinstance(section.get(MODEL_NAME), Leaf):
-        return tree
-    given = plain(section)
-    now, named = current_section(given), section[MODEL_NAME]
-    if now[MODEL_NAME] != given[MODEL_NAME]:
-        log.warning(
-            "%s: model.name = %s with settings of %s is read as %s",
-            named.where,
-            given[MODEL_NAME],
-            now[MODEL_NAME],
-            now[MODEL_NAME],
-        )
-        named = Leaf(now[MODEL_NAME], named.where)
-    return {**tree, "model": {**{key: section[key] for key in now}, MODEL_NAME: named}}
-
-
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
@@ -111,7 +87,7 @@ def _with_overrides(tree: Tree, overrides: list[str]) -> Tree:
             for part in reversed(key.split(".")):
                 new = {part: new}
             tree = merge(tree, new)
-    return _current_model(tree)
+    return current_tree(tree)
 
 
 def _configure(tree: Tree, origin: str) -> Config:

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from model.contract import Trainable
+from util.config.model_section import current
 from util.config.settings import StageSettings
 from util.engine import checkpoint
 from util.engine.device import seed_step

@@ -18,7 +18,6 @@ from model.registry import class_of
 from util.config.compose import MAIN_METHOD, experiments
 from util.config.read import read_config, to_dict
 from util.engine.device import gpu_count
-from util.engine.launch import DEFAULT_MODEL
 from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import check_machine

@@ -62,10 +62,12 @@ class WeightFacts:
             completeness = f"{len(self.missing)} tensors missing, such as {self.inside[0]} inside a stage: not usable"
         elif self.missing:
             stages = " and ".join(map(str, self.absent_stages))
-            lacks = f"all {len(self.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
+            completeness = (
+                f"all {len(self.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
+            )
         stem = "" if len(ENCODERS[self.backbone].stems) == 1 else f", {self.stem} stem"
         numbers = " and ".join(sorted(self.numbers))
-        return f"{self.backbone}{stem}, {lacks}, {numbers}, all finite; {self.origin or self.kind}"
+        return f"{self.backbone}{stem}, {completeness}, {numbers}, all finite; {self.origin or self.kind}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

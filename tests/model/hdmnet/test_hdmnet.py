@@ -19,7 +19,9 @@ def two_shots() -> HDMNet:
     return small_model("hdmnet", 2)
 
 
-@pytest.mark.parametrize(("backbone", "count"), [("resnet50", 4_161_734), ("resnet101", 4_161_734), ("vgg16", 3_768_518)])
+@pytest.mark.parametrize(
+    ("backbone", "count"), [("resnet50", 4_161_734), ("resnet101", 4_161_734), ("vgg16", 3_768_518)]
+)
 def test_as_many_values_learn_as_published(backbone: str, count: int) -> None:
     settings = HDMNetSettings()
     settings.encoder.backbone = backbone
