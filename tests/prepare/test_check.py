@@ -18,6 +18,7 @@ from util.data.text import NAME_VECTOR_WIDTH
 from util.engine.folders import BEST, run_folder
 from util.engine.network import build_model
 from util.engine.optimizers import build_optimizers
+from util.prepare.ram_estimate import RamCost
 
 
 @pytest.fixture(autouse=True)
