@@ -105,18 +105,19 @@ def _prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
 
 
 def _all_correlations(query: Features, supports: list[Features], masks: list[Tensor]) -> dict[int, Tensor]:
-    """Return stage -> (B, n, h, w), the mean over shots of every tap's pooled correlation."""
+    """Return stage -> (B, n, h, w), the pooled correlations of all intermediate features, averaged over shots."""
     maps = {}
-    for stage, taps in query.intermediate.items():
+    for stage, maps_of_query in query.intermediate.items():
         shots = [
-            [_correlation(q, s.intermediate[stage][i], m) for i, q in enumerate(taps)] for s, m in zip(supports, masks)
+            [_correlation(q, s.intermediate[stage][i], m) for i, q in enumerate(maps_of_query)]
+            for s, m in zip(supports, masks)
         ]
         maps[stage] = torch.stack([torch.stack(shot, dim=1) for shot in shots]).mean(0)
     return maps
 
 
 def _correlation(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
-    """Return one tap's map, (B, h, w), from the correlation with all support positions."""
+    """Return the map of one intermediate feature map, (B, h, w), from the correlation with all support positions."""
     inside = (resize(mask, support.shape[-2:]) >= INSIDE).float().flatten(2)  # (B, 1, L)
     query_unit, support_unit = (
         x.flatten(2) / (x.flatten(2).norm(dim=1, keepdim=True) + NORM_EPS) for x in (query, support)

@@ -1,4 +1,4 @@
-"""What the engine and a model promise each other: the batches that go in, what comes out, what a model declares.
+"""The contract between engine and models: input batches, outputs, and the properties that a model declares.
 
 Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base classes, T text width.
 """
@@ -13,28 +13,31 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from model.common.published import Layout
 
-IGNORE = 255  # label of pixels that are neither right nor wrong
+IGNORE = 255  # label of pixels that are excluded from losses and scores
 
 
 class Mismatch(ValueError):
-    """Weights or sizes that do not belong to this model; the message says which and what was expected."""
+    """Weights or sizes that do not fit the model; the message names them and what was expected."""
 
 
+@dataclass
 class Batch:
-    """A dataclass of tensors that moves as one."""
+    """Base of dataclasses whose tensors move between devices together."""
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> Self:
         """Return the batch with every tensor on ``device`` (asynchronously from pinned memory)."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory, as the loader asks for."""
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory; the data loader calls this."""
         return self._each(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """Apply a change to every tensor, also to those in lists (images of different sizes) and in parts."""
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the batch with every tensor changed, also those in lists, dictionaries and nested batches."""
 
         def apply(value: Any) -> Any:
             if isinstance(value, list):
@@ -49,16 +52,16 @@ class Batch:
 
 
 class CachedFeatures(Protocol):
-    """What a model computed of images and need not compute again."""
+    """Features of images that a model keeps for reuse."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes that its tensors take."""
+        """Size of its tensors in bytes."""
 
 
 @dataclass
 class Episode(Batch):
-    """B few-shot tasks: find the class of the supports in the query.
+    """B few-shot tasks: segment the supports' class in the query.
 
     Pixels are RGB in 0..255, uint8 (training) or float32 (evaluation, where resizing is not rounded).
     """
@@ -69,8 +72,8 @@ class Episode(Batch):
     support_label: Tensor  # (B, K, S, S) uint8 in {0, 1, 255}
     class_id: Tensor  # (B,) int64, 1-based class of the data set
     base_id: Tensor  # (B,) int64, channel of that class in the base logits; 0 for a novel class
-    number: Tensor  # (B,) int64, episode numbers, the key of everything random about them
-    query_base_label: Tensor | None = None  # (B, S, S) uint8, base-class ids, 0 for all else, and 255
+    number: Tensor  # (B,) int64, episode numbers, which seed everything random in the episodes
+    query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
     cached_support: list[CachedFeatures] | None = None  # from ``cache_support``: B * K supports, or K that all share
     cached_query: list[CachedFeatures] | None = None  # from ``cache_query``: B queries
@@ -97,7 +100,7 @@ class LabelledImages(Batch):
     """B images for ordinary segmentation of the base classes (the base-learner stage)."""
 
     image: Tensor  # (B, 3, S, S) RGB 0..255
-    label: Tensor  # (B, S, S) uint8, base-class ids, 0 for all else, and 255
+    label: Tensor  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
 
 
 @dataclass
@@ -107,13 +110,13 @@ class Output:
     logits: Tensor  # (B, 2, S, S); of the base-learner stage (B, N + 1, S, S)
     base_logits: Tensor | None = None  # (B, N + 1, S, S), the base learner's own; None without a base learner
     extra: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, 2, S, S), scored like the prediction
-    maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, to be looked at only
+    maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, for pictures only
     losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
 
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Parameters that share a learning-rate factor and an optimiser (a key of the stage's ``optimizers``)."""
+    """Parameters with the same learning-rate factor and optimiser (a key of the stage's ``optimizers``)."""
 
     name: str
     params: list[nn.Parameter]
@@ -123,25 +126,26 @@ class ParamGroup:
 
 @dataclass(frozen=True)
 class Start:
-    """What a model's encoder starts from: a file, a name the model can download, or None for random values.
+    """The initial weights of a model's encoder: a file, a name that the model can download, or None for random values.
 
-    ``partial`` accepts weights without some tensors; those start from random values.
+    With ``partial``, weights may lack some tensors; these start from random values.
     """
 
     weights: str | None = None
     partial: bool = False
 
 
+@dataclass
 class ModelSettings:
-    """Base of every model's dataclass of settings: what the engine may ask before there is a network.
+    """Base of every model's settings dataclass: the questions that the engine asks before a network exists.
 
-    A model with an ``encoder`` section of keys ``backbone``, ``weights`` and ``partial`` need not override the answers.
+    The defaults serve a model with an ``encoder`` section of keys ``backbone``, ``weights`` and ``partial``.
     """
 
-    identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem")  # keys that decide what weights fit
+    identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem")  # keys that a checkpoint must share
 
     def start(self) -> Start:
-        """Return what the encoder starts from."""
+        """Return the encoder's initial weights."""
         section = getattr(self, "encoder", None)
         return Start() if section is None else Start(section.weights, section.partial)
 
@@ -150,44 +154,44 @@ class ModelSettings:
         return getattr(getattr(self, "encoder", None), "backbone", None)
 
     def sides(self) -> tuple[int, ...] | None:
-        """Return the only image sides that these settings take; None for all that go with the model's size rule."""
+        """Return the only image sides that these settings allow; None for all that the model's size rule allows."""
         return None
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to mend it) if a setting does not go with the image side."""
+        """Return (key, what is wrong and how to fix it) if a setting does not fit the image side."""
         return None
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a model is built for, apart from its own settings."""
+    """The task that a model is built for; its settings do not depend on it."""
 
     base_classes: int  # N
     shots: int  # K
     size: int  # S, side of the square input in pixels
-    text_width: int  # T, 0 where no vectors are read
+    text_width: int  # T, 0 for models that read no text
 
 
 class Trainable(nn.Module):
-    """A network one engine can train: it declares what learns and keeps the rest in evaluation mode."""
+    """A network that the engine can train; it declares its frozen parts and keeps them in evaluation mode."""
 
     def frozen(self) -> Iterator[nn.Module]:
-        """Yield the parts that never learn; they get no gradients and stay in evaluation mode under ``train()``."""
+        """Yield the parts that never learn; they have no gradients and stay in evaluation mode under ``train()``."""
         return iter(())
 
     def param_groups(self) -> list[ParamGroup]:
-        """Return what learns; the default is everything that is not frozen, in one group."""
+        """Return the learnable parameters; the default is one group of everything that is not frozen."""
         learnable = [p for p in self.parameters() if p.requires_grad]
         return [ParamGroup("all", learnable)] if learnable else []
 
     def freeze(self) -> None:
-        """Take the frozen parts out of training; to be called once the parts exist."""
+        """Exclude the frozen parts from training; a model calls this once its parts exist."""
         for part in self.frozen():
             part.requires_grad_(False)
             part.eval()
 
-    def train(self, mode: bool = True) -> Trainable:
-        """Switch mode as torch does, frozen parts excepted."""
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode of all parts but the frozen ones."""
         super().train(mode)
         for part in self.frozen():
             part.eval()
@@ -197,24 +201,23 @@ class Trainable(nn.Module):
 class FewShotModel(Trainable):
     """A few-shot segmentation model: ``forward(Episode) -> Output``.
 
-    Subclasses register themselves under the name that ``model.name`` uses (see ``model/registry.py``) and declare what
-    they are and need, below. What they cannot know, such as learning rates and how training episodes are drawn, stands
-    in their YAML file, ``config/model/<name>.yaml``.
+    Subclasses register under the name that ``model.name`` uses (see ``model/registry.py``) and set the class attributes
+    below. Their training settings, such as learning rates and episode sampling, are in ``config/model/<name>.yaml``.
     """
 
     Settings: ClassVar[type[ModelSettings]]
-    title: ClassVar[str]  # the method's name, for people
+    title: ClassVar[str]  # the method's name in results and messages
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
-    has_base_stage: ClassVar[bool] = False  # whether a base-learner stage comes before the meta stage
-    reads_base_labels: ClassVar[bool] = False  # Episode.query_base_label is filled for models that say so
-    reads_text: ClassVar[bool] = False  # Episode.text likewise
+    has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
+    reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
+    reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
-    any_size: ClassVar[bool] = False  # also takes one episode of images of any heights and widths, shots as lists
-    shots_share_weights: ClassVar[bool] = False  # one training serves every number of shots
-    masks_supports: ClassVar[bool] = False  # what ``cache_support`` gives depends on the supports' labels too
+    any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
+    shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
+    masks_supports: ClassVar[bool] = False  # whether cached supports depend on their labels too
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
-    extension: ClassVar[str | None] = None  # model that took over some settings of older configs of this one
-    downloads: ClassVar[tuple[str, ...]] = ()  # values of ``Start.weights`` that ``download_encoder`` knows
+    extension: ClassVar[str | None] = None  # registered model that older configs of this one may mean
+    downloads: ClassVar[tuple[str, ...]] = ()  # names that ``download_encoder`` accepts
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
@@ -223,54 +226,54 @@ class FewShotModel(Trainable):
 
     @classmethod
     def sizes_around(cls, size: int) -> tuple[int, int]:
-        """Return the nearest sides the model takes: at most ``size``, and the next larger one."""
+        """Return the nearest image sides that the model takes: one of at most ``size``, and the next larger one."""
         step, rest = cls.size_rule
         below = (size - rest) // step * step + rest
         return below, below + step
 
     def base_stage(self) -> Trainable:
-        """Return the network of the base-learner stage, sharing this model's tensors; only with ``has_base_stage``."""
+        """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""
         raise NotImplementedError
 
     def cache_support(self, support: Tensor, support_label: Tensor) -> CachedFeatures | None:
         """Return the features of an episode's supports that ``forward`` reuses from ``Episode.cached_support``.
 
-        Images are (1, K, 3, H, W), labels (1, K, H, W). The prediction must stay what it is without;
-        ``Episode.support`` is filled all the same. None: nothing is kept.
+        Images are (1, K, 3, H, W), labels (1, K, H, W). ``forward`` must predict the same with and without them;
+        ``Episode.support`` is filled in both cases.
         """
         return None
 
     def cache_query(self, query: Tensor) -> CachedFeatures | None:
-        """Return what ``forward`` need not compute of a query (1, 3, H, W) again when ``cached_query`` holds it.
+        """Return features of a query (1, 3, H, W) for ``Episode.cached_query``; None if the model keeps none.
 
-        Unless ``masks_supports``, the same as ``cache_support`` gives for that image as a support. None as there.
+        Unless ``masks_supports``, they equal those that ``cache_support`` returns for the same image.
         """
         return None
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
-        """Fill the encoder from an ImageNet or base-stage state dict; return the tensors it did not fill.
+        """Fill the encoder from an ImageNet or base-stage state dict; return the names of the unfilled tensors.
 
         Raises:
-            Mismatch: a layout that is not this encoder's, or tensors missing while ``partial`` is False.
+            Mismatch: the layout is another encoder's, or tensors are missing while ``partial`` is False.
         """
         raise Mismatch(f"{type(self).__name__} has no encoder to fill")
 
     def download_encoder(self, name: str) -> dict[str, Tensor]:
-        """Return the weights that one of ``downloads`` names, from the net.
+        """Download and return the weights that one of ``downloads`` names.
 
         Raises:
-            Mismatch: there are none for this encoder, or they could not be fetched.
+            Mismatch: none exist for this encoder, or the download failed.
         """
         raise Mismatch(f"{type(self).__name__} downloads nothing")
 
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
-        """Return for how many shots a state dict's tensors are made; None where they serve any number."""
+        """Return the number of shots that a state dict was trained for; None if it serves any number."""
         return None
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return in words what a state dict under this model's names holds, for messages when it does not fit."""
+        """Return a description of a state dict under this model's names, for messages about weights that do not fit."""
         return f"{len(state)} tensors"
 
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
-        """Translate an authors' checkpoint into this model's own names; None when it is not such a layout."""
+        """Return an authors' checkpoint under this model's tensor names; None for any other layout."""
         return None if self.published is None else self.published.translate(state)

@@ -1,16 +1,16 @@
-"""Models by the name their config gives: any module below ``model/`` that decorates a class with ``register``."""
+"""Registry of models by ``model.name``: any class in a module below ``model/`` that ``register`` decorates."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from typing import Any
 
 import model
 from model.common.published import Layout
-from model.contract import FewShotModel
+from model.contract import FewShotModel, ModelSettings
 
 _MODELS: dict[str, type[FewShotModel]] = {}
 
@@ -26,12 +26,12 @@ def register(name: str) -> Callable[[type[FewShotModel]], type[FewShotModel]]:
 
 
 def class_of(settings: object) -> type[FewShotModel]:
-    """Return the model class that settings of this type belong to."""
+    """Return the model class whose settings these are."""
     return next(cls for cls in models().values() if cls.Settings is type(settings))
 
 
 def models() -> dict[str, type[FewShotModel]]:
-    """Return every registered model class by name, importing all modules below ``model/`` on the way."""
+    """Return every registered model class by name, after importing all modules below ``model/``."""
     for module in pkgutil.walk_packages(model.__path__, "model."):
         importlib.import_module(module.name)
     return dict(_MODELS)
@@ -40,8 +40,8 @@ def models() -> dict[str, type[FewShotModel]]:
 def current_section(section: dict[str, Any]) -> dict[str, Any]:
     """Return the ``model`` section of a config, checkpoint or result in today's form, as plain data.
 
-    Older sections may hold settings that the model has handed over to its ``extension``. They are dropped where they
-    are the extension's defaults; otherwise the section becomes the extension's.
+    An older section may hold settings that now belong to the model's ``extension``. If all of them have the extension's
+    default values they are dropped; otherwise the section becomes the extension's.
     """
     name = section.get("name")
     cls = models().get(name) if isinstance(name, str) else None
@@ -49,29 +49,28 @@ def current_section(section: dict[str, Any]) -> dict[str, Any]:
         return section
     own = {f.name for f in fields(cls.Settings)}
     defaults = {k: v for k, v in _defaults(models()[cls.extension].Settings).items() if k not in own}
-    if all(_agrees(section[key], default) for key, default in defaults.items() if key in section):
+    if all(_is_default(section[key], default) for key, default in defaults.items() if key in section):
         return {key: value for key, value in section.items() if key not in defaults}
     return {**section, "name": cls.extension}
 
 
 def related(one: str, other: str) -> bool:
-    """Return whether two names are of one model, or of a model and one that extends it: their tensors may fit."""
+    """Return whether two names mean the same model, or a model and its subclass, so that weights may fit both."""
     known = models()
     if one not in known or other not in known:
         return one == other
     return issubclass(known[one], known[other]) or issubclass(known[other], known[one])
 
 
-def _defaults(settings: type) -> dict[str, Any]:
-    """Return the default of every setting that has one, sections as dictionaries."""
-    made = {f.name: f.default_factory() if f.default is MISSING else f.default for f in fields(settings)}
-    return {name: asdict(value) if is_dataclass(value) else value for name, value in made.items()}
+def _defaults(settings: type[ModelSettings]) -> dict[str, Any]:
+    """Return the default of every setting, with sections as dictionaries."""
+    return asdict(settings())
 
 
-def _agrees(given: Any, default: Any) -> bool:
-    """Return whether a setting is its default; keys that a section leaves out are."""
+def _is_default(given: Any, default: Any) -> bool:
+    """Return whether a setting has its default value; keys missing from a section have theirs."""
     if isinstance(given, dict) and isinstance(default, dict):
-        return all(key in default and _agrees(value, default[key]) for key, value in given.items())
+        return all(key in default and _is_default(value, default[key]) for key, value in given.items())
     return given == default
 
 

@@ -1,11 +1,13 @@
-"""The base learner: a PSPNet head that finds the base classes, and the stage that trains it with the encoder.
+"""The base learner (BAM): a PSPNet head that segments the base classes, and the stage that trains it with the encoder.
 
-Sym-Net follows BAM here: a model that knows what it was trained on can say where the novel class is *not*.
+Its predictions show where the novel class is not: at positions that belong to a base class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +20,9 @@ from model.encoders.encoder import Encoder
 
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512
+KERNEL = 3  # side of the classifier's first convolution
 HEAD_DROPOUT = 0.1
-NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))  # what a 3x3 kernel reads
+NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))  # offsets of a 3x3 kernel
 
 
 class BaseLearner(nn.Module):
@@ -38,9 +41,9 @@ class BaseLearner(nn.Module):
             for bins in PYRAMID_BINS
         )
         self.classify = nn.Sequential(
-            nn.Conv2d(2 * channels, HEAD_CHANNELS, 3, padding=1, bias=False),
+            nn.Conv2d(2 * channels, HEAD_CHANNELS, KERNEL, padding=KERNEL // 2, bias=False),
             nn.BatchNorm2d(HEAD_CHANNELS),
-            nn.ReLU(),  # not in place: models read the map before it
+            nn.ReLU(),  # not in place: models read its input
             nn.Dropout2d(HEAD_DROPOUT),
             nn.Conv2d(HEAD_CHANNELS, base_classes + 1, 1),
         )
@@ -50,23 +53,26 @@ class BaseLearner(nn.Module):
         return self.logits(self.hidden(f4_bchw))
 
     def hidden(self, f4_bchw: Tensor) -> Tensor:
-        """Return h5, what the classifier's 3x3 convolution and norm give, before the ReLU: (B, 512, H, W).
+        """Return h5, the output of the classifier's 3x3 convolution and norm before the ReLU, (B, 512, H, W).
 
-        The convolution reads [f4; upsampled pyramid levels]. It is linear, and the levels hold only 50 cells in all,
-        so their half of it is computed on the cells: a quarter less time for the whole stage.
+        The input of the convolution is [f4; upsampled pyramid levels]. It is linear, and the levels have only 50 cells
+        in all, so their half is computed on the cells; this saves a quarter of the stage's time.
         """
-        own, padding = self._own_weight(), self.classify[0].padding
-        return self.classify[1](self._add_pyramid(F.conv2d(f4_bchw, own, padding=padding), f4_bchw))
+        own, padding = self._own_weight(), KERNEL // 2
+        total = F.conv2d(f4_bchw, own, padding=padding)
+        for part in self._pyramid_parts(f4_bchw):
+            total = total + part
+        return self.classify[1](total)
 
     def hidden_at(self, f4_bchw: Tensor, chosen_bhw: Tensor) -> Tensor:
-        """Return h5 at the chosen positions alone, (n, 512), in the order of ``chosen_bhw.nonzero()``.
+        """Return h5 at the chosen positions only, (n, 512), in the order of ``chosen_bhw.nonzero()``.
 
-        The convolution is nine products with the chosen positions' neighbours, so it costs what is chosen.
+        The convolution is nine products with the chosen positions' neighbours; the cost is proportional to n.
         """
         height, width = chosen_bhw.shape[1:]
         rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
         image, y, x = chosen_bhw.nonzero(as_tuple=True)
-        pyramid = self._add_pyramid(0, f4_bchw)[image, :, y, x]  # (n, 512)
+        pyramid = reduce(torch.add, self._pyramid_parts(f4_bchw))[image, :, y, x]  # (n, 512)
         total = pyramid.float()
         for weight, (down, right) in zip(self._own_weight().flatten(2).unbind(2), NEIGHBOURS, strict=True):
             near_y, near_x = y + down, x + right
@@ -82,36 +88,39 @@ class BaseLearner(nn.Module):
         return hidden_bchw
 
     def _own_weight(self) -> Tensor:
-        """Return the part of the 3x3 convolution that reads f4 itself."""
-        weight = self.classify[0].weight
+        """Return the part of the 3x3 kernel that applies to f4 itself."""
+        weight = self._kernel()
         return weight[:, : weight.shape[1] // 2]
 
-    def _add_pyramid(self, x: Tensor | int, f4_bchw: Tensor) -> Tensor:
-        """Return x plus the 3x3 convolution of the upsampled pyramid levels."""
-        weight = self.classify[0].weight
+    def _kernel(self) -> Tensor:
+        """Return the weight of the 3x3 convolution, (512, 2 C, 3, 3)."""
+        return cast(nn.Conv2d, self.classify[0]).weight
+
+    def _pyramid_parts(self, f4_bchw: Tensor) -> Iterator[Tensor]:
+        """Yield the 3x3 convolution of each upsampled pyramid level, (B, 512, H, W)."""
+        weight = self._kernel()
         parts = weight[:, weight.shape[1] // 2 :].split(self.quarter, dim=1)
         for level, part in zip(self.pyramid, parts, strict=True):
-            x = x + _convolve_upsampled(level(f4_bchw), part, f4_bchw.shape[-2:])
-        return x
+            yield _convolve_upsampled(level(f4_bchw), part, f4_bchw.shape[-2:])
 
 
-def _convolve_upsampled(cells_bchw: Tensor, weight_oc33: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return conv2d(resize(cells, size), weight, padding=1) without the upsampled map.
+def _convolve_upsampled(cells_bchw: Tensor, weight_oc33: Tensor, size: Sequence[int]) -> Tensor:
+    """Return conv2d(resize(cells, size), weight, padding=1) without computing the upsampled map.
 
-    With U (cells, L) the bilinear weights and U_t their shift under kernel tap t, the result is
+    With U (cells, L) the bilinear weights and U_t their shift by the kernel's offset t, the result is
     sum_t W_t cells U_t: two small products instead of a convolution over L positions.
     """
     height, width = cells_bchw.shape[2:]
     one_hot = torch.eye(height * width, device=cells_bchw.device).view(-1, 1, height, width)
-    shifted = F.unfold(resize(one_hot, size), weight_oc33.shape[-2:], padding=1)  # (cells, taps, L)
+    shifted = F.unfold(resize(one_hot, size), KERNEL, padding=KERNEL // 2)  # (cells, offsets, L)
     mixed = torch.einsum("oct,bcn->bont", weight_oc33.flatten(2), cells_bchw.flatten(2))
     return (mixed.flatten(2) @ shifted.flatten(0, 1).to(mixed.dtype)).unflatten(2, tuple(size))
 
 
 class BaseStage(Trainable):
-    """The first stage: encoder and base learner trained together on the fold's base classes.
+    """The first training stage: encoder and base learner together on the fold's base classes.
 
-    ``frozen_stages`` counts the encoder stages, from the stem on, that keep their ImageNet weights.
+    ``frozen_stages`` is the number of encoder stages, from the stem on, that keep their ImageNet weights.
     """
 
     def __init__(self, encoder: Encoder, base_learner: BaseLearner, frozen_stages: int, head_lr_factor: float):
@@ -126,7 +135,7 @@ class BaseStage(Trainable):
         yield from self.encoder.stages()[: self.frozen_stages]
 
     def param_groups(self) -> list[ParamGroup]:
-        """Return the encoder's learning stages (factor 1) and the head (a factor of its own)."""
+        """Return the encoder's learnable stages (learning-rate factor 1) and the head (``head_lr_factor``)."""
         encoder = [p for p in self.encoder.parameters() if p.requires_grad]
         head = ParamGroup("head", list(self.base_learner.parameters()), factor=self.head_lr_factor)
         return [ParamGroup("encoder", encoder), head] if encoder else [head]

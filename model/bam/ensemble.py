@@ -1,4 +1,4 @@
-"""The ensemble: what the base learner claims cannot be the novel object (BAM's fusion of meta and base)."""
+"""The ensemble (BAM): base classes that the base learner predicts suppress the meta prediction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model.common.ops import in_float32
 
 
 def _merge() -> nn.Conv2d:
-    """Return a 1x1 convolution of two maps that starts by keeping the first."""
+    """Return a 1x1 convolution of two maps whose initial output is the first map."""
     conv = nn.Conv2d(2, 1, 1, bias=False)
     with torch.no_grad():
         conv.weight.copy_(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1))
@@ -17,9 +17,9 @@ def _merge() -> nn.Conv2d:
 
 
 def base_map(base_logits_bnhw: Tensor, own_class_b: Tensor | None) -> Tensor:
-    """Return the probability that some base class is there, (B, 1, H, W).
+    """Return the probability of any base class, (B, 1, H, W).
 
-    In training the query's object *is* a base class: ``own_class_b`` (its channel) is then left out of the sum.
+    In training the query's object is a base class, and the sum excludes its channel ``own_class_b``.
     """
     probability = base_logits_bnhw.softmax(dim=1)
     total = probability[:, 1:].sum(1, keepdim=True)
@@ -30,7 +30,7 @@ def base_map(base_logits_bnhw: Tensor, own_class_b: Tensor | None) -> Tensor:
 
 
 class Ensemble(nn.Module):
-    """Correct the meta prediction by scene difference (g) and by the base map."""
+    """Correct the meta prediction by the scene difference (g) and the base map."""
 
     def __init__(self):
         super().__init__()

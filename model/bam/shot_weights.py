@@ -1,4 +1,4 @@
-"""K-shot fusion: shots whose scene looks like the query's weigh more (Sym-Net's Gram-weighted fusion, after BAM)."""
+"""K-shot fusion (BAM, Sym-Net): shots whose scene resembles the query's have larger weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gram(feature_bchw: Tensor) -> Tensor:
 
 @torch.no_grad()
 def scene_distance(query_bchw: Tensor, support_bkchw: Tensor) -> Tensor:
-    """Return e_k = |G_q - G_k| / C, how far each support's low-level statistics are from the query's, (B, K)."""
+    """Return e_k = |G_q - G_k| / C, the distance of each support's low-level statistics to the query's, (B, K)."""
     batch, shots, channels = support_bkchw.shape[:3]
     support_gram = gram(support_bkchw.flatten(0, 1)).unflatten(0, (batch, shots))
     difference = gram(query_bchw).unsqueeze(1) - support_gram
@@ -29,12 +29,12 @@ def scene_distance(query_bchw: Tensor, support_bkchw: Tensor) -> Tensor:
 
 
 class ShotWeights(nn.Module):
-    """Learn shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters.
+    """Learned shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters.
 
     Args:
         shots: K.
-        in_shot_order: give each weight to the shot whose distance it was computed for. HDMNet's published checkpoints
-            are tested without: weight number r, by rank, belongs to shot number r, by position.
+        in_shot_order: assign each weight to the shot of its distance. HDMNet's published checkpoints need False:
+            the weight of rank r belongs to the shot at position r.
     """
 
     def __init__(self, shots: int, in_shot_order: bool = True):
@@ -45,7 +45,7 @@ class ShotWeights(nn.Module):
 
     @in_float32
     def forward(self, distance_bk: Tensor) -> Tensor:
-        """Return the weights w_k (B, K), summing to 1, of distances e_k."""
+        """Return the weights w_k, (B, K) with sum 1, from the distances e_k."""
         if self.shots == 1:
             return torch.ones_like(distance_bk)
         ascending, order = distance_bk.sort(dim=1)

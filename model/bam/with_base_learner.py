@@ -1,4 +1,4 @@
-"""What models over a frozen encoder and base learner share: base stage, projections, weights of shots (after BAM)."""
+"""Base class of models over a frozen encoder and base learner (BAM): base stage, projections, shot weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BASE_CLASSIFIER = "base_learner.classify.4.weight"
 
 @dataclass
 class BaseSettings:
-    """How the base-learner stage treats encoder and head."""
+    """Settings of the base-learner stage: frozen encoder stages, and the head's learning rate."""
 
     frozen_stages: int = field(default=0, metadata={"low": 0, "high": 5})
     head_lr_factor: float = field(default=10.0, metadata={"low": 0})
@@ -34,7 +34,7 @@ class BaseSettings:
 
 @dataclass
 class WithBaseSettings(ModelSettings):
-    """The settings of every model with a base learner."""
+    """Settings that every model with a base learner has."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     base: BaseSettings = field(default_factory=BaseSettings)
@@ -48,11 +48,12 @@ class WithBaseLearner(WithEncoder):
     """A model whose encoder and base learner come from a base stage and are frozen.
 
     Args:
-        settings: of the model, over ``WithBaseSettings``.
-        task: what it is built for.
+        settings: the model's own, a subclass of ``WithBaseSettings``.
+        task: the classes, shots and image side that the model is built for.
         weights_in_shot_order: see :class:`ShotWeights`.
     """
 
+    settings: WithBaseSettings
     has_base_stage = True
     reads_base_labels = True
     size_rule = (ENCODER_STRIDE, 1)
@@ -67,23 +68,23 @@ class WithBaseLearner(WithEncoder):
         self.shot_weights = ShotWeights(task.shots, weights_in_shot_order)
 
     def frozen(self) -> Iterator[nn.Module]:
-        """Yield encoder and base learner: both come from the base stage."""
+        """Yield encoder and base learner, whose weights come from the base stage."""
         yield self.encoder
         yield self.base_learner
 
     def base_stage(self) -> Trainable:
-        """Return the first stage: encoder and base learner as an ordinary segmentation network."""
+        """Return encoder and base learner as an ordinary segmentation network."""
         base = self.settings.base
         return BaseStage(self.encoder, self.base_learner, base.frozen_stages, base.head_lr_factor)
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return encoder and number of base classes in words."""
+        """Return the encoder and the number of base classes of a state dict in words."""
         classifier = state.get(BASE_CLASSIFIER)
         classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
         return f"{describe(state)} and {classes}"
 
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
-        """Return the inputs of the convolutions over shots; one shot has none."""
+        """Return the number of inputs of the convolution over shots; a model of one shot has none."""
         mix = state.get(SHOT_MIX)
         return 1 if mix is None else mix.shape[1]
 

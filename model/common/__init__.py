@@ -1,1 +1,1 @@
-"""Shared by several methods: tensor operations, losses, prototypes, decoder heads, one encoder for an episode."""
+"""Parts that several methods share: tensor operations, losses, prototypes, heads, the image encoder's use."""

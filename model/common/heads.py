@@ -1,4 +1,4 @@
-"""Decoder parts of several methods: a residual refinement and the two-class head."""
+"""Decoder parts that several methods share: a residual refinement and the two-class head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLASSES = 2  # background, foreground
 
 
 class Refine(nn.Module):
-    """x + relu(conv(relu(conv(x))))."""
+    """Residual refinement: x + relu(conv(relu(conv(x))))."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -22,7 +22,7 @@ class Refine(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x refined, same shape."""
+        """Return the refined x, of the same shape."""
         return x + self.body(x)
 
 

@@ -1,4 +1,4 @@
-"""Losses as means over the whole batch, also when the batch is spread over processes."""
+"""Losses as means over the whole batch, also when the batch is distributed over processes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from model.common.ops import in_float32
 from model.contract import IGNORE
 
 BACKGROUND_LABEL = 0
-DICE_EPS = 1e-8  # least denominator
+DICE_EPS = 1e-8  # smallest denominator
 
 
 def batch_mean(total: Tensor, count: Tensor) -> Tensor:
-    """Return total / count such that the *mean over processes* of its gradients is that of the whole batch.
+    """Return total / count such that its gradient, averaged over processes, is that of the whole batch; 0 for count 0.
 
-    Processes see different numbers of valid pixels, so each divides by the mean count: DistributedDataParallel,
-    which averages gradients, then gives what one process would with all the episodes. 0 where nothing counts.
+    Processes have different numbers of valid pixels, so each divides by the mean count. DistributedDataParallel
+    averages the gradients, which then equal those of one process with all episodes.
     """
     count = count.detach().to(total.dtype)
     if distributed.is_available() and distributed.is_initialized():
@@ -31,7 +31,7 @@ def batch_mean(total: Tensor, count: Tensor) -> Tensor:
 def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: float = 1.0) -> Tensor:
     """Return the mean cross-entropy over all pixels of the batch that are not 255.
 
-    It is a weighted mean, in which a pixel that is not background counts ``foreground_weight`` times.
+    The mean is weighted: a pixel that is not background has weight ``foreground_weight``, background has 1.
     """
     target = label_bhw.long()
     weight, count = None, (target != IGNORE).sum()
@@ -47,7 +47,7 @@ def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: flo
 def dice(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
     """Return 1 - the Dice coefficient of every image and channel, (B, N), each channel by its own sigmoid.
 
-    Pixels labelled 255 belong to no channel, and still count where they are predicted (as published with SCCAN).
+    Pixels labelled 255 belong to no channel, but their predictions count in the denominator (as published with SCCAN).
     """
     probability = logits_bnhw.sigmoid().flatten(2)
     target = torch.stack([label_bhw == c for c in range(logits_bnhw.shape[1])], dim=1).flatten(2).to(probability.dtype)

@@ -1,9 +1,10 @@
-"""Small tensor operations that several parts of a network share."""
+"""Small tensor operations that several methods share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +14,12 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PIXEL_MAX = 255.0
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 def normalise(image: Tensor) -> Tensor:
-    """Turn RGB pixels 0..255 (..., 3, H, W), uint8 or float32, into the float32 input of an ImageNet encoder."""
+    """Return the float32 input of an ImageNet encoder from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
     mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=image.device).view(3, 1, 1)
     return (image.float() / PIXEL_MAX - mean) / std
@@ -28,18 +32,22 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
-def in_float32(function: Callable) -> Callable:
-    """Decorate a function or method so that it computes in float32, whatever autocast is on around it."""
+def in_float32(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function or method so that it computes in float32, also under autocast."""
 
     @wraps(function)
-    def wrapped(*args, **kwargs):
-        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            args = [a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
-            kwargs = {k: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for k, a in kwargs.items()}
-            return function(*args, **kwargs)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = next(a.device for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
+        with torch.autocast(device.type, enabled=False):
+            positional: Any = [_as_float32(a) for a in args]
+            named: Any = {key: _as_float32(a) for key, a in kwargs.items()}
+            return function(*positional, **named)
 
     return wrapped
+
+
+def _as_float32(value: object) -> object:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def foreground_mask(label: Tensor) -> Tensor:
@@ -48,7 +56,7 @@ def foreground_mask(label: Tensor) -> Tensor:
 
 
 def background_mask(label: Tensor) -> Tensor:
-    """Return the binary float32 mask (..., 1, H, W) of what surrounds the object; ignored pixels count as 0."""
+    """Return the binary float32 mask (..., 1, H, W) of the object's background; ignored pixels count as 0."""
     return (label == 0).float().unsqueeze(-3)
 
 
@@ -72,8 +80,8 @@ def min_max(x: Tensor, eps: float) -> Tensor:
 def inner_products(x_bchw: Tensor, vectors_mc: Tensor) -> Tensor:
     """Return the inner product of every position with every vector, (B, m, H, W).
 
-    As a convolution: where memory holds the channels together, as encoders leave it, a CPU of several cores does it in
-    half the time of a matrix product.
+    It is computed as a convolution: on the channels-last maps of the encoders, a multi-core CPU needs half the time of
+    a matrix product.
     """
     return F.conv2d(x_bchw, vectors_mc[:, :, None, None])
 

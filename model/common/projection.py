@@ -1,4 +1,4 @@
-"""The projection of mid-level encoder features that masked averages and attention work on."""
+"""The projection of mid-level encoder features for masked averages and attention."""
 
 from __future__ import annotations
 

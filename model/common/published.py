@@ -1,4 +1,4 @@
-"""Tensor-name layouts of authors' checkpoints: recognise one, translate it. Each method keeps its own table."""
+"""Tensor-name layouts of authors' checkpoints: recognition and translation; each method has a table of its own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Layout:
 
     Attributes:
         title: the method's name.
-        signature: names that every checkpoint of the method holds, and no other method's.
+        signature: names that every checkpoint of this method has, and no other method's.
         renames: published name -> ours, as regular expressions on whole names; ``\\1`` keeps a part.
-        constants: expression on names of tensors that are computed here, or used by nobody, and so left out.
+        constants: regular expression of tensor names to omit: constants, and tensors that nothing uses.
     """
 
     title: str
@@ -30,19 +30,19 @@ class Layout:
     constants: str | None = None
 
     def name(self, published: str) -> str:
-        """Return our name of a published tensor; names it does not know stay as they are."""
+        """Return our name of a published tensor; unknown names are returned unchanged."""
         for pattern, ours in self.renames:
             if re.fullmatch(pattern, published):
                 return re.sub(pattern, ours, published)
         return published
 
     def matches(self, names: Iterable[str]) -> bool:
-        """Return whether these are the tensor names of this layout."""
+        """Return whether these tensor names are of this layout."""
         names = {name.removeprefix(DDP_PREFIX) for name in names}
         return all(name in names for name in self.signature)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
-        """Return a state dict under our names, or None when it is not of this layout."""
+        """Return a state dict under our names; None for another layout."""
         if not self.matches(state):
             return None
         state = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
@@ -51,9 +51,10 @@ class Layout:
 
 
 def translate(state: dict[str, Tensor], layouts: Iterable[Layout]) -> dict[str, Tensor]:
-    """Return a state dict under our names where it is of one of the layouts, else as it is."""
+    """Return a state dict under our names if one of the layouts matches, otherwise unchanged."""
     layout = next((layout for layout in layouts if layout.matches(state)), None)
-    return state if layout is None else layout.translate(state)
+    translated = None if layout is None else layout.translate(state)
+    return state if translated is None else translated
 
 
 def recognise(state: dict[str, Tensor], layouts: Iterable[Layout]) -> str | None:

@@ -1,7 +1,8 @@
-"""Self-support: prototypes that a query gives itself where a first guess is sure (SSP, the self-support modules)."""
+"""Self-support (SSP): prototypes from the positions of the query at which a first prediction is confident."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,13 +14,13 @@ from model.common.ops import in_float32
 from model.common.prototype import choose, mean_over
 
 TEMPERATURE = 10.0  # of the cosines, as logits
-COSINE_EPS = 1e-8  # least norm in a cosine
-SURE_FOREGROUND = 0.7  # probabilities above which a position counts as sure
+COSINE_EPS = 1e-8  # smallest norm in a cosine
+SURE_FOREGROUND = 0.7  # probabilities above which a position is confident
 SURE_BACKGROUND = 0.6
 SHARPNESS = 2.0  # of the adaptive background's attention
 OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
-OWN_BACKGROUND = 0.3  # share of its global prototype in the background; the adaptive one has the rest
-ROWS = 256  # positions whose attention is held at a time
+OWN_BACKGROUND = 0.3  # share of the query's global prototype in the background; the rest is the adaptive one
+ROWS = 256  # positions whose attention is in memory at a time
 BACKGROUND_CHANNEL, FOREGROUND_CHANNEL = 0, 1  # of two-class logits
 
 
@@ -28,10 +29,10 @@ class Similarity(nn.Module):
 
     @in_float32
     def forward(self, feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
-        """Return logits (B, 2, h, w), background first; a prototype is (B, C), or (B, C, h, w) for one per position."""
+        """Return logits (B, 2, h, w), background first; prototypes are (B, C), or (B, C, h, w) for one per position."""
         length, cosines = _length(feature_bchw), []
         for prototype in (background, foreground):
-            if prototype.ndim == 2:  # a product of matrices, no map of feature size
+            if prototype.ndim == 2:  # a matrix product, without a map of feature size
                 inner = (prototype.unsqueeze(1) @ feature_bchw.flatten(2)).view_as(length)
                 cosines.append(inner / (length * _length(prototype)[:, None, None]))
             else:
@@ -45,38 +46,38 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 class Attended(NamedTuple):
-    """One episode's attention over its sure background before the division: sum_j w_ij F_j and sum_j w_ij."""
+    """One episode's attention over its confident background, unnormalised: sum_j w_ij F_j and sum_j w_ij."""
 
-    chosen: Tensor  # N as bool, (L,)
+    chosen: Tensor  # the confident background N, (L,) bool
     values: Tensor  # (L, C)
     weights: Tensor  # (L, 1)
 
 
 class SelfPrototypes(NamedTuple):
-    """What a query says about itself."""
+    """Prototypes of a query from its own confident positions."""
 
     foreground: Tensor  # SSFP, (B, C)
     background: Tensor  # SSBP, (B, C)
     adaptive: Tensor  # ASBP, a background prototype for every position, (B, C, h, w)
-    attended: list[Attended]  # of every episode, for the next step to start from
+    attended: list[Attended]  # of each episode, from which the next step continues
 
 
 class SelfSupport(nn.Module):
-    """One self-support step: from logits to the prototypes of what they are sure of."""
+    """One self-support step: from logits to the prototypes of their confident positions."""
 
     @in_float32
     def forward(
         self, feature_bchw: Tensor, logits_b2hw: Tensor, before: SelfPrototypes | None = None
     ) -> SelfPrototypes:
-        """Return the query's own prototypes; which positions they pool carries no gradient.
+        """Return the query's own prototypes; the choice of positions carries no gradient.
 
-        ``before`` is the result of an earlier step on the same features; it only saves work.
+        ``before`` is the result of an earlier step on the same features, and only saves computation.
         """
         feature = feature_bchw.flatten(2)  # (B, C, L)
         probability = logits_b2hw.detach().softmax(1).flatten(2)  # (B, 2, L)
         foreground = _sure(probability[:, FOREGROUND_CHANNEL], SURE_FOREGROUND)  # A, (B, L)
         background = _sure(probability[:, BACKGROUND_CHANNEL], SURE_BACKGROUND)  # N, (B, L)
-        earlier = [None] * len(feature) if before is None else before.attended
+        earlier: Sequence[Attended | None] = [None] * len(feature) if before is None else before.attended
         episodes = zip(feature.transpose(1, 2), background.bool(), earlier)
         attended = [_attend(position_feature, chosen, known) for position_feature, chosen, known in episodes]
         adaptive = torch.stack([(a.values / a.weights).T for a in attended])  # (B, C, L)
@@ -103,8 +104,8 @@ def _sure(probability_bl: Tensor, threshold: float) -> Tensor:
 def _attend(feature_lc: Tensor, chosen: Tensor, before: Attended | None) -> Attended:
     """Return the attention of all positions over the chosen ones.
 
-    The weights of a pair of positions are the same in every step, only the set changes: sums over the positions that
-    entered and left are enough, where they are fewer than the set itself.
+    The weight of a pair of positions is the same in every step; only the set of positions changes. Where fewer
+    positions entered or left than the set has, only their sums are computed.
     """
     unit = F.normalize(feature_lc, dim=1)
     if before is not None:
@@ -118,8 +119,8 @@ def _attend(feature_lc: Tensor, chosen: Tensor, before: Attended | None) -> Atte
 def _sums(unit_lc: Tensor, feature_lc: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Return sum_j w_ij F_j, (L, C), and sum_j w_ij, (L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
 
-    Exponents lie within +-2, so a softmax needs no maximum taken off. No matrix over all pairs is ever held: positions
-    come in pieces, in training computed anew in the backward pass.
+    Exponents lie within +-2, so a softmax needs no subtraction of the maximum. Positions are processed in pieces, and
+    recomputed in the backward pass of training, so the matrix over all pairs is never in memory.
     """
     key, value = unit_lc[chosen], feature_lc[chosen]
     pieces = []

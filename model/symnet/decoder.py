@@ -1,4 +1,4 @@
-"""The four-scale decoder: coarse context flows to finer scales, each scale supervised by a head of its own."""
+"""The four-scale decoder: coarse context flows to finer scales, and an auxiliary head supervises each scale."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.common.ops import resize
 
 
 def default_scales(grid: int, count: int = 4) -> list[int]:
-    """Return z_i = ceil(h / 2^i), the grid sizes the decoder works at."""
+    """Return z_i = ceil(h / 2^i), the default grid sizes of the decoder."""
     return [-(-grid // 2**i) for i in range(count)]
 
 
@@ -20,12 +20,18 @@ def _project(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Merge query features, hybrid prototype, hyper-correlation and prior at four scales."""
+    """Merge query features, hybrid prototype and maps (hyper-correlation, prior) at four scales.
 
-    def __init__(self, width: int, extra_channels: int, scales: list[int]):
+    Args:
+        width: channels of features and prototype.
+        map_channels: channels of all maps together.
+        scales: grid sizes z_i.
+    """
+
+    def __init__(self, width: int, map_channels: int, scales: list[int]):
         super().__init__()
         self.scales = list(scales)
-        inputs = 2 * width + extra_channels
+        inputs = 2 * width + map_channels
         self.enter = nn.ModuleList(_project(inputs, width) for _ in scales)
         self.descend = nn.ModuleList(_project(2 * width, width) for _ in scales[1:])
         self.refine = nn.ModuleList(Refine(width) for _ in scales)
@@ -37,18 +43,18 @@ class Decoder(nn.Module):
     def forward(self, query_bchw: Tensor, prototype_bc: Tensor, *maps_bnhw: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return meta logits (B, 2, h, w) and, in training, the auxiliary logits of each scale (B, 2, z, z)."""
         size = query_bchw.shape[-2:]
-        merged, auxiliary, previous = [], [], None
+        merged: list[Tensor] = []
+        auxiliary: list[Tensor] = []
         for i, scale in enumerate(self.scales):
             grid = (scale, scale)
             spread = prototype_bc[:, :, None, None].expand(-1, -1, *grid)
             inputs = [F.adaptive_avg_pool2d(query_bchw, grid), spread, *(resize(m, grid) for m in maps_bnhw)]
             x = self.enter[i](torch.cat(inputs, dim=1))
-            if previous is not None:
-                x = x + self.descend[i - 1](torch.cat([x, resize(previous, grid)], dim=1))
+            if merged:
+                x = x + self.descend[i - 1](torch.cat([x, resize(merged[-1], grid)], dim=1))
             x = self.refine[i](x)
             if self.training:
                 auxiliary.append(self.auxiliary[i](x))
-            previous = resize(x, size)
-            merged.append(previous)
+            merged.append(resize(x, size))
         x = self.refine_merged(self.merge(torch.cat(merged, dim=1)))
         return self.head(x), auxiliary

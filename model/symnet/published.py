@@ -1,4 +1,4 @@
-"""The tensor names of Sym-Net's published checkpoints, and ours."""
+"""Table of the tensor names in Sym-Net's published checkpoints and of ours."""
 
 from __future__ import annotations
 

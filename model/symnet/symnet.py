@@ -6,7 +6,7 @@ Read ``SymNet.forward`` first; it follows the paper. Steps beyond the paper are 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and 
 
 
 @dataclass
-class Settings(WithBaseSettings):
+class SymNetSettings(WithBaseSettings):
     """Sym-Net's own settings; ``config/model/symnet.yaml`` explains them."""
 
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
@@ -65,14 +65,15 @@ class Encoded:
 class SymNet(WithBaseLearner):
     """The published method; each attribute is one of its ideas, and a subclass may override each step."""
 
-    Settings = Settings
+    Settings = SymNetSettings
     title = "Sym-Net"
     published = LAYOUT
-    extension = "symnet_plus"
+    extension: ClassVar[str | None] = "symnet_plus"
     reads_text = True
     reads_intermediate = True
+    settings: SymNetSettings
 
-    def __init__(self, settings: Settings, task: Task):
+    def __init__(self, settings: SymNetSettings, task: Task):
         super().__init__(settings, task)
         self.prior = SelfActivationPrior()
         self.align = TextAlignment(WIDTH, task.text_width)

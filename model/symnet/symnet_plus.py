@@ -1,6 +1,6 @@
 """Sym-Net with steps beyond its paper: 4D correlation, a learned match, support calibration, foreground weight.
 
-With the defaults of ``Settings`` every step is off, and the numbers are those of the published method.
+With default settings every step is off, and the numbers are those of the published method.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from model.bam.with_base_learner import mid_features
 from model.common.loss import cross_entropy
 from model.common.ops import background_mask, foreground_mask, resize
 from model.common.projection import WIDTH
-from model.common.with_encoder import HIGH
+from model.common.with_encoder import HIGH, LOW, MID
 from model.contract import Episode
 from model.registry import register
-from model.symnet import symnet
 from model.symnet.decoder import Decoder
 from model.symnet.extensions import match
 from model.symnet.extensions.calibration import claimed_shares, with_likelihood
 from model.symnet.extensions.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.extensions.match import Match
 from model.symnet.hyper_correlation import CorrelationHead
-from model.symnet.symnet import Encoded, SymNet
+from model.symnet.symnet import MAPS, Encoded, SymNet, SymNetSettings
 
 NOT_USEFUL = "it did not improve results (docs/results.md)"
 
@@ -39,7 +38,7 @@ class CorrelationSettings:
 
 
 @dataclass
-class Settings(symnet.Settings):
+class SymNetPlusSettings(SymNetSettings):
     """The settings of the steps beyond the paper; ``config/model/symnet_plus.yaml`` explains them."""
 
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
@@ -60,9 +59,10 @@ class Settings(symnet.Settings):
 class SymNetPlus(SymNet):
     """Sym-Net with named steps replaced as the settings ask; each step is explained in ``extensions/``."""
 
-    Settings = Settings
+    Settings = SymNetPlusSettings
     title = "Sym-Net+"
     extension = None
+    settings: SymNetPlusSettings
 
     def _build_correlation(self) -> CorrelationHead:
         if self.settings.correlation.kind == "pooled":
@@ -71,8 +71,9 @@ class SymNetPlus(SymNet):
         return Conv4dCorrelation(self.encoder.intermediate_counts, grid)
 
     def _build_decoder(self, scales: list[int]) -> Decoder:
-        self.match = Match(self.project_query[0].in_channels) if self.settings.self_support == "match" else None
-        return Decoder(WIDTH, symnet.MAPS + (match.MAPS if self.match else 0), scales)
+        mid_channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
+        self.match = Match(mid_channels) if self.settings.self_support == "match" else None
+        return Decoder(WIDTH, MAPS + (match.MAPS if self.match else 0), scales)
 
     def _decode(
         self, encoded: Encoded, query_feature: Tensor, prototype: Tensor, hyper: Tensor, prior: Tensor

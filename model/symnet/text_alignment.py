@@ -1,4 +1,4 @@
-"""Visual-text alignment: the class name's word vector picks, with the prototype, the positions that matter."""
+"""Visual-text alignment: attention over positions, queried by the class name's word vector and a prototype."""
 
 from __future__ import annotations
 

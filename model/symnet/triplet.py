@@ -1,4 +1,4 @@
-"""Hard triplet losses that keep aligned prototypes near their object and away from its background."""
+"""Hard triplet losses, which pull aligned prototypes to their object and push them from its background."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.common.ops import in_float32
 from model.symnet.query_prototypes import QueryPrototypes
 
 MARGIN = 0.5
-DISTANCE_EPS = 1e-6  # added to every coordinate of a difference, as torch's pairwise distance does
+DISTANCE_EPS = 1e-6  # added to each coordinate of a difference, as in torch's pairwise distance
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
@@ -21,10 +21,10 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
 
 @in_float32
 def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-    """Return the support loss: the anchor's farthest foreground position against the mean background position.
+    """Return the support loss, from the anchor's farthest foreground position and the mean background position.
 
     ``mask_bk1hw`` is binary at the image's resolution; ignored pixels count as background, as published. Averaged
-    over the episodes that show both foreground and background, then over shots; 0 where none does.
+    over the episodes that have both foreground and background, then over shots; 0 if none has.
     """
     anchor = F.normalize(anchor_bc, dim=1)
     size = feature_bkchw.shape[-2:]
@@ -49,5 +49,5 @@ def _query_triplet(anchor_bc: Tensor, positive_bc: Tensor, negative_bc: Tensor) 
 
 
 def query_triplet(anchor_bc: Tensor, prototypes: QueryPrototypes) -> Tensor:
-    """Return the query loss: the ambiguous prototype is pulled to the anchor, the background one pushed away."""
+    """Return the query loss, which pulls the ambiguous prototype to the anchor and pushes the background one away."""
     return _query_triplet(anchor_bc, prototypes.ambiguous, prototypes.background)

@@ -18,6 +18,8 @@ more memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -101,7 +103,7 @@ def _squeeze(channels: int, support_grid: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _cell_weights(size: tuple[int, int], grid: int, device: torch.device) -> Tensor:
+def _cell_weights(size: Sequence[int], grid: int, device: torch.device) -> Tensor:
     """Return 1 / n_c where a position belongs to cell c of n_c positions, else 0; (h w, R R) float32.
 
     Row y belongs to row floor(y R / h) of cells; for h < R some cells have no position and stay 0.
