@@ -14,7 +14,7 @@ from model.dcama.mask_aggregation import HEADS, MaskAggregation, position_encodi
 
 
 class NaiveDCAMA(nn.Module):
-    """DCAMA with the whole attention matrix of every tap, and the decoder's maps concatenated at full size."""
+    """DCAMA with whole attention matrices, and the decoder's maps concatenated at full size."""
 
     def __init__(self, network: DCAMA):
         super().__init__()
@@ -28,15 +28,16 @@ class NaiveDCAMA(nn.Module):
         shots = [self.encoder(normalise(image), intermediate=True).intermediate for image in episode.support.unbind(1)]
         masks = {}
         for stage, block in network.aggregate.items():
-            taps = zip(query[int(stage)], *(shot[int(stage)] for shot in shots))
-            masks[int(stage)] = torch.cat([_soft_mask(block, q, s, mask) for q, *s in taps], dim=1)
+            assert isinstance(block, MaskAggregation)
+            features = zip(query[int(stage)], *(shot[int(stage)] for shot in shots))
+            masks[int(stage)] = torch.cat([_soft_mask(block, q, s, mask) for q, *s in features], dim=1)
         skips = {i: [query[i][-1], torch.stack([s[i][-1] for s in shots]).amax(0)] for i in (1, 2)}
         return Output(_decode(network.decoder, masks, skips, episode.query.shape[-2:]))
 
 
 def _soft_mask(block: MaskAggregation, query: Tensor, shots: list[Tensor], mask: Tensor) -> Tensor:
     size = query.shape[-2:]
-    position = position_encoding(*query.flatten(2).shape[1:], query.device)
+    position = position_encoding(query.shape[1], size[0] * size[1], query.device)
     queries = block.query(query.flatten(2).transpose(1, 2) + position)
     keys = torch.cat([block.key(s.flatten(2).transpose(1, 2) + position) for s in shots], dim=1)
     values = resize(mask[0], size).view(1, 1, -1, 1).expand(-1, HEADS, -1, -1)

@@ -51,6 +51,7 @@ class NaiveHDMNet(nn.Module):
         shots = [network.pyramid(m) for m in merged]
         fused = []
         for i, (level, match, fuse) in enumerate(zip(levels, network.match, network.fuse)):
+            assert isinstance(match, QueryMatching)
             matched, _ = _matched(match, level, [s[i] for s in shots], masks)
             fused.append(fuse(torch.cat([matched, resize(similarity, level.shape[-2:])], 1)))
         meta = _decode(network, fused)
@@ -91,9 +92,10 @@ def _matched(block: QueryMatching, level: Tensor, shots: list[Tensor], masks: li
 
 
 def _decode(network: HDMNet, fused: list[Tensor]) -> Tensor:
-    x = None
+    x = torch.zeros_like(fused[-1])
     for refine, level in reversed(list(zip(network.decoder.refine, fused))):
-        up = 0 if x is None else F.interpolate(x, size=level.shape[-2:], mode="bilinear", align_corners=False)
+        assert isinstance(refine, LinearBlock)
+        up = F.interpolate(x, size=level.shape[-2:], mode="bilinear", align_corners=False)
         x = up + F.relu(_block(refine, level + up))
     return _block(network.decoder.head, x)
 

@@ -43,8 +43,10 @@ class NaiveEpisodes(Dataset):
     def _view(self, row: int, class_id: int, random: np.random.Generator) -> Pair:
         index, augment = self.ours.sampler.images.index, self.ours.augment
         image = cv2.imread(str(index.images[row]), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        pair = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.float32), read_mask(index.masks[row])
-        pair = _scaled(pair, random.uniform(*augment.scale))
+        assert image is not None and augment is not None
+        pair: Pair = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.float32), read_mask(index.masks[row])
+        low, high = augment.scale
+        pair = _scaled(pair, random.uniform(low, high))
         if random.random() < augment.rotate_probability:
             pair = _rotated(pair, random.uniform(-augment.rotate, augment.rotate))
         if random.random() < augment.blur_probability:
@@ -82,10 +84,10 @@ def _rotated(pair: Pair, angle: float) -> Pair:
 def _padded(pair: Pair, size: int) -> Pair:
     image, classes = pair
     missing = [max(size - side, 0) for side in classes.shape]
-    around = [part for n in missing for part in (n // 2, n - n // 2)]
+    top, bottom, left, right = (part for n in missing for part in (n // 2, n - n // 2))
     return (
-        cv2.copyMakeBorder(image, *around, cv2.BORDER_CONSTANT, value=MEAN_RGB),
-        cv2.copyMakeBorder(classes, *around, cv2.BORDER_CONSTANT, value=IGNORE),
+        cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=MEAN_RGB),
+        cv2.copyMakeBorder(classes, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(IGNORE,)),
     )
 
 

@@ -41,6 +41,7 @@ class NaiveSCCAN(nn.Module):
         support_map = _fuse(network.fuse_support, feature, prototype, mask)
         q, s = (x.flatten(2).transpose(1, 2) for x in (query_map, support_map))  # tokens, (1, G G, C)
         for block in network.attend.blocks:
+            assert isinstance(block, CalibratedBlock)
             q, s = _block(block, q, s, mask)
         fused = F.relu(network.attend.norm(q)).transpose(1, 2).unflatten(2, grid)
         return Output(resize(network.decoder(fused), episode.query.shape[-2:]))

@@ -35,7 +35,8 @@ class NaiveSymNet(nn.Module):
 
     def forward(self, episode: Episode) -> Output:
         """Return what ``SymNet.forward`` returns, but for the map of the prior."""
-        network = self.network
+        network, text = self.network, episode.text
+        assert text is not None
         masks = [foreground_mask(label) for label in episode.support_label.unbind(1)]  # K of (B, 1, S, S)
         with torch.no_grad():
             query = self.encoder(normalise(episode.query), intermediate=True)
@@ -51,10 +52,10 @@ class NaiveSymNet(nn.Module):
 
         feature = network.project_query(mid_features(query))
         support_features = [network.project_support(mid_features(s)) for s in supports]
-        aligned = [self._aligned(f, m, episode.text) for f, m in zip(support_features, masks)]
+        aligned = [self._aligned(f, m, text) for f, m in zip(support_features, masks)]
         support_vector = sum(r * w[:, None] for r, w in zip(aligned, weight.unbind(1)))
         own = query_prototypes(feature, prior)
-        query_vector = network.align(feature * prior, episode.text, own.foreground)
+        query_vector = network.align(feature * prior, text, own.foreground)
 
         hyper = network.fuse_correlation(correlation)
         meta, auxiliary = _decode(network.decoder, feature, (support_vector + query_vector) / 2, hyper, prior)
@@ -63,12 +64,13 @@ class NaiveSymNet(nn.Module):
         final, meta, base, *auxiliary = (resize(x, size) for x in (final, meta, base, *auxiliary))
         output = Output(final, base, extra={"meta": meta})
         if network.training:
+            assert episode.query_base_label is not None
             triplet = support_triplet(support_vector, torch.stack(support_features, 1), torch.stack(masks, 1))
             output.losses = {
                 "main": _cross_entropy(final, episode.query_label),
                 "meta": _cross_entropy(meta, episode.query_label),
                 "base": _cross_entropy(base, episode.query_base_label),
-                "inner": sum(_cross_entropy(x, episode.query_label) for x in auxiliary) / len(auxiliary),
+                "inner": torch.stack([_cross_entropy(x, episode.query_label) for x in auxiliary]).mean(),
                 "triplet": triplet + query_triplet(query_vector, own),
             }
         return output
@@ -93,7 +95,8 @@ def scene_distance(query: Tensor, support: Tensor) -> Tensor:
 def _prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
     """Return one shot's prior, (B, 1, h, w), from the (h w x h w) matrix of each kernel."""
     size = query.shape[-2:]
-    support, total = support * resize(mask, size), 0
+    support = support * resize(mask, size)
+    total = query.new_zeros(len(query), size[0] * size[1])
     for kernel in KERNELS:
         padding = [side // 2 for side in kernel]
         q, s = (F.avg_pool2d(x, kernel, stride=1, padding=padding).flatten(2) for x in (query, support))
@@ -129,7 +132,8 @@ def _correlation(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
 
 def _decode(decoder: Decoder, query: Tensor, vector: Tensor, *maps: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return meta logits and the auxiliary logits of every scale, in evaluation too."""
-    merged, auxiliary = [], []
+    merged: list[Tensor] = []
+    auxiliary: list[Tensor] = []
     for i, scale in enumerate(decoder.scales):
         grid = (scale, scale)
         spread = vector[:, :, None, None].expand(-1, -1, *grid)

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from model.encoders.encoder import Encoder
 from model.encoders.features import Features
@@ -23,11 +24,11 @@ class PlainEncoder(nn.Module):
         super().__init__()
         self.encoder = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
 
-    def forward(self, image_b3hw: Tensor, taps: bool = False) -> Features:
+    def forward(self, image_b3hw: Tensor, intermediate: bool = False) -> Features:
         """Return what the encoder returns."""
         encoder = self.encoder
         if not isinstance(encoder, ResNetEncoder):
-            return encoder(image_b3hw, intermediate=taps)
+            return encoder(image_b3hw, intermediate=intermediate)
         out = Features({}, {})
         x = encoder.layer0(image_b3hw)
         for i in range(1, encoder.last_stage + 1):
@@ -38,15 +39,15 @@ class PlainEncoder(nn.Module):
             if i == encoder.last_stage and not encoder.variant.final_relu:
                 x = maps[-1]
             if i in encoder.returned_stages:
-                count = encoder.intermediate_counts.get(i, 0) if taps else 0
+                count = encoder.intermediate_counts.get(i, 0) if intermediate else 0
                 out.stage[i], out.intermediate[i] = x, maps[len(maps) - count :]
         return out
 
 
-def _residual(block: nn.Module, x: Tensor) -> Tensor:
-    """Return what a residual block computes before its last ReLU."""
+def _residual(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor:
+    """Return the output of a residual block before its last ReLU."""
     shortcut = x if block.downsample is None else block.downsample(x)
     x = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
-    if hasattr(block, "conv3"):
+    if isinstance(block, Bottleneck):
         x = block.bn3(block.conv3(block.relu(x)))
     return x + shortcut

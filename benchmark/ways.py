@@ -1,4 +1,4 @@
-"""What is measured: evaluation and training step of a model, ours and plainly written, as functions to call."""
+"""Measured functions: evaluation and training step of a model, ours and plainly written, as functions to call."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from benchmark.naive_symnet import NaiveSymNet
 from benchmark.plain_encoder import PlainEncoder
 from model.common.ops import normalise
 from model.contract import Episode, FewShotModel
+from model.encoders.encoder import Encoder
 
 NAIVE = {"symnet": NaiveSymNet, "ssp": NaiveSSP, "dcama": NaiveDCAMA, "hdmnet": NaiveHDMNet, "sccan": NaiveSCCAN}
 OURS, PLAIN = "ours", "naive"
@@ -47,6 +48,7 @@ def _training_step(network: FewShotModel, run: nn.Module, on: Episode) -> Run:
 
 def encoder_pass(way: str, network: FewShotModel, on: Episode) -> Run:
     """Return one forward of one image through the model's encoder; the plain one is the unit of ``speed``."""
+    assert isinstance(network.encoder, Encoder)
     encoder = network.encoder if way == OURS else PlainEncoder(network.encoder)
     image = normalise(on.query[:1])
     return torch.inference_mode()(lambda: encoder(image))

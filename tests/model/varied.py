@@ -1,4 +1,4 @@
-"""Encoders with batch-norm statistics of their own, so that a mix-up of layers shows."""
+"""Encoders with batch-norm statistics of their own, so that exchanged layers change the output."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from torch import nn
 from model.encoders.encoder import Encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.decoder import FixedNorm
+from tests.skip_init import skip_init
 
 
 def varied_encoder(backbone: str, stem: str = "plain", last_stage: int = 4, seed: int = 0) -> Encoder:
+    """Return a convolutional encoder with random weights, in evaluation mode."""
     torch.manual_seed(seed)
-    encoder = build_encoder(EncoderSettings(backbone=backbone, stem=stem), last_stage)
+    with skip_init():  # above all for VGG's classifier, which the encoder leaves out
+        encoder = build_encoder(EncoderSettings(backbone=backbone, stem=stem), last_stage)
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return vary_norms(encoder).eval()
 
 
 def vary_norms(network: nn.Module) -> nn.Module:
-    """Give every batch norm, fixed ones too, statistics of its own, so that a mix-up of layers shows."""
+    """Give every batch norm, also those with fixed statistics, its own statistics and weights."""
     for module in network.modules():
         if isinstance(module, (nn.BatchNorm2d, FixedNorm)):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)

@@ -90,9 +90,10 @@ def run(options: argparse.Namespace) -> int:
     if network is not None and network not in NETWORKS:
         if path is not None or not _is_path(network):
             raise UserError(f"prepare.py weights {network}: neither a network nor a file{nearest(network, NETWORKS)}")
-        network, path = None, Path(network)
+        path, network = Path(network), None
     if path is None:
-        path = fetch_weights(str(network), options.out)
+        assert network is not None
+        path = fetch_weights(network, options.out)
     facts = describe_weights_file(path)
     if network not in (None, facts.backbone):
         raise UserError(f"{path}: holds a {facts.backbone}, not a {network}")

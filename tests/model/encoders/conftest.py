@@ -1,4 +1,4 @@
-"""What the tests of encoders share: torchvision's own networks."""
+"""Shared by the tests of encoders: torchvision's own networks."""
 
 from __future__ import annotations
 

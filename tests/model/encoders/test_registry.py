@@ -1,0 +1,58 @@
+"""The registry of encoders: each builds with each of its stems, works on the declared grid, and methods name theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from model.encoders.encoder import LAST_STAGE
+from model.encoders.registry import ENCODERS, downloadable, title_of
+from model.encoders.resnet import ResNetEncoder
+from model.encoders.swin import SwinEncoder
+from model.encoders.vgg import VGGEncoder
+from model.encoders.weights import weights_url
+from model.registry import models
+
+FAMILIES = {
+    "prototype": {ResNetEncoder, VGGEncoder},
+    "symnet": {ResNetEncoder, VGGEncoder},
+    "hdmnet": {ResNetEncoder, VGGEncoder},
+    "ssp": {ResNetEncoder},
+    "sccan": {ResNetEncoder},
+    "dcama": {ResNetEncoder, SwinEncoder},
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_works_on_the_grid_that_its_spec_declares(name: str) -> None:
+    spec = ENCODERS[name]
+    for stem in spec.stems:
+        with torch.device("meta"):
+            encoder = spec.build(stem, LAST_STAGE, None)
+            for size in spec.sides or (33, 41, 473):
+                features = encoder(torch.empty(1, 3, size, size))
+                assert features.stage[3].shape == (1, encoder.channels[3], spec.grid(size), spec.grid(size))
+        assert isinstance(encoder, spec.family)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_method_takes_the_encoders_of_its_families_and_no_other(name: str) -> None:
+    section = type(models()[name].Settings().encoder)
+    (backbone,) = (f for f in dataclasses.fields(section) if f.name == "backbone")
+    want = [n for n, spec in ENCODERS.items() if spec.family in FAMILIES[name]]
+    assert list(backbone.metadata["choices"]) == want
+    assert backbone.default in want
+
+
+def test_titles_are_distinct_and_an_unknown_encoder_keeps_its_name() -> None:
+    titles = [title_of(name) for name in ENCODERS]
+    assert len(set(titles)) == len(titles)
+    assert title_of("resnet50") == "ResNet-50"
+    assert (title_of(None), title_of("toy")) == ("", "toy")
+
+
+def test_weights_to_download_have_an_address() -> None:
+    assert set(downloadable()) == ENCODERS.keys() - {"resnet10", "swin_b"}
+    assert all(weights_url(name).startswith("https://") for name in downloadable())

@@ -1,0 +1,42 @@
+"""Swin-B: weights under its authors' and timm's names load, and its grids are exact at its one image side."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from model.dcama.dcama import EncoderSettings
+from model.encoders.layouts import rename
+from model.encoders.swin import SWIN_SIDE
+
+
+def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
+    with torch.device("meta"):
+        encoder = EncoderSettings(backbone="swin_b").build()
+    own, theirs, timm = encoder.state_dict(), {}, {}
+    for ours, tensor in own.items():
+        name = ours.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
+        name = name.replace("layer0.0.", "patch_embed.proj.").replace("layer0.2.", "patch_embed.norm.")
+        for i in range(4):
+            name = name.replace(f"layer{i + 1}.", f"layers.{i}.blocks.")
+            name = name.replace(f"merge{i + 1}.", f"layers.{i}.downsample.")
+        theirs[name] = tensor
+        moved = re.sub(r"(\d)(?=\.downsample)", lambda m: str(int(m[0]) + 1), name)  # timm counts them otherwise
+        timm[moved] = tensor
+    unused = {"head.weight": None, "norm.weight": None, "layers.0.blocks.1.attn_mask": None}
+    for given in (theirs | unused, {"head.fc.bias": None} | timm):
+        renamed = rename(encoder, given)
+        assert renamed.keys() == own.keys()
+        assert all(renamed[name] is tensor for name, tensor in own.items())
+
+
+def test_grids_are_whole_windows() -> None:
+    with torch.device("meta"):
+        encoder = EncoderSettings(backbone="swin_b").build()
+        features = encoder(torch.empty(1, 3, SWIN_SIDE, SWIN_SIDE), intermediate=True)
+    sides = {stage: SWIN_SIDE // 2 ** (stage + 1) for stage in encoder.channels}
+    assert {stage: x.shape[1:] for stage, x in features.stage.items()} == {
+        stage: (encoder.channels[stage], side, side) for stage, side in sides.items()
+    }
+    assert {stage: len(maps) for stage, maps in features.intermediate.items()} == encoder.intermediate_counts
