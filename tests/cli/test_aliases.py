@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,8 @@ def test_an_old_spelling_means_the_new_setting(
 ) -> None:
     monkeypatch.setattr(aliases, "_noticed", set())
     assert value_of(to_dict(read_config(MINI, [old])), key) == value
-    (notice,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert notice.startswith(f"--set {old}: '") and "is now called" in notice and "\n" not in notice
+    (notice,) = [r.getMessage() for r in caplog.records if r.name == "symnet" and "now called" in r.getMessage()]
+    assert notice.startswith(f"--set {old}: '") and "\n" not in notice
     dotted, _, written = old.partition("=")
     *sections, last = dotted.split(".")
     text = (

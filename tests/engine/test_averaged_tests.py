@@ -234,7 +234,7 @@ def test_the_nearest_side_is_taken_and_told() -> None:
 
 
 @dataclass
-class Settings(prototype_baseline.Settings):
+class Settings(prototype_baseline.PrototypeSettings):
     """Those of the baseline."""
 
 

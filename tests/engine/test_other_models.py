@@ -179,7 +179,11 @@ def test_swin_weights_for_a_residual_network_are_named(config, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("model", "override", "reason"),
     [
-        ("ssp", "model.base.frozen_stages=1", "a setting of hdmnet and symnet that this model does not use"),
+        (
+            "ssp",
+            "model.base.frozen_stages=1",
+            "a setting of hdmnet, symnet, symnet_plus that this model does not use",
+        ),
         ("ssp", "base_stage.size=33", "model ssp has no base learner and so no base stage"),
         ("ssp", "model.encoder.backbone=vgg16", "not one of resnet10"),
         ("dcama", "data.size=70", "is not a multiple of 32; nearest: 64, 96"),
@@ -195,7 +199,7 @@ def test_swin_weights_for_a_residual_network_are_named(config, tmp_path: Path) -
             "model.encoder.backbone=vgg16",
             "vgg16 gives a grid of 3 x 3 at data.size 33, .* data.size to 49 or",
         ),
-        ("hdmnet", "model.scales=[5, 3, 2, 1]", "a setting of symnet that this model does not use"),
+        ("hdmnet", "model.scales=[5, 3, 2, 1]", "a setting of symnet, symnet_plus that this model does not use"),
     ],
 )
 def test_settings_that_a_model_does_not_use_are_refused(config, model: str, override: str, reason: str) -> None:

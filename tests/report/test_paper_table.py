@@ -79,7 +79,7 @@ def test_a_full_result_replaces_the_quick_look_of_its_cell(leave):
         ({"min_pixels": 1}, "differ in data.min_pixels"),
         ({"protocol_settings": {"query": "sequential", "scored_on": "letterbox"}}, "differ in protocol settings"),
         ({"fold": 0}, "are both symnet resnet50, 1-shot, fold 0; name only one"),
-        ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_vgg16"}, "other test lists of fold 0"),
+        ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_vgg16"}, "different test lists of fold 0"),
         (
             {"protocol_settings": {"query": "sequential", "episodes": 99, "seeds": [0], "scored_on": "square"}},
             "settings",
@@ -110,7 +110,7 @@ def test_untrained_weights_are_a_row_of_their_own_and_another_folds_are_left_out
     text = table([other.parent])
     assert "| symnet resnet50 (untrained) " in text and "| symnet resnet50  " in text
     assert f"omitted: {other / 'result.json'}, scored with weights of another fold" in text
-    with pytest.raises(UserError, match=r"no result to show .*weights of another fold are left out"):
+    with pytest.raises(UserError, match=r"no result to show .*weights of another fold are omitted"):
         table([other])
 
 

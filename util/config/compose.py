@@ -108,9 +108,11 @@ class Rooms:
         """Return whether a method's settings allow an encoder's backbone."""
         cls = self.model_class(method)
         section = encoder_settings(cls.Settings) if cls is not None else None
+        if section is None:
+            return False
         leaf = find(parse_file(self.encoder_file(encoder, method)), "model.encoder.backbone")
-        allowed = typing.get_args(typing.get_type_hints(section).get("backbone")) if section is not None else ()
-        return section is not None and (not allowed or (isinstance(leaf, Leaf) and leaf.value in allowed))
+        backbone = next(field for field in dataclasses.fields(section) if field.name == "backbone")
+        return isinstance(leaf, Leaf) and leaf.value in backbone.metadata["choices"]
 
     def encoders_of(self, method: str) -> list[str]:
         """Return the encoders that a method takes."""

@@ -15,6 +15,7 @@ from model.encoders.layouts import COUNTER
 from model.encoders.registry import title_of
 from model.registry import published_layouts, related
 from util.config.aliases import modernise
+from util.config.model_section import current
 from util.errors import UserError, WriteError
 from util.files import write_atomically
 
@@ -71,7 +72,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: not a checkpoint: it holds no named tensors")
     if content.get("format") == FORMAT and isinstance(content.get("config"), dict):
-        content["config"] = modernise(content["config"])
+        content["config"] = current(modernise(content["config"]))
     return content
 
 

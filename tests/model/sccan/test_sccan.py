@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.contract import Task
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.sccan.patch_alignment import PatchAlignment
 from model.sccan.pseudo_mask import PseudoMask
 from model.sccan.sccan import ENCODER, SCCAN, Fusion, SCCANSettings
@@ -147,7 +148,7 @@ def test_published_values_are_there_and_the_idle_ones_do_not_learn() -> None:
 
 
 def test_its_encoder_dilates_as_torchvision_does() -> None:
-    encoder = small_model("sccan", 1).encoder
-    assert encoder.variant == ENCODER
+    assert small_model("sccan", 1).encoder.variant == ENCODER
+    encoder = build_encoder(EncoderSettings(backbone="resnet18"), variant=ENCODER)
     found = {s: [getattr(encoder, f"layer{s}")[i].conv1.dilation[0] for i in (0, 1)] for s in (2, 3, 4)}
     assert found == {2: [1, 1], 3: [1, 2], 4: [2, 4]}
