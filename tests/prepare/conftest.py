@@ -1,4 +1,4 @@
-"""What the tests of prepare.py share: running it as a user would, and small trees of VOC and SBD in each form."""
+"""Fixtures of the tests of prepare.py: a runner of the command, and small trees of VOC and SBD in each form."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.prepare.trees import (
 
 @pytest.fixture
 def prepare(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """Return a function that runs ``prepare.py`` with arguments and gives how it ended."""
+    """Return a function that runs ``prepare.py`` with arguments and returns its exit code and output."""
 
     def call(*arguments: object) -> Outcome:
         return run_script("prepare.py", arguments, capfd, monkeypatch)
@@ -32,9 +32,15 @@ def prepare(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
     return call
 
 
+@pytest.fixture(scope="session")
+def voc_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache folder for the index of the shared VOC, which several tests read."""
+    return tmp_path_factory.mktemp("voc_cache")
+
+
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """Return a small VOCdevkit/VOC2012; it holds the photos of SBD's images as well, as the official one does."""
+    """Return a small VOCdevkit/VOC2012; like the official one, it holds the photos of SBD's images as well."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for seed, name in enumerate(dict.fromkeys(VOC_TRAIN + VOC_VAL + SBD_TRAIN + SBD_VAL)):
         (root / "JPEGImages").mkdir(parents=True, exist_ok=True)
@@ -48,7 +54,7 @@ def voc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sbd(tmp_path: Path) -> Callable[[str], Path]:
-    """Return a function that writes SBD in one of its forms and gives the folder a user would name."""
+    """Return a function that writes SBD in one of its forms and returns its folder."""
 
     def write(form: str) -> Path:
         root = tmp_path / form

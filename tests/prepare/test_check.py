@@ -18,6 +18,7 @@ from util.data.text import NAME_VECTOR_WIDTH
 from util.engine.folders import BEST, run_folder
 from util.engine.network import build_model
 from util.engine.optimizers import build_optimizers
+from util.prepare import ram_estimate
 from util.prepare.ram_estimate import RamCost
 
 
@@ -124,8 +125,8 @@ def test_config_that_cannot_be_read(prepare, tmp_path: Path) -> None:
     assert "cannot read this config" in prepare("check", tmp_path / "lost.yaml").error
 
 
-def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path, tmp_path: Path) -> None:
-    words = {"data.root": shared / "data/VOC2012", "data.cache": tmp_path, "data.text_dir": shared / "embeddings"}
+def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path, voc_cache: Path) -> None:
+    words = {"data.root": shared / "data/VOC2012", "data.cache": voc_cache, "data.text_dir": shared / "embeddings"}
     words |= {"model.encoder.weights": shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"}
     settings = [w for key, value in words.items() for w in ("--set", f"{key}={value}")]
     outcome = prepare("check", REPOSITORY / "config/pascal/pascal_split0_resnet50_small.yaml", *settings)
@@ -141,8 +142,10 @@ def test_a_config_that_cannot_be_read_stops_no_other(prepare, few_configs: Path)
     assert "data.fold = 9 does not exist" in outcome.output and "Missing:" in outcome.output
 
 
-def test_ram_is_measured_and_the_settings_that_make_it_fit_are_named(prepare, mini_yaml) -> None:
-    ensure_running()  # so that what it measures in is forked
+def test_ram_is_measured_and_the_settings_that_make_it_fit_are_named(
+    prepare, mini_yaml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_running()  # the measuring processes are forked from it
     path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}}, data={"size": 65})
     roomy = prepare("check", path, "--max-memory", "50", "--json")
     needs = {
@@ -150,8 +153,11 @@ def test_ram_is_measured_and_the_settings_that_make_it_fit_are_named(prepare, mi
     }
     assert roomy.code == 0 and needs.keys() == {"meta", "test"} and all(f["fine"] for f in needs.values())
     assert "at 4 episodes of 65 px" in needs["meta"]["says"]
+    monkeypatch.setattr(ram_estimate, "measure", lambda config, stage: RamCost(idle=0.2, fixed=0.3, each=0.05))
     tight = prepare("check", path, "--max-memory", "0.01")
     assert tight.code == 2 and "lower data.size = 65; lowering meta_stage.batch = 4" in tight.output
+    close = prepare("check", path, "--max-memory", "0.41")
+    assert close.code == 2 and "--set meta_stage.accumulate=2" in close.output
     assert "name a config" in prepare("check", "--max-memory", "4").error
 
 

@@ -1,4 +1,4 @@
-"""Tests of ``prepare.py lists``: counts beside published ones, export and check of files."""
+"""Tests of ``prepare.py lists``: counts compared with published ones, export and comparison of list files."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_wrong_fold_and_wrong_list(prepare, config: Path, tmp_path: Path) -> Non
     assert "not in the data set" in prepare("lists", config, "--import", tmp_path / "list.txt").error
 
 
-def test_shared_fold_0_equals_a_brute_force_count(prepare, shared: Path, tmp_path: Path) -> None:
-    root, cache = shared / "data/VOC2012", tmp_path / "cache"
-    settings = ("--set", f"data.root={root}", "--set", f"data.cache={cache}")
+def test_shared_fold_0_equals_a_brute_force_count(prepare, shared: Path, voc_cache: Path) -> None:
+    root = shared / "data/VOC2012"
+    settings = ("--set", f"data.root={root}", "--set", f"data.cache={voc_cache}")
     outcome = prepare("lists", "--fold", 0, *settings)
     test = _names(root, "val")
     novel = sum((np.bincount(_mask(root, n).ravel(), minlength=256)[1:6] >= 2048).any() for n in test)

@@ -1,22 +1,18 @@
-"""Tests of ``prepare.py pascal`` on small trees of VOC and SBD, in every form in which SBD circulates."""
+"""Tests of ``prepare.py pascal`` on small trees of VOC and SBD, in each form in which SBD is distributed."""
 
 from __future__ import annotations
 
 import os
 import resource
 import signal
-import subprocess
-import sys
 import tarfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.paths import REPOSITORY
+from tests import spawned
 from tests.prepare.trees import (
     SBD_TRAIN,
     SBD_VAL,
@@ -31,8 +27,9 @@ from tests.prepare.trees import (
 from util.data.images import read_mask
 
 TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
-LIMIT = 100  # bytes a file may hold on the full disk
+LIMIT = 700  # largest file in bytes on the full disk: less than a palette PNG, more than the command prints
 TRAINAUG = [*TRAIN, "2008_000030"]
+REAL = {"train": 400, "val": 100}  # images of the shared VOC that a test prepares
 FORMS = ("benchmark_RELEASE", "torchvision", "palette", "grey")
 
 
@@ -62,7 +59,7 @@ def test_sets_and_masks_of_every_form(prepare, voc: Path, sbd, out: Path, form: 
         assert not (out / "ImageSets/Segmentation/train.txt").exists()
         assert "no train.txt" in outcome.output
     for name in TRAINAUG + list(VOC_VAL):
-        expected = voc_mask(name) if name in VOC_TRAIN + VOC_VAL else sbd_mask(name)  # VOC wins where both annotate
+        expected = voc_mask(name) if name in VOC_TRAIN + VOC_VAL else sbd_mask(name)  # VOC comes first
         path = out / "SegmentationClassAug" / f"{name}.png"
         assert np.array_equal(read_mask(path), expected), name
         with Image.open(path) as image:
@@ -91,7 +88,7 @@ def test_voc_alone(prepare, voc: Path, out: Path) -> None:
     assert "without --sbd" in outcome.output
 
 
-def test_second_run_does_nothing_and_says_so(prepare, voc: Path, sbd, out: Path) -> None:
+def test_second_run_does_nothing(prepare, voc: Path, sbd, out: Path) -> None:
     arguments = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
     prepare(*arguments)
     before = {p: os.lstat(p).st_mtime_ns for p in out.rglob("*")}
@@ -107,7 +104,7 @@ def test_going_back_to_voc_alone_leaves_no_stale_list(prepare, voc: Path, sbd, o
     assert not (out / "ImageSets/Segmentation/trainaug.txt").exists()
 
 
-def test_archives_are_unpacked_beside(prepare, voc: Path, sbd, out: Path, tmp_path: Path) -> None:
+def test_archives_are_unpacked_beside_the_output(prepare, voc: Path, sbd, out: Path, tmp_path: Path) -> None:
     tar, tgz = tmp_path / "VOCtrainval.tar", tmp_path / "benchmark.tgz"
     with tarfile.open(tar, "w") as archive:
         archive.add(voc.parent, "VOCdevkit")
@@ -140,7 +137,7 @@ def test_interrupted_run_is_finished_by_the_next(prepare, voc: Path, sbd, out: P
 
 
 @pytest.mark.parametrize("damage", ["photo cut", "photo lost", "mask lost", "mask damaged", "mat of something else"])
-def test_bad_files_are_named_and_left_out_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
+def test_bad_files_are_named_and_omitted_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
     root, name = sbd("torchvision"), "2008_000020"
     image, mat = voc / "JPEGImages" / f"{name}.jpg", root / "cls" / f"{name}.mat"
     if damage == "photo cut":
@@ -180,7 +177,7 @@ def test_masks_of_colours_and_of_wrong_ids(prepare, voc: Path, out: Path) -> Non
     assert "stored as RGB" in error and "convert" in error
 
 
-def test_folders_that_are_not_what_they_should_be(prepare, voc: Path, out: Path, tmp_path: Path) -> None:
+def test_wrong_folders_are_refused(prepare, voc: Path, out: Path, tmp_path: Path) -> None:
     assert (
         "no VOC2012 here" in prepare("pascal", "--voc", tmp_path / "VOCdevkit/VOC2012/JPEGImages", "--out", out).error
     )
@@ -198,41 +195,39 @@ def test_output_that_cannot_be_written(prepare, voc: Path, tmp_path: Path) -> No
     assert "cannot be written" in error
 
 
-def test_the_shared_photos_as_they_are(prepare, shared: Path, out: Path) -> None:
-    outcome = prepare("pascal", "--voc", shared / "data/VOC2012", "--out", out)
+@pytest.fixture
+def real_voc(shared: Path, tmp_path: Path) -> Path:
+    """Return a VOC2012 folder with some of the shared photos and masks."""
+    source, root = shared / "data/VOC2012", tmp_path / "real" / "VOC2012"
+    root.mkdir(parents=True)
+    for folder in ("JPEGImages", "SegmentationClassAug"):
+        (root / folder).symlink_to(source.resolve() / folder)
+    for part, count in REAL.items():
+        write_names(root / f"ImageSets/Segmentation/{part}.txt", tuple(names(source, part)[:count]))
+    return root
+
+
+def test_real_photos_and_masks(prepare, real_voc: Path, out: Path) -> None:
+    outcome = prepare("pascal", "--voc", real_voc, "--out", out)
     assert outcome.code == 0
-    assert len(names(out, "train")) == 1464 and len(names(out, "val")) == 364
-    assert "nothing to do" in prepare("pascal", "--voc", shared / "data/VOC2012", "--out", out).output
+    assert {part: len(names(out, part)) for part in REAL} == REAL
+    assert "nothing to do" in prepare("pascal", "--voc", real_voc, "--out", out).output
 
 
-def start(*arguments: object, before: Callable[[], None] = lambda: None) -> subprocess.Popen:
-    """Start prepare.py as a terminal does: as a process group of its own that hears Ctrl-C; ``before`` comes first."""
-
-    def prepare_process() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells' background jobs ignore it
-        before()
-
-    words = [sys.executable, "prepare.py", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
-    return subprocess.Popen(words, cwd=REPOSITORY, text=True, **pipes, preexec_fn=prepare_process)
-
-
-def test_ctrl_c_in_the_middle_leaves_nothing_listed_and_a_repeat_finishes(prepare, shared: Path, out: Path) -> None:
-    arguments = ("pascal", "--voc", shared / "data/VOC2012", "--out", out)
-    process = start(*arguments)
-    while not (out / "SegmentationClassAug").exists() and process.poll() is None:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in errors, errors
+def test_ctrl_c_in_the_middle_lists_nothing_and_the_next_run_continues(prepare, real_voc: Path, out: Path) -> None:
+    arguments = ("pascal", "--voc", real_voc, "--out", out)
+    process = spawned.start("prepare.py", *arguments)
+    spawned.wait_for((out / "SegmentationClassAug").exists, process)
+    os.killpg(process.process.pid, signal.SIGINT)
+    assert process.code == 130 and "Traceback" not in process.stderr, process.stderr
     some = {p: p.lstat().st_mtime_ns for p in (out / "SegmentationClassAug").iterdir()}
-    assert 0 < len(some) < 1828 and not (out / "ImageSets").exists()
+    assert 0 < len(some) < sum(REAL.values()) and not (out / "ImageSets").exists()
     assert prepare(*arguments).code == 0
-    assert {p: p.lstat().st_mtime_ns for p in some} == some  # what was done stays
-    assert len(masks(out)) == 1828 and len(names(out, "train")) == 1464
+    assert {p: p.lstat().st_mtime_ns for p in some} == some  # finished masks are kept
+    assert len(masks(out)) == sum(REAL.values()) and len(names(out, "train")) == REAL["train"]
 
 
-def test_left_out_images_are_tried_again_and_lost_outputs_made_again(prepare, voc: Path, sbd, out: Path) -> None:
+def test_omitted_images_are_tried_again_and_lost_outputs_made_again(prepare, voc: Path, sbd, out: Path) -> None:
     root, name = sbd("torchvision"), "2008_000020"
     arguments = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
     mat = root / "cls" / f"{name}.mat"
@@ -248,7 +243,7 @@ def test_left_out_images_are_tried_again_and_lost_outputs_made_again(prepare, vo
     assert np.array_equal(read_mask(out / "SegmentationClassAug" / f"{name}.png"), sbd_mask(name))
 
 
-def test_a_mask_of_voc_that_comes_later_wins_too(prepare, voc: Path, sbd, out: Path) -> None:
+def test_a_mask_of_voc_that_is_added_later_replaces_the_one_of_sbd(prepare, voc: Path, sbd, out: Path) -> None:
     path = voc / "SegmentationClass" / f"{VOC_TRAIN[1]}.png"  # SBD has that image as well
     content, times = path.read_bytes(), (path.stat().st_atime, path.stat().st_mtime)
     path.unlink()
@@ -262,12 +257,14 @@ def test_a_mask_of_voc_that_comes_later_wins_too(prepare, voc: Path, sbd, out: P
     assert np.array_equal(read_mask(made), voc_mask(path.stem))
 
 
-def test_full_disk(voc: Path, sbd, out: Path) -> None:
-    def no_file_may_grow() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+def limit_file_sizes() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
-    process = start("pascal", "--voc", voc, "--sbd", sbd("grey"), "--out", out, "--skip-bad", before=no_file_may_grow)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 2 and "Traceback" not in errors, errors
-    assert "cannot be written" in errors and "--skip-bad" not in errors and not (out / "ImageSets").exists()
+
+def test_full_disk(voc: Path, sbd, out: Path) -> None:
+    arguments = ("--voc", voc, "--sbd", sbd("grey"), "--out", out, "--skip-bad")
+    process = spawned.start("prepare.py", "pascal", *arguments, before=limit_file_sizes)
+    assert process.code == 2 and "Traceback" not in process.stderr, process.stderr
+    assert "cannot be written" in process.stderr and not (out / "ImageSets").exists()
+    assert "--skip-bad" not in process.stderr
     assert not [p for p in out.rglob("*") if ".tmp." in p.name or (p.is_file() and p.stat().st_size == LIMIT)]
