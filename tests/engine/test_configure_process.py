@@ -1,0 +1,59 @@
+"""Only commands change their process: allocator, environment, logging; no import does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.paths import REPOSITORY
+from util.engine.configure_process import HUGE_PAGES
+
+PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+THIRD_PARTY = {"TORCHINDUCTOR_CACHE_DIR", "CRC32C_SW_MODE"}  # set by imports of torch and tensorboardX
+CODE = """
+import sys
+sys.modules["fcntl"] = None  # as on Windows
+import json, logging, os, resource, signal
+import cv2, torch
+
+def state():
+    handlers = [str(signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
+    threads = [cv2.getNumThreads(), torch.get_num_threads()]
+    return [dict(os.environ), logging.raiseExceptions, logging.root.handlers, handlers, threads]
+
+states = [state()]
+import util.demo, util.engine.launch, util.predict, util.prepare.check, benchmark.__main__
+from util.engine.configure_process import configure_process
+states.append(state())
+configure_process()
+states.append(state())
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**24)  # 64 MiB
+print(json.dumps([*states, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults]))
+"""
+
+
+@pytest.fixture(scope="module")
+def states() -> list:
+    """Return the state of a process before imports, after them and configured, and the page faults of 64 MiB then."""
+    own = {k: v for k, v in os.environ.items() if k not in (HUGE_PAGES, *THIRD_PARTY)}
+    words, options = [sys.executable, "-c", CODE], {"cwd": REPOSITORY, "env": own, "capture_output": True, "text": True}
+    return json.loads(subprocess.run(words, check=True, **options).stdout)
+
+
+def test_imports_change_nothing_and_need_no_file_locks(states: list) -> None:
+    (environment, *before), (imported, *after), (configured, log_errors, *_), _ = states
+    assert after == before
+    assert {k: v for k, v in imported.items() if k not in THIRD_PARTY} == environment
+    assert log_errors is False and configured == {**imported, HUGE_PAGES: "1"}
+
+
+@pytest.mark.skipif(not PAGES.exists() or "[never]" in PAGES.read_text(), reason="this system has no large pages")
+def test_a_large_tensor_takes_few_page_faults(states: list) -> None:
+    """Large tensors lie in large pages; no import may create a tensor first, since torch then ignores the setting."""
+    assert states[-1] < 2**24 * 4 / 4096 / 4  # a quarter of its ordinary pages
