@@ -68,10 +68,10 @@ def run(options: argparse.Namespace) -> int:
         changes += [f"data.size={options.size}"] if options.size else []
         config = read_config(options.config, changes)
         if not options.root:
-            progress(f"drawing {options.photos} photos")
+            progress(f"drawing {options.photos} synthetic photos")
             _draw_photos(Path(folder), config.data, options.photos)
         rows = [_row(with_data(config, shot=count), options.episodes, options.repeats) for count in shots]
-    photos = options.root or "drawn photos"
+    photos = options.root or "synthetic photos"
     title = f"{photos} of {rows[0]['photo_kb']:.0f} kB, training crops of {config.data.size} px: episodes"
     return report(options, measured_under, {title: (HEADER, [_line(row) for row in rows])}, rows)
 

@@ -67,7 +67,7 @@ def test_memory(run: Run) -> None:
 def test_loader(run: Run) -> None:
     few = ("--photos", "45", "--episodes", "2", "--size", "65")
     printed, rows = run("loader", "--shot", "1,2", *few)
-    assert [r["shots"] for r in rows] == [1, 2] and "drawn photos of" in printed
+    assert [r["shots"] for r in rows] == [1, 2] and "synthetic photos of" in printed
     assert all(r[key] > 0 for r in rows for key in r if key.endswith("second"))
 
 

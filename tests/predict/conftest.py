@@ -38,7 +38,7 @@ class Lone(Outcome):
 
 @dataclass
 class Made:
-    """What the tests of this folder share, and the folder that holds it."""
+    """Checkpoints and networks that the tests of this folder share, and their folder."""
 
     folder: Path
     checkpoints: dict[tuple[str, tuple[str, ...]], Path] = field(default_factory=dict)  # (model, overrides) -> file

@@ -14,7 +14,7 @@ from util.errors import UserError
 
 @dataclass(frozen=True)
 class ClassEmbedding:
-    """What a model is given about a class besides its supports.
+    """The inputs of a model about a class besides its supports.
 
     Attributes:
         vector: text vector, (T,) float32; None for models that read no text.

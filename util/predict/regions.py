@@ -33,7 +33,7 @@ JSON = ".json"
 
 @dataclass(frozen=True)
 class Marking:
-    """How marks are read.
+    """Settings of reading marks.
 
     Attributes:
         mask_value: the value of the object in mask images; None for every value but 0.
