@@ -1,6 +1,8 @@
-"""DCAMA written down plainly: the same weights and numbers, every matrix in full, every image on its own."""
+"""A plain implementation of DCAMA: the same weights and numbers, whole matrices, one image at a time."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from model.dcama.mask_aggregation import HEADS, MaskAggregation, position_encodi
 
 
 class NaiveDCAMA(nn.Module):
-    """DCAMA with whole attention matrices, and the decoder's maps concatenated at full size."""
+    """DCAMA with the whole attention matrix of every intermediate feature, and the decoder's maps at full size."""
 
     def __init__(self, network: DCAMA):
         super().__init__()
@@ -22,22 +24,23 @@ class NaiveDCAMA(nn.Module):
 
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
-        """Return what ``DCAMA.forward`` returns in evaluation mode, for one episode."""
+        """Return the output of ``DCAMA.forward`` in evaluation mode, for one episode."""
         network, mask = self.network, foreground_mask(episode.support_label)
         query = self.encoder(normalise(episode.query), intermediate=True).intermediate
         shots = [self.encoder(normalise(image), intermediate=True).intermediate for image in episode.support.unbind(1)]
         masks = {}
         for stage, block in network.aggregate.items():
-            assert isinstance(block, MaskAggregation)
+            aggregate = cast(MaskAggregation, block)
             features = zip(query[int(stage)], *(shot[int(stage)] for shot in shots))
-            masks[int(stage)] = torch.cat([_soft_mask(block, q, s, mask) for q, *s in features], dim=1)
+            masks[int(stage)] = torch.cat([_soft_mask(aggregate, q, s, mask) for q, *s in features], dim=1)
         skips = {i: [query[i][-1], torch.stack([s[i][-1] for s in shots]).amax(0)] for i in (1, 2)}
         return Output(_decode(network.decoder, masks, skips, episode.query.shape[-2:]))
 
 
 def _soft_mask(block: MaskAggregation, query: Tensor, shots: list[Tensor], mask: Tensor) -> Tensor:
+    """Return the soft mask of one intermediate feature, (1, 1, h, w)."""
     size = query.shape[-2:]
-    position = position_encoding(query.shape[1], size[0] * size[1], query.device)
+    position = position_encoding(query.shape[1], size.numel(), query.device)
     queries = block.query(query.flatten(2).transpose(1, 2) + position)
     keys = torch.cat([block.key(s.flatten(2).transpose(1, 2) + position) for s in shots], dim=1)
     values = resize(mask[0], size).view(1, 1, -1, 1).expand(-1, HEADS, -1, -1)

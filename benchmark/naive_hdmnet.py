@@ -1,6 +1,8 @@
-"""HDMNet written down plainly: the same weights and numbers, every matrix in full, every image on its own."""
+"""A plain implementation of HDMNet: the same weights and numbers, whole matrices, one image at a time."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +10,10 @@ from torch.nn import functional as F
 
 from benchmark.naive_symnet import base_hidden, scene_distance
 from benchmark.plain_encoder import PlainEncoder
-from model.bam.with_base_learner import HIGH, LOW, MID, mid_features
+from model.bam.with_base_learner import mid_features
 from model.common.ops import foreground_mask, normalise, resize
 from model.common.prototype import support_prototype
+from model.common.with_encoder import HIGH, LOW, MID
 from model.contract import Episode, Output
 from model.encoders.features import Features
 from model.hdmnet.decoder import LinearBlock
@@ -29,7 +32,7 @@ class NaiveHDMNet(nn.Module):
 
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
-        """Return what ``HDMNet.forward`` returns in evaluation mode, for one episode."""
+        """Return the output of ``HDMNet.forward`` in evaluation mode, for one episode."""
         network, learner = self.network, self.network.base_learner
         masks = [foreground_mask(label) for label in episode.support_label.unbind(1)]  # K of (1, 1, S, S)
         query = self._encode(normalise(episode.query))
@@ -51,8 +54,7 @@ class NaiveHDMNet(nn.Module):
         shots = [network.pyramid(m) for m in merged]
         fused = []
         for i, (level, match, fuse) in enumerate(zip(levels, network.match, network.fuse)):
-            assert isinstance(match, QueryMatching)
-            matched, _ = _matched(match, level, [s[i] for s in shots], masks)
+            matched, _ = _matched(cast(QueryMatching, match), level, [s[i] for s in shots], masks)
             fused.append(fuse(torch.cat([matched, resize(similarity, level.shape[-2:])], 1)))
         meta = _decode(network, fused)
         base = learner.logits(hidden)
@@ -79,6 +81,7 @@ def _similarity(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
 
 
 def _matched(block: QueryMatching, level: Tensor, shots: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the level's map after matching and its correlation map."""
     size, linear = level.shape[-2:], block.linear
     x, support = to_tokens(level), torch.cat([to_tokens(s) for s in shots], dim=1)
     inside = torch.cat([F.interpolate(m, size=size, mode="nearest").flatten() for m in masks])  # (K L,)
@@ -92,11 +95,11 @@ def _matched(block: QueryMatching, level: Tensor, shots: list[Tensor], masks: li
 
 
 def _decode(network: HDMNet, fused: list[Tensor]) -> Tensor:
-    x = torch.zeros_like(fused[-1])
+    """Return meta logits, from the coarsest level to the finest."""
+    x = fused[-1].new_zeros(fused[-1].shape)
     for refine, level in reversed(list(zip(network.decoder.refine, fused))):
-        assert isinstance(refine, LinearBlock)
-        up = F.interpolate(x, size=level.shape[-2:], mode="bilinear", align_corners=False)
-        x = up + F.relu(_block(refine, level + up))
+        x = F.interpolate(x, size=level.shape[-2:], mode="bilinear", align_corners=False)
+        x = x + F.relu(_block(cast(LinearBlock, refine), level + x))
     return _block(network.decoder.head, x)
 
 

@@ -1,4 +1,4 @@
-"""Training episodes made step by step: every image decoded, then each change a pass over the whole float image."""
+"""A plain implementation of training episodes: decode every image, then one pass over the float image per change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Pair = tuple[np.ndarray, np.ndarray]  # photo (H, W, 3) float32, class ids (H, W
 
 
 class NaiveEpisodes(Dataset):
-    """The episodes of a data set of ours, with the specification's chain in place of one warp, normalised as floats."""
+    """The episodes of a data set of ours, by separate augmentations in place of one warp, normalised as floats."""
 
     def __init__(self, ours: EpisodeDataset):
         self.ours = ours
@@ -42,11 +42,11 @@ class NaiveEpisodes(Dataset):
 
     def _view(self, row: int, class_id: int, random: np.random.Generator) -> Pair:
         index, augment = self.ours.sampler.images.index, self.ours.augment
+        assert augment is not None
         image = cv2.imread(str(index.images[row]), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        assert image is not None and augment is not None
-        pair: Pair = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.float32), read_mask(index.masks[row])
-        low, high = augment.scale
-        pair = _scaled(pair, random.uniform(low, high))
+        assert image is not None
+        pair: Pair = (cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.float32), read_mask(index.masks[row]))
+        pair = _scaled(pair, random.uniform(augment.scale[0], augment.scale[1]))
         if random.random() < augment.rotate_probability:
             pair = _rotated(pair, random.uniform(-augment.rotate, augment.rotate))
         if random.random() < augment.blur_probability:
@@ -84,15 +84,16 @@ def _rotated(pair: Pair, angle: float) -> Pair:
 def _padded(pair: Pair, size: int) -> Pair:
     image, classes = pair
     missing = [max(size - side, 0) for side in classes.shape]
-    top, bottom, left, right = (part for n in missing for part in (n // 2, n - n // 2))
+    top, left = (n // 2 for n in missing)
+    bottom, right = missing[0] - top, missing[1] - left
     return (
         cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=MEAN_RGB),
-        cv2.copyMakeBorder(classes, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(IGNORE,)),
+        cv2.copyMakeBorder(classes, top, bottom, left, right, cv2.BORDER_CONSTANT, value=IGNORE),
     )
 
 
 def _cropped(pair: Pair, size: int, class_id: int, augment: AugmentSettings, random: np.random.Generator) -> Pair:
-    """Return a random crop, drawn again while it keeps too little of the class."""
+    """Return a random crop, drawn again up to ``keep_tries`` times while it keeps too little of the class."""
     image, classes = pair
     wanted = augment.keep_target * (classes == class_id).sum()
     for _ in range(augment.keep_tries):
@@ -104,7 +105,7 @@ def _cropped(pair: Pair, size: int, class_id: int, augment: AugmentSettings, ran
 
 
 def _tensor(image: np.ndarray) -> Tensor:
-    """Return the image as the encoder reads it, (3, S, S) float32."""
+    """Return the normalised image, (3, S, S) float32."""
     out = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     for channel, mean, deviation in zip(out, IMAGENET_MEAN, IMAGENET_STD):
         channel.sub_(PIXEL_MAX * mean).div_(PIXEL_MAX * deviation)

@@ -1,6 +1,8 @@
-"""SCCAN written down plainly: the same weights and numbers, every matrix in full, every image on its own."""
+"""A plain implementation of SCCAN: the same weights and numbers, whole matrices, one image at a time."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +11,11 @@ from torch.nn import functional as F
 from benchmark.plain_encoder import PlainEncoder
 from model.common.ops import foreground_mask, normalise, resize
 from model.common.prototype import SUPPORT_EPS
+from model.common.with_encoder import HIGH, LOW, MID
 from model.contract import Episode, Output
 from model.encoders.features import Features
 from model.sccan.pseudo_mask import EPS
-from model.sccan.sccan import HIGH, LOW, MID, SCCAN, Fusion
+from model.sccan.sccan import SCCAN, Fusion
 from model.sccan.self_calibrated_attention import HEADS, CalibratedBlock, WindowAttention
 from model.sccan.window import SHIFT, WINDOW
 
@@ -26,7 +29,7 @@ class NaiveSCCAN(nn.Module):
 
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
-        """Return what ``SCCAN.forward`` returns in evaluation mode, but for the map of the prior; one episode."""
+        """Return the output of ``SCCAN.forward`` in evaluation mode without the map of the prior, for one episode."""
         network, grid = self.network, (self.network.settings.grid,) * 2
         query = self.encoder(normalise(episode.query))
         shots = [self.encoder(normalise(image)) for image in episode.support.unbind(1)]
@@ -41,8 +44,7 @@ class NaiveSCCAN(nn.Module):
         support_map = _fuse(network.fuse_support, feature, prototype, mask)
         q, s = (x.flatten(2).transpose(1, 2) for x in (query_map, support_map))  # tokens, (1, G G, C)
         for block in network.attend.blocks:
-            assert isinstance(block, CalibratedBlock)
-            q, s = _block(block, q, s, mask)
+            q, s = _block(cast(CalibratedBlock, block), q, s, mask)
         fused = F.relu(network.attend.norm(q)).transpose(1, 2).unflatten(2, grid)
         return Output(resize(network.decoder(fused), episode.query.shape[-2:]))
 

@@ -1,4 +1,4 @@
-"""SSP written down plainly: the same weights and numbers, every matrix in full, every image on its own."""
+"""A plain implementation of SSP: the same weights and numbers, whole matrices, one image at a time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch.nn import functional as F
 
 from benchmark.plain_encoder import PlainEncoder
 from model.common.ops import normalise, resize
-from model.common.self_support import OWN_BACKGROUND, SHARPNESS, SURE_BACKGROUND, SURE_FOREGROUND
+from model.common.prototype import FALLBACK
+from model.common.self_support import OWN_BACKGROUND, OWN_FOREGROUND, SHARPNESS, SURE_BACKGROUND, SURE_FOREGROUND
 from model.contract import Episode, Output
 from model.ssp.ssp import BLEND, FINAL, LAST_STAGE, SSP, prototypes
 
 
 class NaiveSSP(nn.Module):
-    """SSP with the whole matrix of likenesses in each step, for the foreground as well, which nothing reads."""
+    """SSP with the whole matrix of cosines in each step, for the foreground as well, whose result is not used."""
 
     def __init__(self, network: SSP):
         super().__init__()
@@ -22,7 +23,7 @@ class NaiveSSP(nn.Module):
 
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
-        """Return what ``SSP.forward`` returns in evaluation mode with ``refine``, for one episode."""
+        """Return the output of ``SSP.forward`` in evaluation mode with ``refine``, for one episode."""
         network = self.network
         query = self.encoder(normalise(episode.query)).stage[LAST_STAGE]
         images = zip(episode.support.unbind(1), episode.support_label.unbind(1))
@@ -37,15 +38,17 @@ class NaiveSSP(nn.Module):
 
 
 def _step(query: Tensor, logits: Tensor, support_fg: Tensor) -> tuple[Tensor, Tensor]:
+    """Return foreground (1, C, 1, 1) and background (1, C, h, w) prototypes after one self-support step."""
     feature = query.flatten(2)[0]  # (C, L)
     background, foreground = logits.softmax(1).flatten(2)[0]
     means, adaptive = [], []
     for probability, threshold in ((foreground, SURE_FOREGROUND), (background, SURE_BACKGROUND)):
         sure = probability > threshold
         if not sure.any():
-            sure = torch.zeros_like(sure).index_fill(0, probability.topk(12).indices, True)
+            sure = torch.zeros_like(sure).index_fill(0, probability.topk(FALLBACK).indices, True)
         chosen = feature[:, sure]
-        likeness = F.normalize(feature, dim=0).T @ F.normalize(chosen, dim=0)  # (L, |N|)
-        adaptive.append(((SHARPNESS * likeness).softmax(1) @ chosen.T).T.view_as(query[0])[None])
+        similarity = F.normalize(feature, dim=0).T @ F.normalize(chosen, dim=0)  # (L, |N|)
+        adaptive.append(((SHARPNESS * similarity).softmax(1) @ chosen.T).T.view_as(query[0])[None])
         means.append(chosen.mean(1)[None, :, None, None])
-    return 0.5 * support_fg + 0.5 * means[0], OWN_BACKGROUND * means[1] + (1 - OWN_BACKGROUND) * adaptive[1]
+    foreground_prototype = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * means[0]
+    return foreground_prototype, OWN_BACKGROUND * means[1] + (1 - OWN_BACKGROUND) * adaptive[1]

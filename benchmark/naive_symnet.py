@@ -1,4 +1,4 @@
-"""Sym-Net written down plainly: the same weights and numbers, every matrix in full, every support on its own."""
+"""A plain implementation of Sym-Net: the same weights and numbers, whole matrices, one support at a time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from benchmark.plain_encoder import PlainEncoder
 from model.bam.base_learner import BaseLearner
 from model.bam.shot_weights import gram
 from model.bam.with_base_learner import HIGH, LOW, mid_features
-from model.common.ops import foreground_mask, normalise, resize
-from model.common.prototype import support_prototype
+from model.common.ops import foreground_mask, mean_over_shots, normalise, resize
+from model.common.prototype import query_prototypes, support_prototype
 from model.contract import IGNORE, Episode, Output
 from model.encoders.features import Features
 from model.symnet.decoder import Decoder
 from model.symnet.intermediate_correlation import INSIDE, NORM_EPS
 from model.symnet.prior import EPS, KERNELS
-from model.symnet.query_prototypes import query_prototypes
 from model.symnet.symnet import SymNet
 from model.symnet.triplet import query_triplet, support_triplet
 
@@ -25,8 +24,8 @@ from model.symnet.triplet import query_triplet, support_triplet
 class NaiveSymNet(nn.Module):
     """Sym-Net with the quadratic matrices of prior and correlation and the base learner's map at full size.
 
-    Shots are encoded and matched one after the other; the auxiliary heads run in evaluation too, where nothing reads
-    them. Frozen parts have no graph here either.
+    Shots are encoded and matched one after the other; the auxiliary heads run in evaluation too, where their output is
+    not used. Frozen parts have no graph here either.
     """
 
     def __init__(self, network: SymNet):
@@ -34,9 +33,9 @@ class NaiveSymNet(nn.Module):
         self.network, self.encoder = network, PlainEncoder(network.encoder)
 
     def forward(self, episode: Episode) -> Output:
-        """Return what ``SymNet.forward`` returns, but for the map of the prior."""
-        network, text = self.network, episode.text
-        assert text is not None
+        """Return the output of ``SymNet.forward`` without the map of the prior."""
+        network = self.network
+        assert episode.text is not None
         masks = [foreground_mask(label) for label in episode.support_label.unbind(1)]  # K of (B, 1, S, S)
         with torch.no_grad():
             query = self.encoder(normalise(episode.query), intermediate=True)
@@ -48,14 +47,14 @@ class NaiveSymNet(nn.Module):
 
         weight = network.shot_weights(distance)
         scene = (weight * distance).sum(1)
-        prior = sum(p * w.view(-1, 1, 1, 1) for p, w in zip(priors, weight.unbind(1)))
+        prior = mean_over_shots(torch.stack(priors, dim=1), weight)
 
         feature = network.project_query(mid_features(query))
         support_features = [network.project_support(mid_features(s)) for s in supports]
-        aligned = [self._aligned(f, m, text) for f, m in zip(support_features, masks)]
-        support_vector = sum(r * w[:, None] for r, w in zip(aligned, weight.unbind(1)))
+        aligned = [self._aligned(f, m, episode.text) for f, m in zip(support_features, masks)]
+        support_vector = mean_over_shots(torch.stack(aligned, dim=1), weight)
         own = query_prototypes(feature, prior)
-        query_vector = network.align(feature * prior, text, own.foreground)
+        query_vector = network.align(feature * prior, episode.text, own.foreground)
 
         hyper = network.fuse_correlation(correlation)
         meta, auxiliary = _decode(network.decoder, feature, (support_vector + query_vector) / 2, hyper, prior)
@@ -95,8 +94,7 @@ def scene_distance(query: Tensor, support: Tensor) -> Tensor:
 def _prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
     """Return one shot's prior, (B, 1, h, w), from the (h w x h w) matrix of each kernel."""
     size = query.shape[-2:]
-    support = support * resize(mask, size)
-    total = query.new_zeros(len(query), size[0] * size[1])
+    support, total = support * resize(mask, size), support.new_zeros(())
     for kernel in KERNELS:
         padding = [side // 2 for side in kernel]
         q, s = (F.avg_pool2d(x, kernel, stride=1, padding=padding).flatten(2) for x in (query, support))
@@ -108,11 +106,11 @@ def _prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
 
 
 def _all_correlations(query: Features, supports: list[Features], masks: list[Tensor]) -> dict[int, Tensor]:
-    """Return stage -> (B, n, h, w), the pooled correlations of all intermediate features, averaged over shots."""
+    """Return stage -> (B, n, h, w), the mean over shots of the pooled correlation of every intermediate feature."""
     maps = {}
-    for stage, maps_of_query in query.intermediate.items():
+    for stage, features in query.intermediate.items():
         shots = [
-            [_correlation(q, s.intermediate[stage][i], m) for i, q in enumerate(maps_of_query)]
+            [_correlation(q, s.intermediate[stage][i], m) for i, q in enumerate(features)]
             for s, m in zip(supports, masks)
         ]
         maps[stage] = torch.stack([torch.stack(shot, dim=1) for shot in shots]).mean(0)
@@ -120,7 +118,7 @@ def _all_correlations(query: Features, supports: list[Features], masks: list[Ten
 
 
 def _correlation(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
-    """Return the map of one intermediate feature map, (B, h, w), from the correlation with all support positions."""
+    """Return the map of one intermediate feature, (B, h, w), from the correlation with all support positions."""
     inside = (resize(mask, support.shape[-2:]) >= INSIDE).float().flatten(2)  # (B, 1, L)
     query_unit, support_unit = (
         x.flatten(2) / (x.flatten(2).norm(dim=1, keepdim=True) + NORM_EPS) for x in (query, support)
@@ -148,4 +146,5 @@ def _decode(decoder: Decoder, query: Tensor, vector: Tensor, *maps: Tensor) -> t
 
 
 def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the mean cross-entropy over the pixels that are not ignored."""
     return F.cross_entropy(logits, label.long(), ignore_index=IGNORE)

@@ -1,4 +1,4 @@
-"""An encoder as torchvision writes it: convolution, batch norm and ReLU one after the other. The unit of ``speed``."""
+"""An encoder as in torchvision: convolution, batch norm and ReLU one after the other. The unit of ``speed``."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import copy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from model.encoders.encoder import Encoder
 from model.encoders.features import Features
-from model.encoders.resnet import ResNetEncoder
+from model.encoders.resnet import Block, ResNetEncoder
 
 
 class PlainEncoder(nn.Module):
-    """The same weights, in torch's usual order of memory, and the same numbers; each layer is called on its own.
+    """The same weights, in torch's default memory format, and the same numbers; each layer is called on its own.
 
-    VGG and Swin are plain already and called as they are.
+    VGG and Swin are plain already; their own ``forward`` is called.
     """
 
     def __init__(self, encoder: Encoder):
@@ -25,15 +24,15 @@ class PlainEncoder(nn.Module):
         self.encoder = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
 
     def forward(self, image_b3hw: Tensor, intermediate: bool = False) -> Features:
-        """Return what the encoder returns."""
+        """Return the features of normalised images; see ``Encoder.forward``."""
         encoder = self.encoder
         if not isinstance(encoder, ResNetEncoder):
             return encoder(image_b3hw, intermediate=intermediate)
         out = Features({}, {})
-        x = encoder.layer0(image_b3hw)
+        x = encoder.stage(0)(image_b3hw)
         for i in range(1, encoder.last_stage + 1):
-            blocks, maps = getattr(encoder, f"layer{i}"), []
-            for block in blocks:
+            maps: list[Tensor] = []
+            for block in encoder.stage(i):
                 maps.append(_residual(block, x))
                 x = F.relu(maps[-1])
             if i == encoder.last_stage and not encoder.variant.final_relu:
@@ -44,10 +43,10 @@ class PlainEncoder(nn.Module):
         return out
 
 
-def _residual(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor:
+def _residual(block: Block, x: Tensor) -> Tensor:
     """Return the output of a residual block before its last ReLU."""
     shortcut = x if block.downsample is None else block.downsample(x)
     x = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
-    if isinstance(block, Bottleneck):
+    if hasattr(block, "conv3"):
         x = block.bn3(block.conv3(block.relu(x)))
     return x + shortcut

@@ -1,8 +1,9 @@
-"""Measured functions: evaluation and training step of a model, ours and plainly written, as functions to call."""
+"""The measured functions: evaluation and training step of a model, ours and in its plain implementation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import nn
@@ -14,8 +15,8 @@ from benchmark.naive_ssp import NaiveSSP
 from benchmark.naive_symnet import NaiveSymNet
 from benchmark.plain_encoder import PlainEncoder
 from model.common.ops import normalise
+from model.common.with_encoder import WithEncoder
 from model.contract import Episode, FewShotModel
-from model.encoders.encoder import Encoder
 
 NAIVE = {"symnet": NaiveSymNet, "ssp": NaiveSSP, "dcama": NaiveDCAMA, "hdmnet": NaiveHDMNet, "sccan": NaiveSCCAN}
 OURS, PLAIN = "ours", "naive"
@@ -48,7 +49,7 @@ def _training_step(network: FewShotModel, run: nn.Module, on: Episode) -> Run:
 
 def encoder_pass(way: str, network: FewShotModel, on: Episode) -> Run:
     """Return one forward of one image through the model's encoder; the plain one is the unit of ``speed``."""
-    assert isinstance(network.encoder, Encoder)
-    encoder = network.encoder if way == OURS else PlainEncoder(network.encoder)
+    own = cast(WithEncoder, network).encoder
+    encoder = own if way == OURS else PlainEncoder(own)
     image = normalise(on.query[:1])
     return torch.inference_mode()(lambda: encoder(image))
