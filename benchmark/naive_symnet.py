@@ -11,12 +11,13 @@ from model.bam.base_learner import BaseLearner
 from model.bam.shot_weights import gram
 from model.bam.with_base_learner import HIGH, LOW, mid_features
 from model.common.ops import foreground_mask, mean_over_shots, normalise, resize
-from model.common.prototype import query_prototypes, support_prototype
+from model.common.prototype import support_prototype
 from model.contract import IGNORE, Episode, Output
 from model.encoders.features import Features
 from model.symnet.decoder import Decoder
 from model.symnet.intermediate_correlation import INSIDE, NORM_EPS
 from model.symnet.prior import EPS, KERNELS
+from model.symnet.query_prototypes import query_prototypes
 from model.symnet.symnet import SymNet
 from model.symnet.triplet import query_triplet, support_triplet
 
