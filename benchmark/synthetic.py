@@ -31,7 +31,7 @@ def check_models(names: tuple[str, ...], size: int | None) -> None:
             raise UserError(f"--models: '{name}' is not measured{nearest(name, SIZES)}")
         if size is None:
             continue
-        below, above = models()[name].sizes_around(size)
+        below, above = models()[name].sizes_around(size, models()[name].Settings())
         if size not in (below, above):
             raise UserError(f"--size {size}: {name} does not take it; the nearest are {below} and {above}")
 

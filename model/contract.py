@@ -142,7 +142,8 @@ class ModelSettings:
     The defaults serve a model with an ``encoder`` section of keys ``backbone``, ``weights`` and ``partial``.
     """
 
-    identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem")  # keys that a checkpoint must share
+    # Keys that a checkpoint must share.
+    identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
 
     def start(self) -> Start:
         """Return the encoder's initial weights."""
@@ -225,9 +226,19 @@ class FewShotModel(Trainable):
         self.task = task
 
     @classmethod
-    def sizes_around(cls, size: int) -> tuple[int, int]:
+    def rule(cls, settings: Any) -> tuple[int, int]:
+        """Return (step, rest) of the image sides that the model takes with these settings, S % step == rest."""
+        return cls.size_rule
+
+    @classmethod
+    def takes_any_size(cls, settings: Any) -> bool:
+        """Return whether the model also takes an EpisodeOfOriginalSizes with these settings."""
+        return cls.any_size
+
+    @classmethod
+    def sizes_around(cls, size: int, settings: Any) -> tuple[int, int]:
         """Return the nearest image sides that the model takes: one of at most ``size``, and the next larger one."""
-        step, rest = cls.size_rule
+        step, rest = cls.rule(settings)
         below = (size - rest) // step * step + rest
         return below, below + step
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.loss import cross_entropy
-from model.common.ops import normalise, resize
+from model.common.ops import resize
 from model.contract import LabelledImages, Output, ParamGroup, Trainable
 from model.encoders.encoder import Encoder
 
@@ -142,7 +142,7 @@ class BaseStage(Trainable):
 
     def forward(self, batch: LabelledImages) -> Output:
         """Return logits (B, N + 1, S, S) and in training the cross-entropy ``main``."""
-        features = self.encoder(normalise(batch.image))
+        features = self.encoder(self.encoder.normalise(batch.image))
         logits = resize(self.base_learner(features.stage[self.encoder.last_stage]).float(), batch.image.shape[-2:])
         losses = {"main": cross_entropy(logits, batch.label)} if self.training else {}
         return Output(logits, losses=losses)

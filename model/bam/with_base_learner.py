@@ -17,8 +17,7 @@ from model.contract import ModelSettings, Task, Trainable
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.layouts import describe
-from model.encoders.registry import ENCODERS
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import OneGridSettings, build_encoder
 
 SHOT_MIX = "shot_weights.mix.0.weight"
 BASE_CLASSIFIER = "base_learner.classify.4.weight"
@@ -36,12 +35,12 @@ class BaseSettings:
 class WithBaseSettings(ModelSettings):
     """Settings that every model with a base learner has."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    encoder: OneGridSettings = field(default_factory=OneGridSettings)
     base: BaseSettings = field(default_factory=BaseSettings)
 
     def grid(self, size: int) -> int:
         """Return h, the side of the feature grid of an S x S image."""
-        return ENCODERS[self.encoder.backbone].grid(size)
+        return self.encoder.grid(size)
 
 
 class WithBaseLearner(WithEncoder):
@@ -69,7 +68,7 @@ class WithBaseLearner(WithEncoder):
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, whose weights come from the base stage."""
-        yield self.encoder
+        yield from self.frozen_encoder()
         yield self.base_learner
 
     def base_stage(self) -> Trainable:

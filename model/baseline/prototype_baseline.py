@@ -65,7 +65,7 @@ class PrototypeBaseline(WithEncoder):
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder."""
-        yield self.encoder
+        yield from self.frozen_encoder()
 
 
 @in_float32

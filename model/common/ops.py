@@ -18,10 +18,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def normalise(image: Tensor) -> Tensor:
-    """Return the float32 input of an ImageNet encoder from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
-    mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=image.device).view(3, 1, 1)
+def normalise(image: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
+    """Return the float32 input of an encoder from RGB pixels 0..255 (..., 3, H, W), uint8 or float32.
+
+    Args:
+        mean, std: (3, 1, 1), for pixels 0..1; default ImageNet's.
+    """
+    if mean is None or std is None:
+        mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(3, 1, 1)
+        std = torch.tensor(IMAGENET_STD, device=image.device).view(3, 1, 1)
     return (image.float() / PIXEL_MAX - mean) / std
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, cast
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.common.ops import normalise
-from model.contract import CachedFeatures, Episode, EpisodeOfOriginalSizes, FewShotModel
+from model.contract import CachedFeatures, Episode, EpisodeOfOriginalSizes, FewShotModel, ParamGroup
 from model.encoders.encoder import Encoder
 from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part
-from model.encoders.weights import TORCHVISION, download, load_encoder
+from model.encoders.learning import frozen_beside
+from model.encoders.registry import spec_of
+from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download, load_encoder
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 
@@ -27,13 +28,14 @@ class WithEncoder(FewShotModel):
     ``Episode.cached_support`` (all B * K, or K that all queries share), queries with ``Episode.cached_query``.
     """
 
-    downloads = (TORCHVISION,)
+    downloads = (TORCHVISION, TIMM, PACKAGE)
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     encoder: Encoder
+    settings: Any  # a ModelSettings with an ``encoder`` section
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
         """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
-        return normalise(support)
+        return self.encoder.normalise(support)
 
     def encode(self, episode: Episode, on_intermediate: OnIntermediate | None = None) -> tuple[Features, Features]:
         """Return the features of B queries and of their B * K supports, from one pass through the encoder.
@@ -44,7 +46,7 @@ class WithEncoder(FewShotModel):
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is None:
             support = self.support_input(episode.support, episode.support_label)
-            images = torch.cat([normalise(episode.query), support.flatten(0, 1)])
+            images = torch.cat([self.encoder.normalise(episode.query), support.flatten(0, 1)])
             if on_intermediate is None:
                 return self.encoder(images, intermediate=self.reads_intermediate).split(batch)
 
@@ -64,7 +66,7 @@ class WithEncoder(FewShotModel):
         """Return the features of the B queries alone."""
         if episode.cached_query is not None:
             return _joined(episode.cached_query)
-        return self._features(normalise(episode.query))
+        return self._features(self.encoder.normalise(episode.query))
 
     def encode_shot(self, episode: Episode, shot: int) -> Features:
         """Return the features of one shot of each of the B episodes, for models that process shots one at a time."""
@@ -86,7 +88,43 @@ class WithEncoder(FewShotModel):
     def _features(self, image_b3hw: Tensor) -> Features:
         return self.encoder(image_b3hw, intermediate=self.reads_intermediate)
 
+    # --- the parts of the encoder that learn -------------------------------------------------------------------------
+
+    def frozen_encoder(self) -> Iterator[nn.Module]:
+        """Yield the parts of the encoder that do not learn in the meta stage: all but those of ``encoder.learn``."""
+        learn = self.settings.encoder.learn
+        if learn is None:
+            yield self.encoder
+        else:
+            yield from frozen_beside(self.encoder, learn.parts)
+
+    def encoder_group(self) -> list[ParamGroup]:
+        """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""
+        learn = self.settings.encoder.learn
+        parameters = [p for p in self.encoder.parameters() if p.requires_grad]
+        return [ParamGroup("encoder", parameters, learn.lr_factor)] if learn is not None and parameters else []
+
+    def beside_encoder(self) -> list[nn.Parameter]:
+        """Return the learnable parameters of all parts but the encoder."""
+        inside = {id(p) for p in self.encoder.parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
+
+    def encoder_grad(self) -> torch.set_grad_enabled:
+        """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
+        learns = self.settings.encoder.learn is not None
+        return torch.set_grad_enabled(learns and torch.is_grad_enabled())
+
     # --- what the engine asks ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def rule(cls, settings: Any) -> tuple[int, int]:
+        """Return (step, rest) of the image sides: the encoder's rule where it has one, else the method's."""
+        return settings.encoder.size_rule() or cls.size_rule
+
+    @classmethod
+    def takes_any_size(cls, settings: Any) -> bool:
+        """Return whether method and encoder both take images of any height and width."""
+        return cls.any_size and spec_of(settings.encoder.backbone).any_size
 
     @torch.no_grad()
     def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
@@ -96,15 +134,15 @@ class WithEncoder(FewShotModel):
     @torch.no_grad()
     def cache_query(self, query: Tensor) -> Features:
         """Return the features of a query."""
-        return self._features(normalise(query))
+        return self._features(self.encoder.normalise(query))
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
         """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
         return load_encoder(self.encoder, encoder_part(state), partial)
 
     def download_encoder(self, name: str) -> dict[str, Tensor]:
-        """Return torchvision's ImageNet weights of the encoder."""
-        return download(self.settings.backbone())
+        """Return the weights of the encoder from torchvision, from timm's hub or from an installed package."""
+        return download(name, self.settings.encoder.backbone)
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder of a state dict in words."""

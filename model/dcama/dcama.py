@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,11 @@ from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
 from model.dcama.decoder import MaskDecoder
 from model.dcama.mask_aggregation import MaskAggregation
 from model.dcama.published import LAYOUT
-from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
+from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
-from model.encoders.registry import ENCODERS
-from model.encoders.resnet import PLAIN, ResNetEncoder
-from model.encoders.settings import encoder_of
+from model.encoders.registry import spec_of
+from model.encoders.resnet import ResNetEncoder
+from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
 from model.encoders.swin import SwinEncoder
 from model.registry import register
 
@@ -34,16 +34,11 @@ ENCODER = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, 
 
 
 @dataclass
-class EncoderSettings:
-    """The encoder, a ResNet with a plain stem or Swin-B, and the weights that it starts from."""
+class EncoderSettings(BareEncoderSettings):
+    """The encoder, a ResNet with a plain stem, Swin-B or a network of timm, and the weights that it starts from."""
 
+    default_stride: ClassVar[int] = STRIDE
     backbone: str = encoder_of(ResNetEncoder, SwinEncoder)
-    weights: str | None = None
-    partial: bool = False
-
-    def build(self) -> Encoder:
-        """Return the encoder with random weights."""
-        return ENCODERS[self.backbone].build(PLAIN, LAST_STAGE, ENCODER)
 
 
 @dataclass
@@ -54,7 +49,7 @@ class DCAMASettings(ModelSettings):
 
     def sides(self) -> tuple[int, ...] | None:
         """Return the one side that Swin takes; residual networks take every multiple of their stride."""
-        return ENCODERS[self.encoder.backbone].sides
+        return spec_of(self.encoder.backbone).sides
 
 
 @register("dcama")
@@ -70,7 +65,7 @@ class DCAMA(WithEncoder):
 
     def __init__(self, settings: DCAMASettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = settings.encoder.build()
+        self.encoder = build_encoder(settings.encoder, variant=ENCODER)
         channels = self.encoder.channels
         self.aggregate = nn.ModuleDict({str(i): MaskAggregation(channels[i]) for i in (LOW, MID, HIGH)})
         self.decoder = MaskDecoder(self.encoder.intermediate_counts, channels)
@@ -80,8 +75,8 @@ class DCAMA(WithEncoder):
         """Return logits (B, 2, S, S) and in training the cross-entropy ``main``."""
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
 
-        # Frozen: the encoder.
-        with torch.no_grad():
+        # The encoder, frozen unless a part of it learns.
+        with self.encoder_grad():
             query, support = self.encode(episode)
             query.stage.clear()
             support.stage.clear()
@@ -123,8 +118,8 @@ class DCAMA(WithEncoder):
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder."""
-        yield self.encoder
+        yield from self.frozen_encoder()
 
     def param_groups(self) -> list[ParamGroup]:
         """Return attention and decoder, with one learning rate."""
-        return [ParamGroup("head", [p for p in self.parameters() if p.requires_grad])]
+        return [ParamGroup("head", self.beside_encoder()), *self.encoder_group()]

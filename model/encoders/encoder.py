@@ -5,6 +5,7 @@ Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -12,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from model.common.ops import normalise
 from model.encoders.features import Features
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
@@ -20,7 +22,10 @@ ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gi
 INTERMEDIATE_STAGES = (2, 3, 4)
 MEMORY_FORMAT = torch.channels_last  # of weights and maps: convolutions are faster than in the default format
 
-Intermediate = bool | Callable[[int, Tensor], None]  # whether to return intermediate features, or a function to call
+GiveFeature = Callable[[int, Tensor], None]  # receives (stage, intermediate feature)
+Intermediate = bool | GiveFeature  # whether to return intermediate features, or a function to call
+DILATIONS: dict[int, dict[int, int]] = {8: DILATION, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
+STAGE = r"(?:layer|merge)([0-4])\."  # how tensor names of the encoders written here begin
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class EncoderVariant:
     final_relu: bool = True
     intermediate: Mapping[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
 
+    def stride(self, stage: int) -> int:
+        """Return the stride of a stage's output in pixels: 2^(stage + 1), divided by the dilation."""
+        return 2 ** (stage + 1) // self.dilation.get(stage, 1)
+
 
 class Encoder(nn.Module):
     """Base class of the encoders: ``forward(images, intermediate) -> Features``.
@@ -55,6 +64,7 @@ class Encoder(nn.Module):
     intermediate_counts: dict[int, int]
     last_stage: int
     names_in_files: ClassVar[str]
+    licence: str | None = None  # of the weights, where it is known
 
     def stage(self, i: int) -> nn.Sequential:
         """Return the module of stage ``i``."""
@@ -72,8 +82,26 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
-    @staticmethod
-    def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def normalise(self, image: Tensor) -> Tensor:
+        """Return the encoder's float32 input from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
+        return normalise(image, getattr(self, "mean", None), getattr(self, "std", None))
+
+    def stage_of(self, name: str) -> int:
+        """Return the stage that a tensor belongs to, by its name."""
+        match = re.match(STAGE, name)
+        assert match is not None, name
+        return int(match[1])
+
+    def is_foreign(self, name: str) -> bool:
+        """Return whether a tensor of a file is of a stage of this encoder by its name, but not of this encoder."""
+        own = self.state_dict()
+        return name not in own and bool(re.match(STAGE, name)) and self.stage_of(name) <= self.last_stage
+
+    def describe(self) -> str | None:
+        """Return the encoder in words, for messages; None: by its tensors (``describe_weights``)."""
+        return None
+
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the state dict of a known weight file under this class's names; unknown names stay as they are."""
         raise NotImplementedError
 

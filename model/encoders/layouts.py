@@ -13,11 +13,11 @@ from torch import Tensor
 from model.encoders.encoder import LAST_STAGE, Encoder
 from model.encoders.registry import ENCODERS, families
 from model.encoders.swin import SwinEncoder
+from model.encoders.timm_encoder import CONSTANTS
 from model.encoders.vgg import VGGEncoder
 
 PREFIXES = ("module.", "encoder.", "backbone.")
 COUNTER = "num_batches_tracked"
-STAGE = r"(?:layer|merge)([0-4])\."  # how tensor names of our encoders begin
 SWIN_STAGE = ".layers.3."  # in names of published checkpoints with a Swin transformer
 RESIDUAL_BLOCK = r"(?:^|\.)layer3\.(\d+)\.conv1\.weight$"
 BOTTLENECK = "layer3.0.conv3.weight"  # how a name of every ResNet with bottlenecks ends
@@ -45,9 +45,10 @@ def recognise(state: dict[str, Tensor]) -> Recognised | None:
             own, renamed = encoder.state_dict(), rename(encoder, state)
             given = {k for k in renamed if k in own}
             if given and not foreign_to(encoder, renamed) and all(own[k].shape == renamed[k].shape for k in given):
-                missing, begun = missing_of(own, given)
-                absent = sorted({stage_of(k) for k in own} - begun)
-                fits.append(Recognised(backbone, stem, missing, absent, [k for k in missing if stage_of(k) in begun]))
+                missing, begun = missing_of(encoder, given)
+                absent = sorted({encoder.stage_of(k) for k in own} - begun)
+                inside = [k for k in missing if encoder.stage_of(k) in begun]
+                fits.append(Recognised(backbone, stem, missing, absent, inside))
     return min(fits, key=lambda fit: len(fit.missing), default=None)
 
 
@@ -71,6 +72,8 @@ def is_encoder_tensor(name: str) -> bool:
 
 def describe(source: Encoder | dict[str, Tensor]) -> str:
     """Return a description of an encoder or a state dict, for messages: family, stem, depth."""
+    if isinstance(source, Encoder) and (words := source.describe()) is not None:
+        return words
     state = source.state_dict() if isinstance(source, Encoder) else source
     state = {_strip(k): v for k, v in state.items()}
     found = (family.describe_weights(state) for family in families())
@@ -99,23 +102,16 @@ def _strip(name: str) -> str:
     return name
 
 
-def stage_of(name: str) -> int:
-    """Return the stage that a tensor of an encoder belongs to, by its name."""
-    match = re.match(STAGE, name)
-    assert match is not None, name
-    return int(match[1])
-
-
 def foreign_to(encoder: Encoder, renamed: dict[str, Tensor]) -> list[str]:
     """Return the tensors that belong to a stage of the encoder by their name, but not to this encoder."""
-    own = encoder.state_dict()
-    return [k for k in renamed if k not in own and re.match(STAGE, k) and stage_of(k) <= encoder.last_stage]
+    return [k for k in renamed if encoder.is_foreign(k)]
 
 
-def missing_of(own: Iterable[str], given: Iterable[str]) -> tuple[list[str], set[int]]:
+def missing_of(encoder: Encoder, given: Iterable[str]) -> tuple[list[str], set[int]]:
     """Return the tensors of an encoder that are not given, and the stages that have a given tensor."""
-    given = set(given)
-    return [k for k in own if k not in given and not k.endswith(COUNTER)], {stage_of(k) for k in given}
+    given = set(given) - set(CONSTANTS)
+    own = [k for k in encoder.state_dict() if k not in CONSTANTS and not k.endswith(COUNTER)]
+    return [k for k in own if k not in given], {encoder.stage_of(k) for k in given}
 
 
 def rename(encoder: Encoder, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,16 +1,21 @@
 """Encoders by the name that configs give them: how each is built, on which grid it works, where its weights come from.
 
-This is the one place that knows the names; a new encoder is one more entry of ``ENCODERS``.
+This is the one place that knows the names; a new encoder is one more entry of ``ENCODERS``. Names that begin with
+``timm/`` need no entry: any network of timm that gives the maps of an encoder is one (``timm_facts.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 
-from model.encoders.encoder import Encoder, EncoderVariant
+from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
 from model.encoders.resnet import DEEP, PLAIN, TINY, ResNetEncoder, resnet_grid
 from model.encoders.swin import SWIN_SIDE, SwinEncoder, swin_grid
+from model.encoders.timm_encoder import TimmEncoder
+from model.encoders.timm_facts import CENTRED, PREFIX, STAGE_STRIDES, STRIDES, can_have, facts, unknown
 from model.encoders.vgg import VGGEncoder, vgg_grid
 
 Build = Callable[[str, int, EncoderVariant | None], Encoder]
@@ -24,7 +29,11 @@ class EncoderSpec:
         title: its name in tables and messages.
         family: the class of the network, which also knows the tensor names in weight files.
         build: (stem, last stage, variant) -> the encoder with random weights.
-        grid: image side in pixels -> side of the grid that stage 3 has at the method's default output stride.
+        grid: (image side in pixels, output stride) -> side of stage 3's grid.
+        size_rule: output stride -> (step, rest) of the image sides that it takes, S % step == rest; None: the method's.
+        strides: output strides that may be asked for; empty: it has one.
+        one_grid: whether stages 3 and 4 have the same grid at output strides 8 and 16.
+        any_size: whether it also takes images of any height and width.
         stems: the stems that it can have.
         sides: the only image sides that it takes; None for all.
         torchvision: torchvision's name of its ImageNet weights; None if there are none.
@@ -35,12 +44,16 @@ class EncoderSpec:
     title: str
     family: type[Encoder]
     build: Build
-    grid: Callable[[int], int]
+    grid: Callable[[int, int], int]
     stems: tuple[str, ...] = (PLAIN,)
     sides: tuple[int, ...] | None = None
     torchvision: str | None = None
     published_file: str | None = None
     stage3: tuple[int, bool] | None = None
+    size_rule: Callable[[int], tuple[int, int]] | None = None
+    strides: tuple[int, ...] = ()
+    one_grid: bool = True
+    any_size: bool = True
 
 
 def _resnet(name: str, title: str, stage3: tuple[int, bool], published_file: str | None = None) -> EncoderSpec:
@@ -56,6 +69,7 @@ def _resnet(name: str, title: str, stage3: tuple[int, bool], published_file: str
         torchvision=None if name == TINY else name,
         published_file=published_file,
         stage3=stage3,
+        strides=STRIDES,
     )
 
 
@@ -73,10 +87,69 @@ ENCODERS: dict[str, EncoderSpec] = {
     "resnet34": _resnet("resnet34", "ResNet-34", (6, False)),
     "resnet50": _resnet("resnet50", "ResNet-50", (6, True), "resnet50_v2.pth"),
     "resnet101": _resnet("resnet101", "ResNet-101", (23, True), "resnet101_v2.pth"),
-    "vgg16": EncoderSpec("VGG-16", VGGEncoder, _vgg, vgg_grid, torchvision="vgg16_bn"),
-    "swin_b": EncoderSpec("Swin-B", SwinEncoder, _swin, swin_grid, sides=(SWIN_SIDE,)),
+    "vgg16": EncoderSpec("VGG-16", VGGEncoder, _vgg, lambda size, stride: vgg_grid(size), torchvision="vgg16_bn"),
+    "swin_b": EncoderSpec("Swin-B", SwinEncoder, _swin, lambda size, stride: swin_grid(size), sides=(SWIN_SIDE,)),
 }
 DEFAULT = "resnet50"
+
+
+def spec_of(backbone: str) -> EncoderSpec:
+    """Return the encoder of a name in ``ENCODERS``, or of ``timm/<name>``."""
+    return ENCODERS[backbone] if backbone in ENCODERS else _timm(backbone)
+
+
+@cache
+def _timm(backbone: str) -> EncoderSpec:
+    known = facts(backbone)
+
+    def build(stem: str, last_stage: int, variant: EncoderVariant | None) -> Encoder:
+        return TimmEncoder(backbone, last_stage, variant)
+
+    def size_rule(stride: int) -> tuple[int, int]:
+        if known.transformer:
+            return known.patch, 1
+        return (stride, 0) if stride == STAGE_STRIDES[LAST_STAGE] else (stride, 1)
+
+    def grid(size: int, stride: int) -> int:
+        return resnet_grid(size, known.patch if known.transformer else stride)
+
+    strides = () if known.transformer else tuple(stride for stride in STRIDES if can_have(backbone, stride))
+    return EncoderSpec(
+        known.name,
+        TimmEncoder,
+        build,
+        grid,
+        size_rule=size_rule,
+        strides=strides,
+        one_grid=known.transformer or len(strides) > 1,
+        any_size=known.grid == CENTRED,
+    )
+
+
+def problem_of(backbone: str, families: tuple[type[Encoder], ...], one_grid: bool) -> str | None:
+    """Return why a method does not take an encoder, and which it takes; None if it does.
+
+    Args:
+        families: classes of the encoders written here that the method takes.
+        one_grid: whether it needs stages 3 and 4 on the same grid.
+    """
+    names = names_of(*families)
+    if backbone.startswith(PREFIX):
+        problem = unknown(backbone)
+        if problem is not None:
+            return problem
+        if one_grid and not spec_of(backbone).one_grid:
+            return (
+                "this method needs stages 3 and 4 on one grid, and this network has no output stride of 8 or 16; it "
+                f"takes {', '.join(names)}, and of timm networks of convolutions that can be dilated and transformers "
+                "on one grid (resnet50, tf_efficientnet_lite0, convnext_tiny, vit_small_patch14_dinov2)"
+            )
+        return None
+    if backbone in names:
+        return None
+    near = get_close_matches(backbone, names, 1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"it is not one of {', '.join(names)}, {PREFIX}<name>{hint}"
 
 
 def names_of(*families: type[Encoder]) -> tuple[str, ...]:
@@ -91,11 +164,11 @@ def downloadable() -> tuple[str, ...]:
 
 def families() -> tuple[type[Encoder], ...]:
     """Return the classes of all encoders."""
-    return tuple(dict.fromkeys(spec.family for spec in ENCODERS.values()))
+    return (*dict.fromkeys(spec.family for spec in ENCODERS.values()), TimmEncoder)
 
 
 def title_of(backbone: str | None) -> str:
     """Return an encoder's name in tables and messages; "" for a model without one."""
     if backbone is None:
         return ""
-    return ENCODERS[backbone].title if backbone in ENCODERS else backbone
+    return ENCODERS[backbone].title if backbone in ENCODERS else backbone.removeprefix(PREFIX)

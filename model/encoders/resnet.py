@@ -13,7 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import resnet as tv_resnet
 
 from model.encoders.encoder import (
-    ENCODER_STRIDE,
     INTERMEDIATE_STAGES,
     LAST_STAGE,
     MEMORY_FORMAT,
@@ -102,8 +101,7 @@ class ResNetEncoder(Encoder):
         wanted = self.variant.intermediate.get(stage, 0)
         return range(0 if wanted is None else max(blocks - wanted, 0), blocks)
 
-    @staticmethod
-    def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the stem of torchvision's files and of the files with a deep stem; the classifier is left out."""
         stem = PLAIN_NAMES
         if "layer0.0.weight" not in state:
@@ -132,9 +130,9 @@ class ResNetEncoder(Encoder):
         return f"a ResNet with a {stem} stem and {len(stage3)} {block} in stage 3"
 
 
-def resnet_grid(size: int) -> int:
-    """Return the side of the grid of stages 2..4 at output stride 8 for an image of ``size`` pixels."""
-    return (size - 1) // ENCODER_STRIDE + 1
+def resnet_grid(size: int, stride: int) -> int:
+    """Return the side of a grid of that stride for an image of ``size`` pixels."""
+    return (size - 1) // stride + 1
 
 
 def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:

@@ -83,8 +83,7 @@ class SwinEncoder(Encoder):
         """Return the patch merging that opens a stage."""
         return getattr(self, f"merge{stage - 1}")
 
-    @staticmethod
-    def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the tensors of its authors' file or of timm's.
 
         timm counts a patch merging to the stage that it opens, the authors to the one that it closes.

@@ -54,8 +54,7 @@ class VGGEncoder(Encoder):
             give(LAST_STAGE, x)
         return out
 
-    @staticmethod
-    def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Split torchvision's flat list of layers into stages; its classifier is left out."""
         if f"{TORCHVISION_PREFIX}0.weight" not in state:
             return state

@@ -19,7 +19,7 @@ from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.loss import cross_entropy
-from model.common.ops import foreground_mask, normalise, resize
+from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
 from model.common.with_encoder import HIGH, LOW, MID
@@ -86,7 +86,7 @@ class HDMNet(WithBaseLearner):
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
 
         # Frozen: encoder, base learner, and what is computed from them alone.
-        with torch.no_grad():
+        with self.encoder_grad():
             query, support = self._encode(episode)
             hidden = self.base_learner.hidden(query.stage[HIGH])  # h5
             base_logits = self.base_learner.logits(self.base_dropout(hidden))
@@ -126,7 +126,7 @@ class HDMNet(WithBaseLearner):
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
         """Return the normalised supports with every pixel outside the object set to the mean colour."""
-        return normalise(support) * foreground_mask(support_label)
+        return super().support_input(support, support_label) * foreground_mask(support_label)
 
     def _encode(self, episode: Episode) -> tuple[Features, Features]:
         """Return the features of queries and of masked supports, with f2 resized to f3's grid (VGG's is finer)."""
@@ -172,7 +172,7 @@ class HDMNet(WithBaseLearner):
             ParamGroup("others", _parameters(others)),
             ParamGroup("shot_weights", _parameters([self.shot_weights]), UNTRAINED),
         ]
-        return [group for group in groups if group.params]
+        return [*(group for group in groups if group.params), *self.encoder_group()]
 
 
 def _on_grid(mask_bk1hw: Tensor, size: Sequence[int]) -> Tensor:

@@ -117,19 +117,21 @@ class SCCAN(WithEncoder):
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
         """Return [f2; f3] projected and resized to the working grid, and f4; ``features`` is emptied to free memory."""
         stages = features.stage
-        x = project(torch.cat([stages.pop(LOW), stages.pop(MID)], dim=1))
+        low, mid = stages.pop(LOW), stages.pop(MID)
+        x = project(torch.cat([resize(low, mid.shape[-2:]), mid], dim=1))
         return resize(x, (self.settings.grid, self.settings.grid)), stages.pop(HIGH)
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder, and the parts of the last block that exist only for checkpoints."""
-        yield self.encoder
+        yield from self.frozen_encoder()
         yield from self.attend.idle()
 
     def param_groups(self) -> list[ParamGroup]:
         """Return two groups for two optimisers: convolutions, and attention with its norms."""
         attention = [p for p in self.attend.parameters() if p.requires_grad]
         inside = {id(p) for p in attention}
-        others = [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
-        return [ParamGroup("convolutions", others), ParamGroup("attention", attention, optimizer="attention")]
+        others = [p for p in self.beside_encoder() if id(p) not in inside]
+        attention_group = ParamGroup("attention", attention, optimizer="attention")
+        return [ParamGroup("convolutions", others), attention_group, *self.encoder_group()]

@@ -133,15 +133,18 @@ class SSP(WithEncoder):
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
-        """Yield stem, stage 1 and every batch norm: the convolutions of stages 2 and 3 learn."""
+        """Yield stem, stage 1 and every batch norm: stages 2 and 3 learn, or the parts that ``encoder.learn`` names."""
+        if self.settings.encoder.learn is not None:
+            yield from self.frozen_encoder()
+            return
         stages = self.encoder.stages()
         yield from stages[:FIRST_LEARNING_STAGE]
         for stage in stages[FIRST_LEARNING_STAGE:]:
             yield from (module for module in stage.modules() if isinstance(module, _BatchNorm))
 
     def param_groups(self) -> list[ParamGroup]:
-        """Return the convolutions of stages 2 and 3, with one learning rate."""
-        return [ParamGroup("encoder", [p for p in self.parameters() if p.requires_grad])]
+        """Return the learning parts of the encoder, with one learning rate."""
+        return self.encoder_group() or [ParamGroup("encoder", [p for p in self.parameters() if p.requires_grad])]
 
 
 @in_float32

@@ -101,7 +101,7 @@ class SymNet(WithBaseLearner):
         def correlate(stage: int, query_map: Tensor, support_map: Tensor) -> None:
             correlation[stage].append(self.correlation(query_map, support_map, mask))
 
-        with torch.no_grad():
+        with self.encoder_grad():
             query, support = self.encode(episode, correlate)
             base_logits = self.base_learner(query.stage[HIGH])  # (B, N + 1, h, w)
 
@@ -179,4 +179,4 @@ class SymNet(WithBaseLearner):
 
     def param_groups(self) -> list[ParamGroup]:
         """Return everything but encoder and base learner, with one learning rate."""
-        return [ParamGroup("meta", [p for p in self.parameters() if p.requires_grad])]
+        return [ParamGroup("meta", self.beside_encoder()), *self.encoder_group()]

@@ -56,6 +56,9 @@ def check(config: Config, tree: Tree) -> None:
             raise UserError(f"{where}: protocols.{name}.{found[0]} {found[1]}")
     sizes = {("data", "size"): data.size}
     model_class = class_of(config.model)
+    encoder = getattr(config.model, "encoder", None)
+    if encoder is not None and (found := encoder.problem()):
+        raise UserError(f"{place('model', f'encoder.{found[0]}')}: model.encoder.{found[0]} {found[1]}")
     stages = ("base_stage", "meta_stage") if model_class.has_base_stage else ("meta_stage",)
     for name in stages:
         stage = getattr(config, name)
@@ -66,9 +69,9 @@ def check(config: Config, tree: Tree) -> None:
         if scale[0] > scale[1]:
             raise UserError(f"{place(name, 'augment')}: {name}.augment.scale = {scale} must be [low, high]")
     sides = config.model.sides()
-    step, rest = model_class.size_rule
+    step, rest = model_class.rule(config.model)
     for (section, key), size in sizes.items():
-        below, above = model_class.sizes_around(size)
+        below, above = model_class.sizes_around(size, config.model)
         if size != below:
             rule = f"{step}k + {rest}" if rest else f"a multiple of {step}"
             raise UserError(f"{place(section, key)}: {section}.{key} = {size} is not {rule}; nearest: {below}, {above}")

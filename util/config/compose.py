@@ -112,7 +112,7 @@ class Rooms:
             return False
         leaf = find(parse_file(self.encoder_file(encoder, method)), "model.encoder.backbone")
         backbone = next(field for field in dataclasses.fields(section) if field.name == "backbone")
-        return isinstance(leaf, Leaf) and leaf.value in backbone.metadata["choices"]
+        return isinstance(leaf, Leaf) and backbone.metadata["problem"](leaf.value) is None
 
     def encoders_of(self, method: str) -> list[str]:
         """Return the encoders that a method takes."""

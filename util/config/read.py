@@ -160,7 +160,7 @@ def _build_value(kind: Any, value: Any, key: str, where: str, metadata: Any) -> 
         result = convert(kind, value.value, key, as_yaml=True)
     except Misfit as misfit:
         raise UserError(f"{where}: {misfit}") from None
-    _check_choice(result, key, where, metadata)
+    _check_problem(result, key, where, metadata)
     _check_bounds(result, key, where, metadata)
     return result
 
@@ -172,13 +172,12 @@ def _refuse_removed(value: Any, key: str, where: str, metadata: Any) -> None:
         raise UserError(f"{where}: {key} = {value!r} was removed: {removed[value]}; remove the key for its default")
 
 
-def _check_choice(value: Any, key: str, where: str, metadata: Any) -> None:
-    choices = metadata.get("choices")
-    if choices is None or value in choices:
-        return
-    names = [str(choice) for choice in choices]
-    hint = nearest(str(value), names)
-    raise UserError(f"{where}: {key} = {value!r} is not one of {', '.join(names)}{hint}")
+def _check_problem(value: Any, key: str, where: str, metadata: Any) -> None:
+    """Refuse a value by the check that a field's metadata holds."""
+    check = metadata.get("problem")
+    problem = None if check is None else check(value)
+    if problem is not None:
+        raise UserError(f"{where}: {key} = {value!r}: {problem}")
 
 
 def _check_bounds(value: Any, key: str, where: str, metadata: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.common.published import DDP_PREFIX, recognise
@@ -19,6 +20,7 @@ from util.config.model_section import current
 from util.errors import UserError, WriteError
 from util.files import write_atomically
 
+SAFETENSORS = ".safetensors"
 FORMAT = "sym-net/1"
 SHOWN = 3  # tensor names in a message
 # Settings that a checkpoint must share with the run that loads it, as (section, key).
@@ -58,6 +60,8 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
 def read(path: str | Path) -> dict[str, Any]:
     """Return the content of a ``.pth`` file, on the CPU: ours, an authors' checkpoint, or a plain state dict.
 
+    A ``.safetensors`` file is a plain state dict.
+
     Raises:
         UserError: missing, truncated, or not a file of tensors.
     """
@@ -65,7 +69,10 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == SAFETENSORS:
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason[:160]})") from None

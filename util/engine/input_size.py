@@ -12,14 +12,18 @@ def view_of(config: Config, protocol: ProtocolSettings) -> View:
     """Return a protocol's view for the configured model, at the nearest side that the model takes."""
     asked = protocol.side or config.data.size
     if protocol.input == ORIGINAL:
-        return View(ORIGINAL, 0, 0) if class_of(config.model).any_size else View(LETTERBOX, *(config.data.size,) * 2)
+        return (
+            View(ORIGINAL, 0, 0)
+            if class_of(config.model).takes_any_size(config.model)
+            else View(LETTERBOX, *(config.data.size,) * 2)
+        )
     return View(protocol.input, legal_side(config, asked), asked, protocol.smooth)
 
 
 def training_view(config: Config, protocol: ProtocolSettings) -> View:
     """Return the view of validations during training: the protocol's rule at the side that the model is built for."""
     size = config.data.size
-    if protocol.input == ORIGINAL and class_of(config.model).any_size:
+    if protocol.input == ORIGINAL and class_of(config.model).takes_any_size(config.model):
         return View(ORIGINAL, 0, 0)
     rule = LETTERBOX if protocol.input == ORIGINAL else protocol.input
     return View(rule, size, size, protocol.smooth)
@@ -37,7 +41,7 @@ def legal_side(config: Config, asked: int) -> int:
 
 def _nearest_side(config: Config, asked: int) -> int | None:
     """Return the side nearest to ``asked`` that the model takes, the one below or the one above; None for neither."""
-    around = class_of(config.model).sizes_around(asked)
+    around = class_of(config.model).sizes_around(asked, config.model)
     sides = config.model.sides()
     fitting = [s for s in around if s > 0 and (sides is None or s in sides) and config.model.problem(s) is None]
     if asked in fitting:
@@ -72,7 +76,7 @@ def _scaled_side(config: Config, side: int, factor: float) -> int:
         return found
     model_class, sides = class_of(config.model), config.model.sides()
     if sides is None:
-        key, message = config.model.problem(model_class.sizes_around(asked)[1]) or ("", "")
+        key, message = config.model.problem(model_class.sizes_around(asked, config.model)[1]) or ("", "")
         why = f"model.{key} {message}"
     else:
         why = f"it takes {', '.join(map(str, sides))}"

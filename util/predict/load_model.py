@@ -90,7 +90,7 @@ def _read_settings(weights: str | Path | None, config: str | Path | None, overri
 
 def _check_side(config: Config, side: int) -> None:
     """Refuse an input side that the model does not take."""
-    below, above = class_of(config.model).sizes_around(side)
+    below, above = class_of(config.model).sizes_around(side, config.model)
     if not 1 <= side <= MAX_SIDE:
         raise UserError(f"--resize {side}: must be 1..{MAX_SIDE}")
     if side != below:

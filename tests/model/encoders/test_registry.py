@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from model.encoders.encoder import LAST_STAGE
+from model.encoders.encoder import ENCODER_STRIDE, LAST_STAGE
 from model.encoders.registry import ENCODERS, downloadable, title_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SwinEncoder
@@ -33,7 +33,7 @@ def test_an_encoder_works_on_the_grid_that_its_spec_declares(name: str) -> None:
             encoder = spec.build(stem, LAST_STAGE, None)
             for size in spec.sides or (33, 41, 473):
                 features = encoder(torch.empty(1, 3, size, size))
-                assert features.stage[3].shape == (1, encoder.channels[3], spec.grid(size), spec.grid(size))
+                assert features.stage[3].shape == (1, encoder.channels[3], *[spec.grid(size, ENCODER_STRIDE)] * 2)
         assert isinstance(encoder, spec.family)
 
 
@@ -42,8 +42,10 @@ def test_a_method_takes_the_encoders_of_its_families_and_no_other(name: str) -> 
     section = type(models()[name].Settings().encoder)
     (backbone,) = (f for f in dataclasses.fields(section) if f.name == "backbone")
     want = [n for n, spec in ENCODERS.items() if spec.family in FAMILIES[name]]
-    assert list(backbone.metadata["choices"]) == want
+    problem = backbone.metadata["problem"]
+    assert [n for n in ENCODERS if problem(n) is None] == want
     assert backbone.default in want
+    assert problem("timm/test_resnet") is None
 
 
 def test_titles_are_distinct_and_an_unknown_encoder_keeps_its_name() -> None:

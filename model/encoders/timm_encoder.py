@@ -1,0 +1,243 @@
+"""A network of timm as an encoder: any pyramid of convolutions or windows, or any transformer on one grid of patches.
+
+Stages of a pyramid are its maps at strides 4, 8, 16 and 32, and the intermediate features are the outputs of the
+blocks that have the shape of their stage's output. A transformer's blocks are split into four groups of equal depth:
+stage i is the output of group i's last block, its intermediate features are the outputs of all blocks of the group, and
+all of them pass through the final norm.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.encoders.encoder import (
+    INTERMEDIATE_STAGES,
+    LAST_STAGE,
+    MEMORY_FORMAT,
+    Encoder,
+    EncoderVariant,
+    GiveFeature,
+    Intermediate,
+)
+from model.encoders.features import Features
+from model.encoders.timm_facts import PATCHES, STAGE_STRIDES, create, facts
+
+NET = "net."  # prefix of the network's tensors among the encoder's
+CONSTANTS = ("mean", "std")  # the encoder's own tensors
+# Raised by timm's translation of a layout that it does not know.
+UNTRANSLATABLE = (KeyError, RuntimeError, ValueError, AttributeError, IndexError, AssertionError)
+LAST_ACTIVATIONS = ("act3", "act2")  # names of the activation after the sum of a residual block, the first that exists
+
+
+class TimmEncoder(Encoder):
+    """A network of timm, ``net``, and the normalisation of its input, ``mean`` and ``std`` for pixels 0..1.
+
+    Args:
+        backbone: ``timm/<name>``.
+        last_stage: the deepest stage to build.
+        variant: ``dilation`` gives the output stride, ``intermediate`` the number of intermediate features.
+
+    Raises:
+        Mismatch: timm has no such network, or it cannot have that output stride.
+    """
+
+    names_in_files = r"net\."
+
+    def __init__(self, backbone: str, last_stage: int = LAST_STAGE, variant: EncoderVariant | None = None):
+        super().__init__()
+        self.variant = variant = variant or EncoderVariant()
+        self.backbone, self.facts, self.last_stage = backbone, facts(backbone), last_stage
+        self.licence = self.facts.licence
+        stride = variant.stride(last_stage)
+        pyramid = not self.facts.transformer
+        dilated = pyramid and stride < STAGE_STRIDES[last_stage]
+        self.net = create(backbone, stride if dilated else None)
+        cast(Any, self.net).prune_intermediate_layers([self.facts.outputs[last_stage]], prune_norm=pyramid)
+        self.patch = stride if pyramid else self.facts.patch
+        self.register_buffer("mean", torch.tensor(self.facts.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(self.facts.std).view(3, 1, 1))
+        self.returned_stages = range(min(INTERMEDIATE_STAGES[0], *variant.intermediate), last_stage + 1)
+        self.channels = {i: self.facts.channels[i] for i in self.returned_stages}
+        self.intermediate_counts = {i: len(self._blocks(i)) for i in self.returned_stages if i in variant.intermediate}
+        for name in (name for i in self.intermediate_counts if pyramid for name in self._blocks(i)):
+            activation = _last_activation(self.net.get_submodule(str(name)))
+            if activation is not None:
+                cast(Any, activation).inplace = False  # the map before it is read
+        self.to(memory_format=MEMORY_FORMAT)
+
+    def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
+        """See :class:`Encoder`.
+
+        A side of p k + 1 pixels gives k + 1 cells, the corner cells centred on the corner pixels, as in a network of
+        centred convolutions: on a grid of patches, half a patch is added around the image by repeating its border.
+        """
+        out = Features({}, {i: [] for i in self.returned_stages})
+        give = intermediate if callable(intermediate) else out.add_intermediate
+        x = self._padded(image_b3hw)
+        if self.facts.transformer:
+            self._fill_from_transformer(x, out, give if intermediate else None)
+        else:
+            self._fill_from_pyramid(x, out, give if intermediate else None)
+        return out
+
+    def _fill_from_pyramid(self, x: Tensor, out: Features, give: GiveFeature | None) -> None:
+        with self._watched_blocks(give):
+            maps = self._maps(x, [self.facts.outputs[i] for i in self.returned_stages], norm=False)
+        for i, feature in zip(self.returned_stages, maps, strict=True):
+            out.stage[i] = feature
+            if give is not None and self._blocks(i) == [None]:
+                give(i, feature)
+
+    def _fill_from_transformer(self, x: Tensor, out: Features, give: GiveFeature | None) -> None:
+        ends = {self.facts.outputs[i]: i for i in self.returned_stages}
+        inside = {b: i for i in self.intermediate_counts for b in self._blocks(i)} if give is not None else {}
+        wanted = sorted({*ends, *inside})
+        for block, feature in zip(wanted, self._maps(x, wanted, norm=True), strict=True):
+            if give is not None and block in inside:
+                give(inside[block], feature)
+            if block in ends:
+                out.stage[ends[block]] = feature
+
+    def _maps(self, x: Tensor, indices: list[int], norm: bool) -> list[Tensor]:
+        """Return timm's maps (B, C, h, w), without class and register tokens."""
+        return cast(Any, self.net).forward_intermediates(
+            x, indices=indices, norm=norm, stop_early=True, intermediates_only=True
+        )
+
+    def _blocks(self, stage: int) -> list[Any]:
+        """Return the blocks of a stage whose outputs are intermediate features: names, or numbers in a transformer.
+
+        [None] stands for the stage's output, in a network without blocks.
+        """
+        wanted = self.variant.intermediate.get(stage, 0)
+        if self.facts.transformer:
+            end = self.facts.outputs[stage] + 1
+            every: list[Any] = list(range(self.facts.outputs[stage - 1] + 1 if stage > 1 else 0, end))
+        else:
+            every = list(self.facts.blocks[stage]) or [None]
+        return every if wanted is None else every[len(every) - min(wanted, len(every)) :]
+
+    @contextmanager
+    def _watched_blocks(self, give: GiveFeature | None) -> Iterator[None]:
+        """Call ``give(stage, feature)`` with the output of each block, before its last activation, while this lasts."""
+        handles = []
+        try:
+            for i in self.intermediate_counts if give is not None else ():
+                for name in self._blocks(i):
+                    if name is not None:
+                        handles.append(_watch(self.net.get_submodule(name), i, self.channels[i], cast(Any, give)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _padded(self, image: Tensor) -> Tensor:
+        if self.facts.grid != PATCHES or any(side % self.patch != 1 for side in image.shape[-2:]):
+            return image
+        before = (self.patch - 1) // 2
+        after = self.patch - 1 - before
+        return F.pad(image, (before, after, before, after), mode="replicate")
+
+    # --- parts and weights -------------------------------------------------------------------------------------------
+
+    def stages(self) -> list[nn.Module]:
+        """Return the parts of stages 0..last_stage; they hold the network's own parameters and layers."""
+        parts = [nn.Module() for _ in range(self.last_stage + 1)]
+        for name, parameter in self.net.named_parameters():
+            owner = name.rpartition(".")[0]
+            part, key = parts[self.stage_of(NET + name)], owner.replace(".", "/")
+            if owner and key not in dict(part.named_children()):
+                part.add_module(key, self.net.get_submodule(owner))
+            elif not owner:
+                part.register_parameter(name, parameter)
+        return parts
+
+    def stage_of(self, name: str) -> int:
+        """Return the stage that a tensor belongs to: the first one that ends with or after it, 0 before all stages."""
+        own, position = name.removeprefix(NET), self._positions()
+        block = re.match(r"blocks\.(\d+)\.", own) if self.facts.transformer else None
+        if block is not None:
+            return next(i for i in range(1, self.last_stage + 1) if int(block[1]) <= self.facts.outputs[i])
+        for i in range(1, self.last_stage + 1):
+            if own.startswith(f"{self.facts.stages[i]}."):
+                return i
+        begun = [i for i in range(1, self.last_stage + 1) if position[self.facts.stages[i]] < position.get(own, -1)]
+        return min(begun[-1] + 1, self.last_stage) if begun else 0
+
+    def _positions(self) -> dict[str, int]:
+        """Return tensor -> its position among the network's, and stage module -> that of its first tensor."""
+        names = list(self.net.state_dict())
+        out = {name: i for i, name in enumerate(names)}
+        for i in range(1, self.last_stage + 1):
+            module = self.facts.stages[i]
+            out[module] = next((n for n, name in enumerate(names) if name.startswith(f"{module}.")), len(names))
+        return out
+
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a file of timm, or of a layout that timm translates, under this encoder's names.
+
+        Tensors of layers that the encoder does not build, such as the classifier, are left out.
+        """
+        own = self.state_dict()
+        if any(name in own for name in state if name not in CONSTANTS):
+            return state
+        constants = {name: state[name] for name in CONSTANTS if name in state}
+        state = {name: tensor for name, tensor in state.items() if name not in CONSTANTS}
+        translate = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
+        if translate is not None:
+            with suppress(*UNTRANSLATABLE):
+                state = translate(dict(state), self.net)
+        whole = create(self.backbone, device="meta").state_dict()
+        out = {NET + name: tensor for name, tensor in state.items()}
+        unused = {NET + name for name in whole} - own.keys()
+        classifier = _classifiers(self.net)
+        return constants | {k: v for k, v in out.items() if k not in unused and not k.startswith(classifier)}
+
+    def is_foreign(self, name: str) -> bool:
+        """Return whether a tensor of a file belongs to a network like this one, but not to this encoder."""
+        return name.startswith(NET) and name not in self.state_dict()
+
+    def describe(self) -> str:
+        """Return the network in words, for messages."""
+        return self.backbone
+
+    @staticmethod
+    def describe_weights(state: dict[str, Tensor]) -> str | None:
+        """Recognise an encoder of this class by the prefix of its network's tensors."""
+        return "a network of timm" if any(name.startswith(NET) for name in state) else None
+
+
+def _last_activation(block: nn.Module) -> nn.Module | None:
+    """Return the activation after the sum of a residual block of timm's ResNets; None for other blocks."""
+    from timm.models import resnet
+
+    if not isinstance(block, (resnet.BasicBlock, resnet.Bottleneck)):
+        return None
+    return next(getattr(block, name) for name in LAST_ACTIVATIONS if hasattr(block, name))
+
+
+def _watch(block: nn.Module, stage: int, channels: int, give: GiveFeature) -> Any:
+    """Have ``give`` called with each output of a block, (B, C, h, w), before its last activation."""
+    activation = _last_activation(block)
+    if activation is not None:
+        return activation.register_forward_pre_hook(lambda module, inputs: give(stage, inputs[0]))
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        give(stage, output if output.shape[1] == channels else output.permute(0, 3, 1, 2))
+
+    return block.register_forward_hook(hook)
+
+
+def _classifiers(net: nn.Module) -> tuple[str, ...]:
+    """Return how the names of a classifier's tensors begin; the network was built without it."""
+    named = cast(Any, net).pretrained_cfg.get("classifier") or ()
+    named = (named,) if isinstance(named, str) else tuple(named)
+    return tuple(f"{NET}{name}." for name in (*named, "head", "fc", "classifier"))

@@ -1,0 +1,232 @@
+"""Encoders of timm: equal to timm itself, on every kind of grid, from every source of weights, frozen or in part."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from model.contract import Mismatch
+from model.encoders.encoder import EncoderVariant
+from model.encoders.learning import frozen_beside
+from model.encoders.registry import problem_of, spec_of
+from model.encoders.settings import BareEncoderSettings, build_encoder
+from model.encoders.weights import LITE0, PACKAGE_MEAN, download, load_encoder, package_file
+from util.engine import checkpoint
+
+CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
+RESIDUAL, TRANSFORMER = "timm/test_resnet", "timm/test_vit"
+DINOV2, DINOV3 = "timm/vit_small_patch14_reg4_dinov2.lvd142m", "timm/vit_small_patch16_dinov3.lvd1689m"
+SWIN = "timm/swin_tiny_patch4_window7_224"
+ALL_STAGES = dict.fromkeys((1, 2, 3, 4))
+
+
+def encoder_of(backbone: str, **settings: Any):
+    torch.manual_seed(0)
+    return build_encoder(
+        BareEncoderSettings(backbone=backbone, **settings), variant=EncoderVariant(intermediate=ALL_STAGES)
+    ).eval()
+
+
+# --- maps -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("backbone", [CONVOLUTIONS, RESIDUAL])
+@torch.no_grad()
+def test_stages_of_a_network_of_convolutions_are_those_of_timm(backbone: str, stride: int) -> None:
+    encoder, image = encoder_of(backbone, output_stride=stride), torch.randn(2, 3, 65, 65)
+    theirs = timm.create_model(backbone[5:], features_only=True, output_stride=stride).eval()
+    names = theirs.state_dict()
+    theirs.load_state_dict({k: v for k, v in encoder.net.state_dict().items() if k in names})
+    maps = theirs(image)[-4:]
+    features = encoder(image)
+    for stage, one in zip((1, 2, 3, 4), maps, strict=True):
+        torch.testing.assert_close(features.stage[stage], one)
+        assert features.stage[stage].shape[1:] == (
+            encoder.channels[stage],
+            *[math.ceil(65 / min(2 ** (stage + 1), stride))] * 2,
+        )
+
+
+@pytest.mark.parametrize("backbone", [TRANSFORMER, DINOV2, DINOV3])
+@torch.no_grad()
+def test_stages_of_a_transformer_are_groups_of_blocks_after_its_norm(backbone: str) -> None:
+    encoder = encoder_of(backbone)
+    patch, depth = spec_of(backbone).size_rule(8)[0], len(encoder.net.blocks)
+    image = torch.randn(1, 3, 4 * patch, 4 * patch)
+    features = encoder(image, intermediate=True)
+    every = encoder.net.forward_intermediates(image, norm=True, intermediates_only=True)
+    for stage in (1, 2, 3, 4):
+        blocks = range(depth * (stage - 1) // 4, depth * stage // 4)
+        assert [torch.equal(a, every[b]) for a, b in zip(features.intermediate[stage], blocks, strict=True)]
+        assert torch.equal(features.stage[stage], every[blocks[-1]])
+    tokens = encoder.net.forward_features(image)[:, encoder.net.num_prefix_tokens :]
+    torch.testing.assert_close(features.stage[4].flatten(2).transpose(1, 2), tokens)
+
+
+@pytest.mark.parametrize("backbone, side", [(TRANSFORMER, 65), (PATCHES, 65)])
+@torch.no_grad()
+def test_the_corner_cells_of_patches_are_centred_on_the_corner_pixels(backbone: str, side: int) -> None:
+    encoder = encoder_of(backbone, output_stride=None if backbone == TRANSFORMER else 8)
+    image, patch = torch.randn(1, 3, side, side), encoder.patch
+    before = (patch - 1) // 2
+    padded = nn.functional.pad(image, (before, patch - 1 - before) * 2, mode="replicate")
+    assert torch.equal(encoder(image).stage[3], encoder(padded).stage[3])
+    assert encoder(image).stage[3].shape[-1] == (side - 1) // patch + 1 == spec_of(backbone).grid(side, 8)
+
+
+@torch.no_grad()
+def test_intermediate_features_of_residual_blocks_come_before_the_last_relu() -> None:
+    encoder, image = encoder_of(RESIDUAL), torch.randn(1, 3, 65, 65)
+    features = encoder(image, intermediate=True)
+    for stage in (2, 3, 4):
+        assert len(features.intermediate[stage]) == encoder.intermediate_counts[stage]
+        assert features.intermediate[stage][-1].min() < 0
+        assert torch.equal(features.intermediate[stage][-1].relu(), features.stage[stage])
+    given: list[int] = []
+    assert torch.equal(encoder(image, lambda stage, x: given.append(stage)).stage[4], features.stage[4])
+    assert given == [1] * 1 + [2] * 1 + [3] * 1 + [4] * 1
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in encoder.modules())
+
+
+@torch.no_grad()
+def test_hooks_are_removed_when_a_pass_fails() -> None:
+    encoder = encoder_of(CONVOLUTIONS)
+
+    def fail(stage: int, feature: torch.Tensor) -> None:
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        encoder(torch.randn(1, 3, 65, 65), fail)
+    assert not any(m._forward_hooks for m in encoder.modules())
+
+
+@torch.no_grad()
+def test_windows_give_maps_with_channels_first() -> None:
+    encoder = encoder_of(SWIN, output_stride=32)
+    features = encoder(torch.randn(1, 3, 64, 64), intermediate=True)
+    assert [tuple(x.shape[1:]) for x in features.stage.values()] == [
+        (96, 16, 16),
+        (192, 8, 8),
+        (384, 4, 4),
+        (768, 2, 2),
+    ]
+    assert [tuple(x.shape[1:]) for x in features.intermediate[3]] == [(384, 4, 4)] * 6
+
+
+# --- normalisation, licence, refusals ---------------------------------------------------------------------------------
+
+
+def test_constants_of_the_weights_normalise_the_image() -> None:
+    encoder, grey = encoder_of(LITE0), torch.full((3, 2, 2), 127.0)
+    assert encoder.normalise(grey).abs().max() < 0.005  # timm's 0.5
+    load_encoder(encoder, download("package", LITE0), partial=False)
+    assert encoder.mean.flatten().tolist() == pytest.approx([PACKAGE_MEAN] * 3)
+    assert encoder.normalise(grey).abs().max() < 1e-6  # the package's 127 / 255
+    assert (encoder.licence, encoder_of(DINOV3).licence) == ("apache-2.0", "dinov3-license")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "one_grid", "parts"),
+    [
+        ("timm/resnet5", False, ("timm knows no network", "timm/resnet50")),
+        ("timm/resnet50.tv_in2k", False, ("timm knows no weights", "timm/resnet50.")),
+        ("timm/vgg16", True, ("stages 3 and 4 on one grid", "tf_efficientnet_lite0")),
+        (SWIN, True, ("stages 3 and 4 on one grid", "vit_small_patch14_dinov2")),
+        ("resnet51", False, ("not one of", "did you mean 'resnet50'")),
+    ],
+)
+def test_an_encoder_that_does_not_fit_is_refused_in_one_line(backbone: str, one_grid: bool, parts: tuple) -> None:
+    from model.encoders.resnet import ResNetEncoder
+
+    problem = problem_of(backbone, (ResNetEncoder,), one_grid)
+    assert problem is not None and "\n" not in problem and all(part in problem for part in parts), problem
+
+
+def test_an_output_stride_that_a_network_cannot_have_is_refused() -> None:
+    key, message = BareEncoderSettings(backbone=TRANSFORMER, output_stride=16).problem()
+    assert key == "output_stride" and "its grid is fixed" in message
+    assert "its grid is fixed" in BareEncoderSettings(backbone="vgg16", output_stride=16).problem()[1]
+    assert BareEncoderSettings(backbone="resnet50", output_stride=16).problem() is None
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_package_holds_complete_imagenet_weights_of_lite0() -> None:
+    encoder = encoder_of(LITE0)
+    assert load_encoder(encoder, download("package", LITE0), partial=False) == []
+    given = torch.load(package_file(), map_location="cpu", weights_only=True)
+    first, last = given["_conv_stem.weight"], given["_blocks.15._bn2.running_var"]
+    assert torch.equal(encoder.net.conv_stem.weight, first)
+    assert torch.equal(encoder.net.blocks[6][0].bn3.running_var, last)
+    with pytest.raises(Mismatch, match=r"the package holds timm/tf_efficientnet_lite0, not resnet50"):
+        download("package", "resnet50")
+
+
+@pytest.mark.parametrize("backbone", [CONVOLUTIONS, PATCHES, TRANSFORMER])
+def test_a_local_file_of_timm_fills_all_of_the_encoder(backbone: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    state = timm.create_model(backbone[5:]).state_dict()
+    torch.save(state, tmp_path / "x.pth")
+    save_file(state, tmp_path / "x.safetensors")
+    for name in ("x.pth", "x.safetensors"):
+        encoder = encoder_of(backbone)
+        assert load_encoder(encoder, checkpoint.read(tmp_path / name), partial=False) == []
+        assert all(torch.equal(v, state[k]) for k, v in encoder.net.state_dict().items())
+
+
+@pytest.mark.parametrize("given", ["test_resnet", "test_vit"])
+def test_weights_of_another_architecture_are_refused(given: str) -> None:
+    with pytest.raises(Mismatch, match=r"not weights of this encoder \(timm/test_efficientnet\)"):
+        load_encoder(encoder_of(CONVOLUTIONS), timm.create_model(given).state_dict(), partial=False)
+
+
+def test_weights_that_cannot_be_downloaded_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timm.create_model", lambda *a, **k: (_ for _ in ()).throw(OSError("no route to host\nmore")))
+    with pytest.raises(
+        Mismatch, match=r"could not download resnet50.tv_in1k \(no route to host\); bring the file"
+    ) as caught:
+        download("timm", "timm/resnet50.tv_in1k")
+    assert "\n" not in str(caught.value)
+
+
+# --- parts that learn -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backbone", "part", "prefixes"),
+    [
+        (TRANSFORMER, "net.blocks.1", ("net.blocks.1.",)),
+        (CONVOLUTIONS, "4", ("net.blocks.",)),
+        ("resnet10", "4", ("layer4.",)),
+    ],
+)
+def test_named_parts_learn_and_batch_norms_do_not(backbone: str, part: str, prefixes: tuple[str, ...]) -> None:
+    encoder = encoder_of(backbone)
+    for module in frozen_beside(encoder, [part]):
+        module.requires_grad_(False)
+    learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert learning and all(name.startswith(prefixes) for name in learning)
+    assert not any("bn" in name for name in learning)
+
+
+def test_a_part_that_does_not_exist_is_named() -> None:
+    with pytest.raises(Mismatch, match=r"no module 'net.layer9'"):
+        list(frozen_beside(encoder_of(TRANSFORMER), ["net.layer9"]))
+    with pytest.raises(Mismatch, match=r"7 is not a stage; the encoder has stages 0..4"):
+        list(frozen_beside(encoder_of(TRANSFORMER), ["7"]))
+
+
+def test_stages_hold_every_parameter_once() -> None:
+    for backbone in (CONVOLUTIONS, PATCHES, TRANSFORMER, RESIDUAL):
+        encoder = encoder_of(backbone)
+        inside = [id(p) for stage in encoder.stages() for p in stage.parameters()]
+        assert sorted(inside) == sorted(id(p) for p in encoder.parameters())
