@@ -38,10 +38,10 @@ def image_size(model_class: type[FewShotModel]) -> int:
     return next(s for s in range(least, least + step) if s % step == rest % step)
 
 
-def task_of(name: str, shots: int) -> Task:
+def task_of(name: str, shots: int, size: int | None = None) -> Task:
     model_class = models()[name]
     width = TEXT_WIDTH if model_class.reads_text else 0
-    return Task(BASE_CLASSES, shots, image_size(model_class), width)
+    return Task(BASE_CLASSES, shots, size or image_size(model_class), width)
 
 
 def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewShotModel:
@@ -61,9 +61,11 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     return network
 
 
-def drawn_episode(name: str, shots: int, batch: int, seed: int = 0, novel: bool = False) -> Episode:
+def drawn_episode(
+    name: str, shots: int, batch: int, seed: int = 0, novel: bool = False, size: int | None = None
+) -> Episode:
     """Return episodes of bright rectangles on dark noise, with a band of ignored pixels in every label."""
-    model_class, task = models()[name], task_of(name, shots)
+    model_class, task = models()[name], task_of(name, shots, size)
     random = np.random.default_rng(seed)
     images, labels = zip(*(_rectangle(random, task.size) for _ in range(batch * (shots + 1))))
     image = torch.stack(images).unflatten(0, (batch, shots + 1))

@@ -12,6 +12,8 @@ from util.config.tree import Leaf, Tree, find, merge, parse_file
 from util.errors import UserError
 
 STEM = "model.encoder.stem"
+BASE_FOLDER = "run.base_folder"
+ENCODER_WORD = "{encoder}"  # in the path of a base folder: the encoder's name in a composed config's name
 
 
 def read_tree(path: Path) -> Tree:
@@ -43,8 +45,17 @@ def _layers(path: Path, trail: tuple[Path, ...], done: set[Path]) -> list[Tree]:
         layers += _layers(path.parent / str(base), (*trail, here), done)
     done.add(here)
     if composition is not None:
-        layers = [_without_stem(layer, composition) for layer in layers]
+        layers = [_with_encoder(_without_stem(layer, composition), composition) for layer in layers]
     return [*layers, modernise_tree(tree, notify=True)]
+
+
+def _with_encoder(layer: Tree, composition: Composition) -> Tree:
+    """Return a layer with ``{encoder}`` in the path of its base folder replaced by the encoder's name."""
+    leaf = find(layer, BASE_FOLDER)
+    if not isinstance(leaf, Leaf) or ENCODER_WORD not in str(leaf.value):
+        return layer
+    folder = str(leaf.value).replace(ENCODER_WORD, str(composition.encoder))
+    return merge(layer, {"run": {"base_folder": Leaf(folder, leaf.where)}})
 
 
 def _without_stem(layer: Tree, composition: Composition) -> Tree:

@@ -13,7 +13,7 @@ from model.contract import ModelSettings
 from model.registry import class_of, models
 from util.config.aliases import modernise_tree
 from util.config.checks import check, refuse_base_stage
-from util.config.inherit import read_tree
+from util.config.inherit import ENCODER_WORD, read_tree
 from util.config.model_section import current_tree
 from util.config.settings import Config
 from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, where_of
@@ -26,6 +26,7 @@ PATH = "path"  # the field of Config that is no setting
 # Settings that may refer to others by these words in braces, and what the words mean.
 TEMPLATES = ("run.base_folder", "model.encoder.weights")
 WORDS = {"{dataset}": "data.name", "{fold}": "data.fold", "{backbone}": "model.encoder.backbone"}
+WORDS |= {ENCODER_WORD: "model.encoder.backbone"}  # where no composed name says the encoder's
 
 
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:

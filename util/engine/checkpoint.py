@@ -69,10 +69,8 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
     try:
-        if path.suffix == SAFETENSORS:
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        plain = path.suffix == SAFETENSORS
+        content: Any = load_file(path) if plain else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason[:160]})") from None

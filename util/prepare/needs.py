@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from model.contract import Trainable
-from model.encoders.weights import TORCHVISION
+from model.encoders.timm_facts import PREFIX
+from model.encoders.weights import PACKAGE, TIMM
 from model.registry import class_of
 from util.config.settings import Config, DataSettings, StageSettings
 from util.data.folds import Fold
@@ -121,8 +122,8 @@ def check_weights(what: str, config: Config) -> Finding:
     start, backbone = config.model.start(), config.model.backbone() or ""
     if start.weights is None:
         return Finding(what, True, "random values")
-    if start.weights == TORCHVISION and TORCHVISION in class_of(config.model).downloads:
-        return _torchvision(what, backbone)
+    if start.weights in class_of(config.model).downloads and start.weights != PACKAGE:
+        return _downloaded(what, str(start.weights), backbone)
     network = build_model(config, text_width=1)
     try:
         missing = load_encoder_weights(network, start.weights, start.partial)
@@ -155,8 +156,13 @@ def _checkpoints(network: Trainable, stage: StageSettings) -> int:
     return weights + RESUMABLE * (weights + copies * learning)
 
 
-def _torchvision(what: str, backbone: str) -> Finding:
-    """Return whether torchvision's weights are downloaded already; if not, a run downloads them."""
+def _downloaded(what: str, source: str, backbone: str) -> Finding:
+    """Return whether the weights of torchvision or timm are downloaded already; if not, a run downloads them."""
+    if source == TIMM:
+        return Finding(what, True, f"a run takes {backbone} from timm's cache or downloads it (network needed)")
+    if backbone not in weights.NETWORKS:
+        how = f"--set model.encoder.weights={TIMM}" if backbone.startswith(PREFIX) else "give a file"
+        return Finding(what, False, f"torchvision has no weights of {backbone}", how)
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.weights_url(backbone)).name
     return Finding(what, True, f"{file}" if file.is_file() else "a run will download them (network needed)")
 

@@ -4,6 +4,9 @@ NET (resnet18, resnet34, resnet50, resnet101, vgg16) is downloaded into --out, r
 checksum in its name as torchvision does. For a FILE the command prints backbone, stem, missing tensors, dtypes, and
 whether it holds ImageNet weights, a checkpoint of this project or an authors' checkpoint. With both, FILE must be of
 NET.
+
+``timm/<name>`` is downloaded by timm and stored as a .safetensors file; with --check, FILE must be of that network.
+``package`` is the installed package with the ImageNet weights of EfficientNet-Lite0.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from model.encoders.weights import weights_url
 from model.registry import published_layouts
 from util.engine import checkpoint
 from util.errors import UserError, nearest
+from util.prepare import timm_weights
 from util.prepare.download import CHUNK, fetch
 
 NETWORKS = downloadable()
@@ -72,7 +76,9 @@ class WeightFacts:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("what", nargs="?", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}; or a file to describe")
+    parser.add_argument(
+        "what", nargs="?", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}, timm/<name>, package; or a file"
+    )
     parser.add_argument("--out", type=Path, default=Path("initmodel"), help="download folder (default initmodel)")
     parser.add_argument("--check", type=Path, metavar="FILE", help="describe this file, which must be of NET")
 
@@ -87,6 +93,9 @@ def run(options: argparse.Namespace) -> int:
     path: Path | None = options.check
     if network is None and path is None:
         raise UserError(f"prepare.py weights: name a network ({', '.join(NETWORKS)}) or a file")
+    if timm_weights.serves(network):
+        print("\n".join(timm_weights.describe_or_fetch(str(network), path, options.out)))
+        return 0
     if network is not None and network not in NETWORKS:
         if path is not None or not _is_path(network):
             raise UserError(f"prepare.py weights {network}: neither a network nor a file{nearest(network, NETWORKS)}")
@@ -127,7 +136,8 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
     if found is None:
         raise UserError(
             f"{path}: holds {describe(state)}, which has the layout of no encoder of this project "
-            "(ResNets with a plain or deep stem, VGG-16 with batch norm, Swin-B)"
+            "(ResNets with a plain or deep stem, VGG-16 with batch norm, Swin-B); if it is of a network of timm, "
+            f"name it: prepare.py weights timm/<name> --check {path}"
         )
     kind, stage, origin = IMAGENET, None, None
     if content.get("format") == checkpoint.FORMAT:
