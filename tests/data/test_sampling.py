@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from util.config.settings import AugmentSettings
-from util.data.datasets import EpisodeDataset
+from util.data.episodes import EpisodeDataset
 from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.lists import ImageList, train_list

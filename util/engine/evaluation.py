@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from model.contract import Episode, LabelledImages, Output
-from util.data.datasets import Trial
+from util.data.episodes import Trial
 from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
 from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary

@@ -27,8 +27,9 @@ from util.engine.weights import OWN, TRAINING_FREE, UNTRAINED, weights_source
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.compare import compare
-from util.report.paper_table import FORMATS, table
+from util.report.paper_table import table
 from util.report.schema import RESULT, read_result
+from util.report.table_formats import FORMATS
 
 IRRELEVANT = ("cache", "workers", "decoded_gib")  # data settings that do not affect scores
 MAX_SHOWN = 3  # differences named

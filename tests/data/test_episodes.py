@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.contract import Episode, LabelledImages
 from util.config.settings import AugmentSettings
-from util.data.datasets import EpisodeDataset, LabelledDataset, collate
+from util.data.episodes import EpisodeDataset, LabelledDataset, collate
 from util.data.folds import Fold
 from util.data.images import read_image, read_mask
 from util.data.index import load_index
