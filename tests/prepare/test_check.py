@@ -121,6 +121,24 @@ def test_all_experiments_are_looked_at(prepare, few_configs: Path) -> None:
     assert names == {f"mini_split{fold}_{method}resnet10" for fold in range(4) for method in methods}
 
 
+def test_experiment_and_data_set_name_a_config(
+    prepare, few_configs: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("--set", f"data.root={mini_root}", "--json")
+
+    def checked(*words: str) -> list[str]:
+        return [Path(c["config"]).name for c in json.loads(prepare("check", *words, *settings).output)["configs"]]
+
+    assert checked("split2", "mini") == ["mini_split2_resnet10.yaml"]
+    assert checked("split2", "mini", "--model", "ssp") == ["mini_split2_ssp_resnet10.yaml"]
+    monkeypatch.setenv("MODEL", "dcama")
+    monkeypatch.setenv("NET", "resnet18")
+    assert checked("split1", "mini") == ["mini_split1_dcama_resnet18.yaml"]
+    assert checked("split1", "mini", "--net", "resnet34") == ["mini_split1_dcama_resnet34.yaml"]
+    assert "no such data set; did you mean 'mini'?" in prepare("check", "split1", "mimi").error
+    assert "--net goes with an experiment and a data set" in prepare("check", "--net", "resnet18").error
+
+
 def test_config_that_cannot_be_read(prepare, tmp_path: Path) -> None:
     assert "cannot read this config" in prepare("check", tmp_path / "lost.yaml").error
 
