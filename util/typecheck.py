@@ -14,7 +14,7 @@ UNIONS = (typing.Union, types.UnionType)
 
 
 class Misfit(Exception):
-    """A value is not of its type; the message names the key, the value and what is wanted.
+    """A value is not of its type; the message names the key, the value and the expected type.
 
     Attributes:
         key: of the innermost value that is wrong, such as ``test.seeds[1]``.

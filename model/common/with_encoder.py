@@ -86,7 +86,7 @@ class WithEncoder(FewShotModel):
     def _features(self, image_b3hw: Tensor) -> Features:
         return self.encoder(image_b3hw, intermediate=self.reads_intermediate)
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- the engine's questions --------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def cache_support(self, support: Tensor, support_label: Tensor) -> Features:

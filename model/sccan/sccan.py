@@ -120,7 +120,7 @@ class SCCAN(WithEncoder):
         x = project(torch.cat([stages.pop(LOW), stages.pop(MID)], dim=1))
         return resize(x, (self.settings.grid, self.settings.grid)), stages.pop(HIGH)
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- the engine's questions --------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder, and the parts of the last block that exist only for checkpoints."""

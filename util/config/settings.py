@@ -115,7 +115,7 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class ProtocolSettings:
-    """How a test chooses its episodes, how the network sees them, and what they are scored on."""
+    """The rules of a test: choice of episodes, input of the network, and scored labels."""
 
     query: Literal["sequential", "pairs", "class_then_query", "random"] = "sequential"
     supports: Literal["distinct", "with_replacement"] = "distinct"
@@ -127,7 +127,7 @@ class ProtocolSettings:
     scored_on: Literal["letterbox", "square", "original"] = "letterbox"
 
     def problem(self) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to mend it) if two settings of the entry do not go together."""
+        """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
         allowed = {
             "letterbox": ("letterbox", "square"),
             "stretch": ("letterbox", "original"),
@@ -161,7 +161,7 @@ class TestSettings:
     allow_fold_mismatch: bool = False
 
     def averaged(self, shots: int) -> list[str]:
-        """Return in words over what predictions of K shots are averaged beyond the protocol's one pass; [] if nothing.
+        """Return in words the averaging of K-shot predictions beyond the protocol's one pass; [] if there is none.
 
         The masks of a single support are those of the protocol itself.
         """

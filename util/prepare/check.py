@@ -88,7 +88,8 @@ def _named(options: argparse.Namespace) -> list[Path]:
     words = options.configs
     if len(words) == 2 and not any(Path(word).suffix for word in words):
         choice = choice_from_environment()
-        return [config_path(*words, options.model or choice.method, options.net or choice.encoder)]
+        experiment, dataset = words
+        return [config_path(experiment, dataset, options.model or choice.method, options.net or choice.encoder)]
     command_line.refuse_method_options(options, " ".join(words) or "all configs")
     return [Path(word) for word in words]
 
