@@ -1,4 +1,4 @@
-"""What the measured cases hold of each model, read off our build of it by hooks on its modules.
+"""The tensors of the measured cases, read from our networks by hooks on their modules.
 
 ``WATCH[model]`` hangs hooks on a network; ``COLLECT[model]`` names everything after its forward pass.
 """

@@ -193,7 +193,7 @@ def test_checkpoint_that_does_not_exist(bench: Bench, tmp_path: Path, call) -> N
 
 
 @pytest.mark.parametrize("damage", ["empty", "rubbish", "header only", "first half", "last bytes lost"])
-def test_damaged_photo_is_never_read_as_if_it_were_whole(bench: Bench, damage: str) -> None:
+def test_damaged_photo_is_refused(bench: Bench, damage: str) -> None:
     path = bench.image(0)
     whole = path.read_bytes()
     path.write_bytes(

@@ -136,7 +136,7 @@ def test_what_is_not_asked_for_stays_none(train, fold) -> None:
 
 
 @pytest.mark.parametrize("side", ["train", "novel"])
-def test_evaluation_episode_is_what_the_files_say(request, fold, vectors, side: str) -> None:
+def test_evaluation_episode_equals_the_files(request, fold, vectors, side: str) -> None:
     images = request.getfixturevalue(side)
     dataset = _episodes(images, fold, None, vectors=vectors, base_labels=True)
     for number in range(len(images.queries) // 2):

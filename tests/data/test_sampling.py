@@ -235,7 +235,7 @@ def test_digest_is_that_of_the_episodes(train: ImageList) -> None:
 
 
 def test_episodes_of_a_fixed_list_never_change() -> None:
-    """Whoever changes sampling makes old results incomparable; these are the episodes all results so far rest on."""
+    """A change of sampling makes old results incomparable; all results so far are on these episodes."""
     images = _golden_list()
     walk = EpisodeSampler(images, "sequential", 1, 0)
     assert [(k.query, k.class_id, k.supports) for k in map(walk, range(4))] == GOLDEN_WALK

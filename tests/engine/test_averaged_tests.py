@@ -95,7 +95,7 @@ def test_nothing_is_wrapped_unless_asked_for(config, tmp_path: Path) -> None:
     assert "AVERAGING" not in title(plain) and plain["input"] == again["input"] == "letterbox 33 x 33"
 
 
-def test_a_result_says_what_it_averages_and_at_what_cost(config, tmp_path: Path) -> None:
+def test_a_result_states_its_averaging_and_passes(config, tmp_path: Path) -> None:
     plain = score(config("prototype", "data.shot=2"))[0]
     result = score(config("prototype", *EVERYTHING))[0]
     folder = "test_2shot/symnet_flip_scales-1.5-1_masks_quick"
@@ -227,7 +227,7 @@ def test_a_scale_that_a_model_does_not_take_is_named(file: str, overrides: list[
     assert all(part in str(caught.value) for part in parts), caught.value
 
 
-def test_the_nearest_side_is_taken_and_told() -> None:
+def test_the_nearest_side_is_taken_and_stated() -> None:
     config = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", ["test.scales=[0.75, 1, 1.25]"])
     protocol = config.protocols["bam"]
     assert in_words(config, protocol, view_of(config, protocol)) == "letterbox 473 x 473; seen at px 353, 473, 593"

@@ -70,7 +70,7 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     assert len(finals) == 21 and len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)
 
 
-def test_protocols_in_one_go_give_what_each_gives_alone(config, tmp_path: Path):
+def test_protocols_together_equal_each_alone(config, tmp_path: Path):
     together = score(config(), Request(("symnet", "bam", "hdmnet", "ssp")))
     assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
     assert together[0]["episode_digests"] == together[1]["episode_digests"] != together[3]["episode_digests"]

@@ -114,7 +114,7 @@ def few_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "config"
 
 
-def test_all_experiments_are_looked_at(prepare, few_configs: Path) -> None:
+def test_all_experiments_are_checked(prepare, few_configs: Path) -> None:
     content = json.loads(prepare("check", "--json").output)
     names = {Path(c["config"]).stem for c in content["configs"]}
     methods = ("", "dcama_", "hdmnet_", "prototype_", "sccan_", "ssp_")

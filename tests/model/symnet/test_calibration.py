@@ -1,4 +1,4 @@
-"""Support calibration: shares are those of the base learner in and around the objects, and decide how it is heard."""
+"""Support calibration: the base learner's shares inside and outside the objects decide how it is used."""
 
 from __future__ import annotations
 
