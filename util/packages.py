@@ -1,4 +1,4 @@
-"""Whether the packages this project needs are installed: standard library alone, so that it also runs without them.
+"""Check that the needed packages are installed; the module imports the standard library alone.
 
 ``python util/packages.py`` ends with code 2 and one line if one is missing; the shell scripts begin with it.
 """

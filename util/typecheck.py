@@ -1,4 +1,4 @@
-"""Plain data (of YAML or JSON) against type hints: one check at run time, for configs and for result files."""
+"""Check plain data (of YAML or JSON) against type hints at run time, for configs and for result files."""
 
 from __future__ import annotations
 

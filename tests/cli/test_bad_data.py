@@ -62,7 +62,7 @@ def bench(mini_yaml, mini_root: Path, tmp_path: Path) -> Bench:
 
 
 def _check(code: int, output: str, errors: str, config: Path, parts: tuple[str, ...]) -> None:
-    """Check what a user sees: code 2, one clean error line that holds all of ``parts``, and no result."""
+    """Check the output for the user: code 2, one clean error line that holds all of ``parts``, and no result."""
     assert code == 2, errors
     assert "Traceback" not in output + errors
     lines = [line for line in re.split(r"[\r\n]", errors) if "error:" in line]

@@ -29,7 +29,7 @@ def configs(tmp_path: Path) -> Path:
     return root
 
 
-# --- what a name stands for ------------------------------------------------------------------------------------------
+# --- the parts that a name gives -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

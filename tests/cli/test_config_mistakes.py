@@ -1,4 +1,4 @@
-"""Tests of wrong configs: each mistake is named with file, line, key and mend."""
+"""Tests of wrong configs: each mistake is named with file, line, key and remedy."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _binary(classes: np.ndarray, class_id: int) -> np.ndarray:
 
 
 def _centred(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray:
-    """Return what a crop larger than the image holds: the image in its middle, padding around."""
+    """Return a crop larger than the image: the image in its middle, padding around."""
     out = np.empty((SIZE, SIZE, *values.shape[2:]), np.uint8)
     out[:] = fill
     top, left = ((SIZE - side) // 2 for side in values.shape[:2])

@@ -96,7 +96,7 @@ def test_more_shots_keep_query_and_class(train: ImageList) -> None:
     ]
 
 
-# --- what an episode is ----------------------------------------------------------------------------------------------
+# --- the episode itself ----------------------------------------------------------------------------------------------
 
 
 def _check_episodes(images: ImageList, query: str, shots: int, seed: int, numbers: range) -> None:

@@ -1,4 +1,4 @@
-"""Reading word2vec, GloVe and fastText files: what comes out, and what is refused."""
+"""Reading word2vec, GloVe and fastText files: their vectors, and the files that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test-time averaging by the tester: its cost in the result, what every model takes, what is refused."""
+"""Test-time averaging by the tester: its cost in the result, the sides that every model takes, refused settings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def config(mini_yaml):
 
 
 def counts(result: dict, tmp_path: Path, folder: str) -> list[dict]:
-    """Return what was counted on every episode of a result that lies in this folder of the run."""
+    """Return the counts of every episode of a result that lies in this folder of the run."""
     kept = tmp_path / "runs/tiny" / folder
     assert json.loads((kept / "result.json").read_text()) == result
     return [json.loads(line) for line in (kept / "episodes.jsonl").read_text().splitlines()[1:]]
@@ -178,7 +178,7 @@ def test_weights_of_one_shot_serve_two_by_masks(config, trained) -> None:
     assert (one["passes"], two["passes"]) == (1, 2) and one["weights"] == two["weights"]
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- refused settings ------------------------------------------------------------------------------------------------
 
 
 def test_weights_of_two_shots_are_refused_by_masks_and_of_one_without(config, trained) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, and what does not belong is refused with what was expected."""
+"""Checkpoints are written atomically, and a wrong one is refused with the expected properties."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _predict(network: FewShotModel, episode: Episode) -> Output:
 
 @functools.cache
 def _prediction(name: str) -> Output:
-    """Return what the untrained model says to the episodes; many checks compare with it."""
+    """Return the untrained model's predictions for the episodes; many checks compare with it."""
     return _predict(_built(name), _episode(name))
 
 

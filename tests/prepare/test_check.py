@@ -64,7 +64,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk,
     path = mini_yaml("mini_split0_resnet10.yaml", model={"encoder": {"weights": None}})
     config = read_config(path, [])
     need = 0.0
-    for stage in (config.meta_stage, config.base_stage):  # what a run would write
+    for stage in (config.meta_stage, config.base_stage):  # the files that a run would write
         trained = build_model(config, NAME_VECTOR_WIDTH)
         trained = trained if stage is config.meta_stage else trained.base_stage()
         optimizers = build_optimizers(trained.param_groups(), stage.optimizers)

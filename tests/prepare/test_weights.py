@@ -23,7 +23,7 @@ from util.errors import UserError
 from util.prepare import weights
 from util.prepare.weights import describe_weights_file
 
-# Tensors of one stored number each keep files small: what is looked at is names, shapes, kinds and values.
+# Tensors of one stored number each keep files small: only names, shapes, kinds and values matter.
 
 
 def _small(shapes: dict[str, Tensor], kind: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ def _options(what: str | None = None, check: Path | None = None, out: Path = Pat
     return Namespace(what=what, check=check, out=out)
 
 
-# --- what a file is --------------------------------------------------------------------------------------------------
+# --- kinds of files --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "vgg16_bn"])

@@ -27,7 +27,7 @@ def bounded(
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which data set, which fold, and how big episodes are."""
+    """The data set, the fold, and the size of episodes."""
 
     name: str
     root: str
@@ -90,7 +90,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """One training stage: how long, in which batches, with which optimisers."""
+    """One training stage: its length, batches and optimisers."""
 
     optimizers: dict[str, OptimizerSettings]
     augment: AugmentSettings
@@ -144,7 +144,7 @@ class ProtocolSettings:
 
 @dataclass(frozen=True)
 class TestSettings:
-    """Which protocol a test follows, and on which weights."""
+    """The protocol and the weights of a test."""
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
@@ -176,7 +176,7 @@ class TestSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a run happens and is kept."""
+    """The device, the folder and the seed of a run."""
 
     folder: str = "runs"
     name: str | None = None
@@ -189,7 +189,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything one YAML file decides. ``model`` holds the settings class of the model it names."""
+    """The settings of one YAML file. ``model`` holds the settings class of the model it names."""
 
     run: RunSettings
     data: DataSettings

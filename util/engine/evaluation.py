@@ -116,7 +116,7 @@ class Scoreboard:
 
 @dataclass(frozen=True)
 class PassOptions:
-    """How a network is run over a data set.
+    """The options of a pass of a network over a data set.
 
     Attributes:
         batch: items that the network sees together; images of their original sizes come one by one.

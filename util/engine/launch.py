@@ -46,7 +46,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which method and encoder of an experiment; None is the default of each."""
+    """The method and the encoder of an experiment; None is the default of each."""
 
     method: str | None = None
     encoder: str | None = None
