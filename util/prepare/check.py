@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: a config cannot be read, or --max-memory is no positive number.
     """
     if options.max_memory is not None and not (options.configs and 0 < options.max_memory < math.inf):
-        raise UserError(f"--max-memory {options.max_memory:g}: gigabytes, more than 0, and name a config")
+        raise UserError(f"--max-memory {options.max_memory:g}: give gigabytes above 0, and name a config")
     paths = _named(options) or experiments(Path("config"))
     if not paths:
         raise UserError("config: no experiments here; run this in the project's folder")
