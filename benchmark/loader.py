@@ -25,7 +25,7 @@ from benchmark.ways import OURS, PLAIN
 from util.cli import numbers
 from util.config.read import read_config
 from util.config.settings import Config, DataSettings
-from util.data.datasets import EpisodeDataset
+from util.data.episodes import EpisodeDataset
 from util.data.folds import Fold
 from util.engine.loading import batches
 from util.engine.run_context import make_run_context, with_data

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, PIXEL_MAX
 from model.contract import IGNORE
 from util.config.settings import AugmentSettings
-from util.data.datasets import EpisodeDataset
+from util.data.episodes import EpisodeDataset
 from util.data.images import read_mask
 from util.data.sampling import AUGMENT, random_stream
 from util.data.warp import BLUR_KERNEL, MEAN_RGB

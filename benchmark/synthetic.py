@@ -17,7 +17,7 @@ SIZES = {"symnet": 473, "ssp": 473, "dcama": 384, "hdmnet": 473, "sccan": 473}  
 BASE_CLASSES = 15  # of a fold of PASCAL-5i
 TEXT_WIDTH = 300  # of word2vec
 NORM_WEIGHT = 0.5  # of batch norms; with 1 the maps of random residual networks grow from block to block
-NOISE, BRIGHTER = 128, 100  # grey levels: upper bound of the noise, and what is added on the object
+NOISE, BRIGHTER = 128, 100  # grey levels: upper bound of the noise, and its increase on the object
 
 
 def check_models(names: tuple[str, ...], size: int | None) -> None:

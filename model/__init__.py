@@ -1,1 +1,1 @@
-"""What a network computes: tensors in, tensors out. Nothing here knows files, folds or devices."""
+"""The methods: tensors in, tensors out, without files, folds or devices."""

@@ -21,7 +21,7 @@ IGNORE = 255  # label of pixels that are excluded from losses and scores
 
 
 class Mismatch(ValueError):
-    """Weights or sizes that do not fit the model; the message names them and what was expected."""
+    """Weights or sizes that do not fit the model; the message names them and the expected ones."""
 
 
 @dataclass
@@ -159,7 +159,7 @@ class ModelSettings:
         return None
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to fix it) if a setting does not fit the image side."""
+        """Return (key, problem and remedy in words) if a setting does not fit the image side."""
         return None
 
 

@@ -32,7 +32,7 @@ def forward_case(
     dataset: str = "pascal",
     train: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Return what the model gives for a case, under the names and in the thinned shapes of the case files."""
+    """Return the model's tensors for a case, under the names and in the thinned shapes of the case files."""
     shots = case["support"].shape[1]
     settings = ["run.device=cpu", f"data.size={case['query'].shape[1]}", f"data.shot={shots}"]
     if "scales" in case:

@@ -1,4 +1,4 @@
-"""What the measured cases hold of each model, read off our build of it by hooks on its modules.
+"""The tensors of the measured cases, read from our networks by hooks on their modules.
 
 ``WATCH[model]`` hangs hooks on a network; ``COLLECT[model]`` names everything after its forward pass.
 """
@@ -112,8 +112,10 @@ def _watch_dcama(network: DCAMA, shots: int) -> Seen:
 
 def _collect_dcama(case: Case, network: DCAMA, output: Output, seen: Seen) -> Seen:
     features, batch = seen.pop("features"), len(case["query"])
-    taps = {f"mid_query_tap_{2 ** (stage + 1)}": maps[-1][:batch] for stage, maps in features.intermediate.items()}
-    out = seen | taps | {"logits": output.logits, "pred": output.logits.argmax(1).to(torch.uint8)}
+    intermediate = {
+        f"mid_query_tap_{2 ** (stage + 1)}": maps[-1][:batch] for stage, maps in features.intermediate.items()
+    }
+    out = seen | intermediate | {"logits": output.logits, "pred": output.logits.argmax(1).to(torch.uint8)}
     return out | ({"loss": sum(output.losses.values())} if network.training else {})
 
 

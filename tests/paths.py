@@ -1,4 +1,4 @@
-"""Where the tests find the repository and the shared measured cases."""
+"""Paths of the repository and of the shared measured cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process imports from which test's scripts are forked (see spawned.py): all of it, and nothing is computed."""
+"""Imports of the process from which the tests fork scripts (see spawned.py); nothing is computed."""
 
 import torch
 

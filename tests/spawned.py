@@ -65,12 +65,12 @@ class Spawned:
 
     @property
     def stdout(self) -> str:
-        """What it has printed so far."""
+        """Its standard output so far."""
         return self._text("stdout")
 
     @property
     def stderr(self) -> str:
-        """What it has said of errors so far."""
+        """Its standard error so far."""
         return self._text("stderr")
 
     def _text(self, name: str) -> str:

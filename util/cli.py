@@ -1,4 +1,4 @@
-"""The command line of all scripts, and the place where an error that the user can mend becomes exit code 2."""
+"""The command line of all scripts, and the place where an error that the user can correct becomes exit code 2."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, PeerLost, UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like every other error that the user can mend."""
+    """A parser whose errors are one line, like every other error that the user can correct."""
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line.
@@ -74,7 +74,7 @@ def add_training_options(out: argparse.ArgumentParser) -> None:
 def main(command: Callable[[], int | None]) -> None:
     """Configure this process, run ``command`` and exit with its return value (None = 0).
 
-    An error that the user can mend becomes one line and exit code 2, Ctrl-C exit code 130.
+    An error that the user can correct becomes one line and exit code 2, Ctrl-C exit code 130.
     """
     configure_process()
     try:

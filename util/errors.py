@@ -1,4 +1,4 @@
-"""The error type of every mistake that a user can mend, its exit codes, and suggestions for mistyped names."""
+"""The error type of every mistake that a user can correct, its exit codes, and suggestions for mistyped names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the packages this project needs are installed: standard library alone, so that it can say that they are not.
+"""Check that the needed packages are installed; the module imports the standard library alone.
 
 ``python util/packages.py`` ends with code 2 and one line if one is missing; the shell scripts begin with it.
 """
@@ -23,7 +23,7 @@ def missing() -> str | None:
 
 
 def stop(name: str) -> None:
-    """Leave the process with one line that says what to run first."""
+    """Leave the process with one line that names the command to run first."""
     mend = ". .venv/bin/activate" if ENVIRONMENT.exists() else "sh demo.sh, which installs everything into .venv"
     print(f"error: the package '{name}' is not installed for {sys.executable}; first run: {mend}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)

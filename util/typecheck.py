@@ -1,4 +1,4 @@
-"""Plain data (of YAML or JSON) against type hints: one check at run time, for configs and for result files."""
+"""Check plain data (of YAML or JSON) against type hints at run time, for configs and for result files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNIONS = (typing.Union, types.UnionType)
 
 
 class Misfit(Exception):
-    """A value is not of its type; the message names the key, the value and what is wanted.
+    """A value is not of its type; the message names the key, the value and the expected type.
 
     Attributes:
         key: of the innermost value that is wrong, such as ``test.seeds[1]``.

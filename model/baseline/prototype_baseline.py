@@ -1,6 +1,6 @@
 """The training-free baseline: cosine of each query position to the supports' foreground and background prototypes.
 
-It is also the worked example of a new model: settings, what the model declares, and one forward pass.
+It is also the worked example of a new model: settings, declarations, and one forward pass.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class WithEncoder(FewShotModel):
         learns = self.settings.encoder.learn is not None
         return torch.set_grad_enabled(learns and torch.is_grad_enabled())
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- the engine's questions --------------------------------------------------------------------------------------
 
     @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:

@@ -114,7 +114,7 @@ class DCAMA(WithEncoder):
             masks[stage] = aggregate(query.intermediate.pop(stage), support.intermediate.pop(stage), mask_bk1hw)
         return masks
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- the engine's questions --------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder."""

@@ -85,7 +85,7 @@ class HDMNet(WithBaseLearner):
         batch, shots = episode.support.shape[:2]
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
 
-        # Frozen: encoder, base learner, and what is computed from them alone.
+        # Encoder (frozen unless a part of it learns), base learner, and everything computed from them alone.
         with self.encoder_grad():
             query, support = self._encode(episode)
             hidden = self.base_learner.hidden(query.stage[HIGH])  # h5
@@ -158,7 +158,7 @@ class HDMNet(WithBaseLearner):
             correlation.append(logits)
         return fused, correlation
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- the engine's questions --------------------------------------------------------------------------------------
 
     def param_groups(self) -> list[ParamGroup]:
         """Return the transformer with a learning rate of its own, the projections, and the shots' weights with rate 0.

@@ -121,7 +121,7 @@ class SCCAN(WithEncoder):
         x = project(torch.cat([resize(low, mid.shape[-2:]), mid], dim=1))
         return resize(x, (self.settings.grid, self.settings.grid)), stages.pop(HIGH)
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- the engine's questions --------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder, and the parts of the last block that exist only for checkpoints."""

@@ -130,7 +130,7 @@ class SSP(WithEncoder):
         losses["support"] = SUPPORT_LOSS * cross_entropy(torch.cat(shots), torch.cat(list(encoded.labels)))
         return losses
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- the engine's questions --------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield stem, stage 1 and every batch norm: stages 2 and 3 learn, or the parts that ``encoder.learn`` names."""

@@ -41,7 +41,7 @@ class SymNetSettings(WithBaseSettings):
     aux_weight: float = field(default=1.0, metadata={"low": 0})
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to fix it) if the decoder's scales do not fit the image side."""
+        """Return (key, problem and remedy in words) if the decoder's scales do not fit the image side."""
         grid = self.grid(size)
         if self.scales is not None and self.scales[0] != grid:
             hint = f"null gives {default_scales(grid)}"
@@ -175,7 +175,7 @@ class SymNet(WithBaseLearner):
         label = episode.query_label
         return cross_entropy(resize(logits.float(), label.shape[-2:]), label)
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- the engine's questions --------------------------------------------------------------------------------------
 
     def param_groups(self) -> list[ParamGroup]:
         """Return everything but encoder and base learner, with one learning rate."""

@@ -47,7 +47,7 @@ class SymNetPlusSettings(SymNetSettings):
     foreground_weight: float = field(default=1.0, metadata={"low": 0})
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to fix it) if a setting contradicts another or the image side."""
+        """Return (key, problem and remedy in words) if a setting contradicts another or the image side."""
         support_grid = self.correlation.support_grid
         if support_grid is not None and self.correlation.kind == "pooled":
             hint = "leave it null, or set the kind to conv4d"
@@ -102,7 +102,7 @@ class SymNetPlus(SymNet):
         label = episode.query_label
         return cross_entropy(resize(logits.float(), label.shape[-2:]), label, self.settings.foreground_weight)
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- the engine's questions --------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, and the published ensemble where a calibration replaces it."""

@@ -1,4 +1,4 @@
-"""Configs written for tests, and what is said of wrong ones."""
+"""Configs written for tests, and the errors of wrong ones."""
 
 from __future__ import annotations
 

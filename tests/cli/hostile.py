@@ -1,4 +1,4 @@
-"""Files that somebody else made, damaged or malicious: name -> content."""
+"""Damaged or malicious files of others: name -> content."""
 
 from __future__ import annotations
 

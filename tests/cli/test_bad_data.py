@@ -62,7 +62,7 @@ def bench(mini_yaml, mini_root: Path, tmp_path: Path) -> Bench:
 
 
 def _check(code: int, output: str, errors: str, config: Path, parts: tuple[str, ...]) -> None:
-    """Check what a user sees: code 2, one clean error line that holds all of ``parts``, and no result."""
+    """Check the output for the user: code 2, one clean error line that holds all of ``parts``, and no result."""
     assert code == 2, errors
     assert "Traceback" not in output + errors
     lines = [line for line in re.split(r"[\r\n]", errors) if "error:" in line]
@@ -193,7 +193,7 @@ def test_checkpoint_that_does_not_exist(bench: Bench, tmp_path: Path, call) -> N
 
 
 @pytest.mark.parametrize("damage", ["empty", "rubbish", "header only", "first half", "last bytes lost"])
-def test_damaged_photo_is_never_read_as_if_it_were_whole(bench: Bench, damage: str) -> None:
+def test_damaged_photo_is_refused(bench: Bench, damage: str) -> None:
     path = bench.image(0)
     whole = path.read_bytes()
     path.write_bytes(

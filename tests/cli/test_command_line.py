@@ -97,7 +97,7 @@ def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> N
 # --- without the packages --------------------------------------------------------------------------------------------
 
 
-def test_shell_scripts_without_the_packages_say_what_to_run_first(tmp_path: Path) -> None:
+def test_shell_scripts_without_the_packages_name_the_first_command(tmp_path: Path) -> None:
     """A folder without ``.venv``, and a Python that has the standard library alone."""
     (tmp_path / "util").mkdir()
     shutil.copy(REPOSITORY / "util/packages.py", tmp_path / "util")

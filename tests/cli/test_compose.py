@@ -29,7 +29,7 @@ def configs(tmp_path: Path) -> Path:
     return root
 
 
-# --- what a name stands for ------------------------------------------------------------------------------------------
+# --- the parts that a name gives -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
 
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])
 @pytest.mark.parametrize("fold", [0, 3])
-def test_a_file_of_the_main_method_says_what_its_name_composes(configs: Path, dataset: str, fold: int) -> None:
+def test_a_file_of_the_main_method_equals_its_composition(configs: Path, dataset: str, fold: int) -> None:
     name = f"{dataset}/{dataset}_split{fold}_resnet50.yaml"
     assert (CONFIGS / name).exists() and not (configs / name).exists()
     assert to_dict(read_config(configs / name)) == to_dict(read_config(CONFIGS / name))

@@ -1,4 +1,4 @@
-"""Tests of wrong configs: each mistake is named with file, line, key and mend."""
+"""Tests of wrong configs: each mistake is named with file, line, key and remedy."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_keys_of_another_model_are_refused(tmp_path: Path) -> None:
         ("run: {precision: [bf16]}\n", "run.precision", "float32, bf16"),
     ],
 )
-def test_wrong_type_is_named_with_place_and_what_is_wanted(tmp_path: Path, text: str, key: str, wanted: str) -> None:
+def test_wrong_type_is_named_with_place_and_expected_type(tmp_path: Path, text: str, key: str, wanted: str) -> None:
     check_refusal(tmp_path, text, 2, (key, wanted))
 
 
@@ -182,7 +182,7 @@ def test_a_number_serves_as_a_name(tmp_path: Path) -> None:
         ("model: {correlation: {support_grid: 8}}\n", ("model.correlation.support_grid = 8", "leave it null")),
     ],
 )
-def test_impossible_value_is_named_with_place_and_what_is_allowed(
+def test_impossible_value_is_named_with_place_and_allowed_values(
     tmp_path: Path, text: str, parts: tuple[str, ...]
 ) -> None:
     check_refusal(tmp_path, text, 2, parts)

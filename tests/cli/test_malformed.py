@@ -25,7 +25,7 @@ UNTRAINED = {"encoder": {"weights": None}}
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes a file of some content under a name, or makes what is no file at all."""
+    """Return a function that writes a file of some content under a name, or makes something else than a file."""
 
     def make(content: str, name: str) -> Path:
         path = tmp_path / "hostile" / name

@@ -1,4 +1,4 @@
-"""What the data tests share: settings over the tiny drawn data set, made without any YAML."""
+"""Fixtures that the data tests share: settings over the tiny drawn data set, made without any YAML."""
 
 from __future__ import annotations
 

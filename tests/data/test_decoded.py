@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from util.config.settings import AugmentSettings, DataSettings
-from util.data.datasets import EpisodeDataset, LabelledDataset
 from util.data.decoded import GIB, SUFFIX, with_decoded_images
+from util.data.episodes import EpisodeDataset, LabelledDataset
 from util.data.folds import Fold
 from util.data.images import read_stacked, write_mask
 from util.data.index import Index, load_index

@@ -1,4 +1,4 @@
-"""Tests of the index of class areas: right counts, refusals that say how to mend, and a cache that is never stale."""
+"""Tests of the index of class areas: right counts, refusals with a remedy, and a cache that is never stale."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_wrong_mask_among_many_is_named_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "1"])
-def test_masks_that_store_no_class_ids_are_refused_with_the_mend(tiny: DataSettings, mode: str) -> None:
+def test_masks_that_store_no_class_ids_are_refused_with_a_remedy(tiny: DataSettings, mode: str) -> None:
     _save_mask(_mask_path(tiny, 3), _masks(6)[3], mode)
     message = _refusal(tiny)
     assert "photo3.png" in message and f"stored as {mode}" in message
@@ -282,7 +282,7 @@ def test_damaged_cache_file_is_rebuilt(tiny: DataSettings, damage: str) -> None:
     assert (_load(tiny).areas == first.areas).all()
     for number in range(6):
         _spoil_unnoticed(_mask_path(tiny, number))
-    assert (_load(tiny).areas == first.areas).all()  # what was rebuilt was also written
+    assert (_load(tiny).areas == first.areas).all()  # the rebuilt index was also written
 
 
 def test_cache_folder_that_cannot_be_written_does_no_harm(tiny: DataSettings, tmp_path: Path) -> None:

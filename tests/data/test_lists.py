@@ -106,7 +106,7 @@ def test_an_image_at_exactly_the_pixel_bound_is_listed() -> None:
     assert train_list(index, Fold(2, 2, 0, "contiguous"), _settings(min_pixels=10)).queries.tolist() == [0]
 
 
-def test_digest_tells_lists_apart(mini_data) -> None:
+def test_digests_of_different_lists_differ(mini_data) -> None:
     digests = set()
     for pixels in (100, PIXELS):
         for fold in range(FOLDS):
@@ -132,7 +132,7 @@ def _settings(**changes) -> DataSettings:
 
 
 @pytest.mark.parametrize(("make", "title"), [(train_list, "train"), (novel_list, "test")])
-def test_empty_list_is_refused_with_what_to_check(mini_data, make: Callable, title: str) -> None:
+def test_empty_list_is_refused_with_advice(mini_data, make: Callable, title: str) -> None:
     data = mini_data(fold=2, min_pixels=10**6)
     with pytest.raises(UserError) as caught:
         make(load_index(data, "test", progress=False), Fold.of(data), data)

@@ -1,4 +1,4 @@
-"""Tests of the drawn mini data set: layout, exact repeatability and what its masks promise."""
+"""Tests of the drawn mini data set: layout, exact repeatability and properties of its masks."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from util.data.datasets import EpisodeDataset, TrialDataset
+from util.data.episodes import EpisodeDataset, TrialDataset
 from util.data.folds import Fold
 from util.data.index import Index
 from util.data.lists import ImageList, check_shots

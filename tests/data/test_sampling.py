@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from util.config.settings import AugmentSettings
-from util.data.datasets import EpisodeDataset
+from util.data.episodes import EpisodeDataset
 from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.lists import ImageList, train_list
@@ -96,7 +96,7 @@ def test_more_shots_keep_query_and_class(train: ImageList) -> None:
     ]
 
 
-# --- what an episode is ----------------------------------------------------------------------------------------------
+# --- the episode itself ----------------------------------------------------------------------------------------------
 
 
 def _check_episodes(images: ImageList, query: str, shots: int, seed: int, numbers: range) -> None:
@@ -235,7 +235,7 @@ def test_digest_is_that_of_the_episodes(train: ImageList) -> None:
 
 
 def test_episodes_of_a_fixed_list_never_change() -> None:
-    """Whoever changes sampling makes old results incomparable; these are the episodes all results so far rest on."""
+    """A change of sampling makes old results incomparable; all results so far are on these episodes."""
     images = _golden_list()
     walk = EpisodeSampler(images, "sequential", 1, 0)
     assert [(k.query, k.class_id, k.supports) for k in map(walk, range(4))] == GOLDEN_WALK

@@ -172,7 +172,7 @@ def test_missing_file_is_named_with_the_key_to_set(tmp_path: Path) -> None:
     assert "data.text" in _refusal(tmp_path / "vectors.pkl")
 
 
-# --- what the settings name ------------------------------------------------------------------------------------------
+# --- files that settings name ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [len(CLASSES), len(CLASSES) + 2, 1])

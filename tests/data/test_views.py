@@ -1,4 +1,4 @@
-"""The evaluation views, on a real photo that is not square: what the network sees, and the label it is scored on."""
+"""The evaluation views, on a real photo that is not square: the network's input, and the scored label."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_scale_changes_the_sharpness_of_a_squeezed_image_and_nothing_else() -> N
     assert (out_label == IGNORE).any() and (out[out_label == IGNORE] == MEAN_RGB).all(1).mean() > 0.9
 
 
-def test_flip_mirrors_what_scale_and_rotation_gave() -> None:
+def test_flip_mirrors_the_scaled_and_rotated_image() -> None:
     image, label = smooth(80, 80), drawn_label(80, 80)
     settings = {"scale": [0.8, 0.8], "rotate_probability": 1}
     plain, plain_label = warped(image, label, 64, _augment(**settings), seeded(3))

@@ -1,4 +1,4 @@
-"""Reading word2vec, GloVe and fastText files: what comes out, and what is refused."""
+"""Reading word2vec, GloVe and fastText files: their vectors, and the files that are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_binary_with_newlines_after_each_word_is_read(tmp_path: Path) -> None:
     assert all((ours[name] == vector).all() for name, vector in words.items())
 
 
-def test_rows_reach_over_the_borders_of_what_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_may_cross_the_borders_of_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("util.data.word_files.CHUNK", 7)
     words = words_of("cat", "a_rather_long_word", "dog")
     ours = read_words(write_words(tmp_path / "word2vec.bin", words), words, words).vectors

@@ -25,7 +25,7 @@ from util.engine.trainer import Trainer
 from util.engine.training import train_meta
 
 CODE = '''
-"""A toy: two pixel-wise layers, what they learn weighed by the supports' mean colour."""
+"""A toy: two pixel-wise layers, weighed by the supports' mean colour."""
 
 from dataclasses import dataclass
 

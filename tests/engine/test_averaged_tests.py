@@ -1,4 +1,4 @@
-"""Test-time averaging by the tester: its cost in the result, what every model takes, what is refused."""
+"""Test-time averaging by the tester: its cost in the result, the sides that every model takes, refused settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model.contract import Task
 from tests.outcome import run_script
 from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
-from util.data.datasets import collate
+from util.data.episodes import collate
 from util.engine import checkpoint
 from util.engine.folders import run_folder
 from util.engine.input_size import in_words, real_scales, view_of
@@ -53,7 +53,7 @@ def config(mini_yaml):
 
 
 def counts(result: dict, tmp_path: Path, folder: str) -> list[dict]:
-    """Return what was counted on every episode of a result that lies in this folder of the run."""
+    """Return the counts of every episode of a result that lies in this folder of the run."""
     kept = tmp_path / "runs/tiny" / folder
     assert json.loads((kept / "result.json").read_text()) == result
     return [json.loads(line) for line in (kept / "episodes.jsonl").read_text().splitlines()[1:]]
@@ -95,7 +95,7 @@ def test_nothing_is_wrapped_unless_asked_for(config, tmp_path: Path) -> None:
     assert "AVERAGING" not in title(plain) and plain["input"] == again["input"] == "letterbox 33 x 33"
 
 
-def test_a_result_says_what_it_averages_and_at_what_cost(config, tmp_path: Path) -> None:
+def test_a_result_states_its_averaging_and_passes(config, tmp_path: Path) -> None:
     plain = score(config("prototype", "data.shot=2"))[0]
     result = score(config("prototype", *EVERYTHING))[0]
     folder = "test_2shot/symnet_flip_scales-1.5-1_masks_quick"
@@ -178,7 +178,7 @@ def test_weights_of_one_shot_serve_two_by_masks(config, trained) -> None:
     assert (one["passes"], two["passes"]) == (1, 2) and one["weights"] == two["weights"]
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- refused settings ------------------------------------------------------------------------------------------------
 
 
 def test_weights_of_two_shots_are_refused_by_masks_and_of_one_without(config, trained) -> None:
@@ -227,7 +227,7 @@ def test_a_scale_that_a_model_does_not_take_is_named(file: str, overrides: list[
     assert all(part in str(caught.value) for part in parts), caught.value
 
 
-def test_the_nearest_side_is_taken_and_told() -> None:
+def test_the_nearest_side_is_taken_and_stated() -> None:
     config = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", ["test.scales=[0.75, 1, 1.25]"])
     protocol = config.protocols["bam"]
     assert in_words(config, protocol, view_of(config, protocol)) == "letterbox 473 x 473; seen at px 353, 473, 593"

@@ -17,7 +17,7 @@ def network(value: float) -> nn.Module:
     return net
 
 
-def test_it_forgets_as_told_and_gives_the_weights_back():
+def test_average_decays_and_weights_are_restored():
     net = network(0.0)
     average = EMA(net, decay=0.9)
     expected = 0.0
@@ -32,7 +32,7 @@ def test_it_forgets_as_told_and_gives_the_weights_back():
     assert net[0].weight[0, 0].item() == 199.0
 
 
-def test_only_what_learns_is_kept_and_a_copy_continues_it():
+def test_only_trained_weights_are_kept_and_a_copy_continues():
     net = network(1.0)
     average = EMA(net, decay=0.5)
     net[0].weight.data.fill_(3.0)

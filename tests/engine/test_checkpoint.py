@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, and what does not belong is refused with what was expected."""
+"""Checkpoints are written atomically, and a wrong one is refused with the expected properties."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override:
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
 
 
-def test_a_download_without_a_network_says_what_to_bring(tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_download_without_a_network_names_the_missing_file(tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     _, model = tiny("model.encoder.backbone=resnet18")

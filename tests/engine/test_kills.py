@@ -1,4 +1,4 @@
-"""Nothing is lost when a training is killed: ten times at any moment, and still the losses of an unbroken run."""
+"""A training that is killed ten times at random moments ends with the losses of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STAGE = {
 
 
 def saves(folder: Path) -> int | None:
-    """Return what changes with every checkpoint."""
+    """Return a value that changes with every checkpoint."""
     last = folder / LAST
     return last.stat().st_mtime_ns if last.exists() else None
 
@@ -54,9 +54,9 @@ def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp
     assert "--resume" in spawned.run("train.py", path, check=2).stderr
     os.truncate(folder / LAST, 999)
     assert "continuing from the one before" in spawned.run("train.py", path, "--resume").stdout
-    whole, mended = (checkpoint.read(f / LAST) for f in (unbroken, folder))
-    assert all(torch.equal(whole["weights"][k], mended["weights"][k]) for k in whole["weights"])
-    assert whole["progress"]["history"] == mended["progress"]["history"]
+    whole, resumed = (checkpoint.read(f / LAST) for f in (unbroken, folder))
+    assert all(torch.equal(whole["weights"][k], resumed["weights"][k]) for k in whole["weights"])
+    assert whole["progress"]["history"] == resumed["progress"]["history"]
     assert all(torch.equal(a, b) for a, b in zip(*(best_weights(f) for f in (unbroken, folder))))
     assert json.loads((folder / METRICS).read_text())["finished"]
 

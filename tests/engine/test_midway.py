@@ -1,4 +1,4 @@
-"""Validation in the middle of epochs: when it happens, what it counts for, and that runs continue across it."""
+"""Validation in the middle of epochs: its time, its effect on the best checkpoint, and continued runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Numbers(Dataset):
 
 
 class Run:
-    """A training of ``Line`` in a folder, the steps at which it was validated, and what it left behind."""
+    """A training of ``Line`` in a folder, the steps at which it was validated, and its files."""
 
     def __init__(self, folder: Path, score: Callable[[int], float], end: float = float("inf"), **stage: Any):
         self.folder, self.validated, self.score = folder, [], score

@@ -1,4 +1,4 @@
-"""SSP, DCAMA, HDMNet and SCCAN under the same trainer and tester: a short training each, shots, what they refuse."""
+"""SSP, DCAMA, HDMNet and SCCAN under the same trainer and tester: a short training each, shots, refused settings."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
     assert item.query.shape[-2:] == (64, 64) and item.query.dtype == torch.float32
 
 
-# --- what does not belong --------------------------------------------------------------------------------------------
+# --- refused checkpoints ---------------------------------------------------------------------------------------------
 
 
 def _published(model: str, *overrides: str) -> dict[str, torch.Tensor]:

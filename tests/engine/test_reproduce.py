@@ -1,4 +1,4 @@
-"""``reproduce.sh``: it trains and tests what is missing, skips what is done, and ends with the table."""
+"""``reproduce.sh``: it runs missing trainings and tests, skips finished ones, and prints the table."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
     path, names = mini_yaml(SYMNET, model=ENCODER, test=QUICK | {"seeds": [0]}), ("symnet", "bam", "hsnet")
 
-    def evidence() -> list:
+    def files() -> list:
         folders = [tmp_path / f"runs/tiny/test/{name}_untrained_quick" for name in names]
         results = [read_result(folder / "result.json") for folder in folders]
         return [(lines(f), r["per_seed"], r["episode_digests"]) for f, r in zip(folders, results, strict=True)]
@@ -60,17 +60,17 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     found = []
     for batch in (1, 4):
         score(read_config(path, [f"test.batch={batch}"]), Request(names))
-        found.append(evidence())
+        found.append(files())
     ranks = spawned.start_ranks(2, "test.py", path, "--protocol", ",".join(names), "--set", "test.batch=4")
     assert [r.code for r in ranks] == [0, 0], [r.stderr[-2000:] for r in ranks]
     assert sum((r.stdout + r.stderr).count("result: ") for r in ranks) == len(names)  # reported once
     assert read_result(tmp_path / "runs/tiny/test/bam_untrained_quick/result.json")["processes"] == 2
-    assert found[0] == found[1] == evidence()
+    assert found[0] == found[1] == files()
     finals = [e["outputs"]["final"] for episodes, *_ in found[0] for e in episodes]
     assert len(finals) == 21 and len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)
 
 
-def test_protocols_in_one_go_give_what_each_gives_alone(config, tmp_path: Path):
+def test_protocols_together_equal_each_alone(config, tmp_path: Path):
     together = score(config(), Request(("symnet", "bam", "hdmnet", "ssp")))
     assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
     assert together[0]["episode_digests"] == together[1]["episode_digests"] != together[3]["episode_digests"]

@@ -37,7 +37,7 @@ def base_checkpoint(path: Path) -> None:
     checkpoint.save(folder / BEST, {"stage": "base", "config": to_dict(config), "weights": weights})
 
 
-def test_a_run_whose_whole_group_is_told_to_end_continues_to_the_unbroken_end(mini_yaml, tmp_path: Path):
+def test_a_run_whose_process_group_was_terminated_continues_to_the_same_end(mini_yaml, tmp_path: Path):
     """SIGTERM to the loader processes as well, as SLURM and torchrun send it."""
     stage = {"epochs": 2, "epoch_length": 16, "validate_every": 2}
     path = mini_yaml(meta_stage=stage, data={"shot": 2})

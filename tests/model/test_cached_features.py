@@ -1,4 +1,4 @@
-"""What a model remembers of each image alone stands in for the image, without changing the prediction."""
+"""Cached features of an image replace the image without changing the prediction."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_what_is_remembered_of_each_image_alone_gives_the_same_prediction(name: 
 
     known, encoded = dataclasses.replace(episode, cached_support=supports, cached_query=queries), []
     network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
-    for _ in range(2):  # a memory is used and not used up
+    for _ in range(2):  # cached features can be used more than once
         got = network(known)
         for key, logits in scored_outputs(want).items():
             assert torch.allclose(scored_outputs(got)[key], logits, **CLOSE), key

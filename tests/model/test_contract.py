@@ -45,7 +45,7 @@ def _predict(network: FewShotModel, episode: Episode) -> Output:
 
 @functools.cache
 def _prediction(name: str) -> Output:
-    """Return what the untrained model says to the episodes; many checks compare with it."""
+    """Return the untrained model's predictions for the episodes; many checks compare with it."""
     return _predict(_built(name), _episode(name))
 
 
@@ -299,7 +299,7 @@ def test_remembered_supports_give_the_same_prediction(name: str) -> None:
         return  # this model keeps nothing, and so has nothing that could differ
     encoded = []
     network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
-    for _ in range(2):  # a memory is used and not used up
+    for _ in range(2):  # cached features can be used more than once
         got = _predict(network, dataclasses.replace(shared, cached_support=[memory]))
         for key, logits in scored_outputs(want).items():
             assert torch.allclose(scored_outputs(got)[key], logits, **CLOSE), key

@@ -57,7 +57,7 @@ def predict(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Return the checkpoints and networks that tests of this session share."""
+    """Return the checkpoints and networks that all tests share."""
     return Made(tmp_path_factory.mktemp("checkpoints"))
 
 
@@ -92,7 +92,7 @@ def make_checkpoint(model_yaml, made: Made) -> Callable[..., Path]:
 
 @pytest.fixture
 def empty_segmenter(make_checkpoint, made: Made) -> Callable[[str], Segmenter]:
-    """Return a function that gives a segmenter of a model without classes; its network is loaded once per session."""
+    """Return a function that gives a segmenter of a model without classes; its network is loaded once."""
 
     def give(model: str = "") -> Segmenter:
         if model not in made.segmenters:

@@ -1,4 +1,4 @@
-"""Classes and background compete for each pixel, and the summary counts what each class won."""
+"""Classes and background compete for each pixel, and the summary counts the pixels of each class."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk,
     path = mini_yaml("mini_split0_resnet10.yaml", model={"encoder": {"weights": None}})
     config = read_config(path, [])
     need = 0.0
-    for stage in (config.meta_stage, config.base_stage):  # what a run would write
+    for stage in (config.meta_stage, config.base_stage):  # the files that a run would write
         trained = build_model(config, NAME_VECTOR_WIDTH)
         trained = trained if stage is config.meta_stage else trained.base_stage()
         optimizers = build_optimizers(trained.param_groups(), stage.optimizers)
@@ -114,11 +114,29 @@ def few_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "config"
 
 
-def test_all_experiments_are_looked_at(prepare, few_configs: Path) -> None:
+def test_all_experiments_are_checked(prepare, few_configs: Path) -> None:
     content = json.loads(prepare("check", "--json").output)
     names = {Path(c["config"]).stem for c in content["configs"]}
     methods = ("", "dcama_", "hdmnet_", "prototype_", "sccan_", "ssp_")
     assert names == {f"mini_split{fold}_{method}resnet10" for fold in range(4) for method in methods}
+
+
+def test_experiment_and_data_set_name_a_config(
+    prepare, few_configs: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("--set", f"data.root={mini_root}", "--json")
+
+    def checked(*words: str) -> list[str]:
+        return [Path(c["config"]).name for c in json.loads(prepare("check", *words, *settings).output)["configs"]]
+
+    assert checked("split2", "mini") == ["mini_split2_resnet10.yaml"]
+    assert checked("split2", "mini", "--model", "ssp") == ["mini_split2_ssp_resnet10.yaml"]
+    monkeypatch.setenv("MODEL", "dcama")
+    monkeypatch.setenv("NET", "resnet18")
+    assert checked("split1", "mini") == ["mini_split1_dcama_resnet18.yaml"]
+    assert checked("split1", "mini", "--net", "resnet34") == ["mini_split1_dcama_resnet34.yaml"]
+    assert "no such data set; did you mean 'mini'?" in prepare("check", "split1", "mimi").error
+    assert "--net goes with an experiment and a data set" in prepare("check", "--net", "resnet18").error
 
 
 def test_config_that_cannot_be_read(prepare, tmp_path: Path) -> None:

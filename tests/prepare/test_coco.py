@@ -101,7 +101,7 @@ def test_interrupted_and_repeated(
     before = _times(out / "masks/train2014")
     prepare()
     assert _content(out) == unbroken
-    assert _times(out / "masks/train2014") == before  # what was finished is kept
+    assert _times(out / "masks/train2014") == before  # finished masks are kept
 
 
 def test_a_lost_mask_is_made_again(prepare: Callable[..., Path]) -> None:
@@ -268,7 +268,7 @@ def test_download(prepare: Callable[..., Path], root: Path, tmp_path: Path, monk
     for archive in archives:
         (root / archive).unlink()
     assert _content(prepare("--download")) == before
-    assert len(asked) == 3  # what is there is not fetched again
+    assert len(asked) == 3  # existing files are not fetched again
 
 
 def test_the_shared_part_of_coco(shared: Path, prepare: Callable[..., Path], tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_data_set_can_be_scored(prepare, project: Path, own: tuple, monkeypa
     assert list(project.rglob("result.json"))
 
 
-def test_json_of_somebody_with_ten_classes_in_two_folds(prepare, project: Path, shared: Path, tmp_path: Path) -> None:
+def test_labelled_json_with_ten_classes_in_two_folds(prepare, project: Path, shared: Path, tmp_path: Path) -> None:
     root = shared / "data/COCO2014"
     source = root / "annotations/instances_train2014.json"
     content = json.loads(source.read_text())

@@ -170,7 +170,7 @@ def test_unpack(tmp_path: Path, kind: str) -> None:
     assert {n: (out / n).read_bytes() for n in _names(out)} == FILES
 
 
-def test_unpack_what_is_wanted_and_lacking(tmp_path: Path, kind: str) -> None:
+def test_unpack_only_wanted_and_missing_files(tmp_path: Path, kind: str) -> None:
     archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
     (out / "set").mkdir(parents=True)
     (out / "set/a.txt").write_bytes(b"FIRST")  # of the same size: kept
@@ -232,6 +232,6 @@ def test_unpack_a_damaged_archive(tmp_path: Path, name: str) -> None:
     assert not list((tmp_path / "out").rglob("*.bin"))
 
 
-def test_unpack_what_is_not_there(tmp_path: Path) -> None:
+def test_unpack_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         unpack(tmp_path / "a.zip", tmp_path / "out")

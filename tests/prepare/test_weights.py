@@ -1,4 +1,4 @@
-"""ImageNet weights: fetched from a server, and files told apart by stem, depth, what is missing and what is broken."""
+"""ImageNet weights: downloads, and recognition of files by stem, depth, missing and damaged tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from util.errors import UserError
 from util.prepare import weights
 from util.prepare.weights import describe_weights_file
 
-# Tensors of one stored number each keep files small: what is looked at is names, shapes, kinds and values.
+# Tensors of one stored number each keep files small: only names, shapes, kinds and values matter.
 
 
 def _small(shapes: dict[str, Tensor], kind: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -75,18 +75,18 @@ def _options(what: str | None = None, check: Path | None = None, out: Path = Pat
     return Namespace(what=what, check=check, out=out)
 
 
-# --- what a file is --------------------------------------------------------------------------------------------------
+# --- kinds of files --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "vgg16_bn"])
-def test_torchvision_files_are_told_apart(tmp_path: Path, name: str) -> None:
+def test_torchvision_files_are_recognised(tmp_path: Path, name: str) -> None:
     facts = describe_weights_file(_save(tmp_path / "file.pth", _torchvision(name)))
     assert (facts.backbone, facts.stem, facts.kind) == (name.removesuffix("_bn"), "plain", weights.IMAGENET)
     assert facts.complete and not facts.inside and set(facts.numbers) == {"float32"}
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
-def test_deep_stem_files_are_told_apart(tmp_path: Path, backbone: str) -> None:
+def test_deep_stem_files_are_recognised(tmp_path: Path, backbone: str) -> None:
     facts = describe_weights_file(_save(tmp_path / "file.pth", _deep(backbone)))
     assert (facts.backbone, facts.stem, facts.kind) == (backbone, "deep", weights.IMAGENET) and facts.complete
     assert not any("published" in line for line in weights.advice(facts))
@@ -276,7 +276,7 @@ def test_every_network_has_an_address_with_a_checksum(network: str) -> None:
     assert url.startswith("https://") and weights.CHECKSUM.search(url)
 
 
-def test_the_published_setting_is_told_where_the_stem_differs(tmp_path: Path) -> None:
+def test_the_published_setting_is_named_if_the_stem_differs(tmp_path: Path) -> None:
     for name, told in (("resnet50", "resnet50_v2.pth"), ("resnet101", "resnet101_v2.pth"), ("vgg16_bn", None)):
         said = " ".join(weights.advice(describe_weights_file(_save(tmp_path / "file.pth", _torchvision(name)))))
         assert (told in said) if told else ("published setting" not in said and ".stem:" not in said)

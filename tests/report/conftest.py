@@ -1,4 +1,4 @@
-"""What the report tests share: result folders made from drawn counts, in the form that a test leaves behind."""
+"""Fixtures that the report tests share: result folders of drawn counts, in the form that a test writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that were renamed: the one table of their old spellings, and the translation of what uses them."""
+"""Settings that were renamed: the one table of their old spellings, and the translation of files that use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no single key of a config can tell: values that only make sense together."""
+"""Checks of several keys of a config together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from util.config.tree import Tree, where_of
 from util.data import folds
 from util.errors import UserError, nearest
 
-DEFAULTS = "default.yaml"  # what every config inherits
+DEFAULTS = "default.yaml"  # every config inherits it
 
 
 def refuse_base_stage(section: Tree, model: str) -> None:
@@ -33,7 +33,7 @@ def check(config: Config, tree: Tree) -> None:
     """Refuse values that do not go together: fold and folds, size and model, protocol and its entry.
 
     Raises:
-        UserError: names the first of them, where it was written, and what would go.
+        UserError: names the first of them, where it was written, and valid values.
     """
 
     def place(section: str, key: str) -> str:

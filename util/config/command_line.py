@@ -88,7 +88,16 @@ def _path(options: argparse.Namespace) -> Path:
         raise UserError(
             f"'{' '.join(words)}': name one YAML file, or an experiment and a data set such as: split2 pascal"
         )
+    refuse_method_options(options, words[0])
+    return Path(words[0])
+
+
+def refuse_method_options(options: argparse.Namespace, named: str) -> None:
+    """Refuse ``--model`` and ``--net`` where a command line names no experiment and data set.
+
+    Raises:
+        UserError: one of them is given.
+    """
     for option in ("model", "net"):
         if getattr(options, option):
-            raise UserError(f"--{option} goes with an experiment and a data set (split2 pascal), not with {words[0]}")
-    return Path(words[0])
+            raise UserError(f"--{option} goes with an experiment and a data set (split2 pascal), not with {named}")

@@ -191,7 +191,7 @@ def config_path(
     Args:
         experiment: such as ``split0``.
         method: default ``MAIN_METHOD``.
-        encoder: an encoder, or what else follows the method in the name of a file, such as ``resnet50_small``; default
+        encoder: an encoder, or another ending of a config's name after the method, such as ``resnet50_small``; default
             the first of ``DEFAULT_ENCODERS`` that the data set has a file for.
         root: the folder of the configs; default this project's ``config``, and the path is then relative to it.
 

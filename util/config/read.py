@@ -23,7 +23,7 @@ from util.typecheck import Misfit, convert, kind_name
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 MODEL_PREFIX = "model."
 PATH = "path"  # the field of Config that is no setting
-# Settings that may refer to others by these words in braces, and what the words mean.
+# Settings that may refer to others by these words in braces, and the settings they stand for.
 TEMPLATES = ("run.base_folder", "model.encoder.weights")
 WORDS = {"{dataset}": "data.name", "{fold}": "data.fold", "{backbone}": "model.encoder.backbone"}
 WORDS |= {ENCODER_WORD: "model.encoder.backbone"}  # where no composed name says the encoder's
@@ -51,7 +51,7 @@ def read_with_sources(path: str | Path, overrides: list[str] | None = None) -> t
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
-    """Return the configuration that ``to_dict`` made plain data of, such as a checkpoint's, after overrides.
+    """Return the configuration of plain data from ``to_dict``, such as a checkpoint's, after overrides.
 
     Raises:
         UserError: as ``read_config``; ``origin`` is where it came from.
@@ -141,7 +141,7 @@ def _model_settings(section: Any, origin: str) -> type[ModelSettings]:
 
 
 def _build_value(kind: Any, value: Any, key: str, where: str, metadata: Any) -> Any:
-    """Return the value of one key: a section, named entries, or what a leaf holds."""
+    """Return the value of one key: a section, named entries, or a leaf's value."""
     sections = [part for part in typing.get_args(kind) if isinstance(part, type) and dataclasses.is_dataclass(part)]
     if sections and typing.get_origin(kind) in (typing.Union, types.UnionType):  # a section that may be absent
         kind = sections[0]

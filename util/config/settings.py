@@ -27,7 +27,7 @@ def bounded(
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which data set, which fold, and how big episodes are."""
+    """The data set, the fold, and the size of episodes."""
 
     name: str
     root: str
@@ -90,7 +90,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """One training stage: how long, in which batches, with which optimisers."""
+    """One training stage: its length, batches and optimisers."""
 
     optimizers: dict[str, OptimizerSettings]
     augment: AugmentSettings
@@ -115,7 +115,7 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class ProtocolSettings:
-    """How a test chooses its episodes, how the network sees them, and what they are scored on."""
+    """The rules of a test: choice of episodes, input of the network, and scored labels."""
 
     query: Literal["sequential", "pairs", "class_then_query", "random"] = "sequential"
     supports: Literal["distinct", "with_replacement"] = "distinct"
@@ -127,7 +127,7 @@ class ProtocolSettings:
     scored_on: Literal["letterbox", "square", "original"] = "letterbox"
 
     def problem(self) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to mend it) if two settings of the entry do not go together."""
+        """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
         allowed = {
             "letterbox": ("letterbox", "square"),
             "stretch": ("letterbox", "original"),
@@ -144,7 +144,7 @@ class ProtocolSettings:
 
 @dataclass(frozen=True)
 class TestSettings:
-    """Which protocol a test follows, and on which weights."""
+    """The protocol and the weights of a test."""
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
@@ -161,7 +161,7 @@ class TestSettings:
     allow_fold_mismatch: bool = False
 
     def averaged(self, shots: int) -> list[str]:
-        """Return in words over what predictions of K shots are averaged beyond the protocol's one pass; [] if nothing.
+        """Return in words the averaging of K-shot predictions beyond the protocol's one pass; [] if there is none.
 
         The masks of a single support are those of the protocol itself.
         """
@@ -176,7 +176,7 @@ class TestSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a run happens and is kept."""
+    """The device, the folder and the seed of a run."""
 
     folder: str = "runs"
     name: str | None = None
@@ -189,7 +189,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything one YAML file decides. ``model`` holds the settings class of the model it names."""
+    """The settings of one YAML file. ``model`` holds the settings class of the model it names."""
 
     run: RunSettings
     data: DataSettings

@@ -34,7 +34,7 @@ COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {  # first bytes -> opens 
     b"\xfd7zXZ": lzma.open,
 }
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
-FOREIGN = {  # first bytes -> kind of file and what to do with it
+FOREIGN = {  # first bytes -> kind of file and remedy
     b"PK\x03\x04": "a zip archive: unpack it and name the file inside",
     b"\xba\x16\x4f\x2f": "fastText's own model format: use the .vec file that is published beside it",
     b"\x80": "a pickle: import finished rows with --import; store other vectors with gensim's save_word2vec_format",

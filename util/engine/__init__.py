@@ -1,1 +1,1 @@
-"""How a run goes: devices, processes, training, evaluation, metrics, checkpoints."""
+"""The parts of a run: devices, processes, training, evaluation, metrics, checkpoints."""

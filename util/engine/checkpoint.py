@@ -179,8 +179,8 @@ def check_identity(
 ) -> None:
     """Refuse one of our own checkpoints that belongs to another stage, model, encoder, data set or fold.
 
-    The model's name is not compared in the base stage, whose checkpoints models share, and a model may load what one
-    that it extends was trained with, where the tensors fit. ``any_fold`` lets folds differ.
+    The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
+    the model that it extends, if the tensors fit. ``any_fold`` lets folds differ.
     ``model_keys`` are the keys of the model's section that must agree, as it declares them.
 
     Raises:

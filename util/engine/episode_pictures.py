@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from model.contract import Output
-from util.data.datasets import Trial, binary, collate
+from util.data.episodes import Trial, binary, collate
 from util.data.sampling import EpisodeKey, random_stream
 from util.data.views import to_photo
 from util.engine.evaluation import BASE, BINARY, FINAL, INTERSECTION, NUMBER, UNION, scored_outputs
@@ -20,16 +20,8 @@ from util.engine.run_data import trials
 from util.engine.test_jobs import Job
 from util.errors import UserError, nearest
 from util.report.contact_sheet import Entry, write_sheet
-from util.report.pictures import (
-    PREDICTION_COLOUR,
-    SUPPORT_COLOUR,
-    TRUTH_COLOUR,
-    board,
-    class_map,
-    heat,
-    overlay,
-    write_png,
-)
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat, overlay
+from util.report.pictures import board, write_png
 
 KINDS = ("worst", "best", "random")
 FOLDER, SHEET = "pictures", "index.html"

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from model.contract import Episode, LabelledImages, Output
-from util.data.datasets import Trial
+from util.data.episodes import Trial
 from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
 from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary
@@ -116,7 +116,7 @@ class Scoreboard:
 
 @dataclass(frozen=True)
 class PassOptions:
-    """How a network is run over a data set.
+    """The options of a pass of a network over a data set.
 
     Attributes:
         batch: items that the network sees together; images of their original sizes come one by one.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from model.contract import CachedFeatures, Episode
-from util.data.datasets import Trial
+from util.data.episodes import Trial
 
 GIB, MIB = 2**30, 2**20
 
@@ -33,7 +33,7 @@ class FeatureCache:
     """Cached features of images by their row of the index, and by class too if the model masks its supports.
 
     Every image goes through the encoder alone, so that the content of the cache affects no number. A full cache keeps
-    its oldest entries: a list is walked from its start again and again, so the least recently used image comes next.
+    its oldest entries: a list is read from its start again and again, so the least recently used image comes next.
 
     Args:
         gib: its maximal size in GiB.

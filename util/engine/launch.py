@@ -35,7 +35,7 @@ RESUME, OVERWRITE = "--resume", "--overwrite"
 
 @dataclass(frozen=True)
 class Launch:
-    """What a command line asks for; ``options`` are passed on to the scripts."""
+    """A parsed command line; ``options`` are passed on to the scripts."""
 
     action: str
     config: Path
@@ -46,14 +46,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which method and encoder of an experiment; None is the default of each."""
+    """The method and the encoder of an experiment; None is the default of each."""
 
     method: str | None = None
     encoder: str | None = None
 
 
 def choice_from_environment() -> Choice:
-    """Return what MODEL and NET in the environment ask for; only commands read them, and pass the choice on."""
+    """Return the choice by MODEL and NET in the environment; only commands read them, and pass the choice on."""
     return Choice(os.environ.get("MODEL") or None, os.environ.get("NET") or None)
 
 

@@ -27,8 +27,9 @@ from util.engine.weights import OWN, TRAINING_FREE, UNTRAINED, weights_source
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.compare import compare
-from util.report.paper_table import FORMATS, table
+from util.report.paper_table import table
 from util.report.schema import RESULT, read_result
+from util.report.table_formats import FORMATS
 
 IRRELEVANT = ("cache", "workers", "decoded_gib")  # data settings that do not affect scores
 MAX_SHOWN = 3  # differences named
@@ -36,7 +37,7 @@ SUFFIX = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
 
 def main() -> int:
-    """Train and test what is missing, fold by fold; print the table and keep it in all formats."""
+    """Run the missing trainings and tests, fold by fold; print the table and keep it in all formats."""
     parser = cli.Parser(prog="reproduce.sh", description=__doc__)
     parser.add_argument("dataset")
     parser.add_argument("net", help="such as resnet50; MODEL in the environment chooses another method")
@@ -93,7 +94,7 @@ def _check_number(name: str, text: str) -> None:
 
 
 def _folds(text: str | None, config: Config) -> list[int]:
-    """Return the folds asked for, each once."""
+    """Return the requested folds, each once."""
     if text is None:
         return list(range(config.data.folds))
     for fold in cli.words(text):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch.utils.data import Dataset
 
 from util.config.settings import AugmentSettings, ProtocolSettings, StageSettings
-from util.data.datasets import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
 from util.data.decoded import with_decoded_images
+from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
 from util.data.index import load_index
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler

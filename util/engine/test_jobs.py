@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from util.config.settings import Config, ProtocolSettings
-from util.data.datasets import Sampler
+from util.data.episodes import Sampler
 from util.data.lists import ImageList
 from util.data.manifest import ListedEpisodes, replay
 from util.data.views import View

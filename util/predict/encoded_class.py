@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.contract import IGNORE, CachedFeatures, Episode
-from util.data.datasets import channels_first
+from util.data.episodes import channels_first
 from util.engine.device import autocast
 from util.errors import UserError
 from util.predict.class_embedding import ClassEmbedding

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from util.report.pictures import PREDICTION_COLOUR, class_map, overlay
+from util.report.overlay import PREDICTION_COLOUR, class_map, overlay
 
 DIGITS = 6  # after the decimal point, of shares and confidences
 

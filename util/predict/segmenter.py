@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model.contract import Output
-from util.data.datasets import channels_first
+from util.data.episodes import channels_first
 from util.data.views import LETTERBOX, to_photo
 from util.engine.device import autocast
 from util.engine.evaluation import BINARY, FINAL

@@ -1,7 +1,7 @@
 """Check machine, data, lists, text vectors and weights of configs, and list missing prerequisites.
 
 The output ends with the experiments that can be run now and a command for each missing prerequisite. Without a config
-every experiment file under config/ is checked. With configs the exit code is 2 if one of them cannot be run.
+every experiment under config/ is checked. With configs the exit code is 2 if one of them cannot be run.
 --max-memory measures a step of each of their stages with the smallest batches (seconds to minutes) and names the
 settings that make it fit.
 """
@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from model.registry import class_of
-from util.config.compose import MAIN_METHOD, experiments
+from util.config import command_line
+from util.config.compose import MAIN_METHOD, config_path, experiments
 from util.config.read import read_config, to_dict
 from util.engine.device import gpu_count
+from util.engine.launch import choice_from_environment
 from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import check_machine
@@ -42,7 +44,12 @@ class Report:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("configs", nargs="*", type=Path, help="YAML files under config/ (default: all)")
+    parser.add_argument(
+        "configs",
+        nargs="*",
+        help="YAML files under config/, or an experiment and a data set such as: split2 pascal (default: all)",
+    )
+    command_line.add_method_options(parser)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--max-memory", type=float, metavar="GB", help="check whether the configs fit into this memory")
@@ -55,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
         UserError: a config cannot be read, or --max-memory is no positive number.
     """
     if options.max_memory is not None and not (options.configs and 0 < options.max_memory < math.inf):
-        raise UserError(f"--max-memory {options.max_memory:g}: gigabytes, more than 0, and name a config")
-    paths = options.configs or experiments(Path("config"))
+        raise UserError(f"--max-memory {options.max_memory:g}: give gigabytes above 0, and name a config")
+    paths = _named(options) or experiments(Path("config"))
     if not paths:
         raise UserError("config: no experiments here; run this in the project's folder")
     machine, needs = check_machine(), Needs()
@@ -70,6 +77,21 @@ def run(options: argparse.Namespace) -> int:
         print_report(machine, list(needs.found.values()), reports)
     complete = all(f.fine for f in machine) and all(r.ready for r in reports)
     return 0 if complete or not options.configs else EXIT_USER_ERROR
+
+
+def _named(options: argparse.Namespace) -> list[Path]:
+    """Return the paths of the configs that a command line names: files, or an experiment and a data set.
+
+    Raises:
+        UserError: there is no config of that experiment, data set, method and encoder.
+    """
+    words = options.configs
+    if len(words) == 2 and not any(Path(word).suffix for word in words):
+        choice = choice_from_environment()
+        experiment, dataset = words
+        return [config_path(experiment, dataset, options.model or choice.method, options.net or choice.encoder)]
+    command_line.refuse_method_options(options, " ".join(words) or "all configs")
+    return [Path(word) for word in words]
 
 
 def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:

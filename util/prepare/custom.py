@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     """Make the data set, its folds and its configs; print the next commands.
 
     Raises:
-        UserError: a file or class does not fit; the message names it and what to change. No config is written then.
+        UserError: a file or class does not fit; the message names it and the remedy. No config is written then.
     """
     out = Path(str(options.out).replace("<name>", options.name))
     _check_options(options)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from util import cli
 from util.report.compare import compare
-from util.report.paper_table import FINAL, FORMATS, table
+from util.report.paper_table import FINAL, table
+from util.report.table_formats import FORMATS
 
 
 def command() -> None:
@@ -26,7 +27,7 @@ def command() -> None:
     )
     many = commands.add_parser("table", help="the paper's table of all results below some folders")
     many.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
-    many.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    many.add_argument("--format", choices=FORMATS, default="markdown")
     many.add_argument("--protocol", help="only results of this protocol")
     many.add_argument("--output", default=FINAL, help="output of the model: final, meta, ...")
     options = parser.parse_args()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +11,10 @@ import yaml
 from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL
-from util.report.table import passes_in_words, protocol_title, seeds_in_words, text_table
+from util.report.table import passes_in_words, protocol_title, seeds_in_words
+from util.report.table_formats import FORMATS, MEASURED_MARK, QUICK_MARK, Row
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
-MEASURED_MARK, QUICK_MARK = "*", "?"
-FORMATS = ("markdown", "latex", "csv")
-LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
-
-
-@dataclass
-class Row:
-    """One line: a method's cells by (shot, column), where a column is the number of a fold, ``mean`` or ``fb_iou``."""
-
-    method: str
-    protocol: str
-    source: str
-    cells: dict[tuple[int, Any], float] = field(default_factory=dict)
-    measured: bool = False
-    quick: dict[tuple[int, Any], str] = field(default_factory=dict)  # reason why a cell is not the protocol's number
 
 
 def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protocol: str | None = None) -> str:
@@ -61,7 +44,7 @@ def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protoc
     notes = _notes(rows, results, output)
     notes += [f"omitted: {method}, published on other folds ({rule})." for method, rule in hidden]
     notes += [f"omitted: {path}, scored with weights of another fold." for path in other_fold]
-    return {"markdown": _markdown, "latex": _latex, "csv": _csv}[form](rows, columns, notes)
+    return FORMATS[form](rows, columns, notes)
 
 
 def _cell_of(result: dict[str, Any]) -> tuple:
@@ -195,49 +178,3 @@ def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) ->
             f"weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}: {path}"
         )
     return notes
-
-
-def _cells(rows: list[Row], columns: list[tuple[int, Any]], plain: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the cells of all rows as text; ``plain`` omits marks and numbers of sources."""
-    sources = list(dict.fromkeys(r.source for r in rows if not r.measured))
-    names = {"mean": "mean", "fb_iou": "FB-IoU"}
-    header = ["method", "protocol", *(f"{shot}-shot {names.get(c, f'fold {c}')}" for shot, c in columns)]
-    out = []
-    for row in rows:
-        mark = MEASURED_MARK if row.measured else ""
-        cells = []
-        for column in columns:
-            value = row.cells.get(column)
-            quick = QUICK_MARK if column in row.quick else ""
-            cells.append("-" if value is None else f"{value:.1f}" if plain else f"{value:.1f}{mark}{quick}")
-        label = row.method if plain or row.measured else f"{row.method} [{sources.index(row.source) + 1}]"
-        out.append([label, row.protocol, *cells])
-    return header, out
-
-
-def _markdown(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> str:
-    header, cells = _cells(rows, columns)
-    return "\n".join([text_table(header, cells), "", *(f"{note}  " for note in notes)])
-
-
-def _latex(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> str:
-    def safe(text: str) -> str:
-        return "".join(LATEX_SPECIAL.get(c, c) for c in text)
-
-    header, cells = _cells(rows, columns)
-    lines = [rf"\begin{{tabular}}{{ll{'r' * len(columns)}}}", r"\hline"]
-    lines += [" & ".join(map(safe, header)) + r" \\", r"\hline"]
-    lines += [" & ".join(map(safe, row)) + r" \\" for row in cells]
-    return "\n".join([*lines, r"\hline", r"\end{tabular}", *(f"% {note}" for note in notes)])
-
-
-def _csv(rows: list[Row], columns: list[tuple[int, Any]], _: list[str]) -> str:
-    header, cells = _cells(rows, columns, plain=True)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*header, "origin", "source"])
-    for row, line in zip(rows, cells, strict=True):
-        why = ", ".join(dict.fromkeys(row.quick.values()))
-        origin = f"measured ({why})" if why else "measured" if row.measured else "quoted"
-        writer.writerow([*line, origin, "" if row.measured else row.source])
-    return out.getvalue().rstrip("\n")

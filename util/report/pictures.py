@@ -10,28 +10,13 @@ from torch import Tensor
 
 from model.contract import IGNORE, Episode, Output
 from util.files import write_atomically
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, overlay
 
-Colour = tuple[int, int, int]  # RGB
-TINT = 0.5  # share of the mask's colour in an overlay
-SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
 GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
 WHITE, INK = 255, (30, 30, 30)
-HEAT = 0.5  # share of the colours in a heat map
-HUE_STEP, HUES = 67, 180  # difference of the hues of classes c and c + 1; number of OpenCV's hues
-SATURATION, BRIGHTNESS = 220, 235  # of a class's colour
 PANEL_HEIGHT, BOARD_WIDTH = 220, 1500
 MIN_SIDE = 160  # smaller images are enlarged for display
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
-
-
-def overlay(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
-    """Return an RGB image (H, W, 3) uint8 whose pixels of label 1 are tinted and outlined, ignored pixels greyed."""
-    out = image.copy()
-    for value, tint in ((1, colour), (IGNORE, IGNORED)):
-        where = label == value
-        out[where] = (TINT * np.array(tint) + (1 - TINT) * out[where]).astype(np.uint8)
-    outline, _ = cv2.findContours((label == 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(out, outline, -1, colour, 1)
 
 
 def row(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
@@ -51,22 +36,6 @@ def grid(rows: list[np.ndarray]) -> np.ndarray:
     width = max(r.shape[1] for r in rows)
     padded = [np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=WHITE) for r in rows]
     return np.concatenate(padded, axis=0)
-
-
-def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return an RGB image (H, W, 3) uint8 blended with a heat map (H, W) of values in 0..1, blue to red."""
-    colours = cv2.applyColorMap((np.clip(values, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
-    return cv2.addWeighted(image, 1 - HEAT, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), HEAT, 0)
-
-
-def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return an RGB image with each class id except 0 tinted and outlined in a colour of its own."""
-    out = image
-    for value in np.unique(ids[ids > 0]).tolist():
-        hsv = np.array([[[value * HUE_STEP % HUES, SATURATION, BRIGHTNESS]]], np.uint8)
-        red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
-        out = overlay(out, (ids == value).astype(np.uint8), (red, green, blue))
-    return out
 
 
 def board(caption: str, panels: list[tuple[str, np.ndarray]]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Support calibration: claims of the base learner inside and around the supports' objects decide how it is used.
+"""Support calibration: claims of the base learner in the supports' objects and background decide how it is used.
 
 The published ensemble takes any claim of a base class as evidence against the novel object. But a base learner that
 never saw a horse predicts cow: in the query and in the support, whose mask shows that this is wrong. ``likelihood``
@@ -34,7 +34,7 @@ class Shares(NamedTuple):
     """The mean probability of every channel of the base learner, (B, N + 1) float32 each; zeros where it is unknown."""
 
     inside: Tensor  # the supports' objects, a
-    around: Tensor  # their background, d
+    background: Tensor  # of their images, d
 
 
 @torch.no_grad()
@@ -55,13 +55,13 @@ def claimed_shares(
     """
     batch, shots = label_bkhw.shape[:2]
     images, size = batch * shots, support_f4.shape[-2:]
-    inside, around = (
+    inside, background = (
         resize(mask_of(label_bkhw.flatten(0, 1)), size)[:, 0] >= HALF for mask_of in (foreground_mask, background_mask)
     )  # (B * K, h, w)
     lattice = torch.zeros_like(inside)
     lattice[:, ::LATTICE, ::LATTICE] = True
     missed = ~(inside & lattice).flatten(1).any(1)
-    sampled = lattice & (inside | around) | inside & missed[:, None, None]
+    sampled = lattice & (inside | background) | inside & missed[:, None, None]
     hidden = base_learner.hidden_at(support_f4, sampled)  # (n, 512), image by image
     logits = base_learner.logits(hidden[:, :, None, None])[:, :, 0, 0]  # (n, N + 1)
     image = torch.arange(images, device=logits.device).repeat_interleave(sampled.flatten(1).sum(1))
@@ -105,8 +105,8 @@ def with_likelihood(meta_b2hw: Tensor, base_bnhw: Tensor, shares: Shares, unknow
         claimed = claims(base_bnhw, unknown_b)
         object_b1hw = meta_b2hw.softmax(1)[:, FOREGROUND_CHANNEL:]
         inside = _both(shares.inside, masked_mean(claimed, object_b1hw, EPS))
-        around = _both(shares.around, masked_mean(claimed, 1 - object_b1hw, EPS))
-        ratio = torch.einsum("bnhw,bn->bhw", claimed, ((inside + RARE) / (around + RARE)).log())
+        background = _both(shares.background, masked_mean(claimed, 1 - object_b1hw, EPS))
+        ratio = torch.einsum("bnhw,bn->bhw", claimed, ((inside + RARE) / (background + RARE)).log())
     return torch.stack([meta_b2hw[:, BACKGROUND_CHANNEL], meta_b2hw[:, FOREGROUND_CHANNEL] + ratio], dim=1)
 
 

@@ -1,4 +1,4 @@
-"""The base learner equals its plain form, and its stage trains what it says and nothing else."""
+"""The base learner equals its plain form, and its stage trains only the declared parameters."""
 
 from __future__ import annotations
 

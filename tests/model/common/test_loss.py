@@ -24,7 +24,7 @@ def test_cross_entropy_is_the_mean_over_all_known_pixels_of_the_batch() -> None:
     assert cross_entropy(logits, label).item() == pytest.approx(per_pixel[known].mean().item(), rel=1e-5)
 
 
-def test_object_weight_counts_the_pixels_that_are_not_background() -> None:
+def test_foreground_weight_counts_the_pixels_that_are_not_background() -> None:
     logits, label = _batch()
     known = label != IGNORE
     per_pixel = -logits.log_softmax(1).gather(1, (label * known).long().unsqueeze(1))[:, 0]

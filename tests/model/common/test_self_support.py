@@ -34,7 +34,7 @@ def _by_definition(feature: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray,
 
 
 @pytest.mark.parametrize("shift", [0.0, 8.0, -8.0])  # both sets filled; no sure foreground; no sure background
-def test_a_step_is_what_the_definition_says(shift: float) -> None:
+def test_a_step_equals_the_definition(shift: float) -> None:
     feature, logits = _drawn(1)
     logits[:, 0] += shift
     own = SelfSupport()(feature, logits)

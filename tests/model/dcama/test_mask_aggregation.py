@@ -37,7 +37,7 @@ def test_positions_are_sinusoids_over_the_flat_index() -> None:
 
 
 @torch.no_grad()
-def test_soft_masks_are_what_the_definition_says_for_every_episode_of_a_batch() -> None:
+def test_soft_masks_equal_the_definition_for_every_episode_of_a_batch() -> None:
     block, (query, support, mask) = _block(), _features()
     given = block([query], [support], mask)[:, 0].flatten(1).numpy()
     table = position_encoding(CHANNELS, 6, query.device)

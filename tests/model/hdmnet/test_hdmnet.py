@@ -1,4 +1,4 @@
-"""HDMNet beyond what every model is held to: what learns, similarity, masked supports, and its published oddities."""
+"""HDMNet beyond the contract tests: trained parameters, similarity, masked supports, and its published oddities."""
 
 from __future__ import annotations
 

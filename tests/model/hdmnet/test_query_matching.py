@@ -84,7 +84,7 @@ def test_levels_halve_rounding_up(side: int) -> None:
     assert [level.shape[-1] for level in levels] == [math.ceil(side / 2**i) for i in range(3)]
 
 
-def test_the_reduction_drops_what_remains_at_the_border() -> None:
+def test_the_reduction_drops_the_remainder_at_the_border() -> None:
     torch.manual_seed(2)
     block = SelfAttention(heads=2, reduction=4).eval()
     x = torch.randn(1, CHANNELS, 5, 5)

@@ -1,4 +1,4 @@
-"""SCCAN's windows, alignment, calibrated attention and prior against their definitions, and what of it learns."""
+"""SCCAN's windows, alignment, calibrated attention and prior against their definitions, and its trained parameters."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_an_empty_mask_gives_no_prior_and_no_support() -> None:
     assert (Fusion()(empty, torch.zeros(1, 256), torch.zeros(1, 1, 8, 8)) == 0).all()
 
 
-# --- what learns -----------------------------------------------------------------------------------------------------
+# --- trained parameters ----------------------------------------------------------------------------------------------
 
 
 def test_published_values_are_there_and_the_idle_ones_do_not_learn() -> None:

@@ -1,4 +1,4 @@
-"""Support calibration: shares are those of the base learner in and around the objects, and decide how it is heard."""
+"""Support calibration: the base learner's shares inside and outside the objects decide how it is used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def supports() -> tuple[BaseLearner, Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("unknown", [None, torch.tensor([2, 0])])
-def test_shares_are_the_weighted_means_in_and_around_the_objects(supports: tuple, unknown: Tensor | None) -> None:
+def test_shares_are_the_weighted_means_of_objects_and_background(supports: tuple, unknown: Tensor | None) -> None:
     learner, f4, labels, weight = supports
     with torch.no_grad():
         logits = learner(f4).unflatten(0, (BATCH, SHOTS))
@@ -44,7 +44,7 @@ def test_shares_are_the_weighted_means_in_and_around_the_objects(supports: tuple
     lattice[::LATTICE, ::LATTICE] = True
     shares = claimed_shares(learner, f4, labels, weight, unknown)
     for b in range(BATCH):
-        for label, got in ((1, shares.inside[b]), (0, shares.around[b])):
+        for label, got in ((1, shares.inside[b]), (0, shares.background[b])):
             total, weights = torch.zeros(BASE_CLASSES + 1), 0.0
             for k in range(SHOTS):
                 of = labels[b, k] == label
@@ -55,14 +55,14 @@ def test_shares_are_the_weighted_means_in_and_around_the_objects(supports: tuple
             torch.testing.assert_close(got, total / weights, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("label", "name"), [(0, "inside"), (1, "around"), (IGNORE, "inside")])
+@pytest.mark.parametrize(("label", "name"), [(0, "inside"), (1, "background"), (IGNORE, "inside")])
 def test_without_an_object_or_surroundings_the_query_speaks_alone(supports: tuple, label: int, name: str) -> None:
     learner, f4, labels, weight = supports
     shares = claimed_shares(learner, f4, torch.full_like(labels, label), weight, None)
     assert (getattr(shares, name) == 0).all()
     meta, base = torch.randn(2, 2, 4, 4), torch.randn(2, BASE_CLASSES + 1, 1, 1).expand(-1, -1, 4, 4)
     own = claims(base)[:, :, 0, 0]  # the query's shares, everywhere the same
-    unknown = Shares(**{"inside": own, "around": own, name: 0 * own})
+    unknown = Shares(**{"inside": own, "background": own, name: 0 * own})
     torch.testing.assert_close(with_likelihood(meta, base, unknown, None), meta, atol=1e-5, rtol=0)
 
 
@@ -80,7 +80,7 @@ def test_likelihood_is_the_written_formula() -> None:
     shares = Shares(*torch.rand(2, 1, BASE_CLASSES + 1).softmax(2))
     claimed, of_object = base[0].softmax(0).flatten(1), meta[0].softmax(0)[1].flatten()  # (N + 1, L), (L,)
     a = (shares.inside[0] + (claimed @ of_object) / of_object.sum()) / 2
-    d = (shares.around[0] + (claimed @ (1 - of_object)) / (1 - of_object).sum()) / 2
+    d = (shares.background[0] + (claimed @ (1 - of_object)) / (1 - of_object).sum()) / 2
     ratio = ((a + RARE) / (d + RARE)).log() @ claimed
     final = with_likelihood(meta, base, shares, None)
     torch.testing.assert_close(final[:, 0], meta[:, 0])
@@ -93,12 +93,12 @@ def test_a_base_learner_that_claims_the_same_everywhere_changes_nothing() -> Non
     torch.testing.assert_close(with_likelihood(meta, base, Shares(same, same), None), meta, atol=1e-5, rtol=0)
 
 
-def test_a_class_claimed_in_the_object_speaks_for_it_and_one_claimed_around_it_against() -> None:
+def test_a_class_predicted_in_the_object_counts_for_it_and_one_in_the_background_against() -> None:
     meta, base = torch.zeros(1, 2, 1, 3), torch.zeros(1, BASE_CLASSES + 1, 1, 3)
     base[0, 1, 0, 0] = base[0, 2, 0, 1] = base[0, 3, 0, 2] = 9  # three positions, three classes
-    inside, around = torch.zeros(2, 1, BASE_CLASSES + 1)
-    inside[0, 1] = around[0, 2] = 1
-    margin = with_likelihood(meta, base, Shares(inside, around), None).diff(dim=1)[0, 0, 0]
+    inside, background = torch.zeros(2, 1, BASE_CLASSES + 1)
+    inside[0, 1] = background[0, 2] = 1
+    margin = with_likelihood(meta, base, Shares(inside, background), None).diff(dim=1)[0, 0, 0]
     assert margin[0] > 1 and margin[1] < -1 and abs(margin[2]) < 0.1
 
 

@@ -41,7 +41,7 @@ def test_centre_pivot_convolution_equals_a_4d_convolution_whose_other_taps_are_z
 
 
 def _slow_cells(query: np.ndarray, support: np.ndarray, mask: np.ndarray, grid: int) -> np.ndarray:
-    """Return one query's (h, w, R, R): what shots keep in each cell, mean over shots."""
+    """Return one query's (h, w, R, R): the kept correlation of each cell, mean over shots."""
     height, width = query.shape[1:]
     total = np.zeros((height, width, grid, grid))
     for shot, shot_mask in zip(support, mask):

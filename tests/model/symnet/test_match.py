@@ -30,7 +30,7 @@ def test_guess_is_the_cosine_to_the_weighted_prototypes() -> None:
         torch.testing.assert_close(guess[0, channel].flatten(), expected, atol=1e-5, rtol=0)
 
 
-def test_the_self_support_step_finds_what_the_guess_is_sure_of() -> None:
+def test_the_self_support_step_selects_confident_positions() -> None:
     torch.manual_seed(0)
     match = Match(16)
     kinds = torch.randn(3, 16)  # background, the support's object, and how the query's differs from it

@@ -1,4 +1,4 @@
-"""The self-activation prior equals the quadratic form of its definition, and what its values promise."""
+"""The self-activation prior equals the quadratic form of its definition, and the range of its values."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.contract import Episode, LabelledImages
 from util.config.settings import AugmentSettings
-from util.data.datasets import EpisodeDataset, LabelledDataset, collate
+from util.data.episodes import EpisodeDataset, LabelledDataset, collate
 from util.data.folds import Fold
 from util.data.images import read_image, read_mask
 from util.data.index import load_index
@@ -67,7 +67,7 @@ def _binary(classes: np.ndarray, class_id: int) -> np.ndarray:
 
 
 def _centred(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray:
-    """Return what a crop larger than the image holds: the image in its middle, padding around."""
+    """Return a crop larger than the image: the image in its middle, padding around."""
     out = np.empty((SIZE, SIZE, *values.shape[2:]), np.uint8)
     out[:] = fill
     top, left = ((SIZE - side) // 2 for side in values.shape[:2])
@@ -136,7 +136,7 @@ def test_what_is_not_asked_for_stays_none(train, fold) -> None:
 
 
 @pytest.mark.parametrize("side", ["train", "novel"])
-def test_evaluation_episode_is_what_the_files_say(request, fold, vectors, side: str) -> None:
+def test_evaluation_episode_equals_the_files(request, fold, vectors, side: str) -> None:
     images = request.getfixturevalue(side)
     dataset = _episodes(images, fold, None, vectors=vectors, base_labels=True)
     for number in range(len(images.queries) // 2):

@@ -1,4 +1,4 @@
-"""What ends a run from outside: one line that says what and where, a checkpoint that loads, nobody left behind."""
+"""Runs that end from outside: one line with cause and place, a checkpoint that loads, no process left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several views of an episode by one network: what each pass sees, how it is undone, and what is averaged."""
+"""Several views of an episode by one network: the input of each pass, its inverse, and the average."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_flip_changes_nothing_for_a_network_that_does_not_mind(query: Tensor) 
 
 
 def test_a_flip_is_undone_before_averaging(query: Tensor) -> None:
-    """Of a network that looks at the left alone, each half is then as it sees it, averaged with what it does not."""
+    """A network that uses the left half alone predicts each half in one of two passes, averaged with background."""
     left = 4 / SIDE
     output = TestTimeAugmentation([Bright(left)], [1.0], True, False)(drawn(query))
     seen, unseen = query[:, 0].sigmoid(), torch.tensor(-1.0).sigmoid()

@@ -1,0 +1,41 @@
+"""Overlays on photos: masks tinted in the colours of support, prediction and truth, class maps and heat maps."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from model.contract import IGNORE
+
+Colour = tuple[int, int, int]  # RGB
+TINT = 0.5  # share of the mask's colour in an overlay
+SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
+HEAT = 0.5  # share of the colours in a heat map
+HUE_STEP, HUES = 67, 180  # difference of the hues of classes c and c + 1; number of OpenCV's hues
+SATURATION, BRIGHTNESS = 220, 235  # of a class's colour
+
+
+def overlay(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
+    """Return an RGB image (H, W, 3) uint8 whose pixels of label 1 are tinted and outlined, ignored pixels greyed."""
+    out = image.copy()
+    for value, tint in ((1, colour), (IGNORE, IGNORED)):
+        where = label == value
+        out[where] = (TINT * np.array(tint) + (1 - TINT) * out[where]).astype(np.uint8)
+    outline, _ = cv2.findContours((label == 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(out, outline, -1, colour, 1)
+
+
+def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return an RGB image (H, W, 3) uint8 blended with a heat map (H, W) of values in 0..1, blue to red."""
+    colours = cv2.applyColorMap((np.clip(values, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
+    return cv2.addWeighted(image, 1 - HEAT, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), HEAT, 0)
+
+
+def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return an RGB image with each class id except 0 tinted and outlined in a colour of its own."""
+    out = image
+    for value in np.unique(ids[ids > 0]).tolist():
+        hsv = np.array([[[value * HUE_STEP % HUES, SATURATION, BRIGHTNESS]]], np.uint8)
+        red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+        out = overlay(out, (ids == value).astype(np.uint8), (red, green, blue))
+    return out
