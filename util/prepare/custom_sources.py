@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from util.data.coco_masks import Photo, class_mask, read_annotations
-from util.data.images import read_image, read_mask, write_mask
+from util.data.images import header_of, read_image, read_mask, write_mask
 from util.data.index import measure
 from util.data.list_files import IMAGE_SUFFIXES
+from util.data.orientation import fitted_mask, upright_size
 from util.errors import UserError, nearest
 from util.files import link
 from util.parallel import attempt, parallel_map
 from util.prepare.common import keep_good
+from util.read_files import read_text
 
 MASK_SUFFIX = ".png"
 BACKGROUND_NAME = "background"  # optional first line of a file of class names
@@ -85,10 +87,7 @@ def read_class_names(path: Path) -> list[str]:
     Raises:
         UserError: the file cannot be read, is empty, or names a class twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the class names ({error}); write one name per line") from None
+    lines = read_text(path, "the class names", "write one name per line").splitlines()
     names = [line.strip() for line in lines if line.strip()]
     names = names[1:] if names and names[0].lower() == BACKGROUND_NAME else names
     _check_names(names, path)
@@ -137,10 +136,12 @@ def _import_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, 
 def _import_annotated(item: tuple[str, Photo], images: Path, out: Path, suffix: str, table: dict[int, int]) -> None:
     name, photo = item
     path, target = images / photo.name, out / "masks" / f"{name}{MASK_SUFFIX}"
-    shape = read_image(path).shape[:2]
-    if shape != (photo.height, photo.width):
-        raise UserError(f"{path}: is {shape} (height, width), the JSON says {(photo.height, photo.width)}")
-    mask = class_mask(photo, table)
+    read_image(path)
+    stored, orientation = header_of(path)
+    upright = upright_size(stored, orientation)
+    if (photo.height, photo.width) not in (stored, upright):
+        raise UserError(f"{path}: is {upright} (height, width), the JSON says {(photo.height, photo.width)}")
+    mask = fitted_mask(class_mask(photo, table), False, stored, orientation, path)
     if not _holds(target, mask):
         write_mask(target, mask)
     link(path, out / "images" / f"{name}{suffix}")
