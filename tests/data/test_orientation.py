@@ -99,7 +99,7 @@ def test_damage_in_the_middle_of_a_jpeg_is_seen(jpeg: bytes, tmp_path: Path) -> 
     assert damage_in(jpeg) is None and damage_in(damaged) is not None
     (tmp_path / "a.jpg").write_bytes(damaged)
     for read in (read_image, read_photo):
-        with pytest.raises(UserError, match="a.jpg: .*damaged"):
+        with pytest.raises(UserError, match=r"a.jpg: .*damaged"):
             read(tmp_path / "a.jpg")
 
 

@@ -130,7 +130,7 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
             "(ResNets with a plain or deep stem, VGG-16 with batch norm, Swin-B)"
         )
     kind, stage, origin = IMAGENET, None, None
-    if content.get("format") == checkpoint.FORMAT:
+    if checkpoint.is_own(content):
         kind, stage, origin = OURS, content.get("stage"), _origin(content)
     elif whose is not None:
         kind, origin = PUBLISHED, f"the authors' {whose} checkpoint"
