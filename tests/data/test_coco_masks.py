@@ -146,7 +146,7 @@ def test_categories_outside_the_table_are_left_out(tmp_path: Path) -> None:
         ({"size": [H, W], "counts": "3Q"}, "end within a number"),
         ({"size": [H, W], "counts": "3 "}, "hold ' '"),
         ({"size": [H, W]}, "counts are neither"),
-        ([[0, 0, 1e9, 0, 1e9, 1e9]], "coordinates"),
+        ([[0, 0, 1e12, 0, 1e12, 1e12]], "coordinates"),
     ],
 )
 def test_damaged_shapes(tmp_path: Path, shape: Any, complaint: str) -> None:

@@ -16,14 +16,12 @@ import numpy as np
 from pycocotools import mask as rle
 
 from model.contract import IGNORE
+from util.data.polygons import prepared
 from util.errors import UserError
 from util.read_files import read_json
 
 MAPPED = ("images", "annotations", "categories")
-MIN_NUMBERS = 6  # of a polygon: three points
 RLE_ZERO, RLE_BITS, RLE_SIGN, RLE_MORE = 48, 5, 16, 32  # of COCO's text form of run lengths
-MAX_COORDINATE = 1e5  # pixels; no photo is larger, and rasterising beyond it would exhaust the memory
-MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
 
 class Instance(NamedTuple):
@@ -174,22 +172,11 @@ def _region(instance: Instance, photo: Photo) -> np.ndarray:
     if isinstance(instance.shape, dict):
         encoded = _checked_runs(instance.shape, height, width)
     else:
-        polygons = [polygon for polygon in instance.shape if _has_area(polygon)]
+        polygons = prepared(instance.shape, height, width)
         if not polygons:
             return np.zeros((height, width), bool)
         encoded = rle.merge(rle.frPyObjects(polygons, height, width))
     return rle.decode(encoded).view(bool)
-
-
-def _has_area(polygon: np.ndarray) -> bool:
-    """Return whether a polygon has at least three points that are not on one line."""
-    if not (np.abs(polygon) < MAX_COORDINATE).all():
-        raise ValueError("a polygon's coordinates are impossible")
-    if len(polygon) < MIN_NUMBERS:
-        return False
-    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
-    longest = points[(points**2).sum(1).argmax()]
-    return bool((np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) > MIN_AREA).any())
 
 
 def _checked_runs(shape: dict[str, Any], height: int, width: int) -> dict[str, Any]:
