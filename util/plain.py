@@ -11,10 +11,14 @@ MAX_TEXT = 100_000  # characters of one text
 MAX_KEY = 80  # characters of a key in a message
 
 
-def problem_of(value: Any, nodes: int = MAX_NODES) -> str | None:
+def problem_of(value: Any, nodes: int = MAX_NODES, keys: tuple[type, ...] = (str,)) -> str | None:
     """Return in words why a value is not plain data, None if it is: sections with text keys, lists, texts and numbers.
 
     A value that is used in several places counts as often, so that a circle has too many values.
+
+    Args:
+        nodes: the most values.
+        keys: the types of keys.
     """
     waiting: list[tuple[Any, str, int]] = [(value, "", 0)]
     for count in range(nodes + 1):
@@ -26,7 +30,7 @@ def problem_of(value: Any, nodes: int = MAX_NODES) -> str | None:
         if depth > MAX_DEPTH:
             return f"'{_short(key)}' is nested more than {MAX_DEPTH} levels deep"
         if isinstance(part, dict):
-            odd = next((k for k in part if type(k) is not str), None)
+            odd = next((k for k in part if type(k) not in keys), None)
             if odd is not None:
                 return f"'{_short(key)}' has the key {_short(repr(odd))}, which is no text"
             waiting += [(inner, f"{key}.{name}" if key else name, depth + 1) for name, inner in part.items()]

@@ -142,7 +142,7 @@ def training_problem(content: dict[str, Any]) -> str | None:
             return f"it has no '{key}', it holds weights only"
     try:
         for key, form in (("progress", ProgressForm), ("plan", ScheduleForm)):
-            if problem := problem_of(content[key], MAX_HISTORY):
+            if problem := problem_of(content[key], MAX_HISTORY, (str, int)):
                 return f"{key}: {problem}"
             convert(form, content[key], key)
     except Misfit as misfit:
