@@ -18,7 +18,9 @@ def command() -> int:
     options = parser.parse_args()
     if command_line.show(options):
         return 0
-    return train_meta(command_line.read(options), options.resume, options.overwrite, options.checkpoint)
+    return train_meta(
+        command_line.read(options), options.resume, options.overwrite, options.checkpoint, options.allow_changes
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def command() -> int:
     options = parser.parse_args()
     if command_line.show(options):
         return 0
-    return train_base(command_line.read(options), options.resume, options.overwrite)
+    return train_base(command_line.read(options), options.resume, options.overwrite, options.allow_changes)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NEEDED = ("torch", "torchvision", "numpy", "cv2", "PIL", "yaml", "tensorboardX", "tqdm", "gensim", "scipy")
+NEEDED = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "cv2",
+    "PIL",
+    "yaml",
+    "tensorboardX",
+    "tqdm",
+    "gensim",
+    "scipy",
+    "simplejpeg",
+)
 OWN = ("util", "model", "benchmark", "tests")  # a missing module of these is an error of the code
 ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv/bin/python"
 EXIT_USER_ERROR = 2

@@ -100,7 +100,7 @@ CONTENTS: dict[str, bytes] = {
     "objects": b'{"objects": []}',
     "no shapes": b'{"shapes": []}',
     "line": labelme([1, 2], [3, 4], shape_type="line"),
-    "far": labelme([1e9, 2], [3, 1e9], [5, 6]),
+    "far": labelme([1e12, 2], [3, 1e12], [5, 6]),
     "word": labelme(["x", 2]),
     "outline nan": labelme([float("nan"), 1], [9, 1], [9, 9]),
     "no points": labelme(),

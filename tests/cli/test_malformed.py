@@ -93,7 +93,7 @@ def test_photo(content: str, reason: str, hostile, refused, mini_yaml, photo: Pa
         ("bomb", "png", "the limit"),
         ("black", "png", "marks no pixel"),
         ("wide", "png", "65 x 64 pixels, its photo has 64 x 64"),
-        ("folder", "json", "cannot be read"),
+        ("folder", "json", "cannot read these outlines"),
         ("empty", "json", "neither labelme's"),
         ("brace", "json", "neither labelme's"),
         ("list", "json", "not in labelme's form"),
@@ -105,11 +105,11 @@ def test_photo(content: str, reason: str, hostile, refused, mini_yaml, photo: Pa
         ("outline nan", "json", "not in labelme's form"),
         ("no points", "json", "not in labelme's form"),
         ("deep shapes", "json", "not in labelme's form"),
-        ("deep annotations", "json", "is cut short or not JSON"),
-        ("utf-16", "json", "cannot be read"),
+        ("deep annotations", "json", "cut short or not JSON"),
+        ("utf-16", "json", "cannot read these outlines"),
         ("elsewhere", "json", "lists no image 'photo.png'"),
         ("coco huge", "json", "of a photo of 1000000000 x 1000000000 pixels, this one has 64 x 64"),
-        ("coco nan", "json", "damaged"),
+        ("coco nan", "json", "NaN is no number"),
         ("coco above", "json", "not the name of a file"),
         ("coco runs", "json", "damaged"),
         ("coco negative runs", "json", "not in COCO's format"),
@@ -241,7 +241,7 @@ def test_manifest(content: str, reason: str, hostile, refused, mini_yaml) -> Non
         ("folder", "cannot read this config"),
         ("nul", "not valid YAML"),
         ("utf-16", ""),
-        ("yaml binary", "not valid YAML"),
+        ("yaml binary", "cannot read this config"),
         ("yaml tag", "could not determine a constructor"),
         ("yaml lists", "values, aliases counted"),
         ("yaml sections", "values, aliases counted"),
@@ -258,16 +258,16 @@ def test_config(content: str, reason: str, hostile, refused) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("folder", "cannot be read"),
+        ("folder", "cannot read this annotation file"),
         ("empty", "not JSON"),
-        ("utf-16", "not JSON"),
+        ("utf-16", "cannot read this annotation file"),
         ("deep annotations", "not JSON"),
         ("list", "holds no 'images'"),
         ("coco above", "not the name of a file"),
         ("coco words", "not in COCO's format"),
         ("coco class", "category_id -1"),
         ("coco huge", "the JSON says (1000000000, 1000000000)"),
-        ("coco nan", "damaged"),
+        ("coco nan", "NaN is no number"),
     ],
 )
 def test_annotations(content: str, reason: str, hostile, refused, photo: Path, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_annotations(content: str, reason: str, hostile, refused, photo: Path, t
     folder.mkdir()
     photo.rename(folder / photo.name)
     words = ("custom", "--name", "own", "--images", folder, "--coco-json", path, "--config-dir", tmp_path / "configs")
-    named = photo if content in ("coco huge", "coco nan") else path
+    named = photo if content == "coco huge" else path
     refused(named, reason, "prepare.py", *words, "--out", tmp_path / "own", "--folds", "2")
 
 

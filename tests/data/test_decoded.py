@@ -21,6 +21,7 @@ from util.data.index import Index, load_index
 from util.data.lists import train_list
 from util.data.sampling import EpisodeSampler
 from util.data.views import STRETCH, View
+from util.errors import UserError
 
 SIZE = 65
 
@@ -67,7 +68,7 @@ def test_a_decoded_photo_gives_the_same_views_to_the_last_bit(data: DataSettings
 def test_a_changed_photo_or_mask_makes_it_anew_and_removes_the_old(data: DataSettings) -> None:
     index = _index(data)
     (first,) = _files(data)
-    assert first.stat().st_size == 4 * index.sizes.prod(1).sum() and _same_images(index)
+    assert first.stat().st_size == 4 * (index.sizes.prod(1).sum() + len(index)) and _same_images(index)
     made = first.stat().st_mtime_ns
     assert _index(data).decoded.path == first and first.stat().st_mtime_ns == made
     cv2.imwrite(str(index.images[3]), np.full((*index.sizes[3], 3), 9, np.uint8))
@@ -101,3 +102,27 @@ def test_other_processes_get_its_place_and_not_its_content(data: DataSettings) -
     sent = pickle.dumps(index.decoded)
     assert len(sent) < index.stacked(0).nbytes
     assert np.array_equal(pickle.loads(sent)[5], index.stacked(5))
+
+
+@pytest.mark.parametrize("damage", ["one byte", "all bytes", "a checksum"])
+def test_a_damaged_cache_is_seen(data: DataSettings, damage: str) -> None:
+    index = _index(data)
+    (path,) = (f for f in _files(data) if f.suffix == SUFFIX)
+    content = np.fromfile(path, np.uint8)
+    place = {"one byte": slice(9, 10), "all bytes": slice(None), "a checksum": slice(-4 * len(index), None)}[damage]
+    content[place] = 255 if damage == "all bytes" else content[place] ^ 1
+    content.tofile(path)
+    with pytest.raises(UserError, match=r"this cache of decoded images is damaged; remove it"):
+        _index(data).stacked(0)
+
+
+def test_another_list_of_the_same_beginning_keeps_its_cache(data: DataSettings) -> None:
+    root = Path(data.root)
+    longer = replace(data, train_list="train-more.txt")
+    (root / "train-more.txt").write_text((root / data.train_list).read_text())
+    short = replace(data, train_list="train.txt")
+    (root / "train.txt").write_text((root / data.train_list).read_text())
+    for one in (longer, short, short):
+        _index(one)
+        (root / "train.txt").write_text("\n".join((root / "train.txt").read_text().split()[:-1]))
+    assert len([f for f in _files(data) if f.suffix == SUFFIX]) == 2

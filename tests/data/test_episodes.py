@@ -85,13 +85,6 @@ def test_photos_are_rgb_whatever_the_file_holds(tmp_path: Path) -> None:
     assert read_image(tmp_path / "grey.jpg").tolist() == np.full((10, 12, 3), 77).tolist()
 
 
-def test_photos_keep_their_stored_orientation(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "turn me by 90 degrees": the mask is not turned, so the photo must not be either
-    Image.new("RGB", (12, 10)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(tmp_path / "turned.jpg").shape == (10, 12, 3)
-
-
 # --- shapes and types ------------------------------------------------------------------------------------------------
 
 

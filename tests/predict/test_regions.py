@@ -102,9 +102,22 @@ def test_a_mask_belongs_to_the_upright_photo(tmp_path: Path) -> None:
     Image.new("RGB", (64, 40)).save(tmp_path / "a.jpg", exif=exif)
     Image.new("L", (40, 64), 1).save(tmp_path / "upright.png")
     Image.new("L", (64, 40), 1).save(tmp_path / "stored.png")
-    assert _read(f"{tmp_path / 'a.jpg'}:{tmp_path / 'upright.png'}").label.shape == (64, 40)
-    with pytest.raises(UserError, match="64 x 40 pixels, its photo has 40 x 64"):
-        _read(f"{tmp_path / 'a.jpg'}:{tmp_path / 'stored.png'}")
+    Image.new("L", (40, 63), 1).save(tmp_path / "other.png")
+    for name in ("upright", "stored"):  # the size tells
+        assert _read(f"{tmp_path / 'a.jpg'}:{tmp_path / f'{name}.png'}").label.shape == (64, 40)
+    with pytest.raises(UserError, match="40 x 63 pixels, its photo has 40 x 64"):
+        _read(f"{tmp_path / 'a.jpg'}:{tmp_path / 'other.png'}")
+
+
+def test_a_mask_that_may_belong_to_the_stored_or_the_upright_photo_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 3
+    Image.new("RGB", (64, 40)).save(tmp_path / "a.jpg", exif=exif)
+    mask = np.zeros((40, 64), np.uint8)
+    mask[:9, :9] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    with pytest.raises(UserError, match=r"mask.png: its photo has EXIF orientation 3.*auto-orient"):
+        _read(f"{tmp_path / 'a.jpg'}:{tmp_path / 'mask.png'}")
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,10 @@ def test_interrupted_and_repeated(
     unbroken = _content(prepare(out="unbroken"))
     write, written = coco.write_mask, []
 
-    def interrupted(path: Path, mask: np.ndarray) -> None:
+    def interrupted(path: Path, mask: np.ndarray, stated: bool) -> None:
         if len(written) == IMAGES + 1:
             raise KeyboardInterrupt
-        write(path, mask)
+        write(path, mask, stated)
         written.append(path)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -224,7 +224,7 @@ def test_annotations_that_are_not_cocos(
 def test_truncated_annotations(prepare: Callable[..., Path], root: Path, tmp_path: Path) -> None:
     path = json_of(root, "val2014")
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(UserError, match=rf"{path}: is cut short"):
+    with pytest.raises(UserError, match=rf"{path}: cannot read .*cut short"):
         prepare()
     assert not (tmp_path / "made").exists()
 

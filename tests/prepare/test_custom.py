@@ -173,3 +173,98 @@ def test_photos_with_mixed_suffixes(prepare, project: Path, own: tuple, mini_roo
     assert prepare(*own, "--name", "toys", "--images", photos).code == 0
     linked = project / "data/toys/images" / first.name
     assert linked.resolve() == first.with_suffix(".png")
+
+
+# --- what a user's folders hold -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(own: tuple, mini_root: Path, tmp_path: Path) -> tuple[tuple[object, ...], Path, Path]:
+    """Return the arguments for folders that a test may change, and the folders of photos and masks."""
+    photos, masks = tmp_path / "my photos", tmp_path / "my masks"
+    shutil.copytree(mini_root / "JPEGImages", photos)
+    shutil.copytree(mini_root / "SegmentationClassAug", masks)
+    return (*own, "--images", photos, "--masks", masks, "--name", "toys"), photos, masks
+
+
+def _rest(project: Path) -> list[str]:
+    """Return what a run has left in the project beside the configs that were there."""
+    kept = {"model", "encoder", "default.yaml", "protocols.yaml"}
+    left = [p for p in project.rglob("*") if "config" not in p.relative_to(project).parts[:1]]
+    return [str(p) for p in [*left, *(p for p in (project / "config").iterdir() if p.name not in kept)]]
+
+
+def test_a_names_file_with_a_byte_order_mark(prepare, project: Path, copied, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES), encoding="utf-8-sig")
+    assert prepare(*copied[0], "--fold", CLASS_NAMES[0], "--fold", CLASS_NAMES[1]).code == 0
+    data = read_config("config/toys/toys_split0_resnet50.yaml").data
+    assert data.classes == list(CLASS_NAMES) and Fold.of(data).novel == (1,)
+
+
+@pytest.mark.parametrize("fold", [(), ("--fold", CLASS_NAMES[0], "--fold", CLASS_NAMES[1])])
+def test_a_class_that_no_image_shows_is_refused_and_nothing_is_left(
+    prepare, project: Path, copied, tmp_path: Path, fold: tuple
+) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(["nothing", *CLASS_NAMES]))
+    before = _rest(project)
+    assert "out of" not in (error := prepare(*copied[0], *fold).error) or "names.txt" in error
+    assert "occurs in no image" in error and _rest(project) == before
+
+
+def test_file_names_with_spaces(prepare, project: Path, copied) -> None:
+    words, photos, masks = copied
+    first = sorted(photos.iterdir())[0]
+    (masks / f"{first.stem}.png").rename(masks / "my  cat 1.png")
+    first.rename(photos / "my  cat 1.jpg")
+    assert prepare(*words).code == 0
+    assert (project / "data/toys/images/my_cat_1.jpg").resolve() == photos / "my  cat 1.jpg"
+    assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
+
+
+def test_photos_without_a_mask_are_left_out_and_counted(prepare, project: Path, copied) -> None:
+    words, _, masks = copied
+    for path in sorted(masks.iterdir())[:3]:
+        path.unlink()
+    outcome = prepare(*words)
+    assert outcome.code == 0 and "left out, without a mask: 3 photos" in outcome.output
+    assert "77 images" in outcome.output
+
+
+def test_a_refused_run_leaves_nothing_and_the_next_one_is_as_the_first(prepare, project: Path, copied) -> None:
+    words, photos, _ = copied
+    before, bad = _rest(project), sorted(photos.iterdir())[-1]
+    content = bad.read_bytes()
+    bad.write_bytes(b"no photo")
+    assert str(bad) in prepare(*words).error and _rest(project) == before
+    bad.write_bytes(content)
+    assert prepare(*words).code == 0
+    assert not list((project / "data").glob(".*")) and not (project / "data/toys/.cache").exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(prepare, project: Path, copied) -> None:
+    words, photos, _ = copied
+    (project / "data/toys").mkdir(parents=True)
+    (project / "data/toys/mine.txt").write_text("mine")
+    assert "holds other files" in prepare(*words).error
+    assert (project / "data/toys/mine.txt").read_text() == "mine"
+    assert "lies in --out" in prepare(*words, "--out", photos / "made").error
+
+
+def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, tmp_path: Path) -> None:
+    photos, images, marks = tmp_path / "photos", [], []
+    photos.mkdir()
+    for n in range(24):
+        Image.fromarray(np.full((40, 40, 3), n, np.uint8)).save(photos / f"{n}.png")
+        images.append({"id": n, "file_name": f"{n}.png", "height": 40, "width": 40})
+        box = [[1, 1, 30, 1, 30, 30, 1, 30]]
+        marks.append({"id": n, "image_id": n, "category_id": 1 + n % 2, "segmentation": box, "iscrowd": 0})
+    names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog: {x}"}, {"id": 3, "name": "horse"}]
+    path, content = tmp_path / "a.json", {"images": images, "annotations": marks, "categories": names}
+    path.write_text(json.dumps(content))
+    words = ("custom", "--name", "pair", "--images", photos, "--coco-json", path, "--folds", 2)
+    outcome = prepare(*words)
+    assert outcome.code == 0 and "left out, on no image: horse" in outcome.output, outcome.errors
+    assert read_config("config/pair/pair_split0_resnet50.yaml").data.classes == ["cat", "dog: {x}"]
+    content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
+    path.write_text(json.dumps(content))
+    assert "control characters" in prepare(*words, "--name", "other").error

@@ -10,6 +10,7 @@ from util.config.compose import config_path
 from util.config.read import read_config, read_with_sources
 from util.config.settings import Config
 from util.config.sources import annotated
+from util.config.yaml_text import comment
 from util.errors import UserError
 from util.files import write_atomically
 
@@ -68,7 +69,7 @@ def show(options: argparse.Namespace) -> bool:
     if options.print_config:
         print(text, end="")
     if options.write_config is not None:
-        _write(options.write_config, f"# Every setting of {path}, and where it comes from.\n{text}")
+        _write(options.write_config, f"# Every setting of {comment(str(path))}, and where it comes from.\n{text}")
     return True
 
 

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.config.tree import Leaf, Tree
+from util.config.yaml_text import comment, flow
 
 COLUMN = 56  # of the comments
 OVERRIDE = "--set "  # how the place of an override begins
@@ -31,11 +30,11 @@ def _lines(section: dict[str, Any], tree: Any, origin: str, prefix: str) -> Iter
     for key, value in section.items():
         known = tree.get(key) if isinstance(tree, dict) else None
         if isinstance(value, dict) and value:
-            yield f"{indent}{_flow(key)}:"
+            yield f"{indent}{flow(key)}:"
             yield from _lines(value, known, origin, f"{prefix}{key}.")
         else:
-            line = f"{indent}{_flow(key)}: {_flow(value)}"
-            yield f"{line:<{COLUMN}}  # {_source(known, f'{prefix}{key}', origin)}"
+            line = f"{indent}{flow(key)}: {flow(value)}"
+            yield f"{line:<{COLUMN}}  # {comment(_source(known, f'{prefix}{key}', origin))}"
 
 
 def _source(leaf: Any, key: str, origin: str) -> str:
@@ -47,8 +46,3 @@ def _source(leaf: Any, key: str, origin: str) -> str:
     if leaf.where == origin:
         return f"composed: {key.rpartition('.')[2]}"
     return leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where)
-
-
-def _flow(value: Any) -> str:
-    """Return a value as YAML on one line."""
-    return yaml.safe_dump([value], default_flow_style=True, width=float("inf"), allow_unicode=True).strip()[1:-1]

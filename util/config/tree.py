@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 
 from util.errors import UserError
+from util.read_files import read_text
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is installed
+MAX_BYTES = 2**22  # of a file; a config has a few kilobytes
 MAX_NODES = 10_000  # of a file, aliases counted as often as they are used
 NESTING = "[{-?"  # characters that may begin a value inside another
 
@@ -30,16 +32,12 @@ def parse_file(path: Path) -> Tree:
     Raises:
         UserError: missing file, broken YAML, too many values, or a key written twice; it names the place.
     """
+    text = read_text(path, "this config", "the existing ones are under config/", MAX_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
         if sum(map(text.count, NESTING)) > MAX_NODES:  # nested so deeply that the parser in C could crash
             raise _too_large(path)
         node = yaml.compose(text, Loader=LOADER)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot read this config ({error.strerror}); the existing ones are under config/"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if node is None:
         return {}

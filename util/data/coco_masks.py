@@ -7,7 +7,6 @@ the file. Empty and degenerate polygons (fewer than three points, or all points 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,13 +16,12 @@ import numpy as np
 from pycocotools import mask as rle
 
 from model.contract import IGNORE
+from util.data.polygons import prepared
 from util.errors import UserError
+from util.read_files import read_json
 
 MAPPED = ("images", "annotations", "categories")
-MIN_NUMBERS = 6  # of a polygon: three points
 RLE_ZERO, RLE_BITS, RLE_SIGN, RLE_MORE = 48, 5, 16, 32  # of COCO's text form of run lengths
-MAX_COORDINATE = 1e5  # pixels; no photo is larger, and rasterising beyond it would exhaust the memory
-MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
 
 class Instance(NamedTuple):
@@ -67,21 +65,20 @@ def read_annotations(path: Path) -> Annotations:
         UserError: the file is missing, cut short, not JSON, or holds no instance annotations.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            content = json.load(file, object_hook=_compact)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or name another file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: is cut short or not JSON ({error}); unpack or download it again") from None
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}: an annotation is not in COCO's format ({_reason(error)}); export it again") from None
+        content = read_json(path, "this annotation file", "unpack, download or export it again", object_hook=_compact)
+    except _NotCoco as error:
+        raise UserError(f"{path}: an annotation is not in COCO's format ({error}); export it again") from None
     missing = [key for key in MAPPED if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
         raise UserError(f"{path}: holds no '{missing[0]}'; name a file of instances, such as instances_train2014.json")
     try:
         return _collect(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: is not in COCO's format ({_reason(error)}); export it again") from None
+
+
+class _NotCoco(Exception):
+    """An entry of a file of annotations has another form than COCO's."""
 
 
 def _reason(error: Exception) -> str:
@@ -90,6 +87,13 @@ def _reason(error: Exception) -> str:
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
     """Convert an annotation as soon as it is parsed; return other entries unchanged."""
+    try:
+        return _converted(entry)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _NotCoco(_reason(error)) from None
+
+
+def _converted(entry: dict[str, Any]) -> dict[str, Any] | Instance:
     if "counts" in entry and isinstance(entry["counts"], list):
         return entry | {"counts": np.array(entry["counts"], np.uint32)}
     if "segmentation" not in entry:
@@ -168,22 +172,11 @@ def _region(instance: Instance, photo: Photo) -> np.ndarray:
     if isinstance(instance.shape, dict):
         encoded = _checked_runs(instance.shape, height, width)
     else:
-        polygons = [polygon for polygon in instance.shape if _has_area(polygon)]
+        polygons = prepared(instance.shape, height, width)
         if not polygons:
             return np.zeros((height, width), bool)
         encoded = rle.merge(rle.frPyObjects(polygons, height, width))
     return rle.decode(encoded).view(bool)
-
-
-def _has_area(polygon: np.ndarray) -> bool:
-    """Return whether a polygon has at least three points that are not on one line."""
-    if not (np.abs(polygon) < MAX_COORDINATE).all():
-        raise ValueError("a polygon's coordinates are impossible")
-    if len(polygon) < MIN_NUMBERS:
-        return False
-    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
-    longest = points[(points**2).sum(1).argmax()]
-    return bool((np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) > MIN_AREA).any())
 
 
 def _checked_runs(shape: dict[str, Any], height: int, width: int) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """A cache of decoded images and masks in a memory-mapped file that all processes and runs share.
 
 Decoding a photo of VOC's size and its mask takes most of the time of a training view; reading both from this file takes
-almost none. The file holds four bytes per pixel and lies beside the index. It is rebuilt, and the old one removed, when
-a photo or a mask changes.
+almost none. The file holds four bytes per pixel, then a checksum of each image, and lies beside the index. It is
+rebuilt, and the old one removed, when a photo or a mask changes. A process compares each image with its checksum at the
+first access.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import re
 import shutil
+import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate
@@ -21,14 +25,15 @@ import numpy as np
 from util.config.settings import DataSettings
 from util.data.images import STACKED_CHANNELS, read_stacked
 from util.data.index import Index
-from util.errors import WriteError
+from util.errors import UserError, WriteError
 from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
 
 log = logging.getLogger("symnet")
-FORMAT = 1  # raise when the stored content changes
+FORMAT = 2  # raise when the stored content changes
 SUFFIX = ".pictures"
 GIB = 2**30
+CHECKSUM = np.dtype("<u4")
 MIN_FREE = 2  # free space on the disk before writing, as a multiple of the file's size
 
 
@@ -37,7 +42,7 @@ class MappedImages:
     """Stacked images by row; the file is opened at the first access, so that the object can be sent to other processes.
 
     Attributes:
-        path: file of the stacked images, (H, W, 4) uint8, one after the other.
+        path: file of the stacked images, (H, W, 4) uint8, one after the other, then their checksums.
         starts: offset of each image in bytes, and the end of the last one.
         sizes: (images, 2) height and width.
     """
@@ -53,20 +58,45 @@ class MappedImages:
         return cls(path, tuple(accumulate(lengths, initial=0)), sizes)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """Return a stacked image, (H, W, 4) uint8, read-only."""
-        return self._content[self.starts[row] : self.starts[row + 1]].reshape(*self.sizes[row], STACKED_CHANNELS)
+        """Return a stacked image, (H, W, 4) uint8, read-only.
+
+        Raises:
+            UserError: the image is not the one that was written.
+        """
+        content = self._content[self.starts[row] : self.starts[row + 1]]
+        if row not in self._sound:
+            if zlib.crc32(content.data) != int(self._checksums[row]):
+                raise UserError(
+                    f"{self.path}: this cache of decoded images is damaged; remove it, a run makes it again"
+                )
+            self._sound.add(row)
+        return content.reshape(*self.sizes[row], STACKED_CHANNELS)
+
+    @cached_property
+    def _sound(self) -> set[int]:
+        """Rows that this process has compared with their checksums."""
+        return set()
+
+    @cached_property
+    def _checksums(self) -> np.ndarray:
+        return self._content[self.starts[-1] :].view(CHECKSUM)
 
     @cached_property
     def _content(self) -> np.ndarray:
         return np.memmap(self.path, np.uint8, mode="r").view(np.ndarray)
 
     def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k != "_content"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_content", "_checksums", "_sound")}
+
+    @property
+    def length(self) -> int:
+        """The size of the complete file in bytes."""
+        return self.starts[-1] + len(self.sizes) * CHECKSUM.itemsize
 
     @property
     def complete(self) -> bool:
         """Whether the file exists in its full size."""
-        return self.path.is_file() and self.path.stat().st_size == self.starts[-1]
+        return self.path.is_file() and self.path.stat().st_size == self.length
 
 
 def with_decoded_images(index: Index, data: DataSettings, list_file: str, progress: bool = True) -> Index:
@@ -92,7 +122,8 @@ def with_decoded_images(index: Index, data: DataSettings, list_file: str, progre
         return index
     lacking = "this image does not exist; restore it or take it out of the list"
     made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__, lacking=lacking)
-    stem = f"{data.name}-{Path(list_file).stem}"
+    own = hashlib.sha256(f"{Path(data.root).resolve()} {list_file}".encode()).hexdigest()[:8]
+    stem = f"{data.name}-{Path(list_file).stem}-{own}"
     path = Path(data.cache) / f"{stem}-{made_from[:16]}{SUFFIX}"
     decoded = MappedImages.of(path, index.sizes)
     if not decoded.complete:
@@ -101,8 +132,10 @@ def with_decoded_images(index: Index, data: DataSettings, list_file: str, progre
         except WriteError as error:
             report("no cache of decoded images: %s", error)
             return index
-        for old in path.parent.glob(f"{stem}-*{SUFFIX}"):
-            if old != path:
+        name = re.escape(f"{data.name}-{Path(list_file).stem}")  # in format 1 without the list's own digest
+        outdated = re.compile(rf"{name}(-{own})?-[0-9a-f]{{16}}{re.escape(SUFFIX)}")
+        for old in path.parent.iterdir():
+            if old != path and outdated.fullmatch(old.name):  # of this list alone
                 old.unlink(missing_ok=True)
         report("cache of decoded images: %s, %.1f GiB (data.decoded_gib)", path, size / GIB)
     return replace(index, decoded=decoded)
@@ -114,7 +147,7 @@ def _decode_all(decoded: MappedImages, index: Index, title: str, progress: bool)
     Raises:
         WriteError: the disk is too full, or the folder cannot be written.
     """
-    length, folder = decoded.starts[-1], decoded.path.parent
+    length, folder = decoded.length, decoded.path.parent
 
     def write(file: Path) -> None:
         if shutil.disk_usage(folder).free < MIN_FREE * length:
@@ -122,15 +155,19 @@ def _decode_all(decoded: MappedImages, index: Index, title: str, progress: bool)
         with file.open("wb") as out:
             out.truncate(length)
         jobs = list(zip(index.images, index.masks, decoded.starts))
-        for _ in parallel_map(partial(_decode, file=file), jobs, title, progress=progress):
-            pass
+        checksums = list(parallel_map(partial(_decode, file=file), jobs, title, progress=progress))
+        with file.open("r+b") as out:
+            out.seek(decoded.starts[-1], os.SEEK_SET)
+            out.write(np.array(checksums, CHECKSUM).data)
 
-    write_atomically(decoded.path, write)
+    write_atomically(decoded.path, write, durable=True)
 
 
-def _decode(job: tuple[Path, Path, int], file: Path) -> None:
-    """Decode an image and its mask and write them to a file at an offset."""
+def _decode(job: tuple[Path, Path, int], file: Path) -> int:
+    """Decode an image and its mask, write them to a file at an offset, and return their checksum."""
     image, mask, start = job
+    stacked = read_stacked(image, mask)
     with file.open("r+b") as out:
         out.seek(start, os.SEEK_SET)
-        out.write(read_stacked(image, mask).data)
+        out.write(stacked.data)
+    return zlib.crc32(stacked.data)

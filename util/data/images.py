@@ -1,4 +1,4 @@
-"""Reading and writing of photos (RGB) and masks (class indices from palette or grey PNGs).
+"""Reading of photos (RGB) and masks (class indices from palette or grey PNGs), upright; writing of masks.
 
 A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red, green, blue, class index.
 """
@@ -11,34 +11,54 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from util.data.jpeg import damage_in
+from util.data.orientation import (
+    TAG,
+    UPRIGHT,
+    fitted_mask,
+    orientation_in,
+    orientation_of,
+    stated_orientation,
+    turned,
+)
 from util.errors import UserError
 from util.files import write_atomically
+from util.read_files import irregular, read_bytes
 
-JPEG_START, JPEG_END, JPEG_TAIL = b"\xff\xd8", b"\xff\xd9", 1024  # the end marker lies in the last bytes
 INDEX_MODES = ("P", "L")  # palette and 8-bit grey: the stored value is the class index
 CLASS_CHANNEL = 3  # of a stacked image
 STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Return a photo as RGB, (H, W, 3) uint8, in its stored orientation (as its mask is).
+    """Return a photo as RGB, (H, W, 3) uint8, upright as its EXIF data say.
 
     Raises:
-        UserError: the file is missing or not an image.
+        UserError: the file is missing, damaged or not an image.
     """
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise UserError(f"{path}: this image does not exist; restore it or take it out of the list") from None
-    complete = not content.startswith(JPEG_START) or JPEG_END in content[-JPEG_TAIL:]  # OpenCV fills missing parts grey
+    stored, orientation = _read_stored(path)
+    return turned(stored, orientation)
+
+
+def _read_stored(path: Path) -> tuple[np.ndarray, int]:
+    """Return a photo's stored pixels as RGB, (H, W, 3) uint8, and its orientation."""
+    _check_present(path, "this image does not exist; restore it or take it out of the list")
+    content = read_bytes(path, "this image", "restore it or take it out of the list")
+    damage = damage_in(content)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content and complete else None
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content and damage is None else None
     except cv2.error:  # more pixels than OpenCV accepts
         image = None
     if image is None:
-        raise UserError(f"{path}: this image is damaged or not an image; restore it or take it out of the list")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        reason = f" ({damage})" if damage else ""
+        raise UserError(f"{path}: this image is damaged or not an image{reason}; restore it or take it out of the list")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), orientation_in(content)
+
+
+def _check_present(path: Path, message: str) -> None:
+    if not path.exists():
+        raise UserError(f"{path}: {message}")
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -47,6 +67,14 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, not an image, or stores colours instead of indices.
     """
+    return _read_own(path)[0]
+
+
+def _read_own(path: Path) -> tuple[np.ndarray, bool]:
+    """Return a mask turned as its own EXIF data say, and whether they say anything."""
+    _check_present(path, "this mask does not exist; every listed image needs one")
+    if (reason := irregular(path)) is not None:
+        raise UserError(f"{path}: this mask is damaged or not an image ({reason})")
     try:
         with Image.open(path) as image:
             if image.mode not in INDEX_MODES:
@@ -54,25 +82,43 @@ def read_mask(path: Path) -> np.ndarray:
                     f"{path}: this mask is stored as {image.mode}, not as class indices; "
                     "convert it to a palette or 8-bit grey PNG whose values are class ids"
                 )
-            return np.asarray(image)
-    except FileNotFoundError:
-        raise UserError(f"{path}: this mask does not exist; every listed image needs one") from None
+            indices = np.asarray(image)
+            orientation = stated_orientation(image)
+            return turned(indices, orientation or UPRIGHT), orientation is not None
     except UserError:
         raise
     except Exception as error:  # a damaged file can raise any exception
         raise UserError(f"{path}: this mask is damaged or not an image ({error})") from None
 
 
-def read_stacked(image: Path, mask: Path) -> np.ndarray:
-    """Return a photo and its mask as a stacked image, (H, W, 4) uint8.
+def read_pair(image: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return a photo, (H, W, 3) uint8, and its class indices, (H, W) uint8, both upright.
 
     Raises:
-        UserError: one of the files is missing, damaged or of the wrong kind, or their sizes differ.
+        UserError: one of the files is missing, damaged or of the wrong kind, or they do not fit each other.
     """
-    photo, classes = read_image(image), read_mask(mask)
-    if photo.shape[:2] != classes.shape:
-        sizes = f"{photo.shape[:2]} and {classes.shape}"
-        raise UserError(f"{mask}: image and mask have different sizes (height, width): {sizes}")
+    (stored, orientation), (indices, tagged) = _read_stored(image), _read_own(mask)
+    height, width = stored.shape[:2]
+    return turned(stored, orientation), fitted_mask(indices, tagged, (height, width), orientation, mask)
+
+
+def read_mask_of(image: Path, mask: Path) -> np.ndarray:
+    """Return the class indices of a photo, (H, W) uint8, upright; of the photo only the header is read.
+
+    Raises:
+        UserError: as ``read_pair``.
+    """
+    indices, tagged = _read_own(mask)
+    return fitted_mask(indices, tagged, *header_of(image), mask)
+
+
+def read_stacked(image: Path, mask: Path) -> np.ndarray:
+    """Return a photo and its mask as a stacked image, (H, W, 4) uint8, upright.
+
+    Raises:
+        UserError: as ``read_pair``.
+    """
+    photo, classes = read_pair(image, mask)
     stacked = cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA)
     return cv2.insertChannel(classes, stacked, CLASS_CHANNEL)
 
@@ -87,27 +133,36 @@ def voc_palette() -> list[int]:
     return [sum((i >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for i in range(256) for c in range(3)]
 
 
-def write_mask(path: Path, mask: np.ndarray) -> None:
+def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
     """Write class indices (H, W) uint8 as a palette PNG, atomically.
+
+    Args:
+        stated: state in the file that the mask is upright; needed where its photo's orientation leaves that open.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
     image = Image.fromarray(mask)
     image.putpalette(voc_palette())
-    write_atomically(path, image.save)
+    if not stated:
+        write_atomically(path, image.save)
+        return
+    exif = Image.Exif()
+    exif[TAG] = UPRIGHT
+    write_atomically(path, lambda file: image.save(file, exif=exif))
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Return (height, width) of an image; only its header is read.
+def header_of(path: Path) -> tuple[tuple[int, int], int]:
+    """Return (height, width) of an image's stored pixels, and its orientation; only its header is read.
 
     Raises:
         UserError: the file is missing or not an image.
     """
+    _check_present(path, "this image does not exist; restore it or take it out of the list")
+    if (reason := irregular(path)) is not None:
+        raise UserError(f"{path}: this image is damaged or not an image ({reason})")
     try:
         with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        raise UserError(f"{path}: this image does not exist; restore it or take it out of the list") from None
+            return (image.height, image.width), orientation_of(image)
     except Exception as error:  # a damaged file can raise any exception
         raise UserError(f"{path}: this image is damaged or not an image ({error})") from None

@@ -8,23 +8,22 @@ never stored, so they cannot become outdated.
 from __future__ import annotations
 
 import contextlib
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
 
 from model.contract import IGNORE
 from util.config.settings import DataSettings
-from util.data.images import read_image, read_mask, read_stacked, size_of, unstack
+from util.data.images import read_mask_of, read_pair, read_stacked, unstack
 from util.errors import UserError
 from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
+from util.read_files import irregular, read_text
 
-FORMAT = 2  # raise when the stored content changes
+FORMAT = 3  # raise when the stored content changes
 VALUES = 256  # of a uint8 mask
 
 
@@ -69,7 +68,7 @@ class Index:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""
         if self.decoded is not None:
             return unstack(self.decoded[row])
-        return read_image(self.images[row]), read_mask(self.masks[row])
+        return read_pair(self.images[row], self.masks[row])
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -78,15 +77,12 @@ def read_names(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: the file is missing, empty, names an image twice, or one outside the data set's folders.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read this list ({error}); set data.train_list / data.test_list") from None
-    names = tuple(line.split()[0] for line in lines if line.strip())
+    lines = read_text(path, "this list", "set data.train_list / data.test_list").splitlines()
+    names = tuple(str(PurePosixPath(line.split()[0])) for line in lines if line.strip())  # ./a and a are one photo
     if not names:
         raise UserError(f"{path}: this list names no image; write one name per line")
     for name in names:
-        if "\0" in name or name.startswith("/") or ".." in name.split("/"):
+        if not name.isprintable() or name.startswith("/") or name == "." or ".." in name.split("/"):
             raise UserError(f"{path}: this list names {name[:80]!r}, not an image of this data set; correct the line")
     if len(set(names)) < len(names):
         twice = next(n for i, n in enumerate(names) if n in set(names[:i]))
@@ -109,7 +105,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     lacking = "this mask does not exist; every listed image needs one"
     made_from = fingerprint(masks, FORMAT, len(data.classes), *names, lacking=lacking)
     cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
-    found = _read_cache(cache, made_from, len(names))
+    found = _read_cache(cache, made_from, len(names), len(data.classes))
     if found is None:
         found = _build(images, masks, len(data.classes), f"index {data.name} {part}", progress)
         _write_cache(cache, made_from, *found)
@@ -124,19 +120,16 @@ def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, tuple[in
         UserError: sizes differ, or the mask holds an id above ``classes`` that is not 255.
     """
     image, mask_path = pair
-    mask, size = read_mask(mask_path), size_of(image)
-    return count_classes(mask, mask_path, size, classes), size
+    mask = read_mask_of(image, mask_path)
+    return count_classes(mask, mask_path, classes), (mask.shape[0], mask.shape[1])
 
 
-def count_classes(mask: np.ndarray, mask_path: Path, image_size: tuple[int, int], classes: int) -> np.ndarray:
-    """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8, after checking its size and values.
+def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray:
+    """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8, after checking its values.
 
     Raises:
-        UserError: sizes differ, or the mask holds an id above ``classes`` that is not 255.
+        UserError: the mask holds an id above ``classes`` that is not 255.
     """
-    if image_size != mask.shape:
-        sizes = f"{image_size} and {mask.shape}"
-        raise UserError(f"{mask_path}: image and mask have different sizes (height, width): {sizes}")
     counts = np.bincount(mask.ravel(), minlength=VALUES)
     wrong = [v for v in np.flatnonzero(counts) if classes < v != IGNORE]
     if wrong:
@@ -157,14 +150,21 @@ def _build(
     return np.stack(areas), np.array(sizes, np.int64)
 
 
-def _read_cache(path: Path, fingerprint: str, images: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _read_cache(path: Path, fingerprint: str, images: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return areas and sizes of a cache file, None if it is missing, damaged, of other files, or cannot be true."""
+    if irregular(path) is not None:
+        return None
     try:
         with np.load(path, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) == fingerprint and len(stored["areas"]) == len(stored["sizes"]) == images:
-                return stored["areas"], stored["sizes"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        pass
-    return None
+            if str(stored["fingerprint"]) != fingerprint:
+                return None
+            areas, sizes = stored["areas"], stored["sizes"]
+    except Exception:  # a damaged file can raise any exception
+        return None
+    tables = ((areas, (images, classes + 1)), (sizes, (images, 2)))
+    if any(table.shape != shape or table.dtype != np.int64 or (table < 0).any() for table, shape in tables):
+        return None
+    return (areas, sizes) if (areas.sum(1) <= sizes.prod(1)).all() else None
 
 
 def _write_cache(path: Path, fingerprint: str, areas: np.ndarray, sizes: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from util.data.index import Index
 from util.errors import UserError
+from util.read_files import read_bytes
 
 PAIR_MARK = "__"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -52,14 +53,11 @@ def read_list_file(path: Path) -> ListFile:
     Raises:
         UserError: the file is missing, empty, or in none of the supported forms; the message names the line.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read this list ({error.strerror})") from None
+    content = read_bytes(path, "this list", "name a list file")
     if path.suffix == ".pkl":
         return _from_dictionary(path, content)
     try:
-        lines = content.decode().splitlines()
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file; a list is text, or a pickled dictionary ending in .pkl") from None
     rows = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]

@@ -58,6 +58,15 @@ class ImageList:
         text += [f"{self.index.names[r]} {c}" for r, c in self.listed_pairs]
         return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
+    @cached_property
+    def files_digest(self) -> str:
+        """Hexadecimal SHA-256 of the names and sizes in bytes of the list's photos and masks, wherever they lie."""
+        out = hashlib.sha256()
+        for row in self.queries:
+            sizes = [path.stat().st_size for path in (self.index.images[row], self.index.masks[row])]
+            out.update(f"{self.index.names[row]} {sizes}\n".encode())
+        return out.hexdigest()
+
 
 def train_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
     """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel."""

@@ -18,6 +18,7 @@ from util.config.settings import DataSettings
 from util.data.lists import ImageList
 from util.data.sampling import EpisodeKey, digest
 from util.errors import UserError, nearest
+from util.read_files import parse_json, read_text
 
 FORMAT = "sym-net-manifest/1"
 IDENTITY = ("dataset", "folds", "fold_rule", "fold")  # keys of the header that must equal the settings of a replay
@@ -60,18 +61,17 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         UserError: the file is missing, a line is not an episode, or there is no episode.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read this manifest ({error})") from None
+    text = read_text(path, "this manifest", "name the episodes.jsonl of a test")
     out = Manifest()
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise UserError(f"{path}:{number}: not a line of JSON; a manifest has one episode per line") from None
+            row = parse_json(line)
+        except ValueError as error:
+            raise UserError(
+                f"{path}:{number}: not a line of JSON ({error}); a manifest has one episode per line"
+            ) from None
         if isinstance(row, dict) and "manifest" in row and not out.episodes and not out.header:
             if row["manifest"] != FORMAT:
                 raise UserError(f"{path}:{number}: manifest format {row['manifest']!r} is unknown; expected {FORMAT!r}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.common.published import DDP_PREFIX, recognise
@@ -17,17 +17,18 @@ from model.encoders.registry import title_of
 from model.registry import published_layouts, related
 from util.config.aliases import modernise
 from util.config.model_section import current
+from util.engine.checkpoint_form import FORMAT, HELD_BY, is_own, read_content
 from util.errors import UserError, WriteError
 from util.files import write_atomically
 
-SAFETENSORS = ".safetensors"
-FORMAT = "sym-net/1"
+log = logging.getLogger("symnet")
 SHOWN = 3  # tensor names in a message
 # Settings that a checkpoint must share with the run that loads it, as (section, key).
 FOLD = (("data", "folds"), ("data", "fold_rule"), ("data", "fold_classes"), ("data", "fold"))
-IDENTITY = (("model", "name"), ("data", "name"), *FOLD)
+IDENTITY = (("model", "name"), ("data", "name"), ("data", "classes"), *FOLD)
 # Keys of a checkpoint beside its weights.
 TEXT = "text"  # digest of the text vectors that the model was trained with
+PHOTOS = "photos"  # digest of the names and sizes of the training list's files
 SCHEDULE, EMA = "plan", "average"  # the step schedule and the moving average of the weights, under their first names
 FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
 
@@ -63,27 +64,17 @@ def read(path: str | Path) -> dict[str, Any]:
     A ``.safetensors`` file is a plain state dict.
 
     Raises:
-        UserError: missing, truncated, or not a file of tensors.
+        UserError: missing, truncated, damaged, not a file of tensors, or not in the form that it states.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
-    try:
-        plain = path.suffix == SAFETENSORS
-        content: Any = load_file(path) if plain else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason[:160]})") from None
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: not a checkpoint: it holds no named tensors")
-    if content.get("format") == FORMAT and isinstance(content.get("config"), dict):
+    content = read_content(Path(path))
+    if is_own(content):
         content["config"] = current(modernise(content["config"]))
     return content
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
     """Return the named tensors of the content that ``read`` returned."""
-    for key in ("weights", "state_dict", "model"):
+    for key in HELD_BY:
         if isinstance(content.get(key), dict):
             content = content[key]
             break
@@ -186,7 +177,7 @@ def check_identity(
     Raises:
         UserError: names the setting, the checkpoint's value and the expected one.
     """
-    if content.get("format") != FORMAT:
+    if not is_own(content):
         return  # an authors' file has no config; its tensors decide
     if content.get("stage") != stage:
         raise UserError(f"{source}: a checkpoint of the {content.get('stage')} stage, expected the {stage} stage")
@@ -212,7 +203,7 @@ def _value(section: Any, dotted: str) -> Any:
 
 def fold_of(content: dict[str, Any]) -> dict[str, Any] | None:
     """Return the fold settings of one of our own checkpoints, None for a file without a config."""
-    if content.get("format") != FORMAT:
+    if not is_own(content):
         return None
     return {key: content["config"].get(section, {}).get(key) for section, key in FOLD}
 

@@ -24,7 +24,7 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.data.text import SUFFIXES
 from util.engine.device import CUDA, gpu_count
-from util.engine.folders import BEST, LAST, base_folder, is_finished, run_folder
+from util.engine.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY
 
@@ -158,15 +158,19 @@ def train(launch: Launch) -> int:
     folder = base_folder(config)
     if class_of(config.model).has_base_stage and launch.checkpoint is None and not is_finished(folder):
         print(f"base stage: no finished {folder / BEST} yet, training it first", flush=True)
-        flags = [RESUME] if resume and (folder / LAST).exists() else [OVERWRITE] if overwrite else []
+        flags = [RESUME] if resume and _can_resume(folder) else [OVERWRITE] if overwrite else []
         code = run_script("train_base.py", launch, flags)
         if code:
             return code
-    in_use = (run_folder(config, "meta") / LAST).exists()
-    flags = [RESUME] if resume and in_use else [OVERWRITE] if overwrite else []
+    flags = [RESUME] if resume and _can_resume(run_folder(config, "meta")) else [OVERWRITE] if overwrite else []
     if launch.checkpoint is not None:
         flags += ["--checkpoint", launch.checkpoint]
     return run_script("train.py", launch, flags)
+
+
+def _can_resume(folder: Path) -> bool:
+    """Return whether a folder holds a checkpoint that a training continues from."""
+    return (folder / LAST).exists() or (folder / PREVIOUS).exists()
 
 
 def main() -> int:

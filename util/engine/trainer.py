@@ -17,7 +17,6 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from model.contract import Trainable
-from util.config.model_section import current
 from util.config.settings import StageSettings
 from util.engine import checkpoint
 from util.engine.device import seed_step
@@ -29,6 +28,7 @@ from util.engine.lr_schedule import set_learning_rates
 from util.engine.network import FLOAT32, PreparedNetwork, prepare_network
 from util.engine.optimizers import build_optimizers, load_optimizers
 from util.engine.processes import World
+from util.engine.resume import ALLOW, check_best, check_continues, check_optimizer_states
 from util.engine.step_schedule import Progress, StepSchedule
 from util.errors import UserError
 from util.report.run_folder import RunFolder
@@ -36,7 +36,7 @@ from util.report.run_folder import RunFolder
 log = logging.getLogger("symnet")
 SECONDS_PER_MINUTE = 60
 HALF = 0.5
-NOT_FINITE = "lower the learning rate, then start from the last checkpoint with --resume"
+NOT_FINITE = f"lower the learning rate, then start from the last checkpoint with --resume {ALLOW}"
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
 Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
@@ -53,6 +53,7 @@ class TrainerOptions:
         precision, compile, seed: as ``run.precision``, ``run.compile`` and ``run.seed``.
         workers: loader processes, 0 for none.
         state: entries of the checkpoints beside weights and progress: stage, config, data fingerprint.
+        allow_changes: whether a run may resume with other settings that decide its result.
     """
 
     stage: StageSettings
@@ -63,6 +64,7 @@ class TrainerOptions:
     seed: int = 0
     workers: int = 0
     state: dict[str, Any] = field(default_factory=dict)
+    allow_changes: bool = False
 
 
 class Trainer:
@@ -105,30 +107,21 @@ class Trainer:
         """Continue from a checkpoint's content: weights, optimisers and position.
 
         Raises:
-            UserError: it holds no training state, or it is of a run of another length, batch or list.
+            UserError: as ``check_continues``, or its optimisers are of other parameters.
         """
-        if "progress" not in content:
-            raise UserError(f"{self.folder.path / LAST}: holds weights only, training cannot continue from it")
-        if content[checkpoint.SCHEDULE] != asdict(self.schedule):
-            raise UserError(
-                f"{self.folder.path / LAST}: was made with other epochs, batch, processes or list "
-                f"({content[checkpoint.SCHEDULE]}, now {asdict(self.schedule)}); continue with the same, or start "
-                "again with --overwrite"
-            )
-        if content["data"] != self.options.state["data"]:
-            raise UserError(
-                f"{self.folder.path / LAST}: the training list has changed since; restore the data, "
-                "or start again with --overwrite"
-            )
-        changed = checkpoint.changed_settings(current(content["config"]), self.options.state["config"])
+        changed = check_continues(
+            content, self.options.state, asdict(self.schedule), self.folder.path, self.options.allow_changes
+        )
+        check_best(self.folder.path, self.validate is not None, content["progress"])
         if changed:
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
         checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))
         try:
+            check_optimizer_states(content["optimizers"])
             load_optimizers(self.optimizers, content["optimizers"])
             if self.ema is not None:
                 self.ema.load(content[checkpoint.EMA])
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise UserError(
                 f"{self.folder.path / LAST}: optimisers or EMA are of other parameters ({error}); undo the changed "
                 "settings, or start again with --overwrite"

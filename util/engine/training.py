@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from model.contract import Trainable
@@ -15,9 +14,10 @@ from util.config.settings import Config, StageSettings
 from util.engine import checkpoint
 from util.engine.device import describe
 from util.engine.evaluation import BASE, FINAL, PassOptions, Watcher, evaluate
-from util.engine.folders import LAST, PREVIOUS, base_folder, run_folder
+from util.engine.folders import base_folder, run_folder
 from util.engine.network import PreparedNetwork
 from util.engine.processes import World, join
+from util.engine.resume import check_free, newest
 from util.engine.run_context import RunContext, make_run_context
 from util.engine.run_data import StageData, base_stage_data, meta_stage_data
 from util.engine.step_schedule import StepSchedule
@@ -25,40 +25,42 @@ from util.engine.trainer import Trainer, TrainerOptions
 from util.engine.weights import network_to_train
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.pictures import FirstEpisodes, grid
-from util.report.run_folder import RunFolder, check_free
+from util.report.run_folder import RunFolder
 
 log = logging.getLogger("symnet")
 VALIDATION_PICTURES = 4
 Scores = tuple[float, dict[str, Any]]  # the score that picks the best checkpoint, and all scores
 
 
-def train_base(config: Config, resume: bool, overwrite: bool) -> int:
+def train_base(config: Config, resume: bool, overwrite: bool, allow_changes: bool = False) -> int:
     """Run the base stage; return the exit code."""
     with join(config.run.device, _memory_settings("base")) as world:
         context, settings = make_run_context(config), config.base_stage
         if settings is None or not context.model_class.has_base_stage:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
         folder = base_folder(config)
-        check_free(folder, LAST, resume, overwrite)
+        check_free(folder, resume, overwrite)
         data = base_stage_data(context, settings, world)
         stage = Stage("base", settings, context, data, world)
         model, note = network_to_train(context, "base", resume)
         stage.check_batch()
         out = RunFolder(folder, world.is_main, fresh=overwrite)
-        return _train(stage, model.base_stage(), partial(_validate_base, stage, out), out, note, resume)
+        return _train(stage, model.base_stage(), partial(_validate_base, stage, out), out, note, resume, allow_changes)
 
 
-def train_meta(config: Config, resume: bool, overwrite: bool, base: str | None = None) -> int:
+def train_meta(
+    config: Config, resume: bool, overwrite: bool, base: str | None = None, allow_changes: bool = False
+) -> int:
     """Run the meta stage from a base-stage checkpoint (if the model has that stage); return the exit code."""
     with join(config.run.device, _memory_settings("meta")) as world:
         context, folder = make_run_context(config), run_folder(config, "meta")
-        check_free(folder, LAST, resume, overwrite)
+        check_free(folder, resume, overwrite)
         data = meta_stage_data(context, world)
         stage = Stage("meta", config.meta_stage, context, data, world)
         model, note = network_to_train(context, "meta", resume, base)
         stage.check_batch()
         out = RunFolder(folder, world.is_main, fresh=overwrite)
-        return _train(stage, model, partial(_validate_meta, stage, out), out, note, resume)
+        return _train(stage, model, partial(_validate_meta, stage, out), out, note, resume, allow_changes)
 
 
 def _memory_settings(name: str) -> str:
@@ -105,6 +107,7 @@ def _train(
     out: RunFolder,
     note: str,
     resume: bool,
+    allow_changes: bool,
 ) -> int:
     """Train a network for one stage; return the exit code."""
     config, images, world = stage.context.config, stage.data.images, stage.world
@@ -122,27 +125,23 @@ def _train(
         compile=config.run.compile,
         seed=config.run.seed,
         workers=config.data.workers,
-        state={"stage": stage.name, "config": to_dict(config), "data": images.digest, checkpoint.TEXT: text},
+        state={
+            "stage": stage.name,
+            "config": to_dict(config),
+            "data": images.digest,
+            checkpoint.TEXT: text,
+            checkpoint.PHOTOS: images.files_digest,
+        },
+        allow_changes=allow_changes,
     )
     trainer = Trainer(network, stage.data.training, validate, out, world, options)
     try:
         if resume:
-            trainer.resume(_newest(out.path))
+            trainer.resume(newest(out.path))
         finished = trainer.fit()
     finally:
         out.close()
     return 0 if finished else EXIT_INTERRUPTED
-
-
-def _newest(folder: Path) -> dict[str, Any]:
-    """Return the content of the last checkpoint, or of the one before if the last cannot be read."""
-    try:
-        return checkpoint.read(folder / LAST)
-    except UserError as error:
-        if not (folder / PREVIOUS).exists():
-            raise
-        log.warning("%s; continuing from the one before, %s", error, folder / PREVIOUS)
-        return checkpoint.read(folder / PREVIOUS)
 
 
 # --- validation ------------------------------------------------------------------------------------------------------

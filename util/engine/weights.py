@@ -165,7 +165,7 @@ def _shots_of(network: FewShotModel, content: dict[str, Any]) -> int | None:
     None: they serve any number, or they are another model's.
     """
     state = checkpoint.without_prefix(checkpoint.weights_of(content))
-    own = content.get("format") == checkpoint.FORMAT
+    own = checkpoint.is_own(content)
     translated = state if own else network.load_published(state)
     return None if translated is None else network.shots_of(translated)
 

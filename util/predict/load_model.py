@@ -83,7 +83,7 @@ def _read_settings(weights: str | Path | None, config: str | Path | None, overri
     if str(weights) in (*OWN, NO_CHECKPOINT):
         raise UserError(f"--checkpoint {weights}: means the checkpoint of a run; name the run's --config, or a file")
     content = checkpoint.read(weights)
-    if content.get("format") != checkpoint.FORMAT or not isinstance(content.get("config"), dict):
+    if not checkpoint.is_own(content):
         raise UserError(f"{weights}: carries no config; name its own, as in --config config/pascal/X.yaml")
     return from_dict(content["config"], str(weights), overrides)
 

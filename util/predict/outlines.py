@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from util.data.coco_masks import Annotations, Instance, Photo, class_mask, read_annotations
 from util.errors import UserError, nearest
+from util.read_files import parse_json, read_text
 
 LABELME, COCO = '"shapes"', '"annotations"'  # the keys that identify the two formats
 MAX_BYTES = 2**30
@@ -31,14 +31,14 @@ def read_outlines(path: Path, photo: Path, shape: tuple[int, int], name: str | N
         UserError: the file is unreadable, has neither format, lacks the photo, or has several labels, none of which
             is the class name.
     """
-    text = _read_text(path)
+    text = read_text(path, "these outlines", "check the file's name", MAX_BYTES)
     if COCO in text:
         return _from_coco(read_annotations(path), path, photo.name, shape, name)
     if LABELME not in text:
         raise UserError(f"{path}: holds neither labelme's 'shapes' nor COCO's 'annotations'; export one of them")
     try:
-        objects = [_labelme_object(entry) for entry in json.loads(text)["shapes"]]
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        objects = [_labelme_object(entry) for entry in _shapes(parse_json(text))]
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise UserError(f"{path}: not in labelme's form ({error or type(error).__name__}); export it again") from None
     chosen = pick_label({label for label, _ in objects}, name, path)
     height, width = shape
@@ -63,16 +63,6 @@ def pick_label(labels: set[str], name: str | None, path: Path) -> str:
     return next(iter(labels))
 
 
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: has more than {MAX_BYTES} bytes; export this photo's annotations alone")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: these outlines cannot be read ({reason}); check the file's name") from None
-
-
 def _from_coco(
     annotations: Annotations, path: Path, photo: str, shape: tuple[int, int], name: str | None
 ) -> np.ndarray:
@@ -88,6 +78,18 @@ def _from_coco(
     names = annotations.categories
     label = pick_label({names[i.category] for i in found.instances}, name, path)
     return class_mask(found, {category: LABEL for category, known in names.items() if known == label})
+
+
+def _shapes(content: Any) -> list[dict[str, Any]]:
+    """Return the entries of labelme's ``shapes``.
+
+    Raises:
+        ValueError: it is no list of objects.
+    """
+    shapes = content.get("shapes") if isinstance(content, dict) else None
+    if not isinstance(shapes, list) or not all(isinstance(entry, dict) for entry in shapes):
+        raise ValueError("'shapes' must be a list of objects")
+    return shapes
 
 
 def _labelme_object(entry: dict[str, Any]) -> tuple[str, Instance]:

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from util.data.jpeg import damage_in
+from util.data.orientation import orientation_of, turned
 from util.errors import UserError
+from util.read_files import irregular
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
@@ -29,8 +32,10 @@ def open_image(path: Path, what: str = "photo") -> Iterator[Image.Image]:
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name the files in it, as in {path}/*.jpg")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: this {what} does not exist; check its name")
+    if (reason := irregular(path)) is not None:
+        raise UserError(f"{path}: this {what} cannot be read ({reason}); name another")
     try:
         Image.init()  # loads the readers of all formats, once
         with warnings.catch_warnings():
@@ -70,16 +75,10 @@ def read_photo(path: Path) -> np.ndarray:
         UserError: as ``open_image``.
     """
     with open_image(path) as image:
+        if (damage := damage_in(path.read_bytes())) is not None:
+            raise UserError(f"{path}: not a photo that can be read, it is damaged ({damage}); restore it")
         image.load()
-        upright = _upright(image)
-        if upright.mode.startswith(SIXTEEN_BIT):
-            upright = Image.fromarray((np.asarray(upright) // BYTE).astype(np.uint8))
-        return np.array(upright.convert("RGB"))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Return the image rotated as its EXIF data says, or unchanged if those are damaged."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data can raise anything while the pixels are intact
-        return image
+        orientation, stored = orientation_of(image), image
+        if image.mode.startswith(SIXTEEN_BIT):
+            stored = Image.fromarray((np.asarray(image) // BYTE).astype(np.uint8))
+        return turned(np.array(stored.convert("RGB")), orientation)

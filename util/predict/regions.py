@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 
 from model.contract import IGNORE
+from util.data.images import header_of
+from util.data.orientation import UPRIGHT, fitted_mask, stated_orientation, turned
 from util.errors import UserError
 from util.predict.outlines import read_outlines
 from util.predict.photos import open_image
@@ -68,7 +70,7 @@ def read_label(text: str, photo: Path, shape: tuple[int, int], name: str | None,
     else:
         origin, path = text, Path(text)
         is_json = path.suffix.lower() == JSON
-        label = read_outlines(path, photo, shape, name) if is_json else _mask_label(path, marking.mask_value)
+        label = read_outlines(path, photo, shape, name) if is_json else _mask_of(path, photo, marking.mask_value)
     return check_label(label, shape, origin)
 
 
@@ -91,15 +93,29 @@ def check_label(label: np.ndarray, shape: tuple[int, int], origin: str) -> np.nd
     return label
 
 
-def _mask_label(path: Path, mask_value: int | None) -> np.ndarray:
-    """Return the label of a mask image: 1 where a pixel is opaque and not 0 in any channel, or has ``mask_value``."""
+def _mask_of(path: Path, photo: Path, mask_value: int | None) -> np.ndarray:
+    """Return the label of a mask image for the upright photo; one that does not fit is returned as it is."""
+    stored, orientation = header_of(photo)
+    label, stated = _mask_label(path, mask_value)
+    label = turned(label, stated or UPRIGHT)
+    if orientation == UPRIGHT or label.shape not in (stored, stored[::-1]):
+        return label
+    return fitted_mask(label, stated is not None, stored, orientation, path)
+
+
+def _mask_label(path: Path, mask_value: int | None) -> tuple[np.ndarray, int | None]:
+    """Return a mask image's label, as stored, and the orientation that the file states.
+
+    The label is 1 where a pixel is opaque and not 0 in any channel, or has ``mask_value``.
+    """
     with open_image(path, "mask") as image:
         image.load()
+        stated = stated_orientation(image)
         if mask_value is None:
             values = np.asarray(image if image.mode in VALUE_MODES else image.convert("RGBA"))
             if values.ndim == 3:
-                return (values[..., :3].any(2) & (values[..., 3] > 0)).astype(np.uint8)
-            return (values != 0).astype(np.uint8)
+                return (values[..., :3].any(2) & (values[..., 3] > 0)).astype(np.uint8), stated
+            return (values != 0).astype(np.uint8), stated
         if image.mode not in INDEX_MODES:
             raise UserError(
                 f"{path}: stored as {image.mode}, so it has no value {mask_value}; omit --mask-value, or convert it "
@@ -108,7 +124,7 @@ def _mask_label(path: Path, mask_value: int | None) -> np.ndarray:
         values = np.asarray(image).astype(np.uint8)
     label = (values == mask_value).astype(np.uint8)
     label[(values == IGNORE) & (mask_value != IGNORE)] = IGNORE
-    return label
+    return label, stated
 
 
 def _drawn_label(kind: str, text: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:

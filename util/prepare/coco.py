@@ -23,7 +23,8 @@ from typing import Any
 import yaml
 
 from util.data.coco_masks import Photo, class_mask, class_table, read_annotations
-from util.data.images import read_image, write_mask
+from util.data.images import header_of, read_image, write_mask
+from util.data.orientation import UPRIGHT, turned
 from util.errors import UserError
 from util.files import fingerprint, link, write_atomically
 from util.parallel import attempt, parallel_map
@@ -173,13 +174,15 @@ def _make_mask(photo: Photo, photos: Path, masks: Path, table: dict[int, int]) -
     Raises:
         UserError: the photo is missing, damaged or of another size, or an annotation does not fit it.
     """
-    shape = read_image(photos / photo.name).shape[:2]
+    read_image(photos / photo.name)
+    shape, orientation = header_of(photos / photo.name)
     if shape != (photo.height, photo.width):
         raise UserError(
             f"{photos / photo.name}: is {shape[0]} x {shape[1]} (height, width), its annotations are for "
             f"{photo.height} x {photo.width}; restore it"
         )
-    write_mask(masks / _mask_name(photo), class_mask(photo, table))
+    mask = turned(class_mask(photo, table), orientation)  # COCO's annotations are of the stored pixels
+    write_mask(masks / _mask_name(photo), mask, stated=orientation != UPRIGHT)
 
 
 def _download(root: Path) -> None:

@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import itertools
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,14 +29,16 @@ from util.errors import UserError, nearest
 from util.files import fingerprint, write_atomically
 from util.prepare import custom_sources
 from util.prepare.common import STAMP, add_common_options, already_done, mark_done
-from util.prepare.custom_config import write_configs
+from util.prepare.custom_config import config_texts, write_configs
 from util.prepare.custom_sources import Imported
+from util.prepare.staging import made_aside
 
 TEST_SHARE = 0.25
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
 DEFAULT_FOLDS = 4
 RESERVED = ("pascal", "coco", "mini", "model", "encoder")  # folders of config/
 ALL_IMAGES = "lists/all.txt"
+CACHE = ".cache"  # of the index while the data set is made
 VECTORS = "word2vec"  # value of data.text
 
 
@@ -68,23 +71,33 @@ def run(options: argparse.Namespace) -> int:
     _check_options(options)
     made_from = _check_unchanged(options, out)
     import_files = custom_sources.from_json if options.coco_json else custom_sources.from_masks
-    data = _make_data(options, out, import_files(options, out))
-    if options.vectors is not None:
-        data = replace(data, text=_write_vectors(data, options.vectors))
-    files = write_configs(options.config_dir, data)
-    mark_done(out, made_from)
-    images = len(load_index(data, "train", progress=False)) + len(load_index(data, "test", progress=False))
+    with made_aside(out, STAMP) as aside:
+        data, images = _make_data(options, aside, import_files(options, aside))
+        data = replace(data, root=str(out), cache=DataSettings.cache)
+        table, notes = build_vectors(options.vectors, data.classes) if options.vectors is not None else (None, [])
+        data = replace(data, text=data.text if table is None else VECTORS)
+        configs = config_texts(options.config_dir, data)
+        mark_done(aside, made_from)
+    if table is not None:
+        write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
+    write_configs(configs)
+    for note in notes:
+        print(note)
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
     for number, names in enumerate(data.fold_classes or []):
         print(f"  fold {number} tests: {', '.join(names)}")
-    print(f"configs: {', '.join(str(f) for f in files)}")
+    print(f"configs: {', '.join(map(str, configs))}")
     print(f"now: sh train.sh split0 {data.name} 1 && sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
     return 0
 
 
-def _make_data(options: argparse.Namespace, out: Path, imported: Imported) -> DataSettings:
-    """Write the lists of all, training and test images; return the settings with folds and ``min_pixels``."""
+def _make_data(options: argparse.Namespace, out: Path, imported: Imported) -> tuple[DataSettings, int]:
+    """Write the lists of all, training and test images; return settings with folds and ``min_pixels``, and the images.
+
+    Raises:
+        UserError: a class occurs in no image, or there are too few images.
+    """
     data = DataSettings(
         name=options.name,
         root=str(out),
@@ -96,9 +109,11 @@ def _make_data(options: argparse.Namespace, out: Path, imported: Imported) -> Da
         image_suffix=imported.suffix,
         fold_rule="given",
         text="names",
+        cache=str(out / CACHE),
     )
     write_atomically(out / ALL_IMAGES, "".join(f"{n}\n" for n in imported.names))
     index = load_index(data, "train")
+    _check_shown(index, data.classes, options)
     fold_classes = _given_folds(options.fold, data.classes) or assign_folds(
         index, data.classes, options.folds or DEFAULT_FOLDS
     )
@@ -110,30 +125,35 @@ def _make_data(options: argparse.Namespace, out: Path, imported: Imported) -> Da
         write_atomically(out / f"lists/{part}.txt", "".join(f"{index.names[r]}\n" for r in rows))
     data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
     min_pixels, exclude_novel = _choose_presence(data)
-    return replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
+    shutil.rmtree(out / CACHE)
+    return replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel), len(index)
 
 
-def _write_vectors(data: DataSettings, source: Path) -> str:
-    """Write the text vectors of the class names from a file of word vectors; return the value of ``data.text``."""
-    table, notes = build_vectors(source, data.classes)
-    write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
-    for note in notes:
-        print(note)
-    return VECTORS
+def _check_shown(index: Index, classes: list[str], options: argparse.Namespace) -> None:
+    """Refuse a class that no image shows: the ids of the masks may be those of other names.
+
+    Raises:
+        UserError: names the class.
+    """
+    absent = [name for name, shown in zip(classes, (index.areas[:, 1:] > 0).any(0).tolist(), strict=True) if not shown]
+    if absent:
+        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+        mend = (
+            f"take it out of {options.classes}" if options.classes else "name the other classes in --classes names.txt"
+        )
+        raise UserError(f"class '{absent[0]}' occurs in no image{more}; {mend}")
 
 
 def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:
     """Return the classes of each fold, assigned so that each fold gets frequent and rare classes.
 
     Raises:
-        UserError: fewer than two folds, fewer classes than folds, or a class that no image shows.
+        UserError: fewer than two folds or fewer classes than folds.
     """
     if folds < 2 or len(classes) < folds:
         raise UserError(f"--folds {folds}: needs at least 2 folds and a class for each; there are {len(classes)}")
     images = (index.areas[:, 1:] > 0).sum(0)
     order = sorted(range(len(classes)), key=lambda c: (-images[c], c))
-    if images[order[-1]] == 0:
-        raise UserError(f"class '{classes[order[-1]]}' occurs in no image; omit it from --classes")
     out: list[list[str]] = [[] for _ in range(folds)]
     for place, c in enumerate(order):
         round_number, position = divmod(place, folds)  # every second round goes backwards
@@ -217,7 +237,18 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError("prepare.py custom: give either --masks DIR or --coco-json FILE")
     if options.masks is not None and options.classes is None:
         raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
+    for option, folder in (("--images", options.images), ("--masks", options.masks)):
+        _check_apart(option, folder, Path(str(options.out).replace("<name>", options.name)))
     if not 0 < options.test_share < 1:
         raise UserError(f"--test-share {options.test_share} must lie between 0 and 1")
     if options.fold and options.folds not in (None, len(options.fold)):
         raise UserError(f"--folds {options.folds}, but --fold is given {len(options.fold)} times; omit --folds")
+
+
+def _check_apart(option: str, folder: Path | None, out: Path) -> None:
+    """Refuse a folder of sources in the folder that is made, whose files would be replaced."""
+    if folder is None:
+        return
+    source, target = folder.resolve(), out.resolve()
+    if source == target or target in source.parents:
+        raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")

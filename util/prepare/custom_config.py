@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import yaml
 
 from util.config.settings import DataSettings
+from util.config.yaml_text import comment, flow
 from util.errors import UserError
 from util.files import write_atomically
 
@@ -62,8 +62,8 @@ model: {{encoder: {{backbone: resnet50, stem: plain, weights: torchvision}}}}
 """
 
 
-def write_configs(folder: Path, data: DataSettings) -> list[Path]:
-    """Write a data set's configs into ``<folder>/<name>`` and return their paths; identical files are kept.
+def config_texts(folder: Path, data: DataSettings) -> dict[Path, str]:
+    """Return the configs of a data set by path, ``<folder>/<name>/...``; nothing is written.
 
     Raises:
         UserError: a file of that name has other content.
@@ -71,21 +71,21 @@ def write_configs(folder: Path, data: DataSettings) -> list[Path]:
     lists = yaml.safe_dump(
         {"classes": data.classes, "fold_classes": data.fold_classes}, width=WIDTH, default_flow_style=None
     )
-    values = {
-        **vars(data),
-        "root": json.dumps(data.root),
-        "exclude_novel": str(data.exclude_novel).lower(),
-        "lists": "".join(f"  {line}\n" for line in lists.splitlines()),
-    }
+    values = {key: flow(value) for key, value in vars(data).items()}
+    values["lists"] = "".join(f"  {line}\n" for line in lists.splitlines())
     texts = {f"{data.name}.yaml": DATA.format(**values), f"{data.name}_symnet.yaml": TRAINING.format(name=data.name)}
     for fold, names in enumerate(data.fold_classes or []):
-        words = {"name": data.name, "fold": fold, "novel": ", ".join(names)}
+        words = {"name": data.name, "fold": fold, "novel": comment(", ".join(names))}
         texts[f"{data.name}_split{fold}_resnet50.yaml"] = SPLIT.format(**words)
         texts[f"{data.name}_split{fold}_prototype_resnet50.yaml"] = BASELINE.format(**words)
-    paths = {folder / data.name / name: text for name, text in texts.items()}
-    for path, text in paths.items():
+    out = {folder / data.name / name: text for name, text in texts.items()}
+    for path, text in out.items():
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise UserError(f"{path}: exists with other content; remove the folder or choose another --name")
-    for path, text in paths.items():
+    return out
+
+
+def write_configs(texts: dict[Path, str]) -> None:
+    """Write the files of ``config_texts``."""
+    for path, text in texts.items():
         write_atomically(path, text)
-    return list(paths)

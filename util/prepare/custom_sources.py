@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -10,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.coco_masks import Photo, class_mask, read_annotations
-from util.data.images import read_image, read_mask, write_mask
+from util.data.coco_masks import Annotations, Photo, class_mask, read_annotations
+from util.data.images import header_of, read_image, read_mask, write_mask
 from util.data.index import measure
 from util.data.list_files import IMAGE_SUFFIXES
+from util.data.orientation import fitted_mask, upright_size
 from util.errors import UserError, nearest
 from util.files import link
 from util.parallel import attempt, parallel_map
 from util.prepare.common import keep_good
+from util.read_files import read_text
 
 MASK_SUFFIX = ".png"
 BACKGROUND_NAME = "background"  # optional first line of a file of class names
@@ -37,13 +40,13 @@ def from_masks(options: argparse.Namespace, out: Path) -> Imported:
     """Link photos and their masks (PNGs of class indices with the same stem) into ``out``.
 
     Raises:
-        UserError: there are no photos, one has no mask, or files do not fit together.
+        UserError: there are no photos, none has a mask, or files do not fit together.
     """
-    classes, photos = read_class_names(options.classes), find_photos(options.images)
-    names, suffix = _names(list(photos.values()))
+    classes, photos = read_class_names(options.classes), _with_masks(find_photos(options.images), options.masks)
+    names, suffix = _names(photos)
     check = partial(attempt, partial(_import_masked, masks=options.masks, out=out, suffix=suffix, classes=len(classes)))
     good: dict[str, None] = keep_good(
-        names, parallel_map(check, list(zip(names, photos.values(), strict=True)), "photos and masks"), options.skip_bad
+        names, parallel_map(check, list(zip(names, photos, strict=True)), "photos and masks"), options.skip_bad
     )
     return Imported(list(good), classes, suffix)
 
@@ -60,7 +63,7 @@ def from_json(options: argparse.Namespace, out: Path) -> Imported:
     by_name = {name: category for category, name in annotations.categories.items()}
     if len(by_name) < len(annotations.categories):
         raise UserError(f"{options.coco_json}: two categories have the same name; rename or merge them")
-    classes = read_class_names(options.classes) if options.classes else list(by_name)
+    classes = read_class_names(options.classes) if options.classes else _annotated_names(annotations)
     _check_names(classes, options.coco_json)
     for name in classes:
         if name not in by_name:
@@ -79,16 +82,40 @@ def from_json(options: argparse.Namespace, out: Path) -> Imported:
     return Imported(list(good), classes, suffix)
 
 
+def _annotated_names(annotations: Annotations) -> list[str]:
+    """Return the names of the categories that an image shows, by ascending id; print those that none shows."""
+    shown = {i.category for photo in annotations.annotated for i in photo.instances if not i.crowd}
+    left_out = [name for category, name in annotations.categories.items() if category not in shown]
+    if left_out:
+        print(f"left out, on no image: {', '.join(left_out)}")
+    return [name for category, name in annotations.categories.items() if category in shown]
+
+
+def _with_masks(photos: dict[str, Path], masks: Path) -> list[Path]:
+    """Return the photos that have a mask; print the number of the others.
+
+    Raises:
+        UserError: the folder of masks does not exist, or holds no mask of these photos.
+    """
+    if not masks.is_dir():
+        raise UserError(f"{masks}: this folder of masks does not exist; --masks names a folder of PNGs")
+    named = {path.name for path in masks.iterdir()}
+    out = [path for stem, path in photos.items() if f"{stem}{MASK_SUFFIX}" in named]
+    if not out:
+        stem = next(iter(photos))
+        raise UserError(f"{masks}: holds no mask of these photos, such as {stem}{MASK_SUFFIX}; name masks like photos")
+    if lacking := [path for stem, path in photos.items() if f"{stem}{MASK_SUFFIX}" not in named]:
+        print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
+    return out
+
+
 def read_class_names(path: Path) -> list[str]:
     """Return the class names of a file, one per line; a first line 'background' is ignored.
 
     Raises:
         UserError: the file cannot be read, is empty, or names a class twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the class names ({error}); write one name per line") from None
+    lines = read_text(path, "the class names", "write one name per line").splitlines()
     names = [line.strip() for line in lines if line.strip()]
     names = names[1:] if names and names[0].lower() == BACKGROUND_NAME else names
     _check_names(names, path)
@@ -115,10 +142,15 @@ def find_photos(folder: Path) -> dict[str, Path]:
 def _names(photos: list[Path]) -> tuple[list[str], str]:
     """Return the image names of photos and the common suffix of their links (readers ignore a photo's suffix).
 
+    A list has one word for each image, so spaces in a file's name become underscores.
+
     Raises:
-        UserError: two photos have the same stem.
+        UserError: two photos have the same name, or a name cannot be printed.
     """
-    names = [p.stem for p in photos]
+    odd = next((p for p in photos if not p.stem.isprintable()), None)
+    if odd is not None:
+        raise UserError(f"{str(odd)!r}: the name of this photo has characters that cannot be printed; rename it")
+    names = [re.sub(r"\s+", "_", p.stem) for p in photos]
     twice = next((n for n, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"two photos are named '{twice}'; rename one")
@@ -127,7 +159,7 @@ def _names(photos: list[Path]) -> tuple[list[str], str]:
 
 def _import_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, classes: int) -> None:
     name, photo = item
-    mask = masks / f"{name}{MASK_SUFFIX}"
+    mask = masks / f"{photo.stem}{MASK_SUFFIX}"
     read_image(photo)
     measure((photo, mask), classes)
     link(photo, out / "images" / f"{name}{suffix}")
@@ -137,10 +169,12 @@ def _import_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, 
 def _import_annotated(item: tuple[str, Photo], images: Path, out: Path, suffix: str, table: dict[int, int]) -> None:
     name, photo = item
     path, target = images / photo.name, out / "masks" / f"{name}{MASK_SUFFIX}"
-    shape = read_image(path).shape[:2]
-    if shape != (photo.height, photo.width):
-        raise UserError(f"{path}: is {shape} (height, width), the JSON says {(photo.height, photo.width)}")
-    mask = class_mask(photo, table)
+    read_image(path)
+    stored, orientation = header_of(path)
+    upright = upright_size(stored, orientation)
+    if (photo.height, photo.width) not in (stored, upright):
+        raise UserError(f"{path}: is {upright} (height, width), the JSON says {(photo.height, photo.width)}")
+    mask = fitted_mask(class_mask(photo, table), False, stored, orientation, path)
     if not _holds(target, mask):
         write_mask(target, mask)
     link(path, out / "images" / f"{name}{suffix}")
@@ -159,3 +193,6 @@ def _check_names(names: list[str], path: Path) -> None:
     twice = next((n for n, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{path}: names '{twice}' twice; keep one")
+    odd = next((n for n in names if not n.isprintable() or not n.strip()), None)
+    if odd is not None:
+        raise UserError(f"{path}: the class name {odd[:80]!r} is empty or has control characters; correct it")

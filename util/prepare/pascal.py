@@ -23,8 +23,9 @@ from PIL import Image
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from util.data.images import read_image, write_mask
+from util.data.images import header_of, read_image, write_mask
 from util.data.index import count_classes
+from util.data.orientation import fitted_mask
 from util.errors import UserError
 from util.files import fingerprint, link, write_atomically
 from util.parallel import attempt, parallel_map
@@ -178,8 +179,9 @@ def prepare(job: Job, since: int) -> bool:
     target = job.mask_target
     if target.exists() and job.photo_target.exists() and target.lstat().st_mtime_ns >= since:
         return False
-    photo, mask = read_image(job.photo), read_source_mask(job.mask)
-    count_classes(mask, job.mask, photo.shape[:2], CLASSES)
+    read_image(job.photo)
+    mask = fitted_mask(read_source_mask(job.mask), False, *header_of(job.photo), job.mask)
+    count_classes(mask, job.mask, CLASSES)
     link(job.photo, job.photo_target)
     target.unlink(missing_ok=True)  # from an earlier preparation
     if _is_palette(job.mask):

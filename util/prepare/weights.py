@@ -140,7 +140,7 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
             f"name it: prepare.py weights timm/<name> --check {path}"
         )
     kind, stage, origin = IMAGENET, None, None
-    if content.get("format") == checkpoint.FORMAT:
+    if checkpoint.is_own(content):
         kind, stage, origin = OURS, content.get("stage"), _origin(content)
     elif whose is not None:
         kind, origin = PUBLISHED, f"the authors' {whose} checkpoint"

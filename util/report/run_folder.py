@@ -154,24 +154,6 @@ def _empty(path: Path) -> None:
             entry.unlink()
 
 
-def check_free(path: Path, marker: str, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that already holds a run, unless it is to be resumed or overwritten; nothing is written.
-
-    Args:
-        marker: file that exists in the folder of a run.
-
-    Raises:
-        UserError: the folder holds a run, or there is nothing to resume.
-    """
-    used = (path / marker).exists()
-    if resume and overwrite:
-        raise UserError("--resume and --overwrite exclude each other; give only one")
-    if used and not resume and not overwrite:
-        raise UserError(f"{path}: holds a run already; continue it with --resume, or start again with --overwrite")
-    if resume and not used:
-        raise UserError(f"{path / marker}: nothing to resume here; omit --resume")
-
-
 def environment() -> dict[str, Any]:
     """Return commit, package versions, machine and command line of this process, for result files."""
     return {

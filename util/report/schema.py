@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from util.config.aliases import modernise, modernise_protocol, modernise_words
 from util.errors import UserError
+from util.read_files import read_json
 from util.typecheck import Misfit, convert
 
 SCHEMA = "sym-net-result/1"
@@ -111,11 +111,7 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, damaged or not a result.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot read this result ({error})") from None
-    return check_result(content, str(path))
+    return check_result(read_json(path, "this result", "score the run again with test.py"), str(path))
 
 
 def find_results(paths: list[Path]) -> list[Path]:

@@ -1,0 +1,49 @@
+"""Tests of polygons that pycocotools would not survive: clipped to the photo, bounded in length, else unchanged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+
+from util.data.polygons import MAX_OUTLINE, outline, prepared
+
+H, W = 48, 64
+
+
+def _raster(polygons: list[np.ndarray]) -> np.ndarray:
+    if not polygons:
+        return np.zeros((H, W), bool)
+    return rle.decode(rle.merge(rle.frPyObjects(polygons, H, W))).astype(bool)
+
+
+def test_a_polygon_of_the_photo_is_passed_on_unchanged() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        polygon = random.uniform(-20, 80, 2 * random.integers(3, 12))
+        (given,) = prepared((polygon,), H, W)
+        assert given is polygon
+
+
+def test_clipping_leaves_the_pixels_of_the_photo() -> None:
+    random = np.random.default_rng(1)
+    for _ in range(50):
+        polygon = random.uniform(-400, 400, 2 * random.integers(3, 9))
+        clipped = prepared((polygon,), H, W)
+        assert all((np.abs(p) <= 2 * max(H, W)).all() for p in clipped)
+        assert (_raster(clipped) != _raster([polygon])).mean() < 0.02  # crossings are rounded
+
+
+def test_a_zigzag_far_beyond_the_photo_costs_little() -> None:
+    points = np.stack([np.arange(3000) % 7 - 3.0, np.where(np.arange(3000) % 2, 6e4, -6e4)], 1)
+    (clipped,) = prepared((points.ravel(),), H, W)
+    assert outline(clipped) < MAX_OUTLINE and _raster([clipped]).shape == (H, W)
+    assert prepared((np.array([500.0, 500, 600, 500, 600, 600]),), H, W) == []
+
+
+def test_outlines_that_are_too_long_are_refused() -> None:
+    inside = np.random.default_rng(2).uniform(0, 48, 2 * 10**6)
+    with pytest.raises(ValueError, match="pixels long, the limit is"):
+        prepared((inside,), H, W)
+    with pytest.raises(ValueError, match="coordinates are impossible"):
+        prepared((np.array([0, 0, 1e12, 0, 1e12, 1e12]),), H, W)

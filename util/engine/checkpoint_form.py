@@ -1,0 +1,161 @@
+"""The strict reader of checkpoint files: the archive's checksums, tensors alone, and this project's form."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from util.errors import UserError
+from util.plain import problem_of
+from util.read_files import irregular
+from util.typecheck import Misfit, convert
+
+SAFETENSORS = ".safetensors"
+FORMAT = "sym-net/1"
+STAGES = ("base", "meta")
+SHOWN = 160  # characters of torch's message
+SECTIONS = ("run", "data", "model")  # of a config that are read before the whole config is
+HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
+MAX_HISTORY = 10**6  # values in the records of a run
+EXPORT_MEMBER = "constants.pkl"  # of TorchScript's archives alone
+
+
+class ProgressForm(TypedDict):
+    """The position of a run in its checkpoint, as ``step_schedule.Progress``."""
+
+    step: int
+    best: float
+    best_epoch: float
+    minutes: float
+    history: list[dict[str, Any]]
+    totals: dict[str, float]
+
+
+class ScheduleForm(TypedDict):
+    """The steps of a run in its checkpoint, as ``step_schedule.StepSchedule``."""
+
+    steps_per_epoch: int
+    steps: int
+    batch: int
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Return the content of a ``.pth`` or ``.safetensors`` file, on the CPU, after all checks that need no network.
+
+    Raises:
+        UserError: the file is missing, truncated, damaged, an export, no file of tensors, or not of this project's form
+            although it says so.
+    """
+    reason = irregular(path)
+    if reason is not None:
+        raise UserError(f"{path}: this checkpoint does not exist ({reason}); train first, or give the path of one")
+    _check_archive(path)
+    try:
+        plain = path.suffix == SAFETENSORS
+        content: Any = load_file(path) if plain else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said[:SHOWN]})") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: not a checkpoint: it holds no named tensors")
+    if problem := _tensor_problem(content):
+        raise UserError(f"{path}: not a checkpoint: {problem}")
+    if is_own(content) and (problem := _form_problem(content)):
+        raise UserError(f"{path}: not a checkpoint of this project's form: {problem}; restore the file")
+    return content
+
+
+def is_own(content: dict[str, Any]) -> bool:
+    """Return whether a checkpoint says that it is of this project."""
+    form = content.get("format")
+    return isinstance(form, str) and form == FORMAT
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the members of a zip archive with their checksums, which torch does not; other files have none.
+
+    Raises:
+        UserError: a member is damaged or compressed, or the archive is an export.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            packed = next((m.filename for m in members if m.compress_type != zipfile.ZIP_STORED), None)
+            export = any(Path(m.filename).name == EXPORT_MEMBER for m in members)
+            damaged = archive.testzip() if packed is None and not export else None
+    except Exception as error:  # a damaged archive can raise any exception
+        raise UserError(f"{path}: truncated, or damaged ({error}); restore the file") from None
+    if export:
+        raise UserError(
+            f"{path}: this is an exported network, not a checkpoint; load it with torch.jit.load('{path}'), or give "
+            "the checkpoint that it was made from"
+        )
+    if packed is not None:
+        raise UserError(f"{path}: its member {packed} is compressed, which no checkpoint's is; restore the file")
+    if damaged is not None:
+        raise UserError(f"{path}: damaged, the checksum of its member {damaged} is wrong; restore the file")
+
+
+def _tensor_problem(content: dict[str, Any]) -> str | None:
+    """Return in words what is wrong with the named tensors of any checkpoint, None for nothing."""
+    inner = next((content[key] for key in HELD_BY if isinstance(content.get(key), dict)), content)
+    for name, value in inner.items():
+        if not isinstance(value, Tensor):
+            continue
+        if not isinstance(name, str):
+            return f"a tensor is named {str(name)[:40]!r}, which is no text"
+        if value.is_meta:
+            return f"tensor {name} has no values"
+        if value.layout == torch.strided and value.nbytes > value.untyped_storage().nbytes():
+            return f"tensor {name} claims more values than the file holds"
+    return None
+
+
+def _form_problem(content: dict[str, Any]) -> str | None:
+    """Return in words what one of our own checkpoints lacks or has too much, None for nothing."""
+    config, weights = content.get("config"), content.get("weights")
+    if content.get("stage") not in STAGES:
+        return f"its stage is neither {' nor '.join(STAGES)}"
+    if not isinstance(config, dict):
+        return "it has no config"
+    if problem := problem_of(config):
+        return f"config: {problem}"
+    for section in SECTIONS:
+        if section in config and not isinstance(config[section], dict):
+            return f"config: {section} must be a section"
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        return "its weights are not named tensors"
+    for key in ("data", "text"):
+        if not isinstance(content.get(key), (str, type(None))):
+            return f"'{key}' is no text"
+    return None
+
+
+def training_problem(content: dict[str, Any]) -> str | None:
+    """Return in words why a training cannot continue from one of our own checkpoints, None if it can."""
+    for key in ("progress", "plan", "optimizers", "data"):
+        if key not in content:
+            return f"it has no '{key}', it holds weights only"
+    try:
+        for key, form in (("progress", ProgressForm), ("plan", ScheduleForm)):
+            if problem := problem_of(content[key], MAX_HISTORY, (str, int)):
+                return f"{key}: {problem}"
+            convert(form, content[key], key)
+    except Misfit as misfit:
+        return str(misfit)
+    progress, steps = content["progress"], content["plan"]["steps"]
+    if not 0 <= progress["step"] <= steps:
+        return f"it is at step {progress['step']} of {steps}"
+    recorded = [record.get("step") for record in progress["history"]]
+    if any(type(step) is not int for step in recorded) or recorded != sorted(set(recorded)):
+        return "the steps of its records are not in order"
+    if recorded and not 0 < recorded[0] <= recorded[-1] <= progress["step"]:
+        return f"its records are not of steps 1 to {progress['step']}"
+    return None

@@ -1,0 +1,49 @@
+"""A data set made aside and moved to its place when complete: a refused or interrupted run leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from util.errors import UserError, WriteError
+
+
+@contextlib.contextmanager
+def made_aside(out: Path, marker: str) -> Iterator[Path]:
+    """Return the context in which a folder is filled that becomes ``out``, or whose parts replace those of ``out``.
+
+    Args:
+        marker: a file that every folder made in this way holds.
+
+    Raises:
+        UserError: ``out`` holds other files, or the block raises; nothing has changed then.
+        WriteError: the folder cannot be made.
+    """
+    if out.exists() and not (out / marker).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: holds other files; remove it, or name another --out")
+    aside = out.with_name(f".{out.name}.making")
+    lacking = [folder for folder in aside.parents if not folder.exists()]
+    try:
+        shutil.rmtree(aside, ignore_errors=True)  # of an interrupted run
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise WriteError(f"{out}: cannot be made ({error.strerror}); name another --out") from None
+    try:
+        yield aside
+        out.mkdir(exist_ok=True)
+        for part in aside.iterdir():
+            if (out / part.name).is_dir():
+                shutil.rmtree(out / part.name)
+            os.replace(part, out / part.name)
+        aside.rmdir()
+    except BaseException as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for folder in lacking:
+                folder.rmdir()
+        if isinstance(error, UserError):
+            raise UserError(str(error).replace(str(aside), str(out))) from None
+        raise
