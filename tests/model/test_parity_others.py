@@ -21,9 +21,9 @@ from util.engine.checkpoint import load_weights
 from util.engine.network import build_model
 
 INPUTS = {"query", "query_label", "query_base_label", "support", "support_label", "class_id", "refine", "shot"}
-ABSOLUTE = {"ssp": 1e-4, "dcama": 1e-3, "hdmnet": 1e-3, "sccan": 1e-4}  # of outputs and intermediates
+ABSOLUTE = {"ssp": 1e-4, "dcama": 1e-3, "hdmnet": 1e-3, "sccan": 1e-4, "hsnet": 1e-4}  # of outputs and intermediates
 TIGHT = {"mid_coarse": 1e-4, "mid_gram": 1e-6, "mid_shot": 1e-6}  # of DCAMA's soft masks, HDMNet's scene distances
-RELATIVE = {"ssp": 1e-4, "dcama": 1e-4, "hdmnet": 1e-4, "sccan": 2e-5}
+RELATIVE = {"ssp": 1e-4, "dcama": 1e-4, "hdmnet": 1e-4, "sccan": 2e-5, "hsnet": 1e-5}
 LOSS_RELATIVE, GRADIENT_RELATIVE, NO_GRADIENT = 1e-5, 1e-3, 1e-6
 CASES = [(model, path.stem) for model in ABSOLUTE for path in sorted((SHARED / "parity" / model).glob("*.npz"))]
 
