@@ -11,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from model.common.conv4d import CentrePivotConv4d
 from model.common.ops import resize
+from model.common.window import window_around
 from model.common.with_encoder import HIGH, LOW, MID
-from model.hsnet.correlation import Correlation, masked_unit, window_around
+from model.hsnet.correlation import Correlation, masked_unit
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions
@@ -55,7 +56,10 @@ class Squeeze(nn.Module):
         computes it again. Outside the window around the object the input is 0 and the output the bias.
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
-        window = window_around(mask_b1hw, convolution.over_support.kernel_size[0], convolution.stride)
+        reach = (
+            convolution.over_support.kernel_size[0] // 2
+        )  # of a pivot's kernel: pivots before the object are in its cell
+        window = window_around(mask_b1hw, 0, reach, convolution.stride)
         mask = window.crop(mask_b1hw)
 
         def of_tap(i: int, query: Tensor, support: Tensor) -> Tensor:
