@@ -87,16 +87,16 @@ class _OverSupport(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        """Return the gradients of input and weight."""
+        """Return the gradients of input and weight, computed in the precision of the weight."""
         x, weight = ctx.saved_tensors
         of_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        of_pivots = gradients[0].to(x.dtype).flatten(2, 3).flatten(3).unbind(2)  # (B, O, L) each
+        of_pivots = gradients[0].to(weight.dtype).flatten(2, 3).flatten(3).unbind(2)  # (B, O, L) each
         for (region, kernel), given in zip(_pivots(x, weight, ctx.stride), of_pivots, strict=True):
             if of_x is not None:
-                of_x[region] += (weight[kernel].flatten(1).T @ given).view_as(x[region])
+                of_x[region] += (weight[kernel].flatten(1).T @ given).view_as(x[region]).to(x.dtype)
             if of_weight is not None:
-                product = given @ x[region].flatten(1, 3).flatten(2).transpose(1, 2)  # (B, O, C a b)
+                product = given @ x[region].to(weight.dtype).flatten(1, 3).flatten(2).transpose(1, 2)  # (B, O, C a b)
                 of_weight[kernel] += product.sum(0).view_as(of_weight[kernel])
         return of_x, of_weight, None
 
