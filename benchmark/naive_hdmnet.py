@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from benchmark.naive_symnet import base_hidden, scene_distance
 from benchmark.plain_encoder import PlainEncoder
 from model.bam.with_base_learner import mid_features
+from model.common.greatest_cosine import EPS
 from model.common.ops import foreground_mask, normalise, resize
 from model.common.prototype import support_prototype
 from model.common.with_encoder import HIGH, LOW, MID
@@ -19,7 +20,6 @@ from model.encoders.features import Features
 from model.hdmnet.decoder import LinearBlock
 from model.hdmnet.hdmnet import SHARPENED, HDMNet
 from model.hdmnet.query_matching import HEADS, MASK_EPS, SHARPNESS, QueryMatching
-from model.hdmnet.similarity import EPS
 from model.hdmnet.token_pyramid import split_heads, to_map, to_tokens
 
 

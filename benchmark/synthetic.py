@@ -13,7 +13,15 @@ from model.contract import Episode, FewShotModel, Task
 from model.registry import models
 from util.errors import UserError, nearest
 
-SIZES = {"symnet": 473, "ssp": 473, "dcama": 384, "hdmnet": 473, "sccan": 473}  # published sides in pixels
+SIZES = {
+    "symnet": 473,
+    "ssp": 473,
+    "dcama": 384,
+    "hdmnet": 473,
+    "sccan": 473,
+    "hsnet": 400,
+    "bam": 473,
+}  # published sides in pixels
 BASE_CLASSES = 15  # of a fold of PASCAL-5i
 TEXT_WIDTH = 300  # of word2vec
 NORM_WEIGHT = 0.5  # of batch norms; with 1 the maps of random residual networks grow from block to block

@@ -8,8 +8,10 @@ from typing import cast
 import torch
 from torch import nn
 
+from benchmark.naive_bam import NaiveBAM
 from benchmark.naive_dcama import NaiveDCAMA
 from benchmark.naive_hdmnet import NaiveHDMNet
+from benchmark.naive_hsnet import NaiveHSNet
 from benchmark.naive_sccan import NaiveSCCAN
 from benchmark.naive_ssp import NaiveSSP
 from benchmark.naive_symnet import NaiveSymNet
@@ -18,12 +20,20 @@ from model.common.ops import normalise
 from model.common.with_encoder import WithEncoder
 from model.contract import Episode, FewShotModel
 
-NAIVE = {"symnet": NaiveSymNet, "ssp": NaiveSSP, "dcama": NaiveDCAMA, "hdmnet": NaiveHDMNet, "sccan": NaiveSCCAN}
+NAIVE = {
+    "symnet": NaiveSymNet,
+    "ssp": NaiveSSP,
+    "dcama": NaiveDCAMA,
+    "hdmnet": NaiveHDMNet,
+    "sccan": NaiveSCCAN,
+    "hsnet": NaiveHSNet,
+    "bam": NaiveBAM,
+}
 OURS, PLAIN = "ours", "naive"
 WAYS = (OURS, PLAIN)
 EVALUATION, TRAINING = "evaluation", "training"
 STAGES = (EVALUATION, TRAINING)
-TRAINED = ("symnet",)  # models whose training step has a plain form here
+TRAINED = ("symnet", "hsnet", "bam")  # models whose training step has a plain form here
 TRAINING_BATCH = 4  # episodes of a measured step
 
 Run = Callable[[], object]

@@ -9,12 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.bam.bam import BAM
+from model.bam.masked_support import run_stage
 from model.common.loss import dice
-from model.common.ops import resize
+from model.common.ops import foreground_mask, resize
 from model.contract import Output
 from model.dcama.dcama import DCAMA
+from model.encoders.features import Features
 from model.hdmnet.hdmnet import SHARPENED, HDMNet
 from model.hdmnet.token_pyramid import to_tokens
+from model.hsnet.hsnet import HSNet
 from model.sccan.sccan import SCCAN
 from model.ssp.ssp import SSP, SUPPORT_LOSS
 from model.symnet.symnet import SymNet
@@ -200,12 +204,111 @@ def _collect_hdmnet(case: Case, network: HDMNet, output: Output, seen: Seen) -> 
     return out | scored_outputs(output)
 
 
+# --- BAM -------------------------------------------------------------------------------------------------------------
+
+
+def _watch_bam(network: BAM, shots: int) -> Seen:
+    seen: Seen = {"supports": []}
+
+    def keep(name: str):
+        return lambda module, inputs, output: seen.update({name: output, f"{name} in": inputs})
+
+    def keep_support(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        seen["supports"].append((inputs[0], output))  # [f3; f2] and x_k of one shot
+
+    network.project_support.register_forward_hook(keep_support)
+    for part in ("encoder", "project_query", "shot_weights", "fuse", "ensemble"):
+        getattr(network, part).register_forward_hook(keep(part))
+    network.decoder.aspp.register_forward_hook(keep("mid_aspp"))
+    network.decoder.refine.register_forward_hook(keep("mid_decoder"))
+    return seen
+
+
+def _collect_bam(case: Case, network: BAM, output: Output, seen: Seen) -> Seen:
+    out = {name: value for name, value in seen.items() if name.startswith("mid_") and not name.endswith(" in")}
+    mask = foreground_mask(torch.from_numpy(case["support_label"]))
+    features, high = [], []
+    for k, (both, feature) in enumerate(seen["supports"]):
+        f3 = both[:, : network.encoder.channels[3]]
+        with torch.no_grad():  # the whole map: the model computes the part on the object
+            high.append(run_stage(network.encoder, 4, f3 * resize(mask[:, k], f3.shape[-2:])))
+        features.append(feature)
+    out["mid_supp_feat"], out["mid_supp_high"] = (torch.stack(x, dim=1).flatten(0, 1) for x in (features, high))
+    (out["mid_shot_distance"],), out["mid_shot_weight"] = seen["shot_weights in"], seen["shot_weights"]
+    out["mid_query_feat"], out["mid_prototype"], out["mid_prior"] = seen["fuse in"]
+    out["mid_query_high"] = seen["encoder"].stage[4]
+    out["mid_merge"] = seen["fuse"].relu()
+    out["mid_meta_logits"], out["mid_base_logits"], out["mid_gram_distance"] = seen["ensemble in"][:3]
+    out["pred"] = output.logits.argmax(1).to(torch.uint8)
+    if network.training:
+        return out | {f"loss_{name}": value for name, value in output.losses.items()}
+    return out | scored_outputs(output)
+
+
+# --- HSNet -----------------------------------------------------------------------------------------------------------
+
+
+def _watch_hsnet(network: HSNet, shots: int) -> Seen:
+    seen: Seen = {"shots": shots, "each": []}
+
+    def keep(name: str):
+        return lambda module, inputs, output: seen.setdefault(name, []).append(output)
+
+    def keep_support_mean(name: str):
+        return lambda module, inputs, output: seen.setdefault(name, []).append(output.mean((2, 3)))
+
+    def keep_level(level: str):
+        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            _, support, _ = inputs
+            positions = support[0].shape[-2:].numel()
+            taps = seen.pop("windows")  # (B, 1, r, r', h, w) each; outside the window all is 0
+            seen.setdefault(f"mid_corr_{level}", []).append(torch.cat([t.sum((2, 3)) for t in taps], 1) / positions)
+
+        return hook
+
+    squeeze = network.squeeze
+    network.encoder.register_forward_hook(
+        lambda module, inputs, output: seen.setdefault("taps", []).append(_last(output))
+    )
+    for level, block in squeeze.levels.items():
+        block.correlate.register_forward_hook(keep("windows"))
+        block.register_forward_hook(keep_level(level))
+        block.register_forward_hook(keep_support_mean(f"mid_squeeze_{level}"))
+    squeeze.mix["3"].register_forward_hook(keep_support_mean("mid_mix_43"))
+    squeeze.register_forward_hook(keep("mid_mix_432"))
+    network.decoder.coarse.register_forward_hook(keep("mid_decoder1"))
+    network.decoder.fine.register_forward_hook(keep("mid_grid_logits"))
+    network.decoder.register_forward_hook(keep("logits"))
+    return seen
+
+
+def _last(features: Features) -> Seen:
+    return {str(2 ** (level + 1)): taps[-1] for level, taps in features.intermediate.items()}
+
+
+def _collect_hsnet(case: Case, network: HSNet, output: Output, seen: Seen) -> Seen:
+    shots, query, *supports = seen["shots"], *seen["taps"]
+    out = {}
+    for name, each in seen.items():
+        if name.startswith("mid_") or name == "logits":
+            out[name] = torch.stack(each, dim=1).flatten(0, 1)  # row b K + k
+    for stride, tap in query.items():
+        out[f"mid_query_tap_{stride}"] = tap
+        out[f"mid_support_tap_{stride}"] = torch.stack([s[stride] for s in supports], dim=1).flatten(0, 1)
+    out["pred"] = output.logits.argmax(1).to(torch.uint8)
+    if shots > 1:
+        out["votes"] = (output.maps["votes"] * shots).round().to(torch.uint8)
+    return out | ({"loss": sum(output.losses.values())} if network.training else {})
+
+
 WATCH = {
     "symnet": _watch_symnet,
     "ssp": _watch_ssp,
     "dcama": _watch_dcama,
     "hdmnet": _watch_hdmnet,
     "sccan": _watch_sccan,
+    "hsnet": _watch_hsnet,
+    "bam": _watch_bam,
 }
 COLLECT = {
     "symnet": _collect_symnet,
@@ -213,4 +316,6 @@ COLLECT = {
     "dcama": _collect_dcama,
     "hdmnet": _collect_hdmnet,
     "sccan": _collect_sccan,
+    "hsnet": _collect_hsnet,
+    "bam": _collect_bam,
 }

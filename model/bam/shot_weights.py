@@ -22,10 +22,15 @@ def gram(feature_bchw: Tensor) -> Tensor:
 @torch.no_grad()
 def scene_distance(query_bchw: Tensor, support_bkchw: Tensor) -> Tensor:
     """Return e_k = |G_q - G_k| / C, the distance of each support's low-level statistics to the query's, (B, K)."""
-    batch, shots, channels = support_bkchw.shape[:3]
-    support_gram = gram(support_bkchw.flatten(0, 1)).unflatten(0, (batch, shots))
-    difference = gram(query_bchw).unsqueeze(1) - support_gram
-    return difference.flatten(2).norm(dim=2) / channels
+    query_gram = gram(query_bchw)
+    return torch.stack([gram_distance(query_gram, support) for support in support_bkchw.unbind(1)], dim=1)
+
+
+@torch.no_grad()
+@in_float32
+def gram_distance(query_gram_bcc: Tensor, support_bchw: Tensor) -> Tensor:
+    """Return e_k of one shot, (B,), from the query's Gram matrix."""
+    return (query_gram_bcc - gram(support_bchw)).flatten(1).norm(dim=1) / support_bchw.shape[1]
 
 
 class ShotWeights(nn.Module):

@@ -18,6 +18,7 @@ from model.bam.base_learner import HEAD_DROPOUT
 from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
+from model.common.greatest_cosine import greatest_cosine
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH
@@ -30,7 +31,6 @@ from model.hdmnet.correlation_distillation import correlation_distillation
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.published import LAYOUT
 from model.hdmnet.query_matching import QueryMatching
-from model.hdmnet.similarity import greatest_cosine
 from model.hdmnet.token_pyramid import CHANNELS, LEVELS, MIN_GRID, TokenPyramid
 from model.registry import register
 
@@ -142,7 +142,7 @@ class HDMNet(WithBaseLearner):
         support_hidden = self.base_learner.hidden_at(support.stage[HIGH], flat)
         support_high = support.stage[HIGH].permute(0, 2, 3, 1)[flat]
         pairs = (hidden_bchw, support_hidden), (query.stage[HIGH], support_high)
-        return torch.stack([greatest_cosine(*pair, inside) for pair in pairs], dim=1)
+        return torch.stack([greatest_cosine(*pair, inside).mean(1) for pair in pairs], dim=1)
 
     def _match(
         self, levels: list[Tensor], mask_bk1hw: Tensor, similarity_b2hw: Tensor

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from model.common.aspp_decoder import ASPPDecoder
+from model.common.fusion import Fusion
 from model.common.loss import dice
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH, projection
@@ -23,7 +24,6 @@ from model.encoders.encoder import ENCODER_STRIDE, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.settings import ResNetSettings, build_encoder
 from model.registry import register
-from model.sccan.decoder import ASPPDecoder
 from model.sccan.pseudo_mask import PseudoMask
 from model.sccan.published import LAYOUT
 from model.sccan.self_calibrated_attention import SelfCalibratedAttention
@@ -47,20 +47,6 @@ class SCCANSettings(ModelSettings):
             below = self.grid // WINDOW * WINDOW
             return "grid", f"= {self.grid} is not a multiple of {WINDOW}; nearest: {below}, {below + WINDOW}"
         return None
-
-
-class Fusion(nn.Module):
-    """The convolution W [feature; prototype; map]; the prototype, equal at all positions, is multiplied once."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(2 * WIDTH + 1, WIDTH, 1, bias=False)
-
-    def forward(self, feature_bcgg: Tensor, prototype_bc: Tensor, map_b1gg: Tensor) -> Tensor:
-        """Return the fused map (B, C, G, G)."""
-        of_feature, of_prototype, of_map = self.conv.weight.split([WIDTH, WIDTH, 1], dim=1)
-        fused = F.conv2d(feature_bcgg, of_feature) + F.conv2d(prototype_bc[:, :, None, None], of_prototype)
-        return fused + F.conv2d(map_b1gg, of_map)
 
 
 @register("sccan")

@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmark.plain_encoder import PlainEncoder
 from benchmark.synthetic import build, episode
-from benchmark.ways import NAIVE
+from benchmark.ways import NAIVE, TRAINED
 from model.common.ops import normalise
 from tests.model.small import drawn_episode, small_model
 from util.engine.evaluation import scored_outputs
@@ -30,15 +30,15 @@ def test_a_reference_gives_the_same(name: str, shots: int) -> None:
         torch.testing.assert_close(logits, outputs[key], **CLOSE)
 
 
-@pytest.mark.parametrize("shots", [1, 2])
-def test_a_reference_learns_the_same(shots: int) -> None:
-    network = small_model("symnet", shots)
+@pytest.mark.parametrize(("name", "shots"), [("symnet", 1), *((name, 2) for name in TRAINED)])
+def test_a_reference_learns_the_same(name: str, shots: int) -> None:
+    network = small_model(name, shots)
     for module in network.modules():
         if isinstance(module, (nn.Dropout, nn.Dropout2d)):
             module.p = 0.0
     network.train()
-    drawn, found = drawn_episode("symnet", shots, 2), []
-    for way in (network, NAIVE["symnet"](network)):
+    drawn, found = drawn_episode(name, shots, 2), []
+    for way in (network, NAIVE[name](network)):
         losses = way(drawn).losses
         sum(losses.values()).backward()
         gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}

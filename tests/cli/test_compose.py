@@ -18,7 +18,8 @@ from util.config.read import read_config, to_dict
 from util.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
-METHODS = ("symnet", "ssp", "dcama", "hdmnet", "sccan", "prototype")
+METHODS = ("symnet", "ssp", "dcama", "hdmnet", "sccan", "hsnet", "bam", "prototype")
+WITH_VGG = ("symnet", "hdmnet", "hsnet", "bam", "prototype")
 
 
 @pytest.fixture
@@ -37,6 +38,8 @@ def configs(tmp_path: Path) -> Path:
     [
         ("pascal_split2_dcama_swin_b", "pascal/pascal model/dcama encoder/swin_b pascal/pascal_dcama"),
         ("pascal_split2_dcama_resnet50", "pascal/pascal model/dcama encoder/resnet50_dcama pascal/pascal_dcama"),
+        ("pascal_split3_hsnet_resnet101", "pascal/pascal model/hsnet encoder/resnet101_hsnet pascal/pascal_hsnet"),
+        ("coco_split1_bam_vgg16", "coco/coco model/bam encoder/vgg16 coco/coco_bam"),
         ("pascal_split0_hdmnet_resnet101", "pascal/pascal model/hdmnet encoder/resnet101 pascal/pascal_hdmnet"),
         ("pascal_split1_prototype_resnet50", "pascal/pascal model/prototype encoder/resnet50_prototype"),
         ("coco_split3_vgg16", "coco/coco model/symnet encoder/vgg16 coco/coco_symnet coco/coco_symnet_vgg16"),
@@ -58,7 +61,7 @@ def test_a_name_stands_for_its_files(name: str, files: str) -> None:
 def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
     taken = Rooms(CONFIGS).encoders_of(method)
     assert {"resnet10", "resnet18", "resnet34", "resnet50", "resnet50_plain", "resnet101"} <= set(taken)
-    assert ("swin_b" in taken, "vgg16" in taken) == (method == "dcama", method in ("symnet", "hdmnet", "prototype"))
+    assert ("swin_b" in taken, "vgg16" in taken) == (method == "dcama", method in WITH_VGG)
     for encoder in taken:
         path = config_path("split2", "pascal", method, encoder)
         config = read_config(REPOSITORY / path)

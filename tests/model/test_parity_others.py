@@ -21,11 +21,24 @@ from util.engine.checkpoint import load_weights
 from util.engine.network import build_model
 
 INPUTS = {"query", "query_label", "query_base_label", "support", "support_label", "class_id", "refine", "shot"}
-ABSOLUTE = {"ssp": 1e-4, "dcama": 1e-3, "hdmnet": 1e-3, "sccan": 1e-4}  # of outputs and intermediates
+ABSOLUTE = {
+    "ssp": 1e-4,
+    "dcama": 1e-3,
+    "hdmnet": 1e-3,
+    "sccan": 1e-4,
+    "hsnet": 1e-4,
+    "bam": 1e-3,
+}  # of outputs and intermediates
 TIGHT = {"mid_coarse": 1e-4, "mid_gram": 1e-6, "mid_shot": 1e-6}  # of DCAMA's soft masks, HDMNet's scene distances
-RELATIVE = {"ssp": 1e-4, "dcama": 1e-4, "hdmnet": 1e-4, "sccan": 2e-5}
+RELATIVE = {"ssp": 1e-4, "dcama": 1e-4, "hdmnet": 1e-4, "sccan": 2e-5, "hsnet": 1e-5, "bam": 1e-4}
 LOSS_RELATIVE, GRADIENT_RELATIVE, NO_GRADIENT = 1e-5, 1e-3, 1e-6
-CASES = [(model, path.stem) for model in ABSOLUTE for path in sorted((SHARED / "parity" / model).glob("*.npz"))]
+STEPS = {"correlation", "voting"}  # single steps of HSNet, in tests/model/hsnet
+CASES = [
+    (model, path.stem)
+    for model in ABSOLUTE
+    for path in sorted((SHARED / "parity" / model).glob("*.npz"))
+    if path.stem not in STEPS
+]
 
 
 @functools.cache
@@ -39,7 +52,7 @@ def _weights(model: str, layout: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("model", "stem"), CASES)
 def test_measured_case_is_reproduced(shared: Path, model: str, stem: str) -> None:
     folder, encoder, train = shared / "parity" / model, stem.split("_")[0], "_train" in stem
-    layout = f"{encoder}_pascal_{stem.split('_')[1]}" if model == "hdmnet" else encoder
+    layout = f"{encoder}_pascal_{stem.split('_')[1]}" if model in ("hdmnet", "bam") else encoder
     with np.load(folder / f"{stem}.npz") as stored:
         measured = dict(stored)
     ours = forward_case(model, measured, _weights(model, layout), backbone=encoder, train=train)
@@ -71,7 +84,8 @@ def test_measured_case_is_reproduced(shared: Path, model: str, stem: str) -> Non
 def test_measured_cases_are_all_there(shared: Path) -> None:
     assert {("ssp", "resnet50_1shot_rect"), ("ssp", "resnet50_5shot_refine"), ("dcama", "swin_1shot")} <= set(CASES)
     assert {("hdmnet", "resnet50_5shot"), ("hdmnet", "resnet50_1shot_train"), ("sccan", "resnet50_5shot")} <= set(CASES)
-    assert len(CASES) >= 14
+    assert {("hsnet", "vgg16_1shot"), ("hsnet", "resnet50_5shot"), ("bam", "resnet50_1shot_193")} <= set(CASES)
+    assert len(CASES) >= 23
 
 
 @pytest.mark.parametrize(
@@ -82,6 +96,9 @@ def test_measured_cases_are_all_there(shared: Path) -> None:
         ("dcama", "swin"),
         ("hdmnet", "resnet50_pascal_5shot"),
         ("sccan", "resnet50"),
+        ("hsnet", "resnet50"),
+        ("hsnet", "vgg16"),
+        ("bam", "resnet50_pascal_5shot"),
     ],
 )
 def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, model: str, layout: str) -> None:

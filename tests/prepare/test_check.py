@@ -117,7 +117,7 @@ def few_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_all_experiments_are_checked(prepare, few_configs: Path) -> None:
     content = json.loads(prepare("check", "--json").output)
     names = {Path(c["config"]).stem for c in content["configs"]}
-    methods = ("", "dcama_", "hdmnet_", "prototype_", "sccan_", "ssp_")
+    methods = ("", "bam_", "dcama_", "hdmnet_", "hsnet_", "prototype_", "sccan_", "ssp_")
     assert names == {f"mini_split{fold}_{method}resnet10" for fold in range(4) for method in methods}
 
 

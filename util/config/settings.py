@@ -98,6 +98,7 @@ class StageSettings:
     epoch_length: int | None = bounded(None, 1)
     query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
     supports: Literal["distinct", "with_replacement"] = "distinct"
+    images: Literal["fold", "all"] = "fold"
     input: Literal["crop", "stretch"] = "crop"
     batch: int = bounded(8, 1)
     batch_per: Literal["process", "run"] = "process"

@@ -84,6 +84,16 @@ def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageL
     return _make_list(index, data, fold, "base validation", fold.base)
 
 
+def whole_list(index: Index, fold: Fold) -> ImageList:
+    """Return all images of a data set's list with the fold's base classes, for a base stage with ``images: all``.
+
+    Images without any base class and images that show novel classes stay; what is no base class is background.
+    """
+    return ImageList(
+        index, fold.base, np.arange(len(index.names)), {c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
+    )
+
+
 def _make_list(
     index: Index, data: DataSettings, fold: Fold, title: str, classes: tuple[int, ...], exclude: tuple[int, ...] = ()
 ) -> ImageList:

@@ -11,7 +11,7 @@ from util.config.settings import AugmentSettings, ProtocolSettings, StageSetting
 from util.data.decoded import with_decoded_images
 from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
 from util.data.index import load_index
-from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list
+from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler
 from util.data.views import STRETCH, View
 from util.engine.input_size import scored_on, training_view
@@ -19,6 +19,7 @@ from util.engine.processes import World
 from util.engine.run_context import RunContext
 
 log = logging.getLogger("symnet")
+ALL_IMAGES = "all"  # a value of `images`, of the base stage
 WITH_REPLACEMENT = "with_replacement"  # a value of `supports`, of stages and protocols
 
 
@@ -36,8 +37,9 @@ class StageData:
 def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> StageData:
     """Return the data of the base stage: labelled images."""
     with world.main_first():
-        images = images_for_training(context, world.is_main)
-        held_out = images_for_base_validation(context, world.is_main)
+        whole = stage.images == ALL_IMAGES
+        images = images_for_training(context, world.is_main, whole)
+        held_out = images_for_base_validation(context, world.is_main, whole)
     return StageData(
         images,
         _labelled(context, images, stage, stage.augment),
@@ -71,10 +73,12 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 
-def images_for_training(context: RunContext, progress: bool = True) -> ImageList:
-    """Return the fold's training list, its pictures decoded where the settings allow it."""
+def images_for_training(context: RunContext, progress: bool = True, whole: bool = False) -> ImageList:
+    """Return the fold's training list, or all images, their pictures decoded where the settings allow it."""
     data = context.config.data
     index = with_decoded_images(load_index(data, "train", progress), data, data.train_list, progress)
+    if whole:
+        return whole_list(index, context.fold)
     return _logged(context, train_list(index, context.fold, data))
 
 
@@ -84,10 +88,11 @@ def images_for_test(context: RunContext, progress: bool = True) -> ImageList:
     return _logged(context, test_list(load_index(data, "test", progress), context.fold, data))
 
 
-def images_for_base_validation(context: RunContext, progress: bool = True) -> ImageList:
-    """Return the images that validate the base stage."""
+def images_for_base_validation(context: RunContext, progress: bool = True, whole: bool = False) -> ImageList:
+    """Return the images that validate the base stage: those that show a base class, or all."""
     data = context.config.data
-    return base_validation_list(load_index(data, "test", progress), context.fold, data)
+    index = load_index(data, "test", progress)
+    return whole_list(index, context.fold) if whole else base_validation_list(index, context.fold, data)
 
 
 def _logged(context: RunContext, images: ImageList) -> ImageList:

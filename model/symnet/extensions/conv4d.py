@@ -1,14 +1,12 @@
 """Hyper-correlation squeeze: 4D convolutions over query and support positions, in place of a mean over the object.
 
 The pooled head discards the support position that a query position resembles. This head keeps the support's positions
-on a grid of R x R cells, and a stack of 4D convolutions learns which arrangements of similarities mean a match. A full
-4D kernel of side 3 has 81 weights; the centre-pivot kernel keeps those whose query or support offset is zero, and is a
-sum of two 2D convolutions:
-
-    y(q, s) = sum_d W_query(d) x(q + d, s)  +  sum_d W_support(d) x(q, s + d)
+on a grid of R x R cells, and a stack of centre-pivot 4D convolutions (``model/common/conv4d.py``) learns which
+arrangements of similarities mean a match.
 
 Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, 2021 (arXiv 2104.01538). That network
-squeezes the support's whole grid; the cells are an addition that keeps the cost small beside the rest of Sym-Net.
+(``model/hsnet/``) squeezes the support's whole grid; the cells are an addition that keeps the cost small beside the
+rest of Sym-Net. There is no bias in the convolutions, because a norm follows.
 
 Memory in float32: n feature maps keep 4 n B h w R^2 bytes until they are squeezed, and a map inside the squeeze takes
 4 B WIDTH h w (R / 2)^2. One episode with one shot at 473 px on ResNet-50 (n = 13, h = w = 60, R = 8) takes 11.4 MiB
@@ -24,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.conv4d import CentrePivotConv4d
 from model.symnet.hyper_correlation import CorrelationHead
 from model.symnet.intermediate_correlation import intermediate_correlation
 
@@ -64,41 +63,18 @@ class Conv4dCorrelation(CorrelationHead):
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, WIDTH, h, w): 4D convolutions over a stage's correlations, then a mean over cells."""
-        return {stage: self.stages[str(stage)](torch.stack(x, dim=1)).mean((4, 5)) for stage, x in kept.items()}
-
-
-class CentrePivotConv4d(nn.Module):
-    """Convolve (B, C, h, w, R, R) with a centre-pivot kernel: two crossing 2D planes.
-
-    With a stride over the support, query planes are convolved at every ``stride``-th cell, the pivots. There is no
-    bias, because a norm follows.
-    """
-
-    def __init__(self, channels: int, width: int, stride: int):
-        super().__init__()
-        self.stride = stride
-        self.over_query = nn.Conv2d(channels, width, KERNEL, padding=KERNEL // 2, bias=False)
-        self.over_support = nn.Conv2d(channels, width, KERNEL, stride=stride, padding=KERNEL // 2, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, width, h, w, r, r) with r = ceil(R / stride)."""
-        by_pivot = x[..., :: self.stride, :: self.stride].permute(0, 4, 5, 1, 2, 3)  # (B, r, r, C, h, w)
-        by_query = x.permute(0, 2, 3, 1, 4, 5)  # (B, h, w, C, R, R)
-        over_query = _each_plane(self.over_query, by_pivot).permute(0, 3, 4, 5, 1, 2)
-        over_support = _each_plane(self.over_support, by_query).permute(0, 3, 1, 2, 4, 5)
-        return over_query + over_support
-
-
-def _each_plane(convolve: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return (B, i, j, C', ...) from (B, i, j, C, ...): a 2D convolution of each plane."""
-    return convolve(x.flatten(0, 2)).unflatten(0, x.shape[:3])
+        stacked = {
+            stage: torch.stack(x, dim=1).permute(0, 1, 4, 5, 2, 3) for stage, x in kept.items()
+        }  # (B, n, R, R, h, w)
+        return {stage: self.stages[str(stage)](x).mean((2, 3)) for stage, x in stacked.items()}
 
 
 def _squeeze(channels: int, support_grid: int) -> nn.Sequential:
     """Return 4D convolutions that reduce the support's grid to ``SMALL_GRID``, each with norm and ReLU."""
     layers: list[nn.Module] = []
     while support_grid > SMALL_GRID:
-        layers += [CentrePivotConv4d(channels, WIDTH, STRIDE), nn.GroupNorm(1, WIDTH, NORM_EPS), nn.ReLU(inplace=True)]
+        layers.append(CentrePivotConv4d(channels, WIDTH, KERNEL, STRIDE, bias=False))
+        layers += [nn.GroupNorm(1, WIDTH, NORM_EPS), nn.ReLU(inplace=True)]
         channels, support_grid = WIDTH, -(-support_grid // STRIDE)
     return nn.Sequential(*layers)
 

@@ -19,6 +19,8 @@ FAMILIES = {
     "prototype": {ResNetEncoder, VGGEncoder},
     "symnet": {ResNetEncoder, VGGEncoder},
     "hdmnet": {ResNetEncoder, VGGEncoder},
+    "hsnet": {ResNetEncoder, VGGEncoder},
+    "bam": {ResNetEncoder, VGGEncoder},
     "ssp": {ResNetEncoder},
     "sccan": {ResNetEncoder},
     "dcama": {ResNetEncoder, SwinEncoder},

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.common.greatest_cosine import greatest_cosine
 from model.contract import Task
 from model.hdmnet.hdmnet import HDMNet, HDMNetSettings
-from model.hdmnet.similarity import greatest_cosine
 from tests.model.small import drawn_episode, small_model
 
 
@@ -90,7 +90,7 @@ def test_similarity_equals_the_whole_matrix_with_full_and_empty_masks() -> None:
     inside = torch.rand(2, 3, 3, 3) > 0.5
     inside[0, 0], inside[0, 1] = False, True
     rows = support.movedim(2, -1)[inside]
-    given = greatest_cosine(query, rows, inside)
+    given = greatest_cosine(query, rows, inside).mean(1)
     torch.testing.assert_close(given, torch.stack([_slow(*parts) for parts in zip(query, support, inside)]))
     alone = greatest_cosine(query[:1], support[:1, 1:2].movedim(2, -1)[inside[:1, 1:2]], inside[:1, 1:2])
     assert (alone < 0).all()

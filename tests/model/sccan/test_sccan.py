@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.common.fusion import Fusion
 from model.contract import Task
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.sccan.patch_alignment import PatchAlignment
 from model.sccan.pseudo_mask import PseudoMask
-from model.sccan.sccan import ENCODER, SCCAN, Fusion, SCCANSettings
+from model.sccan.sccan import ENCODER, SCCAN, SCCANSettings
 from model.sccan.self_calibrated_attention import HEADS, CalibratedAttention
 from model.sccan.window import SHIFT, WINDOW, from_windows, to_windows
 from tests.model.small import small_model

@@ -1,4 +1,4 @@
-"""The 4D head equals its definition cell by cell and plane by plane, and learns inside Sym-Net."""
+"""The 4D head equals its definition cell by cell, and learns inside Sym-Net."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.symnet.extensions.conv4d import WIDTH, CentrePivotConv4d, Conv4dCorrelation
+from model.symnet.extensions.conv4d import WIDTH, Conv4dCorrelation
 from model.symnet.hyper_correlation import OUT_CHANNELS, CorrelationFusion, PooledCorrelation
 from model.symnet.symnet_plus import CorrelationSettings
 from tests.model.small import drawn_episode, rectangle_mask, slow_correlation, slow_resize, small_model
@@ -15,29 +15,6 @@ from tests.model.small import drawn_episode, rectangle_mask, slow_correlation, s
 EPS, INSIDE = 1e-5, 1 - 1e-6
 SIDE = 33  # of masks
 STAGE, MAPS = 3, 2
-
-
-def _slow_convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
-    """Return (O, h, w, r, r): the 4D convolution of (C, h, w, R, R) by a whole kernel (O, C, 3, 3, 3, 3)."""
-    padded = np.pad(x, [(0, 0)] + [(1, 1)] * 4)
-    height, width, rows, columns = x.shape[1:]
-    out = np.zeros((len(kernel), height, width, -(-rows // stride), -(-columns // stride)))
-    for i, j, k, n in np.ndindex(out.shape[1:]):
-        a, b = k * stride, n * stride
-        patch = padded[:, i : i + 3, j : j + 3, a : a + 3, b : b + 3]
-        out[:, i, j, k, n] = np.einsum("ocpqrs,cpqrs->o", kernel, patch)
-    return out
-
-
-@pytest.mark.parametrize(("grid", "stride"), [(4, 1), (4, 2), (5, 2)])
-def test_centre_pivot_convolution_equals_a_4d_convolution_whose_other_taps_are_zero(grid: int, stride: int) -> None:
-    torch.manual_seed(0)
-    convolve, x = CentrePivotConv4d(3, 2, stride), torch.randn(2, 3, 4, 3, grid, grid)
-    kernel = np.zeros((2, 3, 3, 3, 3, 3))
-    kernel[:, :, :, :, 1, 1] += convolve.over_query.weight.detach().numpy()
-    kernel[:, :, 1, 1, :, :] += convolve.over_support.weight.detach().numpy()
-    slow = np.stack([_slow_convolution(item.double().numpy(), kernel, stride) for item in x])
-    np.testing.assert_allclose(convolve(x).detach().numpy(), slow, atol=1e-5)
 
 
 def _slow_cells(query: np.ndarray, support: np.ndarray, mask: np.ndarray, grid: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""SCCAN's decoder of one scale: convolutions of several dilations side by side (ASPP), merged, refined, classified."""
+"""A decoder of one scale (BAM, SCCAN): convolutions of several dilations (ASPP), merged, refined, classified."""
 
 from __future__ import annotations
 

@@ -1,0 +1,133 @@
+"""BAM: a base learner finds the classes of training, a meta learner the novel class, an ensemble corrects the second.
+
+Read ``BAM.forward`` first. The base learner, the shots' weights and the ensemble of this package also serve other
+methods. Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.bam.base_learner import HEAD_DROPOUT
+from model.bam.ensemble import Ensemble
+from model.bam.masked_support import masked_features
+from model.bam.prior import shot_prior
+from model.bam.published import LAYOUT
+from model.bam.shot_weights import gram, gram_distance
+from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
+from model.common.aspp_decoder import ASPPDecoder
+from model.common.fusion import Fusion
+from model.common.loss import cross_entropy
+from model.common.ops import foreground_mask, mean_over_shots, normalise, resize
+from model.common.projection import WIDTH
+from model.common.prototype import support_prototype
+from model.common.with_encoder import HIGH, LOW, MID
+from model.contract import Episode, Output, ParamGroup, Task
+from model.encoders.features import Features
+from model.registry import register
+
+
+@dataclass
+class BAMSettings(WithBaseSettings):
+    """BAM's own settings; ``config/model/bam.yaml`` explains them."""
+
+
+@register("bam")
+class BAM(WithBaseLearner):
+    """The published method; every module below is one of its ideas."""
+
+    Settings = BAMSettings
+    title = "BAM"
+    published = LAYOUT
+    masks_supports = True  # the last stage of the encoder sees a support's object alone
+    settings: BAMSettings
+
+    def __init__(self, settings: BAMSettings, task: Task):
+        super().__init__(settings, task)
+        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, active in training though it is frozen
+        self.fuse = Fusion()
+        self.decoder = ASPPDecoder(WIDTH)
+        self.ensemble = Ensemble()
+        self.freeze()
+
+    def forward(self, episode: Episode) -> Output:
+        """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
+        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
+
+        # The base learner, on the query.
+        with torch.no_grad():
+            query = _on_one_grid(self.encode_query(episode))
+            hidden = self.base_learner.hidden(query.stage[HIGH])
+            base_logits = self.base_learner.logits(self.base_dropout(hidden))  # (B, N + 1, h, w)
+            query_gram = gram(query.stage[LOW])
+
+        # Every shot: its scene's distance to the query's, its prior, its prototype; and its weight by the distance.
+        shots = [self._shot(episode, k, query, query_gram, mask[:, k]) for k in range(mask.shape[1])]
+        distance, priors, prototypes = (torch.stack(kind, dim=1) for kind in zip(*shots))
+        weight = self.shot_weights(distance)  # w_k, (B, K)
+        scene = mean_over_shots(distance, weight)  # e, (B,)
+        prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
+        prototype = mean_over_shots(prototypes, weight)  # p, (B, 256)
+
+        # The meta learner, and its correction by the base learner.
+        query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
+        meta = self.decoder(F.relu(self.fuse(query_feature, prototype, prior)))
+        own_class = episode.base_id if self.training else None
+        final = self.ensemble(meta, base_logits, scene, own_class)
+
+        size = episode.query.shape[-2:]
+        final, meta, base = (resize(x.float(), size) for x in (final, meta, base_logits))
+        output = Output(final, base, extra={"meta": meta}, maps={"prior": prior[:, 0].detach()})
+        if self.training:
+            assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
+            output.losses = {
+                "main": cross_entropy(final, episode.query_label),
+                "meta": cross_entropy(meta, episode.query_label),
+                "base": cross_entropy(base, episode.query_base_label),
+            }
+        return output
+
+    def _shot(
+        self, episode: Episode, k: int, query: Features, query_gram: Tensor, mask_b1ss: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return e_k (B,), the prior P_k (B, h, w) and the prototype p_k (B, 256) of one shot.
+
+        One shot is encoded at a time: the encoder's features of K shots take the memory of one.
+        """
+        support = _on_one_grid(self.encode_shot(episode, k))
+        distance = gram_distance(query_gram, support.stage[LOW])
+        prior = shot_prior(query.stage[HIGH], support.stage.pop(HIGH), mask_b1ss)
+        feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)
+        return distance, prior, support_prototype(feature, resize(mask_b1ss, feature.shape[-2:]))
+
+    # --- supports --------------------------------------------------------------------------------------------------
+
+    def encode_shot(self, episode: Episode, shot: int) -> Features:
+        """Return the features of one shot of each of the B episodes; see ``masked_features``."""
+        if episode.cached_support is not None:
+            return super().encode_shot(episode, shot)
+        return self._masked(episode.support[:, shot], episode.support_label[:, shot])
+
+    @torch.no_grad()
+    def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
+        """Return the features of K supports."""
+        return self._masked(support.flatten(0, 1), support_label.flatten(0, 1))
+
+    def _masked(self, image_b3ss: Tensor, label_bss: Tensor) -> Features:
+        return masked_features(self.encoder, normalise(image_b3ss), foreground_mask(label_bss))
+
+    # --- what the engine asks ----------------------------------------------------------------------------------------
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return everything but encoder and base learner, with one learning rate."""
+        return [ParamGroup("meta", [p for p in self.parameters() if p.requires_grad])]
+
+
+def _on_one_grid(features: Features) -> Features:
+    """Return features whose f2 is on f3's grid, as published also for the Gram matrices; VGG's f2 is finer."""
+    features.stage[LOW] = resize(features.stage[LOW], features.stage[MID].shape[-2:])
+    return features

@@ -1,0 +1,132 @@
+"""The centre-pivot 4D convolution (HSNet): two crossing 2D convolutions, over the query and over the support.
+
+A full 4D kernel of side k has k^4 weights. The centre-pivot kernel keeps those whose query or support offset is zero:
+
+    y(q, s) = sum_d W_query(d) x(q + d, s)  +  sum_d W_support(d) x(q, s + d)
+
+Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, ICCV 2021 (arXiv 2104.01538).
+
+Tensors have the support's dimensions first, (B, C, R, R', h, w): a map of the query for every support position. Both
+convolutions then read and write the same layout, and no permuted copy of a 4D tensor is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Region: TypeAlias = tuple[slice, slice, slice, slice]  # of a tensor's or a kernel's first four dimensions
+EVERYTHING = slice(None)
+
+
+class CentrePivotConv4d(nn.Module):
+    """Convolve (B, C, R, R', h, w) with a centre-pivot kernel.
+
+    With a stride over the support, query maps are convolved at every ``stride``-th support position, the pivots.
+
+    Args:
+        channels: C.
+        width: channels of the output.
+        kernel: side k of both 2D kernels.
+        stride: over the support; the query's grid stays.
+        bias: whether each of the two convolutions has a bias of its own.
+    """
+
+    def __init__(self, channels: int, width: int, kernel: int, stride: int, bias: bool):
+        super().__init__()
+        self.stride = stride
+        self.over_query = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=bias)
+        self.over_support = nn.Conv2d(channels, width, kernel, stride=stride, padding=kernel // 2, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width, r, r', h, w) with r = ceil(R / stride)."""
+        return self.with_bias(self.convolve(x, EVERYTHING))
+
+    def convolve(self, x: Tensor, channels: slice) -> Tensor:
+        """Return the part of the output that some of the input channels contribute, without bias.
+
+        ``x`` holds these channels alone. The convolution is linear: the parts of all channels add up to the output.
+        """
+        of_query, of_support = (conv.weight[:, channels] for conv in (self.over_query, self.over_support))
+        pivots = x[:, :, :: self.stride, :: self.stride]
+        padding = self.over_query.kernel_size[0] // 2
+        planes = F.conv3d(pivots.flatten(2, 3), of_query.unsqueeze(2), padding=(0, padding, padding))
+        out = planes.unflatten(2, pivots.shape[2:4])
+        return out + _OverSupport.apply(x, of_support, self.stride)
+
+    def with_bias(self, x: Tensor) -> Tensor:
+        """Return a sum of parts with both biases added."""
+        bias = self.bias()
+        return x if bias is None else x + bias.to(x.dtype).view(-1, 1, 1, 1, 1)
+
+    def bias(self) -> Tensor | None:
+        """Return the sum of both biases, (width,), the output where the input is 0; None without bias."""
+        of_query, of_support = self.over_query.bias, self.over_support.bias
+        return None if of_query is None or of_support is None else of_query + of_support
+
+
+class _OverSupport(torch.autograd.Function):
+    """The convolution over the support: for each pivot, one matrix product with the positions that its kernel covers.
+
+    Grids of a support are small and the maps of the query long, so these products cost a fraction of convolutions of
+    (h w) tiny images; padding costs nothing, and only the input is kept for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_ockk: Tensor, stride: int) -> Tensor:
+        """Return (B, O, r, r', h, w)."""
+        ctx.save_for_backward(x, weight_ockk)
+        ctx.stride = stride
+        return _rows(
+            [_product(weight_ockk[kernel], x[region]) for region, kernel in _pivots(x, weight_ockk, stride)], x, stride
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Return the gradients of input and weight, computed in the precision of the weight."""
+        x, weight = ctx.saved_tensors
+        of_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        of_pivots = gradients[0].to(weight.dtype).flatten(2, 3).flatten(3).unbind(2)  # (B, O, L) each
+        for (region, kernel), given in zip(_pivots(x, weight, ctx.stride), of_pivots, strict=True):
+            if of_x is not None:
+                of_x[region] += (weight[kernel].flatten(1).T @ given).view_as(x[region]).to(x.dtype)
+            if of_weight is not None:
+                product = given @ x[region].to(weight.dtype).flatten(1, 3).flatten(2).transpose(1, 2)  # (B, O, C a b)
+                of_weight[kernel] += product.sum(0).view_as(of_weight[kernel])
+        return of_x, of_weight, None
+
+
+def _product(weight_ocab: Tensor, x_bcabhw: Tensor) -> Tensor:
+    """Return the sum over channels and covered positions, (B, O, h, w)."""
+    return (weight_ocab.flatten(1) @ x_bcabhw.flatten(1, 3).flatten(2)).unflatten(2, x_bcabhw.shape[-2:])
+
+
+def _rows(cells: list[Tensor], x: Tensor, stride: int) -> Tensor:
+    """Return the pivots' maps (B, O, h, w), row by row, as one tensor (B, O, r, r', h, w)."""
+    rows, columns = (-(-side // stride) for side in x.shape[2:4])
+    return torch.stack(cells, dim=2).unflatten(2, (rows, columns))
+
+
+def _pivots(x: Tensor, weight_ockk: Tensor, stride: int) -> Iterator[tuple[Region, Region]]:
+    """Yield, for every pivot, the region of the input that its kernel covers and that part of the kernel."""
+    kernel = weight_ockk.shape[-1]
+    rows, columns = (list(_covered(side, kernel, stride)) for side in x.shape[2:4])
+    for of_rows, part_rows in rows:
+        for of_columns, part_columns in columns:
+            yield (
+                (EVERYTHING, EVERYTHING, of_rows, of_columns),
+                (EVERYTHING, EVERYTHING, part_rows, part_columns),
+            )
+
+
+def _covered(side: int, kernel: int, stride: int) -> Iterator[tuple[slice, slice]]:
+    """Yield, for every pivot along one dimension, the positions inside the grid and the part of the kernel on them."""
+    for pivot in range(0, side, stride):
+        first = pivot - kernel // 2
+        begin, end = max(first, 0), min(first + kernel, side)
+        yield slice(begin, end), slice(begin - first, end - first)

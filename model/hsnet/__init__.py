@@ -1,0 +1,1 @@
+"""HSNet: hypercorrelation squeeze."""

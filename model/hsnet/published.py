@@ -1,0 +1,34 @@
+"""The tensor names of HSNet's published checkpoints, and ours."""
+
+from __future__ import annotations
+
+from model.common.published import Layout
+from model.hsnet.vgg import STAGE_ENDS, own_name
+
+CONVOLUTIONS = {"conv1": "over_query", "conv2": "over_support"}
+SEQUENCES = {
+    **{f"encoder_layer{level}": f"squeeze.levels.{level}.blocks" for level in (4, 3, 2)},
+    "encoder_layer4to3": "squeeze.mix.3",
+    "encoder_layer3to2": "squeeze.mix.2",
+}
+VGG_NAMES = [f"features.{i}.{leaf}" for i in range(STAGE_ENDS[-1]) for leaf in ("weight", "bias")]
+
+LAYOUT = Layout(
+    "HSNet",
+    ("hpn_learner.encoder_layer4.0.conv1.weight", "hpn_learner.decoder2.2.weight"),
+    (
+        (r"backbone\.conv1\.(.*)", r"encoder.layer0.0.\1"),
+        (r"backbone\.bn1\.(.*)", r"encoder.layer0.1.\1"),
+        (r"backbone\.(layer[1-4]\..*)", r"encoder.\1"),
+        *((rf"backbone\.{name}", f"encoder.{own_name(name)}") for name in VGG_NAMES),
+        *(
+            (rf"hpn_learner\.{theirs}\.(\d)\.{conv}\.(.*)", rf"{ours}.\1.{over}.\2")
+            for theirs, ours in SEQUENCES.items()
+            for conv, over in CONVOLUTIONS.items()
+        ),
+        *((rf"hpn_learner\.{theirs}\.(\d\..*)", rf"{ours}.\1") for theirs, ours in SEQUENCES.items()),
+        (r"hpn_learner\.decoder1\.(.*)", r"decoder.coarse.\1"),
+        (r"hpn_learner\.decoder2\.(.*)", r"decoder.fine.\1"),
+    ),
+    r"backbone\.(?:fc|classifier)\..*",
+)

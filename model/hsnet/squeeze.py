@@ -1,0 +1,113 @@
+"""HSNet's squeeze: 4D convolutions reduce the support's dimensions of each level, then mix the levels."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from model.common.conv4d import CentrePivotConv4d
+from model.common.ops import resize
+from model.common.window import window_around
+from model.common.with_encoder import HIGH, LOW, MID
+from model.hsnet.correlation import Correlation, masked_unit
+
+WIDTHS = (16, 64, 128)  # channels after each convolution of a level
+GROUPS = 4  # of every group norm, over channels and all four position dimensions
+KERNELS = {HIGH: (3, 3, 3), MID: (5, 3, 3), LOW: (5, 5, 3)}  # level -> sides of its three kernels
+STRIDES = {HIGH: (2, 2, 2), MID: (4, 2, 2), LOW: (4, 4, 2)}  # level -> their strides over the support
+MIX_KERNEL, MIX_BLOCKS = 3, 3
+
+
+def _block(channels: int, width: int, kernel: int, stride: int) -> list[nn.Module]:
+    """Return a 4D convolution, its norm and a ReLU."""
+    convolution = CentrePivotConv4d(channels, width, kernel, stride, bias=True)
+    return [convolution, nn.GroupNorm(GROUPS, width), nn.ReLU(inplace=True)]
+
+
+class Squeeze(nn.Module):
+    """Squeeze one level: C_l (B, n, h, w, h, w) to Z_l (B, 128, r, r, h, w).
+
+    Args:
+        level: 2, 3 or 4.
+        taps: n, intermediate features of the level.
+    """
+
+    def __init__(self, level: int, taps: int):
+        super().__init__()
+        self.correlate = Correlation()
+        steps = zip(pairwise((taps, *WIDTHS)), KERNELS[level], STRIDES[level])
+        self.blocks = nn.Sequential(*(m for (n, width), k, stride in steps for m in _block(n, width, k, stride)))
+
+    def forward(self, query_taps: list[Tensor], support_taps: list[Tensor], mask_b1ss: Tensor) -> Tensor:
+        """Return Z_l from the query's normalised taps and the support's, n of (B, C, h, w) each."""
+        x = self._first(query_taps, support_taps, resize(mask_b1ss, support_taps[0].shape[-2:]))
+        for layer in list(self.blocks)[1:]:
+            x = layer(x)
+        return x
+
+    def _first(self, query_taps: list[Tensor], support_taps: list[Tensor], mask_b1hw: Tensor) -> Tensor:
+        """Return the first convolution of C_l.
+
+        It is linear in its channels, so each tap's correlation is convolved by itself and dropped; the backward pass
+        computes it again. Outside the window around the object the input is 0 and the output the bias.
+        """
+        convolution = cast(CentrePivotConv4d, self.blocks[0])
+        reach = (
+            convolution.over_support.kernel_size[0] // 2
+        )  # of a pivot's kernel: pivots before the object are in its cell
+        window = window_around(mask_b1hw, 0, reach, convolution.stride)
+        mask = window.crop(mask_b1hw)
+
+        def of_tap(i: int, query: Tensor, support: Tensor) -> Tensor:
+            correlation = self.correlate(query, masked_unit(support, mask))
+            return convolution.convolve(correlation, slice(i, i + 1))
+
+        total: Tensor | None = None
+        for i, (query, support) in enumerate(zip(query_taps, support_taps, strict=True)):
+            inputs = (i, query, window.crop(support))
+            part = checkpoint(of_tap, *inputs, use_reentrant=False) if torch.is_grad_enabled() else of_tap(*inputs)
+            total = part if total is None else total + part
+        bias = convolution.bias()
+        assert total is not None and bias is not None
+        return window.place(convolution.with_bias(total), bias, mask_b1hw.shape[-2:])
+
+
+class Mix(nn.Sequential):
+    """Merge the squeezed coarser level into a finer one: U(coarse) + fine, then three 4D blocks."""
+
+    def __init__(self):
+        width = WIDTHS[-1]
+        super().__init__(*(m for _ in range(MIX_BLOCKS) for m in _block(width, width, MIX_KERNEL, 1)))
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # type: ignore[override]  # takes two maps
+        """Return (B, 128, r, r, h, w); U resizes the query's dimensions of ``coarse``, for each support position."""
+        resized = resize(coarse.flatten(0, 2), fine.shape[-2:])  # (B 128 r, r, h, w)
+        return super().forward(resized.view_as(fine) + fine)
+
+
+class HypercorrelationSqueeze(nn.Module):
+    """All levels, from the deepest to the shallowest.
+
+    Args:
+        counts: level -> number of its taps.
+    """
+
+    def __init__(self, counts: dict[int, int]):
+        super().__init__()
+        self.levels = nn.ModuleDict({str(level): Squeeze(level, counts[level]) for level in (HIGH, MID, LOW)})
+        self.mix = nn.ModuleDict({str(level): Mix() for level in (MID, LOW)})
+
+    def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask_b1ss: Tensor) -> Tensor:
+        """Return the mean over the support's positions, (B, 128, h_2, w_2); the arguments map levels to taps."""
+
+        def squeezed(level: int) -> Tensor:
+            return self.levels[str(level)](query[level], support[level], mask_b1ss)
+
+        x = squeezed(HIGH)  # Z_4
+        for level in (MID, LOW):
+            x = self.mix[str(level)](x, squeezed(level))
+        return x.mean((2, 3))
