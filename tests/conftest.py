@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import yaml
 
 from model.registry import class_of
+from tests import spawned
 from tests.paths import REPOSITORY, SHARED
 from util.config.read import read_config
 from util.data.mini import generate
@@ -18,8 +20,14 @@ MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
-    """Small networks are fastest on few threads, and results then do not depend on the machine's cores."""
-    torch.set_num_threads(2)
+    """Small networks are fastest on few threads; tests that run beside each other take one each."""
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+
+
+@pytest.fixture(autouse=True)
+def only_marked_tests_spawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``spawned`` refuse to start a process for a test without the mark ``process``, which --quick leaves out."""
+    monkeypatch.setattr(spawned, "allowed", request.node.get_closest_marker("process") is not None)
 
 
 @pytest.fixture(scope="session")

@@ -26,12 +26,14 @@ from tests.paths import REPOSITORY
 PRELOAD = ["tests.preloaded"]
 TIMEOUT = 600  # seconds; a machine may be busy
 
+allowed = True  # tests/conftest.py sets it for each test: whether the test has the mark ``process``
 forks = multiprocessing.get_context("forkserver")
 forks.set_forkserver_preload(PRELOAD)
 
 
 def ensure_running() -> None:
     """Start the process that is forked, if it is not there; Python before 3.13 does not tell it where modules are."""
+    assert allowed, "a test that starts a process needs @pytest.mark.process"
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), before)))
     try:

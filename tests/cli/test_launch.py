@@ -92,6 +92,7 @@ def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
         parse(words)
 
 
+@pytest.mark.process
 def test_more_gpus_than_present_are_refused_before_anything_starts():
     with pytest.raises(UserError, match="999 GPUs were asked for, this machine has"):
         check_gpus(999)
@@ -108,6 +109,8 @@ def test_which_of_several_processes_was_killed_is_exit_code():
     assert _exit_code(ChildFailedError("train.py", {0: failures[0]})) == 2
 
 
+@pytest.mark.process
+@pytest.mark.train
 def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]

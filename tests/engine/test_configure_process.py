@@ -21,6 +21,8 @@ sys.modules["fcntl"] = None  # as on Windows
 import json, logging, os, resource, signal
 import cv2, torch
 
+pytestmark = pytest.mark.process
+
 def state():
     handlers = [str(signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
     threads = [cv2.getNumThreads(), torch.get_num_threads()]

@@ -36,6 +36,7 @@ def reproduce(*words: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.process
 def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_path: Path):
     settings = {
         "data.root": mini_root,

@@ -48,6 +48,7 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()[1:]]
 
 
+@pytest.mark.process
 def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
     path, names = mini_yaml(SYMNET, model=ENCODER, test=QUICK | {"seeds": [0]}), ("symnet", "bam", "hsnet")

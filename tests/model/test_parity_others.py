@@ -36,6 +36,7 @@ def _weights(model: str, layout: str) -> dict[str, Tensor]:
     return module.published_state_dict(SHARED / "parity" / model / f"layout_{layout}.json")
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("model", "stem"), CASES)
 def test_measured_case_is_reproduced(shared: Path, model: str, stem: str) -> None:
     folder, encoder, train = shared / "parity" / model, stem.split("_")[0], "_train" in stem
@@ -74,6 +75,7 @@ def test_measured_cases_are_all_there(shared: Path) -> None:
     assert len(CASES) >= 14
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("model", "layout"),
     [

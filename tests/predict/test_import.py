@@ -16,6 +16,8 @@ import ctypes, logging, os, random, resource, signal, sys, threading, warnings
 import cv2, numpy, torch, torchvision, tqdm, yaml
 from PIL import Image
 
+pytestmark = pytest.mark.process
+
 called = []
 find = ctypes.CDLL.__getattr__
 ctypes.CDLL.__getattr__ = lambda library, name: called.append(name) or find(library, name)
