@@ -10,13 +10,13 @@ import pytest
 
 from tests.paths import REPOSITORY
 
+pytestmark = pytest.mark.process
+
 CONFIGURED_BY_COMMANDS = (REPOSITORY / "util/engine/configure_process.py").exists()
 BEFORE = """
 import ctypes, logging, os, random, resource, signal, sys, threading, warnings
 import cv2, numpy, torch, torchvision, tqdm, yaml
 from PIL import Image
-
-pytestmark = pytest.mark.process
 
 called = []
 find = ctypes.CDLL.__getattr__
