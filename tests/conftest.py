@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import yaml
@@ -19,9 +19,10 @@ MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_threads() -> None:
-    """Small networks are fastest on few threads; tests that run beside each other take one each."""
-    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+def one_thread() -> None:
+    """Take one thread: on a busy machine, the threads of a small network wait for each other most of the time."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -116,6 +116,25 @@ def wait_for(condition: Callable[[], bool], *spawned: Spawned) -> None:
         time.sleep(0.01)
 
 
+def fork_scripts() -> None:
+    """Let the launcher fork the scripts that it starts; for ``before``, in a process where all is imported already."""
+    launch = sys.modules["util.engine.launch"]
+    launch._run_alone = _fork
+
+
+def _fork(words: list[str]) -> int:
+    """Run ``python script ...`` in a fork of this process and return its exit code."""
+    child = multiprocessing.get_context("fork").Process(target=_become, args=(words[1:],))
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def _become(words: list[str]) -> None:
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+
+
 def _run(words: list[str], folder: str, environment: dict[str, str], before: Callable[[], None] | None) -> None:
     """Become the script: its streams, its words, its environment."""
     os.setsid()

@@ -34,6 +34,7 @@ SHORT = {
     "test.pictures": 2,
     "test.seeds": [0],
 }
+LAUNCH = ("-m", "util.engine.launch")
 
 
 def sh(script: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
@@ -96,8 +97,8 @@ def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
 def test_more_gpus_than_present_are_refused_before_anything_starts():
     with pytest.raises(UserError, match="999 GPUs were asked for, this machine has"):
         check_gpus(999)
-    done = sh("train.sh", "split0", "pascal", "999")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: 999 GPUs")
+    done = spawned.run(*LAUNCH, "train", "split0", "pascal", "999", check=2)
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: 999 GPUs")
 
 
 def test_which_of_several_processes_was_killed_is_exit_code():
@@ -122,12 +123,13 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
 
     check_story(run)
 
-    second = spawned.run("-m", "util.engine.launch", "train", "split0", "mini", "0", *options, check=2)
+    forked = {"before": spawned.fork_scripts}
+    second = spawned.run(*LAUNCH, "train", "split0", "mini", "0", *options, check=2, **forked)
     assert "holds a run already" in second.stderr
     assert "training it first" not in second.stdout  # the base stage is there
 
     words = ["test", "split0", "mini", "0", "names", run / "meta/last.pth", *options]
-    tested = spawned.run("-m", "util.engine.launch", *words)
+    tested = spawned.run(*LAUNCH, *words, **forked)
     assert "| final" in tested.stdout + tested.stderr
     result = json.loads((run / "test/symnet_last_quick/result.json").read_text())
     assert result["quick_look"] and result["checkpoint"].endswith("last.pth")

@@ -117,7 +117,7 @@ def test_a_result_says_what_it_averages_and_at_what_cost(config, tmp_path: Path)
 
 @pytest.mark.parametrize(("model", "protocol"), [("prototype", "symnet"), ("prototype", "ssp"), ("hdmnet", "symnet")])
 def test_the_feature_cache_changes_no_count(config, tmp_path: Path, capfd, model: str, protocol: str) -> None:
-    own, request = ("test.batch=1", "test.episodes=6", *EVERYTHING), Request((protocol,))
+    own, request = ("test.batch=1", "test.episodes=3", *EVERYTHING), Request((protocol,))
     folder = f"test_2shot/{protocol}_flip_scales-1.5-1_masks{'_untrained' * (model == 'hdmnet')}_quick"
     expected = counts(score(config(model, *own), request)[0], tmp_path, folder)
     kept = score(config(model, *own, "test.cache_gib=1"), request)[0]
