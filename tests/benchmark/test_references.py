@@ -58,8 +58,8 @@ def test_a_reference_learns_the_same(shots: int) -> None:
 )
 def test_the_plain_encoder_gives_the_same_maps(name: str, backbone: str) -> None:
     size = 64 if name == "dcama" else 33
-    encoder = varied_encoder(backbone) if name == "symnet" else build(name, backbone, size, 1).encoder
-    image = normalise(episode(size, 1).query)
+    encoder = (varied_encoder(backbone) if name == "symnet" else build(name, backbone, size, 1).encoder).double()
+    image = normalise(episode(size, 1).query).double()
     with torch.no_grad():
         ours, plain = encoder(image, intermediate=True), PlainEncoder(encoder)(image, intermediate=True)
     assert ours.stage.keys() == plain.stage.keys()

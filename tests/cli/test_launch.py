@@ -15,7 +15,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from tests import spawned
 from tests.paths import REPOSITORY
-from util.engine.launch import Choice, Launch, _exit_code, check_gpus, choice_from_environment, parse
+from util import cli
+from util.engine.launch import Choice, Launch, _exit_code, check_gpus, choice_from_environment, main, parse
 from util.errors import UserError
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -93,12 +94,14 @@ def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
         parse(words)
 
 
-@pytest.mark.process
-def test_more_gpus_than_present_are_refused_before_anything_starts():
+def test_more_gpus_than_present_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch, capsys):
     with pytest.raises(UserError, match="999 GPUs were asked for, this machine has"):
         check_gpus(999)
-    done = spawned.run(*LAUNCH, "train", "split0", "pascal", "999", check=2)
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: 999 GPUs")
+    monkeypatch.setattr(sys, "argv", ["launch", "train", "split0", "pascal", "999"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main(main)
+    errors = capsys.readouterr().err
+    assert caught.value.code == 2 and errors.count("\n") == 1 and errors.startswith("error: 999 GPUs")
 
 
 def test_which_of_several_processes_was_killed_is_exit_code():

@@ -115,10 +115,20 @@ def test_a_result_says_what_it_averages_and_at_what_cost(config, tmp_path: Path)
     assert title(check_result(older, "older")) == title(plain)
 
 
-@pytest.mark.parametrize(("model", "protocol"), [("prototype", "symnet"), ("prototype", "ssp"), ("hdmnet", "symnet")])
-def test_the_feature_cache_changes_no_count(config, tmp_path: Path, capfd, model: str, protocol: str) -> None:
-    own, request = ("test.batch=1", "test.episodes=3", *EVERYTHING), Request((protocol,))
-    folder = f"test_2shot/{protocol}_flip_scales-1.5-1_masks{'_untrained' * (model == 'hdmnet')}_quick"
+@pytest.mark.parametrize(
+    ("model", "protocol", "options", "name"),
+    [
+        ("prototype", "symnet", EVERYTHING, "symnet_flip_scales-1.5-1_masks_quick"),
+        ("prototype", "ssp", EVERYTHING, "ssp_flip_scales-1.5-1_masks_quick"),
+        ("hdmnet", "symnet", EVERYTHING[:1] + EVERYTHING[3:], "symnet_flip_untrained_quick"),
+    ],
+    ids=["letterbox", "original sizes", "a model that learns"],
+)
+def test_the_feature_cache_changes_no_count(
+    config, tmp_path: Path, capfd, model: str, protocol: str, options: tuple[str, ...], name: str
+) -> None:
+    own, request = ("test.batch=1", "test.episodes=6", *options), Request((protocol,))
+    folder = f"test_2shot/{name}"
     expected = counts(score(config(model, *own), request)[0], tmp_path, folder)
     kept = score(config(model, *own, "test.cache_gib=1"), request)[0]
     assert counts(kept, tmp_path, folder) == expected

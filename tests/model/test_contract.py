@@ -251,7 +251,7 @@ def test_training_works_under_bf16_autocast(name: str) -> None:
         return
     network = _model(name).train()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = _loss(network, _episode(name))
+        loss = _loss(network, _chosen(_episode(name), slice(0, 1)))  # slow where bf16 is emulated
     assert loss.dtype == torch.float32
     loss.backward()
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
