@@ -18,9 +18,9 @@ from util.data.mini import generate
 MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Take one thread: on a busy machine, the threads of a small network wait for each other most of the time."""
+    """Take one thread, whatever a command that ran before has set: small networks' threads wait for each other."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
