@@ -11,4 +11,4 @@ echo "installing requirements into .venv (a few minutes the first time)"
 .venv/bin/python -m ruff format --check .
 .venv/bin/python -m ruff check .
 .venv/bin/python -m mypy
-exec env OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n "${TEST_PROCESSES:-2}" -m "$marks" "$@"
+exec env OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n "${TEST_PROCESSES:-2}" --dist worksteal -m "$marks" "$@"

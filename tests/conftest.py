@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import yaml
 
 from model.registry import class_of
+from tests import spawned
 from tests.paths import REPOSITORY, SHARED
 from util.config.read import read_config
 from util.data.mini import generate
@@ -16,10 +18,17 @@ from util.data.mini import generate
 MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 
 
-@pytest.fixture(scope="session", autouse=True)
-def few_threads() -> None:
-    """Small networks are fastest on few threads, and results then do not depend on the machine's cores."""
-    torch.set_num_threads(2)
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Take one thread, whatever a command that ran before has set: small networks' threads wait for each other."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+@pytest.fixture(autouse=True)
+def only_marked_tests_spawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``spawned`` refuse to start a process for a test without the mark ``process``, which --quick leaves out."""
+    monkeypatch.setattr(spawned, "allowed", request.node.get_closest_marker("process") is not None)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from model.contract import Episode, EpisodeOfOriginalSizes, Output
 from model.registry import models
 from tests import parity_watch
 from tests.paths import REPOSITORY, SHARED
+from tests.skip_init import skip_init
 from util.config.read import read_config
 from util.data.folds import Fold
 from util.data.text import read_vectors
@@ -44,7 +45,8 @@ def forward_case(
     config = read_config(REPOSITORY / "config" / dataset / name, settings)
     fold = Fold.of(config.data)
     vectors = read_vectors(SHARED / "embeddings" / f"word2vec_{dataset}.pkl") if model == "symnet" else None
-    network = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
+    with skip_init():
+        network = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
     load_weights(network, state_dict, "the case")
     network.train(train)
     for module in network.modules():

@@ -26,12 +26,14 @@ from tests.paths import REPOSITORY
 PRELOAD = ["tests.preloaded"]
 TIMEOUT = 600  # seconds; a machine may be busy
 
+allowed = True  # tests/conftest.py sets it for each test: whether the test has the mark ``process``
 forks = multiprocessing.get_context("forkserver")
 forks.set_forkserver_preload(PRELOAD)
 
 
 def ensure_running() -> None:
     """Start the process that is forked, if it is not there; Python before 3.13 does not tell it where modules are."""
+    assert allowed, "a test that starts a process needs @pytest.mark.process"
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), before)))
     try:
@@ -112,6 +114,25 @@ def wait_for(condition: Callable[[], bool], *spawned: Spawned) -> None:
         assert all(s.process.is_alive() for s in spawned), [s.stderr[-2000:] for s in spawned]
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def fork_scripts() -> None:
+    """Let the launcher fork the scripts that it starts; for ``before``, in a process where all is imported already."""
+    launch = sys.modules["util.engine.launch"]
+    launch._run_alone = _fork
+
+
+def _fork(words: list[str]) -> int:
+    """Run ``python script ...`` in a fork of this process and return its exit code."""
+    child = multiprocessing.get_context("fork").Process(target=_become, args=(words[1:],))
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def _become(words: list[str]) -> None:
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
 
 
 def _run(words: list[str], folder: str, environment: dict[str, str], before: Callable[[], None] | None) -> None:

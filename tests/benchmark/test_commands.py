@@ -57,6 +57,7 @@ def test_speed(run: Run) -> None:
     assert f"| symnet resnet10, {SIDE} px, 1-shot training, batch 4 |" in printed
 
 
+@pytest.mark.process
 def test_memory(run: Run) -> None:
     printed, rows = run("memory", "--models", "symnet", "--stages", "training", *NETWORK)
     (row,) = rows
@@ -71,6 +72,7 @@ def test_loader(run: Run) -> None:
     assert all(r[key] > 0 for r in rows for key in r if key.endswith("second"))
 
 
+@pytest.mark.process
 def test_scaling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "START_METHOD", "forkserver")  # starts faster; test_memory spawns
     spawned.ensure_running()

@@ -103,15 +103,18 @@ def _script(config: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 # --- as processes of their own ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_missing_data_folder(bench: Bench, tmp_path: Path) -> None:
     _run(bench.config(data={"root": str(tmp_path / "nowhere")}), str(tmp_path / "nowhere"), "data.root")
 
 
+@pytest.mark.process
 def test_image_that_a_loader_process_cannot_read(bench: Bench) -> None:
     config = bench.damaged_after_indexing(workers=2)
     _run(config, str(bench.root / "JPEGImages"), ".jpg", "damaged")
 
 
+@pytest.mark.process
 def test_output_folder_that_is_a_file(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     _run(bench.config(run={"folder": str(tmp_path / "taken")}), str(tmp_path / "taken"), "run.folder")

@@ -97,6 +97,7 @@ def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> N
 # --- without the packages --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_shell_scripts_without_the_packages_name_the_first_command(tmp_path: Path) -> None:
     """A folder without ``.venv``, and a Python that has the standard library alone."""
     (tmp_path / "util").mkdir()
@@ -117,6 +118,7 @@ def test_shell_scripts_without_the_packages_name_the_first_command(tmp_path: Pat
         assert done.stderr.startswith("error: the package 'torch' is not installed") and "sh demo.sh" in done.stderr
 
 
+@pytest.mark.process
 def test_python_scripts_without_the_packages_are_one_line() -> None:
     done = subprocess.run([sys.executable, "-S", "train.py", "split0", "pascal"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr

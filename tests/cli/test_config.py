@@ -128,6 +128,7 @@ def test_wrong_override_is_named(text: str, parts: tuple[str, ...]) -> None:
 # --- as a user meets it ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_bad_config_ends_a_script_with_one_line_and_code_2(tmp_path: Path) -> None:
     path = write_config(tmp_path, "run:\n  seed: 1\ndata:\n  size: 470\n")
     run = spawned.run("train.py", path, check=2)

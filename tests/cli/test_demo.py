@@ -6,9 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import cv2
+import pytest
 
 from tests import spawned
 from util.data import mini
+
+pytestmark = [pytest.mark.process, pytest.mark.train]
 
 SHORT = {
     "data.size": 33,

@@ -15,7 +15,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from tests import spawned
 from tests.paths import REPOSITORY
-from util.engine.launch import Choice, Launch, _exit_code, check_gpus, choice_from_environment, parse
+from util import cli
+from util.engine.launch import Choice, Launch, _exit_code, check_gpus, choice_from_environment, main, parse
 from util.errors import UserError
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -34,6 +35,7 @@ SHORT = {
     "test.pictures": 2,
     "test.seeds": [0],
 }
+LAUNCH = ("-m", "util.engine.launch")
 
 
 def sh(script: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
@@ -92,11 +94,14 @@ def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
         parse(words)
 
 
-def test_more_gpus_than_present_are_refused_before_anything_starts():
+def test_more_gpus_than_present_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch, capsys):
     with pytest.raises(UserError, match="999 GPUs were asked for, this machine has"):
         check_gpus(999)
-    done = sh("train.sh", "split0", "pascal", "999")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: 999 GPUs")
+    monkeypatch.setattr(sys, "argv", ["launch", "train", "split0", "pascal", "999"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main(main)
+    errors = capsys.readouterr().err
+    assert caught.value.code == 2 and errors.count("\n") == 1 and errors.startswith("error: 999 GPUs")
 
 
 def test_which_of_several_processes_was_killed_is_exit_code():
@@ -108,6 +113,8 @@ def test_which_of_several_processes_was_killed_is_exit_code():
     assert _exit_code(ChildFailedError("train.py", {0: failures[0]})) == 2
 
 
+@pytest.mark.process
+@pytest.mark.train
 def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
@@ -119,12 +126,13 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
 
     check_story(run)
 
-    second = spawned.run("-m", "util.engine.launch", "train", "split0", "mini", "0", *options, check=2)
+    forked = {"before": spawned.fork_scripts}
+    second = spawned.run(*LAUNCH, "train", "split0", "mini", "0", *options, check=2, **forked)
     assert "holds a run already" in second.stderr
     assert "training it first" not in second.stdout  # the base stage is there
 
     words = ["test", "split0", "mini", "0", "names", run / "meta/last.pth", *options]
-    tested = spawned.run("-m", "util.engine.launch", *words)
+    tested = spawned.run(*LAUNCH, *words, **forked)
     assert "| final" in tested.stdout + tested.stderr
     result = json.loads((run / "test/symnet_last_quick/result.json").read_text())
     assert result["quick_look"] and result["checkpoint"].endswith("last.pth")

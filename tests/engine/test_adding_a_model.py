@@ -106,6 +106,7 @@ def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     sys.modules.pop("model.toy", None)
 
 
+@pytest.mark.train
 def test_a_model_of_one_file_and_one_yaml_trains_and_tests(toy: Path) -> None:
     config = read_config(toy)
     assert config.model.width == 6 and config.base_stage is None
@@ -128,6 +129,7 @@ def test_its_groups_get_their_optimisers_and_factors(toy: Path) -> None:
     assert optimizers["main"].param_groups[0]["lr"] == pytest.approx(0.05)
 
 
+@pytest.mark.train
 def test_a_run_of_two_optimisers_resumes_to_the_same(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(toy)
     assert train_meta(config, resume=False, overwrite=False) == 0

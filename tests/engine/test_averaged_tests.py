@@ -115,11 +115,20 @@ def test_a_result_states_its_averaging_and_passes(config, tmp_path: Path) -> Non
     assert title(check_result(older, "older")) == title(plain)
 
 
-@pytest.mark.parametrize("model", ["prototype", "hdmnet"])
-@pytest.mark.parametrize("protocol", ["symnet", "ssp"], ids=["letterbox", "original sizes"])
-def test_the_feature_cache_changes_no_count(config, tmp_path: Path, capfd, model: str, protocol: str) -> None:
-    own, request = ("test.batch=1", "test.episodes=12", *EVERYTHING), Request((protocol,))
-    folder = f"test_2shot/{protocol}_flip_scales-1.5-1_masks{'_untrained' * (model == 'hdmnet')}_quick"
+@pytest.mark.parametrize(
+    ("model", "protocol", "options", "name"),
+    [
+        ("prototype", "symnet", EVERYTHING, "symnet_flip_scales-1.5-1_masks_quick"),
+        ("prototype", "ssp", EVERYTHING, "ssp_flip_scales-1.5-1_masks_quick"),
+        ("hdmnet", "symnet", EVERYTHING[:1] + EVERYTHING[3:], "symnet_flip_untrained_quick"),
+    ],
+    ids=["letterbox", "original sizes", "a model that learns"],
+)
+def test_the_feature_cache_changes_no_count(
+    config, tmp_path: Path, capfd, model: str, protocol: str, options: tuple[str, ...], name: str
+) -> None:
+    own, request = ("test.batch=1", "test.episodes=6", *options), Request((protocol,))
+    folder = f"test_2shot/{name}"
     expected = counts(score(config(model, *own), request)[0], tmp_path, folder)
     kept = score(config(model, *own, "test.cache_gib=1"), request)[0]
     assert counts(kept, tmp_path, folder) == expected
@@ -139,18 +148,21 @@ def test_pictures_are_of_the_averaged_prediction(config, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("model", "size", "scales", "sides"),
     [
-        ("symnet", 65, "[0.75, 1.0]", "49, 65"),
+        ("symnet", 33, "[1.0, 1.5]", "33, 49"),
         ("ssp", 65, "[0.75, 1.0]", "49, 65"),
         ("dcama", 64, "[1.0, 1.4]", "64, 96"),
-        ("hdmnet", 65, "[0.75, 1.0]", "49, 65"),
-        ("sccan", 65, "[0.75, 1.0]", "49, 65"),
+        ("hdmnet", 33, "[1.0, 1.5]", "33, 49"),
+        ("sccan", 33, "[1.0, 1.5]", "33, 49"),
     ],
 )
 def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str, sides: str) -> None:
     own = {"data": {"size": size, "shot": 2}, "test": {**QUICK, "episodes": 2, "flip": True, "fuse": "masks"}}
+    if model == "sccan":
+        own["model"] = {**ENCODER, "grid": 16, "blocks": 2}
     request = Request(("symnet", "ssp") if model == "ssp" else ("symnet",))
     results = score(config(model, f"test.scales={scales}", **own), request)
-    ends = [f"letterbox {size} x {size}; seen at px {sides}", "original sizes, nothing resized; seen times 0.75, 1"]
+    times = scales.strip("[]").replace(".0", "")
+    ends = [f"letterbox {size} x {size}; seen at px {sides}", f"original sizes, nothing resized; seen times {times}"]
     assert [r["input"] for r in results] == ends[: len(results)]
     assert all(r["passes"] == 8 and r["episodes"] == 2 for r in results)
     assert ("base" in results[0]["mean"]) == (model in ("symnet", "hdmnet"))

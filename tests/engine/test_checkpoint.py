@@ -58,6 +58,7 @@ def test_save_and_load_give_the_same_weights(tiny, tmp_path: Path):
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
 
 
+@pytest.mark.process
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
     path = tmp_path / "last.pth"
     checkpoint.save(path, {"weights": {"w": torch.ones(3)}})

@@ -13,6 +13,8 @@ import pytest
 from tests.paths import REPOSITORY
 from util.engine.configure_process import HUGE_PAGES
 
+pytestmark = pytest.mark.process
+
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 THIRD_PARTY = {"TORCHINDUCTOR_CACHE_DIR", "CRC32C_SW_MODE"}  # set by imports of torch and tensorboardX
 CODE = """

@@ -45,6 +45,7 @@ def loadable(tmp_path: Path) -> int:
     return content["progress"]["step"]
 
 
+@pytest.mark.process
 def test_a_loader_process_that_is_killed(long, tmp_path: Path) -> None:
     training = spawned.start("train.py", long(data={"workers": 2}))
     spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, training)
@@ -55,6 +56,7 @@ def test_a_loader_process_that_is_killed(long, tmp_path: Path) -> None:
     assert "a loader process was killed" in line and "data.workers" in line and loadable(tmp_path)
 
 
+@pytest.mark.process
 def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, tmp_path: Path, mini_root: Path) -> None:
     """Met by one of two processes: it names the photo, the other ends too."""
     path = long(data={"images": str(tmp_path / "photos"), "workers": 1, "decoded_gib": 0})
@@ -72,6 +74,7 @@ def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, tmp_path: Path,
     assert lines and all(str(photos) in line and "damaged" in line for line in lines) and loadable(tmp_path)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_of_several_that_is_killed(long, tmp_path: Path, killed: int) -> None:
     ranks = spawned.start_ranks(2, "train.py", long())
@@ -83,6 +86,7 @@ def test_a_process_of_several_that_is_killed(long, tmp_path: Path, killed: int) 
     assert ("stopped: another process" in ranks[0].stderr) == (killed == 1)
 
 
+@pytest.mark.process
 def test_a_loss_that_is_not_finite(long, tmp_path: Path) -> None:
     path = long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e30}}})
     training = spawned.run("train.py", path, check=2)
@@ -98,6 +102,7 @@ def little_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
 
 
+@pytest.mark.process
 def test_no_memory_left(long, tmp_path: Path) -> None:
     path = long(data={"size": 1025}, meta_stage=STAGE | {"epoch_length": 8, "batch": 8})
     (line,) = errors(spawned.run("train.py", path, before=little_memory, check=2))
@@ -113,6 +118,7 @@ def test_no_memory_left_on_a_gpu(kind: type[Exception]) -> None:
         raise RuntimeError("another error")
 
 
+@pytest.mark.process
 def test_two_runs_at_once_into_one_folder(long, tmp_path: Path) -> None:
     path = long()
     first = spawned.start("train.py", path)
@@ -126,6 +132,7 @@ def test_two_runs_at_once_into_one_folder(long, tmp_path: Path) -> None:
     assert first.code == 130 and loadable(tmp_path)
 
 
+@pytest.mark.process
 def test_a_folder_that_cannot_be_written_any_more(long, tmp_path: Path) -> None:
     training = spawned.start("train.py", long())
     folder = tmp_path / "runs/tiny/meta"

@@ -9,11 +9,14 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests import spawned
 from util.engine import checkpoint
 from util.engine.folders import BEST, LAST, METRICS
+
+pytestmark = [pytest.mark.process, pytest.mark.train]
 
 KILLS, MAX_STEPS = 10, 2
 LONGEST_WAIT = 0.1  # seconds

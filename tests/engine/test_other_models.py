@@ -51,6 +51,7 @@ def config(mini_yaml):
     return make
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("model", MODELS)
 def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tmp_path: Path) -> None:
     short = config(model)

@@ -31,6 +31,7 @@ from util.report.table import title
 ENCODER = {"encoder": {"backbone": "resnet10", "stem": "plain", "weights": None}}
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}
+FEW = ("test.episodes=2", "test.seeds=[0]")  # where the scores do not matter
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()[1:]]
 
 
+@pytest.mark.process
 def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
     path, names = mini_yaml(SYMNET, model=ENCODER, test=QUICK | {"seeds": [0]}), ("symnet", "bam", "hsnet")
@@ -174,16 +176,16 @@ def trained(config, tmp_path: Path) -> Path:
 
 
 def test_a_checkpoint_of_another_fold_is_refused_unless_allowed(config, trained: Path):
-    own = [f"test.checkpoint={trained}", "data.fold=1"]
+    own = [f"test.checkpoint={trained}", "data.fold=1", *FEW]
     with pytest.raises(UserError, match=r"data.fold = 0, this run has 1; its base classes may be novel here"):
         score(config(SYMNET, *own))
     result = score(config(SYMNET, *own, "test.allow_fold_mismatch=true"))[0]
     assert result["fold_mismatch"] and result["trained_with"]["fold"] == 0
-    assert not score(config(SYMNET, own[0]))[0]["fold_mismatch"]
+    assert not score(config(SYMNET, own[0], *FEW))[0]["fold_mismatch"]
 
 
 def test_an_encoder_trained_on_another_fold_is_refused(config, trained: Path):
-    own = [f"model.encoder.weights={trained}", "data.fold=1"]
+    own = [f"model.encoder.weights={trained}", "data.fold=1", *FEW]
     with pytest.raises(UserError, match=r"an encoder trained with data.fold = 0, this run has 1"):
         score(config(PROTOTYPE, *own))
     score(config(PROTOTYPE, *own, "test.allow_fold_mismatch=true"))
@@ -200,7 +202,7 @@ def test_the_digest_is_of_the_weights_not_of_the_file(config, trained: Path):
     first = new_model(make_run_context(config(SYMNET)))
     digest = checkpoint.digest(first)
     assert checkpoint.digest(new_model(make_run_context(config(SYMNET)))) == digest
-    assert score(config(SYMNET, f"test.checkpoint={trained}"))[0]["weights"] == digest
+    assert score(config(SYMNET, f"test.checkpoint={trained}", *FEW))[0]["weights"] == digest
     with torch.no_grad():
         next(first.parameters())[0] += 1e-6
     assert checkpoint.digest(first) != digest
@@ -224,10 +226,10 @@ def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: lis
 
 
 def test_weights_from_elsewhere_are_marked_and_a_training_free_model_has_none(config, trained: Path, tmp_path: Path):
-    result = score(config(SYMNET, f"test.checkpoint={trained}"))[0]
+    result = score(config(SYMNET, f"test.checkpoint={trained}", *FEW))[0]
     assert result["weights_mark"] == "foreign" and title(result).startswith("WEIGHTS FROM ELSEWHERE: QUICK LOOK")
     assert (tmp_path / "runs/tiny/test/symnet_foreign_quick/result.json").exists()
-    assert score(config())[0]["weights_mark"] == ""
+    assert score(config(PROTOTYPE, *FEW))[0]["weights_mark"] == ""
 
 
 def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):

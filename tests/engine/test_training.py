@@ -37,6 +37,8 @@ def base_checkpoint(path: Path) -> None:
     checkpoint.save(folder / BEST, {"stage": "base", "config": to_dict(config), "weights": weights})
 
 
+@pytest.mark.process
+@pytest.mark.train
 def test_a_run_whose_process_group_was_terminated_continues_to_the_same_end(mini_yaml, tmp_path: Path):
     """SIGTERM to the loader processes as well, as SLURM and torchrun send it."""
     stage = {"epochs": 2, "epoch_length": 16, "validate_every": 2}
@@ -57,6 +59,8 @@ def test_a_run_whose_process_group_was_terminated_continues_to_the_same_end(mini
     assert records[0]["epochs"] == records[1]["epochs"] and records[0]["finished"]
 
 
+@pytest.mark.process
+@pytest.mark.train
 def test_two_processes_train_like_one(mini_yaml, tmp_path: Path):
     stage = {"epochs": 2, "epoch_length": 24, "batch": 6, "batch_per": "run", "validate_episodes": 7}
     stage |= {"validate_every": 2, "validate_midway": True}

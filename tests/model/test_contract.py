@@ -183,6 +183,7 @@ def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
     assert len(silent) <= len(learnable) // 20, silent  # a unit may be off by chance
 
 
+@pytest.mark.train
 @every_model
 def test_a_few_steps_lower_the_loss(name: str) -> None:
     if not _learnable(name):
@@ -212,6 +213,7 @@ def test_param_groups_hold_every_learnable_tensor_once(name: str) -> None:
     assert len({group.name for group in groups}) == len(groups)
 
 
+@pytest.mark.train
 @every_model
 def test_the_base_stage_exists_where_declared_and_trains_the_models_own_tensors(name: str) -> None:
     network = _model(name)
@@ -252,7 +254,7 @@ def test_training_works_under_bf16_autocast(name: str) -> None:
         return
     network = _model(name).train()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = _loss(network, _episode(name))
+        loss = _loss(network, _chosen(_episode(name), slice(0, 1)))  # slow where bf16 is emulated
     assert loss.dtype == torch.float32
     loss.backward()
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)

@@ -57,6 +57,7 @@ def _assert_close(name: str, ours: np.ndarray, measured: np.ndarray) -> None:
     assert relative <= RELATIVE, f"{name}: {relative:.2e} relative"
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("stem", STEMS)
 def test_measured_case_is_reproduced(shared: Path, stem: str) -> None:
     folder = shared / "parity"
@@ -84,6 +85,7 @@ def test_measured_cases_cover_both_encoders_shots_and_training(shared: Path) -> 
     assert {SMALLEST, "resnet50_1shot", "resnet50_5shot", "resnet50_1shot_train"} <= set(STEMS)
 
 
+@pytest.mark.parity
 def test_weights_of_a_distributed_run_give_the_same(shared: Path) -> None:
     ours = _ours(shared / "parity", SMALLEST, prefix="module.")
     measured = _measured(shared / "parity", SMALLEST)

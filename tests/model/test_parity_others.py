@@ -16,6 +16,7 @@ from model.encoders.layouts import COUNTER
 from model.registry import models
 from tests.parity_case import BACKBONES, forward_case
 from tests.paths import REPOSITORY, SHARED
+from tests.skip_init import skip_init
 from util.config.read import read_config
 from util.engine.checkpoint import load_weights
 from util.engine.network import build_model
@@ -49,6 +50,7 @@ def _weights(model: str, layout: str) -> dict[str, Tensor]:
     return module.published_state_dict(SHARED / "parity" / model / f"layout_{layout}.json")
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("model", "stem"), CASES)
 def test_measured_case_is_reproduced(shared: Path, model: str, stem: str) -> None:
     folder, encoder, train = shared / "parity" / model, stem.split("_")[0], "_train" in stem
@@ -88,6 +90,7 @@ def test_measured_cases_are_all_there(shared: Path) -> None:
     assert len(CASES) >= 23
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("model", "layout"),
     [
@@ -111,7 +114,8 @@ def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, mode
     encoder, _, shots = layout.partition("_pascal_")  # where the number of shots has weights, it is in the name
     name = f"pascal_split0_{model}_{BACKBONES.get(encoder, encoder)}.yaml"
     settings = [f"data.shot={shots.removesuffix('shot')}"] if shots else []
-    network = build_model(read_config(REPOSITORY / "config/pascal" / name, settings), text_width=0)
+    with skip_init():
+        network = build_model(read_config(REPOSITORY / "config/pascal" / name, settings), text_width=0)
     load_weights(network, state, "authors.pth")
     own = network.state_dict()
     renamed = models()[model].published.translate(state)

@@ -44,6 +44,7 @@ def _mask(answer: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.where(on_photo.max(0) > 0, on_photo.argmax(0) + 1, 0)
 
 
+@pytest.mark.process
 def test_the_file_gives_the_same_mask(predict, baseline: Path, marked: dict, drawn_support, photos, tmp_path: Path):
     out, supports = tmp_path / "model.pt", [drawn_support, f"box={marked['box']}"]
     words = ("export", "--config", baseline, "--support", supports[0], "--support", supports[1], "--out", out)

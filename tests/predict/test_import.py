@@ -10,6 +10,8 @@ import pytest
 
 from tests.paths import REPOSITORY
 
+pytestmark = pytest.mark.process
+
 CONFIGURED_BY_COMMANDS = (REPOSITORY / "util/engine/configure_process.py").exists()
 BEFORE = """
 import ctypes, logging, os, random, resource, signal, sys, threading, warnings

@@ -76,6 +76,7 @@ def address(baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert tempfile.gettempdir() and not [p for p in temporary.iterdir() if p.name.startswith("predict-")]
 
 
+@pytest.mark.process
 def test_painting_and_segmenting_in_a_browser(address: str, photos: list[Path], tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -160,6 +160,7 @@ def test_a_config_that_cannot_be_read_stops_no_other(prepare, few_configs: Path)
     assert "data.fold = 9 does not exist" in outcome.output and "Missing:" in outcome.output
 
 
+@pytest.mark.process
 def test_ram_is_measured_and_the_settings_that_make_it_fit_are_named(
     prepare, mini_yaml, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,7 @@ def test_real_photos_and_masks(prepare, real_voc: Path, out: Path) -> None:
     assert "nothing to do" in prepare("pascal", "--voc", real_voc, "--out", out).output
 
 
+@pytest.mark.process
 def test_ctrl_c_in_the_middle_lists_nothing_and_the_next_run_continues(prepare, real_voc: Path, out: Path) -> None:
     arguments = ("pascal", "--voc", real_voc, "--out", out)
     process = spawned.start("prepare.py", *arguments)
@@ -261,6 +262,7 @@ def limit_file_sizes() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
 
+@pytest.mark.process
 def test_full_disk(voc: Path, sbd, out: Path) -> None:
     arguments = ("--voc", voc, "--sbd", sbd("grey"), "--out", out, "--skip-bad")
     process = spawned.start("prepare.py", "pascal", *arguments, before=limit_file_sizes)

@@ -23,12 +23,15 @@ from util.errors import UserError
 from util.prepare import weights
 from util.prepare.weights import describe_weights_file
 
+LARGE = 10**7  # numbers; only VGG's classifier has tensors of that size, and its shape has no influence
+
 # Tensors of one stored number each keep files small: only names, shapes, kinds and values matter.
 
 
 def _small(shapes: dict[str, Tensor], kind: torch.dtype = torch.float32) -> dict[str, Tensor]:
     counter = "num_batches_tracked"
-    return {k: torch.ones((), dtype=torch.int64 if counter in k else kind).expand(v.shape) for k, v in shapes.items()}
+    ones = {k: torch.ones((), dtype=torch.int64 if counter in k else kind) for k in shapes}
+    return {k: ones[k].expand(v.shape if v.numel() < LARGE else 1) for k, v in shapes.items()}
 
 
 def _torchvision(name: str, kind: torch.dtype = torch.float32) -> dict[str, Tensor]:

@@ -178,6 +178,7 @@ def test_bad_results_are_one_line_and_code_2(leave, tmp_path: Path, monkeypatch,
     assert part in errors and not output
 
 
+@pytest.mark.process
 def test_the_command_prints_the_table(leave):
     """As a process of its own, the way a person runs it."""
     done = spawned.run("-m", "util.report", "table", leave("runs/a").parent, "--format", "csv")

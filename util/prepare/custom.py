@@ -135,7 +135,8 @@ def _check_shown(index: Index, classes: list[str], options: argparse.Namespace) 
     Raises:
         UserError: names the class.
     """
-    absent = [name for name, shown in zip(classes, (index.areas[:, 1:] > 0).any(0).tolist(), strict=True) if not shown]
+    shown = (index.areas[:, 1:] > 0).any(axis=0)
+    absent = [name for i, name in enumerate(classes) if not shown[i]]
     if absent:
         more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
         mend = (
