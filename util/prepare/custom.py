@@ -135,8 +135,8 @@ def _check_shown(index: Index, classes: list[str], options: argparse.Namespace) 
     Raises:
         UserError: names the class.
     """
-    shown = (index.areas[:, 1:] > 0).any(axis=0)
-    absent = [name for i, name in enumerate(classes) if not shown[i]]
+    shown: list[bool] = np.any(index.areas[:, 1:] > 0, axis=0).tolist()
+    absent = [name for name, is_shown in zip(classes, shown, strict=True) if not is_shown]
     if absent:
         more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
         mend = (
