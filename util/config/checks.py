@@ -65,6 +65,9 @@ def check(config: Config, tree: Tree) -> None:
         if stage is None:
             raise UserError(f"{config.path}: key '{name}' is missing; set it or inherit it with 'base: ...'")
         sizes[name, "size"] = config.stage_size(stage)
+        if name == "base_stage" and (stage.views is not None or stage.cache_gib is not None):
+            key = "views" if stage.views is not None else "cache_gib"
+            raise UserError(f"{place(name, key)}: {name}.{key} is a setting of the meta stage; remove it here")
         scale = stage.augment.scale
         if scale[0] > scale[1]:
             raise UserError(f"{place(name, 'augment')}: {name}.augment.scale = {scale} must be [low, high]")

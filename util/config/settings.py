@@ -105,6 +105,8 @@ class StageSettings:
     accumulate: int = bounded(1, 1)
     ema_decay: float = bounded(0.0, 0, 0.99999)
     size: int | None = bounded(None, 33)
+    views: int | None = bounded(None, 1)
+    cache_gib: float | None = bounded(None, 0)
     validate_every: int = bounded(1, 0)
     validate_midway: bool = False
     validate_episodes: int = bounded(1000, 1)

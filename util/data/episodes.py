@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -16,12 +16,21 @@ from model.contract import IGNORE, Batch, Episode, EpisodeOfOriginalSizes, Label
 from util.config.settings import AugmentSettings
 from util.data.folds import Fold
 from util.data.lists import ImageList
-from util.data.sampling import AUGMENT, EpisodeKey, random_stream, shuffled
+from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, random_stream, shuffled
 from util.data.views import LETTERBOX, ORIGINAL, View
 from util.data.warp import fit_letterbox, warp_training
 
 QUERY_SLOT = 0  # augmentation streams of an episode: 0 is the query's, 1..K are the supports'
 Sample = TypeVar("Sample", bound=Batch)
+Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)
+
+
+class ViewKey(NamedTuple):
+    """One of the fixed training views of an image: what is random about it depends on these numbers alone."""
+
+    row: int  # of the index
+    class_id: int  # crops keep a part of the class
+    view: int
 
 
 class Sampler(Protocol):
@@ -52,6 +61,8 @@ class EpisodeDataset(Dataset):
         vectors: (classes + 1, T) float32 text vectors, or None.
         base_labels: whether ``query_base_label`` is filled.
         view: the evaluation view; default a letterbox of side S.
+        views: number of fixed training views of each image and class, of which an episode draws one; None: every
+            episode has new ones.
     """
 
     def __init__(
@@ -63,8 +74,9 @@ class EpisodeDataset(Dataset):
         vectors: np.ndarray | None = None,
         base_labels: bool = False,
         view: View | None = None,
+        views: int | None = None,
     ):
-        self.sampler, self.fold, self.size, self.augment = sampler, fold, size, augment
+        self.sampler, self.fold, self.size, self.augment, self.views = sampler, fold, size, augment, views
         self.vectors, self.base_labels = vectors, base_labels
         self.view = view or View(LETTERBOX, size, size)
 
@@ -78,7 +90,12 @@ class EpisodeDataset(Dataset):
 
     def episode(self, key: EpisodeKey, query: Tensor, classes: np.ndarray) -> Episode:
         """Return the episode of a key from its query, (3, S, S), already sized, and the query's map of class ids."""
-        views = [self._view(row, key, slot) for slot, row in enumerate(key.supports, QUERY_SLOT + 1)]
+        supports = [self._view(row, key, slot) for slot, row in enumerate(key.supports, QUERY_SLOT + 1)]
+        return self.assemble(key, [(query, classes), *supports])
+
+    def assemble(self, key: EpisodeKey, views: Sequence[Sized]) -> Episode:
+        """Return the episode of a key from the sized images and class ids of its query and of its supports."""
+        (query, classes), *views = views
         support = [image for image, _ in views]
         support_label = [binary(c, key.class_id) for _, c in views]
         rest: dict[str, Any] = {
@@ -103,9 +120,33 @@ class EpisodeDataset(Dataset):
         """Return an image of the index as the network's input, and its map of class ids."""
         if self.augment is None:
             return self.evaluation_view(*self.read(row))
+        if self.views is not None:
+            return self.fixed_view(self.view_key(row, key, slot))
         random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)
+        return self._warped(row, key.class_id, random)
+
+    def view_key(self, row: int, key: EpisodeKey, slot: int) -> ViewKey:
+        """Return which of its fixed views an image has in an episode; ``slot`` is as in ``QUERY_SLOT``."""
+        if self.augment is None:
+            return ViewKey(row, key.class_id, 0)
+        view = int(random_stream(self.sampler.seed, CHOICE, key.number, slot).integers(self.views or 1))
+        return ViewKey(row, key.class_id, view)
+
+    def fixed_view(self, view: ViewKey) -> Sized:
+        """Return one of the fixed views of an image."""
+        if self.augment is None:
+            return self.evaluation_view(*self.read(view.row))
+        return self._warped(view.row, view.class_id, random_stream(self.sampler.seed, FIXED, *view))
+
+    @staticmethod
+    def label(classes: np.ndarray, view: ViewKey) -> Tensor:
+        """Return the label (S, S) uint8 in {0, 1, 255} of a view's class."""
+        return binary(classes, view.class_id)
+
+    def _warped(self, row: int, class_id: int, random: np.random.Generator) -> Sized:
+        assert self.augment is not None
         stacked = self.sampler.images.index.stacked(row)
-        image, classes = warp_training(stacked, self.size, self.augment, random, key.class_id)
+        image, classes = warp_training(stacked, self.size, self.augment, random, class_id)
         return torch.from_numpy(image), classes
 
 

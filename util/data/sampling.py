@@ -15,7 +15,7 @@ import numpy as np
 from util.data.lists import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
-ORDER, EPISODE, AUGMENT = 0, 1, 2
+ORDER, EPISODE, AUGMENT, CHOICE, FIXED = 0, 1, 2, 3, 4
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 

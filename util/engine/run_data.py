@@ -112,8 +112,8 @@ def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
     size = config.stage_size(stage)
     sampler = _sampler(context, images, stage, config.run.seed)
     if stage.input == STRETCH:
-        return _episodes(context, sampler, size, None, View(STRETCH, size, size, smooth=True))
-    return _episodes(context, sampler, size, stage.augment)
+        return _episodes(context, sampler, size, None, View(STRETCH, size, size, smooth=True), views=1)
+    return _episodes(context, sampler, size, stage.augment, views=stage.views)
 
 
 def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
@@ -150,10 +150,15 @@ def _sampler(
 
 
 def _episodes(
-    context: RunContext, sampler: Sampler, size: int, augment: AugmentSettings | None, view: View | None = None
+    context: RunContext,
+    sampler: Sampler,
+    size: int,
+    augment: AugmentSettings | None,
+    view: View | None = None,
+    views: int | None = None,
 ) -> EpisodeDataset:
     base_labels = context.model_class.reads_base_labels
-    return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view)
+    return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view, views)
 
 
 def _labelled(

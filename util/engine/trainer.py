@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,11 +18,13 @@ from tqdm import tqdm
 
 from model.contract import Trainable
 from util.config.settings import StageSettings
+from util.data.episodes import EpisodeDataset
 from util.engine import checkpoint
 from util.engine.device import seed_step
 from util.engine.ema import EMA
 from util.engine.folders import BEST, LAST, METRICS, PREVIOUS
 from util.engine.interrupt import Interrupt
+from util.engine.kept_features import FeatureFile, KeptEpisodes
 from util.engine.loading import batches, training_numbers
 from util.engine.lr_schedule import set_learning_rates
 from util.engine.network import FLOAT32, PreparedNetwork, prepare_network
@@ -100,6 +102,10 @@ class Trainer:
             raise UserError("this model has nothing to train; test it as it is")
         self.optimizers = build_optimizers(groups, stage.optimizers)
         self.ema = EMA(network, stage.ema_decay) if stage.ema_decay else None
+        self.kept = None
+        if stage.cache_gib is not None:
+            file = FeatureFile(folder.path, stage.cache_gib / world.size)
+            self.kept = KeptEpisodes(cast(EpisodeDataset, dataset), self.prepared, file, options.key)
         self.progress = Progress()
         self._saved_at = self._started_at = time.monotonic()
 
@@ -137,7 +143,7 @@ class Trainer:
         numbers = training_numbers(
             progress.step, schedule.steps, schedule.batch, self.world.rank, self.world.size, parts
         )
-        stream = batches(self.dataset, numbers, self.options.workers, self.world.device)
+        stream = self._batches(numbers)
         self._started_at = self._saved_at = time.monotonic()
         bar = tqdm(total=schedule.steps, initial=progress.step, unit="step", disable=not self.world.is_main)
         self.network.train()
@@ -160,10 +166,18 @@ class Trainer:
                 overdue = time.monotonic() - self._saved_at > self.stage.save_minutes * SECONDS_PER_MINUTE
                 if overdue and not progress.on_record:
                     self._save(LAST)
+        if self.kept is not None:
+            log.info("encoder: %s", self.kept.file.in_words())
         if progress.step < schedule.steps:
             log.info("no better validation for %d epochs: stopped", self.stage.patience)
         self._write_metrics(finished=True)
         return True
+
+    def _batches(self, numbers: Iterator[list[int]]) -> Iterator[Any]:
+        """Yield the batches of the numbers: from loader processes, or over the kept features of fixed views."""
+        if self.kept is None:
+            return batches(self.dataset, numbers, self.options.workers, self.world.device)
+        return self.kept.batches(numbers)
 
     def _step(self, parts: list) -> dict[str, Tensor]:
         """Do one optimiser step over the parts of a local batch; return the mean of each loss over the parts."""
