@@ -158,6 +158,11 @@ class ModelSettings:
         """Return the only image sides that these settings allow; None for all that the model's size rule allows."""
         return None
 
+    def encoder_problem(self) -> tuple[str, str] | None:
+        """Return (key, what is wrong and how to fix it) if the ``encoder`` section contradicts itself."""
+        check = getattr(getattr(self, "encoder", None), "problem", None)
+        return None if check is None else check()
+
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if a setting does not fit the image side."""
         return None

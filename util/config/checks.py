@@ -56,8 +56,7 @@ def check(config: Config, tree: Tree) -> None:
             raise UserError(f"{where}: protocols.{name}.{found[0]} {found[1]}")
     sizes = {("data", "size"): data.size}
     model_class = class_of(config.model)
-    encoder = getattr(config.model, "encoder", None)
-    if encoder is not None and (found := encoder.problem()):
+    if found := config.model.encoder_problem():
         raise UserError(f"{place('model', f'encoder.{found[0]}')}: model.encoder.{found[0]} {found[1]}")
     stages = ("base_stage", "meta_stage") if model_class.has_base_stage else ("meta_stage",)
     for name in stages:

@@ -144,6 +144,8 @@ def _build_value(kind: Any, value: Any, key: str, where: str, metadata: Any) -> 
     """Return the value of one key: a section, named entries, or a leaf's value."""
     sections = [part for part in typing.get_args(kind) if isinstance(part, type) and dataclasses.is_dataclass(part)]
     if sections and typing.get_origin(kind) in (typing.Union, types.UnionType):  # a section that may be absent
+        if isinstance(value, Leaf) and value.value is None:
+            return None
         kind = sections[0]
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
