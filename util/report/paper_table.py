@@ -14,12 +14,16 @@ import yaml
 from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL
-from util.report.table import passes_in_words, protocol_title, seeds_in_words, text_table
+from util.report.table import on_one_line, passes_in_words, protocol_title, seeds_in_words, text_table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEASURED_MARK, QUICK_MARK = "*", "?"
 FORMATS = ("markdown", "latex", "csv")
-LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
+LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 @dataclass
@@ -228,7 +232,7 @@ def _latex(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) ->
     lines = [rf"\begin{{tabular}}{{ll{'r' * len(columns)}}}", r"\hline"]
     lines += [" & ".join(map(safe, header)) + r" \\", r"\hline"]
     lines += [" & ".join(map(safe, row)) + r" \\" for row in cells]
-    return "\n".join([*lines, r"\hline", r"\end{tabular}", *(f"% {note}" for note in notes)])
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", *(f"% {on_one_line(note)}" for note in notes)])
 
 
 def _csv(rows: list[Row], columns: list[tuple[int, Any]], _: list[str]) -> str:
