@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util import cli
-from util.report.compare import compare
-from util.report.paper_table import FINAL, FORMATS, table
+from util.packages import required
+
+with required():
+    from util import cli
+    from util.report.compare import compare
+    from util.report.paper_table import FINAL, FORMATS, table
 
 
 def command() -> None:
