@@ -13,6 +13,7 @@ from util.engine.run_context import make_run_context
 from util.engine.weights import check_encoder_file, check_start
 from util.errors import UserError
 
+BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
 
 
@@ -36,6 +37,9 @@ def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatc
         training.train_base(config, resume=False, overwrite=False)
     with pytest.raises(UserError, match=r"model.encoder.weights=torchvision works without them"):
         check_encoder_file(config)
+    other = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": BASE}}))
+    with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini 0"):
+        check_start(make_run_context(other), "meta")
     (tmp_path / "there.pth").touch()
     check_start(make_run_context(config), "meta", tmp_path / "there.pth")
     check_encoder_file(read_config(mini_yaml(model={"encoder": {"weights": str(tmp_path / "there.pth")}})))

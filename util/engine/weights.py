@@ -98,6 +98,13 @@ def check_encoder_file(config: Config) -> None:
     source = config.model.start().weights
     if source is None or source in class_of(config.model).downloads or Path(source).exists():
         return
+    run = Path(source).parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
+    if Path(source).parent.name == "base" and run.count("_") >= 2:
+        dataset, experiment, net = run.split("_", 2)
+        raise UserError(
+            f"{source}: this base stage's checkpoint does not exist; train it first: NET={net} sh train.sh "
+            f"{experiment} {dataset} 0 (0 is the CPU)"
+        )
     plain = "model.encoder.stem=plain --set " if hasattr(getattr(config.model, "encoder", None), "stem") else ""
     raise UserError(
         f"{source}: these ImageNet weights do not exist; initmodel/README.md says where they come from, python "
