@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from util import cli
-from util.prepare import check, coco, custom, embeddings, lists, mini, pascal, weights
+from util.packages import required
+
+with required():
+    from util import cli
+    from util.prepare import check, coco, custom, embeddings, lists, mini, pascal, weights
 
 COMMANDS = {
     "pascal": pascal,

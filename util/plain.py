@@ -28,16 +28,16 @@ def problem_of(value: Any, nodes: int = MAX_NODES, keys: tuple[type, ...] = (str
             break
         part, key, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            return f"'{_short(key)}' is nested more than {MAX_DEPTH} levels deep"
+            return f"{_named(key)} is nested more than {MAX_DEPTH} levels deep"
         if isinstance(part, dict):
             odd = next((k for k in part if type(k) not in keys), None)
             if odd is not None:
-                return f"'{_short(key)}' has the key {_short(repr(odd))}, which is no text"
+                return f"{_named(key)} has the key {_short(repr(odd))}, which is no text"
             waiting += [(inner, f"{key}.{name}" if key else name, depth + 1) for name, inner in part.items()]
         elif isinstance(part, (list, tuple)):
             waiting += [(inner, key, depth + 1) for inner in part]
         elif reason := _scalar_problem(part):
-            return f"'{_short(key)}' {reason}"
+            return f"{_named(key)} {reason}"
     return f"it has more than {nodes} values, or contains itself"
 
 
@@ -51,6 +51,10 @@ def _scalar_problem(value: Any) -> str | None:
     if type(value) is float:
         return "is not a number" if math.isnan(value) else None
     return f"holds a {type(value).__name__}, which is neither text nor a number"
+
+
+def _named(key: str) -> str:
+    return f"'{_short(key)}'" if key else "it"
 
 
 def _short(text: str) -> str:

@@ -120,6 +120,7 @@ def test_shell_scripts_without_the_packages_name_the_first_command(tmp_path: Pat
 
 @pytest.mark.process
 def test_python_scripts_without_the_packages_are_one_line() -> None:
-    done = subprocess.run([sys.executable, "-S", "train.py", "split0", "pascal"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("error: the package '") and "first run: " in done.stderr
+    for words in (["train.py"], ["train_base.py"], ["test.py"], ["predict.py"], ["prepare.py"], ["-m", "util.report"]):
+        done = subprocess.run([sys.executable, "-S", *words], capture_output=True, text=True, cwd=REPOSITORY)
+        assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith("error: the package '") and "first run: " in done.stderr

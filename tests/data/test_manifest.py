@@ -104,3 +104,30 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, text: str):
         read_manifest(path)
     with pytest.raises(UserError, match="cannot read this manifest"):
         read_manifest(tmp_path / "missing.jsonl")
+
+
+def test_a_support_that_occurs_twice_is_no_second_shot(context, tmp_path: Path):
+    images, data = context
+    rows = rows_of(images, (0,), 1)
+    rows[0]["supports"] = rows[0]["supports"][:1] * 2
+    for header in ({}, {"protocol": "symnet"}, {"protocol": "hsnet", "supports": "distinct"}):
+        with pytest.raises(UserError, match=r"m.jsonl:2: a support occurs twice"):
+            replay(write(tmp_path / "m.jsonl", rows, **header), images, data)
+    for header in ({"supports": "with_replacement"}, {"protocol": "hsnet"}):
+        assert len(replay(write(tmp_path / "m.jsonl", rows, **header), images, data)[0].keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"shot": 5}, "has 5 shots, this test has 2; give --shot 5"),
+        ({"shot": "2"}, "'shot' of this header is not int"),
+        ({"fold": [0]}, "'fold' of this header is not int"),
+        ({"quick_look": 0}, "'quick_look' of this header is not bool"),
+        ({"protocol": {"a": 1}}, "'protocol' of this header is not str"),
+    ],
+)
+def test_an_edited_header_is_refused(context, tmp_path: Path, header: dict, message: str):
+    images, data = context
+    with pytest.raises(UserError, match=message):
+        replay(write(tmp_path / "m.jsonl", rows_of(images), **header), images, data)

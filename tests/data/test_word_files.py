@@ -81,7 +81,7 @@ def test_files_cut_short_are_refused_and_nothing_is_written(tmp_path: Path, form
     ("content", "told"),
     [
         (b"PK\x03\x04 and so on", "unpack"),
-        (b"\xba\x16\x4f\x2f\x0c\x00", ".vec"),
+        (b"\xba\x16\x4f\x2f\x0c\x00", "cannot be read by gensim"),
         (b"a text about words\nand nothing else\n", "not word vectors"),
         (b"3 300\nthe 0.1 0.2\nof 0.1 0.3\na 0.1 0.1\n", "not word vectors"),
         (b"3 999999999\n\x00\x01", "not word vectors"),

@@ -109,3 +109,38 @@ def _published_name(name: str) -> str:
     if name.startswith("layer0.7."):
         return name.replace("layer0.7.", "layer0.1.")
     return name.replace("layer0.", "layer0.0.")
+
+
+def test_folders_of_photos_are_queries(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "more").mkdir(parents=True)
+    for target, photo in ((folder, photos[0]), (folder / "more", photos[1])):
+        (target / photo.name).write_bytes(photo.read_bytes())
+    (folder / "notes.txt").write_text("no photo")
+    words = ("--config", baseline, "--support", marked["box"], "--query", folder)
+    assert "1 of 1 photos" in predict(*words, "--out", tmp_path / "out").output
+    assert "2 of 2 photos" in predict(*words, "--recursive", "--out", tmp_path / "all").output
+    (tmp_path / "empty").mkdir()
+    assert "holds no photo" in predict(*words[:-1], tmp_path / "empty", "--out", tmp_path / "none").error
+
+
+def test_an_interrupted_run_is_resumed(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
+    words = ("--config", baseline, "--support", marked["box"], "--out", tmp_path / "out", "--query")
+    assert predict(*words, photos[0]).code == 0
+    json_of = {photo: tmp_path / "out" / f"{photo.stem}.json" for photo in photos[:2]}
+    before = json_of[photos[0]].stat().st_mtime_ns
+    done = predict(*words, *photos[:2], "--resume")
+    assert done.code == 0 and "1 of 2 results are complete" in done.output, done.errors
+    assert json_of[photos[0]].stat().st_mtime_ns == before and json_of[photos[1]].exists()
+    mask = tmp_path / "out" / f"{photos[0].stem}_mask.png"
+    mask.write_bytes(mask.read_bytes()[:50])  # damaged since
+    assert "1 of 2 results are complete" in predict(*words, *photos[:2], "--resume").output
+    other = ("--config", baseline, "--support", marked["polygon"], "--out", tmp_path / "out", "--query", *photos[:2])
+    assert "0 of 2 results are complete" in predict(*other, "--resume").output
+    assert "not allowed with" in predict(*words, photos[0], "--resume", "--overwrite").error
+
+
+def test_a_folder_in_the_place_of_a_result_is_named(predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
+    (tmp_path / "out" / f"{photos[0].stem}.json").mkdir(parents=True)
+    words = ("--config", baseline, "--support", marked["box"], "--query", photos[0], "--out", tmp_path / "out")
+    assert "is a folder, a file would be written there" in predict(*words, "--overwrite").error

@@ -155,9 +155,16 @@ def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path,
 
 def test_a_config_that_cannot_be_read_stops_no_other(prepare, few_configs: Path) -> None:
     (few_configs / "mini/mini_split9_broken.yaml").write_text("base: mini_symnet.yaml\ndata: {fold: 9}\n")
-    outcome = prepare("check")
-    assert outcome.code == 0
+    outcome = prepare("check", "--all")
+    assert outcome.code == 2  # nothing can run here
     assert "data.fold = 9 does not exist" in outcome.output and "Missing:" in outcome.output
+
+
+def test_without_a_config_each_data_set_is_summed_up(prepare, few_configs: Path) -> None:
+    outcome = prepare("check")
+    assert outcome.code == 2 and len(outcome.output.splitlines()) < 30
+    assert "mini: 0 of 24 experiments can be run now" in outcome.output
+    assert "24 wait for data data/mini" in outcome.output and "python prepare.py mini --out data/mini" in outcome.output
 
 
 @pytest.mark.process

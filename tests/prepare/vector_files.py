@@ -37,7 +37,14 @@ def words_of(*names: str, width: int = 8, seed: int = 0) -> dict[str, np.ndarray
 
 
 def options_of(tmp_path: Path, dataset: str = "mini", **changes) -> Namespace:
-    given = {"vectors": None, "published": None, "name": "word2vec", "out": tmp_path / "out", "missing": "refuse"}
+    given = {
+        "vectors": None,
+        "published": None,
+        "download": None,
+        "name": "word2vec",
+        "out": tmp_path / "out",
+        "missing": "refuse",
+    }
     return Namespace(dataset=dataset, **{**given, **changes})
 
 

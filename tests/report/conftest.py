@@ -11,6 +11,7 @@ import pytest
 
 from util.data.manifest import Manifest
 from util.report.schema import MANIFEST, RESULT, SCHEMA, check_result
+from util.report.scores import over_seeds
 
 CLASSES = (1, 2, 3)
 
@@ -82,7 +83,31 @@ def result(**changes: Any) -> dict[str, Any]:
         "config": {},
         "environment": {},
     }
-    return check_result({**content, **changes}, "drawn")
+    content |= changes
+    if "per_seed" not in changes:  # as if each class had the score of the mean
+        one = {o: {**scores, "per_class": {"1": scores["miou"]}} for o, scores in content["mean"].items()}
+        content["per_seed"] = [one for _ in content["seeds"]]
+        content |= {k: v for k, v in over_seeds(content["per_seed"]).items() if k not in changes}
+    return check_result(content, "drawn")
+
+
+def scored(episodes: list[dict]) -> dict[str, Any]:
+    """Return the scores of a result with these episodes."""
+    seeds = list(dict.fromkeys(e["seed"] for e in episodes))
+    per_seed = []
+    for seed in seeds:
+        outputs: dict[str, Any] = {}
+        for name in episodes[0]["outputs"]:
+            sums = {c: [0] * 4 for c in CLASSES}
+            for e in (e for e in episodes if e["seed"] == seed):
+                sums[e["class"]] = [a + b for a, b in zip(sums[e["class"]], e["outputs"][name])]
+            shown = {e["class"] for e in episodes if e["seed"] == seed}
+            per_class = {str(c): 100 * s[0] / max(s[1], 1) for c, s in sums.items() if c in shown}
+            total = [sum(column) for column in zip(*sums.values())]
+            fb_iou = 50 * (total[0] / total[1] + total[2] / total[3])
+            outputs[name] = {"miou": sum(per_class.values()) / len(per_class), "fb_iou": fb_iou, "per_class": per_class}
+        per_seed.append(outputs)
+    return {"seeds": seeds, "per_seed": per_seed, **over_seeds(per_seed), "episode_digests": ["cd" * 32] * len(seeds)}
 
 
 @pytest.fixture
@@ -92,8 +117,11 @@ def leave(tmp_path: Path):
     def write(name: str, counted: list[dict] | None = None, **changes: Any) -> Path:
         folder = tmp_path / name
         folder.mkdir(parents=True)
+        if counted:
+            (folder / MANIFEST).write_text(Manifest({"fold": 0}, counted).text())
+            if all(len(e.get("outputs", {}).get("final") or ()) == 4 for e in counted):
+                changes = scored(counted) | changes
         (folder / RESULT).write_text(json.dumps(result(**changes)))
-        (folder / MANIFEST).write_text(Manifest({"fold": 0}, counted or counts(0, 30, 0.5)).text())
         return folder
 
     return write

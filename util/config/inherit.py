@@ -14,6 +14,7 @@ from util.errors import UserError
 STEM = "model.encoder.stem"
 BASE_FOLDER = "run.base_folder"
 ENCODER_WORD = "{encoder}"  # in the path of a base folder: the encoder's name in a composed config's name
+MAX_DEPTH = 30  # of files that name each other as base; the configs of this project have four
 
 
 def read_tree(path: Path) -> Tree:
@@ -33,6 +34,8 @@ def _layers(path: Path, trail: tuple[Path, ...], done: set[Path]) -> list[Tree]:
     here = path.resolve()
     if here in trail:
         raise UserError(f"{path}: 'base' leads back to this file; remove one link of the circle")
+    if len(trail) > MAX_DEPTH:
+        raise UserError(f"{path}: 'base' leads through more than {MAX_DEPTH} files; merge some of them")
     if here in done:
         return []
     composition = None if path.exists() else composition_of(path)

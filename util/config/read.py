@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
 from pathlib import Path
@@ -18,10 +17,12 @@ from util.config.model_section import current_tree
 from util.config.settings import Config
 from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, where_of
 from util.errors import UserError, nearest
+from util.plain import MAX_NUMBER
 from util.typecheck import Misfit, convert, kind_name
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 MODEL_PREFIX = "model."
+MAX_NAME = 200  # characters of a name that becomes part of a path
 PATH = "path"  # the field of Config that is no setting
 # Settings that may refer to others by these words in braces, and the settings they stand for.
 TEMPLATES = ("run.base_folder", "model.encoder.weights")
@@ -165,6 +166,8 @@ def _build_value(kind: Any, value: Any, key: str, where: str, metadata: Any) -> 
         raise UserError(f"{where}: {misfit}") from None
     _check_problem(result, key, where, metadata)
     _check_bounds(result, key, where, metadata)
+    if metadata.get("file_name") and result is not None:
+        _check_file_name(result, key, where)
     return result
 
 
@@ -183,6 +186,15 @@ def _check_problem(value: Any, key: str, where: str, metadata: Any) -> None:
         raise UserError(f"{where}: {key} = {value!r}: {problem}")
 
 
+def _check_file_name(value: str, key: str, where: str) -> None:
+    """Refuse a name that would lead out of the folder that it names a file or folder in."""
+    parts = value.split("/")
+    if not value.strip() or not value.isprintable() or len(value) > MAX_NAME or {"", ".", ".."} & {*parts}:
+        raise UserError(
+            f"{where}: {key} = {value[:MAX_NAME]!r} must be a name of 1 to {MAX_NAME} characters, not a path"
+        )
+
+
 def _check_bounds(value: Any, key: str, where: str, metadata: Any) -> None:
     low, high = metadata.get("low"), metadata.get("high")
     shortest, longest = metadata.get("length", (0, None))
@@ -193,6 +205,7 @@ def _check_bounds(value: Any, key: str, where: str, metadata: Any) -> None:
     for item in value if isinstance(value, list) else [value]:
         if item is None or not isinstance(item, (int, float)):
             continue
-        if (low is not None and item < low) or (high is not None and item > high) or not math.isfinite(item):
+        top = MAX_NUMBER if high is None else high
+        if (low is not None and item < low) or not -MAX_NUMBER <= item <= top:  # NaN is in no range
             allowed = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise UserError(f"{where}: {key} = {item} is out of range; allowed: {allowed}")
+            raise UserError(f"{where}: {key} = {str(item)[:MAX_NAME]} is out of range; allowed: {allowed}")

@@ -12,6 +12,9 @@ from typing import Any, Literal
 from model.contract import ModelSettings
 
 PLAIN_SCALES = [1.0]
+MAX_SIDE = 8193  # pixels of an input
+MAX_SHOTS, MAX_WORKERS = 1000, 256
+MAX_SEED = 2**63 - 1  # the largest that torch and NumPy both take
 MASKS = "masks"  # the value of test.fuse that uses every support alone
 
 
@@ -29,7 +32,7 @@ def bounded(
 class DataSettings:
     """The data set, the fold, and the size of episodes."""
 
-    name: str
+    name: str = field(metadata={"file_name": True})
     root: str
     train_list: str
     test_list: str
@@ -47,13 +50,13 @@ class DataSettings:
     test_fold_list: str | None = None
     exclude_novel: bool = True
     min_pixels: int = bounded(2048, 1)
-    size: int = bounded(473, 33)
-    shot: int = bounded(1, 1)
+    size: int = bounded(473, 33, MAX_SIDE)
+    shot: int = bounded(1, 1, MAX_SHOTS)
     text: str = "word2vec"
     text_dir: str = "initmodel"
     cache: str = "cache"
     decoded_gib: float = bounded(8.0, 0)
-    workers: int = bounded(4, 0)
+    workers: int = bounded(4, 0, MAX_WORKERS)
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,13 @@ class StageSettings:
     batch_per: Literal["process", "run"] = "process"
     accumulate: int = bounded(1, 1)
     ema_decay: float = bounded(0.0, 0, 0.99999)
-    size: int | None = bounded(None, 33)
+    size: int | None = bounded(None, 33, MAX_SIDE)
     views: int | None = bounded(None, 1)
     cache_gib: float | None = bounded(None, 0)
     validate_every: int = bounded(1, 0)
     validate_midway: bool = False
     validate_episodes: int = bounded(1000, 1)
-    validate_seed: int | None = None
+    validate_seed: int | None = bounded(None, 0, MAX_SEED)
     patience: int = bounded(0, 0)
     save_minutes: float = bounded(10.0, 0)
     log_steps: int = bounded(20, 1)
@@ -123,9 +126,9 @@ class ProtocolSettings:
     query: Literal["sequential", "pairs", "class_then_query", "random"] = "sequential"
     supports: Literal["distinct", "with_replacement"] = "distinct"
     episodes: int = bounded(1000, 1)
-    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None))
+    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, MAX_SEED, length=(1, None))
     input: Literal["letterbox", "stretch", "original"] = "letterbox"
-    side: int | None = bounded(None, 33)
+    side: int | None = bounded(None, 33, MAX_SIDE)
     smooth: bool = False
     scored_on: Literal["letterbox", "square", "original"] = "letterbox"
 
@@ -155,7 +158,7 @@ class TestSettings:
     checkpoint: str = "best"
     batch: int = bounded(1, 1)
     episodes: int | None = bounded(None, 1)
-    seeds: list[int] | None = bounded(None, 0, length=(1, None))
+    seeds: list[int] | None = bounded(None, 0, MAX_SEED, length=(1, None))
     pictures: int = bounded(8, 0)
     cache_gib: float = bounded(0.0, 0)
     flip: bool = False
@@ -182,12 +185,12 @@ class RunSettings:
     """The device, the folder and the seed of a run."""
 
     folder: str = "runs"
-    name: str | None = None
+    name: str | None = field(default=None, metadata={"file_name": True})
     base_folder: str | None = None
     device: str = "auto"
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False
-    seed: int = bounded(321, 0)
+    seed: int = bounded(321, 0, MAX_SEED)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from util.errors import UserError
+from util.plain import problem_of
 from util.read_files import read_text
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
@@ -100,7 +101,11 @@ def override_tree(text: str) -> Tree:
     if not equals or not key.strip():
         raise UserError(f"--set {text}: write it as --set section.key=value")
     try:
-        tree: Any = Leaf(yaml.safe_load(value), f"--set {text}")
+        plain = yaml.safe_load(value)
+        nested = isinstance(plain, (dict, list))  # the checks of single values name the key
+        if nested and (problem := problem_of(plain, MAX_NODES, (str, int, float, bool, type(None)))):
+            raise ValueError(problem)
+        tree: Any = Leaf(plain, f"--set {text}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"--set {text}: not a YAML value: {error}") from None
     for part in reversed(key.strip().split(".")):

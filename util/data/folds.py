@@ -60,6 +60,12 @@ class Fold:
 
 def problem(data: DataSettings) -> tuple[str, str] | None:
     """Return (key of ``data``, error and correction) if the settings describe no valid folds, else None."""
+    twice = next((name for i, name in enumerate(data.classes) if name in data.classes[:i]), None)
+    if twice is not None:
+        return "classes", f"names '{twice}' twice; keep one"
+    odd = next((name for name in data.classes if not name.strip() or not name.isprintable()), None)
+    if odd is not None:
+        return "classes", f"has the name {odd[:80]!r}, which is empty or has control characters; correct it"
     if data.fold >= data.folds:
         return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
     if data.fold_rule != "given":

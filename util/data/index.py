@@ -18,6 +18,7 @@ import numpy as np
 from model.contract import IGNORE
 from util.config.settings import DataSettings
 from util.data.images import read_mask_of, read_pair, read_stacked, unstack
+from util.data.prepare_command import prepare_command
 from util.errors import UserError
 from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
@@ -98,7 +99,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     """
     root = Path(data.root)
     if not root.is_dir():
-        raise UserError(f"{root}: this data folder does not exist; set data.root, or link your {data.name} data there")
+        raise UserError(f"{root}: this data folder does not exist; set data.root, or make it: {prepare_command(data)}")
     names = read_names(root / (data.train_list if part == "train" else data.test_list))
     images = tuple(root / data.images / f"{n}{data.image_suffix}" for n in names)
     masks = tuple(root / data.masks / f"{n}{data.mask_suffix}" for n in names)

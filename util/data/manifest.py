@@ -21,6 +21,15 @@ from util.errors import UserError, nearest
 from util.read_files import parse_json, read_text
 
 FORMAT = "sym-net-manifest/1"
+WITH_REPLACEMENT = "with_replacement"  # the header's "supports" where one image may be drawn twice
+REPLACING = ("hsnet", "dcama")  # protocols whose older manifests lack that entry
+HEADER: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("dataset", "fold_rule", "protocol", "scored_on", "list", "weights", "averaged", "supports"), (str,)
+    ),
+    **dict.fromkeys(("folds", "fold", "shot"), (int,)),
+    "quick_look": (bool,),
+}
 IDENTITY = ("dataset", "folds", "fold_rule", "fold")  # keys of the header that must equal the settings of a replay
 
 
@@ -76,6 +85,9 @@ def read_manifest(path: Path) -> Manifest:
             if row["manifest"] != FORMAT:
                 raise UserError(f"{path}:{number}: manifest format {row['manifest']!r} is unknown; expected {FORMAT!r}")
             out.header = modernise_header({k: v for k, v in row.items() if k != "manifest"})
+            for key, kinds in HEADER.items():
+                if key in out.header and type(out.header[key]) not in kinds:
+                    raise UserError(f"{path}:{number}: '{key}' of this header is not {kinds[0].__name__}; restore it")
             continue
         problem = _episode_problem(row)
         if problem:
@@ -118,11 +130,22 @@ def replay(path: Path, images: ImageList, data: DataSettings) -> dict[int, Liste
                 f"{path}: this manifest has {key} {manifest.header[key]}, this test has {key} {want}; "
                 "test with a config of the same data set and fold"
             )
+    if manifest.header.get("shot", data.shot) != data.shot:
+        raise UserError(
+            f"{path}: this manifest has {manifest.header['shot']} shots, this test has {data.shot}; "
+            f"give --shot {manifest.header['shot']}"
+        )
+    repeats = manifest.header.get("supports") == WITH_REPLACEMENT or (
+        "supports" not in manifest.header and manifest.header.get("protocol") in REPLACING
+    )
     rows = {name: row for row, name in enumerate(images.index.names)}
     seeds: dict[int, list[EpisodeKey]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         keys = seeds.setdefault(episode.get("seed", 0), [])
-        keys.append(_key(f"{path}:{line}", episode, len(keys), images, data, rows))
+        where = f"{path}:{line}"
+        if len(set(episode["supports"])) < len(episode["supports"]) and not repeats:
+            raise UserError(f"{where}: a support occurs twice, which is fewer shots than it says; list others")
+        keys.append(_key(where, episode, len(keys), images, data, rows))
     return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}
 
 

@@ -1,6 +1,7 @@
 """Read a few words from a large file of word vectors: word2vec (binary, text), GloVe and fastText, plain or compressed.
 
-The file is read as a stream and only the requested words are kept, so memory does not grow with the file.
+The file is read as a stream and only the requested words are kept, so memory does not grow with the file. Formats of
+gensim and of fastText's models are read by gensim (``gensim_files.py``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
+from util.data.gensim_files import is_gensims, read_by_gensim
 from util.errors import UserError
 
 CHUNK = 1 << 20
@@ -36,8 +38,7 @@ COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {  # first bytes -> opens 
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 FOREIGN = {  # first bytes -> kind of file and remedy
     b"PK\x03\x04": "a zip archive: unpack it and name the file inside",
-    b"\xba\x16\x4f\x2f": "fastText's own model format: use the .vec file that is published beside it",
-    b"\x80": "a pickle: import finished rows with --import; store other vectors with gensim's save_word2vec_format",
+    b"\x80": "a pickle: gensim's own files end in .kv or .model; import finished rows with --import",
 }
 PREFIX = 3  # first characters that a suggested word shares with a requested one
 MAX_SIMILAR_KEPT, MAX_SIMILAR_SHOWN = 5000, 3
@@ -82,6 +83,8 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> Word
         with path.open("rb") as raw:
             head = raw.read(HEAD)
             raw.seek(0)
+            if is_gensims(path, head):
+                return _chosen(*read_by_gensim(path, head), set(wanted), path)
             unpack = next((u for magic, u in COMPRESSED.items() if head.startswith(magic)), None)
             stream: IO[bytes] = unpack(raw) if unpack else raw
             form = _form(stream.read(HEAD), path)
@@ -94,6 +97,29 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> Word
     except DAMAGE as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read, damaged or cut short ({reason}); download it again") from None
+
+
+def _chosen(rows: dict[str, int], table: np.ndarray, wanted: set[str], path: Path) -> Words:
+    """Return the wanted words of a table that is in memory, and similar words."""
+    prefixes = {name[:PREFIX].lower() for name in wanted}
+    near = (word for word in rows if word not in wanted and word[:PREFIX].lower() in prefixes)
+    out = Words({}, list(itertools.islice(near, MAX_SIMILAR_KEPT)))
+    for name in wanted & rows.keys():
+        out.vectors[name] = _checked(np.array(table[rows[name]]), name, table.shape[1], path)
+    return out
+
+
+def _checked(vector: np.ndarray | None, name: str, width: int, path: Path) -> np.ndarray:
+    """Return a word's vector.
+
+    Raises:
+        UserError: it has another width, or is zero or not finite.
+    """
+    if vector is None or len(vector) != width or not np.isfinite(vector).all() or not vector.any():
+        raise UserError(
+            f"{path}: the row of '{name}' must be {width} finite numbers that are not all 0; use another file"
+        )
+    return vector
 
 
 def _form(head: bytes, path: Path) -> Form:
@@ -181,11 +207,7 @@ def _select(
         if not form.binary and len(row.split()) > form.width:
             continue  # the first part of a word with spaces in it
         name = names.pop(word)
-        if vector is None or len(vector) != form.width or not np.isfinite(vector).all() or not vector.any():
-            raise UserError(
-                f"{path}: the row of '{name}' must be {form.width} finite numbers that are not all 0; use another file"
-            )
-        out.vectors[name] = vector
+        out.vectors[name] = _checked(vector, name, form.width, path)
         enough.discard(name)
         if not enough:
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
@@ -17,6 +16,7 @@ from util.engine.trainer import SECONDS_PER_MINUTE
 from util.engine.weights import weights_mark
 from util.report.run_folder import environment
 from util.report.schema import MADE_FROM_MASKS, MANIFEST, SCHEMA
+from util.report.scores import over_seeds
 
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
@@ -75,17 +75,6 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "config": merged,
         "environment": environment(),
     }
-
-
-def over_seeds(per_seed: list[dict]) -> dict[str, dict]:
-    """Return mean and standard deviation over seeds of every output's scores."""
-    out: dict[str, dict] = {"mean": {}, "deviation": {}}
-    for name, scores in per_seed[0].items():
-        keys = [k for k in scores if k != "per_class"]
-        values = {k: [s[name][k] for s in per_seed] for k in keys}
-        out["mean"][name] = {k: statistics.mean(v) for k, v in values.items()}
-        out["deviation"][name] = {k: statistics.pstdev(v) for k, v in values.items()}
-    return out
 
 
 def _json_keys(scores: dict[str, Any]) -> dict[str, Any]:

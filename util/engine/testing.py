@@ -10,7 +10,7 @@ import numpy as np
 
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.data.manifest import Manifest
+from util.data.manifest import WITH_REPLACEMENT, Manifest
 from util.engine.device import describe
 from util.engine.episode_pictures import BARS, CURVE, EPISODES, remove_pictures, save_pictures
 from util.engine.evaluation import CLASS, NUMBER, PassOptions, Scoreboard, run_pass
@@ -114,6 +114,11 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     return result
 
 
+def _supports(job: Job) -> str:
+    """Return how the supports of a job's episodes were drawn; a replay may hold any."""
+    return WITH_REPLACEMENT if job.replayed else job.protocol.supports
+
+
 def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
     """Return every episode of a job with its counts.
 
@@ -129,6 +134,7 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
         "shot": data.shot,
         "protocol": job.name,
         "scored_on": job.scored_on,
+        "supports": _supports(job),
         "list": job.images.digest,
         "weights": job.weights.digest,
         "quick_look": job.quick_look,

@@ -22,7 +22,7 @@ from util.engine.run_context import RunContext, make_run_context
 from util.engine.run_data import StageData, base_stage_data, meta_stage_data
 from util.engine.step_schedule import StepSchedule
 from util.engine.trainer import Trainer, TrainerOptions
-from util.engine.weights import network_to_train
+from util.engine.weights import check_start, network_to_train
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.pictures import FirstEpisodes, grid
 from util.report.run_folder import RunFolder
@@ -40,6 +40,8 @@ def train_base(config: Config, resume: bool, overwrite: bool, allow_changes: boo
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
         folder = base_folder(config)
         check_free(folder, resume, overwrite)
+        if not resume:
+            check_start(context, "base")
         data = base_stage_data(context, settings, world)
         stage = Stage("base", settings, context, data, world)
         model, note = network_to_train(context, "base", resume)
@@ -55,6 +57,8 @@ def train_meta(
     with join(config.run.device, _memory_settings("meta")) as world:
         context, folder = make_run_context(config), run_folder(config, "meta")
         check_free(folder, resume, overwrite)
+        if not resume:
+            check_start(context, "meta", base)
         data = meta_stage_data(context, world)
         stage = Stage("meta", config.meta_stage, context, data, world)
         model, note = network_to_train(context, "meta", resume, base)

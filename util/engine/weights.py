@@ -71,6 +71,47 @@ def network_to_train(
     return network, f"base stage: {start}"
 
 
+def check_start(context: RunContext, stage: str, base: str | Path | None = None) -> None:
+    """Refuse a training whose start is missing, before any photo is read.
+
+    Raises:
+        UserError: the base stage's checkpoint or the encoder's file does not exist; names the command that makes it.
+    """
+    config = context.config
+    if stage == "meta" and context.model_class.has_base_stage:
+        start = Path(base or base_folder(config) / BEST)
+        if not start.exists():
+            raise UserError(
+                f"{start}: the base stage's checkpoint does not exist; train it first: python train_base.py "
+                f"{config.path}, or name one with --checkpoint"
+            )
+    else:
+        check_encoder_file(config)
+
+
+def check_encoder_file(config: Config) -> None:
+    """Refuse an encoder's file that does not exist.
+
+    Raises:
+        UserError: says where such files come from, and which settings need none.
+    """
+    source = config.model.start().weights
+    if source is None or source in class_of(config.model).downloads or Path(source).exists():
+        return
+    run = Path(source).parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
+    if Path(source).parent.name == "base" and run.count("_") >= 2:
+        dataset, experiment, net = run.split("_", 2)
+        raise UserError(
+            f"{source}: this base stage's checkpoint does not exist; train it first: NET={net} sh train.sh "
+            f"{experiment} {dataset} 0 (0 is the CPU)"
+        )
+    plain = "model.encoder.stem=plain --set " if hasattr(getattr(config.model, "encoder", None), "stem") else ""
+    raise UserError(
+        f"{source}: these ImageNet weights do not exist; initmodel/README.md says where they come from, python "
+        f"prepare.py weights FILE checks them, and --set {plain}model.encoder.weights=torchvision works without them"
+    )
+
+
 def fill_encoder(context: RunContext, network: FewShotModel) -> str:
     """Fill the model's encoder as the config asks; return a line for the log that names the tensors left random.
 
@@ -80,6 +121,7 @@ def fill_encoder(context: RunContext, network: FewShotModel) -> str:
     start = context.config.model.start()
     if start.weights is None:
         return "encoder: random weights (none are named)"
+    check_encoder_file(context.config)
     same_fold = None if context.config.test.allow_fold_mismatch else to_dict(context.config)
     missing = checkpoint.load_encoder_weights(network, start.weights, start.partial, same_fold)
     if missing:

@@ -17,8 +17,8 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.predict import options as opts
 from util.predict.export import export
 from util.predict.page import serve
-from util.predict.photos import check_photo, read_photo
-from util.predict.results import check_free, facts_of, write_results
+from util.predict.photos import check_photo, photos_in, read_photo
+from util.predict.results import check_free, facts_of, is_complete, write_results
 from util.predict.tiles import check_tile
 
 EXPORT = "export"  # the first word of the other command
@@ -75,11 +75,11 @@ def predict(options: argparse.Namespace) -> int:
     if options.batch < 1:
         raise UserError(f"--batch {options.batch}: must be at least 1")
     check_tile(options.tile)
-    queries = list(dict.fromkeys(options.queries))
+    queries = photos_in(options.queries, options.recursive)
     names = opts.class_names_of(options)
     for query in queries:
         check_photo(query)
-    check_free(queries, options.out, names, options.overwrite)
+    check_free(queries, options.out, names, options.overwrite or options.resume)
     with as_user_error("--batch, --resize or --tile"):
         return _predict_checked(options, queries)
 
@@ -89,10 +89,16 @@ def _predict_checked(options: argparse.Namespace, queries: list[Path]) -> int:
     for note in segmenter.notes:
         print(note)
     facts = facts_of(segmenter)
+    if options.resume:
+        whole = len(queries)
+        queries = [query for query in queries if not is_complete(options.out, query, facts)]
+        print(f"{options.out}: {whole - len(queries)} of {whole} results are complete")
     with tqdm(total=len(queries), desc="predict", unit="photo", leave=False) as bar:
         photos = _ReadablePhotos(queries, bar)
         for number, prediction in enumerate(segmenter.many(photos, options.batch)):
             write_results(options.out, photos.read[number], prediction, facts)
+            if not prediction.mask.any():
+                bar.write(f"note: {photos.read[number]}: no pixel of a class was found", file=sys.stderr)
             bar.update()
     done = len(photos.read)
     print(f"{options.out}: {done} of {len(queries)} photos, on {describe(segmenter.model.device)}")

@@ -50,9 +50,22 @@ def add_support_options(out: argparse.ArgumentParser) -> None:
 
 def add_query_options(out: argparse.ArgumentParser) -> None:
     """Add the options of the queries: photos, results, tiles, batch."""
-    out.add_argument("--query", dest="queries", nargs="+", type=Path, default=[], metavar="PHOTO")
+    out.add_argument(
+        "--query",
+        dest="queries",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PHOTO",
+        help="photos to segment, or folders of photos",
+    )
+    out.add_argument("--recursive", action="store_true", help="take photos in the sub-folders of such folders too")
     out.add_argument("--out", type=Path, help="folder of results")
-    out.add_argument(OVERWRITE, action="store_true", help="overwrite existing results")
+    again = out.add_mutually_exclusive_group()
+    again.add_argument(OVERWRITE, action="store_true", help="overwrite existing results")
+    again.add_argument(
+        "--resume", action="store_true", help="keep the results that are complete and of this command, make the others"
+    )
     out.add_argument("--tile", type=int, metavar="SIDE", help="split large photos into overlapping tiles of this side")
     out.add_argument("--batch", type=int, default=BATCH, help=f"views in one forward pass; default {BATCH}")
 

@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from PIL import Image
 from util.errors import UserError
 from util.predict.options import segmenter_of
 from util.predict.photos import MAX_PIXELS
+from util.predict.prediction import Prediction
 from util.predict.segmenter import Segmenter
 from util.predict.supports import Support, check_class_name, support_from_arrays
 
@@ -172,6 +174,21 @@ def painted(value: dict[str, Any] | None) -> Support:
     return support_from_arrays(np.ascontiguousarray(background[..., :3]), mask)
 
 
+def _named(predictions: Iterator[Prediction], files: list[str]) -> Iterator[Prediction]:
+    """Yield the predictions; an error names an uploaded file by its own name, not by that of its temporary copy.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    try:
+        yield from predictions
+    except UserError as error:
+        text = str(error)
+        for file in files:
+            text = text.replace(str(file), Path(file).name)
+        raise UserError(text) from None
+
+
 def segment(segmenter: Segmenter, value: Any, supports: list[Support], called: str, files: list[str]) -> Shown:
     """Return overlays with captions, a row of numbers for each photo, and the note on the text vector.
 
@@ -192,7 +209,7 @@ def segment(segmenter: Segmenter, value: Any, supports: list[Support], called: s
     with MODEL_LOCK:
         mine = segmenter.without_classes()
         mine.add(name, supports)
-        for file, prediction in zip(files, mine.many(files), strict=True):
+        for file, prediction in zip(files, _named(mine.many(files), files), strict=True):
             (numbers,) = prediction.summary()
             shown = Path(file).name
             pictures.append((prediction.overlay(), f"{shown}: {100 * numbers['share']:.1f} %"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from util.data.jpeg import damage_in
+from util.data.list_files import IMAGE_SUFFIXES
 from util.data.orientation import orientation_of, turned
 from util.errors import UserError
 from util.read_files import irregular
@@ -31,7 +32,7 @@ def open_image(path: Path, what: str = "photo") -> Iterator[Image.Image]:
         UserError: the file is missing, no image, damaged, or has more than ``MAX_PIXELS`` pixels.
     """
     if path.is_dir():
-        raise UserError(f"{path}: is a folder; name the files in it, as in {path}/*.jpg")
+        raise UserError(f"{path}: is a folder; name one of its files")
     if not path.exists():
         raise UserError(f"{path}: this {what} does not exist; check its name")
     if (reason := irregular(path)) is not None:
@@ -56,6 +57,29 @@ def open_image(path: Path, what: str = "photo") -> Iterator[Image.Image]:
         raise UserError(
             f"{path}: not a {what} that can be read ({error or type(error).__name__}); use {formats}"
         ) from None
+
+
+def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
+    """Return the photos among paths and in folders, each once, those of a folder sorted by name.
+
+    Args:
+        recursive: whether photos in sub-folders count.
+
+    Raises:
+        UserError: a folder holds no photo.
+    """
+    out: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            out[path] = None
+            continue
+        inside = path.rglob("*") if recursive else path.iterdir()
+        found = sorted(p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not found:
+            mend = "" if recursive else ", or add --recursive"
+            raise UserError(f"{path}: this folder holds no photo ({', '.join(IMAGE_SUFFIXES)}); name another{mend}")
+        out.update(dict.fromkeys(found))
+    return list(out)
 
 
 def check_photo(path: Path) -> None:

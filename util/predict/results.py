@@ -16,6 +16,7 @@ from util.errors import UserError
 from util.files import write_atomically
 from util.predict.prediction import Prediction
 from util.predict.segmenter import Segmenter
+from util.read_files import irregular, read_json
 from util.report.pictures import write_png
 
 PROBABILITY_ONE = 2**16 - 1  # the value of probability 1 in a 16-bit PNG
@@ -82,8 +83,33 @@ def check_free(queries: Sequence[Path], out: Path, names: Sequence[str], overwri
             written_for[key] = query
             if path.resolve() in sources:
                 raise UserError(f"{path}: is a query and would be overwritten; name another --out")
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder, a file would be written there; name another --out")
             if path.exists() and not overwrite:
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
+
+
+def is_complete(out: Path, query: Path, facts: dict[str, Any]) -> bool:
+    """Return whether a query's results are all there, undamaged, newer than the query, and made with the same facts."""
+    path = json_path(out, query.stem)
+    try:
+        record = read_json(path, "this result", "make it again")
+        files = [record["mask"], record["overlay"], *(entry["probability"] for entry in record["classes"])]
+        if record["query"] != str(query) or {key: record.get(key) for key in facts} != facts:
+            return False
+        if path.stat().st_mtime_ns < query.stat().st_mtime_ns:
+            return False
+        return all(_is_whole(out / Path(name).name, (record["height"], record["width"])) for name in files)
+    except (UserError, KeyError, TypeError, AttributeError, OSError):
+        return False
+
+
+def _is_whole(path: Path, size: tuple[int, int]) -> bool:
+    """Return whether an image file is complete and of a size."""
+    if irregular(path) is not None:
+        return False
+    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    return image is not None and image.shape[:2] == size
 
 
 def write_results(out: Path, query: Path, prediction: Prediction, facts: dict[str, Any]) -> Path:

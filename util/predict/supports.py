@@ -14,7 +14,10 @@ from util.predict.photos import read_photo
 from util.predict.regions import DRAWN_KINDS, Marking, check_label, read_label
 
 UNNAMED = "object"  # the name of a class without a name
-FORM = "write photo.jpg:mask.png, photo.jpg:outlines.json, photo.jpg:box=x0,y0,x1,y1 or photo.jpg:points=x,y;x,y"
+FORM = (
+    "write photo.jpg:mask.png, photo.jpg:outlines.json, photo.jpg:box=x0,y0,x1,y1, photo.jpg:points=x,y;x,y or "
+    "photo.jpg:scribble=x,y;x,y"
+)
 MAX_NAME_LENGTH = 80
 
 

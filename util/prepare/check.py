@@ -1,7 +1,8 @@
 """Check machine, data, lists, text vectors and weights of configs, and list missing prerequisites.
 
 The output ends with the experiments that can be run now and a command for each missing prerequisite. Without a config
-every experiment under config/ is checked. With configs the exit code is 2 if one of them cannot be run.
+every experiment is checked, and summed up for each data set; --all lists everything. The exit code is 2 if one of the
+configs cannot be run, without a config if nothing can.
 --max-memory measures a step of each of their stages with the smallest batches (seconds to minutes) and names the
 settings that make it fit.
 """
@@ -51,6 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     command_line.add_method_options(parser)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--all", action="store_true", help="without configs: list every finding and experiment")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--max-memory", type=float, metavar="GB", help="check whether the configs fit into this memory")
 
@@ -73,10 +75,12 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         configs = [{**asdict(r), "ready": r.ready} for r in reports]
         print(json.dumps({"machine": [asdict(f) for f in machine], "configs": configs}, indent=2))
-    else:
+    elif options.configs or options.all:
         print_report(machine, list(needs.found.values()), reports)
-    complete = all(f.fine for f in machine) and all(r.ready for r in reports)
-    return 0 if complete or not options.configs else EXIT_USER_ERROR
+    else:
+        print_summary(machine, reports)
+    enough = all if options.configs else any
+    return 0 if all(f.fine for f in machine) and enough(r.ready for r in reports) else EXIT_USER_ERROR
 
 
 def _named(options: argparse.Namespace) -> list[Path]:
@@ -126,6 +130,26 @@ def _check_any(path: Path, needs: Needs, options: argparse.Namespace) -> Report:
             raise
         finding = needs.add(Finding(f"config {path}", False, str(error), "correct that line"))
         return Report(str(path), (finding,), "", "")
+
+
+def print_summary(machine: list[Finding], reports: list[Report]) -> None:
+    """Print for each data set how many experiments can be run now, and the command for each gap."""
+    for finding in (f for f in machine if not f.fine):
+        print(f"{finding.line()}\n    {finding.mend}")
+    by_dataset: dict[str, list[Report]] = {}
+    for report in reports:
+        by_dataset.setdefault(Path(report.config).parent.name, []).append(report)
+    for name, of_dataset in by_dataset.items():
+        ready = [r for r in of_dataset if r.ready]
+        print(f"{name}: {len(ready)} of {len(of_dataset)} experiments can be run now")
+        if ready:
+            print(f"  such as: {ready[0].train or ready[0].test}")
+        waiting: dict[str, list[Finding]] = {}
+        for finding in (f for r in of_dataset for f in r.needs if not f.fine):
+            waiting.setdefault(finding.mend, []).append(finding)
+        for mend, findings in waiting.items():
+            print(f"  {len(findings)} wait for {findings[0].what}\n    {mend}")
+    print("python prepare.py check --all lists everything")
 
 
 def print_report(machine: list[Finding], found: list[Finding], reports: list[Report]) -> None:

@@ -31,7 +31,7 @@ from util.prepare import custom_sources
 from util.prepare.common import STAMP, add_common_options, already_done, mark_done
 from util.prepare.custom_config import config_texts, write_configs
 from util.prepare.custom_sources import Imported
-from util.prepare.staging import made_aside
+from util.prepare.staging import check_apart, made_aside
 
 TEST_SHARE = 0.25
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
@@ -239,17 +239,8 @@ def _check_options(options: argparse.Namespace) -> None:
     if options.masks is not None and options.classes is None:
         raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
-        _check_apart(option, folder, Path(str(options.out).replace("<name>", options.name)))
+        check_apart(option, folder, Path(str(options.out).replace("<name>", options.name)))
     if not 0 < options.test_share < 1:
         raise UserError(f"--test-share {options.test_share} must lie between 0 and 1")
     if options.fold and options.folds not in (None, len(options.fold)):
         raise UserError(f"--folds {options.folds}, but --fold is given {len(options.fold)} times; omit --folds")
-
-
-def _check_apart(option: str, folder: Path | None, out: Path) -> None:
-    """Refuse a folder of sources in the folder that is made, whose files would be replaced."""
-    if folder is None:
-        return
-    source, target = folder.resolve(), out.resolve()
-    if source == target or target in source.parents:
-        raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")

@@ -15,6 +15,7 @@ import numpy as np
 
 from util.config.read import read_config
 from util.config.settings import DataSettings
+from util.data.gensim_files import download
 from util.data.text import NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
 from util.data.word_vectors import build_vectors
 from util.errors import UserError, nearest
@@ -28,7 +29,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--dataset", required=True, help="a folder of config/, such as pascal, or a config file")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--vectors", type=Path, metavar="FILE", help="word2vec, GloVe or fastText .vec; also as .gz")
+    source.add_argument("--vectors", type=Path, metavar="FILE", help="word2vec, GloVe, fastText or gensim; also as .gz")
+    source.add_argument(
+        "--download", metavar="NAME", help="vectors that gensim downloads, such as word2vec-google-news-300 (1.7 GB)"
+    )
     source.add_argument("--import", type=Path, metavar="FILE", dest="published", help="a .pkl or .npz of finished rows")
     parser.add_argument("--name", default="word2vec", help="value of data.text for the result (default word2vec)")
     parser.add_argument("--out", type=Path, help="folder to write into (default data.text_dir, initmodel)")
@@ -50,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
     data = dataset_settings(options.dataset)
     _check_name(options.name)
     target = (options.out or Path(data.text_dir)) / f"{options.name}_{data.name}.npz"
+    if options.download:
+        options.vectors = download(options.download)
     source = options.vectors or options.published
     made_from = fingerprint([source], *data.classes, options.missing, bool(options.vectors))
     if target.exists():

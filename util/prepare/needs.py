@@ -16,6 +16,7 @@ from util.config.settings import Config, DataSettings, StageSettings
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import check_shots
+from util.data.prepare_command import prepare_command
 from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
 from util.engine.checkpoint import load_encoder_weights
 from util.engine.device import gpu_count
@@ -29,13 +30,6 @@ from util.prepare.lists import MAKERS, published
 from util.prepare.machine import GIGABYTE
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
-# Commands that prepare the built-in data sets; other data sets are made by `custom`.
-PREPARE = {
-    "pascal": "python prepare.py pascal --voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> --out {root}",
-    "coco": "python prepare.py coco --root <folder of train2014, val2014, annotations> --out {root}",
-    "mini": "python prepare.py mini --out {root}",
-}
-PREPARE_OTHER = "python prepare.py custom --name {name} --out {root} --images <DIR> --masks <DIR> --classes <names.txt>"
 RESUMABLE = 3  # checkpoints with the optimiser's state: the last, the one before, the one being written
 MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
 VECTORS = "python prepare.py embeddings --dataset {name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
@@ -81,7 +75,7 @@ class Needs:
 
 def check_data(what: str, data: DataSettings) -> Finding:
     """Check that each listed photo exists with a mask of its size and valid class ids, and how many are published."""
-    mend = PREPARE.get(data.name, PREPARE_OTHER).format(root=data.root, name=data.name)
+    mend = prepare_command(data)
     sizes, says = PUBLISHED_SIZES.get(data.name, {}), []
     try:
         for part, listed in (("train", data.train_list), ("test", data.test_list)):

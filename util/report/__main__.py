@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util import cli
-from util.report.compare import compare
-from util.report.paper_table import FINAL, table
-from util.report.table_formats import FORMATS
+from util.packages import required
+
+with required():
+    from util import cli
+    from util.report.compare import compare
+    from util.report.paper_table import FINAL, table
+    from util.report.table_formats import FORMATS
 
 
 def command() -> None:

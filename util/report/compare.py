@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from util.data.manifest import Manifest, read_manifest
 from util.errors import UserError, nearest
+from util.report.agreement import counts_of
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL, mean_iou
 from util.report.table import passes_in_words, protocol_title
 
 DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
 TAIL = 2.5  # percent on either side of the interval
-MAX_COUNT = 2**63 - 1  # of pixels: the largest int64
+DIFFERENT = "scored differently: the difference below is that of the scoring too, and no verdict on the systems"
 CHUNK = 100  # samples computed at once
-SHOWN = 40  # characters of a wrong value in a message
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,8 @@ def compare(*runs: Path, output: str = FINAL) -> str:
     if several:
         lines.append("note: the interval is for these trained networks; the pairs show the spread of training runs")
     if len({scored.note for scored in (*firsts, *seconds)}) > 1:
-        lines.append("note: same episodes, but scored differently (see A and B above)")
+        lines.remove(d.verdict)
+        lines.insert(0, DIFFERENT)
     return "\n".join(lines)
 
 
@@ -116,7 +115,7 @@ def read_scored(path: Path, output: str) -> Scored:
             )
         result = read_result(results[0])
         note = _note(protocol_title(result), result["scored_on"], passes_in_words(result), result["quick_look"])
-        path = results[0].parent / result["manifest"]
+        path = results[0].parent / Path(result["manifest"]).name
     return _scored(path, read_manifest(path), note, output)
 
 
@@ -135,26 +134,13 @@ def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
             raise UserError(f"{path}:{line}: this episode was not scored; take the episodes.jsonl of a test")
         if output not in outputs:
             raise UserError(f"{path}:{line}: output '{output}' is unknown{nearest(output, outputs)}")
-        values = outputs[output]
-        if not _are_counts(values):
-            shown = json.dumps(values)[:SHOWN]
-            raise UserError(
-                f"{path}:{line}: counts of '{output}' must be whole numbers [I, U, ...] with 0 <= I <= U < 2**63, "
-                f"not {shown}; score the run again"
-            )
+        values = counts_of(outputs, output, f"{path}:{line}")
         keys.append((episode.get("seed", 0), episode["query"], episode["class"], tuple(episode["supports"])))
         counts.append(values[:2])
     if not note:
         protocol, scored_on = (manifest.header.get(key, "unknown") for key in ("protocol", "scored_on"))
         note = _note(protocol, scored_on, manifest.header.get("averaged"), manifest.header.get("quick_look"))
     return Scored(path, note, keys, np.array(counts, np.int64))
-
-
-def _are_counts(values: Any) -> bool:
-    """Return whether values are counts [I, U, background I, background U] or [I, U]."""
-    if not isinstance(values, list) or len(values) < 2 or len(values) % 2 or any(type(v) is not int for v in values):
-        return False
-    return all(0 <= i <= u <= MAX_COUNT for i, u in zip(values[::2], values[1::2], strict=True))
 
 
 def _check_same_episodes(a: Scored, b: Scored) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from util.config.aliases import modernise, modernise_protocol, modernise_words
+from util.data.manifest import read_manifest
 from util.errors import UserError
 from util.read_files import read_json
+from util.report.agreement import check_episodes, check_scores
 from util.typecheck import Misfit, convert
 
 SCHEMA = "sym-net-result/1"
@@ -106,12 +108,17 @@ def check_result(content: Any, source: str) -> dict[str, Any]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return the result of a file after checking it against the schema.
+    """Return the result of a file after checking it against the schema, itself, and the episodes beside it.
 
     Raises:
-        UserError: the file is missing, damaged or not a result.
+        UserError: the file is missing, damaged or not a result, or was edited.
     """
-    return check_result(read_json(path, "this result", "score the run again with test.py"), str(path))
+    result = check_result(read_json(path, "this result", "score the run again with test.py"), str(path))
+    check_scores(result, str(path))
+    episodes = path.parent / MANIFEST
+    if result["manifest"] == MANIFEST and episodes.exists():
+        check_episodes(result, read_manifest(episodes), str(path), episodes)
+    return result
 
 
 def find_results(paths: list[Path]) -> list[Path]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+from typing import Any
+
 import numpy as np
 
 FINAL = "final"  # name of the output that is a model's prediction
@@ -17,3 +20,14 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
     occurred = episodes > 0
     iou = np.where(occurred, intersection / np.maximum(union, 1), 0)
     return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
+
+
+def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict]:
+    """Return mean and standard deviation over seeds of every output's scores."""
+    out: dict[str, dict] = {"mean": {}, "deviation": {}}
+    for name, scores in per_seed[0].items():
+        keys = [k for k in scores if k != "per_class"]
+        values = {k: [s[name][k] for s in per_seed] for k in keys}
+        out["mean"][name] = {k: statistics.mean(v) for k, v in values.items()}
+        out["deviation"][name] = {k: statistics.pstdev(v) for k, v in values.items()}
+    return out

@@ -10,6 +10,7 @@ WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIG
 
 def text_table(header: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table with aligned columns; the first is left-aligned, the others right-aligned."""
+    header, *rows = [[_cell(text) for text in row] for row in (header, *rows)]
     widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
 
     def line(cells: list[str]) -> str:
@@ -18,6 +19,16 @@ def text_table(header: list[str], rows: list[list[str]]) -> str:
 
     rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
     return "\n".join([line(header), rule, *(line(r) for r in rows)])
+
+
+def _cell(text: str) -> str:
+    """Return a text that stays in its cell."""
+    return on_one_line(text).replace("|", r"\|")
+
+
+def on_one_line(text: str) -> str:
+    """Return a text with spaces in place of line breaks and other control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def score_table(result: dict[str, Any]) -> str:

@@ -7,10 +7,14 @@ import io
 from dataclasses import dataclass, field
 from typing import Any
 
-from util.report.table import text_table
+from util.report.table import on_one_line, text_table
 
 MEASURED_MARK, QUICK_MARK = "*", "?"
-LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
+LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 @dataclass
@@ -59,7 +63,7 @@ def latex(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> 
     lines = [rf"\begin{{tabular}}{{ll{'r' * len(columns)}}}", r"\hline"]
     lines += [" & ".join(map(safe, header)) + r" \\", r"\hline"]
     lines += [" & ".join(map(safe, row)) + r" \\" for row in cells]
-    return "\n".join([*lines, r"\hline", r"\end{tabular}", *(f"% {note}" for note in notes)])
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", *(f"% {on_one_line(note)}" for note in notes)])
 
 
 def comma_separated(rows: list[Row], columns: list[tuple[int, Any]], _: list[str]) -> str:
