@@ -247,7 +247,7 @@ def test_swin_weights_for_a_residual_network_are_named(config, tmp_path: Path) -
         (
             "ssp",
             "model.base.frozen_stages=1",
-            "a setting of hdmnet, symnet, symnet_plus that this model does not use",
+            "a setting of bam, hdmnet, symnet, symnet_plus that this model does not use",
         ),
         ("ssp", "base_stage.size=33", "model ssp has no base learner and so no base stage"),
         ("ssp", "model.encoder.backbone=vgg16", "not one of resnet10"),
