@@ -56,7 +56,8 @@ class CentrePivotConv4d(nn.Module):
         padding = self.over_query.kernel_size[0] // 2
         planes = F.conv3d(pivots.flatten(2, 3), of_query.unsqueeze(2), padding=(0, padding, padding))
         out = planes.unflatten(2, pivots.shape[2:4])
-        return out + _OverSupport.apply(x, of_support, self.stride)
+        over_support = _OverSupport.apply if torch.is_grad_enabled() else _over_support  # the former has no TorchScript
+        return out + over_support(x, of_support, self.stride)
 
     def with_bias(self, x: Tensor) -> Tensor:
         """Return a sum of parts with both biases added."""
@@ -69,21 +70,27 @@ class CentrePivotConv4d(nn.Module):
         return None if of_query is None or of_support is None else of_query + of_support
 
 
-class _OverSupport(torch.autograd.Function):
-    """The convolution over the support: for each pivot, one matrix product with the positions that its kernel covers.
+def _over_support(x: Tensor, weight_ockk: Tensor, stride: int) -> Tensor:
+    """Return the convolution over the support, (B, O, r, r', h, w), without bias.
 
-    Grids of a support are small and the maps of the query long, so these products cost a fraction of convolutions of
-    (h w) tiny images; padding costs nothing, and only the input is kept for the backward pass.
+    For each pivot it is one matrix product with the positions that the kernel covers. Grids of a support are small and
+    the maps of the query long, so the products cost a fraction of convolutions of (h w) tiny images; padding costs
+    nothing.
     """
+    rows, columns = (-(-side // stride) for side in x.shape[2:4])
+    maps = [_product(weight_ockk[kernel], x[region]) for region, kernel in _pivots(x, weight_ockk, stride)]
+    return torch.stack(maps, dim=2).unflatten(2, (rows, columns))
+
+
+class _OverSupport(torch.autograd.Function):
+    """``_over_support`` with gradients; only the input is kept for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_ockk: Tensor, stride: int) -> Tensor:
-        """Return (B, O, r, r', h, w)."""
+        """Return the output and keep the input."""
         ctx.save_for_backward(x, weight_ockk)
         ctx.stride = stride
-        return _rows(
-            [_product(weight_ockk[kernel], x[region]) for region, kernel in _pivots(x, weight_ockk, stride)], x, stride
-        )
+        return _over_support(x, weight_ockk, stride)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -104,12 +111,6 @@ class _OverSupport(torch.autograd.Function):
 def _product(weight_ocab: Tensor, x_bcabhw: Tensor) -> Tensor:
     """Return the sum over channels and covered positions, (B, O, h, w)."""
     return (weight_ocab.flatten(1) @ x_bcabhw.flatten(1, 3).flatten(2)).unflatten(2, x_bcabhw.shape[-2:])
-
-
-def _rows(cells: list[Tensor], x: Tensor, stride: int) -> Tensor:
-    """Return the pivots' maps (B, O, h, w), row by row, as one tensor (B, O, r, r', h, w)."""
-    rows, columns = (-(-side // stride) for side in x.shape[2:4])
-    return torch.stack(cells, dim=2).unflatten(2, (rows, columns))
 
 
 def _pivots(x: Tensor, weight_ockk: Tensor, stride: int) -> Iterator[tuple[Region, Region]]:

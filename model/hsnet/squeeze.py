@@ -102,10 +102,13 @@ class HypercorrelationSqueeze(nn.Module):
         self.mix = nn.ModuleDict({str(level): Mix() for level in (MID, LOW)})
 
     def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask_b1ss: Tensor) -> Tensor:
-        """Return the mean over the support's positions, (B, 128, h_2, w_2); the arguments map levels to taps."""
+        """Return the mean over the support's positions, (B, 128, h_2, w_2).
+
+        ``query`` and ``support`` map levels to taps; those of the support are released as soon as they are squeezed.
+        """
 
         def squeezed(level: int) -> Tensor:
-            return self.levels[str(level)](query[level], support[level], mask_b1ss)
+            return self.levels[str(level)](query[level], support.pop(level), mask_b1ss)
 
         x = squeezed(HIGH)  # Z_4
         for level in (MID, LOW):

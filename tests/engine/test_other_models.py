@@ -1,4 +1,4 @@
-"""SSP, DCAMA, HDMNet and SCCAN under the same trainer and tester: a short training each, shots, refused settings."""
+"""The methods beside Sym-Net under the same trainer and tester: a short training each, shots, refused settings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from util.config.read import read_config, to_dict
 from util.engine import checkpoint
 from util.engine.folders import run_folder, weights_folder
 from util.engine.network import build_model, new_model
+from util.engine.processes import World
 from util.engine.run_context import make_run_context, with_data
 from util.engine.run_data import (
+    base_stage_data,
     epoch_length,
     images_for_test,
     images_for_training,
@@ -28,7 +30,14 @@ from util.engine.training import train_base, train_meta
 from util.engine.weights import load_checkpoint
 from util.errors import UserError
 
-MODELS = {"ssp": {"size": 33}, "dcama": {"size": 64}, "hdmnet": {"size": 33}, "sccan": {"size": 33}}
+MODELS = {
+    "ssp": {"size": 33},
+    "dcama": {"size": 64},
+    "hdmnet": {"size": 33},
+    "sccan": {"size": 33},
+    "hsnet": {"size": 40},
+    "bam": {"size": 33},
+}
 FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
 RESNET_50 = [f"layer3.{i}.conv{j}.weight" for i in range(6) for j in (1, 2, 3)]  # names that tell it
 
@@ -67,7 +76,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
     assert results[0]["input"].startswith(f"stretch {size} x {size}")
     assert results[1]["input"].startswith("original sizes" if model == "ssp" else f"letterbox {size} x {size}")
     assert results[0]["trained_with"]["model"]["name"] == model
-    if model == "dcama":  # one training serves every number of shots
+    if model in ("dcama", "hsnet"):  # one training serves every number of shots
         two = with_data(short, shot=2)
         assert weights_folder(two) == weights_folder(short) != run_folder(two, "meta")
         assert score(two)[0]["checkpoint"].endswith("meta/best.pth")
@@ -106,6 +115,54 @@ def test_published_stages_are_counted_as_published() -> None:
     assert (coco.epochs, coco.augment.scale, coco.patience) == (50, [0.8, 1.25], 75)
     assert (coco.validate_every, coco.validate_midway, coco.validate_episodes) == (1, True, 4000)
     assert config.test.protocol == "sccan" and config.protocols["sccan"].episodes == 4000
+
+
+@pytest.mark.parametrize(
+    ("dataset", "query", "batch"), [("pascal", "shuffled_pairs", 20), ("coco", "class_then_query", 40)]
+)
+@pytest.mark.parametrize("net", ["resnet50", "resnet101", "vgg16"])
+def test_published_settings_of_hsnet(dataset: str, query: str, batch: int, net: str) -> None:
+    config = read_config(REPOSITORY / f"config/{dataset}/{dataset}_split1_hsnet_{net}.yaml")
+    meta, main = config.meta_stage, config.meta_stage.optimizers["main"]
+    assert (config.data.size, config.data.exclude_novel, config.model.encoder.weights) == (400, False, "torchvision")
+    assert (meta.query, meta.supports, meta.input) == (query, "with_replacement", "stretch")
+    assert (meta.batch, meta.batch_per, meta.epochs, meta.patience) == (batch, "run", 2000, 0)
+    assert (main.kind, main.lr, main.betas, main.weight_decay) == ("adamw", 1e-3, [0.9, 0.999], 0)
+    assert (main.schedule, config.test.protocol, config.protocols["hsnet"].seeds[0]) == ("constant", "hsnet", 0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "size", "epochs", "scale", "base"),
+    [("pascal", 473, 200, [0.9, 1.1], (100, 2.5e-4, 10)), ("coco", 641, 50, [0.8, 1.25], (20, 2.5e-3, 1))],
+)
+@pytest.mark.parametrize("net", ["resnet50", "resnet101", "vgg16"])
+def test_published_settings_of_bam(dataset: str, size: int, epochs: int, scale: list, base: tuple, net: str) -> None:
+    config = read_config(REPOSITORY / f"config/{dataset}/{dataset}_split2_bam_{net}.yaml")
+    first, meta, main = config.base_stage, config.meta_stage, config.meta_stage.optimizers["main"]
+    assert (config.data.size, config.data.exclude_novel, config.run.seed) == (size, True, 321)
+    assert (first.epochs, first.optimizers["main"].lr, config.model.base.head_lr_factor) == base
+    assert (first.images, first.batch, first.batch_per, first.size, first.patience) == ("all", 12, "run", 417, 75)
+    assert (first.augment.scale, first.augment.keep_target) == ([0.5, 2.0], 0)
+    assert (meta.epochs, meta.batch, meta.batch_per, meta.images, meta.patience) == (epochs, 8, "run", "fold", 75)
+    assert (main.kind, main.lr, main.momentum, main.weight_decay, main.schedule) == ("sgd", 0.05, 0.9, 1e-4, "poly")
+    assert (meta.augment.scale, meta.augment.keep_target, meta.augment.fit) == (scale, 0.85, "crop")
+    assert (meta.validate_seed, meta.validate_episodes, meta.validate_midway) == (321, 1000, dataset == "coco")
+    assert config.test.protocol == "bam" and len(config.protocols["bam"].seeds) == 5
+
+
+def test_a_base_stage_may_train_on_all_images(config) -> None:
+    """Those that show novel classes stay, with the novel classes as background; so they do in its validation."""
+    found = {}
+    for images in ("fold", "all"):
+        settings = config("bam", f"base_stage.images={images}", "base_stage.validate_episodes=100000")
+        context = make_run_context(settings)
+        found[images] = base_stage_data(context, settings.base_stage, World(0, 1, torch.device("cpu")))
+    index = found["all"].images.index
+    assert len(found["all"].images.queries) == len(index.names) > len(found["fold"].images.queries)
+    assert found["all"].validation_length > found["fold"].validation_length
+    novel = list(make_run_context(config("bam")).fold.novel)
+    row = int((index.areas[:, novel] > 0).any(1).nonzero()[0][0])
+    assert row in found["all"].images.queries and row not in found["fold"].images.queries
 
 
 def test_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:
@@ -150,6 +207,14 @@ def _published(model: str, *overrides: str) -> dict[str, torch.Tensor]:
         ("ssp", _published("sccan", "backbone.body.layer3.22.conv1.weight"), "this is a SCCAN .* the config wants SSP"),
         ("sccan", _published("dcama", "feature_extractor.layers.3.x"), "DCAMA Swin-B .* wants SCCAN ResNet-10"),
         ("hdmnet", _published("symnet", "layer0.0.bias"), "this is a Sym-Net VGG-16 .* wants HDMNet ResNet-10"),
+        (
+            "bam",
+            _published("hdmnet", *RESNET_50),
+            "this is a HDMNet ResNet-50 checkpoint, the config wants BAM ResNet-10",
+        ),
+        ("hdmnet", _published("bam", *RESNET_50), "this is a BAM ResNet-50 checkpoint, the config wants HDMNet"),
+        ("dcama", _published("hsnet", "backbone.features.0.bias"), "this is a HSNet VGG-16 .* wants DCAMA ResNet-10"),
+        ("hsnet", _published("dcama", *RESNET_50), "this is a DCAMA ResNet-50 .* wants HSNet ResNet-10"),
         ("ssp", _published("hdmnet", *RESNET_50), "this is a HDMNet ResNet-50 checkpoint, the config wants SSP"),
         ("hdmnet", _published("hdmnet", *RESNET_50), "HDMNet ResNet-50 checkpoint, the config wants HDMNet ResNet-10"),
     ],
@@ -183,7 +248,7 @@ def test_swin_weights_for_a_residual_network_are_named(config, tmp_path: Path) -
         (
             "ssp",
             "model.base.frozen_stages=1",
-            "a setting of hdmnet, symnet, symnet_plus that this model does not use",
+            "a setting of bam, hdmnet, symnet, symnet_plus that this model does not use",
         ),
         ("ssp", "base_stage.size=33", "model ssp has no base learner and so no base stage"),
         ("ssp", "model.encoder.backbone=vgg16", "not one of resnet10"),
@@ -193,6 +258,10 @@ def test_swin_weights_for_a_residual_network_are_named(config, tmp_path: Path) -
         ("sccan", "model.grid=20", r"model\.grid = 20 is not a multiple of 8; nearest: 16, 24"),
         ("sccan", "model.encoder.backbone=vgg16", "not one of resnet10"),
         ("sccan", "base_stage.size=33", "model sccan has no base learner and so no base stage"),
+        ("hsnet", "model.encoder.stem=deep", "unknown key 'model.encoder.stem'"),
+        ("hsnet", "base_stage.size=33", "model hsnet has no base learner and so no base stage"),
+        ("bam", "data.size=50", r"is not 8k \+ 1; nearest: 49, 57"),
+        ("bam", "model.encoder.backbone=swin_b", "not one of resnet10"),
         ("dcama", "model.encoder.stem=deep", "unknown key 'model.encoder.stem'"),
         ("hdmnet", "data.size=50", "is not 8k \\+ 1; nearest: 49, 57"),
         (

@@ -65,7 +65,7 @@ def test_the_file_gives_the_same_mask(predict, baseline: Path, marked: dict, dra
     assert "exists already" in predict(*words).error
 
 
-@pytest.mark.parametrize("model", ["", "ssp", "dcama", "sccan"])
+@pytest.mark.parametrize("model", ["", "ssp", "dcama", "sccan", "hsnet"])
 def test_every_trained_model_can_be_exported(empty_segmenter, drawn_support, photos, tmp_path: Path, model: str):
     segmenter = empty_segmenter(model)
     segmenter.add(CLASS_NAMES[0], [read_support(parse_support(drawn_support), None, Marking())])
