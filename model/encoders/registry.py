@@ -126,12 +126,15 @@ def _timm(backbone: str) -> EncoderSpec:
     )
 
 
-def problem_of(backbone: str, families: tuple[type[Encoder], ...], one_grid: bool) -> str | None:
+def problem_of(
+    backbone: str, families: tuple[type[Encoder], ...], one_grid: bool = False, pyramid: bool = False
+) -> str | None:
     """Return why a method does not take an encoder, and which it takes; None if it does.
 
     Args:
         families: classes of the encoders written here that the method takes.
         one_grid: whether it needs stages 3 and 4 on the same grid.
+        pyramid: whether it needs stages 2, 3 and 4 at strides 8, 16 and 32.
     """
     names = names_of(*families)
     if backbone.startswith(PREFIX):
@@ -143,6 +146,12 @@ def problem_of(backbone: str, families: tuple[type[Encoder], ...], one_grid: boo
                 "this method needs stages 3 and 4 on one grid, and this network has no output stride of 8 or 16; it "
                 f"takes {', '.join(names)}, and of timm networks of convolutions that can be dilated and transformers "
                 "on one grid (resnet50, tf_efficientnet_lite0, convnext_tiny, vit_small_patch14_dinov2)"
+            )
+        if pyramid and facts(backbone).transformer:
+            return (
+                "this method needs maps at strides 8, 16 and 32, and this network has one grid of patches; it takes "
+                f"{', '.join(names)}, and of timm networks of convolutions or windows (resnet50, "
+                "tf_efficientnet_lite0, convnext_tiny, swin_tiny_patch4_window7_224)"
             )
         return None
     if backbone in names:

@@ -12,13 +12,15 @@ from model.encoders.resnet import PLAIN, ResNetEncoder
 from model.encoders.vgg import VGGEncoder
 
 
-def encoder_of(*families: type[Encoder], one_grid: bool = False) -> Any:
+def encoder_of(*families: type[Encoder], one_grid: bool = False, pyramid: bool = False) -> Any:
     """Return the dataclass field of a setting that names an encoder of one of these families, or of timm.
 
     Args:
         one_grid: whether the method needs stages 3 and 4 on the same grid.
+        pyramid: whether it needs stages 2, 3 and 4 at strides 8, 16 and 32.
     """
-    return field(default=DEFAULT, metadata={"problem": partial(problem_of, families=families, one_grid=one_grid)})
+    problem = partial(problem_of, families=families, one_grid=one_grid, pyramid=pyramid)
+    return field(default=DEFAULT, metadata={"problem": problem})
 
 
 @dataclass

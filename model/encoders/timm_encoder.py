@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.ops import resize
 from model.encoders.encoder import (
     INTERMEDIATE_STAGES,
     LAST_STAGE,
@@ -138,6 +139,43 @@ class TimmEncoder(Encoder):
         finally:
             for handle in handles:
                 handle.remove()
+
+    def forward_masked(self, image_b3hw: Tensor, mask_b1hw: Tensor, stage: int) -> Features:
+        """Return the features of images whose map of one stage is multiplied by a mask before the next stage.
+
+        The returned map of that stage is the unmasked one.
+        """
+        kept: list[Tensor] = []
+        net = cast(Any, self.net)
+        mask = self._padded(mask_b1hw)
+
+        def multiply(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            kept.append(output)
+            if output.ndim == 3:  # tokens, after class and register tokens
+                side = [n // self.patch for n in mask.shape[-2:]]
+                inside = resize(mask, side).flatten(2).transpose(1, 2)
+                return output * F.pad(inside, (0, 0, net.num_prefix_tokens, 0), value=1.0)
+            if output.shape[1] == self.channels[stage]:
+                return output * resize(mask, output.shape[-2:])
+            return output * resize(mask, output.shape[1:3]).permute(0, 2, 3, 1)
+
+        handle = net.get_submodule(self.facts.stages[stage]).register_forward_hook(multiply)
+        try:
+            features = self(image_b3hw)
+        finally:
+            handle.remove()
+        if self.facts.transformer:
+            features.stage[stage] = self._map_of_tokens(kept[0], features.stage[stage].shape[-2:])
+        else:
+            own_order = kept[0].shape[1] == self.channels[stage]
+            features.stage[stage] = kept[0] if own_order else kept[0].permute(0, 3, 1, 2)
+        return features
+
+    def _map_of_tokens(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
+        """Return the map (B, C, h, w) of a transformer's tokens after its norm."""
+        net = cast(Any, self.net)
+        patches = net.norm(tokens)[:, net.num_prefix_tokens :]
+        return patches.transpose(1, 2).unflatten(2, tuple(size))
 
     def _padded(self, image: Tensor) -> Tensor:
         if self.facts.grid != PATCHES or any(side % self.patch != 1 for side in image.shape[-2:]):

@@ -51,6 +51,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "text": data.text,
         "model": merged["model"][MODEL_NAME],
         "backbone": config.model.backbone(),
+        "encoder_licence": weights.encoder_licence,
         "run": str(config.run.name),
         "checkpoint": weights.source,
         "weights_mark": weights_mark(config),

@@ -22,7 +22,7 @@ from util.engine.run_context import RunContext, make_run_context
 from util.engine.run_data import StageData, base_stage_data, meta_stage_data
 from util.engine.step_schedule import StepSchedule
 from util.engine.trainer import Trainer, TrainerOptions
-from util.engine.weights import check_start, network_to_train
+from util.engine.weights import check_start, encoder_licence, network_to_train
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.pictures import FirstEpisodes, grid
 from util.report.run_folder import RunFolder
@@ -130,6 +130,7 @@ def _train(
         seed=config.run.seed,
         workers=config.data.workers,
         state={
+            "licence": encoder_licence(config, network),
             "stage": stage.name,
             "config": to_dict(config),
             "data": images.digest,

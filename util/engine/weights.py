@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.contract import FewShotModel
+from model.contract import FewShotModel, Trainable
+from model.encoders.weights import licence_of
 from model.registry import class_of, current_section
 from util.config.read import to_dict
 from util.config.settings import MASKS, Config
@@ -30,12 +31,14 @@ class Weights:
         trained_with: the data settings of the training and its ``model`` section, None if the file does not say.
         digest: of all named tensors.
         note: a line for the log, such as the tensors of the encoder that stayed random.
+        encoder_licence: of the weights that the encoder started from, where it is known.
     """
 
     source: str
     trained_with: dict[str, Any] | None
     digest: str
     note: str = ""
+    encoder_licence: str | None = None
 
 
 # --- the start of a training -----------------------------------------------------------------------------------------
@@ -124,9 +127,17 @@ def fill_encoder(context: RunContext, network: FewShotModel) -> str:
     check_encoder_file(context.config)
     same_fold = None if context.config.test.allow_fold_mismatch else to_dict(context.config)
     missing = checkpoint.load_encoder_weights(network, start.weights, start.partial, same_fold)
+    licence = encoder_licence(context.config, network)
+    terms = "" if licence is None else f"; licence of the weights: {licence}"
     if missing:
-        return f"encoder: {start.weights}; {len(missing)} tensors start from random values: {', '.join(missing)}"
-    return f"encoder: {start.weights}, complete"
+        return f"encoder: {start.weights}; {len(missing)} tensors start from random values: {', '.join(missing)}{terms}"
+    return f"encoder: {start.weights}, complete{terms}"
+
+
+def encoder_licence(config: Config, network: Trainable) -> str | None:
+    """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
+    encoder = getattr(network, "encoder", None)
+    return None if encoder is None else licence_of(config.model.start().weights, encoder)
 
 
 # --- the weights of a test or a prediction ---------------------------------------------------------------------------
@@ -151,7 +162,9 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
             checkpoint.changed_settings(current_section(content["model"]), to_dict(config)["model"]) if content else []
         )
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
-    return network, Weights(str(source), trained_with, checkpoint.digest(network), note)
+    return network, Weights(
+        str(source), trained_with, checkpoint.digest(network), note, encoder_licence(config, network)
+    )
 
 
 def weights_source(config: Config) -> Path | str:

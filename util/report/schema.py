@@ -32,6 +32,7 @@ class LaterKeys(TypedDict, total=False):
     other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
     averaged: list[str]  # test.flip, test.scales and test.fuse in words; empty for the protocol's single pass
     passes: int  # passes of the network per episode; absent means 1
+    encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
 
 
