@@ -22,7 +22,7 @@ from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_f
 from model.common.aspp_decoder import ASPPDecoder
 from model.common.fusion import Fusion
 from model.common.loss import cross_entropy
-from model.common.ops import foreground_mask, mean_over_shots, normalise, resize
+from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
 from model.common.with_encoder import HIGH, LOW, MID
@@ -59,7 +59,7 @@ class BAM(WithBaseLearner):
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
 
         # The base learner, on the query.
-        with torch.no_grad():
+        with self.encoder_grad():
             query = _on_one_grid(self.encode_query(episode))
             hidden = self.base_learner.hidden(query.stage[HIGH])
             base_logits = self.base_learner.logits(self.base_dropout(hidden))  # (B, N + 1, h, w)
@@ -118,13 +118,14 @@ class BAM(WithBaseLearner):
         return self._masked(support.flatten(0, 1), support_label.flatten(0, 1))
 
     def _masked(self, image_b3ss: Tensor, label_bss: Tensor) -> Features:
-        return masked_features(self.encoder, normalise(image_b3ss), foreground_mask(label_bss))
+        with self.encoder_grad():
+            return masked_features(self.encoder, self.encoder.normalise(image_b3ss), foreground_mask(label_bss))
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
     def param_groups(self) -> list[ParamGroup]:
         """Return everything but encoder and base learner, with one learning rate."""
-        return [ParamGroup("meta", [p for p in self.parameters() if p.requires_grad])]
+        return [ParamGroup("meta", self.beside_encoder()), *self.encoder_group()]
 
 
 def _on_one_grid(features: Features) -> Features:

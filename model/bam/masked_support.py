@@ -6,7 +6,6 @@ later, so the stage runs on the window that decides it: the object, with the rea
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,9 +15,9 @@ from model.common.with_encoder import HIGH, LOW, MID
 from model.encoders.encoder import Encoder
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder, conv_norm, residual
+from model.encoders.timm_encoder import TimmEncoder
 
 
-@torch.no_grad()
 def masked_features(encoder: Encoder, image_b3ss: Tensor, mask_b1ss: Tensor) -> Features:
     """Return f2 and f3 of normalised supports and f4_k, which is 0 outside the window around the object.
 
@@ -27,6 +26,8 @@ def masked_features(encoder: Encoder, image_b3ss: Tensor, mask_b1ss: Tensor) -> 
         image_b3ss: unmasked images.
         mask_b1ss: 1 on the object.
     """
+    if isinstance(encoder, TimmEncoder):
+        return encoder.forward_masked(image_b3ss, mask_b1ss, MID)
     out, x = Features({}, {}), image_b3ss
     for i in range(HIGH):
         x = run_stage(encoder, i, x)

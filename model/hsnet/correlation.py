@@ -1,6 +1,6 @@
 """HSNet's hypercorrelation: the cosine of every query position with every support position, at many depths.
 
-A level stacks the correlations of its intermediate features, the taps, as channels: C_l (B, n, h, w, h, w), the
+A level stacks the correlations of its intermediate features as channels: C_l (B, n, h, w, h, w), the
 support's dimensions first. A position outside the support's mask correlates with nothing, so C_l is 0 there; only the
 window around the object is computed.
 """
@@ -17,13 +17,13 @@ NORM_EPS = 1e-5  # added to the norm of a position
 
 @in_float32
 def unit(tap_bchw: Tensor) -> Tensor:
-    """Return a query's tap with every position normalised, in float32."""
+    """Return a query's feature with every position normalised, in float32."""
     return tap_bchw / (torch.linalg.vector_norm(tap_bchw, dim=1, keepdim=True) + NORM_EPS)
 
 
 @in_float32
 def masked_unit(tap_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
-    """Return a support's tap, masked, then normalised, in float32: a position in part on the object counts in full."""
+    """Return a support's feature, masked, then normalised, in float32: a position in part on the object counts in full."""
     return unit(tap_bchw * mask_b1hw)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,10 @@ from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
-from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
+from model.encoders.encoder import Encoder, EncoderVariant
 from model.encoders.features import Features
-from model.encoders.registry import ENCODERS
-from model.encoders.resnet import PLAIN, ResNetEncoder
-from model.encoders.settings import encoder_of
+from model.encoders.resnet import ResNetEncoder
+from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
 from model.encoders.vgg import VGGEncoder
 from model.hsnet.correlation import unit
 from model.hsnet.decoder import Decoder
@@ -37,16 +37,15 @@ MAX_SIDE = 1024  # pixels up to which a legal image side is searched for
 
 
 @dataclass
-class EncoderSettings:
-    """The encoder, a ResNet with a plain stem or VGG-16 without batch norm, and the weights that it starts from."""
+class EncoderSettings(BareEncoderSettings):
+    """The encoder: a ResNet with a plain stem, VGG-16 without batch norm, or a pyramid of timm."""
 
-    backbone: str = encoder_of(ResNetEncoder, VGGEncoder)
-    weights: str | None = None
-    partial: bool = False
+    default_stride: ClassVar[int] = 32
+    backbone: str = encoder_of(ResNetEncoder, VGGEncoder, pyramid=True)
 
     def build(self) -> Encoder:
         """Return the encoder with random weights."""
-        return PlainVGGEncoder() if self.backbone == VGG else ENCODERS[self.backbone].build(PLAIN, LAST_STAGE, ENCODER)
+        return PlainVGGEncoder() if self.backbone == VGG else build_encoder(self, variant=ENCODER)
 
 
 @dataclass
@@ -101,8 +100,8 @@ class HSNet(WithEncoder):
         """
         shots = episode.support.shape[1]
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
-        with torch.no_grad():
-            query = {level: [unit(tap) for tap in taps] for level, taps in _taps(self.encode_query(episode))}
+        with self.encoder_grad():
+            query = {level: [unit(x) for x in maps] for level, maps in _intermediate(self.encode_query(episode))}
 
         each = [self._one_shot(episode, k, query, mask[:, k]) for k in range(shots)]  # K of (B, 2, S, S)
         logits, maps = each[0], {}
@@ -120,27 +119,27 @@ class HSNet(WithEncoder):
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
-        with torch.no_grad():
-            support = dict(_taps(self.encode_shot(episode, k)))
+        with self.encoder_grad():
+            support = dict(_intermediate(self.encode_shot(episode, k)))
         return self.decoder(self.squeeze(query, support, mask_b1ss), episode.query.shape[-2:]).float()
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
-        """Yield the encoder."""
-        yield self.encoder
+        """Yield the encoder, or the parts of it that do not learn."""
+        yield from self.frozen_encoder()
 
     def param_groups(self) -> list[ParamGroup]:
         """Return squeeze and decoder, with one learning rate."""
-        return [ParamGroup("head", [p for p in self.parameters() if p.requires_grad])]
+        return [ParamGroup("head", self.beside_encoder()), *self.encoder_group()]
 
     def download_encoder(self, name: str) -> dict[str, Tensor]:
         """Return torchvision's ImageNet weights of the encoder."""
         return download_vgg() if self.settings.encoder.backbone == VGG else super().download_encoder(name)
 
 
-def _taps(features: Features) -> Iterator[tuple[int, list[Tensor]]]:
-    """Yield level -> taps; the outputs of the stages are released."""
+def _intermediate(features: Features) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yield level -> intermediate features; the outputs of the stages are released."""
     features.stage.clear()
     while features.intermediate:
         yield features.intermediate.popitem()

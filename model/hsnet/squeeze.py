@@ -33,17 +33,17 @@ class Squeeze(nn.Module):
 
     Args:
         level: 2, 3 or 4.
-        taps: n, intermediate features of the level.
+        count: n, intermediate features of the level.
     """
 
-    def __init__(self, level: int, taps: int):
+    def __init__(self, level: int, count: int):
         super().__init__()
         self.correlate = Correlation()
-        steps = zip(pairwise((taps, *WIDTHS)), KERNELS[level], STRIDES[level])
+        steps = zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level])
         self.blocks = nn.Sequential(*(m for (n, width), k, stride in steps for m in _block(n, width, k, stride)))
 
     def forward(self, query_taps: list[Tensor], support_taps: list[Tensor], mask_b1ss: Tensor) -> Tensor:
-        """Return Z_l from the query's normalised taps and the support's, n of (B, C, h, w) each."""
+        """Return Z_l from the query's normalised features and the support's, n of (B, C, h, w) each."""
         x = self._first(query_taps, support_taps, resize(mask_b1ss, support_taps[0].shape[-2:]))
         for layer in list(self.blocks)[1:]:
             x = layer(x)
@@ -52,7 +52,7 @@ class Squeeze(nn.Module):
     def _first(self, query_taps: list[Tensor], support_taps: list[Tensor], mask_b1hw: Tensor) -> Tensor:
         """Return the first convolution of C_l.
 
-        It is linear in its channels, so each tap's correlation is convolved by itself and dropped; the backward pass
+        It is linear in its channels, so each feature's correlation is convolved by itself and dropped; the backward pass
         computes it again. Outside the window around the object the input is 0 and the output the bias.
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
@@ -93,7 +93,7 @@ class HypercorrelationSqueeze(nn.Module):
     """All levels, from the deepest to the shallowest.
 
     Args:
-        counts: level -> number of its taps.
+        counts: level -> number of its intermediate features.
     """
 
     def __init__(self, counts: dict[int, int]):
@@ -104,7 +104,7 @@ class HypercorrelationSqueeze(nn.Module):
     def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask_b1ss: Tensor) -> Tensor:
         """Return the mean over the support's positions, (B, 128, h_2, w_2).
 
-        ``query`` and ``support`` map levels to taps; those of the support are released as soon as they are squeezed.
+        ``query`` and ``support`` map levels to intermediate features; those of the support are released as soon as they are squeezed.
         """
 
         def squeezed(level: int) -> Tensor:
