@@ -56,10 +56,10 @@ class NaiveHSNet(nn.Module):
 def _hypercorrelation(query: Features, support: Features, mask: Tensor) -> dict[int, Tensor]:
     """Return level -> (B, n, h, w, h, w), the query's dimensions first."""
     out = {}
-    for level, taps in query.intermediate.items():
-        if taps:
-            small = resize(mask, taps[0].shape[-2:])
-            out[level] = torch.stack([_correlation(q, s * small) for q, s in zip(taps, support.intermediate[level])], 1)
+    for level, maps in query.intermediate.items():
+        if maps:
+            small = resize(mask, maps[0].shape[-2:])
+            out[level] = torch.stack([_correlation(q, s * small) for q, s in zip(maps, support.intermediate[level])], 1)
     return out
 
 

@@ -23,16 +23,16 @@ def unit(tap_bchw: Tensor) -> Tensor:
 
 @in_float32
 def masked_unit(tap_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
-    """Return a support's feature, masked, then normalised, in float32: a position in part on the object counts in full."""
+    """Return a support's feature, masked, then normalised, in float32: cells in part on the object count in full."""
     return unit(tap_bchw * mask_b1hw)
 
 
 class Correlation(nn.Module):
-    """The clamped cosines of one tap."""
+    """The clamped cosines of one intermediate feature."""
 
     @torch.no_grad()
     @in_float32
     def forward(self, query_bchw: Tensor, support_bcrr: Tensor) -> Tensor:
-        """Return max(0, q . s) of normalised taps, (B, 1, r, r', h, w) float32, without gradient."""
+        """Return max(0, q . s) of normalised features, (B, 1, r, r', h, w) float32, without gradient."""
         cosine = torch.bmm(support_bcrr.flatten(2).transpose(1, 2), query_bchw.flatten(2))  # (B, r r', L)
         return cosine.relu_().view(len(cosine), 1, *support_bcrr.shape[-2:], *query_bchw.shape[-2:])

@@ -52,8 +52,8 @@ class Squeeze(nn.Module):
     def _first(self, query_taps: list[Tensor], support_taps: list[Tensor], mask_b1hw: Tensor) -> Tensor:
         """Return the first convolution of C_l.
 
-        It is linear in its channels, so each feature's correlation is convolved by itself and dropped; the backward pass
-        computes it again. Outside the window around the object the input is 0 and the output the bias.
+        It is linear in its channels, so each feature's correlation is convolved by itself and dropped; the backward
+        pass computes it again. Outside the window around the object the input is 0 and the output the bias.
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
         reach = (
@@ -104,7 +104,8 @@ class HypercorrelationSqueeze(nn.Module):
     def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask_b1ss: Tensor) -> Tensor:
         """Return the mean over the support's positions, (B, 128, h_2, w_2).
 
-        ``query`` and ``support`` map levels to intermediate features; those of the support are released as soon as they are squeezed.
+        ``query`` and ``support`` map levels to intermediate features; those of the support are released as soon as they
+        are squeezed.
         """
 
         def squeezed(level: int) -> Tensor:
