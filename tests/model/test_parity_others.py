@@ -42,7 +42,7 @@ CASES = [
 ]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)  # cases come model by model, and all weights together take gigabytes
 def _weights(model: str, layout: str) -> dict[str, Tensor]:
     spec = importlib.util.spec_from_file_location("parity_weights", SHARED / "parity" / "weights.py")
     module = importlib.util.module_from_spec(spec)
