@@ -127,6 +127,8 @@ def _form_problem(content: dict[str, Any]) -> str | None:
     for section in SECTIONS:
         if section in config and not isinstance(config[section], dict):
             return f"config: {section} must be a section"
+        if not isinstance(config.get(section, {}).get("name"), (str, type(None))):
+            return f"config: {section}.name must be a text"
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         return "its weights are not named tensors"
     for key in ("data", "text"):
