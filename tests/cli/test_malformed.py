@@ -275,7 +275,9 @@ def test_annotations(content: str, reason: str, hostile, refused, photo: Path, t
     folder = tmp_path / "photos"
     folder.mkdir()
     photo.rename(folder / photo.name)
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
     words = ("custom", "--name", "own", "--images", folder, "--coco-json", path, "--config-dir", tmp_path / "configs")
+    words += ("--classes", tmp_path / "names.txt")
     named = photo if content == "coco huge" else path
     refused(named, reason, "prepare.py", *words, "--out", tmp_path / "own", "--folds", "2")
 

@@ -136,7 +136,7 @@ def _model_settings(section: Any, origin: str) -> type[ModelSettings]:
     leaf = section.pop(MODEL_NAME, None) if isinstance(section, dict) else None
     if not isinstance(leaf, Leaf):
         raise UserError(f"{origin}: key 'model.name' is missing; known: {', '.join(sorted(known))}")
-    if leaf.value not in known:
+    if not isinstance(leaf.value, str) or leaf.value not in known:
         raise UserError(f"{leaf.where}: model.name = {leaf.value!r} is not a model{nearest(str(leaf.value), known)}")
     return known[leaf.value].Settings
 

@@ -95,6 +95,8 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
 
 def _converted(entry: dict[str, Any]) -> dict[str, Any] | Instance:
     if "counts" in entry and isinstance(entry["counts"], list):
+        if not all(type(count) is int for count in entry["counts"]):
+            raise ValueError("counts must be whole numbers")
         return entry | {"counts": np.array(entry["counts"], np.uint32)}
     if "segmentation" not in entry:
         return entry
@@ -103,14 +105,40 @@ def _converted(entry: dict[str, Any]) -> dict[str, Any] | Instance:
         shape = tuple(np.array(polygon, np.float64) for polygon in shape)
         if any(polygon.ndim != 1 for polygon in shape):
             raise ValueError("a polygon must be a list of numbers")
-    return Instance(int(entry["image_id"]), int(entry["category_id"]), bool(entry.get("iscrowd", 0)), shape)
+    crowd = _whole(entry.get("iscrowd", 0))
+    if crowd not in (0, 1):
+        raise ValueError(f"iscrowd is {crowd}, not 0 or 1")
+    return Instance(_whole(entry["image_id"]), _whole(entry["category_id"]), bool(crowd), shape)
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number, which some programs write as 3.0, "3" or true.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = int(value)
+    if not isinstance(value, str) and number != value:
+        raise ValueError(f"{value} is not a whole number")
+    return number
+
+
+def _text(value: Any) -> str:
+    """Return a text without control characters.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, (str, int, float)) or not str(value).isprintable():
+        raise ValueError(f"{str(value)[:80]!r} is not a name")
+    return str(value)
 
 
 def _collect(content: dict[str, list]) -> Annotations:
-    categories = dict(sorted((int(c["id"]), str(c["name"])) for c in content["categories"]))
+    categories = dict(sorted((_whole(c["id"]), _text(c["name"])) for c in content["categories"]))
     if len(categories) < len(content["categories"]):
         raise ValueError("two categories have the same id")
-    of_image: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
+    of_image: dict[int, list[Instance]] = {_whole(image["id"]): [] for image in content["images"]}
     if len(of_image) < len(content["images"]):
         raise ValueError("two images have the same id")
     for instance in content["annotations"]:
@@ -122,13 +150,14 @@ def _collect(content: dict[str, list]) -> Annotations:
             of_image[instance.image].append(instance)
     photos = []
     for image in content["images"]:
-        name = PurePosixPath(image["file_name"])
+        name = PurePosixPath(_text(image["file_name"]))
         if name.is_absolute() or ".." in name.parts or not name.parts:
             raise ValueError(f"file_name '{name}' is not the name of a file in a folder of photos")
-        height, width = int(image["height"]), int(image["width"])
+        height, width = _whole(image["height"]), _whole(image["width"])
         if min(height, width) < 1:
             raise ValueError(f"image {name} has no pixels")
-        photos.append(Photo(int(image["id"]), str(name), height, width, tuple(of_image[int(image["id"])])))
+        number = _whole(image["id"])
+        photos.append(Photo(number, str(name), height, width, tuple(of_image[number])))
     return Annotations(tuple(sorted(photos, key=lambda photo: photo.id)), categories)
 
 

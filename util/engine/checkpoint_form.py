@@ -21,6 +21,7 @@ STAGES = ("base", "meta")
 SHOWN = 160  # characters of torch's message
 SECTIONS = ("run", "data", "model")  # of a config that are read before the whole config is
 HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
+MAX_EXPANDED = 2**31  # bytes of a tensor that repeats fewer stored values
 MAX_HISTORY = 10**6  # values in the records of a run
 EXPORT_MEMBER = "constants.pkl"  # of TorchScript's archives alone
 
@@ -113,7 +114,8 @@ def _tensor_problem(content: dict[str, Any]) -> str | None:
             return f"a tensor is named {str(name)[:40]!r}, which is no text"
         if value.is_meta:
             return f"tensor {name} has no values"
-        if value.layout == torch.strided and value.nbytes > value.untyped_storage().nbytes():
+        expanded = value.layout == torch.strided and value.nbytes > value.untyped_storage().nbytes()
+        if expanded and value.nbytes > MAX_EXPANDED:
             return f"tensor {name} claims more values than the file holds"
     return None
 
@@ -130,6 +132,8 @@ def _form_problem(content: dict[str, Any]) -> str | None:
     for section in SECTIONS:
         if section in config and not isinstance(config[section], dict):
             return f"config: {section} must be a section"
+        if not isinstance(config.get(section, {}).get("name"), (str, type(None))):
+            return f"config: {section}.name must be a text"
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         return "its weights are not named tensors"
     for key in ("data", "text"):

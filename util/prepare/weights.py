@@ -128,8 +128,11 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
     state = checkpoint.weights_of(content)
     tensors = len(state)
     for name, tensor in state.items():
-        if tensor.is_meta or (tensor.is_floating_point() and not torch.isfinite(tensor).all()):
-            raise UserError(f"{path}: tensor {name} has no values or values that are not finite; restore the file")
+        plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
+        if not plain or (tensor.is_floating_point() and not torch.isfinite(tensor).all()):
+            raise UserError(
+                f"{path}: tensor {name} is of no plain kind or has values that are not finite; restore the file"
+            )
     whose = published.recognise(state, published_layouts())
     state = published.translate(state, published_layouts())
     found = recognise(state)
