@@ -50,7 +50,7 @@ class EncoderSpec:
     torchvision: str | None = None
     published_file: str | None = None
     stage3: tuple[int, bool] | None = None
-    size_rule: Callable[[int], tuple[int, int]] | None = None
+    size_rule: Callable[[int], tuple[int, int] | None] | None = None
     strides: tuple[int, ...] = ()
     one_grid: bool = True
     any_size: bool = True
@@ -105,10 +105,12 @@ def _timm(backbone: str) -> EncoderSpec:
     def build(stem: str, last_stage: int, variant: EncoderVariant | None) -> Encoder:
         return TimmEncoder(backbone, last_stage, variant)
 
-    def size_rule(stride: int) -> tuple[int, int]:
+    def size_rule(stride: int) -> tuple[int, int] | None:
         if known.transformer:
             return known.patch, 1
-        return (stride, 0) if stride == STAGE_STRIDES[LAST_STAGE] else (stride, 1)
+        if stride < STAGE_STRIDES[LAST_STAGE]:
+            return stride, 1
+        return None if known.grid == CENTRED else (stride, 0)
 
     def grid(size: int, stride: int) -> int:
         return resnet_grid(size, known.patch if known.transformer else stride)

@@ -63,7 +63,7 @@ def photo(tmp_path: Path) -> Path:
     ("content", "reason"),
     [
         ("gone", "does not exist"),
-        ("folder", "is a folder"),
+        ("folder", "folder"),
         ("circle of links", "does not exist"),
         ("empty", "not a photo that can be read"),
         ("text", "not a photo that can be read"),

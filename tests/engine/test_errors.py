@@ -88,7 +88,7 @@ def test_a_process_of_several_that_is_killed(long, tmp_path: Path, killed: int) 
 
 @pytest.mark.process
 def test_a_loss_that_is_not_finite(long, tmp_path: Path) -> None:
-    path = long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e30}}})
+    path = long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e18}}})
     training = spawned.run("train.py", path, check=2)
     (line,) = errors(training)
     assert "error: step " in line and "not finite" in line and "learning rate" in line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import time
@@ -55,7 +54,9 @@ def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp
             steps.append(checkpoint.read(folder / LAST)["progress"]["step"])
     assert steps == sorted(steps) and len(set(steps)) > KILLS // 2
     assert "--resume" in spawned.run("train.py", path, check=2).stderr
-    os.truncate(folder / LAST, 999)
+    part = (folder / LAST).read_bytes()[:999]
+    (folder / LAST).unlink()  # a kill between two renames leaves both checkpoints as one file
+    (folder / LAST).write_bytes(part)
     assert "continuing from the one before" in spawned.run("train.py", path, "--resume").stdout
     whole, resumed = (checkpoint.read(f / LAST) for f in (unbroken, folder))
     assert all(torch.equal(whole["weights"][k], resumed["weights"][k]) for k in whole["weights"])

@@ -23,6 +23,7 @@ from util.engine.reproduce import learns, main, trained, undone
 from util.engine.test_jobs import own_config
 from util.engine.trainer import BEST, METRICS
 from util.report.schema import RESULT
+from util.report.scores import over_seeds
 
 
 def reproduce(*words: str, **environment: str) -> subprocess.CompletedProcess:
@@ -83,7 +84,7 @@ def done_run(mini_yaml, tmp_path: Path):
     entry = config.protocols["bam"]
     facts = {"config": to_dict(config), "protocol_settings": asdict(entry), "checkpoint": str(meta / BEST)}
     per_seed = [{"final": {"miou": 1.0}}] * len(entry.seeds)
-    facts |= {"per_seed": per_seed, "episode_digests": ["cd"] * len(entry.seeds)}
+    facts |= {"per_seed": per_seed, **over_seeds(per_seed), "episode_digests": ["cd"] * len(entry.seeds)}
     result.write_text(json.dumps(drawn(**facts, episodes=entry.episodes, seeds=entry.seeds)))
     return config, meta, result
 

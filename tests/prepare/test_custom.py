@@ -267,4 +267,4 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     assert read_config("config/pair/pair_split0_resnet50.yaml").data.classes == ["cat", "dog: {x}"]
     content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
     path.write_text(json.dumps(content))
-    assert "control characters" in prepare(*words, "--name", "other").error
+    assert "is not a name" in prepare(*words, "--name", "other").error

@@ -42,7 +42,7 @@ def _torchvision(name: str, kind: torch.dtype = torch.float32) -> dict[str, Tens
 
 def _own(backbone: str, stem: str) -> dict[str, Tensor]:
     with torch.device("meta"):
-        encoder = build_encoder(EncoderSettings(backbone, stem))
+        encoder = build_encoder(EncoderSettings(backbone=backbone, stem=stem))
     return _small(encoder.state_dict())
 
 

@@ -6,14 +6,15 @@ import re
 
 import torch
 
-from model.dcama.dcama import EncoderSettings
+from model.dcama.dcama import ENCODER, EncoderSettings
 from model.encoders.layouts import rename
+from model.encoders.settings import build_encoder
 from model.encoders.swin import SWIN_SIDE
 
 
 def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
     with torch.device("meta"):
-        encoder = EncoderSettings(backbone="swin_b").build()
+        encoder = build_encoder(EncoderSettings(backbone="swin_b"), variant=ENCODER)
     own, theirs, timm = encoder.state_dict(), {}, {}
     for ours, tensor in own.items():
         name = ours.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
@@ -33,7 +34,7 @@ def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
 
 def test_grids_are_whole_windows() -> None:
     with torch.device("meta"):
-        encoder = EncoderSettings(backbone="swin_b").build()
+        encoder = build_encoder(EncoderSettings(backbone="swin_b"), variant=ENCODER)
         features = encoder(torch.empty(1, 3, SWIN_SIDE, SWIN_SIDE), intermediate=True)
     sides = {stage: SWIN_SIDE // 2 ** (stage + 1) for stage in encoder.channels}
     assert {stage: x.shape[1:] for stage, x in features.stage.items()} == {

@@ -53,7 +53,7 @@ def test_more_votes_win_over_more_confidence() -> None:
 
 @pytest.mark.parametrize(("size", "fits"), [(400, True), (144, True), (280, False), (31, False)])
 def test_vgg_refuses_sizes_at_which_its_levels_differ(size: int, fits: bool) -> None:
-    problem = HSNetSettings(EncoderSettings("vgg16")).problem(size)
+    problem = HSNetSettings(EncoderSettings(backbone="vgg16")).problem(size)
     assert (problem is None) == fits and HSNetSettings().problem(size) is None
     if problem is not None:
         key, message = problem
