@@ -6,7 +6,7 @@ Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -92,10 +92,10 @@ class Encoder(nn.Module):
         assert match is not None, name
         return int(match[1])
 
-    def is_foreign(self, name: str) -> bool:
-        """Return whether a tensor of a file is of a stage of this encoder by its name, but not of this encoder."""
-        own = self.state_dict()
-        return name not in own and bool(re.match(STAGE, name)) and self.stage_of(name) <= self.last_stage
+    def foreign(self, names: Iterable[str]) -> list[str]:
+        """Return the tensors of a file that are of a stage of this encoder by their names, but not of this encoder."""
+        own = self.state_dict().keys()
+        return [k for k in names if k not in own and re.match(STAGE, k) and self.stage_of(k) <= self.last_stage]
 
     def describe(self) -> str | None:
         """Return the encoder in words, for messages; None: by its tensors (``describe_weights``)."""

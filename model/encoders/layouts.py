@@ -44,7 +44,7 @@ def recognise(state: dict[str, Tensor]) -> Recognised | None:
             encoder = _bare(backbone, stem)
             own, renamed = encoder.state_dict(), rename(encoder, state)
             given = {k for k in renamed if k in own}
-            if given and not foreign_to(encoder, renamed) and all(own[k].shape == renamed[k].shape for k in given):
+            if given and not encoder.foreign(renamed) and all(own[k].shape == renamed[k].shape for k in given):
                 missing, begun = missing_of(encoder, given)
                 absent = sorted({encoder.stage_of(k) for k in own} - begun)
                 inside = [k for k in missing if encoder.stage_of(k) in begun]
@@ -100,11 +100,6 @@ def _strip(name: str) -> str:
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name
-
-
-def foreign_to(encoder: Encoder, renamed: dict[str, Tensor]) -> list[str]:
-    """Return the tensors that belong to a stage of the encoder by their name, but not to this encoder."""
-    return [k for k in renamed if encoder.is_foreign(k)]
 
 
 def missing_of(encoder: Encoder, given: Iterable[str]) -> tuple[list[str], set[int]]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -200,7 +201,7 @@ class TimmEncoder(Encoder):
 
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to: the first one that ends with or after it, 0 before all stages."""
-        own, position = name.removeprefix(NET), self._positions()
+        own, position = name.removeprefix(NET), self._positions
         block = re.match(r"blocks\.(\d+)\.", own) if self.facts.transformer else None
         if block is not None:
             return next(i for i in range(1, self.last_stage + 1) if int(block[1]) <= self.facts.outputs[i])
@@ -210,6 +211,7 @@ class TimmEncoder(Encoder):
         begun = [i for i in range(1, self.last_stage + 1) if position[self.facts.stages[i]] < position.get(own, -1)]
         return min(begun[-1] + 1, self.last_stage) if begun else 0
 
+    @cached_property
     def _positions(self) -> dict[str, int]:
         """Return tensor -> its position among the network's, and stage module -> that of its first tensor."""
         names = list(self.net.state_dict())
@@ -239,9 +241,10 @@ class TimmEncoder(Encoder):
         classifier = _classifiers(self.net)
         return constants | {k: v for k, v in out.items() if k not in unused and not k.startswith(classifier)}
 
-    def is_foreign(self, name: str) -> bool:
-        """Return whether a tensor of a file belongs to a network like this one, but not to this encoder."""
-        return name.startswith(NET) and name not in self.state_dict()
+    def foreign(self, names: Iterable[str]) -> list[str]:
+        """Return the tensors of a file that belong to a network of timm, but not to this encoder."""
+        own = self.state_dict().keys()
+        return [name for name in names if name.startswith(NET) and name not in own]
 
     def describe(self) -> str:
         """Return the network in words, for messages."""

@@ -11,7 +11,7 @@ from torchvision.models import get_model_weights
 
 from model.contract import Mismatch
 from model.encoders.encoder import Encoder
-from model.encoders.layouts import describe, foreign_to, missing_of, rename
+from model.encoders.layouts import describe, missing_of, rename
 from model.encoders.registry import ENCODERS
 from model.encoders.timm_facts import PREFIX, bare_name
 
@@ -137,7 +137,7 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
     renamed = rename(encoder, state)
     own = encoder.state_dict()
     given = {k: v for k, v in renamed.items() if k in own}
-    foreign = foreign_to(encoder, renamed)
+    foreign = encoder.foreign(renamed)
     if not given or foreign:
         example = f", such as {foreign[0]}" if foreign else ""
         raise Mismatch(
