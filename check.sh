@@ -1,6 +1,6 @@
 #!/bin/sh
 # sh check.sh [--quick] [pytest options]: sets up .venv, then checks format, lint, types and runs the tests.
-# --quick leaves out the tests that start processes, train networks or replay measured cases (under two minutes).
+# --quick leaves out the tests that start processes, train networks or replay measured cases.
 set -e
 cd "$(dirname "$0")"
 marks=""

@@ -59,7 +59,10 @@ def write_atomically(
 
 def _keep(path: Path, previous: Path) -> None:
     """Make ``previous`` the file that ``path`` is; neither is ever missing."""
+    if previous.exists() and path.samefile(previous):
+        return  # a kill between the two renames left one file under both names, which no rename would tell apart
     spare = previous.with_name(f".{os.getpid()}.tmp.{previous.name}")
+    spare.unlink(missing_ok=True)
     try:
         os.link(path, spare)
     except OSError:  # no hard links here

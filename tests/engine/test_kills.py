@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import time
@@ -14,6 +15,7 @@ import torch
 from tests import spawned
 from util.engine import checkpoint
 from util.engine.folders import BEST, LAST, METRICS
+from util.files import write_atomically
 
 pytestmark = [pytest.mark.process, pytest.mark.train]
 
@@ -67,3 +69,15 @@ def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp
 
 def best_weights(folder: Path) -> list[torch.Tensor]:
     return list(checkpoint.read(folder / BEST)["weights"].values())
+
+
+def test_one_file_under_both_names_is_never_written_in_place(tmp_path: Path) -> None:
+    """A kill between the renames of a save leaves last and previous as one file; the next saves must part them."""
+    last, previous = tmp_path / LAST, tmp_path / "previous.pth"
+    last.write_bytes(b"first")
+    os.link(last, previous)
+    write_atomically(last, b"second", previous=previous)
+    assert (last.read_bytes(), previous.read_bytes()) == (b"second", b"first")
+    write_atomically(last, b"third", previous=previous)
+    assert (last.read_bytes(), previous.read_bytes()) == (b"third", b"second")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [LAST, "previous.pth"]
