@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -32,9 +33,15 @@ def class_of(settings: object) -> type[FewShotModel]:
 
 def models() -> dict[str, type[FewShotModel]]:
     """Return every registered model class by name, after importing all modules below ``model/``."""
-    for module in pkgutil.walk_packages(model.__path__, "model."):
-        importlib.import_module(module.name)
+    _import_all(tuple(model.__path__))
     return dict(_MODELS)
+
+
+@functools.cache
+def _import_all(folders: tuple[str, ...]) -> None:
+    """Import all modules of the package ``model``, once for these folders of it."""
+    for module in pkgutil.walk_packages(folders, "model."):
+        importlib.import_module(module.name)
 
 
 def current_section(section: dict[str, Any]) -> dict[str, Any]:

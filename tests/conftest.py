@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from model.encoders.resnet import NARROW, SMALL
 from model.registry import class_of
 from tests import spawned
 from tests.paths import REPOSITORY, SHARED
@@ -47,6 +48,14 @@ def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def _merged(old: dict, new: dict) -> dict:
+    """Return a section with the values of another one over it, the encoder's among them each by its name."""
+    both = {**old, **new}
+    if isinstance(old.get("encoder"), dict) and isinstance(new.get("encoder"), dict):
+        both["encoder"] = {**old["encoder"], **new["encoder"]}
+    return both
+
+
 @pytest.fixture
 def mini_yaml(tmp_path: Path, mini_root: Path):
     """Return a function that writes a config of seconds' length over mini's and gives its path."""
@@ -57,14 +66,17 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
             "run": {"folder": str(tmp_path / "runs"), "name": "tiny", "device": "cpu"},
             "data": {"root": str(mini_root), "cache": str(tmp_path / "cache"), "size": 33, "min_pixels": 100},
         }
-        model_class = class_of(read_config(content["base"]).model)
+        model = read_config(content["base"]).model
+        model_class = class_of(model)
+        if model.encoder.backbone in (SMALL, "resnet18"):
+            content["model"] = {"encoder": {"backbone": NARROW}}
         stage = {"epochs": 1, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4}
         if model_class.has_base_stage:
             content["base_stage"] = {**stage, "size": 33}
         if model_class.learns:
             content["meta_stage"] = dict(stage)
         for name, values in sections.items():
-            content[name] = {**content.get(name, {}), **values}
+            content[name] = _merged(content.get(name, {}), values)
         path = tmp_path / "tiny.yaml"
         path.write_text(yaml.safe_dump(content))
         return path

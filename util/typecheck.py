@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from typing import Any, Literal
@@ -23,6 +24,12 @@ class Misfit(Exception):
     def __init__(self, key: str, message: str):
         super().__init__(message)
         self.key = key
+
+
+@functools.cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """Return the types of a class's fields by name."""
+    return typing.get_type_hints(kind)
 
 
 def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
@@ -81,7 +88,7 @@ def _convert_union(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
 def _convert_typed_dict(kind: Any, value: Any, key: str, as_yaml: bool) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Misfit(key, f"{key} = {_short(value)} must be {kind_name(dict)}")
-    hints, prefix = typing.get_type_hints(kind), f"{key}." if key else ""
+    hints, prefix = hints_of(kind), f"{key}." if key else ""
     for name in sorted(kind.__required_keys__):
         if name not in value:
             raise Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")

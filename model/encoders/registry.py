@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
-from model.encoders.resnet import DEEP, PLAIN, TINY, ResNetEncoder, resnet_grid
+from model.encoders.resnet import DEEP, NARROW, PLAIN, SMALL, ResNetEncoder, resnet_grid
 from model.encoders.swin import SWIN_SIDE, SwinEncoder, swin_grid
 from model.encoders.timm_encoder import TimmEncoder
 from model.encoders.timm_facts import CENTRED, PREFIX, STAGE_STRIDES, STRIDES, can_have, facts, unknown
@@ -66,7 +66,7 @@ def _resnet(name: str, title: str, stage3: tuple[int, bool], published_file: str
         build,
         resnet_grid,
         (PLAIN, DEEP),
-        torchvision=None if name == TINY else name,
+        torchvision=None if name in (SMALL, NARROW) else name,
         published_file=published_file,
         stage3=stage3,
         strides=STRIDES,
@@ -82,7 +82,8 @@ def _swin(stem: str, last_stage: int, variant: EncoderVariant | None) -> Encoder
 
 
 ENCODERS: dict[str, EncoderSpec] = {
-    TINY: _resnet(TINY, "ResNet-10", (1, False)),
+    SMALL: _resnet(SMALL, "ResNet-10", (1, False)),
+    NARROW: _resnet(NARROW, "narrow ResNet-10", (1, False)),
     "resnet18": _resnet("resnet18", "ResNet-18", (2, False)),
     "resnet34": _resnet("resnet34", "ResNet-34", (6, False)),
     "resnet50": _resnet("resnet50", "ResNet-50", (6, True), "resnet50_v2.pth"),

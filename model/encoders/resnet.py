@@ -30,7 +30,8 @@ DEEP_NAMES |= {"conv3": "layer0.6", "bn3": "layer0.7"}
 NESTED_DEEP_NAMES = {f"conv1.{i}": f"layer0.{i}" for i in (0, 1, 3, 4, 6)} | {"bn1": "layer0.7"}
 PLAIN_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1"}
 CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does not use
-TINY = "resnet10"  # one basic block a stage; torchvision does not have it
+SMALL, NARROW = "resnet10", "resnet10_narrow"  # one basic block a stage; torchvision has neither
+NARROWING = 4  # the narrow one has a quarter of the channels: for tests
 
 Block: TypeAlias = tv_resnet.BasicBlock | tv_resnet.Bottleneck
 
@@ -160,10 +161,25 @@ def residual(block: Block, x: Tensor) -> Tensor:
     return x.add_(shortcut)
 
 
+class _NarrowResNet(tv_resnet.ResNet):
+    """torchvision's network with its channels divided by ``NARROWING``."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        width = self.conv1.out_channels // NARROWING
+        self.conv1 = nn.Conv2d(3, width, PLAIN_KERNEL, stride=2, padding=PLAIN_KERNEL // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+
+    def _make_layer(self, block: type[Block], planes: int, *args: Any, **options: Any) -> nn.Sequential:
+        if self.inplanes == planes:  # the first stage, after a stem that is narrowed later
+            self.inplanes //= NARROWING
+        return super()._make_layer(block, planes // NARROWING, *args, **options)
+
+
 def _residual_network(backbone: str) -> tv_resnet.ResNet:
     """Return torchvision's network with random weights."""
-    if backbone == TINY:
-        return tv_resnet.ResNet(tv_resnet.BasicBlock, [1, 1, 1, 1])
+    if backbone in (SMALL, NARROW):
+        return (tv_resnet.ResNet if backbone == SMALL else _NarrowResNet)(tv_resnet.BasicBlock, [1, 1, 1, 1])
     return getattr(tv_resnet, backbone)(weights=None)
 
 

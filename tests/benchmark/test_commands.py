@@ -18,7 +18,7 @@ from util import cli
 
 SMALL = ("--device", "cpu", "--threads", "1", "--repeats", "1")
 SIDE = 33
-NETWORK = ("--backbone", "resnet10", "--size", str(SIDE))
+NETWORK = ("--backbone", "resnet10_narrow", "--size", str(SIDE))
 STATED = {"machine", "device", "threads", "load", "torch", "python", "date"}
 Run = Callable[..., tuple[str, list[dict]]]
 
@@ -41,6 +41,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     cv2.setNumThreads(threads[1])
 
 
+@pytest.mark.benchmark
 def test_speed(run: Run) -> None:
     printed, rows = run("speed", "--models", "symnet,ssp", "--shot", "1,2", *NETWORK)
     cases = [(r["model"], r["shots"], r["stage"]) for r in rows]
@@ -54,9 +55,10 @@ def test_speed(run: Run) -> None:
     for row in rows:
         assert row["ours_units"] == pytest.approx(row["ours_seconds"] / row["unit_seconds"])
         assert row["ours_over_naive"] == pytest.approx(row["ours_seconds"] / row["naive_seconds"])
-    assert f"| symnet resnet10, {SIDE} px, 1-shot training, batch 4 |" in printed
+    assert f"| symnet resnet10_narrow, {SIDE} px, 1-shot training, batch 4 |" in printed
 
 
+@pytest.mark.benchmark
 @pytest.mark.process
 def test_memory(run: Run) -> None:
     printed, rows = run("memory", "--models", "symnet", "--stages", "training", *NETWORK)
@@ -65,6 +67,7 @@ def test_memory(run: Run) -> None:
     assert all(0 <= row[f"{way}_mib"] < row[f"{way}_peak_mib"] for way in ("ours", "naive"))
 
 
+@pytest.mark.benchmark
 def test_loader(run: Run) -> None:
     few = ("--photos", "45", "--episodes", "2", "--size", "65")
     printed, rows = run("loader", "--shot", "1,2", *few)
@@ -72,6 +75,7 @@ def test_loader(run: Run) -> None:
     assert all(r[key] > 0 for r in rows for key in r if key.endswith("second"))
 
 
+@pytest.mark.benchmark
 @pytest.mark.process
 def test_scaling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "START_METHOD", "forkserver")  # starts faster; test_memory spawns
@@ -91,6 +95,7 @@ def test_scaling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "against size" in printed and "peak MiB" in printed
 
 
+@pytest.mark.benchmark
 def test_profile(run: Run) -> None:
     printed, rows = run("profile", *NETWORK)
     parts = {r["part"]: r["share"] for r in rows if "part" in r}
@@ -99,6 +104,7 @@ def test_profile(run: Run) -> None:
     assert "| encoder " in printed
 
 
+@pytest.mark.benchmark
 def test_switches(run: Run) -> None:
     printed, rows = run("switches", *NETWORK)
     published, *others = rows

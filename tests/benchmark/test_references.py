@@ -31,6 +31,7 @@ def test_a_reference_gives_the_same(name: str, shots: int) -> None:
         torch.testing.assert_close(logits, outputs[key], **CLOSE)
 
 
+@pytest.mark.train
 @pytest.mark.parametrize(("name", "shots"), [("symnet", 1), *((name, 2) for name in TRAINED)])
 def test_a_reference_learns_the_same(name: str, shots: int) -> None:
     network = small_model(name, shots)

@@ -20,7 +20,7 @@ from util.data.images import read_image
 from util.data.index import load_index
 from util.errors import UserError
 
-PROTOTYPE, SYMNET = "mini_split0_prototype_resnet18.yaml", "mini_split0_resnet18.yaml"
+PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 UNTRAINED = {"encoder": {"backbone": "resnet18", "stem": "plain", "weights": None}}
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0}
 

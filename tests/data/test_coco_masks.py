@@ -221,6 +221,7 @@ def test_photos_come_by_id_with_their_own_annotations(tmp_path: Path) -> None:
     assert [p.id for p in content.annotated] == [2, 9]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("split", ["train2014", "val2014"])
 def test_real_annotations_against_the_official_reader(shared: Path, split: str) -> None:
     path = shared / f"data/COCO2014/annotations/instances_{split}.json"

@@ -6,16 +6,17 @@ import logging
 import os
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from gensim import downloader
-from gensim.models import FastText, KeyedVectors, Word2Vec
-from gensim.models.fasttext import save_facebook_model
 
 from tests.prepare.vector_files import mini_words, options_of, refusal, words_of, write_words
 from util.data.word_files import read_words
 from util.prepare import embeddings
+
+if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
 
 SENTENCES = [["cat", "dog", "cow"]] * 5
 TINY = {"min_count": 1, "vector_size": 8, "epochs": 1, "workers": 1, "seed": 1}
@@ -23,6 +24,9 @@ TINY = {"min_count": 1, "vector_size": 8, "epochs": 1, "workers": 1, "seed": 1}
 
 def _made(form: str, folder: Path) -> tuple[Path, KeyedVectors]:
     """Return a file of a form and the vectors in it."""
+    from gensim.models import FastText, KeyedVectors, Word2Vec
+    from gensim.models.fasttext import save_facebook_model
+
     logging.getLogger("gensim").setLevel(logging.ERROR)
     path = folder / form
     if form.startswith("fasttext"):
@@ -79,13 +83,13 @@ def test_words_without_a_row_are_refused(tmp_path: Path, rows: dict) -> None:
 
 def test_downloads_are_gensims_and_fail_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, asked = write_words(tmp_path / "word2vec.bin", mini_words()), []
-    monkeypatch.setattr(downloader, "load", lambda name, return_path: asked.append(name) or str(source))
+    monkeypatch.setattr("gensim.downloader.load", lambda name, return_path: asked.append(name) or str(source))
     assert embeddings.run(options_of(tmp_path, download="word2vec-google-news-300")) == 0
     assert asked == ["word2vec-google-news-300"] and (tmp_path / "out/word2vec_mini.npz").exists()
 
     def unreachable(name: str, return_path: bool) -> str:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(downloader, "load", unreachable)
+    monkeypatch.setattr("gensim.downloader.load", unreachable)
     message = refusal(lambda: embeddings.run(options_of(tmp_path, download="word2vec-google-news-300")))
     assert "could not download these vectors (Name or service not known)" in message

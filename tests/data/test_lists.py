@@ -37,6 +37,7 @@ def voc(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[boo
     return read
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("exclude_novel", "images"), [(True, 1031), (False, 1153)])
 def test_training_list_of_the_voc_subset(voc, exclude_novel: bool, images: int) -> None:
     data, fold = voc(exclude_novel)

@@ -135,7 +135,7 @@ def test_a_model_whose_settings_fix_the_size_keeps_its_own(monkeypatch):
 
 def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
     path = mini_yaml(
-        "mini_split0_prototype_resnet10.yaml", model={"encoder": {"backbone": "resnet10", "weights": None}}
+        "mini_split0_prototype_resnet10.yaml", model={"encoder": {"backbone": "resnet10_narrow", "weights": None}}
     )
     context = make_run_context(read_config(path, ["data.shot=2"]))
     protocol = context.config.protocols["ssp"]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gensim.models import KeyedVectors
 
 from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
 from util.data.word_files import read_words
@@ -16,6 +15,8 @@ from util.prepare import embeddings
 
 @pytest.mark.parametrize("form", [*FORMS, "word2vec.bin.bz2", "fasttext.vec.xz"])
 def test_words_come_out_as_gensim_reads_them(tmp_path: Path, form: str) -> None:
+    from gensim.models import KeyedVectors  # takes seconds, which not every test process needs
+
     words = words_of("cat", "Zürich", "dog", "a", "naïve_café", "tv", width=300)
     source = write_words(tmp_path / form, words)
     binary, bare = ".bin" in form, "glove" in form

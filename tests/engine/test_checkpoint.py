@@ -89,7 +89,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int):
     ("override", "expected"),
     [
         ("data.fold=1", "data.fold = 0, this run has 1"),
-        ("model.encoder.backbone=resnet18", "'resnet10'.*'resnet18'"),
+        ("model.encoder.backbone=resnet18", "'resnet10_narrow'.*'resnet18'"),
         ("data.name=other", "data.name = mini, this run has other"),
         ("data.fold_rule=interleaved", "contiguous, this run has interleaved"),
         ("data.folds=2", "data.folds = 4, this run has 2"),

@@ -14,7 +14,7 @@ from util.engine.run_context import make_run_context
 from util.engine.run_data import images_for_test, training_size_episodes
 
 ENCODER = {"encoder": {"backbone": "resnet18", "stem": "plain", "weights": None}}
-BASELINE = "mini_split0_prototype_resnet18.yaml"
+BASELINE = "mini_split0_prototype_resnet10.yaml"
 
 
 class Brightness(torch.nn.Module):

@@ -54,6 +54,7 @@ def test_it_is_the_network_itself_and_precision_is_that_of_its_calls(batch: Labe
     torch.testing.assert_close(half(batch).logits.float(), full(batch).logits, atol=0.02, rtol=0.02)
 
 
+@pytest.mark.compile
 def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: LabelledImages) -> None:
     plain, network = Tiny(), Tiny()
     prepared = compiled(network, batch)
@@ -68,6 +69,7 @@ def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: Labelled
         torch.testing.assert_close(own.grad, other.grad, **CLOSE)
 
 
+@pytest.mark.compile
 def test_test_time_augmentation_compiles_its_networks_and_not_itself() -> None:
     networks = [Tiny(), Tiny()]
     wrapped = TestTimeAugmentation(networks, [1.0, 2.0], False, False)

@@ -201,22 +201,34 @@ def _published(model: str, *overrides: str) -> dict[str, torch.Tensor]:
     ("model", "state", "reason"),
     [
         ("ssp", _published("dcama", "feature_extractor.layers.3.blocks.0.x"), "this is a DCAMA Swin-B checkpoint"),
-        ("dcama", _published("ssp", "layer3.22.conv1.weight"), "this is a SSP ResNet-18 .* wants DCAMA ResNet-10"),
-        ("dcama", _published("dcama", "feature_extractor.layers.3.x"), "DCAMA Swin-B .* wants DCAMA ResNet-10"),
+        (
+            "dcama",
+            _published("ssp", "layer3.22.conv1.weight"),
+            "this is a SSP ResNet-18 .* wants DCAMA narrow ResNet-10",
+        ),
+        ("dcama", _published("dcama", "feature_extractor.layers.3.x"), "DCAMA Swin-B .* wants DCAMA narrow ResNet-10"),
         ("ssp", _published("symnet", "layer0.0.bias"), "this is a Sym-Net VGG-16 checkpoint, the config wants SSP"),
         ("ssp", _published("sccan", "backbone.body.layer3.22.conv1.weight"), "this is a SCCAN .* the config wants SSP"),
-        ("sccan", _published("dcama", "feature_extractor.layers.3.x"), "DCAMA Swin-B .* wants SCCAN ResNet-10"),
-        ("hdmnet", _published("symnet", "layer0.0.bias"), "this is a Sym-Net VGG-16 .* wants HDMNet ResNet-10"),
+        ("sccan", _published("dcama", "feature_extractor.layers.3.x"), "DCAMA Swin-B .* wants SCCAN narrow ResNet-10"),
+        ("hdmnet", _published("symnet", "layer0.0.bias"), "this is a Sym-Net VGG-16 .* wants HDMNet narrow ResNet-10"),
         (
             "bam",
             _published("hdmnet", *RESNET_50),
-            "this is a HDMNet ResNet-50 checkpoint, the config wants BAM ResNet-10",
+            "this is a HDMNet ResNet-50 checkpoint, the config wants BAM narrow ResNet-10",
         ),
         ("hdmnet", _published("bam", *RESNET_50), "this is a BAM ResNet-50 checkpoint, the config wants HDMNet"),
-        ("dcama", _published("hsnet", "backbone.features.0.bias"), "this is a HSNet VGG-16 .* wants DCAMA ResNet-10"),
-        ("hsnet", _published("dcama", *RESNET_50), "this is a DCAMA ResNet-50 .* wants HSNet ResNet-10"),
+        (
+            "dcama",
+            _published("hsnet", "backbone.features.0.bias"),
+            "this is a HSNet VGG-16 .* wants DCAMA narrow ResNet-10",
+        ),
+        ("hsnet", _published("dcama", *RESNET_50), "this is a DCAMA ResNet-50 .* wants HSNet narrow ResNet-10"),
         ("ssp", _published("hdmnet", *RESNET_50), "this is a HDMNet ResNet-50 checkpoint, the config wants SSP"),
-        ("hdmnet", _published("hdmnet", *RESNET_50), "HDMNet ResNet-50 checkpoint, the config wants HDMNet ResNet-10"),
+        (
+            "hdmnet",
+            _published("hdmnet", *RESNET_50),
+            "HDMNet ResNet-50 checkpoint, the config wants HDMNet narrow ResNet-10",
+        ),
     ],
 )
 def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path, model: str, state: dict, reason: str):

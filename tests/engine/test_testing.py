@@ -28,7 +28,7 @@ from util.report.pictures import write_png
 from util.report.schema import read_result
 from util.report.table import title
 
-ENCODER = {"encoder": {"backbone": "resnet10", "stem": "plain", "weights": None}}
+ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}
 FEW = ("test.episodes=2", "test.seeds=[0]")  # where the scores do not matter

@@ -51,7 +51,7 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     """
     model_class = models()[name]
     settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {}) | changes))
-    settings.encoder.backbone, settings.encoder.stem = "resnet10", "plain"
+    settings.encoder.backbone, settings.encoder.stem = "resnet10_narrow", "plain"
     torch.manual_seed(seed)
     network = model_class(settings, task_of(name, shots)).eval()
     with torch.no_grad():

@@ -29,6 +29,7 @@ def method_on(name: str, backbone: str, **encoder: object):
     return model_class(settings, task_of(name, SHOTS, side)), side
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("backbone", [CONVOLUTIONS, TRANSFORMER])
 @pytest.mark.parametrize("name", sorted(models()))
 def test_a_method_predicts_and_learns_on_an_encoder_of_timm(name: str, backbone: str) -> None:

@@ -37,5 +37,5 @@ def vary_norms(network: nn.Module) -> nn.Module:
 
 def bare_encoder(backbone: str, stem: str) -> Encoder:
     """Return an encoder without values, to look at its layers."""
-    with torch.device("meta"):
+    with torch.device("meta"), skip_init():
         return build_encoder(EncoderSettings(backbone=backbone, stem=stem))

@@ -65,6 +65,7 @@ def test_the_file_gives_the_same_mask(predict, baseline: Path, marked: dict, dra
     assert "exists already" in predict(*words).error
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("model", ["", "ssp", "dcama", "sccan", "hsnet"])
 def test_every_trained_model_can_be_exported(empty_segmenter, drawn_support, photos, tmp_path: Path, model: str):
     segmenter = empty_segmenter(model)

@@ -36,7 +36,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 @pytest.fixture
 def config(mini_yaml, tmp_path: Path) -> Path:
     """Return a config in a folder like config/<data set>, with existing data."""
-    made = mini_yaml("mini_split0_prototype_resnet18.yaml", model={"encoder": {"weights": None}})
+    made = mini_yaml(
+        "mini_split0_prototype_resnet18.yaml", model={"encoder": {"weights": None, "backbone": "resnet18"}}
+    )
     folder = tmp_path / "mini"
     folder.mkdir()
     return Path(shutil.copy(made, folder / "mini_split0_prototype_resnet18.yaml"))

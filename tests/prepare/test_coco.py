@@ -271,6 +271,7 @@ def test_download(prepare: Callable[..., Path], root: Path, tmp_path: Path, monk
     assert len(asked) == 3  # existing files are not fetched again
 
 
+@pytest.mark.parity
 def test_the_shared_part_of_coco(shared: Path, prepare: Callable[..., Path], tmp_path: Path) -> None:
     out = prepare("--root", str(shared / "data/COCO2014"))
     settings = read_config(

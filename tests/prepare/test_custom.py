@@ -80,7 +80,12 @@ def test_given_folds(prepare, project: Path, own: tuple) -> None:
 
 def test_the_data_set_can_be_scored(prepare, project: Path, own: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(*own, "--name", "toys", "--folds", 2)
-    small = {"model.encoder.backbone": "resnet10", "model.encoder.weights": "null", "data.size": 33, "data.workers": 0}
+    small = {
+        "model.encoder.backbone": "resnet10_narrow",
+        "model.encoder.weights": "null",
+        "data.size": 33,
+        "data.workers": 0,
+    }
     small |= {"test.episodes": 4, "test.seeds": "[0]", "run.device": "cpu"}
     words = [w for key, value in small.items() for w in ("--set", f"{key}={value}")]
     config = "config/toys/toys_split1_prototype_resnet50.yaml"

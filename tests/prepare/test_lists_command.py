@@ -48,6 +48,7 @@ def test_wrong_fold_and_wrong_list(prepare, config: Path, tmp_path: Path) -> Non
     assert "not in the data set" in prepare("lists", config, "--import", tmp_path / "list.txt").error
 
 
+@pytest.mark.parity
 def test_shared_fold_0_equals_a_brute_force_count(prepare, shared: Path, voc_cache: Path) -> None:
     root = shared / "data/VOC2012"
     settings = ("--set", f"data.root={root}", "--set", f"data.cache={voc_cache}")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gensim.models import KeyedVectors
 
 from util.errors import UserError
 from util.prepare.embeddings import dataset_settings
@@ -20,6 +19,8 @@ FORMS = ("word2vec.bin", "word2vec.bin.gz", "word2vec.txt", "fasttext.vec.gz", "
 
 def write_words(path: Path, words: dict[str, np.ndarray]) -> Path:
     """Write words as the name of the file says, by gensim."""
+    from gensim.models import KeyedVectors  # takes seconds, which not every test process needs
+
     plain = path.with_suffix("") if path.suffix in (".gz", ".bz2", ".xz") else path
     vectors = KeyedVectors(len(next(iter(words.values()))))
     vectors.add_vectors(list(words), np.stack(list(words.values())).astype(np.float32))

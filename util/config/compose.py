@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from model.registry import models
 from util.config.tree import Leaf, Tree, find, parse_file
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
+from util.typecheck import hints_of
 
 CONFIG = REPOSITORY / "config"
 MAIN_METHOD = "symnet"  # not part of its configs' names
@@ -122,7 +122,7 @@ class Rooms:
 
 def encoder_settings(settings: type) -> type | None:
     """Return the dataclass of a model's ``encoder`` section, None for a model without one."""
-    section = typing.get_type_hints(settings).get("encoder")
+    section = hints_of(settings).get("encoder")
     return section if isinstance(section, type) and dataclasses.is_dataclass(section) else None
 
 

@@ -18,7 +18,7 @@ from util.config.settings import Config
 from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, where_of
 from util.errors import UserError, nearest
 from util.plain import MAX_NUMBER
-from util.typecheck import Misfit, convert, kind_name
+from util.typecheck import Misfit, convert, hints_of, kind_name
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 MODEL_PREFIX = "model."
@@ -107,7 +107,7 @@ def _configure(tree: Tree, origin: str) -> Config:
 def _build_section(cls: type, tree: Tree, prefix: str, origin: str) -> Any:
     if cls is Config and isinstance(tree.get("model"), dict):
         tree = {**tree, "model": dict(tree["model"])}
-    hints = typing.get_type_hints(cls)
+    hints = hints_of(cls)
     known = {f.name: f for f in dataclasses.fields(cls) if not (cls is Config and f.name == PATH)}
     values: dict[str, Any] = {}
     for key, value in tree.items():
@@ -127,7 +127,7 @@ def _build_section(cls: type, tree: Tree, prefix: str, origin: str) -> Any:
 
 def _owners(key: str) -> str:
     """Return which other models a model's unknown key belongs to, in words."""
-    owners = sorted(n for n, cls in models().items() if key in typing.get_type_hints(cls.Settings))
+    owners = sorted(n for n, cls in models().items() if key in hints_of(cls.Settings))
     return f", a setting of {', '.join(owners)} that this model does not use; remove it" if owners else ""
 
 

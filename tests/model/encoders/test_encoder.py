@@ -12,6 +12,7 @@ from tests.model.varied import bare_encoder, varied_encoder
 
 COUNTS = {  # stage -> intermediate features
     "resnet10": {2: 1, 3: 1, 4: 1},
+    "resnet10_narrow": {2: 1, 3: 1, 4: 1},
     "resnet18": {2: 2, 3: 2, 4: 2},
     "resnet34": {2: 4, 3: 6, 4: 3},
     "resnet50": {2: 4, 3: 6, 4: 3},
@@ -20,6 +21,7 @@ COUNTS = {  # stage -> intermediate features
 }
 CHANNELS = {
     "resnet10": {2: 128, 3: 256, 4: 512},
+    "resnet10_narrow": {2: 32, 3: 64, 4: 128},
     "resnet18": {2: 128, 3: 256, 4: 512},
     "resnet34": {2: 128, 3: 256, 4: 512},
     "resnet50": {2: 512, 3: 1024, 4: 2048},
@@ -32,7 +34,9 @@ STEMS = ("deep", "plain")
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backbone, stem", [("resnet10", "deep"), ("resnet18", "plain"), ("resnet50", "deep")])
+@pytest.mark.parametrize(
+    "backbone, stem", [("resnet10", "deep"), ("resnet10_narrow", "plain"), ("resnet18", "plain"), ("resnet50", "deep")]
+)
 @torch.no_grad()
 def test_resnet_has_stride_8_from_stage_2_on(backbone: str, stem: str) -> None:
     encoder = varied_encoder(backbone, stem)
@@ -130,13 +134,13 @@ def test_intermediate_features_of_vgg_are_its_last_six_convolutions_and_its_outp
 
 @torch.no_grad()
 def test_intermediate_features_are_kept_only_when_asked_for() -> None:
-    encoder, image = varied_encoder("resnet10"), torch.randn(1, 3, 33, 33)
+    encoder, image = varied_encoder("resnet10_narrow"), torch.randn(1, 3, 33, 33)
     plain, asked = encoder(image), encoder(image, intermediate=True)
     assert not any(plain.intermediate.values())
     assert all(torch.equal(plain.stage[s], asked.stage[s]) for s in (2, 3, 4))
 
 
-@pytest.mark.parametrize("backbone", ["resnet10", "vgg16"])
+@pytest.mark.parametrize("backbone", ["resnet10_narrow", "vgg16"])
 @torch.no_grad()
 def test_a_cut_encoder_gives_the_same_up_to_its_last_stage(backbone: str) -> None:
     whole, cut = varied_encoder(backbone), varied_encoder(backbone, last_stage=3, seed=1)

@@ -53,7 +53,7 @@ DEEP_NAMES = {
 @pytest.mark.parametrize("prefix", ["", "module.", "encoder."])
 @pytest.mark.parametrize("naming", DEEP_NAMES)
 def test_deep_stem_files_load_under_every_naming(naming: str, prefix: str) -> None:
-    source, encoder = varied_encoder("resnet10", "deep"), varied_encoder("resnet10", "deep", seed=1)
+    source, encoder = varied_encoder("resnet10_narrow", "deep"), varied_encoder("resnet10_narrow", "deep", seed=1)
     state = {}
     for name, tensor in source.state_dict().items():
         stem = re.fullmatch(r"layer0\.(\d)\.(\w+)", name)

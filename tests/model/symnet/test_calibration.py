@@ -106,7 +106,7 @@ def test_a_class_predicted_in_the_object_counts_for_it_and_one_in_the_background
 @pytest.mark.parametrize("self_support", ["none", "match"])
 def test_all_that_learns_has_a_gradient(calibration: str, self_support: str) -> None:
     settings = SymNetPlus.Settings(calibration=calibration, self_support=self_support)
-    settings.encoder.backbone, settings.encoder.stem = "resnet10", "plain"
+    settings.encoder.backbone, settings.encoder.stem = "resnet10_narrow", "plain"
     torch.manual_seed(0)
     network = SymNetPlus(settings, task_of("symnet", shots=1)).train()
     sum(network(drawn_episode("symnet", shots=1, batch=1)).losses.values()).backward()
@@ -125,7 +125,7 @@ def test_the_weight_of_the_object_is_that_of_the_two_class_losses() -> None:
     losses = {}
     for weight in (1.0, 3.0):
         settings = SymNetPlus.Settings(foreground_weight=weight)
-        settings.encoder.backbone, settings.encoder.stem = "resnet10", "plain"
+        settings.encoder.backbone, settings.encoder.stem = "resnet10_narrow", "plain"
         torch.manual_seed(0)
         network = SymNetPlus(settings, task_of("symnet", shots=1)).train()
         torch.manual_seed(1)

@@ -118,6 +118,7 @@ def test_a_finer_grid_in_stage_2_fuses_with_the_others() -> None:
 # --- inside Sym-Net --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.train
 @pytest.mark.parametrize(("shots", "precision"), [(1, torch.float32), (2, torch.bfloat16)])
 def test_symnet_predicts_and_learns_with_it(shots: int, precision: torch.dtype) -> None:
     network = small_model("symnet_plus", shots, correlation=CorrelationSettings("conv4d", support_grid=4))

@@ -11,7 +11,7 @@ from tests.model.small import drawn_episode, task_of
 
 def _network(self_support: str, shots: int = 1) -> SymNetPlus:
     settings = SymNetPlus.Settings(self_support=self_support)
-    settings.encoder.backbone, settings.encoder.stem = "resnet10", "plain"
+    settings.encoder.backbone, settings.encoder.stem = "resnet10_narrow", "plain"
     torch.manual_seed(0)
     return SymNetPlus(settings, task_of("symnet", shots)).eval()
 
