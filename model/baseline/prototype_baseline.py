@@ -16,6 +16,7 @@ from model.common.ops import foreground_mask, in_float32, masked_mean, resize
 from model.common.with_encoder import WithEncoder
 from model.contract import Episode, EpisodeOfOriginalSizes, ModelSettings, Output, Task
 from model.encoders.encoder import ENCODER_STRIDE
+from model.encoders.features import Features
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.registry import register
 
@@ -27,7 +28,14 @@ class PrototypeSettings(ModelSettings):
     """The baseline's settings; ``config/model/prototype.yaml`` explains them."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    stage: int = field(default=3, metadata={"low": 2, "high": 4})  # encoder stage whose features are compared
+    stage: int | list[int] = field(
+        default=3, metadata={"low": 2, "high": 4, "length": (1, 3)}
+    )  # whose features are compared
+
+    @property
+    def stages(self) -> list[int]:
+        """The encoder stages whose features are compared, concatenated."""
+        return self.stage if isinstance(self.stage, list) else [self.stage]
 
 
 @register("prototype")
@@ -43,7 +51,7 @@ class PrototypeBaseline(WithEncoder):
 
     def __init__(self, settings: PrototypeSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder, last_stage=settings.stage)
+        self.encoder = build_encoder(settings.encoder, last_stage=max(settings.stages))
         self.freeze()
 
     @torch.no_grad()
@@ -55,13 +63,17 @@ class PrototypeBaseline(WithEncoder):
 
     def _encode(self, episode: Episode) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Return the queries' features (B, C, h, w), and of every shot features and labels (B, H, W)."""
-        stage = self.settings.stage
         if isinstance(episode, EpisodeOfOriginalSizes):
             query, each = self.encode_any_size(episode)
-            return query.stage[stage], list(zip([f.stage[stage] for f in each], episode.support_label))
+            return self._compared(query), list(zip([self._compared(f) for f in each], episode.support_label))
         query, together = self.encode(episode)
-        support = together.stage[stage].unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
-        return query.stage[stage], list(zip(support.unbind(1), episode.support_label.unbind(1)))
+        support = self._compared(together).unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
+        return self._compared(query), list(zip(support.unbind(1), episode.support_label.unbind(1)))
+
+    def _compared(self, features: Features) -> Tensor:
+        """Return the maps of the chosen stages on the first one's grid, concatenated, (B, C, h, w)."""
+        maps = [features.stage[stage] for stage in self.settings.stages]
+        return torch.cat([resize(x, maps[0].shape[-2:]) for x in maps], dim=1)
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder."""
