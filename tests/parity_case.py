@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.contract import Episode, EpisodeOfOriginalSizes, Output
 from model.registry import models
-from tests import parity_watch
+from tests import parity
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init
 from util.config.read import read_config
@@ -52,10 +52,10 @@ def forward_case(
     for module in network.modules():
         if isinstance(module, NORMALLY_RANDOM):
             module.eval()
-    watched = parity_watch.WATCH[model](network, shots)
+    watched = parity.METHODS[model].watch(network, shots)
     with torch.set_grad_enabled(train):
         output = network(_episode(case, fold, vectors))
-    result = parity_watch.COLLECT[model](case, network, output, watched)
+    result = parity.METHODS[model].collect(case, network, output, watched)
     if train:
         sum(output.losses.values()).backward()
         named = dict(network.named_parameters())

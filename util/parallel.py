@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -48,15 +49,32 @@ def parallel_map(
         return
     with ProcessPoolExecutor(processes, initializer=_ignore_interrupts) as pool:
         try:
-            yield from bar(pool.map(function, items, chunksize=CHUNK))
+            with interrupts_held_back():  # the processes start here
+                results = pool.map(function, items, chunksize=CHUNK)
+            yield from bar(results)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # waits for the items that are being worked on
             raise
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Deliver a Ctrl-C after this block, so that no process which is started inside it meets one before it is ready."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_interrupts() -> None:
     """Ignore Ctrl-C, which the main process handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | UserError:

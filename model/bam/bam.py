@@ -21,7 +21,6 @@ from model.bam.shot_weights import gram, gram_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.aspp_decoder import ASPPDecoder
 from model.common.fusion import Fusion
-from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
@@ -76,19 +75,8 @@ class BAM(WithBaseLearner):
         # The meta learner, and its correction by the base learner.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
         meta = self.decoder(F.relu(self.fuse(query_feature, prototype, prior)))
-        own_class = episode.base_id if self.training else None
-        final = self.ensemble(meta, base_logits, scene, own_class)
-
-        size = episode.query.shape[-2:]
-        final, meta, base = (resize(x.float(), size) for x in (final, meta, base_logits))
-        output = Output(final, base, extra={"meta": meta}, maps={"prior": prior[:, 0].detach()})
-        if self.training:
-            assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
-            output.losses = {
-                "main": cross_entropy(final, episode.query_label),
-                "meta": cross_entropy(meta, episode.query_label),
-                "base": cross_entropy(base, episode.query_base_label),
-            }
+        output = self.corrected(episode, meta, base_logits, scene)
+        output.maps["prior"] = prior[:, 0].detach()
         return output
 
     def _shot(
@@ -121,7 +109,7 @@ class BAM(WithBaseLearner):
         with self.encoder_grad():
             return masked_features(self.encoder, self.encoder.normalise(image_b3ss), foreground_mask(label_bss))
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- for the engine ----------------------------------------------------------------------------------------------
 
     def param_groups(self) -> list[ParamGroup]:
         """Return everything but encoder and base learner, with one learning rate."""

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from model.bam.base_learner import BaseLearner, BaseStage
+from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import ShotWeights
+from model.common.loss import cross_entropy
 from model.common.ops import resize
 from model.common.projection import projection
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import ModelSettings, Task, Trainable
+from model.contract import Episode, ModelSettings, Output, Task, Trainable
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.layouts import describe
@@ -53,6 +55,7 @@ class WithBaseLearner(WithEncoder):
     """
 
     settings: WithBaseSettings
+    ensemble: Ensemble  # the subclass builds it
     has_base_stage = True
     reads_base_labels = True
     size_rule = (ENCODER_STRIDE, 1)
@@ -70,6 +73,24 @@ class WithBaseLearner(WithEncoder):
         """Yield encoder and base learner, whose weights come from the base stage."""
         yield from self.frozen_encoder()
         yield self.base_learner
+
+    def corrected(self, episode: Episode, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor) -> Output:
+        """Return the meta prediction corrected by the base learner's, at the image's size, and in training the losses.
+
+        In training the episode's own base class suppresses nothing.
+        """
+        final = self.ensemble(meta_b2hw, base_bnhw, scene_b, episode.base_id if self.training else None)
+        size = episode.query.shape[-2:]
+        final, meta, base = (resize(x.float(), size) for x in (final, meta_b2hw, base_bnhw))
+        output = Output(final, base, extra={"meta": meta})
+        if self.training:
+            assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
+            output.losses = {
+                "main": cross_entropy(final, episode.query_label),
+                "meta": cross_entropy(meta, episode.query_label),
+                "base": cross_entropy(base, episode.query_base_label),
+            }
+        return output
 
     def base_stage(self) -> Trainable:
         """Return encoder and base learner as an ordinary segmentation network."""

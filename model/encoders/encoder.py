@@ -1,4 +1,4 @@
-"""The interface of the image encoders: what each offers to the methods, and what a method may change in one.
+"""The interface of the image encoders: the maps that each offers, and its parts that a method may change.
 
 Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 """

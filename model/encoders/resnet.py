@@ -31,6 +31,7 @@ NESTED_DEEP_NAMES = {f"conv1.{i}": f"layer0.{i}" for i in (0, 1, 3, 4, 6)} | {"b
 PLAIN_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1"}
 CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does not use
 SMALL, NARROW = "resnet10", "resnet10_narrow"  # one basic block a stage; torchvision has neither
+STEM_WIDTH = 64  # channels of torchvision's plain stem
 NARROWING = 4  # the narrow one has a quarter of the channels: for tests
 
 Block: TypeAlias = tv_resnet.BasicBlock | tv_resnet.Bottleneck
@@ -166,7 +167,7 @@ class _NarrowResNet(tv_resnet.ResNet):
 
     def __init__(self, *args: Any):
         super().__init__(*args)
-        width = self.conv1.out_channels // NARROWING
+        width = STEM_WIDTH // NARROWING
         self.conv1 = nn.Conv2d(3, width, PLAIN_KERNEL, stride=2, padding=PLAIN_KERNEL // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
 

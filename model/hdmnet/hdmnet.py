@@ -19,7 +19,6 @@ from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.greatest_cosine import greatest_cosine
-from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
@@ -107,21 +106,10 @@ class HDMNet(WithBaseLearner):
         levels = self.pyramid(torch.cat([query_map, support_map]))
         fused, correlation = self._match(levels, mask, similarity)
         meta = self.decoder(fused)
-        own_class = episode.base_id if self.training else None
-        final = self.ensemble(meta, base_logits, scene, own_class)
-
-        size = episode.query.shape[-2:]
-        final, meta, base = (resize(x.float(), size) for x in (final, meta, base_logits))
-        maps = {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
-        output = Output(final, base, extra={"meta": meta}, maps=maps)
+        output = self.corrected(episode, meta, base_logits, scene)
+        output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
-            assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
-            output.losses = {
-                "main": cross_entropy(final, episode.query_label),
-                "meta": cross_entropy(meta, episode.query_label),
-                "base": cross_entropy(base, episode.query_base_label),
-                "distil": correlation_distillation(correlation, episode.query_label),
-            }
+            output.losses["distil"] = correlation_distillation(correlation, episode.query_label)
         return output
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ class HSNet(WithEncoder):
             support = dict(_intermediate(self.encode_shot(episode, k)))
         return self.decoder(self.squeeze(query, support, mask_b1ss), episode.query.shape[-2:]).float()
 
-    # --- what the engine asks ----------------------------------------------------------------------------------------
+    # --- for the engine ----------------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder, or the parts of it that do not learn."""

@@ -1,0 +1,51 @@
+"""BAM: its tensors of the measured cases, read by hooks on its modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.bam.bam import BAM
+from model.bam.masked_support import run_stage
+from model.common.ops import foreground_mask, resize
+from model.contract import Output
+from tests.parity.case_types import Case, Seen
+from util.engine.evaluation import scored_outputs
+
+
+def watch(network: BAM, shots: int) -> Seen:
+    seen: Seen = {"supports": []}
+
+    def keep(name: str):
+        return lambda module, inputs, output: seen.update({name: output, f"{name} in": inputs})
+
+    def keep_support(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        seen["supports"].append((inputs[0], output))  # [f3; f2] and x_k of one shot
+
+    network.project_support.register_forward_hook(keep_support)
+    for part in ("encoder", "project_query", "shot_weights", "fuse", "ensemble"):
+        getattr(network, part).register_forward_hook(keep(part))
+    network.decoder.aspp.register_forward_hook(keep("mid_aspp"))
+    network.decoder.refine.register_forward_hook(keep("mid_decoder"))
+    return seen
+
+
+def collect(case: Case, network: BAM, output: Output, seen: Seen) -> Seen:
+    out = {name: value for name, value in seen.items() if name.startswith("mid_") and not name.endswith(" in")}
+    mask = foreground_mask(torch.from_numpy(case["support_label"]))
+    features, high = [], []
+    for k, (both, feature) in enumerate(seen["supports"]):
+        f3 = both[:, : network.encoder.channels[3]]
+        with torch.no_grad():  # the whole map: the model computes the part on the object
+            high.append(run_stage(network.encoder, 4, f3 * resize(mask[:, k], f3.shape[-2:])))
+        features.append(feature)
+    out["mid_supp_feat"], out["mid_supp_high"] = (torch.stack(x, dim=1).flatten(0, 1) for x in (features, high))
+    (out["mid_shot_distance"],), out["mid_shot_weight"] = seen["shot_weights in"], seen["shot_weights"]
+    out["mid_query_feat"], out["mid_prototype"], out["mid_prior"] = seen["fuse in"]
+    out["mid_query_high"] = seen["encoder"].stage[4]
+    out["mid_merge"] = seen["fuse"].relu()
+    out["mid_meta_logits"], out["mid_base_logits"], out["mid_gram_distance"] = seen["ensemble in"][:3]
+    out["pred"] = output.logits.argmax(1).to(torch.uint8)
+    if network.training:
+        return out | {f"loss_{name}": value for name, value in output.losses.items()}
+    return out | scored_outputs(output)

@@ -1,0 +1,32 @@
+"""DCAMA: its tensors of the measured cases, read by hooks on its modules."""
+
+from __future__ import annotations
+
+import torch
+
+from model.contract import Output
+from model.dcama.dcama import DCAMA
+from tests.parity.case_types import Case, Seen
+
+
+def watch(network: DCAMA, shots: int) -> Seen:
+    seen: Seen = {}
+
+    def keep(name: str):
+        return lambda module, inputs, output: seen.__setitem__(name, output)
+
+    network.encoder.register_forward_hook(keep("features"))
+    for stage, block in network.aggregate.items():
+        block.register_forward_hook(keep(f"mid_coarse_{2 ** (int(stage) + 1)}"))
+    network.decoder.merge["2"].register_forward_hook(keep("mid_mix"))
+    network.decoder.mixer1.register_forward_hook(keep("mid_mixer1"))
+    return seen
+
+
+def collect(case: Case, network: DCAMA, output: Output, seen: Seen) -> Seen:
+    features, batch = seen.pop("features"), len(case["query"])
+    intermediate = {
+        f"mid_query_tap_{2 ** (stage + 1)}": maps[-1][:batch] for stage, maps in features.intermediate.items()
+    }
+    out = seen | intermediate | {"logits": output.logits, "pred": output.logits.argmax(1).to(torch.uint8)}
+    return out | ({"loss": sum(output.losses.values())} if network.training else {})

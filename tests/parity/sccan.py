@@ -1,0 +1,50 @@
+"""SCCAN: its tensors of the measured cases, read by hooks on its modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.common.loss import dice
+from model.contract import Output
+from model.sccan.sccan import SCCAN
+from tests.parity.case_types import Case, Seen
+
+
+def watch(network: SCCAN, shots: int) -> Seen:
+    seen: Seen = {}
+
+    def keep(name: str):
+        return lambda module, inputs, output: seen.__setitem__(name, output)
+
+    def keep_features(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        name = "query" if module is network.fuse_query else "support"
+        last = {"query": "mid_prior", "support": "mid_support_mask"}[name]
+        seen.update({f"mid_{name}_feat": inputs[0], "mid_prototype": inputs[1], last: inputs[2]})
+        seen[f"mid_{name}_merged"] = output
+
+    def keep_block(i: int):
+        def hook(module: nn.Module, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+            for name, tokens in zip(("query", "support"), output):
+                seen[f"mid_{name}_block_{i}"] = tokens.permute(0, 3, 1, 2)
+
+        return hook
+
+    for fuse in (network.fuse_query, network.fuse_support):
+        fuse.register_forward_hook(keep_features)
+    for i, block in enumerate(network.attend.blocks):
+        block.align.register_forward_hook(keep(f"mid_align_{i}"))
+        block.register_forward_hook(keep_block(i))
+    network.attend.register_forward_hook(keep("mid_fused"))
+    network.decoder.aspp.register_forward_hook(keep("mid_aspp"))
+    network.decoder.register_forward_hook(keep("mid_logits"))
+    network.decoder.refine.register_forward_hook(keep("mid_decoder"))
+    return seen
+
+
+def collect(case: Case, network: SCCAN, output: Output, seen: Seen) -> Seen:
+    out = seen | {"final": output.logits, "pred": output.logits.argmax(1).to(torch.uint8)}
+    if network.training:
+        label = torch.from_numpy(case["query_label"])
+        out |= {"loss_main": output.losses["main"], "dice": dice(output.logits, label)}
+    return out

@@ -1,0 +1,49 @@
+"""Sym-Net: its tensors of the measured cases, read by hooks on its modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.common.ops import resize
+from model.contract import Output
+from model.symnet.symnet import SymNet
+from tests.parity.case_types import Case, Seen
+from util.engine.evaluation import scored_outputs
+
+MODULES = {  # Sym-Net's published intermediate -> module
+    "mid_query_feat": "project_query",
+    "mid_hyper": "fuse_correlation",
+}
+
+
+def watch(network: SymNet, shots: int) -> Seen:
+    seen: Seen = {}
+
+    def keep(name: str):
+        return lambda module, inputs, output: seen.__setitem__(name, output)
+
+    def keep_prior(module: nn.Module, inputs: tuple, output: tuple) -> None:
+        seen["mid_prior"] = inputs[-1]
+
+    def keep_correlation(module: nn.Module, inputs: tuple[dict[int, Tensor]]) -> None:
+        for stage, maps in inputs[0].items():
+            seen[f"mid_corr{stage}"] = resize(maps, inputs[0][3].shape[-2:])
+
+    def keep_alignment(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        first = "mid_support_text" not in seen  # the model aligns the supports, then the query
+        seen["mid_support_text" if first else "mid_query_text"] = output.unflatten(0, (-1, shots)) if first else output
+
+    for name, module in MODULES.items():
+        getattr(network, module).register_forward_hook(keep(name))
+    network.decoder.register_forward_hook(keep_prior)
+    network.fuse_correlation.register_forward_pre_hook(keep_correlation)
+    network.align.register_forward_hook(keep_alignment)
+    return seen
+
+
+def collect(case: Case, network: SymNet, output: Output, seen: Seen) -> Seen:
+    if not network.training:
+        return seen | scored_outputs(output)
+    losses = {f"loss_{name}": value for name, value in output.losses.items()}
+    return seen | losses | {"pred": output.logits.argmax(1).to(torch.uint8)}
