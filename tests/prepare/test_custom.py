@@ -44,7 +44,7 @@ def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, own: tu
     outcome = prepare(*own, "--name", "toys")
     assert outcome.code == 0, outcome.errors
     assert "sh train.sh split0 toys 1" in outcome.output
-    config = read_config("config/toys/toys_split1_resnet50.yaml")
+    config = read_config("config/toys/toys_split1_lite0.yaml")
     data = config.data
     assert sorted(n for fold in data.fold_classes for n in fold) == sorted(CLASS_NAMES)
     assert [len(fold) for fold in data.fold_classes] == [2, 2, 2, 2]
@@ -74,21 +74,15 @@ def test_edited_configs_are_not_overwritten(prepare, project: Path, own: tuple) 
 def test_given_folds(prepare, project: Path, own: tuple) -> None:
     folds = ("--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf")
     assert prepare(*own, "--name", "toys", *folds).code == 0
-    data = read_config("config/toys/toys_split0_resnet50.yaml").data
+    data = read_config("config/toys/toys_split0_lite0.yaml").data
     assert Fold.of(data).novel == (1, 2, 4) and Fold.of(data).base == (3, 5, 6, 7, 8)
 
 
 def test_the_data_set_can_be_scored(prepare, project: Path, own: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(*own, "--name", "toys", "--folds", 2)
-    small = {
-        "model.encoder.backbone": "resnet10_narrow",
-        "model.encoder.weights": "null",
-        "data.size": 33,
-        "data.workers": 0,
-    }
-    small |= {"test.episodes": 4, "test.seeds": "[0]", "run.device": "cpu"}
+    small = {"data.size": 33, "data.workers": 0, "test.episodes": 4, "test.seeds": "[0]", "run.device": "cpu"}
     words = [w for key, value in small.items() for w in ("--set", f"{key}={value}")]
-    config = "config/toys/toys_split1_prototype_resnet50.yaml"
+    config = "config/toys/toys_split1_prototype_lite0.yaml"
     monkeypatch.setattr(sys, "argv", ["test.py", config, *words])
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(REPOSITORY / "test.py"), run_name="__main__")
@@ -109,7 +103,7 @@ def test_labelled_json_with_ten_classes_in_two_folds(prepare, project: Path, sha
     arguments = ("custom", "--name", "street", "--coco-json", source, "--images", root / "train2014")
     outcome = prepare(*arguments, "--classes", tmp_path / "ten.txt", "--folds", 2)
     assert outcome.code == 0, outcome.errors
-    data = read_config("config/street/street_split0_resnet50.yaml").data
+    data = read_config("config/street/street_split0_lite0.yaml").data
     assert data.classes == ten and sorted(map(len, data.fold_classes)) == [5, 5]
     index = load_index(data, "train", progress=False)
     shown = {Path(n).name for n in index.names} | {Path(n).name for n in load_index(data, "test", progress=False).names}
@@ -202,7 +196,7 @@ def _rest(project: Path) -> list[str]:
 def test_a_names_file_with_a_byte_order_mark(prepare, project: Path, copied, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES), encoding="utf-8-sig")
     assert prepare(*copied[0], "--fold", CLASS_NAMES[0], "--fold", CLASS_NAMES[1]).code == 0
-    data = read_config("config/toys/toys_split0_resnet50.yaml").data
+    data = read_config("config/toys/toys_split0_lite0.yaml").data
     assert data.classes == list(CLASS_NAMES) and Fold.of(data).novel == (1,)
 
 
@@ -269,7 +263,7 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     words = ("custom", "--name", "pair", "--images", photos, "--coco-json", path, "--folds", 2)
     outcome = prepare(*words)
     assert outcome.code == 0 and "left out, on no image: horse" in outcome.output, outcome.errors
-    assert read_config("config/pair/pair_split0_resnet50.yaml").data.classes == ["cat", "dog: {x}"]
+    assert read_config("config/pair/pair_split0_lite0.yaml").data.classes == ["cat", "dog: {x}"]
     content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
     path.write_text(json.dumps(content))
     assert "is not a name" in prepare(*words, "--name", "other").error

@@ -24,7 +24,7 @@ from util.typecheck import hints_of
 
 CONFIG = REPOSITORY / "config"
 MAIN_METHOD = "symnet"  # not part of its configs' names
-DEFAULT_ENCODERS = ("resnet50", "resnet10")  # the first that the data set has a file of the main method for
+DEFAULT_ENCODERS = ("resnet50", "resnet10", "lite0")  # the first that the data set has a file of the main method for
 SUFFIX = ".yaml"
 NAME = re.compile(r"(?P<dataset>.+)_split(?P<fold>\d+)_(?P<rest>.+)")
 

@@ -23,7 +23,7 @@ data:
   image_suffix: {image_suffix}
   train_list: {train_list}
   test_list: {test_list}
-  size: 473               # side of the square input, 8k + 1; smaller is faster
+  size: 353               # side of the square input, 16k + 1 (8k + 1 at output stride 8); smaller is faster
   min_pixels: {min_pixels}        # least number of pixels of a class that is present in an image
   exclude_novel: {exclude_novel}     # omit training images that show a novel class
   text: {text}             # `names`: vectors from the names alone, without meaning; others: prepare.py embeddings
@@ -35,30 +35,34 @@ protocols:
   symnet: {{episodes: 1000}}
 """
 TRAINING = """\
-# Sym-Net on {name}: torchvision's ImageNet weights, downloaded at the first run, and short stages for a first result.
+# Sym-Net on {name}: a frozen encoder with ImageNet weights, and short stages for a first result on a CPU. Two views of
+# each image are encoded once and their maps kept; views: null draws new ones all the time, as published.
 base: [../model/symnet.yaml, {name}.yaml]
 
 model:
-  encoder: {{stem: plain, weights: torchvision}}
-base_stage: {{epochs: 50, size: 417}}
-meta_stage: {{epochs: 50, augment: {{scale: [0.9, 1.1]}}}}
+  base: {{frozen_stages: 5}}
+base_stage: {{epochs: 20, optimizers: {{main: {{lr: 2.5e-3}}}}}}
+meta_stage:
+  epochs: 20
+  batch_per: run
+  views: 2
+  cache_gib: 12
+  optimizers: {{main: {{kind: adamw, lr: 5.0e-4}}}}
 """
 SPLIT = """\
-# Sym-Net on {name}, fold {fold}, ResNet-50. Tests: {novel}.
+# Sym-Net on {name}, fold {fold}, EfficientNet-Lite0. Tests: {novel}.
 # Expect: not yet measured.
 # Launch: sh train.sh split{fold} {name} 1 && sh test.sh split{fold} {name} 1
-base: {name}_symnet.yaml
+base: [{name}_symnet.yaml, ../encoder/lite0.yaml]
 
 data: {{fold: {fold}}}
-model: {{encoder: {{backbone: resnet50}}}}
 """
 BASELINE = """\
-# Training-free prototype baseline on {name}, fold {fold}, ResNet-50. Tests: {novel}.
+# Training-free prototype baseline on {name}, fold {fold}, EfficientNet-Lite0. Tests: {novel}.
 # Launch: MODEL=prototype sh test.sh split{fold} {name} 1
-base: [../model/prototype.yaml, {name}.yaml]
+base: [../model/prototype.yaml, ../encoder/lite0_prototype.yaml, {name}.yaml]
 
 data: {{fold: {fold}, text: none}}
-model: {{encoder: {{backbone: resnet50, stem: plain, weights: torchvision}}}}
 """
 
 
@@ -76,8 +80,8 @@ def config_texts(folder: Path, data: DataSettings) -> dict[Path, str]:
     texts = {f"{data.name}.yaml": DATA.format(**values), f"{data.name}_symnet.yaml": TRAINING.format(name=data.name)}
     for fold, names in enumerate(data.fold_classes or []):
         words = {"name": data.name, "fold": fold, "novel": comment(", ".join(names))}
-        texts[f"{data.name}_split{fold}_resnet50.yaml"] = SPLIT.format(**words)
-        texts[f"{data.name}_split{fold}_prototype_resnet50.yaml"] = BASELINE.format(**words)
+        texts[f"{data.name}_split{fold}_lite0.yaml"] = SPLIT.format(**words)
+        texts[f"{data.name}_split{fold}_prototype_lite0.yaml"] = BASELINE.format(**words)
     out = {folder / data.name / name: text for name, text in texts.items()}
     for path, text in out.items():
         if path.exists() and path.read_text(encoding="utf-8") != text:
