@@ -59,7 +59,7 @@ def parallel_map(
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Deliver a Ctrl-C after this block, so that no process which is started inside it meets one before it is ready."""
+    """Let processes that are started in this block begin with Ctrl-C blocked, until they are ready to ignore it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
