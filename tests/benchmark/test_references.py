@@ -14,6 +14,8 @@ from tests.model.small import drawn_episode, small_model
 from tests.model.varied import varied_encoder
 from util.engine.evaluation import scored_outputs
 
+pytestmark = pytest.mark.benchmark
+
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
 

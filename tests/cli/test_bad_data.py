@@ -124,6 +124,7 @@ def test_output_folder_that_is_a_file(bench: Bench, tmp_path: Path) -> None:
 # --- the same in this process ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.train
 def test_undamaged_copy_gives_a_result(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     config = bench.config()
     assert _script(config, monkeypatch) == 0

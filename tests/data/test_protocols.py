@@ -93,6 +93,7 @@ def test_supports_drawn_with_replacement_need_one_candidate_beside_the_query(min
         check_shots(images, data)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("rule", RULES)
 def test_episodes_are_the_same_for_any_number_of_workers(novel: ImageList, mini_data, rule: str):
     """Load episodes with and without worker processes, in batches of two sizes, and compare images and classes."""

@@ -256,6 +256,7 @@ def _load(dataset: EpisodeDataset, numbers: list[list[int]], workers: int) -> di
     return joined
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("augment", [AugmentSettings(scale=[0.7, 1.2]), None], ids=["training", "evaluation"])
 def test_workers_and_batch_size_change_no_tensor(mini_data, train: ImageList, augment) -> None:
     data = mini_data()

@@ -34,6 +34,8 @@ from util.report.paper_table import table
 from util.report.schema import check_result
 from util.report.table import title
 
+pytestmark = pytest.mark.train
+
 WORLD = World(0, 1, torch.device("cpu"))
 ENCODER = {"encoder": {"weights": None}}
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}

@@ -14,6 +14,8 @@ from util.engine.processes import World
 from util.engine.run_context import make_run_context
 from util.engine.run_data import images_for_test, training_size_episodes
 
+pytestmark = pytest.mark.train
+
 ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
 BASELINE = "mini_split0_prototype_resnet10.yaml"
 EPISODES = 20  # more images in all than the list has

@@ -28,6 +28,8 @@ from util.report.pictures import write_png
 from util.report.schema import read_result
 from util.report.table import title
 
+pytestmark = pytest.mark.train
+
 ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}

@@ -207,6 +207,7 @@ def real_voc(shared: Path, tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.parity
 def test_real_photos_and_masks(prepare, real_voc: Path, out: Path) -> None:
     outcome = prepare("pascal", "--voc", real_voc, "--out", out)
     assert outcome.code == 0
