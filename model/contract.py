@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from model.common.published import Layout
+from model.mismatch import Mismatch
 
 IGNORE = 255  # label of pixels that are excluded from losses and scores
-
-
-class Mismatch(ValueError):
-    """Weights or sizes that do not fit the model; the message names them and the expected ones."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import NoReturn
 
-from model.contract import Mismatch
+from model.mismatch import Mismatch
 from util.engine.configure_process import configure_process
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, PeerLost, UserError
 

@@ -22,8 +22,8 @@ from util.errors import EXIT_INTERRUPTED, UserError
 from util.predict.command import command as predict
 from util.report.table import text_table
 
-CONFIG = "config/mini/mini_split{fold}_lite0.yaml"
-BASELINE = "config/mini/mini_split{fold}_prototype_lite0.yaml"
+CONFIG = "config/mini/mini_split{fold}_resnet10.yaml"
+BASELINE = "config/mini/mini_split{fold}_prototype_resnet10.yaml"
 BASE_STAGE = "base_stage."  # the prefix of settings that the baseline does not have
 PICTURE, PREDICTED = "demo.png", "predicted"
 Result = dict[str, Any]

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.contract import Mismatch
 from model.encoders.encoder import Encoder
+from model.mismatch import Mismatch
 
 
 def frozen_beside(encoder: Encoder, parts: Sequence[str]) -> Iterator[nn.Module]:

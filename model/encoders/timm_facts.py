@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.contract import Mismatch
 from model.encoders.encoder import LAST_STAGE
+from model.mismatch import Mismatch
 
 PREFIX = "timm/"
 STAGE_STRIDES = {1: 4, 2: 8, 3: 16, 4: 32}  # of a network with a pyramid, at its own output stride

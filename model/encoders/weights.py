@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 
-from model.contract import Mismatch
 from model.encoders.encoder import Encoder
 from model.encoders.layouts import describe, missing_of, rename
 from model.encoders.registry import ENCODERS
 from model.encoders.timm_facts import PREFIX, bare_name
+from model.mismatch import Mismatch
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 TORCHVISION, TIMM, PACKAGE = "torchvision", "timm", "package"

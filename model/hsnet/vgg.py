@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 from torchvision.models import vgg as tv_vgg
 
-from model.contract import Mismatch
 from model.encoders.encoder import INTERMEDIATE_STAGES, LAST_STAGE, MEMORY_FORMAT, Encoder, Intermediate
 from model.encoders.features import Features
 from model.encoders.vgg import TORCHVISION_PREFIX
 from model.encoders.weights import FIRST_RELEASE
+from model.mismatch import Mismatch
 
 NAME = "vgg16"  # in configs and in torchvision
 STAGE_ENDS = (5, 10, 17, 24, 31)  # in torchvision's list of layers: after each pool

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from model.common.published import DDP_PREFIX, recognise
-from model.contract import FewShotModel, Mismatch
+from model.contract import FewShotModel
 from model.encoders.layouts import COUNTER
 from model.encoders.registry import title_of
+from model.mismatch import Mismatch
 from model.registry import published_layouts, related
 from util.config.aliases import modernise
 from util.config.model_section import current

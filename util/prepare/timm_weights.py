@@ -7,12 +7,12 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.contract import Mismatch
 from model.encoders.encoder import Encoder
 from model.encoders.registry import problem_of
 from model.encoders.settings import BareEncoderSettings, build_encoder
 from model.encoders.timm_facts import PREFIX, bare_name
 from model.encoders.weights import LITE0, PACKAGE, TIMM, download, licence_of, load_encoder, package_file
+from model.mismatch import Mismatch
 from util.engine import checkpoint
 from util.errors import UserError
 

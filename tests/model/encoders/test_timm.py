@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model.contract import Mismatch
 from model.encoders.encoder import EncoderVariant
 from model.encoders.learning import frozen_beside
 from model.encoders.registry import problem_of, spec_of
 from model.encoders.settings import BareEncoderSettings, build_encoder
 from model.encoders.weights import LITE0, PACKAGE_MEAN, download, load_encoder, package_file
+from model.mismatch import Mismatch
 from util.engine import checkpoint
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"

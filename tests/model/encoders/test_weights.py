@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.contract import Mismatch
 from model.encoders.weights import load_encoder
+from model.mismatch import Mismatch
 from tests.model.varied import bare_encoder, varied_encoder
 
 COUNTER = "num_batches_tracked"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.contract import Mismatch
 from model.encoders.weights import load_encoder
 from model.hsnet.hsnet import EncoderSettings, HSNetSettings
 from model.hsnet.vgg import PlainVGGEncoder
 from model.hsnet.voting import vote
+from model.mismatch import Mismatch
 from tests.model.varied import bare_encoder
 from tests.skip_init import skip_init
 
