@@ -15,9 +15,11 @@ from torch import nn
 from model.encoders.encoder import EncoderVariant
 from model.encoders.learning import frozen_beside
 from model.encoders.registry import problem_of, spec_of
+from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import BareEncoderSettings, build_encoder
 from model.encoders.weights import LITE0, PACKAGE_MEAN, download, load_encoder, package_file
 from model.mismatch import Mismatch
+from tests.model.varied import vary_norms
 from util.engine import checkpoint
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
@@ -230,3 +232,21 @@ def test_stages_hold_every_parameter_once() -> None:
         encoder = encoder_of(backbone)
         inside = [id(p) for stage in encoder.stages() for p in stage.parameters()]
         assert sorted(inside) == sorted(id(p) for p in encoder.parameters())
+
+
+# --- beside this project's ResNet -------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_timms_resnet_equals_ours_but_for_the_first_dilated_blocks() -> None:
+    theirs, image = vary_norms(encoder_of("timm/resnet50", output_stride=8)), torch.randn(1, 3, 65, 65)
+    state = {name.removeprefix("net."): x for name, x in theirs.state_dict().items() if name.startswith("net.")}
+    alike, published = (
+        ResNetEncoder("resnet50", False, variant=EncoderVariant(first_block_dilated=d)) for d in (False, True)
+    )
+    for encoder in (alike, published):
+        encoder.load_state_dict(encoder.own_names(state))
+        encoder.eval()
+    want, same, other = (encoder(image).stage for encoder in (theirs, alike, published))
+    assert all((same[s] - want[s]).norm() < 1e-4 * want[s].norm() for s in (2, 3, 4))
+    assert (other[2] - want[2]).norm() < 1e-4 * want[2].norm() and (other[3] - want[3]).norm() > 0.01 * want[3].norm()
