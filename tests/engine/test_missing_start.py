@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from model.encoders.settings import build_encoder
 from util.config.read import read_config
 from util.data.index import load_index
 from util.engine import training
+from util.engine.encoder_file import check_encoder_file
 from util.engine.run_context import make_run_context
-from util.engine.weights import check_encoder_file, check_start
+from util.engine.weights import check_start
 from util.errors import UserError
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
@@ -35,7 +38,7 @@ def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatc
     config = read_config(mini_yaml(model=GONE))
     with pytest.raises(UserError, match=r"gone.pth: these ImageNet weights do not exist; initmodel/README.md"):
         training.train_base(config, resume=False, overwrite=False)
-    with pytest.raises(UserError, match=r"model.encoder.weights=torchvision works without them"):
+    with pytest.raises(UserError, match=r"model.encoder.weights=torchvision .* or NET=lite0 works without them"):
         check_encoder_file(config)
     other = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": BASE}}))
     with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini 0"):
@@ -43,3 +46,15 @@ def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatc
     (tmp_path / "there.pth").touch()
     check_start(make_run_context(config), "meta", tmp_path / "there.pth")
     check_encoder_file(read_config(mini_yaml(model={"encoder": {"weights": str(tmp_path / "there.pth")}})))
+
+
+def test_a_file_beside_the_missing_one_that_fits_is_named(mini_yaml, tmp_path: Path) -> None:
+    config = read_config(mini_yaml(model={"encoder": {"weights": str(tmp_path / "gone.pth")}}))
+    state = build_encoder(config.model.encoder).state_dict()
+    (tmp_path / "damaged.pth").write_bytes(b"no archive")
+    torch.save({k: v for k, v in state.items() if not k.startswith("layer4.")}, tmp_path / "there.pth")
+    ours = (
+        rf"--set model.encoder.weights={tmp_path}/there.pth --set model.encoder.stem=plain --set model.encoder.partial"
+    )
+    with pytest.raises(UserError, match=ours):
+        check_encoder_file(config)

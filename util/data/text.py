@@ -65,7 +65,10 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         else:
             table = _ArrayUnpickler(io.BytesIO(path.read_bytes())).load()
     except FileNotFoundError:
-        raise UserError(f"{path}: these text vectors do not exist; set data.text, or put the file there") from None
+        raise UserError(
+            f"{path}: these text vectors do not exist; python prepare.py embeddings makes them from a file of word "
+            "vectors, and --set data.text=names works without them"
+        ) from None
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not text vectors that can be read safely ({error})") from None
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":

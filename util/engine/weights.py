@@ -12,6 +12,7 @@ from model.registry import class_of, current_section
 from util.config.read import to_dict
 from util.config.settings import MASKS, Config
 from util.engine import checkpoint
+from util.engine.encoder_file import check_encoder_file
 from util.engine.folders import BEST, LAST, base_folder, weights_folder
 from util.engine.network import new_model
 from util.engine.run_context import RunContext
@@ -90,29 +91,6 @@ def check_start(context: RunContext, stage: str, base: str | Path | None = None)
             )
     else:
         check_encoder_file(config)
-
-
-def check_encoder_file(config: Config) -> None:
-    """Refuse an encoder's file that does not exist.
-
-    Raises:
-        UserError: says where such files come from, and which settings need none.
-    """
-    source = config.model.start().weights
-    if source is None or source in class_of(config.model).downloads or Path(source).exists():
-        return
-    run = Path(source).parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
-    if Path(source).parent.name == "base" and run.count("_") >= 2:
-        dataset, experiment, net = run.split("_", 2)
-        raise UserError(
-            f"{source}: this base stage's checkpoint does not exist; train it first: NET={net} sh train.sh "
-            f"{experiment} {dataset} 0 (0 is the CPU)"
-        )
-    plain = "model.encoder.stem=plain --set " if hasattr(getattr(config.model, "encoder", None), "stem") else ""
-    raise UserError(
-        f"{source}: these ImageNet weights do not exist; initmodel/README.md says where they come from, python "
-        f"prepare.py weights FILE checks them, and --set {plain}model.encoder.weights=torchvision works without them"
-    )
 
 
 def fill_encoder(context: RunContext, network: FewShotModel) -> str:
