@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from model.mismatch import Mismatch
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from model.common.published import Layout
-from model.mismatch import Mismatch
 
 IGNORE = 255  # label of pixels that are excluded from losses and scores
 

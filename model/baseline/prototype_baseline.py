@@ -28,13 +28,12 @@ class PrototypeSettings(ModelSettings):
     """The baseline's settings; ``config/model/prototype.yaml`` explains them."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    stage: int | list[int] = field(
-        default=3, metadata={"low": 2, "high": 4, "length": (1, 3)}
-    )  # whose features are compared
+    # The encoder stages whose features are compared.
+    stage: int | list[int] = field(default=3, metadata={"low": 2, "high": 4, "length": (1, 3)})
 
     @property
     def stages(self) -> list[int]:
-        """The encoder stages whose features are compared, concatenated."""
+        """``stage`` as a list; the features of several stages are concatenated."""
         return self.stage if isinstance(self.stage, list) else [self.stage]
 
 

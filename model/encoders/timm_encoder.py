@@ -168,8 +168,7 @@ class TimmEncoder(Encoder):
         if self.facts.transformer:
             features.stage[stage] = self._map_of_tokens(kept[0], features.stage[stage].shape[-2:])
         else:
-            own_order = kept[0].shape[1] == self.channels[stage]
-            features.stage[stage] = kept[0] if own_order else kept[0].permute(0, 3, 1, 2)
+            features.stage[stage] = _channels_first(kept[0], self.channels[stage])
         return features
 
     def _map_of_tokens(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
@@ -265,6 +264,11 @@ def _last_activation(block: nn.Module) -> nn.Module | None:
     return next(getattr(block, name) for name in LAST_ACTIVATIONS if hasattr(block, name))
 
 
+def _channels_first(x: Tensor, channels: int) -> Tensor:
+    """Return a map as (B, C, h, w); networks of windows have (B, h, w, C) inside."""
+    return x if x.shape[1] == channels else x.permute(0, 3, 1, 2)
+
+
 def _watch(block: nn.Module, stage: int, channels: int, give: GiveFeature) -> Any:
     """Have ``give`` called with each output of a block, (B, C, h, w), before its last activation."""
     activation = _last_activation(block)
@@ -272,7 +276,7 @@ def _watch(block: nn.Module, stage: int, channels: int, give: GiveFeature) -> An
         return activation.register_forward_pre_hook(lambda module, inputs: give(stage, inputs[0]))
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        give(stage, output if output.shape[1] == channels else output.permute(0, 3, 1, 2))
+        give(stage, _channels_first(output, channels))
 
     return block.register_forward_hook(hook)
 

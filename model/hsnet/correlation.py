@@ -16,15 +16,15 @@ NORM_EPS = 1e-5  # added to the norm of a position
 
 
 @in_float32
-def unit(tap_bchw: Tensor) -> Tensor:
+def unit(feature_bchw: Tensor) -> Tensor:
     """Return a query's feature with every position normalised, in float32."""
-    return tap_bchw / (torch.linalg.vector_norm(tap_bchw, dim=1, keepdim=True) + NORM_EPS)
+    return feature_bchw / (torch.linalg.vector_norm(feature_bchw, dim=1, keepdim=True) + NORM_EPS)
 
 
 @in_float32
-def masked_unit(tap_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
+def masked_unit(feature_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
     """Return a support's feature, masked, then normalised, in float32: cells in part on the object count in full."""
-    return unit(tap_bchw * mask_b1hw)
+    return unit(feature_bchw * mask_b1hw)
 
 
 class Correlation(nn.Module):

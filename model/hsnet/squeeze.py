@@ -42,34 +42,34 @@ class Squeeze(nn.Module):
         steps = zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level])
         self.blocks = nn.Sequential(*(m for (n, width), k, stride in steps for m in _block(n, width, k, stride)))
 
-    def forward(self, query_taps: list[Tensor], support_taps: list[Tensor], mask_b1ss: Tensor) -> Tensor:
+    def forward(self, queries: list[Tensor], supports: list[Tensor], mask_b1ss: Tensor) -> Tensor:
         """Return Z_l from the query's normalised features and the support's, n of (B, C, h, w) each."""
-        x = self._first(query_taps, support_taps, resize(mask_b1ss, support_taps[0].shape[-2:]))
+        x = self._first(queries, supports, resize(mask_b1ss, supports[0].shape[-2:]))
         for layer in list(self.blocks)[1:]:
             x = layer(x)
         return x
 
-    def _first(self, query_taps: list[Tensor], support_taps: list[Tensor], mask_b1hw: Tensor) -> Tensor:
+    def _first(self, queries: list[Tensor], supports: list[Tensor], mask_b1hw: Tensor) -> Tensor:
         """Return the first convolution of C_l.
 
         It is linear in its channels, so each feature's correlation is convolved by itself and dropped; the backward
         pass computes it again. Outside the window around the object the input is 0 and the output the bias.
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
-        reach = (
-            convolution.over_support.kernel_size[0] // 2
-        )  # of a pivot's kernel: pivots before the object are in its cell
+        reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
         window = window_around(mask_b1hw, 0, reach, convolution.stride)
         mask = window.crop(mask_b1hw)
 
-        def of_tap(i: int, query: Tensor, support: Tensor) -> Tensor:
+        def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
             correlation = self.correlate(query, masked_unit(support, mask))
             return convolution.convolve(correlation, slice(i, i + 1))
 
         total: Tensor | None = None
-        for i, (query, support) in enumerate(zip(query_taps, support_taps, strict=True)):
+        for i, (query, support) in enumerate(zip(queries, supports, strict=True)):
             inputs = (i, query, window.crop(support))
-            part = checkpoint(of_tap, *inputs, use_reentrant=False) if torch.is_grad_enabled() else of_tap(*inputs)
+            part = (
+                checkpoint(of_feature, *inputs, use_reentrant=False) if torch.is_grad_enabled() else of_feature(*inputs)
+            )
             total = part if total is None else total + part
         bias = convolution.bias()
         assert total is not None and bias is not None

@@ -127,7 +127,7 @@ def _build_section(cls: type, tree: Tree, prefix: str, origin: str) -> Any:
 
 def _owners(key: str) -> str:
     """Return which other models a model's unknown key belongs to, in words."""
-    owners = sorted(n for n, cls in models().items() if key in typing.get_type_hints(cls.Settings))
+    owners = sorted(n for n, cls in models().items() if key in {f.name for f in dataclasses.fields(cls.Settings)})
     return f", a setting of {', '.join(owners)} that this model does not use; remove it" if owners else ""
 
 
