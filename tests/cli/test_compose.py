@@ -40,6 +40,10 @@ def configs(tmp_path: Path) -> Path:
         ("pascal_split2_dcama_swin_b", "pascal/pascal model/dcama encoder/swin_b pascal/pascal_dcama"),
         ("pascal_split2_dcama_resnet50", "pascal/pascal model/dcama encoder/resnet50_dcama pascal/pascal_dcama"),
         ("pascal_split3_hsnet_resnet101", "pascal/pascal model/hsnet encoder/resnet101_hsnet pascal/pascal_hsnet"),
+        (
+            "pascal_split1_bam_lite0",
+            "pascal/pascal model/bam encoder/lite0 pascal/pascal_bam pascal/pascal_lite0 pascal/pascal_base_lite0",
+        ),
         ("coco_split1_bam_vgg16", "coco/coco model/bam encoder/vgg16 coco/coco_bam"),
         ("pascal_split0_hdmnet_resnet101", "pascal/pascal model/hdmnet encoder/resnet101 pascal/pascal_hdmnet"),
         ("pascal_split1_prototype_resnet50", "pascal/pascal model/prototype encoder/resnet50_prototype"),

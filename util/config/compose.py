@@ -3,7 +3,8 @@
 ``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. Its name stands for ``data.fold: 2`` over these files,
 later ones winning: ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``, ``encoder/resnet50.yaml`` and, where
 they exist, ``encoder/resnet50_ssp.yaml`` (in place of the former), ``pascal/pascal_ssp.yaml``,
-``pascal/pascal_resnet50.yaml``, ``pascal/pascal_ssp_resnet50.yaml``. A file of that name wins where one exists.
+``pascal/pascal_resnet50.yaml``, ``pascal/pascal_base_resnet50.yaml`` (of methods with a base stage),
+``pascal/pascal_ssp_resnet50.yaml``. A file of that name wins where one exists.
 """
 
 from __future__ import annotations
@@ -64,6 +65,9 @@ class Composition:
         yield self.folder / f"{dataset}_{self.method}{SUFFIX}"
         if self.encoder is not None:
             yield self.folder / f"{dataset}_{self.encoder}{SUFFIX}"
+            cls = rooms.model_class(self.method)
+            if cls is not None and cls.has_base_stage:
+                yield self.folder / f"{dataset}_base_{self.encoder}{SUFFIX}"
         yield self.folder / f"{dataset}_{self.method}_{self.encoder}{SUFFIX}"
         if self.variant is not None:
             yield rooms.method_file(f"{self.method}_{self.variant}")

@@ -25,7 +25,7 @@ def _correlation(query: Tensor, support: Tensor, mask_b1hw: Tensor) -> Tensor:
     return whole[:, 0].permute(0, 3, 4, 1, 2)
 
 
-def test_correlation_of_made_up_taps_is_the_measured_one(shared: Path) -> None:
+def test_correlation_of_made_up_features_is_the_measured_one(shared: Path) -> None:
     with np.load(shared / "parity/hsnet/correlation.npz") as stored:
         case = {name: torch.from_numpy(stored[name]) for name in stored}
     given = _correlation(case["query_tap"], case["support_tap"], case["mask"].float().unsqueeze(1))
