@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model.contract import IGNORE, Episode, FewShotModel, Task
+from model.encoders.resnet import NARROW, SMALL
 from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
 
@@ -30,6 +31,9 @@ SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it sma
     },
 }
 
+# HDMNet multiplies the scene's distance, whose rounding shows where channels are few.
+BACKBONES = {"hdmnet": SMALL}
+
 
 def image_size(model_class: type[FewShotModel]) -> int:
     """Return the smallest side from ``MIN_SIZE`` and ``MIN_CELLS`` on that the model takes."""
@@ -45,13 +49,13 @@ def task_of(name: str, shots: int, size: int | None = None) -> Task:
 
 
 def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewShotModel:
-    """Return a registered model with changed settings, on a plain ResNet-10 of random weights, in evaluation mode.
+    """Return a registered model with changed settings, on a plain, narrow ResNet-10 of random weights, in evaluation mode.
 
     A little noise on the learnable parameters moves them off initial values that would switch parts of a model off.
     """
     model_class = models()[name]
     settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {}) | changes))
-    settings.encoder.backbone, settings.encoder.stem = "resnet10_narrow", "plain"
+    settings.encoder.backbone, settings.encoder.stem = BACKBONES.get(name, NARROW), "plain"
     torch.manual_seed(seed)
     network = model_class(settings, task_of(name, shots)).eval()
     with torch.no_grad():

@@ -17,7 +17,7 @@ from model.registry import models
 from tests.model.small import BASE_CLASSES, drawn_episode, small_model
 from util.engine.evaluation import scored_outputs
 
-SHOTS, BATCH, STEPS = 2, 2, 4
+SHOTS, BATCH, STEPS = 3, 2, 4
 RATE, BIG_RATE = 1e-3, 0.1
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 NAMES = sorted(models())
@@ -117,12 +117,11 @@ def test_a_batch_of_two_equals_two_batches_of_one(name: str) -> None:
 
 @every_model
 def test_the_order_of_shots_does_not_matter_but_the_supports_do(name: str) -> None:
-    episode, order = _chosen(_episode(name), slice(None)), [1, 0]
+    episode, order = _chosen(_episode(name), slice(None)), [2, 0, 1]
     episode.support, episode.support_label = episode.support[:, order], episode.support_label[:, order]
-    close = {"atol": 1e-3, "rtol": 1e-3}  # HDMNet amplifies rounding of random features
-    torch.testing.assert_close(_predict(_built(name), episode).logits, _prediction(name).logits, **close)
+    torch.testing.assert_close(_predict(_built(name), episode).logits, _prediction(name).logits, **CLOSE)
     episode.support_label = 1 - episode.support_label.clamp(max=1)
-    assert not torch.allclose(_predict(_built(name), episode).logits, _prediction(name).logits, **close)
+    assert not torch.allclose(_predict(_built(name), episode).logits, _prediction(name).logits, **CLOSE)
 
 
 @every_model
@@ -240,7 +239,7 @@ def test_the_base_stage_exists_where_declared_and_trains_the_models_own_tensors(
 
 @every_model
 def test_bf16_autocast_gives_finite_float32_close_to_full_precision(name: str) -> None:
-    episode, full = _chosen(_episode(name), slice(0, 1)), _prediction(name).logits[:1]
+    episode, full = _episode(name), _prediction(name).logits
     with torch.autocast("cpu", torch.bfloat16):
         output = _predict(_built(name), episode)  # slow where bf16 is emulated
     for logits in scored_outputs(output).values():
