@@ -49,7 +49,7 @@ def task_of(name: str, shots: int, size: int | None = None) -> Task:
 
 
 def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewShotModel:
-    """Return a registered model with changed settings, on a narrow plain ResNet-10 with random weights, not in training.
+    """Return a registered model with changed settings, on a narrow plain ResNet-10 of random weights, not in training.
 
     A little noise on the learnable parameters moves them off initial values that would switch parts of a model off.
     """
