@@ -184,6 +184,13 @@ def test_a_name_that_does_not_compose_is_refused_in_one_line(words: tuple, parts
     assert "\n" not in message and all(part in message for part in parts), message
 
 
+def test_a_variant_is_chosen_by_the_method_or_by_the_encoder() -> None:
+    path = config_path("split0", "pascal", "symnet_plus", "lite0")
+    assert path == config_path("split0", "pascal", None, "lite0_plus")
+    assert type(read_config(REPOSITORY / path).model).__name__ == "SymNetPlusSettings"
+    assert config_path("split0", "pascal", "symnet_plus").stem == "pascal_split0_resnet50_plus"
+
+
 def test_a_fold_that_does_not_exist_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"pascal_split9_resnet50.yaml: data.fold = 9 does not exist"):
         read_config(CONFIGS / "pascal/pascal_split9_resnet50.yaml")

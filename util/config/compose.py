@@ -100,6 +100,13 @@ class Rooms:
         stems = sorted(path.stem for path in (self.root / "encoder").glob(f"*{SUFFIX}"))
         return [s for s in stems if not any(s.endswith(f"_{method}") for method in self.methods)]
 
+    def split_variant(self, method: str) -> tuple[str, str | None]:
+        """Return the method and the variant that ``<method>_<variant>`` names; None for a method alone."""
+        for known in self.methods:
+            if method.startswith(f"{known}_") and self.method_file(method).exists():
+                return known, method.removeprefix(f"{known}_")
+        return method, None
+
     def model_class(self, method: str) -> type[FewShotModel] | None:
         """Return the class of a method's file, None if it names no model that exists."""
         leaf = find(parse_file(self.method_file(method)), "model.name")
@@ -195,7 +202,7 @@ def config_path(
 
     Args:
         experiment: such as ``split0``.
-        method: default ``MAIN_METHOD``.
+        method: default ``MAIN_METHOD``; ``<method>_<variant>`` is that variant, which then ends the encoder's name.
         encoder: an encoder, or another ending of a config's name after the method, such as ``resnet50_small``; default
             the first of ``DEFAULT_ENCODERS`` that the data set has a file for.
         root: the folder of the configs; default this project's ``config``, and the path is then relative to it.
@@ -209,13 +216,15 @@ def config_path(
         known = [p.parent.name for p in base.glob(f"*/*{SUFFIX}") if p.stem == p.parent.name]
         raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
     rooms = Rooms(base)
+    method, variant = rooms.split_variant(method)
     if method not in rooms.methods:
         raise UserError(f"MODEL {method}: no such method{nearest(method, rooms.methods)}")
     if not rooms.has_encoder(method):
         encoder = None
     elif encoder is None:
         encoder = _default_encoder(folder)
-    stem = "_".join(filter(None, (dataset, experiment, method if method != MAIN_METHOD else None, encoder)))
+    middle = method if method != MAIN_METHOD else None
+    stem = "_".join(filter(None, (dataset, experiment, middle, encoder, variant)))
     path = folder / f"{stem}{SUFFIX}"
     if not path.exists() and composition_of(path) is None:
         known = [p.stem for p in folder.glob(f"{dataset}_split*{SUFFIX}")]
