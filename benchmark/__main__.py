@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark import loader, memory, profile, scaling, speed, switches
+from benchmark import encoders, loader, memory, profile, scaling, speed, switches
 from util import cli
 
 COMMANDS = {
@@ -12,6 +12,7 @@ COMMANDS = {
     "scaling": scaling,
     "profile": profile,
     "switches": switches,
+    "encoders": encoders,
 }
 
 

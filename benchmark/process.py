@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 
 from benchmark.synthetic import build, episode
 from benchmark.timing import WALL, Clock
-from benchmark.ways import EVALUATION, OURS, make
+from benchmark.ways import EVALUATION, OURS, Run, make
 from util.engine.configure_process import configure_process
 from util.engine.device import CUDA
 from util.errors import UserError
@@ -29,9 +30,24 @@ RESET, RESET_PEAK = Path("/proc/self/clear_refs"), "5"
 _start: Barrier | None = None  # the processes of a pool wait here for each other
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """The measurement of one process: a number of calls of the function that ``prepare`` returns."""
+
+    calls: int = 1
+    warm_up: bool = False  # make one call before the measured ones, which the peak leaves out
+    threads: int = 1
+    device: str = "cpu"
+    clock: str = WALL
+
+    def prepare(self, device: torch.device) -> Run:
+        """Return the measured function; all that it keeps in memory exists then."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Case:
-    """The measurement of one process: a number of calls of one model, ours or the reference."""
+class Case(Measurement):
+    """One model, ours or the reference."""
 
     model: str
     backbone: str
@@ -40,23 +56,23 @@ class Case:
     batch: int = 1
     stage: str = EVALUATION
     way: str = OURS
-    calls: int = 1
-    warm_up: bool = False  # make one call before the measured ones, which the peak leaves out
-    threads: int = 1
-    device: str = "cpu"
-    clock: str = WALL
+
+    def prepare(self, device: torch.device) -> Run:
+        """Return one pass over a batch of episodes."""
+        network = build(self.model, self.backbone, self.size, self.shots).to(device)
+        return make(self.stage, self.model, self.way, network, episode(self.size, self.shots, device, self.batch))
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The results of a process; memory in MiB."""
 
-    before: float  # memory of the process with network and episode
+    before: float  # memory of the process with network and input
     peaks: list[float]  # highest so far after each call, of the process (CPU) or of torch (GPU)
     seconds: list[float]
 
 
-def measure(cases: list[Case]) -> list[Outcome]:
+def measure(cases: Sequence[Measurement]) -> list[Outcome]:
     """Return the outcome of each case; all run at the same time, each in a fresh process, from a common start.
 
     Raises:
@@ -80,12 +96,10 @@ def _keep_barrier(barrier: Barrier) -> None:
     _start = barrier
 
 
-def _measure(case: Case) -> Outcome:
+def _measure(case: Measurement) -> Outcome:
     torch.set_num_threads(case.threads)
     device = torch.device(case.device)
-    network = build(case.model, case.backbone, case.size, case.shots).to(device)
-    inputs = episode(case.size, case.shots, device, case.batch)
-    run = make(case.stage, case.model, case.way, network, inputs)
+    run = case.prepare(device)
     if case.warm_up:
         run()
     assert _start is not None  # set by the initialiser

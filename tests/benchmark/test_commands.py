@@ -116,6 +116,19 @@ def test_switches(run: Run) -> None:
     assert "| likelihood, match, 4D head |" in printed
 
 
+@pytest.mark.benchmark
+@pytest.mark.process
+def test_encoders(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "START_METHOD", "forkserver")
+    spawned.ensure_running()
+    names = "resnet10_narrow,timm/tf_efficientnet_lite0@16"
+    printed, (ours, timm) = run("encoders", "--encoders", names, "--size", "67")
+    assert (ours["size"], ours["grid"]) == (67, 9) and (timm["size"], timm["grid"]) == (65, 5)  # the nearest it takes
+    assert 0 < ours["parameters"] < timm["parameters"] and timm["mib"] >= 0
+    assert timm["units"] == pytest.approx(timm["rounds"]["measured"][0] / timm["rounds"]["unit"][0])
+    assert "| timm/tf_efficientnet_lite0, stride 16 | 65 |" in printed
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -124,6 +137,9 @@ def test_switches(run: Run) -> None:
         (("scaling", "--sizes", "64"), "the nearest are 57 and 65"),
         (("speed", "--stages", "train"), "did you mean 'training'?"),
         (("loader", "--shot", "0"), "not a number of at least 1"),
+        (("encoders", "--encoders", "resnet51"), "did you mean 'resnet50'?"),
+        (("encoders", "--encoders", "resnet50@four"), "@four is no output stride; write such as resnet50@8"),
+        (("encoders", "--encoders", "timm/swin_tiny_patch4_window7_224@8"), "output_stride = 8 does not go with"),
     ],
 )
 def test_mistakes_are_a_line(words: tuple[str, ...], says: str, monkeypatch, capsys) -> None:
