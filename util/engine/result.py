@@ -15,8 +15,9 @@ from util.engine.test_jobs import Job
 from util.engine.trainer import SECONDS_PER_MINUTE
 from util.engine.weights import weights_mark
 from util.report.run_folder import environment
-from util.report.schema import MADE_FROM_MASKS, MANIFEST, SCHEMA
+from util.report.schema import MANIFEST, SCHEMA
 from util.report.scores import over_seeds
+from util.report.table import MADE_FROM_MASKS
 
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "list": job.images.digest,
         "list_images": len(job.images.queries),
         "list_source": job.images.source or MADE_FROM_MASKS,
+        "list_note": job.images.note,
         "left_out": [data.classes[c - 1] for c in job.images.left_out],
         "episode_digests": [job.samplers[seed].digest(job.episodes[seed]) for seed in job.samplers],
         "manifest": MANIFEST,

@@ -126,12 +126,16 @@ def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]
     _check_manifest(request.manifest, played, len(names) * len(shots))
     jobs: list[Job] = []
     networks: Networks = {}
+    lists: dict[tuple[int, str | None], ImageList] = {}  # by number of shots and published list
     for shot in dict.fromkeys(shots):
         for name in dict.fromkeys(names):
             context = make_run_context(own_config(config, name, shot))
-            with world.main_first():
-                images = images_for_test(context, world.is_main)
-            jobs.append(_job(context, world, images, name, played, networks))
+            protocol = None if played else config.protocols[name]
+            key = shot, None if protocol is None else protocol.list_file
+            if key not in lists:
+                with world.main_first():
+                    lists[key] = images_for_test(context, world.is_main, protocol)
+            jobs.append(_job(context, world, lists[key], name, played, networks))
     return jobs
 
 
@@ -211,5 +215,6 @@ def passes(jobs: list[Job]) -> list[Pass]:
     for job in jobs:
         rule = "manifest" if job.replayed else (job.protocol.query, job.protocol.supports)
         for seed in job.samplers:
-            groups.setdefault((job.context.config.data.shot, job.view, rule, seed), []).append(job)
+            key = job.context.config.data.shot, job.view, rule, job.images.digest, seed
+            groups.setdefault(key, []).append(job)
     return [Pass(tuple(members), key[-1]) for key, members in groups.items()]

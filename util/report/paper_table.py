@@ -87,7 +87,7 @@ def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
             "data set": result["dataset"],
             "protocol": protocol_title(result),
             "number of folds": result["folds"],
-            "protocol settings": result["protocol_settings"],
+            "protocol settings": {k: v for k, v in result["protocol_settings"].items() if k != "list_file"},
             "data.min_pixels": result["min_pixels"],
         }
 
