@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
+from model.encoders.registry import title_of
 from util.config.read import MODEL_NAME, to_dict
 from util.engine.checkpoint import FOLD
 from util.engine.device import describe
@@ -52,6 +53,8 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "text": data.text,
         "model": merged["model"][MODEL_NAME],
         "backbone": config.model.backbone(),
+        "method": job.context.model_class.title,
+        "encoder": title_of(config.model.backbone()),
         "encoder_licence": weights.encoder_licence,
         "run": str(config.run.name),
         "checkpoint": weights.source,

@@ -16,6 +16,7 @@ from util.data.views import View
 from util.engine.evaluation import Scoreboard
 from util.engine.folders import run_folder
 from util.engine.input_size import scored_on, view_of
+from util.engine.kept_predictions import KeptPredictions
 from util.engine.network import PreparedNetwork, prepare_network
 from util.engine.processes import World
 from util.engine.run_context import RunContext, make_run_context, network_config, with_data, with_test
@@ -34,12 +35,14 @@ class Request:
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes: replayed if it exists, else written.
         save_images: kind (worst, best, random) -> number of episodes to draw.
+        figures: a second format of every picture beside PNG, pdf or svg.
     """
 
     protocols: tuple[str, ...] = ()
     shots: tuple[int, ...] = ()
     manifest: Path | None = None
     save_images: dict[str, int] = field(default_factory=dict)
+    figures: str | None = None
 
 
 # (shots, image side) -> the network of a job and the record of its weights
@@ -57,6 +60,7 @@ class Job:
         prepared: the network, for the view's image side.
         replayed: the manifest whose episodes these are, None for the protocol's own.
         boards: the counts, by seed.
+        kept: the predictions that pictures will show, None without pictures.
         shared_with: names of the protocols scored in the same passes.
     """
 
@@ -72,6 +76,7 @@ class Job:
     weights: Weights
     replayed: Path | None = None
     boards: dict[int, Scoreboard] = field(default_factory=dict)
+    kept: KeptPredictions | None = None
     seconds: float = 0.0
     shared_with: list[str] = field(default_factory=list)
 

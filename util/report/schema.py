@@ -32,6 +32,8 @@ class LaterKeys(TypedDict, total=False):
     averaged: list[str]  # test.flip, test.scales and test.fuse in words; empty for the protocol's single pass
     passes: int  # passes of the network per episode; absent means 1
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
+    method: str  # the model's name as people write it, such as Sym-Net
+    encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
 
