@@ -12,6 +12,7 @@ with required():
     from util.engine.episode_pictures import parse_kinds
     from util.engine.test_jobs import Request
     from util.engine.testing import test
+    from util.report.figure_files import VECTORS
 
 
 def command() -> None:
@@ -30,6 +31,7 @@ def command() -> None:
     parser.add_argument(
         "--save-images", default="", metavar="worst:20,best:20,random:20", help="draw episodes and a contact sheet"
     )
+    parser.add_argument("--figures", choices=VECTORS, help="write curves, bars and pictures in this format beside PNG")
     parser.add_argument(
         "--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked as such everywhere)"
     )
@@ -42,7 +44,7 @@ def command() -> None:
     if command_line.show(options):
         return
     protocols, shots = cli.words(options.protocol), cli.numbers("--shot", options.shot)
-    request = Request(protocols, shots, options.manifest, parse_kinds(options.save_images))
+    request = Request(protocols, shots, options.manifest, parse_kinds(options.save_images), options.figures)
     test(command_line.read(options), request)
 
 

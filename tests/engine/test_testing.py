@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
+from model.baseline.prototype_baseline import PrototypeBaseline
 from tests import spawned
 from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
-from util.engine import checkpoint
+from util.data.index import Index
+from util.engine import checkpoint, testing
 from util.engine.folders import run_folder
 from util.engine.network import new_model
 from util.engine.run_context import make_run_context
+from util.engine.run_data import images_for_test, protocol_sampler
 from util.engine.test_jobs import Request, result_folder
 from util.engine.testing import test as score
 from util.errors import UserError
@@ -145,6 +149,37 @@ def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, 
     assert len(files) == len(figures) and all(np.array(Image.open(folder / "pictures" / f)).std() > 10 for f in files)
     for name in ("curve.png", "per_class.png"):
         assert np.array(Image.open(folder / name)).std() > 10
+
+
+def test_pictures_need_no_second_pass_and_read_a_photo_once(config, tmp_path: Path, monkeypatch):
+    """The network runs once per episode; a photo that several pictures show is decoded once for all of them."""
+    passes, decoded = Counter(), Counter()
+    forward, read = PrototypeBaseline.forward, Index.pair
+    first = make_run_context(config())
+    photos = len(
+        protocol_sampler(first, images_for_test(first, False), first.config.protocols["symnet"], 0).images.index
+    )
+
+    def counted(network, episode):
+        passes["network"] += len(episode.query)
+        return forward(network, episode)
+
+    def drawn(kept, *args, **kwargs):
+        with monkeypatch.context() as patch:
+            patch.setattr(Index, "pair", lambda index, row: (decoded.update([row]), read(index, row))[1])
+            return save(kept, *args, **kwargs)
+
+    save = testing.save_pictures
+    monkeypatch.setattr(PrototypeBaseline, "forward", counted)
+    monkeypatch.setattr(testing, "save_pictures", drawn)
+    score(config(PROTOTYPE, "data.shot=3"), Request(save_images={"random": 14}, figures="svg"))
+    assert passes["network"] == 14 and 0 < len(decoded) <= photos and set(decoded.values()) == {1}
+    folder = tmp_path / "runs/tiny/test_3shot/symnet_quick"
+    pictures = sorted(p.name for p in (folder / "pictures").iterdir())
+    assert len([p for p in pictures if p.endswith(".svg")]) == len([p for p in pictures if p.endswith(".png")]) == 14
+    assert "support 3" in (folder / "pictures" / next(p for p in pictures if p.endswith(".svg"))).read_text()
+    log = (folder / "log.txt").read_text()
+    assert "protocol: symnet" in log and "| final" in log and "shot: 3" in log and "made from the masks" in log
 
 
 def test_a_second_test_leaves_no_picture_of_the_first(config, tmp_path: Path):

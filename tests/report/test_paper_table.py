@@ -32,12 +32,12 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_folds_mean_and_fb_iou_stand_in_their_columns(leave):
     found = rows(table([full(leave, (1, 5))], "csv"))
-    header, ours = found["method"], found["symnet resnet50"]
+    header, ours = found["method"], found["Sym-Net ResNet-50"]
     cells = dict(zip(header, ours, strict=True))
     assert [cells[f"1-shot fold {f}"] for f in range(4)] == ["41.0", "51.0", "61.0", "71.0"]
     assert (cells["1-shot mean"], cells["1-shot FB-IoU"], cells["5-shot mean"]) == ("56.0", "61.5", "60.0")
     assert cells["origin"] == "measured" and cells["protocol"] == "bam (contiguous folds)"
-    bam = dict(zip(header, found["BAM resnet50"], strict=True))
+    bam = dict(zip(header, found["BAM ResNet-50"], strict=True))
     assert [bam[f"1-shot fold {f}"] for f in range(4)] == ["69.0", "73.6", "67.6", "61.1"]
     assert (bam["1-shot mean"], bam["5-shot mean"], bam["5-shot fold 0"]) == ("67.8", "70.9", "-")
     assert bam["origin"] == "quoted" and "CVPR 2022" in bam["source"]
@@ -46,19 +46,45 @@ def test_folds_mean_and_fb_iou_stand_in_their_columns(leave):
 def test_measured_and_quoted_cells_are_marked(leave):
     runs = full(leave)
     text = table([runs])
-    ours = next(line for line in text.splitlines() if line.startswith("| symnet"))
+    ours = next(line for line in text.splitlines() if line.startswith("| Sym-Net"))
     quoted = next(line for line in text.splitlines() if line.startswith("| BAM"))
-    assert "41.0*" in ours and "56.0*" in ours and "*" not in quoted and "BAM resnet50 [" in quoted
+    assert "41.0*" in ours and "56.0*" in ours and "*" not in quoted and "BAM ResNet-50 [" in quoted
     assert "* measured here" in text and "Lang et al." in text and "weights abababab" in text
     latex = table([runs], "latex")
     assert r"\begin{tabular}{llrrrrrr}" in latex and r"41.0*" in latex and "\n% [1] " in latex
+
+
+def test_latex_has_booktabs_and_bold_best_cells_of_a_protocol(leave):
+    latex = table([full(leave, (1, 5))], "latex")
+    assert all(rf"\{rule}" in latex for rule in ("toprule", "midrule", "bottomrule")) and "hline" not in latex
+    assert r"\multicolumn{6}{c}{1-shot} & \multicolumn{6}{c}{5-shot}" in latex
+    assert r"\cmidrule(lr){3-8} \cmidrule(lr){9-14}" in latex
+    ours = next(line for line in latex.splitlines() if line.startswith("Sym-Net ResNet-50"))
+    bam = next(line for line in latex.splitlines() if line.startswith("BAM ResNet-50"))
+    assert r"\textbf{71.0*}" in ours and r"\textbf{69.0}" in bam and r"\textbf{41.0*}" not in ours
+    hsnet = next(line for line in latex.splitlines() if line.startswith("HSNet"))
+    assert "textbf" not in hsnet  # alone by its protocol
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"run": "pascal_split0_symnet"}, "Sym-Net ResNet-50"),
+        ({"run": "pascal_split0_dcama_swin_b", "model": "dcama", "backbone": "swin_b"}, "DCAMA Swin-B"),
+        ({"run": "pascal_split0_resnet50_small"}, "Sym-Net ResNet-50, small"),
+        ({"run": "a", "model": "own", "method": "My Net", "backbone": "x", "encoder": "X-1"}, "My Net X-1, a"),
+        ({"run": "pascal_split0_prototype", "model": "prototype", "backbone": None}, "prototype baseline"),
+    ],
+)
+def test_rows_have_names_as_people_write_them(leave, changes: dict, name: str):
+    assert name in rows(table([leave("a", **changes)], "csv"))
 
 
 def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
     leave("runs/a", fold=0, quick_look=True, episodes=20)
     leave("runs/b", fold=1)
     found = rows(table([leave("runs/c", fold=2).parent], "csv"))
-    cells = dict(zip(found["method"], found["symnet resnet50"], strict=True))
+    cells = dict(zip(found["method"], found["Sym-Net ResNet-50"], strict=True))
     assert cells["1-shot mean"] == cells["1-shot fold 3"] == "-" and "quick look" in cells["origin"]
     text = table([leave("runs/d", fold=3).parent])
     assert "50.0*?" in text and "? (quick look)" in text
@@ -78,7 +104,7 @@ def test_a_full_result_replaces_the_quick_look_of_its_cell(leave):
         ({"dataset": "coco"}, "differ in data set"),
         ({"min_pixels": 1}, "differ in data.min_pixels"),
         ({"protocol_settings": {"query": "sequential", "scored_on": "letterbox"}}, "differ in protocol settings"),
-        ({"fold": 0}, "are both symnet resnet50, 1-shot, fold 0; name only one"),
+        ({"fold": 0}, "are both Sym-Net ResNet-50, 1-shot, fold 0; name only one"),
         ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_vgg16"}, "different test lists of fold 0"),
         (
             {"protocol_settings": {"query": "sequential", "episodes": 99, "seeds": [0], "scored_on": "square"}},
@@ -99,7 +125,7 @@ def test_what_no_column_may_mix_is_refused(leave, changes: dict, message: str):
 def test_other_seeds_than_the_protocols_are_marked(leave):
     entry = {"query": "sequential", "episodes": 1000, "seeds": [0, 1, 2], "scored_on": "square"}
     runs = leave("runs/a", protocol_settings=entry, other_seeds=True).parent
-    text, cells = table([runs]), rows(table([runs], "csv"))["symnet resnet50"]
+    text, cells = table([runs]), rows(table([runs], "csv"))["Sym-Net ResNet-50"]
     assert "50.0*?" in text and "? (1 of 3 seeds)" in text and "measured (1 of 3 seeds)" in cells
 
 
@@ -108,7 +134,7 @@ def test_untrained_weights_are_a_row_of_their_own_and_another_folds_are_left_out
     leave("runs/b", weights_mark="untrained", mean={"final": {"miou": 2.0, "fb_iou": 1.0}})
     other = leave("runs/c", weights_mark="foreign", fold_mismatch=True)
     text = table([other.parent])
-    assert "| symnet resnet50 (untrained) " in text and "| symnet resnet50  " in text
+    assert "| Sym-Net ResNet-50 (untrained) " in text and "| Sym-Net ResNet-50  " in text
     assert f"omitted: {other / 'result.json'}, scored with weights of another fold" in text
     with pytest.raises(UserError, match=r"no result to show .*weights of another fold are omitted"):
         table([other])
@@ -134,12 +160,12 @@ def test_published_rows_on_other_folds_are_left_out_and_said(leave):
     shown = {}
     for rule in ("interleaved", "contiguous"):
         shown[rule] = table([leave(f"{rule}/a", dataset="coco", fold_rule=rule)])
-    assert "BAM resnet50 [" in shown["interleaved"] and "bam (interleaved folds)" in shown["interleaved"]
-    assert "omitted: SSP resnet50 by ssp, published on other folds" in shown["interleaved"]
-    assert "ssp (contiguous folds)" in shown["contiguous"] and "BAM resnet50 [" not in shown["contiguous"]
-    assert "omitted: BAM resnet50 by bam, published on other folds" in shown["contiguous"]
+    assert "BAM ResNet-50 [" in shown["interleaved"] and "bam (interleaved folds)" in shown["interleaved"]
+    assert "omitted: SSP ResNet-50 by ssp, published on other folds" in shown["interleaved"]
+    assert "ssp (contiguous folds)" in shown["contiguous"] and "BAM ResNet-50 [" not in shown["contiguous"]
+    assert "omitted: BAM ResNet-50 by bam, published on other folds" in shown["contiguous"]
     assert "not stated (unstated folds)" in shown["contiguous"]
-    assert "SCCAN resnet50, HSNet's resizing [" in shown["interleaved"]
+    assert "SCCAN ResNet-50, HSNet's resizing [" in shown["interleaved"]
 
 
 def test_published_rows_are_whole_and_have_their_source():
@@ -182,4 +208,4 @@ def test_bad_results_are_one_line_and_code_2(leave, tmp_path: Path, monkeypatch,
 def test_the_command_prints_the_table(leave):
     """As a process of its own, the way a person runs it."""
     done = spawned.run("-m", "util.report", "table", leave("runs/a").parent, "--format", "csv")
-    assert "symnet resnet50,bam (contiguous folds),50.0,-" in done.stdout
+    assert "Sym-Net ResNet-50,bam (contiguous folds),50.0,-" in done.stdout

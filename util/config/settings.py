@@ -101,6 +101,7 @@ class StageSettings:
     epoch_length: int | None = bounded(None, 1)
     query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
     supports: Literal["distinct", "with_replacement"] = "distinct"
+    list_file: str | None = None
     images: Literal["fold", "all"] = "fold"
     input: Literal["crop", "stretch"] = "crop"
     batch: int = bounded(8, 1)
@@ -125,6 +126,7 @@ class ProtocolSettings:
 
     query: Literal["sequential", "pairs", "class_then_query", "random"] = "sequential"
     supports: Literal["distinct", "with_replacement"] = "distinct"
+    list_file: str | None = None
     episodes: int = bounded(1000, 1)
     seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, MAX_SEED, length=(1, None))
     input: Literal["letterbox", "stretch", "original"] = "letterbox"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from util.config.settings import DataSettings
 from util.data.folds import Fold
 from util.data.index import Index
-from util.data.list_files import match, read_list_file
+from util.data.list_files import ListFile, match, misfit, read_fold_list, shown
 from util.errors import UserError
 
 
@@ -28,6 +27,7 @@ class ImageList:
         source: path of the list file; empty for a list made from the masks.
         listed_pairs: (row, class) pairs of the list file, if it holds pairs.
         left_out: classes that were omitted for too few images (``data.rare_classes: skip``).
+        note: in words, why the published list of a method or protocol was not used, or what was left out of it.
     """
 
     index: Index
@@ -37,6 +37,7 @@ class ImageList:
     source: str = ""
     listed_pairs: tuple[tuple[int, int], ...] = ()
     left_out: tuple[int, ...] = ()
+    note: str = ""
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -68,15 +69,21 @@ class ImageList:
         return out.hexdigest()
 
 
-def train_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
-    """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel."""
+def train_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
+    """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel.
+
+    ``published`` is the list file of a method, which is taken instead if it fits the data.
+    """
     exclude = fold.novel if data.exclude_novel else ()
-    return _without_rare(_make_list(index, data, fold, "train", fold.base, exclude), data)
+    return _without_rare(_make_list(index, data, fold, "train", fold.base, exclude, published), data)
 
 
-def test_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
-    """Return the images to test on: a novel class is present."""
-    return _without_rare(_make_list(index, data, fold, "test", fold.novel), data)
+def test_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
+    """Return the images to test on: a novel class is present.
+
+    ``published`` is the list file of a protocol, which is taken instead if it fits the data.
+    """
+    return _without_rare(_make_list(index, data, fold, "test", fold.novel, (), published), data)
 
 
 def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
@@ -95,16 +102,31 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
 
 
 def _make_list(
-    index: Index, data: DataSettings, fold: Fold, title: str, classes: tuple[int, ...], exclude: tuple[int, ...] = ()
+    index: Index,
+    data: DataSettings,
+    fold: Fold,
+    title: str,
+    classes: tuple[int, ...],
+    exclude: tuple[int, ...] = (),
+    published: str | None = None,
 ) -> ImageList:
     """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel.
+
+    A list file of the settings is taken instead; so is ``published``, if all its images and classes are there.
 
     Raises:
         UserError: no image qualifies, or the list file of the settings does not fit this fold.
     """
     path = {"train": data.train_fold_list, "test": data.test_fold_list}.get(title)
     if path is not None:
-        return _read_list(index, data, fold, Path(path.replace("{fold}", str(fold.number))), classes)
+        return _matched(index, data, read_fold_list(path, fold), classes)
+    note = ""
+    if published is not None:
+        listed = read_fold_list(published, fold)
+        note = misfit(listed, index, classes)
+        if not note:
+            return _published(index, data, listed, classes)
+        note = f"{listed.path} is not used: {note}; images and pairs follow from data.min_pixels = {data.min_pixels}"
     present = index.areas[:, classes] >= data.min_pixels  # (images, classes)
     allowed = (index.areas[:, exclude] == 0).all(1)
     queries = np.flatnonzero(present.any(1) & allowed)
@@ -114,19 +136,28 @@ def _make_list(
             "one of its classes; check data.fold, data.min_pixels and the masks"
         )
     candidates = {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
-    return ImageList(index, classes, queries, candidates)
+    return ImageList(index, classes, queries, candidates, note=note)
 
 
-def _read_list(index: Index, data: DataSettings, fold: Fold, path: Path, classes: tuple[int, ...]) -> ImageList:
+def _published(index: Index, data: DataSettings, listed: ListFile, classes: tuple[int, ...]) -> ImageList:
+    """Return a published list that fits, without pairs whose class a mask made in another way does not show."""
+    visible = shown(listed, index)
+    hidden = len(listed.stems) - len(visible.stems)
+    note = f"{listed.path}: left out {hidden} of {len(listed.stems)} pairs, whose masks show no pixel of the class"
+    return replace(_matched(index, data, visible, classes), note=note if hidden else "")
+
+
+def _matched(index: Index, data: DataSettings, listed: ListFile, classes: tuple[int, ...]) -> ImageList:
     """Return the list of a file; its pairs are the candidates, without pairs ``data.min_pixels`` decides."""
-    matched = match(read_list_file(path), index, classes)
+    matched, source = match(listed, index, classes), listed.path.as_posix()
     queries = np.array(list(dict.fromkeys(matched.rows)))
     if matched.classes is None:
         candidates = {c: queries[index.areas[queries, c] >= data.min_pixels] for c in classes}
-        return ImageList(index, classes, queries, candidates, str(path))
+        return ImageList(index, classes, queries, candidates, source)
     pairs = tuple(zip(matched.rows, matched.classes, strict=True))
-    candidates = {c: np.array([row for row, its in pairs if its == c], int) for c in classes}
-    return ImageList(index, classes, queries, candidates, str(path), pairs)
+    rows, of_rows = np.array(matched.rows), np.array(matched.classes)
+    candidates = {c: rows[of_rows == c] for c in classes}
+    return ImageList(index, classes, queries, candidates, source, pairs)
 
 
 def _without_rare(images: ImageList, data: DataSettings) -> ImageList:

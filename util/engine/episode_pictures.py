@@ -1,33 +1,36 @@
-"""Pictures of chosen episodes of a test (worst, best, random), drawn on the original photos."""
+"""Pictures of chosen episodes of a test (worst, best, random), drawn on the photos from the predictions it scored."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import cast
 
+import cv2
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
-from model.contract import Output
-from util.data.episodes import Trial, binary, collate
-from util.data.sampling import EpisodeKey, random_stream
+from util.data.episodes import binary
+from util.data.sampling import EpisodeKey
 from util.data.views import to_photo
-from util.engine.evaluation import BASE, BINARY, FINAL, INTERSECTION, NUMBER, UNION, scored_outputs
-from util.engine.run_data import trials
+from util.engine.evaluation import BASE, FINAL, NUMBER, iou_of
+from util.engine.kept_predictions import BEST, KINDS, RANDOM, WORST, Kept, random_episodes
 from util.engine.test_jobs import Job
 from util.errors import UserError, nearest
-from util.report.contact_sheet import Entry, write_sheet
+from util.report.charts import BARS, CURVE
+from util.report.contact_sheet import Entry, thumbnail, write_sheet
+from util.report.figure_files import SUFFIXES, write_figure
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat, overlay
-from util.report.pictures import board, write_png
+from util.report.pictures import PANEL_HEIGHT, board, panel_size
 
-KINDS = ("worst", "best", "random")
 FOLDER, SHEET = "pictures", "index.html"
-CURVE, BARS, EPISODES = DRAWN = "curve.png", "per_class.png", "episodes.png"  # files beside every result
-RANDOM = 3  # a stream of random numbers, beside those of util/data/sampling.py
+EPISODES = "episodes"  # beside every result, with the curve and the bars
 BASE_NAMES = 2  # base classes named in a caption
+PHOTOS = 256  # kept in the size of a panel, 0.3 MiB each
+Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) counts, see evaluation.py
 
 
 def parse_kinds(text: str) -> dict[str, int]:
@@ -47,21 +50,16 @@ def parse_kinds(text: str) -> dict[str, int]:
     return out
 
 
-def choose(records: dict[int, dict[str, np.ndarray]], wanted: dict[str, int]) -> dict[tuple[int, int], list[str]]:
+def choose(records: Records, wanted: dict[str, int]) -> dict[tuple[int, int], list[str]]:
     """Return the chosen episodes, (seed, number) -> kinds, by the final output's IoU."""
-    rows = [(seed, int(r[NUMBER]), iou_of(r)) for seed, outputs in records.items() for r in outputs[FINAL]]
-    order = sorted(range(len(rows)), key=lambda i: (rows[i][2], rows[i][:2]))
-    drawn = random_stream(0, RANDOM).permutation(len(rows)).tolist()
+    ranked = sorted((iou_of(r), seed, int(r[NUMBER])) for seed, outputs in records.items() for r in outputs[FINAL])
+    order = [entry[1:] for entry in ranked]
+    drawn = random_episodes({s: len(o[FINAL]) for s, o in records.items()}, wanted.get(RANDOM, 0))
     chosen: dict[tuple[int, int], list[str]] = {}
-    for kind, ranked in (("worst", order), ("best", order[::-1]), ("random", drawn)):
-        for i in ranked[: wanted.get(kind, 0)]:
-            chosen.setdefault(rows[i][:2], []).append(kind)
+    for kind, episodes in ((WORST, order), (BEST, order[::-1]), (RANDOM, drawn)):
+        for episode in episodes[: wanted.get(kind, 0)]:
+            chosen.setdefault(episode, []).append(kind)
     return chosen
-
-
-def iou_of(record: np.ndarray) -> float:
-    """Return the foreground IoU of an episode's record in percent."""
-    return 100.0 * int(record[INTERSECTION]) / max(int(record[UNION]), 1)
 
 
 def remove_pictures(folder: Path) -> None:
@@ -70,9 +68,12 @@ def remove_pictures(folder: Path) -> None:
     Raises:
         UserError: they cannot be removed.
     """
-    old = [*(folder / FOLDER).glob("seed*_episode*.png"), folder / FOLDER / SHEET]
+    old = [folder / FOLDER / SHEET]
+    for suffix in SUFFIXES:
+        old += (folder / FOLDER).glob(f"seed*_episode*.{suffix}")
+        old += (folder / f"{name}.{suffix}" for name in (CURVE, BARS, EPISODES))
     try:
-        for path in [*old, *(folder / name for name in DRAWN)]:
+        for path in old:
             path.unlink(missing_ok=True)
         if (folder / FOLDER).is_dir() and not any((folder / FOLDER).iterdir()):
             (folder / FOLDER).rmdir()
@@ -80,81 +81,86 @@ def remove_pictures(folder: Path) -> None:
         raise UserError(f"{folder}: old pictures cannot be removed ({error.strerror}); remove them by hand") from None
 
 
-@torch.inference_mode()
 def save_pictures(
     job: Job,
-    records: dict[int, dict[str, np.ndarray]],
+    records: Records,
     wanted: dict[str, int],
+    kept: dict[tuple[int, int], Kept],
     folder: Path,
     title: str,
+    figures: str | None = None,
 ) -> None:
     """Draw the chosen episodes of a job into ``folder/pictures``, with an index.html that shows them.
 
     Args:
-        records: seed -> output -> (episodes, 6) counts, see evaluation.py.
         wanted: kind (worst, best, random) -> number of episodes.
+        kept: (seed, number) -> predictions of the chosen episodes, at least.
+        figures: a second format of every picture, pdf or svg.
     """
-    out = folder / FOLDER
-    job.prepared.network.eval()
+    out, photo = folder / FOLDER, lru_cache(maxsize=PHOTOS)(partial(_photo, job))
+    names, index = job.context.config.data.classes, job.images.index
     entries = []
     for (seed, number), kinds in tqdm(choose(records, wanted).items(), desc="draw", unit="picture", leave=False):
-        data = trials(job.context, job.samplers[seed], job.view, (job.scored_on,))
-        trial = cast(Trial, collate([data[number]]).to(job.prepared.device))
-        output = job.prepared(trial.episode)
         ious = {name: iou_of(t[t[:, NUMBER] == number][0]) for name, t in records[seed].items()}
         key = job.samplers[seed](number)
-        names, index = job.context.config.data.classes, job.images.index
-        caption = f"{title}, {names[key.class_id - 1]}, query {index.names[key.query]}, seed {seed}, episode {number}"
-        picture = board(caption, [*_supports(job, key), *_query(job, key, trial, output, ious)])
-        path = out / f"seed{seed}_episode{number:05d}.png"
-        write_png(path, picture)
-        entries.append(Entry(path.name, names[key.class_id - 1], ious[FINAL], kinds, index.names[key.query], picture))
+        name, query = names[key.class_id - 1], index.names[key.query]
+        caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
+        panels = [*_supports(key, name, photo), *_query(job, key, photo(key.query), kept[seed, number], ious)]
+        path = out / f"seed{seed}_episode{number:05d}"
+        picture = write_figure(path, board(caption, panels), figures)
+        entries.append(Entry(f"{path.name}.png", name, ious[FINAL], kinds, query, thumbnail(picture)))
     write_sheet(out / SHEET, title, entries)
 
 
-def _supports(job: Job, key: EpisodeKey) -> list[tuple[str, np.ndarray]]:
-    name = job.context.config.data.classes[key.class_id - 1]
+@dataclass(frozen=True)
+class Photo:
+    """A photo in the size of a panel: (H, W, 3) and its class ids (H, W), uint8; and its height and width as stored."""
+
+    image: np.ndarray
+    classes: np.ndarray
+    stored: tuple[int, int]
+
+
+def _photo(job: Job, row: int) -> Photo:
+    """Return an image of the job's index."""
+    image, classes = job.images.index.pair(row)
+    width, height = panel_size(image)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if height < len(image) else cv2.INTER_CUBIC)
+    labels = cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST)
+    return Photo(small, labels, (image.shape[0], image.shape[1]))
+
+
+def _supports(key: EpisodeKey, name: str, photo: Callable[[int], Photo]) -> list[tuple[str, np.ndarray]]:
     panels = []
-    for number, row in enumerate(key.supports, 1):
-        image, classes = _read(job, row)
-        label = binary(classes, key.class_id).numpy()
-        panels.append((f"support {number}: {name}", overlay(image, label, SUPPORT_COLOUR)))
+    for number, support in enumerate(map(photo, key.supports), 1):
+        label = binary(support.classes, key.class_id).numpy()
+        panels.append((f"support {number}: {name}", overlay(support.image, label, SUPPORT_COLOUR)))
     return panels
 
 
-def _read(job: Job, row: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image of the job's index and its map of class ids, as stored."""
-    return job.images.index.pair(row)
-
-
-def _query(
-    job: Job, key: EpisodeKey, trial: Trial, output: Output, ious: dict[str, float]
-) -> list[tuple[str, np.ndarray]]:
+def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> list[tuple[str, np.ndarray]]:
     """Return the query's panels: photo, truth, maps, the base classes, and every two-channel output with its IoU."""
-    image, classes = _read(job, key.query)
-    truth = binary(classes, key.class_id).numpy()
+    image, truth = query.image, binary(query.classes, key.class_id).numpy()
     panels = [("query", image), ("truth", overlay(image, truth, TRUTH_COLOUR))]
-    label = trial.label[job.scored_on][0]
 
-    def on_photo(map_hw: Tensor) -> np.ndarray:
-        """Return a map (H', W') of the scored label's size on the photo's pixels (H, W)."""
-        height, width = image.shape[:2]
-        return to_photo(map_hw.cpu().numpy(), (height, width), job.view.rule, job.scored_on, job.view.side)
+    def on_photo(scored: np.ndarray) -> np.ndarray:
+        """Return a map (H', W') of the scored label's size on the panel's pixels (H, W)."""
+        full = to_photo(scored, query.stored, job.view.rule, job.scored_on, job.view.side)
+        how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
+        return cv2.resize(full, (image.shape[1], PANEL_HEIGHT), interpolation=how)
 
-    for name, values in output.maps.items():
-        shown = resize(values[:1, None].float(), label.shape)[0, 0]
+    predictions = {name: packed.array() for name, packed in kept.predictions.items()}
+    predictions[FINAL] = predictions.pop(FINAL)  # drawn last
+    for name, packed in kept.maps.items():
+        values = torch.from_numpy(packed.array().astype(np.float32))[None, None]
+        shown = resize(values, predictions[FINAL].shape)[0, 0].numpy()
         panels.append((f"{name} (blue 0, red 1)", heat(image, on_photo(shown))))
-    outputs = scored_outputs(output)
-    outputs[FINAL] = outputs.pop(FINAL)  # drawn last
-    predictions = {
-        name: on_photo(resize(logits[:1].float(), label.shape).argmax(1)[0].byte()) for name, logits in outputs.items()
-    }
     if BASE in predictions:
-        ids = predictions.pop(BASE)
+        ids = on_photo(predictions.pop(BASE))
         panels.append((f"base: {_base_names(job, ids)}", class_map(image, ids)))
-    two_channel = [n for n, logits in outputs.items() if logits.shape[1] == BINARY]
-    for name in (n for n in two_channel if n in predictions):
-        panels.append((f"{name}, IoU {ious[name]:.1f} %", overlay(image, predictions[name], PREDICTION_COLOUR)))
+    for name, mask in predictions.items():
+        if name in ious:
+            panels.append((f"{name}, IoU {ious[name]:.1f} %", overlay(image, on_photo(mask), PREDICTION_COLOUR)))
     return panels
 
 

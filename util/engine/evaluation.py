@@ -29,7 +29,14 @@ POSTFIX_EVERY = 10  # batches between updates of the running score
 NUMBER, CLASS, INTERSECTION, UNION, BACKGROUND_INTERSECTION, BACKGROUND_UNION = range(6)
 
 Watcher = Callable[[Any, Output], None]  # sees every batch of the main process: Episode or LabelledImages
+# Sees every episode once it is counted: number, IoU of the final output in percent, predictions and maps.
+Keeper = Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None]
 Counts = TypeVar("Counts", BinaryCounts, ClassCounts)
+
+
+def iou_of(record: np.ndarray) -> float:
+    """Return the foreground IoU of an episode's record in percent."""
+    return 100.0 * int(record[INTERSECTION]) / max(int(record[UNION]), 1)
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -45,10 +52,19 @@ class Scoreboard:
         classes: of the data set.
         scored_on: the name of the trial's label to count on; None takes the only one.
         episodes: only episodes with a number below it count; None counts all.
+        keep: called with the predictions of every counted episode.
     """
 
-    def __init__(self, classes: int, device: torch.device, scored_on: str | None = None, episodes: int | None = None):
+    def __init__(
+        self,
+        classes: int,
+        device: torch.device,
+        scored_on: str | None = None,
+        episodes: int | None = None,
+        keep: Keeper | None = None,
+    ):
         self.classes, self.device, self.scored_on, self.episodes = classes, device, scored_on, episodes
+        self.keep = keep
         self.counts: dict[str, BinaryCounts | ClassCounts] = {}  # by output
         self.records: dict[str, list[Tensor]] = {}  # output -> (1, 6) int64 of each episode
 
@@ -67,14 +83,17 @@ class Scoreboard:
         self, number: int, episode: Episode, item: int, label: Tensor, base_label: Tensor | None, output: Output
     ) -> None:
         """Resize each output to the label's size, alone, so that its batch does not affect it, and count it there."""
-        class_id = episode.class_id[item : item + 1]
+        class_id, predictions = episode.class_id[item : item + 1], {}
         for name, logits in scored_outputs(output).items():
-            prediction = resize(logits[item : item + 1].float(), label.shape).argmax(1)
+            prediction = predictions[name] = resize(logits[item : item + 1].float(), label.shape).argmax(1)
             if name != BASE and logits.shape[1] == BINARY:
                 self._add_binary(name, number, prediction, label, class_id)
             elif base_label is not None:
                 self._counts(name, ClassCounts, logits.shape[1]).add(prediction, base_label[None])
         self._add_binary(ALL_FOREGROUND, number, torch.ones_like(label)[None], label, class_id)
+        if self.keep is not None:
+            iou = iou_of(self.records[FINAL][-1][0].cpu().numpy())
+            self.keep(number, iou, predictions, {name: values[item] for name, values in output.maps.items()})
 
     def _add_binary(self, name: str, number: int, prediction_1hw: Tensor, label_hw: Tensor, class_id_1: Tensor) -> None:
         both, either = count_binary(prediction_1hw, label_hw[None])

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
+from model.encoders.registry import title_of
 from util.config.read import MODEL_NAME, to_dict
 from util.engine.checkpoint import FOLD
 from util.engine.device import describe
@@ -15,8 +16,9 @@ from util.engine.test_jobs import Job
 from util.engine.trainer import SECONDS_PER_MINUTE
 from util.engine.weights import weights_mark
 from util.report.run_folder import environment
-from util.report.schema import MADE_FROM_MASKS, MANIFEST, SCHEMA
+from util.report.schema import MANIFEST, SCHEMA
 from util.report.scores import over_seeds
+from util.report.table import MADE_FROM_MASKS
 
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
@@ -51,6 +53,8 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "text": data.text,
         "model": merged["model"][MODEL_NAME],
         "backbone": config.model.backbone(),
+        "method": job.context.model_class.title,
+        "encoder": title_of(config.model.backbone()),
         "encoder_licence": weights.encoder_licence,
         "run": str(config.run.name),
         "checkpoint": weights.source,
@@ -61,6 +65,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "list": job.images.digest,
         "list_images": len(job.images.queries),
         "list_source": job.images.source or MADE_FROM_MASKS,
+        "list_note": job.images.note,
         "left_out": [data.classes[c - 1] for c in job.images.left_out],
         "episode_digests": [job.samplers[seed].digest(job.episodes[seed]) for seed in job.samplers],
         "manifest": MANIFEST,

@@ -38,7 +38,7 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
     """Return the data of the base stage: labelled images."""
     with world.main_first():
         whole = stage.images == ALL_IMAGES
-        images = images_for_training(context, world.is_main, whole)
+        images = images_for_training(context, world.is_main, whole, stage)
         held_out = images_for_base_validation(context, world.is_main, whole)
     return StageData(
         images,
@@ -51,9 +51,10 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
 
 def meta_stage_data(context: RunContext, world: World) -> StageData:
     """Return the data of the meta stage: episodes of base classes, validated on episodes of novel classes."""
-    stage = context.config.meta_stage
+    config, stage = context.config, context.config.meta_stage
     with world.main_first():
-        images, novel = images_for_training(context, world.is_main), images_for_test(context, world.is_main)
+        images = images_for_training(context, world.is_main)
+        novel = images_for_test(context, world.is_main, config.protocols[config.test.protocol])
     return StageData(
         images,
         training_episodes(context, images),
@@ -73,19 +74,27 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 
-def images_for_training(context: RunContext, progress: bool = True, whole: bool = False) -> ImageList:
-    """Return the fold's training list, or all images, their pictures decoded where the settings allow it."""
-    data = context.config.data
+def images_for_training(
+    context: RunContext, progress: bool = True, whole: bool = False, stage: StageSettings | None = None
+) -> ImageList:
+    """Return the fold's training list, or all images, their pictures decoded where the settings allow it.
+
+    Args:
+        progress: whether this process shows bars and warnings.
+        whole: all images instead of the fold's.
+        stage: whose published list is taken; default the meta stage.
+    """
+    data, stage = context.config.data, stage or context.config.meta_stage
     index = with_decoded_images(load_index(data, "train", progress), data, data.train_list, progress)
     if whole:
         return whole_list(index, context.fold)
-    return _logged(context, train_list(index, context.fold, data))
+    return _logged(context, train_list(index, context.fold, data, stage.list_file), progress)
 
 
-def images_for_test(context: RunContext, progress: bool = True) -> ImageList:
-    """Return the fold's test list."""
-    data = context.config.data
-    return _logged(context, test_list(load_index(data, "test", progress), context.fold, data))
+def images_for_test(context: RunContext, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
+    """Return the fold's test list, or the published list of a protocol that has one."""
+    data, published = context.config.data, None if protocol is None else protocol.list_file
+    return _logged(context, test_list(load_index(data, "test", progress), context.fold, data, published), progress)
 
 
 def images_for_base_validation(context: RunContext, progress: bool = True, whole: bool = False) -> ImageList:
@@ -95,8 +104,10 @@ def images_for_base_validation(context: RunContext, progress: bool = True, whole
     return whole_list(index, context.fold) if whole else base_validation_list(index, context.fold, data)
 
 
-def _logged(context: RunContext, images: ImageList) -> ImageList:
-    """Log the classes that a list leaves out."""
+def _logged(context: RunContext, images: ImageList, warns: bool) -> ImageList:
+    """Log the classes that a list leaves out, and warn of a published list that is not used."""
+    if images.note and warns:
+        log.warning("%s", images.note)
     if images.left_out:
         names = ", ".join(context.config.data.classes[c - 1] for c in images.left_out)
         log.info("left out, with too few images: %s", names)

@@ -16,6 +16,7 @@ from util.data.views import View
 from util.engine.evaluation import Scoreboard
 from util.engine.folders import run_folder
 from util.engine.input_size import scored_on, view_of
+from util.engine.kept_predictions import KeptPredictions
 from util.engine.network import PreparedNetwork, prepare_network
 from util.engine.processes import World
 from util.engine.run_context import RunContext, make_run_context, network_config, with_data, with_test
@@ -34,12 +35,14 @@ class Request:
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes: replayed if it exists, else written.
         save_images: kind (worst, best, random) -> number of episodes to draw.
+        figures: a second format of every picture beside PNG, pdf or svg.
     """
 
     protocols: tuple[str, ...] = ()
     shots: tuple[int, ...] = ()
     manifest: Path | None = None
     save_images: dict[str, int] = field(default_factory=dict)
+    figures: str | None = None
 
 
 # (shots, image side) -> the network of a job and the record of its weights
@@ -57,6 +60,7 @@ class Job:
         prepared: the network, for the view's image side.
         replayed: the manifest whose episodes these are, None for the protocol's own.
         boards: the counts, by seed.
+        kept: the predictions that pictures will show, None without pictures.
         shared_with: names of the protocols scored in the same passes.
     """
 
@@ -72,6 +76,7 @@ class Job:
     weights: Weights
     replayed: Path | None = None
     boards: dict[int, Scoreboard] = field(default_factory=dict)
+    kept: KeptPredictions | None = None
     seconds: float = 0.0
     shared_with: list[str] = field(default_factory=list)
 
@@ -126,12 +131,16 @@ def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]
     _check_manifest(request.manifest, played, len(names) * len(shots))
     jobs: list[Job] = []
     networks: Networks = {}
+    lists: dict[tuple[int, str | None], ImageList] = {}  # by number of shots and published list
     for shot in dict.fromkeys(shots):
         for name in dict.fromkeys(names):
             context = make_run_context(own_config(config, name, shot))
-            with world.main_first():
-                images = images_for_test(context, world.is_main)
-            jobs.append(_job(context, world, images, name, played, networks))
+            protocol = None if played else config.protocols[name]
+            key = shot, None if protocol is None else protocol.list_file
+            if key not in lists:
+                with world.main_first():
+                    lists[key] = images_for_test(context, world.is_main, protocol)
+            jobs.append(_job(context, world, lists[key], name, played, networks))
     return jobs
 
 
@@ -211,5 +220,6 @@ def passes(jobs: list[Job]) -> list[Pass]:
     for job in jobs:
         rule = "manifest" if job.replayed else (job.protocol.query, job.protocol.supports)
         for seed in job.samplers:
-            groups.setdefault((job.context.config.data.shot, job.view, rule, seed), []).append(job)
+            key = job.context.config.data.shot, job.view, rule, job.images.digest, seed
+            groups.setdefault(key, []).append(job)
     return [Pass(tuple(members), key[-1]) for key, members in groups.items()]

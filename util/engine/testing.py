@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,16 +13,18 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.manifest import WITH_REPLACEMENT, Manifest
 from util.engine.device import describe
-from util.engine.episode_pictures import BARS, CURVE, EPISODES, remove_pictures, save_pictures
+from util.engine.episode_pictures import EPISODES, remove_pictures, save_pictures
 from util.engine.evaluation import CLASS, NUMBER, PassOptions, Scoreboard, run_pass
 from util.engine.feature_cache import Cacheable, FeatureCache
+from util.engine.kept_predictions import KeptPredictions
 from util.engine.processes import World, join
 from util.engine.result import result_of
 from util.engine.run_data import trials
 from util.engine.test_jobs import Job, Pass, Request, build_test_jobs, passes
 from util.files import write_atomically
-from util.report.charts import class_bars, score_curve
-from util.report.pictures import FirstEpisodes, grid, write_png
+from util.report.charts import write_charts
+from util.report.figure_files import write_figure
+from util.report.pictures import FirstEpisodes, grid
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result
 from util.report.table import class_table, passes_in_words, score_table, title
@@ -39,6 +42,8 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
         _log_jobs(jobs, folders)
         pictures = {id(job): FirstEpisodes(config.data.classes, config.test.pictures) for job in jobs}
         log.info("on %s, %d process(es)", describe(world.device), world.size)
+        for job in jobs:
+            job.kept = KeptPredictions(request.save_images, job.episodes) if request.save_images else None
         cache = FeatureCache(config.test.cache_gib) if config.test.cache_gib else None
         for shared in passes(jobs):
             _run(shared, world, pictures, cache)
@@ -69,7 +74,8 @@ def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes], cache: 
     scored_on = tuple(dict.fromkeys(job.scored_on for job in shared.jobs))
     data = trials(first.context, first.samplers[seed], first.view, scored_on)
     for job in shared.jobs:
-        job.boards[seed] = Scoreboard(len(config.data.classes), world.device, job.scored_on, job.episodes[seed])
+        keep = None if job.kept is None else partial(job.kept.add, seed)
+        job.boards[seed] = Scoreboard(len(config.data.classes), world.device, job.scored_on, job.episodes[seed], keep)
         job.shared_with = sorted({*job.shared_with, *(j.name for j in shared.jobs if j is not job)})
     started = time.monotonic()
     if cache is not None:
@@ -93,6 +99,7 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     """Sum a job over processes; write its result, its episodes and its pictures."""
     per_seed = [job.boards[seed].scores(world) for seed in job.samplers]
     records = {seed: job.boards[seed].episode_records(world) for seed in job.samplers}
+    kept = {} if job.kept is None else job.kept.gathered(world)
     result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
     if not world.is_main:
         return result
@@ -103,13 +110,18 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
         write_atomically(request.manifest, manifest.text())
         log.info("episodes: %s", request.manifest)
     folder.write_json(RESULT, result)
-    write_png(folder.path / CURVE, score_curve(records, title(result)))
-    write_png(folder.path / BARS, class_bars(result, title(result)))
+    write_charts(folder.path, result, records, title(result), request.figures)
     if first.rows:
-        write_png(folder.path / EPISODES, grid(first.rows))
+        write_figure(folder.path / EPISODES, grid(first.rows), request.figures)
     if request.save_images:
-        save_pictures(job, records, request.save_images, folder.path, title(result))
-    log.info("%s\n%s\n\n%s", title(result), score_table(result), class_table(result))
+        save_pictures(job, records, request.save_images, kept, folder.path, title(result), request.figures)
+    log.info(
+        "%s, list %s\n%s\n\n%s",
+        title(result),
+        result["list_note"] or result["list_source"],
+        score_table(result),
+        class_table(result),
+    )
     log.info("result: %s", folder.path / RESULT)
     return result
 

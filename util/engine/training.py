@@ -116,7 +116,13 @@ def _train(
     """Train a network for one stage; return the exit code."""
     config, images, world = stage.context.config, stage.data.images, stage.world
     device = describe(world.device)
-    out.describe(to_dict(config), images=len(images.queries), list=images.digest, device=device)
+    facts = {
+        "images": len(images.queries),
+        "list": images.digest,
+        "list_source": images.source,
+        "list_note": images.note,
+    }
+    out.describe(to_dict(config), **facts, device=device)
     if note:
         log.info("%s", note)
     log.info("%s stage on %s: %d images, %d processes", stage.name, device, len(images.queries), world.size)
@@ -163,7 +169,7 @@ def _validate_meta(stage: Stage, out: RunFolder, network: PreparedNetwork, step:
     scores = _evaluate(stage, network, pictures)
     out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
     if pictures.rows:
-        out.image("validation", grid(pictures.rows), step)
+        out.image("validation", grid(pictures.rows).pixels(), step)
     return scores[FINAL]["miou"], scores
 
 

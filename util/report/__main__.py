@@ -1,4 +1,4 @@
-"""Compare results or tabulate them: ``python -m util.report compare A B [A B ...]`` and ``... table RUNS...``."""
+"""Results: ``python -m util.report compare A B [A B ...]``, ``... table RUNS...``, ``... figures RUNS...``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from util.packages import required
 
 with required():
     from util import cli
+    from util.report.charts import draw
     from util.report.compare import compare
+    from util.report.figure_files import SUFFIXES
     from util.report.paper_table import FINAL, table
     from util.report.table_formats import FORMATS
 
@@ -33,9 +35,14 @@ def command() -> None:
     many.add_argument("--format", choices=FORMATS, default="markdown")
     many.add_argument("--protocol", help="only results of this protocol")
     many.add_argument("--output", default=FINAL, help="output of the model: final, meta, ...")
+    drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
+    drawn.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
+    drawn.add_argument("--figures", choices=SUFFIXES, default="pdf", help="their format")
     options = parser.parse_args()
     if options.command == "compare":
         print(compare(*options.runs, output=options.output))
+    elif options.command == "figures":
+        print("\n".join(map(str, draw(options.runs, options.figures))))
     else:
         print(table(options.runs, options.format, options.output, options.protocol))
 

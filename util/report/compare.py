@@ -12,7 +12,7 @@ from util.errors import UserError, nearest
 from util.report.agreement import counts_of
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL, mean_iou
-from util.report.table import passes_in_words, protocol_title
+from util.report.table import passes_in_words, protocol_name
 
 DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
 TAIL = 2.5  # percent on either side of the interval
@@ -114,7 +114,7 @@ def read_scored(path: Path, output: str) -> Scored:
                 f"{path}: holds {len(results)} results; name one of them, such as {results[0].parent.relative_to(path)}"
             )
         result = read_result(results[0])
-        note = _note(protocol_title(result), result["scored_on"], passes_in_words(result), result["quick_look"])
+        note = _note(protocol_name(result), result["scored_on"], passes_in_words(result), result["quick_look"])
         path = results[0].parent / Path(result["manifest"]).name
     return _scored(path, read_manifest(path), note, output)
 

@@ -71,7 +71,7 @@ class Entry:
     iou: float  # in percent
     kinds: list[str]
     query: str
-    picture: np.ndarray  # (H, W, 3) uint8 RGB
+    thumbnail: str  # of ``thumbnail``
 
 
 def write_sheet(path: Path, title: str, entries: list[Entry]) -> None:
@@ -87,7 +87,7 @@ def write_sheet(path: Path, title: str, entries: list[Entry]) -> None:
             kinds=" ".join(e.kinds),
             query=html.escape(e.query),
             file=html.escape(e.file),
-            thumbnail=_thumbnail(e.picture),
+            thumbnail=e.thumbnail,
         )
         for e in sorted(entries, key=lambda e: e.iou)
     ]
@@ -105,7 +105,8 @@ def _options(names: set[str]) -> str:
     return "".join(f"<option>{html.escape(name)}</option>" for name in sorted(names))
 
 
-def _thumbnail(picture: np.ndarray) -> str:
+def thumbnail(picture: np.ndarray) -> str:
+    """Return a picture (H, W, 3) uint8 RGB as a small JPEG in base64."""
     scale = min(THUMBNAIL_WIDTH / picture.shape[1], 1)
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     _, content = cv2.imencode(

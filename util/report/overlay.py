@@ -10,6 +10,7 @@ from model.contract import IGNORE
 Colour = tuple[int, int, int]  # RGB
 TINT = 0.5  # share of the mask's colour in an overlay
 SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
+OUTLINE = (((0, 0, 0), 3), ((255, 255, 255), 1))  # a light line on a wider dark one shows on any ground: colour, pixels
 HEAT = 0.5  # share of the colours in a heat map
 HUE_STEP, HUES = 67, 180  # difference of the hues of classes c and c + 1; number of OpenCV's hues
 SATURATION, BRIGHTNESS = 220, 235  # of a class's colour
@@ -22,7 +23,9 @@ def overlay(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
         where = label == value
         out[where] = (TINT * np.array(tint) + (1 - TINT) * out[where]).astype(np.uint8)
     outline, _ = cv2.findContours((label == 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(out, outline, -1, colour, 1)
+    for line, width in OUTLINE:
+        cv2.drawContours(out, outline, -1, line, width)
+    return out
 
 
 def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:

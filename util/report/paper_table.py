@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL
 from util.report.table import passes_in_words, protocol_title, seeds_in_words
-from util.report.table_formats import FORMATS, MEASURED_MARK, QUICK_MARK, Row
+from util.report.table_formats import FORMATS, MEASURED_MARK, NOT_STATED, QUICK_MARK, Row
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 
@@ -53,13 +54,24 @@ def _cell_of(result: dict[str, Any]) -> tuple:
 
 
 def _method(result: dict[str, Any]) -> str:
-    """Return the row's name: model, run without data set and fold, weights unless the best, test-time averaging."""
+    """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
+    model, backbone = result["model"], result["backbone"] or ""
     run = re.sub(r"split\d+_?", "", result["run"].removeprefix(f"{result['dataset']}_"))
-    run = run.removeprefix(f"{result['model']}_").strip("_")
+    run = re.sub(rf"(^|_){re.escape(model)}(?=_|$)", r"\1", run)
+    words = [word for word in run.split("_") if word and word != backbone and not backbone.endswith(f"_{word}")]
+    method = result.get("method") or _names().get(model, model)
+    encoder = result.get("encoder") or _names().get(backbone, backbone)
+    name = ", ".join(filter(None, [f"{method} {encoder}".strip(), " ".join(words)]))
     mark = result.get("weights_mark")
     weights = {"foreign": f" ({Path(result['checkpoint']).name})"}.get(mark, f" ({mark})") if mark else ""
     averaged = f", {passes_in_words(result)}" if result.get("averaged") else ""
-    return f"{result['model']} {run}".strip() + weights + averaged
+    return name + weights + averaged
+
+
+@functools.cache
+def _names() -> dict[str, str]:
+    """Return how people write methods and encoders, by their names in configs."""
+    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))["names"]
 
 
 def _without_superseded(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
@@ -87,7 +99,7 @@ def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
             "data set": result["dataset"],
             "protocol": protocol_title(result),
             "number of folds": result["folds"],
-            "protocol settings": result["protocol_settings"],
+            "protocol settings": {k: v for k, v in result["protocol_settings"].items() if k != "list_file"},
             "data.min_pixels": result["min_pixels"],
         }
 
@@ -144,8 +156,8 @@ def _published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[lis
         if entry["dataset"] != dataset or entry["shot"] not in shots:
             continue
         variant = f", {entry['variant']}" if "variant" in entry else ""
-        name = f"{entry['paper']} {entry['backbone']}{variant}"
-        protocol, rule = entry["protocol"] or "not stated", entry.get("fold_rule", fold_rule)
+        name = f"{entry['paper']} {_names().get(entry['backbone'], entry['backbone'])}{variant}"
+        protocol, rule = entry["protocol"] or NOT_STATED, entry.get("fold_rule", fold_rule)
         if rule not in (None, fold_rule):
             hidden[f"{name} by {protocol}", rule] = None
             continue

@@ -10,60 +10,55 @@ from torch import Tensor
 
 from model.contract import IGNORE, Episode, Output
 from util.files import write_atomically
-from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, overlay
+from util.report.figure import Figure, text_width
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, overlay
 
 GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
-WHITE, INK = 255, (30, 30, 30)
 PANEL_HEIGHT, BOARD_WIDTH = 220, 1500
-MIN_SIDE = 160  # smaller images are enlarged for display
-FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
+FONT_SCALE = 0.42
+Panels = list[tuple[str, np.ndarray]]  # caption, (H, W, 3) uint8
 
 
-def row(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Return panels side by side, each below its caption, (H, W, 3) uint8."""
-    height = max(p.shape[0] for _, p in panels)
-    columns = []
-    for caption, panel in panels:
-        column = np.full((height + CAPTION, panel.shape[1] + GAP, 3), WHITE, np.uint8)
-        column[CAPTION : CAPTION + panel.shape[0], : panel.shape[1]] = panel
-        cv2.putText(column, caption, (1, CAPTION - 5), FONT, FONT_SCALE, INK, 1, cv2.LINE_AA)
-        columns.append(column)
-    return np.concatenate(columns, axis=1)
+def panel_size(image: np.ndarray) -> tuple[int, int]:
+    """Return width and height of an image (H, W, ...) at the height of a panel."""
+    return max(round(image.shape[1] * PANEL_HEIGHT / image.shape[0]), 1), PANEL_HEIGHT
 
 
-def grid(rows: list[np.ndarray]) -> np.ndarray:
-    """Return rows below each other, padded on the right to the same width."""
-    width = max(r.shape[1] for r in rows)
-    padded = [np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=WHITE) for r in rows]
-    return np.concatenate(padded, axis=0)
-
-
-def board(caption: str, panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Return captioned panels of equal height in as many rows as needed, below a line of text, (H, W, 3) uint8."""
-    rows: list[list[tuple[str, np.ndarray]]] = [[]]
+def board(caption: str, panels: Panels) -> Figure:
+    """Return captioned panels of equal height in as many rows as needed, below a line of text if there is one."""
+    head = CAPTION + GAP if caption else 0
+    placed, left, top, widest = [], 0, head, _text_width(caption) + 2 * GAP if caption else 0
     for text, panel in panels:
-        scale = PANEL_HEIGHT / panel.shape[0]
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        sized = cv2.resize(panel, (round(panel.shape[1] * scale), PANEL_HEIGHT), interpolation=method)
-        wanted = max(text_width(text) + GAP, sized.shape[1])
-        sized = np.pad(sized, ((0, 0), (0, wanted - sized.shape[1]), (0, 0)), constant_values=WHITE)
-        if rows[-1] and sum(p.shape[1] + GAP for _, p in rows[-1]) + sized.shape[1] > BOARD_WIDTH:
-            rows.append([])
-        rows[-1].append((text, sized))
-    body = grid([row(r) for r in rows])
-    width = max(body.shape[1], text_width(caption) + 2 * GAP)
-    head = np.full((CAPTION + GAP, width, 3), WHITE, np.uint8)
-    cv2.putText(head, caption, (1, CAPTION - 3), FONT, FONT_SCALE, INK, 1, cv2.LINE_AA)
-    return np.concatenate([head, np.pad(body, ((0, 0), (0, width - body.shape[1]), (0, 0)), constant_values=WHITE)])
+        sized = _at_panel_size(panel)
+        wanted = max(_text_width(text) + GAP, sized.shape[1])
+        if left and left + wanted > BOARD_WIDTH:
+            left, top = 0, top + CAPTION + PANEL_HEIGHT + GAP
+        placed.append((text, sized, left, top))
+        left += wanted + GAP
+        widest = max(widest, left)
+    out = Figure(widest, top + CAPTION + PANEL_HEIGHT + GAP)
+    out.text(caption, 1, CAPTION - 3, FONT_SCALE)
+    for text, sized, left, top in placed:
+        out.text(text, left + 1, top + CAPTION - 5, FONT_SCALE)
+        out.photo(left, top + CAPTION, sized)
+    return out
 
 
-def text_width(text: str) -> int:
-    """Return the width of a caption in pixels."""
-    return cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0]
+def grid(boards: list[Figure]) -> Figure:
+    """Return figures below each other."""
+    out = Figure(max(b.width for b in boards), sum(b.height for b in boards))
+    top = 0
+    for part in boards:
+        out.add(part, top)
+        top += part.height
+    return out
 
 
-def episode_row(episode: Episode, output: Output, item: int = 0, class_names: list[str] | None = None) -> np.ndarray:
-    """Return the picture of one episode of a batch: supports, query, prediction (with its IoU), ground truth."""
+def episode_board(episode: Episode, output: Output, item: int = 0, class_names: list[str] | None = None) -> Figure:
+    """Return the picture of one episode of a batch: supports, query, prediction (with its IoU), ground truth.
+
+    The padding of the network's input is cut off.
+    """
     query, truth = _pixels(episode.query[item]), _label(episode.query_label[item])
     prediction = _label(output.logits[item].argmax(0))
     shown = np.where(truth == IGNORE, IGNORE, prediction)
@@ -71,16 +66,39 @@ def episode_row(episode: Episode, output: Output, item: int = 0, class_names: li
     valid = truth != IGNORE
     union = ((prediction == 1) | (truth == 1)) & valid
     iou = 100 * ((prediction == 1) & (truth == 1)).sum() / max(union.sum(), 1)
-    panels = [
-        (f"support: {name}", overlay(_pixels(image), _label(label), SUPPORT_COLOUR))
-        for image, label in episode.shots(item)
-    ]
+    panels = []
+    for image, label in episode.shots(item):
+        pixels, classes = _pixels(image), _label(label)
+        panels.append((f"support: {name}", _panel(pixels, classes, classes, SUPPORT_COLOUR)))
     panels += [
-        ("query", query),
-        (f"prediction, IoU {iou:.0f} %", overlay(query, shown, PREDICTION_COLOUR)),
-        ("truth", overlay(query, truth, TRUTH_COLOUR)),
+        ("query", _panel(query, np.zeros_like(truth), truth, TRUTH_COLOUR)),
+        (f"prediction, IoU {iou:.0f} %", _panel(query, shown, truth, PREDICTION_COLOUR)),
+        ("truth", _panel(query, truth, truth, TRUTH_COLOUR)),
     ]
-    return row([(caption, _enlarge(panel)) for caption, panel in panels])
+    return board("", panels)
+
+
+def _panel(image: np.ndarray, label: np.ndarray, own: np.ndarray, colour: Colour) -> np.ndarray:
+    """Return an image at the height of a panel with a label drawn over it, without the padding that its own label has.
+
+    Padding is ignored pixels in all of the last rows or columns.
+    """
+    seen = own != IGNORE
+    height, width = (int(np.flatnonzero(seen.any(axis))[-1]) + 1 if seen.any() else None for axis in (1, 0))
+    image, label = image[:height, :width], label[:height, :width]
+    return overlay(_at_panel_size(image), cv2.resize(label, panel_size(image), interpolation=cv2.INTER_NEAREST), colour)
+
+
+def _at_panel_size(panel: np.ndarray) -> np.ndarray:
+    width, height = panel_size(panel)
+    if panel.shape[:2] == (height, width):
+        return panel
+    method = cv2.INTER_AREA if height < panel.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(np.ascontiguousarray(panel), (width, height), interpolation=method)
+
+
+def _text_width(text: str) -> int:
+    return text_width(text, FONT_SCALE)
 
 
 class FirstEpisodes:
@@ -88,12 +106,12 @@ class FirstEpisodes:
 
     def __init__(self, class_names: list[str], count: int):
         self.names, self.count = class_names, count
-        self.rows: list[np.ndarray] = []
+        self.rows: list[Figure] = []
 
     def __call__(self, batch: Episode, output: Output) -> None:
         """Keep a picture of each episode of the batch until there are ``count``."""
         for item in range(min(len(batch.query), self.count - len(self.rows))):
-            self.rows.append(episode_row(batch, output, item, self.names))
+            self.rows.append(episode_board(batch, output, item, self.names))
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
@@ -112,8 +130,3 @@ def _pixels(image_3hw: Tensor) -> np.ndarray:
 
 def _label(label_hw: Tensor) -> np.ndarray:
     return label_hw.byte().cpu().numpy()
-
-
-def _enlarge(panel: np.ndarray) -> np.ndarray:
-    factor = -(-MIN_SIDE // panel.shape[0])
-    return panel if factor <= 1 else cv2.resize(panel, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)

@@ -76,10 +76,16 @@ class RunFolder:
         return self._curves
 
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
-        """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
+        """Write the merged config and the environment: commit, versions, machine, command, and ``facts``.
+
+        The settings and the facts are in the log too, but not on the screen.
+        """
         if self.writes:
+            known = environment() | facts
             self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
-            self.write_json("environment.json", environment() | facts)
+            self.write_json("environment.json", known)
+            told = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
+            self._handler.handle(log.makeRecord(log.name, logging.INFO, "", 0, "%s", (told,), None))
 
     def _curves_alive(self) -> bool:
         """Return whether curves can still be written: the writer's thread dies when the disk is full."""

@@ -13,7 +13,6 @@ from util.report.agreement import check_episodes, check_scores
 from util.typecheck import Misfit, convert
 
 SCHEMA = "sym-net-result/1"
-MADE_FROM_MASKS = "made from the masks"
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
 Scores = dict[str, float]  # miou, and fb_iou for two-channel outputs; in percent
 
@@ -33,6 +32,9 @@ class LaterKeys(TypedDict, total=False):
     averaged: list[str]  # test.flip, test.scales and test.fuse in words; empty for the protocol's single pass
     passes: int  # passes of the network per episode; absent means 1
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
+    method: str  # the model's name as people write it, such as Sym-Net
+    encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
+    list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
 
 
@@ -70,7 +72,7 @@ class Result(LaterKeys):
     fold_mismatch: bool  # weights of another fold: classes that are novel here may have been trained on
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
-    list_source: str  # path of the list file, or: made from the masks
+    list_source: str  # path of the list file (the protocol's list_file or data.test_fold_list), or: made from the masks
     left_out: list[str]  # novel classes omitted for too few images (data.rare_classes: skip)
     episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
     manifest: str  # file beside this one: every episode with its intersection and union
@@ -143,6 +145,8 @@ def _modernise(content: dict[str, Any]) -> dict[str, Any]:
     for key, change in (("config", modernise), ("protocol_settings", modernise_protocol)):
         if isinstance(content.get(key), dict):
             changes[key] = change(content[key])
+    if isinstance(settings := changes.get("protocol_settings"), dict):
+        changes["protocol_settings"] = {"list_file": None, **settings}
     if isinstance(trained := content.get("trained_with"), dict):
         changes["trained_with"] = modernise(trained)
     for key in ("scored_on", "input"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+MADE_FROM_MASKS = "made from the masks"  # a list_source
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 
 
@@ -88,5 +89,21 @@ def seeds_in_words(result: dict[str, Any]) -> str:
 
 
 def protocol_title(result: dict[str, Any]) -> str:
-    """Return the full name of a result's protocol, which includes the fold rule."""
+    """Return the full name of a result's protocol, which includes the fold rule and the origin of the list."""
+    origin = list_in_words(result)
+    return f"{protocol_name(result)[:-1]}, {origin})" if origin else protocol_name(result)
+
+
+def protocol_name(result: dict[str, Any]) -> str:
+    """Return the name of a result's protocol with the fold rule, such as 'bam (contiguous folds)'."""
     return f"{result['protocol']} ({result['fold_rule']} folds)"
+
+
+def list_in_words(result: dict[str, Any]) -> str:
+    """Return where the list of a result comes from, such as 'published list'; '' if no protocol has another."""
+    if result["replayed"]:
+        return ""
+    if result["list_source"] != MADE_FROM_MASKS:
+        return "own list" if result["config"].get("data", {}).get("test_fold_list") else "published list"
+    by_rule = result["protocol_settings"].get("query") == "pairs" or result.get("list_note")
+    return f"pairs by {result['min_pixels']} pixels" if by_rule else ""

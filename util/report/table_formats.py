@@ -10,6 +10,9 @@ from typing import Any
 from util.report.table import on_one_line, text_table
 
 MEASURED_MARK, QUICK_MARK = "*", "?"
+LEADING = ["method", "protocol"]  # columns before the numbers
+COLUMN_NAMES = {"mean": "mean", "fb_iou": "FB-IoU"}  # the others are numbers of folds
+NOT_STATED = "not stated"  # the protocol of a published row whose paper does not name it
 LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -32,8 +35,7 @@ class Row:
 def _cells(rows: list[Row], columns: list[tuple[int, Any]], plain: bool = False) -> tuple[list[str], list[list[str]]]:
     """Return the header and the cells of all rows as text; ``plain`` omits marks and numbers of sources."""
     sources = list(dict.fromkeys(r.source for r in rows if not r.measured))
-    names = {"mean": "mean", "fb_iou": "FB-IoU"}
-    header = ["method", "protocol", *(f"{shot}-shot {names.get(c, f'fold {c}')}" for shot, c in columns)]
+    header = [*LEADING, *(f"{shot}-shot {COLUMN_NAMES.get(c, f'fold {c}')}" for shot, c in columns)]
     out = []
     for row in rows:
         mark = MEASURED_MARK if row.measured else ""
@@ -54,16 +56,47 @@ def markdown(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) 
 
 
 def latex(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> str:
-    """Return the table in LaTeX, with the notes as comments."""
+    """Return the table in LaTeX with booktabs, the best cells of each protocol in bold and the notes as comments."""
 
     def safe(text: str) -> str:
         return "".join(LATEX_SPECIAL.get(c, c) for c in text)
 
+    def line(cells: list[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
     header, cells = _cells(rows, columns)
-    lines = [rf"\begin{{tabular}}{{ll{'r' * len(columns)}}}", r"\hline"]
-    lines += [" & ".join(map(safe, header)) + r" \\", r"\hline"]
-    lines += [" & ".join(map(safe, row)) + r" \\" for row in cells]
-    return "\n".join([*lines, r"\hline", r"\end{tabular}", *(f"% {on_one_line(note)}" for note in notes)])
+    shots = [shot for shot, _ in columns]
+    above, rules = ["", ""], []
+    for shot in dict.fromkeys(shots):
+        first, count = len(LEADING) + 1 + shots.index(shot), shots.count(shot)
+        above.append(rf"\multicolumn{{{count}}}{{c}}{{{shot}-shot}}")
+        rules.append(rf"\cmidrule(lr){{{first}-{first + count - 1}}}")
+    below = [*header[: len(LEADING)], *(COLUMN_NAMES.get(c, f"fold {c}") for _, c in columns)]
+    out = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{ll{'r' * len(columns)}}}", r"\toprule"]
+    out += [line(above), " ".join(rules), line([safe(text) for text in below]), r"\midrule"]
+    best = _best(rows, columns)
+    for i, (row, texts) in enumerate(zip(rows, cells, strict=True)):
+        if i and row.measured and not rows[i - 1].measured:
+            out.append(r"\midrule")
+        values = zip(columns, texts[len(LEADING) :], strict=True)
+        bold = [rf"\textbf{{{safe(text)}}}" if (i, column) in best else safe(text) for column, text in values]
+        out.append(line([*map(safe, texts[: len(LEADING)]), *bold]))
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}", *(f"% {on_one_line(note)}" for note in notes)])
+
+
+def _best(rows: list[Row], columns: list[tuple[int, Any]]) -> set[tuple[int, tuple[int, Any]]]:
+    """Return (row, column) of the best cells among at least two of one protocol; other protocols are not comparable."""
+    best = set()
+    for column in columns:
+        groups: dict[str, list[tuple[float, int]]] = {}
+        for i, row in enumerate(rows):
+            protocol = row.protocol.partition(" (")[0]
+            if column in row.cells and column not in row.quick and protocol != NOT_STATED:
+                groups.setdefault(protocol, []).append((round(row.cells[column], 1), i))
+        for values in groups.values():
+            if len(values) > 1:
+                best |= {(i, column) for value, i in values if value == max(values)[0]}
+    return best
 
 
 def comma_separated(rows: list[Row], columns: list[tuple[int, Any]], _: list[str]) -> str:
