@@ -9,6 +9,7 @@ from util.packages import required
 with required():
     from util import cli
     from util.config import command_line
+    from util.config.yaml_text import override
     from util.engine.episode_pictures import parse_kinds
     from util.engine.test_jobs import Request
     from util.engine.testing import test
@@ -36,9 +37,10 @@ def command() -> None:
         "--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked as such everywhere)"
     )
     options = parser.parse_args()
-    for key in ("checkpoint", "episodes"):
-        if getattr(options, key):
-            options.overrides.append(f"test.{key}={getattr(options, key)}")
+    if options.checkpoint:
+        options.overrides.append(override("test.checkpoint", options.checkpoint))
+    if options.episodes:
+        options.overrides.append(f"test.episodes={options.episodes}")
     if options.allow_fold_mismatch:
         options.overrides.append("test.allow_fold_mismatch=true")
     if command_line.show(options):

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from model.mismatch import Mismatch
 from util.engine.configure_process import configure_process
-from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, PeerLost, UserError
+from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,17 +77,35 @@ def add_training_options(out: argparse.ArgumentParser) -> None:
 def main(command: Callable[[], int | None]) -> None:
     """Configure this process, run ``command`` and exit with its return value (None = 0).
 
-    An error that the user can correct becomes one line and exit code 2, Ctrl-C exit code 130.
+    An error that the user can correct, or of a file, becomes one line and exit code 2, Ctrl-C exit code 130, and an
+    output that is no longer read (``... | head -1``) exit code 141, as with other programs.
     """
     configure_process()
     try:
         code = command() or 0
     except (UserError, Mismatch) as error:
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0 or getattr(error, "local", False):
+        if os.environ.get("LOCAL_RANK", "0") == "0" or getattr(error, "local", False):
             prefix = "stopped" if isinstance(error, PeerLost) else "error"  # another process reports the error
-            print(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"{prefix}: {one_line(error)}", file=sys.stderr)
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    sys.exit(code)
+    except BrokenPipeError:
+        code = EXIT_UNREAD
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {one_line(error.filename)}: {error.strerror}", file=sys.stderr)
+        code = EXIT_USER_ERROR
+    sys.exit(_flushed(code))
+
+
+def _flushed(code: int) -> int:
+    """Write what is left of the output and return the exit code, another one if nobody reads the output any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end of the process
+        return EXIT_UNREAD
+    return code

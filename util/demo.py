@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from util.config.read import read_config
 from util.config.settings import Config
+from util.config.yaml_text import override
 from util.data.images import read_mask
 from util.data.mini import generate
 from util.engine.evaluation import ALL_FOREGROUND, FINAL
@@ -51,8 +52,9 @@ class Demo:
         return self._config(BASELINE, name, [*(o for o in self.overrides if not o.startswith(BASE_STAGE)), *more])
 
     def _config(self, template: str, name: str, overrides: list[str]) -> Config:
-        places = [f"run.folder={self.folder}", f"data.root={self.data}", f"data.cache={self.folder / 'cache'}"]
-        return read_config(template.format(fold=self.fold), [*places, *overrides, f"run.name={name}"])
+        places = {"run.folder": self.folder, "data.root": self.data, "data.cache": self.folder / "cache"}
+        own = [override(key, str(path)) for key, path in places.items()]
+        return read_config(template.format(fold=self.fold), [*own, *overrides, f"run.name={name}"])
 
 
 def run(folder: Path, fold: int, overrides: list[str]) -> int:
@@ -96,7 +98,7 @@ def _test(demo: Demo, config: Config) -> list[str]:
     trained_encoder = run_folder(config, "base") / BEST
     symnet = test(config)[0]
     untrained = test(demo.symnet("untrained", "test.checkpoint=none"))[0]
-    prototype = test(demo.baseline("prototype", f"model.encoder.weights={trained_encoder}"))[0]
+    prototype = test(demo.baseline("prototype", override("model.encoder.weights", str(trained_encoder))))[0]
     rows = [
         _row("Sym-Net", symnet),
         _row("Sym-Net, meta output alone", symnet, "meta"),

@@ -7,6 +7,14 @@ from collections.abc import Iterable
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141
+MAX_LINE = 4000  # characters of a message
+
+
+def one_line(text: object) -> str:
+    """Return a text on one line of bounded length, without characters that a terminal would obey."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}"
 
 
 class UserError(Exception):
@@ -14,7 +22,7 @@ class UserError(Exception):
 
     def __init__(self, message: str, local: bool = False):
         """``local``: only one of several processes met the error, and that process reports it."""
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(one_line(message))
         self.local = local
 
 

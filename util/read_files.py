@@ -82,6 +82,15 @@ def read_json(
         raise UserError(f"{path}: cannot read {what} (cut short or not JSON: {error}); {mend}") from None
 
 
+def kept_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file that this project keeps for itself; empty if it is missing or damaged."""
+    try:
+        content = read_json(path, "", "")
+    except UserError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def parse_json(text: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
     """Return the value of a JSON text.
 

@@ -29,6 +29,7 @@ from util.errors import UserError
         ("meta_stage.save_minutes=.inf", "is out of range"),
         ("meta_stage.save_minutes=.nan", "is out of range"),
         ("test.seeds=[99999999999999999999]", "is a number beyond"),
+        ("test.seeds=[1, 2, 1]", "holds 1 twice"),
         ("data.size=1000000001", "between 33 and"),
         ("data.workers=100000", "between 0 and"),
         ("data.shot=1000000", "between 1 and"),

@@ -13,9 +13,10 @@ from util.data.images import read_image, read_mask
 from util.data.index import load_index, read_names
 from util.data.list_files import read_list_file
 from util.data.manifest import read_manifest
+from util.engine.folders import is_finished
 from util.errors import UserError
 from util.prepare.custom_sources import read_class_names
-from util.read_files import read_bytes, read_json, read_text
+from util.read_files import kept_json, read_bytes, read_json, read_text
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
@@ -102,3 +103,12 @@ def test_a_cached_index_that_is_a_pipe_is_not_waited_for(mini_data, tmp_path: Pa
     path.unlink()
     os.mkfifo(path)
     assert np.array_equal(load_index(data, "test", progress=False).areas, good.areas)
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"3", b"{", b"\xff", b"null", None])
+def test_a_damaged_file_of_ones_own_counts_as_missing(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "metrics.json"
+    if content is not None:
+        path.write_bytes(content)
+        (tmp_path / "best.pth").write_bytes(b"")
+    assert kept_json(path) == {} and not is_finished(tmp_path)

@@ -37,6 +37,21 @@ def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
         checkpoint.read(path)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_with_two_members_of_one_name_is_refused(tmp_path: Path) -> None:
+    torch.save(_own(), tmp_path / "best.pth")
+    with zipfile.ZipFile(tmp_path / "best.pth", "a") as archive:
+        archive.writestr(archive.namelist()[0], b"another content")
+    with pytest.raises(UserError, match="two members named"):
+        checkpoint.read(tmp_path / "best.pth")
+
+
+def test_a_checkpoint_of_a_later_version_says_so(tmp_path: Path) -> None:
+    torch.save(_own(format="sym-net/99"), tmp_path / "best.pth")
+    with pytest.raises(UserError, match="of the format sym-net/99, this version reads sym-net/1"):
+        checkpoint.read(tmp_path / "best.pth")
+
+
 def test_an_archive_that_is_compressed_is_not_unpacked(tmp_path: Path) -> None:
     plain, packed = tmp_path / "plain.pth", tmp_path / "packed.pth"
     torch.save(_own(), plain)

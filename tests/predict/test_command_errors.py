@@ -33,6 +33,8 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
         ("box=9,2,3,40", "must be x0,y0,x1,y1 within 0,0,60,44"),
         ("box=0,0,61,44", "must be x0,y0,x1,y1 within 0,0,60,44"),
         ("box=nan,0,9,9", "is not 4 numbers"),
+        ("box=1_0,0,30,9", "is not 4 numbers"),
+        ("box=\uff11,0,30,9", "is not 4 numbers"),
         ("points=", "names no points"),
         ("points=1,2;99,3", "the point 99,3 is outside the photo"),
         ("scribble=1;2", "is not 2 numbers"),

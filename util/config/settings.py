@@ -6,6 +6,7 @@ value came from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,13 +20,27 @@ MASKS = "masks"  # the value of test.fuse that uses every support alone
 
 
 def bounded(
-    default: Any, low: float | None = None, high: float | None = None, length: tuple[int, int | None] = (0, None)
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    length: tuple[int, int | None] = (0, None),
+    problem: Callable[[Any], str | None] | None = None,
 ) -> Any:
-    """Return a dataclass field with a default and inclusive bounds (of each element and of the length for lists)."""
-    metadata = {"low": low, "high": high, "length": length}
+    """Return a dataclass field with a default and inclusive bounds (of each element and of the length for lists).
+
+    Args:
+        problem: returns in words why a value is impossible, None if it is possible.
+    """
+    metadata = {"low": low, "high": high, "length": length, "problem": problem}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def _repeated(values: list[int] | None) -> str | None:
+    """Return in words that a list holds a value twice."""
+    twice = next((value for i, value in enumerate(values or ()) if value in (values or ())[:i]), None)
+    return None if twice is None else f"holds {twice} twice; repeated episodes are no further measurement"
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,7 @@ class ProtocolSettings:
     supports: Literal["distinct", "with_replacement"] = "distinct"
     list_file: str | None = None
     episodes: int = bounded(1000, 1)
-    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, MAX_SEED, length=(1, None))
+    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, MAX_SEED, length=(1, None), problem=_repeated)
     input: Literal["letterbox", "stretch", "original"] = "letterbox"
     side: int | None = bounded(None, 33, MAX_SIDE)
     smooth: bool = False
@@ -160,7 +175,7 @@ class TestSettings:
     checkpoint: str = "best"
     batch: int = bounded(1, 1)
     episodes: int | None = bounded(None, 1)
-    seeds: list[int] | None = bounded(None, 0, MAX_SEED, length=(1, None))
+    seeds: list[int] | None = bounded(None, 0, MAX_SEED, length=(1, None), problem=_repeated)
     pictures: int = bounded(8, 0)
     cache_gib: float = bounded(0.0, 0)
     flip: bool = False

@@ -82,6 +82,7 @@ def _read_own(path: Path) -> tuple[np.ndarray, bool]:
                     f"{path}: this mask is stored as {image.mode}, not as class indices; "
                     "convert it to a palette or 8-bit grey PNG whose values are class ids"
                 )
+            refuse_lossy(image, path)
             indices = np.asarray(image)
             orientation = stated_orientation(image)
             return turned(indices, orientation or UPRIGHT), orientation is not None
@@ -89,6 +90,16 @@ def _read_own(path: Path) -> tuple[np.ndarray, bool]:
         raise
     except Exception as error:  # a damaged file can raise any exception
         raise UserError(f"{path}: this mask is damaged or not an image ({error})") from None
+
+
+def refuse_lossy(image: Image.Image, path: Path) -> None:
+    """Refuse a mask in a format that changes its values.
+
+    Raises:
+        UserError: the mask is a JPEG.
+    """
+    if image.format == "JPEG":
+        raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
 
 
 def read_pair(image: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from util.data.images import write_mask
 from util.data.mini_drawing import CLASS_NAMES, MIN_SIDE, VERSION, draw_image
+from util.read_files import kept_json
 
 MANIFEST = "mini.json"  # the parameters, in the data set's folder
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"
@@ -64,10 +65,7 @@ def generate(
 
 def _is_complete(root: Path, manifest: dict[str, Any], ids: list[str]) -> bool:
     """Return whether ``root`` holds the complete data set that ``manifest`` describes."""
-    try:
-        if json.loads((root / MANIFEST).read_text()) != manifest:
-            return False
-    except (OSError, ValueError):
+    if kept_json(root / MANIFEST) != manifest:
         return False
     found = ({p.stem for p in (root / name).glob("mini_*")} for name in (IMAGES, MASKS))
     return all(names == set(ids) for names in found)

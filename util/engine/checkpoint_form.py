@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,7 +17,7 @@ from util.read_files import irregular
 from util.typecheck import Misfit, convert
 
 SAFETENSORS = ".safetensors"
-FORMAT = "sym-net/1"
+FAMILY, FORMAT = "sym-net/", "sym-net/1"
 STAGES = ("base", "meta")
 SHOWN = 160  # characters of torch's message
 SECTIONS = ("run", "data", "model")  # of a config that are read before the whole config is
@@ -66,6 +67,9 @@ def read_content(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a checkpoint: it holds no named tensors")
     if problem := _tensor_problem(content):
         raise UserError(f"{path}: not a checkpoint: {problem}")
+    form = content.get("format")
+    if isinstance(form, str) and form.startswith(FAMILY) and form != FORMAT:
+        raise UserError(f"{path}: is of the format {form[:SHOWN]}, this version reads {FORMAT}; update the project")
     if is_own(content) and (problem := _form_problem(content)):
         raise UserError(f"{path}: not a checkpoint of this project's form: {problem}; restore the file")
     return content
@@ -81,7 +85,7 @@ def _check_archive(path: Path) -> None:
     """Compare the members of a zip archive with their checksums, which torch does not; other files have none.
 
     Raises:
-        UserError: a member is damaged or compressed, or the archive is an export.
+        UserError: a member is damaged, compressed or there twice, or the archive is an export.
     """
     if not zipfile.is_zipfile(path):
         return
@@ -89,6 +93,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             packed = next((m.filename for m in members if m.compress_type != zipfile.ZIP_STORED), None)
+            twice = next((name for name, count in Counter(m.filename for m in members).items() if count > 1), None)
             export = any(Path(m.filename).name == EXPORT_MEMBER for m in members)
             damaged = archive.testzip() if packed is None and not export else None
     except Exception as error:  # a damaged archive can raise any exception
@@ -98,6 +103,8 @@ def _check_archive(path: Path) -> None:
             f"{path}: this is an exported network, not a checkpoint; load it with torch.jit.load('{path}'), or give "
             "the checkpoint that it was made from"
         )
+    if twice is not None:
+        raise UserError(f"{path}: damaged or forged, it has two members named {twice}; restore the file")
     if packed is not None:
         raise UserError(f"{path}: its member {packed} is compressed, which no checkpoint's is; restore the file")
     if damaged is not None:

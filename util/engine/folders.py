@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from model.registry import class_of
 from util.config.settings import Config
 from util.engine.run_context import network_config, with_data
+from util.read_files import kept_json
 
 LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
 PREVIOUS = "previous.pth"  # the last checkpoint but one, used when the last one cannot be read
@@ -40,7 +40,4 @@ def weights_folder(config: Config) -> Path:
 
 def is_finished(folder: Path) -> bool:
     """Return whether the folder of a stage holds a completed training."""
-    try:
-        return bool(json.loads((folder / METRICS).read_text())["finished"]) and (folder / BEST).exists()
-    except (OSError, ValueError, KeyError):
-        return False
+    return bool(kept_json(folder / METRICS).get("finished")) and (folder / BEST).exists()

@@ -15,6 +15,7 @@ LABELME, COCO = '"shapes"', '"annotations"'  # the keys that identify the two fo
 MAX_BYTES = 2**30
 CIRCLE_CORNERS = 360  # of the polygon that stands for labelme's circle
 LABEL = 1  # of the object in the mask
+MAX_SHOWN = 20  # characters of a number in a message
 
 
 def read_outlines(path: Path, photo: Path, shape: tuple[int, int], name: str | None) -> np.ndarray:
@@ -37,9 +38,11 @@ def read_outlines(path: Path, photo: Path, shape: tuple[int, int], name: str | N
     if LABELME not in text:
         raise UserError(f"{path}: holds neither labelme's 'shapes' nor COCO's 'annotations'; export one of them")
     try:
-        objects = [_labelme_object(entry) for entry in _shapes(parse_json(text))]
+        content = parse_json(text)
+        objects = [_labelme_object(entry) for entry in _shapes(content)]
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise UserError(f"{path}: not in labelme's form ({error or type(error).__name__}); export it again") from None
+    _check_size((content.get("imageHeight"), content.get("imageWidth")), shape, path)
     chosen = pick_label({label for label, _ in objects}, name, path)
     height, width = shape
     annotated = Photo(0, str(path), height, width, tuple(instance for label, instance in objects if label == chosen))
@@ -67,17 +70,30 @@ def _from_coco(
     annotations: Annotations, path: Path, photo: str, shape: tuple[int, int], name: str | None
 ) -> np.ndarray:
     """Return the label of the objects of one image, which is identified by its file name."""
-    found = next((p for p in annotations.photos if Path(p.name).name == photo), None)
-    if found is None:
+    named = [p for p in annotations.photos if Path(p.name).name == photo]
+    if not named:
         raise UserError(f"{path}: lists no image '{photo}'; name the photo as the file does")
-    if (found.height, found.width) != tuple(shape):
-        raise UserError(
-            f"{path}: is of a photo of {found.width} x {found.height} pixels, this one has {shape[1]} x {shape[0]}; "
-            "they must be equal"
-        )
+    if len(named) > 1:
+        raise UserError(f"{path}: lists {named[0].name} and {named[1].name}, both named {photo}; rename one of them")
+    found = named[0]
+    _check_size((found.height, found.width), shape, path)
     names = annotations.categories
     label = pick_label({names[i.category] for i in found.instances}, name, path)
     return class_mask(found, {category: LABEL for category, known in names.items() if known == label})
+
+
+def _check_size(stated: tuple[Any, Any], shape: tuple[int, int], path: Path) -> None:
+    """Refuse outlines that were drawn on a photo of another size; a file may state none.
+
+    Raises:
+        UserError: the sizes (height, width) differ.
+    """
+    if any(side is not None and side != own for side, own in zip(stated, shape, strict=True)):
+        height, width = (str(side)[:MAX_SHOWN] for side in stated)
+        raise UserError(
+            f"{path}: is of a photo of {width} x {height} pixels, this one has {shape[1]} x {shape[0]}; "
+            "they must be equal"
+        )
 
 
 def _shapes(content: Any) -> list[dict[str, Any]]:
@@ -100,6 +116,8 @@ def _labelme_object(entry: dict[str, Any]) -> tuple[str, Instance]:
     """
     kind = entry.get("shape_type", "polygon")
     points = np.array(entry["points"], np.float64)
+    if not all(type(number) in (int, float) for point in entry["points"] for number in point):
+        raise ValueError("a shape's points must be pairs of numbers")
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise ValueError("a shape's points must be pairs of numbers")
     if kind == "rectangle":

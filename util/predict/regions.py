@@ -11,6 +11,7 @@ Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 
 from model.contract import IGNORE
-from util.data.images import header_of
+from util.data.images import header_of, refuse_lossy
 from util.data.orientation import UPRIGHT, fitted_mask, stated_orientation, turned
 from util.errors import UserError
 from util.predict.outlines import read_outlines
@@ -31,6 +32,7 @@ RADIUS_SHARE = 0.02  # of the longer side: the default radius
 INDEX_MODES = ("P", "L", "1")  # Pillow's modes with one 8-bit value per pixel
 VALUE_MODES = (*INDEX_MODES, "I", "I;16", "F")  # Pillow's modes with one value per pixel
 JSON = ".json"
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,15 @@ def _mask_label(path: Path, mask_value: int | None) -> tuple[np.ndarray, int | N
     The label is 1 where a pixel is opaque and not 0 in any channel, or has ``mask_value``.
     """
     with open_image(path, "mask") as image:
+        refuse_lossy(image, path)
         image.load()
         stated = stated_orientation(image)
         if mask_value is None:
             values = np.asarray(image if image.mode in VALUE_MODES else image.convert("RGBA"))
             if values.ndim == 3:
                 return (values[..., :3].any(2) & (values[..., 3] > 0)).astype(np.uint8), stated
+            if not np.isfinite(values).all():
+                raise UserError(f"{path}: this mask holds values that are not finite; export it again")
             return (values != 0).astype(np.uint8), stated
         if image.mode not in INDEX_MODES:
             raise UserError(
@@ -168,10 +173,8 @@ def _point_label(
 
 def _numbers(text: str, count: int, origin: str) -> tuple[float, ...]:
     """Return ``count`` finite numbers from a comma-separated list."""
-    try:
-        numbers = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count or not np.isfinite(numbers).all():
+    words = [word.strip() for word in text.split(",")]
+    numbers = tuple(float(word) for word in words if NUMBER.fullmatch(word))
+    if len(words) != count or len(numbers) != count or not np.isfinite(numbers).all():
         raise UserError(f"{origin}: '{text}' is not {count} numbers with commas between them")
     return numbers

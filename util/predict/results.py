@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,15 @@ def check_free(queries: Sequence[Path], out: Path, names: Sequence[str], overwri
     Raises:
         UserError: names the first conflict.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file; name a folder")
+    if not (nearest := next(folder for folder in (out, *out.absolute().parents) if folder.exists())).is_dir():
+        raise UserError(f"--out {out}: {nearest} is a file; name a folder")
     written_for: dict[str, Path] = {}
     sources = {query.resolve() for query in queries}
     for query in queries:
         stem = query.stem
         common = (mask_path(out, stem), overlay_path(out, stem), json_path(out, stem))
         for path in (*common, *(probability_path(out, stem, name) for name in names)):
-            if (key := str(path).lower()) in written_for:
+            if (key := unicodedata.normalize("NFC", str(path)).casefold()) in written_for:
                 raise UserError(
                     f"{path}: would be written for {written_for[key]} and for {query}; rename a photo or a class, "
                     "or use two --out folders"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from util.errors import UserError
 from util.files import fingerprint, write_atomically
 from util.prepare.download import unpack
+from util.read_files import kept_json
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
 DIFFERS = "differs"
@@ -53,10 +54,7 @@ def keep_good(keys: Sequence[Key], results: Iterable[Result | UserError], skip_b
 
 def already_done(out: Path, made_from: str, outputs: Iterable[Path]) -> dict[str, Any] | None:
     """Return the stamp of ``mark_done`` if a folder was made from the same sources and still holds ``outputs``."""
-    try:
-        stamp = json.loads((out / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    stamp = kept_json(out / STAMP)
     return stamp if stamp.get("made_from") == made_from and all(p.exists() for p in outputs) else None
 
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from util.errors import UserError
 from util.files import REPOSITORY, write_atomically
+from util.read_files import irregular
 
 try:
     import fcntl
@@ -28,7 +29,7 @@ except ImportError:  # Windows: a run takes no lock, so nothing stops a second o
 
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "tensorboardX", "gensim")
-LOCK = ".lock"
+LOCK, LOG = ".lock", "log.txt"
 
 
 class RunFolder:
@@ -53,13 +54,16 @@ class RunFolder:
             return
         try:
             path.mkdir(parents=True, exist_ok=True)
+            for name in (LOCK, LOG):
+                if (path / name).exists() and (reason := irregular(path / name)):
+                    raise OSError(0, f"{name}: {reason}")
             self._lock = _locked(path)
             if fresh:
                 _empty(path)
             probe = path / ".probe"
             probe.write_text("")
             probe.unlink()
-            handler = logging.FileHandler(path / "log.txt", encoding="utf-8")
+            handler = logging.FileHandler(path / LOG, encoding="utf-8")
         except OSError as error:
             raise UserError(
                 f"{path}: this output folder cannot be written ({error.strerror}); set run.folder"
