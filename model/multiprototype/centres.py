@@ -11,6 +11,7 @@ from model.common.grid_mask import mask_on_grid
 from model.common.ops import unit
 
 MAX_ROUNDS = 20  # of k-means
+SAME = 1e-6  # points are equal where 1 - cosine is at most this: rounding, with one support among the shots twice
 
 
 def points_of_class(supports: Sequence[tuple[Tensor, Tensor]], class_index: int) -> Tensor:
@@ -50,6 +51,6 @@ def _farthest_first(points_nc: Tensor, k: int) -> Tensor:
     chosen = [int((points_nc @ unit(points_nc.mean(0), dim=0)).argmax())]
     largest = points_nc @ points_nc[chosen[0]]  # cosine to the nearest centre so far
     while len(chosen) < k:
-        chosen.append(int(largest.argmin()))
+        chosen.append(int(largest.clamp(max=1 - SAME).argmin()))
         largest = torch.maximum(largest, points_nc @ points_nc[chosen[-1]])
     return points_nc[chosen]

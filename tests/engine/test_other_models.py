@@ -27,7 +27,7 @@ from util.engine.run_data import (
 from util.engine.test_jobs import Request
 from util.engine.testing import test as score
 from util.engine.training import train_base, train_meta
-from util.engine.weights import load_checkpoint
+from util.engine.weights import TRAINING_FREE, load_checkpoint
 from util.errors import UserError
 
 MODELS = {
@@ -92,7 +92,9 @@ def test_a_method_that_learns_nothing_is_tested_by_every_protocol(mini_yaml, mod
     assert inputs.keys() == config.protocols.keys()
     assert inputs["symnet"] == "letterbox 33 x 33" and inputs["ssp"] == "original sizes, nothing resized"
     assert inputs["hsnet"] == "stretch 100 x 100" and inputs["hdmnet"] == "stretch 33 x 33"
-    assert all(result["checkpoint"] is None and 0 <= result["mean"]["final"]["miou"] <= 100 for result in results)
+    assert all(
+        result["checkpoint"] == TRAINING_FREE and 0 <= result["mean"]["final"]["miou"] <= 100 for result in results
+    )
 
 
 def test_refinement_can_be_switched_at_test_time_and_the_result_says_so(config, tmp_path: Path) -> None:

@@ -63,6 +63,17 @@ def test_equal_points_leave_centres_without_points_where_they_are() -> None:
     torch.testing.assert_close(spherical_kmeans(points, K), points[:K])
 
 
+def test_fewer_distinct_points_than_centres_repeat_the_first_whatever_the_rounding() -> None:
+    distinct = _points(K)
+    for noise in (0, 1e-7, -1e-7):
+        points = distinct.repeat(3, 1)
+        points[1:] += noise * torch.randn(len(points) - 1, CHANNELS, generator=torch.Generator().manual_seed(1))
+        centres = spherical_kmeans(points, K + 2)
+        nearest = (centres @ distinct.T).argmax(1).tolist()
+        assert sorted(nearest[:K]) == [0, 1, 2] and nearest[K:] == [0, 0]
+        torch.testing.assert_close(centres, distinct[nearest], atol=1e-5, rtol=0)
+
+
 def test_points_are_the_cells_of_a_class_shot_by_shot() -> None:
     labels = torch.zeros(2, *CANVAS, dtype=torch.uint8)
     labels[0, :8], labels[1, 8:], labels[:, :, :4] = 1, 2, IGNORE
