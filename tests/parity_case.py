@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from model.contract import Episode, EpisodeOfOriginalSizes, Output
 from model.registry import models
 from tests import parity
+from tests.parity.insid3 import insid3_case
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init
 from util.config.read import read_config
@@ -19,6 +20,7 @@ from util.data.text import read_vectors
 from util.engine.checkpoint import load_weights
 from util.engine.network import build_model
 
+__all__ = ["forward_case", "insid3_case"]
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others
 Collect = Callable[[dict[str, np.ndarray], nn.Module, Output], dict[str, np.ndarray]]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PIXEL_MAX = 255.0
+UNIT_EPS = 1e-12  # least length that a vector is divided by
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +36,16 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+def resize_cells(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize (B, C, H, W) bilinearly without aligned corners: cells tile the image, each covers H / h pixels."""
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def unit(x: Tensor, dim: int) -> Tensor:
+    """Return x at length 1 along a dimension: x / max(|x|, 1e-12)."""
+    return F.normalize(x, dim=dim, eps=UNIT_EPS)
 
 
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:

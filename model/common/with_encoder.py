@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -84,6 +84,12 @@ class WithEncoder(FewShotModel):
             return self.encode_query(episode), cast("list[Features]", episode.cached_support)
         pairs = zip(episode.support, episode.support_label)
         return self.encode_query(episode), [self._features(self.support_input(*pair)) for pair in pairs]
+
+    @torch.no_grad()
+    def encode_blank(self, size: Sequence[int]) -> Features:
+        """Return the features of one black image of ``size`` (H, W): what the encoder says of positions alone."""
+        device = next(self.encoder.parameters()).device
+        return self._features(self.encoder.normalise(torch.zeros(1, 3, *size, device=device)))
 
     def _features(self, image_b3hw: Tensor) -> Features:
         return self.encoder(image_b3hw, intermediate=self.reads_intermediate)

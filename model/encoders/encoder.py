@@ -86,6 +86,10 @@ class Encoder(nn.Module):
         """Return the encoder's float32 input from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
         return normalise(image, getattr(self, "mean", None), getattr(self, "std", None))
 
+    def identity(self) -> tuple[tuple[int, int], ...]:
+        """Return a key of the weights as they are now; it changes when they are loaded, changed or moved."""
+        return tuple((tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values())
+
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to, by its name."""
         match = re.match(STAGE, name)

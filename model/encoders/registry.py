@@ -34,6 +34,7 @@ class EncoderSpec:
         strides: output strides that may be asked for; empty: it has one.
         one_grid: whether stages 3 and 4 have the same grid at output strides 8 and 16.
         any_size: whether it also takes images of any height and width.
+        patch: side in pixels of the patches of a transformer on one grid; None for other networks.
         stems: the stems that it can have.
         sides: the only image sides that it takes; None for all.
         torchvision: torchvision's name of its ImageNet weights; None if there are none.
@@ -54,6 +55,7 @@ class EncoderSpec:
     strides: tuple[int, ...] = ()
     one_grid: bool = True
     any_size: bool = True
+    patch: int | None = None
 
 
 def _resnet(name: str, title: str, stage3: tuple[int, bool], published_file: str | None = None) -> EncoderSpec:
@@ -126,6 +128,7 @@ def _timm(backbone: str) -> EncoderSpec:
         strides=strides,
         one_grid=known.transformer or len(strides) > 1,
         any_size=known.grid == CENTRED,
+        patch=known.patch if known.transformer else None,
     )
 
 

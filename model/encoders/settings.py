@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from model.encoders.encoder import DILATIONS, LAST_STAGE, Encoder, EncoderVariant
 from model.encoders.registry import DEFAULT, problem_of, spec_of
 from model.encoders.resnet import PLAIN, ResNetEncoder
+from model.encoders.timm_facts import STAGE_STRIDES
 from model.encoders.vgg import VGGEncoder
 
 
@@ -63,6 +64,10 @@ class BareEncoderSettings:
     def grid(self, size: int) -> int:
         """Return the side of stage 3's grid for an image of ``size`` pixels."""
         return spec_of(self.backbone).grid(size, self.stride)
+
+    def grid_of(self, stage: int, size: int) -> int:
+        """Return the side of a stage's grid for an image of ``size`` pixels; stages are 2..4."""
+        return spec_of(self.backbone).grid(size, min(self.stride, STAGE_STRIDES[stage]))
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to fix it) if the encoder cannot have the output stride."""

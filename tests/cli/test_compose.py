@@ -18,9 +18,14 @@ from util.config.read import read_config, to_dict
 from util.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
-METHODS = ("symnet", "ssp", "dcama", "hdmnet", "sccan", "hsnet", "bam", "prototype")
-WITH_VGG = ("symnet", "hdmnet", "hsnet", "bam", "prototype")
-LITE0 = ("lite0", "timm/tf_efficientnet_lite0")  # a config's encoder whose name is not its backbone's
+ON_CELLS = ("insid3", "multiprototype")
+METHODS = ("symnet", "ssp", "dcama", "hdmnet", "sccan", "hsnet", "bam", "prototype", *ON_CELLS)
+WITH_VGG = ("symnet", "hdmnet", "hsnet", "bam", "prototype", *ON_CELLS)
+OF_TIMM = {  # encoders of configs whose names are not their backbones'
+    "lite0": "timm/tf_efficientnet_lite0",
+    "dinov2_vits14": "timm/vit_small_patch14_dinov2.lvd142m",
+    "dinov3_vitl16": "timm/vit_large_patch16_dinov3.lvd1689m",
+}
 
 
 @pytest.fixture
@@ -71,7 +76,18 @@ def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
         path = config_path("split2", "pascal", method, encoder)
         config = read_config(REPOSITORY / path)
         assert (config.run.name, config.data.fold, config.data.name) == (path.stem, 2, "pascal")
-        assert encoder.startswith(str(config.model.backbone())) or (encoder, str(config.model.backbone())) == LITE0
+        backbone = str(config.model.backbone())
+        assert encoder.startswith(backbone) or OF_TIMM[encoder] == backbone
+
+
+@pytest.mark.parametrize("encoder", ["dinov2_vits14", "dinov3_vitl16"])
+def test_an_encoder_may_have_files_for_some_methods_alone(encoder: str) -> None:
+    assert {method for method in METHODS if encoder in Rooms(CONFIGS).encoders_of(method)} == set(ON_CELLS)
+
+
+def test_a_method_may_name_the_encoder_where_none_is_named() -> None:
+    names = {method: config_path("split0", "pascal", method).stem for method in ("insid3", "prototype")}
+    assert names == {"insid3": "pascal_split0_insid3_lite0", "prototype": "pascal_split0_prototype_resnet50"}
 
 
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])

@@ -27,7 +27,7 @@ from util.engine.run_data import (
 from util.engine.test_jobs import Request
 from util.engine.testing import test as score
 from util.engine.training import train_base, train_meta
-from util.engine.weights import load_checkpoint
+from util.engine.weights import TRAINING_FREE, load_checkpoint
 from util.errors import UserError
 
 MODELS = {
@@ -80,6 +80,21 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
         two = with_data(short, shot=2)
         assert weights_folder(two) == weights_folder(short) != run_folder(two, "meta")
         assert score(two)[0]["checkpoint"].endswith("meta/best.pth")
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("model", ["insid3", "multiprototype"])
+def test_a_method_that_learns_nothing_is_tested_by_every_protocol(mini_yaml, model: str) -> None:
+    path = mini_yaml(f"mini_split0_{model}_resnet10.yaml", model={"encoder": {"weights": None}}, test=FAST)
+    config = read_config(path, ["data.shot=2", "test.batch=3"])
+    results = score(config, Request(protocols=tuple(config.protocols)))
+    inputs = {result["protocol"]: result["input"] for result in results}
+    assert inputs.keys() == config.protocols.keys()
+    assert inputs["symnet"] == "letterbox 33 x 33" and inputs["ssp"] == "original sizes, nothing resized"
+    assert inputs["hsnet"] == "stretch 100 x 100" and inputs["hdmnet"] == "stretch 33 x 33"
+    assert all(
+        result["checkpoint"] == TRAINING_FREE and 0 <= result["mean"]["final"]["miou"] <= 100 for result in results
+    )
 
 
 def test_refinement_can_be_switched_at_test_time_and_the_result_says_so(config, tmp_path: Path) -> None:

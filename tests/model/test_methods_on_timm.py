@@ -14,6 +14,7 @@ from tests.model.small import SETTINGS, drawn_episode, task_of
 
 CONVOLUTIONS, TRANSFORMER = "timm/test_efficientnet", "timm/test_vit"
 SHOTS, BATCH = 2, 2
+STRIDE = 8  # of the finest grid that is compared
 
 
 def method_on(name: str, backbone: str, **encoder: object):
@@ -24,6 +25,7 @@ def method_on(name: str, backbone: str, **encoder: object):
     for key, value in encoder.items():
         setattr(settings.encoder, key, value)
     step, rest = model_class.rule(settings)
+    step = max(step, STRIDE)
     side = 8 * step + rest if step < 32 else 4 * step + rest
     torch.manual_seed(0)
     return model_class(settings, task_of(name, SHOTS, side)), side

@@ -120,7 +120,8 @@ def test_all_experiments_are_checked(prepare, few_configs: Path) -> None:
     content = json.loads(prepare("check", "--json").output)
     names = {Path(c["config"]).stem for c in content["configs"]}
     methods = ("", "bam_", "dcama_", "hdmnet_", "hsnet_", "prototype_", "sccan_", "ssp_")
-    assert names == {f"mini_split{fold}_{method}resnet10" for fold in range(4) for method in methods}
+    parts = [f"{method}resnet10" for method in methods] + ["insid3_lite0", "multiprototype_lite0"]
+    assert names == {f"mini_split{fold}_{part}" for fold in range(4) for part in parts}
 
 
 def test_experiment_and_data_set_name_a_config(

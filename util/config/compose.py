@@ -96,9 +96,12 @@ class Rooms:
 
     @cached_property
     def encoders(self) -> list[str]:
-        """Names of all encoders; ``<encoder>_<method>.yaml`` is none of its own."""
-        stems = sorted(path.stem for path in (self.root / "encoder").glob(f"*{SUFFIX}"))
-        return [s for s in stems if not any(s.endswith(f"_{method}") for method in self.methods)]
+        """Names of all encoders; ``<encoder>_<method>.yaml`` is one for that method, if it has no file of its own."""
+        stems = (path.stem for path in (self.root / "encoder").glob(f"*{SUFFIX}"))
+        return sorted({self._without_method(stem) for stem in stems})
+
+    def _without_method(self, stem: str) -> str:
+        return next((stem.removesuffix(f"_{m}") for m in self.methods if stem.endswith(f"_{m}")), stem)
 
     def split_variant(self, method: str) -> tuple[str, str | None]:
         """Return the method and the variant that ``<method>_<variant>`` names; None for a method alone."""
@@ -123,7 +126,10 @@ class Rooms:
         section = encoder_settings(cls.Settings) if cls is not None else None
         if section is None:
             return False
-        leaf = find(parse_file(self.encoder_file(encoder, method)), "model.encoder.backbone")
+        file = self.encoder_file(encoder, method)
+        if not file.exists():  # it has files for other methods alone
+            return False
+        leaf = find(parse_file(file), "model.encoder.backbone")
         backbone = next(field for field in dataclasses.fields(section) if field.name == "backbone")
         return isinstance(leaf, Leaf) and backbone.metadata["problem"](leaf.value) is None
 
@@ -204,7 +210,7 @@ def config_path(
         experiment: such as ``split0``.
         method: default ``MAIN_METHOD``; ``<method>_<variant>`` is that variant, which then ends the encoder's name.
         encoder: an encoder, or another ending of a config's name after the method, such as ``resnet50_small``; default
-            the first of ``DEFAULT_ENCODERS`` that the data set has a file for.
+            the method's, or the first of ``DEFAULT_ENCODERS`` that the data set has a file for.
         root: the folder of the configs; default this project's ``config``, and the path is then relative to it.
 
     Raises:
@@ -222,7 +228,7 @@ def config_path(
     if not rooms.has_encoder(method):
         encoder = None
     elif encoder is None:
-        encoder = _default_encoder(folder)
+        encoder = _default_encoder(folder, method)
     middle = method if method != MAIN_METHOD else None
     stem = "_".join(filter(None, (dataset, experiment, middle, encoder, variant)))
     path = folder / f"{stem}{SUFFIX}"
@@ -237,8 +243,11 @@ def _shown(path: Path) -> Path:
     return path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
 
 
-def _default_encoder(folder: Path) -> str:
-    """Return the encoder of a data set where none is named."""
+def _default_encoder(folder: Path, method: str) -> str:
+    """Return the encoder of a method on a data set where none is named."""
+    cls = Rooms(folder.parent).model_class(method)
+    if cls is not None and cls.default_net is not None:
+        return cls.default_net
     return next((e for e in DEFAULT_ENCODERS if any(folder.glob(f"{folder.name}_split*_{e}{SUFFIX}"))), "resnet50")
 
 
@@ -247,9 +256,8 @@ def experiments(root: Path) -> list[Path]:
     rooms, paths = Rooms(root), set(root.glob(f"*/*_split*{SUFFIX}"))
     for folder in (p.parent for p in root.glob(f"*/*{SUFFIX}") if p.stem == p.parent.name):
         folds = find(parse_file(folder / f"{folder.name}{SUFFIX}"), "data.folds")
-        default = _default_encoder(folder)
         for method in rooms.methods:
-            encoder = default if rooms.has_encoder(method) else None
+            encoder = _default_encoder(folder, method) if rooms.has_encoder(method) else None
             for fold in range(folds.value if isinstance(folds, Leaf) and isinstance(folds.value, int) else 0):
                 paths.add(folder / f"{_stem(folder.name, fold, method, encoder)}{SUFFIX}")
     return sorted(paths)

@@ -58,6 +58,11 @@ def export(options: argparse.Namespace) -> int:
         )
     overrides = [*options.overrides, f"run.precision={FLOAT32}"]
     segmenter = segmenter_of(argparse.Namespace(**{**vars(options), "device": CPU, "overrides": overrides}))
+    network = segmenter.model.network
+    if not network.traceable:
+        raise UserError(
+            f"export: {network.title} cannot be exported: its steps depend on the data, not on shapes alone"
+        )
     for note in segmenter.notes:
         print(note)
     difference = write_export(segmenter, options.out)

@@ -18,6 +18,8 @@ from tests.skip_init import skip_init
 
 FAMILIES = {
     "prototype": {ResNetEncoder, VGGEncoder},
+    "insid3": {ResNetEncoder, VGGEncoder},
+    "multiprototype": {ResNetEncoder, VGGEncoder},
     "symnet": {ResNetEncoder, VGGEncoder},
     "hdmnet": {ResNetEncoder, VGGEncoder},
     "hsnet": {ResNetEncoder, VGGEncoder},

@@ -1,0 +1,92 @@
+"""Methods that learn nothing: they compare stages of a frozen encoder. Their settings and their way to the features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.common.ops import in_float32, resize, unit
+from model.common.with_encoder import WithEncoder
+from model.contract import Episode, EpisodeOfOriginalSizes, ModelSettings, Task
+from model.encoders.encoder import ENCODER_STRIDE
+from model.encoders.features import Features
+from model.encoders.registry import spec_of
+from model.encoders.settings import EncoderSettings, build_encoder
+
+
+@dataclass
+class TrainingFreeSettings(ModelSettings):
+    """The settings of every training-free method; ``config/model/prototype.yaml`` explains them."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    # The encoder stages whose features are compared.
+    stage: int | list[int] = field(default=3, metadata={"low": 2, "high": 4, "length": (1, 3)})
+
+    @property
+    def stages(self) -> list[int]:
+        """``stage`` as a list; the features of several stages are concatenated."""
+        return self.stage if isinstance(self.stage, list) else [self.stage]
+
+
+class TrainingFree(WithEncoder):
+    """A method over the features of a frozen encoder. It learns nothing and needs no checkpoint."""
+
+    size_rule = (ENCODER_STRIDE, 1)
+    learns = False
+    any_size = True
+    settings: Any  # a TrainingFreeSettings
+
+    def __init__(self, settings: TrainingFreeSettings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = build_encoder(settings.encoder, last_stage=max(settings.stages))
+        self.freeze()
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the encoder."""
+        yield from self.frozen_encoder()
+
+    def encode_compared(self, episode: Episode) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return the queries' features (B, C, h, w), and of every shot features (B, C, h', w') and labels (B, H, W)."""
+        if isinstance(episode, EpisodeOfOriginalSizes):
+            query, each = self.encode_any_size(episode)
+            return self.compared(query), list(zip([self.compared(f) for f in each], episode.support_label))
+        query, together = self.encode(episode)
+        support = self.compared(together).unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
+        return self.compared(query), list(zip(support.unbind(1), episode.support_label.unbind(1)))
+
+    def compared(self, features: Features) -> Tensor:
+        """Return the maps of the chosen stages on the first one's grid, concatenated, (B, C, h, w)."""
+        maps = [features.stage[stage] for stage in self.settings.stages]
+        return torch.cat([resize(x, maps[0].shape[-2:]) for x in maps], dim=1)
+
+
+class OnCells(TrainingFree):
+    """A training-free method that compares unit features of cells, each of which stands for its part of the image.
+
+    Masks and scores are resized without aligned corners: the cells tile the image, and no side is better than another.
+    """
+
+    default_net = "lite0"
+    size_rule = (1, 0)
+
+    @classmethod
+    def rule(cls, settings: Any) -> tuple[int, int]:
+        """Return (step, rest) of the image sides: a transformer's patches tile them, convolutions take any."""
+        spec = spec_of(settings.encoder.backbone)
+        if spec.patch is not None:
+            return spec.patch, 0
+        return cls.size_rule if spec.any_size else super().rule(settings)
+
+    def compared(self, features: Features) -> Tensor:
+        """Return the unit features of all chosen stages, concatenated and again of length 1, (B, C, h, w) float32."""
+        stages = {stage: _unit_map(features.stage[stage]) for stage in self.settings.stages}
+        return _unit_map(super().compared(Features(stages, {})))
+
+
+@in_float32
+def _unit_map(x_bchw: Tensor) -> Tensor:
+    return unit(x_bchw, dim=1)

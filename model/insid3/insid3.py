@@ -1,0 +1,125 @@
+"""INSID3 (Cuttano et al., CVPR 2026): segment by whole clusters of patches, without training. See ``INSID3.forward``.
+
+Module by module in the paper's order: ``positional_basis.py``, ``candidates.py``, ``clusters.py``, ``scores.py``, and
+``segmentation.py``, which joins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from model.common.training_free import OnCells, TrainingFreeSettings
+from model.contract import Episode, Output, Task
+from model.insid3.candidates import Reference
+from model.insid3.clusters import MAX_PATCHES
+from model.insid3.positional_basis import PositionalBasis, check_components, positional_basis
+from model.insid3.segmentation import Segmentation, Target, class_logits, segment
+from model.mismatch import Mismatch
+from model.registry import register
+
+CLASSES = 1  # N of an episode; all below this module takes any number
+BASES_KEPT = 16  # one for each size of images
+MAX_SIDE = 10_000  # px, of images in messages
+
+Support = tuple[Tensor, Tensor, PositionalBasis | None]  # features (C, h, w), label (H, W), basis of the image's size
+
+
+@dataclass
+class INSID3Settings(TrainingFreeSettings):
+    """INSID3's settings; ``config/model/insid3.yaml`` explains them."""
+
+    components: int = field(default=0, metadata={"low": 0})  # r
+    tau: float = field(default=0.6, metadata={"low": -1, "high": 1})
+    merge: float = field(default=0.2, metadata={"low": 0, "high": 1})
+
+    def problem(self, size: int) -> tuple[str, str] | None:
+        """Return (key, problem and remedy) if images of this side have too many patches, or too few for the basis."""
+        side = self.encoder.grid_of(self.stages[0], size)
+        if side**2 > MAX_PATCHES:
+            fits = _largest_side(self, size)
+            return "stage", (
+                f"= {self.stage}: {size} px give {side} x {side} patches, and clustering takes at most {MAX_PATCHES}; "
+                f"set data.size to at most {fits}"
+            )
+        if self.components > side**2 - 1:
+            return "components", (
+                f"= {self.components}: {size} px give {side} x {side} patches, which have at most {side**2 - 1} "
+                "directions; set fewer components, or a larger data.size"
+            )
+        return None
+
+
+def _largest_side(settings: INSID3Settings, size: int) -> int:
+    """Return the largest legal image side up to ``size`` whose patches can be clustered."""
+    step, rest = INSID3.rule(settings)
+    legal = (side for side in range(size, 0, -1) if side % step == rest % step)
+    return next(side for side in legal if settings.encoder.grid_of(settings.stages[0], side) ** 2 <= MAX_PATCHES)
+
+
+@register("insid3")
+class INSID3(OnCells):
+    """Candidates by two-way matching, clusters of the query, and a score for each. Nothing learns."""
+
+    Settings = INSID3Settings
+    title = "INSID3"
+    traceable = False
+    settings: INSID3Settings
+
+    def __init__(self, settings: INSID3Settings, task: Task):
+        super().__init__(settings, task)
+        channels = sum(self.encoder.channels[stage] for stage in settings.stages)
+        check_components(settings.components, channels, settings.encoder.grid_of(settings.stages[0], task.size) ** 2)
+        self._bases: dict[object, PositionalBasis] = {}
+
+    @torch.no_grad()
+    def forward(self, episode: Episode) -> Output:
+        """Return logits (B, 2, H, W): 1/2 - a and a - 1/2 for the mask of patches a, resized.
+
+        Clusters are found on the CPU, one query at a time; all else runs on the images' device.
+        """
+        query, shots = self.encode_compared(episode)
+        basis = self._basis(episode.query.shape[-2:])
+        of_shot = [self._basis(image.shape[-2:]) for image, _ in episode.shots(0)]
+        found = []
+        with torch.autocast(query.device.type, enabled=False):
+            for item, features in enumerate(query):
+                supports = [(f[item], label[item], own) for (f, label), own in zip(shots, of_shot)]
+                found.append(self._segment(Target.of(features, basis), supports))
+        logits = [class_logits(one.classes, CLASSES, episode.query.shape[-2:]) for one in found]
+        maps = [one.pictures(0) for one in found]
+        return Output(torch.stack(logits), maps={name: torch.stack([m[name] for m in maps]) for name in maps[0]})
+
+    @torch.compiler.disable
+    def _segment(self, target: Target, supports: list[Support]) -> Segmentation:
+        """Return the segmentation of a query; a support without a pixel of a class is none of the class's."""
+        if len(target.plain) > MAX_PATCHES:
+            raise Mismatch(
+                f"an image gives {' x '.join(map(str, target.grid))} patches, and {self.title} takes at most "
+                f"{MAX_PATCHES}; give it images whose sides are at most {_largest_side(self.settings, MAX_SIDE)} px"
+            )
+        references = [
+            [one for f, label, basis in supports if (one := Reference.of(f, label == c, basis)) is not None]
+            for c in range(1, CLASSES + 1)
+        ]
+        return segment(target, references, self.settings.tau, self.settings.merge)
+
+    @torch.compiler.disable
+    def _basis(self, size: Sequence[int]) -> PositionalBasis | None:
+        """Return the positional basis of images of a size (H, W) with the weights as they are; None for r = 0.
+
+        The bases of the last sizes are kept.
+        """
+        if self.settings.components == 0:
+            return None
+        device = next(self.encoder.parameters()).device.type
+        key = self.encoder.identity(), tuple(size), torch.is_autocast_enabled(device)
+        if key not in self._bases:
+            while len(self._bases) >= BASES_KEPT:
+                del self._bases[next(iter(self._bases))]
+            blank = self.compared(self.encode_blank(size))[0]
+            self._bases[key] = positional_basis(blank, self.settings.components)
+        return self._bases[key]

@@ -1,0 +1,1 @@
+"""Multi-prototype baseline: each class and the background by k centres of their support features."""

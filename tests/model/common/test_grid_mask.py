@@ -1,0 +1,54 @@
+"""A mask on the grid of its features: by area, else by nearest pixels, else the cell of its centre."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from model.common.grid_mask import mask_on_grid
+from tests.model.small import rectangle_mask
+
+GRID = (3, 4)
+SIDES = (24, 32)  # of the masks: cells of 8 pixels
+
+
+def _cells(mask_hw: torch.Tensor) -> set[tuple[int, int]]:
+    return {tuple(cell) for cell in mask_on_grid(mask_hw, GRID).nonzero().tolist()}
+
+
+def test_a_cell_counts_where_the_mask_covers_its_middle() -> None:
+    mask = rectangle_mask(*SIDES, slice(0, 16), slice(8, 24))[0]
+    assert _cells(mask) == {(0, 1), (0, 2), (1, 1), (1, 2)}
+    assert _cells(mask) == _cells(mask.bool())
+
+
+@pytest.mark.parametrize("shape", [(24, 32), (25, 33), (17, 19)])
+def test_cells_are_those_of_half_pixel_interpolation(shape: tuple[int, int]) -> None:
+    mask = torch.from_numpy((np.random.default_rng(0).random(shape) > 0.4).astype(np.float32))
+    want = np.zeros(GRID)
+    for i, j in np.ndindex(*GRID):
+        (y, x), values = ((n + 0.5) * s / g - 0.5 for n, s, g in zip((i, j), shape, GRID)), mask.numpy()
+        top, left = int(y), int(x)
+        a, b = y - top, x - left
+        upper = (1 - b) * values[top, left] + b * values[top, left + 1]
+        lower = (1 - b) * values[top + 1, left] + b * values[top + 1, left + 1]
+        want[i, j] = (1 - a) * upper + a * lower
+    assert np.array_equal(mask_on_grid(mask, GRID).numpy(), want > 0.5)
+
+
+def test_a_mask_that_misses_all_middles_takes_the_nearest_pixels() -> None:
+    mask = torch.zeros(SIDES)
+    mask[8, 16] = 1  # the first pixel of cell (1, 2)
+    assert _cells(mask) == {(1, 2)}
+
+
+def test_a_mask_that_misses_these_too_takes_the_cell_of_its_centre() -> None:
+    mask = torch.zeros(SIDES)
+    mask[18, 9] = mask[20, 9] = 1
+    assert _cells(mask) == {(2, 1)}
+
+
+def test_an_empty_mask_has_no_cell_and_a_full_one_all() -> None:
+    assert _cells(torch.zeros(SIDES)) == set()
+    assert len(_cells(torch.ones(SIDES))) == GRID[0] * GRID[1]

@@ -1,0 +1,64 @@
+"""INSID3: its tensors of the measured cases, which begin after the encoder and go through the model's own functions."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.common.ops import unit
+from model.insid3.candidates import Reference
+from model.insid3.positional_basis import positional_basis
+from model.insid3.segmentation import INSIDE, Target, class_logits, on_canvas, segment
+from tests.parity.case_types import Case
+
+
+def insid3_case(inputs: Case) -> Case:
+    """Return every output of a case, by the names of its file and in full channels.
+
+    Keys that depend on clusters are left out where there are no candidates, those of references where all are empty.
+    """
+    components = int(inputs["components"])
+    target_features, ref_features = (
+        _unit(inputs[name], dim) for name, dim in (("target_features", 0), ("ref_features", 1))
+    )
+    basis = positional_basis(_unit(inputs["blank_features"], 0), components) if components else None
+    target = Target.of(target_features, basis)
+    labels = torch.from_numpy(inputs["ref_masks"])
+    given = [Reference.of(features, label == 1, basis) for features, label in zip(ref_features, labels)]
+    references = [one for one in given if one is not None]
+    found = segment(target, [references], float(inputs["tau"]), float(inputs["merge"]))
+
+    def on_grid(x_n: Tensor) -> Tensor:
+        return x_n.unflatten(0, target.grid)
+
+    def per_reference(tensors: list[Tensor]) -> Tensor:
+        return torch.stack(tensors) if tensors else torch.empty(0, *ref_features.shape[2:])
+
+    canvas = tuple(int(n) for n in inputs["canvas"])
+    mask = class_logits(found.classes, 1, canvas).argmax(0).bool()
+    out = {
+        "singular_values": torch.empty(0) if basis is None else basis.singular_values,
+        "target_debiased": target.debiased.T.unflatten(1, target.grid),
+        "ref_debiased": per_reference([r.features.T.unflatten(1, r.grid) for r in references]),
+        "ref_mask_grid": per_reference([r.mask.unflatten(0, r.grid) for r in references]),
+        "mask_grid": found.classes == 1,
+        "mask": mask,
+    }
+    if "original" in inputs:
+        out["mask_original"] = on_canvas(mask[None], [int(n) for n in inputs["original"]])[0] > INSIDE
+    (candidates,), (scores,) = found.candidates, found.scores
+    if candidates is not None:
+        out["prototype"] = candidates.prototype
+        out["best_ref"] = per_reference([on_grid(best) for best in candidates.best_ref])
+        for name in ("sim_forward", "forward", "votes", "candidates"):
+            out[name] = on_grid(getattr(candidates, name))
+    if scores is not None:
+        out["clusters"], out["seed"] = on_grid(found.clusters), torch.tensor(scores.seed)
+        for name in ("seed_sim", "cross", "intra", "fraction", "score"):
+            out[f"cluster_{name}"] = getattr(scores, name)
+    return {name: tensor.numpy() for name, tensor in out.items()}
+
+
+def _unit(features: np.ndarray, dim: int) -> Tensor:
+    return unit(torch.from_numpy(features.astype(np.float32)), dim)

@@ -1,0 +1,43 @@
+"""Methods without a checkpoint on photos: any number of supports, batches of queries, and a refused export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.predict.marked import BOX
+from util.predict import Segmenter
+
+SETTINGS = ("model.stage=3", "model.encoder.output_stride=8")
+EASY = {"insid3": ("model.tau=0.95",), "multiprototype": ()}  # features of random weights are all alike
+
+
+@pytest.fixture
+def config_of(mini_yaml):
+    """Return a function that writes a method's config over the tiny data set, with random weights."""
+
+    def make(model: str) -> Path:
+        return mini_yaml(f"mini_split0_{model}_resnet10.yaml", model={"encoder": {"weights": None}})
+
+    return make
+
+
+@pytest.mark.parametrize("model", EASY)
+def test_photos_are_segmented_alone_and_in_batches(config_of, model: str, marked: dict, photos: list[Path]) -> None:
+    supports = [marked["box"]] * 3
+    segmenter = Segmenter(config=config_of(model), supports=supports, overrides=[*SETTINGS, *EASY[model]])
+    support = marked["box"].rpartition(":")[0]
+    together = list(segmenter.many([support, *photos], batch=3))
+    for photo, found in zip([support, *photos], together, strict=True):
+        assert np.array_equal(segmenter(photo).mask, found.mask)
+    x0, y0, x1, y1 = BOX
+    inside = together[0].mask[y0:y1, x0:x1]  # the support as its own query
+    assert inside.mean() > together[0].mask.mean() > 0
+
+
+def test_insid3_cannot_be_exported(config_of, predict, marked: dict, tmp_path: Path) -> None:
+    words = ("export", "--config", config_of("insid3"), "--support", marked["box"], "--out", tmp_path / "m.pt")
+    assert "INSID3 cannot be exported" in predict(*words).error
+    assert not (tmp_path / "m.pt").exists()
