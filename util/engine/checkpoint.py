@@ -30,6 +30,7 @@ IDENTITY = (("model", "name"), ("data", "name"), ("data", "classes"), *FOLD)
 TEXT = "text"  # digest of the text vectors that the model was trained with
 PHOTOS = "photos"  # digest of the names and sizes of the training list's files
 SCHEDULE, EMA = "plan", "average"  # the step schedule and the moving average of the weights, under their first names
+OF_TRAINING = ("optimizers", EMA)  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
 
 
