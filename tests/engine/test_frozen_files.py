@@ -131,8 +131,8 @@ def test_parts_that_the_start_has_are_links_to_its_files(tmp_path: Path) -> None
 # --- kills -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("passed_on", [False, True])
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.train
+@pytest.mark.parametrize(("passed_on", "after"), [(False, True), (True, False)])
 def test_no_kill_loses_a_checkpoint_or_its_frozen_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed_on: bool, after: bool
 ) -> None:
@@ -147,10 +147,11 @@ def test_no_kill_loses_a_checkpoint_or_its_frozen_weights(
             left -= 1
             if left == 0 and not after:
                 raise Killed
-            out = operation(*words, **options)
-            if left == 0:
-                raise Killed
-            return out
+            try:
+                return operation(*words, **options)
+            finally:
+                if left == 0:
+                    raise Killed
 
         return counted
 
@@ -169,7 +170,7 @@ def test_no_kill_loses_a_checkpoint_or_its_frozen_weights(
                 kills += 1
             for path in filter(Path.exists, (folder / name for name in CHECKPOINTS)):
                 checkpoint.read(path)
-    assert kills > 10 and len(frozen_files(folder)) == len(frozen_files(unbroken.folder))
+    assert kills > 5 and len(frozen_files(folder)) == len(frozen_files(unbroken.folder))
     for name in (BEST, LAST):
         ours, theirs = (checkpoint.read(f / name)["weights"] for f in (folder, unbroken.folder))
         assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
