@@ -67,6 +67,7 @@ class FrozenFiles:
     def __init__(self, folder: Path, shared: Path | None = None):
         self.folder, self.shared = folder, shared
         self._sound: set[str] = set()  # digests of the files that were written or read
+        self.changed = True  # whether files may have become unused since ``remove_unused``
 
     def put(self, state: dict[str, Tensor], names: Collection[str]) -> dict[str, Any]:
         """Write the parts of a state dict that these tensors form; return the entries of a checkpoint with the rest.
@@ -92,9 +93,11 @@ class FrozenFiles:
         if not _is_sound(file, digest):
             write_content(file, {"weights": part})
         self._sound.add(digest)
+        self.changed = True
 
     def remove_unused(self) -> None:
         """Delete the files that no checkpoint of the folder refers to; none if some checkpoint cannot be read."""
+        self.changed = False
         files = set(self.folder.glob(NAME.format(digits="*")))
         used: set[str] = set()
         for path in set(self.folder.glob("*.pth")) - files:

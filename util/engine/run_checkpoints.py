@@ -51,8 +51,7 @@ class RunCheckpoints:
         """
         weights = self._weights(progress)
         beside = weights if self.passed_on else self.frozen
-        checkpoint.save(self.folder / BEST, self._content(progress, weights, beside))
-        self.files.remove_unused()  # the parts of the best one before
+        self._save(BEST, self._content(progress, weights, beside))
 
     def save_last(self, progress: Progress, training: dict[str, Any]) -> None:
         """Write the last checkpoint, with what the training needs to continue; the one before keeps the old file.
@@ -61,7 +60,7 @@ class RunCheckpoints:
             UserError: as ``save_best``.
         """
         content = self._content(progress, self._weights(progress), self.frozen)
-        checkpoint.save(self.folder / LAST, content | training, self.folder / PREVIOUS)
+        self._save(LAST, content | training, self.folder / PREVIOUS)
 
     def finish(self, progress: Progress, averaged: bool) -> None:
         """Leave the checkpoints of a training at its end: no state of optimisers, and equal files once on the disk.
@@ -80,12 +79,17 @@ class RunCheckpoints:
             if ended and not averaged and _is_at(best, progress.step):
                 link_over(best, last)
             elif ended:
-                checkpoint.save(last, self._content(progress, self._weights(progress), self.frozen))
+                self._save(LAST, self._content(progress, self._weights(progress), self.frozen))
             if _is_at(last, progress.step):
                 link_over(last, previous)
         except OSError as error:
             raise UserError(f"{last}: could not be written ({error.strerror}); free some space") from None
         self.files.remove_unused()
+
+    def _save(self, name: str, content: dict[str, Any], previous: Path | None = None) -> None:
+        checkpoint.save(self.folder / name, content, previous)
+        if self.files.changed:
+            self.files.remove_unused()  # such as the parts of the best one before
 
     def _weights(self, progress: Progress) -> dict[str, Tensor]:
         weights = self.network.state_dict()
