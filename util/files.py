@@ -14,6 +14,7 @@ from typing import Any
 from util.errors import UserError, WriteError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
 
 
 def write_atomically(
@@ -32,7 +33,7 @@ def write_atomically(
     Raises:
         WriteError: the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
+    temporary = path.with_name(f".{os.getpid()}{TEMPORARY}{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if callable(write):
@@ -45,7 +46,7 @@ def write_atomically(
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
         if previous is not None and path.exists():
-            _keep(path, previous)
+            link_over(path, previous)
         os.replace(temporary, path)
     except OSError as error:
         reason = str(error.strerror or error)
@@ -57,17 +58,21 @@ def write_atomically(
             temporary.unlink()
 
 
-def _keep(path: Path, previous: Path) -> None:
-    """Make ``previous`` the file that ``path`` is; neither is ever missing."""
-    if previous.exists() and path.samefile(previous):
-        return  # a kill between the two renames left one file under both names, which no rename would tell apart
-    spare = previous.with_name(f".{os.getpid()}.tmp.{previous.name}")
+def link_over(path: Path, other: Path) -> None:
+    """Make ``other`` the file that ``path`` is, by a hard link where there are any; neither is ever missing.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    if other.exists() and path.samefile(other):
+        return  # one file under both names, which no rename would tell apart
+    spare = other.with_name(f".{os.getpid()}{TEMPORARY}{other.name}")
     spare.unlink(missing_ok=True)
     try:
         os.link(path, spare)
     except OSError:  # no hard links here
         shutil.copyfile(path, spare)
-    os.replace(spare, previous)
+    os.replace(spare, other)
 
 
 def fingerprint(files: Iterable[Path], *words: Any, lacking: str = "this file is missing") -> str:

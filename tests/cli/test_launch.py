@@ -16,6 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from tests import spawned
 from tests.paths import REPOSITORY
 from util import cli
+from util.engine import checkpoint
 from util.engine.launch import Choice, Launch, _exit_code, check_gpus, choice_from_environment, main, parse
 from util.errors import UserError
 
@@ -151,5 +152,7 @@ def check_story(run: Path) -> None:
         assert list((folder / "tensorboard").iterdir())
         losses = json.loads((folder / "metrics.json").read_text())["epochs"][0]["losses"]
         assert losses["total"] == pytest.approx(sum(v for k, v in losses.items() if k != "total"))
-    base, meta = (torch.load(run / s / "best.pth", weights_only=True)["weights"] for s in ("base", "meta"))
+    base, meta = (checkpoint.read(run / s / "best.pth")["weights"] for s in ("base", "meta"))
     assert all(torch.equal(base[k], meta[k]) for k in base)  # frozen parts stayed as the base stage left them
+    files = {s: sorted((run / s).glob("frozen-*.pth")) for s in ("base", "meta")}
+    assert files["base"] and all(a.samefile(b) for a, b in zip(*files.values(), strict=True))  # and are there once

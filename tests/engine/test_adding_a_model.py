@@ -16,6 +16,7 @@ import model
 from model import registry
 from tests.paths import REPOSITORY
 from util.config.read import read_config
+from util.engine import checkpoint
 from util.engine.folders import run_folder
 from util.engine.network import new_model
 from util.engine.optimizers import build_optimizers
@@ -114,7 +115,7 @@ def test_a_model_of_one_file_and_one_yaml_trains_and_tests(toy: Path) -> None:
     folder = run_folder(config, "meta")
     assert json.loads((folder / "metrics.json").read_text())["finished"]
     before = new_model(make_run_context(config)).state_dict()
-    after = torch.load(folder / "last.pth", weights_only=True)["weights"]
+    after = checkpoint.read(folder / "last.pth")["weights"]
     assert {k for k in after if not torch.equal(after[k], before[k])} == {k for k in after if not k.startswith("still")}
     result = score(config)[0]
     assert (result["model"], result["backbone"]) == ("toy", None)
@@ -134,14 +135,15 @@ def test_a_run_of_two_optimisers_resumes_to_the_same(toy: Path, monkeypatch: pyt
     config = read_config(toy)
     assert train_meta(config, resume=False, overwrite=False) == 0
     last = run_folder(config, "meta") / "last.pth"
-    unbroken = torch.load(last, weights_only=True)
-    assert all(unbroken["optimizers"][name]["state"] for name in ("main", "other"))
+    unbroken = checkpoint.read(last)
     with monkeypatch.context() as patched:  # the run dies after its first epoch
         patched.setattr(Trainer, "_patience_spent", lambda trainer: _die_at(trainer.progress.step, 2))
         with pytest.raises(ConnectionError):
             train_meta(config, resume=False, overwrite=True)
+    optimizers = checkpoint.read(last)["optimizers"]
+    assert all(optimizers[name]["state"] for name in ("main", "other"))
     assert train_meta(config, resume=True, overwrite=False) == 0
-    again = torch.load(last, weights_only=True)
+    again = checkpoint.read(last)
     assert all(torch.equal(tensor, again["weights"][name]) for name, tensor in unbroken["weights"].items())
 
 

@@ -93,6 +93,8 @@ def test_an_older_file_without_checksums_is_read(tmp_path: Path) -> None:
         ({"weights": {"w": torch.ones(1).expand(10**12)}}, "claims more values"),
         ({"data": 5}, "'data' is no text"),
         ({"text": torch.ones(1)}, "'text' is no text"),
+        ({"frozen": "x"}, "'frozen' is no list of SHA-256 digests"),
+        ({"frozen": ["../" * 20 + "../etc"]}, "'frozen' is no list of SHA-256 digests"),
     ],
 )
 def test_a_file_that_only_claims_this_projects_form(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:

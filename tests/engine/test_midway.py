@@ -20,6 +20,7 @@ from util.engine import checkpoint
 from util.engine.folders import BEST, LAST, METRICS
 from util.engine.network import PreparedNetwork
 from util.engine.processes import World
+from util.engine.resume import newest
 from util.engine.trainer import Trainer, TrainerOptions
 from util.report.run_folder import RunFolder
 
@@ -57,16 +58,24 @@ class Numbers(Dataset):
 
 
 class Run:
-    """A training of ``Line`` in a folder, the steps at which it was validated, and its files."""
+    """A training of ``Line`` or another network in a folder, the steps at which it was validated, and its files."""
 
-    def __init__(self, folder: Path, score: Callable[[int], float], end: float = float("inf"), **stage: Any):
+    def __init__(
+        self,
+        folder: Path,
+        score: Callable[[int], float],
+        end: float = float("inf"),
+        network: type[Trainable] = Line,
+        passed_on: bool = False,
+        **stage: Any,
+    ):
         self.folder, self.validated, self.score = folder, [], score
         stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
         state = {"stage": "meta", "config": {}, "data": "numbers"}
-        options = TrainerOptions(settings, "meta_stage", BATCH * STEPS, state=state)
+        options = TrainerOptions(settings, "meta_stage", BATCH * STEPS, state=state, passed_on=passed_on)
         world = World(0, 1, torch.device("cpu"))
-        self.trainer = Trainer(Line(), Numbers(end), self._validate, RunFolder(folder), world, options)
+        self.trainer = Trainer(network(), Numbers(end), self._validate, RunFolder(folder), world, options)
 
     def _validate(self, prepared: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
         score = self.score(step)
@@ -85,7 +94,7 @@ class Run:
 
     def resume(self) -> Run:
         """Train on from the last checkpoint."""
-        self.trainer.resume(checkpoint.read(self.folder / LAST))
+        self.trainer.resume(newest(self.folder))
         return self.fit()
 
     @property

@@ -39,7 +39,7 @@ def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatc
     config = read_config(mini_yaml(model=GONE))
     with pytest.raises(UserError, match=r"gone.pth: these ImageNet weights do not exist; initmodel/README.md"):
         training.train_base(config, resume=False, overwrite=False)
-    with pytest.raises(UserError, match=r"model.encoder.weights=torchvision .* or NET=lite0 works without them"):
+    with pytest.raises(UserError, match=r"\(no checksum of it is documented\).* NET=lite0 works without them"):
         check_encoder_file(config)
     other = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": BASE}}))
     with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini 0"):
@@ -47,6 +47,15 @@ def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatc
     (tmp_path / "there.pth").touch()
     check_start(make_run_context(config), "meta", tmp_path / "there.pth")
     check_encoder_file(read_config(mini_yaml(model={"encoder": {"weights": str(tmp_path / "there.pth")}})))
+
+
+def test_checksums_that_names_of_files_state_are_in_the_message(mini_yaml) -> None:
+    lost = {"encoder": {"backbone": "resnet50", "weights": "initmodel/resnet50_a1h-35c100f8.pth"}}
+    with pytest.raises(UserError) as caught:
+        check_encoder_file(read_config(mini_yaml(model=lost)))
+    assert "come from (its SHA-256 begins with 35c100f8)" in str(caught.value)
+    download = "weights=torchvision --set model.encoder.stem=plain (downloads resnet50-0676ba61.pth, its SHA-256"
+    assert f"{download} begins with 0676ba61) or NET=lite0 works" in str(caught.value)
 
 
 def test_a_file_beside_the_missing_one_that_fits_is_named(mini_yaml, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.test_midway import Run
+from tests.engine.test_midway import BATCH, Run
 from util.engine import checkpoint
 from util.engine.folders import BEST, LAST, PREVIOUS
 from util.engine.resume import check_continues, check_free, newest
@@ -98,7 +98,7 @@ def test_a_run_whose_best_checkpoint_is_gone_is_not_continued(tmp_path: Path) ->
 
 
 def test_optimiser_states_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    Run(tmp_path, float).fit()
+    Run(tmp_path, float, end=12 * BATCH).fit()
     content = checkpoint.read(tmp_path / LAST)
     state = next(iter(content["optimizers"]["main"]["state"].values()))
     state["momentum_buffer"].fill_(float("nan"))

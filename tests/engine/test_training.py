@@ -20,7 +20,7 @@ from util.engine.network import build_model
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=True)["weights"]
+    return checkpoint.read(path)["weights"]
 
 
 def same(a: Path, b: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from model.contract import Trainable
 from tests.paths import REPOSITORY
 from tests.spawned import ensure_running
 from util.config.read import read_config
+from util.config.settings import StageSettings
 from util.data.text import NAME_VECTOR_WIDTH
 from util.engine.folders import BEST, run_folder
 from util.engine.network import build_model
@@ -62,22 +65,34 @@ def test_missing_prerequisites_come_with_commands(prepare, config: Path, tmp_pat
     assert "python prepare.py weights resnet18" in outcome.output
 
 
+def file_size(content: dict) -> int:
+    """Return the size of a file of this content."""
+    torch.save(content, file := io.BytesIO())
+    return file.tell()
+
+
+def optimizer_states(network: Trainable, stage: StageSettings) -> dict:
+    """Return the states of a stage's optimisers after a step."""
+    optimizers = build_optimizers(network.param_groups(), stage.optimizers)
+    for p in (p for p in network.parameters() if p.requires_grad):
+        p.grad = torch.zeros_like(p)
+    for optimizer in optimizers.values():
+        optimizer.step()
+    return {name: o.state_dict() for name, o in optimizers.items()}
+
+
 def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk, tmp_path: Path) -> None:
     path = mini_yaml("mini_split0_resnet10.yaml", model={"encoder": {"weights": None}})
     config = read_config(path, [])
-    need = 0.0
-    for stage in (config.meta_stage, config.base_stage):  # the files that a run would write
-        trained = build_model(config, NAME_VECTOR_WIDTH)
-        trained = trained if stage is config.meta_stage else trained.base_stage()
-        optimizers = build_optimizers(trained.param_groups(), stage.optimizers)
-        for p in (p for p in trained.parameters() if p.requires_grad):
-            p.grad = torch.zeros_like(p)
-        for optimizer in optimizers.values():
-            optimizer.step()
-        states = {name: o.state_dict() for name, o in optimizers.items()}
-        for content, files in (((trained.state_dict(),), 1), ((trained.state_dict(), states), 3)):
-            torch.save(content, tmp_path / "checkpoint")
-            need += files * (tmp_path / "checkpoint").stat().st_size / 1e9
+    network = build_model(config, NAME_VECTOR_WIDTH)
+    base = network.base_stage()
+    whole = file_size(base.state_dict())  # the base stage's weights, which the meta stage shares
+    own = {k: v for k, v in network.state_dict().items() if not k.startswith(("encoder.", "base_learner."))}
+    last = file_size({"weights": base.state_dict(), **optimizer_states(base, config.base_stage)})
+    first = whole + 2 * last + max(last, whole)
+    network.freeze()
+    best, last = file_size(own), file_size({"weights": own, **optimizer_states(network, config.meta_stage)})
+    need = max(first, 2 * whole + best + 2 * last + last) / 1e9
     disk(need * 0.98)
     outcome = prepare("check", path)
     assert outcome.code == 2 and "--set run.folder=<DIR> on another disk" in outcome.output

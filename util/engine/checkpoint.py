@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from model.mismatch import Mismatch
 from model.registry import published_layouts, related
 from util.config.aliases import modernise
 from util.config.model_section import current
-from util.engine.checkpoint_form import FORMAT, HELD_BY, is_own, read_content
-from util.errors import UserError, WriteError
-from util.files import write_atomically
+from util.engine import frozen_files
+from util.engine.checkpoint_form import FORMAT, HELD_BY, is_own, read_content, write_content
+from util.errors import UserError
 
 log = logging.getLogger("symnet")
 SHOWN = 3  # tensor names in a message
@@ -31,6 +30,7 @@ IDENTITY = (("model", "name"), ("data", "name"), ("data", "classes"), *FOLD)
 TEXT = "text"  # digest of the text vectors that the model was trained with
 PHOTOS = "photos"  # digest of the names and sizes of the training list's files
 SCHEDULE, EMA = "plan", "average"  # the step schedule and the moving average of the weights, under their first names
+OF_TRAINING = ("optimizers", EMA)  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
 
 
@@ -42,33 +42,21 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
     Raises:
         UserError: the disk is full or the folder cannot be written; the old file is unchanged.
     """
-
-    def write(temporary: Path) -> None:
-        try:
-            with open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
-                torch.save({"format": FORMAT, **content}, file)
-        except RuntimeError as error:  # of torch's writer
-            raise OSError(str(error)) from None
-
-    try:
-        write_atomically(path, write, durable=True, previous=previous)
-    except WriteError as error:
-        raise UserError(
-            f"{path}: could not write this checkpoint ({error.reason}); free some space or change run.folder; "
-            "the previous checkpoint is untouched"
-        ) from None
+    write_content(path, {"format": FORMAT, **content}, previous)
 
 
 def read(path: str | Path) -> dict[str, Any]:
     """Return the content of a ``.pth`` file, on the CPU: ours, an authors' checkpoint, or a plain state dict.
 
-    A ``.safetensors`` file is a plain state dict.
+    A ``.safetensors`` file is a plain state dict. The weights that one of ours has in files beside it are read too.
 
     Raises:
-        UserError: missing, truncated, damaged, not a file of tensors, or not in the form that it states.
+        UserError: missing, truncated, damaged, not a file of tensors, or not in the form that it states; the same of a
+            file beside it.
     """
     content = read_content(Path(path))
     if is_own(content):
+        content = frozen_files.completed(content, Path(path))
         content["config"] = current(modernise(content["config"]))
     return content
 
@@ -237,15 +225,6 @@ def load_encoder_weights(
         return network.load_encoder(weights_of(content), partial)
     except Mismatch as error:
         raise UserError(f"{source}: {error}") from None
-
-
-def digest(network: nn.Module) -> str:
-    """Return the hexadecimal digest of a network's named tensors, whatever file they came from."""
-    out = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        out.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        out.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return out.hexdigest()
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

@@ -1,7 +1,8 @@
-"""The strict reader of checkpoint files: the archive's checksums, tensors alone, and this project's form."""
+"""The writer and the strict reader of tensor files: checksums of the archive, tensors alone, this project's form."""
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from util.errors import UserError
+from util.errors import UserError, WriteError
+from util.files import write_atomically
 from util.plain import problem_of
 from util.read_files import irregular
 from util.typecheck import Misfit, convert
@@ -24,6 +26,8 @@ SECTIONS = ("run", "data", "model")  # of a config that are read before the whol
 HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
 MAX_EXPANDED = 2**31  # bytes of a tensor that repeats fewer stored values
 MAX_HISTORY = 10**6  # values in the records of a run
+FROZEN = "frozen"  # key of a checkpoint: the digests of its tensors that are in files of their own
+DIGEST = re.compile(r"[0-9a-f]{64}")
 EXPORT_MEMBER = "constants.pkl"  # of TorchScript's archives alone
 
 
@@ -44,6 +48,29 @@ class ScheduleForm(TypedDict):
     steps_per_epoch: int
     steps: int
     batch: int
+
+
+def write_content(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
+    """Write a file of tensors atomically and durably; ``previous`` then holds the old one.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; the old file is unchanged.
+    """
+
+    def write(temporary: Path) -> None:
+        try:
+            with open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
+                torch.save(content, file)
+        except RuntimeError as error:  # of torch's writer
+            raise OSError(str(error)) from None
+
+    try:
+        write_atomically(path, write, durable=True, previous=previous)
+    except WriteError as error:
+        raise UserError(
+            f"{path}: could not write this checkpoint ({error.reason}); free some space or change run.folder; "
+            "the previous checkpoint is untouched"
+        ) from None
 
 
 def read_content(path: Path) -> dict[str, Any]:
@@ -146,12 +173,18 @@ def _form_problem(content: dict[str, Any]) -> str | None:
     for key in ("data", "text"):
         if not isinstance(content.get(key), (str, type(None))):
             return f"'{key}' is no text"
+    frozen = content.get(FROZEN, [])
+    if not isinstance(frozen, list) or not all(isinstance(d, str) and DIGEST.fullmatch(d) for d in frozen):
+        return f"'{FROZEN}' is no list of SHA-256 digests"
     return None
 
 
 def training_problem(content: dict[str, Any]) -> str | None:
-    """Return in words why a training cannot continue from one of our own checkpoints, None if it can."""
-    for key in ("progress", "plan", "optimizers", "data"):
+    """Return in words why a training cannot continue from one of our own checkpoints, None if it can.
+
+    That of a training at its end needs no state of the optimisers.
+    """
+    for key in ("progress", "plan", "data"):
         if key not in content:
             return f"it has no '{key}', it holds weights only"
     try:
@@ -169,4 +202,6 @@ def training_problem(content: dict[str, Any]) -> str | None:
         return "the steps of its records are not in order"
     if recorded and not 0 < recorded[0] <= recorded[-1] <= progress["step"]:
         return f"its records are not of steps 1 to {progress['step']}"
+    if "optimizers" not in content and not (progress["step"] == steps and recorded[-1:] == [steps]):
+        return "it has no 'optimizers', it holds weights only"
     return None

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from model.encoders.layouts import recognise
+from model.encoders.registry import downloadable
 from model.encoders.resnet import PLAIN
 from model.encoders.settings import BareEncoderSettings
+from model.encoders.weights import TORCHVISION, checksum_of, weights_url
 from model.registry import class_of
 from util.config.settings import Config
 from util.engine import checkpoint
@@ -31,11 +33,26 @@ def check_encoder_file(config: Config) -> None:
             f"{source}: this base stage's checkpoint does not exist; train it first: NET={net} sh train.sh "
             f"{experiment} {dataset} 0 (0 is the CPU)"
         )
-    ways = [*_fitting_files(config, Path(source).parent), _settings(config, "plain", "torchvision")]
+    ways = [*_fitting_files(config, Path(source).parent), *_download(config)]
     raise UserError(
-        f"{source}: these ImageNet weights do not exist; initmodel/README.md says where they come from, python "
-        f"prepare.py weights FILE checks them, and {' or '.join(ways)} or NET=lite0 works without them"
+        f"{source}: these ImageNet weights do not exist; initmodel/README.md says where they come from "
+        f"({_checksum(Path(source).name)}), python prepare.py weights FILE checks them, and "
+        f"{' or '.join([*ways, 'NET=lite0'])} works without them"
     )
+
+
+def _checksum(name: str) -> str:
+    """Return in words how the SHA-256 of a file begins, if its name states it."""
+    digits = checksum_of(name)
+    return "no checksum of it is documented" if digits is None else f"its SHA-256 begins with {digits}"
+
+
+def _download(config: Config) -> list[str]:
+    """Return the overrides that download torchvision's file for the config's encoder, with the file's checksum."""
+    settings, backbone = _settings(config, PLAIN, TORCHVISION), _encoder(config).backbone
+    if backbone not in downloadable():
+        return []
+    return [f"{settings} (downloads {(name := Path(weights_url(backbone)).name)}, {_checksum(name)})"]
 
 
 def _encoder(config: Config) -> BareEncoderSettings:

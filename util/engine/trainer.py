@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -22,7 +23,7 @@ from util.data.episodes import EpisodeDataset
 from util.engine import checkpoint
 from util.engine.device import seed_step
 from util.engine.ema import EMA
-from util.engine.folders import BEST, LAST, METRICS, PREVIOUS
+from util.engine.folders import LAST, METRICS
 from util.engine.interrupt import Interrupt
 from util.engine.kept_features import FeatureFile, KeptEpisodes
 from util.engine.loading import batches, training_numbers
@@ -30,7 +31,8 @@ from util.engine.lr_schedule import set_learning_rates
 from util.engine.network import FLOAT32, PreparedNetwork, prepare_network
 from util.engine.optimizers import build_optimizers, load_optimizers
 from util.engine.processes import World
-from util.engine.resume import ALLOW, check_best, check_continues, check_optimizer_states
+from util.engine.resume import check_best, check_continues, check_optimizer_states
+from util.engine.run_checkpoints import NOT_FINITE, RunCheckpoints
 from util.engine.step_schedule import Progress, StepSchedule
 from util.errors import UserError
 from util.report.run_folder import RunFolder
@@ -38,7 +40,6 @@ from util.report.run_folder import RunFolder
 log = logging.getLogger("symnet")
 SECONDS_PER_MINUTE = 60
 HALF = 0.5
-NOT_FINITE = f"lower the learning rate, then start from the last checkpoint with --resume {ALLOW}"
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
 Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
@@ -56,6 +57,7 @@ class TrainerOptions:
         workers: loader processes, 0 for none.
         state: entries of the checkpoints beside weights and progress: stage, config, data fingerprint.
         allow_changes: whether a run may resume with other settings that decide its result.
+        passed_on, shared: as in ``RunCheckpoints``.
     """
 
     stage: StageSettings
@@ -67,6 +69,8 @@ class TrainerOptions:
     workers: int = 0
     state: dict[str, Any] = field(default_factory=dict)
     allow_changes: bool = False
+    passed_on: bool = False
+    shared: Path | None = None
 
 
 class Trainer:
@@ -101,6 +105,9 @@ class Trainer:
         if not groups:
             raise UserError("this model has nothing to train; test it as it is")
         self.optimizers = build_optimizers(groups, stage.optimizers)
+        self.checkpoints = RunCheckpoints(
+            folder.path, network, self.schedule, options.state, options.passed_on, options.shared
+        )
         self.ema = EMA(network, stage.ema_decay) if stage.ema_decay else None
         self.kept = None
         if stage.cache_gib is not None:
@@ -123,10 +130,11 @@ class Trainer:
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
         checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))
         try:
-            check_optimizer_states(content["optimizers"])
-            load_optimizers(self.optimizers, content["optimizers"])
-            if self.ema is not None:
-                self.ema.load(content[checkpoint.EMA])
+            if "optimizers" in content:  # a training at its end has none
+                check_optimizer_states(content["optimizers"])
+                load_optimizers(self.optimizers, content["optimizers"])
+                if self.ema is not None:
+                    self.ema.load(content[checkpoint.EMA])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise UserError(
                 f"{self.folder.path / LAST}: optimisers or EMA are of other parameters ({error}); undo the changed "
@@ -159,17 +167,19 @@ class Trainer:
                     self.ema.update(progress.step)
                 self._record(losses, rates, bar)
                 if self.world.any(interrupt.requested):
-                    self._save(LAST)
+                    self._save_last()
                     log.info("interrupted after step %d; continue with --resume", progress.step)
                     return False
                 self._after_step()
                 overdue = time.monotonic() - self._saved_at > self.stage.save_minutes * SECONDS_PER_MINUTE
                 if overdue and not progress.on_record:
-                    self._save(LAST)
+                    self._save_last()
         if self.kept is not None:
             log.info("encoder: %s", self.kept.file.in_words())
         if progress.step < schedule.steps:
             log.info("no better validation for %d epochs: stopped", self.stage.patience)
+        if self.world.is_main:
+            self.checkpoints.finish(progress, averaged=self.ema is not None)
         self._write_metrics(finished=True)
         return True
 
@@ -241,7 +251,7 @@ class Trainer:
         progress = self.progress
         better = self.validate is None  # without validations the newest counts as the best
         if due and self.validate is not None:
-            self._save(LAST)  # a validation may take long, and the run may end in it
+            self._save_last()  # a validation may take long, and the run may end in it
             with self._ema_applied():
                 score, record["validation"] = self.validate(self.prepared, progress.step)
             if better := score > progress.best:
@@ -252,8 +262,8 @@ class Trainer:
             progress.totals = {}
         if better:
             with self._ema_applied():
-                self._save(BEST)
-        self._save(LAST)
+                self._save_best()
+        self._save_last()
         self._write_metrics(finished=False)
 
     def _ema_applied(self) -> AbstractContextManager[None]:
@@ -272,22 +282,21 @@ class Trainer:
             return False
         return progress.step // self.schedule.steps_per_epoch - progress.best_epoch >= patience
 
-    def _save(self, name: str) -> None:
+    def _save_best(self) -> None:
+        if self._counts_minutes():
+            self.checkpoints.save_best(self.progress)
+
+    def _save_last(self) -> None:
+        if not self._counts_minutes():
+            return
+        training: dict[str, Any] = {"optimizers": {n: o.state_dict() for n, o in self.optimizers.items()}}
+        if self.ema is not None:
+            training[checkpoint.EMA] = self.ema.state()
+        self.checkpoints.save_last(self.progress, training)
+
+    def _counts_minutes(self) -> bool:
+        """Add the time since the last checkpoint to the run's; return whether this process writes a new one."""
         now = time.monotonic()
         self.progress.minutes += (now - self._started_at) / SECONDS_PER_MINUTE
         self._started_at = self._saved_at = now
-        if not self.world.is_main:
-            return
-        weights = self.network.state_dict()
-        broken = next((n for n, w in weights.items() if w.is_floating_point() and not w.isfinite().all()), None)
-        if broken is not None:  # the loss was still finite, its gradients were not
-            raise UserError(f"step {self.progress.step}: {broken} is not finite; {NOT_FINITE}")
-        content = {**self.options.state, "weights": weights, "progress": asdict(self.progress)}
-        previous = None
-        if name == LAST:
-            content[checkpoint.SCHEDULE] = asdict(self.schedule)
-            content["optimizers"] = {n: o.state_dict() for n, o in self.optimizers.items()}
-            if self.ema is not None:
-                content[checkpoint.EMA] = self.ema.state()
-            previous = self.folder.path / PREVIOUS
-        checkpoint.save(self.folder.path / name, content, previous)
+        return self.world.is_main

@@ -14,6 +14,7 @@ from util.config.settings import MASKS, Config
 from util.engine import checkpoint
 from util.engine.encoder_file import check_encoder_file
 from util.engine.folders import BEST, LAST, base_folder, weights_folder
+from util.engine.frozen_files import digest_of
 from util.engine.network import new_model
 from util.engine.run_context import RunContext
 from util.errors import UserError
@@ -70,7 +71,8 @@ def network_to_train(
         return network, ""
     if stage == "base" or not has_base_stage:
         return network, fill_encoder(context, network)
-    start = base or base_folder(context.config) / BEST
+    start = start_file(context.config, stage, base)
+    assert start is not None
     load_checkpoint(context, network, "base", start)
     return network, f"base stage: {start}"
 
@@ -83,14 +85,22 @@ def check_start(context: RunContext, stage: str, base: str | Path | None = None)
     """
     config = context.config
     if stage == "meta" and context.model_class.has_base_stage:
-        start = Path(base or base_folder(config) / BEST)
-        if not start.exists():
+        start = start_file(config, stage, base)
+        if start is None or not start.exists():
             raise UserError(
                 f"{start}: the base stage's checkpoint does not exist; train it first: python train_base.py "
                 f"{config.path}, or name one with --checkpoint"
             )
     else:
         check_encoder_file(config)
+
+
+def start_file(config: Config, stage: str, base: str | Path | None = None) -> Path | None:
+    """Return the base stage's checkpoint that the meta stage starts from, or else the encoder's file; None: no file."""
+    if stage == "meta" and class_of(config.model).has_base_stage:
+        return Path(base or base_folder(config) / BEST)
+    weights = config.model.start().weights
+    return None if weights is None or weights in class_of(config.model).downloads else Path(weights)
 
 
 def fill_encoder(context: RunContext, network: FewShotModel) -> str:
@@ -141,7 +151,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         )
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
     return network, Weights(
-        str(source), trained_with, checkpoint.digest(network), note, encoder_licence(config, network)
+        str(source), trained_with, digest_of(network.state_dict()), note, encoder_licence(config, network)
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from model.contract import Trainable
 from model.encoders.timm_facts import PREFIX
@@ -21,6 +22,7 @@ from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
 from util.engine.checkpoint import load_encoder_weights
 from util.engine.device import gpu_count
 from util.engine.folders import base_folder, run_folder
+from util.engine.frozen_files import frozen_names, parts_of
 from util.engine.network import build_model
 from util.errors import UserError
 from util.prepare import coco, pascal, weights
@@ -30,7 +32,7 @@ from util.prepare.lists import MAKERS, published
 from util.prepare.machine import GIGABYTE
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
-RESUMABLE = 3  # checkpoints with the optimiser's state: the last, the one before, the one being written
+RESUMABLE = 2  # checkpoints with the optimiser's state: the last and the one before
 MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
 VECTORS = "python prepare.py embeddings --dataset {name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
 
@@ -133,21 +135,41 @@ def check_disk(what: str, config: Config) -> Finding:
         network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
     need, folders = _checkpoints(network, config.meta_stage), [run_folder(config, "meta")]
     if config.base_stage is not None:
-        need += _checkpoints(network.base_stage(), config.base_stage)
+        base = network.base_stage()
+        after = need + 2 * _bytes(base.state_dict()) - _shared(network, base)  # the base stage's best and last remain
+        need = max(_checkpoints(base, config.base_stage, passed_on=True), after)
         folders.append(base_folder(config))
-    there = sum(file.stat().st_size for folder in folders for file in folder.glob("*.pth"))
+    found = (file.stat() for folder in folders for file in folder.glob("*.pth"))
+    there = sum({stat.st_ino: stat.st_size for stat in found}.values())  # each file once, whatever its names
     root = Path(config.run.folder).absolute()
     free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
     says = f"{free / GIGABYTE:.2f} GB free, checkpoints take {need / GIGABYTE:.2f}, {there / GIGABYTE:.2f} of it exist"
     return Finding(what, free >= need - there, says, "free some space, or --set run.folder=<DIR> on another disk")
 
 
-def _checkpoints(network: Trainable, stage: StageSettings) -> int:
-    """Return the bytes of a stage's checkpoints: the best without optimiser state, and the resumable ones."""
-    weights = sum(t.nbytes for t in network.state_dict().values())
+def _checkpoints(network: Trainable, stage: StageSettings, passed_on: bool = False) -> int:
+    """Return the most bytes that a stage's checkpoints take at a time: frozen parts once, and one more of the largest.
+
+    Args:
+        passed_on: as in ``RunCheckpoints``.
+    """
+    state = network.state_dict()
+    weights, frozen = _bytes(state), _bytes({name: state[name] for name in frozen_names(network)})
     learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
     copies = max(MOMENTS[o.kind] for o in stage.optimizers.values()) + (stage.ema_decay > 0)
-    return weights + RESUMABLE * (weights + copies * learning)
+    best, last = weights if passed_on else weights - frozen, weights - frozen + copies * learning
+    return frozen + best + RESUMABLE * last + max(best, last)
+
+
+def _shared(network: Trainable, base: Trainable) -> int:
+    """Return the bytes of the frozen parts that are the base stage's files."""
+    state, theirs = network.state_dict(), base.state_dict()
+    parts, known = parts_of(state, frozen_names(network)), [part.keys() for part in parts_of(theirs, theirs)]
+    return sum(_bytes(part) for part in parts if part.keys() in known)
+
+
+def _bytes(state: dict[str, Tensor]) -> int:
+    return sum(t.nbytes for t in state.values())
 
 
 def _downloaded(what: str, source: str, backbone: str) -> Finding:

@@ -7,13 +7,14 @@ NET.
 
 ``timm/<name>`` is downloaded by timm and stored as a .safetensors file; with --check, FILE must be of that network.
 ``package`` is the installed package with the ImageNet weights of EfficientNet-Lite0.
+
+--whole OUT writes a checkpoint of this project, with the weights that lie beside it, as one file that can be moved.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -25,16 +26,17 @@ import torch
 from model.common import published
 from model.encoders.layouts import describe, encoder_part, is_encoder_tensor, recognise
 from model.encoders.registry import ENCODERS, downloadable
-from model.encoders.weights import weights_url
+from model.encoders.weights import checksum_of, weights_url
 from model.registry import published_layouts
 from util.engine import checkpoint
+from util.engine.frozen_files import WHOLE
 from util.errors import UserError, nearest
 from util.prepare import timm_weights
 from util.prepare.download import CHUNK, fetch
 
 NETWORKS = downloadable()
-CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # in torchvision's file names: how the file's SHA-256 begins
 IMAGENET, OURS = "encoder weights", "a checkpoint of this project"
+WHOLE_EXAMPLE = WHOLE.format(path="runs/NAME/meta/best.pth")
 PUBLISHED, OTHER = "an authors' checkpoint", "a checkpoint of another network around such an encoder"
 
 
@@ -80,6 +82,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "what", nargs="?", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}, timm/<name>, package; or a file"
     )
     parser.add_argument("--out", type=Path, default=Path("initmodel"), help="download folder (default initmodel)")
+    parser.add_argument(
+        "--whole", type=Path, metavar="OUT", help="write the checkpoint FILE as one file that can be moved"
+    )
     parser.add_argument("--check", type=Path, metavar="FILE", help="describe this file, which must be of NET")
 
 
@@ -93,6 +98,12 @@ def run(options: argparse.Namespace) -> int:
     path: Path | None = options.check
     if network is None and path is None:
         raise UserError(f"prepare.py weights: name a network ({', '.join(NETWORKS)}) or a file")
+    if options.whole is not None:
+        if network is None or not Path(network).is_file():
+            raise UserError(f"--whole {options.whole}: name the checkpoint's file before it, as in {WHOLE_EXAMPLE}")
+        write_whole(Path(network), options.whole)
+        print(f"{options.whole}: complete, can be moved")
+        return 0
     if timm_weights.serves(network):
         print("\n".join(timm_weights.describe_or_fetch(str(network), path, options.out)))
         return 0
@@ -178,19 +189,33 @@ def fetch_weights(network: str, out: Path) -> Path:
     target = out / url.rpartition("/")[2]
     existed = target.exists()
     fetch(url, target)
-    checksum = CHECKSUM.search(target.name)
+    checksum = checksum_of(target.name)
     if checksum is None:
         raise UserError(f"{url}: has no checksum in its name; name a file: prepare.py weights {network} --check FILE")
-    if not _sha256(target).startswith(checksum[1]):
+    if not _sha256(target).startswith(checksum):
         if not existed:
             target.unlink()
         removed = "remove it" if existed else "it was removed"
         raise UserError(
-            f"{target}: its SHA-256 does not begin with {checksum[1]}, unlike that of {url}; "
+            f"{target}: its SHA-256 does not begin with {checksum}, unlike that of {url}; "
             f"{removed}, then download it again"
         )
     print(f"{target}: {'exists already' if existed else 'downloaded'}, checksum correct")
     return target
+
+
+def write_whole(path: Path, out: Path) -> None:
+    """Write a checkpoint of this project to one file, without what only its training needs.
+
+    Raises:
+        UserError: it cannot be read or is none of this project, or the file exists or cannot be written.
+    """
+    content = checkpoint.read(path)
+    if not checkpoint.is_own(content):
+        raise UserError(f"{path}: no checkpoint of this project, so that nothing of it lies beside it; copy the file")
+    if out.exists():
+        raise UserError(f"{out}: this file exists already; name another for --whole")
+    checkpoint.save(out, {key: value for key, value in content.items() if key not in checkpoint.OF_TRAINING})
 
 
 def advice(facts: WeightFacts) -> list[str]:

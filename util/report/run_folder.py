@@ -19,7 +19,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from util.errors import UserError
-from util.files import REPOSITORY, write_atomically
+from util.files import REPOSITORY, TEMPORARY, write_atomically
 from util.read_files import irregular
 
 try:
@@ -60,6 +60,8 @@ class RunFolder:
             self._lock = _locked(path)
             if fresh:
                 _empty(path)
+            for leftover in path.glob(f".*{TEMPORARY}*"):  # of a run that was killed while it wrote
+                leftover.unlink(missing_ok=True)
             probe = path / ".probe"
             probe.write_text("")
             probe.unlink()
