@@ -14,7 +14,7 @@ from util.data.index import load_index, read_names
 from util.data.list_files import read_list_file
 from util.data.manifest import read_manifest
 from util.errors import UserError
-from util.prepare.custom_sources import read_class_names
+from util.formats.masks import read_class_names
 from util.read_files import read_bytes, read_json, read_text
 
 
