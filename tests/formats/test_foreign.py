@@ -12,7 +12,7 @@ from PIL import Image
 from tests.formats import drawn
 from tests.formats.test_writers import SIMILAR, H, W, blobs, found, iou
 from util.formats import coco, labelme, labelstudio, recognise, yolo
-from util.formats.found import FoundPhoto
+from util.formats.found import FoundObject, FoundPhoto
 from util.formats.painting import label_of
 from util.formats.run_lengths import decoded
 
@@ -60,7 +60,8 @@ def test_supervision_opens(kind: str, photo: FoundPhoto, tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", ["coco", "yolo"])
 def test_what_supervision_writes_is_read(kind: str, photo: FoundPhoto, tmp_path: Path) -> None:
     supervision = pytest.importorskip(SUPERVISION)
-    masks = np.stack([decoded(o.runs) for o in photo.objects])
+    photo = photo._replace(objects=tuple(_disc(name, x) for name, x in (("cat", 20), ("dog", 60))))
+    masks = np.stack([decoded(o.runs) for o in photo.objects])  # without holes, which it writes as crowd regions
     boxes = np.array([o.box for o in photo.objects], float)
     detections = supervision.Detections(xyxy=boxes, mask=masks, class_id=np.array([0, 1]))
     path = str(photo.path)
@@ -74,6 +75,11 @@ def test_what_supervision_writes_is_read(kind: str, photo: FoundPhoto, tmp_path:
             data_yaml_path=str(tmp_path / "set" / "data.yaml"),
         )
     _check(tmp_path / "set", photo, None if kind == "yolo" else photo.path.parent, kind)
+
+
+def _disc(name: str, x: int) -> FoundObject:
+    row, column = np.mgrid[:H, :W]
+    return found(name, (row - H / 2) ** 2 + (column - x) ** 2 < 15**2, 0.5)
 
 
 def _check(path: Path, photo: FoundPhoto, folder: Path | None, kind: str) -> None:
@@ -118,6 +124,7 @@ def test_what_datumaro_writes_for_cvat_is_read(photo: FoundPhoto, tmp_path: Path
 def test_datumaro_opens_the_cvat_file_of_the_tests(tmp_path: Path) -> None:
     datumaro = pytest.importorskip(DATUMARO)
     drawn.cvat(tmp_path)
+    drawn.photo(tmp_path / "images")
     (item,) = datumaro.Dataset.import_from(str(tmp_path), "cvat")
     assert len([a for a in item.annotations if a.type.name in ("polygon", "mask")]) == 2
 

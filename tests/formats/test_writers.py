@@ -65,7 +65,7 @@ def test_outlines_cover_their_mask(seed: int) -> None:
         assert np.array_equal(painted(polygons_of(mask, 0)), mask)
     simple = polygons_of(blobs(seed))
     assert iou(painted(simple), blobs(seed)) > SIMILAR
-    assert sum(map(len, simple)) < sum(map(len, polygons_of(blobs(seed), 0))) / 2
+    assert sum(map(len, simple)) < sum(map(len, polygons_of(blobs(seed), 0))) * 0.7
     assert polygons_of(np.zeros((H, W), bool)) == []
     one = np.zeros((H, W), bool)
     one[5, 7] = True

@@ -37,7 +37,7 @@ from util.read_files import parse_json, read_text
 SUFFIX = ".json"
 SHAPES = "shapes"  # the key that identifies the format
 POLYGON, RECTANGLE, CIRCLE, MASK = "polygon", "rectangle", "circle", "mask"
-POLYGONS = (POLYGON, "rotation")  # a turned rectangle has its four corners as points
+POLYGONS = (POLYGON, "rotation", "oriented_rectangle")  # turned rectangles have their four corners as points
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
 VERSION = "5.5.0"  # of labelme, whose keys are written
 MAX_BYTES = 2**30

@@ -19,6 +19,7 @@ READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {
     YOLO: yolo.read_annotations,
 }
 FORMATS = (*READERS, MASKS)
+ONE_FILE = {COCO: ".json", CVAT: ".xml"}  # formats that have one file for all photos, and its suffix
 LABELME_KEY = re.compile(rb'"shapes"\s*:')
 LABELME_WORD = b'"shapes"'
 COCO_KEY = re.compile(rb'"annotations"\s*:')
@@ -49,7 +50,7 @@ def recognise(text: str, photos: Path | None = None) -> tuple[str, Path]:
         raise UserError(f"--supports {text!r}: this file or folder does not exist; name {EXPECTED}")
     found = _formats_of_folder(path, photos) if path.is_dir() else _formats_of_file(path)
     if named is not None:
-        return named, found.get(named, path)
+        return named, found.get(named) or _only_file(path, ONE_FILE.get(named)) or path
     if len(found) == 1:
         return next(iter(found.items()))
     if found:
@@ -69,6 +70,12 @@ def read(text: str, photos: Path | None = None) -> tuple[str, Annotations]:
     return kind, READERS[kind](path, photos)
 
 
+def _only_file(folder: Path, suffix: str | None) -> Path | None:
+    """Return the only file of a folder with a suffix, if there is one."""
+    files = [p for p in folder.iterdir() if p.suffix.lower() == suffix] if folder.is_dir() else []
+    return files[0] if len(files) == 1 else None
+
+
 def _formats_of_file(path: Path) -> dict[str, Path]:
     """Return the formats that a file may have, each with the path."""
     content = read_bytes(path, WORD, MEND)
@@ -86,7 +93,7 @@ def _formats_of_file(path: Path) -> dict[str, Path]:
 def _formats_of_folder(path: Path, photos: Path | None) -> dict[str, Path]:
     """Return the formats that the files of a folder have, each with the folder or its only file."""
     found: dict[str, Path] = {}
-    files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in (".json", ".xml"))
+    files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in ONE_FILE.values())
     for file in files:
         for kind in _formats_of_file(file):
             if kind != LABELME and kind in found:
