@@ -61,7 +61,9 @@ def test_supervision_opens(kind: str, photo: FoundPhoto, tmp_path: Path) -> None
 def test_what_supervision_writes_is_read(kind: str, photo: FoundPhoto, tmp_path: Path) -> None:
     supervision = pytest.importorskip(SUPERVISION)
     photo = photo._replace(objects=tuple(_disc(name, x) for name, x in (("cat", 20), ("dog", 60))))
-    masks = np.stack([decoded(o.runs) for o in photo.objects])  # without holes, which it writes as crowd regions
+    masks = np.ascontiguousarray(
+        [decoded(o.runs) for o in photo.objects]
+    )  # without holes, which it writes as crowd regions
     boxes = np.array([o.box for o in photo.objects], float)
     detections = supervision.Detections(xyxy=boxes, mask=masks, class_id=np.array([0, 1]))
     path = str(photo.path)

@@ -46,13 +46,12 @@ def write_tasks(
     def tasks() -> Iterator[dict[str, Any]]:
         for photo in photos():
             scores = [found.score for found in photo.objects]
+            entries = [entry for found in photo.objects for entry in _entries(found, photo, polygons)]
             prediction = {
                 "model_version": model,
                 "score": sum(scores) / len(scores) if scores else 0.0,
-                "result": [entry for found in photo.objects for entry in _entries(found, photo, polygons)],
+                "result": [{"id": f"r{number}", **entry} for number, entry in enumerate(entries)],
             }
-            for number, entry in enumerate(prediction["result"]):
-                entry["id"] = f"r{number}"
             yield {"data": {"image": LOCAL_FILES + names(photo)}, "predictions": [prediction]}
 
     def write(target: Path) -> None:

@@ -136,8 +136,9 @@ def _predict_checked(
             if not prediction.mask.any():
                 bar.write(f"note: {query}: no pixel of a class was found", file=sys.stderr)
             bar.update()
-    formats.write([query for query in queries if query not in failed], segmenter.model.network.title, options.resume)
-    write_summary(options.out, failed)
+    if done := [query for query in queries if query not in failed]:
+        formats.write(done, segmenter.model.network.title, options.resume)
+        write_summary(options.out, failed)
     print(
         f"{options.out}: {len(photos.read)} of {len(waiting)} photos, on {describe(segmenter.model.device)}"
         + (f"; {len(failed)} could not be read" if failed else "")
