@@ -21,6 +21,7 @@ READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {
 FORMATS = (*READERS, MASKS)
 ONE_FILE = {COCO: ".json", CVAT: ".xml"}  # formats that have one file for all photos, and its suffix
 LABELME_KEY = re.compile(rb'"shapes"\s*:')
+SAMPLED = 20  # files of a folder whose content is looked at; readers refuse other files
 LABELME_WORD = b'"shapes"'
 COCO_KEY = re.compile(rb'"annotations"\s*:')
 NAMES_KEY = re.compile(rb"^\s*['\"]?names['\"]?\s*:", re.MULTILINE)
@@ -94,7 +95,7 @@ def _formats_of_folder(path: Path, photos: Path | None) -> dict[str, Path]:
     """Return the formats that the files of a folder have, each with the folder or its only file."""
     found: dict[str, Path] = {}
     files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in ONE_FILE.values())
-    for file in files:
+    for file in files[:SAMPLED]:
         for kind in _formats_of_file(file):
             if kind != LABELME and kind in found:
                 raise UserError(f"{path}: holds {found[kind].name} and {file.name}; name one of them")

@@ -88,7 +88,7 @@ def _root(data: Path) -> Path:
     """Return the folder of a data set: the ``path`` of its data file where that exists, else the file's folder."""
     if data.suffix.lower() in YAML_SUFFIXES and isinstance(stated := _content(data).get("path"), str):
         candidate = data.parent / stated
-        if stated.isprintable() and candidate.is_dir():
+        if stated.isprintable() and candidate.is_dir() and candidate.resolve().parent != candidate.resolve():
             return candidate
     return data.parent.parent if data.parent.name == LABELS else data.parent
 
