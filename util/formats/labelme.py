@@ -194,7 +194,7 @@ def write_photo(path: Path, photo: FoundPhoto) -> None:
         for number, found in enumerate(photo.objects)
         for polygon in polygons_of(decoded(found.runs))
     ]
-    content = {
+    content: dict[str, Any] = {
         "version": VERSION,
         "flags": {},
         SHAPES: shapes,

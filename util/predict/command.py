@@ -125,8 +125,8 @@ def _predict_checked(
     facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter, options)}
     waiting = queries
     if options.resume:
-        bar = tqdm(queries, desc="verify", unit="photo", leave=False, disable=len(queries) < MANY)
-        waiting = [query for query in bar if not is_complete(options.out, query, facts, formats.pictures)]
+        verified = tqdm(queries, desc="verify", unit="photo", leave=False, disable=len(queries) < MANY)
+        waiting = [query for query in verified if not is_complete(options.out, query, facts, formats.pictures)]
         print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
     with tqdm(total=len(waiting), desc="predict", unit="photo", leave=False, bar_format=BAR) as bar:
         photos = _ReadablePhotos(waiting, bar, failed)

@@ -27,7 +27,6 @@ from util.data.text import write_vectors
 from util.data.word_vectors import build_vectors
 from util.errors import UserError, nearest
 from util.files import fingerprint, write_atomically
-from util.formats import recognise
 from util.prepare import custom_sources
 from util.prepare.common import STAMP, add_common_options, already_done, mark_done
 from util.prepare.custom_config import config_texts, write_configs
@@ -49,9 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, PNGs of class indices")
     parser.add_argument(
-        "--annotations",
-        metavar="PATH",
-        help="annotations in place of --masks: JSON of COCO, JSON or folder of labelme, XML of CVAT, data.yaml of YOLO",
+        "--annotations", metavar="PATH", help="in place of --masks: file or folder of COCO, labelme, CVAT or YOLO"
     )
     parser.add_argument("--coco-json", type=Path, metavar="FILE", help="the same as --annotations coco:FILE")
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
@@ -211,9 +208,7 @@ def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
         UserError: the name is in use for other sources.
     """
     files = [p for p in (options.coco_json, options.classes) if p is not None and p.is_file()]
-    if options.annotations is not None:
-        path = recognise.recognise(options.annotations, options.images)[1]
-        files += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files += custom_sources.annotation_files(options)
     sources = options.images, options.masks, options.annotations
     words = (*sources, options.folds, options.fold, options.test_share, options.vectors)
     made_from = fingerprint(files, *words)

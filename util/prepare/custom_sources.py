@@ -85,6 +85,18 @@ def from_annotations(options: argparse.Namespace, out: Path) -> Imported:
     return Imported(list(good), classes, suffix)
 
 
+def annotation_files(options: argparse.Namespace) -> list[Path]:
+    """Return the files that ``--annotations`` stands for; none without it.
+
+    Raises:
+        UserError: the path has no known format.
+    """
+    if options.annotations is None:
+        return []
+    path = recognise.recognise(options.annotations, options.images)[1]
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
 def _annotated_names(annotations: Annotations) -> list[str]:
     """Return the names of the categories that an image shows, by ascending id; print those that none shows."""
     shown = {i.category for photo in annotations.annotated for i in photo.instances if not i.crowd}
