@@ -266,7 +266,7 @@ def test_config(content: str, reason: str, hostile, refused) -> None:
         ("coco above", "not the name of a file"),
         ("coco words", "not in COCO's format"),
         ("coco class", "category_id -1"),
-        ("coco huge", "the JSON says (1000000000, 1000000000)"),
+        ("coco huge", "of a photo of 1000000000 x 1000000000 pixels"),
         ("coco nan", "NaN is no number"),
     ],
 )

@@ -15,7 +15,7 @@ from util.data.list_files import read_list_file
 from util.data.manifest import read_manifest
 from util.engine.folders import is_finished
 from util.errors import UserError
-from util.prepare.custom_sources import read_class_names
+from util.formats.masks import read_class_names
 from util.read_files import kept_json, read_bytes, read_json, read_text
 
 

@@ -42,7 +42,7 @@ def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path,
         assert cat["box"] == [x.min(), y.min(), x.max() + 1, y.max() + 1]
         assert cat["confidence"] == pytest.approx(probability[mask == 1].mean() / SIXTEEN_BIT, abs=1e-4)
         assert record["supports"] == {"cat": [marked["box"]]} and record["model"] == "prototype baseline"
-    assert len(list((tmp_path / "out").iterdir())) == 8
+    assert len(list((tmp_path / "out").iterdir())) == 9 and (tmp_path / "out" / "summary.csv").exists()
 
 
 def test_it_gives_the_masks_of_the_library(predict, weights: Path, drawn_support: str, photos, tmp_path: Path) -> None:

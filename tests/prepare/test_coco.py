@@ -204,8 +204,8 @@ def test_annotations_of_another_split(prepare: Callable[..., Path], root: Path, 
     [
         (lambda c: c.pop("annotations"), "holds no 'annotations'"),
         (lambda c: c["annotations"].clear(), "no image has annotations"),
-        (lambda c: c["categories"].pop(39), "79 categories .* prepare.py custom --coco-json"),
-        (lambda c: c["categories"][0].update(name="dog"), "80 categories .* prepare.py custom --coco-json"),
+        (lambda c: c["categories"].pop(39), "79 categories .* prepare.py custom --annotations"),
+        (lambda c: c["categories"][0].update(name="dog"), "80 categories .* prepare.py custom --annotations"),
     ],
 )
 def test_annotations_that_are_not_cocos(

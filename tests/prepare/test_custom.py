@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import runpy
 import shutil
@@ -12,12 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.formats import drawn
 from tests.paths import REPOSITORY
 from util.config.read import read_config
 from util.data import lists
 from util.data.folds import Fold
+from util.data.images import read_mask
 from util.data.index import load_index
 from util.data.mini import CLASS_NAMES
+from util.prepare import custom_sources
 
 
 @pytest.fixture
@@ -267,3 +271,15 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
     path.write_text(json.dumps(content))
     assert "is not a name" in prepare(*words, "--name", "other").error
+
+
+@pytest.mark.parametrize("kind", drawn.WRITERS)
+def test_every_format_of_annotations_becomes_masks(kind: str, tmp_path: Path) -> None:
+    path = drawn.WRITERS[kind](tmp_path / "set")
+    images = next((tmp_path / "set").rglob(drawn.PHOTO)).parent
+    options = argparse.Namespace(annotations=str(path), coco_json=None, images=images, classes=None, skip_bad=False)
+    imported = custom_sources.from_annotations(options, tmp_path / "out")
+    assert (imported.names, imported.classes) == (["a"], ["cat", "dog"])
+    mask = read_mask(tmp_path / "out" / "masks" / "a.png")
+    assert all(np.array_equal(mask == value, drawn.mask_of(name)) for value, name in enumerate(("cat", "dog"), 1))
+    assert (tmp_path / "out" / "images" / drawn.PHOTO).exists()

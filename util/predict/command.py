@@ -14,13 +14,18 @@ from util import cli
 from util.engine.device import describe
 from util.engine.errors import as_user_error
 from util.errors import EXIT_USER_ERROR, UserError
+from util.files import fingerprint
 from util.predict import options as opts
 from util.predict.export import export
 from util.predict.page import serve
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import check_free, facts_of, is_complete, write_results
+from util.predict.segmenter import Segmenter
 from util.predict.tiles import check_tile
+from util.predict.write_formats import Formats, write_summary
 
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
+MANY = 200  # photos whose check takes long enough for a bar
 EXPORT = "export"  # the first word of the other command
 
 
@@ -32,6 +37,7 @@ def command(arguments: list[str]) -> int:
     """
     if arguments[:1] == [EXPORT]:
         options = _export_parser().parse_args(arguments[1:])
+        opts.read_support_files(options)
         opts.class_names_of(options)
         return export(options)
     options = _parser().parse_args(arguments)
@@ -76,40 +82,85 @@ def predict(options: argparse.Namespace) -> int:
         raise UserError(f"--batch {options.batch}: must be at least 1")
     check_tile(options.tile)
     queries = photos_in(options.queries, options.recursive)
-    names = opts.class_names_of(options)
-    for query in queries:
-        check_photo(query)
-    check_free(queries, options.out, names, options.overwrite or options.resume)
+    formats = Formats.of(options)
+    opts.read_support_files(options)
+    formats.number(opts.class_names_of(options), options.categories)
+    failed = _unreadable(queries, {path for path in options.queries if not path.is_dir()})
+    queries = [query for query in queries if query not in failed]
+    again = options.overwrite or options.resume
+    check_free(queries, options.out, opts.class_names_of(options), again, formats.files(queries))
+    formats.check_classes()
     with as_user_error("--batch, --resize or --tile"):
-        return _predict_checked(options, queries)
+        return _predict_checked(options, queries, formats, failed)
 
 
-def _predict_checked(options: argparse.Namespace, queries: list[Path]) -> int:
+def _unreadable(queries: list[Path], named: set[Path]) -> dict[Path, str]:
+    """Return the photos of folders whose headers cannot be read, with the reason, which is printed.
+
+    Args:
+        named: photos that the command line names itself.
+
+    Raises:
+        UserError: such a photo cannot be read, or none can.
+    """
+    failed: dict[Path, str] = {}
+    for query in tqdm(queries, desc="check", unit="photo", leave=False, disable=len(queries) < MANY):
+        try:
+            check_photo(query)
+        except UserError as error:
+            if query in named or len(failed) + 1 == len(queries):
+                raise
+            failed[query] = str(error)
+    for reason in failed.values():
+        print(f"error: {reason}", file=sys.stderr)
+    return failed
+
+
+def _predict_checked(
+    options: argparse.Namespace, queries: list[Path], formats: Formats, failed: dict[Path, str]
+) -> int:
     segmenter = opts.segmenter_of(options)
     for note in segmenter.notes:
         print(note)
-    facts = facts_of(segmenter)
+    facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter, options)}
+    waiting = queries
     if options.resume:
-        whole = len(queries)
-        queries = [query for query in queries if not is_complete(options.out, query, facts)]
-        print(f"{options.out}: {whole - len(queries)} of {whole} results are complete")
-    with tqdm(total=len(queries), desc="predict", unit="photo", leave=False) as bar:
-        photos = _ReadablePhotos(queries, bar)
+        verified = tqdm(queries, desc="verify", unit="photo", leave=False, disable=len(queries) < MANY)
+        waiting = [query for query in verified if not is_complete(options.out, query, facts, formats.pictures)]
+        print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
+    with tqdm(total=len(waiting), desc="predict", unit="photo", leave=False, bar_format=BAR) as bar:
+        photos = _ReadablePhotos(waiting, bar, failed)
         for number, prediction in enumerate(segmenter.many(photos, options.batch)):
-            write_results(options.out, photos.read[number], prediction, facts)
+            query = photos.read[number]
+            write_results(options.out, query, prediction, facts, formats.pictures, options.instances)
             if not prediction.mask.any():
-                bar.write(f"note: {photos.read[number]}: no pixel of a class was found", file=sys.stderr)
+                bar.write(f"note: {query}: no pixel of a class was found", file=sys.stderr)
             bar.update()
-    done = len(photos.read)
-    print(f"{options.out}: {done} of {len(queries)} photos, on {describe(segmenter.model.device)}")
-    return 0 if done == len(queries) else EXIT_USER_ERROR
+    if done := [query for query in queries if query not in failed]:
+        formats.write(done, segmenter.model.network.title, options.resume)
+        write_summary(options.out, failed)
+    print(
+        f"{options.out}: {len(photos.read)} of {len(waiting)} photos, on {describe(segmenter.model.device)}"
+        + (f"; {len(failed)} could not be read" if failed else "")
+    )
+    return EXIT_USER_ERROR if failed else 0
+
+
+def _fingerprint(segmenter: Segmenter, options: argparse.Namespace) -> str:
+    """Return a digest of the files that decide the results: checkpoint, vectors, photos and marks of the supports."""
+    given = [options.checkpoint, options.vectors]
+    for known in segmenter.classes:
+        for source in known.sources:
+            given += source.rpartition(":")[::2]
+    paths = [Path(path) for path in given if path]
+    return fingerprint(path for path in paths if path.is_file())
 
 
 class _ReadablePhotos:
-    """Reads photos one after the other; prints an error for a damaged one and skips it."""
+    """Reads photos one after the other; prints an error for a damaged one, notes it in ``failed`` and skips it."""
 
-    def __init__(self, paths: list[Path], bar: tqdm):
-        self.paths, self.bar = paths, bar
+    def __init__(self, paths: list[Path], bar: tqdm, failed: dict[Path, str]):
+        self.paths, self.bar, self.failed = paths, bar, failed
         self.read: list[Path] = []  # the photos that could be read so far
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -119,6 +170,7 @@ class _ReadablePhotos:
             except UserError as error:
                 self.bar.write(f"error: {error}", file=sys.stderr)
                 self.bar.update()
+                self.failed[path] = str(error)
                 continue
             self.read.append(path)
             yield image

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from util.cli import words
 from util.engine.evaluation import FINAL
 from util.errors import UserError
+from util.formats import recognise
 from util.predict.regions import Marking
 from util.predict.segmenter import BATCH, Segmenter
+from util.predict.support_files import supports_in
 from util.predict.supports import UNNAMED, group_by_class
+from util.predict.write_formats import FORMATS, OUTLINES, PICTURES, RLE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
 OVERWRITE = "--overwrite"
@@ -39,6 +43,18 @@ def add_support_options(out: argparse.ArgumentParser) -> None:
         help="a photo and a mask.png, an outlines.json (labelme, COCO), box=x0,y0,x1,y1, points=x,y;x,y or "
         "scribble=x,y;x,y; repeat it for more shots and classes",
     )
+    out.add_argument(
+        "--supports",
+        dest="support_files",
+        action="append",
+        default=[],
+        metavar="[FORMAT:]PATH",
+        help="annotations of many photos: JSON of COCO, JSON or folder of labelme, XML of CVAT, data.yaml or folder of "
+        f"YOLO, folder of masks; FORMAT is one of {', '.join(recognise.FORMATS)}; repeat it for more",
+    )
+    out.add_argument("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
+    out.add_argument("--classes", default="", metavar="NAMES", help="classes of --supports to take, with commas")
+    out.add_argument("--shots", type=int, metavar="K", help="supports of each class to take of each of --supports")
     out.add_argument("--name", help="the class of supports that name none")
     out.add_argument(
         "--mask-value", type=int, metavar="V", help="the object's value in masks; default every value but 0"
@@ -66,6 +82,17 @@ def add_query_options(out: argparse.ArgumentParser) -> None:
     again.add_argument(
         "--resume", action="store_true", help="keep the results that are complete and of this command, make the others"
     )
+    out.add_argument(
+        "--format",
+        dest="formats",
+        default=PICTURES,
+        metavar="NAMES",
+        help=f"results to write, with commas: {', '.join(FORMATS)}; default {PICTURES}",
+    )
+    out.add_argument("--instances", action="store_true", help="list the connected parts of a class as objects")
+    out.add_argument(
+        "--outlines", choices=OUTLINES, default=RLE, help=f"of objects in coco and labelstudio; default {RLE}"
+    )
     out.add_argument("--tile", type=int, metavar="SIDE", help="split large photos into overlapping tiles of this side")
     out.add_argument("--batch", type=int, default=BATCH, help=f"views in one forward pass; default {BATCH}")
 
@@ -81,6 +108,23 @@ def add_export_options(out: argparse.ArgumentParser) -> None:
     """Add the options of the exported file."""
     out.add_argument("--out", type=Path, required=True, help="file to write, such as model.pt")
     out.add_argument(OVERWRITE, action="store_true", help="overwrite an existing file")
+
+
+def read_support_files(options: argparse.Namespace) -> None:
+    """Add the supports of ``--supports`` to those of ``--support``, and set ``options.categories``.
+
+    Raises:
+        UserError: as ``supports_in``; or an option of ``--supports`` is given without it.
+    """
+    if not options.support_files:
+        for given, option in ((options.photos, "--photos"), (options.classes, "--classes"), (options.shots, "--shots")):
+            if given:
+                raise UserError(f"{option}: is for --supports; add --supports PATH, or omit it")
+    marking = Marking(options.mask_value, options.radius)
+    listed, options.categories = supports_in(
+        options.support_files, options.photos, words(options.classes), options.shots, marking
+    )
+    options.supports = [*options.supports, *listed]
 
 
 def segmenter_of(options: argparse.Namespace) -> Segmenter:
@@ -111,5 +155,7 @@ def class_names_of(options: argparse.Namespace) -> list[str]:
         UserError: there are no supports, or one has another form.
     """
     if not options.supports:
-        raise UserError("no supports: add --support photo.jpg:mask.png, one for each marked photo")
+        raise UserError(
+            "no supports: add --support photo.jpg:mask.png, one for each marked photo, or --supports annotations.json"
+        )
     return [name or UNNAMED for name in group_by_class(options.supports, options.name)]

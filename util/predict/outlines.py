@@ -1,52 +1,64 @@
-"""Read outlined objects from a JSON file: labelme's format (one photo) or COCO's (many), both painted by one rule."""
+"""Read outlined objects from a file of annotations for one photo, whatever its format."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from util.data.coco_masks import Annotations, Instance, Photo, class_mask, read_annotations
 from util.errors import UserError, nearest
-from util.read_files import parse_json, read_text
+from util.formats import labelme, recognise
+from util.formats.annotations import Annotations, Collector
+from util.formats.painting import class_mask, label_of
+from util.read_files import read_text
 
-LABELME, COCO = '"shapes"', '"annotations"'  # the keys that identify the two formats
-MAX_BYTES = 2**30
-CIRCLE_CORNERS = 360  # of the polygon that stands for labelme's circle
+JSON, XML = SUFFIXES = (".json", ".xml")
 LABEL = 1  # of the object in the mask
-MAX_SHOWN = 20  # characters of a number in a message
+WORD, MEND = "these outlines", "check the file's name"
 
 
 def read_outlines(path: Path, photo: Path, shape: tuple[int, int], name: str | None) -> np.ndarray:
-    """Return the label of the objects that a JSON file outlines on a photo, (H, W) uint8: 1 object, 255 crowd region.
+    """Return the label of the objects that a file outlines on a photo, (H, W) uint8: 1 object, 255 crowd region.
 
-    Objects whose label equals the class name are used; if all objects have one other label, all are used.
+    Objects whose label equals the class name are used; if all objects have one other label, all are used. A file of
+    labelme is of one photo, whatever its name; in the others the file name of the photo identifies it.
 
     Args:
-        photo: identifies the image in COCO's format by its file name.
         shape: (height, width) of the upright photo.
         name: the class.
 
     Raises:
-        UserError: the file is unreadable, has neither format, lacks the photo, or has several labels, none of which
+        UserError: the file is unreadable, in no known format, lacks the photo, or has several labels, none of which
             is the class name.
     """
-    text = read_text(path, "these outlines", "check the file's name", MAX_BYTES)
-    if COCO in text:
-        return _from_coco(read_annotations(path), path, photo.name, shape, name)
-    if LABELME not in text:
-        raise UserError(f"{path}: holds neither labelme's 'shapes' nor COCO's 'annotations'; export one of them")
-    try:
-        content = parse_json(text)
-        objects = [_labelme_object(entry) for entry in _shapes(content)]
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-        raise UserError(f"{path}: not in labelme's form ({error or type(error).__name__}); export it again") from None
-    _check_size((content.get("imageHeight"), content.get("imageWidth")), shape, path)
-    chosen = pick_label({label for label, _ in objects}, name, path)
-    height, width = shape
-    annotated = Photo(0, str(path), height, width, tuple(instance for label, instance in objects if label == chosen))
-    return class_mask(annotated, {LABEL: LABEL})
+    content = read_text(path, WORD, MEND).encode() if path.suffix.lower() == JSON else None
+    if content is not None and not recognise.COCO_KEY.search(content):
+        if recognise.LABELME_WORD not in content:
+            raise UserError(f"{path}: holds neither labelme's 'shapes' nor COCO's 'annotations'; export one of them")
+        entry, collector = labelme.read_content(path), Collector()
+        stated = labelme.stated_size(entry, path)
+        if stated not in (None, shape):
+            raise UserError(
+                f"{path}: is of a photo of {stated[1]} x {stated[0]} pixels, this one has {shape[1]} x {shape[0]}; "
+                "they must be equal"
+            )
+        collector.add(str(path), shape, labelme.objects_in(entry, path, shape))
+        return class_mask(collector.photos[0], _table(collector.annotations(path.parent), 0, path, name))
+    annotations = recognise.read(str(path), photo.parent)[1]
+    places = [i for i, p in enumerate(annotations.photos) if Path(p.name).name == photo.name]
+    if not places:
+        raise UserError(f"{path}: lists no image '{photo.name}'; name the photo as the file does")
+    if len(places) > 1:
+        first, second = (annotations.photos[i].name for i in places[:2])
+        raise UserError(f"{path}: lists {first} and {second}, both named {photo.name}; rename one of them")
+    return label_of(annotations.photos[places[0]], photo, _table(annotations, places[0], path, name), path)
+
+
+def _table(annotations: Annotations, place: int, path: Path, name: str | None) -> dict[int, int]:
+    """Return the categories of the objects to use on a photo, each with ``LABEL``."""
+    names = annotations.categories
+    label = pick_label({names[i.category] for i in annotations.photos[place].instances}, name, path)
+    return {category: LABEL for category, known in names.items() if known == label}
 
 
 def pick_label(labels: set[str], name: str | None, path: Path) -> str:
@@ -64,69 +76,3 @@ def pick_label(labels: set[str], name: str | None, path: Path) -> str:
         hint = nearest(name, labels) if name else f"; choose one of {', '.join(sorted(labels))} with --name"
         raise UserError(f"{path}: outlines several things, and none has the label '{name or ''}'{hint}")
     return next(iter(labels))
-
-
-def _from_coco(
-    annotations: Annotations, path: Path, photo: str, shape: tuple[int, int], name: str | None
-) -> np.ndarray:
-    """Return the label of the objects of one image, which is identified by its file name."""
-    named = [p for p in annotations.photos if Path(p.name).name == photo]
-    if not named:
-        raise UserError(f"{path}: lists no image '{photo}'; name the photo as the file does")
-    if len(named) > 1:
-        raise UserError(f"{path}: lists {named[0].name} and {named[1].name}, both named {photo}; rename one of them")
-    found = named[0]
-    _check_size((found.height, found.width), shape, path)
-    names = annotations.categories
-    label = pick_label({names[i.category] for i in found.instances}, name, path)
-    return class_mask(found, {category: LABEL for category, known in names.items() if known == label})
-
-
-def _check_size(stated: tuple[Any, Any], shape: tuple[int, int], path: Path) -> None:
-    """Refuse outlines that were drawn on a photo of another size; a file may state none.
-
-    Raises:
-        UserError: the sizes (height, width) differ.
-    """
-    if any(side is not None and side != own for side, own in zip(stated, shape, strict=True)):
-        height, width = (str(side)[:MAX_SHOWN] for side in stated)
-        raise UserError(
-            f"{path}: is of a photo of {width} x {height} pixels, this one has {shape[1]} x {shape[0]}; "
-            "they must be equal"
-        )
-
-
-def _shapes(content: Any) -> list[dict[str, Any]]:
-    """Return the entries of labelme's ``shapes``.
-
-    Raises:
-        ValueError: it is no list of objects.
-    """
-    shapes = content.get("shapes") if isinstance(content, dict) else None
-    if not isinstance(shapes, list) or not all(isinstance(entry, dict) for entry in shapes):
-        raise ValueError("'shapes' must be a list of objects")
-    return shapes
-
-
-def _labelme_object(entry: dict[str, Any]) -> tuple[str, Instance]:
-    """Return the label and the outline, as a polygon, of one entry of labelme's ``shapes``.
-
-    Raises:
-        ValueError: its points are not pairs of finite numbers, or its type has no area.
-    """
-    kind = entry.get("shape_type", "polygon")
-    points = np.array(entry["points"], np.float64)
-    if not all(type(number) in (int, float) for point in entry["points"] for number in point):
-        raise ValueError("a shape's points must be pairs of numbers")
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise ValueError("a shape's points must be pairs of numbers")
-    if kind == "rectangle":
-        (left, top), (right, bottom) = points.min(0), points.max(0)
-        points = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    elif kind == "circle":
-        centre, radius = points[0], np.linalg.norm(points[1] - points[0])
-        angle = np.linspace(0, 2 * np.pi, CIRCLE_CORNERS, endpoint=False)
-        points = centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    elif kind != "polygon":
-        raise ValueError(f"a shape of type '{kind}' has no area; use polygon, rectangle or circle")
-    return str(entry["label"]), Instance(0, LABEL, False, (points.reshape(-1),))

@@ -42,7 +42,8 @@ def serve(options: argparse.Namespace) -> int:
     Raises:
         UserError: gradio is missing, the model cannot be loaded, or the address cannot be used.
     """
-    for given, name in ((options.supports, "--support"), (options.queries, "--query"), (options.out, "--out")):
+    supports = (options.supports, "--support"), (options.support_files, "--supports")
+    for given, name in (*supports, (options.queries, "--query"), (options.out, "--out")):
         if given:
             raise UserError(f"--serve: takes no {name}; supports and queries are uploaded on the page")
     if options.port not in PORTS:

@@ -22,7 +22,7 @@ from model.contract import IGNORE
 from util.data.images import header_of, refuse_lossy
 from util.data.orientation import UPRIGHT, fitted_mask, stated_orientation, turned
 from util.errors import UserError
-from util.predict.outlines import read_outlines
+from util.predict.outlines import SUFFIXES, read_outlines
 from util.predict.photos import open_image
 
 BOX, POINTS, SCRIBBLE = DRAWN_KINDS = ("box", "points", "scribble")
@@ -31,7 +31,6 @@ UNKNOWN = 3  # radii around a point within which unmarked pixels are unknown
 RADIUS_SHARE = 0.02  # of the longer side: the default radius
 INDEX_MODES = ("P", "L", "1")  # Pillow's modes with one 8-bit value per pixel
 VALUE_MODES = (*INDEX_MODES, "I", "I;16", "F")  # Pillow's modes with one value per pixel
-JSON = ".json"
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -71,8 +70,8 @@ def read_label(text: str, photo: Path, shape: tuple[int, int], name: str | None,
         label = _drawn_label(kind, numbers, shape, marking.radius, origin)
     else:
         origin, path = text, Path(text)
-        is_json = path.suffix.lower() == JSON
-        label = read_outlines(path, photo, shape, name) if is_json else _mask_of(path, photo, marking.mask_value)
+        outlined = path.suffix.lower() in SUFFIXES
+        label = read_outlines(path, photo, shape, name) if outlined else _mask_of(path, photo, marking.mask_value)
     return check_label(label, shape, origin)
 
 
@@ -103,6 +102,15 @@ def _mask_of(path: Path, photo: Path, mask_value: int | None) -> np.ndarray:
     if orientation == UPRIGHT or label.shape not in (stored, stored[::-1]):
         return label
     return fitted_mask(label, stated is not None, stored, orientation, path)
+
+
+def marks_something(path: Path, marking: Marking) -> bool:
+    """Return whether a mask image marks at least one pixel.
+
+    Raises:
+        UserError: the file is no mask that can be read.
+    """
+    return bool((_mask_label(path, marking.mask_value)[0] == 1).any())
 
 
 def _mask_label(path: Path, mask_value: int | None) -> tuple[np.ndarray, int | None]:

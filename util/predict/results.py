@@ -1,11 +1,14 @@
-"""Write the files of a prediction: mask, overlay, probabilities and, last, a JSON; each is written atomically."""
+"""Write the files of a prediction: mask, overlay, probabilities and, last, a JSON; each is written atomically.
+
+The JSON holds the masks as run lengths too, so that every other format is written from the JSON files alone.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,16 @@ import numpy as np
 from util.data.images import write_mask
 from util.errors import UserError
 from util.files import write_atomically
-from util.predict.prediction import Prediction
+from util.formats.annotations import reason_of
+from util.formats.found import FoundObject, FoundPhoto
+from util.formats.run_lengths import encoded
+from util.predict.prediction import DIGITS, Prediction
 from util.predict.segmenter import Segmenter
 from util.read_files import irregular, read_json
 from util.report.pictures import write_png
 
 PROBABILITY_ONE = 2**16 - 1  # the value of probability 1 in a 16-bit PNG
+MAX_RECORD_BYTES = 2**28
 NOT_IN_FILE_NAMES = re.compile(r"[^\w-]+")  # characters of a class name that become one _ in file names
 
 
@@ -58,11 +65,14 @@ def facts_of(segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
-def check_free(queries: Sequence[Path], out: Path, names: Sequence[str], overwrite: bool) -> None:
+def check_free(
+    queries: Sequence[Path], out: Path, names: Sequence[str], overwrite: bool, others: Iterable[Path] = ()
+) -> None:
     """Refuse queries whose results would overwrite each other, earlier results, or the queries themselves.
 
     Args:
         names: the classes.
+        others: files that are written once for all queries.
         overwrite: earlier results may be overwritten.
 
     Raises:
@@ -72,6 +82,9 @@ def check_free(queries: Sequence[Path], out: Path, names: Sequence[str], overwri
         raise UserError(f"--out {out}: {nearest} is a file; name a folder")
     written_for: dict[str, Path] = {}
     sources = {query.resolve() for query in queries}
+    for path in others:
+        if path.is_dir() or (path.exists() and not overwrite):
+            raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
     for query in queries:
         stem = query.stem
         common = (mask_path(out, stem), overlay_path(out, stem), json_path(out, stem))
@@ -90,16 +103,23 @@ def check_free(queries: Sequence[Path], out: Path, names: Sequence[str], overwri
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
 
 
-def is_complete(out: Path, query: Path, facts: dict[str, Any]) -> bool:
-    """Return whether a query's results are all there, undamaged, newer than the query, and made with the same facts."""
+def is_complete(out: Path, query: Path, facts: dict[str, Any], pictures: bool = True) -> bool:
+    """Return whether a query's results are all there, undamaged, newer than the query, and made with the same facts.
+
+    Args:
+        pictures: whether mask, overlay and probabilities are among the results.
+    """
     path = json_path(out, query.stem)
     try:
         record = read_json(path, "this result", "make it again")
-        files = [record["mask"], record["overlay"], *(entry["probability"] for entry in record["classes"])]
+        files = []
+        if pictures:
+            files = [record["mask"], record["overlay"], *(entry["probability"] for entry in record["classes"])]
         if record["query"] != str(query) or {key: record.get(key) for key in facts} != facts:
             return False
         if path.stat().st_mtime_ns < query.stat().st_mtime_ns:
             return False
+        read_result(path)
         return all(_is_whole(out / Path(name).name, (record["height"], record["width"])) for name in files)
     except (UserError, KeyError, TypeError, AttributeError, OSError):
         return False
@@ -113,33 +133,84 @@ def _is_whole(path: Path, size: tuple[int, int]) -> bool:
     return image is not None and image.shape[:2] == size
 
 
-def write_results(out: Path, query: Path, prediction: Prediction, facts: dict[str, Any]) -> Path:
+def write_results(
+    out: Path,
+    query: Path,
+    prediction: Prediction,
+    facts: dict[str, Any],
+    pictures: bool = True,
+    instances: bool = False,
+) -> Path:
     """Write a query's files and return the path of the JSON.
 
     Args:
         facts: entries that are the same for every query.
+        pictures: write mask, overlay and probabilities, not the JSON alone.
+        instances: list the connected parts of each class in the JSON.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
     stem, (height, width) = query.stem, prediction.mask.shape
     json_path(out, stem).unlink(missing_ok=True)  # a JSON without all other files must not exist
-    write_mask(mask_path(out, stem), prediction.mask)
-    write_png(overlay_path(out, stem), prediction.overlay())
+    record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
+    if pictures:
+        write_mask(mask_path(out, stem), prediction.mask)
+        write_png(overlay_path(out, stem), prediction.overlay())
+        record |= {"mask": mask_path(out, stem).name, "overlay": overlay_path(out, stem).name}
     classes = []
     for row, probability in zip(prediction.summary(), prediction.probability, strict=True):
-        path = probability_path(out, stem, row["name"])
-        _, content = cv2.imencode(".png", (probability * PROBABILITY_ONE).round().astype(np.uint16))
-        write_atomically(path, content.tobytes())
-        classes.append({**row, "probability": path.name})
-    record = {
-        "query": str(query),
-        "width": width,
-        "height": height,
-        "mask": mask_path(out, stem).name,
-        "overlay": overlay_path(out, stem).name,
-        "classes": classes,
-        **facts,
-    }
+        inside = prediction.mask == row["value"]
+        entry = {**row, "runs": encoded(inside)}
+        if instances:
+            entry["instances"] = _parts(inside, probability)
+        if pictures:
+            path = probability_path(out, stem, row["name"])
+            _, content = cv2.imencode(".png", (probability * PROBABILITY_ONE).round().astype(np.uint16))
+            write_atomically(path, content.tobytes())
+            entry["probability"] = path.name
+        classes.append(entry)
+    record |= {"classes": classes, **facts}
     write_atomically(json_path(out, stem), json.dumps(record, indent=2) + "\n")
     return json_path(out, stem)
+
+
+def _parts(mask: np.ndarray, probability: np.ndarray) -> list[dict[str, Any]]:
+    """Return pixels, box, confidence and run lengths of each connected part of a mask, the largest first."""
+    count, parts, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    sums = np.bincount(parts.ravel(), probability.ravel(), count)
+    out = []
+    for part in range(1, count):
+        left, top, width, height, pixels = facts[part].tolist()
+        out.append(
+            {
+                "pixels": pixels,
+                "box": [left, top, left + width, top + height],
+                "confidence": round(sums[part] / pixels, DIGITS),
+                "runs": encoded(parts == part),
+            }
+        )
+    return sorted(out, key=lambda entry: -entry["pixels"])
+
+
+def read_result(path: Path) -> FoundPhoto:
+    """Return what the JSON of a query says was found: its classes with pixels, or their parts where those are listed.
+
+    Raises:
+        UserError: the file is unreadable, or no JSON of ``write_results``.
+    """
+    record = read_json(path, "this result", "make it again", MAX_RECORD_BYTES)
+    try:
+        objects = []
+        for entry in record["classes"]:
+            for found in entry.get("instances", [entry] if entry["pixels"] else []):
+                left, top, right, bottom = map(int, found["box"])
+                runs, score = dict(found["runs"]), float(found["confidence"])
+                if runs["size"] != [record["height"], record["width"]] or not isinstance(runs["counts"], str):
+                    raise ValueError("the size of a mask is not the photo's")
+                objects.append(
+                    FoundObject(str(entry["name"]), score, int(found["pixels"]), (left, top, right, bottom), runs)
+                )
+        return FoundPhoto(Path(record["query"]), int(record["height"]), int(record["width"]), tuple(objects))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: is no result of predict.py ({reason_of(error)}); make it again") from None

@@ -28,7 +28,9 @@ from util.predict.prediction import Prediction
 from util.predict.regions import Marking
 from util.predict.supports import (
     UNNAMED,
+    AnnotatedSupport,
     Support,
+    SupportText,
     check_class_name,
     check_image,
     group_by_class,
@@ -39,7 +41,8 @@ from util.predict.tiles import TiledPhoto, Window, check_tile
 
 BATCH = 4  # views of queries in one forward pass
 Photo = str | Path | np.ndarray
-GivenSupport = str | tuple[np.ndarray, np.ndarray]
+NAMED_BY_FILE = (str, SupportText, AnnotatedSupport)
+GivenSupport = str | SupportText | AnnotatedSupport | tuple[np.ndarray, np.ndarray]
 
 
 class Segmenter:
@@ -47,7 +50,8 @@ class Segmenter:
 
     Args:
         checkpoint: a file of weights; None for a training-free model.
-        supports: texts ``[class=]photo:marks`` (see ``util/predict/regions.py``), or pairs of arrays (image, mask).
+        supports: texts ``[class=]photo:marks`` (see ``util/predict/regions.py``), pairs of arrays (image, mask), or
+            those that ``support_files.supports_in`` returns.
         name: the class of supports that name none.
         config: YAML file, for checkpoints that contain none.
         overrides: settings to change, ``section.key=value``.
@@ -83,8 +87,8 @@ class Segmenter:
         self.vectors = None if vectors is None else Path(vectors)
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
-        texts = group_by_class((s for s in supports if isinstance(s, str)), name)
-        arrays = [support_from_arrays(*s) for s in supports if not isinstance(s, str)]
+        texts = group_by_class((s for s in supports if isinstance(s, NAMED_BY_FILE)), name)
+        arrays = [support_from_arrays(*s) for s in supports if not isinstance(s, NAMED_BY_FILE)]
         default = None if name is None else check_class_name(name)
         for class_name in [*texts, *([default] if arrays and default not in texts else [])]:
             read = [read_support(text, class_name, self.marking) for text in texts.get(class_name, [])]

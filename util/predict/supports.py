@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from model.contract import IGNORE
 from util.errors import UserError
+from util.formats.annotations import Photo
+from util.formats.painting import label_of
 from util.predict.photos import read_photo
 from util.predict.regions import DRAWN_KINDS, Marking, check_label, read_label
 
@@ -38,11 +40,37 @@ class Support:
 
 @dataclass(frozen=True)
 class SupportText:
-    """The parts of a support's text: class (None without one), photo, and marks."""
+    """The parts of a support's text: class (None without one), photo, and marks; the object's value in a mask."""
 
     name: str | None
     photo: Path
     marks: str
+    mask_value: int | None = None
+
+    def read(self, name: str | None, marking: Marking) -> Support:
+        """Return the marked photo; as ``read_support``."""
+        image = read_photo(self.photo)
+        chosen = marking if self.mask_value is None else replace(marking, mask_value=self.mask_value)
+        label = read_label(self.marks, self.photo, image.shape[:2], name, chosen)
+        return Support(image, label, f"{self.photo}:{self.marks}")
+
+
+@dataclass(frozen=True)
+class AnnotatedSupport:
+    """A class on a photo of a file of annotations: name, the photo's file, its annotations, category, the file."""
+
+    name: str
+    photo: Path
+    annotated: Photo
+    category: int
+    source: Path
+
+    def read(self, name: str | None, marking: Marking) -> Support:
+        """Return the marked photo; as ``read_support``."""
+        image = read_photo(self.photo)
+        label = label_of(self.annotated, self.photo, {self.category: 1}, self.source)
+        origin = f"{self.photo}:{self.source}"
+        return Support(image, check_label(label, image.shape[:2], origin), origin)
 
 
 def parse_support(text: str) -> SupportText:
@@ -66,7 +94,7 @@ def parse_support(text: str) -> SupportText:
     return SupportText(check_class_name(name), Path(rest), marks)
 
 
-def check_class_name(name: str) -> str:
+def check_class_name(name: str, origin: str = "--name") -> str:
     """Return a class name, stripped, that can be part of a file name and of a line.
 
     Raises:
@@ -74,11 +102,13 @@ def check_class_name(name: str) -> str:
     """
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
-        raise UserError(f"--name {name!r}: a class name has 1 to {MAX_NAME_LENGTH} characters, none of them / or \\")
+        raise UserError(f"{origin} {name!r}: a class name has 1 to {MAX_NAME_LENGTH} characters, none of them / or \\")
     return name
 
 
-def group_by_class(texts: Iterable[str], name: str | None) -> dict[str | None, list[SupportText]]:
+def group_by_class(
+    supports: Iterable[str | SupportText | AnnotatedSupport], name: str | None
+) -> dict[str | None, list[SupportText | AnnotatedSupport]]:
     """Return the supports of each class, in the order in which classes first appear.
 
     Args:
@@ -87,24 +117,23 @@ def group_by_class(texts: Iterable[str], name: str | None) -> dict[str | None, l
     Raises:
         UserError: a text has another form, or every support names a class and ``name`` is another one.
     """
-    groups: dict[str | None, list[SupportText]] = {}
+    groups: dict[str | None, list[SupportText | AnnotatedSupport]] = {}
     default = None if name is None else check_class_name(name)
-    for support in map(parse_support, texts):
+    for given in supports:
+        support = parse_support(given) if isinstance(given, str) else given
         groups.setdefault(support.name or default, []).append(support)
     if default is not None and groups and default not in groups:
         raise UserError(f"--name {default}: every support names its class itself; omit --name")
     return groups
 
 
-def read_support(support: SupportText, name: str | None, marking: Marking) -> Support:
+def read_support(support: SupportText | AnnotatedSupport, name: str | None, marking: Marking) -> Support:
     """Read a support's photo and label.
 
     Raises:
         UserError: a file is unreadable, or photo and marks do not fit each other.
     """
-    image = read_photo(support.photo)
-    label = read_label(support.marks, support.photo, image.shape[:2], name, marking)
-    return Support(image, label, f"{support.photo}:{support.marks}")
+    return support.read(name, marking)
 
 
 def support_from_arrays(image: np.ndarray, mask: np.ndarray) -> Support:

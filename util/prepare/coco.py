@@ -22,11 +22,13 @@ from typing import Any
 
 import yaml
 
-from util.data.coco_masks import Photo, class_mask, class_table, read_annotations
 from util.data.images import header_of, read_image, write_mask
 from util.data.orientation import UPRIGHT, turned
 from util.errors import UserError
 from util.files import fingerprint, link, write_atomically
+from util.formats.annotations import Photo
+from util.formats.coco import class_table, read_annotations
+from util.formats.painting import class_mask
 from util.parallel import attempt, parallel_map
 from util.prepare.common import add_common_options, already_done, compare_count, keep_good, mark_done
 from util.prepare.download import fetch, unpack
@@ -133,7 +135,7 @@ def _read_photos(path: Path, split: str) -> tuple[tuple[Photo, ...], dict[int, i
     if list(annotations.categories.values()) != classes:
         raise UserError(
             f"{path}: its {len(annotations.categories)} categories are not the 80 of COCO in {CONFIG.name}; "
-            f"for your own data set: python prepare.py custom --coco-json {path} --images DIR"
+            f"for your own data set: python prepare.py custom --annotations {path} --images DIR"
         )
     for photo in annotations.photos:
         if not re.fullmatch(rf"COCO_{split}_\d{{12}}\.jpg", photo.name):

@@ -1,9 +1,9 @@
 """Make a data set from your own annotated photos.
 
 The annotations are masks (PNGs of class indices named like the photos; names.txt has one class per line, the first is
-id 1) or a COCO-style JSON (names.txt then selects categories by name). The command creates data/<name> (links to the
-photos, masks, lists), config/<name> (commented YAML files for each fold) and, from --vectors, the text vectors of the
-class names. Then `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
+id 1) or files of COCO, labelme, CVAT or YOLO (names.txt then selects classes by name). The command creates data/<name>
+(links to the photos, masks, lists), config/<name> (commented YAML files for each fold) and, from --vectors, the text
+vectors of the class names. Then `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, PNGs of class indices")
     parser.add_argument(
-        "--coco-json", type=Path, metavar="FILE", help="annotations in COCO's format, in place of --masks"
+        "--annotations", metavar="PATH", help="in place of --masks: file or folder of COCO, labelme, CVAT or YOLO"
     )
+    parser.add_argument("--coco-json", type=Path, metavar="FILE", help="the same as --annotations coco:FILE")
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
     parser.add_argument("--folds", type=int, help=f"number of folds (default {DEFAULT_FOLDS}, or that of --fold)")
     parser.add_argument(
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     out = Path(str(options.out).replace("<name>", options.name))
     _check_options(options)
     made_from = _check_unchanged(options, out)
-    import_files = custom_sources.from_json if options.coco_json else custom_sources.from_masks
+    import_files = custom_sources.from_masks if options.masks else custom_sources.from_annotations
     with made_aside(out, STAMP) as aside:
         data, images = _make_data(options, aside, import_files(options, aside))
         data = replace(data, root=str(out), cache=DataSettings.cache)
@@ -207,7 +208,9 @@ def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
         UserError: the name is in use for other sources.
     """
     files = [p for p in (options.coco_json, options.classes) if p is not None and p.is_file()]
-    words = (options.images, options.masks, options.folds, options.fold, options.test_share, options.vectors)
+    files += custom_sources.annotation_files(options)
+    sources = options.images, options.masks, options.annotations
+    words = (*sources, options.folds, options.fold, options.test_share, options.vectors)
     made_from = fingerprint(files, *words)
     in_use = (options.config_dir / options.name).exists() and (out / STAMP).exists()
     if in_use and already_done(out, made_from, []) is None:
@@ -234,8 +237,8 @@ def _check_options(options: argparse.Namespace) -> None:
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
-    if (options.masks is None) == (options.coco_json is None):
-        raise UserError("prepare.py custom: give either --masks DIR or --coco-json FILE")
+    if sum(given is not None for given in (options.masks, options.annotations, options.coco_json)) != 1:
+        raise UserError("prepare.py custom: give either --masks DIR, --annotations PATH or --coco-json FILE")
     if options.masks is not None and options.classes is None:
         raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):

@@ -1,4 +1,4 @@
-"""Import of a user's photos, with masks or a COCO-style JSON, as the files of a data set."""
+"""Import of a user's photos, with masks or annotations in one of the known formats, as the files of a data set."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.coco_masks import Annotations, Photo, class_mask, read_annotations
-from util.data.images import header_of, read_image, read_mask, write_mask
+from util.data.images import read_image, read_mask, write_mask
 from util.data.index import measure
 from util.data.list_files import IMAGE_SUFFIXES
-from util.data.orientation import fitted_mask, upright_size
 from util.errors import UserError, nearest
 from util.files import link
+from util.formats import coco, recognise
+from util.formats.annotations import Annotations, Photo
+from util.formats.masks import MASK_SUFFIX, check_unique
+from util.formats.masks import read_class_names as read_names
+from util.formats.painting import label_of
 from util.parallel import attempt, parallel_map
 from util.prepare.common import keep_good
-from util.read_files import read_text
 
-MASK_SUFFIX = ".png"
-BACKGROUND_NAME = "background"  # optional first line of a file of class names
 MIN_CLASSES, MAX_CLASSES = 2, 254  # ids 1..254; 255 is ignored
 
 
@@ -51,35 +51,50 @@ def from_masks(options: argparse.Namespace, out: Path) -> Imported:
     return Imported(list(good), classes, suffix)
 
 
-def from_json(options: argparse.Namespace, out: Path) -> Imported:
-    """Link the annotated photos into ``out`` and draw their masks from a COCO-style JSON.
+def from_annotations(options: argparse.Namespace, out: Path) -> Imported:
+    """Link the annotated photos into ``out`` and draw their masks from ``--annotations`` or ``--coco-json``.
 
     Class ids follow the order of ``--classes`` if given, else ascending category ids.
 
     Raises:
         UserError: a class name is no category, no photo is annotated, or files do not fit together.
     """
-    annotations = read_annotations(options.coco_json)
+    source = options.coco_json or options.annotations
+    if options.coco_json:
+        annotations = coco.read_annotations(options.coco_json, options.images)
+    else:
+        annotations = recognise.read(options.annotations, options.images)[1]
     by_name = {name: category for category, name in annotations.categories.items()}
     if len(by_name) < len(annotations.categories):
-        raise UserError(f"{options.coco_json}: two categories have the same name; rename or merge them")
+        raise UserError(f"{source}: two categories have the same name; rename or merge them")
     classes = read_class_names(options.classes) if options.classes else _annotated_names(annotations)
-    _check_names(classes, options.coco_json)
+    _check_names(classes, Path(source))
     for name in classes:
         if name not in by_name:
-            raise UserError(
-                f"{options.classes}: '{name}' is no category of {options.coco_json}{nearest(name, by_name)}"
-            )
+            raise UserError(f"{options.classes}: '{name}' is no category of {source}{nearest(name, by_name)}")
     table = {by_name[name]: number for number, name in enumerate(classes, 1)}
     photos = [p for p in annotations.annotated if any(i.category in table for i in p.instances)]
     if not photos:
-        raise UserError(f"{options.coco_json}: no image shows one of the classes; check --classes")
+        raise UserError(f"{source}: no image shows one of the classes; check --classes")
     names, suffix = _names([Path(p.name) for p in photos])
-    check = partial(attempt, partial(_import_annotated, images=options.images, out=out, suffix=suffix, table=table))
+    draw = partial(_import_annotated, images=options.images, out=out, suffix=suffix, table=table, source=Path(source))
+    check = partial(attempt, draw)
     good: dict[str, None] = keep_good(
         names, parallel_map(check, list(zip(names, photos, strict=True)), "photos and masks"), options.skip_bad
     )
     return Imported(list(good), classes, suffix)
+
+
+def annotation_files(options: argparse.Namespace) -> list[Path]:
+    """Return the files that ``--annotations`` stands for; none without it.
+
+    Raises:
+        UserError: the path has no known format.
+    """
+    if options.annotations is None:
+        return []
+    path = recognise.recognise(options.annotations, options.images)[1]
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 def _annotated_names(annotations: Annotations) -> list[str]:
@@ -110,14 +125,12 @@ def _with_masks(photos: dict[str, Path], masks: Path) -> list[Path]:
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Return the class names of a file, one per line; a first line 'background' is ignored.
+    """Return the class names of a file, one per line, as many as a data set can have.
 
     Raises:
-        UserError: the file cannot be read, is empty, or names a class twice.
+        UserError: as ``util.formats.masks.read_class_names``, or there are too few or too many.
     """
-    lines = read_text(path, "the class names", "write one name per line").splitlines()
-    names = [line.strip() for line in lines if line.strip()]
-    names = names[1:] if names and names[0].lower() == BACKGROUND_NAME else names
+    names = read_names(path)
     _check_names(names, path)
     return names
 
@@ -166,15 +179,13 @@ def _import_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, 
     link(mask, out / "masks" / f"{name}{MASK_SUFFIX}")
 
 
-def _import_annotated(item: tuple[str, Photo], images: Path, out: Path, suffix: str, table: dict[int, int]) -> None:
+def _import_annotated(
+    item: tuple[str, Photo], images: Path, out: Path, suffix: str, table: dict[int, int], source: Path
+) -> None:
     name, photo = item
     path, target = images / photo.name, out / "masks" / f"{name}{MASK_SUFFIX}"
     read_image(path)
-    stored, orientation = header_of(path)
-    upright = upright_size(stored, orientation)
-    if (photo.height, photo.width) not in (stored, upright):
-        raise UserError(f"{path}: is {upright} (height, width), the JSON says {(photo.height, photo.width)}")
-    mask = fitted_mask(class_mask(photo, table), False, stored, orientation, path)
+    mask = label_of(photo, path, table, source)
     if not _holds(target, mask):
         write_mask(target, mask)
     link(path, out / "images" / f"{name}{suffix}")
@@ -190,9 +201,4 @@ def _holds(path: Path, mask: np.ndarray) -> bool:
 def _check_names(names: list[str], path: Path) -> None:
     if not MIN_CLASSES <= len(names) <= MAX_CLASSES:
         raise UserError(f"{path}: {len(names)} classes; few-shot segmentation needs {MIN_CLASSES}..{MAX_CLASSES}")
-    twice = next((n for n, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise UserError(f"{path}: names '{twice}' twice; keep one")
-    odd = next((n for n in names if not n.isprintable() or not n.strip()), None)
-    if odd is not None:
-        raise UserError(f"{path}: the class name {odd[:80]!r} is empty or has control characters; correct it")
+    check_unique(names, path)

@@ -11,8 +11,9 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from util.data.coco_masks import class_mask, class_table, read_annotations
 from util.errors import UserError
+from util.formats.coco import class_table, read_annotations
+from util.formats.painting import class_mask
 
 H, W = 20, 30
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]

@@ -1,0 +1,119 @@
+"""One photo with two objects, written in every format that is read, by hand."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from util.formats.run_lengths import encoded
+
+WIDTH, HEIGHT = 40, 30
+CAT, DOG = (4, 6, 18, 20), (22, 3, 36, 13)  # x0, y0, x1, y1
+BOXES = {"cat": CAT, "dog": DOG}
+PHOTO = "a.jpg"
+
+
+def mask_of(name: str) -> np.ndarray:
+    """Return the pixels of a class, (H, W) bool."""
+    x0, y0, x1, y1 = BOXES[name]
+    out = np.zeros((HEIGHT, WIDTH), bool)
+    out[y0:y1, x0:x1] = True
+    return out
+
+
+def corners(name: str) -> list[tuple[int, int]]:
+    x0, y0, x1, y1 = BOXES[name]
+    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+
+
+def photo(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (WIDTH, HEIGHT), (90, 20, 60)).save(folder / PHOTO)
+    return folder / PHOTO
+
+
+def coco(folder: Path) -> Path:
+    """Write COCO's JSON, with a polygon and run lengths, and ids as COCO has them."""
+    photo(folder)
+    shapes = {17: [np.ravel(corners("cat")).tolist()], 18: encoded(mask_of("dog"))}
+    content = {
+        "images": [{"id": 9, "file_name": PHOTO, "height": HEIGHT, "width": WIDTH}],
+        "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}],
+        "annotations": [
+            {"id": c, "image_id": 9, "category_id": c, "iscrowd": 0, "segmentation": s} for c, s in shapes.items()
+        ],
+    }
+    (folder / "coco.json").write_text(json.dumps(content))
+    return folder / "coco.json"
+
+
+def labelme(folder: Path) -> Path:
+    """Write labelme's JSON, with a polygon and a mask."""
+    photo(folder)
+    x0, y0, x1, y1 = DOG
+    png = io.BytesIO()
+    Image.fromarray(np.full((y1 - y0, x1 - x0), 255, np.uint8)).save(png, "PNG")
+    mask = base64.b64encode(png.getvalue()).decode()
+    shapes = [
+        {"label": "cat", "points": corners("cat"), "shape_type": "polygon"},
+        {"label": "dog", "points": [[x0, y0], [x1 - 1, y1 - 1]], "shape_type": "mask", "mask": mask},
+    ]
+    content = {"shapes": shapes, "imagePath": f"..\\gone\\{PHOTO}", "imageHeight": HEIGHT, "imageWidth": WIDTH}
+    (folder / "a.json").write_text(json.dumps(content))
+    return folder
+
+
+def cvat_text(*shapes: str) -> str:
+    labels = "".join(f"<label><name>{name}</name></label>" for name in BOXES)
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>'
+        f"<meta><task><labels>{labels}</labels></task></meta>"
+        f'<image id="0" name="{PHOTO}" width="{WIDTH}" height="{HEIGHT}">{"".join(shapes)}</image></annotations>'
+    )
+
+
+def cvat(folder: Path) -> Path:
+    """Write CVAT's XML, with a polygon and a mask in a box that is larger than the object."""
+    photo(folder)
+    x0, y0, x1, y1 = DOG
+    points = ";".join(f"{x:.2f},{y:.2f}" for x, y in corners("cat"))
+    across = x1 - x0
+    runs = f"{across}, {across * (y1 - y0)}"  # a row of background, then the object
+    cat = f'<polygon label="cat" points="{points}" z_order="0"><attribute name="x">1</attribute></polygon>'
+    shapes = (
+        f'<tag label="dog"/>{cat}',
+        f'<mask label="dog" rle="{runs}" left="{x0}" top="{y0 - 1}" width="{across}" height="{y1 - y0 + 1}"/>',
+    )
+    (folder / "annotations.xml").write_text(cvat_text(*shapes))
+    return folder / "annotations.xml"
+
+
+def yolo(folder: Path) -> Path:
+    """Write YOLO's data set, with an outline and a box."""
+    photo(folder / "images" / "train")
+    shares = " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in corners("cat"))
+    x0, y0, x1, y1 = DOG
+    box = f"{(x0 + x1) / 2 / WIDTH} {(y0 + y1) / 2 / HEIGHT} {(x1 - x0) / WIDTH} {(y1 - y0) / HEIGHT}"
+    (folder / "labels" / "train").mkdir(parents=True)
+    (folder / "labels" / "train" / "a.txt").write_text(f"0 {shares}\n1 {box}\n")
+    (folder / "data.yaml").write_text("train: images/train\nnames: {0: cat, 1: dog}\n")
+    return folder
+
+
+WRITERS = {"coco": coco, "labelme": labelme, "cvat": cvat, "yolo": yolo}
+
+
+def masks(folder: Path) -> Path:
+    """Write an index mask beside its photo, and the file of names."""
+    photo(folder)
+    values = mask_of("cat") + 2 * mask_of("dog").astype(np.uint8)
+    image = Image.fromarray(values.astype(np.uint8))
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    image.save(folder / "a.png")
+    (folder / "names.txt").write_text("background\ncat\ndog\n")
+    return folder

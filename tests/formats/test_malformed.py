@@ -1,0 +1,185 @@
+"""Ten damaged or hostile files of each format: one line that names the file and the reason."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.formats import drawn
+from util.errors import UserError
+from util.predict.regions import Marking
+from util.predict.support_files import supports_in
+from util.predict.supports import read_support
+
+Change = Callable[[str], str]
+LAUGHS = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10 if i else "ha"}">' for i in range(10))
+DOCTYPE = f"<!DOCTYPE annotations [{LAUGHS}]><annotations>"
+OUTSIDE = '<!DOCTYPE annotations [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotations>'
+
+
+def _cut(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def _in(old: str, new: str) -> Change:
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return change
+
+
+def _json(edit: Callable[[dict], object]) -> Change:
+    def change(text: str) -> str:
+        content = json.loads(text)
+        edit(content)
+        return json.dumps(content)
+
+    return change
+
+
+def _shape(**changes: object) -> Change:
+    return _json(lambda c: c["shapes"][-1].update(changes))
+
+
+def _annotation(**changes: object) -> Change:
+    return _json(lambda c: c["annotations"][-1].update(changes))
+
+
+def _xml(**changes: str) -> Change:
+    """Change attributes of the mask."""
+
+    def change(text: str) -> str:
+        before, tag, after = text.partition("<mask ")
+        for key, value in changes.items():
+            start = after.index(f'{key}="') + len(key) + 2
+            after = after[:start] + value + after[after.index('"', start) :]
+        return before + tag + after
+
+    return change
+
+
+SIZE = {"size": [drawn.HEIGHT, drawn.WIDTH]}
+DAMAGES: dict[str, list[tuple[str, Change, str]]] = {
+    "coco": [
+        ("coco.json", _cut, "cut short or not JSON"),
+        ("coco.json", lambda _: '{"annotations": ' + "[" * 10**5, "nested too deeply"),
+        ("coco.json", _json(lambda c: c.pop("images")), "holds no 'images'"),
+        ("coco.json", _annotation(category_id=5), "category_id 5 is not among the categories"),
+        ("coco.json", _annotation(segmentation=7), "not in COCO's format"),
+        ("coco.json", _annotation(segmentation=SIZE | {"counts": "0~"}), "its counts hold '~'"),
+        ("coco.json", _annotation(segmentation=SIZE | {"counts": [10**9]}), "its runs cover 1000000000 pixels"),
+        ("coco.json", _json(lambda c: c["images"][0].update(file_name="../a.jpg")), "is not the name of a file"),
+        ("coco.json", _json(lambda c: c["images"][0].update(width=10**9)), "of a photo of 1000000000 x 30"),
+        ("coco.json", _json(lambda c: c["categories"][0].update(name="dog")), "two categories have the same name"),
+        ("coco.json", _json(lambda c: c["categories"][0].update(name="../cat")), "none of them / or"),
+    ],
+    "labelme": [
+        ("a.json", _cut, "not in labelme's form"),
+        ("a.json", lambda _: '{"shapes": ' + "[" * 10**5, "nested too deeply"),
+        ("a.json", _json(lambda c: c.update(shapes=3)), "'shapes' must be a list"),
+        ("a.json", _shape(points=[["x", 1]]), "not in labelme's form"),
+        ("a.json", _shape(points=[]), "pairs of numbers"),
+        ("a.json", _shape(mask="####"), "a mask is damaged"),
+        ("a.json", _shape(mask="aGVsbG8="), "a mask is damaged"),
+        ("a.json", _shape(points=[[30, 25], [44, 35]]), "a mask reaches beyond its photo"),
+        ("a.json", _shape(shape_type="cube"), "a shape of type 'cube' is unknown"),
+        ("a.json", _json(lambda c: c.update(imagePath="b.jpg")), "its photo 'b.jpg' is not there"),
+        ("a.json", _json(lambda c: c.update(imagePath=None)), "'imagePath' must be"),
+        ("a.json", _json(lambda c: c.update(imageHeight=10**9)), "the limit is"),
+    ],
+    "cvat": [
+        ("annotations.xml", _cut, "cut short or not XML"),
+        ("annotations.xml", _in("<annotations>", DOCTYPE), "it has a DOCTYPE"),
+        ("annotations.xml", _in("<annotations>", OUTSIDE), "it has a DOCTYPE"),
+        ("annotations.xml", lambda _: "<html></html>", "its first element is 'html'"),
+        ("annotations.xml", lambda _: "<annotations></annotations>", "it has no element 'image'"),
+        ("annotations.xml", lambda _: "<annotations>" * 10**4, "nested too deeply"),
+        ("annotations.xml", _in("<image ", "<track/><image "), "CVAT's format for videos"),
+        ("annotations.xml", _in('width="40"', ""), "'width' is missing"),
+        ("annotations.xml", _in('height="30"', f'height="{10**9}"'), "the limit is"),
+        ("annotations.xml", _in('name="a.jpg"', 'name="/etc/a.jpg"'), "is not the name of a file"),
+        ("annotations.xml", _in("4.00,6.00", "4.00"), "pairs of numbers"),
+        ("annotations.xml", _in("4.00,6.00", "nan,6.00"), "nan is no finite number"),
+        ("annotations.xml", _xml(rle="5,6"), "the runs of a mask cover 11 pixels"),
+        ("annotations.xml", _xml(left="39"), "a mask reaches beyond its image"),
+    ],
+    "yolo": [
+        ("labels/train/a.txt", _cut, "line 1 is not in YOLO's form"),
+        ("labels/train/a.txt", _in("0 ", "7 "), "class '7' is not among the classes 0..1"),
+        ("labels/train/a.txt", _in("0 ", "-1 "), "class '-1' is not among"),
+        ("labels/train/a.txt", _in("0.100000", "nan"), "must be shares"),
+        ("labels/train/a.txt", _in("0.100000", "40"), "must be shares"),
+        ("labels/train/a.txt", _in("0.100000", "x"), "could not convert"),
+        ("labels/train/a.txt", lambda _: "\0\0\0", "line 1 is not in YOLO's form"),
+        ("data.yaml", _in("names:", "nam: &x ["), "not YAML at line"),
+        ("data.yaml", _in("{0: cat, 1: dog}", "{0: cat, 2: dog}"), "must list the classes"),
+        ("data.yaml", _in("{0: cat, 1: dog}", "[cat, cat]"), "'cat' occurs twice"),
+        ("data.yaml", _in("{0: cat, 1: dog}", "[[cat], dog]"), "a list is not a name"),
+        ("data.yaml", _in("{0: cat, 1: dog}", "!!python/object/apply:os.system [ls]"), "not YAML"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change", "reason"), [(k, *rest) for k, damages in DAMAGES.items() for rest in damages]
+)
+def test_a_damaged_file_is_one_line(kind: str, name: str, change: Change, reason: str, tmp_path: Path) -> None:
+    drawn.WRITERS[kind](tmp_path)
+    path = tmp_path / name
+    path.write_text(change(path.read_text()))
+    assert reason in _refusal(f"{kind}:{tmp_path}", "a.jpg" if "runs cover" in reason or "hold '~'" in reason else name)
+
+
+def _refusal(text: str, name: str) -> str:
+    """Return the error of reading all supports; fails if it is not one short line that names a file."""
+    with pytest.raises(UserError) as caught:
+        for support in supports_in([text])[0]:
+            read_support(support, support.name, Marking())
+    line = str(caught.value)
+    assert Path(name).name in line and "\n" not in line and len(line) < 500
+    return line
+
+
+def _saved(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+GOOD = np.ones((drawn.HEIGHT, drawn.WIDTH), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.png", b"", "damaged or not an image"),
+        ("a.png", b"no image", "damaged or not an image"),
+        ("a.png", _saved(Image.fromarray(GOOD))[:60], "damaged or not an image"),
+        ("a.png", _saved(Image.fromarray(GOOD[1:])), "different sizes"),
+        ("a.png", _saved(Image.fromarray(GOOD * 3)), "holds the value 3, but the file of names has 2 classes"),
+        ("a.png", _saved(Image.fromarray(GOOD).convert("RGB")), "not as class indices"),
+        ("a.png", _saved(Image.fromarray(GOOD * 0)), "no photo shows one of the classes"),
+        ("names.txt", b"cat\ncat\n", "names 'cat' twice"),
+        ("names.txt", b"\xff\xfe\0", "no text in UTF-8"),
+        ("names.txt", b"cat\n../dog\n", "none of them / or"),
+        ("names.txt", b"cat\nd\x07g\n", "control characters"),
+    ],
+)
+def test_a_damaged_mask_is_one_line(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
+    drawn.masks(tmp_path / "set")
+    (tmp_path / "set" / name).write_bytes(content)
+    assert reason in _refusal(str(tmp_path / "set"), "set" if "shows" in reason or "/ or" in reason else name)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\0" * 99, b"[1, 2]", b"a: 1", b"\xff\xd8\xff"])
+def test_a_file_of_no_format_is_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "some").write_bytes(content)
+    assert "in no format that is known here" in _refusal(str(tmp_path / "some"), "some")
+    assert "does not exist" in _refusal(str(tmp_path / "gone"), "gone")

@@ -1,0 +1,110 @@
+"""Every format of the same annotations is recognised, and gives the same pixels of the same classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.formats import drawn
+from util.errors import UserError
+from util.formats import cvat, recognise
+from util.formats.painting import label_of
+from util.predict.regions import Marking
+from util.predict.support_files import supports_in
+from util.predict.supports import read_support
+
+
+@pytest.mark.parametrize("kind", drawn.WRITERS)
+def test_a_format_gives_the_pixels_of_its_classes(kind: str, tmp_path: Path) -> None:
+    path = drawn.WRITERS[kind](tmp_path)
+    found, annotations = recognise.read(str(path))
+    assert found == kind and set(annotations.categories.values()) == {"cat", "dog"}
+    (photo,) = annotations.photos
+    for category, name in annotations.categories.items():
+        label = label_of(photo, annotations.path_of(photo), {category: 1}, path)
+        assert np.array_equal(label == 1, drawn.mask_of(name)), name
+
+
+@pytest.mark.parametrize("kind", [*drawn.WRITERS, "masks"])
+def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> None:
+    (drawn.WRITERS | {"masks": drawn.masks})[kind](tmp_path / "set")
+    for text in (str(tmp_path / "set"), f"{kind}:{tmp_path / 'set'}"):
+        listed, categories = supports_in([text])
+        assert list(categories.items()) == list(zip((17, 18) if kind == "coco" else (1, 2), ("cat", "dog")))
+        for support in listed:
+            read = read_support(support, support.name, Marking())
+            assert np.array_equal(read.label == 1, drawn.mask_of(support.name))
+            assert read.image.shape == (drawn.HEIGHT, drawn.WIDTH, 3)
+        assert [support.name for support in listed] == ["cat", "dog"]
+
+
+def test_photos_may_lie_elsewhere(tmp_path: Path) -> None:
+    for kind, write in drawn.WRITERS.items():
+        folder = tmp_path / kind
+        path = write(folder)
+        photo = next(folder.rglob(drawn.PHOTO))
+        (tmp_path / f"photos {kind}").mkdir()
+        photo.rename(tmp_path / f"photos {kind}" / photo.name)
+        listed, _ = supports_in([str(path)], tmp_path / f"photos {kind}")
+        assert [read_support(s, s.name, Marking()).label.sum() > 0 for s in listed] == [True, True]
+    drawn.masks(tmp_path / "set")
+    (tmp_path / "set" / drawn.PHOTO).rename(tmp_path / "photos coco" / "a.jpg")
+    assert len(supports_in([str(tmp_path / "set")], tmp_path / "photos coco")[0]) == 2
+
+
+def test_classes_and_shots_choose_among_the_supports(tmp_path: Path) -> None:
+    path = str(drawn.coco(tmp_path))
+    assert [s.name for s in supports_in([path], classes=["dog"], shots=1)[0]] == ["dog"]
+    with pytest.raises(UserError, match=r"'dogs' is not a class .* did you mean 'dog'"):
+        supports_in([path], classes=["dogs"])
+    with pytest.raises(UserError, match="--shots 0: must be"):
+        supports_in([path], shots=0)
+
+
+def test_masks_without_names_are_one_object_unless_they_hold_several_indices(tmp_path: Path) -> None:
+    drawn.masks(tmp_path)
+    (tmp_path / "names.txt").unlink()
+    with pytest.raises(UserError, match=r"a\.png: holds the class indices 1, 2; name the classes"):
+        supports_in([str(tmp_path)])
+    (support,), _ = supports_in([str(tmp_path)], marking=Marking(mask_value=2))
+    assert np.array_equal(read_support(support, None, Marking(mask_value=2)).label == 1, drawn.mask_of("dog"))
+    Image.fromarray(255 * drawn.mask_of("cat").astype(np.uint8)).convert("RGB").save(tmp_path / "a.png")
+    (support,), _ = supports_in([str(tmp_path)])
+    assert support.name is None and read_support(support, None, Marking()).label.sum() == drawn.mask_of("cat").sum()
+
+
+def test_turned_boxes_and_ellipses_of_cvat(tmp_path: Path) -> None:
+    drawn.photo(tmp_path)
+    box = '<box label="cat" xtl="10" ytl="13" xbr="26" ybr="17" rotation="90"/>'  # stands upright: x 16-20, y 7-23
+    disc = '<ellipse label="dog" cx="20" cy="15" rx="12" ry="3" rotation="90"/>'
+    (tmp_path / "a.xml").write_text(drawn.cvat_text(box, disc))
+    annotations = cvat.read_annotations(tmp_path / "a.xml")
+    (photo,) = annotations.photos
+    upright = label_of(photo, tmp_path / drawn.PHOTO, {1: 1}, tmp_path) == 1
+    want = np.zeros_like(upright)
+    want[7:23, 16:20] = True
+    assert np.array_equal(upright, want)
+    rows, columns = np.nonzero(label_of(photo, tmp_path / drawn.PHOTO, {2: 1}, tmp_path))
+    assert abs(np.ptp(rows) + 1 - 24) <= 1 and abs(np.ptp(columns) + 1 - 6) <= 1
+
+
+def test_a_shape_without_area_is_refused_where_its_class_is_wanted(tmp_path: Path) -> None:
+    drawn.photo(tmp_path)
+    line = '<polyline label="dog" points="1,2;3,4"/>'
+    box = '<box label="cat" xtl="10" ytl="13" xbr="26" ybr="17"/>'
+    (tmp_path / "a.xml").write_text(drawn.cvat_text(box, line))
+    (cat,), _ = supports_in([str(tmp_path / "a.xml")], classes=["cat"])
+    assert read_support(cat, "cat", Marking()).label.sum() == 16 * 4
+    (dog,), _ = supports_in([str(tmp_path / "a.xml")], classes=["dog"])
+    with pytest.raises(UserError, match="type 'polyline' has no area"):
+        read_support(dog, "dog", Marking())
+
+
+def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:
+    drawn.coco(tmp_path), drawn.cvat(tmp_path)
+    with pytest.raises(UserError, match="may be of the formats cvat and coco; write cvat:"):
+        recognise.recognise(str(tmp_path))
+    assert recognise.recognise(f"coco:{tmp_path}") == ("coco", tmp_path / "coco.json")

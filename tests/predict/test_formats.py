@@ -1,0 +1,147 @@
+"""``predict.py`` takes supports from files of annotations, and writes its results in the formats of other programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from tests.formats import drawn
+from util.data.images import read_mask
+from util.formats.run_lengths import decoded
+from util.predict.results import read_result
+
+ALL = "coco,yolo,labelme,labelstudio,png"
+
+
+@pytest.fixture
+def run(predict, baseline: Path, tmp_path: Path) -> Callable[..., object]:
+    """Return a function that predicts with the supports of a COCO file into ``out``, with more words."""
+    drawn.coco(tmp_path / "set")
+
+    def call(*words: object, supports: object = tmp_path / "set" / "coco.json") -> object:
+        return predict("--config", baseline, "--supports", supports, "--out", tmp_path / "out", *words)
+
+    return call
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_format_holds_the_masks(run, photos: list[Path], tmp_path: Path) -> None:
+    done = run("--query", *photos, "--format", ALL)
+    out = tmp_path / "out"
+    assert done.code == 0 and "3 of 3 photos" in done.output and "photo/s" in done.errors, done.errors
+    opened = COCO(out / "coco" / "instances.json")
+    assert {c["id"]: c["name"] for c in opened.loadCats(opened.getCatIds())} == {17: "cat", 18: "dog"}
+    values = {17: 1, 18: 2}
+    tasks = json.loads((out / "labelstudio" / "tasks.json").read_text())
+    assert [task["data"]["image"].rpartition("=")[2] for task in tasks] == [photo.name for photo in photos]
+    for number, photo in enumerate(photos, 1):
+        mask = read_mask(out / f"{photo.stem}_mask.png")
+        (image,) = opened.loadImgs([number])
+        assert (image["file_name"], image["height"], image["width"]) == (photo.name, *mask.shape)
+        annotations = opened.loadAnns(opened.getAnnIds([number]))
+        assert {values[a["category_id"]] for a in annotations} == set(np.unique(mask)) - {0}
+        for annotation in annotations:
+            assert np.array_equal(opened.annToMask(annotation), mask == values[annotation["category_id"]])
+        assert (out / "yolo" / "images" / photo.name).samefile(photo) and (
+            out / "yolo" / "labels" / f"{photo.stem}.txt"
+        ).exists()
+        labelme = json.loads((out / "labelme" / f"{photo.stem}.json").read_text())
+        assert (out / "labelme" / labelme["imagePath"]).samefile(photo)
+    rows = _rows(out / "summary.csv")
+    assert [(row["photo"], row["class"]) for row in rows] == [(str(p), c) for p in photos for c in ("cat", "dog")]
+    record = json.loads((out / f"{photos[0].stem}.json").read_text())
+    assert [int(row["pixels"]) for row in rows[:2]] == [c["pixels"] for c in record["classes"]]
+
+
+def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_path: Path) -> None:
+    assert run("--query", photos[0], "--format", "coco", "--instances", "--outlines", "polygons").code == 0
+    assert not list((tmp_path / "out").glob("*.png"))
+    found = read_result(tmp_path / "out" / f"{photos[0].stem}.json")
+    record = json.loads((tmp_path / "out" / f"{photos[0].stem}.json").read_text())
+    for entry in record["classes"]:
+        parts = [o for o in found.objects if o.name == entry["name"]]
+        assert sum(part.area for part in parts) == entry["pixels"] == decoded(entry["runs"]).sum()
+        assert all(decoded(part.runs).sum() == part.area and 0 < part.score <= 1 for part in parts)
+        weighted = sum(part.area * part.score for part in parts)
+        assert not parts or weighted / entry["pixels"] == pytest.approx(entry["confidence"], abs=1e-4)
+    content = json.loads((tmp_path / "out" / "coco" / "instances.json").read_text())
+    assert len(content["annotations"]) == len(found.objects) > 0
+
+
+def test_a_complete_run_is_written_in_other_formats_without_predicting(run, photos, tmp_path: Path) -> None:
+    out, words = tmp_path / "out", ("--query", *photos[:2], "--format")
+    assert run(*words, "png,labelme").code == 0
+    corrected, damaged = (out / "labelme" / f"{photo.stem}.json" for photo in photos[:2])
+    content = json.loads(corrected.read_text()) | {"flags": {"checked": True}}
+    corrected.write_text(json.dumps(content))
+    damaged.write_text("{")
+    assert "add --overwrite" in run(*words, "png,labelme,yolo").error
+    done = run(*words, "png,labelme,yolo", "--resume")
+    assert done.code == 0 and "2 of 2 results are complete" in done.output and "0 of 0 photos" in done.output
+    assert json.loads(corrected.read_text())["flags"] and json.loads(damaged.read_text())["shapes"] is not None
+    assert len(list((out / "yolo" / "labels").iterdir())) == 2 and (out / "yolo" / "data.yaml").exists()
+    os.utime(tmp_path / "set" / "coco.json", ns=(1, 1))  # another file of supports since
+    assert "0 of 2 results are complete" in run(*words, "png", "--resume").output
+
+
+def test_yolos_numbers_keep_their_meaning(run, photos, tmp_path: Path) -> None:
+    assert run("--query", photos[0], "--format", "yolo").code == 0
+    line = run("--query", photos[1], "--format", "yolo", "--overwrite", supports=drawn.masks(tmp_path / "m")).code
+    assert line == 0  # the same classes
+    (tmp_path / "m" / "names.txt").write_text("dog\ncat\n")
+    words = ("--query", photos[2], "--format", "yolo", "--overwrite")
+    assert "was made with other classes" in run(*words, supports=tmp_path / "m").error
+
+
+def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos, tmp_path: Path) -> None:
+    folder = tmp_path / "queries"
+    folder.mkdir()
+    (folder / "good.jpg").write_bytes(photos[0].read_bytes())
+    (folder / "no photo.jpg").write_bytes(b"text")
+    content = photos[1].read_bytes()
+    (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
+    done = run("--query", folder, "--format", "coco")
+    assert done.code == 2 and "1 of 2 photos" in done.output and "2 could not be read" in done.output
+    for name in ("cut.jpg", "no photo.jpg"):
+        assert f"error: {folder / name}: not a photo that can be read" in done.errors
+    rows = {Path(row["photo"]).name: row["error"] for row in _rows(tmp_path / "out" / "summary.csv")}
+    assert not rows["good.jpg"] and "not a photo" in rows["cut.jpg"] and "not a photo" in rows["no photo.jpg"]
+    assert len(json.loads((tmp_path / "out" / "coco" / "instances.json").read_text())["images"]) == 1
+
+
+@pytest.mark.parametrize("kind", [*drawn.WRITERS, "masks"])
+def test_damaged_supports_are_one_line_and_nothing_is_written(run, kind: str, photos, tmp_path: Path) -> None:
+    (drawn.WRITERS | {"masks": drawn.masks})[kind](tmp_path / "bad")
+    names = {"coco": "coco.json", "labelme": "a.json", "cvat": "annotations.xml", "yolo": "data.yaml", "masks": "a.png"}
+    path = tmp_path / "bad" / names[kind]
+    path.write_bytes(path.read_bytes()[:30])
+    line = run("--query", photos[0], "--format", ALL, supports=f"{kind}:{tmp_path / 'bad'}").error
+    assert names[kind] in line and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--format", "cocoo"), "did you mean 'coco'?"),
+        (("--format", ","), "names no format"),
+        (("--outlines", "round"), "invalid choice"),
+        (("--shots", "101"), "--shots 101: must be 1..100"),
+        (("--classes", "horse"), "'horse' is not a class"),
+        (("--photos", "gone"), "its photo"),
+    ],
+)
+def test_wrong_options(run, words: tuple[str, ...], reason: str, photos, tmp_path: Path) -> None:
+    assert reason in run("--query", photos[0], *words, supports=drawn.labelme(tmp_path / "set2")).error.replace(
+        "--photos gone: this folder does not exist", "its photo"
+    )

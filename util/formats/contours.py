@@ -1,0 +1,63 @@
+"""Outlines of masks as polygons, for the formats that store polygons alone.
+
+The corners lie on the corners of pixels, so that an outline that is not simplified covers exactly the pixels of its
+mask. Polygons of these formats have no holes; a hole is joined to its outline by a line that is walked both ways.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+TOLERANCE = 0.75  # pixels; turns the steps of a slanted edge into a line
+ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
+MIN_CORNERS = 3
+FIRST_CHILD, PARENT = 2, 3  # columns of OpenCV's hierarchy of contours
+
+
+def polygons_of(mask: np.ndarray, tolerance: float = TOLERANCE) -> list[np.ndarray]:
+    """Return the outlines of the connected parts of a mask (H, W) bool, each (corners, 2) float64 of x and y.
+
+    Args:
+        tolerance: in pixels, by which the outline may leave the mask's; 0 for all corners.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return []
+    top, left = rows[0], columns[0]
+    part = mask[top : rows[-1] + 1, left : columns[-1] + 1].astype(np.uint8)
+    large = cv2.resize(part, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_NEAREST)
+    contours, hierarchy = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    out = []
+    for contour, links in zip(contours, hierarchy[0], strict=True):
+        if links[PARENT] >= 0:
+            continue  # a hole, joined to its parent below
+        ring, hole = _corners(contour, tolerance), links[FIRST_CHILD]
+        while hole >= 0:
+            ring = _joined(ring, _corners(contours[hole], tolerance))
+            hole = hierarchy[0][hole][0]
+        out.append(ring + np.array([left, top]))
+    return out
+
+
+def _corners(contour: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return the corners of pixels along a contour of the enlarged mask, (corners, 2) float64."""
+    points = (contour[:, 0] + 1) // ENLARGED
+    points = points[(points != np.roll(points, 1, 0)).any(1)]
+    simple = points
+    if tolerance:
+        simple = cv2.approxPolyDP(points.astype(np.float32)[:, None], tolerance, closed=True)[:, 0]
+        if len(simple) < MIN_CORNERS or not cv2.contourArea(simple):
+            simple = points
+    before, after = simple - np.roll(simple, 1, 0), np.roll(simple, -1, 0) - simple
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    back = (before * after).sum(1) < 0
+    return simple[turns | back].astype(np.float64)
+
+
+def _joined(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Return a ring that goes from the corner next to a hole to the hole, around it, and back."""
+    start = hole[:, 0].argmin()
+    at = ((ring - hole[start]) ** 2).sum(1).argmin()
+    around = np.concatenate([hole[start:], hole[: start + 1]])
+    return np.concatenate([ring[: at + 1], around, ring[at:]])

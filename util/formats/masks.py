@@ -1,0 +1,98 @@
+"""Masks as PNGs with the same stems as their photos, in the folder of the photos or in one of their own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from util.data.list_files import IMAGE_SUFFIXES
+from util.errors import UserError
+from util.formats.photo_files import PhotoFiles
+from util.read_files import read_text
+
+MASK_SUFFIX = ".png"
+NAME_FILES = ("names.txt", "classes.txt", "labels.txt")  # one class per line, the first is value 1
+BACKGROUND_NAME = "background"  # optional first line of a file of class names
+PHOTO_FOLDERS = ("images", "photos", "jpegimages")  # in lower case
+MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
+
+
+def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path] | None:
+    """Return the folders of photos and of masks that a folder stands for, None if it holds no masks.
+
+    Args:
+        photos: the folder of photos; then ``path`` is that of the masks.
+    """
+    if photos is not None:
+        return (photos, path) if any(path.glob(f"*{MASK_SUFFIX}")) else None
+    inside = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
+    of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
+    of_masks = [inside[name] for name in MASK_FOLDERS if name in inside]
+    if of_photos and of_masks:
+        return of_photos[0], of_masks[0]
+    stems = {p.stem for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.suffix.lower() != MASK_SUFFIX}
+    return (path, path) if any(p.stem in stems for p in path.glob(f"*{MASK_SUFFIX}")) else None
+
+
+def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
+    """Return photos with their masks, in the order of the photos' paths; photos without a mask are left out.
+
+    Raises:
+        UserError: a folder does not exist, no photo has a mask, or two photos have the same stem.
+    """
+    if not masks.is_dir():
+        raise UserError(f"{masks}: this folder of masks does not exist; name a folder of PNGs")
+    named = {path.name for path in masks.iterdir()}
+    out: dict[str, tuple[Path, Path]] = {}
+    for photo in PhotoFiles(photos).paths:
+        name = f"{photo.stem}{MASK_SUFFIX}"
+        if name not in named or photo == masks / name:
+            continue
+        if name in out:
+            raise UserError(f"{photo} and {out[name][0]} have the same name; rename one")
+        out[name] = (photo, masks / name)
+    if not out:
+        raise UserError(
+            f"{masks}: holds no mask of the photos in {photos}; name masks like photos, photo.jpg: photo.png"
+        )
+    return list(out.values())
+
+
+def names_beside(masks: Path) -> list[str] | None:
+    """Return the class names of a folder of masks, from a file there or in the folder above; None if there is none.
+
+    Raises:
+        UserError: as ``read_class_names``.
+    """
+    for folder in (masks, masks.parent):
+        for name in NAME_FILES:
+            if (folder / name).is_file():
+                return read_class_names(folder / name)
+    return None
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Return the class names of a file, one per line; a first line 'background' is ignored.
+
+    Raises:
+        UserError: the file cannot be read, or names a class twice, or a name has control characters.
+    """
+    lines = read_text(path, "the class names", "write one name per line").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
+    names = names[1:] if names and names[0].lower() == BACKGROUND_NAME else names
+    check_unique(names, path)
+    return names
+
+
+def check_unique(names: list[str], path: Path) -> None:
+    """Refuse class names that occur twice or cannot be printed.
+
+    Raises:
+        UserError: names the class.
+    """
+    twice = next((n for n, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: names '{twice}' twice; keep one")
+    odd = next((n for n in names if not n.isprintable() or not n.strip()), None)
+    if odd is not None:
+        raise UserError(f"{path}: the class name {odd[:80]!r} is empty or has control characters; correct it")

@@ -1,0 +1,86 @@
+"""Masks of class indices that annotations describe.
+
+A mask is painted in this order: first crowd regions, as 255 (ignored), then instances from the largest to the smallest
+by the pixels of their own masks. So of two overlapping instances the smaller is on top, of two equal ones the later in
+the file. Empty and degenerate polygons (fewer than three points, or all points on one line) cover nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as rle
+
+from model.contract import IGNORE
+from util.data.images import header_of
+from util.data.orientation import fitted_mask, upright_size
+from util.errors import UserError
+from util.formats.annotations import Instance, Photo
+from util.formats.polygons import prepared
+from util.formats.run_lengths import checked_runs
+
+
+def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
+    """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is crowd.
+
+    Args:
+        table: category id -> class id; annotations of other categories are ignored, including crowd regions.
+
+    Raises:
+        UserError: an annotation does not fit the photo; the message names the photo.
+    """
+    mask = np.zeros((photo.height, photo.width), np.uint8)
+    instances = []
+    for instance in photo.instances:
+        if instance.category not in table:
+            continue
+        try:
+            region = _region(instance, photo)
+        except ValueError as error:
+            raise UserError(
+                f"{photo.name}: its annotation of category {instance.category} is damaged ({error}); correct it"
+            ) from None
+        if instance.crowd:
+            mask[region] = IGNORE
+        else:
+            instances.append((int(region.sum()), table[instance.category], region))
+    for _, class_id, region in sorted(instances, key=lambda i: i[0], reverse=True):
+        mask[region] = class_id
+    return mask
+
+
+def label_of(photo: Photo, path: Path, table: Mapping[int, int], source: Path) -> np.ndarray:
+    """Return the class indices of a photo's file, upright, (H, W) uint8: as ``class_mask``.
+
+    Args:
+        source: the file of annotations, for messages.
+
+    Raises:
+        UserError: as ``class_mask``; or the file has another size than its annotations, or nothing tells whether they
+            are of the stored or of the upright photo.
+    """
+    stored, orientation = header_of(path)
+    upright = upright_size(stored, orientation)
+    if (photo.height, photo.width) not in (stored, upright):
+        raise UserError(
+            f"{source}: is of a photo of {photo.width} x {photo.height} pixels, this one has {upright[1]} x "
+            f"{upright[0]} ({path}); they must be equal"
+        )
+    return fitted_mask(class_mask(photo, table), False, stored, orientation, path)
+
+
+def _region(instance: Instance, photo: Photo) -> np.ndarray:
+    """Return the pixels of an annotation, (H, W) bool."""
+    height, width = photo.height, photo.width
+    if isinstance(instance.shape, str):
+        raise ValueError(f"a shape of type '{instance.shape}' has no area; use polygon, rectangle or circle")
+    if isinstance(instance.shape, dict):
+        runs = checked_runs(instance.shape, height, width)
+    else:
+        polygons = prepared(instance.shape, height, width)
+        if not polygons:
+            return np.zeros((height, width), bool)
+        runs = rle.merge(rle.frPyObjects(polygons, height, width))
+    return rle.decode(runs).view(bool)
