@@ -18,10 +18,9 @@ from tests.paths import REPOSITORY
 from tests.report.conftest import result as drawn
 from util import cli
 from util.config.read import read_config, to_dict
-from util.engine.folders import run_folder
+from util.engine.folders import BEST, METRICS, run_folder
 from util.engine.reproduce import learns, main, trained, undone
 from util.engine.test_jobs import own_config
-from util.engine.trainer import BEST, METRICS
 from util.report.schema import RESULT
 from util.report.scores import over_seeds
 
