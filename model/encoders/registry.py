@@ -94,6 +94,20 @@ ENCODERS: dict[str, EncoderSpec] = {
     "swin_b": EncoderSpec("Swin-B", SwinEncoder, _swin, lambda size, stride: swin_grid(size), sides=(SWIN_SIDE,)),
 }
 DEFAULT = "resnet50"
+# How people write networks of timm, by timm's names without the weights' tag.
+TIMM_TITLES = {
+    "tf_efficientnet_lite0": "EfficientNet-Lite0",
+    "resnet50": "ResNet-50 of timm",
+    "convnext_tiny": "ConvNeXt-T",
+    "vit_small_patch14_dinov2": "DINOv2 ViT-S/14",
+    "vit_small_patch14_reg4_dinov2": "DINOv2 ViT-S/14 with registers",
+    "vit_base_patch14_dinov2": "DINOv2 ViT-B/14",
+    "vit_base_patch14_reg4_dinov2": "DINOv2 ViT-B/14 with registers",
+    "vit_large_patch14_dinov2": "DINOv2 ViT-L/14",
+    "vit_small_patch16_dinov3": "DINOv3 ViT-S/16",
+    "vit_base_patch16_dinov3": "DINOv3 ViT-B/16",
+    "vit_large_patch16_dinov3": "DINOv3 ViT-L/16",
+}
 
 
 def spec_of(backbone: str) -> EncoderSpec:
@@ -186,4 +200,7 @@ def title_of(backbone: str | None) -> str:
     """Return an encoder's name in tables and messages; "" for a model without one."""
     if backbone is None:
         return ""
-    return ENCODERS[backbone].title if backbone in ENCODERS else backbone.removeprefix(PREFIX)
+    if backbone in ENCODERS:
+        return ENCODERS[backbone].title
+    name = backbone.removeprefix(PREFIX)
+    return TIMM_TITLES.get(name.partition(".")[0], name)

@@ -85,14 +85,18 @@ def latex(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> 
 
 
 def _best(rows: list[Row], columns: list[tuple[int, Any]]) -> set[tuple[int, tuple[int, Any]]]:
-    """Return (row, column) of the best cells among at least two of one protocol; other protocols are not comparable."""
+    """Return (row, column) of the best cells among at least two of one protocol, and of the same episodes and seeds.
+
+    Others are not comparable.
+    """
     best = set()
     for column in columns:
-        groups: dict[str, list[tuple[float, int]]] = {}
+        groups: dict[tuple[str, str | None], list[tuple[float, int]]] = {}
         for i, row in enumerate(rows):
             protocol = row.protocol.partition(" (")[0]
-            if column in row.cells and column not in row.quick and protocol != NOT_STATED:
-                groups.setdefault(protocol, []).append((round(row.cells[column], 1), i))
+            if column in row.cells and protocol != NOT_STATED:
+                group = groups.setdefault((protocol, row.quick.get(column)), [])
+                group.append((round(row.cells[column], 1), i))
         for values in groups.values():
             if len(values) > 1:
                 best |= {(i, column) for value, i in values if value == max(values)[0]}

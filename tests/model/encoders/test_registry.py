@@ -58,6 +58,9 @@ def test_titles_are_distinct_and_an_unknown_encoder_keeps_its_name() -> None:
     assert len(set(titles)) == len(titles)
     assert title_of("resnet50") == "ResNet-50"
     assert (title_of(None), title_of("toy")) == ("", "toy")
+    assert title_of("timm/tf_efficientnet_lite0") == "EfficientNet-Lite0"
+    assert title_of("timm/vit_base_patch16_dinov3.lvd1689m") == "DINOv3 ViT-B/16"
+    assert title_of("timm/regnety_002") == "regnety_002"
 
 
 def test_weights_to_download_have_an_address() -> None:
