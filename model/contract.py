@@ -221,6 +221,7 @@ class FewShotModel(Trainable):
     masks_supports: ClassVar[bool] = False  # whether cached supports depend on their labels too
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     extension: ClassVar[str | None] = None  # registered model that older configs of this one may mean
+    cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
     downloads: ClassVar[tuple[str, ...]] = ()  # names that ``download_encoder`` accepts
 
     def __init__(self, settings: Any, task: Task):

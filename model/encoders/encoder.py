@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.common.ops import normalise
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
@@ -85,6 +85,12 @@ class Encoder(nn.Module):
     def normalise(self, image: Tensor) -> Tensor:
         """Return the encoder's float32 input from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
         return normalise(image, getattr(self, "mean", None), getattr(self, "std", None))
+
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Return mean and standard deviation of each channel that ``normalise`` uses, of pixels 0..1."""
+        constants = getattr(self, "mean", None), getattr(self, "std", None)
+        own = [None if x is None else x.flatten().tolist() for x in constants]
+        return own[0] or list(IMAGENET_MEAN), own[1] or list(IMAGENET_STD)
 
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to, by its name."""
