@@ -1,4 +1,4 @@
-"""Cut a network into two graphs of fixed sizes: supports to a state, and query and state to a margin.
+"""Cut a network into two graphs of fixed sizes: supports to a state, and query and state to an output.
 
 The network is traced once, for one query. What depends on the supports alone becomes the first graph, the rest the
 second; the tensors on the cut are the state. What depends on neither is computed here, once.
@@ -6,8 +6,7 @@ second; the tensors on the cut are the state. What depends on neither is compute
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +17,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.common.fixed_shapes import fixed_shapes
 
-CONSTANT, SUPPORTS, QUERY = 0, 1, 2  # of what a value depends on; the larger one of a value's inputs wins
-# Operations that only show their input in another form: the state holds the input, which is never larger.
-FORMS = {"alias", "expand", "unsqueeze", "view", "_unsafe_view", "permute", "transpose", "clone", "detach", "t"}
+CONSTANT, SUPPORTS, QUERY = 0, 1, 2  # what a value depends on; of several inputs the largest decides
+QUERY_NAME, STATE_NAME = "query", "state_{}"  # of the inputs
+# Operations that give their input another form; the state holds the input, which is never larger.
+FORMS = {"alias", "clone", "detach", "expand", "permute", "t", "transpose", "unsqueeze", "view", "_unsafe_view"}
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Graphs:
     """The two graphs of a network.
 
     Attributes:
-        supports: (images, labels[, text]) -> the state, a tuple of tensors.
+        supports: the supports' tensors -> the state, a tuple of tensors.
         query: (query, *state) -> the output.
     """
 
@@ -36,94 +36,91 @@ class Graphs:
     query: fx.GraphModule
 
 
-def cut(network: Callable[..., Tensor], query: Tensor, supports: Sequence[Tensor]) -> Graphs:
-    """Return the graphs of ``network(query, *supports)``."""
+def cut(network: Callable[..., Tensor], query: Tensor, supports: dict[str, Tensor]) -> Graphs:
+    """Return the graphs of ``network(query, **supports)``; the tensors are examples, whose sizes the graphs keep."""
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fixed_shapes():
-        functional = torch.func.functionalize(lambda *inputs: network(*inputs))
-        traced = make_fx(functional)(query, *supports)
-    traced.graph.eliminate_dead_code()
-    depends = _dependence(traced.graph)
-    constants = _Constants(traced, depends).values
-    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
-    state = _state(traced.graph, depends)
-    output = next(node for node in traced.graph.nodes if node.op == "output")
-    return Graphs(
-        _part(inputs[1:], state, [n for n in traced.graph.nodes if depends[n] == SUPPORTS], constants, as_tuple=True),
-        _part([inputs[0], *state], [output.args[0]], [*traced.graph.nodes], constants, as_tuple=False),
-    )
+        functional = torch.func.functionalize(lambda query, *others: network(query, **dict(zip(supports, others))))
+        traced = make_fx(functional)(query, *supports.values())
+    graph = traced.graph
+    graph.eliminate_dead_code()
+    _without_mutations(graph)
+    depends = _dependence(graph)
+    constants = _constants(traced, depends)
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    output = next(node for node in graph.nodes if node.op == "output").args[0]
+    state = _state(graph, depends)
+    to_state = _part(dict(zip(inputs[1:], supports)), state, constants)
+    names = {inputs[0]: QUERY_NAME, **{node: STATE_NAME.format(i) for i, node in enumerate(state)}}
+    return Graphs(to_state, _part(names, output, constants))
+
+
+def _without_mutations(graph: fx.Graph) -> None:
+    """Replace operations that change their input; the nodes after one read its result, so both kinds are equal."""
+    for node in graph.nodes:
+        name = getattr(node.target, "_opname", "")
+        if node.op == "call_function" and name.endswith("_"):
+            node.target = getattr(getattr(torch.ops.aten, name[:-1]), node.target._overloadname)
 
 
 def _dependence(graph: fx.Graph) -> dict[fx.Node, int]:
-    """Return node -> what its value depends on."""
+    """Return node -> what its value depends on; the query is the first input."""
     out: dict[fx.Node, int] = {}
     for node in graph.nodes:
         if node.op == "placeholder":
-            out[node] = SUPPORTS if QUERY in out.values() else QUERY
+            out[node] = SUPPORTS if out else QUERY
         else:
             out[node] = max((out[x] for x in node.all_input_nodes), default=CONSTANT)
     return out
 
 
-class _Constants(fx.Interpreter):
-    """Computes the nodes that depend on no input."""
-
-    def __init__(self, module: fx.GraphModule, depends: dict[fx.Node, int]):
-        super().__init__(module)
-        self.depends, self.values = depends, {}
-        for node in module.graph.nodes:
-            if depends[node] == CONSTANT and node.op != "output":
-                self.env[node] = self.values[node] = self.run_node(node)
+def _constants(traced: fx.GraphModule, depends: dict[fx.Node, int]) -> dict[fx.Node, Any]:
+    """Return the values of the nodes that depend on no input."""
+    interpreter = fx.Interpreter(traced)
+    for node in traced.graph.nodes:
+        if depends[node] == CONSTANT and node.op != "output":
+            interpreter.env[node] = interpreter.run_node(node)
+    return dict(interpreter.env)
 
 
 def _state(graph: fx.Graph, depends: dict[fx.Node, int]) -> list[fx.Node]:
     """Return the nodes of the supports that the query's nodes read, before operations that only change their form."""
     out: dict[fx.Node, None] = {}
     for node in graph.nodes:
-        if depends[node] != QUERY:
-            continue
-        for read in node.all_input_nodes:
-            if depends[read] == SUPPORTS:
-                out[_before_forms(read)] = None
+        if depends[node] == QUERY:
+            out.update(dict.fromkeys(_before_forms(x) for x in node.all_input_nodes if depends[x] == SUPPORTS))
     return list(out)
 
 
 def _before_forms(node: fx.Node) -> fx.Node:
     while node.op == "call_function" and getattr(node.target, "_opname", None) in FORMS:
-        before = node.all_input_nodes[0]
-        node = before
+        node = node.all_input_nodes[0]
     return node
 
 
 def _part(
-    inputs: Sequence[fx.Node],
-    outputs: Sequence[fx.Node],
-    nodes: Sequence[fx.Node],
-    constants: dict[fx.Node, Any],
-    as_tuple: bool,
+    inputs: dict[fx.Node, str], outputs: fx.Node | Sequence[fx.Node], constants: dict[fx.Node, Any]
 ) -> fx.GraphModule:
-    """Return the graph from some nodes of a graph to others."""
+    """Return the graph from some nodes, with their new names, to others; it holds the constants that it reads."""
     root, graph = nn.Module(), fx.Graph()
-    copies = {node: graph.placeholder(f"input_{i}") for i, node in enumerate(inputs)}
+    copies = {node: graph.placeholder(name) for node, name in inputs.items()}
+    wanted = [outputs] if isinstance(outputs, fx.Node) else list(outputs)
 
     def copy(node: fx.Node) -> fx.Node:
-        if node not in copies and isinstance(value := constants.get(node), Tensor):
+        if node not in copies:
             name = f"constant_{len(copies)}"
-            root.register_buffer(name, value.detach().clone())
+            root.register_buffer(name, constants[node].detach().clone())
             copies[node] = graph.get_attr(name)
         return copies[node]
 
-    needed = _ancestors(outputs, {*inputs} | constants.keys())
-    for node in nodes:
-        if node in needed and node not in copies:
-            copies[node] = graph.node_copy(node, copy)
-    given = tuple(copy(node) for node in outputs)
-    graph.output(given if as_tuple else given[0])
-    graph.lint()
+    for node in _between(wanted, {*inputs, *constants}):
+        copies[node] = graph.node_copy(node, copy)
+    out = tuple(copy(node) for node in wanted)
+    graph.output(out[0] if isinstance(outputs, fx.Node) else out)
     return fx.GraphModule(root, graph)
 
 
-def _ancestors(outputs: Sequence[fx.Node], ends: set[fx.Node]) -> set[fx.Node]:
-    """Return the nodes from which ``outputs`` are computed, up to ``ends``, which are left out."""
+def _between(outputs: Sequence[fx.Node], ends: Collection[fx.Node]) -> list[fx.Node]:
+    """Return the nodes from which ``outputs`` are computed, back to ``ends``, which are left out; in their order."""
     found: set[fx.Node] = set()
     waiting = list(outputs)
     while waiting:
@@ -131,4 +128,4 @@ def _ancestors(outputs: Sequence[fx.Node], ends: set[fx.Node]) -> set[fx.Node]:
         if node not in found and node not in ends:
             found.add(node)
             waiting.extend(node.all_input_nodes)
-    return found
+    return [node for node in outputs[0].graph.nodes if node in found]

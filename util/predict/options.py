@@ -7,12 +7,14 @@ from pathlib import Path
 
 from util.engine.evaluation import FINAL
 from util.errors import UserError
+from util.predict.export_formats import FORMATS
 from util.predict.regions import Marking
 from util.predict.segmenter import BATCH, Segmenter
 from util.predict.supports import UNNAMED, group_by_class
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
 OVERWRITE = "--overwrite"
+DEFAULT_FORMAT = "pt2"  # needs no package beside torch
 
 
 def add_model_options(out: argparse.ArgumentParser) -> None:
@@ -78,9 +80,13 @@ def add_page_options(out: argparse.ArgumentParser) -> None:
 
 
 def add_export_options(out: argparse.ArgumentParser) -> None:
-    """Add the options of the exported file."""
-    out.add_argument("--out", type=Path, required=True, help="file to write, such as model.pt")
-    out.add_argument(OVERWRITE, action="store_true", help="overwrite an existing file")
+    """Add the options of the exported files."""
+    out.add_argument("--out", type=Path, required=True, help="folder to write")
+    out.add_argument("--format", choices=list(FORMATS), default=DEFAULT_FORMAT, help=f"default {DEFAULT_FORMAT}")
+    out.add_argument(
+        "--shots", type=int, metavar="K", help="supports of a class; default the number given, else as trained, else 1"
+    )
+    out.add_argument(OVERWRITE, action="store_true", help="overwrite an earlier export in this folder")
 
 
 def segmenter_of(options: argparse.Namespace) -> Segmenter:
