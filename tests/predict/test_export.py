@@ -124,7 +124,7 @@ def test_the_state_is_the_last_of_the_supports_alone() -> None:
 
     def network(query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         prototype = (weight * 2) @ images.mean(1)
-        return (weight @ query) * prototype[:, None].expand(-1, query.shape[1]).clamp_(min=0)
+        return (weight @ query) * prototype[:, None].expand(-1, query.shape[1]).clone().clamp_(min=0)
 
     query, images = torch.randn(3, 5), torch.randn(3, 7)
     graphs = cut(network, query, {"images": images})

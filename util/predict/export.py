@@ -85,7 +85,8 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
                 f"--out {out}: cannot be written ({error.strerror}); free some space or name another folder"
             ) from None
         except Exception as error:  # the exporters raise many kinds
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            said = str(error.__cause__ or error).strip()  # the cause says more
+            reason = next(iter(said.splitlines()), type(error).__name__)
             raise UserError(
                 f"{title}: torch {torch.__version__} cannot export this network as {name} ({reason}); try another "
                 "--format or a newer torch"
@@ -96,7 +97,8 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
                 f"--out {out}: removed, because its probabilities differ from the network's by {max(differences):.1e}, "
                 f"{MAX_DIFFERENCE:.0e} is allowed; try another --format"
             )
-        facts = {**_facts(network, name, files), **_tensors(noise, state), "difference": max(differences)}
+        facts = {**_facts(network, name, files, noise.supports.get("text")), **_tensors(noise, state)}
+        facts["difference"] = max(differences)
         (folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
     for part, other in product((SUPPORTS, QUERY), FORMATS.values()):
         if other is not kind:  # of an earlier export
@@ -117,12 +119,13 @@ def _difference(network: Exportable, kind: Format, files: dict[str, Path], episo
     return float(torch.stack(differences).max())  # not a number if one is not
 
 
-def _facts(network: Exportable, name: str, files: dict[str, Path]) -> dict[str, Any]:
-    """Return the entries of the JSON file about network and images."""
+def _facts(network: Exportable, name: str, files: dict[str, Path], text: Tensor | None) -> dict[str, Any]:
+    """Return the entries of the JSON file about network and images; ``text`` holds the classes' vectors (n, T)."""
     segmenter = network.segmenter
     model, config = segmenter.model, segmenter.model.context.config
     encoder = getattr(model.network, "encoder", None)
     mean, std = (None, None) if encoder is None else encoder.normalisation()
+    sources = {known.name: known.sources for known in segmenter.classes}
     return {
         "format": name,
         "files": {part: path.name for part, path in files.items()},
@@ -134,16 +137,12 @@ def _facts(network: Exportable, name: str, files: dict[str, Path]) -> dict[str, 
         "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
         "shots": network.shots,
         "classes": [
-            {"name": known.name, "supports": known.sources, "text": _numbers(known.embedding.vector)}
-            for known in segmenter.classes
+            {"name": slot, "supports": sources.get(slot, []), "text": None if text is None else text[i].tolist()}
+            for i, slot in enumerate(network.names)
         ],
         "channels": ["background", *network.names],
         "tolerance": MAX_DIFFERENCE,
     }
-
-
-def _numbers(vector: Any) -> list[float] | None:
-    return None if vector is None else [float(x) for x in vector]
 
 
 def _tensors(episode: CheckEpisode, state: Iterable[Tensor]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ TorchScript. The loop costs nothing on CPUs, and the memory is that of one query
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import io
 import logging
@@ -64,17 +65,28 @@ def _is_missing(package: str) -> bool:
 
 
 class _EachQuery(nn.Module):
-    """The graph of one query, applied to each of a batch."""
+    """The graph of one query, applied to each of a batch; its constants are inputs of the loop, as torch needs them."""
 
-    def __init__(self, one: nn.Module):
+    def __init__(self, one: fx.GraphModule):
         super().__init__()
-        self.one = one
+        graph, constants = fx.Graph(), {n: str(n.target) for n in one.graph.nodes if n.op == "get_attr"}
+        inputs = [n for n in one.graph.nodes if n.op == "placeholder"]
+        copies = {n: graph.placeholder(n.name) for n in (*inputs, *constants)}
+        for node in one.graph.nodes:
+            if node.op == "output":
+                graph.output((copies[node.args[0]],))
+            elif node not in copies:
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        self.one = fx.GraphModule({}, graph)
+        self.names = list(constants.values())
+        for name in self.names:
+            self.register_buffer(name, one.get_buffer(name))
 
     def forward(self, query: Tensor, *state: Tensor) -> Tensor:
         """Return the outputs (B, ...) for queries (B, ...)."""
-        from torch._higher_order_ops.map import map as torch_map
+        from torch._higher_order_ops.map import map_impl
 
-        return torch_map(lambda one, *rest: self.one(one, *rest), query, *state)
+        return map_impl(self.one, [query], [*state, *(self.get_buffer(name) for name in self.names)])[0]
 
 
 class PT2(Format):
@@ -159,6 +171,12 @@ class ONNX(Format):
 
 def _onnx(graph: fx.GraphModule, examples: Sequence[Tensor], inputs: list[str], outputs: list[str]) -> Any:
     """Return a graph as ONNX's ``ModelProto``."""
+    graph = fx.GraphModule(graph, copy.deepcopy(graph.graph))
+    for node in graph.graph.nodes:
+        if node.target is torch.ops.aten.sort.stable:  # ONNX sorts in a stable way and has no word for it
+            node.target = torch.ops.aten.sort.default
+            node.kwargs = {name: value for name, value in node.kwargs.items() if name != "stable"}
+    graph.recompile()
     program = torch.onnx.export(
         graph, tuple(examples), dynamo=True, input_names=inputs, output_names=outputs, verbose=False
     )
