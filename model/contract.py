@@ -220,9 +220,9 @@ class FewShotModel(Trainable):
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
     masks_supports: ClassVar[bool] = False  # whether cached supports depend on their labels too
     default_net: ClassVar[str | None] = None  # the encoder (``NET``) where none is named; None: the data set's
-    traceable: ClassVar[bool] = True  # False: steps depend on data in ways that an exported graph cannot hold
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     extension: ClassVar[str | None] = None  # registered model that older configs of this one may mean
+    cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
     downloads: ClassVar[tuple[str, ...]] = ()  # names that ``download_encoder`` accepts
 
     def __init__(self, settings: Any, task: Task):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.fixed_shapes import rows_inside, shapes_are_fixed
 from model.common.loss import cross_entropy
 from model.common.ops import resize
 from model.contract import LabelledImages, Output, ParamGroup, Trainable
@@ -65,10 +66,12 @@ class BaseLearner(nn.Module):
         return self.classify[1](total)
 
     def hidden_at(self, f4_bchw: Tensor, chosen_bhw: Tensor) -> Tensor:
-        """Return h5 at the chosen positions only, (n, 512), in the order of ``chosen_bhw.nonzero()``.
+        """Return h5 at the chosen positions only, (n, 512), as ``rows_inside`` gives them.
 
         The convolution is nine products with the chosen positions' neighbours; the cost is proportional to n.
         """
+        if shapes_are_fixed():
+            return rows_inside(self.hidden(f4_bchw).permute(0, 2, 3, 1).flatten(0, 2), chosen_bhw.flatten())
         height, width = chosen_bhw.shape[1:]
         rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
         image, y, x = chosen_bhw.nonzero(as_tuple=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from model.common.fixed_shapes import rows_inside
 from model.common.greatest_cosine import greatest_cosine
 from model.common.ops import in_float32, min_max, resize
 
@@ -20,6 +21,6 @@ def shot_prior(query_f4_bchw: Tensor, support_f4_bchw: Tensor, mask_b1ss: Tensor
     value between 0 and 1 does not change a cosine.
     """
     inside = resize(mask_b1ss, support_f4_bchw.shape[-2:]) > 0  # (B, 1, h, w)
-    foreground = support_f4_bchw.permute(0, 2, 3, 1)[inside[:, 0]]
+    foreground = rows_inside(support_f4_bchw.permute(0, 2, 3, 1).flatten(0, 2), inside.flatten())
     similarity = greatest_cosine(query_f4_bchw, foreground, inside)[:, 0]
     return min_max(similarity.flatten(1), EPS).view_as(similarity)

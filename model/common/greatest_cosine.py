@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.common.fixed_shapes import shapes_are_fixed
 from model.common.ops import in_float32
 
 EPS = 1e-7
@@ -21,15 +22,17 @@ def greatest_cosine(query_bchw: Tensor, foreground_nc: Tensor, inside_bkhw: Tens
 
     Args:
         query_bchw: query features.
-        foreground_nc: support features at the positions of ``inside_bkhw.nonzero()``.
+        foreground_nc: support features at the positions of ``inside_bkhw``, as ``rows_inside`` gives them.
         inside_bkhw: bool, the supports' objects on their grid, or on a part of it that holds all of the object.
     """
     shots, (channels, height, width) = inside_bkhw.shape[1], query_bchw.shape[1:]
     direction = F.normalize(foreground_nc, dim=1, eps=EPS)
     outside = direction.new_zeros(1, channels)
     best = []
-    for i, own in enumerate(direction.split(inside_bkhw.flatten(2).sum(2).flatten().tolist())):
-        support = own if len(own) == height * width else torch.cat([own, outside])
+    positions = height * width
+    counts = positions if shapes_are_fixed() else inside_bkhw.flatten(2).sum(2).flatten().tolist()
+    for i, own in enumerate(direction.split(counts)):
+        support = own if len(own) == positions else torch.cat([own, outside])
         best.append((support @ query_bchw[i // shots].flatten(1)).amax(0))
     scaled = torch.stack(best).unflatten(0, (-1, shots))  # |q_i| times the cosine, (B, K, L)
     length = query_bchw.flatten(2).norm(dim=1, keepdim=True).clamp(min=EPS)

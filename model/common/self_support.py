@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from model.common.fixed_shapes import rows_inside, shapes_are_fixed
 from model.common.ops import in_float32
 from model.common.prototype import choose, mean_over
 
@@ -108,7 +109,7 @@ def _attend(feature_lc: Tensor, chosen: Tensor, before: Attended | None) -> Atte
     positions entered or left than the set has, only their sums are computed.
     """
     unit = F.normalize(feature_lc, dim=1)
-    if before is not None:
+    if before is not None and not shapes_are_fixed():
         entered, left = chosen & ~before.chosen, before.chosen & ~chosen
         if entered.sum() + left.sum() < chosen.sum():
             plus, minus = (_sums(unit, feature_lc, changed) for changed in (entered, left))
@@ -122,17 +123,20 @@ def _sums(unit_lc: Tensor, feature_lc: Tensor, chosen: Tensor) -> tuple[Tensor, 
     Exponents lie within +-2, so a softmax needs no subtraction of the maximum. Positions are processed in pieces, and
     recomputed in the backward pass of training, so the matrix over all pairs is never in memory.
     """
-    key, value = unit_lc[chosen], feature_lc[chosen]
+    key, value = rows_inside(unit_lc, chosen), rows_inside(feature_lc, chosen)
+    counted = chosen.to(value.dtype) if shapes_are_fixed() else None  # 0 for the keys that are not chosen
     pieces = []
     for piece in unit_lc.split(ROWS):
         if torch.is_grad_enabled() and unit_lc.requires_grad:
-            pieces.append(checkpoint(_piece, piece, key, value, use_reentrant=False))
+            pieces.append(checkpoint(_piece, piece, key, value, counted, use_reentrant=False))
         else:
-            pieces.append(_piece(piece, key, value))
+            pieces.append(_piece(piece, key, value, counted))
     values, weights = zip(*pieces)
     return torch.cat(values), torch.cat(weights)
 
 
-def _piece(unit: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def _piece(unit: Tensor, key: Tensor, value: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
     weight = (SHARPNESS * unit @ key.T).exp()
+    if counted is not None:
+        weight = weight * counted
     return weight @ value, weight.sum(1, keepdim=True)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.common.fixed_shapes import shapes_are_fixed
+
 
 @dataclass(frozen=True)
 class Window:
@@ -34,6 +36,8 @@ class Window:
         Cells are the third and fourth dimension of ``x`` and of the result; any dimensions may follow.
         """
         cells = [-(-side // self.stride) for side in size]
+        if [self.rows, self.columns] == cells:
+            return x
         batch, channels, _, _, *others = x.shape
         background = background_c.to(x.dtype).view(1, channels, 1, 1, *[1] * len(others))
         out = background.repeat(batch, 1, *cells, *others)
@@ -46,7 +50,11 @@ def window_around(mask_b1hw: Tensor, before: int, after: int, stride: int = 1) -
     """Return the windows of the positions where a mask is not 0, with a margin of positions on both sides.
 
     The margin ends at the edges of the grid. All windows have the size of the largest; one cell if there is no object.
+    With fixed shapes the window is the whole grid.
     """
+    if shapes_are_fixed():
+        rows, columns = (-(-side // stride) for side in mask_b1hw.shape[-2:])
+        return Window([(0, 0)] * len(mask_b1hw), rows, columns, stride)
     occupied = mask_b1hw[:, 0] != 0
     spans = [[_span(line, before, after, stride) for line in occupied.any(other)] for other in (2, 1)]
     rows, columns = (max(end - begin for begin, end in of_all) for of_all in spans)

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.common.ops import normalise
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
@@ -89,6 +89,12 @@ class Encoder(nn.Module):
     def identity(self) -> tuple[tuple[int, int], ...]:
         """Return a key of the weights as they are now; it changes when they are loaded, changed or moved."""
         return tuple((tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values())
+
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Return mean and standard deviation of each channel that ``normalise`` uses, of pixels 0..1."""
+        constants = getattr(self, "mean", None), getattr(self, "std", None)
+        own = [None if x is None else x.flatten().tolist() for x in constants]
+        return own[0] or list(IMAGENET_MEAN), own[1] or list(IMAGENET_STD)
 
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to, by its name."""

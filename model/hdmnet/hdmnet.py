@@ -18,6 +18,7 @@ from model.bam.base_learner import HEAD_DROPOUT
 from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
+from model.common.fixed_shapes import rows_inside
 from model.common.greatest_cosine import greatest_cosine
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH
@@ -128,7 +129,7 @@ class HDMNet(WithBaseLearner):
         inside = _on_grid(mask_bk1hw, hidden_bchw.shape[-2:]) > 0  # (B, K, h, w)
         flat = inside.flatten(0, 1)
         support_hidden = self.base_learner.hidden_at(support.stage[HIGH], flat)
-        support_high = support.stage[HIGH].permute(0, 2, 3, 1)[flat]
+        support_high = rows_inside(support.stage[HIGH].permute(0, 2, 3, 1).flatten(0, 2), flat.flatten())
         pairs = (hidden_bchw, support_hidden), (query.stage[HIGH], support_high)
         return torch.stack([greatest_cosine(*pair, inside).mean(1) for pair in pairs], dim=1)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.fixed_shapes import shapes_are_fixed
 from model.common.ops import in_float32
 from model.hdmnet.token_pyramid import (
     DROPOUT,
@@ -61,8 +62,11 @@ class QueryMatching(nn.Module):
 def foreground_tokens(support_bmc: Tensor, mask_bm: Tensor) -> tuple[Tensor, Tensor]:
     """Return the supports' tokens inside the object, (B, n, C), and 1 for each of them, (B, n).
 
-    n is the largest count of the batch, at least 1; episodes with fewer are filled up by other tokens, marked 0.
+    n is the largest count of the batch, at least 1; episodes with fewer are filled up by other tokens, marked 0. With
+    fixed shapes n counts all tokens.
     """
+    if shapes_are_fixed():
+        return support_bmc, mask_bm
     count = max(int(mask_bm.sum(1).max()), 1)
     order = mask_bm.argsort(dim=1, descending=True, stable=True)[:, :count]
     chosen = support_bmc.gather(1, order.unsqueeze(2).expand(-1, -1, support_bmc.shape[2]))

@@ -66,7 +66,7 @@ class INSID3(OnCells):
 
     Settings = INSID3Settings
     title = "INSID3"
-    traceable = False
+    cannot_export = "its clusters depend on the query's content"
     settings: INSID3Settings
 
     def __init__(self, settings: INSID3Settings, task: Task):

@@ -41,12 +41,16 @@ class PooledCorrelation(CorrelationHead):
 
     def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
         """Return the mean correlation, (B, h, w) float32; see ``intermediate_correlation``."""
-        mean = intermediate_correlation(query_bchw, support_nchw, mask_bk1hw, lambda c, _: c.mean(1, keepdim=True))
-        return mean[..., 0]
+        return intermediate_correlation(query_bchw, support_nchw, mask_bk1hw, _mean_inside)[..., 0]
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
         return {stage: torch.stack(maps, dim=1) for stage, maps in kept.items()}
+
+
+def _mean_inside(correlation_lm: Tensor, inside_l: Tensor) -> Tensor:
+    """Return the mean over the support's positions inside the mask, (L, 1)."""
+    return correlation_lm.sum(1, keepdim=True) / inside_l.sum().clamp(min=1)
 
 
 class CorrelationFusion(nn.Module):

@@ -11,12 +11,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from model.common.fixed_shapes import rows_inside
 from model.common.ops import in_float32, inner_products, resize
 
 NORM_EPS = 1e-5
 INSIDE = 1 - 1e-6  # resized mask value from which a support position lies entirely inside the object
 
-Reduce = Callable[[Tensor, Tensor], Tensor]  # (c_ij (L, m), bool (L,) with the m positions inside) -> (L, cells)
+# (c_ij (L, m), bool (L,) with the m positions inside) -> (L, cells); with fixed shapes m = L and c_ij is 0 outside
+Reduce = Callable[[Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
@@ -37,7 +39,7 @@ def intermediate_correlation(
     out = torch.zeros(*length.shape[:2], cells, device=length.device)
     for b in range(batch):
         for k in range(shots):
-            chosen = support[b * shots + k][inside_bkl[b, k]]  # (m, C)
+            chosen = rows_inside(support[b * shots + k], inside_bkl[b, k])  # (m, C)
             if len(chosen):
                 direction = chosen / (chosen.norm(dim=1, keepdim=True) + NORM_EPS)
                 correlation_mhw = inner_products(query_bchw[b : b + 1], direction)[0].clamp_(min=0)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.fixed_shapes import shapes_are_fixed
 from model.common.ops import in_float32, min_max, resize
 
 KERNELS = ((5, 5), (7, 1), (1, 7))  # square, tall and wide neighbourhoods
@@ -19,7 +20,9 @@ def _pool(x: Tensor, kernel: tuple[int, int]) -> Tensor:
 
 
 def _window(mask_b1hw: Tensor) -> tuple[slice, slice]:
-    """Return the rows and columns outside which every kernel averages zeros only, in all images."""
+    """Return the rows and columns outside which every kernel averages zeros in all images; with fixed shapes all."""
+    if shapes_are_fixed():
+        return slice(None), slice(None)
     window = []
     for others in ((0, 1, 3), (0, 1, 2)):
         inside = mask_b1hw.amax(others).nonzero()[:, 0].tolist() or [0]

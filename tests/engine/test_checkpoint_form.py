@@ -66,6 +66,10 @@ def test_an_export_is_recognised(tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "model.pt"))
     with pytest.raises(UserError, match=r"model.pt: this is an exported network.*torch.jit.load"):
         checkpoint.read(tmp_path / "model.pt")
+    with zipfile.ZipFile(tmp_path / "query.pt2", "w") as archive:
+        archive.writestr("query/archive_format", "pt2")
+    with pytest.raises(UserError, match=r"query.pt2: this is an exported network.*torch.export.load"):
+        checkpoint.read(tmp_path / "query.pt2")
 
 
 def test_an_older_file_without_checksums_is_read(tmp_path: Path) -> None:

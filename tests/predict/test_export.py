@@ -1,86 +1,191 @@
-"""The exported file gives the network's mask, in a process that imports nothing of this project."""
+"""Exported files give the network's probabilities, in a process that imports nothing of this project."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from util.data.mini import CLASS_NAMES
+from tests.predict.conftest import SIDE
 from util.data.views import LETTERBOX, to_photo
 from util.data.warp import fit_letterbox
+from util.errors import UserError
 from util.predict import Segmenter
-from util.predict.export import write_export
+from util.predict import export as exporting
+from util.predict.export import FACTS, write_export
+from util.predict.exportable import Exportable
+from util.predict.graphs import cut
 from util.predict.photos import read_photo
 from util.predict.regions import Marking
 from util.predict.supports import parse_support, read_support
 
+LOADERS = {
+    "pt2": "lambda path: torch.export.load(path).module()",
+    "torchscript": "torch.jit.load",
+    "onnx": "onnx_file",
+}
 ALONE = """
 import json, sys, numpy, torch
-facts = {"facts.json": ""}
-network = torch.jit.load(sys.argv[1], _extra_files=facts)
-assert not [name for name in sys.modules if name.split(".")[0] in ("model", "util")]
-query = torch.from_numpy(numpy.load(sys.argv[2]))
+from pathlib import Path
+
+def onnx_file(path):
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path)
+    def run(*tensors):
+        names = [given.name for given in session.get_inputs()]
+        return [torch.from_numpy(x) for x in session.run(None, dict(zip(names, (t.numpy() for t in tensors))))]
+    return run
+
+folder = Path(sys.argv[1])
+facts = json.loads((folder / "export.json").read_text())
+load = {loader}
+supports, query = (load(str(folder / facts["files"][part])) for part in ("supports", "query"))
+given = numpy.load(sys.argv[2])
 with torch.no_grad():
-    numpy.save(sys.argv[3], network(query).numpy())
-print(facts["facts.json"] if isinstance(facts["facts.json"], str) else facts["facts.json"].decode())
+    state = supports(*(torch.from_numpy(given[x["name"]]) for x in facts["supports"]["inputs"]))
+    assert [list(x.shape) for x in state] == [x["shape"] for x in facts["query"]["inputs"][1:]]
+    for count in (1, 3):
+        answer = query(torch.from_numpy(given["query"][:count]), *state)
+        answer = answer if isinstance(answer, torch.Tensor) else answer[0]
+        assert list(answer.shape) == [count, *facts["query"]["outputs"][0]["shape"][1:]], answer.shape
+assert not [name for name in sys.modules if name.split(".")[0] in ("model", "util")]
+numpy.save(sys.argv[3], answer.numpy())
 """
+
+
+def _needs(name: str) -> None:
+    for package in exporting.FORMATS[name].packages:
+        pytest.importorskip(package, reason=f"{package} is not installed (requirements-export.txt)")
 
 
 def _letterboxed(photo: Path, side: int) -> np.ndarray:
     image = read_photo(photo)
-    return fit_letterbox(image, np.zeros(image.shape[:2], np.uint8), side)[0].transpose(2, 0, 1)[None].copy()
+    return fit_letterbox(image, np.zeros(image.shape[:2], np.uint8), side)[0].transpose(2, 0, 1)
 
 
 def _mask(answer: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return the mask of a photo, of ``shape`` (H, W), from probabilities (1, n + 1, S, S)."""
-    margins = np.log(answer[0, 1:]) - np.log(answer[0, :1])
+    """Return the mask of a photo, of ``shape`` (H, W), from probabilities (n + 1, S, S)."""
+    margins = np.log(answer[1:]) - np.log(answer[:1])
     on_photo = np.stack([to_photo(m, shape, LETTERBOX, LETTERBOX, answer.shape[-1]) for m in margins])
     return np.where(on_photo.max(0) > 0, on_photo.argmax(0) + 1, 0)
 
 
 @pytest.mark.process
-def test_the_file_gives_the_same_mask(predict, baseline: Path, marked: dict, drawn_support, photos, tmp_path: Path):
-    out, supports = tmp_path / "model.pt", [drawn_support, f"box={marked['box']}"]
-    words = ("export", "--config", baseline, "--support", supports[0], "--support", supports[1], "--out", out)
-    done = predict(*words)
+@pytest.mark.parametrize("name", LOADERS)
+def test_the_files_give_the_same_masks(
+    predict, baseline: Path, marked: dict, drawn_support, photos, tmp_path: Path, name: str
+) -> None:
+    _needs(name)
+    out, supports = tmp_path / "out", [drawn_support, f"box={marked['box']}"]
+    words = ("export", "--config", baseline, "--format", name, "--out", out)
+    done = predict(*words, "--support", supports[0], "--support", supports[1])
     assert done.code == 0 and not done.errors.strip(), done.errors
-    np.save(tmp_path / "query.npy", _letterboxed(photos[1], 33))
-    files = (out, tmp_path / "query.npy", tmp_path / "answer.npy")
-    alone = subprocess.run(
-        [sys.executable, "-c", ALONE, *map(str, files)], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert alone.returncode == 0, alone.stderr
-    facts = json.loads(alone.stdout)
-    assert facts["side"] == 33 and facts["channels"] == ["background", *(s.partition("=")[0] for s in supports)]
-    answer = np.load(tmp_path / "answer.npy")
-    assert answer.shape == (1, 3, 33, 33) and np.allclose(answer.sum(1), 1, atol=1e-5)
-    found = Segmenter(config=baseline, supports=supports)(photos[1]).mask
-    assert len(np.unique(found)) > 1 and (_mask(answer, found.shape) != found).mean() < 0.001
-    assert "exists already" in predict(*words).error
+    segmenter = Segmenter(config=baseline, supports=supports)
+    episode = Exportable(segmenter, None).given()
+    queries = np.stack([_letterboxed(photo, SIDE) for photo in photos])
+    given = {name: x.numpy() for name, x in episode.supports.items()}
+    np.savez(tmp_path / "given.npz", query=queries, **given)
+    files = (out, tmp_path / "given.npz", tmp_path / "answer.npy")
+    script = ALONE.replace("{loader}", LOADERS[name])
+    alone = subprocess.run([sys.executable, "-c", script, *map(str, files)], cwd=tmp_path, capture_output=True)
+    assert alone.returncode == 0, alone.stderr.decode()
+    facts, answers = json.loads((out / FACTS).read_text()), np.load(files[2])
+    names = [text.partition("=")[0] for text in supports]
+    assert facts["canvas"]["side"] == SIDE and facts["channels"] == ["background", *names] and facts["shots"] == 1
+    assert np.allclose(answers.sum(1), 1, atol=1e-5)
+    for answer, photo in zip(answers, photos, strict=True):
+        found = segmenter(photo).mask
+        assert (_mask(answer, found.shape) != found).mean() < 0.001
+    assert "not empty" in predict(*words).error
 
 
 @pytest.mark.compile
 @pytest.mark.parametrize("model", ["", "ssp", "dcama", "sccan", "hsnet"])
-def test_every_trained_model_can_be_exported(empty_segmenter, drawn_support, photos, tmp_path: Path, model: str):
+def test_the_graphs_of_every_method_equal_the_network(empty_segmenter, drawn_support, model: str) -> None:
     segmenter = empty_segmenter(model)
-    segmenter.add(CLASS_NAMES[0], [read_support(parse_support(drawn_support), None, Marking())])
-    assert write_export(segmenter, tmp_path / "model.pt") < 1e-4
-    query = torch.from_numpy(_letterboxed(photos[1], segmenter.model.view.side))
-    answer, found = torch.jit.load(tmp_path / "model.pt")(query).detach().numpy(), segmenter(photos[1]).mask
-    assert (_mask(answer, found.shape) != found).mean() < 0.001
+    segmenter.add("disc", [read_support(parse_support(drawn_support), None, Marking())])
+    network = Exportable(segmenter, None)
+    episode, other = network.noise(), network.given()
+    graphs = cut(network, *episode)
+    with torch.no_grad():
+        for query, supports in (episode, other):
+            found = graphs.query(query, *graphs.supports(*supports.values()))
+            assert (found - network(query, **supports)).abs().max() < exporting.MAX_DIFFERENCE
+
+
+def test_the_state_is_the_last_of_the_supports_alone() -> None:
+    weight = torch.randn(4, 3)
+
+    def network(query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        prototype = (weight * 2) @ images.mean(1)
+        return (weight @ query) * prototype[:, None].expand(-1, query.shape[1]).clone().clamp_(min=0)
+
+    query, images = torch.randn(3, 5), torch.randn(3, 7)
+    graphs = cut(network, query, {"images": images})
+    (state,) = graphs.supports(images)
+    assert state.numel() <= 20 and torch.equal(graphs.query(query, state), network(query, images))
+    others = torch.randn(3, 5), torch.randn(3, 7)
+    assert torch.allclose(graphs.query(others[0], *graphs.supports(others[1])), network(*others))
+    assert len(list(graphs.query.buffers())) == 1  # what depends on no input is computed once
+
+
+def test_a_file_that_differs_is_removed(
+    predict, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "MAX_DIFFERENCE", -1.0)
+    error = predict("export", "--config", baseline, "--format", "torchscript", "--out", tmp_path / "out").error
+    assert "removed" in error and not list(tmp_path.glob("*out*"))
+
+
+def test_a_method_that_cannot_be_exported_says_so(
+    empty_segmenter: Callable[[str], Segmenter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = empty_segmenter("ssp")
+    monkeypatch.setattr(type(segmenter.model.network), "cannot_export", "it clusters positions")
+    with pytest.raises(UserError, match="SSP: cannot be exported: it clusters positions"):
+        write_export(segmenter, tmp_path / "out", "pt2")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
-    [(("--out", "{folder}"), "is a folder"), (("--out", "m.pt", "--device", "cuda"), "made on the cpu"), ((), "--out")],
+    [
+        (("--out", "{file}"), "is a file; name a folder"),
+        (("--out", "{full}"), "not empty"),
+        (("--out", "{full}", "--overwrite", "--format", "torchscript"), "holds other files"),
+        (("--out", "{file}/out", "--format", "torchscript"), "cannot be made"),
+        (("--out", "m", "--device", "cuda"), "made on the cpu"),
+        (("--out", "m", "--format", "tflite"), "invalid choice"),
+        (("--out", "m", "--shots", "0"), "must be at least 1"),
+        ((), "--out"),
+    ],
 )
-def test_refusals(predict, weights: Path, drawn_support, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
-    words = [word.replace("{folder}", str(tmp_path)) for word in words]
-    assert reason in predict("export", "--checkpoint", weights, "--support", drawn_support, *words).error
-    assert "no supports" in predict("export", "--checkpoint", weights, "--out", tmp_path / "m.pt").error
+def test_refusals(predict, baseline: Path, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+    file, full = tmp_path / "file", tmp_path / "full"
+    full.mkdir()
+    for path in (file, full / "photo.jpg"):
+        path.write_text("")
+    given = [word.replace("{file}", str(file)).replace("{full}", str(full)) for word in words]
+    assert reason in predict("export", "--config", baseline, *given).error
+    assert sorted(tmp_path.rglob("*")) == sorted([file, full, full / "photo.jpg"])
+
+
+def test_classes_have_the_same_number_of_supports(predict, baseline: Path, drawn_support, tmp_path: Path) -> None:
+    words = ("export", "--config", baseline, "--out", tmp_path / "out", "--support", drawn_support)
+    others = ("--support", f"other={drawn_support.partition('=')[2]}", "--support", drawn_support)
+    assert "one number of supports" in predict(*words, *others).error
+    assert "--shots 2" in predict(*words, "--shots", "2").error
+
+
+def test_a_missing_package_is_one_line(
+    predict, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    error = predict("export", "--config", baseline, "--format", "onnx", "--out", tmp_path / "m").error
+    assert "onnx is not installed; pip install -r requirements-export.txt" in error

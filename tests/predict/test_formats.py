@@ -136,7 +136,7 @@ def test_damaged_supports_are_one_line_and_nothing_is_written(run, kind: str, ph
         (("--format", "cocoo"), "did you mean 'coco'?"),
         (("--format", ","), "names no format"),
         (("--outlines", "round"), "invalid choice"),
-        (("--shots", "101"), "--shots 101: must be 1..100"),
+        (("--max-shots", "101"), "--max-shots 101: must be 1..100"),
         (("--classes", "horse"), "'horse' is not a class"),
         (("--photos", "gone"), "its photo"),
     ],

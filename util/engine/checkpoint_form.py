@@ -28,7 +28,8 @@ MAX_EXPANDED = 2**31  # bytes of a tensor that repeats fewer stored values
 MAX_HISTORY = 10**6  # values in the records of a run
 FROZEN = "frozen"  # key of a checkpoint: the digests of its tensors that are in files of their own
 DIGEST = re.compile(r"[0-9a-f]{64}")
-EXPORT_MEMBER = "constants.pkl"  # of TorchScript's archives alone
+# Members of the archives of exports alone, and the function that loads them.
+EXPORT_MEMBERS = {"constants.pkl": "torch.jit.load", "archive_format": "torch.export.load"}
 
 
 class ProgressForm(TypedDict):
@@ -121,13 +122,14 @@ def _check_archive(path: Path) -> None:
             members = archive.infolist()
             packed = next((m.filename for m in members if m.compress_type != zipfile.ZIP_STORED), None)
             twice = next((name for name, count in Counter(m.filename for m in members).items() if count > 1), None)
-            export = any(Path(m.filename).name == EXPORT_MEMBER for m in members)
+            names = [Path(m.filename).name for m in members]
+            export = next((load for name, load in EXPORT_MEMBERS.items() if name in names), None)
             damaged = archive.testzip() if packed is None and not export else None
     except Exception as error:  # a damaged archive can raise any exception
         raise UserError(f"{path}: truncated, or damaged ({error}); restore the file") from None
     if export:
         raise UserError(
-            f"{path}: this is an exported network, not a checkpoint; load it with torch.jit.load('{path}'), or give "
+            f"{path}: this is an exported network, not a checkpoint; load it with {export}('{path}'), or give "
             "the checkpoint that it was made from"
         )
     if twice is not None:

@@ -38,7 +38,6 @@ def command(arguments: list[str]) -> int:
     if arguments[:1] == [EXPORT]:
         options = _export_parser().parse_args(arguments[1:])
         opts.read_support_files(options)
-        opts.class_names_of(options)
         return export(options)
     options = _parser().parse_args(arguments)
     return serve(options) if options.serve else predict(options)
@@ -58,7 +57,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export_parser() -> argparse.ArgumentParser:
-    parser = cli.Parser(prog=f"predict.py {EXPORT}", description="Export network and supports as one TorchScript file.")
+    parser = cli.Parser(
+        prog=f"predict.py {EXPORT}",
+        description="Export the network as two files of graphs, of the supports and of the query.",
+    )
     opts.add_model_options(parser)
     opts.add_support_options(parser)
     opts.add_export_options(parser)

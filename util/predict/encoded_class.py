@@ -44,24 +44,37 @@ class EncodedClass:
 
         Labels of the queries are ``IGNORE`` everywhere; ``base_labels`` adds such labels of base classes.
         """
-        count, device = len(query), query.device
-        unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
-        zero = torch.zeros(count, dtype=torch.int64, device=device)
         text = None
         if self.embedding.vector is not None:
-            text = torch.from_numpy(self.embedding.vector).to(device).expand(count, -1)
-        return Episode(
-            query=query,
-            query_label=unknown,
-            support=supports.image.expand(count, -1, -1, -1, -1),
-            support_label=supports.label.expand(count, -1, -1, -1),
-            class_id=zero + self.embedding.class_id,
-            base_id=zero,
-            number=zero,
-            query_base_label=unknown if base_labels else None,
-            text=text,
-            cached_support=None if supports.cached is None else [supports.cached],
-        )
+            text = torch.from_numpy(self.embedding.vector).to(query.device)
+        return episode_of(query, supports, text, self.embedding.class_id, base_labels)
+
+
+def episode_of(
+    query: Tensor,
+    supports: SupportBatch,
+    text: Tensor | None,
+    class_id: int,
+    base_labels: bool,
+    cached_query: CachedFeatures | None = None,
+) -> Episode:
+    """Return an episode of B queries (B, 3, S, S) that share supports and a text vector (T,); see ``EncodedClass``."""
+    count, device = len(query), query.device
+    unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
+    zero = torch.zeros(count, dtype=torch.int64, device=device)
+    return Episode(
+        query=query,
+        query_label=unknown,
+        support=supports.image.expand(count, -1, -1, -1, -1),
+        support_label=supports.label.expand(count, -1, -1, -1),
+        class_id=zero + class_id,
+        base_id=zero,
+        number=zero,
+        query_base_label=unknown if base_labels else None,
+        text=None if text is None else text.expand(count, -1),
+        cached_support=None if supports.cached is None else [supports.cached],
+        cached_query=None if cached_query is None else [cached_query],
+    )
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ from util.cli import words
 from util.engine.evaluation import FINAL
 from util.errors import UserError
 from util.formats import recognise
+from util.predict import export_formats
 from util.predict.regions import Marking
 from util.predict.segmenter import BATCH, Segmenter
 from util.predict.support_files import supports_in
@@ -17,6 +18,7 @@ from util.predict.write_formats import FORMATS, OUTLINES, PICTURES, RLE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
 OVERWRITE = "--overwrite"
+DEFAULT_FORMAT = "pt2"  # needs no package beside torch
 
 
 def add_model_options(out: argparse.ArgumentParser) -> None:
@@ -54,7 +56,7 @@ def add_support_options(out: argparse.ArgumentParser) -> None:
     )
     out.add_argument("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
     out.add_argument("--classes", default="", metavar="NAMES", help="classes of --supports to take, with commas")
-    out.add_argument("--shots", type=int, metavar="K", help="supports of each class to take of each of --supports")
+    out.add_argument("--max-shots", type=int, metavar="K", help="supports of each class to take of each of --supports")
     out.add_argument("--name", help="the class of supports that name none")
     out.add_argument(
         "--mask-value", type=int, metavar="V", help="the object's value in masks; default every value but 0"
@@ -105,9 +107,15 @@ def add_page_options(out: argparse.ArgumentParser) -> None:
 
 
 def add_export_options(out: argparse.ArgumentParser) -> None:
-    """Add the options of the exported file."""
-    out.add_argument("--out", type=Path, required=True, help="file to write, such as model.pt")
-    out.add_argument(OVERWRITE, action="store_true", help="overwrite an existing file")
+    """Add the options of the exported files."""
+    out.add_argument("--out", type=Path, required=True, help="folder to write")
+    out.add_argument(
+        "--format", choices=list(export_formats.FORMATS), default=DEFAULT_FORMAT, help=f"default {DEFAULT_FORMAT}"
+    )
+    out.add_argument(
+        "--shots", type=int, metavar="K", help="supports of a class; default the number given, else as trained, else 1"
+    )
+    out.add_argument(OVERWRITE, action="store_true", help="overwrite an earlier export in this folder")
 
 
 def read_support_files(options: argparse.Namespace) -> None:
@@ -117,12 +125,13 @@ def read_support_files(options: argparse.Namespace) -> None:
         UserError: as ``supports_in``; or an option of ``--supports`` is given without it.
     """
     if not options.support_files:
-        for given, option in ((options.photos, "--photos"), (options.classes, "--classes"), (options.shots, "--shots")):
+        only = {"--photos": options.photos, "--classes": options.classes, "--max-shots": options.max_shots}
+        for option, given in only.items():
             if given:
                 raise UserError(f"{option}: is for --supports; add --supports PATH, or omit it")
     marking = Marking(options.mask_value, options.radius)
     listed, options.categories = supports_in(
-        options.support_files, options.photos, words(options.classes), options.shots, marking
+        options.support_files, options.photos, words(options.classes), options.max_shots, marking
     )
     options.supports = [*options.supports, *listed]
 

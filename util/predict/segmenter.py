@@ -172,12 +172,12 @@ class Segmenter:
             for supports in known.support_batches:
                 with autocast(self.model.device, self.model.precision):
                     output = network(known.episode(query, supports, base_labels))
-                logits.append(self._chosen_logits(output).float())
+                logits.append(self.chosen_logits(output).float())
             mean = torch.stack(logits).mean(0)
             margins.append(mean[:, 1] - mean[:, 0])
         return torch.stack(margins, dim=1)
 
-    def _chosen_logits(self, output: Output) -> Tensor:
+    def chosen_logits(self, output: Output) -> Tensor:
         """Return the two-channel logits named ``self.output``, (B, 2, S, S)."""
         by_name = {FINAL: output.logits, **output.extra}
         binary = [name for name, logits in by_name.items() if logits.shape[1] == BINARY]

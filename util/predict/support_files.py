@@ -40,7 +40,7 @@ def supports_in(
         UserError: a file is unreadable or in no known format, a class is missing, or a class has too many supports.
     """
     if shots is not None and not 1 <= shots <= MAX_SHOTS:
-        raise UserError(f"--shots {shots}: must be 1..{MAX_SHOTS}")
+        raise UserError(f"--max-shots {shots}: must be 1..{MAX_SHOTS}")
     listed: list[Listed] = []
     categories: dict[int, str] = {}
     known: dict[str, None] = {}
@@ -83,7 +83,7 @@ def _annotated(
 def _check_number(number: int, name: str, path: Path, shots: int | None) -> None:
     if shots is None and number > MAX_SHOTS:
         raise UserError(
-            f"{path}: {number} photos show {name}; take some of them with --shots N, at most {MAX_SHOTS}, and some "
+            f"{path}: {number} photos show {name}; take some of them with --max-shots N, at most {MAX_SHOTS}, and some "
             "classes with --classes"
         )
 

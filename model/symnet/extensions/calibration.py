@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from model.bam.base_learner import BaseLearner
+from model.common.fixed_shapes import rows_inside
 from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.self_support import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL
 
@@ -64,13 +65,15 @@ def claimed_shares(
     sampled = lattice & (inside | background) | inside & missed[:, None, None]
     hidden = base_learner.hidden_at(support_f4, sampled)  # (n, 512), image by image
     logits = base_learner.logits(hidden[:, :, None, None])[:, :, 0, 0]  # (n, N + 1)
-    image = torch.arange(images, device=logits.device).repeat_interleave(sampled.flatten(1).sum(1))
+    number = torch.arange(images, device=logits.device).view(-1, 1, 1).expand_as(sampled)
+    image = rows_inside(number.flatten(), sampled.flatten())  # of every row
     claimed = claims(logits, None if unknown_b is None else unknown_b.repeat_interleave(shots)[image])
 
     def share(mask: Tensor) -> Tensor:
         """Return the mean claims over the sampled positions of a mask (B * K, h, w), weighted over shots."""
-        chosen, count = mask[sampled], (mask & sampled).flatten(1).sum(1)
-        total = claimed.new_zeros(images, claimed.shape[1]).index_add_(0, image[chosen], claimed[chosen])
+        chosen, count = mask & sampled, (mask & sampled).flatten(1).sum(1)
+        counted = claimed * rows_inside(chosen.flatten(), sampled.flatten()).unsqueeze(1)
+        total = claimed.new_zeros(images, claimed.shape[1]).index_add_(0, image, counted)
         mean = (total / count.clamp(min=1).unsqueeze(1)).unflatten(0, (batch, shots))
         weight = weight_bk * (count > 0).view(batch, shots)
         weight = weight / weight.sum(1, keepdim=True).clamp(min=EPS)

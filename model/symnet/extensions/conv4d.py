@@ -20,9 +20,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.common.conv4d import CentrePivotConv4d
+from model.common.fixed_shapes import rows_inside
 from model.symnet.hyper_correlation import CorrelationHead
 from model.symnet.intermediate_correlation import intermediate_correlation
 
@@ -57,7 +57,7 @@ class Conv4dCorrelation(CorrelationHead):
         weight_lr = _cell_weights(query_bchw.shape[-2:], self.support_grid, query_bchw.device)
         cells = self.support_grid**2
         out = intermediate_correlation(
-            query_bchw, support_nchw, mask_bk1hw, lambda c, inside: c @ weight_lr[inside], cells
+            query_bchw, support_nchw, mask_bk1hw, lambda c, inside: c @ rows_inside(weight_lr, inside), cells
         )
         return out.unflatten(3, (self.support_grid, self.support_grid))
 
@@ -85,5 +85,6 @@ def _cell_weights(size: Sequence[int], grid: int, device: torch.device) -> Tenso
     Row y belongs to row floor(y R / h) of cells; for h < R some cells have no position and stay 0.
     """
     rows, columns = (torch.arange(side, device=device) * grid // side for side in size)
-    belongs = F.one_hot((rows.unsqueeze(1) * grid + columns).flatten(), grid**2).float()
+    cell = (rows.unsqueeze(1) * grid + columns).flatten()  # of every position
+    belongs = (cell.unsqueeze(1) == torch.arange(grid**2, device=device)).float()
     return belongs / belongs.sum(0).clamp(min=1)
