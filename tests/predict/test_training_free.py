@@ -39,5 +39,5 @@ def test_photos_are_segmented_alone_and_in_batches(config_of, model: str, marked
 
 def test_insid3_cannot_be_exported(config_of, predict, marked: dict, tmp_path: Path) -> None:
     words = ("export", "--config", config_of("insid3"), "--support", marked["box"], "--out", tmp_path / "m.pt")
-    assert "INSID3 cannot be exported" in predict(*words).error
+    assert "INSID3: cannot be exported: its clusters depend on" in predict(*words).error
     assert not (tmp_path / "m.pt").exists()
