@@ -135,7 +135,7 @@ def test_other_files_and_broken_rows_are_refused(tmp_path: Path, content: bytes,
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
-    assert "No such file" in refusal(lambda: build_vectors(tmp_path / "absent.bin", ["cat"]))
+    assert "does not exist" in refusal(lambda: build_vectors(tmp_path / "absent.bin", ["cat"]))
     assert "folder" in refusal(lambda: build_vectors(tmp_path, ["cat"]))
     (tmp_path / "out").write_text("a file")
     options = options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words()))

@@ -103,7 +103,7 @@ def test_a_result_states_its_averaging_and_passes(config, tmp_path: Path) -> Non
     folder = "test_2shot/symnet_flip_scales-1.5-1_masks_quick"
     assert counts(result, tmp_path, folder) != counts(plain, tmp_path, "test_2shot/symnet_quick")
     assert (result["passes"], result["averaged"]) == (8, ["flip", "scales 1.5 1", "masks"])
-    words = "flip, scales 1.5 1, masks, 8 passes"
+    words, name = "flip, scales 1.5 1, masks, 8 passes", "prototype baseline narrow ResNet-10"
     assert f"TEST-TIME AVERAGING ({words})" in title(result)
     assert result["input"] == "letterbox 33 x 33; seen at px 49, 33" and result["input_side"] == 33
     assert result["weights"] == plain["weights"] and result["episode_digests"] == plain["episode_digests"]
@@ -112,7 +112,7 @@ def test_a_result_states_its_averaging_and_passes(config, tmp_path: Path) -> Non
         text = compare(run / "test_2shot/symnet_quick" / kept, run / folder / kept)
         assert f", {words}, QUICK LOOK)" in text and text.count(words) == 1
     rows = [line.split("|")[1].strip() for line in table([run]).splitlines() if line.startswith("| prototype")]
-    assert sorted(rows) == ["prototype tiny", f"prototype tiny, {words}"]
+    assert sorted(rows) == [f"{name}, tiny", f"{name}, tiny, {words}"]
     older = {key: value for key, value in plain.items() if key not in ("averaged", "passes")}
     assert title(check_result(older, "older")) == title(plain)
 

@@ -60,7 +60,7 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
     kept = tmp_path / "runs/mini_resnet10_table"
     (header, row) = list(csv.reader(kept.with_suffix(".csv").open()))
     cells = dict(zip(header, row, strict=True))
-    assert cells["method"] == "prototype resnet10" and cells["1-shot mean"] == "-"
+    assert cells["method"] == "prototype baseline ResNet-10" and cells["1-shot mean"] == "-"
     for fold in (0, 1):
         result = json.loads((tmp_path / f"runs/mini_split{fold}_prototype_resnet10/test/bam/{RESULT}").read_text())
         assert cells[f"1-shot fold {fold}"] == f"{result['mean']['final']['miou']:.1f}" and result["fold"] == fold
@@ -68,7 +68,7 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
     words += ["--folds", "1", "--models", "prototype,ssp", "--set", "test.checkpoint=none"]
     again = spawned.run(*module, *words, **forked)
     assert again.stdout.count(": done ==") == 1 and again.stdout.count("test by bam ==") == 1
-    assert again.stdout.count("ssp and prototype, fold 1") == 1 and "ssp resnet10" in again.stdout
+    assert again.stdout.count("ssp and prototype, fold 1") == 1 and "SSP ResNet-10" in again.stdout
 
 
 @pytest.fixture

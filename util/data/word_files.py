@@ -93,6 +93,8 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> Word
         UserError: the file is missing, of another format, damaged, or cut short before all of ``enough`` were found; or
             a wanted vector is zero or not finite.
     """
+    if not path.exists():
+        raise UserError(f"{path}: this file of word vectors does not exist; put it there or name another")
     if reason := irregular(path):
         raise UserError(f"{path}: cannot be read as word vectors ({reason}); put the file there or name another")
     names, needed = set(wanted), set(enough)

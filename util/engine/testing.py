@@ -118,7 +118,7 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     log.info(
         "%s, list %s\n%s\n\n%s",
         title(result),
-        result["list_note"] or result["list_source"],
+        result["list_source"] or "made from the masks",
         score_table(result),
         class_table(result),
     )
