@@ -6,6 +6,7 @@ second; the tensors on the cut are the state. What depends on neither is compute
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from model.common.fixed_shapes import fixed_shapes
 
 CONSTANT, SUPPORTS, QUERY = 0, 1, 2  # what a value depends on; of several inputs the largest decides
+SMALL_CONSTANT = 64  # numbers up to which constants with equal values count as one
 QUERY_NAME, STATE_NAME = "query", "state_{}"  # of the inputs
 # Operations that give their input another form; the state holds the input, which is never larger.
 FORMS = {"alias", "clone", "detach", "expand", "permute", "t", "transpose", "unsqueeze", "view", "_unsafe_view"}
@@ -44,6 +46,7 @@ def cut(network: Callable[..., Tensor], query: Tensor, supports: dict[str, Tenso
     graph = traced.graph
     graph.eliminate_dead_code()
     _without_mutations(graph)
+    _without_repetitions(traced)
     depends = _dependence(graph)
     constants = _constants(traced, depends)
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
@@ -60,6 +63,23 @@ def _without_mutations(graph: fx.Graph) -> None:
         name = getattr(node.target, "_opname", "")
         if node.op == "call_function" and name.endswith("_"):
             node.target = getattr(getattr(torch.ops.aten, name[:-1]), node.target._overloadname)
+
+
+def _without_repetitions(traced: fx.GraphModule) -> None:
+    """Keep the first of equal operations: classes and shots share weights and what depends on the query alone."""
+    first: dict[Any, fx.Node] = {}
+    for node in traced.graph.nodes:
+        if node.op not in ("call_function", "get_attr"):
+            continue
+        key: Any = (str(node.target), str(node.args), str(node.kwargs))
+        if node.op == "get_attr":
+            value = operator.attrgetter(str(node.target))(traced)
+            small = value.numel() <= SMALL_CONSTANT
+            key = (value.dtype, value.shape, str(value.tolist())) if small else id(value)
+        kept = first.setdefault(key, node)
+        if kept is not node:
+            node.replace_all_uses_with(kept)
+            traced.graph.erase_node(node)
 
 
 def _dependence(graph: fx.Graph) -> dict[fx.Node, int]:
