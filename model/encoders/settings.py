@@ -61,12 +61,8 @@ class BareEncoderSettings:
             return rule(self.stride)
         return None if self.output_stride is None else (self.output_stride, int(self.output_stride < max(DILATIONS)))
 
-    def grid(self, size: int) -> int:
-        """Return the side of stage 3's grid for an image of ``size`` pixels."""
-        return spec_of(self.backbone).grid(size, self.stride)
-
-    def grid_of(self, stage: int, size: int) -> int:
-        """Return the side of a stage's grid for an image of ``size`` pixels; stages are 2..4."""
+    def grid(self, size: int, stage: int = 3) -> int:
+        """Return the side of a stage's grid, 2..4, for an image of ``size`` pixels."""
         return spec_of(self.backbone).grid(size, min(self.stride, STAGE_STRIDES[stage]))
 
     def problem(self) -> tuple[str, str] | None:

@@ -19,20 +19,16 @@ BLOCK_ELEMENTS = 2**22  # of the cosines between two images that exist at a time
 
 @dataclass(frozen=True)
 class Reference:
-    """A support: its debiased features D(F_k) (n, C), the cells of its mask, bool (n,), and its grid (h, w)."""
+    """A support: its debiased features D(F_k) (n, C), and the cells of its mask, bool (n,)."""
 
     features: Tensor
     mask: Tensor
-    grid: tuple[int, int]
 
     @staticmethod
     def of(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> Reference | None:
         """Return a support with unit features (C, h, w) and a mask (H, W); None if the mask is empty."""
-        grid = (features_chw.shape[1], features_chw.shape[2])
-        mask = mask_on_grid(mask_hw, grid)
-        if not mask.any():
-            return None
-        return Reference(debiased(features_chw.flatten(1).T, basis), mask.flatten(), grid)
+        mask = mask_on_grid(mask_hw, features_chw.shape[1:])
+        return Reference(debiased(features_chw.flatten(1).T, basis), mask.flatten()) if mask.any() else None
 
 
 @dataclass(frozen=True)

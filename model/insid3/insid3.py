@@ -38,7 +38,7 @@ class INSID3Settings(TrainingFreeSettings):
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if images of this side have too many patches, or too few for the basis."""
-        side = self.encoder.grid_of(self.stages[0], size)
+        side = self.encoder.grid(size, self.stages[0])
         if side**2 > MAX_PATCHES:
             fits = _largest_side(self, size)
             return "stage", (
@@ -57,7 +57,7 @@ def _largest_side(settings: INSID3Settings, size: int) -> int:
     """Return the largest legal image side up to ``size`` whose patches can be clustered."""
     step, rest = INSID3.rule(settings)
     legal = (side for side in range(size, 0, -1) if side % step == rest % step)
-    return next(side for side in legal if settings.encoder.grid_of(settings.stages[0], side) ** 2 <= MAX_PATCHES)
+    return next(side for side in legal if settings.encoder.grid(side, settings.stages[0]) ** 2 <= MAX_PATCHES)
 
 
 @register("insid3")
@@ -72,7 +72,7 @@ class INSID3(OnCells):
     def __init__(self, settings: INSID3Settings, task: Task):
         super().__init__(settings, task)
         channels = sum(self.encoder.channels[stage] for stage in settings.stages)
-        check_components(settings.components, channels, settings.encoder.grid_of(settings.stages[0], task.size) ** 2)
+        check_components(settings.components, channels, settings.encoder.grid(task.size, settings.stages[0]) ** 2)
         self._bases: dict[object, PositionalBasis] = {}
 
     @torch.no_grad()

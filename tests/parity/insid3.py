@@ -32,16 +32,17 @@ def insid3_case(inputs: Case) -> Case:
     def on_grid(x_n: Tensor) -> Tensor:
         return x_n.unflatten(0, target.grid)
 
-    def per_reference(tensors: list[Tensor]) -> Tensor:
-        return torch.stack(tensors) if tensors else torch.empty(0, *ref_features.shape[2:])
+    def per_reference(tensors: list[Tensor]) -> Tensor:  # of (..., n) each
+        grid = ref_features.shape[2:]
+        return torch.stack(tensors).unflatten(-1, grid) if tensors else torch.empty(0, *grid)
 
     canvas = tuple(int(n) for n in inputs["canvas"])
     mask = class_logits(found.classes, 1, canvas).argmax(0).bool()
     out = {
         "singular_values": torch.empty(0) if basis is None else basis.singular_values,
         "target_debiased": target.debiased.T.unflatten(1, target.grid),
-        "ref_debiased": per_reference([r.features.T.unflatten(1, r.grid) for r in references]),
-        "ref_mask_grid": per_reference([r.mask.unflatten(0, r.grid) for r in references]),
+        "ref_debiased": per_reference([r.features.T for r in references]),
+        "ref_mask_grid": per_reference([r.mask for r in references]),
         "mask_grid": found.classes == 1,
         "mask": mask,
     }
@@ -50,7 +51,7 @@ def insid3_case(inputs: Case) -> Case:
     (candidates,), (scores,) = found.candidates, found.scores
     if candidates is not None:
         out["prototype"] = candidates.prototype
-        out["best_ref"] = per_reference([on_grid(best) for best in candidates.best_ref])
+        out["best_ref"] = per_reference(candidates.best_ref)
         for name in ("sim_forward", "forward", "votes", "candidates"):
             out[name] = on_grid(getattr(candidates, name))
     if scores is not None:

@@ -146,7 +146,7 @@ def test_blocks_of_the_backward_match_change_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_the_first_of_equal_patches_is_the_best() -> None:
-    same = Reference(torch.ones(4, 1), torch.tensor([True, False, False, False]), (2, 2))
+    same = Reference(torch.ones(4, 1), torch.tensor([True, False, False, False]))
     assert find_candidates(torch.ones(3, 1), [same]).best_ref[0].tolist() == [0, 0, 0]
 
 
