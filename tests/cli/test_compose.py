@@ -49,6 +49,7 @@ def configs(tmp_path: Path) -> Path:
             "pascal_split1_bam_lite0",
             "pascal/pascal model/bam encoder/lite0 pascal/pascal_bam pascal/pascal_lite0 pascal/pascal_base_lite0",
         ),
+        ("coco_split1_insid3_lite0", "coco/coco model/insid3 encoder/lite0 coco/coco_lite0 coco/coco_free_lite0"),
         ("coco_split1_bam_vgg16", "coco/coco model/bam encoder/vgg16 coco/coco_bam"),
         ("pascal_split0_hdmnet_resnet101", "pascal/pascal model/hdmnet encoder/resnet101 pascal/pascal_hdmnet"),
         ("pascal_split1_prototype_resnet50", "pascal/pascal model/prototype encoder/resnet50_prototype"),

@@ -3,8 +3,9 @@
 ``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. Its name stands for ``data.fold: 2`` over these files,
 later ones winning: ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``, ``encoder/resnet50.yaml`` and, where
 they exist, ``encoder/resnet50_ssp.yaml`` (in place of the former), ``pascal/pascal_ssp.yaml``,
-``pascal/pascal_resnet50.yaml``, ``pascal/pascal_base_resnet50.yaml`` (of methods with a base stage),
-``pascal/pascal_ssp_resnet50.yaml``. A file of that name wins where one exists.
+``pascal/pascal_resnet50.yaml``, ``pascal/pascal_base_resnet50.yaml`` (of methods with a base stage) or
+``pascal/pascal_free_resnet50.yaml`` (of methods that learn nothing), ``pascal/pascal_ssp_resnet50.yaml``. A file of that
+name wins where one exists.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class Composition:
             cls = rooms.model_class(self.method)
             if cls is not None and cls.has_base_stage:
                 yield self.folder / f"{dataset}_base_{self.encoder}{SUFFIX}"
+            if cls is not None and not cls.learns:
+                yield self.folder / f"{dataset}_free_{self.encoder}{SUFFIX}"
         yield self.folder / f"{dataset}_{self.method}_{self.encoder}{SUFFIX}"
         if self.variant is not None:
             yield rooms.method_file(f"{self.method}_{self.variant}")
