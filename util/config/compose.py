@@ -4,8 +4,8 @@
 later ones winning: ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``, ``encoder/resnet50.yaml`` and, where
 they exist, ``encoder/resnet50_ssp.yaml`` (in place of the former), ``pascal/pascal_ssp.yaml``,
 ``pascal/pascal_resnet50.yaml``, ``pascal/pascal_base_resnet50.yaml`` (of methods with a base stage) or
-``pascal/pascal_free_resnet50.yaml`` (of methods that learn nothing), ``pascal/pascal_ssp_resnet50.yaml``. A file of that
-name wins where one exists.
+``pascal/pascal_free_resnet50.yaml`` (of methods that learn nothing), ``pascal/pascal_ssp_resnet50.yaml``. A file of
+that name wins where one exists.
 """
 
 from __future__ import annotations
