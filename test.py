@@ -13,7 +13,7 @@ with required():
     from util.engine.episode_pictures import parse_kinds
     from util.engine.test_jobs import Request
     from util.engine.testing import test
-    from util.report.figure_files import VECTORS
+    from util.report.figure import VECTORS
 
 
 def command() -> None:

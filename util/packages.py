@@ -22,6 +22,7 @@ NEEDED = (
     "tqdm",
     "gensim",
     "scipy",
+    "matplotlib",
     "simplejpeg",
 )
 OWN = ("util", "model", "benchmark", "tests")  # a missing module of these is an error of the code

@@ -139,7 +139,7 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
     """Fill ``encoder`` from ``state`` (float16 or float32); return the names of tensors that were not filled.
 
     Raises:
-        Mismatch: another stem or depth, wrong shapes, values that are not finite, or - unless ``partial`` -
+        Mismatch: another stem or depth, wrong shapes, values that are no finite floats, or - unless ``partial`` -
             tensors of the encoder that the file does not hold.
     """
     renamed = rename(encoder, state)
@@ -155,6 +155,8 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         if tensor.shape != own[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
             raise Mismatch(f"tensor {name} has shape {shapes}; it holds {describe(state)}, not {describe(encoder)}")
+        if own[name].is_floating_point() and not tensor.is_floating_point():
+            raise Mismatch(f"tensor {name} holds {tensor.dtype} instead of floating-point numbers")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise Mismatch(f"tensor {name} holds values that are not finite")
     missing, begun = missing_of(encoder, given)

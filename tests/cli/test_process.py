@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_an_output_that_is_no_longer_read_ends_a_command_silently(
         with pytest.raises(SystemExit) as left:
             cli.main(lambda: print("a line\n" * lines))
     assert left.value.code == EXIT_UNREAD and not capfd.readouterr().err
+
+
+def test_a_name_that_the_output_cannot_encode_does_not_end_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    with pytest.raises(SystemExit) as left:
+        cli.main(lambda: print("é"))
+    assert not left.value.code and written.getvalue() == b"\\xe9\n"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from model.contract import LabelledImages, Output, Trainable
-from util.engine.network import PreparedNetwork, prepare_network
+from util.engine.network import PreparedNetwork, check_finite, prepare_network
 from util.engine.tta import TestTimeAugmentation
+from util.errors import UserError
 
 CPU = torch.device("cpu")
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -52,6 +53,15 @@ def test_it_is_the_network_itself_and_precision_is_that_of_its_calls(batch: Labe
     assert full.network is full.learner is half.network is network
     assert full(batch).logits.dtype == torch.float32 and half(batch).logits.dtype == torch.bfloat16
     torch.testing.assert_close(half(batch).logits.float(), full(batch).logits, atol=0.02, rtol=0.02)
+
+
+def test_finite_weights_whose_prediction_overflows_are_refused(batch: LabelledImages) -> None:
+    network = Tiny()
+    check_finite(network(batch))
+    network.last.weight.data.fill_(1e38)
+    network.first.bias.data.fill_(1e3)
+    with pytest.raises(UserError, match="not finite"):
+        check_finite(network(batch))
 
 
 @pytest.mark.compile

@@ -29,7 +29,7 @@ from util.engine.test_jobs import Request, result_folder
 from util.engine.testing import test as score
 from util.errors import UserError
 from util.report.compare import compare
-from util.report.pictures import write_png
+from util.report.overlay import write_png
 from util.report.schema import read_result
 from util.report.table import title
 

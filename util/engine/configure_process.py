@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import sys
 
 # torch reads it at its first tensor: large tensors then lie in large pages where the system has them. Without it an
 # encoder on the CPU spends a sixth of its time on page faults, since each layer returns its maps to the system.
@@ -25,4 +26,7 @@ def configure_process() -> None:
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
         for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):
             ctypes.CDLL(None).mallopt(*option)
+    for stream in (sys.stdout, sys.stderr):  # a name that a terminal's encoding lacks must not end a run
+        with contextlib.suppress(AttributeError, ValueError):  # closed, or replaced
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logging.raiseExceptions = False  # a log line that cannot be written, as on a full disk, must not end a run

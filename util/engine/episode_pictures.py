@@ -22,9 +22,9 @@ from util.engine.test_jobs import Job
 from util.errors import UserError, nearest
 from util.report.charts import BARS, CURVE
 from util.report.contact_sheet import Entry, thumbnail, write_sheet
-from util.report.figure_files import SUFFIXES, write_figure
+from util.report.figure import SUFFIXES, write_figure
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat, overlay
-from util.report.pictures import PANEL_HEIGHT, board, panel_size
+from util.report.pictures import PANEL_HEIGHT, Board, draw, panel_size
 
 FOLDER, SHEET = "pictures", "index.html"
 EPISODES = "episodes"  # beside every result, with the curve and the bars
@@ -107,7 +107,7 @@ def save_pictures(
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
         panels = [*_supports(key, name, photo), *_query(job, key, photo(key.query), kept[seed, number], ious)]
         path = out / f"seed{seed}_episode{number:05d}"
-        picture = write_figure(path, board(caption, panels), figures)
+        picture = write_figure(path, draw([Board(caption, panels)]), figures)
         entries.append(Entry(f"{path.name}.png", name, ious[FINAL], kinds, query, thumbnail(picture)))
     write_sheet(out / SHEET, title, entries)
 

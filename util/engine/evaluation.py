@@ -17,7 +17,7 @@ from util.data.episodes import Trial
 from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
 from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary
-from util.engine.network import PreparedNetwork
+from util.engine.network import PreparedNetwork, check_finite
 from util.engine.processes import World
 from util.report.scores import FINAL
 
@@ -177,6 +177,7 @@ def run_pass(
             inputs = item.episode if isinstance(item, Trial) else item
             with prepared.autocast():
                 output = network(inputs if cache is None else cache.fill(item))
+            check_finite(output)
             for board in boards:
                 board.add(these, item, output)
             if watch is not None and world.is_main:

@@ -1,10 +1,12 @@
-"""Ctrl-C (SIGINT) and SIGTERM end a run after the current step, with a checkpoint; a second Ctrl-C ends it at once."""
+"""Ctrl-C (SIGINT), SIGTERM and SIGHUP end a run after its step, with a checkpoint; a second Ctrl-C ends it at once."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
 from typing import Any
+
+HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
 
 
 class Interrupt:
@@ -15,8 +17,9 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+        for number in {signal.SIGINT, signal.SIGTERM, HANG_UP}:
+            if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:  # nohup lets a run outlive its terminal
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

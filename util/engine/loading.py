@@ -73,11 +73,13 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
 
 
 def _start_worker(_: int) -> None:
-    """Prepare a loader process: it ignores Ctrl-C, and delays SIGTERM, since the main process decides when it ends.
+    """Prepare a loader process: it ignores Ctrl-C, and delays SIGTERM and SIGHUP.
 
-    A loader process whose main process has ended ends by itself.
+    The main process decides when it ends. A loader process whose main process has ended ends by itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # not on Windows
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(TERM_GRACE))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, lambda *_: signal.alarm(TERM_GRACE))
     cv2.setNumThreads(0)

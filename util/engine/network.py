@@ -15,6 +15,7 @@ from util.config.settings import Config
 from util.data.folds import Fold
 from util.engine.device import autocast
 from util.engine.run_context import RunContext
+from util.errors import UserError
 
 FLOAT32 = "float32"  # a value of run.precision
 
@@ -34,6 +35,19 @@ def build_model(config: Config, text_width: int, side: int | None = None) -> Few
 def new_model(context: RunContext, side: int | None = None) -> FewShotModel:
     """Return the model of a run with random weights, for images of ``side`` (default ``data.size``)."""
     return build_model(context.config, context.text_width, side)
+
+
+def check_finite(output: Output) -> None:
+    """Refuse a prediction that is not finite; its classes would be background everywhere.
+
+    Raises:
+        UserError: logits overflow, or are no numbers.
+    """
+    if not output.logits.isfinite().all():
+        raise UserError(
+            "the network's prediction is not finite: its weights are damaged or far too large for run.precision; "
+            "restore them (python prepare.py weights FILE describes a file), or set run.precision: float32"
+        )
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from util.engine.run_data import trials
 from util.engine.test_jobs import Job, Pass, Request, build_test_jobs, passes
 from util.files import write_atomically
 from util.report.charts import write_charts
-from util.report.figure_files import write_figure
-from util.report.pictures import FirstEpisodes, grid
+from util.report.figure import write_figure
+from util.report.pictures import FirstEpisodes, draw
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result
 from util.report.table import class_table, passes_in_words, score_table, title
@@ -112,7 +112,7 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     folder.write_json(RESULT, result)
     write_charts(folder.path, result, records, title(result), request.figures)
     if first.rows:
-        write_figure(folder.path / EPISODES, grid(first.rows), request.figures)
+        write_figure(folder.path / EPISODES, draw(first.rows), request.figures)
     if request.save_images:
         save_pictures(job, records, request.save_images, kept, folder.path, title(result), request.figures)
     log.info(

@@ -25,7 +25,8 @@ from util.engine.step_schedule import StepSchedule
 from util.engine.trainer import Trainer, TrainerOptions
 from util.engine.weights import check_start, encoder_licence, network_to_train, start_file
 from util.errors import EXIT_INTERRUPTED, UserError
-from util.report.pictures import FirstEpisodes, grid
+from util.report.figure import pixels
+from util.report.pictures import FirstEpisodes, draw
 from util.report.run_folder import RunFolder
 
 log = logging.getLogger("symnet")
@@ -173,7 +174,7 @@ def _validate_meta(stage: Stage, out: RunFolder, network: PreparedNetwork, step:
     scores = _evaluate(stage, network, pictures)
     out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
     if pictures.rows:
-        out.image("validation", grid(pictures.rows).pixels(), step)
+        out.image("validation", pixels(draw(pictures.rows)), step)
     return scores[FINAL]["miou"], scores
 
 

@@ -24,7 +24,7 @@ from util.formats.run_lengths import encoded
 from util.predict.prediction import DIGITS, Prediction
 from util.predict.segmenter import Segmenter
 from util.read_files import irregular, read_json
-from util.report.pictures import write_png
+from util.report.overlay import write_png
 
 PROBABILITY_ONE = 2**16 - 1  # the value of probability 1 in a 16-bit PNG
 MAX_RECORD_BYTES = 2**28

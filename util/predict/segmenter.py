@@ -19,6 +19,7 @@ from util.data.episodes import channels_first
 from util.data.views import LETTERBOX, to_photo
 from util.engine.device import autocast
 from util.engine.evaluation import BINARY, FINAL
+from util.engine.network import check_finite
 from util.errors import UserError, nearest
 from util.predict.class_embedding import class_embedding
 from util.predict.encoded_class import EncodedClass, encode_supports
@@ -172,6 +173,7 @@ class Segmenter:
             for supports in known.support_batches:
                 with autocast(self.model.device, self.model.precision):
                     output = network(known.episode(query, supports, base_labels))
+                check_finite(output)
                 logits.append(self.chosen_logits(output).float())
             mean = torch.stack(logits).mean(0)
             margins.append(mean[:, 1] - mean[:, 0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from model.encoders.encoder import Encoder
@@ -15,6 +15,7 @@ from model.encoders.weights import LITE0, PACKAGE, TIMM, download, licence_of, l
 from model.mismatch import Mismatch
 from util.engine import checkpoint
 from util.errors import UserError
+from util.files import write_atomically
 
 
 def serves(network: str | None) -> bool:
@@ -39,10 +40,7 @@ def describe_or_fetch(network: str, file: Path | None, out: Path) -> list[str]:
     target = out / f"{bare_name(backbone)}.safetensors"
     if not target.exists():
         state = _download(TIMM, backbone)
-        out.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
-        part.replace(target)
+        write_atomically(target, save({name: tensor.contiguous() for name, tensor in state.items()}))
     return _about(str(target), backbone, checkpoint.weights_of(checkpoint.read(target)))
 
 

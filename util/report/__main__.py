@@ -10,7 +10,7 @@ with required():
     from util import cli
     from util.report.charts import draw
     from util.report.compare import compare
-    from util.report.figure_files import SUFFIXES
+    from util.report.figure import SUFFIXES
     from util.report.paper_table import FINAL, table
     from util.report.table_formats import FORMATS
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from util.data.manifest import read_manifest
-from util.errors import UserError
+from util.errors import UserError, one_line
 from util.report.agreement import counts_of
-from util.report.figure import Figure, text_width
-from util.report.figure_files import write_figure
+from util.report.figure import styled, write_figure
 from util.report.schema import find_results, read_result
 from util.report.scores import mean_iou
 from util.report.table import title as title_of
 
-WIDTH, HEIGHT = 900, 460
-LEFT, RIGHT, TOP, BOTTOM = 60, 20, 60, 50  # margins of the plot
-GRID_COLOUR = (225, 225, 225)
-COLOURS = ((40, 120, 240), (235, 60, 60), (50, 160, 80), (230, 150, 30), (140, 80, 190), (90, 90, 90))
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT, DPI = 9, 4.6, 100  # of a curve, inches; pixels of an inch
+HEAD, CLASS_HEIGHT = 1.3, 0.17  # inches of a bar chart without bars, of a bar
+GROUP = 0.8  # share of a class's place that its bars take
+STEP = 10  # the axis of mIoU ends at a multiple
+TITLE_LENGTH = 110  # characters of a line
+GRID_COLOUR = "0.88"
 CURVE, BARS = "curve", "per_class"  # names of the files beside every result
-VALUE_SCALE = 0.42  # of the font of a bar's value
-TICKS = 5
-BAR = 34  # height of a line of bars
-NAME_WIDTH = 170
 HIDDEN = "all_foreground"  # a reference prediction, not shown in charts
 
 
@@ -74,48 +76,24 @@ def _records(path: Path, result: dict[str, Any]) -> dict[int, dict[str, np.ndarr
     return {seed: {name: np.array(r) for name, r in outputs.items()} for seed, outputs in rows.items() if outputs}
 
 
-def curve_chart(
-    curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str, x_name: str, y_range: tuple[float, float]
-) -> Figure:
-    """Return a chart of curves (name -> x, y) over common axes, with a legend."""
-    out = Figure(WIDTH, HEIGHT)
-    low, high = y_range
-    last = max(float(x[-1]) for x, _ in curves.values())
-
-    def place(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
-        """Return the places of values x, y in the chart."""
-        across = LEFT + x / max(last, 1) * (WIDTH - LEFT - RIGHT)
-        down = TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM)
-        return list(zip(across.tolist(), down.tolist(), strict=True))
-
-    for share in np.linspace(0, 1, TICKS + 1).tolist():
-        value, number = low + (high - low) * share, last * share
-        left, right, (middle, y) = place(np.array([0, last, number]), np.full(3, value))
-        out.line([left, right], GRID_COLOUR)
-        out.text(f"{value:.3g}", 8, y + 5)
-        out.text(f"{number:.4g}", middle - 12, HEIGHT - BOTTOM + 20)
-    out.text(title, LEFT, 22)
-    out.text(x_name, WIDTH // 2 - 120, HEIGHT - 10)
-    across = LEFT
-    for i, (name, points) in enumerate(curves.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        out.line(place(*points), colour, 2)
-        out.line([(across, 41), (across + 22, 41)], colour, 3)
-        out.text(name, across + 28, 46)
-        across += 50 + text_width(name)
-    return out
-
-
+@styled()
 def score_curve(records: dict[int, dict[str, np.ndarray]], title: str) -> Figure:
     """Return a chart of the first seed's mIoU of each output over the number of scored episodes."""
     seed, outputs = next(iter(records.items()))
-    curves = {}
+    figure, axes = _chart(HEIGHT, title)
+    highest = 0.0
     for name, rows in outputs.items():
         if name != HIDDEN:
-            curves[name] = np.arange(1, len(rows) + 1), running_miou(rows)
-    highest = max(float(y.max()) for _, y in curves.values())
-    top = min(100.0, 10.0 * np.ceil((highest + 1) / 10))
-    return curve_chart(curves, title, f"episodes of seed {seed} so far; mIoU in %", (0, top))
+            curve = running_miou(rows)
+            axes.plot(np.arange(1, len(rows) + 1), curve, label=one_line(name))
+            highest = max(highest, float(curve.max()))
+    axes.set_ylim(0, min(100.0, STEP * np.ceil((highest + 1) / STEP)))
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"episodes of seed {seed} so far")
+    axes.set_ylabel("mIoU in %")
+    axes.grid(axis="y", color=GRID_COLOUR)
+    axes.legend()
+    return figure
 
 
 def running_miou(rows: np.ndarray) -> np.ndarray:
@@ -126,24 +104,34 @@ def running_miou(rows: np.ndarray) -> np.ndarray:
     return mean_iou(intersection, union, np.cumsum(member, axis=0))
 
 
+@styled()
 def class_bars(result: dict[str, Any], title: str) -> Figure:
     """Return a bar chart of a result: IoU of each novel class and output, mean over seeds."""
     outputs = [n for n, s in result["mean"].items() if "fb_iou" in s and n != HIDDEN]
     classes = list(result["per_seed"][0][outputs[0]]["per_class"])
-    line = max(BAR, 16 * len(outputs) + 8)
-    out = Figure(WIDTH, TOP + line * len(classes) + 20)
-    out.text(f"{title}: IoU in % of each class", 10, 22)
-    for i, name in enumerate(outputs):
-        out.bar(NAME_WIDTH + 130 * i, 35, 14, 12, COLOURS[i % len(COLOURS)])
-        out.text(name, NAME_WIDTH + 20 + 130 * i, 46)
-    full = WIDTH - NAME_WIDTH - 70
-    for i, c in enumerate(classes):
-        top = TOP + line * i
-        out.text(result["novel"].get(c, c), 10, top + line // 2 + 4)
-        height = (line - 8) // len(outputs)
-        for j, name in enumerate(outputs):
-            value = float(np.mean([s[name]["per_class"].get(c, 0.0) for s in result["per_seed"]]))
-            y0, long = top + j * height, full * value / 100
-            out.bar(NAME_WIDTH, y0, long, height - 2, COLOURS[j % len(COLOURS)])
-            out.text(f"{value:.1f}", NAME_WIDTH + long + 6, y0 + height // 2 + 4, VALUE_SCALE)
-    return out
+    thickness = GROUP / len(outputs)
+    figure, axes = _chart(HEAD + CLASS_HEIGHT * (len(outputs) + 1) * len(classes), title)
+    for j, name in enumerate(outputs):
+        values = [np.mean([s[name]["per_class"].get(c, 0.0) for s in result["per_seed"]]) for c in classes]
+        places = np.arange(len(classes)) + (j - (len(outputs) - 1) / 2) * thickness
+        axes.bar_label(
+            axes.barh(places, values, thickness, label=one_line(name)), fmt="%.1f", padding=3, fontsize="small"
+        )
+    axes.set_yticks(np.arange(len(classes)), [one_line(result["novel"].get(c, c)) for c in classes])
+    axes.set_ylim(len(classes) - 0.5, -0.5)  # the first class on top
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("IoU in % of each class")
+    axes.grid(axis="x", color=GRID_COLOUR)
+    figure.legend(loc="outside lower right", ncols=len(outputs))
+    return figure
+
+
+def _chart(height: float, title: str) -> tuple[Figure, Axes]:
+    """Return an empty chart, its height in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot(axisbelow=True)
+    axes.set_title(textwrap.fill(one_line(title), TITLE_LENGTH), loc="left", fontsize="medium")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -1,108 +1,71 @@
-"""Figures: lines, bars, texts and photos at places in pixels, drawn as pixels here, as files in ``figure_files.py``."""
+"""Figures by matplotlib without its global state, as pixels and as files whose bytes follow from the figure alone.
+
+matplotlib is imported where the first figure is drawn.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-Colour = tuple[int, int, int]  # RGB
-Point = tuple[float, float]  # across, down
-FONT, TEXT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
-INK, WHITE = (30, 30, 30), 255
+from util.files import write_atomically
+from util.report.overlay import write_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+if importlib.util.find_spec("matplotlib") is None:  # known before a run begins, not when its first figure is drawn
+    raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+
+VECTORS = ("pdf", "svg")  # the names of --figures
+SUFFIXES = ("png", *VECTORS)  # of a figure's files
+STYLE = {
+    "text.parse_math": False,  # a class may be called $x$
+    "pdf.fonttype": 42,  # TrueType: texts can be selected and searched
+    "svg.fonttype": "none",  # texts stay texts
+    "svg.hashsalt": "symnet",  # ids of an SVG's parts are the same every time
+    "image.composite_image": False,
+}
+UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # format -> metadata
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line through points."""
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw with matplotlib's own defaults and ``STYLE``, whatever the user's settings of matplotlib are."""
+    import matplotlib.style
 
-    points: list[Point]
-    colour: Colour
-    width: int
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A filled rectangle."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-    colour: Colour
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a character that the font lacks is an empty box
+        yield
 
 
-@dataclass(frozen=True)
-class Text:
-    """A text whose baseline begins at a point; ``scale`` 1 has capitals of 22 pixels."""
+def pixels(figure: Figure) -> np.ndarray:
+    """Return a figure as an RGB image (height, width, 3) uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    text: str
-    left: float
-    baseline: float
-    scale: float
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A picture (H, W, 3) uint8 RGB at its own size."""
-
-    left: int
-    top: int
-    pixels: np.ndarray
+    with styled():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.array(canvas.buffer_rgba())[..., :3].copy()
 
 
-@dataclass
-class Figure:
-    """Shapes on white, later ones on top; ``width`` and ``height`` are pixels."""
+def write_figure(path: Path, figure: Figure, vectors: str | None = None) -> np.ndarray:
+    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``vectors`` names one; return the pixels of the first.
 
-    width: int
-    height: int
-    shapes: list[Line | Bar | Text | Photo] = field(default_factory=list)
-
-    def line(self, points: list[Point], colour: Colour, width: int = 1) -> None:
-        """Add a line."""
-        self.shapes.append(Line(points, colour, width))
-
-    def bar(self, left: float, top: float, width: float, height: float, colour: Colour) -> None:
-        """Add a filled rectangle."""
-        self.shapes.append(Bar(left, top, width, height, colour))
-
-    def text(self, text: str, left: float, baseline: float, scale: float = TEXT_SCALE) -> None:
-        """Add a text."""
-        self.shapes.append(Text(text, left, baseline, scale))
-
-    def photo(self, left: int, top: int, pixels: np.ndarray) -> None:
-        """Add a picture (H, W, 3) uint8 RGB."""
-        self.shapes.append(Photo(left, top, pixels))
-
-    def add(self, other: Figure, top: int) -> None:
-        """Add the shapes of a figure of photos and texts, moved down."""
-        for shape in other.shapes:
-            if isinstance(shape, Photo):
-                self.photo(shape.left, shape.top + top, shape.pixels)
-            elif isinstance(shape, Text):
-                self.text(shape.text, shape.left, shape.baseline + top, shape.scale)
-
-    def pixels(self) -> np.ndarray:
-        """Return the figure as an RGB image (height, width, 3) uint8."""
-        out = np.full((self.height, self.width, 3), WHITE, np.uint8)
-        for shape in self.shapes:
-            if isinstance(shape, Line):
-                points = np.array(shape.points).round().astype(np.int32)
-                cv2.polylines(out, [points], False, shape.colour, shape.width, cv2.LINE_AA)
-            elif isinstance(shape, Bar):
-                corner = round(shape.left + shape.width), round(shape.top + shape.height)
-                cv2.rectangle(out, (round(shape.left), round(shape.top)), corner, shape.colour, -1)
-            elif isinstance(shape, Text):
-                at = round(shape.left), round(shape.baseline)
-                cv2.putText(out, shape.text, at, FONT, shape.scale, INK, 1, cv2.LINE_AA)
-            else:
-                height, width = shape.pixels.shape[:2]
-                out[shape.top : shape.top + height, shape.left : shape.left + width] = shape.pixels
-        return out
-
-
-def text_width(text: str, scale: float = TEXT_SCALE) -> int:
-    """Return the width of a text in pixels."""
-    return cv2.getTextSize(text, FONT, scale, 1)[0][0]
+    Raises:
+        WriteError: the disk is full or the folder cannot be written.
+    """
+    drawn = pixels(figure)
+    write_png(path.with_name(f"{path.name}.png"), drawn)
+    if vectors is not None:
+        with styled():
+            save = partial(figure.savefig, format=vectors, dpi=figure.dpi, metadata=UNDATED[vectors])
+            write_atomically(path.with_name(f"{path.name}.{vectors}"), save)
+    return drawn

@@ -1,11 +1,14 @@
-"""Overlays on photos: masks tinted in the colours of support, prediction and truth, class maps and heat maps."""
+"""Overlays on photos: masks in the colours of support, prediction and truth, class maps, heat maps; PNG files."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from model.contract import IGNORE
+from util.files import write_atomically
 
 Colour = tuple[int, int, int]  # RGB
 TINT = 0.5  # share of the mask's colour in an overlay
@@ -42,3 +45,13 @@ def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
         red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
         out = overlay(out, (ids == value).astype(np.uint8), (red, green, blue))
     return out
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write an RGB picture (H, W, 3) uint8, atomically.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written.
+    """
+    _, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    write_atomically(path, content.tobytes())

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from torch import Tensor
 
 from model.contract import IGNORE, Episode, Output
-from util.files import write_atomically
-from util.report.figure import Figure, text_width
+from util.errors import one_line
+from util.report.figure import styled
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, overlay
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
 PANEL_HEIGHT, BOARD_WIDTH = 220, 1500
-FONT_SCALE = 0.42
+DPI = 72  # a pixel is a point
+FONT_SIZE, BASELINE = 11, 5  # of a caption: points; pixels above its lower end
 Panels = list[tuple[str, np.ndarray]]  # caption, (H, W, 3) uint8
 
 
@@ -24,37 +31,60 @@ def panel_size(image: np.ndarray) -> tuple[int, int]:
     return max(round(image.shape[1] * PANEL_HEIGHT / image.shape[0]), 1), PANEL_HEIGHT
 
 
-def board(caption: str, panels: Panels) -> Figure:
-    """Return captioned panels of equal height in as many rows as needed, below a line of text if there is one."""
-    head = CAPTION + GAP if caption else 0
-    placed, left, top, widest = [], 0, head, _text_width(caption) + 2 * GAP if caption else 0
-    for text, panel in panels:
-        sized = _at_panel_size(panel)
-        wanted = max(_text_width(text) + GAP, sized.shape[1])
-        if left and left + wanted > BOARD_WIDTH:
-            left, top = 0, top + CAPTION + PANEL_HEIGHT + GAP
-        placed.append((text, sized, left, top))
-        left += wanted + GAP
-        widest = max(widest, left)
-    out = Figure(widest, top + CAPTION + PANEL_HEIGHT + GAP)
-    out.text(caption, 1, CAPTION - 3, FONT_SCALE)
-    for text, sized, left, top in placed:
-        out.text(text, left + 1, top + CAPTION - 5, FONT_SCALE)
-        out.photo(left, top + CAPTION, sized)
-    return out
+@dataclass(frozen=True)
+class Board:
+    """Captioned panels of equal height, below a line of text if there is one."""
+
+    caption: str
+    panels: Panels
 
 
-def grid(boards: list[Figure]) -> Figure:
-    """Return figures below each other."""
-    out = Figure(max(b.width for b in boards), sum(b.height for b in boards))
-    top = 0
+@styled()
+def draw(boards: list[Board]) -> Figure:
+    """Return a figure of boards below each other, each with as many rows as it needs; a pixel is a point of 1/72 inch.
+
+    Panels keep their pixels.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1, 1), dpi=DPI)
+    width_of, texts, photos = _width_of(figure), [], []
+    top, widest = 0, 1
     for part in boards:
-        out.add(part, top)
-        top += part.height
-    return out
+        left = 0
+        if part.caption:
+            head = one_line(part.caption)
+            texts.append((head, left, top))
+            widest = max(widest, width_of(head) + 2 * GAP)
+            top += CAPTION + GAP
+        for text, panel in part.panels:
+            caption, sized = one_line(text), _at_panel_size(panel)
+            wanted = max(width_of(caption) + GAP, sized.shape[1])
+            if left and left + wanted > BOARD_WIDTH:
+                left, top = 0, top + CAPTION + PANEL_HEIGHT + GAP
+            texts.append((caption, left, top))
+            photos.append((sized, left, top + CAPTION))
+            left += wanted + GAP
+            widest = max(widest, left)
+        top += CAPTION + PANEL_HEIGHT + GAP
+    figure.set_size_inches(widest / DPI, top / DPI)
+    for text, left, down in texts:
+        figure.text((left + 1) / widest, 1 - (down + CAPTION - BASELINE) / top, text, fontsize=FONT_SIZE)
+    for photo, left, down in photos:
+        figure.figimage(photo, left, top - down - PANEL_HEIGHT, origin="upper")
+    return figure
 
 
-def episode_board(episode: Episode, output: Output, item: int = 0, class_names: list[str] | None = None) -> Figure:
+def _width_of(figure: Figure) -> Callable[[str], int]:
+    """Return a function from a caption to its width in pixels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.font_manager import FontProperties
+
+    renderer, font = FigureCanvasAgg(figure).get_renderer(), FontProperties(size=FONT_SIZE)
+    return lambda text: math.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0])
+
+
+def episode_board(episode: Episode, output: Output, item: int = 0, class_names: list[str] | None = None) -> Board:
     """Return the picture of one episode of a batch: supports, query, prediction (with its IoU), ground truth.
 
     The padding of the network's input is cut off.
@@ -75,7 +105,7 @@ def episode_board(episode: Episode, output: Output, item: int = 0, class_names: 
         (f"prediction, IoU {iou:.0f} %", _panel(query, shown, truth, PREDICTION_COLOUR)),
         ("truth", _panel(query, truth, truth, TRUTH_COLOUR)),
     ]
-    return board("", panels)
+    return Board("", panels)
 
 
 def _panel(image: np.ndarray, label: np.ndarray, own: np.ndarray, colour: Colour) -> np.ndarray:
@@ -97,31 +127,17 @@ def _at_panel_size(panel: np.ndarray) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(panel), (width, height), interpolation=method)
 
 
-def _text_width(text: str) -> int:
-    return text_width(text, FONT_SCALE)
-
-
 class FirstEpisodes:
     """Callback of an evaluation that keeps pictures of its first ``count`` episodes."""
 
     def __init__(self, class_names: list[str], count: int):
         self.names, self.count = class_names, count
-        self.rows: list[Figure] = []
+        self.rows: list[Board] = []
 
     def __call__(self, batch: Episode, output: Output) -> None:
         """Keep a picture of each episode of the batch until there are ``count``."""
         for item in range(min(len(batch.query), self.count - len(self.rows))):
             self.rows.append(episode_board(batch, output, item, self.names))
-
-
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture (H, W, 3) uint8, atomically.
-
-    Raises:
-        WriteError: the disk is full or the folder cannot be written.
-    """
-    _, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    write_atomically(path, content.tobytes())
 
 
 def _pixels(image_3hw: Tensor) -> np.ndarray:

@@ -28,7 +28,7 @@ except ImportError:  # Windows: a run takes no lock, so nothing stops a second o
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("symnet")
-PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "tensorboardX", "gensim")
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
 LOCK, LOG = ".lock", "log.txt"
 
 

@@ -129,6 +129,12 @@ def test_values_that_are_not_finite_are_refused_by_name(torchvision_resnet18: nn
         load_encoder(varied_encoder("resnet18"), state, partial=False)
 
 
+def test_whole_numbers_in_place_of_weights_are_refused(torchvision_resnet18: nn.Module) -> None:
+    state = {k: v.int() for k, v in torchvision_resnet18.state_dict().items()}
+    with pytest.raises(Mismatch, match="instead of floating-point"):
+        load_encoder(varied_encoder("resnet18"), state, partial=False)
+
+
 def test_a_file_of_something_else_is_refused() -> None:
     with pytest.raises(Mismatch, match="no encoder known here"):
         load_encoder(varied_encoder("resnet18"), {"head.weight": torch.zeros(3)}, partial=True)
