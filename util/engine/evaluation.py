@@ -12,31 +12,33 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
-from model.contract import Episode, LabelledImages, Output
+from model.contract import IGNORE, LabelledImages, Output
 from util.data.episodes import Trial
 from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
-from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary
+from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary, count_values
 from util.engine.network import PreparedNetwork
 from util.engine.processes import World
 from util.report.scores import FINAL
 
 BASE = "base"  # the score of logits over the base classes
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
-BINARY = 2
 POSTFIX_EVERY = 10  # batches between updates of the running score
-# Columns of an episode's record.
-NUMBER, CLASS, INTERSECTION, UNION, BACKGROUND_INTERSECTION, BACKGROUND_UNION = range(6)
+# Columns of a record: an episode has one for each of its classes. The last four are the same in all of them; with one
+# class the foreground is that class.
+NUMBER, CLASS, INTERSECTION, UNION = range(4)
+BACKGROUND_INTERSECTION, BACKGROUND_UNION, FOREGROUND_INTERSECTION, FOREGROUND_UNION = range(4, 8)
 
-Watcher = Callable[[Any, Output], None]  # sees every batch of the main process: Episode or LabelledImages
+Watcher = Callable[[Any, Output], None]  # sees every batch of the main process: the episodes of each way, or images
 # Sees every episode once it is counted: number, IoU of the final output in percent, predictions and maps.
 Keeper = Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None]
 Counts = TypeVar("Counts", BinaryCounts, ClassCounts)
 
 
-def iou_of(record: np.ndarray) -> float:
-    """Return the foreground IoU of an episode's record in percent."""
-    return 100.0 * int(record[INTERSECTION]) / max(int(record[UNION]), 1)
+def iou_of(records: np.ndarray) -> float:
+    """Return the IoU of an episode's records in percent, its classes' pixels counted together."""
+    records = np.atleast_2d(records)
+    return 100.0 * int(records[:, INTERSECTION].sum()) / max(int(records[:, UNION].sum()), 1)
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -46,7 +48,7 @@ def scored_outputs(output: Output) -> dict[str, Tensor]:
 
 
 class Scoreboard:
-    """Counts for every output of a model: two-channel logits against the episode, others against the base labels.
+    """Counts for every output of a model: against the episode's classes, of the base learner against base labels.
 
     Args:
         classes: of the data set.
@@ -66,7 +68,7 @@ class Scoreboard:
         self.classes, self.device, self.scored_on, self.episodes = classes, device, scored_on, episodes
         self.keep = keep
         self.counts: dict[str, BinaryCounts | ClassCounts] = {}  # by output
-        self.records: dict[str, list[Tensor]] = {}  # output -> (1, 6) int64 of each episode
+        self.records: dict[str, list[Tensor]] = {}  # output -> (N, 8) int64 of each episode
 
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
         """Count one batch; ``numbers`` are those of its episodes."""
@@ -77,29 +79,41 @@ class Scoreboard:
         for item, number in enumerate(numbers):
             if self.episodes is None or number < self.episodes:
                 base_label = batch.base_label[on][item] if batch.base_label else None
-                self._add_episode(number, batch.episode, item, batch.label[on][item], base_label, output)
+                class_ids = torch.stack([way.class_id[item] for way in batch.ways])
+                self._add_episode(number, class_ids, item, batch.label[on][item], base_label, output)
 
     def _add_episode(
-        self, number: int, episode: Episode, item: int, label: Tensor, base_label: Tensor | None, output: Output
+        self, number: int, class_id_n: Tensor, item: int, label: Tensor, base_label: Tensor | None, output: Output
     ) -> None:
         """Resize each output to the label's size, alone, so that its batch does not affect it, and count it there."""
-        class_id, predictions = episode.class_id[item : item + 1], {}
+        predictions = {}
         for name, logits in scored_outputs(output).items():
             prediction = predictions[name] = resize(logits[item : item + 1].float(), label.shape).argmax(1)
-            if name != BASE and logits.shape[1] == BINARY:
-                self._add_binary(name, number, prediction, label, class_id)
+            if name != BASE:
+                self._add_classes(name, number, prediction, label, class_id_n)
             elif base_label is not None:
                 self._counts(name, ClassCounts, logits.shape[1]).add(prediction, base_label[None])
-        self._add_binary(ALL_FOREGROUND, number, torch.ones_like(label)[None], label, class_id)
+        if len(class_id_n) == 1:
+            self._add_classes(ALL_FOREGROUND, number, torch.ones_like(label)[None], label, class_id_n)
         if self.keep is not None:
-            iou = iou_of(self.records[FINAL][-1][0].cpu().numpy())
+            iou = iou_of(self.records[FINAL][-1].cpu().numpy())
             self.keep(number, iou, predictions, {name: values[item] for name, values in output.maps.items()})
 
-    def _add_binary(self, name: str, number: int, prediction_1hw: Tensor, label_hw: Tensor, class_id_1: Tensor) -> None:
-        both, either = count_binary(prediction_1hw, label_hw[None])
-        self._counts(name, BinaryCounts, self.classes).add_counted(both, either, class_id_1)
-        columns = [torch.full_like(class_id_1, number), class_id_1]
-        columns += [x[:, side] for side in (FOREGROUND, BACKGROUND) for x in (both, either)]
+    def _add_classes(
+        self, name: str, number: int, prediction_1hw: Tensor, label_hw: Tensor, class_id_n: Tensor
+    ) -> None:
+        """Count a prediction and a label in 0..N of N classes."""
+        label_1hw = label_hw[None]
+        sides = count_binary(
+            prediction_1hw.clamp(max=1), torch.where(label_1hw == IGNORE, IGNORE, label_1hw.clamp(max=1))
+        )
+        foreground, background = ([x[0, side] for x in sides] for side in (FOREGROUND, BACKGROUND))
+        of_class = [x[0] for x in count_values(prediction_1hw, label_1hw, len(class_id_n))]
+        counts = self._counts(name, BinaryCounts, self.classes)
+        counts.add_classes(of_class[0], of_class[1], class_id_n)
+        counts.add_sides(*sides)
+        same = [x.expand_as(class_id_n) for x in (*background, *foreground)]
+        columns = [torch.full_like(class_id_n, number), class_id_n, *of_class, *same]
         self.records.setdefault(name, []).append(torch.stack(columns, 1))
 
     def _counts(self, name: str, kind: type[Counts], size: int) -> Counts:
@@ -125,12 +139,12 @@ class Scoreboard:
         return {name: counts.scores() for name, counts in self.counts.items()}
 
     def episode_records(self, world: World) -> dict[str, np.ndarray]:
-        """Return the counts of each episode of all processes: output -> (episodes, 6) int64, sorted by number."""
+        """Return the counts of all processes: output -> (episodes * N, 8) int64, sorted by number, then by class."""
         own = {name: torch.cat(rows).cpu().numpy() for name, rows in self.records.items()}
         parts = world.gather(own)
         names = dict.fromkeys(name for part in parts for name in part)
         merged = {name: np.concatenate([part[name] for part in parts if name in part]) for name in names}
-        return {name: rows[np.argsort(rows[:, NUMBER])] for name, rows in merged.items()}
+        return {name: rows[np.argsort(rows[:, NUMBER], kind="stable")] for name, rows in merged.items()}
 
 
 @dataclass(frozen=True)
@@ -165,7 +179,7 @@ def run_pass(
 
     With ``cache``, of this network and this data set's view, images that it holds are not encoded again.
     """
-    network = prepared.network
+    network: Any = prepared.network
     was_training = network.training
     network.eval()
     batch = 1 if getattr(dataset, "one_by_one", False) else options.batch
@@ -174,9 +188,10 @@ def run_pass(
     with tqdm(total=episodes, desc=options.title, unit="item", disable=hidden, leave=False) as bar:
         items = batches(dataset, numbers, options.workers, world.device)
         for step, (these, item) in enumerate(zip(numbers, items, strict=True)):
-            inputs = item.episode if isinstance(item, Trial) else item
+            inputs = item.ways if isinstance(item, Trial) else [item]
             with prepared.autocast():
-                output = network(inputs if cache is None else cache.fill(item))
+                seen = inputs if cache is None else cache.fill(item)
+                output = network(seen[0]) if len(seen) == 1 else network.forward_classes(seen)
             for board in boards:
                 board.add(these, item, output)
             if watch is not None and world.is_main:

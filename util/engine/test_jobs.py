@@ -20,7 +20,7 @@ from util.engine.kept_predictions import KeptPredictions
 from util.engine.network import PreparedNetwork, prepare_network
 from util.engine.processes import World
 from util.engine.run_context import RunContext, make_run_context, network_config, with_data, with_test
-from util.engine.run_data import images_for_test, protocol_sampler
+from util.engine.run_data import check_ways, images_for_test, protocol_sampler
 from util.engine.tta import with_tta
 from util.engine.weights import Weights, load_weights, weights_mark
 from util.errors import UserError, nearest
@@ -87,6 +87,11 @@ class Job:
             listed = {s: len(x.keys) for s, x in self.samplers.items() if isinstance(x, ListedEpisodes)}
             return any(self.episodes[seed] < count for seed, count in listed.items())
         return is_quick(self.context.config, self.name)
+
+    @property
+    def ways(self) -> int:
+        """N, the number of classes of an episode."""
+        return self.protocol.ways
 
     @property
     def other_seeds(self) -> bool:
@@ -168,12 +173,14 @@ def _job(
     view, wanted = view_of(config, protocol), config.test.episodes
     samplers: dict[int, Sampler]
     if played:
-        listed = replay(played, images, config.data)
+        listed = replay(played, images, config.data, protocol.ways)
         samplers = dict(listed)
         episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
     else:
         seeds = protocol.seeds if config.test.seeds is None else config.test.seeds
-        samplers = {seed: protocol_sampler(context, images, protocol, seed) for seed in seeds}
+        drawn = {seed: protocol_sampler(context, images, protocol, seed) for seed in seeds}
+        check_ways(images, drawn[seeds[0]], name, f"fold {config.data.fold} of {config.data.name}")
+        samplers = dict(drawn)
         episodes = dict.fromkeys(samplers, wanted or protocol.episodes)
     key = config.data.shot, view.side
     if key not in networks:
@@ -218,7 +225,7 @@ def passes(jobs: list[Job]) -> list[Pass]:
     """Return the fewest passes that cover every seed of every job."""
     groups: dict[tuple, list[Job]] = {}
     for job in jobs:
-        rule = "manifest" if job.replayed else (job.protocol.query, job.protocol.supports)
+        rule = "manifest" if job.replayed else (job.protocol.query, job.protocol.supports, job.ways)
         for seed in job.samplers:
             key = job.context.config.data.shot, job.view, rule, job.images.digest, seed
             groups.setdefault(key, []).append(job)

@@ -11,10 +11,18 @@ import numpy as np
 
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.data.manifest import WITH_REPLACEMENT, Manifest
+from util.data.manifest import WITH_REPLACEMENT, Manifest, described
 from util.engine.device import describe
 from util.engine.episode_pictures import EPISODES, remove_pictures, save_pictures
-from util.engine.evaluation import CLASS, NUMBER, PassOptions, Scoreboard, run_pass
+from util.engine.evaluation import (
+    BACKGROUND_INTERSECTION,
+    FOREGROUND_INTERSECTION,
+    INTERSECTION,
+    NUMBER,
+    PassOptions,
+    Scoreboard,
+    run_pass,
+)
 from util.engine.feature_cache import Cacheable, FeatureCache
 from util.engine.kept_predictions import KeptPredictions
 from util.engine.processes import World, join
@@ -30,7 +38,7 @@ from util.report.schema import MANIFEST, RESULT, check_result
 from util.report.table import class_table, passes_in_words, score_table, title
 
 log = logging.getLogger("symnet")
-Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) int64, columns as in evaluation.py
+Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in evaluation.py
 
 
 def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]:
@@ -147,6 +155,7 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
         "protocol": job.name,
         "scored_on": job.scored_on,
         "supports": _supports(job),
+        **({"ways": job.ways} if job.ways > 1 else {}),
         "list": job.images.digest,
         "weights": job.weights.digest,
         "quick_look": job.quick_look,
@@ -154,17 +163,16 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
     }
     out = Manifest(header)
     for seed, outputs in records.items():
-        rows = zip(*(table.tolist() for table in outputs.values()), strict=True)
-        for counted in rows:
-            key = job.samplers[seed](counted[0][NUMBER])
-            out.episodes.append(
-                {
-                    "seed": seed,
-                    "number": key.number,
-                    "query": names[key.query],
-                    "class": key.class_id,
-                    "supports": [names[s] for s in key.supports],
-                    "outputs": {name: row[CLASS + 1 :] for name, row in zip(outputs, counted, strict=True)},
-                }
-            )
+        for place, number in enumerate(np.unique(next(iter(outputs.values()))[:, NUMBER]).tolist()):
+            key = job.samplers[seed](number)
+            episode = {"seed": seed, "number": number, **described(key, names)}
+            rows = slice(place * job.ways, (place + 1) * job.ways)
+            out.episodes.append({**episode, "outputs": {name: _counts(table[rows]) for name, table in outputs.items()}})
     return out
+
+
+def _counts(records: np.ndarray) -> list[int]:
+    """Return the counts of one episode as a manifest has them; see ``util/data/manifest.py``."""
+    of_classes = records[:, [INTERSECTION, INTERSECTION + 1]].ravel().tolist()
+    sides = (FOREGROUND_INTERSECTION, BACKGROUND_INTERSECTION) if len(records) > 1 else (BACKGROUND_INTERSECTION,)
+    return of_classes + [count for side in sides for count in records[0, [side, side + 1]].tolist()]

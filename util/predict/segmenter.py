@@ -18,7 +18,7 @@ from model.contract import Output
 from util.data.episodes import channels_first
 from util.data.views import LETTERBOX, to_photo
 from util.engine.device import autocast
-from util.engine.evaluation import BINARY, FINAL
+from util.engine.evaluation import FINAL
 from util.errors import UserError, nearest
 from util.predict.class_embedding import class_embedding
 from util.predict.encoded_class import EncodedClass, encode_supports
@@ -166,21 +166,21 @@ class Segmenter:
     def margins(self, query: Tensor) -> Tensor:
         """Return each class's logit minus the background's, (B, n, S, S) float32, for inputs (B, 3, S, S)."""
         network, base_labels = self.model.network, self.model.network.reads_base_labels
-        margins = []
-        for known in self.classes:
-            logits = []
-            for supports in known.support_batches:
-                with autocast(self.model.device, self.model.precision):
-                    output = network(known.episode(query, supports, base_labels))
-                logits.append(self.chosen_logits(output).float())
-            mean = torch.stack(logits).mean(0)
-            margins.append(mean[:, 1] - mean[:, 0])
-        return torch.stack(margins, dim=1)
+        episodes = [known.episode(query, some, base_labels) for known in self.classes for some in known.support_batches]
+        with autocast(self.model.device, self.model.precision):
+            output = network.forward_classes(episodes)
+        return self.margins_of(output, [len(known.support_batches) for known in self.classes])
 
-    def chosen_logits(self, output: Output) -> Tensor:
-        """Return the two-channel logits named ``self.output``, (B, 2, S, S)."""
+    def margins_of(self, output: Output, batches: Sequence[int]) -> Tensor:
+        """Return the margins (B, n, S, S) float32 of n classes, each the mean over its batches of supports.
+
+        Args:
+            output: of ``forward_classes`` for all batches of all classes in a row; of it, ``self.output`` is taken.
+            batches: numbers of batches of the classes.
+        """
         by_name = {FINAL: output.logits, **output.extra}
-        binary = [name for name, logits in by_name.items() if logits.shape[1] == BINARY]
-        if self.output not in binary:
-            raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, binary)}")
-        return by_name[self.output]
+        if self.output not in by_name:
+            raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
+        logits = by_name[self.output].float()
+        margins = (logits[:, 1:] - logits[:, :1]).split(list(batches), dim=1)
+        return torch.stack([of_class.mean(1) for of_class in margins], dim=1)

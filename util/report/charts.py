@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from util.data.manifest import read_manifest
+from util.data.manifest import read_manifest, ways_of
 from util.errors import UserError
 from util.report.agreement import counts_of
 from util.report.figure import Figure, text_width
@@ -38,7 +38,7 @@ def write_charts(
     """Write a result's curve and bars into a folder, as PNG and in the format that ``vectors`` names; return the paths.
 
     Args:
-        records: seed -> output -> (episodes, 6): number, class, I, U, background I, background U.
+        records: seed -> output -> (episodes * N, at least 4): number, class, I, U of each class of an episode.
     """
     for name, figure in ((CURVE, score_curve(records, title)), (BARS, class_bars(result, title))):
         write_figure(folder / name, figure, vectors)
@@ -60,7 +60,7 @@ def draw(paths: list[Path], suffix: str) -> list[Path]:
 
 
 def _records(path: Path, result: dict[str, Any]) -> dict[int, dict[str, np.ndarray]]:
-    """Return the counts of a result's episodes: seed -> output -> (episodes, 6)."""
+    """Return the counts of a result's episodes: seed -> output -> (episodes * N, 4)."""
     rows: dict[int, dict[str, list[list[int]]]] = {seed: {} for seed in result["seeds"]}
     manifest = read_manifest(path)
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
@@ -68,9 +68,11 @@ def _records(path: Path, result: dict[str, Any]) -> dict[int, dict[str, np.ndarr
         if not isinstance(outputs, dict) or episode.get("seed", 0) not in rows:
             raise UserError(f"{path}:{line}: not a scored episode of this result; score the run again")
         of_seed = rows[episode.get("seed", 0)]
+        ways = ways_of(episode)
         for name in outputs:
-            counts = counts_of(outputs, name, f"{path}:{line}")
-            of_seed.setdefault(name, []).append([len(of_seed.get(name, [])), episode["class"], *counts])
+            counts = counts_of(outputs, name, f"{path}:{line}", len(ways))
+            number = len(of_seed.setdefault(name, [])) // len(ways)
+            of_seed[name] += [[number, c, *counts[2 * i : 2 * i + 2]] for i, (c, _) in enumerate(ways)]
     return {seed: {name: np.array(r) for name, r in outputs.items()} for seed, outputs in rows.items() if outputs}
 
 
@@ -112,14 +114,15 @@ def score_curve(records: dict[int, dict[str, np.ndarray]], title: str) -> Figure
     curves = {}
     for name, rows in outputs.items():
         if name != HIDDEN:
-            curves[name] = np.arange(1, len(rows) + 1), running_miou(rows)
+            last = np.flatnonzero(np.diff(rows[:, 0], append=-1))  # the last class of each episode
+            curves[name] = np.arange(1, len(last) + 1), running_miou(rows)[last]
     highest = max(float(y.max()) for _, y in curves.values())
     top = min(100.0, 10.0 * np.ceil((highest + 1) / 10))
     return curve_chart(curves, title, f"episodes of seed {seed} so far; mIoU in %", (0, top))
 
 
 def running_miou(rows: np.ndarray) -> np.ndarray:
-    """Return the mIoU in percent after each episode, from records (episodes, 6): number, class, I, U, ..."""
+    """Return the mIoU in percent after each record, from records (n, at least 4): number, class, I, U, ..."""
     classes = np.unique(rows[:, 1])
     member = rows[:, 1][:, None] == classes
     intersection, union = (np.cumsum(np.where(member, rows[:, c][:, None], 0), axis=0) for c in (2, 3))

@@ -146,7 +146,7 @@ def _modernise(content: dict[str, Any]) -> dict[str, Any]:
         if isinstance(content.get(key), dict):
             changes[key] = change(content[key])
     if isinstance(settings := changes.get("protocol_settings"), dict):
-        changes["protocol_settings"] = {"list_file": None, **settings}
+        changes["protocol_settings"] = {"list_file": None, "ways": 1, **settings}
     if isinstance(trained := content.get("trained_with"), dict):
         changes["trained_with"] = modernise(trained)
     for key in ("scored_on", "input"):

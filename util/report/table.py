@@ -58,7 +58,9 @@ def class_table(result: dict[str, Any]) -> str:
 
 def title(result: dict[str, Any]) -> str:
     """Return the title of a result; it begins in capitals if the result is not the protocol's full number."""
-    out = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {result['shot']}-shot"
+    ways = result["protocol_settings"].get("ways", 1)
+    task = f"{ways}-way {result['shot']}-shot" if ways > 1 else f"{result['shot']}-shot"
+    out = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {task}"
     if result["replayed"]:
         out += f", REPLAY of {Path(result['replayed']).name}"
     if result.get("other_seeds"):
