@@ -73,8 +73,13 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, which seed everything random in the episodes
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
+    left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one: the base learner does not claim it
     cached_support: list[CachedFeatures] | None = None  # from ``cache_support``: B * K supports, or K that all share
     cached_query: list[CachedFeatures] | None = None  # from ``cache_query``: B queries in all
+
+    def own_class(self, training: bool) -> Tensor | None:
+        """Return the base class (B,) that a base learner must not claim: in training the episode's own."""
+        return self.base_id if training else self.left_out
 
     def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
@@ -110,6 +115,7 @@ class Output:
     extra: dict[str, Tensor] = field(default_factory=dict)  # name -> as ``logits``, scored like the prediction
     maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, for pictures only
     losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
+    evidence: Tensor | None = None  # (B, n, E), numbers that tell whether a query shows each class, beside the logits
 
 
 @dataclass(frozen=True)

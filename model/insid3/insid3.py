@@ -92,7 +92,9 @@ class INSID3(OnCells):
                 found.append(self._segment(Target.of(features, basis), supports, count))
         logits = [class_logits(one.classes, count, size) for one in found]
         maps = [one.pictures(0) for one in found]
-        return Output(torch.stack(logits), maps={name: torch.stack([m[name] for m in maps]) for name in maps[0]})
+        evidence = torch.stack([torch.stack([one.evidence(c) for c in range(count)]) for one in found])
+        pictures = {name: torch.stack([m[name] for m in maps]) for name in maps[0]}
+        return Output(torch.stack(logits), maps=pictures, evidence=evidence)
 
     @torch.compiler.disable
     def _segment(self, target: Target, supports: list[Support], count: int) -> Segmentation:

@@ -52,7 +52,8 @@ class MultiPrototype(OnCells):
                 supports = [(f[item], label[item]) for f, label in shots]
                 centres = [spherical_kmeans(points_of_class(supports, c), self.settings.k) for c in classes]
                 scores.append(class_scores(features, centres, size, self.settings.rule))
-        return Output(torch.stack(scores))
+        logits = torch.stack(scores)
+        return Output(logits, evidence=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
 
 
 def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[int], rule: Rule) -> Tensor:

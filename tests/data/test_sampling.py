@@ -268,7 +268,7 @@ def test_workers_and_batch_size_change_no_tensor(mini_data, train: ImageList, au
     assert expected["number"].tolist() == list(range(40, 52))
     for numbers, workers in [(fours, 0), (single, 2), (fours, 2)]:
         found = _load(dataset, numbers, workers)
-        assert {name for name, v in expected.items() if v is None} == {"cached_support", "cached_query"}
+        assert {name for name, v in expected.items() if v is None} == {"left_out", "cached_support", "cached_query"}
         assert all(v is None or torch.equal(found[name], v) for name, v in expected.items())
 
 
@@ -302,3 +302,16 @@ def test_other_ways_are_drawn_uniformly_and_belong_to_the_digest() -> None:
     assert len(others) == 6 and all(others[a, b] > 0.35 * (others[a, b] + others[a, 6 - a - b]) for a, b in others)
     assert two.digest(200) != EpisodeSampler(images, "sequential", 1, 0).digest(200)
     assert two.digest(200)[:16] == GOLDEN_TWO_WAYS
+
+
+def test_absent_classes_replace_queries_alone() -> None:
+    images = _golden_list()
+    plain, half = (EpisodeSampler(images, "sequential", 1, 0, absent=share) for share in (0.0, 0.5))
+    lacking = 0
+    for number in range(400):
+        key, shown = half(number), plain(number)
+        assert (key.class_id, key.supports) == (shown.class_id, shown.supports) and half(number) == key
+        lacks = images.index.areas[key.query, key.class_id] == 0
+        assert lacks or key == shown
+        lacking += int(lacks)
+    assert 160 < lacking < 240

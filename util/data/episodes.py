@@ -166,12 +166,14 @@ class Trial(Batch):
         rows: of the index for each query: the query itself, then the supports of way after way.
         label: scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes.
         base_label: the same in base-class ids; empty for models without base labels.
+        shown: height and width of each query within the network's input; the rest is padding.
     """
 
     ways: list[Episode]
     rows: list[tuple[int, ...]]
     label: dict[str, list[Tensor]]
     base_label: dict[str, list[Tensor]]
+    shown: list[tuple[int, int]]
 
     @property
     def episode(self) -> Episode:
@@ -205,7 +207,7 @@ class TrialDataset(Dataset):
         query = episodes.evaluation_view(image, classes)
         ways = [episodes.episode(way, *query, [c for c in key.classes if c != way.class_id]) for way in key.ways]
         rows = (key.query, *(row for way in key.ways for row in way.supports))
-        return Trial(ways, [rows], labels, base)
+        return Trial(ways, [rows], labels, base, [episodes.view.shown(image.shape)])
 
 
 class LabelledDataset(Dataset):
@@ -252,6 +254,7 @@ def _collate_trials(items: Sequence[Trial]) -> Trial:
         rows=[row for item in items for row in item.rows],
         label=_joined([item.label for item in items]),
         base_label=_joined([item.base_label for item in items]),
+        shown=[shown for item in items for shown in item.shown],
     )
 
 

@@ -4,7 +4,8 @@ A manifest is a file of JSON lines. The first line may be a header (``{"manifest
 "fold", "shot", ...}``). Every other line is an episode: ``query`` (image name), ``class`` (1-based id) and ``supports``
 (image names) are required; a test adds ``seed``, ``number`` and ``outputs`` (output -> ``[I, U, background I,
 background U]`` in pixels). An episode with N ways has N - 1 ``others`` (``class`` and ``supports`` each), and its
-counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background.
+counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background. The
+query of a protocol with ``absent`` need not show the class; ``presence`` is then the score that it does.
 """
 
 from __future__ import annotations
@@ -141,7 +142,9 @@ def _episode_problem(row: Any) -> str | None:
     return None
 
 
-def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> dict[int, ListedEpisodes]:
+def replay(
+    path: Path, images: ImageList, data: DataSettings, ways: int = 1, absent: bool = False
+) -> dict[int, ListedEpisodes]:
     """Return a manifest's episodes by seed after checking them against the fold, its images and the number of shots.
 
     Raises:
@@ -177,7 +180,9 @@ def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> 
         if any(len(set(way["supports"])) < len(way["supports"]) for way in every) and not repeats:
             raise UserError(f"{where}: a support occurs twice, which is fewer shots than it says; list others")
         first, *others = (
-            _key(where, {**way, "query": episode["query"]}, len(keys), images, data, rows, required=way is episode)
+            _key(
+                where, {**way, "query": episode["query"]}, len(keys), images, data, rows, way is episode and not absent
+            )
             for way in every
         )
         keys.append(replace(first, others=tuple((other.class_id, other.supports) for other in others)))

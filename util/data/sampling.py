@@ -15,7 +15,7 @@ import numpy as np
 from util.data.lists import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
-ORDER, EPISODE, AUGMENT, CHOICE, FIXED = 0, 1, 2, 3, 4
+ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 
@@ -70,6 +70,7 @@ class EpisodeSampler:
         with_replacement: whether a support may occur twice.
         ways: classes of an episode. The other classes come after everything else of the episode has been drawn, so that
             an episode's first class and its supports are those of the same number with one way.
+        absent: share of the episodes whose query is replaced by an image of the list without a pixel of the class.
     """
 
     images: ImageList
@@ -78,9 +79,25 @@ class EpisodeSampler:
     seed: int
     with_replacement: bool = False
     ways: int = 1
+    absent: float = 0.0
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
+        key = self._shown(number)
+        if self.absent > 0:
+            random = random_stream(self.seed, ABSENT, number)
+            if random.random() < self.absent:
+                return replace(key, query=int(random.choice(self.without[key.class_id])))
+        return key
+
+    @cached_property
+    def without(self) -> dict[int, np.ndarray]:
+        """Rows of the list's images that show no pixel of each class."""
+        queries, areas = self.images.queries, self.images.index.areas
+        return {c: queries[areas[queries, c] == 0] for c in self.images.classes}
+
+    def _shown(self, number: int) -> EpisodeKey:
+        """Return the episode of a number, whose query shows its class."""
         random = random_stream(self.seed, EPISODE, number)
         query, class_id = self._query(number, random)
         supports = self._supports(query, class_id, random)

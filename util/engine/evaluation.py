@@ -14,15 +14,18 @@ from tqdm import tqdm
 from model.common.ops import resize
 from model.contract import IGNORE, LabelledImages, Output
 from util.data.episodes import Trial
+from util.engine.calibration import Calibration
 from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
 from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary, count_values
 from util.engine.network import PreparedNetwork
+from util.engine.presence import NO_CALIBRATION, evidence_in, presence_scores
 from util.engine.processes import World
 from util.report.scores import FINAL
 
 BASE = "base"  # the score of logits over the base classes
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
+UNGATED = "always_shown"  # the final output whatever the presence score says
 POSTFIX_EVERY = 10  # batches between updates of the running score
 # Columns of a record: an episode has one for each of its classes. The last four are the same in all of them; with one
 # class the foreground is that class.
@@ -55,6 +58,8 @@ class Scoreboard:
         scored_on: the name of the trial's label to count on; None takes the only one.
         episodes: only episodes with a number below it count; None counts all.
         keep: called with the predictions of every counted episode.
+        asks_presence: whether queries may lack their class, so that the presence score is scored too.
+        calibration: of the network; masks of queries below its threshold are empty.
     """
 
     def __init__(
@@ -64,9 +69,12 @@ class Scoreboard:
         scored_on: str | None = None,
         episodes: int | None = None,
         keep: Keeper | None = None,
+        asks_presence: bool = False,
+        calibration: Calibration | None = None,
     ):
         self.classes, self.device, self.scored_on, self.episodes = classes, device, scored_on, episodes
-        self.keep = keep
+        self.keep, self.asks_presence, self.calibration = keep, asks_presence, calibration
+        self.presence: dict[int, tuple[bool, float, bool]] = {}  # number -> query shows the class, score, mask shown
         self.counts: dict[str, BinaryCounts | ClassCounts] = {}  # by output
         self.records: dict[str, list[Tensor]] = {}  # output -> (N, 8) int64 of each episode
 
@@ -79,25 +87,40 @@ class Scoreboard:
         for item, number in enumerate(numbers):
             if self.episodes is None or number < self.episodes:
                 base_label = batch.base_label[on][item] if batch.base_label else None
-                class_ids = torch.stack([way.class_id[item] for way in batch.ways])
-                self._add_episode(number, class_ids, item, batch.label[on][item], base_label, output)
+                self._add_episode(number, batch, item, batch.label[on][item], base_label, output)
 
     def _add_episode(
-        self, number: int, class_id_n: Tensor, item: int, label: Tensor, base_label: Tensor | None, output: Output
+        self, number: int, batch: Trial, item: int, label: Tensor, base_label: Tensor | None, output: Output
     ) -> None:
         """Resize each output to the label's size, alone, so that its batch does not affect it, and count it there."""
+        class_id_n = torch.stack([way.class_id[item] for way in batch.ways])
         predictions = {}
         for name, logits in scored_outputs(output).items():
-            prediction = predictions[name] = resize(logits[item : item + 1].float(), label.shape).argmax(1)
+            predictions[name] = resize(logits[item : item + 1].float(), label.shape).argmax(1)
+        if self.asks_presence:
+            evidence = evidence_in(output, item, batch.shown[item])[0].cpu().numpy()
+            self._decide(number, predictions, bool((label == 1).any()), evidence)
+        for name, prediction in predictions.items():
             if name != BASE:
                 self._add_classes(name, number, prediction, label, class_id_n)
             elif base_label is not None:
-                self._counts(name, ClassCounts, logits.shape[1]).add(prediction, base_label[None])
+                channels = scored_outputs(output)[BASE].shape[1]
+                self._counts(name, ClassCounts, channels).add(prediction, base_label[None])
         if len(class_id_n) == 1:
             self._add_classes(ALL_FOREGROUND, number, torch.ones_like(label)[None], label, class_id_n)
         if self.keep is not None:
             iou = iou_of(self.records[FINAL][-1].cpu().numpy())
             self.keep(number, iou, predictions, {name: values[item] for name, values in output.maps.items()})
+
+    def _decide(self, number: int, predictions: dict[str, Tensor], present: bool, evidence: np.ndarray) -> None:
+        """Note an episode's presence score, and empty its final mask if the score is below the threshold."""
+        mask = predictions[FINAL]
+        score = float(evidence[NO_CALIBRATION])
+        if self.calibration is not None:
+            score, predictions[UNGATED] = self.calibration.presence(evidence), mask
+            if score < self.calibration.threshold:
+                predictions[FINAL] = torch.zeros_like(mask)
+        self.presence[number] = present, score, bool(predictions[FINAL].any())
 
     def _add_classes(
         self, name: str, number: int, prediction_1hw: Tensor, label_hw: Tensor, class_id_n: Tensor
@@ -123,9 +146,9 @@ class Scoreboard:
         return counts
 
     def running(self) -> str:
-        """Return the mIoU so far of the final (or the base) output, for the progress bar."""
+        """Return the mIoU so far of the final (or the base) output in words, for the progress bar."""
         lead = FINAL if FINAL in self.counts else BASE
-        return f"{self.counts[lead].scores()['miou']:.2f}" if self.counts else "-"
+        return f"mIoU={self.counts[lead].scores()['miou']:.2f}" if self.counts else ""
 
     def scores(self, world: World) -> dict[str, dict[str, Any]]:
         """Return the scores of every output, summed over processes (also those that had no batch)."""
@@ -136,7 +159,14 @@ class Scoreboard:
         for name in sorted(self.counts):
             for tensor in self.counts[name].tensors():
                 world.sum(tensor)
-        return {name: counts.scores() for name, counts in self.counts.items()}
+        out = {name: counts.scores() for name, counts in self.counts.items()}
+        if self.asks_presence:
+            out[FINAL] |= presence_scores(*zip(*self.all_presence(world).values(), strict=True))
+        return out
+
+    def all_presence(self, world: World) -> dict[int, tuple[bool, float, bool]]:
+        """Return the presence of the episodes of all processes, by number; see ``presence``."""
+        return dict(sorted(entry for part in world.gather(self.presence) for entry in part.items()))
 
     def episode_records(self, world: World) -> dict[str, np.ndarray]:
         """Return the counts of all processes: output -> (episodes * N, 8) int64, sorted by number, then by class."""
@@ -198,7 +228,7 @@ def run_pass(
                 watch(inputs, output)
             bar.update(min(len(these) * world.size, episodes - bar.n))
             if step % POSTFIX_EVERY == 0:
-                bar.set_postfix(mIoU=boards[0].running(), refresh=False)
+                bar.set_postfix_str(boards[0].running(), refresh=False)
     network.train(was_training)
 
 

@@ -145,15 +145,21 @@ def training_size_episodes(
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
     """Return the sampler of a protocol's episodes of one seed."""
-    return replace(_sampler(context, images, protocol, seed), ways=protocol.ways)
+    return replace(_sampler(context, images, protocol, seed), ways=protocol.ways, absent=protocol.absent)
 
 
-def check_ways(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
-    """Refuse a protocol with more ways than its list has classes with enough supports.
+def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
+    """Refuse a protocol with more ways than its list has classes with enough supports, or whose queries all show one.
 
     Raises:
-        UserError: names both numbers.
+        UserError: names both numbers, or the class.
     """
+    always = [c for c in images.classes if not len(sampler.without[c])]
+    if sampler.absent > 0 and always:
+        raise UserError(
+            f"protocols.{protocol}.absent = {sampler.absent:g}: every image of {fold} shows class {always[0]}, so no "
+            "query can lack it; set absent to 0"
+        )
     have = len(sampler.complete_classes)
     if sampler.ways > max(have, 1):
         raise UserError(

@@ -83,7 +83,11 @@ def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes], cache: 
     data = trials(first.context, first.samplers[seed], first.view, scored_on)
     for job in shared.jobs:
         keep = None if job.kept is None else partial(job.kept.add, seed)
-        job.boards[seed] = Scoreboard(len(config.data.classes), world.device, job.scored_on, job.episodes[seed], keep)
+        job.boards[seed] = Scoreboard(
+            *(len(config.data.classes), world.device, job.scored_on, job.episodes[seed], keep),
+            asks_presence=job.protocol.absent > 0,
+            calibration=job.calibration,
+        )
         job.shared_with = sorted({*job.shared_with, *(j.name for j in shared.jobs if j is not job)})
     started = time.monotonic()
     if cache is not None:
@@ -107,12 +111,13 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     """Sum a job over processes; write its result, its episodes and its pictures."""
     per_seed = [job.boards[seed].scores(world) for seed in job.samplers]
     records = {seed: job.boards[seed].episode_records(world) for seed in job.samplers}
+    presence = {seed: job.boards[seed].all_presence(world) for seed in job.samplers}
     kept = {} if job.kept is None else job.kept.gathered(world)
     result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
     if not world.is_main:
         return result
     remove_pictures(folder.path)
-    manifest = _manifest(job, records, passes_in_words(result))
+    manifest = _manifest(job, records, presence, passes_in_words(result))
     folder.write_text(MANIFEST, manifest.text())
     if request.manifest is not None and job.replayed is None:
         write_atomically(request.manifest, manifest.text())
@@ -139,10 +144,13 @@ def _supports(job: Job) -> str:
     return WITH_REPLACEMENT if job.replayed else job.protocol.supports
 
 
-def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
+def _manifest(
+    job: Job, records: Records, presence: dict[int, dict[int, tuple[bool, float, bool]]], averaged: str
+) -> Manifest:
     """Return every episode of a job with its counts.
 
     Args:
+        presence: seed -> number -> see ``Scoreboard.presence``; empty where it is not asked for.
         averaged: the views that predictions are averaged over, in words.
     """
     data, names = job.context.config.data, job.images.index.names
@@ -166,6 +174,8 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
         for place, number in enumerate(np.unique(next(iter(outputs.values()))[:, NUMBER]).tolist()):
             key = job.samplers[seed](number)
             episode = {"seed": seed, "number": number, **described(key, names)}
+            if number in presence[seed]:
+                episode["presence"] = presence[seed][number][1]
             rows = slice(place * job.ways, (place + 1) * job.ways)
             out.episodes.append({**episode, "outputs": {name: _counts(table[rows]) for name, table in outputs.items()}})
     return out
