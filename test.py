@@ -10,6 +10,7 @@ with required():
     from util import cli
     from util.config import command_line
     from util.config.yaml_text import override
+    from util.engine.calibrate import calibrate
     from util.engine.episode_pictures import parse_kinds
     from util.engine.test_jobs import Request
     from util.engine.testing import test
@@ -36,6 +37,11 @@ def command() -> None:
     parser.add_argument(
         "--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked as such everywhere)"
     )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="fit pixel probabilities and the presence score on base classes, and write them beside the weights",
+    )
     options = parser.parse_args()
     if options.checkpoint:
         options.overrides.append(override("test.checkpoint", options.checkpoint))
@@ -44,6 +50,9 @@ def command() -> None:
     if options.allow_fold_mismatch:
         options.overrides.append("test.allow_fold_mismatch=true")
     if command_line.show(options):
+        return
+    if options.calibrate:
+        calibrate(command_line.read(options))
         return
     protocols, shots = cli.words(options.protocol), cli.numbers("--shot", options.shot)
     request = Request(protocols, shots, options.manifest, parse_kinds(options.save_images), options.figures)

@@ -5,8 +5,8 @@ Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -73,8 +73,13 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, which seed everything random in the episodes
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
+    left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one: the base learner does not claim it
     cached_support: list[CachedFeatures] | None = None  # from ``cache_support``: B * K supports, or K that all share
-    cached_query: list[CachedFeatures] | None = None  # from ``cache_query``: B queries
+    cached_query: list[CachedFeatures] | None = None  # from ``cache_query``: B queries in all
+
+    def own_class(self, training: bool) -> Tensor | None:
+        """Return the base class (B,) that a base learner must not claim: in training the episode's own."""
+        return self.base_id if training else self.left_out
 
     def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
@@ -105,11 +110,12 @@ class LabelledImages(Batch):
 class Output:
     """A model's prediction, the logits of its base learner, further logits and maps, and in training its losses."""
 
-    logits: Tensor  # (B, 2, S, S); of the base-learner stage (B, N + 1, S, S)
+    logits: Tensor  # (B, 2, S, S); of n classes (B, n + 1, S, S); of the base-learner stage (B, N + 1, S, S)
     base_logits: Tensor | None = None  # (B, N + 1, S, S), the base learner's own; None without a base learner
-    extra: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, 2, S, S), scored like the prediction
+    extra: dict[str, Tensor] = field(default_factory=dict)  # name -> as ``logits``, scored like the prediction
     maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, for pictures only
     losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
+    evidence: Tensor | None = None  # (B, n, E), numbers that tell whether a query shows each class, beside the logits
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,7 @@ class Trainable(nn.Module):
 
 
 class FewShotModel(Trainable):
-    """A few-shot segmentation model: ``forward(Episode) -> Output``.
+    """A few-shot segmentation model: ``forward(Episode) -> Output``, and ``forward_classes`` for several classes.
 
     Subclasses register under the name that ``model.name`` uses (see ``model/registry.py``) and set the class attributes
     below. Their training settings, such as learning rates and episode sampling, are in ``config/model/<name>.yaml``.
@@ -247,6 +253,43 @@ class FewShotModel(Trainable):
         below = (size - rest) // step * step + rest
         return below, below + step
 
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return the output for n classes that compete with each other and with the background.
+
+        This is the rule for models of one class: channel c of the logits (B, n + 1, S, S) is the foreground logit of
+        episode c minus its background logit, and channel 0 is 0. A model that compares several classes itself overrides
+        it. ``base_logits`` and ``maps`` are those of the first episode.
+
+        Args:
+            episodes: one for each class, with the same B queries, which are encoded once.
+        """
+        outputs = [self(episode) for episode in self.sharing_queries(episodes)]
+        first = outputs[0]
+        logits = against_background([output.logits for output in outputs])
+        extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
+        return Output(logits, first.base_logits, extra, first.maps)
+
+    def sharing_queries(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
+        """Return episodes with the same queries so that these are encoded once; one episode stays as it is."""
+        first = episodes[0]
+        if len(episodes) == 1:
+            return episodes
+        queries = first.cached_query
+        if queries is None:
+            features = self.cache_query(first.query)
+            if features is None:  # this model keeps none
+                return episodes
+            queries = [features]
+        return [replace(e, cached_query=queries, cached_support=self._cached_supports(e)) for e in episodes]
+
+    def _cached_supports(self, episode: Episode) -> list[CachedFeatures] | None:
+        """Return the features of an episode's B * K supports, or those that it has; None if the model keeps none."""
+        if episode.cached_support is not None:
+            return episode.cached_support
+        shots = [shot for item in range(len(episode.query)) for shot in episode.shots(item)]
+        each = [self.cache_support(image[None, None], label[None, None]) for image, label in shots]
+        return [features for features in each if features is not None] or None
+
     def base_stage(self) -> Trainable:
         """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""
         raise NotImplementedError
@@ -260,7 +303,7 @@ class FewShotModel(Trainable):
         return None
 
     def cache_query(self, query: Tensor) -> CachedFeatures | None:
-        """Return features of a query (1, 3, H, W) for ``Episode.cached_query``; None if the model keeps none.
+        """Return features of B queries (B, 3, H, W) for ``Episode.cached_query``; None if the model keeps none.
 
         Unless ``masks_supports``, they equal those that ``cache_support`` returns for the same image.
         """
@@ -293,3 +336,9 @@ class FewShotModel(Trainable):
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Return an authors' checkpoint under this model's tensor names; None for any other layout."""
         return None if self.published is None else self.published.translate(state)
+
+
+def against_background(logits: Sequence[Tensor]) -> Tensor:
+    """Return the logits (B, n + 1, S, S) of n classes from those of each against the background, n of (B, 2, S, S)."""
+    margins = [each[:, 1] - each[:, 0] for each in logits]
+    return torch.stack([torch.zeros_like(margins[0]), *margins], dim=1)

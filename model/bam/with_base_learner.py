@@ -77,9 +77,9 @@ class WithBaseLearner(WithEncoder):
     def corrected(self, episode: Episode, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor) -> Output:
         """Return the meta prediction corrected by the base learner's, at the image's size, and in training the losses.
 
-        In training the episode's own base class suppresses nothing.
+        The class of ``Episode.own_class`` suppresses nothing.
         """
-        final = self.ensemble(meta_b2hw, base_bnhw, scene_b, episode.base_id if self.training else None)
+        final = self.ensemble(meta_b2hw, base_bnhw, scene_b, episode.own_class(self.training))
         size = episode.query.shape[-2:]
         final, meta, base = (resize(x.float(), size) for x in (final, meta_b2hw, base_bnhw))
         output = Output(final, base, extra={"meta": meta})

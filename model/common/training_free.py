@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model.common.ops import in_float32, resize, unit
 from model.common.with_encoder import WithEncoder
-from model.contract import Episode, EpisodeOfOriginalSizes, ModelSettings, Task
+from model.contract import Episode, EpisodeOfOriginalSizes, ModelSettings, Output, Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.registry import spec_of
@@ -68,6 +68,7 @@ class OnCells(TrainingFree):
     """A training-free method that compares unit features of cells, each of which stands for its part of the image.
 
     Masks and scores are resized without aligned corners: the cells tile the image, and no side is better than another.
+    Such a method segments any number of classes at once; subclasses define ``forward_classes``.
     """
 
     default_net = "lite0"
@@ -80,6 +81,19 @@ class OnCells(TrainingFree):
         if spec.patch is not None:
             return spec.patch, 0
         return cls.size_rule if spec.any_size else super().rule(settings)
+
+    def forward(self, episode: Episode) -> Output:
+        """Return the output for one class, of ``forward_classes``."""
+        return self.forward_classes([episode])
+
+    def encode_classes(self, episodes: Sequence[Episode]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return the queries' features (B, C, h, w), and all shots of N classes, as ``encode_compared`` does.
+
+        Labels are 0 for background, 1..N for the class of the shot's episode, and 255.
+        """
+        encoded = [self.encode_compared(episode) for episode in self.sharing_queries(episodes)]
+        shots = [(f, y.masked_fill(y == 1, c)) for c, (_, own) in enumerate(encoded, 1) for f, y in own]
+        return encoded[0][0], shots
 
     def compared(self, features: Features) -> Tensor:
         """Return the unit features of all chosen stages, concatenated and again of length 1, (B, C, h, w) float32."""

@@ -21,7 +21,6 @@ from model.insid3.segmentation import Segmentation, Target, class_logits, segmen
 from model.mismatch import Mismatch
 from model.registry import register
 
-CLASSES = 1  # N of an episode; all below this module takes any number
 BASES_KEPT = 16  # one for each size of images
 MAX_SIDE = 10_000  # px, of images in messages
 
@@ -76,26 +75,30 @@ class INSID3(OnCells):
         self._bases: dict[object, PositionalBasis] = {}
 
     @torch.no_grad()
-    def forward(self, episode: Episode) -> Output:
-        """Return logits (B, 2, H, W): 1/2 - a and a - 1/2 for the mask of patches a, resized.
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return logits (B, N + 1, H, W): a_c - 1/2 for the mask of patches a_c of each class, resized.
 
-        Clusters are found on the CPU, one query at a time; all else runs on the images' device.
+        The background's mask holds the patches of no class. Clusters are found on the CPU, one query at a time; all
+        else runs on the images' device.
         """
-        query, shots = self.encode_compared(episode)
-        basis = self._basis(episode.query.shape[-2:])
-        of_shot = [self._basis(image.shape[-2:]) for image, _ in episode.shots(0)]
+        query, shots = self.encode_classes(episodes)
+        count, size = len(episodes), episodes[0].query.shape[-2:]
+        basis = self._basis(size)
+        of_shot = [self._basis(image.shape[-2:]) for episode in episodes for image, _ in episode.shots(0)]
         found = []
         with torch.autocast(query.device.type, enabled=False):
             for item, features in enumerate(query):
                 supports = [(f[item], label[item], own) for (f, label), own in zip(shots, of_shot)]
-                found.append(self._segment(Target.of(features, basis), supports))
-        logits = [class_logits(one.classes, CLASSES, episode.query.shape[-2:]) for one in found]
+                found.append(self._segment(Target.of(features, basis), supports, count))
+        logits = [class_logits(one.classes, count, size) for one in found]
         maps = [one.pictures(0) for one in found]
-        return Output(torch.stack(logits), maps={name: torch.stack([m[name] for m in maps]) for name in maps[0]})
+        evidence = torch.stack([torch.stack([one.evidence(c) for c in range(count)]) for one in found])
+        pictures = {name: torch.stack([m[name] for m in maps]) for name in maps[0]}
+        return Output(torch.stack(logits), maps=pictures, evidence=evidence)
 
     @torch.compiler.disable
-    def _segment(self, target: Target, supports: list[Support]) -> Segmentation:
-        """Return the segmentation of a query; a support without a pixel of a class is none of the class's."""
+    def _segment(self, target: Target, supports: list[Support], count: int) -> Segmentation:
+        """Return the segmentation of a query for so many classes; a class's supports are those that show it."""
         if len(target.plain) > MAX_PATCHES:
             raise Mismatch(
                 f"an image gives {' x '.join(map(str, target.grid))} patches, and {self.title} takes at most "
@@ -103,7 +106,7 @@ class INSID3(OnCells):
             )
         references = [
             [one for f, label, basis in supports if (one := Reference.of(f, label == c, basis)) is not None]
-            for c in range(1, CLASSES + 1)
+            for c in range(1, count + 1)
         ]
         return segment(target, references, self.settings.tau, self.settings.merge)
 

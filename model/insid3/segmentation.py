@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.common.ops import resize_cells
-from model.insid3.candidates import Candidates, Reference, find_candidates
+from model.insid3.candidates import FORWARD_QUANTILE, Candidates, Reference, find_candidates
 from model.insid3.clusters import clusters_of
 from model.insid3.positional_basis import PositionalBasis, debiased
 from model.insid3.scores import ClusterScores, score_clusters
 
 INSIDE = 0.5  # a pixel belongs to the mask if the resized mask of patches is larger
+EVIDENCE = ("largest sim", "0.9 quantile of sim", "candidates", "seed_sim", "largest score", "score of the seed")
 PICTURES = ("sim_forward", "candidates", "cluster_score")  # maps that are drawn
 
 
@@ -49,6 +50,18 @@ class Segmentation:
     clusters: Tensor | None
     scores: list[ClusterScores | None]
     classes: Tensor
+
+    def evidence(self, index: int) -> Tensor:
+        """Return numbers (E,) that tell whether a class, by index, is there: similarities, candidates, best cluster."""
+        found, scores = self.candidates[index], self.scores[index]
+        out = torch.zeros(len(EVIDENCE), device=self.classes.device)
+        if found is not None:
+            out[:3] = torch.stack(
+                [found.sim_forward.max(), found.sim_forward.quantile(FORWARD_QUANTILE), found.candidates.float().mean()]
+            )
+        if scores is not None:
+            out[3:] = torch.stack([scores.seed_sim[scores.seed], scores.score.max(), scores.score[scores.seed]])
+        return out
 
     def pictures(self, index: int) -> dict[str, Tensor]:
         """Return maps (h, w) in 0..1 of a class, by index: cosine to its prototype, candidates, clusters' scores."""

@@ -18,7 +18,6 @@ from model.contract import Episode, Output
 from model.multiprototype.centres import points_of_class, spherical_kmeans
 from model.registry import register
 
-CLASSES = 1  # N of an episode; all else here takes any number
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
 
 Rule = Literal["max_mean", "max"]
@@ -41,16 +40,20 @@ class MultiPrototype(OnCells):
     settings: MultiPrototypeSettings
 
     @torch.no_grad()
-    def forward(self, episode: Episode) -> Output:
-        """Return the score of each class as logits (B, N + 1, H, W), background first."""
-        query, shots = self.encode_compared(episode)
-        scores = []
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return the score of each class as logits (B, N + 1, H, W), background first.
+
+        The background's points are those of all supports.
+        """
+        query, shots = self.encode_classes(episodes)
+        classes, size, scores = range(len(episodes) + 1), episodes[0].query.shape[-2:], []
         with torch.autocast(query.device.type, enabled=False):
             for item, features in enumerate(query):
                 supports = [(f[item], label[item]) for f, label in shots]
-                centres = [spherical_kmeans(points_of_class(supports, c), self.settings.k) for c in range(CLASSES + 1)]
-                scores.append(class_scores(features, centres, episode.query.shape[-2:], self.settings.rule))
-        return Output(torch.stack(scores))
+                centres = [spherical_kmeans(points_of_class(supports, c), self.settings.k) for c in classes]
+                scores.append(class_scores(features, centres, size, self.settings.rule))
+        logits = torch.stack(scores)
+        return Output(logits, evidence=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
 
 
 def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[int], rule: Rule) -> Tensor:

@@ -155,7 +155,7 @@ class SymNet(WithBaseLearner):
 
     def _ensemble(self, encoded: Encoded, meta: Tensor) -> Tensor:
         """Return the final logits (B, 2, h, w); in training the episode's own base class suppresses nothing."""
-        own_class = encoded.episode.base_id if self.training else None
+        own_class = encoded.episode.own_class(self.training)
         return self.ensemble(meta, encoded.base_logits, encoded.scene, own_class)
 
     def _losses(self, output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode) -> dict[str, Tensor]:

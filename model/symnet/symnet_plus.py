@@ -92,7 +92,7 @@ class SymNetPlus(SymNet):
         """Return the final logits; ``likelihood`` replaces the published ensemble."""
         if self.settings.calibration == "none":
             return super()._ensemble(encoded, meta)
-        own_class = encoded.episode.base_id if self.training else None
+        own_class = encoded.episode.own_class(self.training)
         f4, label = encoded.support.stage[HIGH], encoded.episode.support_label
         shares = claimed_shares(self.base_learner, f4, label, encoded.weight, own_class)
         return with_likelihood(meta, encoded.base_logits, shares, own_class)

@@ -10,7 +10,7 @@ import pytest
 from util.data.folds import Fold
 from util.data.index import load_index
 from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
-from util.data.manifest import Manifest, read_manifest, replay
+from util.data.manifest import Manifest, described, read_manifest, replay
 from util.data.sampling import EpisodeSampler
 from util.errors import UserError
 
@@ -44,6 +44,20 @@ def test_a_replay_gives_the_episodes_that_were_written(context, tmp_path: Path):
         sampler = EpisodeSampler(images, "sequential", 2, seed)
         assert [episodes(n) for n in range(5)] == [sampler(n) for n in range(5)]
         assert episodes.digest(5) == sampler.digest(5) and episodes.digest(3) == sampler.digest(3)
+
+
+def test_several_ways_are_replayed_and_a_wrong_one_is_named(context, tmp_path: Path):
+    images, data = context
+    sampler = EpisodeSampler(images, "sequential", 2, 0, ways=2)
+    rows = [described(sampler(n), images.index.names) for n in range(5)]
+    played = replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)[0]
+    assert [played(n) for n in range(5)] == [sampler(n) for n in range(5)]
+    rows[3]["others"][0]["class"] = rows[3]["class"]
+    with pytest.raises(UserError, match=r"m.jsonl:5: a class occurs twice"):
+        replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)
+    rows[3]["others"] = [{"class": 7 - rows[3]["class"], "supports": rows[3]["supports"]}]
+    with pytest.raises(UserError, match=r"m.jsonl:5: class \d is not novel"):
+        replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)
 
 
 def test_a_list_made_by_hand_needs_neither_header_nor_seeds(context, tmp_path: Path):

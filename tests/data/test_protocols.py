@@ -93,6 +93,25 @@ def test_supports_drawn_with_replacement_need_one_candidate_beside_the_query(min
         check_shots(images, data)
 
 
+def test_pixels_of_other_ways_are_ignored_in_supports_and_numbered_in_labels(novel: ImageList, mini_data):
+    sampler = EpisodeSampler(novel, "sequential", 1, 0, ways=2)
+    episodes = EpisodeDataset(sampler, Fold.of(mini_data()), 33, view=View("stretch", 33, 33))
+    data, seen = TrialDataset(episodes, ("original",)), set()
+    for number in range(20):
+        key, trial = sampler(number), data[number]
+        truth = novel.index.pair(key.query)[1]
+        want = np.where(truth == 255, 255, np.where(truth == 1, 1, np.where(truth == 2, 2, 0)))
+        assert np.array_equal(trial.label["original"][0].numpy(), want)
+        for way, of_way in zip(key.ways, trial.ways, strict=True):
+            assert int(of_way.class_id) == way.class_id and torch.equal(of_way.query, trial.episode.query)
+            classes = View("stretch", 33, 33).sized(*novel.index.pair(way.supports[0]))[1]
+            label = of_way.support_label[0].numpy()
+            assert ((label == 1) == (classes == way.class_id)).all()
+            assert ((label == 255) == np.isin(classes, [3 - way.class_id, 255])).all()
+            seen.add(bool((classes == 3 - way.class_id).any()))
+    assert seen == {True, False}
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("rule", RULES)
 def test_episodes_are_the_same_for_any_number_of_workers(novel: ImageList, mini_data, rule: str):

@@ -24,6 +24,7 @@ PIXELS = 400  # of mini's 64 x 64: some objects are smaller, so not every image 
 FAR = 10**9  # numbers need not be small
 GOLDEN_WALK = [(0, 2, (17,)), (1, 3, (16,)), (2, 2, (17,)), (3, 1, (17,))]  # (query, class, supports)
 GOLDEN_DIGESTS = ("d5ea1e74499fc823", "f366a7a7c4373652")
+GOLDEN_TWO_WAYS = "edf3800469ea67cc"
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +268,7 @@ def test_workers_and_batch_size_change_no_tensor(mini_data, train: ImageList, au
     assert expected["number"].tolist() == list(range(40, 52))
     for numbers, workers in [(fours, 0), (single, 2), (fours, 2)]:
         found = _load(dataset, numbers, workers)
-        assert {name for name, v in expected.items() if v is None} == {"cached_support", "cached_query"}
+        assert {name for name, v in expected.items() if v is None} == {"left_out", "cached_support", "cached_query"}
         assert all(v is None or torch.equal(found[name], v) for name, v in expected.items())
 
 
@@ -276,3 +277,41 @@ def test_loading_leaves_the_global_random_state_alone(mini_data, train: ImageLis
     before = torch.get_rng_state()
     list(batches(dataset, [[0, 1], [2]], 0, torch.device("cpu")))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- several ways ----------------------------------------------------------------------------------------------------
+
+
+def test_more_ways_keep_the_episode_and_add_classes_with_supports() -> None:
+    for seed in SEEDS:
+        images = _random_list(seed)
+        one, three = (EpisodeSampler(images, "sequential", 2, seed, ways=ways) for ways in (1, 3))
+        for number in range(60):
+            key, first = three(number), one(number)
+            assert (key.query, key.class_id, key.supports) == (first.query, first.class_id, first.supports)
+            assert key.classes == [1, 2, 4] and [way.classes for way in key.ways] == [[1], [2], [4]]
+            for way in key.ways:
+                assert key.query not in way.supports and len(set(way.supports)) == 2
+                assert set(way.supports) <= set(images.candidates[way.class_id].tolist())
+
+
+def test_other_ways_are_drawn_uniformly_and_belong_to_the_digest() -> None:
+    images = _golden_list()
+    two = EpisodeSampler(images, "sequential", 1, 0, ways=2)
+    others = Counter((k.class_id, k.others[0][0]) for k in map(two, range(1200)))
+    assert len(others) == 6 and all(others[a, b] > 0.35 * (others[a, b] + others[a, 6 - a - b]) for a, b in others)
+    assert two.digest(200) != EpisodeSampler(images, "sequential", 1, 0).digest(200)
+    assert two.digest(200)[:16] == GOLDEN_TWO_WAYS
+
+
+def test_absent_classes_replace_queries_alone() -> None:
+    images = _golden_list()
+    plain, half = (EpisodeSampler(images, "sequential", 1, 0, absent=share) for share in (0.0, 0.5))
+    lacking = 0
+    for number in range(400):
+        key, shown = half(number), plain(number)
+        assert (key.class_id, key.supports) == (shown.class_id, shown.supports) and half(number) == key
+        lacks = images.index.areas[key.query, key.class_id] == 0
+        assert lacks or key == shown
+        lacking += int(lacks)
+    assert 160 < lacking < 240

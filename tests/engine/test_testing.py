@@ -125,6 +125,30 @@ def test_a_manifest_is_written_then_replayed(config, tmp_path: Path):
     assert text == (folder / "symnet_quick/episodes.jsonl").read_text()  # a replay leaves it alone
 
 
+def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
+    """Neither batches nor a cache change a count; scores, the comparison and a replay agree with the episodes."""
+    file = tmp_path / "episodes.jsonl"
+    result = score(config(PROTOTYPE, "data.shot=2"), Request(("2way",), manifest=file, save_images={"worst": 1}))[0]
+    folder = tmp_path / "runs/tiny/test_2shot/2way_quick"
+    assert read_result(folder / "result.json") == result and "2-way 2-shot" in title(result)
+    sums = {1: [0, 0], 2: [0, 0]}
+    episodes = [e for e in lines(folder) if e["seed"] == 0]
+    for episode in episodes:
+        i1, u1, i2, u2, foreground, _, _, every = episode["outputs"]["final"]
+        assert foreground >= i1 + i2 and sorted([episode["class"], episode["others"][0]["class"]]) == [1, 2]
+        assert every > 0 and len(episode["others"][0]["supports"]) == 2
+        sums = {1: [sums[1][0] + i1, sums[1][1] + u1], 2: [sums[2][0] + i2, sums[2][1] + u2]}
+    expected = {str(c): 100 * i / u for c, (i, u) in sums.items()}
+    assert result["per_seed"][0]["final"]["per_class"] == pytest.approx(expected) and min(expected.values()) > 0
+    again = score(config(PROTOTYPE, "data.shot=2", "test.batch=3", "test.cache_gib=1"), Request(("2way",)))[0]
+    assert again["per_seed"] == result["per_seed"]
+    replayed = score(config(PROTOTYPE, "data.shot=2"), Request(("2way",), manifest=file))[0]
+    assert replayed["per_seed"] == result["per_seed"] and replayed["episode_digests"] == result["episode_digests"]
+    assert "over 14 paired episodes" in compare(folder, folder)
+    with pytest.raises(UserError, match=r"episodes.jsonl:2: this episode has 2 way\(s\), the protocol has 1"):
+        score(config(PROTOTYPE, "data.shot=2"), Request(manifest=file))
+
+
 def test_a_quick_look_says_so_everywhere(config, tmp_path: Path, capfd):
     result = score(config(), Request(save_images={"worst": 2, "best": 1, "random": 1}))[0]
     folder = tmp_path / "runs/tiny/test/symnet_quick"
@@ -292,6 +316,7 @@ def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     ("options", "parts"),
     [
         (["--protocol", "hsnett"], ("protocol 'hsnett' is unknown", "did you mean 'hsnet'?")),
+        (["--protocol", "5way"], ("protocols.5way.ways = 5", "set at most 2 ways")),
         (["--shot", "0"], ("--shot 0", "not a number")),
         (["--shot", "40"], ("40 shots need 41", "data.shot")),
         (["--save-images", "bests:3"], ("--save-images", "did you mean 'best'?")),

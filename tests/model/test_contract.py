@@ -311,3 +311,20 @@ def test_remembered_supports_give_the_same_prediction(name: str) -> None:
         for key, logits in scored_outputs(want).items():
             assert torch.allclose(scored_outputs(got)[key], logits, **CLOSE), key
     assert encoded == [BATCH, BATCH]
+
+
+@every_model
+def test_classes_compete_over_queries_that_are_encoded_once(name: str) -> None:
+    """The same class twice: the first of them wins; alone it has the score of ``forward``."""
+    network, episode = _model(name), _episode(name)
+    encoded: list[int] = []
+    network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
+    with torch.no_grad():
+        both = network.forward_classes([episode, episode])
+        assert sum(encoded) <= BATCH * (1 + 2 * SHOTS) + 1  # INSID3 also sees a black image
+        alone = network.forward_classes([episode])
+    assert both.logits.shape == (BATCH, 3, *episode.query.shape[-2:])
+    assert (both.logits[:, 1] >= both.logits[:, 2] - CLOSE["atol"]).all() and both.logits.isfinite().all()
+    margin, want = (x[:, 1] - x[:, 0] for x in (alone.logits, _prediction(name).logits))
+    torch.testing.assert_close(margin, want, **CLOSE)
+    assert set(both.extra) == set(_prediction(name).extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,3 +131,18 @@ def test_queries_that_would_share_their_results(refused, predict, baseline, mark
     words = ("--config", baseline, "--support", marked["box"], "--out", tmp_path, "--overwrite")
     assert "is a query and would be" in predict(*words, "--query", tmp_path / "a.png", tmp_path / "a_mask.png").error
     assert "is a file" in refused(out=twin)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--min-score", "0.5"), "--min-score 0.5: .* has no calibration for these weights"),
+        (("--threshold", "7"), "--threshold 7: must be between 0 and 1"),
+        (("--min-pixels", "-1"), "--min-pixels -1: must be at least 0"),
+    ],
+)
+def test_rules_of_the_mask_that_cannot_be_are_refused(predict, baseline, marked, tmp_path, words, message) -> None:
+    support = marked["box"]
+    query = support.rpartition(":")[0]
+    outcome = predict("--config", baseline, "--support", support, "--query", query, "--out", tmp_path / "o", *words)
+    assert re.search(message, outcome.error) and not (tmp_path / "o").exists()

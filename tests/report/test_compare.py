@@ -72,8 +72,8 @@ def test_results_comparisons_and_curves_have_one_miou(leave):
             e["outputs"]["final"] = [0, 0, 6000, 6000]
     rows = np.array([[e["number"], e["class"], *e["outputs"]["final"]] for e in episodes])
     board = BinaryCounts.zeros(3, torch.device("cpu"))
-    both, either = (torch.tensor(rows[:, columns]) for columns in ([4, 2], [5, 3]))
-    board.add_counted(both, either, torch.tensor(rows[:, 1]))
+    class_id, intersection, union = torch.tensor(rows[:, 1:4]).T
+    board.add_classes(intersection, union, class_id)
     scored = read_scored(leave("a", episodes), "final")
     found = board.scores()["miou"], difference(scored, scored).a, running_miou(rows)[-1]
     assert found == (pytest.approx(found[0]),) * 3 and sorted(board.scores()["per_class"]) == [1, 2, 3]

@@ -49,7 +49,7 @@ def test_an_outline_is_dark_and_light_on_any_ground(ground) -> None:
     assert (out[5, 5] == image[5, 5]).all()
 
 
-def episode(side: int, seen: tuple[int, int]) -> tuple[Episode, Output]:
+def episode(side: int, seen: tuple[int, int]) -> tuple[list[Episode], Output]:
     """Return an episode of letterboxed images that cover the top left, ``seen`` pixels, and a prediction for it."""
     image, label = torch.full((1, 3, side, side), 120.0), torch.full((1, side, side), IGNORE, dtype=torch.uint8)
     image[:, :, : seen[0], : seen[1]] = 10.0
@@ -67,7 +67,7 @@ def episode(side: int, seen: tuple[int, int]) -> tuple[Episode, Output]:
         query_base_label=None,
         text=None,
     )
-    return item, Output(torch.stack([1 - label.float(), label.float()], 1))
+    return [item], Output(torch.stack([1 - label.float(), label.float()], 1))
 
 
 def test_panels_of_an_episode_have_one_height_and_no_padding() -> None:

@@ -15,6 +15,7 @@ from model.contract import ModelSettings
 PLAIN_SCALES = [1.0]
 MAX_SIDE = 8193  # pixels of an input
 MAX_SHOTS, MAX_WORKERS = 1000, 256
+MAX_WAYS = 254  # values of an 8-bit label beside background and ignored pixels
 MAX_SEED = 2**63 - 1  # the largest that torch and NumPy both take
 MASKS = "masks"  # the value of test.fuse that uses every support alone
 
@@ -141,6 +142,8 @@ class ProtocolSettings:
 
     query: Literal["sequential", "pairs", "class_then_query", "random"] = "sequential"
     supports: Literal["distinct", "with_replacement"] = "distinct"
+    ways: int = bounded(1, 1, MAX_WAYS)
+    absent: float = bounded(0.0, 0, 1)
     list_file: str | None = None
     episodes: int = bounded(1000, 1)
     seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, MAX_SEED, length=(1, None), problem=_repeated)
@@ -160,6 +163,8 @@ class ProtocolSettings:
             return "scored_on", f"= {self.scored_on} does not go with input: {self.input}; use " + " or ".join(
                 allowed[self.input]
             )
+        if self.absent > 0 and self.ways > 1:
+            return "absent", f"= {self.absent:g} does not go with ways: {self.ways}; use one way, or set absent to 0"
         if self.input == "original" and self.side is not None:
             return "side", f"= {self.side} means nothing with input: original; leave it null"
         return None

@@ -88,16 +88,23 @@ class EpisodeDataset(Dataset):
         """Return an image of the index and its map of class ids in their original size."""
         return self.sampler.images.index.pair(row)
 
-    def episode(self, key: EpisodeKey, query: Tensor, classes: np.ndarray) -> Episode:
-        """Return the episode of a key from its query, (3, S, S), already sized, and the query's map of class ids."""
-        supports = [self._view(row, key, slot) for slot, row in enumerate(key.supports, QUERY_SLOT + 1)]
-        return self.assemble(key, [(query, classes), *supports])
+    def episode(self, key: EpisodeKey, query: Tensor, classes: np.ndarray, ignored: Sequence[int] = ()) -> Episode:
+        """Return the episode of a key from its query, (3, S, S), already sized, and the query's map of class ids.
 
-    def assemble(self, key: EpisodeKey, views: Sequence[Sized]) -> Episode:
-        """Return the episode of a key from the sized images and class ids of its query and of its supports."""
+        ``ignored`` is as in ``assemble``.
+        """
+        supports = [self._view(row, key, slot) for slot, row in enumerate(key.supports, QUERY_SLOT + 1)]
+        return self.assemble(key, [(query, classes), *supports], ignored)
+
+    def assemble(self, key: EpisodeKey, views: Sequence[Sized], ignored: Sequence[int] = ()) -> Episode:
+        """Return the episode of a key from the sized images and class ids of its query and of its supports.
+
+        Args:
+            ignored: other classes, whose pixels have the label 255 in the supports.
+        """
         (query, classes), *views = views
         support = [image for image, _ in views]
-        support_label = [binary(c, key.class_id) for _, c in views]
+        support_label = [binary(c, key.class_id, ignored) for _, c in views]
         rest: dict[str, Any] = {
             "query": query,
             "query_label": binary(classes, key.class_id),
@@ -152,12 +159,26 @@ class EpisodeDataset(Dataset):
 
 @dataclass
 class Trial(Batch):
-    """B episodes of a test and the labels that their predictions are scored against, for each value of scored_on."""
+    """B episodes of N ways, and the labels that their predictions are scored against, for each value of scored_on.
 
-    episode: Episode
-    rows: list[tuple[int, ...]]  # rows of the index for each episode: query, then supports
-    label: dict[str, list[Tensor]]  # scored_on -> B labels (H', W') uint8 in {0, 1, 255}, of any sizes
-    base_label: dict[str, list[Tensor]]  # the same in base-class ids; empty for models without base labels
+    Attributes:
+        ways: N one-class episodes of the same B queries; each query's classes ascend.
+        rows: of the index for each query: the query itself, then the supports of way after way.
+        label: scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes.
+        base_label: the same in base-class ids; empty for models without base labels.
+        shown: height and width of each query within the network's input; the rest is padding.
+    """
+
+    ways: list[Episode]
+    rows: list[tuple[int, ...]]
+    label: dict[str, list[Tensor]]
+    base_label: dict[str, list[Tensor]]
+    shown: list[tuple[int, int]]
+
+    @property
+    def episode(self) -> Episode:
+        """The episodes of the first way."""
+        return self.ways[0]
 
 
 class TrialDataset(Dataset):
@@ -182,9 +203,11 @@ class TrialDataset(Dataset):
         image, classes = episodes.read(key.query)
         maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
         base = {s: [_relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}
-        labels = {s: [binary(m, key.class_id)] for s, m in maps.items()}
-        episode = episodes.episode(key, *episodes.evaluation_view(image, classes))
-        return Trial(episode, [(key.query, *key.supports)], labels, base)
+        labels = {s: [numbered(m, key.classes)] for s, m in maps.items()}
+        query = episodes.evaluation_view(image, classes)
+        ways = [episodes.episode(way, *query, [c for c in key.classes if c != way.class_id]) for way in key.ways]
+        rows = (key.query, *(row for way in key.ways for row in way.supports))
+        return Trial(ways, [rows], labels, base, [episodes.view.shown(image.shape)])
 
 
 class LabelledDataset(Dataset):
@@ -227,10 +250,11 @@ def collate(items: Sequence[Sample]) -> Sample:
 
 def _collate_trials(items: Sequence[Trial]) -> Trial:
     return Trial(
-        episode=collate([item.episode for item in items]),
+        ways=[collate(of_way) for of_way in zip(*(item.ways for item in items), strict=True)],
         rows=[row for item in items for row in item.rows],
         label=_joined([item.label for item in items]),
         base_label=_joined([item.base_label for item in items]),
+        shown=[shown for item in items for shown in item.shown],
     )
 
 
@@ -246,10 +270,17 @@ def channels_first(image: np.ndarray) -> Tensor:
     return torch.from_numpy(out)
 
 
-def binary(classes: np.ndarray, class_id: int) -> Tensor:
-    """Return the label (H, W) uint8 in {0, 1, 255} of one class."""
+def binary(classes: np.ndarray, class_id: int, ignored: Sequence[int] = ()) -> Tensor:
+    """Return the label (H, W) uint8 in {0, 1, 255} of one class; pixels of the classes ``ignored`` are 255."""
     table = np.zeros(256, np.uint8)
-    table[[class_id, IGNORE]] = [1, IGNORE]
+    table[[class_id, *ignored, IGNORE]] = [1, *[IGNORE] * len(ignored), IGNORE]
+    return _relabelled(classes, table)
+
+
+def numbered(classes: np.ndarray, class_ids: Sequence[int]) -> Tensor:
+    """Return the label (H, W) uint8 in {0, .., N, 255} of N classes, in their order."""
+    table = np.zeros(256, np.uint8)
+    table[[*class_ids, IGNORE]] = [*range(1, len(class_ids) + 1), IGNORE]
     return _relabelled(classes, table)
 
 

@@ -3,13 +3,16 @@
 A manifest is a file of JSON lines. The first line may be a header (``{"manifest": ..., "dataset", "folds", "fold_rule",
 "fold", "shot", ...}``). Every other line is an episode: ``query`` (image name), ``class`` (1-based id) and ``supports``
 (image names) are required; a test adds ``seed``, ``number`` and ``outputs`` (output -> ``[I, U, background I,
-background U]`` in pixels).
+background U]`` in pixels). An episode with N ways has N - 1 ``others`` (``class`` and ``supports`` each), and its
+counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background. The
+query of a protocol with ``absent`` need not show the class; ``presence`` is then the score that it does.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ HEADER: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("dataset", "fold_rule", "protocol", "scored_on", "list", "weights", "averaged", "supports"), (str,)
     ),
-    **dict.fromkeys(("folds", "fold", "shot"), (int,)),
+    **dict.fromkeys(("folds", "fold", "shot", "ways"), (int,)),
     "quick_look": (bool,),
 }
 IDENTITY = ("dataset", "folds", "fold_rule", "fold")  # keys of the header that must equal the settings of a replay
@@ -101,26 +104,52 @@ def read_manifest(path: Path) -> Manifest:
     return out
 
 
+def described(key: EpisodeKey, names: Sequence[str]) -> dict[str, Any]:
+    """Return query, class, supports and, with several ways, the others of an episode as a manifest has them."""
+    row: dict[str, Any] = {
+        "query": names[key.query],
+        "class": key.class_id,
+        "supports": [names[s] for s in key.supports],
+    }
+    if key.others:
+        row["others"] = [{"class": c, "supports": [names[s] for s in supports]} for c, supports in key.others]
+    return row
+
+
+def ways_of(episode: dict[str, Any]) -> list[tuple[int, list[str]]]:
+    """Return class and supports of each way of an episode, by ascending class: the order of its counts."""
+    return sorted((way["class"], way["supports"]) for way in (episode, *episode.get("others", ())))
+
+
 def _episode_problem(row: Any) -> str | None:
-    kinds = {"query": str, "class": int, "supports": list}
     if not isinstance(row, dict):
         return "not an episode"
-    for key, kind in kinds.items():
-        if type(row.get(key)) is not kind:
-            return f"'{key}' is missing or not {kind.__name__}"
-    if not row["supports"] or not all(isinstance(s, str) for s in row["supports"]):
-        return "'supports' must be image names"
+    if type(row.get("query")) is not str:
+        return "'query' is missing or not str"
     if type(row.get("seed", 0)) is not int:
         return "'seed' is not int"
+    others = row.get("others", [])
+    if not isinstance(others, list) or not all(isinstance(way, dict) for way in others):
+        return "'others' is not a list of classes with supports"
+    for way in (row, *others):
+        for key, kind in (("class", int), ("supports", list)):
+            if type(way.get(key)) is not kind:
+                return f"'{key}' is missing or not {kind.__name__}"
+        if not way["supports"] or not all(isinstance(s, str) for s in way["supports"]):
+            return "'supports' must be image names"
+    if len({way["class"] for way in (row, *others)}) <= len(others):
+        return "a class occurs twice"
     return None
 
 
-def replay(path: Path, images: ImageList, data: DataSettings) -> dict[int, ListedEpisodes]:
+def replay(
+    path: Path, images: ImageList, data: DataSettings, ways: int = 1, absent: bool = False
+) -> dict[int, ListedEpisodes]:
     """Return a manifest's episodes by seed after checking them against the fold, its images and the number of shots.
 
     Raises:
-        UserError: another data set, fold or number of shots, a class that is not novel, an image that does not exist
-            or does not show the class, or a query that is its own support; the message names the line.
+        UserError: another data set, fold, number of shots or of ways, a class that is not novel, an image that does not
+            exist or does not show the class, or a query that is its own support; the message names the line.
     """
     manifest = read_manifest(path)
     for key in IDENTITY:
@@ -142,16 +171,34 @@ def replay(path: Path, images: ImageList, data: DataSettings) -> dict[int, Liste
     seeds: dict[int, list[EpisodeKey]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         keys = seeds.setdefault(episode.get("seed", 0), [])
-        where = f"{path}:{line}"
-        if len(set(episode["supports"])) < len(episode["supports"]) and not repeats:
+        where, every = f"{path}:{line}", (episode, *episode.get("others", ()))
+        if len(every) != ways:
+            raise UserError(
+                f"{where}: this episode has {len(every)} way(s), the protocol has {ways}; name a protocol with "
+                f"ways: {len(every)}"
+            )
+        if any(len(set(way["supports"])) < len(way["supports"]) for way in every) and not repeats:
             raise UserError(f"{where}: a support occurs twice, which is fewer shots than it says; list others")
-        keys.append(_key(where, episode, len(keys), images, data, rows))
+        first, *others = (
+            _key(
+                where, {**way, "query": episode["query"]}, len(keys), images, data, rows, way is episode and not absent
+            )
+            for way in every
+        )
+        keys.append(replace(first, others=tuple((other.class_id, other.supports) for other in others)))
     return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}
 
 
 def _key(
-    where: str, episode: dict[str, Any], number: int, images: ImageList, data: DataSettings, rows: dict[str, int]
+    where: str,
+    episode: dict[str, Any],
+    number: int,
+    images: ImageList,
+    data: DataSettings,
+    rows: dict[str, int],
+    required: bool,
 ) -> EpisodeKey:
+    """Return one way of an episode; ``required``: its query must show the class."""
     class_id, names = episode["class"], [episode["query"], *episode["supports"]]
     if class_id not in images.classes:
         novel = ", ".join(f"{c} ({data.classes[c - 1]})" for c in images.classes)
@@ -168,7 +215,8 @@ def _key(
             raise UserError(f"{where}: image '{name}' is not in {data.root}/{data.test_list}{hint}")
     if episode["query"] in episode["supports"]:
         raise UserError(f"{where}: the query '{episode['query']}' is among its own supports")
-    for role, name in (("query", names[0]), *(("support", name) for name in names[1:])):
+    shows = [("support", name) for name in names[1:]]
+    for role, name in [("query", names[0]), *shows] if required else shows:
         if not images.index.areas[rows[name], class_id]:
             raise UserError(
                 f"{where}: {role} '{name}' shows no pixel of class {class_id} ({data.classes[class_id - 1]})"

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from util.data.lists import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
-ORDER, EPISODE, AUGMENT, CHOICE, FIXED = 0, 1, 2, 3, 4
+ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 
@@ -32,12 +32,28 @@ def shuffled(length: int, seed: int, epoch: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class EpisodeKey:
-    """The images of an episode, as rows of the index, and its class (1-based)."""
+    """The images of an episode, as rows of the index, and its class (1-based).
+
+    Attributes:
+        others: of an episode with several ways, the other classes with their supports.
+    """
 
     number: int
     query: int
     class_id: int
     supports: tuple[int, ...]
+    others: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    @property
+    def ways(self) -> list[EpisodeKey]:
+        """The episodes of each class alone, by ascending class: way i has the value i + 1 in labels."""
+        every = sorted([(self.class_id, self.supports), *self.others])
+        return [replace(self, class_id=class_id, supports=supports, others=()) for class_id, supports in every]
+
+    @property
+    def classes(self) -> list[int]:
+        """The classes of all ways, ascending."""
+        return [way.class_id for way in self.ways]
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,9 @@ class EpisodeSampler:
         shots: K.
         seed: seed of the random numbers; class and supports of an episode depend on it and on the number alone.
         with_replacement: whether a support may occur twice.
+        ways: classes of an episode. The other classes come after everything else of the episode has been drawn, so that
+            an episode's first class and its supports are those of the same number with one way.
+        absent: share of the episodes whose query is replaced by an image of the list without a pixel of the class.
     """
 
     images: ImageList
@@ -59,14 +78,46 @@ class EpisodeSampler:
     shots: int
     seed: int
     with_replacement: bool = False
+    ways: int = 1
+    absent: float = 0.0
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
+        key = self._shown(number)
+        if self.absent > 0:
+            random = random_stream(self.seed, ABSENT, number)
+            if random.random() < self.absent:
+                return replace(key, query=int(random.choice(self.without[key.class_id])))
+        return key
+
+    @cached_property
+    def without(self) -> dict[int, np.ndarray]:
+        """Rows of the list's images that show no pixel of each class."""
+        queries, areas = self.images.queries, self.images.index.areas
+        return {c: queries[areas[queries, c] == 0] for c in self.images.classes}
+
+    def _shown(self, number: int) -> EpisodeKey:
+        """Return the episode of a number, whose query shows its class."""
         random = random_stream(self.seed, EPISODE, number)
         query, class_id = self._query(number, random)
+        supports = self._supports(query, class_id, random)
+        others: tuple[tuple[int, tuple[int, ...]], ...] = ()
+        if self.ways > 1:
+            rest = [c for c in self.complete_classes if c != class_id]
+            drawn = random.choice(rest, size=self.ways - 1, replace=False).tolist()
+            others = tuple((c, self._supports(query, c, random)) for c in drawn)
+        return EpisodeKey(number, query, class_id, supports, others)
+
+    @cached_property
+    def complete_classes(self) -> list[int]:
+        """The classes that have enough candidates for their supports, whichever image is the query."""
+        needed = 1 if self.with_replacement else self.shots
+        return [c for c in self.images.classes if len(self.images.candidates[c]) > needed]
+
+    def _supports(self, query: int, class_id: int, random: np.random.Generator) -> tuple[int, ...]:
         candidates = self.images.candidates[class_id]
         supports = random.choice(candidates[candidates != query], size=self.shots, replace=self.with_replacement)
-        return EpisodeKey(number, query, class_id, tuple(int(s) for s in supports))
+        return tuple(int(s) for s in supports)
 
     def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:
         """Return the query and one of its classes."""
@@ -97,6 +148,8 @@ def digest(names: tuple[str, ...], keys: Iterable[EpisodeKey]) -> str:
     """Return the hexadecimal SHA-256 of episodes, by image names; episode numbers are ignored."""
     out = hashlib.sha256()
     for key in keys:
-        row = [names[key.query], str(key.class_id), *(names[s] for s in key.supports)]
+        row = [names[key.query]]
+        for class_id, supports in ((key.class_id, key.supports), *key.others):
+            row += [str(class_id), *(names[s] for s in supports)]
         out.update((" ".join(row) + "\n").encode())
     return out.hexdigest()

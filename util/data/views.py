@@ -40,6 +40,13 @@ class View:
             return fit_letterbox(image, classes, self.side)
         return stretch_image(image, self.side, self.smooth), stretch_label(classes, self.side)
 
+    def shown(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return height and width of an image of ``shape`` (H, W, ...) within the input; a letterbox has padding."""
+        height, width = shape[:2]
+        if self.rule == LETTERBOX:
+            return fitted_sides((height, width), self.side)
+        return (height, width) if self.rule == ORIGINAL else (self.side, self.side)
+
     def scored(self, classes: np.ndarray, scored_on: str) -> np.ndarray:
         """Return the map of class ids, (H', W') uint8, to whose size logits are resized for counting."""
         if scored_on == ORIGINAL and self.rule != LETTERBOX:

@@ -13,7 +13,8 @@ import torch
 from tqdm import tqdm
 
 from model.common.ops import resize
-from util.data.episodes import binary
+from model.contract import IGNORE
+from util.data.episodes import binary, numbered
 from util.data.sampling import EpisodeKey
 from util.data.views import to_photo
 from util.engine.evaluation import BASE, FINAL, NUMBER, iou_of
@@ -23,7 +24,7 @@ from util.errors import UserError, nearest
 from util.report.charts import BARS, CURVE
 from util.report.contact_sheet import Entry, thumbnail, write_sheet
 from util.report.figure import SUFFIXES, write_figure
-from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat, overlay
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, class_map, heat, overlay
 from util.report.pictures import PANEL_HEIGHT, Board, draw, panel_size
 
 FOLDER, SHEET = "pictures", "index.html"
@@ -52,14 +53,20 @@ def parse_kinds(text: str) -> dict[str, int]:
 
 def choose(records: Records, wanted: dict[str, int]) -> dict[tuple[int, int], list[str]]:
     """Return the chosen episodes, (seed, number) -> kinds, by the final output's IoU."""
-    ranked = sorted((iou_of(r), seed, int(r[NUMBER])) for seed, outputs in records.items() for r in outputs[FINAL])
+    numbers = {seed: np.unique(outputs[FINAL][:, NUMBER]).tolist() for seed, outputs in records.items()}
+    ranked = sorted((iou_of(_episode(records[s][FINAL], n)), s, n) for s, of_seed in numbers.items() for n in of_seed)
     order = [entry[1:] for entry in ranked]
-    drawn = random_episodes({s: len(o[FINAL]) for s, o in records.items()}, wanted.get(RANDOM, 0))
+    drawn = random_episodes({seed: len(of_seed) for seed, of_seed in numbers.items()}, wanted.get(RANDOM, 0))
     chosen: dict[tuple[int, int], list[str]] = {}
     for kind, episodes in ((WORST, order), (BEST, order[::-1]), (RANDOM, drawn)):
         for episode in episodes[: wanted.get(kind, 0)]:
             chosen.setdefault(episode, []).append(kind)
     return chosen
+
+
+def _episode(records: np.ndarray, number: int) -> np.ndarray:
+    """Return the records of one episode."""
+    return records[records[:, NUMBER] == number]
 
 
 def remove_pictures(folder: Path) -> None:
@@ -101,11 +108,11 @@ def save_pictures(
     names, index = job.context.config.data.classes, job.images.index
     entries = []
     for (seed, number), kinds in tqdm(choose(records, wanted).items(), desc="draw", unit="picture", leave=False):
-        ious = {name: iou_of(t[t[:, NUMBER] == number][0]) for name, t in records[seed].items()}
+        ious = {name: iou_of(_episode(table, number)) for name, table in records[seed].items()}
         key = job.samplers[seed](number)
-        name, query = names[key.class_id - 1], index.names[key.query]
+        name, query = ", ".join(names[c - 1] for c in key.classes), index.names[key.query]
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
-        panels = [*_supports(key, name, photo), *_query(job, key, photo(key.query), kept[seed, number], ious)]
+        panels = [*_supports(key, names, photo), *_query(job, key, photo(key.query), kept[seed, number], ious)]
         path = out / f"seed{seed}_episode{number:05d}"
         picture = write_figure(path, draw([Board(caption, panels)]), figures)
         entries.append(Entry(f"{path.name}.png", name, ious[FINAL], kinds, query, thumbnail(picture)))
@@ -130,18 +137,27 @@ def _photo(job: Job, row: int) -> Photo:
     return Photo(small, labels, (image.shape[0], image.shape[1]))
 
 
-def _supports(key: EpisodeKey, name: str, photo: Callable[[int], Photo]) -> list[tuple[str, np.ndarray]]:
+def _supports(key: EpisodeKey, names: list[str], photo: Callable[[int], Photo]) -> list[tuple[str, np.ndarray]]:
     panels = []
-    for number, support in enumerate(map(photo, key.supports), 1):
-        label = binary(support.classes, key.class_id).numpy()
-        panels.append((f"support {number}: {name}", overlay(support.image, label, SUPPORT_COLOUR)))
+    for value, way in enumerate(key.ways, 1):
+        for number, support in enumerate(map(photo, way.supports), 1):
+            label = binary(support.classes, way.class_id).numpy()
+            shown = _drawn(support.image, np.where(label == 1, value, label), SUPPORT_COLOUR, key)
+            panels.append((f"support {number}: {names[way.class_id - 1]}", shown))
     return panels
+
+
+def _drawn(image: np.ndarray, label: np.ndarray, colour: Colour, key: EpisodeKey) -> np.ndarray:
+    """Return an image with its label: the classes of several ways have colours of their own, one class the given."""
+    if key.others:
+        return class_map(image, np.where(label == IGNORE, 0, label))
+    return overlay(image, label, colour)
 
 
 def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> list[tuple[str, np.ndarray]]:
     """Return the query's panels: photo, truth, maps, the base classes, and every two-channel output with its IoU."""
-    image, truth = query.image, binary(query.classes, key.class_id).numpy()
-    panels = [("query", image), ("truth", overlay(image, truth, TRUTH_COLOUR))]
+    image, truth = query.image, numbered(query.classes, key.classes).numpy()
+    panels = [("query", image), ("truth", _drawn(image, truth, TRUTH_COLOUR, key))]
 
     def on_photo(scored: np.ndarray) -> np.ndarray:
         """Return a map (H', W') of the scored label's size on the panel's pixels (H, W)."""
@@ -160,7 +176,7 @@ def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, 
         panels.append((f"base: {_base_names(job, ids)}", class_map(image, ids)))
     for name, mask in predictions.items():
         if name in ious:
-            panels.append((f"{name}, IoU {ious[name]:.1f} %", overlay(image, on_photo(mask), PREDICTION_COLOUR)))
+            panels.append((f"{name}, IoU {ious[name]:.1f} %", _drawn(image, on_photo(mask), PREDICTION_COLOUR, key)))
     return panels
 
 

@@ -12,31 +12,36 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
-from model.contract import Episode, LabelledImages, Output
+from model.contract import IGNORE, LabelledImages, Output
 from util.data.episodes import Trial
+from util.engine.calibration import Calibration
 from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
-from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary
+from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary, count_values
 from util.engine.network import PreparedNetwork, check_finite
+from util.engine.presence import NO_CALIBRATION, evidence_in, presence_scores
 from util.engine.processes import World
 from util.report.scores import FINAL
 
 BASE = "base"  # the score of logits over the base classes
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
-BINARY = 2
+UNGATED = "always_shown"  # the final output whatever the presence score says
 POSTFIX_EVERY = 10  # batches between updates of the running score
-# Columns of an episode's record.
-NUMBER, CLASS, INTERSECTION, UNION, BACKGROUND_INTERSECTION, BACKGROUND_UNION = range(6)
+# Columns of a record: an episode has one for each of its classes. The last four are the same in all of them; with one
+# class the foreground is that class.
+NUMBER, CLASS, INTERSECTION, UNION = range(4)
+BACKGROUND_INTERSECTION, BACKGROUND_UNION, FOREGROUND_INTERSECTION, FOREGROUND_UNION = range(4, 8)
 
-Watcher = Callable[[Any, Output], None]  # sees every batch of the main process: Episode or LabelledImages
+Watcher = Callable[[Any, Output], None]  # sees every batch of the main process: the episodes of each way, or images
 # Sees every episode once it is counted: number, IoU of the final output in percent, predictions and maps.
 Keeper = Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None]
 Counts = TypeVar("Counts", BinaryCounts, ClassCounts)
 
 
-def iou_of(record: np.ndarray) -> float:
-    """Return the foreground IoU of an episode's record in percent."""
-    return 100.0 * int(record[INTERSECTION]) / max(int(record[UNION]), 1)
+def iou_of(records: np.ndarray) -> float:
+    """Return the IoU of an episode's records in percent, its classes' pixels counted together."""
+    records = np.atleast_2d(records)
+    return 100.0 * int(records[:, INTERSECTION].sum()) / max(int(records[:, UNION].sum()), 1)
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -46,13 +51,15 @@ def scored_outputs(output: Output) -> dict[str, Tensor]:
 
 
 class Scoreboard:
-    """Counts for every output of a model: two-channel logits against the episode, others against the base labels.
+    """Counts for every output of a model: against the episode's classes, of the base learner against base labels.
 
     Args:
         classes: of the data set.
         scored_on: the name of the trial's label to count on; None takes the only one.
         episodes: only episodes with a number below it count; None counts all.
         keep: called with the predictions of every counted episode.
+        asks_presence: whether queries may lack their class, so that the presence score is scored too.
+        calibration: of the network; masks of queries below its threshold are empty.
     """
 
     def __init__(
@@ -62,11 +69,14 @@ class Scoreboard:
         scored_on: str | None = None,
         episodes: int | None = None,
         keep: Keeper | None = None,
+        asks_presence: bool = False,
+        calibration: Calibration | None = None,
     ):
         self.classes, self.device, self.scored_on, self.episodes = classes, device, scored_on, episodes
-        self.keep = keep
+        self.keep, self.asks_presence, self.calibration = keep, asks_presence, calibration
+        self.presence: dict[int, tuple[bool, float, bool]] = {}  # number -> query shows the class, score, mask shown
         self.counts: dict[str, BinaryCounts | ClassCounts] = {}  # by output
-        self.records: dict[str, list[Tensor]] = {}  # output -> (1, 6) int64 of each episode
+        self.records: dict[str, list[Tensor]] = {}  # output -> (N, 8) int64 of each episode
 
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
         """Count one batch; ``numbers`` are those of its episodes."""
@@ -77,29 +87,56 @@ class Scoreboard:
         for item, number in enumerate(numbers):
             if self.episodes is None or number < self.episodes:
                 base_label = batch.base_label[on][item] if batch.base_label else None
-                self._add_episode(number, batch.episode, item, batch.label[on][item], base_label, output)
+                self._add_episode(number, batch, item, batch.label[on][item], base_label, output)
 
     def _add_episode(
-        self, number: int, episode: Episode, item: int, label: Tensor, base_label: Tensor | None, output: Output
+        self, number: int, batch: Trial, item: int, label: Tensor, base_label: Tensor | None, output: Output
     ) -> None:
         """Resize each output to the label's size, alone, so that its batch does not affect it, and count it there."""
-        class_id, predictions = episode.class_id[item : item + 1], {}
+        class_id_n = torch.stack([way.class_id[item] for way in batch.ways])
+        predictions = {}
         for name, logits in scored_outputs(output).items():
-            prediction = predictions[name] = resize(logits[item : item + 1].float(), label.shape).argmax(1)
-            if name != BASE and logits.shape[1] == BINARY:
-                self._add_binary(name, number, prediction, label, class_id)
+            predictions[name] = resize(logits[item : item + 1].float(), label.shape).argmax(1)
+        if self.asks_presence:
+            evidence = evidence_in(output, item, batch.shown[item])[0].cpu().numpy()
+            self._decide(number, predictions, bool((label == 1).any()), evidence)
+        for name, prediction in predictions.items():
+            if name != BASE:
+                self._add_classes(name, number, prediction, label, class_id_n)
             elif base_label is not None:
-                self._counts(name, ClassCounts, logits.shape[1]).add(prediction, base_label[None])
-        self._add_binary(ALL_FOREGROUND, number, torch.ones_like(label)[None], label, class_id)
+                channels = scored_outputs(output)[BASE].shape[1]
+                self._counts(name, ClassCounts, channels).add(prediction, base_label[None])
+        if len(class_id_n) == 1:
+            self._add_classes(ALL_FOREGROUND, number, torch.ones_like(label)[None], label, class_id_n)
         if self.keep is not None:
-            iou = iou_of(self.records[FINAL][-1][0].cpu().numpy())
+            iou = iou_of(self.records[FINAL][-1].cpu().numpy())
             self.keep(number, iou, predictions, {name: values[item] for name, values in output.maps.items()})
 
-    def _add_binary(self, name: str, number: int, prediction_1hw: Tensor, label_hw: Tensor, class_id_1: Tensor) -> None:
-        both, either = count_binary(prediction_1hw, label_hw[None])
-        self._counts(name, BinaryCounts, self.classes).add_counted(both, either, class_id_1)
-        columns = [torch.full_like(class_id_1, number), class_id_1]
-        columns += [x[:, side] for side in (FOREGROUND, BACKGROUND) for x in (both, either)]
+    def _decide(self, number: int, predictions: dict[str, Tensor], present: bool, evidence: np.ndarray) -> None:
+        """Note an episode's presence score, and empty its final mask if the score is below the threshold."""
+        mask = predictions[FINAL]
+        score = float(evidence[NO_CALIBRATION])
+        if self.calibration is not None:
+            score, predictions[UNGATED] = self.calibration.presence(evidence), mask
+            if score < self.calibration.threshold:
+                predictions[FINAL] = torch.zeros_like(mask)
+        self.presence[number] = present, score, bool(predictions[FINAL].any())
+
+    def _add_classes(
+        self, name: str, number: int, prediction_1hw: Tensor, label_hw: Tensor, class_id_n: Tensor
+    ) -> None:
+        """Count a prediction and a label in 0..N of N classes."""
+        label_1hw = label_hw[None]
+        sides = count_binary(
+            prediction_1hw.clamp(max=1), torch.where(label_1hw == IGNORE, IGNORE, label_1hw.clamp(max=1))
+        )
+        foreground, background = ([x[0, side] for x in sides] for side in (FOREGROUND, BACKGROUND))
+        of_class = [x[0] for x in count_values(prediction_1hw, label_1hw, len(class_id_n))]
+        counts = self._counts(name, BinaryCounts, self.classes)
+        counts.add_classes(of_class[0], of_class[1], class_id_n)
+        counts.add_sides(*sides)
+        same = [x.expand_as(class_id_n) for x in (*background, *foreground)]
+        columns = [torch.full_like(class_id_n, number), class_id_n, *of_class, *same]
         self.records.setdefault(name, []).append(torch.stack(columns, 1))
 
     def _counts(self, name: str, kind: type[Counts], size: int) -> Counts:
@@ -109,9 +146,9 @@ class Scoreboard:
         return counts
 
     def running(self) -> str:
-        """Return the mIoU so far of the final (or the base) output, for the progress bar."""
+        """Return the mIoU so far of the final (or the base) output in words, for the progress bar."""
         lead = FINAL if FINAL in self.counts else BASE
-        return f"{self.counts[lead].scores()['miou']:.2f}" if self.counts else "-"
+        return f"mIoU={self.counts[lead].scores()['miou']:.2f}" if self.counts else ""
 
     def scores(self, world: World) -> dict[str, dict[str, Any]]:
         """Return the scores of every output, summed over processes (also those that had no batch)."""
@@ -122,15 +159,22 @@ class Scoreboard:
         for name in sorted(self.counts):
             for tensor in self.counts[name].tensors():
                 world.sum(tensor)
-        return {name: counts.scores() for name, counts in self.counts.items()}
+        out = {name: counts.scores() for name, counts in self.counts.items()}
+        if self.asks_presence:
+            out[FINAL] |= presence_scores(*zip(*self.all_presence(world).values(), strict=True))
+        return out
+
+    def all_presence(self, world: World) -> dict[int, tuple[bool, float, bool]]:
+        """Return the presence of the episodes of all processes, by number; see ``presence``."""
+        return dict(sorted(entry for part in world.gather(self.presence) for entry in part.items()))
 
     def episode_records(self, world: World) -> dict[str, np.ndarray]:
-        """Return the counts of each episode of all processes: output -> (episodes, 6) int64, sorted by number."""
+        """Return the counts of all processes: output -> (episodes * N, 8) int64, sorted by number, then by class."""
         own = {name: torch.cat(rows).cpu().numpy() for name, rows in self.records.items()}
         parts = world.gather(own)
         names = dict.fromkeys(name for part in parts for name in part)
         merged = {name: np.concatenate([part[name] for part in parts if name in part]) for name in names}
-        return {name: rows[np.argsort(rows[:, NUMBER])] for name, rows in merged.items()}
+        return {name: rows[np.argsort(rows[:, NUMBER], kind="stable")] for name, rows in merged.items()}
 
 
 @dataclass(frozen=True)
@@ -165,7 +209,7 @@ def run_pass(
 
     With ``cache``, of this network and this data set's view, images that it holds are not encoded again.
     """
-    network = prepared.network
+    network: Any = prepared.network
     was_training = network.training
     network.eval()
     batch = 1 if getattr(dataset, "one_by_one", False) else options.batch
@@ -174,9 +218,10 @@ def run_pass(
     with tqdm(total=episodes, desc=options.title, unit="item", disable=hidden, leave=False) as bar:
         items = batches(dataset, numbers, options.workers, world.device)
         for step, (these, item) in enumerate(zip(numbers, items, strict=True)):
-            inputs = item.episode if isinstance(item, Trial) else item
+            inputs = item.ways if isinstance(item, Trial) else [item]
             with prepared.autocast():
-                output = network(inputs if cache is None else cache.fill(item))
+                seen = inputs if cache is None else cache.fill(item)
+                output = network(seen[0]) if len(seen) == 1 else network.forward_classes(seen)
             check_finite(output)
             for board in boards:
                 board.add(these, item, output)
@@ -184,7 +229,7 @@ def run_pass(
                 watch(inputs, output)
             bar.update(min(len(these) * world.size, episodes - bar.n))
             if step % POSTFIX_EVERY == 0:
-                bar.set_postfix(mIoU=boards[0].running(), refresh=False)
+                bar.set_postfix_str(boards[0].running(), refresh=False)
     network.train(was_training)
 
 

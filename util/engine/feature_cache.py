@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -57,28 +58,28 @@ class FeatureCache:
             self.clear()
         self.hits = self.misses = 0
 
-    def fill(self, trial: Trial) -> Episode:
-        """Return the episodes of a trial with the cached features of their images; missing ones are computed.
+    def fill(self, trial: Trial) -> list[Episode]:
+        """Return the episodes of a trial, way by way, with the cached features of their images; missing ones are made.
 
         ``use_for`` comes first.
         """
-        network, episode = self.network, trial.episode
+        network, ways = self.network, trial.ways
         assert network is not None
-        classes = episode.class_id.tolist() if network.masks_supports else [None] * len(trial.rows)
-        queries: list[CachedFeatures] = []
-        supports: list[CachedFeatures] = []
+        queries: list[CachedFeatures | None] = []
+        supports: list[list[CachedFeatures | None]] = [[] for _ in ways]
         for item, (row, *others) in enumerate(trial.rows):
-            query = episode.query[item : item + 1]
-            found = [self._features((row, None), partial(network.cache_query, query))]
-            for (image, label), other in zip(episode.shots(item), others, strict=True):
-                compute = partial(network.cache_support, image[None, None], label[None, None])
-                found.append(self._features((other, classes[item]), compute))
-            kept = [features for features in found if features is not None]
-            if len(kept) < len(found):  # this model caches nothing
-                return episode
-            queries.append(kept[0])
-            supports += kept[1:]
-        return replace(episode, cached_support=supports, cached_query=queries)
+            queries.append(self._features((row, None), partial(network.cache_query, ways[0].query[item : item + 1])))
+            classes = tuple(int(way.class_id[item]) for way in ways)
+            rows = iter(others)
+            for of_way, way, class_id in zip(supports, ways, classes, strict=True):
+                seen = (class_id, classes) if network.masks_supports else None  # labels of one way ignore the others
+                for image, label in way.shots(item):
+                    compute = partial(network.cache_support, image[None, None], label[None, None])
+                    of_way.append(self._features((next(rows), seen), compute))
+        if any(features is None for features in (*queries, *chain(*supports))):  # this model caches nothing
+            return ways
+        kept_queries, kept_supports = _kept(queries), map(_kept, supports)
+        return [replace(w, cached_support=s, cached_query=kept_queries) for w, s in zip(ways, kept_supports)]
 
     def _features(self, key: Hashable, compute: Callable[[], CachedFeatures | None]) -> CachedFeatures | None:
         found = self.kept.get(key)
@@ -96,3 +97,7 @@ class FeatureCache:
         """Return hits and misses since ``use_for``, and the size, in words."""
         size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"
         return f"{self.hits} images from the feature cache, {self.misses} encoded; {size}"
+
+
+def _kept(features: Sequence[CachedFeatures | None]) -> list[CachedFeatures]:
+    return [x for x in features if x is not None]

@@ -24,45 +24,65 @@ def count_binary(prediction_bhw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Ten
     return torch.stack(both, 1), torch.stack(either, 1)
 
 
+def count_values(prediction_bhw: Tensor, label_bhw: Tensor, values: int) -> tuple[Tensor, Tensor]:
+    """Return intersection and union of the values 1..``values``, (B, values) int64; pixels of 255 are ignored."""
+    valid = label_bhw != IGNORE
+    both, either = [], []
+    for value in range(1, values + 1):
+        predicted, true = (prediction_bhw == value) & valid, label_bhw == value
+        both.append((predicted & true).sum((1, 2)))
+        either.append((predicted | true).sum((1, 2)))
+    return torch.stack(both, 1), torch.stack(either, 1)
+
+
 @dataclass
 class BinaryCounts:
-    """Foreground and background counts of one output, per class of the data set.
+    """Counts of one output: of each class of the data set, and of background and foreground (any class).
 
     Attributes:
-        intersection, union: (classes + 1, 2) int64; row = class id, column = background, foreground.
-        episodes: (classes + 1,) int64, the number of episodes of each class.
+        intersection, union: (classes + 1,) int64, by class id.
+        episodes: (classes + 1,) int64, the number of episodes in which each class was asked for.
+        side_intersection, side_union: (2,) int64, background and foreground.
     """
 
     intersection: Tensor
     union: Tensor
     episodes: Tensor
+    side_intersection: Tensor
+    side_union: Tensor
 
     @classmethod
     def zeros(cls, classes: int, device: torch.device) -> BinaryCounts:
         """Return empty counts for class ids 1..classes."""
-        return cls(*(torch.zeros(classes + 1, *rest, dtype=torch.int64, device=device) for rest in ((2,), (2,), ())))
+        return cls(*(torch.zeros(n, dtype=torch.int64, device=device) for n in (*[classes + 1] * 3, 2, 2)))
 
     def add(self, prediction_bhw: Tensor, label_bhw: Tensor, class_id_b: Tensor) -> None:
         """Count a batch: prediction in {0, 1}, label in {0, 1, 255}; pixels labelled 255 are ignored."""
-        self.add_counted(*count_binary(prediction_bhw, label_bhw), class_id_b)
+        both, either = count_binary(prediction_bhw, label_bhw)
+        self.add_classes(both[:, FOREGROUND], either[:, FOREGROUND], class_id_b)
+        self.add_sides(both, either)
 
-    def add_counted(self, intersection_b2: Tensor, union_b2: Tensor, class_id_b: Tensor) -> None:
-        """Add the intersections and unions of ``count_binary``."""
-        self.intersection.index_add_(0, class_id_b, intersection_b2)
-        self.union.index_add_(0, class_id_b, union_b2)
-        self.episodes.index_add_(0, class_id_b, torch.ones_like(class_id_b))
+    def add_classes(self, intersection_n: Tensor, union_n: Tensor, class_id_n: Tensor) -> None:
+        """Add intersections and unions of some classes, each of which was asked for once."""
+        self.intersection.index_add_(0, class_id_n, intersection_n)
+        self.union.index_add_(0, class_id_n, union_n)
+        self.episodes.index_add_(0, class_id_n, torch.ones_like(class_id_n))
+
+    def add_sides(self, intersection_b2: Tensor, union_b2: Tensor) -> None:
+        """Add the intersections and unions of background and foreground."""
+        self.side_intersection += intersection_b2.sum(0)
+        self.side_union += union_b2.sum(0)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return the tensors to be summed over processes."""
-        return self.intersection, self.union, self.episodes
+        return self.intersection, self.union, self.episodes, self.side_intersection, self.side_union
 
     def scores(self) -> dict:
         """Return ``miou`` (see ``mean_iou``), ``fb_iou``, and ``per_class`` of the classes that occurred; in %."""
-        intersection, union = self.intersection[:, FOREGROUND], self.union[:, FOREGROUND]
         occurred = [c for c, count in enumerate(self.episodes.tolist()) if count]
-        per_class = {c: _percent(intersection[c], union[c]) for c in occurred}
-        miou = float(mean_iou(*(t.cpu().numpy() for t in (intersection, union, self.episodes))))
-        sides = [_percent(self.intersection[:, s].sum(), self.union[:, s].sum()) for s in (BACKGROUND, FOREGROUND)]
+        per_class = {c: _percent(self.intersection[c], self.union[c]) for c in occurred}
+        miou = float(mean_iou(*(t.cpu().numpy() for t in (self.intersection, self.union, self.episodes))))
+        sides = [_percent(self.side_intersection[s], self.side_union[s]) for s in (BACKGROUND, FOREGROUND)]
         return {"miou": miou, "fb_iou": _mean(sides), "per_class": per_class}
 
 

@@ -40,6 +40,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "episodes": max(job.episodes.values()),
         "seeds": list(job.samplers),
         "shot": data.shot,
+        "calibration": None if job.calibration is None else job.calibration.facts(),
         "averaged": config.test.averaged(data.shot),
         "passes": config.test.passes(data.shot),
         "dataset": data.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch.utils.data import Dataset
 
@@ -17,6 +17,7 @@ from util.data.views import STRETCH, View
 from util.engine.input_size import scored_on, training_view
 from util.engine.processes import World
 from util.engine.run_context import RunContext
+from util.errors import UserError
 
 log = logging.getLogger("symnet")
 ALL_IMAGES = "all"  # a value of `images`, of the base stage
@@ -144,7 +145,27 @@ def training_size_episodes(
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
     """Return the sampler of a protocol's episodes of one seed."""
-    return _sampler(context, images, protocol, seed)
+    return replace(_sampler(context, images, protocol, seed), ways=protocol.ways, absent=protocol.absent)
+
+
+def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
+    """Refuse a protocol with more ways than its list has classes with enough supports, or whose queries all show one.
+
+    Raises:
+        UserError: names both numbers, or the class.
+    """
+    always = [c for c in images.classes if not len(sampler.without[c])]
+    if sampler.absent > 0 and always:
+        raise UserError(
+            f"protocols.{protocol}.absent = {sampler.absent:g}: every image of {fold} shows class {always[0]}, so no "
+            "query can lack it; set absent to 0"
+        )
+    have = len(sampler.complete_classes)
+    if sampler.ways > max(have, 1):
+        raise UserError(
+            f"protocols.{protocol}.ways = {sampler.ways}: {fold} has {have} of {len(images.classes)} classes with "
+            f"enough images for {sampler.shots} support(s) each; set at most {have} ways"
+        )
 
 
 def trials(context: RunContext, sampler: Sampler, view: View, scored_on: tuple[str, ...]) -> TrialDataset:

@@ -5,6 +5,7 @@ Every mistake that a user can make is found here, before any episode is scored.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from util.data.episodes import Sampler
 from util.data.lists import ImageList
 from util.data.manifest import ListedEpisodes, replay
 from util.data.views import View
+from util.engine.calibration import Calibration, find_calibration
 from util.engine.evaluation import Scoreboard
 from util.engine.folders import run_folder
 from util.engine.input_size import scored_on, view_of
@@ -20,7 +22,7 @@ from util.engine.kept_predictions import KeptPredictions
 from util.engine.network import PreparedNetwork, prepare_network
 from util.engine.processes import World
 from util.engine.run_context import RunContext, make_run_context, network_config, with_data, with_test
-from util.engine.run_data import images_for_test, protocol_sampler
+from util.engine.run_data import check_sampler, images_for_test, protocol_sampler
 from util.engine.tta import with_tta
 from util.engine.weights import Weights, load_weights, weights_mark
 from util.errors import UserError, nearest
@@ -45,6 +47,7 @@ class Request:
     figures: str | None = None
 
 
+log = logging.getLogger("symnet")
 # (shots, image side) -> the network of a job and the record of its weights
 Networks = dict[tuple[int, int], tuple[PreparedNetwork, Weights]]
 
@@ -58,6 +61,7 @@ class Job:
         samplers: of the episodes, by seed.
         episodes: the number of episodes, by seed.
         prepared: the network, for the view's image side.
+        calibration: of the network, where the protocol asks whether queries show their class.
         replayed: the manifest whose episodes these are, None for the protocol's own.
         boards: the counts, by seed.
         kept: the predictions that pictures will show, None without pictures.
@@ -74,6 +78,7 @@ class Job:
     episodes: dict[int, int]
     prepared: PreparedNetwork
     weights: Weights
+    calibration: Calibration | None = None
     replayed: Path | None = None
     boards: dict[int, Scoreboard] = field(default_factory=dict)
     kept: KeptPredictions | None = None
@@ -87,6 +92,11 @@ class Job:
             listed = {s: len(x.keys) for s, x in self.samplers.items() if isinstance(x, ListedEpisodes)}
             return any(self.episodes[seed] < count for seed, count in listed.items())
         return is_quick(self.context.config, self.name)
+
+    @property
+    def ways(self) -> int:
+        """N, the number of classes of an episode."""
+        return self.protocol.ways
 
     @property
     def other_seeds(self) -> bool:
@@ -168,13 +178,20 @@ def _job(
     view, wanted = view_of(config, protocol), config.test.episodes
     samplers: dict[int, Sampler]
     if played:
-        listed = replay(played, images, config.data)
+        listed = replay(played, images, config.data, protocol.ways, protocol.absent > 0)
         samplers = dict(listed)
         episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
     else:
         seeds = protocol.seeds if config.test.seeds is None else config.test.seeds
-        samplers = {seed: protocol_sampler(context, images, protocol, seed) for seed in seeds}
+        drawn = {seed: protocol_sampler(context, images, protocol, seed) for seed in seeds}
+        check_sampler(images, drawn[seeds[0]], name, f"fold {config.data.fold} of {config.data.name}")
+        samplers = dict(drawn)
         episodes = dict.fromkeys(samplers, wanted or protocol.episodes)
+    if protocol.absent > 0 and config.test.averaged(config.data.shot):
+        raise UserError(
+            f"protocol {name}: its presence scores are calibrated for one pass of the network; leave out test.flip, "
+            "test.scales and test.fuse"
+        )
     key = config.data.shot, view.side
     if key not in networks:
         of_network = replace(context, config=network_config(config))
@@ -191,8 +208,19 @@ def _job(
         samplers,
         episodes,
         *networks[key],
+        calibration=_calibration(config, name, networks[key][1]) if protocol.absent > 0 else None,
         replayed=played,
     )
+
+
+def _calibration(config: Config, protocol: str, weights: Weights) -> Calibration | None:
+    found = find_calibration(config, weights.source, weights.digest)
+    if found is None:
+        log.info(
+            "%s: no calibration of these weights: every mask is shown; for one: python test.py CONFIG --calibrate",
+            protocol,
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -218,7 +246,9 @@ def passes(jobs: list[Job]) -> list[Pass]:
     """Return the fewest passes that cover every seed of every job."""
     groups: dict[tuple, list[Job]] = {}
     for job in jobs:
-        rule = "manifest" if job.replayed else (job.protocol.query, job.protocol.supports)
+        rule = (
+            "manifest" if job.replayed else (job.protocol.query, job.protocol.supports, job.ways, job.protocol.absent)
+        )
         for seed in job.samplers:
             key = job.context.config.data.shot, job.view, rule, job.images.digest, seed
             groups.setdefault(key, []).append(job)

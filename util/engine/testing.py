@@ -11,10 +11,18 @@ import numpy as np
 
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.data.manifest import WITH_REPLACEMENT, Manifest
+from util.data.manifest import WITH_REPLACEMENT, Manifest, described
 from util.engine.device import describe
 from util.engine.episode_pictures import EPISODES, remove_pictures, save_pictures
-from util.engine.evaluation import CLASS, NUMBER, PassOptions, Scoreboard, run_pass
+from util.engine.evaluation import (
+    BACKGROUND_INTERSECTION,
+    FOREGROUND_INTERSECTION,
+    INTERSECTION,
+    NUMBER,
+    PassOptions,
+    Scoreboard,
+    run_pass,
+)
 from util.engine.feature_cache import Cacheable, FeatureCache
 from util.engine.kept_predictions import KeptPredictions
 from util.engine.processes import World, join
@@ -30,7 +38,7 @@ from util.report.schema import MANIFEST, RESULT, check_result
 from util.report.table import class_table, passes_in_words, score_table, title
 
 log = logging.getLogger("symnet")
-Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) int64, columns as in evaluation.py
+Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in evaluation.py
 
 
 def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]:
@@ -75,7 +83,11 @@ def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes], cache: 
     data = trials(first.context, first.samplers[seed], first.view, scored_on)
     for job in shared.jobs:
         keep = None if job.kept is None else partial(job.kept.add, seed)
-        job.boards[seed] = Scoreboard(len(config.data.classes), world.device, job.scored_on, job.episodes[seed], keep)
+        job.boards[seed] = Scoreboard(
+            *(len(config.data.classes), world.device, job.scored_on, job.episodes[seed], keep),
+            asks_presence=job.protocol.absent > 0,
+            calibration=job.calibration,
+        )
         job.shared_with = sorted({*job.shared_with, *(j.name for j in shared.jobs if j is not job)})
     started = time.monotonic()
     if cache is not None:
@@ -99,12 +111,13 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     """Sum a job over processes; write its result, its episodes and its pictures."""
     per_seed = [job.boards[seed].scores(world) for seed in job.samplers]
     records = {seed: job.boards[seed].episode_records(world) for seed in job.samplers}
+    presence = {seed: job.boards[seed].all_presence(world) for seed in job.samplers}
     kept = {} if job.kept is None else job.kept.gathered(world)
     result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
     if not world.is_main:
         return result
     remove_pictures(folder.path)
-    manifest = _manifest(job, records, passes_in_words(result))
+    manifest = _manifest(job, records, presence, passes_in_words(result))
     folder.write_text(MANIFEST, manifest.text())
     if request.manifest is not None and job.replayed is None:
         write_atomically(request.manifest, manifest.text())
@@ -131,10 +144,13 @@ def _supports(job: Job) -> str:
     return WITH_REPLACEMENT if job.replayed else job.protocol.supports
 
 
-def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
+def _manifest(
+    job: Job, records: Records, presence: dict[int, dict[int, tuple[bool, float, bool]]], averaged: str
+) -> Manifest:
     """Return every episode of a job with its counts.
 
     Args:
+        presence: seed -> number -> see ``Scoreboard.presence``; empty where it is not asked for.
         averaged: the views that predictions are averaged over, in words.
     """
     data, names = job.context.config.data, job.images.index.names
@@ -147,6 +163,7 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
         "protocol": job.name,
         "scored_on": job.scored_on,
         "supports": _supports(job),
+        **({"ways": job.ways} if job.ways > 1 else {}),
         "list": job.images.digest,
         "weights": job.weights.digest,
         "quick_look": job.quick_look,
@@ -154,17 +171,18 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
     }
     out = Manifest(header)
     for seed, outputs in records.items():
-        rows = zip(*(table.tolist() for table in outputs.values()), strict=True)
-        for counted in rows:
-            key = job.samplers[seed](counted[0][NUMBER])
-            out.episodes.append(
-                {
-                    "seed": seed,
-                    "number": key.number,
-                    "query": names[key.query],
-                    "class": key.class_id,
-                    "supports": [names[s] for s in key.supports],
-                    "outputs": {name: row[CLASS + 1 :] for name, row in zip(outputs, counted, strict=True)},
-                }
-            )
+        for place, number in enumerate(np.unique(next(iter(outputs.values()))[:, NUMBER]).tolist()):
+            key = job.samplers[seed](number)
+            episode = {"seed": seed, "number": number, **described(key, names)}
+            if number in presence[seed]:
+                episode["presence"] = presence[seed][number][1]
+            rows = slice(place * job.ways, (place + 1) * job.ways)
+            out.episodes.append({**episode, "outputs": {name: _counts(table[rows]) for name, table in outputs.items()}})
     return out
+
+
+def _counts(records: np.ndarray) -> list[int]:
+    """Return the counts of one episode as a manifest has them; see ``util/data/manifest.py``."""
+    of_classes = records[:, [INTERSECTION, INTERSECTION + 1]].ravel().tolist()
+    sides = (FOREGROUND_INTERSECTION, BACKGROUND_INTERSECTION) if len(records) > 1 else (BACKGROUND_INTERSECTION,)
+    return of_classes + [count for side in sides for count in records[0, [side, side + 1]].tolist()]

@@ -8,7 +8,7 @@ of a narrow range, such as cosines, their softmax is flat, and the average is cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -124,11 +124,20 @@ class TestTimeAugmentation(nn.Module):
 
     def forward(self, episode: Episode) -> Output:
         """Return the averaged outputs at the query's size; ``maps``, which are only displayed, are the first pass's."""
+        return self._averaged([episode], lambda network, seen: network(*seen))
+
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return the averaged outputs for several classes that compete."""
+        return self._averaged(episodes, lambda network, seen: network.forward_classes(seen))
+
+    def _averaged(
+        self, episodes: Sequence[Episode], outputs: Callable[[FewShotModel, Sequence[Episode]], Output]
+    ) -> Output:
         sums: dict[str, Tensor] = {}
         maps: dict[str, Tensor] = {}
-        passes, size = 0, episode.query.shape[-2:]
-        for network, tta_view, seen in self._seen(episode):
-            output = network(seen)
+        passes, size = 0, episodes[0].query.shape[-2:]
+        for network, tta_view, seen in self._seen(episodes):
+            output = outputs(network, seen)
             passes, maps = passes + 1, maps if passes else output.maps
             for name, logits in scored_outputs(output).items():
                 probability = tta_view.probability(logits, size)
@@ -142,14 +151,17 @@ class TestTimeAugmentation(nn.Module):
         for number, tta_view in enumerate(self.tta_views):
             yield number, cast(FewShotModel, self.networks[number // per_network]), tta_view
 
-    def _seen(self, episode: Episode) -> Iterator[tuple[FewShotModel, TtaView, Episode]]:
-        """Yield each pass: its network, its view, and the episode in that view."""
+    def _seen(self, episodes: Sequence[Episode]) -> Iterator[tuple[FewShotModel, TtaView, Sequence[Episode]]]:
+        """Yield each pass: its network, its view, and the episodes in that view; with masks, one shot of each."""
         for number, network, tta_view in self._by_view():
-            seen = tta_view.episode(episode)
-            seen.cached_support = _of_view(episode.cached_support, number)
-            seen.cached_query = _of_view(episode.cached_query, number)
-            for one in _one_by_one(seen) if self.each_support_alone else [seen]:
-                yield network, tta_view, one
+            views = []
+            for episode in episodes:
+                seen = tta_view.episode(episode)
+                seen.cached_support = _of_view(episode.cached_support, number)
+                seen.cached_query = _of_view(episode.cached_query, number)
+                views.append(seen)
+            for each in zip(*map(_one_by_one, views)) if self.each_support_alone else [views]:
+                yield network, tta_view, each
 
     # --- called by the feature cache ---------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ def _predict_checked(
     options: argparse.Namespace, queries: list[Path], formats: Formats, failed: dict[Path, str]
 ) -> int:
     segmenter = opts.segmenter_of(options)
-    for note in segmenter.notes:
+    for note in [*segmenter.notes, *_on_presence(segmenter)]:
         print(note)
     facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter, options)}
     waiting = queries
@@ -135,8 +135,8 @@ def _predict_checked(
         for number, prediction in enumerate(segmenter.many(photos, options.batch)):
             query = photos.read[number]
             write_results(options.out, query, prediction, facts, formats.pictures, options.instances)
-            if not prediction.mask.any():
-                bar.write(f"note: {query}: no pixel of a class was found", file=sys.stderr)
+            if absent := prediction.absent():
+                bar.write(f"note: {query}: not found: {', '.join(absent)}", file=sys.stderr)
             bar.update()
     if done := [query for query in queries if query not in failed]:
         formats.write(done, segmenter.model.network.title, options.resume)
@@ -146,6 +146,16 @@ def _predict_checked(
         + (f"; {len(failed)} could not be read" if failed else "")
     )
     return EXIT_USER_ERROR if failed else 0
+
+
+def _on_presence(segmenter: Segmenter) -> Iterator[str]:
+    """Yield a line on the calibration that decides whether a class is shown."""
+    known = segmenter.calibration
+    if known is None:
+        yield "no calibration: every class is shown; python test.py CONFIG --calibrate makes one for these weights"
+    else:
+        least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
+        yield f"presence: classes with a score of at least {least:g} are shown; calibrated on {known.made_on}"
 
 
 def _fingerprint(segmenter: Segmenter, options: argparse.Namespace) -> str:

@@ -60,20 +60,18 @@ class Exportable:
             labels: (n, K, S, S) uint8 in {0, 1, 255}.
             text: vectors of the class names (n, T), for models that read them.
         """
-        cached, margins = self.network.cache_query(query[None]), [query.new_zeros(query.shape[1:])]
+        cached, episodes = self.network.cache_query(query[None]), []
+        starts = range(0, self.shots, self.together)
         for i in range(len(self.names)):
-            logits = []
-            for first in range(0, self.shots, self.together):
+            for first in starts:
                 part = slice(first, first + self.together)
                 image, label = images[i : i + 1, part], labels[i : i + 1, part]
                 supports = SupportBatch(image, label, self.network.cache_support(image, label))
                 vector = None if text is None else text[i]
-                base_labels = self.network.reads_base_labels
-                output = self.network(episode_of(query[None], supports, vector, 0, base_labels, cached))
-                logits.append(self.segmenter.chosen_logits(output).float())
-            mean = torch.stack(logits).mean(0)[0]
-            margins.append(mean[1] - mean[0])
-        return torch.stack(margins).softmax(0)
+                episodes.append(episode_of(query[None], supports, vector, 0, self.network.reads_base_labels, cached))
+        output = self.network.forward_classes(episodes)
+        (margins,) = self.segmenter.margins_of(output, [len(starts)] * len(self.names))
+        return torch.cat([torch.zeros_like(margins[:1]), margins]).softmax(0)
 
     def noise(self) -> CheckEpisode:
         """Return noise as images, and supports whose labels are rectangles."""

@@ -10,6 +10,7 @@ from util.engine.evaluation import FINAL
 from util.errors import UserError
 from util.formats import recognise
 from util.predict import export_formats
+from util.predict.prediction import Decision
 from util.predict.regions import Marking
 from util.predict.segmenter import BATCH, Segmenter
 from util.predict.support_files import supports_in
@@ -95,6 +96,21 @@ def add_query_options(out: argparse.ArgumentParser) -> None:
     out.add_argument(
         "--outlines", choices=OUTLINES, default=RLE, help=f"of objects in coco and labelstudio; default {RLE}"
     )
+    out.add_argument(
+        "--min-score",
+        type=float,
+        metavar="P",
+        help="least presence score of a class that is shown; default the calibration's threshold",
+    )
+    out.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="least probability of a class's pixels; default the method's own rule",
+    )
+    out.add_argument(
+        "--min-pixels", type=int, default=0, metavar="N", help="show no class with fewer pixels; default 0"
+    )
     out.add_argument("--tile", type=int, metavar="SIDE", help="split large photos into overlapping tiles of this side")
     out.add_argument("--batch", type=int, default=BATCH, help=f"views in one forward pass; default {BATCH}")
 
@@ -154,7 +170,14 @@ def segmenter_of(options: argparse.Namespace) -> Segmenter:
         vectors=options.vectors,
         output=options.output,
         marking=Marking(options.mask_value, options.radius),
+        decision=_decision(options),
     )
+
+
+def _decision(options: argparse.Namespace) -> Decision:
+    """Return the decision of a command line; an export has none of its options."""
+    names = ("min_score", "threshold", "min_pixels")
+    return Decision(**{name: getattr(options, name) for name in names if hasattr(options, name)})
 
 
 def class_names_of(options: argparse.Namespace) -> list[str]:

@@ -1,15 +1,50 @@
-"""The result for one photo: a mask, a probability map for each class, and a summary of both."""
+"""The result for one photo: a mask, a probability map and a presence score for each class, and a summary of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from util.engine.calibration import Calibration
+from util.errors import UserError
 from util.report.overlay import PREDICTION_COLOUR, class_map, overlay
 
 DIGITS = 6  # after the decimal point, of shares and confidences
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The rules that turn scores into a mask.
+
+    Attributes:
+        min_score: least presence score of a class that is shown; None: the calibration's threshold.
+        threshold: least probability of a class's pixels; None: where the class has the largest logit.
+        min_pixels: a class with fewer pixels is not shown.
+    """
+
+    min_score: float | None = None
+    threshold: float | None = None
+    min_pixels: int = 0
+
+    def check(self, calibration: Calibration | None, model: str) -> None:
+        """Refuse values out of range, and a presence score that no calibration gives.
+
+        Raises:
+            UserError: names the option.
+        """
+        for option, value in (("--min-score", self.min_score), ("--threshold", self.threshold)):
+            if value is not None and not 0 <= value <= 1:
+                raise UserError(f"{option} {value:g}: must be between 0 and 1")
+        if self.min_pixels < 0:
+            raise UserError(f"--min-pixels {self.min_pixels}: must be at least 0")
+        if self.min_score is not None and calibration is None:
+            raise UserError(
+                f"--min-score {self.min_score:g}: {model} has no calibration for these weights, and so no presence "
+                "score; make one: python test.py CONFIG --calibrate"
+            )
 
 
 @dataclass(frozen=True)
@@ -20,26 +55,60 @@ class Prediction:
         image: the upright photo, (H, W, 3) uint8.
         names: the classes; class i has the value i + 1 in the mask.
         mask: (H, W) uint8, 0 is background.
-        probability: (classes, H, W) float32; together with the background's they sum to 1.
+        probability: (classes, H, W) float32; together with the background's they sum to 1. With a calibration it is
+            that of a pixel in a photo that shows the class.
+        presence: the probability that the photo shows each class; None without a calibration.
+        min_score: the presence score below which a class has no pixel; None without a calibration.
     """
 
     image: np.ndarray
     names: list[str]
     mask: np.ndarray
     probability: np.ndarray
+    presence: list[float] | None = None
+    min_score: float | None = None
 
     @classmethod
-    def from_margins(cls, image: np.ndarray, names: list[str], margins: np.ndarray) -> Prediction:
-        """Return the softmax over classes and background at each pixel, and its argmax.
+    def from_margins(
+        cls,
+        image: np.ndarray,
+        names: list[str],
+        margins: np.ndarray,
+        evidence: Sequence[np.ndarray] = (),
+        calibration: Calibration | None = None,
+        decision: Decision | None = None,
+    ) -> Prediction:
+        """Return the softmax over classes and background at each pixel, and the mask that a decision makes of it.
 
         Args:
             margins: each class's logit minus the background's, (classes, H, W) float32.
+            evidence: of the presence of each class, (F,); read if there is a calibration.
+            calibration: of the network.
+            decision: default as its defaults.
         """
-        highest = np.maximum(margins.max(0), 0)
-        mask = np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0).astype(np.uint8)
-        exponentials = np.exp(margins - highest)
-        total = exponentials.sum(0) + np.exp(-highest)
-        return cls(image, names, mask, exponentials / total)
+        decision, presence, min_score = decision or Decision(), None, None
+        shown = np.ones(len(names), bool)
+        scaled = margins if calibration is None else calibration.margins(margins)
+        highest = np.maximum(scaled.max(0), 0)
+        exponentials = np.exp(scaled - highest)
+        probability = exponentials / (exponentials.sum(0) + np.exp(-highest))
+        if calibration is not None:
+            presence = [calibration.presence(of_class) for of_class in evidence]
+            min_score = calibration.threshold if decision.min_score is None else decision.min_score
+            shown = np.array(presence) >= min_score
+        mask = _mask(margins, probability, shown, decision.threshold)
+        counts = np.bincount(mask.ravel(), minlength=len(names) + 1)
+        mask[(counts < decision.min_pixels)[mask] & (mask > 0)] = 0
+        return cls(image, names, mask, probability, presence, min_score)
+
+    def absent(self) -> list[str]:
+        """Return in words every class without pixels, with its presence score where that is known."""
+        found, out = set(np.unique(self.mask).tolist()), []
+        for value, name in enumerate(self.names, 1):
+            if value not in found:
+                score = "" if self.presence is None else f" (presence {self.presence[value - 1]:.2f})"
+                out.append(f"{name}{score}")
+        return out
 
     def overlay(self) -> np.ndarray:
         """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
@@ -48,10 +117,11 @@ class Prediction:
         return class_map(self.image, self.mask)
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return name, value in the mask, pixels, share of the photo, box and confidence of each class.
+        """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
 
         The box [x0, y0, x1, y1] covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1. The confidence is the mean
-        probability of the class over its pixels. Both are None for a class without pixels.
+        probability of the class over its pixels. Both are None for a class without pixels, and the presence is None
+        without a calibration.
         """
         return [self._summary_of(value, name) for value, name in enumerate(self.names, 1)]
 
@@ -64,4 +134,24 @@ class Prediction:
             box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
             confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
         share = round(pixels / inside.size, DIGITS)
-        return {"name": name, "value": value, "pixels": pixels, "share": share, "box": box, "confidence": confidence}
+        presence = None if self.presence is None else round(self.presence[value - 1], DIGITS)
+        return {
+            "name": name,
+            "value": value,
+            "presence": presence,
+            "pixels": pixels,
+            "share": share,
+            "box": box,
+            "confidence": confidence,
+        }
+
+
+def _mask(margins: np.ndarray, probability: np.ndarray, shown: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Return the class of each pixel (H, W) uint8, 0 for background, among the classes that are shown."""
+    margins = np.where(shown[:, None, None], margins, -np.inf)
+    best, highest = margins.argmax(0), margins.max(0)
+    if threshold is None:
+        inside = highest > 0
+    else:
+        inside = (np.take_along_axis(probability, best[None], 0)[0] >= threshold) & shown[best]
+    return np.where(inside, best + 1, 0).astype(np.uint8)

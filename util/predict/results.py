@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def facts_of(segmenter: Segmenter) -> dict[str, Any]:
         "output": segmenter.output,
         "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
         "tile": segmenter.tile,
+        "calibration": None if segmenter.calibration is None else segmenter.calibration.facts(),
+        "decision": asdict(segmenter.decision),
         "supports": {known.name: known.sources for known in segmenter.classes},
         "text": {known.name: known.embedding.note for known in segmenter.classes if known.embedding.note},
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,18 @@ from torch import Tensor
 from model.contract import Output
 from util.data.episodes import channels_first
 from util.data.views import LETTERBOX, to_photo
+from util.engine.calibration import Calibration, find_calibration
 from util.engine.device import autocast
-from util.engine.evaluation import BINARY, FINAL
+from util.engine.evaluation import FINAL
+from util.engine.frozen_files import digest_of
 from util.engine.network import check_finite
+from util.engine.presence import evidence_of
 from util.errors import UserError, nearest
 from util.predict.class_embedding import class_embedding
 from util.predict.encoded_class import EncodedClass, encode_supports
 from util.predict.load_model import load_model
 from util.predict.photos import read_photo
-from util.predict.prediction import Prediction
+from util.predict.prediction import Decision, Prediction
 from util.predict.regions import Marking
 from util.predict.supports import (
     UNNAMED,
@@ -62,6 +66,7 @@ class Segmenter:
         vectors: a file of word vectors, for names that are not among the data set's classes.
         output: name of the two-channel output that is the prediction.
         marking: how masks and points of supports are read.
+        decision: which classes and pixels are shown, where they differ from the calibration's and the method's.
 
     Raises:
         UserError: a file cannot be read, or the arguments do not fit each other.
@@ -81,11 +86,15 @@ class Segmenter:
         vectors: str | Path | None = None,
         output: str = FINAL,
         marking: Marking | None = None,
+        decision: Decision | None = None,
     ):
         check_tile(tile)
         self.model = load_model(checkpoint, config, overrides, side, device)
         self.tile, self.output, self.marking = tile, output, marking or Marking()
         self.vectors = None if vectors is None else Path(vectors)
+        self.calibration = self._find_calibration()
+        self.decision = decision or Decision()
+        self.decision.check(self.calibration, self.model.network.title)
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
         texts = group_by_class((s for s in supports if isinstance(s, NAMED_BY_FILE)), name)
@@ -94,6 +103,13 @@ class Segmenter:
         for class_name in [*texts, *([default] if arrays and default not in texts else [])]:
             read = [read_support(text, class_name, self.marking) for text in texts.get(class_name, [])]
             self.add(class_name, read + (arrays if class_name == default else []))
+
+    def _find_calibration(self) -> Calibration | None:
+        """Return the calibration of the network's final output; others have none."""
+        if self.output != FINAL:
+            return None
+        digest = digest_of(self.model.network.state_dict())
+        return find_calibration(self.model.context.config, self.model.source, digest)
 
     def add(self, name: str | None, supports: list[Support]) -> None:
         """Add a class to segment.
@@ -150,10 +166,13 @@ class Segmenter:
         if not views:
             return
         inputs = torch.stack([self._network_input(photo.image[window]) for photo, window in views])
-        margins = self.margins(inputs.to(self.model.device)).cpu().numpy()
-        for (photo, window), of_view in zip(views, margins, strict=True):
+        output = self._output(inputs.to(self.model.device))
+        margins = self.margins_of(output, self._batches).cpu().numpy()
+        for item, ((photo, window), of_view) in enumerate(zip(views, margins, strict=True)):
             shape = photo.image[window].shape[:2]
-            photo.add(window, [to_photo(m, shape, LETTERBOX, LETTERBOX, self.model.view.side) for m in of_view])
+            maps = [to_photo(m, shape, LETTERBOX, LETTERBOX, self.model.view.side) for m in of_view]
+            own = None if output.evidence is None else output.evidence[item].float().cpu().numpy()
+            photo.add(window, maps, own)
 
     def _network_input(self, image: np.ndarray) -> Tensor:
         """Return an image (H, W, 3) uint8 as the network's input, (3, S, S) float32."""
@@ -161,28 +180,43 @@ class Segmenter:
         return channels_first(self.model.view.sized(image, no_label)[0])
 
     def _prediction(self, photo: TiledPhoto) -> Prediction:
-        return Prediction.from_margins(photo.image, [known.name for known in self.classes], photo.blended())
+        margins, evidence = photo.blended(), []
+        if self.calibration is not None:
+            for of_class, own in zip(margins, repeat(None) if photo.evidence is None else photo.evidence):
+                numbers = None if own is None else torch.from_numpy(own)
+                evidence.append(evidence_of(torch.from_numpy(of_class), numbers).numpy())
+        names = [known.name for known in self.classes]
+        return Prediction.from_margins(photo.image, names, margins, evidence, self.calibration, self.decision)
 
-    @torch.inference_mode()
     def margins(self, query: Tensor) -> Tensor:
         """Return each class's logit minus the background's, (B, n, S, S) float32, for inputs (B, 3, S, S)."""
-        network, base_labels = self.model.network, self.model.network.reads_base_labels
-        margins = []
-        for known in self.classes:
-            logits = []
-            for supports in known.support_batches:
-                with autocast(self.model.device, self.model.precision):
-                    output = network(known.episode(query, supports, base_labels))
-                check_finite(output)
-                logits.append(self.chosen_logits(output).float())
-            mean = torch.stack(logits).mean(0)
-            margins.append(mean[:, 1] - mean[:, 0])
-        return torch.stack(margins, dim=1)
+        return self.margins_of(self._output(query), self._batches)
 
-    def chosen_logits(self, output: Output) -> Tensor:
-        """Return the two-channel logits named ``self.output``, (B, 2, S, S)."""
+    @property
+    def _batches(self) -> list[int]:
+        """The numbers of batches of the classes' supports."""
+        return [len(known.support_batches) for known in self.classes]
+
+    @torch.inference_mode()
+    def _output(self, query: Tensor) -> Output:
+        """Return the network's output for all batches of supports of all classes in a row."""
+        network, base_labels = self.model.network, self.model.network.reads_base_labels
+        episodes = [known.episode(query, some, base_labels) for known in self.classes for some in known.support_batches]
+        with autocast(self.model.device, self.model.precision):
+            output = network.forward_classes(episodes)
+        check_finite(output)
+        return output
+
+    def margins_of(self, output: Output, batches: Sequence[int]) -> Tensor:
+        """Return the margins (B, n, S, S) float32 of n classes, each the mean over its batches of supports.
+
+        Args:
+            output: of ``forward_classes`` for all batches of all classes in a row; of it, ``self.output`` is taken.
+            batches: numbers of batches of the classes.
+        """
         by_name = {FINAL: output.logits, **output.extra}
-        binary = [name for name, logits in by_name.items() if logits.shape[1] == BINARY]
-        if self.output not in binary:
-            raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, binary)}")
-        return by_name[self.output]
+        if self.output not in by_name:
+            raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
+        logits = by_name[self.output].float()
+        margins = (logits[:, 1:] - logits[:, :1]).split(list(batches), dim=1)
+        return torch.stack([of_class.mean(1) for of_class in margins], dim=1)

@@ -22,7 +22,7 @@ PICTURES, COCO, YOLO, LABELME, LABELSTUDIO = FORMATS = ("png", "coco", "yolo", "
 RLE, POLYGONS = OUTLINES = ("rle", "polygons")
 COCO_FILE = "instances.json"
 SUMMARY_FILE = "summary.csv"
-SUMMARY_COLUMNS = ("photo", "class", "pixels", "share", "x0", "y0", "x1", "y1", "confidence", "error")
+SUMMARY_COLUMNS = ("photo", "class", "pixels", "share", "x0", "y0", "x1", "y1", "confidence", "presence", "error")
 
 
 class Formats:
@@ -185,7 +185,7 @@ def _rows(path: Path) -> Iterator[dict[str, object]]:
         record = read_json(path, "this result", "make it again")
         for entry in record["classes"]:
             box = dict(zip(("x0", "y0", "x1", "y1"), entry["box"] or (), strict=False))
-            common = {key: entry[key] for key in ("pixels", "share", "confidence")}
+            common = {key: entry.get(key) for key in ("pixels", "share", "confidence", "presence")}
             yield {"photo": record["query"], "class": entry["name"], **common, **box}
     except (UserError, KeyError, TypeError, AttributeError):
         return

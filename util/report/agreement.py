@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from util.data.manifest import Manifest
+from util.data.manifest import Manifest, ways_of
 from util.errors import UserError
 from util.report.scores import mean_iou, over_seeds
 
 TOLERANCE = 1e-6  # percentage points; scores are written with all digits
 FULL = 100.0
-COLUMNS = 4  # of an episode's counts: I, U, background I, background U
 MAX_COUNT = 2**63 - 1  # of pixels: the largest int64
 SHOWN = 40  # characters of a wrong value in a message
 MEND = "it was edited or mixed up; score the run again"
@@ -54,20 +53,21 @@ def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path
     Raises:
         UserError: names the seed, the output and the score, or the line whose counts cannot be.
     """
-    of_seeds: dict[int, dict[str, list[tuple[int, list[int]]]]] = {}
+    of_seeds: dict[int, dict[str, list[tuple[list[int], list[int]]]]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         outputs = episode.get("outputs")
         if not isinstance(outputs, dict):
             return  # episodes without counts, which others wrote
         seed = of_seeds.setdefault(episode.get("seed", 0), {})
+        classes = [class_id for class_id, _ in ways_of(episode)]
         for name in outputs:
-            seed.setdefault(name, []).append((episode["class"], counts_of(outputs, name, f"{path}:{line}")))
+            seed.setdefault(name, []).append((classes, counts_of(outputs, name, f"{path}:{line}", len(classes))))
     if set(of_seeds) != set(result["seeds"]):
         raise UserError(f"{source}: has the seeds {result['seeds']}, {path.name} has {sorted(of_seeds)}; {MEND}")
     for number, seed in enumerate(result["seeds"]):
         for name, rows in of_seeds[seed].items():
             scores = result["per_seed"][number].get(name)
-            if scores is None or any(len(counts) != COLUMNS for _, counts in rows):
+            if scores is None or any(len(counts) != columns(len(classes)) for classes, counts in rows):
                 continue
             where = f"{source}: per_seed[{number}].{name}"
             for score, value in _scores_of(rows).items():
@@ -75,14 +75,19 @@ def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path
                     _agree(scores[score], value, f"{where}.{score}", f"that of {path.name}")
 
 
-def counts_of(outputs: dict[str, Any], name: str, where: str) -> list[int]:
-    """Return an output's counts of one episode, [I, U, background I, background U] or [I, U].
+def columns(ways: int) -> int:
+    """Return how many counts an episode has: I, U of each class, of the background, and of any class if several."""
+    return 2 * ways + (2 if ways == 1 else 4)
+
+
+def counts_of(outputs: dict[str, Any], name: str, where: str, ways: int = 1) -> list[int]:
+    """Return an output's counts of one episode, as ``util/data/manifest.py`` describes; one way may lack background.
 
     Raises:
         UserError: they are no counts.
     """
     values = outputs[name]
-    if not _are_counts(values):
+    if not _are_counts(values) or (ways > 1 and len(values) != columns(ways)):
         shown = json.dumps(values)[:SHOWN]
         raise UserError(
             f"{where}: counts of '{name}' must be whole numbers [I, U, ...] with 0 <= I <= U < 2**63, not {shown}; "
@@ -97,15 +102,19 @@ def _are_counts(values: Any) -> bool:
     return all(0 <= i <= u <= MAX_COUNT for i, u in zip(values[::2], values[1::2], strict=True))
 
 
-def _scores_of(rows: list[tuple[int, list[int]]]) -> dict[str, float]:
-    """Return ``miou`` and ``fb_iou`` of one seed's episodes, each (class, counts)."""
-    classes, row_of = np.unique([class_id for class_id, _ in rows], return_inverse=True)
-    counts = np.array([counts for _, counts in rows], np.int64)
-    sums = np.zeros((len(classes), COLUMNS), np.int64)
+def _scores_of(rows: list[tuple[list[int], list[int]]]) -> dict[str, float]:
+    """Return ``miou`` and ``fb_iou`` of one seed's episodes, each (classes, counts)."""
+    classes, row_of = np.unique([class_id for of_episode, _ in rows for class_id in of_episode], return_inverse=True)
+    counts = np.array([pair for of_episode, values in rows for pair in _pairs(values)[: len(of_episode)]], np.int64)
+    sums = np.zeros((len(classes), 2), np.int64)
     np.add.at(sums, row_of, counts)
-    total = sums.sum(0)
-    sides = [FULL * total[i] / max(total[i + 1], 1) for i in (0, 2)]
+    sides = [FULL * i / max(u, 1) for i, u in np.sum([_pairs(values)[-2:] for _, values in rows], axis=0)]
     return {"miou": float(mean_iou(sums[:, 0], sums[:, 1], np.bincount(row_of))), "fb_iou": float(sum(sides) / 2)}
+
+
+def _pairs(values: list[int]) -> list[tuple[int, int]]:
+    """Return counts as (intersection, union); the last two pairs are foreground and background."""
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
 def _agree(given: float, expected: float, where: str, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from util.data.manifest import read_manifest
+from util.data.manifest import read_manifest, ways_of
 from util.errors import UserError, one_line
 from util.report.agreement import counts_of
 from util.report.figure import styled, write_figure
@@ -40,7 +40,7 @@ def write_charts(
     """Write a result's curve and bars into a folder, as PNG and in the format that ``vectors`` names; return the paths.
 
     Args:
-        records: seed -> output -> (episodes, 6): number, class, I, U, background I, background U.
+        records: seed -> output -> (episodes * N, at least 4): number, class, I, U of each class of an episode.
     """
     for name, figure in ((CURVE, score_curve(records, title)), (BARS, class_bars(result, title))):
         write_figure(folder / name, figure, vectors)
@@ -62,7 +62,7 @@ def draw(paths: list[Path], suffix: str) -> list[Path]:
 
 
 def _records(path: Path, result: dict[str, Any]) -> dict[int, dict[str, np.ndarray]]:
-    """Return the counts of a result's episodes: seed -> output -> (episodes, 6)."""
+    """Return the counts of a result's episodes: seed -> output -> (episodes * N, 4)."""
     rows: dict[int, dict[str, list[list[int]]]] = {seed: {} for seed in result["seeds"]}
     manifest = read_manifest(path)
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
@@ -70,9 +70,11 @@ def _records(path: Path, result: dict[str, Any]) -> dict[int, dict[str, np.ndarr
         if not isinstance(outputs, dict) or episode.get("seed", 0) not in rows:
             raise UserError(f"{path}:{line}: not a scored episode of this result; score the run again")
         of_seed = rows[episode.get("seed", 0)]
+        ways = ways_of(episode)
         for name in outputs:
-            counts = counts_of(outputs, name, f"{path}:{line}")
-            of_seed.setdefault(name, []).append([len(of_seed.get(name, [])), episode["class"], *counts])
+            counts = counts_of(outputs, name, f"{path}:{line}", len(ways))
+            number = len(of_seed.setdefault(name, [])) // len(ways)
+            of_seed[name] += [[number, c, *counts[2 * i : 2 * i + 2]] for i, (c, _) in enumerate(ways)]
     return {seed: {name: np.array(r) for name, r in outputs.items()} for seed, outputs in rows.items() if outputs}
 
 
@@ -84,8 +86,9 @@ def score_curve(records: dict[int, dict[str, np.ndarray]], title: str) -> Figure
     highest = 0.0
     for name, rows in outputs.items():
         if name != HIDDEN:
-            curve = running_miou(rows)
-            axes.plot(np.arange(1, len(rows) + 1), curve, label=one_line(name))
+            last = np.flatnonzero(np.diff(rows[:, 0], append=-1))  # the last class of each episode
+            curve = running_miou(rows)[last]
+            axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
             highest = max(highest, float(curve.max()))
     axes.set_ylim(0, min(100.0, STEP * np.ceil((highest + 1) / STEP)))
     axes.set_xlim(left=0)
@@ -97,7 +100,7 @@ def score_curve(records: dict[int, dict[str, np.ndarray]], title: str) -> Figure
 
 
 def running_miou(rows: np.ndarray) -> np.ndarray:
-    """Return the mIoU in percent after each episode, from records (episodes, 6): number, class, I, U, ..."""
+    """Return the mIoU in percent after each record, from records (n, at least 4): number, class, I, U, ..."""
     classes = np.unique(rows[:, 1])
     member = rows[:, 1][:, None] == classes
     intersection, union = (np.cumsum(np.where(member, rows[:, c][:, None], 0), axis=0) for c in (2, 3))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.manifest import Manifest, read_manifest
+from util.data.manifest import Manifest, read_manifest, ways_of
 from util.errors import UserError, nearest
 from util.report.agreement import counts_of
 from util.report.schema import find_results, read_result
@@ -22,12 +22,24 @@ CHUNK = 100  # samples computed at once
 
 @dataclass(frozen=True)
 class Scored:
-    """Episodes with the pixel counts of one system."""
+    """Episodes with the pixel counts of one system; an episode with N ways has N entries.
+
+    Attributes:
+        keys: seed (in joined runs: number of the run, seed), query, class, supports.
+        counts: (entries, 2) int64: intersection, union.
+        episodes: number of episodes.
+    """
 
     source: Path
     note: str
-    keys: list[tuple]  # seed (in joined runs: number of the run, seed), query, class, supports
-    counts: np.ndarray  # (episodes, 2) int64: intersection, union
+    keys: list[tuple]
+    counts: np.ndarray
+    episodes: int
+
+    @property
+    def ways(self) -> int:
+        """N of every episode."""
+        return len(self.keys) // max(self.episodes, 1)
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,8 @@ def compare(*runs: Path, output: str = FINAL) -> str:
 def _join(runs: list[Scored]) -> Scored:
     """Return the episodes of all runs as one, whose mIoU is the mean over runs."""
     keys = [((number, key[0]), *key[1:]) for number, scored in enumerate(runs) for key in scored.keys]
-    return Scored(runs[0].source, runs[0].note, keys, np.concatenate([scored.counts for scored in runs]))
+    counts, episodes = np.concatenate([scored.counts for scored in runs]), sum(scored.episodes for scored in runs)
+    return Scored(runs[0].source, runs[0].note, keys, counts, episodes)
 
 
 def read_scored(path: Path, output: str) -> Scored:
@@ -134,21 +147,25 @@ def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
             raise UserError(f"{path}:{line}: this episode was not scored; take the episodes.jsonl of a test")
         if output not in outputs:
             raise UserError(f"{path}:{line}: output '{output}' is unknown{nearest(output, outputs)}")
-        values = counts_of(outputs, output, f"{path}:{line}")
-        keys.append((episode.get("seed", 0), episode["query"], episode["class"], tuple(episode["supports"])))
-        counts.append(values[:2])
+        ways = ways_of(episode)
+        values = counts_of(outputs, output, f"{path}:{line}", len(ways))
+        for i, (class_id, supports) in enumerate(ways):
+            keys.append((episode.get("seed", 0), episode["query"], class_id, tuple(supports)))
+            counts.append(values[2 * i : 2 * i + 2])
     if not note:
         protocol, scored_on = (manifest.header.get(key, "unknown") for key in ("protocol", "scored_on"))
         note = _note(protocol, scored_on, manifest.header.get("averaged"), manifest.header.get("quick_look"))
-    return Scored(path, note, keys, np.array(counts, np.int64))
+    return Scored(path, note, keys, np.array(counts, np.int64), len(manifest.episodes))
 
 
 def _check_same_episodes(a: Scored, b: Scored) -> None:
     advice = "score both on the same: test.py --manifest FILE.jsonl writes those of one and replays them for the other"
-    if len(a.keys) != len(b.keys):
-        raise UserError(f"{a.source} has {len(a.keys)} episodes, {b.source} has {len(b.keys)}; {advice}")
-    for number, (x, y) in enumerate(zip(a.keys, b.keys)):
+    if (a.episodes, a.ways) != (b.episodes, b.ways):
+        sizes = [f"{s.episodes}{'' if s.ways == 1 else f' {s.ways}-way'}" for s in (a, b)]
+        raise UserError(f"{a.source} has {sizes[0]} episodes, {b.source} has {sizes[1]}; {advice}")
+    for entry, (x, y) in enumerate(zip(a.keys, b.keys)):
         if x != y:
+            number = entry // a.ways
             shown = [f"query {k[1]}, class {k[2]}, supports {', '.join(k[3])}" for k in (x, y)]
             raise UserError(f"{a.source} and {b.source} differ in episode {number} ({shown[0]}; {shown[1]}); {advice}")
 
@@ -169,7 +186,7 @@ def difference(a: Scored, b: Scored) -> Difference:
     miou_a, miou_b = (float(_miou(np.ones((1, queries)), t)[0]) for t in tables)
     sample = np.concatenate(draws)  # (draws, 2)
     low, high = np.percentile(sample[:, 1] - sample[:, 0], [TAIL, 100 - TAIL])
-    return Difference(miou_a, miou_b, float(low), float(high), len(a.keys), queries)
+    return Difference(miou_a, miou_b, float(low), float(high), a.episodes, queries)
 
 
 def _sums_by_query(scored: Scored) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from model.contract import IGNORE, Episode, Output
 from util.errors import one_line
 from util.report.figure import styled
-from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, overlay
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, class_map, overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,39 +84,50 @@ def _width_of(figure: Figure) -> Callable[[str], int]:
     return lambda text: math.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
-def episode_board(episode: Episode, output: Output, item: int = 0, class_names: list[str] | None = None) -> Board:
+def episode_board(
+    ways: Sequence[Episode], output: Output, item: int = 0, class_names: list[str] | None = None
+) -> Board:
     """Return the picture of one episode of a batch: supports, query, prediction (with its IoU), ground truth.
 
-    The padding of the network's input is cut off.
+    Several classes have colours of their own. The padding of the network's input is cut off.
     """
-    query, truth = _pixels(episode.query[item]), _label(episode.query_label[item])
-    prediction = _label(output.logits[item].argmax(0))
+    query, prediction = _pixels(ways[0].query[item]), _label(output.logits[item].argmax(0))
+    labels = [_label(way.query_label[item]) for way in ways]
+    truth = labels[0].copy()
+    for value, of_way in enumerate(labels[1:], 2):
+        truth[of_way == 1] = value
     shown = np.where(truth == IGNORE, IGNORE, prediction)
-    name = class_names[int(episode.class_id[item]) - 1] if class_names else str(int(episode.class_id[item]))
     valid = truth != IGNORE
-    union = ((prediction == 1) | (truth == 1)) & valid
-    iou = 100 * ((prediction == 1) & (truth == 1)).sum() / max(union.sum(), 1)
-    panels = []
-    for image, label in episode.shots(item):
-        pixels, classes = _pixels(image), _label(label)
-        panels.append((f"support: {name}", _panel(pixels, classes, classes, SUPPORT_COLOUR)))
+    union = sum((((prediction == v) | (truth == v)) & valid).sum() for v in range(1, len(ways) + 1))
+    iou = 100 * ((prediction == truth) & valid & (truth > 0)).sum() / max(union, 1)
+    panels, several = [], len(ways) > 1
+    for value, way in enumerate(ways, 1):
+        class_id = int(way.class_id[item])
+        name = class_names[class_id - 1] if class_names else str(class_id)
+        for image, label in way.shots(item):
+            pixels, own = _pixels(image), _label(label)
+            seen = np.where(own == 1, value, own)
+            panels.append((f"support: {name}", _panel(pixels, seen, own, None if several else SUPPORT_COLOUR)))
     panels += [
         ("query", _panel(query, np.zeros_like(truth), truth, TRUTH_COLOUR)),
-        (f"prediction, IoU {iou:.0f} %", _panel(query, shown, truth, PREDICTION_COLOUR)),
-        ("truth", _panel(query, truth, truth, TRUTH_COLOUR)),
+        (f"prediction, IoU {iou:.0f} %", _panel(query, shown, truth, None if several else PREDICTION_COLOUR)),
+        ("truth", _panel(query, truth, truth, None if several else TRUTH_COLOUR)),
     ]
     return Board("", panels)
 
 
-def _panel(image: np.ndarray, label: np.ndarray, own: np.ndarray, colour: Colour) -> np.ndarray:
+def _panel(image: np.ndarray, label: np.ndarray, own: np.ndarray, colour: Colour | None) -> np.ndarray:
     """Return an image at the height of a panel with a label drawn over it, without the padding that its own label has.
 
-    Padding is ignored pixels in all of the last rows or columns.
+    Padding is ignored pixels in all of the last rows or columns. Without a colour each value has its own.
     """
     seen = own != IGNORE
     height, width = (int(np.flatnonzero(seen.any(axis))[-1]) + 1 if seen.any() else None for axis in (1, 0))
     image, label = image[:height, :width], label[:height, :width]
-    return overlay(_at_panel_size(image), cv2.resize(label, panel_size(image), interpolation=cv2.INTER_NEAREST), colour)
+    small = cv2.resize(label, panel_size(image), interpolation=cv2.INTER_NEAREST)
+    if colour is None:
+        return class_map(_at_panel_size(image), np.where(small == IGNORE, 0, small))
+    return overlay(_at_panel_size(image), small, colour)
 
 
 def _at_panel_size(panel: np.ndarray) -> np.ndarray:
@@ -134,10 +145,10 @@ class FirstEpisodes:
         self.names, self.count = class_names, count
         self.rows: list[Board] = []
 
-    def __call__(self, batch: Episode, output: Output) -> None:
+    def __call__(self, ways: Sequence[Episode], output: Output) -> None:
         """Keep a picture of each episode of the batch until there are ``count``."""
-        for item in range(min(len(batch.query), self.count - len(self.rows))):
-            self.rows.append(episode_board(batch, output, item, self.names))
+        for item in range(min(len(ways[0].query), self.count - len(self.rows))):
+            self.rows.append(episode_board(ways, output, item, self.names))
 
 
 def _pixels(image_3hw: Tensor) -> np.ndarray:

@@ -22,6 +22,8 @@ class SeedScores(TypedDict, total=False):
 
     miou: float  # mean of per_class
     fb_iou: float  # mean of foreground and background IoU, regardless of class; not for outputs over base classes
+    presence_accuracy: float  # final output, protocols with absent classes: share of right decisions to show a mask
+    presence_auroc: float  # area under the ROC curve of the presence score
     per_class: dict[str, float]  # class id (base output: base-class id) -> foreground IoU
 
 
@@ -35,6 +37,7 @@ class LaterKeys(TypedDict, total=False):
     method: str  # the model's name as people write it, such as Sym-Net
     encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
+    calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold; null: none was used
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
 
 
@@ -146,7 +149,7 @@ def _modernise(content: dict[str, Any]) -> dict[str, Any]:
         if isinstance(content.get(key), dict):
             changes[key] = change(content[key])
     if isinstance(settings := changes.get("protocol_settings"), dict):
-        changes["protocol_settings"] = {"list_file": None, **settings}
+        changes["protocol_settings"] = {"list_file": None, "ways": 1, "absent": 0.0, **settings}
     if isinstance(trained := content.get("trained_with"), dict):
         changes["trained_with"] = modernise(trained)
     for key in ("scored_on", "input"):

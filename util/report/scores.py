@@ -26,7 +26,7 @@ def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict]:
     """Return mean and standard deviation over seeds of every output's scores."""
     out: dict[str, dict] = {"mean": {}, "deviation": {}}
     for name, scores in per_seed[0].items():
-        keys = [k for k in scores if k != "per_class"]
+        keys = [k for k in scores if k != "per_class" and all(k in s[name] for s in per_seed)]
         values = {k: [s[name][k] for s in per_seed] for k in keys}
         out["mean"][name] = {k: statistics.mean(v) for k, v in values.items()}
         out["deviation"][name] = {k: statistics.pstdev(v) for k, v in values.items()}

@@ -5,6 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+HELD = ("miou", "fb_iou")  # scores of every table
+SCORES = {
+    "miou": "mIoU %",
+    "fb_iou": "FB-IoU %",
+    "presence_accuracy": "presence accuracy %",
+    "presence_auroc": "AUROC %",
+}
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 
@@ -33,16 +40,17 @@ def on_one_line(text: str) -> str:
 
 
 def score_table(result: dict[str, Any]) -> str:
-    """Return the table of a result: one line per output, mIoU and FB-IoU as mean (and deviation) over seeds."""
+    """Return the table of a result: one line per output, each score as mean (and deviation) over seeds."""
+    shown = {key: name for key, name in SCORES.items() if key in HELD or any(key in s for s in result["mean"].values())}
     rows = []
     for name, scores in result["mean"].items():
         cells = [name]
-        for key in ("miou", "fb_iou"):
+        for key in shown:
             spread = result["deviation"][name].get(key, 0.0)
             several = f" +- {spread:.2f}" if len(result["seeds"]) > 1 else ""
             cells.append(f"{scores[key]:.2f}{several}" if key in scores else "-")
         rows.append(cells)
-    return text_table(["output", "mIoU %", "FB-IoU %"], rows)
+    return text_table(["output", *shown.values()], rows)
 
 
 def class_table(result: dict[str, Any]) -> str:
@@ -58,7 +66,9 @@ def class_table(result: dict[str, Any]) -> str:
 
 def title(result: dict[str, Any]) -> str:
     """Return the title of a result; it begins in capitals if the result is not the protocol's full number."""
-    out = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {result['shot']}-shot"
+    ways = result["protocol_settings"].get("ways", 1)
+    task = f"{ways}-way {result['shot']}-shot" if ways > 1 else f"{result['shot']}-shot"
+    out = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {task}"
     if result["replayed"]:
         out += f", REPLAY of {Path(result['replayed']).name}"
     if result.get("other_seeds"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -114,3 +116,16 @@ def test_supports_without_the_class_give_background() -> None:
     episode.support_label[1] = 0
     predicted = network(episode).logits.argmax(1)
     assert predicted[0].any() and not predicted[1].any()
+
+
+def test_classes_share_the_background_of_all_supports() -> None:
+    network, one = small_model("multiprototype", 1), drawn_episode("multiprototype", 1, batch=1)
+    other = drawn_episode("multiprototype", 1, batch=1, seed=1)
+    other = dataclasses.replace(other, query=one.query)
+    logits = network.forward_classes([one, other]).logits
+    features, shots = network.encode_compared(one)
+    shots += network.encode_compared(other)[1]
+    supports = [(f[0], label[0]) for f, label in shots]
+    points = [points_of_class(supports, 0), points_of_class(supports[:1], 1), points_of_class(supports[1:], 1)]
+    centres = [spherical_kmeans(p, network.settings.k) for p in points]
+    torch.testing.assert_close(logits[0], class_scores(features[0], centres, one.query.shape[-2:], "max_mean"))

@@ -1,0 +1,158 @@
+"""Fit a calibration on base classes: ``python test.py CONFIG --calibrate``.
+
+Episodes are those of the protocol ``presence``, but of base classes on training images, sized as in a test: the classes
+of the test fold and its images have no part. Both regressions are logistic, with a weak quadratic penalty on weights of
+standardised inputs, and solved by SciPy.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from model.common.ops import resize
+from model.contract import IGNORE, Output
+from util.config.settings import Config
+from util.data.episodes import Trial, TrialDataset
+from util.data.sampling import EpisodeSampler, random_stream
+from util.engine.calibration import FORMAT, Calibration, calibration_path, key_of, write_calibration
+from util.engine.evaluation import PassOptions, Scoreboard, run_pass
+from util.engine.input_size import scored_on, view_of
+from util.engine.network import prepare_network
+from util.engine.presence import evidence_in, presence_scores
+from util.engine.processes import join
+from util.engine.run_context import make_run_context, with_data
+from util.engine.run_data import check_sampler, images_for_training, trials
+from util.engine.weights import load_weights
+from util.errors import UserError
+
+log = logging.getLogger("symnet")
+PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
+EPISODES = 500
+PIXELS = 500  # drawn of every query that shows its class
+PENALTY = 1.0  # weight of the squares, beside a sum of losses
+THRESHOLD = 0.5  # of the calibrated probability: right more often than wrong on either side
+PIXEL_STREAM = 6  # of random numbers, beside those of util/data/sampling.py
+
+
+def calibrate(config: Config) -> Path:
+    """Fit the calibration of a run's weights, write it, and return its path.
+
+    Raises:
+        UserError: there is no protocol ``presence``, the weights or the data do not fit, or classes cannot be told
+            apart.
+    """
+    if PROTOCOL not in config.protocols:
+        raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/protocols.yaml")
+    config = with_data(config, decoded_gib=0.0)  # each photo is read once or twice
+    protocol, count = config.protocols[PROTOCOL], config.test.episodes or EPISODES
+    with join(config.run.device, "test.batch, data.size or data.workers") as world:
+        if world.size > 1:
+            raise UserError("--calibrate: runs in one process; give one GPU, or 0 for the CPU")
+        context, view = make_run_context(config), view_of(config, protocol)
+        network, weights = load_weights(context, view.side or None)
+        images = images_for_training(context)
+        sampler = EpisodeSampler(images, "shuffle", config.data.shot, config.run.seed, absent=protocol.absent)
+        check_sampler(images, sampler, PROTOCOL, "the training list")
+        made_on = f"{config.data.name} base classes of fold {config.data.fold}"
+        log.info("calibrate %s on %d episodes of %s", weights.source, count, made_on)
+        seen = Evidence(len(config.data.classes), world.device)
+        data = _BaseAsNovel(trials(context, sampler, view, (scored_on(view, protocol),)))
+        prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
+        run_pass(prepared, data, count, [seen], world, PassOptions(config.test.batch, config.data.workers, "calibrate"))
+    made_on += f", {count} episodes, seed {config.run.seed}, {config.data.shot}-shot, {view.rule} {view.side}"
+    made = seen.fitted(network.title, key_of(config, weights.digest), made_on)
+    path = calibration_path(config, weights.source)
+    write_calibration(path, made)
+    log.info("%s\ncalibration: %s", seen.fit_in_words(made), path)
+    return path
+
+
+class _BaseAsNovel(TrialDataset):
+    """Episodes of base classes that play novel ones: a base learner does not claim the episode's own class."""
+
+    def __init__(self, trials: TrialDataset):
+        super().__init__(trials.episodes, trials.scored_on)
+
+    def __getitem__(self, number: int) -> Trial:
+        trial = super().__getitem__(number)
+        return replace(trial, ways=[replace(way, left_out=way.base_id) for way in trial.ways])
+
+
+class Evidence(Scoreboard):
+    """Collects, in place of counts, margins of pixels with their labels, and the evidence of presence."""
+
+    def __init__(self, classes: int, device: torch.device):
+        super().__init__(classes, device)
+        self.evidence: list[np.ndarray] = []
+        self.present: list[bool] = []
+        self.margins: list[np.ndarray] = []
+        self.labels: list[np.ndarray] = []
+
+    def add(self, numbers: list[int], batch: Trial, output: Output) -> None:  # type: ignore[override]
+        """Collect one batch."""
+        (labels,) = batch.label.values()
+        for item, number in enumerate(numbers):
+            shown = bool((labels[item] == 1).any())
+            self.evidence.append(evidence_in(output, item, batch.shown[item])[0].cpu().numpy())
+            self.present.append(shown)
+            if shown:
+                logits = resize(output.logits[item : item + 1].float(), labels[item].shape)[0]
+                self._add_pixels(logits[1] - logits[0], labels[item], number)
+
+    def _add_pixels(self, margin_hw: Tensor, label_hw: Tensor, number: int) -> None:
+        margin, label = margin_hw.cpu().numpy().ravel(), label_hw.cpu().numpy().ravel()
+        known = np.flatnonzero(label != IGNORE)
+        drawn = random_stream(0, PIXEL_STREAM, number).choice(known, PIXELS)
+        self.margins.append(margin[drawn])
+        self.labels.append(label[drawn] == 1)
+
+    def running(self) -> str:
+        """Return the number of queries that show their class, for the progress bar."""
+        return f"{sum(self.present)} of {len(self.present)} show their class"
+
+    def fitted(self, model: str, made_for: str, made_on: str) -> Calibration:
+        """Return the calibration of what was collected.
+
+        Raises:
+            UserError: all queries or none show their class, or larger margins do not mean the class.
+        """
+        if len(set(self.present)) < 2:
+            raise UserError("--calibrate: queries with and without their class are needed; take more --episodes")
+        margins, labels = np.concatenate(self.margins), np.concatenate(self.labels)
+        (scale,), offset = fit_logistic(margins[:, None], labels)
+        if not scale > 0:
+            raise UserError("--calibrate: this network does not tell base classes from background; train it first")
+        weights, bias = fit_logistic(np.stack(self.evidence), np.array(self.present))
+        rounded = [float(w) for w in weights]
+        return Calibration(FORMAT, model, made_for, made_on, float(scale), float(offset), rounded, bias, THRESHOLD)
+
+    def fit_in_words(self, made: Calibration) -> str:
+        """Return the scores of a calibration on the episodes that it was fitted on."""
+        score = [made.presence(evidence) for evidence in self.evidence]
+        own = presence_scores(self.present, score, [s >= made.threshold for s in score])
+        listed = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in own.items())
+        return f"on these episodes: {listed}; a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
+
+
+def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return weights (F,) and bias, which has no penalty, of the logistic regression of y (n,) on x (n, F)."""
+    mean, deviation = x_nf.mean(0), x_nf.std(0)
+    deviation = np.where(deviation > 0, deviation, 1)
+    x, sign = (x_nf - mean) / deviation, np.where(y_n, 1.0, -1.0)
+
+    def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
+        z = sign * (x @ v[:-1] + v[-1])
+        slope = -sign * np.exp(-np.logaddexp(0, z))
+        penalty = PENALTY / 2 * float(v[:-1] @ v[:-1])
+        return float(np.logaddexp(0, -z).sum()) + penalty, np.append(x.T @ slope + PENALTY * v[:-1], slope.sum())
+
+    found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    weights = found[:-1] / deviation
+    return weights, float(found[-1] - weights @ mean)
