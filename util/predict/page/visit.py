@@ -1,0 +1,326 @@
+"""The state of one visitor: classes, supports, photos to segment, and what was found. Visits of others stay apart.
+
+Photos lie in a folder of the visit. It is removed when the visit is cleared or forgotten, ``VISIT_SECONDS`` after the
+visitor's last action, and when the page ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from util.data.list_files import IMAGE_SUFFIXES
+from util.errors import UserError
+from util.predict.page.found import DEFAULT_THRESHOLD, THRESHOLDS, FoundPhoto
+from util.predict.page.marks import Mark, checked_corrections, read_marks, support_label, without_class
+from util.predict.page.rendering import MAX_CLASSES, PREVIEW, Scene, jpeg, reduced, thumbnail
+from util.predict.photos import read_photo
+from util.predict.results import NOT_IN_FILE_NAMES
+from util.predict.supports import UNNAMED, Support, check_class_name, support_from_arrays
+
+MAX_SUPPORTS, MAX_QUERIES = 20, 50  # of one visitor
+MAX_VALUES = 2**28  # classes times pixels of all photos of one visitor: 1 GB of probabilities
+SUPPORT_SIDE = 2048  # pixels of the longer side of a support; more are reduced, the network's input is smaller still
+VISIT_SECONDS = 1800  # without an action, after which a visit is forgotten
+MAX_STEM = 60  # characters of a photo's name
+NOT_IN_STEMS = re.compile(r"[^\w.-]+")
+
+
+class Forgotten(UserError):
+    """The visit was cleared because it was not used."""
+
+
+class KeptSupport(NamedTuple):
+    """A marked photo of a class."""
+
+    name: str
+    support: Support
+
+
+@dataclass
+class OpenPhoto:
+    """The photo that the visitor is marking, and the marks on it."""
+
+    key: int
+    name: str
+    image: np.ndarray
+    marks: list[Mark]
+
+    @functools.cached_property
+    def scene(self) -> Scene:
+        """The photo for the browser."""
+        height, width = self.image.shape[:2]
+        return Scene(self.key, (height, width), jpeg(reduced(self.image, -(-max(height, width) // PREVIEW))))
+
+
+@dataclass
+class Query:
+    """A photo to segment: its file, a small picture of it, and what was found on it."""
+
+    path: Path
+    thumbnail: np.ndarray
+    found: FoundPhoto | None = None
+
+
+class Visit:
+    """What one visitor has given and got.
+
+    Attributes:
+        classes: names, in the order of their values in masks.
+        open: the photo that is being marked.
+        queries: the photos to segment; ``shown`` is the index of the one that is shown.
+        facts: the entries of the JSON files of the predictions that are the same for all.
+    """
+
+    def __init__(self, root: Path):
+        """``root``: the folder of the page, in which folders of visits are made."""
+        self.root, self.lock = root, threading.RLock()
+        self._folder: tempfile.TemporaryDirectory | None = None
+        self._keys = itertools.count(1)
+        self.used, self.forgotten = time.monotonic(), False
+        self.clear()
+        VISITS.add(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Visit:
+        """Return a new visit: the page copies its first visit for each visitor."""
+        return Visit(self.root)
+
+    def clear(self) -> None:
+        """Forget everything and remove the folder."""
+        self.classes, self.supports, self.open = [UNNAMED], list[KeptSupport](), None
+        self.queries, self.facts = list[Query](), dict[str, Any]()
+        self.chosen_class, self.chosen_support, self.shown = 1, None, 0
+        self.threshold = DEFAULT_THRESHOLD
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def touch(self) -> None:
+        """Note that the visit is used.
+
+        Raises:
+            Forgotten: it was cleared since the last use.
+        """
+        self.used = time.monotonic()
+        if self.forgotten:
+            self.forgotten = False
+            raise Forgotten("the page was not used for a while, so its photos were removed; begin again")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this visit, which is made when it is needed."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="visit-", dir=self.root, ignore_cleanup_errors=True)
+        return Path(self._folder.name)
+
+    # classes
+
+    def add_class(self, name: str) -> None:
+        """Add a class.
+
+        Raises:
+            UserError: the name cannot be used, or there are too many classes.
+        """
+        if len(self.classes) >= MAX_CLASSES:
+            raise UserError(f"a page has at most {MAX_CLASSES} classes; remove one")
+        self.classes.append(self._checked_name(name, self.classes))
+        self.chosen_class = len(self.classes)
+
+    def rename_class(self, value: int, name: str) -> None:
+        """Rename a class, and its supports.
+
+        Raises:
+            UserError: the name cannot be used, or there is no such class.
+        """
+        old = self._class_of(value)
+        new = self._checked_name(name, [known for known in self.classes if known != old])
+        self.classes[value - 1], self.chosen_class = new, value
+        self.supports = [kept._replace(name=new) if kept.name == old else kept for kept in self.supports]
+
+    def remove_class(self, value: int) -> None:
+        """Remove a class with its supports and its marks on the open photo.
+
+        Raises:
+            UserError: there is no such class, or no other.
+        """
+        name = self._class_of(value)
+        if len(self.classes) == 1:
+            raise UserError("this is the only class; rename it, or add another first")
+        self.classes.remove(name)
+        self.chosen_class = 1
+        self.supports = [kept for kept in self.supports if kept.name != name]
+        if self.open is not None:
+            self.open.marks = without_class(self.open.marks, value)
+
+    def _class_of(self, value: int | None) -> str:
+        if value is None or not 1 <= value <= len(self.classes):
+            raise UserError("no class is chosen; choose one in the list")
+        return self.classes[value - 1]
+
+    def _checked_name(self, name: str | None, others: Sequence[str]) -> str:
+        """Return a class name whose files differ from those of the other classes."""
+        name = check_class_name(name or "", "the class name")
+        in_files = {NOT_IN_FILE_NAMES.sub("_", other).casefold(): other for other in others}
+        if (same := in_files.get(NOT_IN_FILE_NAMES.sub("_", name).casefold())) is not None:
+            raise UserError(f"the class name {name!r}: '{same}' has the same letters and digits; give another")
+        return name
+
+    # supports
+
+    def open_photo(self, path: Path) -> None:
+        """Open a photo to mark objects on it.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        image = read_photo(path)
+        sides = image.shape[1::-1]
+        if (factor := SUPPORT_SIDE / max(sides)) < 1:
+            image = cv2.resize(image, [max(round(side * factor), 1) for side in sides], interpolation=cv2.INTER_AREA)
+        self.open = OpenPhoto(next(self._keys), path.name, image, [])
+
+    def mark(self, text: str | None) -> None:
+        """Take over the marks on the open photo; those on another one are late and ignored.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        key, marks = read_marks(text, len(self.classes))
+        if self.open is not None and key == self.open.key:
+            self.open.marks = marks
+
+    def keep_marks(self) -> int:
+        """Make the marks on the open photo supports, one for each marked class; return how many.
+
+        Raises:
+            UserError: there is no photo, nothing is marked, or there are too many supports.
+        """
+        if self.open is None:
+            raise UserError("no photo to mark: upload one, or load the example")
+        image, marks = self.open.image, self.open.marks
+        labels = {name: support_label(marks, value, image.shape[:2]) for value, name in enumerate(self.classes, 1)}
+        marked = {name: label for name, label in labels.items() if (label == 1).any()}
+        if not marked:
+            raise UserError(f"{self.open.name}: nothing is marked; paint over the object, or draw a box or points")
+        for name, label in marked.items():
+            self.keep(name, image, label, self.open.name)
+        self.open = None
+        return len(marked)
+
+    def keep(self, name: str, image: np.ndarray, label: np.ndarray, source: str) -> None:
+        """Keep a support.
+
+        Args:
+            label: (H, W) in {0, 1, 255}.
+
+        Raises:
+            UserError: there are too many supports.
+        """
+        if len(self.supports) >= MAX_SUPPORTS:
+            raise UserError(f"a page has at most {MAX_SUPPORTS} supports; remove one")
+        self.supports.append(KeptSupport(name, replace(support_from_arrays(image, label), source=source)))
+
+    def remove_support(self) -> None:
+        """Remove the chosen support.
+
+        Raises:
+            UserError: none is chosen.
+        """
+        if self.chosen_support is None or not 0 <= self.chosen_support < len(self.supports):
+            raise UserError("no support is chosen; choose one among the supports")
+        del self.supports[self.chosen_support]
+        self.chosen_support = None
+
+    # photos to segment
+
+    def add_queries(self, paths: Sequence[Path]) -> None:
+        """Copy photos into the visit.
+
+        Raises:
+            UserError: one cannot be read, or there are too many; then those before it are added.
+        """
+        if len(self.queries) + len(paths) > MAX_QUERIES:
+            raise UserError(f"a page has at most {MAX_QUERIES} photos to segment; remove some first")
+        for path in paths:
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                raise UserError(f"{path.name}: its name is not a photo's ({', '.join(IMAGE_SUFFIXES)}); rename it")
+            picture = thumbnail(read_photo(path))
+            taken = {query.path.stem.casefold() for query in self.queries}
+            target = self.folder / "photos" / (free_stem(path.stem, taken) + path.suffix.lower())
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
+            self.queries.append(Query(target, picture))
+
+    def remove_query(self) -> None:
+        """Remove the photo that is shown, and its prediction.
+
+        Raises:
+            UserError: there is none.
+        """
+        if not 0 <= self.shown < len(self.queries):
+            raise UserError("no photo is chosen; choose one among the photos to segment")
+        self.queries.pop(self.shown).path.unlink(missing_ok=True)
+        self.shown = max(min(self.shown, len(self.queries) - 1), 0)
+
+    @property
+    def found(self) -> list[FoundPhoto]:
+        """The photos that were segmented."""
+        return [query.found for query in self.queries if query.found is not None]
+
+    def shown_photo(self) -> FoundPhoto | None:
+        """Return the prediction that is shown."""
+        return self.queries[self.shown].found if 0 <= self.shown < len(self.queries) else None
+
+    def correct(self, text: str | None) -> None:
+        """Take over the corrections of a photo; those of one that is no longer here are ignored.
+
+        Raises:
+            UserError: they cannot be read, or cannot correct a mask.
+        """
+        key, marks = read_marks(text, MAX_CLASSES)
+        for photo in self.found:
+            if photo.key == key:
+                photo.marks = checked_corrections(marks, len(photo.names))
+
+    def set_threshold(self, threshold: float) -> None:
+        """Set the threshold of all predictions; the ends of the slider limit it."""
+        low, high = THRESHOLDS
+        self.threshold = min(max(float(threshold), low), high)
+
+    def new_key(self) -> int:
+        """Return a number that identifies a photo in this visit."""
+        return next(self._keys)
+
+
+VISITS: weakref.WeakSet[Visit] = weakref.WeakSet()
+
+
+def forget_unused(seconds: float = VISIT_SECONDS) -> None:
+    """Clear the visits without an action for ``seconds``."""
+    for visit in list(VISITS):
+        if time.monotonic() - visit.used > seconds and visit.lock.acquire(blocking=False):
+            try:
+                visit.clear()
+                visit.forgotten = True
+            finally:
+                visit.lock.release()
+
+
+def free_stem(stem: str, taken: set[str]) -> str:
+    """Return a stem for a file name that is not ``taken``, ignoring case, made of letters, digits, - . and _."""
+    stem = NOT_IN_STEMS.sub("_", stem).strip(".")[:MAX_STEM] or "photo"
+    candidates = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in candidates if candidate.casefold() not in taken)
