@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +14,16 @@ import numpy as np
 from util.engine.errors import as_user_error
 from util.errors import UserError
 from util.predict.page.found import FoundPhoto
-from util.predict.page.visit import MAX_VALUES, Visit
+from util.predict.page.visit import MAX_VALUES, VISITS, Visit
 from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
 from util.predict.results import facts_of
 from util.predict.segmenter import Segmenter
 from util.predict.supports import UNNAMED
 
+VISIT_SECONDS = 1800  # without an action, after which a visit is forgotten
 MODEL_LOCK = threading.Lock()  # the network serves one visitor at a time, photo by photo
+ENDED = threading.Event()  # the page has ended
 Progress = Callable[[int, int], None]  # photos done, all photos
 
 
@@ -59,7 +62,7 @@ def segment(visit: Visit, segmenter: Segmenter, progress: Progress = lambda done
             notes.append(f"{query.path.name} and later photos: too many pixels in all; remove photos or classes")
             break
         try:
-            query.found = FoundPhoto(visit.new_key(), query.path, _predicted(mine, image), folder)
+            query.found = FoundPhoto(next(visit.keys), query.path, _predicted(mine, image), folder)
         except OSError as error:
             raise UserError(f"the server cannot keep the results ({error.strerror}); try again later") from None
     visit.facts = facts_of(mine)
@@ -68,7 +71,16 @@ def segment(visit: Visit, segmenter: Segmenter, progress: Progress = lambda done
 
 def _predicted(segmenter: Segmenter, image: np.ndarray) -> Prediction:
     with MODEL_LOCK, as_user_error("the photo, --resize or --tile"):
+        if ENDED.is_set():
+            raise UserError("the page has ended")
         return segmenter(image)
+
+
+def end() -> None:
+    """Let the network finish its photo and take no other, so that the process can end."""
+    ENDED.set()
+    with MODEL_LOCK:
+        pass
 
 
 def take_as_supports(visit: Visit) -> int:
@@ -93,3 +105,14 @@ def take_as_supports(visit: Visit) -> int:
 def message_of(text: str, root: Path) -> str:
     """Return a message with files of the page's temporary folder by their names alone."""
     return re.sub(rf"{re.escape(str(root))}(/[\w.-]+)*/", "", text)
+
+
+def forget_unused(seconds: float = VISIT_SECONDS) -> None:
+    """Clear the visits without an action for ``seconds``."""
+    for visit in list(VISITS):
+        if time.monotonic() - visit.used > seconds and visit.lock.acquire(blocking=False):
+            try:
+                visit.clear()
+                visit.forgotten = True
+            finally:
+                visit.lock.release()

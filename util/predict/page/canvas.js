@@ -1,12 +1,7 @@
 // Draws marks on a photo and sends them to the page as JSON in pixels of the photo (see marks.py).
-// props.scene: the photo (Scene.text); props.value: its marks; props.place: the name of this canvas in events.
+// props.scene: the photo (Scene.text); props.value: its marks; props.place: the name of this canvas in events;
+// props.hints: a line for each tool; props.empty: the line without a photo.
 
-const HINTS = {
-  brush: "Paint over the whole object.",
-  eraser: "Wipe over pixels that are not the object.",
-  box: "Drag a box around the object, or click two opposite corners.",
-  point: "Click on several places of the object.",
-};
 const LEAST_DRAG = 5; // pixels of the screen; a shorter drag is the first of two clicks
 const THOUSANDTHS = 1000; // the slider's unit, of the photo's longer side
 
@@ -102,7 +97,7 @@ function show() {
     button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
   }
   for (const input of root.querySelectorAll("button, input")) input.disabled = !scene;
-  root.querySelector(".hint").textContent = scene ? HINTS[tool] : props.empty;
+  root.querySelector(".hint").textContent = scene ? props.hints[tool] : props.empty;
   draw();
 }
 

@@ -95,8 +95,8 @@ class Events:
     def _connect_results(self) -> None:
         parts, views = self.parts, self.views
 
-        def set_threshold(visit: Visit, threshold: float) -> None:
-            visit.set_threshold(threshold)
+        def set_level(visit: Visit, level: float) -> None:
+            visit.level = float(level)
 
         def take(visit: Visit, text: str) -> str:
             visit.correct(text)
@@ -113,7 +113,7 @@ class Events:
 
         corrected = [views.photos, views.numbers]
         self._on(parts.found.input, Visit.correct, [parts.found], corrected, **QUIET)
-        self._on(parts.threshold.change, set_threshold, [parts.threshold], [views.photos, views.layer], **QUIET)
+        self._on(parts.level.change, set_level, [parts.level], [views.photos, views.layer], **QUIET)
         self._on(parts.take.click, take, [parts.found], [views.supports])
         given = [parts.found, parts.formats, parts.polygons, parts.instances]
         self._on(parts.pack.click, pack, given, [archive])

@@ -20,9 +20,9 @@ QUERIES = (819, 826, 823, 825)
 
 
 @functools.cache
-def drawn(number: int) -> tuple[np.ndarray, np.ndarray]:
+def drawn(number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a drawing, RGB (h, w, 3) uint8, and its class indices (h, w) uint8."""
-    return draw_image(SEED, number, SIDE)
+    return draw_image(SEED, number, side)
 
 
 def load_example(visit: Visit) -> None:
@@ -34,7 +34,7 @@ def load_example(visit: Visit) -> None:
     visit.clear()
     visit.classes = [CLASS_NAMES[number - 1] for number in CLASSES]
     for number, name in zip(CLASSES, visit.classes, strict=True):
-        image, mask = drawn(SUPPORTS[number])
+        image, mask = drawn(SUPPORTS[number], SIDE)
         visit.keep(name, image, (mask == number).astype(np.uint8), f"example_{SUPPORTS[number]}")
     visit.add_queries([_file(visit, number) for number in QUERIES])
 
@@ -48,5 +48,5 @@ def _file(visit: Visit, number: int) -> Path:
     """Return a drawing as a JPEG file in the folder of a visit."""
     path = visit.folder / f"example_{number}.jpg"
     if not path.exists():
-        Image.fromarray(drawn(number)[0]).save(path, quality=JPEG_QUALITY)
+        Image.fromarray(drawn(number, SIDE)[0]).save(path, quality=JPEG_QUALITY)
     return path

@@ -1,7 +1,9 @@
 """One segmented photo of a visitor: probabilities on the disk, shown at any threshold without the network.
 
 The threshold is the share of the best class in the sum of its own and the background's probability above which a pixel
-belongs to the class. At ``DEFAULT_THRESHOLD`` the mask is the network's own.
+belongs to the class; for one class, its probability. At ``DEFAULT_THRESHOLD`` the mask is the network's own. Networks
+differ in how far their probabilities lie apart, so the slider's unit is the standard deviation of the logarithm of best
+class over background.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from util.predict.prediction import Prediction
 from util.report.overlay import class_map
 
 DEFAULT_THRESHOLD = 0.5
-THRESHOLDS = (0.05, 0.95)  # the ends of the slider
+LEVELS = (-3.0, 3.0)  # the ends of the slider; 0 is the default threshold
+TINY = 1e-9  # a probability that is as good as 0
 NOTHING = np.zeros((0, 0), np.uint8)  # in place of arrays that lie on the disk
 
 
@@ -35,6 +38,7 @@ class FoundPhoto:
         key: identifies the photo among those that a visitor has marked.
         query: the photo's file.
         marks: the corrections.
+        spread: standard deviation over the pixels of log(best class / background).
     """
 
     def __init__(self, key: int, query: Path, prediction: Prediction, folder: Path):
@@ -48,6 +52,10 @@ class FoundPhoto:
         self._probability, self._mask = folder / f"{key}_probability.npy", folder / f"{key}_mask.npy"
         np.save(self._probability, prediction.probability)
         np.save(self._mask, prediction.mask)
+        best, background = best_and_background(
+            prediction.probability[:, :: self.step(THUMBNAIL), :: self.step(THUMBNAIL)]
+        )
+        self.spread = float(np.log((best + TINY) / (background + TINY)).std())
         self._preview = jpeg(reduced(prediction.image, self.step(PREVIEW)))
         self._rest = replace(prediction, image=NOTHING, mask=NOTHING, probability=NOTHING)
 
@@ -95,14 +103,23 @@ class FoundPhoto:
         return Scene(self.key, self.shape, self._preview, self._found(threshold, self.step(PREVIEW)), CORRECTING)
 
 
+def best_and_background(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the highest probability of a class and that of the background, (H, W) float32 each."""
+    return probability.max(0), np.maximum(1 - probability.sum(0), 0)
+
+
+def threshold_of(level: float, spread: float) -> float:
+    """Return the threshold at a level of the slider."""
+    return 1 / (1 + math.exp(-min(max(level, LEVELS[0]), LEVELS[1]) * spread))
+
+
 def mask_at(probability: np.ndarray, threshold: float) -> np.ndarray:
     """Return the classes of pixels at a threshold, (H, W) uint8.
 
     Args:
         probability: of the classes, (n, H, W); together with the background's they sum to 1.
     """
-    best = probability.max(0)
-    background = np.maximum(1 - probability.sum(0), 0)
+    best, background = best_and_background(probability)
     return np.where(best * (1 - threshold) > background * threshold, probability.argmax(0) + 1, 0).astype(np.uint8)
 
 

@@ -7,7 +7,8 @@ from types import ModuleType
 from typing import Any
 
 from util.predict.page.events import Events
-from util.predict.page.found import DEFAULT_THRESHOLD, THRESHOLDS
+from util.predict.page.found import LEVELS
+from util.predict.page.marks import BOX, BRUSH, ERASER, POINT
 from util.predict.page.rendering import MAX_CLASSES, hex_colour
 from util.predict.page.visit import MAX_QUERIES, Visit
 from util.predict.segmenter import Segmenter
@@ -19,6 +20,17 @@ FOLDER = Path(__file__).parent
 TITLE = "Few-shot segmentation"
 SUPPORT, FOUND = "support", "found"  # the two canvases
 FORMAT_LABELS = {PICTURES: "png: masks, overlays, probabilities"}
+MARK_HINTS = {
+    BRUSH: "Paint over the whole object.",
+    ERASER: "Wipe over pixels that are not the object.",
+    BOX: "Drag a box around the object, or click two opposite corners.",
+    POINT: "Click on several places of the object.",
+}
+CORRECT_HINTS = {
+    BRUSH: "Paint pixels that belong to the class above.",
+    ERASER: "Wipe away pixels that belong to no class.",
+    BOX: "Drag a box whose pixels belong to the class above, or click two opposite corners.",
+}
 TABLE = ["class", "pixels", "share", "confidence"]
 
 
@@ -55,16 +67,19 @@ class Layout:
                 f"## Mark an object once, segment it elsewhere\n{segmenter.model.network.title}, "
                 f"{Path(segmenter.model.source).name}"
             )
-            self.example = gradio.Button("Load the example", elem_id="example", scale=0, min_width=180)
-        self.note = gradio.HTML(elem_id="note", elem_classes="note")
+            self.example = gradio.Button("Load the example", elem_id="example", scale=0, min_width=170)
+        self.note = gradio.HTML(html_template='<p role="status">${value}</p>', elem_id="note")
         with gradio.Row():
             with gradio.Column(min_width=340):
                 self._classes()
                 self._supports()
             with gradio.Column(min_width=340):
                 self._queries()
-                self._results()
-                self._download()
+                with gradio.Column(elem_classes="part"):
+                    self._results()
+                    with gradio.Column(elem_classes="later"):
+                        self._controls()
+                        self._download()
 
     def _classes(self) -> None:
         gradio = self.gradio
@@ -72,7 +87,7 @@ class Layout:
         self.classes = gradio.Radio(
             [(UNNAMED, 1)], value=1, label="Class to mark", elem_id="classes", elem_classes="choice"
         )
-        with gradio.Row(equal_height=True):
+        with gradio.Row(elem_classes="naming"):
             self.name = gradio.Textbox(
                 label="Name", placeholder="such as cat", max_length=MAX_NAME_LENGTH, elem_id="name", min_width=120
             )
@@ -87,8 +102,10 @@ class Layout:
         with gradio.Row():
             self.upload = gradio.UploadButton("Upload a photo", file_types=["image"], elem_id="upload", size="sm")
             self.example_photo = gradio.Button("Take an example photo", size="sm", elem_id="example_photo")
-        self.marking = self._canvas(SUPPORT, "No photo yet: upload one that shows an object, then mark the object.")
-        self.keep = gradio.Button("Keep as support", elem_id="keep")
+        with gradio.Column(elem_classes="part"):
+            empty = "No photo yet: upload one that shows an object, then mark the object."
+            self.marking = self._canvas(SUPPORT, empty, MARK_HINTS)
+            self.keep = gradio.Button("Keep as support", elem_id="keep", elem_classes="later")
         self.supports = self._gallery("Supports", "supports", 4)
         self.remove_support = gradio.Button("Remove the chosen support", size="sm", elem_id="remove_support")
 
@@ -110,17 +127,21 @@ class Layout:
     def _results(self) -> None:
         gradio = self.gradio
         gradio.Markdown("### 4. Result: choose a photo above, correct its mask", elem_classes="step")
-        self.found = self._canvas(FOUND, "No prediction yet.")
+        with gradio.Column(elem_classes="later"):
+            self.correct = gradio.Radio(
+                [(UNNAMED, 1)], value=1, label="Class to correct", elem_id="correct", elem_classes="choice"
+            )
+        self.found = self._canvas(FOUND, "No prediction yet.", CORRECT_HINTS)
+
+    def _controls(self) -> None:
+        gradio = self.gradio
         with gradio.Row():
-            self.threshold = gradio.Slider(
-                *THRESHOLDS, value=DEFAULT_THRESHOLD, step=0.01, label="Threshold", elem_id="threshold", min_width=140
+            self.level = gradio.Slider(
+                *LEVELS, value=0, step=0.1, label="Threshold (0: the network's own)", elem_id="level", min_width=140
             )
             self.opacity = gradio.Slider(
                 0, 1, value=0.5, step=0.05, label="Opacity of masks", elem_id="opacity", min_width=140
             )
-        self.correct = gradio.Radio(
-            [(UNNAMED, 1)], value=1, label="Class to correct", elem_id="correct", elem_classes="choice"
-        )
         self.table = gradio.Dataframe(
             headers=TABLE, label="Numbers of this photo", interactive=False, elem_id="numbers", max_height=220
         )
@@ -141,7 +162,7 @@ class Layout:
         self.pack = gradio.Button("Prepare the download", elem_id="pack")
         self.archive = gradio.DownloadButton("Download", visible=False, variant="primary", elem_id="archive")
 
-    def _canvas(self, place: str, empty: str) -> Any:
+    def _canvas(self, place: str, empty: str, hints: dict[str, str]) -> Any:
         return self.gradio.HTML(
             value="",
             html_template=(FOLDER / "canvas.html").read_text(encoding="utf-8"),
@@ -151,17 +172,19 @@ class Layout:
             place=place,
             scene="",
             empty=empty,
+            hints=hints,
         )
 
     def _gallery(self, label: str, name: str, columns: int) -> Any:
         return self.gradio.Gallery(
             label=label,
             columns=columns,
-            height=170,
+            height=190,
             object_fit="contain",
             allow_preview=False,
             interactive=False,
             format="jpeg",
             elem_id=name,
+            elem_classes="pictures",
             buttons=[],
         )

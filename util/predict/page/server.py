@@ -19,8 +19,8 @@ from PIL import Image
 
 from util.errors import UserError
 from util.predict.options import segmenter_of
+from util.predict.page.actions import end, forget_unused
 from util.predict.page.layout import CLEAN_UP_SECONDS, build, style
-from util.predict.page.visit import forget_unused
 from util.predict.photos import MAX_PIXELS
 
 MAX_UPLOAD = "32mb"
@@ -56,6 +56,7 @@ def serve(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print("ended", flush=True)
         finally:
+            end()
             page.close(verbose=False)
             forget_unused(seconds=0)
     return 0

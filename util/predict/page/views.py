@@ -26,7 +26,7 @@ class Views:
         self.all: tuple[View, ...] = (self.classes, self.marking, self.supports, self.photos, self.result)
         self.components = [
             *(parts.classes, parts.name, parts.marking, parts.supports, parts.gallery, parts.found),
-            *(parts.threshold, parts.correct, parts.table, parts.archive),
+            *(parts.level, parts.correct, parts.table, parts.archive),
         ]
 
     def classes(self, visit: Visit) -> Updates:
@@ -66,7 +66,7 @@ class Views:
         scene, marks = photo.scene(visit.threshold).text(), text_of(photo.key, photo.marks)
         return {
             parts.found: self.gradio.HTML(value=marks, scene=scene),
-            parts.threshold: visit.threshold,
+            parts.level: visit.level,
             parts.correct: self.gradio.Radio(choices, value=1),
             **self.numbers(visit),
         }

@@ -1,78 +1,39 @@
 """The state of one visitor: classes, supports, photos to segment, and what was found. Visits of others stay apart.
 
-Photos lie in a folder of the visit. It is removed when the visit is cleared or forgotten, ``VISIT_SECONDS`` after the
-visitor's last action, and when the page ends.
+Photos lie in a folder of the visit. It is removed when the visit is cleared or forgotten, some time after
+the visitor's last action, and when the page ends.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
-import re
 import shutil
 import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
 
 from util.data.list_files import IMAGE_SUFFIXES
 from util.errors import UserError
-from util.predict.page.found import DEFAULT_THRESHOLD, THRESHOLDS, FoundPhoto
-from util.predict.page.marks import Mark, checked_corrections, read_marks, support_label, without_class
-from util.predict.page.rendering import MAX_CLASSES, PREVIEW, Scene, jpeg, reduced, thumbnail
+from util.predict.page.found import DEFAULT_THRESHOLD, FoundPhoto, threshold_of
+from util.predict.page.items import KeptSupport, OpenPhoto, Query, checked_name, free_stem
+from util.predict.page.marks import checked_corrections, read_marks, without_class
+from util.predict.page.rendering import MAX_CLASSES, thumbnail
 from util.predict.photos import read_photo
-from util.predict.results import NOT_IN_FILE_NAMES
-from util.predict.supports import UNNAMED, Support, check_class_name, support_from_arrays
+from util.predict.supports import UNNAMED, support_from_arrays
 
 MAX_SUPPORTS, MAX_QUERIES = 20, 50  # of one visitor
 MAX_VALUES = 2**28  # classes times pixels of all photos of one visitor: 1 GB of probabilities
-SUPPORT_SIDE = 2048  # pixels of the longer side of a support; more are reduced, the network's input is smaller still
-VISIT_SECONDS = 1800  # without an action, after which a visit is forgotten
-MAX_STEM = 60  # characters of a photo's name
-NOT_IN_STEMS = re.compile(r"[^\w.-]+")
 
 
 class Forgotten(UserError):
     """The visit was cleared because it was not used."""
-
-
-class KeptSupport(NamedTuple):
-    """A marked photo of a class."""
-
-    name: str
-    support: Support
-
-
-@dataclass
-class OpenPhoto:
-    """The photo that the visitor is marking, and the marks on it."""
-
-    key: int
-    name: str
-    image: np.ndarray
-    marks: list[Mark]
-
-    @functools.cached_property
-    def scene(self) -> Scene:
-        """The photo for the browser."""
-        height, width = self.image.shape[:2]
-        return Scene(self.key, (height, width), jpeg(reduced(self.image, -(-max(height, width) // PREVIEW))))
-
-
-@dataclass
-class Query:
-    """A photo to segment: its file, a small picture of it, and what was found on it."""
-
-    path: Path
-    thumbnail: np.ndarray
-    found: FoundPhoto | None = None
 
 
 class Visit:
@@ -82,6 +43,8 @@ class Visit:
         classes: names, in the order of their values in masks.
         open: the photo that is being marked.
         queries: the photos to segment; ``shown`` is the index of the one that is shown.
+        keys: numbers that identify the photos that are marked.
+        level: of the slider of the threshold.
         facts: the entries of the JSON files of the predictions that are the same for all.
     """
 
@@ -89,7 +52,7 @@ class Visit:
         """``root``: the folder of the page, in which folders of visits are made."""
         self.root, self.lock = root, threading.RLock()
         self._folder: tempfile.TemporaryDirectory | None = None
-        self._keys = itertools.count(1)
+        self.keys = itertools.count(1)
         self.used, self.forgotten = time.monotonic(), False
         self.clear()
         VISITS.add(self)
@@ -103,7 +66,7 @@ class Visit:
         self.classes, self.supports, self.open = [UNNAMED], list[KeptSupport](), None
         self.queries, self.facts = list[Query](), dict[str, Any]()
         self.chosen_class, self.chosen_support, self.shown = 1, None, 0
-        self.threshold = DEFAULT_THRESHOLD
+        self.level = 0.0
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -126,8 +89,6 @@ class Visit:
             self._folder = tempfile.TemporaryDirectory(prefix="visit-", dir=self.root, ignore_cleanup_errors=True)
         return Path(self._folder.name)
 
-    # classes
-
     def add_class(self, name: str) -> None:
         """Add a class.
 
@@ -136,7 +97,7 @@ class Visit:
         """
         if len(self.classes) >= MAX_CLASSES:
             raise UserError(f"a page has at most {MAX_CLASSES} classes; remove one")
-        self.classes.append(self._checked_name(name, self.classes))
+        self.classes.append(checked_name(name, self.classes))
         self.chosen_class = len(self.classes)
 
     def rename_class(self, value: int, name: str) -> None:
@@ -146,7 +107,7 @@ class Visit:
             UserError: the name cannot be used, or there is no such class.
         """
         old = self._class_of(value)
-        new = self._checked_name(name, [known for known in self.classes if known != old])
+        new = checked_name(name, [known for known in self.classes if known != old])
         self.classes[value - 1], self.chosen_class = new, value
         self.supports = [kept._replace(name=new) if kept.name == old else kept for kept in self.supports]
 
@@ -170,27 +131,13 @@ class Visit:
             raise UserError("no class is chosen; choose one in the list")
         return self.classes[value - 1]
 
-    def _checked_name(self, name: str | None, others: Sequence[str]) -> str:
-        """Return a class name whose files differ from those of the other classes."""
-        name = check_class_name(name or "", "the class name")
-        in_files = {NOT_IN_FILE_NAMES.sub("_", other).casefold(): other for other in others}
-        if (same := in_files.get(NOT_IN_FILE_NAMES.sub("_", name).casefold())) is not None:
-            raise UserError(f"the class name {name!r}: '{same}' has the same letters and digits; give another")
-        return name
-
-    # supports
-
     def open_photo(self, path: Path) -> None:
         """Open a photo to mark objects on it.
 
         Raises:
             UserError: it cannot be read.
         """
-        image = read_photo(path)
-        sides = image.shape[1::-1]
-        if (factor := SUPPORT_SIDE / max(sides)) < 1:
-            image = cv2.resize(image, [max(round(side * factor), 1) for side in sides], interpolation=cv2.INTER_AREA)
-        self.open = OpenPhoto(next(self._keys), path.name, image, [])
+        self.open = OpenPhoto.read(path, next(self.keys))
 
     def mark(self, text: str | None) -> None:
         """Take over the marks on the open photo; those on another one are late and ignored.
@@ -210,13 +157,11 @@ class Visit:
         """
         if self.open is None:
             raise UserError("no photo to mark: upload one, or load the example")
-        image, marks = self.open.image, self.open.marks
-        labels = {name: support_label(marks, value, image.shape[:2]) for value, name in enumerate(self.classes, 1)}
-        marked = {name: label for name, label in labels.items() if (label == 1).any()}
+        marked = self.open.labels(self.classes)
         if not marked:
             raise UserError(f"{self.open.name}: nothing is marked; paint over the object, or draw a box or points")
         for name, label in marked.items():
-            self.keep(name, image, label, self.open.name)
+            self.keep(name, self.open.image, label, self.open.name)
         self.open = None
         return len(marked)
 
@@ -243,8 +188,6 @@ class Visit:
             raise UserError("no support is chosen; choose one among the supports")
         del self.supports[self.chosen_support]
         self.chosen_support = None
-
-    # photos to segment
 
     def add_queries(self, paths: Sequence[Path]) -> None:
         """Copy photos into the visit.
@@ -295,32 +238,13 @@ class Visit:
             if photo.key == key:
                 photo.marks = checked_corrections(marks, len(photo.names))
 
-    def set_threshold(self, threshold: float) -> None:
-        """Set the threshold of all predictions; the ends of the slider limit it."""
-        low, high = THRESHOLDS
-        self.threshold = min(max(float(threshold), low), high)
-
-    def new_key(self) -> int:
-        """Return a number that identifies a photo in this visit."""
-        return next(self._keys)
-
-
-VISITS: weakref.WeakSet[Visit] = weakref.WeakSet()
+    @property
+    def threshold(self) -> float:
+        """The threshold of all predictions, which ``level`` sets in units of their spread."""
+        found = self.found
+        return (
+            threshold_of(self.level, sum(photo.spread for photo in found) / len(found)) if found else DEFAULT_THRESHOLD
+        )
 
 
-def forget_unused(seconds: float = VISIT_SECONDS) -> None:
-    """Clear the visits without an action for ``seconds``."""
-    for visit in list(VISITS):
-        if time.monotonic() - visit.used > seconds and visit.lock.acquire(blocking=False):
-            try:
-                visit.clear()
-                visit.forgotten = True
-            finally:
-                visit.lock.release()
-
-
-def free_stem(stem: str, taken: set[str]) -> str:
-    """Return a stem for a file name that is not ``taken``, ignoring case, made of letters, digits, - . and _."""
-    stem = NOT_IN_STEMS.sub("_", stem).strip(".")[:MAX_STEM] or "photo"
-    candidates = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-    return next(candidate for candidate in candidates if candidate.casefold() not in taken)
+VISITS: weakref.WeakSet[Visit] = weakref.WeakSet()  # of all visitors
