@@ -136,9 +136,7 @@ class Layout:
     def _controls(self) -> None:
         gradio = self.gradio
         with gradio.Row():
-            self.level = gradio.Slider(
-                *LEVELS, value=0, step=0.1, label="Threshold (0: the network's own)", elem_id="level", min_width=140
-            )
+            self.level = gradio.Slider(*LEVELS, value=0, step=0.1, label="Threshold", elem_id="level", min_width=140)
             self.opacity = gradio.Slider(
                 0, 1, value=0.5, step=0.05, label="Opacity of masks", elem_id="opacity", min_width=140
             )

@@ -63,10 +63,11 @@ class Visit:
 
     def clear(self) -> None:
         """Forget everything and remove the folder."""
-        self.classes, self.supports, self.open = [UNNAMED], list[KeptSupport](), None
+        self.classes, self.supports = [UNNAMED], list[KeptSupport]()
+        self.open: OpenPhoto | None = None
         self.queries, self.facts = list[Query](), dict[str, Any]()
-        self.chosen_class, self.chosen_support, self.shown = 1, None, 0
-        self.level = 0.0
+        self.chosen_class, self.shown, self.level = 1, 0, 0.0
+        self.chosen_support: int | None = None
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
