@@ -17,7 +17,7 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.files import fingerprint
 from util.predict import options as opts
 from util.predict.export import export
-from util.predict.page import serve
+from util.predict.page.server import serve
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import check_free, facts_of, is_complete, write_results
 from util.predict.segmenter import Segmenter

@@ -143,14 +143,19 @@ def _mask_label(path: Path, mask_value: int | None) -> tuple[np.ndarray, int | N
 def _drawn_label(kind: str, text: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:
     """Return the label of a box, points or a scribble."""
     if kind == BOX:
-        return _box_label(_numbers(text, BOX_NUMBERS, origin), shape, origin)
+        return box_label(_numbers(text, BOX_NUMBERS, origin), shape, origin)
     points = [_numbers(point, POINT_NUMBERS, origin) for point in text.split(";") if point.strip()]
     if not points:
         raise UserError(f"{origin}: names no points; write {kind}=x,y;x,y")
-    return _point_label(points, shape, kind == SCRIBBLE, radius, origin)
+    return point_label(points, shape, kind == SCRIBBLE, radius, origin)
 
 
-def _box_label(corners: tuple[float, ...], shape: tuple[int, int], origin: str) -> np.ndarray:
+def box_label(corners: tuple[float, ...], shape: tuple[int, int], origin: str) -> np.ndarray:
+    """Return the label of a box x0, y0, x1, y1.
+
+    Raises:
+        UserError: the box is empty or reaches beyond the photo.
+    """
     (left, top, right, bottom), (height, width) = corners, shape
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise UserError(f"{origin}: must be x0,y0,x1,y1 within 0,0,{width},{height}, with x0 < x1 and y0 < y1")
@@ -159,10 +164,18 @@ def _box_label(corners: tuple[float, ...], shape: tuple[int, int], origin: str) 
     return label
 
 
-def _point_label(
+def point_label(
     points: list[tuple[float, ...]], shape: tuple[int, int], joined: bool, radius: float | None, origin: str
 ) -> np.ndarray:
-    """Return the label of points, or of the lines that join them: object, unknown pixels around it, background."""
+    """Return the label of points, or of the lines that join them: object, unknown pixels around it, background.
+
+    Args:
+        joined: whether the lines between the points are marked too.
+        radius: in pixels; None for 2 % of the longer side.
+
+    Raises:
+        UserError: a point is outside the photo.
+    """
     height, width = shape
     for x, y in points:
         if not (0 <= x < width and 0 <= y < height):

@@ -37,13 +37,18 @@ def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(image, 1 - HEAT, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), HEAT, 0)
 
 
+def class_colour(value: int) -> Colour:
+    """Return the colour of a class id in class maps."""
+    hsv = np.array([[[value * HUE_STEP % HUES, SATURATION, BRIGHTNESS]]], np.uint8)
+    red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+    return red, green, blue
+
+
 def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Return an RGB image with each class id except 0 tinted and outlined in a colour of its own."""
     out = image
     for value in np.unique(ids[ids > 0]).tolist():
-        hsv = np.array([[[value * HUE_STEP % HUES, SATURATION, BRIGHTNESS]]], np.uint8)
-        red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
-        out = overlay(out, (ids == value).astype(np.uint8), (red, green, blue))
+        out = overlay(out, (ids == value).astype(np.uint8), class_colour(value))
     return out
 
 

@@ -1,0 +1,95 @@
+"""Serve the page: check the options, load the model, launch, and remove all files at the end. Needs gradio.
+
+By default the page is reachable from this machine alone. Files lie in a temporary folder, which is removed when the
+page ends; uploads are removed from it after ``KEEP_SECONDS``, visits as ``visit.py`` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from PIL import Image
+
+from util.errors import UserError
+from util.predict.options import segmenter_of
+from util.predict.page.actions import end, forget_unused
+from util.predict.page.layout import CLEAN_UP_SECONDS, build, style
+from util.predict.photos import MAX_PIXELS
+
+MAX_UPLOAD = "32mb"
+MAX_WAITING, AT_ONCE = 200, 8  # events that wait; events of one kind that run at once
+PORTS = range(1, 2**16)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve the page until it is interrupted, and return the exit code 0.
+
+    Raises:
+        UserError: gradio is missing, the model cannot be loaded, or the address cannot be used.
+    """
+    supports = (options.supports, "--support"), (options.support_files, "--supports")
+    for given, name in (*supports, (options.queries, "--query"), (options.out, "--out")):
+        if given:
+            raise UserError(f"--serve: takes no {name}; supports and queries are uploaded on the page")
+    if options.port not in PORTS:
+        raise UserError(f"--port {options.port}: must be 1..{PORTS[-1]}")
+    gradio = _import_gradio()
+    segmenter = segmenter_of(options)
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses images of twice as many, also those that gradio opens
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="predict-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        page = build(gradio, segmenter, Path(folder))
+        _launch(page, gradio, options.host, options.port)
+        print(f"{segmenter.model.network.title} on http://{options.host}:{options.port} - Ctrl-C ends it", flush=True)
+        ended = threading.Event()
+        try:
+            while not ended.wait(CLEAN_UP_SECONDS):
+                forget_unused()
+        except KeyboardInterrupt:
+            print("ended", flush=True)
+        finally:
+            end()
+            page.close(verbose=False)
+            forget_unused(seconds=0)
+    return 0
+
+
+def _import_gradio() -> ModuleType:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio
+    except ImportError:
+        raise UserError("--serve: gradio is not installed; pip install -r requirements-serve.txt") from None
+    return gradio
+
+
+def _launch(page: Any, gradio: ModuleType, host: str, port: int) -> None:
+    """Start a page in threads of this process.
+
+    Raises:
+        UserError: the address cannot be used.
+    """
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=AT_ONCE)
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=MAX_UPLOAD,
+            prevent_thread_lock=True,
+            share=False,
+            quiet=True,
+            ssr_mode=False,
+            footer_links=[],
+            theme=gradio.themes.Default(font=["sans-serif"], font_mono=["monospace"]),
+            css=style(),
+        )
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: this address cannot be used ({error})") from None
