@@ -97,12 +97,13 @@ class EpisodeDataset(Dataset):
         """Return the episode of a key from the sized images and class ids of its query and of its supports."""
         (query, classes), *views = views
         support = [image for image, _ in views]
-        support_label = [binary(c, key.class_id) for _, c in views]
+        value = self.sampler.images.index.value_of(key.class_id)
+        support_label = [binary(c, value) for _, c in views]
         rest: dict[str, Any] = {
             "query": query,
-            "query_label": binary(classes, key.class_id),
+            "query_label": binary(classes, value),
             "class_id": torch.tensor(key.class_id),
-            "base_id": torch.tensor(int(self.fold.base_table[key.class_id])),
+            "base_id": torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
             "number": torch.tensor(key.number),
             "query_base_label": _relabelled(classes, self.fold.base_table) if self.base_labels else None,
             "text": None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
@@ -138,15 +139,14 @@ class EpisodeDataset(Dataset):
             return self.evaluation_view(*self.read(view.row))
         return self._warped(view.row, view.class_id, random_stream(self.sampler.seed, FIXED, *view))
 
-    @staticmethod
-    def label(classes: np.ndarray, view: ViewKey) -> Tensor:
+    def label(self, classes: np.ndarray, view: ViewKey) -> Tensor:
         """Return the label (S, S) uint8 in {0, 1, 255} of a view's class."""
-        return binary(classes, view.class_id)
+        return binary(classes, self.sampler.images.index.value_of(view.class_id))
 
     def _warped(self, row: int, class_id: int, random: np.random.Generator) -> Sized:
         assert self.augment is not None
-        stacked = self.sampler.images.index.stacked(row)
-        image, classes = warp_training(stacked, self.size, self.augment, random, class_id)
+        index = self.sampler.images.index
+        image, classes = warp_training(index.stacked(row), self.size, self.augment, random, index.value_of(class_id))
         return torch.from_numpy(image), classes
 
 
@@ -182,7 +182,8 @@ class TrialDataset(Dataset):
         image, classes = episodes.read(key.query)
         maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
         base = {s: [_relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}
-        labels = {s: [binary(m, key.class_id)] for s, m in maps.items()}
+        value = episodes.sampler.images.index.value_of(key.class_id)
+        labels = {s: [binary(m, value)] for s, m in maps.items()}
         episode = episodes.episode(key, *episodes.evaluation_view(image, classes))
         return Trial(episode, [(key.query, *key.supports)], labels, base)
 
@@ -246,10 +247,10 @@ def channels_first(image: np.ndarray) -> Tensor:
     return torch.from_numpy(out)
 
 
-def binary(classes: np.ndarray, class_id: int) -> Tensor:
-    """Return the label (H, W) uint8 in {0, 1, 255} of one class."""
+def binary(classes: np.ndarray, value: int) -> Tensor:
+    """Return the label (H, W) uint8 in {0, 1, 255} of the class that is ``value`` in a map of class ids."""
     table = np.zeros(256, np.uint8)
-    table[[class_id, IGNORE]] = [1, IGNORE]
+    table[[value, IGNORE]] = [1, IGNORE]
     return _relabelled(classes, table)
 
 

@@ -105,7 +105,7 @@ def save_pictures(
         key = job.samplers[seed](number)
         name, query = names[key.class_id - 1], index.names[key.query]
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
-        panels = [*_supports(key, name, photo), *_query(job, key, photo(key.query), kept[seed, number], ious)]
+        panels = [*_supports(job, key, name, photo), *_query(job, key, photo(key.query), kept[seed, number], ious)]
         path = out / f"seed{seed}_episode{number:05d}"
         picture = write_figure(path, board(caption, panels), figures)
         entries.append(Entry(f"{path.name}.png", name, ious[FINAL], kinds, query, thumbnail(picture)))
@@ -130,17 +130,18 @@ def _photo(job: Job, row: int) -> Photo:
     return Photo(small, labels, (image.shape[0], image.shape[1]))
 
 
-def _supports(key: EpisodeKey, name: str, photo: Callable[[int], Photo]) -> list[tuple[str, np.ndarray]]:
-    panels = []
+def _supports(job: Job, key: EpisodeKey, name: str, photo: Callable[[int], Photo]) -> list[tuple[str, np.ndarray]]:
+    panels, value = [], job.images.index.value_of(key.class_id)
     for number, support in enumerate(map(photo, key.supports), 1):
-        label = binary(support.classes, key.class_id).numpy()
+        label = binary(support.classes, value).numpy()
         panels.append((f"support {number}: {name}", overlay(support.image, label, SUPPORT_COLOUR)))
     return panels
 
 
 def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> list[tuple[str, np.ndarray]]:
     """Return the query's panels: photo, truth, maps, the base classes, and every two-channel output with its IoU."""
-    image, truth = query.image, binary(query.classes, key.class_id).numpy()
+    value = job.images.index.value_of(key.class_id)
+    image, truth = query.image, binary(query.classes, value).numpy()
     panels = [("query", image), ("truth", overlay(image, truth, TRUTH_COLOUR))]
 
     def on_photo(scored: np.ndarray) -> np.ndarray:

@@ -31,7 +31,8 @@ from util.report.paper_table import table
 from util.report.schema import RESULT, read_result
 from util.report.table_formats import FORMATS
 
-IRRELEVANT = ("cache", "workers", "decoded_gib")  # data settings that do not affect scores
+IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
+LATER = {"mask_form": "indices"}  # data settings that older results lack
 MAX_SHOWN = 3  # differences named
 SUFFIX = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
@@ -214,7 +215,7 @@ def _terms_of(result: dict[str, Any]) -> dict[str, Any]:
 
 def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can affect scores."""
-    data = {k: v for k, v in merged.get("data", {}).items() if k not in IRRELEVANT}
+    data = {k: v for k, v in {**LATER, **merged.get("data", {})}.items() if k not in IRRELEVANT}
     run = {k: v for k, v in merged.get("run", {}).items() if k in ("precision", "seed")}
     return {"data": data, "model": merged.get("model", {}), "run": run}
 

@@ -169,7 +169,7 @@ def split(index: Index, test_share: float) -> dict[str, list[int]]:
     Images are grouped by the rarest class that they show; their order in a group depends on their names alone.
     """
     images = (index.areas[:, 1:] > 0).sum(0)  # per class
-    shown = [np.flatnonzero(row[1:] > 0) for row in index.areas]
+    shown = [np.flatnonzero(index.areas[row, 1:] > 0) for row in range(len(index))]
     rarest = [min(s, key=lambda c: (images[c], c), default=-1) for s in shown]
     digest = [hashlib.sha256(Path(n).name.encode()).hexdigest() for n in index.names]
     order = sorted(range(len(index)), key=lambda r: (rarest[r], digest[r]))
