@@ -32,7 +32,7 @@ def masks_digest(out: Path) -> str:
     return digest.hexdigest()
 
 
-@pytest.mark.parametrize("inner", ["FSS-1000", "FSS-1000/data", "fewshot_data/fewshot_data"])
+@pytest.mark.parametrize("inner", ["FSS-1000", "fewshot_data/fewshot_data"])
 def test_fss1000(prepare: Prepare, tmp_path: Path, inner: str) -> None:
     trees.fss(tmp_path / "raw" / inner)
     out = tmp_path / "data"
