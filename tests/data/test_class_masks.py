@@ -13,7 +13,8 @@ from util.data.class_masks import OneClassAreas
 from util.data.episodes import EpisodeDataset
 from util.data.folds import Fold, problem
 from util.data.index import load_index
-from util.data.lists import check_shots, test_list, train_list
+from util.data.lists import check_shots, train_list
+from util.data.lists import test_list as novel_list
 from util.data.sampling import EpisodeSampler
 from util.data.views import STRETCH, View
 from util.errors import UserError
@@ -74,7 +75,7 @@ def test_areas_are_read_like_the_table_they_stand_for() -> None:
 
 def test_the_lists_part_the_classes(data: DataSettings) -> None:
     fold, test_index = Fold.of(data), load_index(data, "test")
-    training, novel = train_list(load_index(data, "train"), fold, data), test_list(test_index, fold, data)
+    training, novel = train_list(load_index(data, "train"), fold, data), novel_list(test_index, fold, data)
     assert (training.classes, novel.classes) == (IDS["train"], IDS["test"])
     assert len(novel.pairs) == 2 * PER_CLASS and set(novel.candidates[512]) == {0, 2, 4, 6}
     assert novel.classes_in(1) == [513]
@@ -85,7 +86,7 @@ def test_the_lists_part_the_classes(data: DataSettings) -> None:
 
 
 def test_episodes_of_classes_beyond_255(data: DataSettings) -> None:
-    images = test_list(load_index(data, "test"), Fold.of(data), data)
+    images = novel_list(load_index(data, "test"), Fold.of(data), data)
     sampler = EpisodeSampler(images, "class_in_turn", 2, 0, with_replacement=True)
     episodes = EpisodeDataset(sampler, Fold.of(data), SIDE, view=View(STRETCH, SIDE, SIDE))
     keys = [sampler(number) for number in range(40)]
@@ -99,7 +100,7 @@ def test_episodes_of_classes_beyond_255(data: DataSettings) -> None:
 
 
 def test_every_pair_is_the_query_once(data: DataSettings) -> None:
-    images = test_list(load_index(data, "test"), Fold.of(data), data)
+    images = novel_list(load_index(data, "test"), Fold.of(data), data)
     sampler = EpisodeSampler(images, "pairs", 1, 0, with_replacement=True)
     assert [sampler(number).query for number in range(2 * PER_CLASS)] == list(range(2 * PER_CLASS))
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tests.prepare.trees import photo
+from util.data.images import read_mask
 from util.files import REPOSITORY
 from util.prepare import deepglobe, fss1000, suim
 
@@ -100,7 +101,7 @@ def deepglobe_cut(root: Path, form: str, prepared: Path) -> Path:
     for line in (prepared / "lists/test.txt").read_text().splitlines():
         name, number, photo_name = line.split()
         pixels = cv2.imread(str(prepared / "images" / photo_name))
-        mask = cv2.imread(str(prepared / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED) > 0
+        mask = read_mask(prepared / "masks" / f"{name}.png") > 0
         tile = Path(photo_name).stem
         masked = tile.replace("_sat_", "_mask_")
         photos, masks = {

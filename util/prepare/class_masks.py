@@ -96,6 +96,7 @@ def make_all(
     classes: Sequence[str],
     notes: Sequence[str] = (),
     skip_bad: bool = False,
+    described: bool = True,
 ) -> Facts:
     """Run every job that is not done, write the lists and the stamp, and return the facts.
 
@@ -103,11 +104,13 @@ def make_all(
         make: of a job, ``out`` and the time (ns) from which on outputs there are up to date.
         sources: the files that the data set is made from.
         notes: lines to print and keep.
+        described: whether the words of the jobs are part of the fingerprint; not where ``sources`` say all of it.
 
     Raises:
         UserError: a job fails and ``skip_bad`` is False; no list is written then.
     """
-    made_from = fingerprint(sources, *map(str, jobs), *classes, lacking="this file does not exist; restore it")
+    words = map(str, jobs) if described else ()
+    made_from = fingerprint(sources, *words, *classes, lacking="this file does not exist; restore it")
     stamp = already_done(out, made_from, [])
     if stamp is not None and (skip_bad or not stamp["left_out"]) and _is_complete(out, stamp["masks"]):
         print(f"{out}: is complete already; nothing to do")

@@ -23,6 +23,7 @@ from util.data import folds
 from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.lists import check_shots, test_list, train_list
+from util.data.prepare_command import PREPARE
 from util.data.text import write_vectors
 from util.data.word_vectors import build_vectors
 from util.errors import UserError, nearest
@@ -36,7 +37,7 @@ from util.prepare.staging import check_apart, made_aside
 TEST_SHARE = 0.25
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
 DEFAULT_FOLDS = 4
-RESERVED = ("pascal", "coco", "mini", "model", "encoder")  # folders of config/
+RESERVED = (*PREPARE, "crossdomain", "model", "encoder")  # folders of config/
 ALL_IMAGES = "lists/all.txt"
 CACHE = ".cache"  # of the index while the data set is made
 VECTORS = "word2vec"  # value of data.text

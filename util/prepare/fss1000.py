@@ -74,12 +74,14 @@ def find_masks(folder: Path, classes: list[str], skip_bad: bool) -> tuple[list[M
         UserError: a class is missing, or a folder is no class.
     """
     there = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    problems = [f"{folder / name}: no class of FSS-1000{nearest(name, classes)}" for name in there - set(classes)]
+    problems = [
+        f"{folder / name}: no class of FSS-1000{nearest(name, classes)}" for name in sorted(there - set(classes))
+    ]
     problems += [f"{folder / name}: this class is missing" for name in classes if name not in there]
     if problems and not skip_bad:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(f"{problems[0]}{more}; restore the download, or --skip-bad goes without")
-    notes = [f"omitted: {problem}" for problem in sorted(problems)[:MAX_SHOWN]]
+    notes = [f"omitted: {problem}" for problem in problems[:MAX_SHOWN]]
     if len(problems) > MAX_SHOWN:
         notes.append(f"omitted: {len(problems) - MAX_SHOWN} folders more")
     ids, masks = {name: number for number, name in enumerate(classes, 1)}, []

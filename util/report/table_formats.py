@@ -22,7 +22,7 @@ LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
 
 @dataclass
 class Row:
-    """One line: a method's cells by (shot, column), a column being a fold's number, ``mean``, ``fb_iou`` or a data set."""
+    """A method's cells by (shot, column); a column is a fold's number, ``mean``, ``fb_iou`` or a data set."""
 
     method: str
     protocol: str
