@@ -102,16 +102,25 @@ def from_json(path: Path) -> Annotations:
     return out
 
 
+def photo_folder(root: Path) -> Path:
+    """Return the folder of COCO 2017's photos.
+
+    Raises:
+        UserError: there is none.
+    """
+    for path in (root / "coco", root):
+        if (path / SPLITS[0]).is_dir():
+            return path
+    raise UserError(f"{root}: holds no photos in coco/{SPLITS[0]}; unpack COCO 2017 there")
+
+
 def find_regions(root: Path, found: Annotations, classes: list[str], source: Path) -> list[Region]:
     """Return a region for each class and photo.
 
     Raises:
         UserError: a segmentation is neither polygons nor run lengths.
     """
-    base = next((path for path in (root / "coco", root, root.parent / "coco") if (path / SPLITS[0]).is_dir()), None)
-    if base is None:
-        raise UserError(f"{root}: holds no photos in coco/{SPLITS[0]}; unpack COCO 2017 there")
-    out = []
+    base, out = photo_folder(root), []
     for class_id, name in enumerate(classes, 1):
         for photo, segmentations in sorted(found[name].items()):
             try:

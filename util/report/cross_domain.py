@@ -36,8 +36,8 @@ def cross_domain_table(paths: Sequence[Path], form: str = "markdown") -> str:
             raise UserError(f"{path}: another result of {method} on {cell[1]}, {cell[0]}-shot; name only one")
         row.cells[cell] = result["mean"][FINAL]["miou"]
         if result["quick_look"] or result.get("other_seeds"):
-            why = "quick look" if result["quick_look"] else seeds_in_words(result).lower()
-            row.quick |= {cell: why, (cell[0], "mean"): why}
+            reason = "quick look" if result["quick_look"] else seeds_in_words(result).lower()
+            row.quick |= {cell: reason, (cell[0], "mean"): reason}
     for row in rows.values():
         for shot in shots:
             values = [row.cells[shot, name] for name in sets if (shot, name) in row.cells]
