@@ -1,4 +1,4 @@
-"""Prepare data and weights: ``python prepare.py pascal|coco|lists|embeddings|weights|mini|custom|check``."""
+"""Prepare data and weights: ``python prepare.py COMMAND``, such as ``pascal``, ``weights`` or ``check``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,38 @@ from util.packages import required
 
 with required():
     from util import cli
-    from util.prepare import check, coco, custom, embeddings, lists, mini, pascal, weights
+    from util.prepare import (
+        check,
+        chestxray,
+        coco,
+        custom,
+        deepglobe,
+        embeddings,
+        fss1000,
+        isaid5i,
+        isic,
+        lists,
+        lvis92i,
+        mini,
+        pacopart,
+        pascal,
+        pascalpart,
+        suim,
+        weights,
+    )
 
 COMMANDS = {
     "pascal": pascal,
     "coco": coco,
+    "fss1000": fss1000,
+    "deepglobe": deepglobe,
+    "isic": isic,
+    "chestxray": chestxray,
+    "suim": suim,
+    "lvis92i": lvis92i,
+    "isaid5i": isaid5i,
+    "pacopart": pacopart,
+    "pascalpart": pascalpart,
     "lists": lists,
     "embeddings": embeddings,
     "weights": weights,

@@ -27,6 +27,7 @@ from util.config.read import read_config
 from util.config.settings import Config, DataSettings
 from util.data.episodes import EpisodeDataset
 from util.data.folds import Fold
+from util.data.index import list_of
 from util.engine.loading import batches
 from util.engine.run_context import make_run_context, with_data
 from util.engine.run_data import images_for_training, training_episodes
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _draw_photos(root: Path, data: DataSettings, photos: int) -> None:
-    draw(root, photos, list(Fold.of(data).base), data.train_list, (data.images, data.masks))
+    draw(root, photos, list(Fold.of(data).base), list_of(data, "train"), (data.images, data.masks))
 
 
 def _row(config: Config, episodes: int, rounds: int) -> dict[str, Any]:

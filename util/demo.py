@@ -14,6 +14,7 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.config.yaml_text import override
 from util.data.images import read_mask
+from util.data.index import list_of
 from util.data.mini import generate
 from util.engine.evaluation import ALL_FOREGROUND, FINAL
 from util.engine.folders import BEST, run_folder
@@ -123,7 +124,7 @@ def _prediction(config: Config, folder: Path, name: str) -> list[str]:
     """Return the arguments of a prediction: a class marked in one test picture, to be found in another."""
     data = config.data
     class_id = data.classes.index(name) + 1
-    root, ids = Path(data.root), (Path(data.root) / data.test_list).read_text().split()
+    root, ids = Path(data.root), (Path(data.root) / list_of(data, "test")).read_text().split()
     masks = {i: root / data.masks / f"{i}{data.mask_suffix}" for i in ids}
     showing = [i for i in ids if (read_mask(masks[i]) == class_id).any()]
     support, query = (root / data.images / f"{i}{data.image_suffix}" for i in showing[:2])

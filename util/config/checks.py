@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.registry import class_of
-from util.config.settings import Config
+from util.config.settings import BINARY, Config
 from util.config.tree import Tree, where_of
 from util.data import folds
 from util.errors import UserError, nearest
@@ -47,6 +47,12 @@ def check(config: Config, tree: Tree) -> None:
     if wrong:
         key, message = wrong
         raise UserError(f"{place('data', key)}: data.{key} {message}")
+    model_class = class_of(config.model)
+    if model_class.has_base_stage and (data.mask_form == BINARY or data.fold_rule == folds.LISTS):
+        raise UserError(
+            f"{config.path}: {model_class.title} has a base learner, which needs masks of all classes and folds; data "
+            f"set {data.name} has neither; take another method, such as MODEL=hsnet or MODEL=multiprototype"
+        )
     if config.test.protocol not in config.protocols:
         hint = nearest(config.test.protocol, config.protocols)
         raise UserError(f"{place('test', 'protocol')}: test.protocol = {config.test.protocol!r} is unknown{hint}")
@@ -55,7 +61,6 @@ def check(config: Config, tree: Tree) -> None:
             where = where_of(tree.get("protocols", {}).get(name, {}).get(found[0]), config.path)
             raise UserError(f"{where}: protocols.{name}.{found[0]} {found[1]}")
     sizes = {("data", "size"): data.size}
-    model_class = class_of(config.model)
     if found := config.model.encoder_problem():
         raise UserError(f"{place('model', f'encoder.{found[0]}')}: model.encoder.{found[0]} {found[1]}")
     stages = ("base_stage", "meta_stage") if model_class.has_base_stage else ("meta_stage",)

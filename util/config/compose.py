@@ -4,8 +4,8 @@
 later ones winning: ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``, ``encoder/resnet50.yaml`` and, where
 they exist, ``encoder/resnet50_ssp.yaml`` (in place of the former), ``pascal/pascal_ssp.yaml``,
 ``pascal/pascal_resnet50.yaml``, ``pascal/pascal_base_resnet50.yaml`` (of methods with a base stage) or
-``pascal/pascal_free_resnet50.yaml`` (of methods that learn nothing), ``pascal/pascal_ssp_resnet50.yaml``. A file of
-that name wins where one exists.
+``pascal/pascal_free_resnet50.yaml`` (of methods that learn nothing), ``pascal/pascal_ssp_resnet50.yaml``,
+``pascal/pascal_override.yaml``. A file of that name wins where one exists.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Composition:
             if cls is not None and not cls.learns:
                 yield self.folder / f"{dataset}_free_{self.encoder}{SUFFIX}"
         yield self.folder / f"{dataset}_{self.method}_{self.encoder}{SUFFIX}"
+        yield self.folder / f"{dataset}_override{SUFFIX}"
         if self.variant is not None:
             yield rooms.method_file(f"{self.method}_{self.variant}")
 
@@ -258,8 +259,12 @@ def experiments(root: Path) -> list[Path]:
     """Return all configs that are files and, of every data set, all folds and methods with the default encoder."""
     rooms, paths = Rooms(root), set(root.glob(f"*/*_split*{SUFFIX}"))
     for folder in (p.parent for p in root.glob(f"*/*{SUFFIX}") if p.stem == p.parent.name):
-        folds = find(parse_file(folder / f"{folder.name}{SUFFIX}"), "data.folds")
+        content = parse_file(folder / f"{folder.name}{SUFFIX}")
+        folds, without_folds = find(content, "data.folds"), find(content, "data.mask_form")
         for method in rooms.methods:
+            cls = rooms.model_class(method)
+            if without_folds is not None and cls is not None and cls.has_base_stage:
+                continue
             encoder = _default_encoder(folder, method) if rooms.has_encoder(method) else None
             for fold in range(folds.value if isinstance(folds, Leaf) and isinstance(folds.value, int) else 0):
                 paths.add(folder / f"{_stem(folder.name, fold, method, encoder)}{SUFFIX}")

@@ -14,7 +14,7 @@ from util.config.aliases import modernise_tree
 from util.config.checks import check, refuse_base_stage
 from util.config.inherit import ENCODER_WORD, read_tree
 from util.config.model_section import current_tree
-from util.config.settings import Config
+from util.config.settings import Config, DataSettings
 from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, where_of
 from util.errors import UserError, nearest
 from util.plain import MAX_NUMBER
@@ -49,6 +49,18 @@ def read_with_sources(path: str | Path, overrides: list[str] | None = None) -> t
     """
     tree = _with_overrides(read_tree(Path(path)), overrides or [])
     return _configure(tree, str(path)), tree
+
+
+def read_data(path: str | Path) -> DataSettings:
+    """Return the data settings of a data set's file alone, such as ``config/fss1000/fss1000.yaml``.
+
+    Raises:
+        UserError: as ``read_config``.
+    """
+    section = read_tree(Path(path)).get("data")
+    if not isinstance(section, dict):
+        raise UserError(f"{path}: has no section 'data'; name the file of a data set")
+    return _build_section(DataSettings, section, "data.", str(path))
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:

@@ -14,9 +14,11 @@ from model.contract import ModelSettings
 
 PLAIN_SCALES = [1.0]
 MAX_SIDE = 8193  # pixels of an input
+MAX_CLASSES = 10_000
 MAX_SHOTS, MAX_WORKERS = 1000, 256
 MAX_WAYS = 254  # values of an 8-bit label beside background and ignored pixels
 MAX_SEED = 2**63 - 1  # the largest that torch and NumPy both take
+BINARY = "binary"  # a value of data.mask_form
 MASKS = "masks"  # the value of test.fuse that uses every support alone
 
 
@@ -50,15 +52,17 @@ class DataSettings:
 
     name: str = field(metadata={"file_name": True})
     root: str
-    train_list: str
-    test_list: str
-    classes: list[str] = field(metadata={"length": (1, 254)})
+    train_list: str | None
+    test_list: str | None
+    classes: list[str] = field(metadata={"length": (1, MAX_CLASSES)})
+    validation_list: str | None = None
+    mask_form: Literal["indices", "binary"] = "indices"
     images: str = "JPEGImages"
     masks: str = "SegmentationClassAug"
     image_suffix: str = ".jpg"
     mask_suffix: str = ".png"
     folds: int = bounded(4, 1)
-    fold_rule: Literal["contiguous", "interleaved", "given"] = "contiguous"
+    fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = "contiguous"
     fold_classes: list[list[str]] | None = None
     fold: int = bounded(0, 0)
     rare_classes: Literal["refuse", "skip"] = "refuse"
@@ -130,6 +134,7 @@ class StageSettings:
     validate_every: int = bounded(1, 0)
     validate_midway: bool = False
     validate_episodes: int = bounded(1000, 1)
+    validate_on: str | None = None
     validate_seed: int | None = bounded(None, 0, MAX_SEED)
     patience: int = bounded(0, 0)
     save_minutes: float = bounded(10.0, 0)
@@ -140,7 +145,7 @@ class StageSettings:
 class ProtocolSettings:
     """The rules of a test: choice of episodes, input of the network, and scored labels."""
 
-    query: Literal["sequential", "pairs", "class_then_query", "random"] = "sequential"
+    query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random"] = "sequential"
     supports: Literal["distinct", "with_replacement"] = "distinct"
     ways: int = bounded(1, 1, MAX_WAYS)
     absent: float = bounded(0.0, 0, 1)
@@ -187,6 +192,8 @@ class TestSettings:
     scales: list[float] = bounded(PLAIN_SCALES, 0.25, 4, length=(1, 9))
     fuse: Literal["features", "masks"] = "features"
     allow_fold_mismatch: bool = False
+    trained_on: str | None = None
+    data_sets: list[str] | None = None
 
     def averaged(self, shots: int) -> list[str]:
         """Return in words the averaging of K-shot predictions beyond the protocol's one pass; [] if there is none.

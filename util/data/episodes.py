@@ -104,12 +104,13 @@ class EpisodeDataset(Dataset):
         """
         (query, classes), *views = views
         support = [image for image, _ in views]
-        support_label = [binary(c, key.class_id, ignored) for _, c in views]
+        value = self.sampler.images.index.value_of(key.class_id)
+        support_label = [binary(c, value, ignored) for _, c in views]
         rest: dict[str, Any] = {
             "query": query,
-            "query_label": binary(classes, key.class_id),
+            "query_label": binary(classes, value),
             "class_id": torch.tensor(key.class_id),
-            "base_id": torch.tensor(int(self.fold.base_table[key.class_id])),
+            "base_id": torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
             "number": torch.tensor(key.number),
             "query_base_label": _relabelled(classes, self.fold.base_table) if self.base_labels else None,
             "text": None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
@@ -145,15 +146,14 @@ class EpisodeDataset(Dataset):
             return self.evaluation_view(*self.read(view.row))
         return self._warped(view.row, view.class_id, random_stream(self.sampler.seed, FIXED, *view))
 
-    @staticmethod
-    def label(classes: np.ndarray, view: ViewKey) -> Tensor:
+    def label(self, classes: np.ndarray, view: ViewKey) -> Tensor:
         """Return the label (S, S) uint8 in {0, 1, 255} of a view's class."""
-        return binary(classes, view.class_id)
+        return binary(classes, self.sampler.images.index.value_of(view.class_id))
 
     def _warped(self, row: int, class_id: int, random: np.random.Generator) -> Sized:
         assert self.augment is not None
-        stacked = self.sampler.images.index.stacked(row)
-        image, classes = warp_training(stacked, self.size, self.augment, random, class_id)
+        index = self.sampler.images.index
+        image, classes = warp_training(index.stacked(row), self.size, self.augment, random, index.value_of(class_id))
         return torch.from_numpy(image), classes
 
 
@@ -203,7 +203,8 @@ class TrialDataset(Dataset):
         image, classes = episodes.read(key.query)
         maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
         base = {s: [_relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}
-        labels = {s: [numbered(m, key.classes)] for s, m in maps.items()}
+        values = [episodes.sampler.images.index.value_of(c) for c in key.classes]
+        labels = {s: [numbered(m, values)] for s, m in maps.items()}
         query = episodes.evaluation_view(image, classes)
         ways = [episodes.episode(way, *query, [c for c in key.classes if c != way.class_id]) for way in key.ways]
         rows = (key.query, *(row for way in key.ways for row in way.supports))
@@ -270,17 +271,20 @@ def channels_first(image: np.ndarray) -> Tensor:
     return torch.from_numpy(out)
 
 
-def binary(classes: np.ndarray, class_id: int, ignored: Sequence[int] = ()) -> Tensor:
-    """Return the label (H, W) uint8 in {0, 1, 255} of one class; pixels of the classes ``ignored`` are 255."""
+def binary(classes: np.ndarray, value: int, ignored: Sequence[int] = ()) -> Tensor:
+    """Return the label (H, W) uint8 in {0, 1, 255} of the class that is ``value`` in a map of class ids.
+
+    Pixels of the values ``ignored`` are 255.
+    """
     table = np.zeros(256, np.uint8)
-    table[[class_id, *ignored, IGNORE]] = [1, *[IGNORE] * len(ignored), IGNORE]
+    table[[value, *ignored, IGNORE]] = [1, *[IGNORE] * len(ignored), IGNORE]
     return _relabelled(classes, table)
 
 
-def numbered(classes: np.ndarray, class_ids: Sequence[int]) -> Tensor:
-    """Return the label (H, W) uint8 in {0, .., N, 255} of N classes, in their order."""
+def numbered(classes: np.ndarray, values: Sequence[int]) -> Tensor:
+    """Return the label (H, W) uint8 in {0, .., N, 255} of N classes, by their values in a map of class ids."""
     table = np.zeros(256, np.uint8)
-    table[[*class_ids, IGNORE]] = [*range(1, len(class_ids) + 1), IGNORE]
+    table[[*values, IGNORE]] = [*range(1, len(values) + 1), IGNORE]
     return _relabelled(classes, table)
 
 

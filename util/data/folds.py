@@ -8,8 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from model.contract import IGNORE
-from util.config.settings import DataSettings
+from util.config.settings import BINARY, DataSettings
 from util.errors import nearest
+
+LISTS = "lists"  # a fold rule
+MAX_INDEX = IGNORE - 1  # classes that masks of class indices can hold
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Fold:
     """One split of classes 1..n into novel and base ones.
 
     ``contiguous``: fold i of f tests classes i n/f + 1 .. (i + 1) n/f; ``interleaved``: i + 1, i + 1 + f, ...;
-    ``given``: the classes in ``chosen``, which the settings list by name.
+    ``given``: the classes in ``chosen``, which the settings list by name; ``lists``: there is one fold, the images of
+    the training list are of base classes and those of the test list of novel ones, so that every class may be either.
     """
 
     classes: int
@@ -39,6 +43,8 @@ class Fold:
         """Ids (1-based, ascending) of the classes that are tested and never trained on."""
         if self.rule == "given":
             return self.chosen
+        if self.rule == LISTS:
+            return tuple(range(1, self.classes + 1))
         if self.rule == "interleaved":
             return tuple(range(self.number + 1, self.classes + 1, self.folds))
         size = self.classes // self.folds
@@ -47,7 +53,15 @@ class Fold:
     @cached_property
     def base(self) -> tuple[int, ...]:
         """Ids (1-based, ascending) of the classes that are trained on."""
-        return tuple(c for c in range(1, self.classes + 1) if c not in self.novel)
+        if self.rule == LISTS:
+            return self.novel
+        novel = set(self.novel)
+        return tuple(c for c in range(1, self.classes + 1) if c not in novel)
+
+    @cached_property
+    def base_ids(self) -> dict[int, int]:
+        """The base-class id (1-based) of each base class."""
+        return {class_id: number for number, class_id in enumerate(self.base, 1)}
 
     @cached_property
     def base_table(self) -> np.ndarray:
@@ -68,6 +82,10 @@ def problem(data: DataSettings) -> tuple[str, str] | None:
         return "classes", f"has the name {odd[:80]!r}, which is empty or has control characters; correct it"
     if data.fold >= data.folds:
         return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
+    if len(data.classes) > MAX_INDEX and data.mask_form != BINARY:
+        return "classes", f"has {len(data.classes)} names; masks of class indices hold {MAX_INDEX}: data.mask_form"
+    if data.fold_rule == LISTS:
+        return None if data.folds == 1 else ("folds", f"= {data.folds} must be 1 where the lists part the classes")
     if data.fold_rule != "given":
         if len(data.classes) % data.folds or data.folds < 2:
             classes = len(data.classes)

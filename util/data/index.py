@@ -16,7 +16,8 @@ from typing import Protocol
 import numpy as np
 
 from model.contract import IGNORE
-from util.config.settings import DataSettings
+from util.config.settings import BINARY, DataSettings
+from util.data.class_masks import VALUE, Entries, OneClassAreas, read_entries
 from util.data.images import read_mask_of, read_pair, read_stacked, unstack
 from util.data.prepare_command import prepare_command
 from util.errors import UserError
@@ -41,7 +42,8 @@ class Index:
 
     Attributes:
         names: image names, as in the list file.
-        areas: (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in no column.
+        areas: (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in no column. Of masks of
+            one class each a table that is read like it.
         images, masks: path of each image and mask.
         fingerprint: hexadecimal digest of the list and the mask files.
         sizes: (images, 2) int64 height and width.
@@ -49,7 +51,7 @@ class Index:
     """
 
     names: tuple[str, ...]
-    areas: np.ndarray
+    areas: np.ndarray | OneClassAreas
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     fingerprint: str
@@ -58,6 +60,15 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def one_class_masks(self) -> bool:
+        """Whether each mask shows one class alone, and says nothing of the others."""
+        return isinstance(self.areas, OneClassAreas)
+
+    def value_of(self, class_id: int) -> int:
+        """Return the value of a class in masks that show it."""
+        return VALUE if self.one_class_masks else class_id
 
     def stacked(self, row: int) -> np.ndarray:
         """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
@@ -92,26 +103,48 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
-    """Return the index of ``part`` ("train" or "test"), from the cache if that is valid, else built and cached.
+    """Return the index of ``part`` (as in ``list_of``), from the cache if that is valid, else built and cached.
 
     Raises:
         UserError: a folder, list, image or mask is missing, or a mask holds no class indices or has another size.
     """
-    root = Path(data.root)
+    root, listed = Path(data.root), list_of(data, part)
     if not root.is_dir():
         raise UserError(f"{root}: this data folder does not exist; set data.root, or make it: {prepare_command(data)}")
-    names = read_names(root / (data.train_list if part == "train" else data.test_list))
-    images = tuple(root / data.images / f"{n}{data.image_suffix}" for n in names)
+    entries = read_entries(root / listed, len(data.classes)) if data.mask_form == BINARY else None
+    names = read_names(root / listed) if entries is None else entries.names
+    photos, values = (names, len(data.classes)) if entries is None else (entries.photos, VALUE)
+    images = tuple(root / data.images / f"{n}{data.image_suffix}" for n in photos)
     masks = tuple(root / data.masks / f"{n}{data.mask_suffix}" for n in names)
     lacking = "this mask does not exist; every listed image needs one"
-    made_from = fingerprint(masks, FORMAT, len(data.classes), *names, lacking=lacking)
+    lines = names if entries is None else entries.lines()
+    made_from = fingerprint(masks, FORMAT, len(data.classes), *lines, lacking=lacking)
     cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
-    found = _read_cache(cache, made_from, len(names), len(data.classes))
+    found = _read_cache(cache, made_from, len(names), values)
     if found is None:
-        found = _build(images, masks, len(data.classes), f"index {data.name} {part}", progress)
+        found = _build(images, masks, values, f"index {data.name} {part}", progress)
         _write_cache(cache, made_from, *found)
     areas, sizes = found
-    return Index(names, areas, images, masks, made_from, sizes)
+    return Index(names, _of_classes(areas, entries, len(data.classes)), images, masks, made_from, sizes)
+
+
+def list_of(data: DataSettings, part: str) -> str:
+    """Return the list of a part of a data set, "train", "validation" or "test".
+
+    Raises:
+        UserError: the data set has no such part.
+    """
+    lists = {"train": data.train_list, "validation": data.validation_list or data.test_list, "test": data.test_list}
+    listed = lists[part]
+    if listed is None:
+        does = {"train": "is for tests only", "test": "is for training only"}.get(part, "has no images to validate on")
+        raise UserError(f"data set {data.name} {does}: data.{part}_list is null; name another data set")
+    return listed
+
+
+def _of_classes(areas: np.ndarray, entries: Entries | None, classes: int) -> np.ndarray | OneClassAreas:
+    """Return the areas by class id, from those of each mask's own class if masks show one class each."""
+    return areas if entries is None else OneClassAreas(areas, np.array(entries.class_ids), classes)
 
 
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, tuple[int, int]]:

@@ -28,6 +28,7 @@ PAIR_MARK = "__"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TWO_COLUMNS, PAIRS, DICTIONARY = "two columns", "(image, class) pairs", "dictionary of classes"
 FOLD_MARK, OTHERS_MARK = "{fold}", "{others}"  # in a path: the number of the fold; that of every other fold in turn
+EVERY_MARK = "*"  # in a path: every file of that name
 COCO_IMAGE = re.compile(r"([tv])(\d{1,12})")
 COCO_STEMS = {"t": "COCO_train2014_", "v": "COCO_val2014_"}
 GZIP, MAX_BYTES = zlib.MAX_WBITS | 16, 2**28  # zlib's word for gzip; bytes of an unpacked list
@@ -92,16 +93,22 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
 
     Args:
         pattern: path of the file, from here or from the project's folder. ``{fold}`` stands for the fold's number,
-            ``{others}`` for that of every other fold, whose files are joined.
+            ``{others}`` for that of every other fold, whose files are joined; so are all files that a ``*`` stands for.
 
     Raises:
         UserError: as ``read_list_file``, or the joined files are of different forms.
     """
     name = pattern.replace(FOLD_MARK, str(fold.number))
-    if OTHERS_MARK not in name:
-        return replace(read_list_file(_found(name)), path=Path(name))
-    others = [n for n in range(fold.folds) if n != fold.number]
-    parts = [read_list_file(_found(name.replace(OTHERS_MARK, str(n)))) for n in others]
+    if EVERY_MARK in name:
+        paths = sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
+        if not paths:
+            raise UserError(f"{name}: there is no such list; name files that exist")
+    elif OTHERS_MARK in name:
+        others = [n for n in range(fold.folds) if n != fold.number]
+        paths = [found(name.replace(OTHERS_MARK, str(n))) for n in others]
+    else:
+        return replace(read_list_file(found(name)), path=Path(name))
+    parts = [read_list_file(path) for path in paths]
     for part in parts[1:]:
         if part.form != parts[0].form:
             raise UserError(f"{part.path}: {part.form}, {parts[0].path} is {parts[0].form}; both must have one form")
@@ -110,8 +117,8 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     return ListFile(Path(name), parts[0].form, stems, classes)
 
 
-def _found(name: str) -> Path:
-    """Return the path of a list file: as written, or in the project's folder if it is only there."""
+def found(name: str) -> Path:
+    """Return the path of a file of the project: as written, or in the project's folder if it is only there."""
     return Path(name) if Path(name).exists() or not (REPOSITORY / name).exists() else REPOSITORY / name
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from util.config.settings import DataSettings
-from util.data.folds import Fold
+from util.data.folds import LISTS, Fold
 from util.data.index import Index
 from util.data.list_files import ListFile, match, misfit, read_fold_list, shown
 from util.errors import UserError
@@ -74,8 +74,9 @@ def train_list(index: Index, fold: Fold, data: DataSettings, published: str | No
 
     ``published`` is the list file of a method, which is taken instead if it fits the data.
     """
-    exclude = fold.novel if data.exclude_novel else ()
-    return _without_rare(_make_list(index, data, fold, "train", fold.base, exclude, published), data)
+    exclude = fold.novel if data.exclude_novel and fold.rule != LISTS else ()
+    classes = _of_list(index, fold, fold.base)
+    return _without_rare(_make_list(index, data, fold, "train", classes, exclude, published), data)
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
@@ -83,7 +84,13 @@ def test_list(index: Index, fold: Fold, data: DataSettings, published: str | Non
 
     ``published`` is the list file of a protocol, which is taken instead if it fits the data.
     """
-    return _without_rare(_make_list(index, data, fold, "test", fold.novel, (), published), data)
+    classes = _of_list(index, fold, fold.novel)
+    return _without_rare(_make_list(index, data, fold, "test", classes, (), published), data)
+
+
+def _of_list(index: Index, fold: Fold, classes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return those of ``classes`` that a list may show: all, or with the fold rule ``lists`` those that it shows."""
+    return classes if fold.rule != LISTS else tuple(c for c in classes if (index.areas[:, c] > 0).any())
 
 
 def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
@@ -169,7 +176,8 @@ def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
     kept = tuple(c for c in images.classes if len(images.candidates[c]) > data.shot)
     if data.rare_classes == "refuse" or kept == images.classes:
         return images
-    queries = images.queries[(images.index.areas[images.queries][:, kept] > 0).any(1)]
+    areas = images.index.areas
+    queries = np.array([row for row in images.queries if (areas[int(row), kept] > 0).any()], np.int64)
     if not len(queries):
         raise UserError(f"{data.root}: no class has {data.shot + 1} images for a query and its supports; add images")
     return replace(
@@ -188,11 +196,10 @@ def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = 
     Raises:
         UserError: names the class, the number of its candidates and the settings to change.
     """
-    seen = (images.index.areas[images.queries] > 0).any(0)
     supports = 1 if with_replacement else data.shot
     for c in images.classes:
         have = len(images.candidates[c])
-        if seen[c] and have < supports + 1:
+        if have < supports + 1 and (images.index.areas[images.queries, c] > 0).any():
             raise UserError(
                 f"{data.root}: class {c} ({data.classes[c - 1]}) has {have} candidate images in this list, "
                 f"{data.shot} shots need {supports + 1}; lower data.shot or data.min_pixels, add images, "

@@ -8,6 +8,20 @@ from util.config.settings import DataSettings
 PREPARE = {
     "pascal": "python prepare.py pascal --voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> --out {root}",
     "coco": "python prepare.py coco --root <folder of train2014, val2014, annotations> --out {root}",
+    **{
+        name: f"python prepare.py {name} --root <the unpacked download> --out {{root}}"
+        for name in (
+            "fss1000",
+            "deepglobe",
+            "isic",
+            "chestxray",
+            "suim",
+            "lvis92i",
+            "isaid5i",
+            "pacopart",
+            "pascalpart",
+        )
+    },
     "mini": "python prepare.py mini --out {root}",
 }
 PREPARE_OTHER = "python prepare.py custom --name {name} --out {root} --images <DIR> --masks <DIR> --classes <names.txt>"

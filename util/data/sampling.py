@@ -17,6 +17,7 @@ from util.data.lists import ImageList
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
+CLASS_THEN_QUERY, CLASS_IN_TURN = "class_then_query", "class_in_turn"  # query rules
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
@@ -64,7 +65,7 @@ class EpisodeSampler:
         query: query rule. ``sequential`` takes the list in order and starts again at its end; ``shuffle`` takes it in a
             new random order each epoch (training); ``random`` draws with replacement; ``pairs`` takes the (image,
             class) pairs of the list in order, ``shuffled_pairs`` in a new random order each epoch;
-            ``class_then_query`` draws a class, then one of its images.
+            ``class_then_query`` draws a class, then one of its images; ``class_in_turn`` takes the classes in turn.
         shots: K.
         seed: seed of the random numbers; class and supports of an episode depend on it and on the number alone.
         with_replacement: whether a support may occur twice.
@@ -127,8 +128,9 @@ class EpisodeSampler:
         if self.query == SHUFFLED_PAIRS:
             epoch, position = divmod(number, len(images.pairs))
             return images.pairs[int(shuffled(len(images.pairs), self.seed, epoch)[position])]
-        if self.query == "class_then_query":
-            class_id = int(random.choice([c for c in images.classes if len(images.candidates[c])]))
+        if self.query in (CLASS_THEN_QUERY, CLASS_IN_TURN):
+            known = [c for c in images.classes if len(images.candidates[c])]
+            class_id = int(random.choice(known)) if self.query == CLASS_THEN_QUERY else known[number % len(known)]
             return int(random.choice(images.candidates[class_id])), class_id
         if self.query == "random":
             position = int(random.integers(length))

@@ -156,12 +156,14 @@ def check_identity(
     source: str,
     any_fold: bool = False,
     model_keys: tuple[str, ...] = (),
+    trained_on: str | None = None,
 ) -> None:
     """Refuse one of our own checkpoints that belongs to another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
     the model that it extends, if the tensors fit. ``any_fold`` lets folds differ.
-    ``model_keys`` are the keys of the model's section that must agree, as it declares them.
+    ``model_keys`` are the keys of the model's section that must agree, as it declares them. ``trained_on`` is the data
+    set of the checkpoint where that is another one, whose classes and folds may differ.
 
     Raises:
         UserError: names the setting, the checkpoint's value and the expected one.
@@ -174,6 +176,8 @@ def check_identity(
         if ((section, key) == ("model", "name") and stage == "base") or (any_fold and (section, key) in FOLD):
             continue
         given, want = (c.get(section, {}).get(key) for c in (content["config"], config))
+        if section == "data" and trained_on is not None:
+            given, want = (given, trained_on) if key == "name" else (None, None)
         if given != want and not ((section, key) == ("model", "name") and related(given, want)):
             hint = f"; {FOLD_HINT}" if (section, key) in FOLD and stage == "meta" else ""
             raise UserError(f"{source}: a checkpoint with {section}.{key} = {given}, this run has {want}{hint}")

@@ -112,7 +112,7 @@ def save_pictures(
         key = job.samplers[seed](number)
         name, query = ", ".join(names[c - 1] for c in key.classes), index.names[key.query]
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
-        panels = [*_supports(key, names, photo), *_query(job, key, photo(key.query), kept[seed, number], ious)]
+        panels = [*_supports(job, key, names, photo), *_query(job, key, photo(key.query), kept[seed, number], ious)]
         path = out / f"seed{seed}_episode{number:05d}"
         picture = write_figure(path, draw([Board(caption, panels)]), figures)
         entries.append(Entry(f"{path.name}.png", name, ious[FINAL], kinds, query, thumbnail(picture)))
@@ -137,11 +137,13 @@ def _photo(job: Job, row: int) -> Photo:
     return Photo(small, labels, (image.shape[0], image.shape[1]))
 
 
-def _supports(key: EpisodeKey, names: list[str], photo: Callable[[int], Photo]) -> list[tuple[str, np.ndarray]]:
+def _supports(
+    job: Job, key: EpisodeKey, names: list[str], photo: Callable[[int], Photo]
+) -> list[tuple[str, np.ndarray]]:
     panels = []
     for value, way in enumerate(key.ways, 1):
         for number, support in enumerate(map(photo, way.supports), 1):
-            label = binary(support.classes, way.class_id).numpy()
+            label = binary(support.classes, job.images.index.value_of(way.class_id)).numpy()
             shown = _drawn(support.image, np.where(label == 1, value, label), SUPPORT_COLOUR, key)
             panels.append((f"support {number}: {names[way.class_id - 1]}", shown))
     return panels
@@ -156,7 +158,8 @@ def _drawn(image: np.ndarray, label: np.ndarray, colour: Colour, key: EpisodeKey
 
 def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> list[tuple[str, np.ndarray]]:
     """Return the query's panels: photo, truth, maps, the base classes, and every two-channel output with its IoU."""
-    image, truth = query.image, numbered(query.classes, key.classes).numpy()
+    values = [job.images.index.value_of(class_id) for class_id in key.classes]
+    image, truth = query.image, numbered(query.classes, values).numpy()
     panels = [("query", image), ("truth", _drawn(image, truth, TRUTH_COLOUR, key))]
 
     def on_photo(scored: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ from util.engine.weights import OWN, TRAINING_FREE, UNTRAINED, weights_source
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.compare import compare
+from util.report.cross_domain import cross_domain_table
 from util.report.paper_table import table
 from util.report.schema import RESULT, read_result
 from util.report.table_formats import FORMATS
 
-IRRELEVANT = ("cache", "workers", "decoded_gib")  # data settings that do not affect scores
+IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
+LATER = {"mask_form": "indices"}  # data settings that older results lack
 MAX_SHOWN = 3  # differences named
 SUFFIX = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
@@ -55,11 +57,11 @@ def main() -> int:
         code = part.run()
         if code:
             return code
-    runs = [part.result for part in parts]
+    runs, make_table = [part.result for part in parts], cross_domain_table if parts[0].source else table
     out = Path(parts[0].config.run.folder) / f"{options.dataset}_{options.net}_table"
     for form in FORMATS:
-        write_atomically(out.with_suffix(f".{SUFFIX[form]}"), table(runs, form) + "\n")
-    print("\n".join(["", table(runs), "", *_differences(parts)]))
+        write_atomically(out.with_suffix(f".{SUFFIX[form]}"), make_table(runs, form) + "\n")
+    print("\n".join(["", make_table(runs), "", *_differences(parts)]))
     print(f"kept as {out}.md, .tex and .csv", flush=True)
     return 0
 
@@ -72,6 +74,10 @@ def _parts(options: argparse.Namespace, shots: Sequence[int]) -> list[Part]:
         choice = Choice(model, options.net)
         found = read_config(config_path("split0", options.dataset, model, options.net), options.overrides)
         protocol = protocol or found.test.protocol
+        if found.test.data_sets:
+            sets = found.test.data_sets
+            out += [_cross_domain_part(options, choice, name, shot, protocol) for shot in shots for name in sets]
+            continue
         out += [_part(options, choice, fold, shot, protocol) for fold in _folds(options.folds, found) for shot in shots]
     return out
 
@@ -81,9 +87,11 @@ def _differences(parts: list[Part]) -> list[str]:
     lines = []
     for part in parts:
         data = part.config.data
-        base = next(p for p in parts if (p.config.data.fold, p.config.data.shot) == (data.fold, data.shot))
+        of_part = data.name, data.fold, data.shot
+        base = next(p for p in parts if (p.config.data.name, p.config.data.fold, p.config.data.shot) == of_part)
         if base.choice != part.choice:
-            title = f"{part.choice.method} and {base.choice.method}, fold {data.fold}, {data.shot}-shot"
+            where = f"fold {data.fold}" if part.source is None else data.name
+            title = f"{part.choice.method} and {base.choice.method}, {where}, {data.shot}-shot"
             lines.append(f"{title}: {compare(base.result, part.result)}\n")
     return lines
 
@@ -108,11 +116,13 @@ def _folds(text: str | None, config: Config) -> list[int]:
 
 @dataclass(frozen=True)
 class Part:
-    """One fold at one number of shots: a training and a test; ``config`` is the test's."""
+    """One fold or data set at one number of shots: a training and a test; ``config`` is the test's."""
 
     config: Config
     words: list[str]  # of train.sh and test.sh, but for the number of shots
     choice: Choice  # method and encoder of both
+    source: Config | None = None  # of the training, where it is on another data set
+    source_words: list[str] = field(default_factory=list)  # of its train.sh
 
     @property
     def result(self) -> Path:
@@ -122,10 +132,11 @@ class Part:
     def run(self) -> int:
         """Train and test where that is not done; return the exit code."""
         name, protocol = f"{self.config.run.name}, {self.config.data.shot}-shot", self.config.test.protocol
-        if learns(self.config) and self.config.test.checkpoint in OWN and not trained(self.config):
-            print(f"== {name}: training ==", flush=True)
-            network = network_config(self.config)
-            code = train(_resuming(self._launch("train", network), network))
+        source, words = (self.config, self.words) if self.source is None else (self.source, self.source_words)
+        if learns(source) and source.test.checkpoint in OWN and not trained(source):
+            print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
+            network = network_config(source)
+            code = train(_resuming(self._launch("train", words, network), network))
             if code:
                 return code
         why = undone(self.config, self.result)
@@ -133,10 +144,10 @@ class Part:
             print(f"== {name}: done ==", flush=True)
             return 0
         print(f"== {name}: test by {protocol} == ({why})", flush=True)
-        return run_script("test.py", self._launch("test", self.config), ["--protocol", protocol])
+        return run_script("test.py", self._launch("test", self.words, self.config), ["--protocol", protocol])
 
-    def _launch(self, action: str, config: Config) -> Launch:
-        return parse([action, *self.words, "--set", f"data.shot={config.data.shot}"], self.choice)
+    def _launch(self, action: str, words: list[str], config: Config) -> Launch:
+        return parse([action, *words, "--set", f"data.shot={config.data.shot}"], self.choice)
 
 
 def _part(options: argparse.Namespace, choice: Choice, fold: int, shot: int, protocol: str) -> Part:
@@ -145,13 +156,36 @@ def _part(options: argparse.Namespace, choice: Choice, fold: int, shot: int, pro
     Raises:
         UserError: its config cannot be read, or has no such protocol.
     """
-    sets = [word for text in options.overrides for word in ("--set", text)]
-    words = [f"split{fold}", options.dataset, options.gpus, *sets]
+    words = _words(f"split{fold}", options)
     path = config_path(f"split{fold}", options.dataset, choice.method, choice.encoder)
     config = read_config(path, [*options.overrides, f"data.shot={shot}"])
     if protocol not in config.protocols:
         raise UserError(f"--protocol {protocol}: unknown{nearest(protocol, config.protocols)}")
     return Part(own_config(config, protocol, shot), words, choice)
+
+
+def _cross_domain_part(options: argparse.Namespace, choice: Choice, dataset: str, shot: int, protocol: str) -> Part:
+    """Return the part of one data set of a cross-domain benchmark; one 1-shot training serves all of them.
+
+    Raises:
+        UserError: a config cannot be read, or has no such protocol; or folds were asked for.
+    """
+    if options.folds is not None:
+        raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
+    path = config_path("split0", options.dataset, choice.method, choice.encoder)
+    source = read_config(path, [*options.overrides, "data.shot=1"])
+    overrides = list(options.overrides)
+    if learns(source):
+        best = weights_source(source)
+        overrides += [f"test.checkpoint={best}", f"test.trained_on={source.data.name}"]
+    own = argparse.Namespace(**{**vars(options), "dataset": dataset, "overrides": overrides})
+    of_source = _words("split0", options)
+    return replace(_part(own, choice, 0, shot, protocol), source=source, source_words=of_source)
+
+
+def _words(experiment: str, options: argparse.Namespace) -> list[str]:
+    """Return the words of train.sh and test.sh for an experiment."""
+    return [experiment, options.dataset, options.gpus, *(w for text in options.overrides for w in ("--set", text))]
 
 
 def _resuming(launch: Launch, config: Config) -> Launch:
@@ -214,7 +248,7 @@ def _terms_of(result: dict[str, Any]) -> dict[str, Any]:
 
 def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can affect scores."""
-    data = {k: v for k, v in merged.get("data", {}).items() if k not in IRRELEVANT}
+    data = {k: v for k, v in {**LATER, **merged.get("data", {})}.items() if k not in IRRELEVANT}
     run = {k: v for k, v in merged.get("run", {}).items() if k in ("precision", "seed")}
     return {"data": data, "model": merged.get("model", {}), "run": run}
 

@@ -26,7 +26,12 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
     config, weights = job.context.config, job.weights
     data, merged = config.data, to_dict(config)
     trained = weights.trained_with
-    mismatch = trained is not None and any(trained.get(key) != merged[section][key] for section, key in FOLD)
+    of_another = config.test.trained_on is not None
+    mismatch = (
+        trained is not None
+        and not of_another
+        and any(trained.get(key) != merged[section][key] for section, key in FOLD)
+    )
     return {
         "schema": SCHEMA,
         "protocol": job.name,
@@ -47,7 +52,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "fold": data.fold,
         "folds": data.folds,
         "fold_rule": data.fold_rule,
-        "novel": {str(c): data.classes[c - 1] for c in job.context.fold.novel},
+        "novel": {str(c): data.classes[c - 1] for c in sorted({*job.images.classes, *job.images.left_out})},
         "size": data.size,
         "min_pixels": data.min_pixels,
         "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),

@@ -22,10 +22,11 @@ HARMLESS = (
     *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile"),
     *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text", "data.text_dir"),
     *("data.images", "data.masks", "data.image_suffix", "data.mask_suffix", "data.train_list", "data.train_fold_list"),
+    "data.validation_list",
     *("model.encoder.weights", "model.encoder.partial", "test", "protocols"),
 )
 OF_STAGE = (
-    *("validate_every", "validate_midway", "validate_episodes", "validate_seed", "patience"),
+    *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
     *("save_minutes", "log_steps"),
 )
 

@@ -7,21 +7,24 @@ from dataclasses import dataclass, replace
 
 from torch.utils.data import Dataset
 
+from util.config.read import read_data
 from util.config.settings import AugmentSettings, ProtocolSettings, StageSettings
 from util.data.decoded import with_decoded_images
 from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
-from util.data.index import load_index
+from util.data.index import list_of, load_index
+from util.data.list_files import found
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler
 from util.data.views import STRETCH, View
 from util.engine.input_size import scored_on, training_view
 from util.engine.processes import World
-from util.engine.run_context import RunContext
+from util.engine.run_context import RunContext, make_run_context
 from util.errors import UserError
 
 log = logging.getLogger("symnet")
 ALL_IMAGES = "all"  # a value of `images`, of the base stage
 WITH_REPLACEMENT = "with_replacement"  # a value of `supports`, of stages and protocols
+OF_THE_RUN = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class StageData:
     held_out: Dataset
     epoch_length: int  # training examples
     validation_length: int  # held-out examples
+    held_out_classes: list[str]  # of the data set of the held-out examples
 
 
 def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> StageData:
@@ -47,22 +51,37 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
         _labelled(context, held_out, stage, None),
         epoch_length(stage, images),
         min(stage.validate_episodes, len(held_out.queries)),
+        context.config.data.classes,
     )
 
 
 def meta_stage_data(context: RunContext, world: World) -> StageData:
-    """Return the data of the meta stage: episodes of base classes, validated on episodes of novel classes."""
-    config, stage = context.config, context.config.meta_stage
+    """Return the data of the meta stage: episodes of base classes, validated on episodes of novel classes.
+
+    Those may be of another data set, ``meta_stage.validate_on``.
+    """
+    stage, held_out = context.config.meta_stage, validation_context(context)
     with world.main_first():
         images = images_for_training(context, world.is_main)
-        novel = images_for_test(context, world.is_main, config.protocols[config.test.protocol])
+        novel = images_for_validation(held_out, world.is_main)
     return StageData(
         images,
         training_episodes(context, images),
-        validation_episodes(context, novel),
+        validation_episodes(held_out, novel),
         epoch_length(stage, images),
         stage.validate_episodes,
+        held_out.config.data.classes,
     )
+
+
+def validation_context(context: RunContext) -> RunContext:
+    """Return the context of the validations: the run's own, or that of the data set ``meta_stage.validate_on``."""
+    config = context.config
+    if config.meta_stage.validate_on is None:
+        return context
+    own, other = config.data, read_data(found(config.meta_stage.validate_on))
+    kept = {key: getattr(own, key) for key in OF_THE_RUN}
+    return make_run_context(replace(config, data=replace(other, **kept)))
 
 
 def epoch_length(stage: StageSettings, images: ImageList) -> int:
@@ -86,7 +105,7 @@ def images_for_training(
         stage: whose published list is taken; default the meta stage.
     """
     data, stage = context.config.data, stage or context.config.meta_stage
-    index = with_decoded_images(load_index(data, "train", progress), data, data.train_list, progress)
+    index = with_decoded_images(load_index(data, "train", progress), data, list_of(data, "train"), progress)
     if whole:
         return whole_list(index, context.fold)
     return _logged(context, train_list(index, context.fold, data, stage.list_file), progress)
@@ -96,6 +115,16 @@ def images_for_test(context: RunContext, progress: bool = True, protocol: Protoc
     """Return the fold's test list, or the published list of a protocol that has one."""
     data, published = context.config.data, None if protocol is None else protocol.list_file
     return _logged(context, test_list(load_index(data, "test", progress), context.fold, data, published), progress)
+
+
+def images_for_validation(context: RunContext, progress: bool = True) -> ImageList:
+    """Return the images of the meta stage's validations: of the validation list, else those of a test."""
+    config = context.config
+    if config.data.validation_list is None:
+        return images_for_test(context, progress, config.protocols[config.test.protocol])
+    return _logged(
+        context, test_list(load_index(config.data, "validation", progress), context.fold, config.data), progress
+    )
 
 
 def images_for_base_validation(context: RunContext, progress: bool = True, whole: bool = False) -> ImageList:
@@ -152,8 +181,13 @@ def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fol
     """Refuse a protocol with more ways than its list has classes with enough supports, or whose queries all show one.
 
     Raises:
-        UserError: names both numbers, or the class.
+        UserError: names both numbers, or the class; or the data set's masks do not tell which other classes are there.
     """
+    if images.index.one_class_masks and (sampler.ways > 1 or sampler.absent > 0):
+        raise UserError(
+            f"protocols.{protocol}: needs to know every class of an image, and each mask of {fold} shows one class; "
+            "name a protocol of one class whose queries all show it"
+        )
     always = [c for c in images.classes if not len(sampler.without[c])]
     if sampler.absent > 0 and always:
         raise UserError(

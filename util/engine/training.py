@@ -170,7 +170,7 @@ def _validate_base(stage: Stage, out: RunFolder, network: PreparedNetwork, step:
 
 
 def _validate_meta(stage: Stage, out: RunFolder, network: PreparedNetwork, step: int) -> Scores:
-    pictures = FirstEpisodes(stage.context.config.data.classes, VALIDATION_PICTURES)
+    pictures = FirstEpisodes(stage.data.held_out_classes, VALIDATION_PICTURES)
     scores = _evaluate(stage, network, pictures)
     out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
     if pictures.rows:
@@ -181,5 +181,5 @@ def _validate_meta(stage: Stage, out: RunFolder, network: PreparedNetwork, step:
 def _evaluate(stage: Stage, network: PreparedNetwork, watch: Watcher | None = None) -> dict[str, Any]:
     config, data = stage.context.config, stage.data
     options = PassOptions(config.test.batch, config.data.workers, title="validate")
-    classes = len(config.data.classes)
+    classes = len(data.held_out_classes)
     return evaluate(network, data.held_out, data.validation_length, classes, stage.world, options, watch)

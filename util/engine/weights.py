@@ -185,7 +185,9 @@ def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, path
     """
     content, config = checkpoint.read(path), context.config
     any_fold = stage == "meta" and config.test.allow_fold_mismatch
-    checkpoint.check_identity(content, to_dict(config), stage, str(path), any_fold, config.model.identity)
+    checkpoint.check_identity(
+        content, to_dict(config), stage, str(path), any_fold, config.model.identity, config.test.trained_on
+    )
     if stage == "meta" and content.get(checkpoint.TEXT, context.text_digest) != context.text_digest:
         raise UserError(f"{path}: was trained with other text vectors than data.text = {context.config.data.text}")
     target = network if stage == "meta" else network.base_stage()

@@ -23,6 +23,7 @@ from util.data import folds
 from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.lists import check_shots, test_list, train_list
+from util.data.prepare_command import PREPARE
 from util.data.text import write_vectors
 from util.data.word_vectors import build_vectors
 from util.errors import UserError, nearest
@@ -36,7 +37,7 @@ from util.prepare.staging import check_apart, made_aside
 TEST_SHARE = 0.25
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
 DEFAULT_FOLDS = 4
-RESERVED = ("pascal", "coco", "mini", "model", "encoder")  # folders of config/
+RESERVED = (*PREPARE, "crossdomain", "model", "encoder")  # folders of config/
 ALL_IMAGES = "lists/all.txt"
 CACHE = ".cache"  # of the index while the data set is made
 VECTORS = "word2vec"  # value of data.text
@@ -169,7 +170,7 @@ def split(index: Index, test_share: float) -> dict[str, list[int]]:
     Images are grouped by the rarest class that they show; their order in a group depends on their names alone.
     """
     images = (index.areas[:, 1:] > 0).sum(0)  # per class
-    shown = [np.flatnonzero(row[1:] > 0) for row in index.areas]
+    shown = [np.flatnonzero(index.areas[row, 1:] > 0) for row in range(len(index))]
     rarest = [min(s, key=lambda c: (images[c], c), default=-1) for s in shown]
     digest = [hashlib.sha256(Path(n).name.encode()).hexdigest() for n in index.names]
     order = sorted(range(len(index)), key=lambda r: (rarest[r], digest[r]))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.folds import Fold
+from util.data.folds import LISTS, Fold
 from util.data.index import Index, load_index
 from util.data.list_files import match, read_list_file
 from util.data.lists import ImageList, test_list, train_list
@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         fold = data.fold if options.fold is None else options.fold
         return check_import(options.imported, replace(data, fold=fold), options.part)
     for part, make in MAKERS.items():
+        if getattr(data, f"{part}_list") is None:
+            continue
         index = load_index(data, part)
         print(f"{part}: {len(index)} images of {data.root}/{getattr(data, part + '_list')}")
         for number in folds:
@@ -77,10 +79,10 @@ def run(options: argparse.Namespace) -> int:
 
 def published(data: DataSettings, part: str) -> int | None:
     """Return the published size of a fold's list for these settings, None if unknown."""
-    sizes = PUBLISHED.get((data.name, Path(data.train_list).stem, part))
+    sizes = PUBLISHED.get((data.name, Path(data.train_list or "").stem, part))
     known = data.min_pixels == PUBLISHED_PIXELS and (data.exclude_novel or part == "test")
     listed = data.train_fold_list if part == "train" else data.test_fold_list
-    return sizes[data.fold] if sizes and known and listed is None else None
+    return sizes[data.fold] if sizes and known and data.fold_rule != LISTS and listed is None else None
 
 
 def export(images: ImageList, data: DataSettings, part: str, folder: Path) -> None:

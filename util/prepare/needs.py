@@ -46,7 +46,8 @@ class Needs:
     def of(self, config: Config) -> list[Finding]:
         """Return the findings about all prerequisites of a config."""
         data = config.data
-        out = [self._once(f"data {data.root} ({data.train_list}, {data.test_list})", lambda w: check_data(w, data))]
+        listed = ", ".join(filter(None, (data.train_list, data.test_list)))
+        out = [self._once(f"data {data.root} ({listed})", lambda w: check_data(w, data))]
         if out[0].fine:
             rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
             out.append(self._once(f"lists {data.name} fold {data.fold} ({rule})", lambda w: check_lists(w, data)))
@@ -81,6 +82,8 @@ def check_data(what: str, data: DataSettings) -> Finding:
     sizes, says = PUBLISHED_SIZES.get(data.name, {}), []
     try:
         for part, listed in (("train", data.train_list), ("test", data.test_list)):
+            if listed is None:
+                continue
             index = load_index(data, part)
             lost = [path for path in index.images if not path.is_file()]
             if lost:
@@ -96,6 +99,8 @@ def check_lists(what: str, data: DataSettings) -> Finding:
     says = []
     try:
         for part, make in MAKERS.items():
+            if getattr(data, f"{part}_list") is None:
+                continue
             images = make(load_index(data, part, progress=False), Fold.of(data), data)
             check_shots(images, data)
             says.append(compare_count(part, len(images.queries), published(data, part)))

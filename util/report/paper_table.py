@@ -39,7 +39,7 @@ def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protoc
     _check_columns(results)
     first = next(iter(results.values()))
     shots = sorted({r["shot"] for r in results.values()})
-    published, hidden = _published_rows(first["dataset"], shots, first["fold_rule"])
+    published, hidden = published_rows(first["dataset"], shots, first["fold_rule"])
     rows = [*published, *_measured_rows(results, output)]
     columns = [(shot, c) for shot in shots for c in (*range(first["folds"]), "mean", "fb_iou")]
     notes = _notes(rows, results, output)
@@ -147,7 +147,7 @@ def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row
     return list(rows.values())
 
 
-def _published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list[Row], list[tuple[str, str]]]:
+def published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list[Row], list[tuple[str, str]]]:
     """Return the published rows, and (method, fold rule) of those that are omitted because their folds differ."""
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     rows: dict[tuple, Row] = {}

@@ -11,7 +11,7 @@ from util.report.table import on_one_line, text_table
 
 MEASURED_MARK, QUICK_MARK = "*", "?"
 LEADING = ["method", "protocol"]  # columns before the numbers
-COLUMN_NAMES = {"mean": "mean", "fb_iou": "FB-IoU"}  # the others are numbers of folds
+COLUMN_NAMES = {"fb_iou": "FB-IoU"}
 NOT_STATED = "not stated"  # the protocol of a published row whose paper does not name it
 LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
     "\\": r"\textbackslash{}",
@@ -22,7 +22,7 @@ LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
 
 @dataclass
 class Row:
-    """One line: a method's cells by (shot, column), where a column is the number of a fold, ``mean`` or ``fb_iou``."""
+    """A method's cells by (shot, column); a column is a fold's number, ``mean``, ``fb_iou`` or a data set."""
 
     method: str
     protocol: str
@@ -35,7 +35,7 @@ class Row:
 def _cells(rows: list[Row], columns: list[tuple[int, Any]], plain: bool = False) -> tuple[list[str], list[list[str]]]:
     """Return the header and the cells of all rows as text; ``plain`` omits marks and numbers of sources."""
     sources = list(dict.fromkeys(r.source for r in rows if not r.measured))
-    header = [*LEADING, *(f"{shot}-shot {COLUMN_NAMES.get(c, f'fold {c}')}" for shot, c in columns)]
+    header = [*LEADING, *(f"{shot}-shot {_heading(c)}" for shot, c in columns)]
     out = []
     for row in rows:
         mark = MEASURED_MARK if row.measured else ""
@@ -47,6 +47,11 @@ def _cells(rows: list[Row], columns: list[tuple[int, Any]], plain: bool = False)
         label = row.method if plain or row.measured else f"{row.method} [{sources.index(row.source) + 1}]"
         out.append([label, row.protocol, *cells])
     return header, out
+
+
+def _heading(column: Any) -> str:
+    """Return the heading of a column without its number of shots."""
+    return f"fold {column}" if isinstance(column, int) else COLUMN_NAMES.get(column, column)
 
 
 def markdown(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> str:
@@ -71,7 +76,7 @@ def latex(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> 
         first, count = len(LEADING) + 1 + shots.index(shot), shots.count(shot)
         above.append(rf"\multicolumn{{{count}}}{{c}}{{{shot}-shot}}")
         rules.append(rf"\cmidrule(lr){{{first}-{first + count - 1}}}")
-    below = [*header[: len(LEADING)], *(COLUMN_NAMES.get(c, f"fold {c}") for _, c in columns)]
+    below = [*header[: len(LEADING)], *(_heading(c) for _, c in columns)]
     out = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{ll{'r' * len(columns)}}}", r"\toprule"]
     out += [line(above), " ".join(rules), line([safe(text) for text in below]), r"\midrule"]
     best = _best(rows, columns)

@@ -1,0 +1,128 @@
+"""Tests of masks of one class each: areas, lists, folds by lists, episodes with ids above 255, and the query rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from util.config.settings import DataSettings
+from util.data.class_masks import OneClassAreas
+from util.data.episodes import EpisodeDataset
+from util.data.folds import Fold, problem
+from util.data.index import load_index
+from util.data.lists import check_shots, train_list
+from util.data.lists import test_list as novel_list
+from util.data.sampling import EpisodeSampler
+from util.data.views import STRETCH, View
+from util.errors import UserError
+
+CLASSES = 600
+IDS = {"train": (3, 300), "test": (512, 513)}
+PER_CLASS, SIDE = 4, 40
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataSettings:
+    """Return a data set of four shown classes of 600; masks of two classes share each photo and overlap."""
+    root, random = tmp_path / "data", np.random.default_rng(0)
+    for part, ids in IDS.items():
+        lines = []
+        for number in range(PER_CLASS):
+            photo = root / "images" / f"{part}{number}.jpg"
+            photo.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(photo)
+            for class_id in ids:
+                mask = np.zeros((SIDE, SIDE), np.uint8)
+                mask[: 10 + class_id % 7] = 1
+                path = root / "masks" / str(class_id) / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(path)
+                lines.append(f"{class_id}/{number} {class_id} {photo.name}\n")
+        (root / "lists").mkdir(exist_ok=True)
+        (root / f"lists/{part}.txt").write_text("".join(lines))
+    return DataSettings(
+        name="many",
+        root=str(root),
+        train_list="lists/train.txt",
+        test_list="lists/test.txt",
+        classes=[f"class {n}" for n in range(1, CLASSES + 1)],
+        images="images",
+        masks="masks",
+        image_suffix="",
+        mask_form="binary",
+        folds=1,
+        fold_rule="lists",
+        min_pixels=1,
+        text="none",
+        cache=str(tmp_path / "cache"),
+    )
+
+
+def test_areas_are_read_like_the_table_they_stand_for() -> None:
+    random = np.random.default_rng(0)
+    pixels, ids = random.integers(0, 99, (5, 2)), np.array([2, 1, 7, 2, 3])
+    table = np.zeros((5, 9), np.int64)
+    table[:, 0], table[np.arange(5), ids] = pixels[:, 0], pixels[:, 1]
+    areas, rows = OneClassAreas(pixels, ids, 8), np.array([3, 0, 2])
+    assert areas.shape == table.shape
+    several = (slice(None), (2, 7)), (slice(None), 2), (3, (1, 2)), (rows, 2), (2, slice(1, None))
+    for place in (*several, (3, 2), rows, 4):
+        assert np.array_equal(areas[place], table[place]), place
+
+
+def test_the_lists_part_the_classes(data: DataSettings) -> None:
+    fold, test_index = Fold.of(data), load_index(data, "test")
+    training, novel = train_list(load_index(data, "train"), fold, data), novel_list(test_index, fold, data)
+    assert (training.classes, novel.classes) == (IDS["train"], IDS["test"])
+    assert len(novel.pairs) == 2 * PER_CLASS and set(novel.candidates[512]) == {0, 2, 4, 6}
+    assert novel.classes_in(1) == [513]
+    check_shots(novel, data)
+    assert problem(data) is None
+    again = load_index(data, "test")  # from the cache
+    assert np.array_equal(again.areas[:, IDS["test"]], test_index.areas[:, IDS["test"]])
+
+
+def test_episodes_of_classes_beyond_255(data: DataSettings) -> None:
+    images = novel_list(load_index(data, "test"), Fold.of(data), data)
+    sampler = EpisodeSampler(images, "class_in_turn", 2, 0, with_replacement=True)
+    episodes = EpisodeDataset(sampler, Fold.of(data), SIDE, view=View(STRETCH, SIDE, SIDE))
+    keys = [sampler(number) for number in range(40)]
+    assert [key.class_id for key in keys] == [512, 513] * 20
+    assert all(key.query not in key.supports for key in keys)
+    assert any(len(set(key.supports)) == 1 for key in keys)  # with replacement
+    for number in range(2):
+        episode = episodes[number]
+        assert int(episode.query_label.sum()) == SIDE * (10 + int(episode.class_id) % 7)
+        assert set(episode.support_label.unique().tolist()) == {0, 1}
+
+
+def test_every_pair_is_the_query_once(data: DataSettings) -> None:
+    images = novel_list(load_index(data, "test"), Fold.of(data), data)
+    sampler = EpisodeSampler(images, "pairs", 1, 0, with_replacement=True)
+    assert [sampler(number).query for number in range(2 * PER_CLASS)] == list(range(2 * PER_CLASS))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("a 1", "test.txt:2: 'a 1' is no mask, class id and photo"),
+        ("a 601 b.jpg", "class id 601 is out of range; allowed: 1..600"),
+        ("512/0 512 test0.jpg", "names '512/0' twice"),
+        ("../a 1 b.jpg", "is no mask, class id and photo"),
+        ("a 1 b.jpg", "this mask does not exist"),
+    ],
+)
+def test_bad_lines_of_a_list_are_named(data: DataSettings, line: str, says: str) -> None:
+    (Path(data.root) / data.test_list).write_text(f"512/0 512 test0.jpg\n{line}\n")
+    with pytest.raises(UserError, match=says.replace(".", r"\.")):
+        load_index(data, "test")
+
+
+def test_a_mask_of_ids_is_refused(data: DataSettings) -> None:
+    mask = np.full((SIDE, SIDE), 7, np.uint8)
+    Image.fromarray(mask).save(Path(data.root) / "masks/512/0.png")
+    with pytest.raises(UserError, match=r"512/0\.png: class id 7 is out of range; allowed: 0\.\.1 and 255"):
+        load_index(data, "test")

@@ -1,0 +1,140 @@
+"""Tests of the data sets with a mask per photo and class: layouts, odd files, counts, bad input, and a test on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.outcome import Outcome
+from tests.prepare import class_trees as trees
+from util.data.images import read_mask
+from util.prepare import fss1000, isic
+from util.prepare.class_masks import settings_of
+
+Prepare = Callable[..., Outcome]
+
+
+def lines(out: Path, part: str = "test") -> list[list[str]]:
+    """Return the words of each line of a prepared list."""
+    return [line.split() for line in (out / "lists" / f"{part}.txt").read_text().splitlines()]
+
+
+def masks_digest(out: Path) -> str:
+    """Return a digest of the names and pixels of all prepared masks."""
+    digest = hashlib.sha256()
+    for path in sorted((out / "masks").rglob("*.png")):
+        digest.update(f"{path.relative_to(out)}".encode() + read_mask(path).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("inner", ["FSS-1000", "fewshot_data/fewshot_data"])
+def test_fss1000(prepare: Prepare, tmp_path: Path, inner: str) -> None:
+    trees.fss(tmp_path / "raw" / inner)
+    out = tmp_path / "data"
+    refused = prepare("fss1000", "--root", tmp_path / "raw", "--out", out)
+    assert refused.code == 2 and "this class is missing (and 990 more)" in refused.errors
+    assert not (out / "lists").exists()
+    done = prepare("fss1000", "--root", tmp_path / "raw", "--out", out, "--skip-bad")
+    assert done.code == 0 and "test: masks: 30, published 2400: differs" in done.output
+    test = lines(out)
+    assert [words[0] for words in test[:3]] == ["abe's_flyingfish/1", "abe's_flyingfish/10", "abe's_flyingfish/2"]
+    classes = settings_of("fss1000").classes
+    assert all(classes[int(number) - 1] == name.split("/")[0] for name, number, _ in test)
+    assert {int(number) for _, number, _ in test} <= set(range(761, 1001))
+    assert {int(number) for _, number, _ in lines(out, "validation")} <= set(range(521, 761))
+    assert any(name.startswith("assult_rifle/") for name, _, _ in lines(out, "train"))
+    assert np.array_equal(read_mask(out / "masks/bus/3.png"), trees.disc(83).astype(np.uint8))
+    assert "nothing to do" in prepare("fss1000", "--root", tmp_path / "raw", "--out", out, "--skip-bad").output
+
+
+def test_fss1000_names_are_those_of_its_lists() -> None:
+    names = [name for part in ("train", "validation", "test") for name in fss1000.split_names(part)]
+    assert settings_of("fss1000").classes == names and len(names) == 1000
+
+
+def test_fss1000_names_bad_files(prepare: Prepare, tmp_path: Path) -> None:
+    root, out = trees.fss(tmp_path / "raw", ["bus", "burj_al"]), tmp_path / "data"
+    (root / "bus/4.png").unlink()
+    trees.save_grey(root / "bus/5.png", trees.disc(5) * 0)
+    Image.fromarray(trees.disc(6).astype(np.uint8)).save(root / "bus/6.png")  # ids in place of 255
+    (root / "busses").mkdir()
+    trees.save_photo(root / "bus/11.jpg", 11)
+    done = prepare("fss1000", "--root", root, "--out", out, "--skip-bad")
+    assert done.code == 0 and len(lines(out)) == 17
+    for text in ("bus/4.png: this mask does not exist", "bus/6.png: its largest value is 1", "1 masks show no pixel"):
+        assert text in done.output
+    assert "busses: no class of FSS-1000" in done.output and "11.jpg" in done.output
+    empty = prepare("fss1000", "--root", tmp_path / "nowhere", "--out", out)
+    assert empty.code == 2 and "does not exist" in empty.errors
+    inside = prepare("fss1000", "--root", root, "--out", root / "data")
+    assert inside.code == 2 and "lies in --root" in inside.errors
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_isic(prepare: Prepare, tmp_path: Path, folders: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = trees.isic(tmp_path / "raw", 2, folders), tmp_path / "data"
+    known = {p.stem for p in root.rglob("*.jpg")}
+    monkeypatch.setattr(isic, "class_of_photo", lambda all_of=isic.class_of_photo: {k: all_of()[k] for k in known})
+    done = prepare("isic", "--root", root, "--out", out)
+    assert done.code == 0 and "nevus: 2, published 1867: differs" in done.output
+    assert "3 masks had another size than their photo" in done.output
+    assert [number for _, number, _ in lines(out)] == ["1", "1", "2", "2", "3", "3"]
+    assert all(read_mask(p).shape == (trees.SIDE, trees.SIDE) for p in (out / "masks").rglob("*.png"))
+    again = next(root.rglob("*.jpg"))
+    (root / "copy").mkdir()
+    (root / "copy" / again.name).write_bytes(again.read_bytes())
+    twice = prepare("isic", "--root", root, "--out", out)
+    assert twice.code == 2 and f"are both {again.stem}" in twice.errors
+
+
+def test_chest_xray(prepare: Prepare, tmp_path: Path) -> None:
+    trees.chest(tmp_path / "raw/Lung Segmentation")
+    out = tmp_path / "data"
+    done = prepare("chestxray", "--root", tmp_path / "raw", "--out", out)
+    assert done.code == 0 and "shenzhen: 3, published 566: differs" in done.output
+    assert "photos without a mask, left out: 1" in done.output
+    assert [name for name, _, _ in lines(out)][-1] == "MCUCXR_0002_1"  # its mask has no suffix
+    assert len(lines(out)) == 5 and len(lines(out, "shenzhen")) == 3
+    (tmp_path / "raw/Lung Segmentation/CXR_png/MCUCXR_0002_1.png").unlink()
+    refused = prepare("chestxray", "--root", tmp_path / "raw", "--out", out)
+    assert refused.code == 2 and "MCUCXR_0002_1.png: this image does not exist" in refused.errors
+    assert not (out / "lists").exists() or not list((out / "lists").iterdir())
+
+
+def test_deepglobe_in_all_layouts(prepare: Prepare, tmp_path: Path) -> None:
+    root, out = trees.deepglobe_raw(tmp_path / "raw", 1, 48), tmp_path / "data"
+    done = prepare("deepglobe", "--root", root, "--out", out)
+    assert done.code == 0 and "published 5666: differs" in done.output
+    tiles = {photo for _, _, photo in lines(out)}
+    assert len(tiles) == 30 and "1000_sat_05.jpg" not in tiles  # the first row has one colour
+    left, right = read_mask(out / "masks/1/1000_sat_10.png"), read_mask(out / "masks/2/1000_sat_10.png")
+    assert np.array_equal(left, 1 - right) and left[:, :4].all() and not left[:, 4:].any()
+    assert len(list((out / "masks").glob("*/1000_sat_13.png"))) == 1  # half of it is unknown, which is no class
+    for form in ("Deepglobe", "04_train_cat", "filter_mask"):
+        other = tmp_path / f"data_{form}"
+        cut = prepare("deepglobe", "--root", trees.deepglobe_cut(tmp_path / form, form, out), "--out", other)
+        assert cut.code == 0, cut.errors
+        assert masks_digest(other) == masks_digest(out)
+        assert sorted(lines(other)) == sorted(lines(out))
+
+
+def test_deepglobe_names_a_wrong_colour(prepare: Prepare, tmp_path: Path) -> None:
+    root = trees.deepglobe_raw(tmp_path / "raw", 1)
+    colours = trees.land(0, 96)
+    colours[3, 5] = (255, 0, 0)
+    Image.fromarray(colours).save(root / "train/1000_mask.png")
+    refused = prepare("deepglobe", "--root", root, "--out", tmp_path / "data")
+    assert refused.code == 2 and "pixel (3, 5) has the colour (255, 0, 0)" in refused.errors
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+def test_suim(prepare: Prepare, tmp_path: Path, coloured: bool) -> None:
+    root, out = trees.suim_tree(tmp_path / "raw", coloured), tmp_path / "data"
+    done = prepare("suim", "--root", root, "--out", out)
+    assert done.code == 0 and "test: masks: 4, published 3859: differs" in done.output
+    assert sorted(name for name, _, _ in lines(out)) == ["FV/d_r_0_", "FV/d_r_1_", "RO/d_r_1_", "WR/d_r_0_"]

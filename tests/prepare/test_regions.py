@@ -1,0 +1,156 @@
+"""Tests of LVIS-92i, PACO-Part, PASCAL-Part and iSAID-5i on small trees in their published forms."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.outcome import Outcome
+from tests.prepare.class_trees import SIDE, save_photo
+from util.config.read import read_config
+from util.data.images import read_mask
+from util.formats.run_lengths import encoded
+
+Prepare = Callable[..., Outcome]
+SQUARE = [[4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]]
+
+
+def runs(rows: slice, columns: slice) -> dict[str, Any]:
+    """Return the run lengths of a rectangle."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[rows, columns] = True
+    return encoded(mask)
+
+
+def lines(out: Path) -> list[str]:
+    return (out / "lists/test.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("form", ["pickle", "json"])
+def test_lvis(prepare: Prepare, tmp_path: Path, form: str) -> None:
+    root, out, classes = tmp_path / "LVIS", tmp_path / "data", 21
+    photos = {1: "val2017/000000000001.jpg", 2: "train2017/000000000002.jpg", 3: "val2017/000000000003.jpg"}
+    for seed, name in photos.items():
+        save_photo(root / "coco" / name, seed)
+    shapes = [SQUARE, runs(slice(0, 8), slice(0, 8))]
+    of_class = {c: [photos[1]] if c == 5 else list(photos.values()) for c in range(1, classes + 1)}
+    if form == "pickle":
+        content = {
+            c: {name: {"annotations": [{"segmentation": s} for s in shapes]} for name in names}
+            for c, names in of_class.items()
+        }
+        (root / "lvis_val.pkl").write_bytes(pickle.dumps(content))
+    else:
+        numbers = {name: number for number, name in photos.items()}
+        (root / "lvis_v1_val.json").write_text(
+            json.dumps(
+                {
+                    "images": [{"id": i, "coco_url": f"http://images/{n}"} for i, n in photos.items()],
+                    "categories": [{"id": c, "name": f"thing_{c}"} for c in of_class],
+                    "annotations": [
+                        {"image_id": numbers[name], "category_id": c, "segmentation": s}
+                        for c, names in of_class.items()
+                        for name in names
+                        for s in shapes
+                    ],
+                }
+            )
+        )
+    done = prepare("lvis92i", "--root", root, "--out", out, "--config-dir", tmp_path / "config")
+    assert done.code == 0, done.errors
+    assert "classes: 20, published 920: differs" in done.output and len(lines(out)) == 20 * 3  # class 5 has one photo
+    mask = read_mask(out / "masks/1/000000000002.png")
+    assert mask[:8, :8].all() and mask[10, 10] == 1 and mask[30, 30] == 0
+    text = (tmp_path / "config/lvis92i/lvis92i.yaml").read_text()
+    assert "query: class_in_turn" in text and ("thing_6" in text) == (form == "json")
+
+
+def test_lvis_refuses_code_in_a_pickle(prepare: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/lvis_val.pkl").write_bytes(pickle.dumps({"a": Path("x")}))
+    refused = prepare("lvis92i", "--root", tmp_path / "raw", "--out", tmp_path / "data")
+    assert refused.code == 2 and "it would load pathlib" in refused.errors
+
+
+def test_paco_part_cuts_out_the_object_of_the_largest_part(prepare: Prepare, tmp_path: Path) -> None:
+    root, out = tmp_path / "PACO-Part", tmp_path / "data"
+    names = {7: "val2017/7.jpg", 8: "val2017/8.jpg"}
+    for seed, name in names.items():
+        save_photo(root / "coco" / name, seed)
+
+    def parts(number: int) -> list[dict[str, Any]]:
+        small = {"obj_ann_id": 1, "obj_bbox": [0, 0, 9, 9], "segmentation": runs(slice(0, 2), slice(0, 2)), "area": 4}
+        large = {"obj_ann_id": 2, "obj_bbox": [10.5, 12, 20, 16], "segmentation": runs(slice(14, 20), slice(12, 18))}
+        return [{**small, "category_id": number}, {**large, "area": 36, "category_id": number}]
+
+    of_class = {c: [{k: n} for k, n in names.items()] * 2 for c in range(10, 18)}  # each photo twice
+    content = {"cid2img": of_class, "img2anno": {k: [p for c in of_class for p in parts(c)] for k in names}}
+    (root / "paco").mkdir()
+    for part in ("train", "val"):
+        (root / "paco" / f"paco_part_{part}.pkl").write_bytes(pickle.dumps(content))
+    done = prepare("pacopart", "--root", root, "--out", out, "--config-dir", tmp_path / "config")
+    assert done.code == 0, done.errors
+    assert "classes: 8, published 448: differs" in done.output and len(lines(out)) == 16
+    mask = read_mask(out / "masks/1/7.png")
+    assert mask.shape == (16, 20) and mask.sum() == 36 and mask[2, 2] == 1
+    assert Image.open(out / "images/1/7.png").size == (20, 16)
+
+
+def test_pascal_part(prepare: Prepare, tmp_path: Path) -> None:
+    root, out = tmp_path / "Pascal-Part/VOCdevkit/VOC2010", tmp_path / "data"
+    stems = ["2008_000001", "2008_000002"]
+    folder = root / "Annotations_Part_json_merged_part_classes"
+    folder.mkdir(parents=True)
+    box = {"xmin": "2", "ymin": "3", "xmax": "32", "ymax": "30"}
+    things = {"animals": "bird", "indoor": "bottle", "person": "person", "vehicles": "aeroplane"}
+    for seed, stem in enumerate(stems):
+        save_photo(root / f"JPEGImages/{stem}.jpg", seed)
+        objects = [
+            {"name": thing, "bndbox": box, "parts": [{"name": "TAIL", "mask": [runs(slice(5, 9), slice(5, 9))]}]}
+            for thing in things.values()
+        ]
+        (folder / f"{stem}.json").write_text(json.dumps({"object": objects}))
+    both = {"train": stems, "val": stems}
+    content = {
+        group: {"object": {thing: {"part": {"TAIL": both, "HEAD": {"train": stems, "val": []}, "BODY": both}}}}
+        for group, thing in things.items()
+    }
+    (root / "all_obj_part_to_image.json").write_text(json.dumps(content))
+    options = ("--root", tmp_path / "Pascal-Part", "--out", out, "--config-dir", tmp_path / "config")
+    done = prepare("pascalpart", *options)
+    assert done.code == 0, done.errors
+    assert len(lines(out)) == 3 * 2 and "8 masks show no pixel" in done.output
+    assert read_mask(out / f"masks/1/{stems[0]}.png").shape == (27, 30)
+    assert "aeroplane+TAIL" not in (tmp_path / "config/pascalpart/pascalpart.yaml").read_text()
+
+
+@pytest.mark.parametrize("form", ["img_dir", "semantic_png"])
+def test_isaid(prepare: Prepare, tmp_path: Path, form: str) -> None:
+    root, out = tmp_path / "iSAID", tmp_path / "data"
+    folders = {"img_dir": ("img_dir/{}", "ann_dir/{}"), "semantic_png": ("{}/images", "{}/semantic_png")}[form]
+    for part in ("train", "val"):
+        for number in range(2):
+            name = f"P000{number}_0_896_0_896"
+            photos, masks = (root / folder.format(part) for folder in folders)
+            photos.mkdir(parents=True, exist_ok=True)
+            masks.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(photos / f"{name}.png")
+            mask = np.full((SIDE, SIDE), 15 if number else 16 * (part == "val"), np.uint8)
+            Image.fromarray(mask).save(masks / f"{name}_instance_color_RGB.png")
+    refused = prepare("isaid5i", "--root", root, "--out", out)
+    assert refused.code == 2 and "class id 16 is out of range" in refused.errors and not (out / "lists").exists()
+    done = prepare("isaid5i", "--root", root, "--out", out, "--skip-bad")
+    assert done.code == 0 and "test: patches: 1, published 6363: differs" in done.output
+    assert (out / "masks/val/P0001_0_896_0_896.png").exists()
+
+
+def test_the_config_of_isaid_is_whole() -> None:
+    data = read_config("config/isaid5i/isaid5i_split2_hsnet_resnet50.yaml").data
+    assert len(data.classes) == 15 and data.folds == 3

@@ -1,0 +1,114 @@
+"""Prepare SUIM (underwater photos): masks of seven classes.
+
+--root holds photos <stem>.jpg in folders images/ and, in folders masks/ beside them, either masks <stem>.bmp of colours
+(the official form) or a folder for each class (FV, HD, PF, RI, RO, SR, WR) of masks <stem>.*, at any depth. Masks
+without a pixel of their class are left out. Creates images (links), masks and lists/test.txt: the data set is for
+tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from util.data.images import read_image
+from util.errors import UserError
+from util.files import link
+from util.prepare import class_masks
+from util.prepare.class_masks import IMAGES, MASKS, THRESHOLD, Made, Mask
+from util.prepare.common import add_common_options
+
+NAME, OUT = "suim", "data/suim"
+# Folder of a class -> whether red, green and blue are set in the official masks; in the order of the class ids.
+CODES = {
+    "FV": (1, 1, 0),
+    "HD": (0, 0, 1),
+    "PF": (0, 1, 0),
+    "RI": (1, 0, 1),
+    "RO": (1, 0, 0),
+    "SR": (1, 1, 1),
+    "WR": (0, 1, 1),
+}
+PUBLISHED = 3859  # masks that are not empty
+SUFFIXES = (".png", ".bmp", ".jpg")
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """A photo and its mask of colours."""
+
+    photo: Path
+    source: Path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument("--root", type=Path, required=True, help="folder of images and masks")
+    add_common_options(parser, OUT)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prepare SUIM and print the number of masks of each class.
+
+    Raises:
+        UserError: a photo or a mask is missing or damaged; no list is written then.
+    """
+    class_masks.check_root(options.root, options.out)
+    classes = class_masks.settings_of(NAME).classes
+    folders = [path for path in sorted(options.root.rglob("images")) if (path.parent / "masks").is_dir()]
+    single = [mask for folder in folders for mask in masks_of_classes(folder)]
+    coloured = [pair for folder in folders for pair in coloured_masks(folder)]
+    skip_bad, out = options.skip_bad, options.out
+    if single:
+        masks = class_masks.refuse_repeated(single, skip_bad)
+        sources = [path for mask in masks for path in (mask.photo, mask.source) if path.exists()]
+        notes = [f"{len(coloured)} masks of colours beside masks of classes are not used"] * bool(coloured)
+        facts = class_masks.make_all(out, masks, class_masks.make_mask, sources, classes, notes, skip_bad)
+    elif coloured:
+        sources = [path for pair in coloured for path in (pair.photo, pair.source) if path.exists()]
+        facts = class_masks.make_all(out, coloured, part_colours, sources, classes, (), skip_bad)
+    else:
+        raise UserError(f"{options.root}: holds no folder images beside a folder masks of SUIM; unpack it there")
+    class_masks.print_facts(facts, {"test": PUBLISHED})
+    for name in classes:
+        print(f"  {name}: {facts.per_class.get(name, 0)}")
+    return 0
+
+
+def masks_of_classes(photos: Path) -> list[Mask]:
+    """Return the masks in a folder for each class, beside a folder of photos."""
+    out = []
+    for class_id, code in enumerate(CODES, 1):
+        for path in sorted((photos.parent / "masks" / code).glob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                name = f"{path.stem}.jpg"
+                out.append(Mask("test", f"{code}/{path.stem}", class_id, name, photos / name, path))
+    return out
+
+
+def coloured_masks(photos: Path) -> list[Coloured]:
+    """Return the masks of colours beside a folder of photos."""
+    found = sorted((photos.parent / "masks").glob("*.bmp"))
+    return [Coloured(photos / f"{path.stem}.jpg", path) for path in found]
+
+
+def part_colours(pair: Coloured, out: Path, since: int) -> Made:
+    """Link a photo and write a mask for each class that its mask of colours shows.
+
+    Raises:
+        UserError: photo or mask is missing or damaged.
+    """
+    read_image(pair.photo)
+    bits = np.asarray(class_masks.open_mask(pair.source, "RGB")) >= THRESHOLD
+    lines, resized, name = [], 0, pair.photo.name
+    for class_id, (code, wanted) in enumerate(CODES.items(), 1):
+        mask = (bits == np.array(wanted, bool)).all(2)
+        if mask.any():
+            target = out / MASKS / code / f"{pair.source.stem}.png"
+            resized += class_masks.fit_and_write(pair.photo, pair.source, mask.astype(np.uint8), target)
+            lines.append(("test", f"{code}/{pair.source.stem}", class_id, name))
+    link(pair.photo, out / IMAGES / name)
+    return Made(tuple(lines), resized=resized)
