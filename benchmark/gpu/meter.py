@@ -18,6 +18,7 @@ from benchmark.ways import Run
 from util.engine.device import CUDA, OUT_OF_MEMORY
 
 SAMPLE_SECONDS = 0.1  # between two readings of NVML, which averages over a sixth of a second to a second
+SETTLING = 4  # the first of so many parts of the readings still shows the time before
 NVML, EVENTS = "nvml", "events"
 MIN_CALLS, MAX_CALLS = 3, 300
 SECONDS = 3.0  # of a measurement, about
@@ -85,7 +86,7 @@ class Utilisation:
     def share(self) -> tuple[float | None, str | None]:
         """Return the busy share of the context's time, and which of both ways read it; None where neither did."""
         if self._readings:
-            return statistics.mean(self._readings), NVML
+            return statistics.mean(self._readings[len(self._readings) // SETTLING :]), NVML
         if self._events and self.seconds:
             busy = sum(start.elapsed_time(end) for start, end in self._events) / 1e3
             return min(busy / self.seconds, 1.0), EVENTS

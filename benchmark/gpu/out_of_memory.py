@@ -94,6 +94,11 @@ def _line(network: torch.nn.Module, one: Episode, batch: int) -> tuple[int, str]
 
 
 def _repeated(one: Episode, batch: int) -> Episode:
-    """Return a batch of one episode's tensors without copies."""
+    """Return a batch of one episode's tensors; those beyond an address space are views of it."""
+
+    def many(x: Tensor) -> Tensor:
+        views = x.expand(batch, *x.shape[1:])
+        return views if batch == BEYOND_ALL else views.contiguous()
+
     given = {field.name: getattr(one, field.name) for field in fields(one)}
-    return Episode(**{k: v.expand(batch, *v.shape[1:]) if isinstance(v, Tensor) else v for k, v in given.items()})
+    return Episode(**{name: many(value) if isinstance(value, Tensor) else value for name, value in given.items()})

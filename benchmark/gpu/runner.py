@@ -33,10 +33,12 @@ MAX_TRACE = 4000  # characters of a traceback in the report
 
 def run_parts(settings: Settings) -> bool:
     """Run what is left of all parts; return whether every unit has ended, False at the end of the slice."""
+    begun = False  # the first unit of a slice is begun in any case, so that every slice does something
     for name, part in PARTS.items():
         while pending(settings, name, part):
-            if settings.slice_left() <= 0:
+            if settings.slice_left() <= (part.SECONDS if begun else 0):
                 return False
+            begun = True
             before = State(settings.out).units(name)
             if settings.place.type == CUDA:
                 _in_a_process(settings, name)
