@@ -117,7 +117,7 @@ def _step(settings: Settings) -> dict[str, Any]:
     batch, workers = (QUICK_EPISODES if quick else BATCHES[TRAINING]), (0 if quick else most_workers(settings))
     network = network_of(MODEL, quick, device)
     run = training_step(network, network, settings.mixed)
-    stream = batches(dataset, (list(range(i * batch, (i + 1) * batch)) for i in count()), workers, device)
+    stream: Any = batches(dataset, (list(range(i * batch, (i + 1) * batch)) for i in count()), workers, device)
     try:
         for _ in range(1 + 2 * workers):  # what was made ahead
             episode = next(stream)

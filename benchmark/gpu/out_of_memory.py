@@ -100,5 +100,5 @@ def _repeated(one: Episode, batch: int) -> Episode:
         views = x.expand(batch, *x.shape[1:])
         return views if batch == BEYOND_ALL else views.contiguous()
 
-    given = {field.name: getattr(one, field.name) for field in fields(one)}
+    given: dict[str, Any] = {field.name: getattr(one, field.name) for field in fields(one)}
     return Episode(**{name: many(value) if isinstance(value, Tensor) else value for name, value in given.items()})

@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 
-from benchmark.gpu.settings import BF16, Settings, Skipped
+from benchmark.gpu.settings import BF16, ERRORS, Settings, Skipped
 from benchmark.reporting import Table
 from util.engine.network import FLOAT32
+from util.errors import one_line
 
 TITLE = "measured cases"
 NEEDS = ("yaml", "scipy", "cv2", "tqdm", "safetensors")
 SECONDS, CONTINUES = 40, False
 NO_CASES = "all cases"
 QUICK_CASES = (("insid3", "cnn_1shot_nocandidate"),)  # milliseconds
+SHOWN = ("loss", "final", "logits", "out")  # names of the tensors whose deviation in bf16 is shown
 FEATURES_GIVEN = "insid3"  # whose cases begin after the encoder and have nothing in bf16
 
 
@@ -78,11 +80,13 @@ def _compared(model: str, stem: str, settings: Settings) -> dict[str, Any]:
         found = check.deviations(model, stem, settings.device, FLOAT32)
     worst = max(found, key=lambda one: (not one.within, one.relative))
     outside = [one.name for one in found if not one.within]
-    mixed = None
+    mixed, errors = None, []
     if model != FEATURES_GIVEN:
-        rough = check.deviations(model, stem, settings.device, BF16)
-        shown = [one.relative for one in rough if one.name.startswith(("loss", "final"))]
-        mixed = max(shown, default=None)
+        try:
+            rough = check.deviations(model, stem, settings.device, BF16)
+            mixed = max((one.relative for one in rough if one.name.startswith(SHOWN)), default=None)
+        except Exception as error:  # float32 has its result
+            errors.append(f"{BF16}: {type(error).__name__}: {one_line(error)}")
     return {
         "tensors": len(found),
         "within": len(found) - len(outside),
@@ -91,4 +95,5 @@ def _compared(model: str, stem: str, settings: Settings) -> dict[str, Any]:
         "absolute": worst.absolute,
         "relative": worst.relative,
         "bf16": mixed,
+        ERRORS: errors,
     }

@@ -25,7 +25,7 @@ from util.engine.processes import World
 from util.errors import one_line
 
 TITLE = "processes"
-NEEDS = ("cv2",)
+NEEDS: tuple[str, ...] = ()
 SECONDS, CONTINUES = 90, False
 MODEL, STEPS, BATCH = "symnet", 3, 4
 RATE = 0.01
@@ -80,7 +80,7 @@ def _compared(backend: str, size: int, settings: Settings) -> dict[str, Any]:
 
 def _group(backend: str, size: int, settings: Settings) -> Trained:
     """Train in processes of one group; return the first one's result."""
-    context = get_context(process.START_METHOD)
+    context: Any = get_context(process.START_METHOD)
     with tempfile.TemporaryDirectory() as folder:
         words = (backend, size, settings.device, settings.quick, folder)
         children = [context.Process(target=_member, args=(rank, *words)) for rank in range(size)]

@@ -107,7 +107,8 @@ def _outcome(unit: Any, settings: Settings) -> dict[str, Any]:
 
 def _in_a_process(settings: Settings, name: str) -> None:
     """Run the pending units of a part in a fresh process, which is killed if it outlives the slice."""
-    child = get_context(process.START_METHOD).Process(target=_become, args=(settings, name))
+    context: Any = get_context(process.START_METHOD)
+    child = context.Process(target=_become, args=(settings, name))
     child.start()
     try:
         child.join(max(settings.slice_left(), 0) + GRACE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,8 +79,8 @@ def episodes(network: FewShotModel, device: torch.device, batch: int) -> Episode
 def with_features(network: FewShotModel, on: Episode, precision: str) -> Episode | None:
     """Return the episodes with the features of all their images, as a test keeps them; None for a model without."""
     with autocast(on.query.device, precision):
-        queries = [network.cache_query(query[None]) for query in on.query]
-        supports = [
+        queries: list[Any] = [network.cache_query(query[None]) for query in on.query]
+        supports: list[Any] = [
             network.cache_support(image[None, None], label[None, None])
             for images, labels in zip(on.support, on.support_label)
             for image, label in zip(images, labels)

@@ -197,7 +197,7 @@ def _config(name: str, recipe: Recipe, settings: Settings, notes: Notes, steps: 
     changes = [f"run.folder={work}/runs", f"run.name={name if steps is None else f'{name}_probe{steps}'}"]
     changes += [f"run.device={settings.device}", f"run.precision={settings.mixed}", f"data.cache={work}/cache"]
     changes += [f"data.workers={0 if quick else most_workers(settings)}", f"data.size={recipe.side}", "data.text=names"]
-    changes += ["test.pictures=0", "test.seeds=[0]"]
+    changes += ["test.pictures=0", "test.seeds=[0]", f"test.batch={BATCH[META]}"]
     if not voc:
         changes += [f"data.root={work}/mini", f"data.min_pixels={100 if quick else HALF_MIN_PIXELS}"]
     path = config_path("split0", "pascal" if voc else "mini", None, recipe.encoder)
