@@ -100,5 +100,6 @@ def _repeated(one: Episode, batch: int) -> Episode:
         views = x.expand(batch, *x.shape[1:])
         return views if batch == BEYOND_ALL else views.contiguous()
 
-    given: dict[str, Any] = {field.name: getattr(one, field.name) for field in fields(one)}
-    return Episode(**{name: many(value) if isinstance(value, Tensor) else value for name, value in given.items()})
+    given = {field.name: getattr(one, field.name) for field in fields(one)}
+    repeated: dict[str, Any] = {n: many(value) if isinstance(value, Tensor) else value for n, value in given.items()}
+    return Episode(**repeated)

@@ -22,7 +22,7 @@ def page(state: State) -> str:
     content = state.content
     quick = "A trial of the code by --quick: its numbers are no measurements." if content.get("quick") else ""
     done = "All parts have ended." if content["finished"] else "Not finished; the same command continues."
-    spent = f"{content['spent_s'] / 60:.1f} minutes in {content['slices']} slices."
+    spent = f"{content['spent_s'] / 60:.1f} minutes, slices: {content['slices']}."
     out = ["# Report of `python -m benchmark gpu`", " ".join(filter(None, (done, spent, quick)))]
     out += ["## Targets", _text(_targets(state))]
     failures = errors(state)
@@ -35,9 +35,9 @@ def page(state: State) -> str:
     for name, part in PARTS.items():
         tables = part.tables(state.results(name)) if state.results(name) else {}
         if tables:
-            out += [f"## {part.TITLE.capitalize()}"]
+            out += [f"## {_capital(part.TITLE)}"]
         for title, table in tables.items():
-            out += [f"{title[0].upper()}{title[1:]}:", _text(table)]
+            out += [f"{_capital(title)}:", _text(table)]
     return "\n\n".join(out) + "\n"
 
 
@@ -72,6 +72,8 @@ def _targets(state: State) -> Table:
     bounds = state.results("parity")
     within = [not row["outside"] for row in bounds.values()]
     lines.append(_target("measured cases", "all", f"{sum(within)} of {len(within)}", all(within) if within else None))
+    if state.content.get("quick"):
+        lines = [[*line[:-1], "trial"] for line in lines]
     return ["target", "value", "measured", "met or missed"], lines
 
 
@@ -83,6 +85,10 @@ def _target(name: str, wanted: str, value: str, met: bool | None) -> list[str]:
 def _text(table: Table) -> str:
     header, lines = table
     return text_table(header, lines)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _bullets(lines: list[str]) -> str:
