@@ -24,7 +24,7 @@ from benchmark.timing import Clock, in_turns
 from benchmark.ways import OURS, PLAIN
 from util.cli import numbers
 from util.config.read import read_config
-from util.config.settings import Config, DataSettings
+from util.config.settings import Config
 from util.data.episodes import EpisodeDataset
 from util.data.folds import Fold
 from util.data.index import list_of
@@ -36,6 +36,7 @@ CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
 PHOTOS = 120  # synthetic
 EPISODES = 32  # of a round; every round has other ones
 BYTES_PER_KB = 1e3
+CPU_DEVICE = torch.device("cpu")
 DECODING = "decoding"  # ours without the cache of decoded images, ``data.decoded_gib: 0``
 WAYS = (OURS, DECODING, PLAIN)
 HEADER = [
@@ -64,24 +65,33 @@ def run(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # as in a loader process
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
-        changes = [f"data.cache={folder}/cache", f"data.root={options.root or folder}", "data.text=names"]
-        changes += ["data.decoded_gib=1000"]  # enough for every data set
-        changes += [f"data.size={options.size}"] if options.size else []
-        config = read_config(options.config, changes)
-        if not options.root:
-            progress(f"drawing {options.photos} synthetic photos")
-            _draw_photos(Path(folder), config.data, options.photos)
-        rows = [_row(with_data(config, shot=count), options.episodes, options.repeats) for count in shots]
+        config = config_of(Path(folder), options.config, options.root, options.size, options.photos)
+        rows = [row_of(with_data(config, shot=count), options.episodes, options.repeats) for count in shots]
     photos = options.root or "synthetic photos"
     title = f"{photos} of {rows[0]['photo_kb']:.0f} kB, training crops of {config.data.size} px: episodes"
     return report(options, measured_under, {title: (HEADER, [_line(row) for row in rows])}, rows)
 
 
-def _draw_photos(root: Path, data: DataSettings, photos: int) -> None:
-    draw(root, photos, list(Fold.of(data).base), list_of(data, "train"), (data.images, data.masks))
+def config_of(folder: Path, file: str, root: str | None, size: int | None, photos: int) -> Config:
+    """Return a config over the data in ``root``, or over photos that are drawn into ``folder`` first.
+
+    Args:
+        folder: also of the cache.
+        size: side of the training crops in pixels; None: the config's.
+        photos: how many to draw.
+    """
+    changes = [f"data.cache={folder}/cache", f"data.root={root or folder}", "data.text=names"]
+    changes += ["data.decoded_gib=1000"]  # enough for every data set
+    changes += [f"data.size={size}"] if size else []
+    config = read_config(file, changes)
+    if not root:
+        progress(f"drawing {photos} synthetic photos")
+        data = config.data
+        draw(folder, photos, list(Fold.of(data).base), list_of(data, "train"), (data.images, data.masks))
+    return config
 
 
-def _row(config: Config, episodes: int, rounds: int) -> dict[str, Any]:
+def row_of(config: Config, episodes: int, rounds: int) -> dict[str, Any]:
     """Return the rates for one number of shots: of the data sets themselves, and through a loader with one process."""
     progress(f"{config.data.shot}-shot")
     context = make_run_context(config)
@@ -90,7 +100,7 @@ def _row(config: Config, episodes: int, rounds: int) -> dict[str, Any]:
     from_files = training_episodes(context, replace(images, index=replace(images.index, decoded=None)))
     ways: dict[str, Dataset] = {OURS: dataset, DECODING: from_files, PLAIN: NaiveEpisodes(dataset)}
     readers = {way: _Reader(of_way, episodes) for way, of_way in ways.items()}
-    seconds = in_turns(readers, rounds, Clock(torch.device("cpu")))
+    seconds = in_turns(readers, rounds, Clock(CPU_DEVICE))
     rates = {f"{way}_per_second": episodes / median(seconds[way]) for way in ways}
     rates |= {f"{way}_per_cpu_second": episodes / median(readers[way].cpu_seconds) for way in ways}
     return {
@@ -100,7 +110,7 @@ def _row(config: Config, episodes: int, rounds: int) -> dict[str, Any]:
         "photo_kb": mean(images.index.images[row].stat().st_size for row in images.queries) / BYTES_PER_KB,
         **rates,
         "ours_over_naive": rates[f"{OURS}_per_second"] / rates[f"{PLAIN}_per_second"],
-        "through_loader_per_second": _through_loader(dataset, config.meta_stage.batch, episodes),
+        "through_loader_per_second": through_loader(dataset, config.meta_stage.batch, episodes),
     }
 
 
@@ -119,14 +129,17 @@ class _Reader:
         self.cpu_seconds.append(time.process_time() - start)
 
 
-def _through_loader(dataset: EpisodeDataset, batch: int, episodes: int) -> float:
-    """Return the episodes per second of the engine's loader with one process, after its first batch."""
+def through_loader(
+    dataset: EpisodeDataset, batch: int, episodes: int, workers: int = 1, device: torch.device = CPU_DEVICE
+) -> float:
+    """Return the episodes per second of the engine's loader with ``workers`` processes, after its first batch."""
     batch_numbers = [list(range(i * batch, (i + 1) * batch)) for i in range(1 + -(-episodes // batch))]
-    stream = batches(dataset, batch_numbers, 1, torch.device("cpu"))
+    stream = batches(dataset, batch_numbers, workers, device)
     next(stream)
-    start = time.perf_counter()
+    clock = Clock(device)
+    start = clock()
     count = sum(len(episode.number) for episode in stream)
-    return count / (time.perf_counter() - start)
+    return count / (clock() - start)
 
 
 def _line(row: dict[str, Any]) -> list[str]:

@@ -105,14 +105,14 @@ def _measure(case: Measurement) -> Outcome:
     assert _start is not None  # set by the initialiser
     _start.wait()
     clock = Clock(device, case.clock)
-    before, peaks, seconds = _resident(device), [], []
+    before, peaks, seconds = resident(device), [], []
     for _ in range(case.calls):
         seconds.append(clock.of(run))
-        peaks.append(_peak(device))
+        peaks.append(peak(device))
     return Outcome(before, peaks, seconds)
 
 
-def _resident(device: torch.device) -> float:
+def resident(device: torch.device) -> float:
     """Return the memory in use in MiB, and reset the peak to it where the system can."""
     if device.type == CUDA:
         torch.cuda.reset_peak_memory_stats(device)
@@ -122,7 +122,7 @@ def _resident(device: torch.device) -> float:
     return _status(RESIDENT_LINE)
 
 
-def _peak(device: torch.device) -> float:
+def peak(device: torch.device) -> float:
     """Return the peak of the memory in use in MiB."""
     if device.type == CUDA:
         return torch.cuda.max_memory_allocated(device) / MIB

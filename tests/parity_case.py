@@ -18,6 +18,7 @@ from util.config.read import read_config
 from util.data.folds import Fold
 from util.data.text import read_vectors
 from util.engine.checkpoint import load_weights
+from util.engine.device import autocast
 from util.engine.network import build_model
 
 __all__ = ["forward_case", "insid3_case"]
@@ -34,6 +35,8 @@ def forward_case(
     backbone: str,
     dataset: str = "pascal",
     train: bool = False,
+    device: str = "cpu",
+    precision: str = "float32",
 ) -> dict[str, np.ndarray]:
     """Return the model's tensors for a case, under the names and in the thinned shapes of the case files."""
     shots = case["support"].shape[1]
@@ -50,13 +53,13 @@ def forward_case(
     with skip_init():
         network = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
     load_weights(network, state_dict, "the case")
-    network.train(train)
+    network.to(device).train(train)
     for module in network.modules():
         if isinstance(module, NORMALLY_RANDOM):
             module.eval()
     watched = parity.METHODS[model].watch(network, shots)
-    with torch.set_grad_enabled(train):
-        output = network(_episode(case, fold, vectors))
+    with torch.set_grad_enabled(train), autocast(torch.device(device), precision):
+        output = network(_episode(case, fold, vectors).to(torch.device(device)))
     result = parity.METHODS[model].collect(case, network, output, watched)
     if train:
         sum(output.losses.values()).backward()
@@ -75,7 +78,8 @@ def _plain(value: Tensor | dict, stored: np.ndarray | None) -> np.ndarray | dict
     """Return an array, thinned to every c-th channel and every s-th position where the case's array is."""
     if isinstance(value, dict):
         return value
-    array = value.detach().numpy()
+    array = value.detach().cpu()
+    array = (array.float() if array.dtype == torch.bfloat16 else array).numpy()
     if stored is None or array.shape == stored.shape or array.ndim < 2 or array.ndim != stored.ndim:
         return array
     channels = array.shape[1] // stored.shape[1]

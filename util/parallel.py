@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from util.errors import UserError, WriteError
 
 Item = TypeVar("Item")
@@ -40,6 +38,8 @@ def parallel_map(
         function: can be pickled, for other processes.
         total: the number of items, for ``items`` without a length.
     """
+    from tqdm import tqdm  # commands without bars need none
+
     if total is None:
         total = len(items) if isinstance(items, Sized) else 0
     bar = partial(tqdm, total=total, desc=title, unit=unit, disable=not progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
 MAX_PATCHES = 10_000  # whose pairs take 400 MB twice
@@ -20,6 +19,8 @@ def clusters_of(target_nc: Tensor, tau: float) -> Tensor:
         target_nc: unit features (n, C), not debiased.
         tau: cosine from which on clusters are merged.
     """
+    from scipy.cluster.hierarchy import fcluster, linkage  # other methods need no scipy
+
     if len(target_nc) == 1:
         return torch.zeros(1, dtype=torch.int64, device=target_nc.device)
     tree = linkage(_condensed_distances(target_nc), method="average")

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -13,8 +14,12 @@ import torch
 
 from benchmark import process
 from benchmark.__main__ import command
+from benchmark.gpu import page as gpu_page
+from benchmark.gpu import runner
+from benchmark.gpu.parts import PARTS
 from tests import spawned
 from util import cli
+from util.errors import UserError
 
 SMALL = ("--device", "cpu", "--threads", "1", "--repeats", "1")
 SIDE = 33
@@ -129,9 +134,61 @@ def test_encoders(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| timm/tf_efficientnet_lite0, stride 16 | 65 |" in printed
 
 
+@pytest.mark.benchmark
+@pytest.mark.process
+@pytest.mark.train
+def test_gpu_tries_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(process, "START_METHOD", "forkserver")
+    spawned.ensure_running()
+    monkeypatch.setattr(sys, "argv", ["benchmark", "gpu", "--quick", "--out", str(tmp_path), "--slice-minutes", "60"])
+    assert command() == 0, (tmp_path / "report.md").read_text()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["finished"] and report["parts"].keys() == PARTS.keys()
+    for part, units in report["parts"].items():
+        ended = {entry["status"] for entry in units.values()}
+        assert ended <= {"done", "skipped"} and ("done" in ended or part == "parity"), units
+    group = report["parts"]["processes"]["gloo, 2 processes on one device"]["result"]
+    assert group["equal"] and len(group["losses"]) == 3
+    assert "lower meta_stage.batch" in report["parts"]["out_of_memory"]["training step"]["result"]["line"]
+    assert 0 <= report["parts"]["training"]["symnet"]["result"]["miou"] <= 100
+    page = (tmp_path / "report.md").read_text()
+    assert "| evaluation, symnet " in page and "needs CUDA" in page and "finished; 0 failed" in capsys.readouterr().out
+
+
+def test_gpu_records_a_failure_and_continues_in_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def failing(settings: object) -> dict:
+        raise ValueError("no such\nkernel")
+
+    fine = SimpleNamespace(TITLE="fine", NEEDS=(), SECONDS=1e6, CONTINUES=False, tables=lambda results: {})
+    fine.units = lambda settings: {name: lambda _: {} for name in ("one", "two")}
+    broken = SimpleNamespace(**vars(fine) | {"TITLE": "broken", "units": lambda settings: {"all": failing}})
+    lacking = SimpleNamespace(**vars(fine) | {"TITLE": "lacking", "NEEDS": ("no_such_package",)})
+    for module in (runner, gpu_page):
+        monkeypatch.setattr(module, "PARTS", {"broken": broken, "fine": fine, "lacking": lacking})
+    monkeypatch.setattr(sys, "argv", ["benchmark", "gpu", "--quick", "--out", str(tmp_path)])
+    assert [command() for _ in range(4)] == [0, 0, 1, 1]  # a unit in each slice, since the next would take too long
+    parts = json.loads((tmp_path / "report.json").read_text())["parts"]
+    assert (
+        parts["broken"]["all"]["error"] == "ValueError: no such kernel" and "failing" in parts["broken"]["all"]["trace"]
+    )
+    assert [entry["status"] for entry in parts["fine"].values()] == ["done", "done"]
+    page = (tmp_path / "report.md").read_text()
+    assert (
+        "- broken, all: ValueError: no such kernel" in page and "lacking, one: not installed: no_such_package" in page
+    )
+    assert "1 failed" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["benchmark", "gpu", "--out", str(tmp_path)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UserError, match="begun with quick = True, now False"):
+        command()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("gpu", "--out", "report", "--minutes", "0"), "no positive number of minutes"),
         (("speed", "--models", "symet"), "did you mean 'symnet'?"),
         (("memory", "--models", "dcama", "--size", "65"), "the nearest are 64 and 96"),
         (("scaling", "--sizes", "64"), "the nearest are 57 and 65"),
@@ -148,3 +205,13 @@ def test_mistakes_are_a_line(words: tuple[str, ...], says: str, monkeypatch, cap
         cli.main(command)
     said = capsys.readouterr().err
     assert left.value.code == 2 and says in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_without_one_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", "gpu", "--out", str(tmp_path / "report")])
+    with pytest.raises(SystemExit) as left:
+        cli.main(command)
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and said.startswith("error: no CUDA device here; --quick") and said.count("\n") == 1
+    assert not (tmp_path / "report").exists()

@@ -13,18 +13,18 @@ from model.insid3.segmentation import INSIDE, Target, class_logits, on_canvas, s
 from tests.parity.case_types import Case
 
 
-def insid3_case(inputs: Case) -> Case:
+def insid3_case(inputs: Case, device: str = "cpu") -> Case:
     """Return every output of a case, by the names of its file and in full channels.
 
     Keys that depend on clusters are left out where there are no candidates, those of references where all are empty.
     """
     components = int(inputs["components"])
     target_features, ref_features = (
-        _unit(inputs[name], dim) for name, dim in (("target_features", 0), ("ref_features", 1))
+        _unit(inputs[name], dim, device) for name, dim in (("target_features", 0), ("ref_features", 1))
     )
-    basis = positional_basis(_unit(inputs["blank_features"], 0), components) if components else None
+    basis = positional_basis(_unit(inputs["blank_features"], 0, device), components) if components else None
     target = Target.of(target_features, basis)
-    labels = torch.from_numpy(inputs["ref_masks"])
+    labels = torch.from_numpy(inputs["ref_masks"]).to(device)
     given = [Reference.of(features, label == 1, basis) for features, label in zip(ref_features, labels)]
     references = [one for one in given if one is not None]
     found = segment(target, [references], float(inputs["tau"]), float(inputs["merge"]))
@@ -58,8 +58,8 @@ def insid3_case(inputs: Case) -> Case:
         out["clusters"], out["seed"] = on_grid(found.clusters), torch.tensor(scores.seed)
         for name in ("seed_sim", "cross", "intra", "fraction", "score"):
             out[f"cluster_{name}"] = getattr(scores, name)
-    return {name: tensor.numpy() for name, tensor in out.items()}
+    return {name: tensor.cpu().numpy() for name, tensor in out.items()}
 
 
-def _unit(features: np.ndarray, dim: int) -> Tensor:
-    return unit(torch.from_numpy(features.astype(np.float32)), dim)
+def _unit(features: np.ndarray, dim: int, device: str) -> Tensor:
+    return unit(torch.from_numpy(features.astype(np.float32)).to(device), dim)

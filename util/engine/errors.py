@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import cv2
 from torch import distributed
 
 from util.engine.device import OUT_OF_MEMORY
@@ -15,6 +14,7 @@ from util.errors import PeerLost, UserError
 # connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
 NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "Insufficient memory", "out of memory")
 NO_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer")
+MACHINE, OPENCV = (RuntimeError, MemoryError), "cv2"  # types, and the module of cv2.error
 SHOWN = 120  # characters of the original message that are shown
 
 
@@ -31,7 +31,9 @@ def as_user_error(lower: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError, cv2.error) as error:
+    except Exception as error:
+        if not isinstance(error, MACHINE) and type(error).__module__ != OPENCV:
+            raise
         text = " ".join(str(error).split())
         if isinstance(error, OUT_OF_MEMORY) or any(words in text for words in NO_MEMORY):
             said = next((text[text.index(w) :] for w in NO_MEMORY if w in text), text)
@@ -39,6 +41,14 @@ def as_user_error(lower: str) -> Iterator[None]:
         if isinstance(error, _peer_errors()) or any(words in text for words in NO_PEER):
             raise PeerLost("another process of this run has ended, so this one cannot go on") from None
         raise
+
+
+def memory_settings(stage: str) -> str:
+    """Return the settings that decide how much memory a training stage (base, meta) needs, in words."""
+    return (
+        f"{stage}_stage.batch (or split it with a larger {stage}_stage.accumulate), test.batch, which validates, "
+        f"{stage}_stage.size or data.workers"
+    )
 
 
 def _peer_errors() -> tuple[type[Exception], ...]:

@@ -14,6 +14,7 @@ from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.engine import checkpoint
 from util.engine.device import describe
+from util.engine.errors import memory_settings
 from util.engine.evaluation import BASE, FINAL, PassOptions, Watcher, evaluate
 from util.engine.folders import base_folder, run_folder
 from util.engine.network import PreparedNetwork
@@ -36,7 +37,7 @@ Scores = tuple[float, dict[str, Any]]  # the score that picks the best checkpoin
 
 def train_base(config: Config, resume: bool, overwrite: bool, allow_changes: bool = False) -> int:
     """Run the base stage; return the exit code."""
-    with join(config.run.device, _memory_settings("base")) as world:
+    with join(config.run.device, memory_settings("base")) as world:
         context, settings = make_run_context(config), config.base_stage
         if settings is None or not context.model_class.has_base_stage:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
@@ -56,7 +57,7 @@ def train_meta(
     config: Config, resume: bool, overwrite: bool, base: str | None = None, allow_changes: bool = False
 ) -> int:
     """Run the meta stage from a base-stage checkpoint (if the model has that stage); return the exit code."""
-    with join(config.run.device, _memory_settings("meta")) as world:
+    with join(config.run.device, memory_settings("meta")) as world:
         context, folder = make_run_context(config), run_folder(config, "meta")
         check_free(folder, resume, overwrite)
         if not resume:
@@ -67,14 +68,6 @@ def train_meta(
         stage.check_batch()
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         return _train(stage, model, partial(_validate_meta, stage, out), out, note, resume, allow_changes)
-
-
-def _memory_settings(name: str) -> str:
-    """Return the settings that decide how much memory a stage needs, in words."""
-    return (
-        f"{name}_stage.batch (or split it with a larger {name}_stage.accumulate), test.batch, which validates, "
-        f"{name}_stage.size or data.workers"
-    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,177 @@
+"""Our tensors of a measured case beside the published ones: the deviation of each, and whether it is within its bound.
+
+Used by the tests on the CPU, and by ``python -m benchmark gpu`` on other devices and precisions.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from tests.parity_case import forward_case, insid3_case
+from tests.paths import SHARED
+
+SYMNET, INSID3 = "symnet", "insid3"
+INPUTS = {
+    "query",
+    "query_label",
+    "query_base_label",
+    "support",
+    "support_label",
+    "class_id",
+    "scales",
+    "refine",
+    "shot",
+}
+ABSOLUTE = {
+    "symnet": 1e-3,
+    "ssp": 1e-4,
+    "dcama": 1e-3,
+    "hdmnet": 1e-3,
+    "sccan": 1e-4,
+    "hsnet": 1e-4,
+    "bam": 1e-3,
+    "insid3": 1e-4,
+}  # of outputs and intermediates
+TIGHT = {"mid_coarse": 1e-4, "mid_gram": 1e-6, "mid_shot": 1e-6}  # of DCAMA's soft masks, HDMNet's scene distances
+RELATIVE = {"symnet": 1e-4, "ssp": 1e-4, "dcama": 1e-4, "hdmnet": 1e-4, "sccan": 2e-5, "hsnet": 1e-5, "bam": 1e-4}
+LOSS_RELATIVE = {"symnet": 1e-4}
+OTHER_LOSSES, GRADIENT_RELATIVE, NO_GRADIENT = 1e-5, 1e-3, 1e-6
+OTHER_PIXELS = {"symnet": 0.0}  # share of the prediction's pixels that may differ
+MOST_OTHER_PIXELS = 1e-3  # where two logits all but agree
+STEPS = {"correlation", "voting"}  # single steps of HSNet, in tests/model/hsnet
+STEM = re.compile(r"(?P<backbone>[a-z0-9]+)_(?P<shots>\d+shot)(?P<train>_train)?(?P<rest>_.*)?")
+INPUT = "in_"  # of the arrays of INSID3's cases, which begin after the encoder
+SHARES = {"best_ref": 5e-3, "mask": 1e-3, "mask_original": 1e-3}  # that may differ: ties, bilinear values of 1/2
+THINNED, EVERY = ("target_debiased", "ref_debiased"), 8  # channels of INSID3's stored features
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The largest difference of a tensor, the norm of the difference over the tensor's, and whether both may be."""
+
+    name: str
+    absolute: float
+    relative: float
+    within: bool
+
+
+def folder_of(model: str) -> Path:
+    """Return the folder of a method's cases."""
+    return SHARED / "parity" / ("" if model == SYMNET else model)
+
+
+def cases() -> list[tuple[str, str]]:
+    """Return (method, file stem) of all measured cases that are there."""
+    return [
+        (model, path.stem)
+        for model in ABSOLUTE
+        for path in sorted(folder_of(model).glob("*.npz"))
+        if path.stem not in STEPS and (model == INSID3 or STEM.fullmatch(path.stem))
+    ]
+
+
+@functools.lru_cache(maxsize=2)  # cases come model by model, and all weights together take gigabytes
+def weights(model: str, layout: str) -> dict[str, Tensor]:
+    """Return the weights of a method's cases under their published names."""
+    spec = importlib.util.spec_from_file_location("parity_weights", SHARED / "parity" / "weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.published_state_dict(folder_of(model) / f"layout_{layout}.json")
+
+
+def measured(model: str, stem: str) -> dict[str, np.ndarray]:
+    """Return all arrays of a case's file."""
+    with np.load(folder_of(model) / f"{stem}.npz") as stored:
+        return dict(stored)
+
+
+def deviations(
+    model: str, stem: str, device: str = "cpu", precision: str = "float32", prefix: str = ""
+) -> list[Deviation]:
+    """Return the deviation of each tensor of a case.
+
+    Args:
+        prefix: of the weights' names, such as those of a distributed run.
+    """
+    arrays = measured(model, stem)
+    if model == INSID3:
+        return _insid3(arrays, device)
+    part = STEM.fullmatch(stem)
+    layout, train = part["backbone"], bool(part["train"])
+    if model in (SYMNET, "hdmnet", "bam"):  # where the number of shots has weights, it is in the name
+        layout += f"_pascal_{part['shots']}"
+    state = {prefix + name: tensor for name, tensor in weights(model, layout).items()}
+    ours = forward_case(
+        model, arrays, state, backbone=part["backbone"], train=train, device=device, precision=precision
+    )
+    names = sorted(set(arrays) - INPUTS)
+    assert len(names) > 3
+    assert set(names) <= set(ours)
+    found = [_deviation(model, name, np.asarray(ours[name], np.float64), arrays[name]) for name in names]
+    norms = folder_of(model) / f"{stem}.grad_norms.json"
+    assert norms.is_file() == train
+    return found + (_gradients(model, ours["grad_norms"], json.loads(norms.read_text())) if train else [])
+
+
+def _deviation(model: str, name: str, given: np.ndarray, stored: np.ndarray) -> Deviation:
+    want = stored.astype(np.float64)
+    assert given.shape == want.shape, name
+    difference = np.abs(given - want)
+    absolute, norm = float(difference.max(initial=0)), float(np.linalg.norm(want))
+    relative = float(np.linalg.norm(difference)) / max(norm, np.finfo(np.float64).tiny)
+    if name.startswith("loss"):
+        return Deviation(name, absolute, relative, relative <= LOSS_RELATIVE.get(model, OTHER_LOSSES))
+    if name == "pred":
+        share = float((difference > 0).mean())
+        return Deviation(name, absolute, share, share <= OTHER_PIXELS.get(model, MOST_OTHER_PIXELS))
+    limit = next((bound for start, bound in TIGHT.items() if name.startswith(start)), ABSOLUTE[model])
+    return Deviation(name, absolute, relative, absolute <= limit and relative <= RELATIVE[model])
+
+
+def _gradients(model: str, ours: dict[str, float], expected: dict[str, float]) -> list[Deviation]:
+    """Return the deviation of each parameter's gradient norm; exactly the published parameters learn."""
+    if model != SYMNET:
+        idle = {name for name, norm in expected.items() if norm == 0} - ours.keys()
+        expected = {name: norm for name, norm in expected.items() if name not in idle}
+        assert expected.keys() == ours.keys()
+    assert expected.keys() <= ours.keys()
+    least = 0.0 if model == SYMNET else NO_GRADIENT
+    out = []
+    for name, norm in expected.items():
+        absolute = abs(ours[name] - norm)
+        within = absolute <= max(GRADIENT_RELATIVE * abs(norm), least)
+        out.append(Deviation(f"gradient of {name}", absolute, absolute / norm if norm else 0.0, within))
+    return out
+
+
+def _insid3(arrays: dict[str, np.ndarray], device: str) -> list[Deviation]:
+    """Return the deviations of a case that begins after the encoder."""
+    inputs = {name.removeprefix(INPUT): array for name, array in arrays.items() if name.startswith(INPUT)}
+    stored = {name: array for name, array in arrays.items() if not name.startswith(INPUT)}
+    ours = insid3_case(inputs, device)
+    assert len(stored) >= 12
+    assert stored.keys() <= ours.keys()
+    assert ("clusters" in stored) == ("clusters" in ours)
+    out = []
+    for name, want in stored.items():
+        given = ours[name][..., ::EVERY, :, :] if name in THINNED else ours[name]
+        assert given.shape == want.shape, name
+        difference = np.abs(given.astype(np.float64) - want)
+        absolute, share = float(difference.max(initial=0)), float((difference > 0).mean()) if want.size else 0.0
+        if name in SHARES:
+            within = share <= SHARES[name]
+        elif want.dtype.kind == "f":
+            within = absolute <= ABSOLUTE[INSID3] * (want.max() if name == "singular_values" and want.size else 1.0)
+        else:
+            within = absolute == 0
+        norm = float(np.linalg.norm(want.astype(np.float64)))
+        out.append(Deviation(name, absolute, float(np.linalg.norm(difference)) / norm if norm else 0.0, bool(within)))
+    return out
