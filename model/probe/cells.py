@@ -43,5 +43,5 @@ def examples_of(supports: Sequence[tuple[Tensor, Tensor]], classes: int) -> Exam
 def _shares(label_hw: Tensor, classes: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return the share of each class in the known part of each cell, (n, N + 1), and that part, (n,)."""
     of_class = torch.stack([label_hw == c for c in range(classes + 1)] + [label_hw != IGNORE]).float()
-    *shares, known = F.adaptive_avg_pool2d(of_class, tuple(size)).flatten(1)
+    *shares, known = F.adaptive_avg_pool2d(of_class, (size[0], size[1])).flatten(1)
     return torch.stack(shares, dim=1) / known.clamp(min=LEAST_KNOWN)[:, None], known

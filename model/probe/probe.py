@@ -13,12 +13,13 @@ from torch import Tensor
 
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings
-from model.contract import CachedFeatures, Episode, EpisodeOfOriginalSizes, Output, Task
+from model.contract import IGNORE, CachedFeatures, Episode, EpisodeOfOriginalSizes, Output, Task
 from model.probe.cells import examples_of
 from model.probe.regression import Head, fit
 from model.registry import register
 
 HEADS_KEPT = 8  # of the last supports
+KEY_STEP = 8  # px between the pixels by which images are told apart
 
 Shots = list[tuple[Tensor, Tensor]]  # features (B, C, h, w) and labels (B, H, W) of each shot
 
@@ -88,23 +89,41 @@ class Probe(OnCells):
         """
         items = range(len(episodes[0].query))
         if not all(map(_shares_supports, episodes)):
-            return [self._fit(shots, item) for item in items]
+            return [self._fit(episodes, shots, item) for item in items]
         supports = [part for episode in episodes for part in episode.cached_support or ()]
         labels = [label[:1] for own in shots for _, label in own]
         found = next((one for one in self._fitted if one.is_of(supports, labels)), None)
         if found is None:
-            found = Fitted(supports, labels, self._fit(shots, 0))
+            found = Fitted(supports, labels, self._fit(episodes, shots, 0))
             self._fitted = [found, *self._fitted][:HEADS_KEPT]
         return [found.head for _ in items]
 
-    def _fit(self, shots: list[Shots], item: int) -> Head:
+    def _fit(self, episodes: Sequence[Episode], shots: list[Shots], item: int) -> Head:
         """Return the head for one query of the batch."""
-        supports = [
-            (features[item], label[item].masked_fill(label[item] == 1, number))
-            for number, own in enumerate(shots, 1)
-            for features, label in own
-        ]
-        return fit(examples_of(supports, len(shots)), self.settings.penalty)
+        labels = _joint_labels(episodes, item)
+        features = [of_shot[item] for own in shots for of_shot, _ in own]
+        return fit(examples_of(list(zip(features, labels, strict=True)), len(episodes)), self.settings.penalty)
+
+
+def _joint_labels(episodes: Sequence[Episode], item: int) -> list[Tensor]:
+    """Return the labels (H, W) of all shots of N classes: 0, the number of the class, or 255.
+
+    Where an image supports several classes, the objects of the others are unknown to each: they are not background.
+    """
+    objects: dict[bytes, Tensor] = {}  # by image: where any class has its object
+    shots = [(number, _key(x), y) for number, e in enumerate(episodes, 1) for x, y in e.shots(item)]
+    for _, key, label in shots:
+        inside = label == 1
+        objects[key] = objects[key] | inside if key in objects else inside
+    return [
+        label.masked_fill((label == 0) & objects[key], IGNORE).masked_fill(label == 1, number)
+        for number, key, label in shots
+    ]
+
+
+def _key(image: Tensor) -> bytes:
+    """Return some of an image's pixels, by which images are told apart."""
+    return image[..., ::KEY_STEP, ::KEY_STEP].float().cpu().numpy().tobytes()
 
 
 def _shares_supports(episode: Episode) -> bool:

@@ -10,6 +10,7 @@ from util.engine.evaluation import FINAL
 from util.errors import UserError
 from util.formats import recognise
 from util.predict import export_formats
+from util.predict.adapt import MIN_SUPPORTS, adapted
 from util.predict.regions import Marking
 from util.predict.segmenter import BATCH, Segmenter
 from util.predict.support_files import supports_in
@@ -23,7 +24,10 @@ DEFAULT_FORMAT = "pt2"  # needs no package beside torch
 
 def add_model_options(out: argparse.ArgumentParser) -> None:
     """Add the options of the network: weights, config, device, input size."""
-    out.add_argument("--checkpoint", help="a file of weights, of this project or of a method's authors")
+    out.add_argument(
+        "--checkpoint",
+        help="a file of weights, of this project or of a method's authors; default none: a method that needs none",
+    )
     out.add_argument("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     out.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
@@ -96,6 +100,12 @@ def add_query_options(out: argparse.ArgumentParser) -> None:
         "--outlines", choices=OUTLINES, default=RLE, help=f"of objects in coco and labelstudio; default {RLE}"
     )
     out.add_argument("--tile", type=int, metavar="SIDE", help="split large photos into overlapping tiles of this side")
+    out.add_argument(
+        "--adapt",
+        action="store_true",
+        help=f"with {MIN_SUPPORTS} or more supports of each class: fit a linear probe to them, and use it where "
+        "cross-validation says that it is better",
+    )
     out.add_argument("--batch", type=int, default=BATCH, help=f"views in one forward pass; default {BATCH}")
 
 
@@ -137,12 +147,12 @@ def read_support_files(options: argparse.Namespace) -> None:
 
 
 def segmenter_of(options: argparse.Namespace) -> Segmenter:
-    """Return the segmenter that a command line describes.
+    """Return the segmenter that a command line describes; a model that it does not name is printed.
 
     Raises:
         UserError: as ``Segmenter``.
     """
-    return Segmenter(
+    segmenter = Segmenter(
         options.checkpoint,
         options.supports,
         options.name,
@@ -155,6 +165,9 @@ def segmenter_of(options: argparse.Namespace) -> Segmenter:
         output=options.output,
         marking=Marking(options.mask_value, options.radius),
     )
+    if segmenter.model.note:
+        print(segmenter.model.note)
+    return adapted(segmenter) if getattr(options, "adapt", False) else segmenter
 
 
 def class_names_of(options: argparse.Namespace) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from util.config.read import to_dict
 from util.data.images import write_mask
 from util.errors import UserError
 from util.files import write_atomically
@@ -60,6 +61,8 @@ def facts_of(segmenter: Segmenter) -> dict[str, Any]:
         "output": segmenter.output,
         "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
         "tile": segmenter.tile,
+        "settings": to_dict(model.context.config)["model"],
+        "adapt": segmenter.adaptation,
         "supports": {known.name: known.sources for known in segmenter.classes},
         "text": {known.name: known.embedding.note for known in segmenter.classes if known.embedding.note},
     }

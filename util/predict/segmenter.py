@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,6 +88,7 @@ class Segmenter:
         self.vectors = None if vectors is None else Path(vectors)
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
+        self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: the models that were compared
         texts = group_by_class((s for s in supports if isinstance(s, NAMED_BY_FILE)), name)
         arrays = [support_from_arrays(*s) for s in supports if not isinstance(s, NAMED_BY_FILE)]
         default = None if name is None else check_class_name(name)

@@ -63,6 +63,17 @@ def test_several_classes_are_told_apart() -> None:
     assert not torch.allclose(logits[:, 1], logits[:, 2])
 
 
+def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:
+    first, second = (drawn_episode("probe", 2, 1, seed) for seed in (1, 2))
+    second.support[:, 0] = first.support[:, 0]
+    one, _, two, _ = probe._joint_labels([first, second], 0)
+    mine, other = first.support_label[0, 0], second.support_label[0, 0]
+    assert (mine == 0)[other == 1].any() and (one[(mine == 0) & (other == 1)] == IGNORE).all()
+    for label, own, number in ((one, mine, 1), (two, other, 2)):
+        assert torch.equal(label == number, own == 1)
+        assert torch.equal(label == 0, (mine != 1) & (other != 1) & (own == 0))
+
+
 def test_queries_that_share_supports_share_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     network, episode, fits = small_model("probe", 2), drawn_episode("probe", 2, 1), []
     monkeypatch.setattr(probe, "fit", lambda *given: fits.append(0) or fit(*given))
