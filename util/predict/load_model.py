@@ -93,7 +93,7 @@ def _note(context: RunContext) -> str:
     return (
         f"no --checkpoint: takes {context.model_class.title} on {config.model.backbone()}, for which nothing was "
         f"trained; a trained network (--checkpoint FILE) or a larger encoder (--config {better}, which downloads its "
-        "weights) is better"
+        "weights) is usually better"
     )
 
 
