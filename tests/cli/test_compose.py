@@ -18,7 +18,7 @@ from util.config.read import read_config, to_dict
 from util.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
-ON_CELLS = ("insid3", "multiprototype")
+ON_CELLS = ("insid3", "multiprototype", "probe")
 METHODS = ("symnet", "ssp", "dcama", "hdmnet", "sccan", "hsnet", "bam", "prototype", *ON_CELLS)
 WITH_VGG = ("symnet", "hdmnet", "hsnet", "bam", "prototype", *ON_CELLS)
 OF_TIMM = {  # encoders of configs whose names are not their backbones'

@@ -83,7 +83,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("model", ["insid3", "multiprototype"])
+@pytest.mark.parametrize("model", ["insid3", "multiprototype", "probe"])
 def test_a_method_that_learns_nothing_is_tested_by_every_protocol(mini_yaml, model: str) -> None:
     path = mini_yaml(f"mini_split0_{model}_resnet10.yaml", model={"encoder": {"weights": None}}, test=FAST)
     config = read_config(path, ["data.shot=2", "test.batch=3"])

@@ -23,6 +23,7 @@ MIN_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells 
 NOISE = 0.1
 SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it small, or switch its steps on
     "sccan": {"grid": 16, "blocks": 2},
+    "probe": {"stage": 3},
     "insid3": {"components": 2, "tau": 0.9, "merge": 0.01},
     "symnet_plus": {
         "correlation": CorrelationSettings("conv4d", support_grid=4),

@@ -67,7 +67,6 @@ def test_marks(refused, marked: dict[str, str], marks: str, reason: str) -> None
         ({"resize": "big"}, "invalid int value"),
         ({"device": "toaster"}, "is not a device"),
         ({"output": "mete"}, "this model has no such output"),
-        ({"config": None}, "no model: name a --checkpoint"),
         ({"config": "gone.yaml"}, "cannot read this config"),
         ({"config": None, "checkpoint": "gone.pth"}, "this checkpoint does not exist"),
         ({"config": None, "checkpoint": "best"}, "means the checkpoint of a run"),

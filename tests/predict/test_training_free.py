@@ -1,17 +1,20 @@
-"""Methods without a checkpoint on photos: any number of supports, batches of queries, and a refused export."""
+"""Methods without a checkpoint on photos: the one that needs no option, any number of supports, and refused exports."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.paths import REPOSITORY
 from tests.predict.marked import BOX
+from util.config.read import read_config
 from util.predict import Segmenter
 
 SETTINGS = ("model.stage=3", "model.encoder.output_stride=8")
-EASY = {"insid3": ("model.tau=0.95",), "multiprototype": ()}  # features of random weights are all alike
+EASY = {"insid3": ("model.tau=0.95",), "multiprototype": (), "probe": ()}  # features of random weights are all alike
 
 
 @pytest.fixture
@@ -35,6 +38,20 @@ def test_photos_are_segmented_alone_and_in_batches(config_of, model: str, marked
     x0, y0, x1, y1 = BOX
     inside = together[0].mask[y0:y1, x0:x1]  # the support as its own query
     assert inside.mean() > together[0].mask.mean() > 0
+
+
+def test_without_a_model_one_is_taken_that_needs_no_file_and_a_line_says_so(
+    predict, marked: dict, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ("--support", marked["box"], "--resize", 97, "--device", "cpu")
+    line, *_ = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
+    assert line.startswith("no --checkpoint: takes INSID3 on timm/tf_efficientnet_lite0")
+    larger = line.split("--config ")[1].partition(",")[0]
+    assert read_config(REPOSITORY / larger).model.encoder.backbone.startswith("timm/vit_")
+    record = json.loads(Path("found", photos[0].stem + ".json").read_text())
+    assert (record["checkpoint"], record["settings"]["name"]) == ("training-free", "insid3")
+    assert "INSID3: cannot be exported" in predict("export", *small, "--out", "exported").error
 
 
 def test_insid3_cannot_be_exported(config_of, predict, marked: dict, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_all_experiments_are_checked(prepare, few_configs: Path) -> None:
     content = json.loads(prepare("check", "--json").output)
     names = {Path(c["config"]).stem for c in content["configs"]}
     methods = ("", "bam_", "dcama_", "hdmnet_", "hsnet_", "prototype_", "sccan_", "ssp_")
-    parts = [f"{method}resnet10" for method in methods] + ["insid3_lite0", "multiprototype_lite0"]
+    parts = [f"{method}resnet10" for method in methods] + ["insid3_lite0", "multiprototype_lite0", "probe_lite0"]
     assert names == {f"mini_split{fold}_{part}" for fold in range(4) for part in parts}
 
 

@@ -6,13 +6,14 @@ trained for one shot sees each support alone, and the logits are averaged. Other
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.contract import IGNORE, CachedFeatures, Episode
+from model.encoders.features import Features
 from util.data.episodes import channels_first
 from util.engine.device import autocast
 from util.errors import UserError
@@ -89,12 +90,53 @@ def encode_supports(name: str, embedding: ClassEmbedding, supports: list[Support
         raise UserError(f"{name}: no supports; give at least one")
     inputs = [_network_input(support, model) for support in supports]
     images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*inputs))  # (1, K, ...)
-    batches = []
-    for shots in torch.arange(len(supports)).split(shots_per_batch(name, len(supports), model)):
+    batches = encode_shots(name, images, labels, model)
+    return EncodedClass(name, embedding, batches, [support.source for support in supports])
+
+
+@torch.inference_mode()
+def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) -> list[SupportBatch]:
+    """Return the batches in which a model sees the supports of a class, encoded.
+
+    Args:
+        images: (1, K, 3, S, S) float32.
+        labels: (1, K, S, S) uint8.
+
+    Raises:
+        UserError: the model does not take so many.
+    """
+    batches, count = [], images.shape[1]
+    for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
         image, label = images[:, shots], labels[:, shots]
         with autocast(model.device, model.precision):
             batches.append(SupportBatch(image, label, model.network.cache_support(image, label)))
-    return EncodedClass(name, embedding, batches, [support.source for support in supports])
+    return batches
+
+
+def some_shots(known: EncodedClass, shots: list[int], model: LoadedModel) -> EncodedClass:
+    """Return a class with some of its supports, at least one, by index; they are not encoded again.
+
+    Raises:
+        UserError: as ``encode_shots``.
+    """
+    each = [one for batch in known.support_batches for one in _apart(batch)]
+    batches = []
+    for group in torch.tensor(shots).split(shots_per_batch(known.name, len(shots), model)):
+        chosen = [each[i] for i in group.tolist()]
+        image, label = (torch.cat([getattr(one, kind) for one in chosen], dim=1) for kind in ("image", "label"))
+        cached = [one.cached for one in chosen if isinstance(one.cached, Features)]
+        batches.append(SupportBatch(image, label, Features.join(cached) if cached else None))
+    return replace(known, support_batches=batches, sources=[known.sources[i] for i in shots])
+
+
+def _apart(batch: SupportBatch) -> list[SupportBatch]:
+    """Return the supports of a batch, each in one of its own; features of no encoder are left out."""
+    rows = [slice(i, i + 1) for i in range(batch.image.shape[1])]
+    cached = batch.cached if isinstance(batch.cached, Features) else None
+    return [
+        SupportBatch(batch.image[:, row], batch.label[:, row], None if cached is None else cached.rows(row))
+        for row in rows
+    ]
 
 
 def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:

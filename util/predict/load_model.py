@@ -10,6 +10,7 @@ import torch
 
 from model.contract import FewShotModel
 from model.registry import class_of
+from util.config.compose import config_path
 from util.config.read import from_dict, read_config
 from util.config.settings import Config
 from util.data.views import LETTERBOX, View
@@ -20,7 +21,9 @@ from util.engine.network import prepare_network
 from util.engine.run_context import RunContext, make_run_context
 from util.engine.weights import NO_CHECKPOINT, OWN, load_weights
 from util.errors import UserError
+from util.files import REPOSITORY
 
+DEFAULT, LARGER = ("insid3", "lite0"), ("insid3", "dinov2_vits14")  # method and encoder where no model is named; better
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
@@ -33,6 +36,7 @@ class LoadedModel:
     device: torch.device
     view: View
     source: str  # the file of the weights, or why there is none
+    note: str = ""  # a line that says which model was taken where none was named
 
     @property
     def precision(self) -> str:
@@ -51,7 +55,8 @@ def load_model(
 
     Args:
         weights: a checkpoint; None for the one that ``config`` names (training-free models need none).
-        config: a YAML file; None for the config in the checkpoint, which files of this project contain.
+        config: a YAML file; None for the config in the checkpoint, which files of this project contain. Without a
+            checkpoint, None means the method and the encoder of ``DEFAULT``.
         overrides: settings to change, ``section.key=value``.
         side: of the network's input in pixels, default ``data.size``.
         device: replaces ``run.device``.
@@ -59,7 +64,8 @@ def load_model(
     Raises:
         UserError: a file is missing or damaged, weights and config do not fit each other, or the device is missing.
     """
-    settings = _read_settings(weights, config, list(overrides))
+    is_default = weights is None and config is None
+    settings = _read_settings(weights, _config_of(DEFAULT) if is_default else config, list(overrides))
     test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
         test = replace(test, checkpoint=str(weights))
@@ -71,15 +77,31 @@ def load_model(
     side = side or settings.data.size
     network, loaded = load_weights(context, side)
     prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
-    return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded.source)
+    note = _note(context) if is_default else ""
+    return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded.source, note)
+
+
+def _config_of(names: tuple[str, str]) -> Path:
+    """Return the config of a method and an encoder; its data set has no influence, and need not be there."""
+    return REPOSITORY / config_path("split0", "pascal", *names)
+
+
+def _note(context: RunContext) -> str:
+    """Return the line that says which model was taken, and which one would be better."""
+    config = context.config
+    better = _config_of(LARGER).relative_to(REPOSITORY)
+    return (
+        f"no --checkpoint: takes {context.model_class.title} on {config.model.backbone()}, for which nothing was "
+        f"trained; a trained network (--checkpoint FILE) or a larger encoder (--config {better}, which downloads its "
+        "weights) is usually better"
+    )
 
 
 def _read_settings(weights: str | Path | None, config: str | Path | None, overrides: list[str]) -> Config:
     """Return the named config, or the one in the checkpoint."""
     if config is not None:
         return read_config(config, overrides)
-    if weights is None:
-        raise UserError("no model: name a --checkpoint, or a --config whose run has one or needs none")
+    assert weights is not None
     if str(weights) in (*OWN, NO_CHECKPOINT):
         raise UserError(f"--checkpoint {weights}: means the checkpoint of a run; name the run's --config, or a file")
     content = checkpoint.read(weights)

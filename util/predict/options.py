@@ -10,6 +10,7 @@ from util.engine.evaluation import FINAL
 from util.errors import UserError
 from util.formats import recognise
 from util.predict import export_formats
+from util.predict.adapt import MIN_SUPPORTS, adapted
 from util.predict.prediction import Decision
 from util.predict.regions import Marking
 from util.predict.segmenter import BATCH, Segmenter
@@ -24,7 +25,10 @@ DEFAULT_FORMAT = "pt2"  # needs no package beside torch
 
 def add_model_options(out: argparse.ArgumentParser) -> None:
     """Add the options of the network: weights, config, device, input size."""
-    out.add_argument("--checkpoint", help="a file of weights, of this project or of a method's authors")
+    out.add_argument(
+        "--checkpoint",
+        help="a file of weights, of this project or of a method's authors; default none: a method that needs none",
+    )
     out.add_argument("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     out.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
@@ -112,6 +116,12 @@ def add_query_options(out: argparse.ArgumentParser) -> None:
         "--min-pixels", type=int, default=0, metavar="N", help="show no class with fewer pixels; default 0"
     )
     out.add_argument("--tile", type=int, metavar="SIDE", help="split large photos into overlapping tiles of this side")
+    out.add_argument(
+        "--adapt",
+        action="store_true",
+        help=f"with {MIN_SUPPORTS} or more supports of each class: fit a linear probe to them, and use it where "
+        "cross-validation says that it is better",
+    )
     out.add_argument("--batch", type=int, default=BATCH, help=f"views in one forward pass; default {BATCH}")
 
 
@@ -153,12 +163,12 @@ def read_support_files(options: argparse.Namespace) -> None:
 
 
 def segmenter_of(options: argparse.Namespace) -> Segmenter:
-    """Return the segmenter that a command line describes.
+    """Return the segmenter that a command line describes; a model that it does not name is printed.
 
     Raises:
         UserError: as ``Segmenter``.
     """
-    return Segmenter(
+    segmenter = Segmenter(
         options.checkpoint,
         options.supports,
         options.name,
@@ -172,6 +182,9 @@ def segmenter_of(options: argparse.Namespace) -> Segmenter:
         marking=Marking(options.mask_value, options.radius),
         decision=_decision(options),
     )
+    if segmenter.model.note:
+        print(segmenter.model.note)
+    return adapted(segmenter) if getattr(options, "adapt", False) else segmenter
 
 
 def _decision(options: argparse.Namespace) -> Decision:

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from util.config.read import to_dict
 from util.data.images import write_mask
 from util.errors import UserError
 from util.files import write_atomically
@@ -63,6 +64,8 @@ def facts_of(segmenter: Segmenter) -> dict[str, Any]:
         "tile": segmenter.tile,
         "calibration": None if segmenter.calibration is None else segmenter.calibration.facts(),
         "decision": asdict(segmenter.decision),
+        "settings": to_dict(model.context.config)["model"],
+        "adapt": segmenter.adaptation,
         "supports": {known.name: known.sources for known in segmenter.classes},
         "text": {known.name: known.embedding.note for known in segmenter.classes if known.embedding.note},
     }

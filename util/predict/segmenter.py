@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,11 +93,12 @@ class Segmenter:
         self.model = load_model(checkpoint, config, overrides, side, device)
         self.tile, self.output, self.marking = tile, output, marking or Marking()
         self.vectors = None if vectors is None else Path(vectors)
-        self.calibration = self._find_calibration()
+        self.calibration = self.own_calibration()
         self.decision = decision or Decision()
         self.decision.check(self.calibration, self.model.network.title)
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
+        self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: the models that were compared
         texts = group_by_class((s for s in supports if isinstance(s, NAMED_BY_FILE)), name)
         arrays = [support_from_arrays(*s) for s in supports if not isinstance(s, NAMED_BY_FILE)]
         default = None if name is None else check_class_name(name)
@@ -104,7 +106,7 @@ class Segmenter:
             read = [read_support(text, class_name, self.marking) for text in texts.get(class_name, [])]
             self.add(class_name, read + (arrays if class_name == default else []))
 
-    def _find_calibration(self) -> Calibration | None:
+    def own_calibration(self) -> Calibration | None:
         """Return the calibration of the network's final output; others have none."""
         if self.output != FINAL:
             return None

@@ -20,6 +20,7 @@ FAMILIES = {
     "prototype": {ResNetEncoder, VGGEncoder},
     "insid3": {ResNetEncoder, VGGEncoder},
     "multiprototype": {ResNetEncoder, VGGEncoder},
+    "probe": {ResNetEncoder, VGGEncoder},
     "symnet": {ResNetEncoder, VGGEncoder},
     "hdmnet": {ResNetEncoder, VGGEncoder},
     "hsnet": {ResNetEncoder, VGGEncoder},

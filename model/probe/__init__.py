@@ -1,0 +1,1 @@
+"""Linear probe: a logistic regression on a frozen encoder's cells, fitted to the supports of an episode."""

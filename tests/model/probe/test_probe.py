@@ -1,0 +1,86 @@
+"""The linear probe: its examples, the minimum of its loss, and the supports that it is fitted to once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.contract import IGNORE
+from model.probe import probe
+from model.probe.cells import Examples, examples_of
+from model.probe.regression import fit
+from tests.model.small import drawn_episode, small_model
+
+CHANNELS, GRID, CANVAS = 6, (4, 5), (16, 20)
+PENALTY = 0.2
+
+
+def _examples(classes: int, count: int = 60) -> Examples:
+    random = torch.Generator().manual_seed(classes)
+    points = torch.randn(count, CHANNELS, generator=random) + 3
+    shares = torch.rand(count, classes + 1, generator=random)
+    return Examples(points, shares / shares.sum(1, keepdim=True), torch.rand(count, generator=random))
+
+
+def _loss(examples: Examples, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the mean over classes of their mean cross entropy, and the penalty on weights of normalised features."""
+    mass = examples.weight.double()[:, None] * examples.shares.double()
+    mass = mass / mass.sum(0) / mass.shape[1]
+    points = examples.points.double()
+    mean = mass.sum(1) @ points
+    deviation = (mass.sum(1) @ (points - mean) ** 2).mean().sqrt()
+    log_probability = (points @ weight.T + bias).log_softmax(1)
+    return PENALTY / 2 * (weight * deviation).square().sum() - (mass * log_probability).sum()
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_the_head_is_the_minimum_of_the_loss(classes: int) -> None:
+    examples = _examples(classes)
+    head = fit(examples, PENALTY)
+    weight, bias = (part.double().requires_grad_() for part in (head.weight, head.bias))
+    for gradient in torch.autograd.grad(_loss(examples, weight, bias), (weight, bias)):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-4, rtol=0)
+
+
+def test_examples_are_shares_of_known_pixels_cell_by_cell_and_shot_by_shot() -> None:
+    labels = torch.zeros(2, *CANVAS, dtype=torch.uint8)
+    labels[0, :4, :4], labels[0, 4:6, :4], labels[0, 6:8, :2] = 1, 2, IGNORE  # two cells of 4 x 4 pixels
+    labels[1] = IGNORE
+    maps = torch.randn(2, CHANNELS, *GRID)
+    examples = examples_of(list(zip(maps, labels)), 2)
+    assert torch.equal(examples.points[:20], maps[0].flatten(1).T) and len(examples.points) == 40
+    torch.testing.assert_close(examples.weight[[0, 5, 1, 20]], torch.tensor([1, 0.75, 1, 0]))
+    want = torch.tensor([[0, 1, 0], [1 / 3, 0, 2 / 3], [1, 0, 0], [0, 0, 0]])
+    torch.testing.assert_close(examples.shares[[0, 5, 1, 20]], want)
+
+
+def test_several_classes_are_told_apart() -> None:
+    network, (first, second) = small_model("probe", 2), (drawn_episode("probe", 2, 1, seed) for seed in (1, 2))
+    second.query = first.query
+    logits = network.forward_classes([first, second]).logits
+    assert logits.shape == (1, 3, *first.query.shape[-2:]) and logits.isfinite().all()
+    assert not torch.allclose(logits[:, 1], logits[:, 2])
+
+
+def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:
+    first, second = (drawn_episode("probe", 2, 1, seed) for seed in (1, 2))
+    second.support[:, 0] = first.support[:, 0]
+    one, _, two, _ = probe._joint_labels([first, second], 0)
+    mine, other = first.support_label[0, 0], second.support_label[0, 0]
+    assert (mine == 0)[other == 1].any() and (one[(mine == 0) & (other == 1)] == IGNORE).all()
+    for label, own, number in ((one, mine, 1), (two, other, 2)):
+        assert torch.equal(label == number, own == 1)
+        assert torch.equal(label == 0, (mine != 1) & (other != 1) & (own == 0))
+
+
+def test_queries_that_share_supports_share_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, episode, fits = small_model("probe", 2), drawn_episode("probe", 2, 1), []
+    monkeypatch.setattr(probe, "fit", lambda *given: fits.append(0) or fit(*given))
+    alone = network(episode).logits
+    episode.cached_support = [network.cache_support(episode.support, episode.support_label)]
+    for _ in range(2):
+        torch.testing.assert_close(network(episode).logits, alone)
+    assert len(fits) == 2  # of the supports as images, and of those that were encoded
+    episode.support_label = 1 - episode.support_label.clamp(max=1)  # the same images may support another class
+    assert not torch.allclose(network(episode).logits, alone) and len(fits) == 3
