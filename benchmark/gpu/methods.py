@@ -134,6 +134,8 @@ def _rows(
 
         try:
             batch, rate = largest(wanted, attempt, device)
+        except ModuleNotFoundError:
+            raise  # the method is skipped
         except Exception as error:
             if device.type == CUDA:
                 torch.cuda.synchronize(device)  # raises where the GPU can do no more

@@ -76,23 +76,23 @@ def test_marking_segmenting_correcting_and_downloading_in_a_browser(
         page.on("pageerror", lambda error: failed.append(str(error)))
         page.goto(address)
         page.locator("#find").click()
-        page.get_by_text("no marked photo").first.wait_for()
+        wait_for_note(page, "no marked photo")
         page.locator("#name input, #name textarea").first.fill("<b>disc<i>")
         page.locator("#rename").click()
         page.locator("#classes").get_by_text("<b>disc<i>").wait_for()
         upload(page, "#upload", photos[0])
         drag(page, "support", "box", (0.2, 0.2), (0.7, 0.8))
         page.locator("#keep").click()
-        page.get_by_text("1 support(s) kept").wait_for()
+        wait_for_note(page, "1 support(s) kept")
         page.locator("#example_photo").click()
         page.locator("#support canvas").wait_for()
         page.locator("#support canvas").focus()
-        for key in (" ", "ArrowRight", "ArrowDown", " "):  # a stroke by keyboard; the network takes it without 'keep'
+        for key in (" ", *["ArrowRight"] * 15, *["ArrowDown"] * 15, " "):  # a box; the network takes it without 'keep'
             page.keyboard.press(key)
         upload(page, "#queries", photos[1:3])
-        page.get_by_text("2 photo(s) to segment").wait_for()
+        wait_for_note(page, "2 photo(s) to segment")
         page.locator("#find").click()
-        page.get_by_text("2 photo(s) segmented").wait_for()
+        wait_for_note(page, "2 photo(s) segmented")
         assert page.locator("#supports img").count() == 2 and page.locator("#photos img").count() == 2
         before = page.locator("#numbers").inner_text()
         page.locator("#level input[type=number]").fill("2")
@@ -113,6 +113,14 @@ def test_marking_segmenting_correcting_and_downloading_in_a_browser(
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390 and not failed
         window.close()
+
+
+def wait_for_note(page: Any, text: str) -> None:
+    """Wait until the page's note contains a text."""
+    until = time.monotonic() + STEP_MS / 1000
+    while text not in (note := page.locator("#note").inner_text()):
+        assert time.monotonic() < until, note
+        page.wait_for_timeout(100)
 
 
 def upload(page: Any, button: str, files: Path | list[Path]) -> None:

@@ -13,9 +13,11 @@ from model.contract import Trainable
 from model.encoders.timm_facts import PREFIX
 from model.encoders.weights import PACKAGE, TIMM
 from model.registry import class_of
+from util.config.read import read_data
 from util.config.settings import Config, DataSettings, StageSettings
 from util.data.folds import Fold
 from util.data.index import load_index
+from util.data.list_files import found
 from util.data.lists import check_shots
 from util.data.prepare_command import prepare_command
 from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
@@ -51,6 +53,9 @@ class Needs:
         if out[0].fine:
             rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
             out.append(self._once(f"lists {data.name} fold {data.fold} ({rule})", lambda w: check_lists(w, data)))
+        if class_of(config.model).learns and config.meta_stage.validate_on is not None:
+            other = read_data(found(config.meta_stage.validate_on))
+            out.append(self._once(f"data {other.root} for validations", lambda w: check_data(w, other)))
         if class_of(config.model).reads_text:
             path = NAMES if data.text == NAMES else vectors_path(data)
             out.append(self._once(f"vectors {path} for {data.name}", lambda w: check_vectors(w, data)))

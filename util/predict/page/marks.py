@@ -22,7 +22,7 @@ from util.predict.regions import box_label, point_label
 BRUSH, ERASER, BOX, POINT = TOOLS = ("brush", "eraser", "box", "point")
 CORRECTING = (BRUSH, ERASER, BOX)  # the tools that change a predicted mask
 CORNERS = 2  # of a box, opposite to each other
-MAX_TEXT, MAX_MARKS, MAX_POINTS = 2**22, 1000, 100_000  # of one photo: characters, marks, points of all marks
+MAX_TEXT, MAX_MARKS, MAX_POINTS = 2**22, 1000, 50_000  # of one photo: characters, marks, points of all marks
 FAR = 2**15  # pixels beyond which no point of a photo lies, in any direction
 FEWER = "use fewer or shorter strokes"
 UNREADABLE = "the marks cannot be read; load the page again"
