@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from model.contract import FewShotModel
 from model.registry import models
@@ -130,16 +131,28 @@ class Rooms:
         section = encoder_settings(cls.Settings) if cls is not None else None
         if section is None:
             return False
-        file = self.encoder_file(encoder, method)
-        if not file.exists():  # it has files for other methods alone
-            return False
-        leaf = find(parse_file(file), "model.encoder.backbone")
+        named = _backbone(self.encoder_file(encoder, method))
         backbone = next(field for field in dataclasses.fields(section) if field.name == "backbone")
-        return isinstance(leaf, Leaf) and backbone.metadata["problem"](leaf.value) is None
+        return named is not None and backbone.metadata["problem"](named) is None
 
     def encoders_of(self, method: str) -> list[str]:
         """Return the encoders that a method takes."""
         return [encoder for encoder in self.encoders if self.takes(method, encoder)]
+
+
+def _backbone(file: Path) -> Any:
+    """Return the backbone that an encoder's file names, or else the files that it inherits; None without one."""
+    read: set[Path] = set()
+    while file.exists() and file.resolve() not in read:
+        read.add(file.resolve())
+        tree = parse_file(file)
+        if isinstance(leaf := find(tree, "model.encoder.backbone"), Leaf):
+            return leaf.value
+        base = tree.get("base")
+        if not isinstance(base, Leaf) or not isinstance(base.value, str):
+            return None
+        file = file.parent / base.value
+    return None
 
 
 def encoder_settings(settings: type) -> type | None:
