@@ -62,10 +62,6 @@ class Probe(OnCells):
         super().__init__(settings, task)
         self._fitted: list[Fitted] = []
 
-    def forward(self, episode: Episode) -> Output:
-        """Return the output for one class, of ``forward_classes``."""
-        return self.forward_classes([episode])
-
     @torch.no_grad()
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return logits (B, N + 1, H, W) of N classes, background first.
@@ -73,7 +69,7 @@ class Probe(OnCells):
         Args:
             episodes: one for each class, with the same B queries.
         """
-        encoded = [self.encode_compared(episode) for episode in episodes]
+        encoded = [self.encode_compared(episode) for episode in self.sharing_queries(episodes)]
         query, shots = encoded[0][0], [own for _, own in encoded]
         with torch.autocast(query.device.type, enabled=False):
             heads = self._heads(episodes, shots)

@@ -171,8 +171,8 @@ def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, 
     predictions = {name: packed.array() for name, packed in kept.predictions.items()}
     predictions[FINAL] = predictions.pop(FINAL)  # drawn last
     for name, packed in kept.maps.items():
-        values = torch.from_numpy(packed.array().astype(np.float32))[None, None]
-        shown = resize(values, predictions[FINAL].shape)[0, 0].numpy()
+        kept_map = torch.from_numpy(packed.array().astype(np.float32))[None, None]
+        shown = resize(kept_map, predictions[FINAL].shape)[0, 0].numpy()
         panels.append((f"{name} (blue 0, red 1)", heat(image, on_photo(shown))))
     if BASE in predictions:
         ids = on_photo(predictions.pop(BASE))
