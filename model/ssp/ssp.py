@@ -96,6 +96,7 @@ class SSP(WithEncoder):
             second_bg = _blend(support_bg[:, :, None, None], first_bg, bg)  # BP_2
             second = self.similarity(query, second_fg, second_bg)  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
+        output.evidence = likeness(guess)
         if self.training:
             output.losses = self._losses(output, encoded, pairs, episode.query_label)
         return output
@@ -148,6 +149,15 @@ class SSP(WithEncoder):
 
 
 @in_float32
+def likeness(guess_b2hw: Tensor) -> Tensor:
+    """Return the evidence of the class (B, 1, 2): the largest margin and the largest similarity of the first guess.
+
+    The guess compares the query with the supports alone; later rounds find something in every query.
+    """
+    background, foreground = guess_b2hw.detach().flatten(2).unbind(1)
+    return torch.stack([(foreground - background).amax(1), foreground.amax(1)], dim=1).unsqueeze(1)
+
+
 def prototypes(feature_bchw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]:
     """Return an image's foreground and background prototype, (B, C) each; ignored pixels belong to neither."""
     size = feature_bchw.shape[-2:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from util.data.lists import ImageList, train_list
 from util.data.sampling import EpisodeSampler, random_stream, shuffled
 from util.data.text import name_vectors
 from util.engine.loading import batches
+from util.engine.run_data import check_sampler
+from util.errors import UserError
 
 SEEDS = range(5)
 PIXELS = 400  # of mini's 64 x 64: some objects are smaller, so not every image of a class is a candidate
@@ -305,7 +307,11 @@ def test_other_ways_are_drawn_uniformly_and_belong_to_the_digest() -> None:
 
 
 def test_absent_classes_replace_queries_alone() -> None:
-    images = _golden_list()
+    everywhere = _random_list(0)  # class 1 is
+    with pytest.raises(UserError, match=r"protocols.p.absent = 0.5: every image of the list shows class 1"):
+        check_sampler(everywhere, EpisodeSampler(everywhere, "sequential", 1, 0, absent=0.5), "p", "the list")
+    queries = np.flatnonzero((everywhere.index.areas[:, [2, 4]] > 0).any(1))
+    images = replace(everywhere, classes=(2, 4), queries=queries)
     plain, half = (EpisodeSampler(images, "sequential", 1, 0, absent=share) for share in (0.0, 0.5))
     lacking = 0
     for number in range(400):

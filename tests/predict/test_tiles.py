@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from model.contract import Output
 from util.predict import Segmenter
 from util.predict.tiles import OVERLAP, blend_weight, windows
 
@@ -31,7 +33,12 @@ def test_one_tile_is_the_whole_photo(baseline: Path, marked: dict, photos) -> No
 
 def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(baseline: Path, marked: dict, monkeypatch) -> None:
     """If the margin at a pixel depends on that pixel's brightness alone, tiles change only the resizing."""
-    monkeypatch.setattr(Segmenter, "margins", lambda self, query: query.mean(1, keepdim=True) / 50 - 2)
+
+    def local(_: Segmenter, query: torch.Tensor) -> Output:
+        margin = query.mean(1) / 50 - 2
+        return Output(torch.stack([torch.zeros_like(margin), margin], 1))
+
+    monkeypatch.setattr(Segmenter, "_output", local)
     y, x = np.mgrid[:150, :180] / 20
     photo = np.repeat((120 + 80 * np.sin(y) * np.cos(x))[..., None], 3, 2).astype(np.uint8)
     whole, tiled = (Segmenter(config=baseline, supports=[marked["box"]], tile=t)(photo) for t in (None, 48))
