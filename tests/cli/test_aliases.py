@@ -112,6 +112,8 @@ def test_an_old_result_reads_as_a_new_one(tmp_path: Path) -> None:
         "input": "letterbox",
         "scored_on": "letterbox",
         "list_file": None,  # pairs were made by the rule then
+        "ways": 1,
+        "absent": 0.0,
     }
     assert result["config"] == modernise(old_config()) and result["config"]["meta_stage"]["ema_decay"] == 0.9
 

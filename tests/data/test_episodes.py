@@ -93,8 +93,10 @@ def test_photos_are_rgb_whatever_the_file_holds(tmp_path: Path) -> None:
 )
 def test_episode_shapes_and_types(train, fold, vectors, augment, pixels: torch.dtype) -> None:
     episode = _episodes(train, fold, augment, vectors=vectors, base_labels=True)[5]
-    assert episode.cached_support is None
-    found = {f.name: getattr(episode, f.name) for f in fields(episode) if "cached" not in f.name}
+    found = {f.name: getattr(episode, f.name) for f in fields(episode)}
+    absent = {name for name, value in found.items() if value is None}
+    assert absent == {"left_out", "cached_support", "cached_query"}
+    found = {name: value for name, value in found.items() if name not in absent}
     assert {name: (tuple(value.shape), value.dtype) for name, value in found.items()} == {
         "query": ((3, SIZE, SIZE), pixels),
         "query_label": ((SIZE, SIZE), torch.uint8),
@@ -237,7 +239,7 @@ def test_items_are_functions_of_their_number(train, fold, vectors) -> None:
     expected = {n: first[n] for n in (0, 7, 3)}
     for number in (3, 0, 7):
         again = other[number]
-        names = [f.name for f in fields(again) if "cached" not in f.name]
+        names = [f.name for f in fields(again) if getattr(again, f.name) is not None]
         assert all(torch.equal(getattr(again, name), getattr(expected[number], name)) for name in names)
 
 
@@ -292,7 +294,7 @@ def test_collate_stacks_and_keeps_none(train, fold, vectors) -> None:
     assert isinstance(batch, Episode) and batch.text is None
     assert batch.support.shape == (4, SHOTS, 3, SIZE, SIZE)
     assert batch.number.tolist() == [0, 1, 2, 3]
-    for name in (f.name for f in fields(batch) if f.name != "text" and "cached" not in f.name):
+    for name in (f.name for f in fields(batch) if getattr(items[0], f.name) is not None):
         assert torch.equal(getattr(batch, name), torch.stack([getattr(i, name) for i in items]))
     full = collate([_episodes(train, fold, None, vectors=vectors)[n] for n in range(2)])
     assert full.text.shape == (2, 300) and full.query_base_label is None

@@ -85,7 +85,7 @@ def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, mini_
     batch = SimpleNamespace(
         label={scored_on: [torch.from_numpy(target)]},
         base_label={},
-        episode=SimpleNamespace(class_id=torch.tensor([2])),
+        ways=[SimpleNamespace(class_id=torch.tensor([2]))],
     )
     board = Scoreboard(3, CPU, scored_on)
     board.add([0], batch, Output(logits))

@@ -181,8 +181,8 @@ def test_a_config_that_cannot_be_read_stops_no_other(prepare, few_configs: Path)
 def test_without_a_config_each_data_set_is_summed_up(prepare, few_configs: Path) -> None:
     outcome = prepare("check")
     assert outcome.code == 2 and len(outcome.output.splitlines()) < 30
-    assert "mini: 0 of 40 experiments can be run now" in outcome.output
-    assert "40 wait for data data/mini" in outcome.output and "python prepare.py mini --out data/mini" in outcome.output
+    assert "mini: 0 of 44 experiments can be run now" in outcome.output
+    assert "44 wait for data data/mini" in outcome.output and "python prepare.py mini --out data/mini" in outcome.output
 
 
 @pytest.mark.process
