@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,6 +50,8 @@ def fit(examples: Examples, penalty: float) -> Head:
         error = log_probability.exp() * importance[:, None] - shares  # (n, N + 1)
         gradient = torch.cat([error.T @ x + penalty * weight, error.sum(0)[:, None]], dim=1)
         return float(loss), gradient.numpy().ravel()
+
+    from scipy.optimize import minimize
 
     start = np.zeros(outputs * (channels + 1))
     options = {"maxiter": MAX_ROUNDS, "ftol": 0, "gtol": PRECISION}

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from model.common.ops import resize
@@ -143,6 +142,8 @@ class Evidence(Scoreboard):
 
 def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:
     """Return weights (F,) and bias, which has no penalty, of the logistic regression of y (n,) on x (n, F)."""
+    from scipy.optimize import minimize
+
     mean, deviation = x_nf.mean(0), x_nf.std(0)
     deviation = np.where(deviation > 0, deviation, 1)
     x, sign = (x_nf - mean) / deviation, np.where(y_n, 1.0, -1.0)

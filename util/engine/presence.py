@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from model.common.ops import resize
@@ -61,6 +60,8 @@ def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequ
     out = {"presence_accuracy": 100.0 * float((truth == np.array(shown, bool)).mean())}
     with_class, without = int(truth.sum()), int((~truth).sum())
     if with_class and without:
+        from scipy.stats import rankdata
+
         ranks = rankdata(score)  # ties have their mean rank
         wins = ranks[truth].sum() - with_class * (with_class + 1) / 2
         out["presence_auroc"] = 100.0 * float(wins / (with_class * without))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from util.data.images import read_mask
 from util.data.index import read_names
@@ -94,6 +93,8 @@ def read_source_mask(path: Path) -> np.ndarray:
     """
     if path.suffix != MATLAB:
         return read_mask(path)
+    from scipy.io import loadmat
+
     try:
         content = loadmat(path, squeeze_me=True, struct_as_record=False)
         mask = np.asarray(content["GTcls"].Segmentation)
