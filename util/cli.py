@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import textwrap
@@ -13,6 +14,9 @@ from typing import NoReturn
 from model.mismatch import Mismatch
 from util.engine.configure_process import configure_process
 from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, one_line
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+OUTPUT = "the output could not be written"
 
 
 class Parser(argparse.ArgumentParser):
@@ -94,18 +98,26 @@ def main(command: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         code = EXIT_UNREAD
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL:
             raise
-        print(f"error: {one_line(error.filename)}: {error.strerror}", file=sys.stderr)
-        code = EXIT_USER_ERROR
+        code = _reported(error)
     sys.exit(_flushed(code))
 
 
+def _reported(error: OSError) -> int:
+    """Print an error of a file, or of an output without room, in one line; return the exit code."""
+    where = OUTPUT if error.filename is None else one_line(error.filename)
+    print(f"error: {where}: {error.strerror}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
 def _flushed(code: int) -> int:
-    """Write what is left of the output and return the exit code, another one if nobody reads the output any more."""
+    """Write what is left of the output and return the exit code, another one if it is no longer read or has no room."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end of the process
-        return EXIT_UNREAD
+        if isinstance(error, BrokenPipeError):
+            return EXIT_UNREAD
+        return code if code == EXIT_USER_ERROR else _reported(error)
     return code

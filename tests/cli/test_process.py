@@ -15,7 +15,7 @@ from util import cli
 from util.config.read import read_config
 from util.config.yaml_text import override
 from util.engine.processes import join
-from util.errors import EXIT_UNREAD, UserError
+from util.errors import EXIT_UNREAD, EXIT_USER_ERROR, UserError
 from util.report.run_folder import LOCK, LOG, RunFolder
 
 PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
@@ -32,6 +32,20 @@ def test_an_output_that_is_no_longer_read_ends_a_command_silently(
         with pytest.raises(SystemExit) as left:
             cli.main(lambda: print("a line\n" * lines))
     assert left.value.code == EXIT_UNREAD and not capfd.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_an_output_without_room_is_a_line(
+    lines: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    with Path("/dev/full").open("w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit) as left:
+            cli.main(lambda: print("a line\n" * lines))
+        monkeypatch.undo()
+    assert left.value.code == EXIT_USER_ERROR
+    assert capfd.readouterr().err == "error: the output could not be written: No space left on device\n"
 
 
 def test_a_name_that_the_output_cannot_encode_does_not_end_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
