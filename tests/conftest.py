@@ -1,4 +1,4 @@
-"""What many tests need: the shared measured cases and photos (skipped visibly where absent), and a tiny data set."""
+"""Fixtures of many tests: the shared measured cases and photos (skipped visibly where absent), and a tiny data set."""
 
 from __future__ import annotations
 

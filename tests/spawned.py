@@ -1,7 +1,7 @@
 """Scripts of the project in processes of their own that need no second to start: forked where all is imported.
 
-They are real processes: with an exit code, signals of their own and nothing shared with the tests. What is not as a
-user types it is the interpreter's start alone; ``tests/cli`` has runs of the shell scripts for that.
+They are real processes: with an exit code, signals of their own and nothing shared with the tests. They differ from the
+scripts that a user types in the interpreter's start alone; ``tests/cli`` has runs of the shell scripts for that.
 """
 
 from __future__ import annotations

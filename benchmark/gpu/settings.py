@@ -28,7 +28,7 @@ class Unfinished(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What all units of a slice know.
+    """The settings that all units of a slice share.
 
     Attributes:
         out: the folder of the report.

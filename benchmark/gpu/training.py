@@ -128,7 +128,7 @@ def _trained(name: str, recipe: Recipe, settings: Settings) -> dict[str, Any]:
 
 
 class Notes:
-    """What the slices of a training tell each other, in a file: the planned steps, utilisation, cut stages."""
+    """The file by which the slices of a training share planned steps, utilisation and cut stages."""
 
     def __init__(self, path: Path):
         self.path = path

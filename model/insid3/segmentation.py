@@ -37,7 +37,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What was found in a target of n patches for N classes.
+    """The clusters and classes of a target of n patches, for N classes.
 
     Attributes:
         candidates: of each class; None for a class without references.

@@ -1,7 +1,7 @@
 """Cut a network into two graphs of fixed sizes: supports to a state, and query and state to an output.
 
-The network is traced once, for one query. What depends on the supports alone becomes the first graph, the rest the
-second; the tensors on the cut are the state. What depends on neither is computed here, once.
+The network is traced once, for one query. Operations that depend on the supports alone become the first graph, the rest
+becomes the second; the tensors on the cut are the state. Operations that depend on neither run here, once.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a generated config says beyond names: the title, the folds and the rule of the episodes."""
+    """The entries of a generated config beyond names: the title, the folds and the rule of the episodes."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""What a visit keeps: supports, the photo that is being marked, photos to segment."""
+"""The items that a visit keeps: supports, the photo that is being marked, photos to segment."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Forgotten(UserError):
 
 
 class Visit:
-    """What one visitor has given and got.
+    """The uploads and results of one visitor.
 
     Attributes:
         classes: names, in the order of their values in masks.
