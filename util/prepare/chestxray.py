@@ -16,7 +16,8 @@ from util.errors import UserError
 from util.files import write_atomically
 from util.prepare import class_masks
 from util.prepare.class_masks import LISTS, Mask
-from util.prepare.common import add_common_options, compare_count
+from util.prepare.common import add_root_options, compare_count
+from util.prepare.grey_masks import prepare_masks
 
 NAME, OUT = "chestxray", "data/chestxray"
 PHOTO_FOLDER, MASK_FOLDER = "CXR_png", "masks"
@@ -29,8 +30,7 @@ PHOTOS = 800
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help=f"folder of {PHOTO_FOLDER} and {MASK_FOLDER}")
-    add_common_options(parser, OUT)
+    add_root_options(parser, f"folder of {PHOTO_FOLDER} and {MASK_FOLDER}", OUT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,9 +42,8 @@ def run(options: argparse.Namespace) -> int:
     class_masks.check_root(options.root, options.out)
     photos, folder = find_folders(options.root)
     masks, notes = find_masks(photos, folder, options.skip_bad)
-    sources = [path for mask in masks for path in (mask.photo, mask.source) if path.exists()]
     classes = class_masks.settings_of(NAME).classes
-    facts = class_masks.make_all(options.out, masks, class_masks.make_mask, sources, classes, notes, options.skip_bad)
+    facts = prepare_masks(options, masks, classes, notes)
     lines = (options.out / LISTS / "test.txt").read_text().splitlines(keepends=True)
     of_set = {name: [x for x in lines if x.startswith(prefix)] for prefix, name in PREFIXES.items()}
     if of_set[SHENZHEN]:

@@ -30,7 +30,7 @@ from util.formats.annotations import Photo
 from util.formats.coco import class_table, read_annotations
 from util.formats.painting import class_mask
 from util.parallel import attempt, parallel_map
-from util.prepare.common import add_common_options, already_done, compare_count, keep_good, mark_done
+from util.prepare.common import add_root_options, already_done, compare_count, keep_good, mark_done
 from util.prepare.download import fetch, unpack
 
 SPLITS = {"train2014": 82081, "val2014": 40137}  # images with annotations when complete
@@ -44,11 +44,10 @@ MADE_FROM = "made_from.txt"  # fingerprint in a split's folder of masks; masks t
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of train2014, val2014 and annotations")
+    add_root_options(parser, "folder of train2014, val2014 and annotations", "data/COCO2014")
     parser.add_argument(
         "--download", action="store_true", help="download missing files to --root from the official site (20 GB)"
     )
-    add_common_options(parser, "data/COCO2014")
 
 
 def run(options: argparse.Namespace) -> int:

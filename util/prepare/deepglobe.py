@@ -27,7 +27,8 @@ from util.errors import UserError
 from util.files import write_atomically
 from util.prepare import class_masks
 from util.prepare.class_masks import IMAGES, MASKS, Facts, Made, Mask
-from util.prepare.common import add_common_options
+from util.prepare.common import add_root_options, existing
+from util.prepare.grey_masks import open_mask, prepare_masks
 
 NAME, OUT = "deepglobe", "data/deepglobe"
 GRID, SIDE = 6, 2448  # tiles along a side of an image; its pixels
@@ -58,8 +59,7 @@ class Image:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder in one of the layouts above")
-    add_common_options(parser, OUT)
+    add_root_options(parser, "folder in one of the layouts above", OUT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"{options.root}: holds whole images and tiles, {raw[0].photo} and {tiles[0].photo}; name one")
     if not raw and not tiles:
         raise UserError(f"{options.root}: holds no <id>_sat.jpg with <id>_mask.png, and no tiles in folders 1 to 6")
-    facts = _from_raw(raw, options) if raw else _from_tiles(tiles, notes, options)
+    facts = _from_raw(raw, options) if raw else prepare_masks(options, tiles, list(COLOURS), notes)
     class_masks.print_facts(facts, {"test": PUBLISHED}, None)
     for name in COLOURS:
         print(f"  {name}: {facts.per_class.get(name, 0)}")
@@ -133,15 +133,8 @@ def find_tiles(files: list[Path], root: Path, skip_bad: bool) -> tuple[list[Mask
     return class_masks.refuse_repeated(masks, skip_bad), notes
 
 
-def _from_tiles(masks: list[Mask], notes: list[str], options: argparse.Namespace) -> Facts:
-    sources = [path for mask in masks for path in (mask.photo, mask.source) if path.exists()]
-    return class_masks.make_all(
-        options.out, masks, class_masks.make_mask, sources, list(COLOURS), notes, options.skip_bad
-    )
-
-
 def _from_raw(images: list[Image], options: argparse.Namespace) -> Facts:
-    sources = [path for image in images for path in (image.photo, image.source) if path.exists()]
+    sources = existing(path for image in images for path in (image.photo, image.source))
     return class_masks.make_all(options.out, images, cut, sources, list(COLOURS), (), options.skip_bad)
 
 
@@ -191,7 +184,7 @@ def classes_of(path: Path) -> np.ndarray:
     Raises:
         UserError: the mask is missing or damaged, or has another colour.
     """
-    rgb = np.asarray(class_masks.open_mask(path, "RGB")).astype(np.uint32)
+    rgb = np.asarray(open_mask(path, "RGB")).astype(np.uint32)
     code = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
     out = np.zeros(code.shape, np.uint8)
     known = code == 0

@@ -14,7 +14,8 @@ from util.errors import UserError, nearest
 from util.files import REPOSITORY
 from util.prepare import class_masks
 from util.prepare.class_masks import Mask
-from util.prepare.common import add_common_options
+from util.prepare.common import add_root_options
+from util.prepare.grey_masks import prepare_masks
 
 NAME, OUT = "fss1000", "data/fss1000"
 PHOTOS = 10  # of a class
@@ -27,8 +28,7 @@ MAX_SHOWN = 5
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="the unpacked download")
-    add_common_options(parser, OUT)
+    add_root_options(parser, "the unpacked download", OUT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,8 +41,7 @@ def run(options: argparse.Namespace) -> int:
     classes = class_masks.settings_of(NAME).classes
     folder = find_classes(options.root, set(classes))
     masks, notes = find_masks(folder, classes, options.skip_bad)
-    sources = [path for mask in masks for path in (mask.photo, mask.source) if path.exists()]
-    facts = class_masks.make_all(options.out, masks, class_masks.make_mask, sources, classes, notes, options.skip_bad)
+    facts = prepare_masks(options, masks, classes, notes)
     class_masks.print_facts(facts, PUBLISHED)
     return 0
 

@@ -22,7 +22,7 @@ from util.files import fingerprint, link, write_atomically
 from util.parallel import attempt, parallel_map
 from util.prepare import class_masks
 from util.prepare.class_masks import IMAGES, LISTS, MASKS
-from util.prepare.common import add_common_options, already_done, compare_count, keep_good, mark_done
+from util.prepare.common import add_root_options, already_done, compare_count, existing, keep_good, mark_done
 
 NAME, OUT = "isaid5i", "data/isaid5i"
 CLASSES = 15
@@ -43,8 +43,7 @@ class Patch:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of the patches in one of the forms above")
-    add_common_options(parser, OUT)
+    add_root_options(parser, "folder of the patches in one of the forms above", OUT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     """
     class_masks.check_root(options.root, options.out)
     patches = {part: find_patches(options.root, folder) for part, folder in PARTS.items()}
-    sources = [path for of_part in patches.values() for p in of_part for path in (p.photo, p.mask) if path.exists()]
+    sources = existing(path for of_part in patches.values() for p in of_part for path in (p.photo, p.mask))
     made_from = fingerprint(sources, *map(str, patches.values()))
     stamp = already_done(options.out, made_from, [options.out / LISTS / f"{part}.txt" for part in PARTS])
     if stamp is not None and (options.skip_bad or not stamp["left_out"]):

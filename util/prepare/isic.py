@@ -18,7 +18,8 @@ from util.errors import UserError
 from util.files import REPOSITORY
 from util.prepare import class_masks
 from util.prepare.class_masks import Mask
-from util.prepare.common import add_common_options
+from util.prepare.common import add_root_options
+from util.prepare.grey_masks import prepare_masks
 
 NAME, OUT = "isic", "data/isic"
 CLASSES = "lists/isic2018/classes.csv"
@@ -28,8 +29,7 @@ PUBLISHED = {"seborrheic_keratosis": 208, "nevus": 1867, "melanoma": 519}
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of the photos and the masks")
-    add_common_options(parser, OUT)
+    add_root_options(parser, "folder of the photos and the masks", OUT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,8 +41,7 @@ def run(options: argparse.Namespace) -> int:
     class_masks.check_root(options.root, options.out)
     classes = class_masks.settings_of(NAME).classes
     masks, notes = find_masks(options.root, classes, options.skip_bad)
-    sources = [path for mask in masks for path in (mask.photo, mask.source) if path.exists()]
-    facts = class_masks.make_all(options.out, masks, class_masks.make_mask, sources, classes, notes, options.skip_bad)
+    facts = prepare_masks(options, masks, classes, notes)
     class_masks.print_facts(facts, {"test": sum(PUBLISHED.values())}, PUBLISHED)
     return 0
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from util.errors import UserError
 from util.prepare import class_masks, regions
-from util.prepare.common import add_common_options
+from util.prepare.common import add_root_options
 from util.prepare.regions import Benchmark, Region
 from util.read_files import read_json
 
 NAME, OUT = "lvis92i", "data/lvis92i"
 PICKLE, JSON = "lvis_val.pkl", "lvis_v1_val.json"
 FOLDS, CLASSES = 10, 920
-BENCHMARK = Benchmark(NAME, "LVIS-92i", FOLDS, "class_in_turn", "with_replacement", 2300)
+BENCHMARK = Benchmark(NAME, "LVIS-92i", FOLDS, "class_in_turn", "with_replacement", 2300, CLASSES)
 MIN_PHOTOS = 2  # of a class: a query and a support
 SPLITS = ("val2017", "train2017")  # LVIS's validation photos lie in both
 Annotations = dict[str, dict[str, list[Any]]]  # class -> photo -> segmentations
@@ -29,9 +29,8 @@ Annotations = dict[str, dict[str, list[Any]]]  # class -> photo -> segmentations
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of the photos and the annotations")
+    add_root_options(parser, "folder of the photos and the annotations", OUT)
     regions.add_config_option(parser)
-    add_common_options(parser, OUT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,11 +45,7 @@ def run(options: argparse.Namespace) -> int:
     valid = [name for name, photos in found.items() if len(photos) >= MIN_PHOTOS]
     classes = regions.whole_folds(valid, FOLDS, source)
     jobs = find_regions(options.root, found, classes, source)
-    facts = class_masks.make_all(
-        options.out, jobs, regions.make_region, [source], classes, (), options.skip_bad, described=False
-    )
-    regions.print_counts(facts, {"classes": CLASSES})
-    regions.write_config(options, BENCHMARK, classes)
+    regions.prepare_regions(options, jobs, [source], BENCHMARK, classes)
     return 0
 
 

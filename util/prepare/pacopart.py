@@ -16,21 +16,20 @@ from typing import Any
 
 from util.errors import UserError
 from util.prepare import class_masks, regions
-from util.prepare.common import add_common_options
+from util.prepare.common import add_root_options
 from util.prepare.lvis92i import SPLITS, photo_folder
 from util.prepare.regions import Benchmark, Region
 
 NAME, OUT = "pacopart", "data/pacopart"
 TRAIN, VAL = "paco_part_train.pkl", "paco_part_val.pkl"
 FOLDS, CLASSES = 4, 448
-BENCHMARK = Benchmark(NAME, "PACO-Part", FOLDS, "class_then_query", "with_replacement", 2500)
+BENCHMARK = Benchmark(NAME, "PACO-Part", FOLDS, "class_then_query", "with_replacement", 2500, CLASSES)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of the photos and the annotations")
+    add_root_options(parser, "folder of the photos and the annotations", OUT)
     regions.add_config_option(parser)
-    add_common_options(parser, OUT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: a file is missing or damaged; no list is written then.
     """
     class_masks.check_root(options.root, options.out)
-    files = [next(iter(sorted(options.root.rglob(name))), options.root / name) for name in (TRAIN, VAL)]
+    files = [regions.find_file(options.root, name) for name in (TRAIN, VAL)]
     train, val = map(regions.read_pickle, files)
     try:
         numbers = regions.whole_folds(list(train["cid2img"]), FOLDS, files[0])
@@ -48,11 +47,7 @@ def run(options: argparse.Namespace) -> int:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{files[1]}: is not in the benchmark's form ({error!r}); unpack it again") from None
     classes = [f"part_{number}" for number in numbers]
-    facts = class_masks.make_all(
-        options.out, jobs, regions.make_region, files, classes, (), options.skip_bad, described=False
-    )
-    regions.print_counts(facts, {"classes": CLASSES})
-    regions.write_config(options, BENCHMARK, classes)
+    regions.prepare_regions(options, jobs, files, BENCHMARK, classes)
     return 0
 
 

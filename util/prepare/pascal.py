@@ -33,6 +33,7 @@ from util.prepare.common import (
     add_common_options,
     already_done,
     compare_count,
+    existing,
     keep_good,
     mark_done,
     unpack_once,
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     sets = make_sets(voc, sbd)
     names = tuple(dict.fromkeys(n for s in sets.values() for n in s))
     jobs = [_job(name, voc, sbd, options.out) for name in names]
-    sources = [path for j in jobs for path in (j.photo, j.mask) if path.exists()]
+    sources = existing(path for j in jobs for path in (j.photo, j.mask))
     made_from = fingerprint(sources, *map(sorted, sets.values()))
     done = already_done(options.out, made_from, [])
     if done and (options.skip_bad or not done["left_out"]) and _is_complete(options.out, sets):

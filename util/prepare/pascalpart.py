@@ -18,7 +18,7 @@ from util.errors import UserError
 from util.formats.run_lengths import decoded
 from util.prepare import class_masks, regions
 from util.prepare.class_masks import Made
-from util.prepare.common import add_common_options
+from util.prepare.common import add_root_options
 from util.prepare.regions import Benchmark, Region
 from util.read_files import read_json
 
@@ -32,9 +32,8 @@ BOX = ("xmin", "ymin", "xmax", "ymax")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of VOC2010 and the annotations of parts")
+    add_root_options(parser, "folder of VOC2010 and the annotations of parts", OUT)
     regions.add_config_option(parser)
-    add_common_options(parser, OUT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: a file is missing or damaged; no list is written then.
     """
     class_masks.check_root(options.root, options.out)
-    source = next(iter(sorted(options.root.rglob(LIST))), options.root / LIST)
+    source = regions.find_file(options.root, LIST)
     content = read_json(source, "this list", "unpack the benchmark's annotations")
     try:
         photos = photos_of(content)
@@ -60,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     facts = class_masks.make_all(options.out, jobs, make, [source], classes, (), options.skip_bad)
     class_masks.print_facts(facts, {})
     folds = [list(group) for group in photos.values()]
-    benchmark = Benchmark(NAME, "PASCAL-Part", len(GROUPS), "class_in_turn", "distinct", EPISODES, folds)
+    benchmark = Benchmark(NAME, "PASCAL-Part", len(GROUPS), "class_in_turn", "distinct", EPISODES, fold_classes=folds)
     regions.write_config(options, benchmark, classes)
     return 0
 

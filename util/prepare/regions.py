@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +23,7 @@ from util.errors import UserError
 from util.files import link, write_atomically
 from util.formats.annotations import Instance, Photo, Shape
 from util.formats.painting import class_mask
-from util.prepare.class_masks import IMAGES, MASKS, Facts, Made, print_facts
+from util.prepare.class_masks import IMAGES, MASKS, Made, make_all, print_facts
 from util.prepare.common import compare_count
 from util.read_files import read_bytes
 
@@ -87,12 +87,18 @@ class Benchmark:
     query: str
     supports: str
     episodes: int
+    classes: int | None = None  # as documented
     fold_classes: list[list[str]] | None = None
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
     """Add the option of the folder that the config is written to."""
     parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
+
+
+def find_file(root: Path, name: str) -> Path:
+    """Return the first file of a name below a folder, or where it would lie in the folder itself."""
+    return next(iter(sorted(root.rglob(name))), root / name)
 
 
 def make_region(job: Region, out: Path, since: int) -> Made:
@@ -214,8 +220,23 @@ def whole_folds(classes: Sequence[Any], folds: int, source: Path) -> list[Any]:
     return list(classes[: len(classes) // folds * folds])
 
 
-def print_counts(facts: Facts, published: Mapping[str, int]) -> None:
-    """Print the numbers of masks and classes beside the documented ones."""
+def prepare_regions(
+    options: argparse.Namespace,
+    jobs: Sequence[Region],
+    sources: Sequence[Path],
+    benchmark: Benchmark,
+    names: Sequence[str],
+) -> None:
+    """Write all masks and photos of a data set, its lists and its config; print the numbers of masks and classes.
+
+    Args:
+        sources: the files of annotations, which say all of the jobs.
+        names: of the classes.
+
+    Raises:
+        UserError: as ``make_all`` and ``write_config``.
+    """
+    facts = make_all(options.out, jobs, make_region, sources, names, (), options.skip_bad, described=False)
     print_facts(facts, {})
-    for what, count in published.items():
-        print("  " + compare_count(what, len(facts.per_class), count))
+    print("  " + compare_count("classes", len(facts.per_class), benchmark.classes))
+    write_config(options, benchmark, names)

@@ -18,8 +18,9 @@ from util.data.images import read_image
 from util.errors import UserError
 from util.files import link
 from util.prepare import class_masks
-from util.prepare.class_masks import IMAGES, MASKS, THRESHOLD, Made, Mask
-from util.prepare.common import add_common_options
+from util.prepare.class_masks import IMAGES, MASKS, Made, Mask
+from util.prepare.common import add_root_options, existing
+from util.prepare.grey_masks import THRESHOLD, fit_and_write, open_mask, prepare_masks
 
 NAME, OUT = "suim", "data/suim"
 # Folder of a class -> whether red, green and blue are set in the official masks; in the order of the class ids.
@@ -46,8 +47,7 @@ class Coloured:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of images and masks")
-    add_common_options(parser, OUT)
+    add_root_options(parser, "folder of images and masks", OUT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -61,15 +61,13 @@ def run(options: argparse.Namespace) -> int:
     folders = [path for path in sorted(options.root.rglob("images")) if (path.parent / "masks").is_dir()]
     single = [mask for folder in folders for mask in masks_of_classes(folder)]
     coloured = [pair for folder in folders for pair in coloured_masks(folder)]
-    skip_bad, out = options.skip_bad, options.out
     if single:
-        masks = class_masks.refuse_repeated(single, skip_bad)
-        sources = [path for mask in masks for path in (mask.photo, mask.source) if path.exists()]
+        masks = class_masks.refuse_repeated(single, options.skip_bad)
         notes = [f"{len(coloured)} masks of colours beside masks of classes are not used"] * bool(coloured)
-        facts = class_masks.make_all(out, masks, class_masks.make_mask, sources, classes, notes, skip_bad)
+        facts = prepare_masks(options, masks, classes, notes)
     elif coloured:
-        sources = [path for pair in coloured for path in (pair.photo, pair.source) if path.exists()]
-        facts = class_masks.make_all(out, coloured, part_colours, sources, classes, (), skip_bad)
+        sources = existing(path for pair in coloured for path in (pair.photo, pair.source))
+        facts = class_masks.make_all(options.out, coloured, part_colours, sources, classes, (), options.skip_bad)
     else:
         raise UserError(f"{options.root}: holds no folder images beside a folder masks of SUIM; unpack it there")
     class_masks.print_facts(facts, {"test": PUBLISHED})
@@ -102,13 +100,13 @@ def part_colours(pair: Coloured, out: Path, since: int) -> Made:
         UserError: photo or mask is missing or damaged.
     """
     read_image(pair.photo)
-    bits = np.asarray(class_masks.open_mask(pair.source, "RGB")) >= THRESHOLD
+    bits = np.asarray(open_mask(pair.source, "RGB")) >= THRESHOLD
     lines, resized, name = [], 0, pair.photo.name
     for class_id, (code, wanted) in enumerate(CODES.items(), 1):
         mask = (bits == np.array(wanted, bool)).all(2)
         if mask.any():
             target = out / MASKS / code / f"{pair.source.stem}.png"
-            resized += class_masks.fit_and_write(pair.photo, pair.source, mask.astype(np.uint8), target)
+            resized += fit_and_write(pair.photo, pair.source, mask.astype(np.uint8), target)
             lines.append(("test", f"{code}/{pair.source.stem}", class_id, name))
     link(pair.photo, out / IMAGES / name)
     return Made(tuple(lines), resized=resized)
