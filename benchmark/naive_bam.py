@@ -14,8 +14,8 @@ from model.bam.with_base_learner import mid_features
 from model.common.ops import foreground_mask, mean_over_shots, normalise, resize
 from model.common.prototype import support_prototype
 from model.common.with_encoder import HIGH, LOW, MID
-from model.contract import IGNORE, Episode, Output
 from model.encoders.features import Features
+from model.episode import IGNORE, Episode, Output
 
 
 class NaiveBAM(nn.Module):

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from benchmark.plain_encoder import PlainEncoder
 from model.common.ops import foreground_mask, normalise, resize
-from model.contract import Episode, Output
 from model.dcama.dcama import DCAMA
 from model.dcama.decoder import MaskDecoder
 from model.dcama.mask_aggregation import HEADS, MaskAggregation, position_encoding
+from model.episode import Episode, Output
 
 
 class NaiveDCAMA(nn.Module):

@@ -15,8 +15,8 @@ from model.common.greatest_cosine import EPS
 from model.common.ops import foreground_mask, normalise, resize
 from model.common.prototype import support_prototype
 from model.common.with_encoder import HIGH, LOW, MID
-from model.contract import Episode, Output
 from model.encoders.features import Features
+from model.episode import Episode, Output
 from model.hdmnet.decoder import LinearBlock
 from model.hdmnet.hdmnet import SHARPENED, HDMNet
 from model.hdmnet.query_matching import HEADS, MASK_EPS, SHARPNESS, QueryMatching

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from benchmark.plain_encoder import PlainEncoder
 from model.common.conv4d import CentrePivotConv4d
 from model.common.ops import foreground_mask, normalise, resize
-from model.contract import Episode, Output
 from model.encoders.features import Features
+from model.episode import Episode, Output
 from model.hsnet.correlation import NORM_EPS
 from model.hsnet.hsnet import HSNet
 from model.hsnet.squeeze import Squeeze

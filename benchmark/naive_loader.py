@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, PIXEL_MAX
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset
 from util.data.images import read_mask

@@ -13,8 +13,8 @@ from model.common.fusion import Fusion
 from model.common.ops import foreground_mask, normalise, resize
 from model.common.prototype import SUPPORT_EPS
 from model.common.with_encoder import HIGH, LOW, MID
-from model.contract import Episode, Output
 from model.encoders.features import Features
+from model.episode import Episode, Output
 from model.sccan.pseudo_mask import EPS
 from model.sccan.sccan import SCCAN
 from model.sccan.self_calibrated_attention import HEADS, CalibratedBlock, WindowAttention

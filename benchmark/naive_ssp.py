@@ -10,7 +10,7 @@ from benchmark.plain_encoder import PlainEncoder
 from model.common.ops import normalise, resize
 from model.common.prototype import FALLBACK
 from model.common.self_support import OWN_BACKGROUND, OWN_FOREGROUND, SHARPNESS, SURE_BACKGROUND, SURE_FOREGROUND
-from model.contract import Episode, Output
+from model.episode import Episode, Output
 from model.ssp.ssp import BLEND, FINAL, LAST_STAGE, SSP, prototypes
 
 

@@ -12,8 +12,8 @@ from model.bam.shot_weights import gram
 from model.bam.with_base_learner import HIGH, LOW, mid_features
 from model.common.ops import foreground_mask, mean_over_shots, normalise, resize
 from model.common.prototype import support_prototype
-from model.contract import IGNORE, Episode, Output
 from model.encoders.features import Features
+from model.episode import IGNORE, Episode, Output
 from model.symnet.decoder import Decoder
 from model.symnet.intermediate_correlation import INSIDE, NORM_EPS
 from model.symnet.prior import EPS, KERNELS

@@ -9,7 +9,8 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from model.contract import Episode, FewShotModel, Task
+from model.contract import FewShotModel, Task
+from model.episode import Episode
 from model.registry import models
 from util.errors import UserError, nearest
 

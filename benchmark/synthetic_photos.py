@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.data.images import write_mask
 
 LONGER, SHORTER = 500, 375  # sides of a VOC photo

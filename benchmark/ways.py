@@ -18,7 +18,8 @@ from benchmark.naive_symnet import NaiveSymNet
 from benchmark.plain_encoder import PlainEncoder
 from model.common.ops import normalise
 from model.common.with_encoder import WithEncoder
-from model.contract import Episode, FewShotModel
+from model.contract import FewShotModel
+from model.episode import Episode
 
 NAIVE = {
     "symnet": NaiveSymNet,

@@ -1,121 +1,23 @@
-"""The contract between engine and models: input batches, outputs, and the properties that a model declares.
+"""The contract between engine and models: the questions that a model answers, and the properties that it declares.
 
 Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base classes, T text width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
+from model.episode import CachedFeatures, Episode, Output, against_background
 from model.mismatch import Mismatch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from model.common.published import Layout
-
-IGNORE = 255  # label of pixels that are excluded from losses and scores
-
-
-@dataclass
-class Batch:
-    """Base of dataclasses whose tensors move between devices together."""
-
-    def to(self, device: torch.device) -> Self:
-        """Return the batch with every tensor on ``device`` (asynchronously from pinned memory)."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Self:
-        """Return the batch in page-locked memory; the data loader calls this."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return the batch with every tensor changed, also those in lists, dictionaries and nested batches."""
-
-        def apply(value: Any) -> Any:
-            if isinstance(value, list):
-                return [apply(v) for v in value]
-            if isinstance(value, dict):
-                return {k: apply(v) for k, v in value.items()}
-            if isinstance(value, Batch):
-                return value._each(change)
-            return change(value) if isinstance(value, Tensor) else value
-
-        return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self)})
-
-
-class CachedFeatures(Protocol):
-    """Features of images that a model keeps for reuse."""
-
-    @property
-    def nbytes(self) -> int:
-        """Size of its tensors in bytes."""
-
-
-@dataclass
-class Episode(Batch):
-    """B few-shot tasks: segment the supports' class in the query.
-
-    Pixels are RGB in 0..255, uint8 (training) or float32 (evaluation, where resizing is not rounded).
-    """
-
-    query: Tensor  # (B, 3, S, S)
-    query_label: Tensor  # (B, S, S) uint8 in {0, 1, 255}
-    support: Tensor  # (B, K, 3, S, S)
-    support_label: Tensor  # (B, K, S, S) uint8 in {0, 1, 255}
-    class_id: Tensor  # (B,) int64, 1-based class of the data set
-    base_id: Tensor  # (B,) int64, channel of that class in the base logits; 0 for a novel class
-    number: Tensor  # (B,) int64, episode numbers, which seed everything random in the episodes
-    query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
-    text: Tensor | None = None  # (B, T) float32, word vectors of the class names
-    left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one: the base learner does not claim it
-    cached_support: list[CachedFeatures] | None = None  # from ``cache_support``: B * K supports, or K that all share
-    cached_query: list[CachedFeatures] | None = None  # from ``cache_query``: B queries in all
-
-    def own_class(self, training: bool) -> Tensor | None:
-        """Return the base class (B,) that a base learner must not claim: in training the episode's own."""
-        return self.base_id if training else self.left_out
-
-    def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
-        return list(zip(self.support[item], self.support_label[item]))
-
-
-@dataclass
-class EpisodeOfOriginalSizes(Episode):
-    """One episode (B = 1) of images of their original sizes, for models with ``any_size``: a tensor for each shot."""
-
-    support: list[Tensor]  # type: ignore[assignment]  # K of (1, 3, H, W); the query is (1, 3, H, W)
-    support_label: list[Tensor]  # type: ignore[assignment]  # K of (1, H, W) uint8 in {0, 1, 255}
-
-    def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the supports of the episode, as (image (3, H, W), label (H, W)); ``item`` is 0."""
-        return [(image[item], label[item]) for image, label in zip(self.support, self.support_label)]
-
-
-@dataclass
-class LabelledImages(Batch):
-    """B images for ordinary segmentation of the base classes (the base-learner stage)."""
-
-    image: Tensor  # (B, 3, S, S) RGB 0..255
-    label: Tensor  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
-
-
-@dataclass
-class Output:
-    """A model's prediction, the logits of its base learner, further logits and maps, and in training its losses."""
-
-    logits: Tensor  # (B, 2, S, S); of n classes (B, n + 1, S, S); of the base-learner stage (B, N + 1, S, S)
-    base_logits: Tensor | None = None  # (B, N + 1, S, S), the base learner's own; None without a base learner
-    extra: dict[str, Tensor] = field(default_factory=dict)  # name -> as ``logits``, scored like the prediction
-    maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, for pictures only
-    losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
-    evidence: Tensor | None = None  # (B, n, E), numbers that tell whether a query shows each class, beside the logits
 
 
 @dataclass(frozen=True)
@@ -336,9 +238,3 @@ class FewShotModel(Trainable):
     def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Return an authors' checkpoint under this model's tensor names; None for any other layout."""
         return None if self.published is None else self.published.translate(state)
-
-
-def against_background(logits: Sequence[Tensor]) -> Tensor:
-    """Return the logits (B, n + 1, S, S) of n classes from those of each against the background, n of (B, 2, S, S)."""
-    margins = [each[:, 1] - each[:, 0] for each in logits]
-    return torch.stack([torch.zeros_like(margins[0]), *margins], dim=1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.contract import Episode, EpisodeOfOriginalSizes, Output
+from model.episode import Episode, EpisodeOfOriginalSizes, Output
 from model.registry import models
 from tests import parity
 from tests.parity.insid3 import insid3_case

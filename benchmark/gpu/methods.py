@@ -17,7 +17,8 @@ from benchmark.gpu.settings import ERRORS, Settings
 from benchmark.gpu.steps import episodes, evaluation, network_of, reference_of, side_of, training_step, with_features
 from benchmark.reporting import Table
 from benchmark.ways import EVALUATION, PLAIN, TRAINING, Run
-from model.contract import Episode, FewShotModel
+from model.contract import FewShotModel
+from model.episode import Episode
 from model.registry import models
 from util.engine.device import CUDA
 from util.engine.network import FLOAT32

@@ -18,7 +18,7 @@ from benchmark.gpu.settings import Settings
 from benchmark.gpu.steps import episodes, network_of, training_step
 from benchmark.process import MIB
 from benchmark.reporting import Table
-from model.contract import Episode
+from model.episode import Episode
 from util.engine.device import CUDA
 from util.engine.errors import as_user_error, memory_settings
 from util.engine.network import FLOAT32

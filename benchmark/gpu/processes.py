@@ -17,7 +17,8 @@ from benchmark.gpu.parity import exact_float32
 from benchmark.gpu.settings import Settings, Skipped
 from benchmark.gpu.steps import episodes, network_of
 from benchmark.reporting import Table
-from model.contract import Batch, Episode, FewShotModel
+from model.contract import FewShotModel
+from model.episode import Batch, Episode
 from util.engine.configure_process import configure_process
 from util.engine.device import CUDA
 from util.engine.network import prepare_network

@@ -11,7 +11,8 @@ from torch import nn
 
 from benchmark.synthetic import SIZES, build, episode
 from benchmark.ways import NAIVE, TRAINED, Run
-from model.contract import Episode, FewShotModel, Trainable
+from model.contract import FewShotModel, Trainable
+from model.episode import Episode
 from model.registry import models
 from util.engine.device import autocast
 

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from model.common.fixed_shapes import rows_inside, shapes_are_fixed
 from model.common.loss import cross_entropy
 from model.common.ops import resize
-from model.contract import LabelledImages, Output, ParamGroup, Trainable
+from model.contract import ParamGroup, Trainable
 from model.encoders.encoder import Encoder
+from model.episode import LabelledImages, Output
 
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512

@@ -15,11 +15,12 @@ from model.common.loss import cross_entropy
 from model.common.ops import resize
 from model.common.projection import projection
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import Episode, ModelSettings, Output, Task, Trainable
+from model.contract import ModelSettings, Task, Trainable
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.layouts import describe
 from model.encoders.settings import OneGridSettings, build_encoder
+from model.episode import Episode, Output
 
 SHOT_MIX = "shot_weights.mix.0.weight"
 BASE_CLASSIFIER = "base_learner.classify.4.weight"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from model.common.ops import foreground_mask, in_float32, masked_mean, resize
 from model.common.training_free import TrainingFree, TrainingFreeSettings
-from model.contract import Episode, Output
+from model.episode import Episode, Output
 from model.registry import register
 
 EPS = 5e-4  # in the masked mean of a support

@@ -7,7 +7,7 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from model.common.ops import in_float32
-from model.contract import IGNORE
+from model.episode import IGNORE
 
 BACKGROUND_LABEL = 0
 DICE_EPS = 1e-8  # smallest denominator

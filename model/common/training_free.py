@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from model.common.ops import in_float32, resize, unit
 from model.common.with_encoder import WithEncoder
-from model.contract import Episode, EpisodeOfOriginalSizes, ModelSettings, Output, Task
+from model.contract import ModelSettings, Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.registry import spec_of
 from model.encoders.settings import EncoderSettings, build_encoder
+from model.episode import Episode, EpisodeOfOriginalSizes, Output
 
 
 @dataclass

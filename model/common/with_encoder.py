@@ -8,13 +8,14 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from model.contract import CachedFeatures, Episode, EpisodeOfOriginalSizes, FewShotModel, ParamGroup
+from model.contract import FewShotModel, ParamGroup
 from model.encoders.encoder import Encoder
 from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part
 from model.encoders.learning import frozen_beside
 from model.encoders.registry import spec_of
 from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download, load_encoder
+from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 

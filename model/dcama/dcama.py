@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
+from model.contract import ModelSettings, ParamGroup, Task
 from model.dcama.decoder import MaskDecoder
 from model.dcama.mask_aggregation import MaskAggregation
 from model.dcama.published import LAYOUT
@@ -25,6 +25,7 @@ from model.encoders.registry import spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
 from model.encoders.swin import SwinEncoder
+from model.episode import Episode, Output
 from model.registry import register
 
 STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides

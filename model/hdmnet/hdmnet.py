@@ -24,9 +24,10 @@ from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
 from model.common.with_encoder import HIGH, LOW, MID
-from model.contract import Episode, Output, ParamGroup, Task
+from model.contract import ParamGroup, Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
+from model.episode import Episode, Output
 from model.hdmnet.correlation_distillation import correlation_distillation
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.published import LAYOUT

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
+from model.contract import ModelSettings, ParamGroup, Task
 from model.encoders.encoder import Encoder, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
 from model.encoders.vgg import VGGEncoder
+from model.episode import Episode, Output
 from model.hsnet.correlation import unit
 from model.hsnet.decoder import Decoder
 from model.hsnet.published import LAYOUT

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from model.common.training_free import OnCells, TrainingFreeSettings
-from model.contract import Episode, Output, Task
+from model.contract import Task
+from model.episode import Episode, Output
 from model.insid3.candidates import Reference
 from model.insid3.clusters import MAX_PATCHES
 from model.insid3.positional_basis import PositionalBasis, check_components, positional_basis

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings
-from model.contract import Episode, Output
+from model.episode import Episode, Output
 from model.multiprototype.centres import points_of_class, spherical_kmeans
 from model.registry import register
 

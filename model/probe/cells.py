@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 
 LEAST_KNOWN = 1e-6  # share of known pixels that a cell's shares are divided by at least
 

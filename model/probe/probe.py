@@ -13,7 +13,8 @@ from torch import Tensor
 
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings
-from model.contract import IGNORE, CachedFeatures, Episode, EpisodeOfOriginalSizes, Output, Task
+from model.contract import Task
+from model.episode import IGNORE, CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
 from model.probe.cells import examples_of
 from model.probe.regression import Head, fit
 from model.registry import register

@@ -19,10 +19,11 @@ from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH, projection
 from model.common.prototype import support_prototype
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import Episode, ModelSettings, Output, ParamGroup, Task
+from model.contract import ModelSettings, ParamGroup, Task
 from model.encoders.encoder import ENCODER_STRIDE, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.settings import ResNetSettings, build_encoder
+from model.episode import Episode, Output
 from model.registry import register
 from model.sccan.pseudo_mask import PseudoMask
 from model.sccan.published import LAYOUT

@@ -17,9 +17,10 @@ from model.common.loss import cross_entropy
 from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, resize
 from model.common.self_support import SelfSupport, Similarity, with_own
 from model.common.with_encoder import WithEncoder
-from model.contract import Episode, EpisodeOfOriginalSizes, ModelSettings, Output, ParamGroup, Task
+from model.contract import ModelSettings, ParamGroup, Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.settings import ResNetSettings, build_encoder
+from model.episode import Episode, EpisodeOfOriginalSizes, Output
 from model.registry import register
 from model.ssp.published import LAYOUT
 

@@ -19,8 +19,9 @@ from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
 from model.common.with_encoder import HIGH, LOW
-from model.contract import Episode, Output, ParamGroup, Task
+from model.contract import ParamGroup, Task
 from model.encoders.features import Features
+from model.episode import Episode, Output
 from model.registry import register
 from model.symnet.decoder import Decoder, default_scales
 from model.symnet.hyper_correlation import OUT_CHANNELS, CorrelationFusion, CorrelationHead, PooledCorrelation

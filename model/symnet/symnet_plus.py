@@ -16,7 +16,7 @@ from model.common.loss import cross_entropy
 from model.common.ops import background_mask, foreground_mask, resize
 from model.common.projection import WIDTH
 from model.common.with_encoder import HIGH, LOW, MID
-from model.contract import Episode
+from model.episode import Episode
 from model.registry import register
 from model.symnet.decoder import Decoder
 from model.symnet.extensions import match

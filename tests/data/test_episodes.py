@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.contract import Episode, LabelledImages
+from model.episode import Episode, LabelledImages
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset, LabelledDataset, collate
 from util.data.folds import Fold

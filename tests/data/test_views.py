@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.contract import Output
+from model.episode import Output
 from util.config.read import read_config
 from util.data.images import read_image, read_mask
 from util.data.views import View

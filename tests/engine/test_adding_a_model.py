@@ -33,7 +33,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from model.contract import FewShotModel, ModelSettings, Output, ParamGroup
+from model.contract import FewShotModel, ModelSettings, ParamGroup
+from model.episode import Output
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask, normalise
 from model.registry import register

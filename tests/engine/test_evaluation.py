@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from model.contract import Output
+from model.episode import Output
 from util.config.read import read_config
 from util.engine.evaluation import PassOptions, evaluate
 from util.engine.loading import evaluation_numbers

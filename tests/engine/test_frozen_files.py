@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.contract import LabelledImages, Output
+from model.episode import LabelledImages, Output
 from tests.engine.test_midway import BATCH, Line, Run
 from util.engine import checkpoint
 from util.engine.folders import BEST, LAST, PREVIOUS

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from model.contract import LabelledImages, Output, Trainable
+from model.contract import Trainable
+from model.episode import LabelledImages, Output
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.engine import checkpoint
 from util.engine.folders import BEST, LAST, METRICS

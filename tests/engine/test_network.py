@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from model.contract import LabelledImages, Output, Trainable
+from model.contract import Trainable
+from model.episode import LabelledImages, Output
 from util.engine.network import PreparedNetwork, check_finite, prepare_network
 from util.engine.tta import TestTimeAugmentation
 from util.errors import UserError

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from model.contract import Output
+from model.episode import Output
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
 from util.engine.calibrate import calibrate, fit_logistic

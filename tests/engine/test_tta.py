@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.contract import Episode, FewShotModel, Output, Task
+from model.contract import FewShotModel, Task
+from model.episode import Episode, Output
 from util.engine.tta import TestTimeAugmentation, TtaView
 
 SIDE = 9

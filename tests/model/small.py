@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.contract import IGNORE, Episode, FewShotModel, Task
+from model.contract import FewShotModel, Task
 from model.encoders.resnet import NARROW, SMALL
+from model.episode import IGNORE, Episode
 from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.contract import Episode, FewShotModel, LabelledImages, Output, Trainable
+from model.contract import FewShotModel, Trainable
+from model.episode import Episode, LabelledImages, Output
 from model.registry import models
 from tests.model.small import BASE_CLASSES, drawn_episode, small_model
 from util.engine.evaluation import scored_outputs

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from model.bam.bam import BAM
 from model.bam.masked_support import run_stage
 from model.common.ops import foreground_mask, resize
-from model.contract import Output
+from model.episode import Output
 from tests.parity.case_types import Case, Seen
 from util.engine.evaluation import scored_outputs
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from model.contract import Output
 from model.dcama.dcama import DCAMA
+from model.episode import Output
 from tests.parity.case_types import Case, Seen
 
 

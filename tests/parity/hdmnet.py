@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from model.contract import Output
+from model.episode import Output
 from model.hdmnet.hdmnet import SHARPENED, HDMNet
 from model.hdmnet.token_pyramid import to_tokens
 from tests.parity.case_types import Case, Seen

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.contract import Output
 from model.encoders.features import Features
+from model.episode import Output
 from model.hsnet.hsnet import HSNet
 from tests.parity.case_types import Case, Seen
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.loss import dice
-from model.contract import Output
+from model.episode import Output
 from model.sccan.sccan import SCCAN
 from tests.parity.case_types import Case, Seen
 

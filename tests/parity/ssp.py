@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from model.common.ops import resize
-from model.contract import Output
+from model.episode import Output
 from model.ssp.ssp import SSP, SUPPORT_LOSS
 from tests.parity.case_types import Case, Seen
 

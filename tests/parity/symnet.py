@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.ops import resize
-from model.contract import Output
+from model.episode import Output
 from model.symnet.symnet import SymNet
 from tests.parity.case_types import Case, Seen
 from util.engine.evaluation import scored_outputs

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from tests.predict.marked import BOX, HEIGHT, WIDTH
 from util.data.images import read_mask
 from util.errors import UserError

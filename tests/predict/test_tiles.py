@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.contract import Output
+from model.episode import Output
 from util.predict import Segmenter
 from util.predict.tiles import OVERLAP, blend_weight, windows
 

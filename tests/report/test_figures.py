@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.contract import IGNORE, Episode, Output
+from model.episode import IGNORE, Episode, Output
 from tests.report.conftest import counts
 from util.report.figure import pixels, write_figure
 from util.report.overlay import SUPPORT_COLOUR, overlay

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from model.contract import IGNORE, Batch, Episode, EpisodeOfOriginalSizes, LabelledImages
+from model.episode import IGNORE, Batch, Episode, EpisodeOfOriginalSizes, LabelledImages
 from util.config.settings import AugmentSettings
 from util.data.folds import Fold
 from util.data.lists import ImageList

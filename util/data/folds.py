@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.config.settings import BINARY, DataSettings
 from util.errors import nearest
 

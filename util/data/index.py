@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.config.settings import BINARY, DataSettings
 from util.data.class_masks import VALUE, Entries, OneClassAreas, read_entries
 from util.data.images import read_mask_of, read_pair, read_stacked, unstack

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.data.warp import fit_letterbox, fitted_sides
 
 LETTERBOX, STRETCH, ORIGINAL = "letterbox", "stretch", "original"  # input rules

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.config.settings import AugmentSettings
 from util.data.images import CLASS_CHANNEL, STACKED_CHANNELS
 

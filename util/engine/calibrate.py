@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.common.ops import resize
-from model.contract import IGNORE, Output
+from model.episode import IGNORE, Output
 from util.config.settings import Config
 from util.data.episodes import Trial, TrialDataset
 from util.data.sampling import EpisodeSampler, random_stream

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from model.common.ops import resize
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.data.episodes import binary, numbered
 from util.data.sampling import EpisodeKey
 from util.data.views import to_photo

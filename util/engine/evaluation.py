@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
-from model.contract import IGNORE, LabelledImages, Output
+from model.episode import IGNORE, LabelledImages, Output
 from util.data.episodes import Trial
 from util.engine.calibration import Calibration
 from util.engine.feature_cache import FeatureCache

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from model.contract import CachedFeatures, Episode
+from model.episode import CachedFeatures, Episode
 from util.data.episodes import Trial
 
 GIB, MIB = 2**30, 2**20

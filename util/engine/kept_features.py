@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.contract import Episode, FewShotModel
+from model.contract import FewShotModel
 from model.encoders.features import Features
+from model.episode import Episode
 from util.data.episodes import QUERY_SLOT, EpisodeDataset, ViewKey, collate
 from util.engine.network import PreparedNetwork
 from util.errors import UserError

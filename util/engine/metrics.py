@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.report.scores import mean_iou
 
 BACKGROUND, FOREGROUND = 0, 1

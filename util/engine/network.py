@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model.contract import FewShotModel, Output, Task
+from model.contract import FewShotModel, Task
+from model.episode import Output
 from model.registry import class_of
 from util.config.settings import Config
 from util.data.folds import Fold

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model.common.ops import resize
-from model.contract import Output
+from model.episode import Output
 
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
 GRID = 128  # longest side of the margin when its statistics are taken, so that they hardly depend on the photo's size

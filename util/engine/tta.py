@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from model.common.ops import in_float32, resize
-from model.contract import CachedFeatures, Episode, EpisodeOfOriginalSizes, FewShotModel, Output
+from model.contract import FewShotModel
+from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
 from util.config.settings import MASKS
 from util.data.views import ORIGINAL, View
 from util.engine.evaluation import BASE, scored_outputs

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as rle
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.data.images import header_of
 from util.data.orientation import fitted_mask, upright_size
 from util.errors import UserError

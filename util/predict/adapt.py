@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.common.with_encoder import WithEncoder
-from model.contract import IGNORE
+from model.episode import IGNORE
 from model.probe.probe import Probe, ProbeSettings
 from util.engine.evaluation import FINAL
 from util.engine.network import new_model

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.contract import IGNORE, CachedFeatures, Episode
 from model.encoders.features import Features
+from model.episode import IGNORE, CachedFeatures, Episode
 from util.data.episodes import channels_first
 from util.engine.device import autocast
 from util.errors import UserError

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.data.images import header_of, refuse_lossy
 from util.data.orientation import UPRIGHT, fitted_mask, stated_orientation, turned
 from util.errors import UserError

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.contract import Output
+from model.episode import Output
 from util.data.episodes import channels_first
 from util.data.views import LETTERBOX, to_photo
 from util.engine.calibration import Calibration, find_calibration

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.errors import UserError
 from util.formats.annotations import Photo
 from util.formats.painting import label_of

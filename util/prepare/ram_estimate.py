@@ -16,7 +16,7 @@ from multiprocessing import get_context
 
 import torch
 
-from model.contract import Batch, Episode, LabelledImages
+from model.episode import Batch, Episode, LabelledImages
 from model.registry import class_of
 from util.config.settings import Config
 from util.data.folds import Fold

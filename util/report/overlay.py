@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.files import write_atomically
 
 Colour = tuple[int, int, int]  # RGB

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from model.contract import IGNORE, Episode, Output
+from model.episode import IGNORE, Episode, Output
 from util.errors import one_line
 from util.report.figure import styled
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, class_map, overlay

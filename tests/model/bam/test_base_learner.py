@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.bam.base_learner import BaseLearner, BaseStage
-from model.contract import LabelledImages
 from model.encoders.settings import EncoderSettings, build_encoder
+from model.episode import LabelledImages
 
 CHANNELS, BASE_CLASSES = 16, 3
 BINS = (1, 2, 3, 6)

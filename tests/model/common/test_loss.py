@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from model.common.loss import batch_mean, cross_entropy, dice
-from model.contract import IGNORE
+from model.episode import IGNORE
 
 
 def _batch() -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.common.ops import unit
-from model.contract import IGNORE, Episode, EpisodeOfOriginalSizes
+from model.episode import IGNORE, Episode, EpisodeOfOriginalSizes
 from model.insid3 import candidates
 from model.insid3.candidates import Reference, find_candidates
 from model.insid3.clusters import clusters_of

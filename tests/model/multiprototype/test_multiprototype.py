@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from model.common.grid_mask import mask_on_grid
 from model.common.ops import unit
-from model.contract import IGNORE
+from model.episode import IGNORE
 from model.multiprototype.centres import points_of_class, spherical_kmeans
 from model.multiprototype.multiprototype import ABSENT, class_scores
 from tests.model.small import drawn_episode, small_model

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from model.probe import probe
 from model.probe.cells import Examples, examples_of
 from model.probe.regression import fit

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model.bam.base_learner import BaseLearner
-from model.contract import IGNORE
+from model.episode import IGNORE
 from model.symnet.extensions.calibration import (
     LATTICE,
     RARE,

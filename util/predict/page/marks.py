@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 import cv2
 import numpy as np
 
-from model.contract import IGNORE
+from model.episode import IGNORE
 from util.errors import UserError
 from util.predict.regions import box_label, point_label
 
