@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.data.drawn_lists import golden_list, random_list
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset
 from util.data.folds import Fold
@@ -18,15 +19,12 @@ from util.data.lists import ImageList, train_list
 from util.data.sampling import EpisodeSampler, random_stream, shuffled
 from util.data.text import name_vectors
 from util.engine.loading import batches
-from util.engine.run_data import check_sampler
-from util.errors import UserError
 
 SEEDS = range(5)
 PIXELS = 400  # of mini's 64 x 64: some objects are smaller, so not every image of a class is a candidate
 FAR = 10**9  # numbers need not be small
 GOLDEN_WALK = [(0, 2, (17,)), (1, 3, (16,)), (2, 2, (17,)), (3, 1, (17,))]  # (query, class, supports)
 GOLDEN_DIGESTS = ("d5ea1e74499fc823", "f366a7a7c4373652")
-GOLDEN_TWO_WAYS = "edf3800469ea67cc"
 
 
 @pytest.fixture(scope="module")
@@ -36,41 +34,19 @@ def train(mini_data) -> ImageList:
     return train_list(load_index(data, "train", progress=False), Fold.of(data), data)
 
 
-def _random_list(seed: int) -> ImageList:
-    """Return a list over an index of random areas, no file behind it: 40 images of five classes."""
-    random = np.random.default_rng(seed)
-    areas = random.integers(0, 100, (40, 6)) * (random.random((40, 6)) < 0.4)
-    areas[:, 1] += 10  # every image has class 1
-    names = tuple(f"photo{n}" for n in range(40))
-    index = Index(names, areas, (Path(),) * 40, (Path(),) * 40, "none")
-    classes = (1, 2, 4)
-    present = areas[:, list(classes)] >= 10
-    candidates = {c: np.flatnonzero(present[:, i]) for i, c in enumerate(classes)}
-    return ImageList(index, classes, np.flatnonzero(present.any(1)), candidates)
-
-
-def _golden_list() -> ImageList:
-    """Return a list whose areas come from a formula, so that it is the same everywhere and for ever."""
-    areas = np.array([[0, *(7 * n * c % 11 * 10 for c in (1, 2, 3))] for n in range(1, 21)], np.int64)
-    names = tuple(f"photo{n}" for n in range(20))
-    index = Index(names, areas, (Path(),) * 20, (Path(),) * 20, "none")
-    candidates = {c: np.flatnonzero(areas[:, c] >= 30) for c in (1, 2, 3)}
-    return ImageList(index, (1, 2, 3), np.flatnonzero((areas[:, 1:] >= 30).any(1)), candidates)
-
-
 # --- a pure function -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("query", ["sequential", "shuffle"])
 def test_episode_depends_on_the_number_alone(query: str) -> None:
     for seed in SEEDS:
-        images = _random_list(seed)
+        images = random_list(seed)
         sampler = EpisodeSampler(images, query, 2, seed)
         numbers = [*range(150), FAR, FAR + 1]
         first = {n: sampler(n) for n in numbers}
         order = np.random.default_rng(seed).permutation(numbers).tolist()
         assert {n: sampler(n) for n in order} == first
-        assert {n: EpisodeSampler(_random_list(seed), query, 2, seed)(n) for n in reversed(numbers)} == first
+        assert {n: EpisodeSampler(random_list(seed), query, 2, seed)(n) for n in reversed(numbers)} == first
         assert all(key.number == n for n, key in first.items())
 
 
@@ -119,11 +95,11 @@ def test_supports_are_distinct_candidates_and_never_the_query(train, novel, quer
     _check_episodes(train, query, shots, 321, range(200))
     _check_episodes(novel, query, shots, 0, range(100))
     for seed in SEEDS:
-        _check_episodes(_random_list(seed), query, shots, seed, range(100))
+        _check_episodes(random_list(seed), query, shots, seed, range(100))
 
 
 def test_all_candidates_but_the_query_can_be_supports_at_once() -> None:
-    images = _golden_list()
+    images = golden_list()
     for number in range(60):
         images_of = {c: rows[:4] for c, rows in images.candidates.items()}
         small = ImageList(images.index, images.classes, images.queries, images_of)
@@ -239,7 +215,7 @@ def test_digest_is_that_of_the_episodes(train: ImageList) -> None:
 
 def test_episodes_of_a_fixed_list_never_change() -> None:
     """A change of sampling makes old results incomparable; all results so far are on these episodes."""
-    images = _golden_list()
+    images = golden_list()
     walk = EpisodeSampler(images, "sequential", 1, 0)
     assert [(k.query, k.class_id, k.supports) for k in map(walk, range(4))] == GOLDEN_WALK
     assert walk.digest(200)[:16] == GOLDEN_DIGESTS[0]
@@ -282,42 +258,3 @@ def test_loading_leaves_the_global_random_state_alone(mini_data, train: ImageLis
 
 
 # --- several ways ----------------------------------------------------------------------------------------------------
-
-
-def test_more_ways_keep_the_episode_and_add_classes_with_supports() -> None:
-    for seed in SEEDS:
-        images = _random_list(seed)
-        one, three = (EpisodeSampler(images, "sequential", 2, seed, ways=ways) for ways in (1, 3))
-        for number in range(60):
-            key, first = three(number), one(number)
-            assert (key.query, key.class_id, key.supports) == (first.query, first.class_id, first.supports)
-            assert key.classes == [1, 2, 4] and [way.classes for way in key.ways] == [[1], [2], [4]]
-            for way in key.ways:
-                assert key.query not in way.supports and len(set(way.supports)) == 2
-                assert set(way.supports) <= set(images.candidates[way.class_id].tolist())
-
-
-def test_other_ways_are_drawn_uniformly_and_belong_to_the_digest() -> None:
-    images = _golden_list()
-    two = EpisodeSampler(images, "sequential", 1, 0, ways=2)
-    others = Counter((k.class_id, k.others[0][0]) for k in map(two, range(1200)))
-    assert len(others) == 6 and all(others[a, b] > 0.35 * (others[a, b] + others[a, 6 - a - b]) for a, b in others)
-    assert two.digest(200) != EpisodeSampler(images, "sequential", 1, 0).digest(200)
-    assert two.digest(200)[:16] == GOLDEN_TWO_WAYS
-
-
-def test_absent_classes_replace_queries_alone() -> None:
-    everywhere = _random_list(0)  # class 1 is
-    with pytest.raises(UserError, match=r"protocols.p.absent = 0.5: every image of the list shows class 1"):
-        check_sampler(everywhere, EpisodeSampler(everywhere, "sequential", 1, 0, absent=0.5), "p", "the list")
-    queries = np.flatnonzero((everywhere.index.areas[:, [2, 4]] > 0).any(1))
-    images = replace(everywhere, classes=(2, 4), queries=queries)
-    plain, half = (EpisodeSampler(images, "sequential", 1, 0, absent=share) for share in (0.0, 0.5))
-    lacking = 0
-    for number in range(400):
-        key, shown = half(number), plain(number)
-        assert (key.class_id, key.supports) == (shown.class_id, shown.supports) and half(number) == key
-        lacks = images.index.areas[key.query, key.class_id] == 0
-        assert lacks or key == shown
-        lacking += int(lacks)
-    assert 160 < lacking < 240

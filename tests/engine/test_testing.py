@@ -6,54 +6,35 @@ import json
 import re
 import runpy
 import sys
-from collections import Counter
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from model.baseline.prototype_baseline import PrototypeBaseline
 from tests import spawned
+from tests.engine.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, quick_config
 from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
-from util.data.index import Index
-from util.engine import checkpoint, testing
+from util.engine import checkpoint
 from util.engine.folders import run_folder
 from util.engine.frozen_files import digest_of
 from util.engine.network import new_model
 from util.engine.run_context import make_run_context
-from util.engine.run_data import images_for_test, protocol_sampler
 from util.engine.test_jobs import Request, result_folder
 from util.engine.testing import test as score
 from util.errors import UserError
 from util.report.compare import compare
-from util.report.overlay import write_png
 from util.report.schema import read_result
 from util.report.table import title
 
 pytestmark = pytest.mark.train
 
-ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
-PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
-QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}
-FEW = ("test.episodes=2", "test.seeds=[0]")  # where the scores do not matter
-
 
 @pytest.fixture
 def config(mini_yaml):
     """Return a function that gives a config over the tiny data set, with overrides."""
-
-    def make(base: str = PROTOTYPE, *overrides: str):
-        return read_config(mini_yaml(base, model=ENCODER, test=QUICK), list(overrides))
-
-    return make
-
-
-def lines(folder: Path) -> list[dict]:
-    """Return the episodes of a result's folder with their counts, header left out."""
-    return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()[1:]]
+    return partial(quick_config, mini_yaml)
 
 
 @pytest.mark.process
@@ -158,77 +139,6 @@ def test_a_quick_look_says_so_everywhere(config, tmp_path: Path, capfd):
         and "QUICK LOOK" in (folder / "log.txt").read_text()
     )
     assert json.loads((folder / "episodes.jsonl").read_text().splitlines()[0])["quick_look"]
-
-
-def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, tmp_path: Path):
-    score(config(), Request(save_images={"worst": 3, "best": 2, "random": 4}))
-    folder = tmp_path / "runs/tiny/test/symnet_quick"
-    page = (folder / "pictures/index.html").read_text()
-    figures = re.findall(r'data-iou="([\d.]+)" data-class="([^"]+)" data-kinds="([^"]+)"', page)
-    ious = sorted(100 * e["outputs"]["final"][0] / max(e["outputs"]["final"][1], 1) for e in lines(folder))
-    shown = {kind: sorted(float(i) for i, _, kinds in figures if kind in kinds.split()) for kind in ("worst", "best")}
-    assert shown["worst"] == pytest.approx(ious[:3], abs=1e-3) and shown["best"] == pytest.approx(ious[-2:], abs=1e-3)
-    assert sum("random" in kinds for _, _, kinds in figures) == 4
-    assert "http" not in page and page.count("data:image/jpeg;base64,") == len(figures)
-    files = re.findall(r'<a href="([^"]+\.png)"', page)
-    assert len(files) == len(figures) and all(np.array(Image.open(folder / "pictures" / f)).std() > 10 for f in files)
-    for name in ("curve.png", "per_class.png"):
-        assert np.array(Image.open(folder / name)).std() > 10
-
-
-def test_pictures_need_no_second_pass_and_read_a_photo_once(config, tmp_path: Path, monkeypatch):
-    """The network runs once per episode; a photo that several pictures show is decoded once for all of them."""
-    passes, decoded = Counter(), Counter()
-    forward, read = PrototypeBaseline.forward, Index.pair
-    first = make_run_context(config())
-    photos = len(
-        protocol_sampler(first, images_for_test(first, False), first.config.protocols["symnet"], 0).images.index
-    )
-
-    def counted(network, episode):
-        passes["network"] += len(episode.query)
-        return forward(network, episode)
-
-    def drawn(kept, *args, **kwargs):
-        with monkeypatch.context() as patch:
-            patch.setattr(Index, "pair", lambda index, row: (decoded.update([row]), read(index, row))[1])
-            return save(kept, *args, **kwargs)
-
-    save = testing.save_pictures
-    monkeypatch.setattr(PrototypeBaseline, "forward", counted)
-    monkeypatch.setattr(testing, "save_pictures", drawn)
-    score(config(PROTOTYPE, "data.shot=3"), Request(save_images={"random": 14}, figures="svg"))
-    assert passes["network"] == 14 and 0 < len(decoded) <= photos and set(decoded.values()) == {1}
-    folder = tmp_path / "runs/tiny/test_3shot/symnet_quick"
-    pictures = sorted(p.name for p in (folder / "pictures").iterdir())
-    assert len([p for p in pictures if p.endswith(".svg")]) == len([p for p in pictures if p.endswith(".png")]) == 14
-    assert "support 3" in (folder / "pictures" / next(p for p in pictures if p.endswith(".svg"))).read_text()
-    log = (folder / "log.txt").read_text()
-    assert "protocol: symnet" in log and "| final" in log and "shot: 3" in log and "made from the masks" in log
-
-
-def test_a_second_test_leaves_no_picture_of_the_first(config, tmp_path: Path):
-    score(config(PROTOTYPE, "test.pictures=2"), Request(save_images={"worst": 2}))
-    folder = tmp_path / "runs/tiny/test/symnet_quick"
-    assert (folder / "pictures/index.html").exists() and (folder / "episodes.png").exists()
-    score(config())
-    assert not (folder / "pictures").exists() and not (folder / "episodes.png").exists()
-    assert (folder / "curve.png").exists() and (folder / "result.json").exists()
-
-
-def test_a_full_disk_is_one_line_and_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write = Path.write_bytes
-
-    def full(path: Path, content: bytes) -> None:
-        write(path, content[:10])
-        raise OSError(28, "No space left on device")
-
-    old = np.zeros((4, 4, 3), np.uint8)
-    write_png(tmp_path / "a.png", old)
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UserError, match=r"a.png: cannot be written .No space left on device"):
-        write_png(tmp_path / "a.png", old + 9)
-    assert np.array_equal(np.array(Image.open(tmp_path / "a.png")), old) and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.fixture
