@@ -34,11 +34,13 @@ class ParamGroup:
 class Start:
     """The initial weights of a model's encoder: a file, a name that the model can download, or None for random values.
 
-    With ``partial``, weights may lack some tensors; these start from random values.
+    With ``partial``, weights may lack some tensors; these start from random values. ``pretraining`` is the data that a
+    file's weights were trained on, as the user states it.
     """
 
     weights: str | None = None
     partial: bool = False
+    pretraining: str | None = None
 
 
 @dataclass
@@ -54,7 +56,7 @@ class ModelSettings:
     def start(self) -> Start:
         """Return the encoder's initial weights."""
         section = getattr(self, "encoder", None)
-        return Start() if section is None else Start(section.weights, section.partial)
+        return Start() if section is None else Start(section.weights, section.partial, section.pretraining)
 
     def backbone(self) -> str | None:
         """Return the name of the encoder's architecture, for results and messages."""

@@ -65,6 +65,7 @@ class Encoder(nn.Module):
     last_stage: int
     names_in_files: ClassVar[str]
     licence: str | None = None  # of the weights, where it is known
+    pretraining: str | None = None  # the data that the weights were trained on, where it is known
 
     def stage(self, i: int) -> nn.Sequential:
         """Return the module of stage ``i``."""

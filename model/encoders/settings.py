@@ -45,6 +45,7 @@ class BareEncoderSettings:
     stem: ClassVar[str] = PLAIN
     backbone: str = encoder_of(ResNetEncoder)
     weights: str | None = None
+    pretraining: str | None = None
     partial: bool = False
     output_stride: Literal[8, 16, 32] | None = None
     learn: Learn | None = None

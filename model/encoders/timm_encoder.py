@@ -58,6 +58,7 @@ class TimmEncoder(Encoder):
         self.variant = variant = variant or EncoderVariant()
         self.backbone, self.facts, self.last_stage = backbone, facts(backbone), last_stage
         self.licence = self.facts.licence
+        self.pretraining = self.facts.pretraining
         stride = variant.stride(last_stage)
         pyramid = not self.facts.transformer
         dilated = pyramid and stride < STAGE_STRIDES[last_stage]

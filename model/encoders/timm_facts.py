@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.encoders.encoder import LAST_STAGE
+from model.encoders.pretraining import pretraining_of_tag
 from model.mismatch import Mismatch
 
 PREFIX = "timm/"
@@ -38,6 +39,7 @@ class TimmFacts:
         blocks: stage -> names of the modules whose outputs are intermediate features; empty for a transformer.
         mean, std: constants of the input's normalisation, for pixels 0..1.
         licence: of the weights, as timm states it.
+        pretraining: the data that the weights were trained on; None: their name does not say.
     """
 
     name: str
@@ -51,6 +53,7 @@ class TimmFacts:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     licence: str
+    pretraining: str | None
 
 
 def bare_name(backbone: str) -> str:
@@ -151,6 +154,7 @@ def facts(backbone: str) -> TimmFacts:
         tuple(config["mean"]),
         tuple(config["std"]),
         str(config.get("license") or "not stated"),
+        pretraining_of_tag(bare_name(backbone).partition(".")[0], str(config.get("tag") or "")),
     )
 
 

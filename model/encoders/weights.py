@@ -12,6 +12,7 @@ from torchvision.models import get_model_weights
 
 from model.encoders.encoder import Encoder
 from model.encoders.layouts import describe, missing_of, rename
+from model.encoders.pretraining import IMAGENET, NOTHING
 from model.encoders.registry import ENCODERS
 from model.encoders.timm_facts import PREFIX, bare_name
 from model.mismatch import Mismatch
@@ -122,6 +123,19 @@ def licence_of(source: str | None, encoder: Encoder) -> str | None:
     if source == PACKAGE:
         return PACKAGE_LICENCE
     return None if source is None else encoder.licence
+
+
+def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
+    """Return the data that an encoder's first weights were trained on; None: not known here.
+
+    Args:
+        stated: the user's statement about a file.
+    """
+    if source is None:
+        return NOTHING
+    if source in (PACKAGE, TORCHVISION):
+        return IMAGENET
+    return encoder.pretraining if source == TIMM else stated or encoder.pretraining
 
 
 def weights_url(backbone: str) -> str:

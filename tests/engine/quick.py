@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from util.config.read import read_config
+from util.config.read import read_config, to_dict
 from util.config.settings import Config
+from util.engine import checkpoint
+from util.engine.network import new_model
+from util.engine.run_context import make_run_context
 
 ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
@@ -23,3 +26,11 @@ def quick_config(mini_yaml: Callable[..., Path], base: str = PROTOTYPE, *overrid
 def lines(folder: Path) -> list[dict]:
     """Return the episodes of a result's folder with their counts, header left out."""
     return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()[1:]]
+
+
+def new_checkpoint(config: Config, path: Path) -> Path:
+    """Write a checkpoint of a config as training writes it, with the weights that it would start from."""
+    context = make_run_context(config)
+    content = {"stage": "meta", "config": to_dict(config), "text": context.text_digest}
+    checkpoint.save(path, {**content, "weights": new_model(context).state_dict()})
+    return path

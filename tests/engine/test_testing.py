@@ -13,10 +13,9 @@ import pytest
 import torch
 
 from tests import spawned
-from tests.engine.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, quick_config
+from tests.engine.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
 from tests.paths import REPOSITORY
-from util.config.read import read_config, to_dict
-from util.engine import checkpoint
+from util.config.read import read_config
 from util.engine.folders import run_folder
 from util.engine.frozen_files import digest_of
 from util.engine.network import new_model
@@ -144,10 +143,7 @@ def test_a_quick_look_says_so_everywhere(config, tmp_path: Path, capfd):
 @pytest.fixture
 def trained(config, tmp_path: Path) -> Path:
     """Return a checkpoint of fold 0, 1-shot, as training writes it (with the weights it would start from)."""
-    context = make_run_context(config(SYMNET))
-    content = {"stage": "meta", "config": to_dict(context.config), "text": context.text_digest}
-    checkpoint.save(tmp_path / "fold0.pth", {**content, "weights": new_model(context).state_dict()})
-    return tmp_path / "fold0.pth"
+    return new_checkpoint(config(SYMNET), tmp_path / "fold0.pth")
 
 
 def test_a_checkpoint_of_another_fold_is_refused_unless_allowed(config, trained: Path):

@@ -14,6 +14,7 @@ from util.report.schema import MANIFEST, RESULT, SCHEMA, check_result
 from util.report.scores import over_seeds
 
 CLASSES = (1, 2, 3)
+BAMS_TRACK = {"encoder_data": "ImageNet-1k", "text": False, "training": "in-domain", "novel_photos": "removed"}
 
 
 def counts(seed: int, episodes: int, skill: float) -> list[dict]:
@@ -83,6 +84,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "config": {},
         "environment": {},
     }
+    content["track"] = {**BAMS_TRACK, "train_shot": changes.get("shot", 1)}
     content |= changes
     if "per_seed" not in changes:  # as if each class had the score of the mean
         one = {o: {**scores, "per_class": {"1": scores["miou"]}} for o, scores in content["mean"].items()}

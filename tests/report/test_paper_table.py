@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from tests import spawned
+from tests.report.conftest import BAMS_TRACK, result
 from util.errors import UserError
 from util.report.paper_table import PUBLISHED, table
+from util.report.track import track_of
 
 
 def full(leave, shots=(1,), **changes) -> Path:
@@ -64,6 +66,37 @@ def test_latex_has_booktabs_and_bold_best_cells_of_a_protocol(leave):
     assert r"\textbf{71.0*}" in ours and r"\textbf{69.0}" in bam and r"\textbf{41.0*}" not in ours
     hsnet = next(line for line in latex.splitlines() if line.startswith("HSNet"))
     assert "textbf" not in hsnet  # alone by its protocol
+
+
+def test_rows_of_different_tracks_are_marked_and_the_marks_explained(leave):
+    first = leave("runs/a", model="prototype", dataset="other")
+    alone = table([first])
+    track = "encoder's data: ImageNet-1k; text: none; training: in-domain; photos of novel classes: removed."
+    assert f"all rows: {track}" in alone
+    leave("runs/b", dataset="other", track={**BAMS_TRACK, "text": True, "train_shot": 5})
+    text = table([first.parent])
+    ours, baseline = (next(r for r in text.splitlines() if r.startswith(f"| {m}")) for m in ("Sym-Net", "prototype"))
+    assert " (a) " in baseline and " (b) " in ours
+    assert "(b): encoder's data: ImageNet-1k; text: read;" in text and "1-shot by weights of 5 shot" in text
+    assert "text: read" in next(r for r in table([first.parent], "csv").splitlines() if "Sym-Net" in r)
+
+
+def test_best_cells_are_of_one_track(leave):
+    latex = table([full(leave, track={**BAMS_TRACK, "text": True})], "latex")
+    ours = next(line for line in latex.splitlines() if line.startswith("Sym-Net ResNet-50"))
+    assert "textbf" not in ours  # the best number, but alone on its track
+
+
+def test_folds_of_different_tracks_share_no_row(leave):
+    leave("runs/a")
+    leave("runs/b", fold=1, track={**BAMS_TRACK, "novel_photos": "kept"})
+    with pytest.raises(UserError, match=r"different tracks .*removed.*kept"):
+        table([leave("runs/c", fold=2).parent])
+
+
+def test_a_result_without_a_track_says_so(leave):
+    track = track_of({**result(), "track": None})
+    assert "encoder's data: not stated" in track.words() and "training: not stated" in track.words()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +167,7 @@ def test_untrained_weights_are_a_row_of_their_own_and_another_folds_are_left_out
     leave("runs/b", weights_mark="untrained", mean={"final": {"miou": 2.0, "fb_iou": 1.0}})
     other = leave("runs/c", weights_mark="foreign", fold_mismatch=True)
     text = table([other.parent])
-    assert "| Sym-Net ResNet-50 (untrained) " in text and "| Sym-Net ResNet-50  " in text
+    assert "| Sym-Net ResNet-50 (untrained) " in text and "| Sym-Net ResNet-50 (" in text
     assert f"omitted: {other / 'result.json'}, scored with weights of another fold" in text
     with pytest.raises(UserError, match=r"no result to show .*weights of another fold are omitted"):
         table([other])

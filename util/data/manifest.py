@@ -19,7 +19,7 @@ from typing import Any
 from util.config.aliases import modernise_header
 from util.config.settings import DataSettings
 from util.data.lists import ImageList
-from util.data.sampling import EpisodeKey, digest
+from util.data.sampling import EpisodeKey, digest, digest_of_ways
 from util.errors import UserError, nearest
 from util.read_files import parse_json, read_text
 
@@ -114,6 +114,15 @@ def described(key: EpisodeKey, names: Sequence[str]) -> dict[str, Any]:
     if key.others:
         row["others"] = [{"class": c, "supports": [names[s] for s in supports]} for c, supports in key.others]
     return row
+
+
+def digest_of_rows(episodes: Sequence[dict[str, Any]]) -> str:
+    """Return the hexadecimal SHA-256 of episodes as a manifest has them; see ``sampling.digest``."""
+    return digest_of_ways([(e["query"], [(e["class"], e["supports"]), *_others(e)]) for e in episodes])
+
+
+def _others(episode: dict[str, Any]) -> list[tuple[int, list[str]]]:
+    return [(way["class"], way["supports"]) for way in episode.get("others", ())]
 
 
 def ways_of(episode: dict[str, Any]) -> list[tuple[int, list[str]]]:

@@ -6,7 +6,7 @@ Workers, batches, processes and resuming only choose the numbers that are reques
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -148,10 +148,18 @@ class EpisodeSampler:
 
 def digest(names: tuple[str, ...], keys: Iterable[EpisodeKey]) -> str:
     """Return the hexadecimal SHA-256 of episodes, by image names; episode numbers are ignored."""
+    return digest_of_ways(
+        (names[key.query], [(c, [names[s] for s in of]) for c, of in ((key.class_id, key.supports), *key.others)])
+        for key in keys
+    )
+
+
+def digest_of_ways(episodes: Iterable[tuple[str, Sequence[tuple[int, Sequence[str]]]]]) -> str:
+    """Return the hexadecimal SHA-256 of episodes as (query, ways), a way being (class, supports)."""
     out = hashlib.sha256()
-    for key in keys:
-        row = [names[key.query]]
-        for class_id, supports in ((key.class_id, key.supports), *key.others):
-            row += [str(class_id), *(names[s] for s in supports)]
+    for query, ways in episodes:
+        row = [query]
+        for class_id, supports in ways:
+            row += [str(class_id), *supports]
         out.update((" ".join(row) + "\n").encode())
     return out.hexdigest()

@@ -14,11 +14,12 @@ from util.engine.input_size import in_words
 from util.engine.processes import World
 from util.engine.test_jobs import Job
 from util.engine.trainer import SECONDS_PER_MINUTE
-from util.engine.weights import weights_mark
+from util.engine.weights import TRAINING_FREE, UNTRAINED, weights_mark
 from util.report.run_folder import environment
 from util.report.schema import MANIFEST, SCHEMA
 from util.report.scores import over_seeds
 from util.report.table import MADE_FROM_MASKS
+from util.report.track import IN_DOMAIN, KEPT, NO_TEXT, NO_TRAINING, REMOVED, Track
 
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "checkpoint": weights.source,
         "weights_mark": weights_mark(config),
         "weights": weights.digest,
+        "track": asdict(_track(job)),
         "trained_with": trained,
         "fold_mismatch": mismatch,
         "list": job.images.digest,
@@ -87,6 +89,21 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "config": merged,
         "environment": environment(),
     }
+
+
+def _track(job: Job) -> Track:
+    """Return what the model of a job learnt from."""
+    config, weights, model_class = job.context.config, job.weights, job.context.model_class
+    trained = weights.trained_with
+    data = weights.encoder_data if config.model.backbone() is not None else ""
+    text = model_class.reads_text and config.data.text != NO_TEXT
+    if weights.source in (TRAINING_FREE, UNTRAINED):
+        return Track(data, text, NO_TRAINING)
+    if trained is None:
+        return Track(data, text, config.test.trained_on)
+    own = config.test.trained_on is None and trained["name"] == config.data.name
+    photos = REMOVED if trained.get("exclude_novel", True) else KEPT
+    return Track(data, text, IN_DOMAIN if own else trained["name"], photos if own else None, trained["shot"])
 
 
 def _json_keys(scores: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from util.report.pictures import FirstEpisodes, draw
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result
 from util.report.table import class_table, passes_in_words, score_table, title
+from util.report.track import in_words, track_of
 
 log = logging.getLogger("symnet")
 Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in evaluation.py
@@ -129,9 +130,10 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     if request.save_images:
         save_pictures(job, records, request.save_images, kept, folder.path, title(result), request.figures)
     log.info(
-        "%s, list %s\n%s\n\n%s",
+        "%s, list %s\n%s\n%s\n\n%s",
         title(result),
         result["list_source"] or "made from the masks",
+        in_words({result["shot"]: track_of(result)}),
         score_table(result),
         class_table(result),
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.contract import FewShotModel, Trainable
-from model.encoders.weights import licence_of
+from model.contract import FewShotModel, Start, Trainable
+from model.encoders.weights import licence_of, pretraining_of
 from model.registry import class_of, current_section
 from util.config.read import to_dict
 from util.config.settings import MASKS, Config
@@ -34,6 +34,7 @@ class Weights:
         digest: of all named tensors.
         note: a line for the log, such as the tensors of the encoder that stayed random.
         encoder_licence: of the weights that the encoder started from, where it is known.
+        encoder_data: the data that those weights were trained on, where it is known.
     """
 
     source: str
@@ -41,6 +42,7 @@ class Weights:
     digest: str
     note: str = ""
     encoder_licence: str | None = None
+    encoder_data: str | None = None
 
 
 # --- the start of a training -----------------------------------------------------------------------------------------
@@ -128,6 +130,22 @@ def encoder_licence(config: Config, network: Trainable) -> str | None:
     return None if encoder is None else licence_of(config.model.start().weights, encoder)
 
 
+def encoder_data(config: Config, network: Trainable, trained_with: dict[str, Any] | None) -> str | None:
+    """Return the data that the encoder's first weights were trained on; None: no encoder, or it is not known here.
+
+    Args:
+        trained_with: see ``Weights``; its encoder's settings are taken in place of the config's.
+    """
+    encoder = getattr(network, "encoder", None)
+    if encoder is None:
+        return None
+    start = config.model.start()
+    of_training = (trained_with or {}).get("model", {}).get("encoder")
+    if isinstance(of_training, dict) and "weights" in of_training:
+        start = Start(of_training["weights"], pretraining=of_training.get("pretraining"))
+    return pretraining_of(start.weights, encoder, start.pretraining)
+
+
 # --- the weights of a test or a prediction ---------------------------------------------------------------------------
 
 
@@ -151,7 +169,12 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         )
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
     return network, Weights(
-        str(source), trained_with, digest_of(network.state_dict()), note, encoder_licence(config, network)
+        str(source),
+        trained_with,
+        digest_of(network.state_dict()),
+        note,
+        encoder_licence(config, network),
+        encoder_data(config, network, trained_with),
     )
 
 

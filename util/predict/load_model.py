@@ -11,15 +11,14 @@ import torch
 from model.contract import FewShotModel
 from model.registry import class_of
 from util.config.compose import config_path
-from util.config.read import from_dict, read_config
 from util.config.settings import Config
 from util.data.views import LETTERBOX, View
-from util.engine import checkpoint
 from util.engine.device import pick_device
 from util.engine.input_size import legal_side
 from util.engine.network import prepare_network
 from util.engine.run_context import RunContext, make_run_context
-from util.engine.weights import NO_CHECKPOINT, OWN, load_weights
+from util.engine.stored_config import settings_of
+from util.engine.weights import load_weights
 from util.errors import UserError
 from util.files import REPOSITORY
 
@@ -65,7 +64,7 @@ def load_model(
         UserError: a file is missing or damaged, weights and config do not fit each other, or the device is missing.
     """
     is_default = weights is None and config is None
-    settings = _read_settings(weights, _config_of(DEFAULT) if is_default else config, list(overrides))
+    settings = settings_of(weights, _config_of(DEFAULT) if is_default else config, overrides)
     test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
         test = replace(test, checkpoint=str(weights))
@@ -95,19 +94,6 @@ def _note(context: RunContext) -> str:
         f"trained; a trained network (--checkpoint FILE) or a larger encoder (--config {better}, which downloads its "
         "weights) is usually better"
     )
-
-
-def _read_settings(weights: str | Path | None, config: str | Path | None, overrides: list[str]) -> Config:
-    """Return the named config, or the one in the checkpoint."""
-    if config is not None:
-        return read_config(config, overrides)
-    assert weights is not None
-    if str(weights) in (*OWN, NO_CHECKPOINT):
-        raise UserError(f"--checkpoint {weights}: means the checkpoint of a run; name the run's --config, or a file")
-    content = checkpoint.read(weights)
-    if not checkpoint.is_own(content):
-        raise UserError(f"{weights}: carries no config; name its own, as in --config config/pascal/X.yaml")
-    return from_dict(content["config"], str(weights), overrides)
 
 
 def _check_side(config: Config, side: int) -> None:

@@ -1,4 +1,4 @@
-"""Results: ``python -m util.report compare A B [A B ...]``, ``... table RUNS...``, ``... figures RUNS...``."""
+"""Results: ``python -m util.report compare A B``, ``table RUNS``, ``figures``, ``verify``, ``rescore CHECKPOINT``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ with required():
     from util.report.table_formats import FORMATS
 
 
-def command() -> None:
-    """Parse, call, print."""
+def _parser() -> cli.Parser:
+    """Return the parser of all commands."""
     parser = cli.Parser(prog="python -m util.report", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     pair = commands.add_parser("compare", help="paired difference of results on the same episodes")
@@ -38,13 +38,40 @@ def command() -> None:
     drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
     drawn.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     drawn.add_argument("--figures", choices=SUFFIXES, default="pdf", help="their format")
-    options = parser.parse_args()
+    checked = commands.add_parser("verify", help="whether results can be trusted: counts, lists, episodes and weights")
+    checked.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
+    again = commands.add_parser("rescore", help="one checkpoint by many protocols, in one table")
+    again.add_argument("checkpoint", type=Path)
+    again.add_argument("--config", type=Path, help="of a checkpoint that carries none, such as a published one")
+    again.add_argument("--protocols", default="all", help="such as bam,hsnet; default: all that fit")
+    again.add_argument("--episodes", help="a quick look at so many episodes, marked as such everywhere")
+    again.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    return parser
+
+
+def command() -> int:
+    """Parse, call, print; return 1 if a verified result differs."""
+    options = _parser().parse_args()
+    if options.command == "verify":
+        from util.engine.verify import verify  # the engine needs seconds to import
+
+        found = verify(options.runs)
+        print("\n\n".join(one.text() for one in found))
+        return int(not all(one.agrees for one in found))
+    if options.command == "rescore":
+        from util.engine.rescore import rescore
+
+        quick = [f"test.episodes={options.episodes}"] if options.episodes else []
+        overrides = [*options.overrides, *quick]
+        print(rescore(options.checkpoint, options.config, cli.words(options.protocols), overrides))
+        return 0
     if options.command == "compare":
         print(compare(*options.runs, output=options.output))
     elif options.command == "figures":
         print("\n".join(map(str, draw(options.runs, options.figures))))
     else:
         print(table(options.runs, options.format, options.output, options.protocol))
+    return 0
 
 
 if __name__ == "__main__":

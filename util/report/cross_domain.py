@@ -10,7 +10,8 @@ from util.report.paper_table import published_rows
 from util.report.schema import read_result
 from util.report.scores import FINAL
 from util.report.table import seeds_in_words
-from util.report.table_formats import FORMATS, MEASURED_MARK, QUICK_MARK, Row
+from util.report.table_formats import FORMATS, MEASURED_MARK, QUICK_MARK, Row, track_notes
+from util.report.track import track_of
 
 BENCHMARK = "crossdomain"  # `dataset` of published rows
 
@@ -34,6 +35,7 @@ def cross_domain_table(paths: Sequence[Path], form: str = "markdown") -> str:
         cell = result["shot"], result["dataset"]
         if cell in row.cells:
             raise UserError(f"{path}: another result of {method} on {cell[1]}, {cell[0]}-shot; name only one")
+        row.tracks[result["shot"]] = track_of(result)
         row.cells[cell] = result["mean"][FINAL]["miou"]
         if result["quick_look"] or result.get("other_seeds"):
             reason = "quick look" if result["quick_look"] else seeds_in_words(result).lower()
@@ -48,6 +50,7 @@ def cross_domain_table(paths: Sequence[Path], form: str = "markdown") -> str:
     why = dict.fromkeys(why for row in rows.values() for why in row.quick.values())
     if why:
         notes.append(f"{QUICK_MARK} ({', '.join(why)}) other episodes or seeds than the protocol's: not to be quoted.")
+    notes += track_notes([*published, *rows.values()])
     notes += [f"[{i}] {source}." for i, source in enumerate(dict.fromkeys(r.source for r in published), 1)]
     for path, r in results.items():
         notes.append(

@@ -13,9 +13,11 @@ from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL
 from util.report.table import passes_in_words, protocol_title, seeds_in_words
-from util.report.table_formats import FORMATS, MEASURED_MARK, NOT_STATED, QUICK_MARK, Row
+from util.report.table_formats import FORMATS, MEASURED_MARK, QUICK_MARK, Row, track_notes
+from util.report.track import IN_DOMAIN, NOT_STATED, Track, track_of
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
+SAME = "same"  # `train_shot` of a paper that trains for every number of shots
 
 
 def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protocol: str | None = None) -> str:
@@ -111,6 +113,7 @@ def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
                     f"{path} and {other_path} differ in {what} ({value}; {terms(other)[what]}): one column holds one; "
                     "name fewer runs, or choose with --protocol"
                 )
+    _check_rows(results)
     seen: dict[tuple, Path] = {}
     for path, result in results.items():
         before = seen.setdefault(_cell_of(result), path)
@@ -125,6 +128,22 @@ def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
             raise UserError(f"{before_path} and {path} were scored on different test lists of fold {fold}, {shot}-shot")
 
 
+def _check_rows(results: dict[Path, dict[str, Any]]) -> None:
+    """Refuse folds of one row and number of shots that are of different tracks.
+
+    Raises:
+        UserError: names two results and their tracks.
+    """
+    rows: dict[tuple, tuple[Path, Track]] = {}
+    for path, result in results.items():
+        track = track_of(result)
+        before, first = rows.setdefault((_method(result), result["shot"]), (path, track))
+        if first != track:
+            raise UserError(
+                f"{before} and {path} are of different tracks ({first.words()}; {track.words()}): one row holds one"
+            )
+
+
 def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row]:
     """Return the rows of our own results; mean and FB-IoU are cells only if all folds are there."""
     rows: dict[str, Row] = {}
@@ -135,6 +154,7 @@ def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row
         method = _method(r)
         row = rows.setdefault(method, Row(method, protocol_title(r), "measured", measured=True))
         row.cells[r["shot"], r["fold"]] = r["mean"][output]["miou"]
+        row.tracks[r["shot"]] = track_of(r)
         fb_iou.setdefault((method, r["shot"]), []).append(r["mean"][output].get("fb_iou", float("nan")))
         if why := _departure(r):
             row.quick |= {(r["shot"], c): why for c in (r["fold"], "mean", "fb_iou")}
@@ -165,10 +185,24 @@ def published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list
             protocol += f" ({rule or 'unstated'} folds)"
         row = rows.setdefault((name, protocol), Row(name, protocol, content["papers"][entry["paper"]]))
         *folds, mean = entry["miou"]
+        row.tracks[entry["shot"]] = _published_track(content, entry)
         row.cells |= {(entry["shot"], f): v for f, v in enumerate(folds)} | {(entry["shot"], "mean"): mean}
         if "fb_iou" in entry:
             row.cells[entry["shot"], "fb_iou"] = entry["fb_iou"]
     return list(rows.values()), list(hidden)
+
+
+def _published_track(content: dict[str, Any], entry: dict[str, Any]) -> Track:
+    """Return the track of a published row, as far as it is known."""
+    known = content["tracks"].get(entry["paper"], {})
+    shots = known.get("train_shot")
+    return Track(
+        content["encoder_data"].get(entry["backbone"]),
+        known.get("text"),
+        content["trained_on"].get(entry["dataset"], IN_DOMAIN),
+        known.get("novel_photos"),
+        entry["shot"] if shots == SAME else shots,
+    )
 
 
 def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) -> list[str]:
@@ -179,6 +213,7 @@ def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) ->
         notes.append(
             f"{QUICK_MARK} ({why}) other episodes or seeds than the protocol's: not to be quoted as its number."
         )
+    notes += track_notes(rows)
     for number, source in enumerate(dict.fromkeys(r.source for r in rows if not r.measured), 1):
         notes.append(f"[{number}] {source}.")
     for path, r in results.items():

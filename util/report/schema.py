@@ -38,6 +38,7 @@ class LaterKeys(TypedDict, total=False):
     encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold; null: none was used
+    track: dict[str, Any]  # what the method learnt from: the attributes of util/report/track.py: Track
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 from typing import Any
 
 from util.report.table import on_one_line, text_table
+from util.report.track import NOT_STATED, Track, in_words
 
 MEASURED_MARK, QUICK_MARK = "*", "?"
 LEADING = ["method", "protocol"]  # columns before the numbers
 COLUMN_NAMES = {"fb_iou": "FB-IoU"}
-NOT_STATED = "not stated"  # the protocol of a published row whose paper does not name it
 LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -30,11 +31,35 @@ class Row:
     cells: dict[tuple[int, Any], float] = field(default_factory=dict)
     measured: bool = False
     quick: dict[tuple[int, Any], str] = field(default_factory=dict)  # reason why a cell is not the protocol's number
+    tracks: dict[int, Track] = field(default_factory=dict)  # by number of shots
+
+    @property
+    def track(self) -> str:
+        """The row's tracks in words."""
+        return in_words(self.tracks)
+
+
+def _letters(rows: list[Row]) -> dict[str, str]:
+    """Return the mark of each track, none if all rows are of one."""
+    tracks = list(dict.fromkeys(row.track for row in rows))
+    return {track: f" ({_letter(i)})" if len(tracks) > 1 else "" for i, track in enumerate(tracks)}
+
+
+def _letter(number: int) -> str:
+    """Return a, b, ... z, aa, ab, ..."""
+    before, rest = divmod(number, len(ascii_lowercase))
+    return (_letter(before - 1) if before else "") + ascii_lowercase[rest]
+
+
+def track_notes(rows: list[Row]) -> list[str]:
+    """Return the lines that say what the rows' methods learnt from."""
+    return [f"{mark.strip() or 'all rows'}: {track}." for track, mark in _letters(rows).items()]
 
 
 def _cells(rows: list[Row], columns: list[tuple[int, Any]], plain: bool = False) -> tuple[list[str], list[list[str]]]:
     """Return the header and the cells of all rows as text; ``plain`` omits marks and numbers of sources."""
     sources = list(dict.fromkeys(r.source for r in rows if not r.measured))
+    letters = _letters(rows)
     header = [*LEADING, *(f"{shot}-shot {_heading(c)}" for shot, c in columns)]
     out = []
     for row in rows:
@@ -45,7 +70,7 @@ def _cells(rows: list[Row], columns: list[tuple[int, Any]], plain: bool = False)
             quick = QUICK_MARK if column in row.quick else ""
             cells.append("-" if value is None else f"{value:.1f}" if plain else f"{value:.1f}{mark}{quick}")
         label = row.method if plain or row.measured else f"{row.method} [{sources.index(row.source) + 1}]"
-        out.append([label, row.protocol, *cells])
+        out.append([label if plain else label + letters[row.track], row.protocol, *cells])
     return header, out
 
 
@@ -90,17 +115,17 @@ def latex(rows: list[Row], columns: list[tuple[int, Any]], notes: list[str]) -> 
 
 
 def _best(rows: list[Row], columns: list[tuple[int, Any]]) -> set[tuple[int, tuple[int, Any]]]:
-    """Return (row, column) of the best cells among at least two of one protocol, and of the same episodes and seeds.
+    """Return (row, column) of the best cells among at least two of one protocol and track, on the same episodes.
 
     Others are not comparable.
     """
     best = set()
     for column in columns:
-        groups: dict[tuple[str, str | None], list[tuple[float, int]]] = {}
+        groups: dict[tuple[str, str, str | None], list[tuple[float, int]]] = {}
         for i, row in enumerate(rows):
             protocol = row.protocol.partition(" (")[0]
             if column in row.cells and protocol != NOT_STATED:
-                group = groups.setdefault((protocol, row.quick.get(column)), [])
+                group = groups.setdefault((protocol, row.track, row.quick.get(column)), [])
                 group.append((round(row.cells[column], 1), i))
         for values in groups.values():
             if len(values) > 1:
@@ -109,15 +134,15 @@ def _best(rows: list[Row], columns: list[tuple[int, Any]]) -> set[tuple[int, tup
 
 
 def comma_separated(rows: list[Row], columns: list[tuple[int, Any]], _: list[str]) -> str:
-    """Return the table as CSV, with a column of origins and one of sources in place of marks and notes."""
+    """Return the table as CSV, with columns of tracks, origins and sources in place of marks and notes."""
     header, cells = _cells(rows, columns, plain=True)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*header, "origin", "source"])
+    writer.writerow([*header, "track", "origin", "source"])
     for row, line in zip(rows, cells, strict=True):
         why = ", ".join(dict.fromkeys(row.quick.values()))
         origin = f"measured ({why})" if why else "measured" if row.measured else "quoted"
-        writer.writerow([*line, origin, "" if row.measured else row.source])
+        writer.writerow([*line, row.track, origin, "" if row.measured else row.source])
     return out.getvalue().rstrip("\n")
 
 
