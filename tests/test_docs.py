@@ -15,7 +15,7 @@ README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
     [
         *REPOSITORY.glob("*.md"),
-        *(p for name in ("docs", "benchmark", "initmodel", "lists") for p in (REPOSITORY / name).glob("*.md")),
+        *(p for name in ("docs", "benchmark", "initmodel", "lists") for p in (REPOSITORY / name).rglob("*.md")),
     ]
 )
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
@@ -79,6 +79,7 @@ def test_readme_is_short():
 def test_readme_leads_to_every_document():
     """Every document in docs/ is linked from its index, which the README links."""
     index = REPOSITORY / "docs" / "README.md"
-    assert "(docs/README.md)" in README.read_text()
-    linked = {target for target, _ in LINK.findall(index.read_text())}
-    assert {d.name for d in index.parent.glob("*.md")} - {index.name} <= linked
+    assert "(docs/README.md)" in README.read_text() and "(datasets/README.md)" in index.read_text()
+    for page in (index, index.parent / "datasets" / "README.md"):
+        linked = {target for target, _ in LINK.findall(page.read_text())}
+        assert {d.name for d in page.parent.glob("*.md")} - {page.name} <= linked
