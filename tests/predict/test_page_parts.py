@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from util.engine.calibration import Calibration
 from util.errors import UserError
 from util.formats import coco, labelme, yolo
 from util.predict import Prediction, Segmenter
@@ -23,7 +24,7 @@ from util.predict.page import examples
 from util.predict.page.actions import forget_unused, message_of, segment, take_as_supports
 from util.predict.page.archive import write_archive
 from util.predict.page.examples import load_example, open_example
-from util.predict.page.found import DEFAULT_THRESHOLD, FoundPhoto, mask_at
+from util.predict.page.found import FoundPhoto, table_of, threshold_of
 from util.predict.page.items import free_stem
 from util.predict.page.marks import MAX_MARKS, MAX_POINTS, Mark, corrected, read_marks, support_label, text_of
 from util.predict.page.visit import Forgotten, Visit
@@ -171,15 +172,31 @@ def test_uploads_are_checked_and_named_apart(visit: Visit, photos: list[Path], t
     assert free_stem("../../a b<c>", set()) == "_.._a_b_c_" and free_stem("...", set()) == "photo"
 
 
-def test_at_the_default_threshold_the_mask_is_the_networks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("offset", [None, 1.5])
+def test_at_level_0_the_mask_is_the_networks(tmp_path: Path, offset: float | None) -> None:
     margins = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     image = np.zeros((*SHAPE, 3), np.uint8)
-    found = Prediction.from_margins(image, ["a", "b"], margins)
+    evidence = [np.zeros(1), np.zeros(1)]
+    calibration = None if offset is None else Calibration("", "", "", "", 0.7, offset, [1.0], 0.5, 0.6)
+    found = Prediction.from_margins(image, ["a", "b"], margins, evidence, calibration)
+    assert (found.own_threshold == 0.5) == (offset is None)
     photo = FoundPhoto(1, tmp_path / "a.png", found, tmp_path)
-    assert (photo.mask(DEFAULT_THRESHOLD) == found.mask).all() and photo.summary(DEFAULT_THRESHOLD) == found.summary()
-    assert (mask_at(found.probability, DEFAULT_THRESHOLD) != found.mask).mean() < 0.001
-    low, high = (photo.mask(threshold) for threshold in (0.2, 0.8))
+    own, just_above = (threshold_of(level, photo.spread, photo.own_threshold) for level in (0, 1e-6))
+    assert (photo.mask(own) == found.mask).all() and photo.summary(own) == found.summary()
+    assert (photo.mask(just_above) != found.mask).mean() < 0.001
+    low, high = (photo.mask(threshold_of(level, photo.spread, own)) for level in (-1, 1))
     assert (low > 0).sum() > (found.mask > 0).sum() > (high > 0).sum() > 0 and (low[high > 0] == high[high > 0]).all()
+
+
+def test_a_class_that_is_not_there_has_no_pixel_at_any_threshold(tmp_path: Path) -> None:
+    margins = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+    calibration = Calibration("", "", "", "", 1.0, 0.0, [1.0], 0.0, 0.5)
+    evidence = [np.full(1, 2.0), np.full(1, -2.0)]
+    found = Prediction.from_margins(np.zeros((*SHAPE, 3), np.uint8), ["a", "b"], margins, evidence, calibration)
+    photo = FoundPhoto(1, tmp_path / "a.png", found, tmp_path)
+    assert all(set(np.unique(photo.mask(threshold))) == {0, 1} for threshold in (0.3, 0.5, 0.7))
+    presence = [row[1] for row in table_of(photo.summary(0.5))]
+    assert presence == ["88.1 %", "11.9 %"]
 
 
 def test_segment_correct_and_download(visit: Visit, segmenter: Segmenter, tmp_path: Path) -> None:

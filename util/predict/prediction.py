@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from util.engine.calibration import Calibration
+from util.engine.calibration import Calibration, sigmoid
 from util.errors import UserError
 from util.report.overlay import PREDICTION_COLOUR, class_map, overlay
 
@@ -59,6 +59,8 @@ class Prediction:
             that of a pixel in a photo that shows the class.
         presence: the probability that the photo shows each class; None without a calibration.
         min_score: the presence score below which a class has no pixel; None without a calibration.
+        own_threshold: the share of a class in the sum of its own and the background's probability above which the
+            network takes a pixel for the class; a calibration moves it from 0.5.
     """
 
     image: np.ndarray
@@ -67,6 +69,7 @@ class Prediction:
     probability: np.ndarray
     presence: list[float] | None = None
     min_score: float | None = None
+    own_threshold: float = 0.5
 
     @classmethod
     def from_margins(
@@ -87,6 +90,7 @@ class Prediction:
             decision: default as its defaults.
         """
         decision, presence, min_score = decision or Decision(), None, None
+        own_threshold = 0.5 if calibration is None else sigmoid(calibration.offset)
         shown = np.ones(len(names), bool)
         scaled = margins if calibration is None else calibration.margins(margins)
         highest = np.maximum(scaled.max(0), 0)
@@ -99,7 +103,14 @@ class Prediction:
         mask = _mask(margins, probability, shown, decision.threshold)
         counts = np.bincount(mask.ravel(), minlength=len(names) + 1)
         mask[(counts < decision.min_pixels)[mask] & (mask > 0)] = 0
-        return cls(image, names, mask, probability, presence, min_score)
+        return cls(image, names, mask, probability, presence, min_score, own_threshold)
+
+    @property
+    def shown(self) -> list[bool]:
+        """Whether the presence score of each class suffices for its pixels to be shown."""
+        if self.presence is None or self.min_score is None:
+            return [True] * len(self.names)
+        return [score >= self.min_score for score in self.presence]
 
     def absent(self) -> list[str]:
         """Return in words every class without pixels, with its presence score where that is known."""

@@ -1,16 +1,16 @@
 """One segmented photo of a visitor: probabilities on the disk, shown at any threshold without the network.
 
 The threshold is the share of the best class in the sum of its own and the background's probability above which a pixel
-belongs to the class; for one class, its probability. At ``DEFAULT_THRESHOLD`` the mask is the network's own. Networks
-differ in how far their probabilities lie apart, so the slider's unit is the standard deviation of the logarithm of best
-class over background.
+belongs to the class; for one class, its probability. At ``FoundPhoto.own_threshold`` the mask is the network's own.
+Networks differ in how far their probabilities lie apart, so the slider's unit is the standard deviation of the
+logarithm of best class over background. A class whose presence score is too low has no pixel at any threshold.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from util.engine.calibration import sigmoid
 from util.predict.page.marks import CORRECTING, Mark, corrected
 from util.predict.page.rendering import PREVIEW, THUMBNAIL, Scene, jpeg, reduced
 from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
 from util.report.overlay import class_map
 
-DEFAULT_THRESHOLD = 0.5
-LEVELS = (-3.0, 3.0)  # the ends of the slider; 0 is the default threshold
+LEVELS = (-3.0, 3.0)  # the ends of the slider; 0 is the network's own threshold
 TINY = 1e-9  # a probability that is as good as 0
 NOTHING = np.zeros((0, 0), np.uint8)  # in place of arrays that lie on the disk
 
@@ -64,6 +64,11 @@ class FoundPhoto:
         """The classes; class i has the value i + 1 in the mask."""
         return self._rest.names
 
+    @property
+    def own_threshold(self) -> float:
+        """The threshold of the network's own mask."""
+        return self._rest.own_threshold
+
     def step(self, side: int) -> int:
         """Return n where every n-th pixel is shown, so that the longer side is at most ``side``."""
         return math.ceil(max(self.shape) / side)
@@ -74,9 +79,9 @@ class FoundPhoto:
 
     def _found(self, threshold: float, step: int) -> np.ndarray:
         """Return the mask without corrections."""
-        if threshold == DEFAULT_THRESHOLD:
+        if threshold == self.own_threshold:
             return np.ascontiguousarray(np.load(self._mask, mmap_mode="r")[::step, ::step])
-        return mask_at(np.load(self._probability, mmap_mode="r")[:, ::step, ::step], threshold)
+        return mask_at(np.load(self._probability, mmap_mode="r")[:, ::step, ::step], threshold, self._rest.shown)
 
     def summary(self, threshold: float) -> list[dict[str, Any]]:
         """Return what ``Prediction.summary`` does, of the corrected mask."""
@@ -108,25 +113,32 @@ def best_and_background(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return probability.max(0), np.maximum(1 - probability.sum(0), 0)
 
 
-def threshold_of(level: float, spread: float) -> float:
-    """Return the threshold at a level of the slider."""
-    return 1 / (1 + math.exp(-min(max(level, LEVELS[0]), LEVELS[1]) * spread))
+def threshold_of(level: float, spread: float, own: float) -> float:
+    """Return the threshold at a level of the slider; ``own`` is that of level 0."""
+    if level == 0:
+        return own
+    return sigmoid(math.log(own / (1 - own)) + min(max(level, LEVELS[0]), LEVELS[1]) * spread)
 
 
-def mask_at(probability: np.ndarray, threshold: float) -> np.ndarray:
-    """Return the classes of pixels at a threshold, (H, W) uint8.
+def mask_at(probability: np.ndarray, threshold: float, shown: Sequence[bool]) -> np.ndarray:
+    """Return the classes of pixels at a threshold, (H, W) uint8, among the classes that are shown.
 
     Args:
         probability: of the classes, (n, H, W); together with the background's they sum to 1.
     """
-    best, background = best_and_background(probability)
-    return np.where(best * (1 - threshold) > background * threshold, probability.argmax(0) + 1, 0).astype(np.uint8)
+    _, background = best_and_background(probability)
+    of_shown = np.where(np.array(shown)[:, None, None], probability, 0)
+    inside = of_shown.max(0) * (1 - threshold) > background * threshold
+    return np.where(inside, of_shown.argmax(0) + 1, 0).astype(np.uint8)
 
 
 def table_of(rows: Iterable[dict[str, Any]]) -> list[list[Any]]:
-    """Return the rows of a table of numbers: class, pixels, share in percent, confidence in percent."""
-    out = []
-    for row in rows:
-        confidence = "" if row["confidence"] is None else f"{100 * row['confidence']:.1f} %"
-        out.append([row["name"], row["pixels"], f"{100 * row['share']:.1f} %", confidence])
-    return out
+    """Return the rows of a table of numbers: class, presence in percent, pixels, share and confidence in percent."""
+    return [
+        [row["name"], _percent(row["presence"]), row["pixels"], _percent(row["share"]), _percent(row["confidence"])]
+        for row in rows
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"

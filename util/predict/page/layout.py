@@ -31,7 +31,7 @@ CORRECT_HINTS = {
     ERASER: "Wipe away pixels that belong to no class.",
     BOX: "Drag a box whose pixels belong to the class above, or click two opposite corners.",
 }
-TABLE = ["class", "pixels", "share", "confidence"]
+TABLE = ["class", "presence", "pixels", "share", "confidence"]
 
 
 def build(gradio: ModuleType, segmenter: Segmenter, root: Path) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 
 from util.data.list_files import IMAGE_SUFFIXES
 from util.errors import UserError
-from util.predict.page.found import DEFAULT_THRESHOLD, FoundPhoto, threshold_of
+from util.predict.page.found import FoundPhoto, threshold_of
 from util.predict.page.items import KeptSupport, OpenPhoto, Query, checked_name, free_stem
 from util.predict.page.marks import checked_corrections, read_marks, without_class
 from util.predict.page.rendering import MAX_CLASSES, thumbnail
@@ -243,9 +243,9 @@ class Visit:
     def threshold(self) -> float:
         """The threshold of all predictions, which ``level`` sets in units of their spread."""
         found = self.found
-        return (
-            threshold_of(self.level, sum(photo.spread for photo in found) / len(found)) if found else DEFAULT_THRESHOLD
-        )
+        if not found:
+            return 0.5
+        return threshold_of(self.level, sum(photo.spread for photo in found) / len(found), found[0].own_threshold)
 
 
 VISITS: weakref.WeakSet[Visit] = weakref.WeakSet()  # of all visitors
