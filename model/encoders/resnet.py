@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.models import resnet as tv_resnet
 
 from model.encoders.encoder import (
     INTERMEDIATE_STAGES,
@@ -22,6 +21,9 @@ from model.encoders.encoder import (
 )
 from model.encoders.features import Features
 
+if TYPE_CHECKING:
+    from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
 DEEP, PLAIN = "deep", "plain"  # stems: three 3x3 convolutions, or torchvision's one of 7x7
 PLAIN_KERNEL = 7
 # Files with a deep stem call it conv1..3 / bn1..3, or conv1.{0,1,3,4,6} / bn1; here it is one Sequential.
@@ -31,10 +33,8 @@ NESTED_DEEP_NAMES = {f"conv1.{i}": f"layer0.{i}" for i in (0, 1, 3, 4, 6)} | {"b
 PLAIN_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1"}
 CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does not use
 SMALL, NARROW = "resnet10", "resnet10_narrow"  # one basic block a stage; torchvision has neither
-STEM_WIDTH = 64  # channels of torchvision's plain stem
-NARROWING = 4  # the narrow one has a quarter of the channels: for tests
 
-Block: TypeAlias = tv_resnet.BasicBlock | tv_resnet.Bottleneck
+Block: TypeAlias = "BasicBlock | Bottleneck"
 
 
 class ResNetEncoder(Encoder):
@@ -162,26 +162,15 @@ def residual(block: Block, x: Tensor) -> Tensor:
     return x.add_(shortcut)
 
 
-class _NarrowResNet(tv_resnet.ResNet):
-    """torchvision's network with its channels divided by ``NARROWING``."""
-
-    def __init__(self, *args: Any):
-        super().__init__(*args)
-        width = STEM_WIDTH // NARROWING
-        self.conv1 = nn.Conv2d(3, width, PLAIN_KERNEL, stride=2, padding=PLAIN_KERNEL // 2, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-
-    def _make_layer(self, block: type[Block], planes: int, *args: Any, **options: Any) -> nn.Sequential:
-        if self.inplanes == planes:  # the first stage, after a stem that is narrowed later
-            self.inplanes //= NARROWING
-        return super()._make_layer(block, planes // NARROWING, *args, **options)
-
-
-def _residual_network(backbone: str) -> tv_resnet.ResNet:
+def _residual_network(backbone: str) -> ResNet:
     """Return torchvision's network with random weights."""
+    from torchvision.models import resnet  # seconds, which a process that builds no network saves
+
+    from model.encoders.small_resnets import narrow_resnet10, resnet10
+
     if backbone in (SMALL, NARROW):
-        return (tv_resnet.ResNet if backbone == SMALL else _NarrowResNet)(tv_resnet.BasicBlock, [1, 1, 1, 1])
-    return getattr(tv_resnet, backbone)(weights=None)
+        return resnet10() if backbone == SMALL else narrow_resnet10()
+    return getattr(resnet, backbone)(weights=None)
 
 
 def _deep_stem(width: int, pool: nn.Module) -> nn.Sequential:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torchvision.models.swin_transformer import SwinTransformer
 
 from model.encoders.encoder import LAST_STAGE, Encoder, Intermediate
 from model.encoders.features import Features
@@ -41,6 +40,8 @@ class SwinEncoder(Encoder):
     names_in_files = r"(layer[0-4]|patch_embed|layers|norm|head)\."
 
     def __init__(self, intermediate: Mapping[int, int | None]):
+        from torchvision.models.swin_transformer import SwinTransformer  # takes seconds
+
         super().__init__()
         net = SwinTransformer([PATCH] * 2, WIDTH, list(DEPTHS), list(HEADS), [WINDOW] * 2, stochastic_depth_prob=0.0)
         self.layer0, *rest = net.features

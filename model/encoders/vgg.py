@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torchvision.models import vgg as tv_vgg
 
 from model.encoders.encoder import INTERMEDIATE_STAGES, LAST_STAGE, MEMORY_FORMAT, Encoder, Intermediate
 from model.encoders.features import Features
@@ -25,8 +24,10 @@ class VGGEncoder(Encoder):
     names_in_files = r"(layer[0-4]|features|classifier)\."
 
     def __init__(self, last_stage: int = LAST_STAGE):
+        from torchvision.models.vgg import vgg16_bn  # takes seconds
+
         super().__init__()
-        layers = list(tv_vgg.vgg16_bn(weights=None).features)
+        layers = list(vgg16_bn(weights=None).features)
         for layer in layers:
             if isinstance(layer, nn.MaxPool2d):
                 layer.ceil_mode = True

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.models import get_model_weights
 
 from model.encoders.encoder import Encoder
 from model.encoders.layouts import describe, missing_of, rename
@@ -38,6 +37,8 @@ def download(source: str, backbone: str) -> dict[str, Tensor]:
 
 
 def _from_torchvision(backbone: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights  # takes seconds
+
     name = ENCODERS[backbone].torchvision if backbone in ENCODERS else None
     if name is None:
         raise Mismatch(
@@ -140,6 +141,8 @@ def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = No
 
 def weights_url(backbone: str) -> str:
     """Return torchvision's address of the ImageNet weights of one of ``registry.downloadable()``."""
+    from torchvision.models import get_model_weights  # takes seconds
+
     return get_model_weights(ENCODERS[backbone].torchvision)[FIRST_RELEASE].url
 
 

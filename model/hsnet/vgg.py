@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
-from torchvision.models import vgg as tv_vgg
 
 from model.encoders.encoder import INTERMEDIATE_STAGES, LAST_STAGE, MEMORY_FORMAT, Encoder, Intermediate
 from model.encoders.features import Features
@@ -28,8 +26,10 @@ class PlainVGGEncoder(Encoder):
     names_in_files = r"(layer[0-4]|features|classifier)\."
 
     def __init__(self):
+        from torchvision.models.vgg import vgg16  # takes seconds
+
         super().__init__()
-        layers = list(tv_vgg.vgg16(weights=None).features)
+        layers = list(vgg16(weights=None).features)
         for i, (start, end) in enumerate(zip((0, *STAGE_ENDS[:-1]), STAGE_ENDS, strict=True)):
             setattr(self, f"layer{i}", nn.Sequential(*layers[start:end]))
         for layer in (*self.stage(3), *self.stage(LAST_STAGE)):
@@ -83,6 +83,8 @@ def download_vgg() -> dict[str, Tensor]:
     Raises:
         Mismatch: they could not be fetched.
     """
+    from torchvision.models import get_model_weights  # takes seconds
+
     try:
         return get_model_weights(NAME)[FIRST_RELEASE].get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:

@@ -66,6 +66,7 @@ class INSID3(OnCells):
 
     Settings = INSID3Settings
     title = "INSID3"
+    never_compiled = ("_segment", "_basis")
     cannot_export = "its clusters depend on the query's content"
     settings: INSID3Settings
 
@@ -97,7 +98,6 @@ class INSID3(OnCells):
         pictures = {name: torch.stack([m[name] for m in maps]) for name in maps[0]}
         return Output(torch.stack(logits), maps=pictures, evidence=evidence)
 
-    @torch.compiler.disable
     def _segment(self, target: Target, supports: list[Support], count: int) -> Segmentation:
         """Return the segmentation of a query for so many classes; a class's supports are those that show it."""
         if len(target.plain) > MAX_PATCHES:
@@ -111,7 +111,6 @@ class INSID3(OnCells):
         ]
         return segment(target, references, self.settings.tau, self.settings.merge)
 
-    @torch.compiler.disable
     def _basis(self, size: Sequence[int]) -> PositionalBasis | None:
         """Return the positional basis of images of a size (H, W) with the weights as they are; None for r = 0.
 

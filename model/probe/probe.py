@@ -56,6 +56,7 @@ class Probe(OnCells):
 
     Settings = ProbeSettings
     title = "linear probe"
+    never_compiled = ("_heads",)
     cannot_export = "it is fitted to the supports by an optimiser"
     settings: ProbeSettings
 
@@ -77,7 +78,6 @@ class Probe(OnCells):
             logits = torch.cat([head.logits(features[None]) for head, features in zip(heads, query)])
             return Output(resize_cells(logits, episodes[0].query.shape[-2:]))
 
-    @torch.compiler.disable
     def _heads(self, episodes: Sequence[Episode], shots: list[Shots]) -> list[Head]:
         """Return the head of each of the B queries; those that share supports, one call after the other too, share it.
 
