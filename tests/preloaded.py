@@ -1,6 +1,7 @@
 """Imports of the process from which the tests fork scripts (see spawned.py); nothing is computed."""
 
 import torch
+import torchvision.models  # noqa: F401  # with torch's compiler, which takes longest
 
 import util.engine.launch
 import util.engine.testing
