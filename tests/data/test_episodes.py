@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.episode import Episode, LabelledImages
 from util.config.settings import AugmentSettings
-from util.data.episodes import EpisodeDataset, LabelledDataset, collate
+from util.data.episodes import EpisodeDataset, LabelledDataset
 from util.data.folds import Fold
 from util.data.images import read_image, read_mask
 from util.data.index import load_index
@@ -21,6 +21,7 @@ from util.data.lists import ImageList, train_list
 from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
 from util.data.sampling import EpisodeSampler
 from util.data.text import name_vectors
+from util.data.trials import collate
 from util.data.warp import fit_letterbox
 
 SIZE, SHOTS, IGNORE = 65, 3, 255  # mini's photos have a longer side of 64: a crop of 65 holds all of each

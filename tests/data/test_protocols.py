@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from util.data.episodes import EpisodeDataset, TrialDataset
+from util.data.episodes import EpisodeDataset
 from util.data.folds import Fold
 from util.data.index import Index
 from util.data.lists import ImageList, check_shots
 from util.data.sampling import EpisodeSampler
+from util.data.trials import TrialDataset
 from util.data.views import View
 from util.engine.loading import batches
 from util.errors import UserError

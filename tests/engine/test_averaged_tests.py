@@ -17,7 +17,7 @@ from model.contract import Task
 from tests.outcome import run_script
 from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
-from util.data.episodes import collate
+from util.data.trials import collate
 from util.engine import checkpoint
 from util.engine.folders import run_folder
 from util.engine.input_size import in_words, real_scales, view_of

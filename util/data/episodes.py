@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
-from model.episode import IGNORE, Batch, Episode, EpisodeOfOriginalSizes, LabelledImages
+from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages
 from util.config.settings import AugmentSettings
 from util.data.folds import Fold
+from util.data.labels import binary, channels_first, relabelled
 from util.data.lists import ImageList
 from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, random_stream, shuffled
 from util.data.views import LETTERBOX, ORIGINAL, View
 from util.data.warp import fit_letterbox, warp_training
 
 QUERY_SLOT = 0  # augmentation streams of an episode: 0 is the query's, 1..K are the supports'
-Sample = TypeVar("Sample", bound=Batch)
 Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)
 
 
@@ -112,7 +110,7 @@ class EpisodeDataset(Dataset):
             "class_id": torch.tensor(key.class_id),
             "base_id": torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
             "number": torch.tensor(key.number),
-            "query_base_label": _relabelled(classes, self.fold.base_table) if self.base_labels else None,
+            "query_base_label": relabelled(classes, self.fold.base_table) if self.base_labels else None,
             "text": None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
         }
         if self.view.rule == ORIGINAL:
@@ -157,60 +155,6 @@ class EpisodeDataset(Dataset):
         return torch.from_numpy(image), classes
 
 
-@dataclass
-class Trial(Batch):
-    """B episodes of N ways, and the labels that their predictions are scored against, for each value of scored_on.
-
-    Attributes:
-        ways: N one-class episodes of the same B queries; each query's classes ascend.
-        rows: of the index for each query: the query itself, then the supports of way after way.
-        label: scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes.
-        base_label: the same in base-class ids; empty for models without base labels.
-        shown: height and width of each query within the network's input; the rest is padding.
-    """
-
-    ways: list[Episode]
-    rows: list[tuple[int, ...]]
-    label: dict[str, list[Tensor]]
-    base_label: dict[str, list[Tensor]]
-    shown: list[tuple[int, int]]
-
-    @property
-    def episode(self) -> Episode:
-        """The episodes of the first way."""
-        return self.ways[0]
-
-
-class TrialDataset(Dataset):
-    """The episodes of a test by number; ``scored_on`` names the labels to make."""
-
-    def __init__(self, episodes: EpisodeDataset, scored_on: tuple[str, ...]):
-        self.episodes, self.scored_on = episodes, scored_on
-
-    @property
-    def sampler(self) -> Sampler:
-        """The sampler of the episodes."""
-        return self.episodes.sampler
-
-    @property
-    def one_by_one(self) -> bool:
-        """Whether images keep their original sizes, so that a batch can hold only one episode."""
-        return self.episodes.view.rule == ORIGINAL
-
-    def __getitem__(self, number: int) -> Trial:
-        episodes = self.episodes
-        key = episodes.sampler(number)
-        image, classes = episodes.read(key.query)
-        maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
-        base = {s: [_relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}
-        values = [episodes.sampler.images.index.value_of(c) for c in key.classes]
-        labels = {s: [numbered(m, values)] for s, m in maps.items()}
-        query = episodes.evaluation_view(image, classes)
-        ways = [episodes.episode(way, *query, [c for c in key.classes if c != way.class_id]) for way in key.ways]
-        rows = (key.query, *(row for way in key.ways for row in way.supports))
-        return Trial(ways, [rows], labels, base, [episodes.view.shown(image.shape)])
-
-
 class LabelledDataset(Dataset):
     """Images of a list with base-class labels, for the base stage.
 
@@ -234,60 +178,4 @@ class LabelledDataset(Dataset):
             random = random_stream(self.seed, AUGMENT, number)
             image, classes = warp_training(index.stacked(row), self.size, self.augment, random)
             pixels = torch.from_numpy(image)
-        return LabelledImages(pixels, _relabelled(classes, self.fold.base_table))
-
-
-def collate(items: Sequence[Sample]) -> Sample:
-    """Return the batch of single items: tensors are stacked, empty fields stay None, scored labels become lists."""
-    first = items[0]
-    if isinstance(first, Trial):
-        return cast(Sample, _collate_trials(cast(Sequence[Trial], items)))
-    values: dict[str, Any] = {}
-    for field in fields(first):  # type: ignore[arg-type]  # every Batch is a dataclass
-        of_items = [getattr(item, field.name) for item in items]
-        values[field.name] = None if of_items[0] is None else default_collate(of_items)
-    return type(first)(**values)
-
-
-def _collate_trials(items: Sequence[Trial]) -> Trial:
-    return Trial(
-        ways=[collate(of_way) for of_way in zip(*(item.ways for item in items), strict=True)],
-        rows=[row for item in items for row in item.rows],
-        label=_joined([item.label for item in items]),
-        base_label=_joined([item.base_label for item in items]),
-        shown=[shown for item in items for shown in item.shown],
-    )
-
-
-def _joined(labels: Sequence[dict[str, list[Tensor]]]) -> dict[str, list[Tensor]]:
-    """Return the lists of several items under each key, one after the other."""
-    return {key: [label for of_item in labels for label in of_item[key]] for key in labels[0]}
-
-
-def channels_first(image: np.ndarray) -> Tensor:
-    """Return an image (H, W, 3) as a tensor (3, H, W) of the same dtype."""
-    out = np.empty((3, *image.shape[:2]), image.dtype)
-    cv2.split(image, list(out))  # several times faster than a transposed copy
-    return torch.from_numpy(out)
-
-
-def binary(classes: np.ndarray, value: int, ignored: Sequence[int] = ()) -> Tensor:
-    """Return the label (H, W) uint8 in {0, 1, 255} of the class that is ``value`` in a map of class ids.
-
-    Pixels of the values ``ignored`` are 255.
-    """
-    table = np.zeros(256, np.uint8)
-    table[[value, *ignored, IGNORE]] = [1, *[IGNORE] * len(ignored), IGNORE]
-    return _relabelled(classes, table)
-
-
-def numbered(classes: np.ndarray, values: Sequence[int]) -> Tensor:
-    """Return the label (H, W) uint8 in {0, .., N, 255} of N classes, by their values in a map of class ids."""
-    table = np.zeros(256, np.uint8)
-    table[[*values, IGNORE]] = [*range(1, len(values) + 1), IGNORE]
-    return _relabelled(classes, table)
-
-
-def _relabelled(classes: np.ndarray, table: np.ndarray) -> Tensor:
-    """Return ``table[classes]`` for a table (256,) uint8; OpenCV is several times faster than NumPy here."""
-    return torch.from_numpy(cv2.LUT(classes, table))
+        return LabelledImages(pixels, relabelled(classes, self.fold.base_table))

@@ -18,8 +18,8 @@ from torch import Tensor
 from model.common.ops import resize
 from model.episode import IGNORE, Output
 from util.config.settings import Config
-from util.data.episodes import Trial, TrialDataset
 from util.data.sampling import EpisodeSampler, random_stream
+from util.data.trials import Trial, TrialDataset
 from util.engine.calibration import FORMAT, Calibration, calibration_path, key_of, write_calibration
 from util.engine.evaluation import PassOptions, Scoreboard, run_pass
 from util.engine.input_size import scored_on, view_of

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from model.episode import IGNORE
-from util.data.episodes import binary, numbered
+from util.data.labels import binary, numbered
 from util.data.sampling import EpisodeKey
 from util.data.views import to_photo
 from util.engine.evaluation import BASE, FINAL, NUMBER, iou_of

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
-from util.data.episodes import Trial
+from util.data.trials import Trial
 from util.engine.calibration import Calibration
 from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers

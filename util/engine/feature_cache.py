@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from model.episode import CachedFeatures, Episode
-from util.data.episodes import Trial
+from util.data.trials import Trial
 
 GIB, MIB = 2**30, 2**20
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from model.contract import FewShotModel
 from model.encoders.features import Features
 from model.episode import Episode
-from util.data.episodes import QUERY_SLOT, EpisodeDataset, ViewKey, collate
+from util.data.episodes import QUERY_SLOT, EpisodeDataset, ViewKey
+from util.data.trials import collate
 from util.engine.network import PreparedNetwork
 from util.errors import UserError
 

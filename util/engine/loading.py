@@ -10,7 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from util.data.episodes import collate
+from util.data.trials import collate
 from util.errors import UserError
 
 TERM_GRACE = 60  # seconds that a loader process outlives SIGTERM if the main process does not end it

@@ -10,11 +10,12 @@ from torch.utils.data import Dataset
 from util.config.read import read_data
 from util.config.settings import AugmentSettings, ProtocolSettings, StageSettings
 from util.data.decoded import with_decoded_images
-from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler, TrialDataset
+from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler
 from util.data.index import list_of, load_index
 from util.data.list_files import found
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler
+from util.data.trials import TrialDataset
 from util.data.views import STRETCH, View
 from util.engine.input_size import scored_on, training_view
 from util.engine.processes import World

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.encoders.features import Features
 from model.episode import IGNORE, CachedFeatures, Episode
-from util.data.episodes import channels_first
+from util.data.labels import channels_first
 from util.engine.device import autocast
 from util.errors import UserError
 from util.predict.class_embedding import ClassEmbedding

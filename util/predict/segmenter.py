@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from model.episode import Output
-from util.data.episodes import channels_first
+from util.data.labels import channels_first
 from util.data.views import LETTERBOX, to_photo
 from util.engine.calibration import Calibration, find_calibration
 from util.engine.device import autocast
