@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +18,7 @@ import torch
 from benchmark.synthetic import build, episode
 from benchmark.timing import WALL, Clock
 from benchmark.ways import EVALUATION, OURS, Run, make
-from util.engine.configure_process import configure_process
+from util.engine.configure_process import HUGE_PAGES, configure_process
 from util.engine.device import CUDA
 from util.errors import UserError
 
@@ -40,6 +41,10 @@ class Measurement:
     device: str = "cpu"
     clock: str = WALL
 
+    def set_up(self) -> None:
+        """Set up the process, before its first tensor: as a command does."""
+        configure_process()
+
     def prepare(self, device: torch.device) -> Run:
         """Return the measured function; all that it keeps in memory exists then."""
         raise NotImplementedError
@@ -57,6 +62,10 @@ class Case(Measurement):
     stage: str = EVALUATION
     way: str = OURS
 
+    def set_up(self) -> None:
+        """Leave the allocator of the plain implementation as torch has it."""
+        set_up_allocator(self.way)
+
     def prepare(self, device: torch.device) -> Run:
         """Return one pass over a batch of episodes."""
         network = build(self.model, self.backbone, self.size, self.shots).to(device)
@@ -70,6 +79,14 @@ class Outcome:
     before: float  # memory of the process with network and input
     peaks: list[float]  # highest so far after each call, of the process (CPU) or of torch (GPU)
     seconds: list[float]
+
+
+def set_up_allocator(way: str) -> None:
+    """Set up the allocator of this process as a command of this project has it, or leave it as torch does."""
+    if way == OURS:
+        configure_process()
+    else:
+        os.environ.pop(HUGE_PAGES, None)  # inherited; torch reads it at its first tensor
 
 
 def measure(cases: Sequence[Measurement]) -> list[Outcome]:
@@ -92,11 +109,11 @@ def measure(cases: Sequence[Measurement]) -> list[Outcome]:
 def _keep_barrier(barrier: Barrier) -> None:
     """Initialise a process of the pool."""
     global _start
-    configure_process()  # as a command does
     _start = barrier
 
 
 def _measure(case: Measurement) -> Outcome:
+    case.set_up()
     torch.set_num_threads(case.threads)
     device = torch.device(case.device)
     run = case.prepare(device)

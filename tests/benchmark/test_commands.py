@@ -17,6 +17,7 @@ from benchmark.__main__ import command
 from benchmark.gpu import page as gpu_page
 from benchmark.gpu import runner
 from benchmark.gpu.parts import PARTS
+from benchmark.worker import ENCODER, EPISODE, Task, Worker
 from tests import spawned
 from util import cli
 from util.errors import UserError
@@ -47,7 +48,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.mark.benchmark
-def test_speed(run: Run) -> None:
+@pytest.mark.process
+def test_speed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "START_METHOD", "forkserver")  # starts faster; test_memory spawns
     printed, rows = run("speed", "--models", "symnet,ssp", "--shot", "1,2", *NETWORK)
     cases = [(r["model"], r["shots"], r["stage"]) for r in rows]
     assert cases == [
@@ -61,6 +64,19 @@ def test_speed(run: Run) -> None:
         assert row["ours_units"] == pytest.approx(row["ours_seconds"] / row["unit_seconds"])
         assert row["ours_over_naive"] == pytest.approx(row["ours_seconds"] / row["naive_seconds"])
     assert f"| symnet resnet10_narrow, {SIDE} px, 1-shot training, batch 4 |" in printed
+
+
+@pytest.mark.benchmark
+@pytest.mark.process
+def test_a_worker_that_dies_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "START_METHOD", "forkserver")
+    case = {"model": "ssp", "backbone": "resnet10_narrow", "size": SIDE, "shots": 1, "batch": 1, "stage": "evaluation"}
+    with Worker(Task(case, "naive")) as worker:
+        worker.ready()
+        assert worker.seconds(ENCODER) > 0 < worker.seconds(EPISODE)
+        worker.process.kill()
+        with pytest.raises(UserError, match=r"naive, .*its process ended, probably because memory ran out"):
+            worker.seconds(ENCODER)
 
 
 @pytest.mark.benchmark
