@@ -1,4 +1,4 @@
-"""The demonstration: Sym-Net trained and tested on a drawn data set, beside two baselines, and a prediction."""
+"""The demonstration: Sym-Net+ trained and tested on a drawn data set, beside two baselines, and a prediction."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from util.errors import EXIT_INTERRUPTED, UserError
 from util.predict.command import command as predict
 from util.report.table import text_table
 
-CONFIG = "config/mini/mini_split{fold}_resnet10.yaml"
-BASELINE = "config/mini/mini_split{fold}_prototype_resnet10.yaml"
-BASE_STAGE = "base_stage."  # the prefix of settings that the baseline does not have
+CONFIG = "config/mini/mini_demo.yaml"
+BASELINE = "config/mini/mini_split0_prototype_lite0.yaml"
+STAGES = ("base_stage.", "meta_stage.")  # prefixes of settings that the baseline does not have
 PICTURE, PREDICTED = "demo.png", "predicted"
 Result = dict[str, Any]
 
@@ -50,12 +50,13 @@ class Demo:
 
     def baseline(self, name: str, *more: str) -> Config:
         """Return the prototype baseline's config under a run name, with further overrides."""
-        return self._config(BASELINE, name, [*(o for o in self.overrides if not o.startswith(BASE_STAGE)), *more])
+        own = [f"data.size={self.symnet(name).data.size}", "model.encoder.output_stride=16"]
+        return self._config(BASELINE, name, [*own, *(o for o in self.overrides if not o.startswith(STAGES)), *more])
 
     def _config(self, template: str, name: str, overrides: list[str]) -> Config:
         places = {"run.folder": self.folder, "data.root": self.data, "data.cache": self.folder / "cache"}
         own = [override(key, str(path)) for key, path in places.items()]
-        return read_config(template.format(fold=self.fold), [*own, *overrides, f"run.name={name}"])
+        return read_config(template, [*own, f"data.fold={self.fold}", *overrides, f"run.name={name}"])
 
 
 def run(folder: Path, fold: int, overrides: list[str]) -> int:
@@ -67,7 +68,7 @@ def run(folder: Path, fold: int, overrides: list[str]) -> int:
     demo = Demo(folder, fold, overrides)
     _draw(demo.data)
     config = demo.symnet("symnet")
-    print("\n== base stage: encoder and base learner ==", flush=True)
+    print("\n== base stage: the base learner, over a frozen encoder ==", flush=True)
     if train_base(config, resume=False, overwrite=True):
         return EXIT_INTERRUPTED
     print("\n== meta stage: episodes of base classes ==", flush=True)
@@ -96,14 +97,13 @@ def _draw(root: Path) -> None:
 
 def _test(demo: Demo, config: Config) -> list[str]:
     """Test Sym-Net and its baselines, print the table, copy the picture; return the names of the tested classes."""
-    trained_encoder = run_folder(config, "base") / BEST
     symnet = test(config)[0]
     untrained = test(demo.symnet("untrained", "test.checkpoint=none"))[0]
-    prototype = test(demo.baseline("prototype", override("model.encoder.weights", str(trained_encoder))))[0]
+    prototype = test(demo.baseline("prototype"))[0]
     rows = [
-        _row("Sym-Net", symnet),
-        _row("Sym-Net, meta output alone", symnet, "meta"),
-        _row("untrained Sym-Net", untrained),
+        _row("Sym-Net+", symnet),
+        _row("Sym-Net+, meta output alone", symnet, "meta"),
+        _row("untrained Sym-Net+", untrained),
         _row("prototype baseline", prototype),
         _row("everything foreground", symnet, ALL_FOREGROUND),
     ]

@@ -14,9 +14,9 @@ from util.data import mini
 pytestmark = [pytest.mark.process, pytest.mark.train]
 
 SHORT = {
-    "data.size": 33,
+    "data.size": 65,
     "data.min_pixels": 100,
-    "base_stage.size": 33,
+    "base_stage.size": 65,
     "base_stage.epochs": 1,
     "base_stage.batch": 8,
     "base_stage.validate_episodes": 4,
@@ -35,7 +35,7 @@ def test_the_demo_ends_with_a_table_and_a_picture(tmp_path: Path):
     options = [word for key, value in SHORT.items() for word in ("--set", f"{key}={value}")]
     done = spawned.run("demo.py", "--folder", tmp_path / "demo", *options, before=draw_few)
     table = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    names = ("Sym-Net ", "Sym-Net, meta", "untrained Sym-Net", "prototype baseline", "everything foreground")
+    names = ("Sym-Net+ ", "Sym-Net+, meta", "untrained Sym-Net+", "prototype baseline", "everything foreground")
     for name in names:
         assert sum(line.startswith(f"| {name}") for line in table) == 1, name
     picture = cv2.imread(str(tmp_path / "demo" / "demo.png"))
