@@ -103,6 +103,7 @@ def test_a_result_without_a_track_says_so(leave):
     ("changes", "name"),
     [
         ({"run": "pascal_split0_symnet"}, "Sym-Net ResNet-50"),
+        ({"run": "pascal_split0_resnet50_plus", "model": "symnet_plus", "method": "Sym-Net+"}, "Sym-Net+ ResNet-50"),
         ({"run": "pascal_split0_dcama_swin_b", "model": "dcama", "backbone": "swin_b"}, "DCAMA Swin-B"),
         ({"run": "pascal_split0_resnet50_small"}, "Sym-Net ResNet-50, small"),
         ({"run": "a", "model": "own", "method": "My Net", "backbone": "x", "encoder": "X-1"}, "My Net X-1, a"),

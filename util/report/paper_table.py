@@ -60,7 +60,8 @@ def _method(result: dict[str, Any]) -> str:
     model, backbone = result["model"], result["backbone"] or ""
     run = re.sub(r"split\d+_?", "", result["run"].removeprefix(f"{result['dataset']}_"))
     run = re.sub(rf"(^|_){re.escape(model)}(?=_|$)", r"\1", run)
-    words = [word for word in run.split("_") if word and word != backbone and not backbone.endswith(f"_{word}")]
+    known = {"", backbone, *model.split("_")}
+    words = [word for word in run.split("_") if word not in known and not backbone.endswith(f"_{word}")]
     method = result.get("method") or _names().get(model, model)
     encoder = result.get("encoder") or _names().get(backbone, backbone)
     name = ", ".join(filter(None, [f"{method} {encoder}".strip(), " ".join(words)]))
