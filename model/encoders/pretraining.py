@@ -14,6 +14,10 @@ DATA = {
     "sat493m": "SAT-493M",
     "sa1b": "SA-1B (SAM)",
     "ig1b": "Instagram-1B",
+    "seer": "Instagram-1B",
+    "swag": "Instagram-3.6B",
+    "jft": "JFT-300M",
+    "m38m": "Merged-38M",
     "yfcc100m": "YFCC-100M",
     "in22k": "ImageNet-22k",
     "in21k": "ImageNet-21k",
@@ -22,7 +26,7 @@ DATA = {
 }
 IMAGE_TEXT = "image-text pairs (CLIP)"
 IMAGE_TEXT_PARTS = ("openai", "laion", "datacomp", "dfn", "merged2b", "metaclip", "webli", "clip", "siglip")
-SELF_SUPERVISED_PARTS = ("lvd", "sat493m", "dino", "mae", "ijepa", "fcmae", "ssl", "swsl")
+SELF_SUPERVISED_PARTS = ("lvd", "sat493m", "dino", "mae", "mim", "ijepa", "fcmae", "seer")
 ON_IMAGENET = ("dino", "mae", "fcmae")  # weights of these names have no other part where they saw ImageNet-1k alone
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,3 +139,66 @@ def test_suim(prepare: Prepare, tmp_path: Path, coloured: bool) -> None:
     done = prepare("suim", "--root", root, "--out", out)
     assert done.code == 0 and "test: masks: 4, published 3859: differs" in done.output
     assert sorted(name for name, _, _ in lines(out)) == ["FV/d_r_0_", "FV/d_r_1_", "RO/d_r_1_", "WR/d_r_0_"]
+
+
+def test_suim_refuses_names_with_spaces_and_finds_capital_suffixes(prepare: Prepare, tmp_path: Path) -> None:
+    root, out = trees.suim_tree(tmp_path / "raw", True), tmp_path / "data"
+    for path in list(root.rglob("*.bmp")):
+        path.rename(path.with_suffix(".BMP"))
+    assert prepare("suim", "--root", root, "--out", out).code == 0
+    for path in list(root.rglob("d_r_1_.*")):
+        path.rename(path.with_stem("d r 1"))
+    refused = prepare("suim", "--root", root, "--out", out)
+    assert refused.code == 2 and "cannot hold a file name with a space" in refused.errors
+    assert prepare("suim", "--root", root, "--out", out, "--skip-bad").code == 0
+    assert {photo for _, _, photo in lines(out)} == {"d_r_0_.jpg"}
+
+
+def test_an_edited_list_is_written_again(prepare: Prepare, tmp_path: Path) -> None:
+    root, out = tmp_path / "raw", tmp_path / "data"
+    trees.chest(root)
+    prepare("chestxray", "--root", root, "--out", out)
+    whole = (out / "lists/test.txt").read_text()
+    for other in (whole.split("\n", 1)[1], "no line of a list at all\n"):
+        (out / "lists/test.txt").write_text(other)
+        assert prepare("chestxray", "--root", root, "--out", out).code == 0
+        assert (out / "lists/test.txt").read_text() == whole
+
+
+def test_a_folder_of_other_files_is_left_alone(prepare: Prepare, tmp_path: Path) -> None:
+    root, out = tmp_path / "raw", tmp_path / "data"
+    trees.chest(root)
+    (out / "lists").mkdir(parents=True)
+    (out / "lists/mine.txt").write_text("mine")
+    refused = prepare("chestxray", "--root", root, "--out", out)
+    assert refused.code == 2 and "holds other files" in refused.errors and (out / "lists/mine.txt").exists()
+    (tmp_path / "file").write_text("")
+    assert "holds other files" in prepare("chestxray", "--root", root, "--out", tmp_path / "file").errors
+
+
+def test_resized_masks_are_counted_after_an_interruption(prepare: Prepare, tmp_path: Path) -> None:
+    root, out = tmp_path / "raw", tmp_path / "data"
+    trees.isic(root)
+    first = prepare("isic", "--root", root, "--out", out, "--skip-bad").output
+    assert "had another size than their photo" in first
+    (out / "prepared.json").unlink()
+    again = prepare("isic", "--root", root, "--out", out, "--skip-bad").output
+    assert [x for x in first.splitlines() if "another size" in x] == [
+        x for x in again.splitlines() if "another size" in x
+    ]
+
+
+def test_capital_suffixes_of_x_rays(prepare: Prepare, tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    trees.chest(root)
+    for path in list(root.rglob("*.png")):
+        path.rename(path.with_suffix(".PNG"))
+    done = prepare("chestxray", "--root", root, "--out", tmp_path / "data")
+    assert done.code == 0 and "photos without a mask, left out: 1" in done.output
+
+
+def test_deepglobe_names_an_image_that_lies_in_two_folders(prepare: Prepare, tmp_path: Path) -> None:
+    root = trees.deepglobe_raw(tmp_path / "raw", 1)
+    shutil.copytree(root / "train", root / "copy")
+    refused = prepare("deepglobe", "--root", root, "--out", tmp_path / "data")
+    assert refused.code == 2 and "are both 1000" in refused.errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.prepare.class_trees import SIDE, save_photo
 from util.config.read import read_config
 from util.data.images import read_mask
 from util.formats.run_lengths import encoded
+from util.prepare.regions import shape_of
 
 Prepare = Callable[..., Outcome]
 SQUARE = [[4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]]
@@ -129,6 +131,10 @@ def test_pascal_part(prepare: Prepare, tmp_path: Path) -> None:
     assert len(lines(out)) == 3 * 2 and "8 masks show no pixel" in done.output
     assert read_mask(out / f"masks/1/{stems[0]}.png").shape == (27, 30)
     assert "aeroplane+TAIL" not in (tmp_path / "config/pascalpart/pascalpart.yaml").read_text()
+    content["person"] = {"object": {}}
+    (root / "all_obj_part_to_image.json").write_text(json.dumps(content))
+    refused = prepare("pascalpart", *options)
+    assert refused.code == 2 and "person has no part in training and validation photos" in refused.errors
 
 
 @pytest.mark.parametrize("form", ["img_dir", "semantic_png"])
@@ -149,8 +155,17 @@ def test_isaid(prepare: Prepare, tmp_path: Path, form: str) -> None:
     done = prepare("isaid5i", "--root", root, "--out", out, "--skip-bad")
     assert done.code == 0 and "test: patches: 1, published 6363: differs" in done.output
     assert (out / "masks/val/P0001_0_896_0_896.png").exists()
+    shutil.rmtree(out / "masks")
+    again = prepare("isaid5i", "--root", root, "--out", out, "--skip-bad")
+    assert again.code == 0 and (out / "masks/val/P0001_0_896_0_896.png").exists()
 
 
 def test_the_config_of_isaid_is_whole() -> None:
     data = read_config("config/isaid5i/isaid5i_split2_hsnet_resnet50.yaml").data
     assert len(data.classes) == 15 and data.folds == 3
+
+
+@pytest.mark.parametrize("counts", [[1, -5, 3], [1, "x"], [None]])
+def test_run_lengths_that_are_no_counts_are_refused(counts: list) -> None:
+    with pytest.raises(ValueError, match=r"no counts|invalid literal"):
+        shape_of({"size": [2, 2], "counts": counts})

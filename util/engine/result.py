@@ -12,9 +12,10 @@ from util.engine.checkpoint import FOLD
 from util.engine.device import describe
 from util.engine.input_size import in_words
 from util.engine.processes import World
+from util.engine.run_context import RunContext
 from util.engine.test_jobs import Job
 from util.engine.trainer import SECONDS_PER_MINUTE
-from util.engine.weights import TRAINING_FREE, UNTRAINED, weights_mark
+from util.engine.weights import TRAINING_FREE, UNTRAINED, Weights, weights_mark
 from util.report.run_folder import environment
 from util.report.schema import MANIFEST, SCHEMA
 from util.report.scores import over_seeds
@@ -67,7 +68,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "checkpoint": weights.source,
         "weights_mark": weights_mark(config),
         "weights": weights.digest,
-        "track": asdict(_track(job)),
+        "track": asdict(track_of_weights(job.context, weights)),
         "trained_with": trained,
         "fold_mismatch": mismatch,
         "list": job.images.digest,
@@ -91,9 +92,9 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
     }
 
 
-def _track(job: Job) -> Track:
-    """Return what the model of a job learnt from."""
-    config, weights, model_class = job.context.config, job.weights, job.context.model_class
+def track_of_weights(context: RunContext, weights: Weights) -> Track:
+    """Return what a model with these weights learnt from."""
+    config, model_class = context.config, context.model_class
     trained = weights.trained_with
     data = weights.encoder_data if config.model.backbone() is not None else ""
     text = model_class.reads_text and config.data.text != NO_TEXT

@@ -46,8 +46,9 @@ def run(options: argparse.Namespace) -> int:
     facts = prepare_masks(options, masks, classes, notes)
     lines = (options.out / LISTS / "test.txt").read_text().splitlines(keepends=True)
     of_set = {name: [x for x in lines if x.startswith(prefix)] for prefix, name in PREFIXES.items()}
-    if of_set[SHENZHEN]:
-        write_atomically(options.out / LISTS / f"{SHENZHEN}.txt", "".join(of_set[SHENZHEN]))
+    shenzhen, text = options.out / LISTS / f"{SHENZHEN}.txt", "".join(of_set[SHENZHEN])
+    if text and not (shenzhen.exists() and shenzhen.read_text() == text):
+        write_atomically(shenzhen, text)
     class_masks.print_facts(facts, {"test": sum(PUBLISHED.values())})
     for name, count in PUBLISHED.items():
         print("  " + compare_count(name, len(of_set[name]), count))
@@ -74,6 +75,7 @@ def find_masks(photos: Path, folder: Path, skip_bad: bool) -> tuple[list[Mask], 
     Raises:
         UserError: a file is no mask of either hospital.
     """
+    there = {path.stem.upper(): path for path in photos.iterdir() if path.suffix.lower() == ".png"}
     masks, other = [], []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() == ".png"):
         match = MASK.fullmatch(path.name)
@@ -81,11 +83,11 @@ def find_masks(photos: Path, folder: Path, skip_bad: bool) -> tuple[list[Mask], 
             other.append(path.name)
             continue
         name = match[1].upper()
-        masks.append(Mask("test", name, 1, f"{name}.png", photos / f"{name}.png", path))
+        masks.append(Mask("test", name, 1, f"{name}.png", there.get(name, photos / f"{name}.png"), path))
     if not masks:
         raise UserError(f"{folder}: holds no CHNCXR_*_mask.png or MCUCXR_*.png; unpack the masks there")
     notes = [f"{len(other)} files of {folder} are no masks, such as {other[0]}, left out"] if other else []
-    unmasked = {path.stem.upper() for path in photos.glob("*.png")} - {mask.name for mask in masks}
+    unmasked = there.keys() - {mask.name for mask in masks}
     expected = PHOTOS - sum(PUBLISHED.values())
     notes.append(compare_count("photos without a mask, left out", len(unmasked), expected))
     return class_masks.refuse_repeated(masks, skip_bad), notes

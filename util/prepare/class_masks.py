@@ -7,6 +7,7 @@ in ``util/data/class_masks.py``.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from util.config.settings import DataSettings
 from util.errors import UserError
 from util.files import REPOSITORY, fingerprint, write_atomically
 from util.parallel import attempt, parallel_map
-from util.prepare.common import already_done, compare_count, keep_good, mark_done
+from util.prepare.common import STAMP, already_done, compare_count, keep_good, mark_done
 
 IMAGES, MASKS, LISTS = "images", "masks", "lists"
 MADE_FROM = "made_from.txt"  # fingerprint in --out; outputs that are older than it are outdated
@@ -104,7 +105,7 @@ def make_all(
     words = map(str, jobs) if described else ()
     made_from = fingerprint(sources, *words, *classes, lacking="this file does not exist; restore it")
     stamp = already_done(out, made_from, [])
-    if stamp is not None and (skip_bad or not stamp["left_out"]) and _is_complete(out, stamp["masks"]):
+    if stamp is not None and (skip_bad or not stamp["left_out"]) and _is_complete(out, stamp["digests"]):
         print(f"{out}: is complete already; nothing to do")
         return Facts(**{key: value for key, value in stamp.items() if key != "made_from"})
     marker = out / MADE_FROM
@@ -121,7 +122,16 @@ def make_all(
 
 
 def _call(job: Job, make: Callable[[Job, Path, int], Made], out: Path, since: int) -> Made:
-    return make(job, out, since)
+    """Run a job.
+
+    Raises:
+        UserError: as ``make``, or a name of its lines cannot stand in a list.
+    """
+    made = make(job, out, since)
+    for word in (word for _, name, _, photo in made.lines for word in (name, photo)):
+        if not word.isprintable() or len(word.split()) != 1:
+            raise UserError(f"{word}: a list cannot hold a file name with a space or a line break; rename the file")
+    return made
 
 
 def _write_lists(out: Path, made: list[Made], classes: Sequence[str], left_out: int, notes: list[str]) -> Facts:
@@ -150,12 +160,15 @@ def _write_lists(out: Path, made: list[Made], classes: Sequence[str], left_out: 
     return Facts(sizes, dict(per_class), digests, left_out, notes)
 
 
-def _is_complete(out: Path, parts: dict[str, int]) -> bool:
-    """Return whether the lists exist, and mask and photo of each of their lines."""
+def _is_complete(out: Path, digests: dict[str, str]) -> bool:
+    """Return whether the lists are as they were written, and mask and photo of each of their lines exist."""
     try:
-        lines = [line.split() for part in parts for line in (out / LISTS / f"{part}.txt").read_text().splitlines()]
+        lists = {part: (out / LISTS / f"{part}.txt").read_bytes() for part in digests}
     except OSError:
         return False
+    if any(hashlib.sha256(content).hexdigest() != digests[part] for part, content in lists.items()):
+        return False
+    lines = (line.split() for content in lists.values() for line in content.decode().splitlines())
     masks = ((out / MASKS / f"{name}.png", out / IMAGES / photo) for name, _, photo in lines)
     return all(mask.exists() and photo.exists() for mask, photo in masks)
 
@@ -197,8 +210,28 @@ def refuse_repeated(masks: Sequence[Mask], skip_bad: bool) -> list[Mask]:
     return list(first.values())
 
 
+def by_name(files: Iterable[Path], pattern: re.Pattern[str], skip_bad: bool) -> dict[str, Path]:
+    """Return the files that a pattern matches, by its first group in capitals.
+
+    Raises:
+        UserError: two files have one name, and ``skip_bad`` is False.
+    """
+    out: dict[str, Path] = {}
+    for path in files:
+        match = pattern.fullmatch(path.name)
+        if match is None:
+            continue
+        name = match[1].upper()
+        before = out.setdefault(name, path)
+        if before is not path:
+            if not skip_bad:
+                raise UserError(f"{before} and {path} are both {name}; remove one (--skip-bad: the second)")
+            print(f"omitted: {path}, which is {name} again")
+    return out
+
+
 def check_root(root: Path, out: Path) -> None:
-    """Refuse a --root that does not exist, or in which the prepared data would lie.
+    """Refuse a --root that does not exist or in which the prepared data would lie, and an --out of other files.
 
     Raises:
         UserError: names it.
@@ -207,3 +240,9 @@ def check_root(root: Path, out: Path) -> None:
         raise UserError(f"--root {root}: this folder does not exist; name the unpacked download")
     if root.resolve() in (out.resolve(), *out.resolve().parents):
         raise UserError(f"--out {out}: lies in --root {root}; name another --out")
+    if out.is_dir():
+        there = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+        if not there or there & {MADE_FROM, STAMP}:
+            return
+    if out.exists():
+        raise UserError(f"--out {out}: holds other files; remove it, or name another --out")

@@ -43,8 +43,8 @@ COLOURS = {  # in the order of the class ids
 }
 UNKNOWN = (0, 0, 0)
 PUBLISHED, FOUND_BY_OTHERS = 5666, 9175  # stated by the paper; what users of its script report
-RAW_PHOTO, RAW_MASK = re.compile(r"(\d+)_sat\.jpg"), re.compile(r"(\d+)_mask\.png")
-TILE = re.compile(r"(\d+)_(?:sat_|mask_)?([0-5]{2})\.(jpg|png)")
+RAW_PHOTO, RAW_MASK = re.compile(r"(\d+)_sat\.jpg", re.I), re.compile(r"(\d+)_mask\.png", re.I)
+TILE = re.compile(r"(\d+)_(?:sat_|mask_)?([0-5]{2})\.(jpg|png)", re.I)
 NUMBERS = tuple(map(str, range(1, len(COLOURS) + 1)))  # folders of the classes
 
 
@@ -69,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
         UserError: files are missing, damaged or of another kind; no list is written then.
     """
     class_masks.check_root(options.root, options.out)
-    files = sorted(path for path in options.root.rglob("*") if path.suffix in (".jpg", ".png"))
-    raw = find_raw(files)
+    files = sorted(path for path in options.root.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
+    raw = find_raw(files, options.skip_bad)
     tiles, notes = find_tiles(files, options.root, options.skip_bad)
     if raw and tiles:
         raise UserError(f"{options.root}: holds whole images and tiles, {raw[0].photo} and {tiles[0].photo}; name one")
@@ -87,13 +87,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def find_raw(files: list[Path]) -> list[Image]:
+def find_raw(files: list[Path], skip_bad: bool) -> list[Image]:
     """Return the raw images; one without a mask is left to fail when it is read.
 
     The official validation and test images have no masks, so images beside which none has a mask are no raw data.
+
+    Raises:
+        UserError: two files have one name, and ``skip_bad`` is False.
     """
-    photos = {match[1]: path for path in files if (match := RAW_PHOTO.fullmatch(path.name))}
-    sources = {match[1]: path for path in files if (match := RAW_MASK.fullmatch(path.name))}
+    photos, sources = (class_masks.by_name(files, pattern, skip_bad) for pattern in (RAW_PHOTO, RAW_MASK))
     masked = {path.parent for path in sources.values()}
     numbers = [n for n in sorted(photos) if n in sources or photos[n].parent in masked]
     numbers += [n for n in sorted(sources) if n not in photos]
@@ -117,7 +119,7 @@ def find_tiles(files: list[Path], root: Path, skip_bad: bool) -> tuple[list[Mask
         if match is None:
             continue
         tile = match[1], match[2]
-        if match[3] == "jpg":
+        if match[3].lower() == "jpg":
             photos.setdefault(tile, path)  # each class folder has a copy
             continue
         folders = [part for part in path.relative_to(root).parts[:-1] if part in NUMBERS]

@@ -42,7 +42,8 @@ def make_mask(job: Mask, out: Path, since: int) -> Made:
     target, line = out / MASKS / f"{job.name}.png", (job.part, job.name, job.class_id, job.photo_name)
     photo = out / IMAGES / job.photo_name
     if photo.exists() and target.exists() and target.stat().st_mtime_ns >= since:
-        return Made((line,))
+        with open_mask(job.source, "L") as before, Image.open(photo) as linked:
+            return Made((line,), resized=int(before.size not in (linked.size, linked.size[::-1])))
     read_image(job.photo)
     mask = read_grey(job.source) >= THRESHOLD
     if not mask.any():

@@ -21,7 +21,7 @@ from util.errors import UserError
 from util.files import fingerprint, link, write_atomically
 from util.parallel import attempt, parallel_map
 from util.prepare import class_masks
-from util.prepare.class_masks import IMAGES, LISTS, MASKS
+from util.prepare.class_masks import IMAGES, LISTS, MADE_FROM, MASKS
 from util.prepare.common import add_root_options, already_done, compare_count, existing, keep_good, mark_done
 
 NAME, OUT = "isaid5i", "data/isaid5i"
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     patches = {part: find_patches(options.root, folder) for part, folder in PARTS.items()}
     sources = existing(path for of_part in patches.values() for p in of_part for path in (p.photo, p.mask))
     made_from = fingerprint(sources, *map(str, patches.values()))
-    stamp = already_done(options.out, made_from, [options.out / LISTS / f"{part}.txt" for part in PARTS])
+    stamp = already_done(options.out, made_from, _outputs(options.out))
     if stamp is not None and (options.skip_bad or not stamp["left_out"]):
         print(f"{options.out}: is complete already; nothing to do")
     else:
@@ -67,6 +67,13 @@ def run(options: argparse.Namespace) -> int:
     if stamp["left_out"]:
         print(f"  {stamp['left_out']} omitted; without --skip-bad they are tried again")
     return 0
+
+
+def _outputs(out: Path) -> list[Path]:
+    """Return the lists, and patch and mask of each of their lines."""
+    lists = [out / LISTS / f"{part}.txt" for part in PARTS]
+    names = [name for path in lists if path.exists() for name in path.read_text().split()]
+    return [*lists, *(out / folder / f"{name}.png" for name in names for folder in (IMAGES, MASKS))]
 
 
 def find_patches(root: Path, folder: str) -> list[Patch]:
@@ -90,6 +97,7 @@ def find_patches(root: Path, folder: str) -> list[Patch]:
 
 def _prepare(patches: dict[str, list[Patch]], out: Path, made_from: str, skip_bad: bool) -> dict:
     """Link every patch that is sound, and write the lists and the stamp; return its facts."""
+    write_atomically(out / MADE_FROM, made_from)  # the folder is this command's
     sizes, total = {}, 0
     good_of = {part: _checked(part, of_part, skip_bad) for part, of_part in patches.items()}
     for part, of_part in patches.items():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from util.errors import UserError
@@ -59,7 +58,7 @@ def find_masks(root: Path, classes: list[str], skip_bad: bool) -> tuple[list[Mas
         UserError: there are none, or a photo lies in two places.
     """
     files = sorted(path for path in root.rglob("ISIC_*") if path.is_file())
-    photos, sources = _by_name(files, PHOTO, skip_bad), _by_name(files, MASK, skip_bad)
+    photos, sources = (class_masks.by_name(files, pattern, skip_bad) for pattern in (PHOTO, MASK))
     if not photos or not sources:
         lacking = "ISIC_*.jpg" if not photos else "ISIC_*_segmentation.png"
         raise UserError(f"{root}: holds no {lacking}; unpack the training input and the ground truth of task 1 there")
@@ -72,23 +71,3 @@ def find_masks(root: Path, classes: list[str], skip_bad: bool) -> tuple[list[Mas
     unknown = sorted(photos.keys() - known.keys())
     notes = [f"{len(unknown)} photos are not in {CLASSES}, such as {unknown[0]}, left out"] if unknown else []
     return masks, notes
-
-
-def _by_name(files: Iterable[Path], pattern: re.Pattern[str], skip_bad: bool) -> dict[str, Path]:
-    """Return the files of a pattern by the photo's name.
-
-    Raises:
-        UserError: two files have one name, and ``skip_bad`` is False.
-    """
-    out: dict[str, Path] = {}
-    for path in files:
-        match = pattern.fullmatch(path.name)
-        if match is None:
-            continue
-        name = match[1].upper()
-        before = out.setdefault(name, path)
-        if before is not path:
-            if not skip_bad:
-                raise UserError(f"{before} and {path} are both {name}; remove one (--skip-bad: the second)")
-            print(f"omitted: {path}, which is {name} again")
-    return out

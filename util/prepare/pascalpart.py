@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     content = read_json(source, "this list", "unpack the benchmark's annotations")
     try:
         photos = photos_of(content)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{source}: is not in the benchmark's form ({error!r}); unpack it again") from None
     classes = [name for group in photos.values() for name in group]
     jobs = [
@@ -65,7 +65,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def photos_of(content: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """Return the validation photos of each class, ``object+part``, by group; each photo once."""
+    """Return the validation photos of each class, ``object+part``, by group; each photo once.
+
+    Raises:
+        ValueError: a group has none.
+    """
     out: dict[str, dict[str, list[str]]] = {}
     for group in GROUPS:
         parts = {
@@ -78,6 +82,8 @@ def photos_of(content: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
             for name, splits in parts.items()
             if splits["train"] and splits["val"] and name != LEFT_OUT
         }
+        if not out[group]:
+            raise ValueError(f"{group} has no part in training and validation photos")
     return out
 
 

@@ -117,7 +117,7 @@ def make_region(job: Region, out: Path, since: int) -> Made:
     mask = class_mask(Photo(0, str(job.photo), height, width, instances), {CLASS: CLASS})
     mask = turned(mask, orientation)
     if job.box is not None:
-        left, top, right, bottom = job.box
+        left, top, right, bottom = (max(side, 0) for side in job.box)
         image, mask = image[top:bottom, left:right], np.ascontiguousarray(mask[top:bottom, left:right])
     if not mask.any():
         return Made(empty=1)
@@ -141,7 +141,10 @@ def shape_of(segmentation: Any) -> Shape:
         if isinstance(counts, bytes):
             counts = counts.decode("ascii")
         elif isinstance(counts, list):
-            counts = np.array(counts, np.uint32)
+            try:
+                counts = np.array(counts, np.uint32)
+            except (OverflowError, TypeError) as error:
+                raise ValueError(f"its run lengths are no counts ({error})") from None
         return {"size": [int(side) for side in segmentation["size"]], "counts": counts}
     if not isinstance(segmentation, list):
         raise ValueError(f"a segmentation is {type(segmentation).__name__}, neither polygons nor run lengths")

@@ -69,7 +69,10 @@ def run(options: argparse.Namespace) -> int:
         sources = existing(path for pair in coloured for path in (pair.photo, pair.source))
         facts = class_masks.make_all(options.out, coloured, part_colours, sources, classes, (), options.skip_bad)
     else:
-        raise UserError(f"{options.root}: holds no folder images beside a folder masks of SUIM; unpack it there")
+        raise UserError(
+            f"{options.root}: holds no folder images beside masks with *.bmp or with folders FV, HD, ...; "
+            "unpack SUIM there"
+        )
     class_masks.print_facts(facts, {"test": PUBLISHED})
     for name in classes:
         print(f"  {name}: {facts.per_class.get(name, 0)}")
@@ -89,7 +92,7 @@ def masks_of_classes(photos: Path) -> list[Mask]:
 
 def coloured_masks(photos: Path) -> list[Coloured]:
     """Return the masks of colours beside a folder of photos."""
-    found = sorted((photos.parent / "masks").glob("*.bmp"))
+    found = sorted(p for p in (photos.parent / "masks").iterdir() if p.suffix.lower() == ".bmp")
     return [Coloured(photos / f"{path.stem}.jpg", path) for path in found]
 
 

@@ -47,8 +47,11 @@ def check_scores(result: dict[str, Any], source: str) -> None:
                 _agree(result[key][name][score], value, f"{source}: {key}.{name}.{score}", "that of its seeds")
 
 
-def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path: Path) -> None:
+def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path: Path, whole: bool = False) -> None:
     """Refuse a result whose scores are not those of the episodes beside it.
+
+    Args:
+        whole: whether counts that are missing are a difference too; otherwise the rest is compared.
 
     Raises:
         UserError: names the seed, the output and the score, or the line whose counts cannot be.
@@ -57,6 +60,8 @@ def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         outputs = episode.get("outputs")
         if not isinstance(outputs, dict):
+            if whole:
+                raise UserError(f"{path}:{line}: this episode has no counts; {MEND}")
             return  # episodes without counts, which others wrote
         seed = of_seeds.setdefault(episode.get("seed", 0), {})
         classes = [class_id for class_id, _ in ways_of(episode)]
@@ -65,6 +70,12 @@ def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path
     if set(of_seeds) != set(result["seeds"]):
         raise UserError(f"{source}: has the seeds {result['seeds']}, {path.name} has {sorted(of_seeds)}; {MEND}")
     for number, seed in enumerate(result["seeds"]):
+        episodes = sum(episode.get("seed", 0) == seed for episode in manifest.episodes)
+        for name, scores in result["per_seed"][number].items():
+            rows = of_seeds[seed].get(name, [])
+            counted = sum(len(counts) == columns(len(classes)) for classes, counts in rows)
+            if whole and "fb_iou" in scores and counted < episodes:
+                raise UserError(f"{path}: '{name}' has counts in {counted} of {episodes} episodes, seed {seed}; {MEND}")
         for name, rows in of_seeds[seed].items():
             scores = result["per_seed"][number].get(name)
             if scores is None or any(len(counts) != columns(len(classes)) for classes, counts in rows):
@@ -73,6 +84,11 @@ def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path
             for score, value in _scores_of(rows).items():
                 if score in scores:
                     _agree(scores[score], value, f"{where}.{score}", f"that of {path.name}")
+            for class_id, value in _iou_of_classes(rows).items():
+                if class_id in scores.get("per_class", {}):
+                    _agree(
+                        scores["per_class"][class_id], value, f"{where}.per_class.{class_id}", f"that of {path.name}"
+                    )
 
 
 def columns(ways: int) -> int:
@@ -104,12 +120,24 @@ def _are_counts(values: Any) -> bool:
 
 def _scores_of(rows: list[tuple[list[int], list[int]]]) -> dict[str, float]:
     """Return ``miou`` and ``fb_iou`` of one seed's episodes, each (classes, counts)."""
+    _, row_of, sums = _sums(rows)
+    sides = [FULL * i / max(u, 1) for i, u in np.sum([_pairs(values)[-2:] for _, values in rows], axis=0)]
+    return {"miou": float(mean_iou(sums[:, 0], sums[:, 1], np.bincount(row_of))), "fb_iou": float(sum(sides) / 2)}
+
+
+def _iou_of_classes(rows: list[tuple[list[int], list[int]]]) -> dict[str, float]:
+    """Return the IoU in percent of each class of one seed's episodes, by class id as text."""
+    classes, _, sums = _sums(rows)
+    return {str(c): float(FULL * i / max(u, 1)) for c, (i, u) in zip(classes.tolist(), sums.tolist(), strict=True)}
+
+
+def _sums(rows: list[tuple[list[int], list[int]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the classes of episodes, the row of each way's class there, and its summed intersection and union."""
     classes, row_of = np.unique([class_id for of_episode, _ in rows for class_id in of_episode], return_inverse=True)
     counts = np.array([pair for of_episode, values in rows for pair in _pairs(values)[: len(of_episode)]], np.int64)
     sums = np.zeros((len(classes), 2), np.int64)
     np.add.at(sums, row_of, counts)
-    sides = [FULL * i / max(u, 1) for i, u in np.sum([_pairs(values)[-2:] for _, values in rows], axis=0)]
-    return {"miou": float(mean_iou(sums[:, 0], sums[:, 1], np.bincount(row_of))), "fb_iou": float(sum(sides) / 2)}
+    return classes, row_of, sums
 
 
 def _pairs(values: list[int]) -> list[tuple[int, int]]:
