@@ -141,6 +141,15 @@ def test_suim(prepare: Prepare, tmp_path: Path, coloured: bool) -> None:
     assert sorted(name for name, _, _ in lines(out)) == ["FV/d_r_0_", "FV/d_r_1_", "RO/d_r_1_", "WR/d_r_0_"]
 
 
+def test_suim_refuses_masks_of_other_colours(prepare: Prepare, tmp_path: Path) -> None:
+    root, out = trees.suim_tree(tmp_path / "raw", True), tmp_path / "data"
+    bad = sorted(root.rglob("*.bmp"))[0]
+    Image.new("RGB", Image.open(bad).size, (127, 127, 127)).save(bad)
+    refused = prepare("suim", "--root", root, "--out", out)
+    assert refused.code == 2 and f"{bad}: 100% of its pixels have none of SUIM's eight colours" in refused.errors
+    assert prepare("suim", "--root", root, "--out", out, "--skip-bad").code == 0
+
+
 def test_suim_refuses_names_with_spaces_and_finds_capital_suffixes(prepare: Prepare, tmp_path: Path) -> None:
     root, out = trees.suim_tree(tmp_path / "raw", True), tmp_path / "data"
     for path in list(root.rglob("*.bmp")):

@@ -99,7 +99,7 @@ class Scoreboard:
             predictions[name] = resize(logits[item : item + 1].float(), label.shape).argmax(1)
         if self.asks_presence:
             evidence = evidence_in(output, item, batch.shown[item])[0].cpu().numpy()
-            self._decide(number, predictions, bool((label == 1).any()), evidence)
+            self._decide(number, predictions, label, evidence)
         for name, prediction in predictions.items():
             if name != BASE:
                 self._add_classes(name, number, prediction, label, class_id_n)
@@ -112,15 +112,19 @@ class Scoreboard:
             iou = iou_of(self.records[FINAL][-1].cpu().numpy())
             self.keep(number, iou, predictions, {name: values[item] for name, values in output.maps.items()})
 
-    def _decide(self, number: int, predictions: dict[str, Tensor], present: bool, evidence: np.ndarray) -> None:
-        """Note an episode's presence score, and empty its final mask if the score is below the threshold."""
+    def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, evidence: np.ndarray) -> None:
+        """Note an episode's presence score, and empty its final mask if the score is below the threshold.
+
+        Pixels of the mask in the padding do not count as shown.
+        """
         mask = predictions[FINAL]
         score = float(evidence[NO_CALIBRATION])
         if self.calibration is not None:
             score, predictions[UNGATED] = self.calibration.presence(evidence), mask
             if score < self.calibration.threshold:
                 predictions[FINAL] = torch.zeros_like(mask)
-        self.presence[number] = present, score, bool(predictions[FINAL].any())
+        shown = bool((predictions[FINAL][0] > 0).logical_and(label_hw != IGNORE).any())
+        self.presence[number] = bool((label_hw == 1).any()), score, shown
 
     def _add_classes(
         self, name: str, number: int, prediction_1hw: Tensor, label_hw: Tensor, class_id_n: Tensor

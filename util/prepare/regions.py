@@ -207,7 +207,7 @@ def write_config(options: argparse.Namespace, benchmark: Benchmark, classes: Seq
     path = options.config_dir / benchmark.name / f"{benchmark.name}.yaml"
     text = config_of(benchmark, options.out, classes)
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"{path}: exists with other content, of other classes; remove it and repeat")
+        raise UserError(f"{path}: exists with other content (another --out, or other classes); remove it and repeat")
     write_atomically(path, text)
     print(f"config: {path}; now: MODEL=multiprototype sh test.sh split0 {benchmark.name} 1   (0 in place of 1: CPU)")
 

@@ -34,6 +34,7 @@ CODES = {
     "WR": (0, 1, 1),
 }
 PUBLISHED = 3859  # masks that are not empty
+UNCLEAR, MAX_UNCLEAR = (64, 192), 0.05  # values between off and on; share of a mask's pixels that may have one
 SUFFIXES = (".png", ".bmp", ".jpg")
 
 
@@ -100,10 +101,18 @@ def part_colours(pair: Coloured, out: Path, since: int) -> Made:
     """Link a photo and write a mask for each class that its mask of colours shows.
 
     Raises:
-        UserError: photo or mask is missing or damaged.
+        UserError: photo or mask is missing or damaged, or the mask has other colours.
     """
     read_image(pair.photo)
-    bits = np.asarray(open_mask(pair.source, "RGB")) >= THRESHOLD
+    colours = np.asarray(open_mask(pair.source, "RGB"))
+    unclear = ((colours >= UNCLEAR[0]) & (colours < UNCLEAR[1])).any(2)
+    if unclear.mean() > MAX_UNCLEAR:
+        red, green, blue = colours[unclear][0]
+        raise UserError(
+            f"{pair.source}: {unclear.mean():.0%} of its pixels have none of SUIM's eight colours, such as "
+            f"{red},{green},{blue}; restore this mask, or leave it out with --skip-bad"
+        )
+    bits = colours >= THRESHOLD
     lines, resized, name = [], 0, pair.photo.name
     for class_id, (code, wanted) in enumerate(CODES.items(), 1):
         mask = (bits == np.array(wanted, bool)).all(2)
