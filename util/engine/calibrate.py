@@ -7,7 +7,6 @@ standardised inputs, and solved by SciPy.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from util.engine.run_data import check_sampler, images_for_training, trials
 from util.engine.weights import load_weights
 from util.errors import UserError
 
-log = logging.getLogger("symnet")
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
 EPISODES = 500
 PIXELS = 500  # drawn of every query that shows its class
@@ -60,7 +58,7 @@ def calibrate(config: Config) -> Path:
         sampler = EpisodeSampler(images, "shuffle", config.data.shot, config.run.seed, absent=protocol.absent)
         check_sampler(images, sampler, PROTOCOL, "the training list")
         made_on = f"{config.data.name} base classes of fold {config.data.fold}"
-        log.info("calibrate %s on %d episodes of %s", weights.source, count, made_on)
+        print(f"calibrate {weights.source} on {count} episodes of {made_on}", flush=True)
         seen = Evidence(len(config.data.classes), world.device)
         data = _BaseAsNovel(trials(context, sampler, view, (scored_on(view, protocol),)))
         prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
@@ -69,7 +67,7 @@ def calibrate(config: Config) -> Path:
     made = seen.fitted(network.title, key_of(config, weights.digest), made_on)
     path = calibration_path(config, weights.source)
     write_calibration(path, made)
-    log.info("%s\ncalibration: %s", seen.fit_in_words(made), path)
+    print(f"{seen.fit_in_words(made)}\ncalibration: {path}", flush=True)
     return path
 
 
