@@ -87,3 +87,16 @@ def test_test_time_augmentation_compiles_its_networks_and_not_itself() -> None:
     prepare_network(wrapped, CPU, compile=True)
     assert wrapped._compiled_call_impl is None
     assert all(network._compiled_call_impl is not None for network in networks)
+
+
+@pytest.mark.compile
+def test_methods_that_are_never_compiled_are_left_alone_inside_a_wrapper_too() -> None:
+    class Eager(Tiny):
+        never_compiled = ("forward",)
+
+    for wrap in (lambda network: network, lambda network: TestTimeAugmentation([network], [1.0], True, False)):
+        network = Eager()
+        prepare_network(wrap(network), CPU)
+        assert not hasattr(network.forward, "_torchdynamo_disable")
+        prepare_network(wrap(network), CPU, compile=True)
+        assert network.forward._torchdynamo_disable

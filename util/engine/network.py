@@ -96,8 +96,9 @@ def prepare_network(
     if processes > 1 and device.type != "cpu":  # the CPU has no SyncBatchNorm
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if compile:
-        for name in getattr(network, "never_compiled", ()):
-            setattr(network, name, torch.compiler.disable(getattr(network, name)))
+        for module in network.modules():  # the model may be inside a wrapper
+            for name in getattr(module, "never_compiled", ()):
+                setattr(module, name, torch.compiler.disable(getattr(module, name)))
         network.compile()  # in place: calls of the wrapper below and of the network itself are compiled
     learner = network
     if processes > 1:
