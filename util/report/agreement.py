@@ -35,7 +35,7 @@ def check_scores(result: dict[str, Any], source: str) -> None:
                 raise UserError(f"{where} has the score {odd:g}, which is not between 0 and {FULL:g}; {MEND}")
             per_class = list(scores.get("per_class", {}).values())
             if per_class and "miou" in scores:
-                _agree(scores["miou"], sum(per_class) / len(per_class), f"{where}.miou", "the mean of its classes")
+                agree(scores["miou"], sum(per_class) / len(per_class), f"{where}.miou", "the mean of its classes")
     expected = over_seeds(result["per_seed"])
     for key, of_outputs in expected.items():
         if of_outputs.keys() != result[key].keys():
@@ -44,14 +44,11 @@ def check_scores(result: dict[str, Any], source: str) -> None:
             if scores.keys() != result[key][name].keys():
                 raise UserError(f"{source}: {key}.{name} and 'per_seed' have different scores; {MEND}")
             for score, value in scores.items():
-                _agree(result[key][name][score], value, f"{source}: {key}.{name}.{score}", "that of its seeds")
+                agree(result[key][name][score], value, f"{source}: {key}.{name}.{score}", "that of its seeds")
 
 
-def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path: Path, whole: bool = False) -> None:
+def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path: Path) -> None:
     """Refuse a result whose scores are not those of the episodes beside it.
-
-    Args:
-        whole: whether counts that are missing are a difference too; otherwise the rest is compared.
 
     Raises:
         UserError: names the seed, the output and the score, or the line whose counts cannot be.
@@ -60,8 +57,6 @@ def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         outputs = episode.get("outputs")
         if not isinstance(outputs, dict):
-            if whole:
-                raise UserError(f"{path}:{line}: this episode has no counts; {MEND}")
             return  # episodes without counts, which others wrote
         seed = of_seeds.setdefault(episode.get("seed", 0), {})
         classes = [class_id for class_id, _ in ways_of(episode)]
@@ -70,12 +65,6 @@ def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path
     if set(of_seeds) != set(result["seeds"]):
         raise UserError(f"{source}: has the seeds {result['seeds']}, {path.name} has {sorted(of_seeds)}; {MEND}")
     for number, seed in enumerate(result["seeds"]):
-        episodes = sum(episode.get("seed", 0) == seed for episode in manifest.episodes)
-        for name, scores in result["per_seed"][number].items():
-            rows = of_seeds[seed].get(name, [])
-            counted = sum(len(counts) == columns(len(classes)) for classes, counts in rows)
-            if whole and "fb_iou" in scores and counted < episodes:
-                raise UserError(f"{path}: '{name}' has counts in {counted} of {episodes} episodes, seed {seed}; {MEND}")
         for name, rows in of_seeds[seed].items():
             scores = result["per_seed"][number].get(name)
             if scores is None or any(len(counts) != columns(len(classes)) for classes, counts in rows):
@@ -83,12 +72,28 @@ def check_episodes(result: dict[str, Any], manifest: Manifest, source: str, path
             where = f"{source}: per_seed[{number}].{name}"
             for score, value in _scores_of(rows).items():
                 if score in scores:
-                    _agree(scores[score], value, f"{where}.{score}", f"that of {path.name}")
+                    agree(scores[score], value, f"{where}.{score}", f"that of {path.name}")
             for class_id, value in _iou_of_classes(rows).items():
                 if class_id in scores.get("per_class", {}):
-                    _agree(
-                        scores["per_class"][class_id], value, f"{where}.per_class.{class_id}", f"that of {path.name}"
-                    )
+                    agree(scores["per_class"][class_id], value, f"{where}.per_class.{class_id}", f"that of {path.name}")
+
+
+def check_counted(result: dict[str, Any], manifest: Manifest, path: Path) -> None:
+    """Refuse episodes that lack counts of an output with scores; ``check_episodes`` compares those that are there.
+
+    Raises:
+        UserError: names the line and the output.
+    """
+    scored = {
+        seed: [name for name, scores in of_seed.items() if "fb_iou" in scores]
+        for seed, of_seed in zip(result["seeds"], result["per_seed"], strict=True)
+    }
+    for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
+        outputs, wanted = episode.get("outputs"), columns(len(ways_of(episode)))
+        for name in scored.get(episode.get("seed", 0), []):
+            counts = outputs.get(name) if isinstance(outputs, dict) else None
+            if not isinstance(counts, list) or len(counts) != wanted:
+                raise UserError(f"{path}:{line}: this episode has no counts of '{name}'; {MEND}")
 
 
 def columns(ways: int) -> int:
@@ -145,6 +150,11 @@ def _pairs(values: list[int]) -> list[tuple[int, int]]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _agree(given: float, expected: float, where: str, what: str) -> None:
+def agree(given: float, expected: float, where: str, what: str) -> None:
+    """Refuse a score that is not the expected one.
+
+    Raises:
+        UserError: names it as ``where``, and the expected one as ``what``.
+    """
     if not math.isclose(given, expected, rel_tol=0, abs_tol=TOLERANCE):
         raise UserError(f"{where} is {given:.4f}, {what} is {expected:.4f}; {MEND}")
