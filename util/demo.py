@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from util.config.read import read_config
+from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.yaml_text import override
 from util.data.images import read_mask
@@ -49,8 +49,12 @@ class Demo:
         return self._config(CONFIG, name, [*self.overrides, *more])
 
     def baseline(self, name: str, *more: str) -> Config:
-        """Return the prototype baseline's config under a run name, with further overrides."""
-        own = [f"data.size={self.symnet(name).data.size}", "model.encoder.output_stride=16"]
+        """Return the prototype baseline's config on the same maps, under a run name, with further overrides."""
+        theirs = to_dict(self.symnet(name))
+        own = [
+            override("data.size", theirs["data"]["size"]),
+            override("model.encoder.output_stride", theirs["model"]["encoder"]["output_stride"]),
+        ]
         return self._config(BASELINE, name, [*own, *(o for o in self.overrides if not o.startswith(STAGES)), *more])
 
     def _config(self, template: str, name: str, overrides: list[str]) -> Config:

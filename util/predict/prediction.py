@@ -12,6 +12,7 @@ from util.engine.calibration import Calibration, sigmoid
 from util.errors import UserError
 from util.report.overlay import PREDICTION_COLOUR, class_map, overlay
 
+EVEN = 0.5  # share of a class beside the background at which both are equally probable
 DIGITS = 6  # after the decimal point, of shares and confidences
 
 
@@ -60,7 +61,7 @@ class Prediction:
         presence: the probability that the photo shows each class; None without a calibration.
         min_score: the presence score below which a class has no pixel; None without a calibration.
         own_threshold: the share of a class in the sum of its own and the background's probability above which the
-            network takes a pixel for the class; a calibration moves it from 0.5.
+            network takes a pixel for the class; a calibration moves it from ``EVEN``.
     """
 
     image: np.ndarray
@@ -69,7 +70,7 @@ class Prediction:
     probability: np.ndarray
     presence: list[float] | None = None
     min_score: float | None = None
-    own_threshold: float = 0.5
+    own_threshold: float = EVEN
 
     @classmethod
     def from_margins(
@@ -90,7 +91,7 @@ class Prediction:
             decision: default as its defaults.
         """
         decision, presence, min_score = decision or Decision(), None, None
-        own_threshold = 0.5 if calibration is None else sigmoid(calibration.offset)
+        own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
         shown = np.ones(len(names), bool)
         scaled = margins if calibration is None else calibration.margins(margins)
         highest = np.maximum(scaled.max(0), 0)

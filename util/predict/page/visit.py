@@ -26,6 +26,7 @@ from util.predict.page.items import KeptSupport, OpenPhoto, Query, checked_name,
 from util.predict.page.marks import checked_corrections, read_marks, without_class
 from util.predict.page.rendering import MAX_CLASSES, thumbnail
 from util.predict.photos import read_photo
+from util.predict.prediction import EVEN
 from util.predict.supports import UNNAMED, support_from_arrays
 
 MAX_SUPPORTS, MAX_QUERIES = 20, 50  # of one visitor
@@ -244,7 +245,7 @@ class Visit:
         """The threshold of all predictions, which ``level`` sets in units of their spread."""
         found = self.found
         if not found:
-            return 0.5
+            return EVEN
         return threshold_of(self.level, sum(photo.spread for photo in found) / len(found), found[0].own_threshold)
 
 
