@@ -8,6 +8,7 @@ from typing import Any
 
 from model.encoders.registry import title_of
 from util.config.read import MODEL_NAME, to_dict
+from util.data.text import NO_TEXT
 from util.engine.checkpoint import FOLD
 from util.engine.device import describe
 from util.engine.input_size import in_words
@@ -20,7 +21,7 @@ from util.report.run_folder import environment
 from util.report.schema import MANIFEST, SCHEMA
 from util.report.scores import over_seeds
 from util.report.table import MADE_FROM_MASKS
-from util.report.track import IN_DOMAIN, KEPT, NO_TEXT, NO_TRAINING, REMOVED, Track
+from util.report.track import IN_DOMAIN, KEPT, NO_TRAINING, REMOVED, Track
 
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from util.data.text import NO_TEXT
+
 NOT_STATED = "not stated"
 IN_DOMAIN, NO_TRAINING = "in-domain", "none"  # values of ``Track.training`` beside names of data sets
 REMOVED, KEPT = "removed", "kept"
-NO_TEXT = "none"  # value of ``data.text``
 
 
 @dataclass(frozen=True)
