@@ -124,8 +124,8 @@ def _correlation(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
     query_unit, support_unit = (
         x.flatten(2) / (x.flatten(2).norm(dim=1, keepdim=True) + NORM_EPS) for x in (query, support)
     )
-    correlation = F.relu(query_unit.transpose(1, 2) @ support_unit)  # (B, L, L)
-    pooled = (correlation * inside).sum(2) / inside.sum(2).clamp(min=1)
+    correlation = (query_unit.transpose(1, 2) @ support_unit).relu_()  # (B, L, L)
+    pooled = (correlation @ inside.transpose(1, 2)).squeeze(2) / inside.sum(2).clamp(min=1)
     return pooled.unflatten(1, query.shape[-2:])
 
 

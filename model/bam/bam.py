@@ -21,6 +21,7 @@ from model.bam.shot_weights import gram, gram_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.aspp_decoder import ASPPDecoder
 from model.common.fusion import Fusion
+from model.common.likeness import likeness, object_feature
 from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
@@ -67,7 +68,7 @@ class BAM(WithBaseLearner):
 
         # Every shot: its scene's distance to the query's, its prior, its prototype; and its weight by the distance.
         shots = [self._shot(episode, k, query, query_gram, mask[:, k]) for k in range(mask.shape[1])]
-        distance, priors, prototypes = (torch.stack(kind, dim=1) for kind in zip(*shots))
+        distance, priors, prototypes, objects = (torch.stack(kind, dim=1) for kind in zip(*shots))
         weight = self.shot_weights(distance)  # w_k, (B, K)
         scene = mean_over_shots(distance, weight)  # e, (B,)
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
@@ -78,20 +79,24 @@ class BAM(WithBaseLearner):
         meta = self.decoder(F.relu(self.fuse(query_feature, prototype, prior)))
         output = self.corrected(episode, meta, base_logits, scene)
         output.maps["prior"] = prior[:, 0].detach()
+        if not self.training:
+            output.evidence = likeness(query.stage[HIGH], objects)
         return output
 
     def _shot(
         self, episode: Episode, k: int, query: Features, query_gram: Tensor, mask_b1ss: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return e_k (B,), the prior P_k (B, h, w) and the prototype p_k (B, 256) of one shot.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return e_k (B,), the prior P_k (B, h, w), the prototype p_k (B, 256) and the object (B, C) of one shot.
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
         support = _on_one_grid(self.encode_shot(episode, k))
         distance = gram_distance(query_gram, support.stage[LOW])
-        prior = shot_prior(query.stage[HIGH], support.stage.pop(HIGH), mask_b1ss)
+        high = support.stage.pop(HIGH)
+        prior, seen = shot_prior(query.stage[HIGH], high, mask_b1ss), object_feature(high, mask_b1ss)
+        del high
         feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)
-        return distance, prior, support_prototype(feature, resize(mask_b1ss, feature.shape[-2:]))
+        return distance, prior, support_prototype(feature, resize(mask_b1ss, feature.shape[-2:])), seen
 
     # --- supports --------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from model.common.likeness import likeness, object_feature
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
@@ -79,6 +80,9 @@ class DCAMA(WithEncoder):
         # The encoder, frozen unless a part of it learns.
         with self.encoder_grad():
             query, support = self.encode(episode)
+            if not self.training:
+                objects = object_feature(support.stage[HIGH], mask.flatten(0, 1)).unflatten(0, mask.shape[:2])
+                evidence = likeness(query.stage[HIGH], objects)
             query.stage.clear()
             support.stage.clear()
             skips = self._skips(query, support, shots=mask.shape[1])
@@ -90,6 +94,8 @@ class DCAMA(WithEncoder):
         output = Output(logits)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             output.losses = {"main": cross_entropy(logits, episode.query_label == 1)}
+        else:
+            output.evidence = evidence
         return output
 
     def _skips(self, query: Features, support: Features, shots: int) -> dict[int, Tensor]:

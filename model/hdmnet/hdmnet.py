@@ -20,6 +20,7 @@ from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.fixed_shapes import rows_inside
 from model.common.greatest_cosine import greatest_cosine
+from model.common.likeness import likeness, object_feature
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
@@ -112,6 +113,9 @@ class HDMNet(WithBaseLearner):
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
             output.losses["distil"] = correlation_distillation(correlation, episode.query_label)
+        else:
+            objects = object_feature(support.stage[HIGH], mask.flatten(0, 1)).unflatten(0, (batch, shots))
+            output.evidence = likeness(query.stage[HIGH], objects)
         return output
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:

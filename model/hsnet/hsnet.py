@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from model.common.likeness import likeness, object_feature
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
@@ -104,7 +105,8 @@ class HSNet(WithEncoder):
         with self.encoder_grad():
             query = {level: [unit(x) for x in maps] for level, maps in _intermediate(self.encode_query(episode))}
 
-        each = [self._one_shot(episode, k, query, mask[:, k]) for k in range(shots)]  # K of (B, 2, S, S)
+        pairs = [self._one_shot(episode, k, query, mask[:, k]) for k in range(shots)]
+        each, objects = zip(*pairs)  # K of (B, 2, S, S) and of (B, C)
         logits, maps = each[0], {}
         if shots > 1:
             logits, votes = vote(torch.stack(each, dim=1))
@@ -113,16 +115,21 @@ class HSNet(WithEncoder):
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             target = (episode.query_label == 1).repeat(shots, 1, 1)
             output.losses = {"main": cross_entropy(torch.cat(each), target)}
+        else:
+            output.evidence = likeness(query[HIGH][-1], torch.stack(objects, dim=1))
         return output
 
-    def _one_shot(self, episode: Episode, k: int, query: dict[int, list[Tensor]], mask_b1ss: Tensor) -> Tensor:
-        """Return the logits by one support, (B, 2, S, S) float32.
+    def _one_shot(
+        self, episode: Episode, k: int, query: dict[int, list[Tensor]], mask_b1ss: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits by one support, (B, 2, S, S) float32, and the feature of its object, (B, C).
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
         with self.encoder_grad():
             support = dict(_intermediate(self.encode_shot(episode, k)))
-        return self.decoder(self.squeeze(query, support, mask_b1ss), episode.query.shape[-2:]).float()
+            object_bc = object_feature(support[HIGH][-1], mask_b1ss)
+        return self.decoder(self.squeeze(query, support, mask_b1ss), episode.query.shape[-2:]).float(), object_bc
 
     # --- for the engine ----------------------------------------------------------------------------------------------
 

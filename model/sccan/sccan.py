@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model.common.aspp_decoder import ASPPDecoder
 from model.common.fusion import Fusion
+from model.common.likeness import likeness, object_feature
 from model.common.loss import dice
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH, projection
@@ -78,7 +79,8 @@ class SCCAN(WithEncoder):
         # position; the encoder is frozen.
         query_feature, query_f4 = self._projected(self.encode_query(episode), self.project_query)
         shots = [self._shot(episode, k, query_f4) for k in range(episode.support.shape[1])]
-        support_feature, prototype, mask, prior = (torch.stack(kind).mean(0) for kind in zip(*shots))  # X_s, p, m, P
+        maps, objects = [shot[:-1] for shot in shots], [shot[-1] for shot in shots]
+        support_feature, prototype, mask, prior = (torch.stack(kind).mean(0) for kind in zip(*maps))  # X_s, p, m, P
 
         # Fuse, attend, decode.
         query_map = self.fuse_query(query_feature, prototype, prior)  # F_q, (B, 256, G, G)
@@ -89,17 +91,20 @@ class SCCAN(WithEncoder):
         output = Output(logits, maps={"prior": prior[:, 0]})
         if self.training:
             output.losses = {"main": dice(logits, episode.query_label).sum(1).mean()}
+        else:
+            output.evidence = likeness(query_f4, torch.stack(objects, dim=1))
         return output
 
-    def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k (B, 1, G, G) and the prior from this shot (B, 1, G, G).
+    def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, ...]:
+        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k and prior (B, 1, G, G), and the object (B, C), of one shot.
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
         feature, support_f4 = self._projected(self.encode_shot(episode, k), self.project_support)
-        mask = resize(foreground_mask(episode.support_label[:, k]), feature.shape[-2:])
+        of_image = foreground_mask(episode.support_label[:, k])
+        mask = resize(of_image, feature.shape[-2:])
         prior = self.pseudo_mask(query_f4, support_f4, mask)
-        return feature * mask, support_prototype(feature, mask), mask, prior
+        return feature * mask, support_prototype(feature, mask), mask, prior, object_feature(support_f4, of_image)
 
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
         """Return [f2; f3] projected and resized to the working grid, and f4; ``features`` is emptied to free memory."""

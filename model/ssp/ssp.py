@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from model.common.likeness import likeness, object_feature
 from model.common.loss import cross_entropy
-from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, resize
+from model.common.ops import background_mask, foreground_mask, masked_mean, resize
 from model.common.self_support import SelfSupport, Similarity, with_own
 from model.common.with_encoder import WithEncoder
 from model.contract import ModelSettings, ParamGroup, Task
@@ -97,9 +98,11 @@ class SSP(WithEncoder):
             second_bg = _blend(support_bg[:, :, None, None], first_bg, bg)  # BP_2
             second = self.similarity(query, second_fg, second_bg)  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
-        output.evidence = likeness(guess)
         if self.training:
             output.losses = self._losses(output, encoded, pairs, episode.query_label)
+        else:
+            objects = [object_feature(support, foreground_mask(label)) for support, label in encoded.shots()]
+            output.evidence = likeness(query, torch.stack(objects, dim=1))
         return output
 
     def _encode(self, episode: Episode) -> Encoded:
@@ -147,16 +150,6 @@ class SSP(WithEncoder):
     def param_groups(self) -> list[ParamGroup]:
         """Return the learning parts of the encoder, with one learning rate."""
         return self.encoder_group() or [ParamGroup("encoder", [p for p in self.parameters() if p.requires_grad])]
-
-
-@in_float32
-def likeness(guess_b2hw: Tensor) -> Tensor:
-    """Return the evidence of the class (B, 1, 2): the largest margin and the largest similarity of the first guess.
-
-    The guess compares the query with the supports alone; later rounds find something in every query.
-    """
-    background, foreground = guess_b2hw.detach().flatten(2).unbind(1)
-    return torch.stack([(foreground - background).amax(1), foreground.amax(1)], dim=1).unsqueeze(1)
 
 
 def prototypes(feature_bchw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
+from model.common.likeness import likeness, object_feature
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
@@ -137,6 +138,9 @@ class SymNet(WithBaseLearner):
             support_loss = support_triplet(support_vector, support_feature.unflatten(0, (batch, shots)), mask)
             triplet = support_loss + query_triplet(query_vector, own)
             output.losses = self._losses(output, auxiliary, triplet, episode)
+        else:
+            objects = object_feature(support.stage[HIGH], mask.flatten(0, 1)).unflatten(0, (batch, shots))
+            output.evidence = likeness(query.stage[HIGH], objects)
         return output
 
     def _align_support(self, feature: Tensor, mask: Tensor, text: Tensor) -> Tensor:

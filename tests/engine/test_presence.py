@@ -16,11 +16,11 @@ import yaml
 from model.episode import Output
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
-from util.engine.calibrate import calibrate, fit_logistic
+from util.engine.calibrate import Evidence, calibrate, fit_logistic
 from util.engine.calibration import FILE, find_calibration, read_calibration, sigmoid
 from util.engine.frozen_files import digest_of
 from util.engine.network import new_model
-from util.engine.presence import evidence_in, evidence_of, presence_scores
+from util.engine.presence import MARGIN_NUMBERS, evidence_in, evidence_of, presence_scores
 from util.engine.run_context import make_run_context
 from util.engine.test_jobs import Request
 from util.engine.testing import test as score
@@ -66,6 +66,19 @@ def test_padding_does_not_count_as_evidence_and_the_models_own_numbers_come_last
     own = torch.tensor([[[7.0, 8.0]]])
     (found,) = evidence_in(Output(padded, evidence=own), 0, (12, 16))
     assert torch.equal(found[:-2], evidence_of(logits[0, 1] - logits[0, 0], None)) and found[-2:].tolist() == [7, 8]
+
+
+def test_the_score_of_a_network_that_learns_reads_its_own_numbers_alone() -> None:
+    random = np.random.default_rng(2)
+    present = random.random(200) < 0.5
+    seen = Evidence(20, torch.device("cpu"))
+    seen.present = present.tolist()
+    margins = [np.full(MARGIN_NUMBERS, float(p)) for p in present]  # which tell base classes apart without an error
+    seen.evidence = [np.append(m, p + random.normal()) for m, p in zip(margins, present)]
+    seen.margins, seen.labels = [random.normal(size=50) + 1, random.normal(size=50)], [np.ones(50) > 0, np.ones(50) < 0]
+    learnt, frozen = (seen.fitted(small_model(name, 1), "", "").weights for name in ("ssp", "prototype"))
+    assert learnt[:MARGIN_NUMBERS] == [0.0] * MARGIN_NUMBERS and learnt[MARGIN_NUMBERS] > 0.3
+    assert frozen[0] > 0.3
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

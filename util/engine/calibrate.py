@@ -3,6 +3,9 @@
 Episodes are those of the protocol ``presence``, but of base classes on training images, sized as in a test: the classes
 of the test fold and its images have no part. Both regressions are logistic, with a weak quadratic penalty on weights of
 standardised inputs, and solved by SciPy.
+
+The margins of a network that learnt from base classes are surer of these than of novel ones. Its presence score is
+therefore fitted on its own numbers alone (``Output.evidence``), which come from the encoder; margins weigh nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor
 
 from model.common.ops import resize
+from model.contract import FewShotModel
 from model.episode import IGNORE, Output
 from util.config.settings import Config
 from util.data.sampling import EpisodeSampler, random_stream
@@ -23,7 +27,7 @@ from util.engine.calibration import FORMAT, Calibration, calibration_path, key_o
 from util.engine.evaluation import PassOptions, Scoreboard, run_pass
 from util.engine.input_size import scored_on, view_of
 from util.engine.network import prepare_network
-from util.engine.presence import evidence_in, presence_scores
+from util.engine.presence import MARGIN_NUMBERS, evidence_in, presence_scores
 from util.engine.processes import join
 from util.engine.run_context import make_run_context, with_data
 from util.engine.run_data import check_sampler, images_for_training, trials
@@ -64,7 +68,7 @@ def calibrate(config: Config) -> Path:
         prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
         run_pass(prepared, data, count, [seen], world, PassOptions(config.test.batch, config.data.workers, "calibrate"))
     made_on += f", {count} episodes, seed {config.run.seed}, {config.data.shot}-shot, {view.rule} {view.side}"
-    made = seen.fitted(network.title, key_of(config, weights.digest), made_on)
+    made = seen.fitted(network, key_of(config, weights.digest), made_on)
     path = calibration_path(config, weights.source)
     write_calibration(path, made)
     print(f"{seen.fit_in_words(made)}\ncalibration: {path}", flush=True)
@@ -114,8 +118,8 @@ class Evidence(Scoreboard):
         """Return the number of queries that show their class, for the progress bar."""
         return f"{sum(self.present)} of {len(self.present)} show their class"
 
-    def fitted(self, model: str, made_for: str, made_on: str) -> Calibration:
-        """Return the calibration of what was collected.
+    def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> Calibration:
+        """Return the calibration of what was collected; the margins of a network that learns weigh nothing.
 
         Raises:
             UserError: all queries or none show their class, or larger margins do not mean the class.
@@ -126,9 +130,12 @@ class Evidence(Scoreboard):
         (scale,), offset = fit_logistic(margins[:, None], labels)
         if not scale > 0:
             raise UserError("--calibrate: this network does not tell base classes from background; train it first")
-        weights, bias = fit_logistic(np.stack(self.evidence), np.array(self.present))
-        rounded = [float(w) for w in weights]
-        return Calibration(FORMAT, model, made_for, made_on, float(scale), float(offset), rounded, bias, THRESHOLD)
+        evidence, unused = np.stack(self.evidence), MARGIN_NUMBERS if network.learns else 0
+        weights, bias = fit_logistic(evidence[:, unused:], np.array(self.present))
+        every = [0.0] * unused + [float(w) for w in weights]
+        return Calibration(
+            FORMAT, network.title, made_for, made_on, float(scale), float(offset), every, bias, THRESHOLD
+        )
 
     def fit_in_words(self, made: Calibration) -> str:
         """Return the scores of a calibration on the episodes that it was fitted on."""

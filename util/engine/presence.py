@@ -17,6 +17,7 @@ from model.common.ops import resize
 from model.episode import Output
 
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
+MARGIN_NUMBERS = len(QUANTILES) + 3  # numbers that come from the margin: quantiles, mean, deviation, share above 0
 GRID = 128  # longest side of the margin when its statistics are taken, so that they hardly depend on the photo's size
 NO_CALIBRATION = 0  # the entry of the evidence that ranks photos without a calibration: the largest quantile
 
