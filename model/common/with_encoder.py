@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from model.common.fixed_shapes import shapes_are_fixed
 from model.contract import FewShotModel, ParamGroup
-from model.encoders.encoder import Encoder
+from model.encoders.encoder import Encoder, GiveFeature
 from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part
 from model.encoders.learning import frozen_beside
@@ -17,9 +18,20 @@ from model.encoders.registry import spec_of
 from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download, load_encoder
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
 
+CPU = "cpu"
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 
-OnIntermediate = Callable[[int, Tensor, Tensor], None]
+GiveOf = Callable[[int, int, Tensor], None]  # receives (stage, number of the first image, their intermediate feature)
+
+
+class Watcher(Protocol):
+    """Receives every intermediate feature as soon as it exists: those of all supports, then those of the queries."""
+
+    def support(self, stage: int, first: int, maps_nchw: Tensor) -> None:
+        """Receive a feature of the supports ``first`` to ``first`` + n - 1; queries may share the supports."""
+
+    def query(self, stage: int, first: int, maps_nchw: Tensor) -> None:
+        """Receive a feature of the queries ``first`` to ``first`` + n - 1."""
 
 
 class WithEncoder(FewShotModel):
@@ -38,36 +50,24 @@ class WithEncoder(FewShotModel):
         """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
         return self.encoder.normalise(support)
 
-    def encode(self, episode: Episode, on_intermediate: OnIntermediate | None = None) -> tuple[Features, Features]:
-        """Return the features of B queries and of their B * K supports, from one pass through the encoder.
-
-        The encoder calls ``on_intermediate(stage, query, support)`` with each intermediate feature map of the queries
-        (B, C, h, w) and of the supports (B * K, C, h, w) as soon as it exists, so that none of them has to be kept.
-        """
+    def encode(self, episode: Episode, watcher: Watcher | None = None) -> tuple[Features, Features]:
+        """Return the features of B queries and of their B * K supports; a ``watcher`` gets the intermediate ones."""
         batch, shots = episode.support.shape[:2]
-        if episode.cached_support is None:
-            support = self.support_input(episode.support, episode.support_label)
-            images = torch.cat([self.encoder.normalise(episode.query), support.flatten(0, 1)])
-            if on_intermediate is None:
-                return self.encoder(images, intermediate=self.reads_intermediate).split(batch)
+        if episode.cached_support is not None:
+            support = _joined(episode.cached_support, None if watcher is None else watcher.support)
+            times = batch * shots // len(support)
+            return self.encode_query(episode, None if watcher is None else watcher.query), support.repeat(times)
+        supports = self.support_input(episode.support, episode.support_label).flatten(0, 1)
+        if watcher is None and episode.cached_query is None:
+            return self.encode_images(torch.cat([self.encoder.normalise(episode.query), supports])).split(batch)
+        support = self.encode_images(supports, None if watcher is None else watcher.support)
+        return self.encode_query(episode, None if watcher is None else watcher.query), support
 
-            def divide(stage: int, x: Tensor) -> None:
-                on_intermediate(stage, x[:batch], x[batch:])
-
-            return self.encoder(images, intermediate=divide).split(batch)
-        known = _joined(episode.cached_support)
-        query, repeated = self.encode_query(episode), known.repeat(batch * shots // len(known))
-        if on_intermediate is not None:
-            for stage, maps in query.intermediate.items():
-                for pair in zip(maps, repeated.intermediate[stage], strict=True):
-                    on_intermediate(stage, *pair)
-        return query, repeated
-
-    def encode_query(self, episode: Episode) -> Features:
-        """Return the features of the B queries alone."""
+    def encode_query(self, episode: Episode, give: GiveOf | None = None) -> Features:
+        """Return the features of the B queries alone; ``give`` gets the intermediate ones."""
         if episode.cached_query is not None:
-            return _joined(episode.cached_query)
-        return self._features(self.encoder.normalise(episode.query))
+            return _joined(episode.cached_query, give)
+        return self.encode_images(self.encoder.normalise(episode.query), give)
 
     def encode_shot(self, episode: Episode, shot: int) -> Features:
         """Return the features of one shot of each of the B episodes, for models that process shots one at a time."""
@@ -77,23 +77,29 @@ class WithEncoder(FewShotModel):
             each = [part.rows(slice(i, i + 1)) for part in cached for i in range(len(part))]  # views
             known = Features.join(each[shot::shots])
             return known.repeat(batch // len(known))
-        return self._features(self.support_input(episode.support[:, shot], episode.support_label[:, shot]))
+        return self.encode_images(self.support_input(episode.support[:, shot], episode.support_label[:, shot]))
 
     def encode_any_size(self, episode: EpisodeOfOriginalSizes) -> tuple[Features, list[Features]]:
         """Return the features of the query and of each support; images of different sizes are encoded one by one."""
         if episode.cached_support is not None:
             return self.encode_query(episode), cast("list[Features]", episode.cached_support)
         pairs = zip(episode.support, episode.support_label)
-        return self.encode_query(episode), [self._features(self.support_input(*pair)) for pair in pairs]
+        return self.encode_query(episode), [self.encode_images(self.support_input(*pair)) for pair in pairs]
 
     @torch.no_grad()
     def encode_blank(self, size: Sequence[int]) -> Features:
         """Return the features of one black image of ``size`` (H, W): what the encoder says of positions alone."""
         device = next(self.encoder.parameters()).device
-        return self._features(self.encoder.normalise(torch.zeros(1, 3, *size, device=device)))
+        return self.encode_images(self.encoder.normalise(torch.zeros(1, 3, *size, device=device)))
 
-    def _features(self, image_b3hw: Tensor) -> Features:
-        return self.encoder(image_b3hw, intermediate=self.reads_intermediate)
+    def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
+        """Return the features of images; a CPU encodes them one by one, which is faster there and takes less memory."""
+        one_by_one = image_b3hw.device.type == CPU and not (
+            torch.is_grad_enabled() or torch.compiler.is_compiling() or shapes_are_fixed()
+        )
+        parts = image_b3hw.split(1) if one_by_one else [image_b3hw]
+        asked = (self.reads_intermediate if give is None else _of(give, first) for first in range(len(parts)))
+        return Features.join([self.encoder(x, intermediate=wanted) for x, wanted in zip(parts, asked)])
 
     # --- the parts of the encoder that learn -------------------------------------------------------------------------
 
@@ -136,12 +142,12 @@ class WithEncoder(FewShotModel):
     @torch.no_grad()
     def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
         """Return the features of K supports."""
-        return self._features(self.support_input(support, support_label).flatten(0, 1))
+        return self.encode_images(self.support_input(support, support_label).flatten(0, 1))
 
     @torch.no_grad()
     def cache_query(self, query: Tensor) -> Features:
         """Return the features of a query."""
-        return self._features(self.encoder.normalise(query))
+        return self.encode_images(self.encoder.normalise(query))
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
         """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
@@ -156,6 +162,15 @@ class WithEncoder(FewShotModel):
         return describe(state)
 
 
-def _joined(cached: list[CachedFeatures]) -> Features:
-    """Return the cached features of several images as those of one batch."""
-    return Features.join(cast("list[Features]", cached))
+def _of(give: GiveOf, first: int) -> GiveFeature:
+    return lambda stage, maps: give(stage, first, maps)
+
+
+def _joined(cached: list[CachedFeatures], give: GiveOf | None = None) -> Features:
+    """Return the cached features of several images as those of one batch; ``give`` gets the intermediate ones."""
+    joined = Features.join(cast("list[Features]", cached))
+    if give is not None:
+        for stage, features in joined.intermediate.items():
+            for maps in features:
+                give(stage, 0, maps)
+    return joined

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from model.common.ops import resize
-from model.symnet.intermediate_correlation import intermediate_correlation
+from model.symnet.intermediate_correlation import ObjectMap, intermediate_correlation, object_maps
 
 FUSION_CHANNELS = 16
 OUT_CHANNELS = 48
@@ -17,15 +20,15 @@ OUT_CHANNELS = 48
 class CorrelationHead(nn.Module):
     """A reduction of 4D correlations to maps of the query, in two parts.
 
-    Each call receives one intermediate feature map as the encoder produces it, and returns the part of its correlation
-    that is kept, without gradient. ``squeeze`` reduces the kept parts of each stage and may have parameters.
+    Each call receives one intermediate feature map of a query as the encoder produces it, and returns the part of its
+    correlation that is kept, without gradient. ``squeeze`` reduces each stage's kept parts and may have parameters.
     """
 
     out_counts: dict[int, int]  # stage -> maps that ``squeeze`` gives
 
     @abstractmethod
-    def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-        """Return the kept part of the correlation, (B, ...) float32, of B queries with their B * K supports."""
+    def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
+        """Return the kept part of the correlation, (1, ...) float32, of a query with its K supports."""
 
     @abstractmethod
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
@@ -39,13 +42,52 @@ class PooledCorrelation(CorrelationHead):
         super().__init__()
         self.out_counts = dict(intermediate_counts)
 
-    def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-        """Return the mean correlation, (B, h, w) float32; see ``intermediate_correlation``."""
-        return intermediate_correlation(query_bchw, support_nchw, mask_bk1hw, _mean_inside)[..., 0]
+    def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
+        """Return the mean correlation, (1, h, w) float32; see ``intermediate_correlation``."""
+        return intermediate_correlation(query_1chw, shots, _mean_inside)[..., 0]
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
         return {stage: torch.stack(maps, dim=1) for stage, maps in kept.items()}
+
+
+class Correlations:
+    """The correlations of B episodes, from intermediate features that arrive one by one (``Watcher``).
+
+    Args:
+        head: of which the kept parts are.
+        mask_bk1ss: of the supports.
+    """
+
+    def __init__(self, head: CorrelationHead, mask_bk1ss: Tensor):
+        self.head, self.mask = head, mask_bk1ss
+        self._objects: dict[int, list[list[ObjectMap]]] = defaultdict(list)  # stage -> support -> feature
+        self._kept: dict[int, list[list[Tensor]]] = defaultdict(list)  # stage -> query -> feature
+
+    def support(self, stage: int, first: int, maps_nchw: Tensor) -> None:
+        """Keep what the head reads of some supports."""
+        masks = self.mask.flatten(0, 1)[first : first + len(maps_nchw)]
+        for image, found in enumerate(object_maps(maps_nchw, masks), first):
+            _at(self._objects[stage], image).append(found)
+
+    def query(self, stage: int, first: int, maps_nchw: Tensor) -> None:
+        """Correlate some queries with their supports."""
+        shots, objects = self.mask.shape[1], self._objects[stage]
+        for b, query_1chw in enumerate(maps_nchw.split(1), first):
+            kept = _at(self._kept[stage], b)
+            own = [objects[(b * shots + k) % len(objects)] for k in range(shots)]  # or those that queries share
+            kept.append(self.head(query_1chw, [features[len(kept)] for features in own]))
+
+    def kept(self) -> dict[int, list[Tensor]]:
+        """Return stage -> the kept part of each of its maps, (B, ...)."""
+        return {stage: [torch.cat(x) for x in zip(*queries)] for stage, queries in self._kept.items()}
+
+
+def _at(lists: list[list[Any]], index: int) -> list[Any]:
+    """Return the list at ``index``, or a new one at the end."""
+    if index == len(lists):
+        lists.append([])
+    return lists[index]
 
 
 def _mean_inside(correlation_lm: Tensor, inside_l: Tensor) -> Tensor:

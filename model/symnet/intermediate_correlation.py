@@ -1,12 +1,16 @@
 """The 4D correlation of one intermediate feature map, reduced over the support's positions at once.
 
+Of a support only the positions inside the object are kept, so that the supports can be encoded one by one before the
+query: m of L = h w positions with C channels, 4 m C bytes.
+
 For query position i and a support position j inside the object, c_ij = max(0, <q_i, s_j> / (|q_i| |s_j|)). The calling
 hyper-correlation head chooses the reduction over the support's two dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,27 +25,37 @@ INSIDE = 1 - 1e-6  # resized mask value from which a support position lies entir
 Reduce = Callable[[Tensor, Tensor], Tensor]
 
 
+class ObjectMap(NamedTuple):
+    """A support's intermediate feature at the positions inside its object."""
+
+    direction_mc: Tensor  # s_j / |s_j|, float32
+    inside_l: Tensor  # bool, the m positions
+
+
 @torch.no_grad()
 @in_float32
-def intermediate_correlation(
-    query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor, reduce: Reduce, cells: int = 1
-) -> Tensor:
-    """Return each shot's correlation, reduced by ``reduce`` and averaged over shots, (B, h, w, cells) float32.
+def object_maps(support_nchw: Tensor, mask_n1ss: Tensor) -> list[ObjectMap]:
+    """Return what the correlation reads of an intermediate feature of N supports."""
+    inside_nl = resize(mask_n1ss, support_nchw.shape[-2:]).flatten(1) >= INSIDE
+    out = []
+    for support_lc, inside_l in zip(support_nchw.flatten(2).transpose(1, 2), inside_nl):
+        chosen_mc = rows_inside(support_lc, inside_l)
+        out.append(ObjectMap(chosen_mc / (chosen_mc.norm(dim=1, keepdim=True) + NORM_EPS), inside_l))
+    return out
 
-    The N = B * K support maps belong to the masks in order; a shot with no position inside its mask counts as zeros.
-    Clamp and (linear) reduction commute with the positive length |q_i|, so the division by it comes last. Only one
-    shot's matrix (L, m) exists at a time, with L = h w and m <= L.
+
+@torch.no_grad()
+@in_float32
+def intermediate_correlation(query_1chw: Tensor, shots: Sequence[ObjectMap], reduce: Reduce, cells: int = 1) -> Tensor:
+    """Return each shot's correlation, reduced by ``reduce`` and averaged over shots, (1, h, w, cells) float32.
+
+    A shot with no position inside its mask counts as zeros. Clamp and (linear) reduction commute with the positive
+    length |q_i|, so the division by it comes last. Only one shot's matrix (L, m) exists at a time.
     """
-    (batch, shots), size = mask_bk1hw.shape[:2], query_bchw.shape[-2:]
-    inside_bkl = resize(mask_bk1hw.flatten(0, 1), size).view(batch, shots, -1) >= INSIDE
-    support = support_nchw.flatten(2).transpose(1, 2)  # (B * K, L, C)
-    length = query_bchw.flatten(2).norm(dim=1).unsqueeze(2) + NORM_EPS  # (B, L, 1)
-    out = torch.zeros(*length.shape[:2], cells, device=length.device)
-    for b in range(batch):
-        for k in range(shots):
-            chosen = rows_inside(support[b * shots + k], inside_bkl[b, k])  # (m, C)
-            if len(chosen):
-                direction = chosen / (chosen.norm(dim=1, keepdim=True) + NORM_EPS)
-                correlation_mhw = inner_products(query_bchw[b : b + 1], direction)[0].clamp_(min=0)
-                out[b] += reduce(correlation_mhw.flatten(1).T, inside_bkl[b, k]) / shots
-    return (out / length).unflatten(1, size)
+    length_l1 = query_1chw[0].flatten(1).norm(dim=0).unsqueeze(1) + NORM_EPS
+    out = torch.zeros(len(length_l1), cells, device=length_l1.device)
+    for direction_mc, inside_l in shots:
+        if len(direction_mc):
+            correlation_mhw = inner_products(query_1chw, direction_mc)[0].clamp_(min=0)
+            out += reduce(correlation_mhw.flatten(1).T, inside_l) / len(shots)
+    return (out / length_l1).unflatten(0, query_1chw.shape[-2:]).unsqueeze(0)

@@ -25,7 +25,13 @@ from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.registry import register
 from model.symnet.decoder import Decoder, default_scales
-from model.symnet.hyper_correlation import OUT_CHANNELS, CorrelationFusion, CorrelationHead, PooledCorrelation
+from model.symnet.hyper_correlation import (
+    OUT_CHANNELS,
+    CorrelationFusion,
+    CorrelationHead,
+    Correlations,
+    PooledCorrelation,
+)
 from model.symnet.prior import SelfActivationPrior
 from model.symnet.published import LAYOUT
 from model.symnet.query_prototypes import query_prototypes
@@ -98,13 +104,9 @@ class SymNet(WithBaseLearner):
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The frozen encoder and base learner. Every intermediate feature map becomes a correlation at once.
-        correlation: dict[int, list[Tensor]] = {stage: [] for stage in self.encoder.intermediate_counts}
-
-        def correlate(stage: int, query_map: Tensor, support_map: Tensor) -> None:
-            correlation[stage].append(self.correlation(query_map, support_map, mask))
-
+        correlations = Correlations(self.correlation, mask)
         with self.encoder_grad():
-            query, support = self.encode(episode, correlate)
+            query, support = self.encode(episode, correlations)
             base_logits = self.base_learner(query.stage[HIGH])  # (B, N + 1, h, w)
 
         # The weight of each shot, by the similarity of its scene.
@@ -126,7 +128,7 @@ class SymNet(WithBaseLearner):
         prototype = (support_vector + query_vector) / 2  # r
 
         # The hyper-correlation, the four-scale decoder, and the ensemble with the base learner.
-        hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
+        hyper = self.fuse_correlation(self.correlation.squeeze(correlations.kept()))  # H, (B, 48, h, w)
         predictions, auxiliary = self._decode(encoded, query_feature, prototype, hyper, prior)
         final = self._ensemble(encoded, predictions["meta"])  # (B, 2, h, w)
 

@@ -10,6 +10,7 @@ from model.bam.masked_support import run_stage
 from model.common.ops import foreground_mask, resize
 from model.episode import Output
 from tests.parity.case_types import Case, Seen
+from tests.parity.encoded import on_encoded
 from util.engine.evaluation import scored_outputs
 
 
@@ -23,7 +24,8 @@ def watch(network: BAM, shots: int) -> Seen:
         seen["supports"].append((inputs[0], output))  # [f3; f2] and x_k of one shot
 
     network.project_support.register_forward_hook(keep_support)
-    for part in ("encoder", "project_query", "shot_weights", "fuse", "ensemble"):
+    on_encoded(network, lambda features: seen.update(encoder=features))
+    for part in ("project_query", "shot_weights", "fuse", "ensemble"):
         getattr(network, part).register_forward_hook(keep(part))
     network.decoder.aspp.register_forward_hook(keep("mid_aspp"))
     network.decoder.refine.register_forward_hook(keep("mid_decoder"))

@@ -7,6 +7,7 @@ import torch
 from model.dcama.dcama import DCAMA
 from model.episode import Output
 from tests.parity.case_types import Case, Seen
+from tests.parity.encoded import on_encoded
 
 
 def watch(network: DCAMA, shots: int) -> Seen:
@@ -15,7 +16,7 @@ def watch(network: DCAMA, shots: int) -> Seen:
     def keep(name: str):
         return lambda module, inputs, output: seen.__setitem__(name, output)
 
-    network.encoder.register_forward_hook(keep("features"))
+    on_encoded(network, lambda features: seen.update(features=features))
     for stage, block in network.aggregate.items():
         block.register_forward_hook(keep(f"mid_coarse_{2 ** (int(stage) + 1)}"))
     network.decoder.merge["2"].register_forward_hook(keep("mid_mix"))

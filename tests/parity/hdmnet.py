@@ -8,6 +8,7 @@ from model.episode import Output
 from model.hdmnet.hdmnet import SHARPENED, HDMNet
 from model.hdmnet.token_pyramid import to_tokens
 from tests.parity.case_types import Case, Seen
+from tests.parity.encoded import on_encoded
 from util.engine.evaluation import scored_outputs
 
 
@@ -20,7 +21,8 @@ def watch(network: HDMNet, shots: int) -> Seen:
     parts = {"query_down": "project_query", "supp_down": "project_support", "supp_merge": "merge_support"}
     for name, part in {**parts, "query_merge": "merge_query", "shot_weight": "shot_weights"}.items():
         getattr(network, part).register_forward_hook(keep(f"mid_{name}"))
-    for part in ("encoder", "pyramid", "ensemble"):
+    on_encoded(network, lambda features: seen.update(encoder=features))
+    for part in ("pyramid", "ensemble"):
         getattr(network, part).register_forward_hook(keep(part))
     for i, (match, fuse) in enumerate(zip(network.match, network.fuse)):
         match.register_forward_hook(keep(f"match{i}"))

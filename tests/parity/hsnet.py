@@ -9,6 +9,7 @@ from model.encoders.features import Features
 from model.episode import Output
 from model.hsnet.hsnet import HSNet
 from tests.parity.case_types import Case, Seen
+from tests.parity.encoded import on_encoded
 
 
 def watch(network: HSNet, shots: int) -> Seen:
@@ -30,9 +31,7 @@ def watch(network: HSNet, shots: int) -> Seen:
         return hook
 
     squeeze = network.squeeze
-    network.encoder.register_forward_hook(
-        lambda module, inputs, output: seen.setdefault("taps", []).append(_last(output))
-    )
+    on_encoded(network, lambda features: seen.setdefault("taps", []).append(_last(features)))
     for level, block in squeeze.levels.items():
         block.correlate.register_forward_hook(keep("windows"))
         block.register_forward_hook(keep_level(level))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from model.common.conv4d import CentrePivotConv4d
 from model.common.fixed_shapes import rows_inside
 from model.symnet.hyper_correlation import CorrelationHead
-from model.symnet.intermediate_correlation import intermediate_correlation
+from model.symnet.intermediate_correlation import ObjectMap, intermediate_correlation
 
 SUPPORT_GRID = 8  # default of R
 SMALL_GRID = 2  # side of the support's grid at which convolutions stop and a mean follows
@@ -48,17 +48,15 @@ class Conv4dCorrelation(CorrelationHead):
         self.out_counts = dict.fromkeys(intermediate_counts, WIDTH)
         self.stages = nn.ModuleDict({str(stage): _squeeze(n, support_grid) for stage, n in intermediate_counts.items()})
 
-    def forward(self, query_bchw: Tensor, support_nchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-        """Return the correlation on the reduced support grid, (B, h, w, R, R), float32, without gradient.
+    def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
+        """Return the correlation on the reduced support grid, (1, h, w, R, R), float32, without gradient.
 
         A cell holds the mean over all its positions; positions outside the mask count as 0. With one shot, n_c
         positions in cell c and m positions inside the mask, the pooled head's map is sum_c n_c x_c / m.
         """
-        weight_lr = _cell_weights(query_bchw.shape[-2:], self.support_grid, query_bchw.device)
+        weight_lr = _cell_weights(query_1chw.shape[-2:], self.support_grid, query_1chw.device)
         cells = self.support_grid**2
-        out = intermediate_correlation(
-            query_bchw, support_nchw, mask_bk1hw, lambda c, inside: c @ rows_inside(weight_lr, inside), cells
-        )
+        out = intermediate_correlation(query_1chw, shots, lambda c, inside: c @ rows_inside(weight_lr, inside), cells)
         return out.unflatten(3, (self.support_grid, self.support_grid))
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:

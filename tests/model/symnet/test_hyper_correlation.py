@@ -10,6 +10,7 @@ from torch import Tensor
 from model.symnet.extensions.conv4d import Conv4dCorrelation
 from model.symnet.hyper_correlation import CorrelationFusion, CorrelationHead, PooledCorrelation
 from tests.model.small import rectangle_mask, slow_correlation, slow_resize
+from tests.model.symnet.correlated import correlated
 
 EPS, INSIDE = 1e-5, 1 - 1e-6
 CHANNELS = {2: 3, 3: 5, 4: 6}
@@ -34,7 +35,7 @@ def _maps(query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask
     """Return stage -> (B, n, h, w), the maps of all intermediate features."""
     pooled = PooledCorrelation({stage: len(maps) for stage, maps in query.items()})
     pairs = {stage: zip(maps, support[stage], strict=True) for stage, maps in query.items()}
-    return pooled.squeeze({stage: [pooled(q, s, mask) for q, s in maps] for stage, maps in pairs.items()})
+    return pooled.squeeze({stage: [correlated(pooled, q, s, mask) for q, s in maps] for stage, maps in pairs.items()})
 
 
 def _assert_equal_to_slow(query: dict, support: dict, mask: Tensor) -> dict[int, Tensor]:
@@ -137,7 +138,7 @@ def test_every_head_keeps_its_contract() -> None:
     for head in (PooledCorrelation(counts), Conv4dCorrelation(counts)):
         assert isinstance(head, CorrelationHead)
         assert head.out_counts.keys() == counts.keys()
-        kept = {i: [head(x, support[i][n], masks) for n, x in enumerate(maps)] for i, maps in query.items()}
+        kept = {i: [correlated(head, x, support[i][n], masks) for n, x in enumerate(maps)] for i, maps in query.items()}
         assert not any(x.requires_grad for each in kept.values() for x in each)
         for stage, maps in head.squeeze(kept).items():
             assert maps.isfinite().all() and maps.shape == (2, head.out_counts[stage], *grids[stage])
