@@ -99,7 +99,7 @@ class WithEncoder(FewShotModel):
         )
         parts = image_b3hw.split(1) if one_by_one else [image_b3hw]
         asked = (self.reads_intermediate if give is None else _of(give, first) for first in range(len(parts)))
-        return Features.join([self.encoder(x, intermediate=wanted) for x, wanted in zip(parts, asked)])
+        return Features.collect((self.encoder(x, intermediate=i) for x, i in zip(parts, asked)), len(parts))
 
     # --- the parts of the encoder that learn -------------------------------------------------------------------------
 

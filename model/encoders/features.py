@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -31,7 +31,7 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Bytes that the maps take."""
-        return sum(x.nbytes for x in (*self.stage.values(), *chain(*self.intermediate.values())))
+        return sum(x.nbytes for x in self.maps())
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
@@ -43,6 +43,38 @@ class Features:
         stage = {s: one([p.stage[s] for p in parts]) for s in parts[0].stage}
         stages = parts[0].intermediate
         return Features(stage, {s: [one(x) for x in zip(*(p.intermediate[s] for p in parts))] for s in stages})
+
+    @staticmethod
+    def collect(parts: Iterator[Features], count: int) -> Features:
+        """Return the features of ``count`` parts of one size, as ``join`` does; one part exists at a time."""
+        if count == 1:
+            return next(parts)
+        out, first = Features({}, {}), 0
+        for part in parts:
+            if not out.stage:
+                out = part.room(count)
+            own = out.rows(slice(first, first + len(part)))
+            for target, x in zip(own.maps(), part.maps(), strict=True):
+                target.copy_(x)
+            first += len(part)
+            del part  # before the next one is computed
+        return out
+
+    def maps(self) -> Iterator[Tensor]:
+        """Yield all maps, of the stages and the intermediate ones."""
+        return chain(self.stage.values(), *self.intermediate.values())
+
+    def room(self, times: int) -> Features:
+        """Return maps without values for ``times`` as many images."""
+
+        def empty(x: Tensor) -> Tensor:
+            packed = x.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if packed else torch.contiguous_format
+            shape = times * len(x), *x.shape[1:]
+            return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+
+        stage = {s: empty(x) for s, x in self.stage.items()}
+        return Features(stage, {s: [empty(x) for x in maps] for s, maps in self.intermediate.items()})
 
     def split(self, first: int) -> tuple[Features, Features]:
         """Return the features of the first ``first`` images and of the rest."""

@@ -78,8 +78,9 @@ class Correlations:
             own = [objects[(b * shots + k) % len(objects)] for k in range(shots)]  # or those that queries share
             kept.append(self.head(query_1chw, [features[len(kept)] for features in own]))
 
-    def kept(self) -> dict[int, list[Tensor]]:
-        """Return stage -> the kept part of each of its maps, (B, ...)."""
+    def take(self) -> dict[int, list[Tensor]]:
+        """Return stage -> the kept part of each of its maps, (B, ...), and release the supports."""
+        self._objects.clear()
         return {stage: [torch.cat(x) for x in zip(*queries)] for stage, queries in self._kept.items()}
 
 

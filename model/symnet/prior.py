@@ -43,16 +43,21 @@ class SelfActivationPrior(nn.Module):
     @in_float32
     def forward(self, query_f4_bchw: Tensor, support_f4_bkchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
         """Return one prior per shot in [0, 1], (B, K, h, w); all zeros for an empty mask."""
-        batch, shots, _, height, width = support_f4_bkchw.shape
-        mask = resize(mask_bk1hw.flatten(0, 1), (height, width))
-        rows, columns = _window(mask)
-        support = (support_f4_bkchw.flatten(0, 1) * mask)[..., rows, columns]
+        size = query_f4_bchw.shape[-2:]
         query = query_f4_bchw.flatten(2)  # (B, C, L)
-        prior = torch.zeros(batch, shots, height, width, device=query.device)
-        for kernel in KERNELS:
-            unit = F.normalize(_pool(support, kernel).flatten(2), dim=1, eps=EPS)
-            direction = unit.sum(2) / query.shape[2]  # mean_j s_j / |s_j|, (B * K, C)
-            product = torch.bmm(direction.unflatten(0, (batch, shots)), query)  # (B, K, L)
-            activation = _pool(product.unflatten(2, (height, width)), kernel).flatten(2)
-            prior += min_max(activation, EPS).unflatten(2, (height, width))
+        shots = zip(support_f4_bkchw.unbind(1), mask_bk1hw.unbind(1), strict=True)  # one at a time takes less memory
+        directions = torch.stack([_directions(f4, resize(mask, size)) for f4, mask in shots], dim=2)  # (3, B, K, C)
+        prior = torch.zeros(*directions.shape[1:3], *size, device=query.device)
+        for kernel, direction_bkc in zip(KERNELS, directions / query.shape[2]):
+            product = torch.bmm(direction_bkc, query)  # (B, K, L)
+            activation = _pool(product.unflatten(2, size), kernel).flatten(2)
+            prior += min_max(activation, EPS).unflatten(2, size)
         return prior / len(KERNELS)
+
+
+def _directions(support_f4_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
+    """Return sum_j s_j / |s_j| of one shot under each kernel, (3, B, C)."""
+    rows, columns = _window(mask_b1hw)
+    support = support_f4_bchw[..., rows, columns] * mask_b1hw[..., rows, columns]
+    units = (F.normalize(_pool(support, kernel).flatten(2), dim=1, eps=EPS) for kernel in KERNELS)
+    return torch.stack([unit.sum(2) for unit in units])

@@ -104,9 +104,10 @@ class SymNet(WithBaseLearner):
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The frozen encoder and base learner. Every intermediate feature map becomes a correlation at once.
-        correlations = Correlations(self.correlation, mask)
+        watcher = Correlations(self.correlation, mask)
         with self.encoder_grad():
-            query, support = self.encode(episode, correlations)
+            query, support = self.encode(episode, watcher)
+            correlation = watcher.take()
             base_logits = self.base_learner(query.stage[HIGH])  # (B, N + 1, h, w)
 
         # The weight of each shot, by the similarity of its scene.
@@ -128,7 +129,7 @@ class SymNet(WithBaseLearner):
         prototype = (support_vector + query_vector) / 2  # r
 
         # The hyper-correlation, the four-scale decoder, and the ensemble with the base learner.
-        hyper = self.fuse_correlation(self.correlation.squeeze(correlations.kept()))  # H, (B, 48, h, w)
+        hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
         predictions, auxiliary = self._decode(encoded, query_feature, prototype, hyper, prior)
         final = self._ensemble(encoded, predictions["meta"])  # (B, 2, h, w)
 

@@ -15,4 +15,4 @@ def correlated(head: CorrelationHead, query_bchw: Tensor, support_nchw: Tensor, 
     for first, support_1chw in enumerate(support_nchw.split(1)):
         correlations.support(ANY_STAGE, first, support_1chw)
     correlations.query(ANY_STAGE, 0, query_bchw)
-    return correlations.kept()[ANY_STAGE][0]
+    return correlations.take()[ANY_STAGE][0]
