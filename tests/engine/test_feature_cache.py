@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from util.config.read import read_config
 from util.engine.evaluation import PassOptions, Scoreboard, run_pass
-from util.engine.feature_cache import GIB, FeatureCache
+from util.engine.feature_cache import GIB, FeatureCache, feature_cache
+from util.engine.memory import free_bytes
 from util.engine.network import new_model, prepare_network
 from util.engine.processes import World
 from util.engine.run_context import make_run_context
@@ -61,3 +64,15 @@ def test_no_more_is_kept_than_may_be(run) -> None:
     assert half.misses > len(half.kept) > 0 and half.hits > 0
     nothing = FeatureCache(0)
     assert np.array_equal(run(nothing), expected) and nothing.hits == 0 and not nothing.kept
+
+
+def test_auto_takes_half_of_the_free_memory_shared_by_processes_and_0_keeps_none(tmp_path: Path) -> None:
+    one, two = (feature_cache("auto", WORLD.device, processes) for processes in (1, 2))
+    assert one is not None and two is not None and feature_cache(0, WORLD.device, 1) is None
+    assert 0 < one.limit < free_bytes(WORLD.device) and two.limit == pytest.approx(one.limit / 2, rel=0.2)
+    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:  3000 kB\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    for limit, free in (("max", 3000 * 1024), ("5000", 4000), ("900", 0)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert free_bytes(WORLD.device, tmp_path / "meminfo", tmp_path) == free
+    assert free_bytes(WORLD.device, tmp_path / "none", tmp_path / "none") == 0

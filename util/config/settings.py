@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from model.contract import ModelSettings
 
+AUTO = "auto"  # the value of test.cache_gib that goes by the free memory
 PLAIN_SCALES = [1.0]
 MAX_SIDE = 8193  # pixels of an input
 MAX_CLASSES = 10_000
@@ -187,7 +188,7 @@ class TestSettings:
     episodes: int | None = bounded(None, 1)
     seeds: list[int] | None = bounded(None, 0, MAX_SEED, length=(1, None), problem=_repeated)
     pictures: int = bounded(8, 0)
-    cache_gib: float = bounded(0.0, 0)
+    cache_gib: float | Literal["auto"] = bounded(AUTO, 0)
     flip: bool = False
     scales: list[float] = bounded(PLAIN_SCALES, 0.25, 4, length=(1, 9))
     fuse: Literal["features", "masks"] = "features"

@@ -6,14 +6,18 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from model.episode import CachedFeatures, Episode
 from util.data.trials import Trial
+from util.engine.device import CUDA
+from util.engine.memory import free_bytes
 
 GIB, MIB = 2**30, 2**20
+AUTO_SHARE = 0.5  # of the memory that is free when the test begins
 
 
 class Cacheable(Protocol):
@@ -28,6 +32,17 @@ class Cacheable(Protocol):
 
     def cache_query(self, query: Tensor) -> CachedFeatures | None:
         """Return the features of a query (1, 3, H, W), None if there are none."""
+
+
+def feature_cache(gib: float | Literal["auto"], device: torch.device, processes: int) -> FeatureCache | None:
+    """Return the cache that ``test.cache_gib`` asks for, None for 0; ``auto`` takes a share of the free memory.
+
+    Args:
+        processes: of this machine, which share its memory; every GPU has its own.
+    """
+    if isinstance(gib, str):
+        gib = AUTO_SHARE * free_bytes(device) / (1 if device.type == CUDA else processes) / GIB
+    return FeatureCache(gib) if gib else None
 
 
 class FeatureCache:
