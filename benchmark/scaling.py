@@ -1,17 +1,21 @@
-"""Measure the cost of Sym-Net's evaluation against image size, shots, batch size and processes; memory over episodes.
+"""Measure the cost of Sym-Net's evaluation against image size, shots, classes, batch, episodes and processes.
 
-Seconds are medians, per episode. If the cost is linear in shots, each added shot costs the same. If memory does not
-grow, the peak after many episodes equals the peak after one.
+Seconds are medians, per episode; lines are fitted through all measurements. If the cost is linear in shots, each added
+shot costs the same. If memory does not grow, the peak after many episodes equals the peak after one.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from statistics import median
+from typing import Any
 
 import torch
 
+from benchmark.linear_fit import HEADER, LinearFit, linear_fit
 from benchmark.process import Case, Outcome, measure
 from benchmark.reporting import (
     Rows,
@@ -26,13 +30,14 @@ from benchmark.reporting import (
 )
 from benchmark.synthetic import SIZES, build, check_models, episode
 from benchmark.timing import Clock, in_turns
-from benchmark.ways import EVALUATION, OURS, make
+from benchmark.ways import Run, of_classes
 from util.cli import numbers
 from util.engine.device import places
 
 MODEL = "symnet"
 PIXELS_PER_MEGAPIXEL = 1e6
 EPISODES = 16  # of each process
+UNITS = {"size": "megapixel", "shots": "shot", "ways": "class", "batch": "episode of a batch"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_network_options(parser)
     parser.add_argument("--sizes", default="193,289,385,473", help="image sides; default 193,289,385,473")
     parser.add_argument("--shot", default="1,5,10", help="default 1,5,10")
+    parser.add_argument("--ways", default="1,2,5", help="classes of an episode; default 1,2,5")
     parser.add_argument("--batches", default="1,2,4", help="batch sizes; default 1,2,4")
     parser.add_argument("--processes", default="1,2", help="default 1,2")
     parser.add_argument("--episodes", type=whole, default=EPISODES, help=f"of each process; default {EPISODES}")
@@ -55,47 +61,69 @@ def run(options: argparse.Namespace) -> int:
     clock = set_up(options)
     measured_under = conditions(clock, options.threads)
     case = Case(MODEL, options.backbone, size, 1, threads=options.threads, device=str(clock.device), clock=clock.kind)
-    cases_along = {
-        "size": [replace(case, size=side) for side in sizes],
-        "shots": [replace(case, shots=count) for count in numbers("--shot", options.shot)],
-        "batch": [replace(case, batch=count) for count in numbers("--batches", options.batches)],
+    runs_along = {
+        "size": {side: _run_of(replace(case, size=side), clock) for side in sizes},
+        "shots": {count: _run_of(replace(case, shots=count), clock) for count in numbers("--shot", options.shot)},
+        "ways": _runs_of_classes(case, numbers("--ways", options.ways), clock),
+        "batch": {count: _run_of(replace(case, batch=count), clock) for count in numbers("--batches", options.batches)},
     }
     rows: Rows = []
     tables: dict[str, Table] = {}
-    for axis, cases in cases_along.items():
-        found = _scaled_along(axis, cases, options.repeats, clock)
+    fits: dict[str, LinearFit | None] = {}
+    for axis, runs in runs_along.items():
+        found, fits[UNITS[axis]] = _scaled_along(axis, runs, options.repeats, clock)
         rows += found
         tables[f"{MODEL} {options.backbone}, against {axis}"] = _axis_table(axis, found)
     counts = numbers("--processes", options.processes)
     outcomes = {count: _concurrent(replace(case, calls=options.episodes), count) for count in counts}
     rates, peaks = _rates(outcomes), _peaks(outcomes[counts[0]][0])
+    fits["episode"] = linear_fit(dict(enumerate(_sums(outcomes[counts[0]][0].seconds), 1)))
+    fits["process, episodes a second"] = linear_fit({n: _sums_of_rates(found) for n, found in outcomes.items()})
     tables[f"{MODEL} {options.backbone}, {size} px, processes of one thread"] = _axis_table("processes", rates)
     tables["peak MiB of a process after so many episodes"] = (
         ["episodes", *(str(row["at"]) for row in peaks)],
         [["MiB", *(f"{row['peak_mib']:.0f}" for row in peaks)]],
     )
+    lines = [fit.line(unit) for unit, fit in fits.items() if fit is not None]
+    if lines:
+        tables["linear fits, s unless said"] = HEADER, lines
     return report(options, measured_under, tables, rows + rates + peaks)
 
 
-def _scaled_along(axis: str, cases: list[Case], rounds: int, clock: Clock) -> Rows:
-    """Return the seconds per episode of cases that take turns and differ in one field, ``axis``."""
+def _sums(seconds: list[float]) -> list[list[float]]:
+    """Return the seconds of the first 1, 2, 3, ... episodes."""
+    return [[total] for total in accumulate(seconds)]
+
+
+def _sums_of_rates(outcomes: list[Outcome]) -> list[float]:
+    """Return the episodes a second over processes that run together, of each of their episodes."""
+    return [sum(1 / s for s in seconds) for seconds in zip(*(one.seconds for one in outcomes))]
+
+
+def _run_of(case: Case, clock: Clock) -> Run:
+    return case.prepare(clock.device)
+
+
+def _runs_of_classes(case: Case, counts: Sequence[int], clock: Clock) -> dict[int, Run]:
+    network = build(case.model, case.backbone, case.size, case.shots).to(clock.device)
+    inputs = episode(case.size, case.shots, clock.device)
+    return {count: of_classes(network, inputs, count) for count in counts}
+
+
+def _scaled_along(axis: str, runs: dict[int, Run], rounds: int, clock: Clock) -> tuple[Rows, LinearFit | None]:
+    """Return the seconds per episode of runs that take turns and differ in ``axis``, and the line of the seconds."""
     progress(f"against {axis}")
-    runs = {}
-    for case in cases:
-        network = build(case.model, case.backbone, case.size, case.shots).to(clock.device)
-        inputs = episode(case.size, case.shots, clock.device, case.batch)
-        runs[getattr(case, axis)] = make(EVALUATION, MODEL, OURS, network, inputs)
     seconds = in_turns(runs, rounds, clock)
     rows: Rows = []
-    for case in cases:
-        at = getattr(case, axis)
-        row = {"axis": axis, "at": at, "seconds": median(seconds[at]) / case.batch}
+    for at, found in seconds.items():
+        row: dict[str, Any] = {"axis": axis, "at": at, "seconds": median(found) / (at if axis == "batch" else 1)}
         if axis == "size":
             row["seconds_per_megapixel"] = row["seconds"] / (at**2 / PIXELS_PER_MEGAPIXEL)
-        elif axis == "shots" and rows:  # equal where the cost is linear
-            row["seconds_per_added_shot"] = (row["seconds"] - rows[-1]["seconds"]) / (at - rows[-1]["at"])
+        elif axis in ("shots", "ways") and rows:  # equal where the cost is linear
+            row[f"seconds_per_added_{axis[:-1]}"] = (row["seconds"] - rows[-1]["seconds"]) / (at - rows[-1]["at"])
         rows.append(row)
-    return rows
+    scale = {at: at**2 / PIXELS_PER_MEGAPIXEL if axis == "size" else at for at in seconds}
+    return rows, linear_fit({scale[at]: found for at, found in seconds.items()})
 
 
 def _concurrent(case: Case, processes: int) -> list[Outcome]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 import torch
 
@@ -14,6 +15,7 @@ from util.engine.device import CUDA
 WALL, CPU = "wall", "cpu"
 CLOCKS = (WALL, CPU)
 
+Name = TypeVar("Name", str, int)
 Seconds = dict[str, list[float]]  # name -> one measurement per round
 
 
@@ -37,11 +39,11 @@ class Clock:
         return self() - start
 
 
-def in_turns(runs: Mapping[str, Callable[[], object]], rounds: int, clock: Clock) -> Seconds:
+def in_turns(runs: Mapping[Name, Callable[[], object]], rounds: int, clock: Clock) -> dict[Name, list[float]]:
     """Call each function once without measurement, then all in turn for ``rounds`` rounds; return their seconds."""
     for run in runs.values():
         run()
-    out: Seconds = {name: [] for name in runs}
+    out: dict[Name, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             out[name].append(clock.of(run))

@@ -46,6 +46,11 @@ def make(stage: str, name: str, way: str, network: FewShotModel, on: Episode) ->
     return torch.inference_mode()(lambda: run(on)) if stage == EVALUATION else _training_step(network, run, on)
 
 
+def of_classes(network: FewShotModel, on: Episode, classes: int) -> Run:
+    """Return one pass of this project's evaluation with several classes, which here have the same supports."""
+    return torch.inference_mode()(lambda: network.forward_classes([on] * classes))
+
+
 def _training_step(network: FewShotModel, run: nn.Module, on: Episode) -> Run:
     """Return forward and backward; no optimiser, gradients are dropped."""
 

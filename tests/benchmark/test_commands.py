@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from benchmark.__main__ import command
 from benchmark.gpu import page as gpu_page
 from benchmark.gpu import runner
 from benchmark.gpu.parts import PARTS
+from benchmark.linear_fit import linear_fit
 from benchmark.worker import ENCODER, EPISODE, Task, Worker
 from tests import spawned
 from util import cli
@@ -101,12 +103,26 @@ def test_loader(run: Run) -> None:
 def test_scaling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "START_METHOD", "forkserver")  # starts faster; test_memory spawns
     spawned.ensure_running()
-    axes = ("--sizes", "33,41", "--shot", "1,2", "--batches", "1,2", "--processes", "2", "--episodes", "2")
+    axes = (
+        "--sizes",
+        "33,41",
+        "--shot",
+        "1,2",
+        "--ways",
+        "1,2",
+        "--batches",
+        "1,2",
+        "--processes",
+        "2",
+        "--episodes",
+        "2",
+    )
     printed, rows = run("scaling", *axes, *NETWORK)
-    along = {axis: [r for r in rows if r["axis"] == axis] for axis in ("size", "shots", "batch", "processes")}
+    along = {axis: [r for r in rows if r["axis"] == axis] for axis in ("size", "shots", "ways", "batch", "processes")}
     assert {axis: [r["at"] for r in found] for axis, found in along.items()} == {
         "size": [33, 41],
         "shots": [1, 2],
+        "ways": [1, 2],
         "batch": [1, 2],
         "processes": [2],
     }
@@ -114,6 +130,32 @@ def test_scaling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert two["seconds_per_added_shot"] == pytest.approx(two["seconds"] - one["seconds"])
     assert [r["at"] for r in rows if r["axis"] == "episodes"] == [1, 2]
     assert "against size" in printed and "peak MiB" in printed
+
+
+@pytest.mark.benchmark
+@pytest.mark.process
+def test_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "START_METHOD", "forkserver")
+    spawned.ensure_running()
+    printed, rows = run("images", "--images", "2000,4000,6000")
+    assert [(r["step"], r["at"]) for r in rows] == [
+        (s, n) for s in ("index", "list", "episodes") for n in (400, 900, 1500)
+    ]
+    assert all(r["seconds"] > 0 for r in rows) and "make the list, thousand images" in printed
+    assert "for each further one" in printed and "read the index" in printed
+
+
+def test_a_line_is_found_with_its_interval() -> None:
+    random = np.random.default_rng(0)
+    exact = linear_fit({x: [3 + 2 * x] * 2 for x in (1, 2, 4)})
+    assert exact is not None and exact[:4] == pytest.approx((3, 2, 2, 2)) and exact.explained == pytest.approx(1)
+    inside = 0
+    for _ in range(200):
+        fit = linear_fit({x: (1 + 5 * x + random.normal(size=3)).tolist() for x in range(4)})
+        assert fit is not None and fit.low < fit.slope < fit.high
+        inside += fit.low < 5 < fit.high
+    assert 180 <= inside <= 199  # 95 % of the intervals hold the truth
+    assert linear_fit({1: [1.0, 2.0, 3.0]}) is None and linear_fit({1: [1.0], 2: [2.0]}) is None
 
 
 @pytest.mark.benchmark

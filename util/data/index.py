@@ -120,10 +120,10 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     lines = names if entries is None else entries.lines()
     made_from = fingerprint(masks, FORMAT, len(data.classes), *lines, lacking=lacking)
     cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
-    found = _read_cache(cache, made_from, len(names), values)
+    found = read_cache(cache, made_from, len(names), values)
     if found is None:
         found = _build(images, masks, values, f"index {data.name} {part}", progress)
-        _write_cache(cache, made_from, *found)
+        write_cache(cache, made_from, *found)
     areas, sizes = found
     return Index(names, _of_classes(areas, entries, len(data.classes)), images, masks, made_from, sizes)
 
@@ -184,7 +184,7 @@ def _build(
     return np.stack(areas), np.array(sizes, np.int64)
 
 
-def _read_cache(path: Path, fingerprint: str, images: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
+def read_cache(path: Path, fingerprint: str, images: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Return areas and sizes of a cache file, None if it is missing, damaged, of other files, or cannot be true."""
     if irregular(path) is not None:
         return None
@@ -201,7 +201,7 @@ def _read_cache(path: Path, fingerprint: str, images: int, classes: int) -> tupl
     return (areas, sizes) if (areas.sum(1) <= sizes.prod(1)).all() else None
 
 
-def _write_cache(path: Path, fingerprint: str, areas: np.ndarray, sizes: np.ndarray) -> None:
+def write_cache(path: Path, fingerprint: str, areas: np.ndarray, sizes: np.ndarray) -> None:
     """Cache the index; if the folder cannot be written, the next run builds it again."""
     mark = np.array(fingerprint)
     with contextlib.suppress(UserError):
