@@ -139,7 +139,7 @@ def test_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     spawned.ensure_running()
     printed, rows = run("images", "--images", "2000,4000,6000")
     assert [(r["step"], r["at"]) for r in rows] == [
-        (s, n) for s in ("index", "list", "episodes") for n in (400, 900, 1500)
+        (s, n) for s in ("index", "list", "episodes") for n in (2000, 4000, 6000)
     ]
     assert all(r["seconds"] > 0 for r in rows) and "make the list, thousand images" in printed
     assert "for each further one" in printed and "read the index" in printed
