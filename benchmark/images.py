@@ -51,7 +51,13 @@ class ImagesCase(Measurement):
             folder = tempfile.TemporaryDirectory()
             path = Path(folder.name) / "index.npz"
             write_cache(path, index.fingerprint, np.asarray(index.areas), index.sizes)
-            return lambda keep=folder: read_cache(path, index.fingerprint, self.images, CLASSES)  # type: ignore[misc]
+
+            def read() -> object:
+                found = read_cache(path, index.fingerprint, self.images, CLASSES)
+                assert found is not None and folder.name  # which keeps the folder
+                return found
+
+            return read
         classes = [f"class {i}" for i in range(1, CLASSES + 1)]
         data = DataSettings(name="drawn", root="", train_list="drawn", test_list=None, classes=classes, folds=FOLDS)
         if self.step == LIST:
@@ -64,7 +70,8 @@ def drawn_index(images: int) -> Index:
     """Return an index of images that do not exist; each shows a class with the probability ``SHOWN``."""
     random = np.random.default_rng(0)
     shape = images, CLASSES
-    pixels = np.where(random.random(shape) < SHOWN, random.lognormal(*AREA, shape), 0).astype(np.int64)
+    pixels = np.where(random.random(shape) < SHOWN, random.lognormal(*AREA, shape), 0)
+    pixels = (pixels * np.minimum(SIDE**2 / pixels.sum(1, keepdims=True).clip(1), 1)).astype(np.int64)
     areas = np.concatenate([np.zeros((images, 1), np.int64), pixels], axis=1)
     names = tuple(f"COCO_train2014_{number:012d}" for number in range(images))
     nowhere = (Path(),) * images

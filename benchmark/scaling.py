@@ -7,9 +7,8 @@ shot costs the same. If memory does not grow, the peak after many episodes equal
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from statistics import median
 from typing import Any
 
@@ -61,23 +60,25 @@ def run(options: argparse.Namespace) -> int:
     clock = set_up(options)
     measured_under = conditions(clock, options.threads)
     case = Case(MODEL, options.backbone, size, 1, threads=options.threads, device=str(clock.device), clock=clock.kind)
-    runs_along = {
-        "size": {side: _run_of(replace(case, size=side), clock) for side in sizes},
-        "shots": {count: _run_of(replace(case, shots=count), clock) for count in numbers("--shot", options.shot)},
-        "ways": _runs_of_classes(case, numbers("--ways", options.ways), clock),
-        "batch": {count: _run_of(replace(case, batch=count), clock) for count in numbers("--batches", options.batches)},
+    batches = numbers("--batches", options.batches)
+    runs_along: dict[str, Callable[[], dict[int, Run]]] = {  # built one after the other
+        "size": lambda: {side: replace(case, size=side).prepare(clock.device) for side in sizes},
+        "shots": lambda: {n: replace(case, shots=n).prepare(clock.device) for n in numbers("--shot", options.shot)},
+        "ways": lambda: _runs_of_classes(case, numbers("--ways", options.ways), clock),
+        "batch": lambda: {n: replace(case, batch=n).prepare(clock.device) for n in batches},
     }
     rows: Rows = []
     tables: dict[str, Table] = {}
     fits: dict[str, LinearFit | None] = {}
     for axis, runs in runs_along.items():
-        found, fits[UNITS[axis]] = _scaled_along(axis, runs, options.repeats, clock)
+        found, fits[UNITS[axis]] = _scaled_along(axis, runs(), options.repeats, clock)
         rows += found
         tables[f"{MODEL} {options.backbone}, against {axis}"] = _axis_table(axis, found)
     counts = numbers("--processes", options.processes)
     outcomes = {count: _concurrent(replace(case, calls=options.episodes), count) for count in counts}
     rates, peaks = _rates(outcomes), _peaks(outcomes[counts[0]][0])
-    fits["episode"] = linear_fit(dict(enumerate(_sums(outcomes[counts[0]][0].seconds), 1)))
+    one_by_one = outcomes[counts[0]][0].seconds  # a slope of 0: no episode costs more than those before it
+    fits["episodes that ran before"] = linear_fit({before: [s] for before, s in enumerate(one_by_one)})
     fits["process, episodes a second"] = linear_fit({n: _sums_of_rates(found) for n, found in outcomes.items()})
     tables[f"{MODEL} {options.backbone}, {size} px, processes of one thread"] = _axis_table("processes", rates)
     tables["peak MiB of a process after so many episodes"] = (
@@ -90,18 +91,9 @@ def run(options: argparse.Namespace) -> int:
     return report(options, measured_under, tables, rows + rates + peaks)
 
 
-def _sums(seconds: list[float]) -> list[list[float]]:
-    """Return the seconds of the first 1, 2, 3, ... episodes."""
-    return [[total] for total in accumulate(seconds)]
-
-
 def _sums_of_rates(outcomes: list[Outcome]) -> list[float]:
     """Return the episodes a second over processes that run together, of each of their episodes."""
     return [sum(1 / s for s in seconds) for seconds in zip(*(one.seconds for one in outcomes))]
-
-
-def _run_of(case: Case, clock: Clock) -> Run:
-    return case.prepare(clock.device)
 
 
 def _runs_of_classes(case: Case, counts: Sequence[int], clock: Clock) -> dict[int, Run]:

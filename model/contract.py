@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from model.episode import CachedFeatures, Episode, Output, against_background
@@ -172,7 +173,9 @@ class FewShotModel(Trainable):
         first = outputs[0]
         logits = against_background([output.logits for output in outputs])
         extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
-        return Output(logits, first.base_logits, extra, first.maps)
+        each = [output.evidence for output in outputs if output.evidence is not None]
+        evidence = torch.cat(each, dim=1) if each else None
+        return Output(logits, first.base_logits, extra, first.maps, evidence=evidence)
 
     def sharing_queries(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
         """Return episodes with the same queries so that these are encoded once; one episode stays as it is."""

@@ -20,6 +20,7 @@ TOP = 0.01  # share of the query's positions
 EPS = 1e-6  # smallest length of a feature, and smallest sum of a mask
 
 
+@torch.no_grad()
 @in_float32
 def object_feature(support_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
     """Return the mean unit feature of each support's object, (B, C) float32; a small object has its share of a cell."""

@@ -168,9 +168,12 @@ def _of(give: GiveOf, first: int) -> GiveFeature:
 
 def _joined(cached: list[CachedFeatures], give: GiveOf | None = None) -> Features:
     """Return the cached features of several images as those of one batch; ``give`` gets the intermediate ones."""
-    joined = Features.join(cast("list[Features]", cached))
-    if give is not None:
-        for stage, features in joined.intermediate.items():
+    parts, first = cast("list[Features]", cached), 0
+    if give is None:
+        return Features.join(parts)
+    for part in parts:
+        for stage, features in part.intermediate.items():
             for maps in features:
-                give(stage, 0, maps)
-    return joined
+                give(stage, first, maps)
+        first += len(part)
+    return Features.join([Features(part.stage, {}) for part in parts])

@@ -81,7 +81,9 @@ class Correlations:
     def take(self) -> dict[int, list[Tensor]]:
         """Return stage -> the kept part of each of its maps, (B, ...), and release the supports."""
         self._objects.clear()
-        return {stage: [torch.cat(x) for x in zip(*queries)] for stage, queries in self._kept.items()}
+        out = {stage: [torch.cat(x) for x in zip(*queries)] for stage, queries in self._kept.items()}
+        self._kept.clear()
+        return out
 
 
 def _at(lists: list[list[Any]], index: int) -> list[Any]:

@@ -66,13 +66,32 @@ def test_no_more_is_kept_than_may_be(run) -> None:
     assert np.array_equal(run(nothing), expected) and nothing.hits == 0 and not nothing.kept
 
 
-def test_auto_takes_half_of_the_free_memory_shared_by_processes_and_0_keeps_none(tmp_path: Path) -> None:
-    one, two = (feature_cache("auto", WORLD.device, processes) for processes in (1, 2))
-    assert one is not None and two is not None and feature_cache(0, WORLD.device, 1) is None
-    assert 0 < one.limit < free_bytes(WORLD.device) and two.limit == pytest.approx(one.limit / 2, rel=0.2)
-    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:  3000 kB\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    for limit, free in (("max", 3000 * 1024), ("5000", 4000), ("900", 0)):
-        (tmp_path / "memory.max").write_text(f"{limit}\n")
-        assert free_bytes(WORLD.device, tmp_path / "meminfo", tmp_path) == free
-    assert free_bytes(WORLD.device, tmp_path / "none", tmp_path / "none") == 0
+def test_auto_takes_half_of_the_free_memory_if_that_is_enough_and_0_keeps_none(monkeypatch) -> None:
+    gib = 100 * GIB
+    monkeypatch.setattr("util.engine.feature_cache.free_bytes", lambda: gib)
+    limits = [getattr(feature_cache("auto", WORLD.device, processes), "limit", None) for processes in (1, 5, 50)]
+    assert limits == [50 * GIB, 10 * GIB, None]
+    assert feature_cache("auto", torch.device("cuda"), 1) is None and feature_cache(0, WORLD.device, 1) is None
+
+
+def test_free_memory_is_within_the_limits_of_all_groups(tmp_path: Path) -> None:
+    assert free_bytes() > 0 and free_bytes(tmp_path) == 0  # this machine, and a system that says nothing
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    write("proc/meminfo", "MemTotal:  9000 kB\nMemAvailable:  3000 kB\n")
+    assert free_bytes(tmp_path) == 3000 * 1024
+    write("proc/self/cgroup", "0::/job/step\n")
+    write("sys/fs/cgroup/job/step/memory.max", "max\n")
+    write("sys/fs/cgroup/job/step/memory.current", "1000\n")
+    assert free_bytes(tmp_path) == 3000 * 1024
+    write("sys/fs/cgroup/job/memory.max", "5000\n")
+    write("sys/fs/cgroup/job/memory.current", "4000\n")
+    write("sys/fs/cgroup/job/memory.stat", "anon 1\ninactive_file 500\n")
+    assert free_bytes(tmp_path) == 1500
+    write("proc/self/cgroup", "5:cpu:/\n4:memory:/box\n")
+    write("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "900\n")
+    write("sys/fs/cgroup/memory/box/memory.usage_in_bytes", "1000\n")
+    assert free_bytes(tmp_path) == 0

@@ -119,7 +119,7 @@ class Evidence(Scoreboard):
         return f"{sum(self.present)} of {len(self.present)} show their class"
 
     def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> Calibration:
-        """Return the calibration of what was collected; the margins of a network that learns weigh nothing.
+        """Return the calibration of what was collected; margins of a network that learns weigh nothing.
 
         Raises:
             UserError: all queries or none show their class, or larger margins do not mean the class.
@@ -130,7 +130,8 @@ class Evidence(Scoreboard):
         (scale,), offset = fit_logistic(margins[:, None], labels)
         if not scale > 0:
             raise UserError("--calibrate: this network does not tell base classes from background; train it first")
-        evidence, unused = np.stack(self.evidence), MARGIN_NUMBERS if network.learns else 0
+        evidence = np.stack(self.evidence)
+        unused = MARGIN_NUMBERS if network.learns and evidence.shape[1] > MARGIN_NUMBERS else 0
         weights, bias = fit_logistic(evidence[:, unused:], np.array(self.present))
         every = [0.0] * unused + [float(w) for w in weights]
         return Calibration(

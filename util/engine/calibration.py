@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from model.registry import class_of
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.engine.folders import run_folder
@@ -30,6 +31,7 @@ FORMAT = "sym-net-calibration/1"
 FILE = "calibration.yaml"
 SHIPPED = REPOSITORY / "config" / "calibration"
 MEND = "make it again: python test.py CONFIG --calibrate"
+LIKENESS = "likeness"  # made from which evidence, of methods that learn; without it: from their margins, as once
 NOT_IN_KEY = ("weights", "pretraining", "partial")  # of the encoder: the digest of the weights says it
 
 
@@ -61,7 +63,14 @@ class Calibration:
         return (self.scale * margins + self.offset).astype(np.float32)
 
     def presence(self, evidence: np.ndarray) -> float:
-        """Return the probability that a photo shows a class, from its evidence (F,)."""
+        """Return the probability that a photo shows a class, from its evidence (F,).
+
+        Raises:
+            UserError: the calibration is of other evidence.
+        """
+        if len(evidence) != len(self.weights):
+            counts = f"{len(self.weights)} numbers, and {self.model} gives {len(evidence)}"
+            raise UserError(f"calibration {self.made_on}: its presence score reads {counts}; {MEND}")
         return sigmoid(float(np.dot(self.weights, evidence.astype(np.float64))) + self.bias)
 
     @property
@@ -82,6 +91,8 @@ def sigmoid(x: float) -> float:
 def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
     section = to_dict(config)["model"]
+    if class_of(config.model).learns:
+        section["presence"] = LIKENESS
     if isinstance(section.get("encoder"), dict):
         section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in NOT_IN_KEY}
     return hashlib.sha256(f"{weights} {json.dumps(section, sort_keys=True)}".encode()).hexdigest()

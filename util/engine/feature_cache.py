@@ -18,6 +18,7 @@ from util.engine.memory import free_bytes
 
 GIB, MIB = 2**30, 2**20
 AUTO_SHARE = 0.5  # of the memory that is free when the test begins
+AUTO_LEAST = 4.0  # GiB, for each process
 
 
 class Cacheable(Protocol):
@@ -35,13 +36,17 @@ class Cacheable(Protocol):
 
 
 def feature_cache(gib: float | Literal["auto"], device: torch.device, processes: int) -> FeatureCache | None:
-    """Return the cache that ``test.cache_gib`` asks for, None for 0; ``auto`` takes a share of the free memory.
+    """Return the cache that ``test.cache_gib`` asks for, None for 0.
+
+    ``auto`` is a share of a CPU's free memory. It keeps none where that is little, because the images of an episode are
+    then held together; and none on a GPU, where images without a cache are encoded together.
 
     Args:
-        processes: of this machine, which share its memory; every GPU has its own.
+        processes: of this machine, which share its memory.
     """
     if isinstance(gib, str):
-        gib = AUTO_SHARE * free_bytes(device) / (1 if device.type == CUDA else processes) / GIB
+        share = 0.0 if device.type == CUDA else AUTO_SHARE * free_bytes() / processes / GIB
+        gib = share if share >= AUTO_LEAST else 0.0
     return FeatureCache(gib) if gib else None
 
 

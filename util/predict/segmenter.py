@@ -170,11 +170,11 @@ class Segmenter:
         inputs = torch.stack([self._network_input(photo.image[window]) for photo, window in views])
         output = self._output(inputs.to(self.model.device))
         margins = self.margins_of(output, self._batches).cpu().numpy()
+        evidence = self._evidence_of(output)
         for item, ((photo, window), of_view) in enumerate(zip(views, margins, strict=True)):
             shape = photo.image[window].shape[:2]
             maps = [to_photo(m, shape, LETTERBOX, LETTERBOX, self.model.view.side) for m in of_view]
-            own = None if output.evidence is None else output.evidence[item].float().cpu().numpy()
-            photo.add(window, maps, own)
+            photo.add(window, maps, None if evidence is None else evidence[item])
 
     def _network_input(self, image: np.ndarray) -> Tensor:
         """Return an image (H, W, 3) uint8 as the network's input, (3, S, S) float32."""
@@ -193,6 +193,13 @@ class Segmenter:
     def margins(self, query: Tensor) -> Tensor:
         """Return each class's logit minus the background's, (B, n, S, S) float32, for inputs (B, 3, S, S)."""
         return self.margins_of(self._output(query), self._batches)
+
+    def _evidence_of(self, output: Output) -> np.ndarray | None:
+        """Return the model's own numbers on each class (B, n, E), the mean over its batches of supports; None: none."""
+        if output.evidence is None:
+            return None
+        each = output.evidence.float().split(self._batches, dim=1)
+        return torch.stack([of_class.mean(1) for of_class in each], dim=1).cpu().numpy()
 
     @property
     def _batches(self) -> list[int]:

@@ -10,8 +10,8 @@ rest of Sym-Net. There is no bias in the convolutions, because a norm follows.
 
 Memory in float32: n feature maps keep 4 n B h w R^2 bytes until they are squeezed, and a map inside the squeeze takes
 4 B WIDTH h w (R / 2)^2. One episode with one shot at 473 px on ResNet-50 (n = 13, h = w = 60, R = 8) takes 11.4 MiB
-and 3.5 MiB; all correlations at full resolution, 4 n (h w)^2 bytes, would take 643 MiB. Shots are averaged and take no
-more memory.
+and 3.5 MiB; all correlations at full resolution, 4 n (h w)^2 bytes, would take 643 MiB. Shots are averaged here; each
+keeps the features inside its object until the query has been encoded.
 """
 
 from __future__ import annotations
