@@ -17,7 +17,7 @@ from model.episode import Output
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
 from util.engine.calibrate import Evidence, calibrate, fit_logistic
-from util.engine.calibration import FILE, find_calibration, read_calibration, sigmoid
+from util.engine.calibration import FILE, FORMAT, Calibration, find_calibration, read_calibration, sigmoid
 from util.engine.frozen_files import digest_of
 from util.engine.network import new_model
 from util.engine.presence import MARGIN_NUMBERS, evidence_in, evidence_of, presence_scores
@@ -79,6 +79,14 @@ def test_the_score_of_a_network_that_learns_reads_its_own_numbers_alone() -> Non
     learnt, frozen = (seen.fitted(small_model(name, 1), "", "").weights for name in ("ssp", "prototype"))
     assert learnt[:MARGIN_NUMBERS] == [0.0] * MARGIN_NUMBERS and learnt[MARGIN_NUMBERS] > 0.3
     assert frozen[0] > 0.3
+
+
+def test_a_calibration_of_other_evidence_is_one_line() -> None:
+    made = Calibration(FORMAT, "SSP", "", "by hand", 1.0, 0.0, [1.0] * 6, 0.0, 0.5)
+    with pytest.raises(
+        UserError, match=r"calibration by hand: its presence score reads 6 numbers, and SSP gives 8; make"
+    ):
+        made.presence(np.zeros(8))
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

