@@ -19,11 +19,11 @@ from util.files import write_atomically
 
 pytestmark = [pytest.mark.process, pytest.mark.train]
 
-KILLS, MAX_STEPS = 10, 2
+KILLS, MAX_STEPS = 10, 3
 LONGEST_WAIT = 0.1  # seconds
 STAGE = {
     "epochs": 2,
-    "epoch_length": 48,
+    "epoch_length": 72,
     "validate_every": 1,
     "validate_midway": True,
     "validate_episodes": 4,
@@ -54,7 +54,7 @@ def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp
         assert training.code == -signal.SIGKILL
         if saves(folder):
             steps.append(checkpoint.read(folder / LAST)["progress"]["step"])
-    assert steps == sorted(steps) and len(set(steps)) > KILLS // 3  # some kills meet the same step
+    assert steps == sorted(steps) and len(set(steps)) > KILLS // 2
     assert "--resume" in spawned.run("train.py", path, check=2).stderr
     part = (folder / LAST).read_bytes()[:999]
     (folder / LAST).unlink()  # a kill between two renames leaves both checkpoints as one file
