@@ -31,6 +31,13 @@ def object_feature(support_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
     return total_bc / share_b1hw.sum((1, 2, 3)).clamp(min=EPS).unsqueeze(1)
 
 
+def likeness_to_supports(query_bchw: Tensor, support_nchw: Tensor, mask_bk1ss: Tensor) -> Tensor:
+    """Return the evidence of the class, (B, 1, 2) float32, of B queries with their N = B * K supports."""
+    return likeness(
+        query_bchw, object_feature(support_nchw, mask_bk1ss.flatten(0, 1)).unflatten(0, mask_bk1ss.shape[:2])
+    )
+
+
 @torch.no_grad()
 @in_float32
 def likeness(query_bchw: Tensor, objects_bkc: Tensor) -> Tensor:

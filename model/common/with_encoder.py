@@ -18,7 +18,6 @@ from model.encoders.registry import spec_of
 from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download, load_encoder
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
 
-CPU = "cpu"
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 
 GiveOf = Callable[[int, int, Tensor], None]  # receives (stage, number of the first image, their intermediate feature)
@@ -94,7 +93,7 @@ class WithEncoder(FewShotModel):
 
     def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
-        one_by_one = image_b3hw.device.type == CPU and not (
+        one_by_one = image_b3hw.is_cpu and not (
             torch.is_grad_enabled() or torch.compiler.is_compiling() or shapes_are_fixed()
         )
         parts = image_b3hw.split(1) if one_by_one else [image_b3hw]

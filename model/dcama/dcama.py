@@ -12,7 +12,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from model.common.likeness import likeness, object_feature
+from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
@@ -81,8 +81,7 @@ class DCAMA(WithEncoder):
         with self.encoder_grad():
             query, support = self.encode(episode)
             if not self.training:
-                objects = object_feature(support.stage[HIGH], mask.flatten(0, 1)).unflatten(0, mask.shape[:2])
-                evidence = likeness(query.stage[HIGH], objects)
+                evidence = likeness_to_supports(query.stage[HIGH], support.stage[HIGH], mask)
             query.stage.clear()
             support.stage.clear()
             skips = self._skips(query, support, shots=mask.shape[1])

@@ -20,7 +20,7 @@ from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.fixed_shapes import rows_inside
 from model.common.greatest_cosine import greatest_cosine
-from model.common.likeness import likeness, object_feature
+from model.common.likeness import likeness_to_supports
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
@@ -114,8 +114,7 @@ class HDMNet(WithBaseLearner):
         if self.training:
             output.losses["distil"] = correlation_distillation(correlation, episode.query_label)
         else:
-            objects = object_feature(support.stage[HIGH], mask.flatten(0, 1)).unflatten(0, (batch, shots))
-            output.evidence = likeness(query.stage[HIGH], objects)
+            output.evidence = likeness_to_supports(query.stage[HIGH], support.stage[HIGH], mask)
         return output
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:

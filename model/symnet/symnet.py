@@ -14,7 +14,7 @@ from torch import Tensor
 from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import scene_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
-from model.common.likeness import likeness, object_feature
+from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
@@ -142,8 +142,7 @@ class SymNet(WithBaseLearner):
             triplet = support_loss + query_triplet(query_vector, own)
             output.losses = self._losses(output, auxiliary, triplet, episode)
         else:
-            objects = object_feature(support.stage[HIGH], mask.flatten(0, 1)).unflatten(0, (batch, shots))
-            output.evidence = likeness(query.stage[HIGH], objects)
+            output.evidence = likeness_to_supports(query.stage[HIGH], support.stage[HIGH], mask)
         return output
 
     def _align_support(self, feature: Tensor, mask: Tensor, text: Tensor) -> Tensor:
