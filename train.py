@@ -24,4 +24,4 @@ def command() -> int:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    cli.main(command, training=True)

@@ -17,7 +17,7 @@ import torch
 
 from benchmark.synthetic import build, episode
 from benchmark.timing import WALL, Clock
-from benchmark.ways import EVALUATION, OURS, Run, make
+from benchmark.ways import EVALUATION, OURS, TRAINING, Run, make
 from util.engine.configure_process import HUGE_PAGES, configure_process
 from util.engine.device import CUDA
 from util.errors import UserError
@@ -64,7 +64,7 @@ class Case(Measurement):
 
     def set_up(self) -> None:
         """Leave the allocator of the plain implementation as torch has it."""
-        set_up_allocator(self.way)
+        set_up_allocator(self.way, self.stage)
 
     def prepare(self, device: torch.device) -> Run:
         """Return one pass over a batch of episodes."""
@@ -81,10 +81,10 @@ class Outcome:
     seconds: list[float]
 
 
-def set_up_allocator(way: str) -> None:
-    """Set up the allocator of this process as a command of this project has it, or leave it as torch does."""
+def set_up_allocator(way: str, stage: str) -> None:
+    """Set up the allocator of this process as this project's command for a stage has it, or leave it as torch does."""
     if way == OURS:
-        configure_process()
+        configure_process(stage == TRAINING)
     else:
         os.environ.pop(HUGE_PAGES, None)  # inherited; torch reads it at its first tensor
 

@@ -87,7 +87,7 @@ class Worker:
 
 def _serve(pipe: Connection, task: Task) -> None:
     """Be the process of a worker."""
-    set_up_allocator(task.way)
+    set_up_allocator(task.way, task.case["stage"])
     torch.set_num_threads(task.threads)
     device = torch.device(task.device)
     clock, runs = Clock(device, task.clock), task.runs(device)

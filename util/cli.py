@@ -78,13 +78,16 @@ def add_training_options(out: argparse.ArgumentParser) -> None:
     )
 
 
-def main(command: Callable[[], int | None]) -> None:
+def main(command: Callable[[], int | None], training: bool = False) -> None:
     """Configure this process, run ``command`` and exit with its return value (None = 0).
 
     An error that the user can correct, or of a file, becomes one line and exit code 2, Ctrl-C exit code 130, and an
     output that is no longer read (``... | head -1``) exit code 141, as with other programs.
+
+    Args:
+        training: see ``configure_process``.
     """
-    configure_process()
+    configure_process(training)
     try:
         code = command() or 0
     except (UserError, Mismatch) as error:

@@ -96,7 +96,7 @@ def measure(config: Config, stage: str) -> RamCost:
     Raises:
         UserError: the smallest batches do not fit into the machine's RAM.
     """
-    with ProcessPoolExecutor(1, get_context("forkserver"), configure_process) as pool:
+    with ProcessPoolExecutor(1, get_context("forkserver"), configure_process, (stage != TEST,)) as pool:
         try:
             idle, one, two = pool.submit(_peaks, config, stage).result()
         except BrokenProcessPool:
