@@ -43,5 +43,5 @@ def test_batches_and_workers_change_nothing(mini_yaml):
 
 def test_every_episode_is_evaluated_once():
     for processes in (1, 2, 3, 20):
-        numbers = [n for r in range(processes) for b in evaluation_numbers(13, 4, r, processes) for n in b]
+        numbers = [n for r in range(processes) for b in evaluation_numbers(range(13), 4, r, processes) for n in b]
         assert sorted(numbers) == list(range(13))

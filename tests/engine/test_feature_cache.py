@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from util.config.read import read_config
+from util.data.sampling import EpisodeKey
 from util.engine.evaluation import PassOptions, Scoreboard, run_pass
-from util.engine.feature_cache import GIB, FeatureCache, feature_cache
+from util.engine.feature_cache import GIB, FeatureCache, feature_cache, ordered_by_images
 from util.engine.memory import free_bytes
 from util.engine.network import new_model, prepare_network
 from util.engine.processes import World
@@ -64,6 +65,17 @@ def test_no_more_is_kept_than_may_be(run) -> None:
     assert half.misses > len(half.kept) > 0 and half.hits > 0
     nothing = FeatureCache(0)
     assert np.array_equal(run(nothing), expected) and nothing.hits == 0 and not nothing.kept
+
+
+def test_episodes_of_a_class_follow_each_other_and_small_caches_find_more(run, monkeypatch) -> None:
+    classes, queries = (3, 1, 3, 1), (5, 9, 4, 2)
+    assert ordered_by_images(lambda n: EpisodeKey(n, queries[n], classes[n], (0,)), 4) == [3, 1, 2, 0]
+    everything = FeatureCache(1)
+    expected = run(everything)
+    ordered, natural = (FeatureCache(everything.used / 4 / GIB) for _ in range(2))
+    assert np.array_equal(run(ordered), expected)
+    monkeypatch.setattr("util.engine.evaluation.ordered_by_images", lambda _, episodes: range(episodes))
+    assert np.array_equal(run(natural), expected) and ordered.misses < natural.misses
 
 
 def test_auto_takes_half_of_the_free_memory_if_that_is_enough_and_0_keeps_none(monkeypatch) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.episode import CachedFeatures, Episode
+from util.data.sampling import EpisodeKey
 from util.data.trials import Trial
 from util.engine.device import CUDA
 from util.engine.memory import free_bytes
@@ -50,11 +51,24 @@ def feature_cache(gib: float | Literal["auto"], device: torch.device, processes:
     return FeatureCache(gib) if gib else None
 
 
+def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> list[int]:
+    """Return the numbers below ``episodes`` in an order that needs few images at a time: by classes, then by query.
+
+    Images of a class are supports and queries of its other episodes, and of few others.
+    """
+
+    def place(number: int) -> tuple[list[int], int]:
+        key = sampler(number)
+        return key.classes, key.query
+
+    return sorted(range(episodes), key=place)
+
+
 class FeatureCache:
     """Cached features of images by their row of the index, and by class too if the model masks its supports.
 
-    Every image goes through the encoder alone, so that the content of the cache affects no number. A full cache keeps
-    its oldest entries: a list is read from its start again and again, so the least recently used image comes next.
+    Every image goes through the encoder alone, so that the content of the cache affects no number. A full cache drops
+    the image that was not used for the longest time; see ``ordered_by_images``.
 
     Args:
         gib: its maximal size in GiB.
@@ -105,10 +119,13 @@ class FeatureCache:
         found = self.kept.get(key)
         if found is not None:
             self.hits += 1
+            self.kept[key] = self.kept.pop(key)  # the last one is the one used last
             return found
         self.misses += 1
         found = compute()
-        if found is not None and self.used + found.nbytes <= self.limit:
+        if found is not None and found.nbytes <= self.limit:
+            while self.used + found.nbytes > self.limit:
+                self.used -= self.kept.pop(next(iter(self.kept))).nbytes
             self.kept[key] = found
             self.used += found.nbytes
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import torch
@@ -31,9 +31,10 @@ def training_numbers(
             yield list(range(start, end))
 
 
-def evaluation_numbers(episodes: int, batch: int, rank: int, processes: int) -> list[list[int]]:
-    """Return the batches of numbers a process evaluates: every ``processes``-th number from its rank on."""
-    mine = list(range(rank, episodes, processes))
+def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes: int) -> list[list[int]]:
+    """Return the batches of numbers a process evaluates: its share of them, in order; shares differ by one at most."""
+    start, end = (len(numbers) * i // processes for i in (rank, rank + 1))
+    mine = list(numbers[start:end])
     return [mine[i : i + batch] for i in range(0, len(mine), batch)]
 
 

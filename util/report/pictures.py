@@ -139,16 +139,22 @@ def _at_panel_size(panel: np.ndarray) -> np.ndarray:
 
 
 class FirstEpisodes:
-    """Callback of an evaluation that keeps pictures of its first ``count`` episodes."""
+    """Callback of an evaluation that keeps pictures of the first seed's episodes with a number below ``count``."""
 
     def __init__(self, class_names: list[str], count: int):
         self.names, self.count = class_names, count
-        self.rows: list[Board] = []
+        self._boards: dict[int, Board] = {}
+
+    @property
+    def rows(self) -> list[Board]:
+        """The pictures, by number."""
+        return [board for _, board in sorted(self._boards.items())]
 
     def __call__(self, ways: Sequence[Episode], output: Output) -> None:
-        """Keep a picture of each episode of the batch until there are ``count``."""
-        for item in range(min(len(ways[0].query), self.count - len(self.rows))):
-            self.rows.append(episode_board(ways, output, item, self.names))
+        """Keep a picture of each such episode of the batch."""
+        for item, number in enumerate(ways[0].number.tolist()):
+            if number < self.count and number not in self._boards:
+                self._boards[number] = episode_board(ways, output, item, self.names)
 
 
 def _pixels(image_3hw: Tensor) -> np.ndarray:
