@@ -25,7 +25,7 @@ from model.common.likeness import likeness, object_feature
 from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
-from model.common.with_encoder import HIGH, LOW, MID
+from model.common.with_encoder import HIGH, LOW, MID, GiveOf
 from model.contract import ParamGroup, Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
@@ -91,7 +91,7 @@ class BAM(WithBaseLearner):
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
         support = _on_one_grid(self.encode_shot(episode, k))
-        distance = gram_distance(query_gram, support.stage[LOW])
+        distance = gram_distance(query_gram, gram(support.stage[LOW]))
         high = support.stage.pop(HIGH)
         prior, seen = shot_prior(query.stage[HIGH], high, mask_b1ss), object_feature(high, mask_b1ss)
         del high
@@ -100,10 +100,10 @@ class BAM(WithBaseLearner):
 
     # --- supports --------------------------------------------------------------------------------------------------
 
-    def encode_shot(self, episode: Episode, shot: int) -> Features:
+    def encode_shot(self, episode: Episode, shot: int, give: GiveOf | None = None) -> Features:
         """Return the features of one shot of each of the B episodes; see ``masked_features``."""
         if episode.cached_support is not None:
-            return super().encode_shot(episode, shot)
+            return super().encode_shot(episode, shot, give)
         return self._masked(episode.support[:, shot], episode.support_label[:, shot])
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ HIDDEN = 2
 EPS = 1e-7
 
 
+@torch.no_grad()
 @in_float32
 def gram(feature_bchw: Tensor) -> Tensor:
     """Return the cosine Gram matrix between channels over positions, (B, C, C)."""
@@ -23,14 +24,14 @@ def gram(feature_bchw: Tensor) -> Tensor:
 def scene_distance(query_bchw: Tensor, support_bkchw: Tensor) -> Tensor:
     """Return e_k = |G_q - G_k| / C, the distance of each support's low-level statistics to the query's, (B, K)."""
     query_gram = gram(query_bchw)
-    return torch.stack([gram_distance(query_gram, support) for support in support_bkchw.unbind(1)], dim=1)
+    return torch.stack([gram_distance(query_gram, gram(support)) for support in support_bkchw.unbind(1)], dim=1)
 
 
 @torch.no_grad()
 @in_float32
-def gram_distance(query_gram_bcc: Tensor, support_bchw: Tensor) -> Tensor:
-    """Return e_k of one shot, (B,), from the query's Gram matrix."""
-    return (query_gram_bcc - gram(support_bchw)).flatten(1).norm(dim=1) / support_bchw.shape[1]
+def gram_distance(query_gram_bcc: Tensor, support_gram_bcc: Tensor) -> Tensor:
+    """Return e_k of one shot, (B,), from the Gram matrices."""
+    return (query_gram_bcc - support_gram_bcc).flatten(1).norm(dim=1) / query_gram_bcc.shape[1]
 
 
 class ShotWeights(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +23,6 @@ LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, 
 GiveOf = Callable[[int, int, Tensor], None]  # receives (stage, number of the first image, their intermediate feature)
 
 
-class Watcher(Protocol):
-    """Receives every intermediate feature as soon as it exists: those of all supports, then those of the queries."""
-
-    def support(self, stage: int, first: int, maps_nchw: Tensor) -> None:
-        """Receive a feature of the supports ``first`` to ``first`` + n - 1; queries may share the supports."""
-
-    def query(self, stage: int, first: int, maps_nchw: Tensor) -> None:
-        """Receive a feature of the queries ``first`` to ``first`` + n - 1."""
-
-
 class WithEncoder(FewShotModel):
     """A model with one image encoder, ``self.encoder``, that starts from weights of the known layouts.
 
@@ -49,18 +39,16 @@ class WithEncoder(FewShotModel):
         """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
         return self.encoder.normalise(support)
 
-    def encode(self, episode: Episode, watcher: Watcher | None = None) -> tuple[Features, Features]:
-        """Return the features of B queries and of their B * K supports; a ``watcher`` gets the intermediate ones."""
+    def encode(self, episode: Episode) -> tuple[Features, Features]:
+        """Return the features of B queries and of their B * K supports."""
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is not None:
-            support = _joined(episode.cached_support, None if watcher is None else watcher.support)
-            times = batch * shots // len(support)
-            return self.encode_query(episode, None if watcher is None else watcher.query), support.repeat(times)
+            support = _joined(episode.cached_support)
+            return self.encode_query(episode), support.repeat(batch * shots // len(support))
         supports = self.support_input(episode.support, episode.support_label).flatten(0, 1)
-        if watcher is None and episode.cached_query is None:
+        if episode.cached_query is None:
             return self.encode_images(torch.cat([self.encoder.normalise(episode.query), supports])).split(batch)
-        support = self.encode_images(supports, None if watcher is None else watcher.support)
-        return self.encode_query(episode, None if watcher is None else watcher.query), support
+        return self.encode_query(episode), self.encode_images(supports)
 
     def encode_query(self, episode: Episode, give: GiveOf | None = None) -> Features:
         """Return the features of the B queries alone; ``give`` gets the intermediate ones."""
@@ -68,15 +56,18 @@ class WithEncoder(FewShotModel):
             return _joined(episode.cached_query, give)
         return self.encode_images(self.encoder.normalise(episode.query), give)
 
-    def encode_shot(self, episode: Episode, shot: int) -> Features:
-        """Return the features of one shot of each of the B episodes, for models that process shots one at a time."""
+    def encode_shot(self, episode: Episode, shot: int, give: GiveOf | None = None) -> Features:
+        """Return the features of one shot of each of the B episodes, for models that process shots one at a time.
+
+        ``give`` gets the intermediate ones: of B images, or of one that all queries share.
+        """
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is not None:
             cached = cast("list[Features]", episode.cached_support)
             each = [part.rows(slice(i, i + 1)) for part in cached for i in range(len(part))]  # views
-            known = Features.join(each[shot::shots])
+            known = _joined(each[shot::shots], give)
             return known.repeat(batch // len(known))
-        return self.encode_images(self.support_input(episode.support[:, shot], episode.support_label[:, shot]))
+        return self.encode_images(self.support_input(episode.support[:, shot], episode.support_label[:, shot]), give)
 
     def encode_any_size(self, episode: EpisodeOfOriginalSizes) -> tuple[Features, list[Features]]:
         """Return the features of the query and of each support; images of different sizes are encoded one by one."""
@@ -165,9 +156,9 @@ def _of(give: GiveOf, first: int) -> GiveFeature:
     return lambda stage, maps: give(stage, first, maps)
 
 
-def _joined(cached: list[CachedFeatures], give: GiveOf | None = None) -> Features:
+def _joined(cached: Sequence[CachedFeatures], give: GiveOf | None = None) -> Features:
     """Return the cached features of several images as those of one batch; ``give`` gets the intermediate ones."""
-    parts, first = cast("list[Features]", cached), 0
+    parts, first = cast("Sequence[Features]", cached), 0
     if give is None:
         return Features.join(parts)
     for part in parts:

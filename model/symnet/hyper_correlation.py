@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.ops import resize
+from model.common.with_encoder import GiveOf
 from model.symnet.intermediate_correlation import ObjectMap, intermediate_correlation, object_maps
 
 FUSION_CHANNELS = 16
@@ -52,30 +53,37 @@ class PooledCorrelation(CorrelationHead):
 
 
 class Correlations:
-    """The correlations of B episodes, from intermediate features that arrive one by one (``Watcher``).
+    """The correlations of B episodes, from intermediate features that arrive one by one: the shots', then the queries'.
 
     Args:
         head: of which the kept parts are.
-        mask_bk1ss: of the supports.
     """
 
-    def __init__(self, head: CorrelationHead, mask_bk1ss: Tensor):
-        self.head, self.mask = head, mask_bk1ss
-        self._objects: dict[int, list[list[ObjectMap]]] = defaultdict(list)  # stage -> support -> feature
+    def __init__(self, head: CorrelationHead):
+        self.head = head
+        self._objects: list[dict[int, list[list[ObjectMap]]]] = []  # shot -> stage -> support -> feature
         self._kept: dict[int, list[list[Tensor]]] = defaultdict(list)  # stage -> query -> feature
 
-    def support(self, stage: int, first: int, maps_nchw: Tensor) -> None:
-        """Keep what the head reads of some supports."""
-        masks = self.mask.flatten(0, 1)[first : first + len(maps_nchw)]
-        for image, found in enumerate(object_maps(maps_nchw, masks), first):
-            _at(self._objects[stage], image).append(found)
+    def shot(self, mask_b1ss: Tensor) -> GiveOf:
+        """Begin the next shot, and return the function that receives the features of its supports.
+
+        It keeps what the head reads of them; the shot has B supports, or one that the queries share.
+        """
+        objects: dict[int, list[list[ObjectMap]]] = defaultdict(list)
+        self._objects.append(objects)
+
+        def keep(stage: int, first: int, maps_nchw: Tensor) -> None:
+            masks = mask_b1ss[first : first + len(maps_nchw)]
+            for image, found in enumerate(object_maps(maps_nchw, masks), first):
+                _at(objects[stage], image).append(found)
+
+        return keep
 
     def query(self, stage: int, first: int, maps_nchw: Tensor) -> None:
-        """Correlate some queries with their supports."""
-        shots, objects = self.mask.shape[1], self._objects[stage]
+        """Correlate the queries ``first`` to ``first`` + n - 1 with their supports."""
         for b, query_1chw in enumerate(maps_nchw.split(1), first):
             kept = _at(self._kept[stage], b)
-            own = [objects[(b * shots + k) % len(objects)] for k in range(shots)]  # or those that queries share
+            own = [shot[stage][b % len(shot[stage])] for shot in self._objects]
             kept.append(self.head(query_1chw, [features[len(kept)] for features in own]))
 
     def take(self) -> dict[int, list[Tensor]]:

@@ -30,34 +30,37 @@ def _window(mask_b1hw: Tensor) -> tuple[slice, slice]:
     return window[0], window[1]
 
 
+@torch.no_grad()
+@in_float32
+def object_directions(support_f4_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
+    """Return sum_j s_j / |s_j| of one shot under each kernel, (B, 3, C) float32.
+
+    The support is 0 outside its object, so only the window around the object is pooled.
+    """
+    mask = resize(mask_b1ss, support_f4_bchw.shape[-2:])
+    rows, columns = _window(mask)
+    support = support_f4_bchw[..., rows, columns] * mask[..., rows, columns]
+    units = (F.normalize(_pool(support, kernel).flatten(2), dim=1, eps=EPS) for kernel in KERNELS)
+    return torch.stack([unit.sum(2) for unit in units], dim=1)
+
+
 class SelfActivationPrior(nn.Module):
     """Mean similarity of each query position to all support positions, under three pooling kernels.
 
     The published form averages the rows of an (h w x h w) matrix of cosines scaled by |q_i|. This mean over support
-    positions j is one product, q_i . mean_j(s_j / |s_j|). Pooling commutes with the sum over channels, so only the
-    (h, w) map of products is pooled, not the query. The support is 0 outside its object, so only the window around the
-    object is pooled.
+    positions j is one product, q_i . mean_j(s_j / |s_j|), so of a support only ``object_directions`` are kept. Pooling
+    commutes with the sum over channels, so only the (h, w) map of products is pooled, not the query.
     """
 
     @torch.no_grad()
     @in_float32
-    def forward(self, query_f4_bchw: Tensor, support_f4_bkchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
+    def forward(self, query_f4_bchw: Tensor, directions_bk3c: Tensor) -> Tensor:
         """Return one prior per shot in [0, 1], (B, K, h, w); all zeros for an empty mask."""
         size = query_f4_bchw.shape[-2:]
         query = query_f4_bchw.flatten(2)  # (B, C, L)
-        shots = zip(support_f4_bkchw.unbind(1), mask_bk1hw.unbind(1), strict=True)  # one at a time takes less memory
-        directions = torch.stack([_directions(f4, resize(mask, size)) for f4, mask in shots], dim=2)  # (3, B, K, C)
-        prior = torch.zeros(*directions.shape[1:3], *size, device=query.device)
-        for kernel, direction_bkc in zip(KERNELS, directions / query.shape[2]):
+        prior = torch.zeros(*directions_bk3c.shape[:2], *size, device=query.device)
+        for kernel, direction_bkc in zip(KERNELS, (directions_bk3c / query.shape[2]).unbind(2)):
             product = torch.bmm(direction_bkc, query)  # (B, K, L)
             activation = _pool(product.unflatten(2, size), kernel).flatten(2)
             prior += min_max(activation, EPS).unflatten(2, size)
         return prior / len(KERNELS)
-
-
-def _directions(support_f4_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
-    """Return sum_j s_j / |s_j| of one shot under each kernel, (3, B, C)."""
-    rows, columns = _window(mask_b1hw)
-    support = support_f4_bchw[..., rows, columns] * mask_b1hw[..., rows, columns]
-    units = (F.normalize(_pool(support, kernel).flatten(2), dim=1, eps=EPS) for kernel in KERNELS)
-    return torch.stack([unit.sum(2) for unit in units])

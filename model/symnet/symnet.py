@@ -6,15 +6,15 @@ Read ``SymNet.forward`` first; it follows the paper. Steps beyond the paper are 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from model.bam.ensemble import Ensemble
-from model.bam.shot_weights import scene_distance
+from model.bam.shot_weights import gram, gram_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
-from model.common.likeness import likeness_to_supports
+from model.common.likeness import likeness, object_feature
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
@@ -32,7 +32,7 @@ from model.symnet.hyper_correlation import (
     Correlations,
     PooledCorrelation,
 )
-from model.symnet.prior import SelfActivationPrior
+from model.symnet.prior import SelfActivationPrior, object_directions
 from model.symnet.published import LAYOUT
 from model.symnet.query_prototypes import query_prototypes
 from model.symnet.text_alignment import TextAlignment
@@ -58,12 +58,24 @@ class SymNetSettings(WithBaseSettings):
 
 
 @dataclass
+class Shot:
+    """Everything that one shot of B episodes contributes; the encoder's features of K shots take the memory of one."""
+
+    gram: Tensor  # G_k, (B, C_2, C_2)
+    directions: Tensor  # of the object, for the prior, (B, 3, C_4)
+    object: Tensor  # its mean direction, for the presence score, (B, C_4)
+    feature: Tensor  # X_k, (B, 256, h, w)
+    prototype: Tensor  # r_k, aligned with the class name, (B, 256)
+    more: Any = None  # read by steps beyond the paper
+
+
+@dataclass
 class Encoded:
     """An episode after the frozen parts and the weighting of its shots."""
 
     episode: Episode
     query: Features  # of B images
-    support: Features  # of B * K images
+    shots: list[Shot]
     base_logits: Tensor  # (B, N + 1, h, w)
     weight: Tensor  # w_k, (B, K)
     scene: Tensor  # e, (B,)
@@ -99,31 +111,32 @@ class SymNet(WithBaseLearner):
 
     def forward(self, episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
-        batch, shots = episode.support.shape[:2]
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The frozen encoder and base learner. Every intermediate feature map becomes a correlation at once.
-        watcher = Correlations(self.correlation, mask)
+        correlations = Correlations(self.correlation)
+        shots = [self._shot(episode, k, mask[:, k], text, correlations) for k in range(mask.shape[1])]
         with self.encoder_grad():
-            query, support = self.encode(episode, watcher)
-            correlation = watcher.take()
+            query = self.encode_query(episode, correlations.query)
+            correlation = correlations.take()
             base_logits = self.base_learner(query.stage[HIGH])  # (B, N + 1, h, w)
 
         # The weight of each shot, by the similarity of its scene.
-        distance = scene_distance(query.stage[LOW], support.stage[LOW].unflatten(0, (batch, shots)))  # e_k, (B, K)
+        query_gram = gram(query.stage[LOW])
+        distance = torch.stack([gram_distance(query_gram, shot.gram) for shot in shots], dim=1)  # e_k, (B, K)
         weight = self.shot_weights(distance)  # w_k, (B, K)
         scene = mean_over_shots(distance, weight)  # e, (B,)
-        encoded = Encoded(episode, query, support, base_logits, weight, scene)
+        encoded = Encoded(episode, query, shots, base_logits, weight, scene)
 
         # The self-activation prior: a pseudo mask of the query.
-        prior_per_shot = self.prior(query.stage[HIGH], support.stage[HIGH].unflatten(0, (batch, shots)), mask)
-        prior = mean_over_shots(prior_per_shot, weight).unsqueeze(1)  # P, (B, 1, h, w)
+        directions = torch.stack([shot.directions for shot in shots], dim=1)
+        prior = mean_over_shots(self.prior(query.stage[HIGH], directions), weight).unsqueeze(1)  # P, (B, 1, h, w)
 
         # The hybrid prototype: support and query, each aligned with the class name.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
-        support_feature = self.project_support(mid_features(support))  # X_k, (B * K, 256, h, w)
-        support_vector = mean_over_shots(self._align_support(support_feature, mask, text), weight)  # r_s, (B, 256)
+        prototypes = torch.stack([shot.prototype for shot in shots], dim=1)  # r_k, (B, K, 256)
+        support_vector = mean_over_shots(prototypes, weight)  # r_s, (B, 256)
         own = query_prototypes(query_feature, prior)  # (B, 256) each
         query_vector = self.align(query_feature * prior, text, own.foreground)  # r_q, (B, 256)
         prototype = (support_vector + query_vector) / 2  # r
@@ -138,20 +151,30 @@ class SymNet(WithBaseLearner):
         base_logits = resize(base_logits.float(), size)
         output = Output(resize(final.float(), size), base_logits, extra, {"prior": prior[:, 0].float()})
         if self.training:
-            support_loss = support_triplet(support_vector, support_feature.unflatten(0, (batch, shots)), mask)
+            support_feature = torch.stack([shot.feature for shot in shots], dim=1)  # X_k, (B, K, 256, h, w)
+            support_loss = support_triplet(support_vector, support_feature, mask)
             triplet = support_loss + query_triplet(query_vector, own)
             output.losses = self._losses(output, auxiliary, triplet, episode)
         else:
-            output.evidence = likeness_to_supports(query.stage[HIGH], support.stage[HIGH], mask)
+            output.evidence = likeness(query.stage[HIGH], torch.stack([shot.object for shot in shots], dim=1))
         return output
 
-    def _align_support(self, feature: Tensor, mask: Tensor, text: Tensor) -> Tensor:
-        """Return the aligned prototype of every shot, r_k, (B, K, 256), from X_k (B * K, 256, h, w) and M_k."""
-        shots = mask.shape[1]
-        small_mask = resize(mask.flatten(0, 1), feature.shape[-2:])  # m_k, (B * K, 1, h, w)
-        prototype = support_prototype(feature, small_mask)  # p_k, (B * K, 256)
-        text = text.repeat_interleave(shots, dim=0)
-        return self.align(feature * small_mask, text, prototype).unflatten(0, (-1, shots))
+    def _shot(self, episode: Episode, k: int, mask: Tensor, text: Tensor, correlations: Correlations) -> Shot:
+        """Encode one shot of the B episodes with M_k (B, 1, S, S), and keep no more of it than is read later."""
+        with self.encoder_grad():
+            support = self.encode_shot(episode, k, correlations.shot(mask))
+        more, f4 = self._read_more(episode, k, support), support.stage.pop(HIGH)
+        directions, seen = object_directions(f4, mask), object_feature(f4, mask)
+        del f4
+        feature = self.project_support(mid_features(support))  # X_k, (B, 256, h, w)
+        small_mask = resize(mask, feature.shape[-2:])  # m_k, (B, 1, h, w)
+        prototype = support_prototype(feature, small_mask)  # p_k, (B, 256)
+        aligned = self.align(feature * small_mask, text, prototype)
+        return Shot(gram(support.stage[LOW]), directions, seen, feature, aligned, more)
+
+    def _read_more(self, episode: Episode, k: int, support: Features) -> Any:
+        """Return what a step beyond the paper reads of one shot's features."""
+        return None
 
     def _decode(
         self, encoded: Encoded, query_feature: Tensor, prototype: Tensor, hyper: Tensor, prior: Tensor

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from model.bam.with_base_learner import mid_features
@@ -16,11 +17,12 @@ from model.common.loss import cross_entropy
 from model.common.ops import background_mask, foreground_mask, resize
 from model.common.projection import WIDTH
 from model.common.with_encoder import HIGH, LOW, MID
+from model.encoders.features import Features
 from model.episode import Episode
 from model.registry import register
 from model.symnet.decoder import Decoder
 from model.symnet.extensions import match
-from model.symnet.extensions.calibration import claimed_shares, with_likelihood
+from model.symnet.extensions.calibration import Shares, claimed_shares, shot_shares, with_likelihood
 from model.symnet.extensions.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.extensions.match import Match
 from model.symnet.hyper_correlation import CorrelationHead
@@ -55,6 +57,13 @@ class SymNetPlusSettings(SymNetSettings):
         return super().problem(size)
 
 
+class ReadMore(NamedTuple):
+    """What the steps beyond the paper read of one shot's features."""
+
+    prototypes: Tensor | None  # of the match, object and background, (B, 2, C)
+    shares: Shares | None  # claims of the base learner
+
+
 @register("symnet_plus")
 class SymNetPlus(SymNet):
     """Sym-Net with named steps replaced as the settings ask; each step is explained in ``extensions/``."""
@@ -75,16 +84,26 @@ class SymNetPlus(SymNet):
         self.match = Match(mid_channels) if self.settings.self_support == "match" else None
         return Decoder(WIDTH, MAPS + (match.MAPS if self.match else 0), scales)
 
+    def _read_more(self, episode: Episode, k: int, support: Features) -> ReadMore:
+        """Return the prototypes of the match and the claims of the base learner, of the steps that are on."""
+        label, prototypes, shares = episode.support_label[:, k], None, None
+        if self.match is not None:
+            size = support.stage[MID].shape[-2:]
+            masks = [resize(mask(label), size) for mask in (foreground_mask, background_mask)]
+            prototypes = self.match.prototypes(mid_features(support), masks)
+        if self.settings.calibration != "none":
+            own_class = episode.own_class(self.training)
+            shares = shot_shares(self.base_learner, support.stage[HIGH], label, own_class)
+        return ReadMore(prototypes, shares)
+
     def _decode(
         self, encoded: Encoded, query_feature: Tensor, prototype: Tensor, hyper: Tensor, prior: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return two-class logits by name; with a match these include it and its first ``guess``."""
         if self.match is None:
             return super()._decode(encoded, query_feature, prototype, hyper, prior)
-        label, size = encoded.episode.support_label.flatten(0, 1), query_feature.shape[-2:]
-        inside, outside = (resize(mask(label), size) for mask in (foreground_mask, background_mask))
-        mid = mid_features(encoded.query), mid_features(encoded.support)
-        predictions = self.match(*mid, inside, outside, encoded.weight)
+        prototypes = torch.stack([shot.more.prototypes for shot in encoded.shots], dim=1)  # (B, K, 2, C)
+        predictions = self.match(mid_features(encoded.query), prototypes, encoded.weight)
         decoded, auxiliary = self.decoder(query_feature, prototype, hyper, prior, Match.seen(predictions["match"]))
         return {**predictions, "meta": self.match.add(decoded, predictions["match"])}, auxiliary
 
@@ -93,8 +112,7 @@ class SymNetPlus(SymNet):
         if self.settings.calibration == "none":
             return super()._ensemble(encoded, meta)
         own_class = encoded.episode.own_class(self.training)
-        f4, label = encoded.support.stage[HIGH], encoded.episode.support_label
-        shares = claimed_shares(self.base_learner, f4, label, encoded.weight, own_class)
+        shares = claimed_shares([shot.more.shares for shot in encoded.shots], encoded.weight)
         return with_likelihood(meta, encoded.base_logits, shares, own_class)
 
     def _cross_entropy(self, logits: Tensor, episode: Episode) -> Tensor:

@@ -19,6 +19,7 @@ MODULES = {  # Sym-Net's published intermediate -> module
 
 def watch(network: SymNet, shots: int) -> Seen:
     seen: Seen = {}
+    aligned: list[Tensor] = []
 
     def keep(name: str):
         return lambda module, inputs, output: seen.__setitem__(name, output)
@@ -31,8 +32,11 @@ def watch(network: SymNet, shots: int) -> Seen:
             seen[f"mid_corr{stage}"] = resize(maps, inputs[0][3].shape[-2:])
 
     def keep_alignment(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        first = "mid_support_text" not in seen  # the model aligns the supports, then the query
-        seen["mid_support_text" if first else "mid_query_text"] = output.unflatten(0, (-1, shots)) if first else output
+        aligned.append(output)  # the model aligns each shot, then the query
+        if len(aligned) == shots:
+            seen["mid_support_text"] = torch.stack(aligned, dim=1)
+        elif len(aligned) > shots:
+            seen["mid_query_text"] = output
 
     for name, module in MODULES.items():
         getattr(network, module).register_forward_hook(keep(name))

@@ -15,6 +15,7 @@ a novel class is in testing. No parameters. Cost: the base learner at every four
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,26 +40,21 @@ class Shares(NamedTuple):
 
 
 @torch.no_grad()
-def claimed_shares(
-    base_learner: BaseLearner, support_f4: Tensor, label_bkhw: Tensor, weight_bk: Tensor, unknown_b: Tensor | None
-) -> Shares:
-    """Return the mean claims inside the supports' objects and in their background, without ignored pixels.
+def shot_shares(base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor, unknown_b: Tensor | None) -> Shares:
+    """Return the mean claims inside the objects and in the background of one shot, without ignored pixels.
 
-    The base learner is evaluated on a lattice, and at every position of an object that the lattice misses. A shot
-    without an object, or without background, does not count in the respective mean.
+    The base learner is evaluated on a lattice, and at every position of an object that the lattice misses.
 
     Args:
         base_learner: frozen.
-        support_f4: last stage of the B * K supports, (B * K, C, h, w).
-        label_bkhw: the supports' labels in {0, 1, 255}, of any size.
-        weight_bk: of the shots.
+        support_f4: last stage of the B supports, (B, C, h, w).
+        label_bhw: their labels in {0, 1, 255}, of any size.
         unknown_b: channels treated as unknown to the base learner; see :func:`claims`.
     """
-    batch, shots = label_bkhw.shape[:2]
-    images, size = batch * shots, support_f4.shape[-2:]
+    images, size = len(label_bhw), support_f4.shape[-2:]
     inside, background = (
-        resize(mask_of(label_bkhw.flatten(0, 1)), size)[:, 0] >= HALF for mask_of in (foreground_mask, background_mask)
-    )  # (B * K, h, w)
+        resize(mask_of(label_bhw), size)[:, 0] >= HALF for mask_of in (foreground_mask, background_mask)
+    )  # (B, h, w)
     lattice = torch.zeros_like(inside)
     lattice[:, ::LATTICE, ::LATTICE] = True
     missed = ~(inside & lattice).flatten(1).any(1)
@@ -67,19 +63,27 @@ def claimed_shares(
     logits = base_learner.logits(hidden[:, :, None, None])[:, :, 0, 0]  # (n, N + 1)
     number = torch.arange(images, device=logits.device).view(-1, 1, 1).expand_as(sampled)
     image = rows_inside(number.flatten(), sampled.flatten())  # of every row
-    claimed = claims(logits, None if unknown_b is None else unknown_b.repeat_interleave(shots)[image])
+    claimed = claims(logits, None if unknown_b is None else unknown_b[image])
 
     def share(mask: Tensor) -> Tensor:
-        """Return the mean claims over the sampled positions of a mask (B * K, h, w), weighted over shots."""
+        """Return the mean claims over the sampled positions of a mask (B, h, w)."""
         chosen, count = mask & sampled, (mask & sampled).flatten(1).sum(1)
         counted = claimed * rows_inside(chosen.flatten(), sampled.flatten()).unsqueeze(1)
         total = claimed.new_zeros(images, claimed.shape[1]).index_add_(0, image, counted)
-        mean = (total / count.clamp(min=1).unsqueeze(1)).unflatten(0, (batch, shots))
-        weight = weight_bk * (count > 0).view(batch, shots)
-        weight = weight / weight.sum(1, keepdim=True).clamp(min=EPS)
-        return mean_over_shots(mean, weight)
+        return total / count.clamp(min=1).unsqueeze(1)
 
     return Shares(share(inside), share(~inside))
+
+
+def claimed_shares(shots: Sequence[Shares], weight_bk: Tensor) -> Shares:
+    """Return the weighted mean over shots; one without an object, or without background, does not count in its mean."""
+
+    def mean(each: Sequence[Tensor]) -> Tensor:
+        shares_bkn = torch.stack(list(each), dim=1)
+        weight = weight_bk * (shares_bkn.sum(2) > 0)
+        return mean_over_shots(shares_bkn, weight / weight.sum(1, keepdim=True).clamp(min=EPS))
+
+    return Shares(*(mean(kind) for kind in zip(*shots)))
 
 
 @in_float32

@@ -15,6 +15,8 @@ and both m_0 and m are trained with the query's mask. Cost: V on every image, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -39,32 +41,29 @@ class Match(nn.Module):
         self.share = nn.Parameter(torch.ones(()))  # alpha
         self.self_support, self.similarity = SelfSupport(), Similarity()
 
-    def forward(
-        self, query_bchw: Tensor, support_nchw: Tensor, mask_n1hw: Tensor, background_n1hw: Tensor, weight_bk: Tensor
-    ) -> dict[str, Tensor]:
+    def prototypes(self, support_bchw: Tensor, masks_b1hw: Sequence[Tensor]) -> Tensor:
+        """Return the prototypes of one shot, (B, 2, C) float32.
+
+        Args:
+            support_bchw: mid-level features of its supports.
+            masks_b1hw: their objects and their background on that grid.
+        """
+        return _prototypes(self.project(support_bchw), masks_b1hw)
+
+    def forward(self, query_bchw: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
         """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first.
 
         Args:
             query_bchw: mid-level features of B queries.
-            support_nchw: of their B * K supports.
-            mask_n1hw: the supports' objects on that grid, (B * K, 1, h, w).
-            background_n1hw: their background on that grid.
+            prototypes_bk2c: of their K supports.
             weight_bk: of the shots.
         """
-        return self._compare(
-            self.project(query_bchw), self.project(support_nchw), mask_n1hw, background_n1hw, weight_bk
-        )
+        return self._compare(self.project(query_bchw), prototypes_bk2c, weight_bk)
 
     @in_float32
-    def _compare(
-        self, query: Tensor, support: Tensor, mask: Tensor, background: Tensor, weight_bk: Tensor
-    ) -> dict[str, Tensor]:
-        def prototype(mask_n1hw: Tensor) -> Tensor:
-            each = support_prototype(support, mask_n1hw).unflatten(0, weight_bk.shape)  # (B, K, C)
-            return mean_over_shots(each, weight_bk)
-
-        foreground = prototype(mask)  # p_s
-        guess = self.similarity(query, foreground, prototype(background))
+    def _compare(self, query: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
+        foreground, background = (mean_over_shots(x, weight_bk) for x in prototypes_bk2c.unbind(2))  # p_s, b_s
+        guess = self.similarity(query, foreground, background)
         own = self.self_support(query, guess)
         return {"guess": guess, "match": self.similarity(query, *with_own(foreground, own))}
 
@@ -76,3 +75,8 @@ class Match(nn.Module):
     def add(self, decoded_b2hw: Tensor, match_b2hw: Tensor) -> Tensor:
         """Return the meta logits: the decoder's plus alpha times the match."""
         return decoded_b2hw.float() + self.share * match_b2hw
+
+
+@in_float32
+def _prototypes(support_bchw: Tensor, masks_b1hw: Sequence[Tensor]) -> Tensor:
+    return torch.stack([support_prototype(support_bchw, mask) for mask in masks_b1hw], dim=1)

@@ -14,6 +14,7 @@ from model.symnet.extensions.calibration import (
     Shares,
     claimed_shares,
     claims,
+    shot_shares,
     with_likelihood,
 )
 from model.symnet.symnet_plus import SymNetPlus
@@ -33,6 +34,11 @@ def supports() -> tuple[BaseLearner, Tensor, Tensor, Tensor]:
     return BaseLearner(CHANNELS, BASE_CLASSES).eval(), torch.randn(BATCH * SHOTS, CHANNELS, SIDE, SIDE), labels, weight
 
 
+def _shares(learner: BaseLearner, f4: Tensor, labels: Tensor, weight: Tensor, unknown: Tensor | None) -> Shares:
+    shots = zip(f4.unflatten(0, (BATCH, SHOTS)).unbind(1), labels.unbind(1))
+    return claimed_shares([shot_shares(learner, *shot, unknown) for shot in shots], weight)
+
+
 @pytest.mark.parametrize("unknown", [None, torch.tensor([2, 0])])
 def test_shares_are_the_weighted_means_of_objects_and_background(supports: tuple, unknown: Tensor | None) -> None:
     learner, f4, labels, weight = supports
@@ -42,7 +48,7 @@ def test_shares_are_the_weighted_means_of_objects_and_background(supports: tuple
         logits[0, :, 2] = -1e9
     lattice = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     lattice[::LATTICE, ::LATTICE] = True
-    shares = claimed_shares(learner, f4, labels, weight, unknown)
+    shares = _shares(learner, f4, labels, weight, unknown)
     for b in range(BATCH):
         for label, got in ((1, shares.inside[b]), (0, shares.background[b])):
             total, weights = torch.zeros(BASE_CLASSES + 1), 0.0
@@ -58,7 +64,7 @@ def test_shares_are_the_weighted_means_of_objects_and_background(supports: tuple
 @pytest.mark.parametrize(("label", "name"), [(0, "inside"), (1, "background"), (IGNORE, "inside")])
 def test_without_an_object_or_surroundings_the_query_speaks_alone(supports: tuple, label: int, name: str) -> None:
     learner, f4, labels, weight = supports
-    shares = claimed_shares(learner, f4, torch.full_like(labels, label), weight, None)
+    shares = _shares(learner, f4, torch.full_like(labels, label), weight, None)
     assert (getattr(shares, name) == 0).all()
     meta, base = torch.randn(2, 2, 4, 4), torch.randn(2, BASE_CLASSES + 1, 1, 1).expand(-1, -1, 4, 4)
     own = claims(base)[:, :, 0, 0]  # the query's shares, everywhere the same

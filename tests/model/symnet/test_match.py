@@ -21,7 +21,8 @@ def test_guess_is_the_cosine_to_the_weighted_prototypes() -> None:
     match, weight = Match(8), torch.tensor([[0.25, 0.75]])
     query, support, mask = torch.randn(1, 8, 3, 3), torch.randn(2, 8, 3, 3), (torch.rand(2, 1, 3, 3) > 0.5).float()
     with torch.no_grad():
-        guess = match(query, support, mask, 1 - mask, weight)["guess"]
+        prototypes = match.prototypes(support, (mask, 1 - mask))[None]
+        guess = match(query, prototypes, weight)["guess"]
         own, others = (match.project(x).flatten(2) for x in (query, support))  # (1, C, L), (2, C, L)
     for channel, inside in enumerate((1 - mask, mask)):
         m = inside.flatten(2)
@@ -40,7 +41,7 @@ def test_the_self_support_step_selects_confident_positions() -> None:
     query = torch.stack([kinds[0], kinds[1] + kinds[2]])[seen].permute(2, 0, 1)[None]
     with torch.no_grad():
         mask = seen[None, None].float()
-        said = match(query, support, mask, 1 - mask, torch.ones(1, 1))
+        said = match(query, match.prototypes(support, (mask, 1 - mask))[:, None], torch.ones(1, 1))
     margin = {name: logits.diff(dim=1)[0, 0][seen.bool()].mean() for name, logits in said.items()}
     assert margin["match"] > margin["guess"] > 0  # the query's own prototype is nearer than the support's
 

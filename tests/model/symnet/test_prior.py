@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.symnet.prior import SelfActivationPrior
+from model.symnet.prior import SelfActivationPrior, object_directions
 from tests.model.small import rectangle_mask, slow_resize
 
 KERNELS = [(5, 5), (7, 1), (1, 7)]
@@ -50,6 +50,11 @@ def _random(signed: bool, *shape: int) -> Tensor:
     return x if signed else x.relu()
 
 
+def _prior(query_bchw: Tensor, support_bkchw: Tensor, mask_bk1ss: Tensor) -> Tensor:
+    shots = zip(support_bkchw.unbind(1), mask_bk1ss.unbind(1))
+    return SelfActivationPrior()(query_bchw, torch.stack([object_directions(*shot) for shot in shots], dim=1))
+
+
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("grid, image", [((6, 6), (41, 41)), ((5, 8), (30, 47)), ((8, 5), (57, 33))])
 def test_prior_equals_the_quadratic_form(signed: bool, grid: tuple[int, int], image: tuple[int, int]) -> None:
@@ -58,7 +63,7 @@ def test_prior_equals_the_quadratic_form(signed: bool, grid: tuple[int, int], im
     rows = [slice(3, 19), slice(10, 30), slice(0, 8), slice(20, 27)]
     columns = [slice(5, 30), slice(0, 12), slice(18, 26), slice(1, 33)]
     mask = torch.stack([rectangle_mask(*image, *where) for where in zip(rows, columns)]).unflatten(0, (2, 2))
-    prior = SelfActivationPrior()(query, support, mask)
+    prior = _prior(query, support, mask)
     assert prior.shape == (2, 2, *grid)
     for b in range(2):
         for k in range(2):
@@ -71,7 +76,7 @@ def test_empty_mask_gives_zero_everywhere_and_leaves_other_shots_alone() -> None
     query, support = torch.rand(1, 4, 5, 5), torch.rand(1, 2, 4, 5, 5)
     full = rectangle_mask(33, 33, slice(0, 20), slice(0, 20))
     mask = torch.stack([torch.zeros_like(full), full])[None]
-    prior = SelfActivationPrior()(query, support, mask)
+    prior = _prior(query, support, mask)
     assert (prior[0, 0] == 0).all()
     assert prior[0, 1].max() > 0.5
 
@@ -79,7 +84,7 @@ def test_empty_mask_gives_zero_everywhere_and_leaves_other_shots_alone() -> None
 def test_values_span_zero_to_one() -> None:
     torch.manual_seed(3)
     mask = rectangle_mask(57, 57, slice(10, 40), slice(5, 50)).expand(3, 4, 1, 57, 57)
-    prior = SelfActivationPrior()(torch.randn(3, 6, 8, 8), torch.randn(3, 4, 6, 8, 8), mask)
+    prior = _prior(torch.randn(3, 6, 8, 8), torch.randn(3, 4, 6, 8, 8), mask)
     assert prior.shape == (3, 4, 8, 8)
     assert prior.min() >= 0
     assert prior.max() <= 1
@@ -91,7 +96,7 @@ def test_positions_that_look_like_the_object_score_highest() -> None:
     query[:, 1] = 1
     query[:, :, 0:5, 0:5] = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
     support = query.flip(2, 3)[None]
-    prior = SelfActivationPrior()(query, support, rectangle_mask(65, 65, slice(33, 65), slice(33, 65))[None, None])
+    prior = _prior(query, support, rectangle_mask(65, 65, slice(33, 65), slice(33, 65))[None, None])
     assert prior[0, 0, 2, 2] > 0.9
     assert prior[0, 0, 7, 7] < 0.2
 
@@ -101,6 +106,6 @@ def test_prior_does_not_depend_on_autocast() -> None:
     inputs = torch.rand(1, 4, 6, 6), torch.rand(1, 1, 4, 6, 6), rectangle_mask(41, 41, slice(8, 30), slice(0, 41))
     inputs = (*inputs[:2], inputs[2][None, None])
     with torch.autocast("cpu", torch.bfloat16):
-        low = SelfActivationPrior()(*inputs)
+        low = _prior(*inputs)
     assert low.dtype == torch.float32
-    assert torch.equal(low, SelfActivationPrior()(*inputs))
+    assert torch.equal(low, _prior(*inputs))
