@@ -62,7 +62,7 @@ class BAM(WithBaseLearner):
         # The base learner, on the query.
         with self.encoder_grad():
             query = _on_one_grid(self.encode_query(episode))
-            hidden = self.base_learner.hidden(query.stage[HIGH])
+            hidden = self.query_hidden(episode, query)
             base_logits = self.base_learner.logits(self.base_dropout(hidden))  # (B, N + 1, h, w)
             query_gram = gram(query.stage[LOW])
 

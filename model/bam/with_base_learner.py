@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from model.encoders.settings import OneGridSettings, build_encoder
 from model.episode import Episode, Output
 
 SHOT_MIX = "shot_weights.mix.0.weight"
+HIDDEN = "base_hidden"
 BASE_CLASSIFIER = "base_learner.classify.4.weight"
 
 
@@ -74,6 +76,16 @@ class WithBaseLearner(WithEncoder):
         """Yield encoder and base learner, whose weights come from the base stage."""
         yield from self.frozen_encoder()
         yield self.base_learner
+
+    def query_hidden(self, episode: Episode, query: Features) -> Tensor:
+        """Return the base learner's hidden map of the queries, h5; computed once for queries that are kept."""
+        if episode.cached_query is None:
+            return self.base_learner.hidden(query.stage[HIGH])
+        kept = cast("list[Features]", episode.cached_query)
+        for features in kept:
+            if HIDDEN not in features.derived:
+                features.derived[HIDDEN] = self.base_learner.hidden(features.stage[HIGH])
+        return torch.cat([features.derived[HIDDEN] for features in kept])
 
     def corrected(self, episode: Episode, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor) -> Output:
         """Return the meta prediction corrected by the base learner's, at the image's size, and in training the losses.

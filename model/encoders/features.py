@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import torch
@@ -20,6 +20,7 @@ class Features:
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
     intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W), in the order of the blocks
+    derived: dict[str, Tensor] = field(default_factory=dict)  # a model's own maps of the same images, kept beside them
 
     def __len__(self) -> int:
         return len(next(iter(self.stage.values())))
@@ -31,7 +32,7 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Bytes that the maps take."""
-        return sum(x.nbytes for x in self.maps())
+        return sum(x.nbytes for x in chain(self.maps(), self.derived.values()))
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:

@@ -90,7 +90,7 @@ class HDMNet(WithBaseLearner):
         # Encoder (frozen unless a part of it learns), base learner, and everything computed from them alone.
         with self.encoder_grad():
             query, support = self._encode(episode)
-            hidden = self.base_learner.hidden(query.stage[HIGH])  # h5
+            hidden = self.query_hidden(episode, query)  # h5
             base_logits = self.base_learner.logits(self.base_dropout(hidden))
             similarity = self._similarity(query, support, hidden, mask)  # A, (B, 2, h, w)
             distance = scene_distance(query.stage[LOW], support.stage[LOW].unflatten(0, (batch, shots)))  # e_k, (B, K)

@@ -120,7 +120,7 @@ class SymNet(WithBaseLearner):
         with self.encoder_grad():
             query = self.encode_query(episode, correlations.query)
             correlation = correlations.take()
-            base_logits = self.base_learner(query.stage[HIGH])  # (B, N + 1, h, w)
+            base_logits = self.base_learner.logits(self.query_hidden(episode, query))  # (B, N + 1, h, w)
 
         # The weight of each shot, by the similarity of its scene.
         query_gram = gram(query.stage[LOW])

@@ -83,7 +83,12 @@ class FeatureCache:
     def clear(self) -> None:
         """Drop every entry."""
         self.kept: dict[Hashable, CachedFeatures] = {}
-        self.used = self.hits = self.misses = 0
+        self.hits = self.misses = 0
+
+    @property
+    def used(self) -> int:
+        """Bytes of the entries, which grow when a model keeps maps of its own beside the encoder's."""
+        return sum(features.nbytes for features in self.kept.values())
 
     def use_for(self, network: Cacheable, *scope: Any) -> None:
         """Name the network of the next episodes; another network or ``scope`` (view, data, precision) empties it."""
@@ -124,10 +129,9 @@ class FeatureCache:
         self.misses += 1
         found = compute()
         if found is not None and found.nbytes <= self.limit:
-            while self.used + found.nbytes > self.limit:
-                self.used -= self.kept.pop(next(iter(self.kept))).nbytes
+            while self.kept and self.used + found.nbytes > self.limit:
+                self.kept.pop(next(iter(self.kept)))
             self.kept[key] = found
-            self.used += found.nbytes
         return found
 
     def report(self) -> str:
