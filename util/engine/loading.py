@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from util.data.trials import collate
 from util.errors import UserError
+from util.parallel import usable_cores
 
 TERM_GRACE = 60  # seconds that a loader process outlives SIGTERM if the main process does not end it
 
@@ -47,7 +48,7 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
     loader = DataLoader(
         dataset,
         batch_sampler=numbers,
-        num_workers=workers,
+        num_workers=min(workers, usable_cores()),
         collate_fn=collate,
         pin_memory=device.type != "cpu",
         worker_init_fn=_start_worker,
