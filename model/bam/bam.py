@@ -100,20 +100,10 @@ class BAM(WithBaseLearner):
 
     # --- supports --------------------------------------------------------------------------------------------------
 
-    def encode_shot(self, episode: Episode, shot: int, give: GiveOf | None = None) -> Features:
-        """Return the features of one shot of each of the B episodes; see ``masked_features``."""
-        if episode.cached_support is not None:
-            return super().encode_shot(episode, shot, give)
-        return self._masked(episode.support[:, shot], episode.support_label[:, shot])
-
-    @torch.no_grad()
-    def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
-        """Return the features of K supports."""
-        return self._masked(support.flatten(0, 1), support_label.flatten(0, 1))
-
-    def _masked(self, image_b3ss: Tensor, label_bss: Tensor) -> Features:
+    def encode_supports(self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None) -> Features:
+        """Return the features of B supports, without intermediate ones; see ``masked_features``."""
         with self.encoder_grad():
-            return masked_features(self.encoder, self.encoder.normalise(image_b3ss), foreground_mask(label_bss))
+            return masked_features(self.encoder, self.encoder.normalise(support_b3hw), foreground_mask(label_bhw))
 
     # --- for the engine ----------------------------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ from model.encoders.settings import OneGridSettings, build_encoder
 from model.episode import Episode, Output
 
 SHOT_MIX = "shot_weights.mix.0.weight"
-HIDDEN = "base_hidden"
 BASE_CLASSIFIER = "base_learner.classify.4.weight"
+BASE_HIDDEN = "base_hidden"  # the base learner's h5 among the maps that are kept beside an image's features
 
 
 @dataclass
@@ -78,14 +78,14 @@ class WithBaseLearner(WithEncoder):
         yield self.base_learner
 
     def query_hidden(self, episode: Episode, query: Features) -> Tensor:
-        """Return the base learner's hidden map of the queries, h5; computed once for queries that are kept."""
-        if episode.cached_query is None:
+        """Return the base learner's map h5 of the queries, (B, 512, h, w); a test computes it once for kept ones."""
+        if episode.cached_query is None or self.training:
             return self.base_learner.hidden(query.stage[HIGH])
         kept = cast("list[Features]", episode.cached_query)
         for features in kept:
-            if HIDDEN not in features.derived:
-                features.derived[HIDDEN] = self.base_learner.hidden(features.stage[HIGH])
-        return torch.cat([features.derived[HIDDEN] for features in kept])
+            if BASE_HIDDEN not in features.derived:
+                features.derived[BASE_HIDDEN] = self.base_learner.hidden(features.stage[HIGH])
+        return torch.cat([features.derived[BASE_HIDDEN] for features in kept])
 
     def corrected(self, episode: Episode, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor) -> Output:
         """Return the meta prediction corrected by the base learner's, at the image's size, and in training the losses.

@@ -67,14 +67,18 @@ class WithEncoder(FewShotModel):
             each = [part.rows(slice(i, i + 1)) for part in cached for i in range(len(part))]  # views
             known = _joined(each[shot::shots], give)
             return known.repeat(batch // len(known))
-        return self.encode_images(self.support_input(episode.support[:, shot], episode.support_label[:, shot]), give)
+        return self.encode_supports(episode.support[:, shot], episode.support_label[:, shot], give)
+
+    def encode_supports(self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None) -> Features:
+        """Return the features of B supports; ``give`` gets the intermediate ones."""
+        return self.encode_images(self.support_input(support_b3hw, label_bhw), give)
 
     def encode_any_size(self, episode: EpisodeOfOriginalSizes) -> tuple[Features, list[Features]]:
         """Return the features of the query and of each support; images of different sizes are encoded one by one."""
         if episode.cached_support is not None:
             return self.encode_query(episode), cast("list[Features]", episode.cached_support)
         pairs = zip(episode.support, episode.support_label)
-        return self.encode_query(episode), [self.encode_images(self.support_input(*pair)) for pair in pairs]
+        return self.encode_query(episode), [self.encode_supports(*pair) for pair in pairs]
 
     @torch.no_grad()
     def encode_blank(self, size: Sequence[int]) -> Features:
@@ -132,7 +136,7 @@ class WithEncoder(FewShotModel):
     @torch.no_grad()
     def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
         """Return the features of K supports."""
-        return self.encode_images(self.support_input(support, support_label).flatten(0, 1))
+        return self.encode_supports(support.flatten(0, 1), support_label.flatten(0, 1))
 
     @torch.no_grad()
     def cache_query(self, query: Tensor) -> Features:

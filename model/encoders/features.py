@@ -20,7 +20,7 @@ class Features:
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
     intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W), in the order of the blocks
-    derived: dict[str, Tensor] = field(default_factory=dict)  # a model's own maps of the same images, kept beside them
+    derived: dict[str, Tensor] = field(default_factory=dict)  # a model's own maps; no part or joint has them
 
     def __len__(self) -> int:
         return len(next(iter(self.stage.values())))

@@ -5,6 +5,7 @@ Read ``SymNet.forward`` first; it follows the paper. Steps beyond the paper are 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
@@ -63,8 +64,8 @@ class Shot:
 
     gram: Tensor  # G_k, (B, C_2, C_2)
     directions: Tensor  # of the object, for the prior, (B, 3, C_4)
-    object: Tensor  # its mean direction, for the presence score, (B, C_4)
-    feature: Tensor  # X_k, (B, 256, h, w)
+    object: Tensor | None  # its mean direction, for the presence score, (B, C_4); None in training
+    feature: Tensor | None  # X_k, for the triplet loss, (B, 256, h, w); None in evaluation
     prototype: Tensor  # r_k, aligned with the class name, (B, 256)
     more: Any = None  # read by steps beyond the paper
 
@@ -124,18 +125,18 @@ class SymNet(WithBaseLearner):
 
         # The weight of each shot, by the similarity of its scene.
         query_gram = gram(query.stage[LOW])
-        distance = torch.stack([gram_distance(query_gram, shot.gram) for shot in shots], dim=1)  # e_k, (B, K)
+        distance = _stack(gram_distance(query_gram, shot.gram) for shot in shots)  # e_k, (B, K)
         weight = self.shot_weights(distance)  # w_k, (B, K)
         scene = mean_over_shots(distance, weight)  # e, (B,)
         encoded = Encoded(episode, query, shots, base_logits, weight, scene)
 
         # The self-activation prior: a pseudo mask of the query.
-        directions = torch.stack([shot.directions for shot in shots], dim=1)
+        directions = _stack(shot.directions for shot in shots)  # (B, K, 3, C_4)
         prior = mean_over_shots(self.prior(query.stage[HIGH], directions), weight).unsqueeze(1)  # P, (B, 1, h, w)
 
         # The hybrid prototype: support and query, each aligned with the class name.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
-        prototypes = torch.stack([shot.prototype for shot in shots], dim=1)  # r_k, (B, K, 256)
+        prototypes = _stack(shot.prototype for shot in shots)  # r_k, (B, K, 256)
         support_vector = mean_over_shots(prototypes, weight)  # r_s, (B, 256)
         own = query_prototypes(query_feature, prior)  # (B, 256) each
         query_vector = self.align(query_feature * prior, text, own.foreground)  # r_q, (B, 256)
@@ -151,12 +152,12 @@ class SymNet(WithBaseLearner):
         base_logits = resize(base_logits.float(), size)
         output = Output(resize(final.float(), size), base_logits, extra, {"prior": prior[:, 0].float()})
         if self.training:
-            support_feature = torch.stack([shot.feature for shot in shots], dim=1)  # X_k, (B, K, 256, h, w)
+            support_feature = _stack(shot.feature for shot in shots)  # X_k, (B, K, 256, h, w)
             support_loss = support_triplet(support_vector, support_feature, mask)
             triplet = support_loss + query_triplet(query_vector, own)
             output.losses = self._losses(output, auxiliary, triplet, episode)
         else:
-            output.evidence = likeness(query.stage[HIGH], torch.stack([shot.object for shot in shots], dim=1))
+            output.evidence = likeness(query.stage[HIGH], _stack(shot.object for shot in shots))
         return output
 
     def _shot(self, episode: Episode, k: int, mask: Tensor, text: Tensor, correlations: Correlations) -> Shot:
@@ -164,13 +165,15 @@ class SymNet(WithBaseLearner):
         with self.encoder_grad():
             support = self.encode_shot(episode, k, correlations.shot(mask))
         more, f4 = self._read_more(episode, k, support), support.stage.pop(HIGH)
-        directions, seen = object_directions(f4, mask), object_feature(f4, mask)
+        directions = object_directions(f4, mask)
+        seen = None if self.training else object_feature(f4, mask)
         del f4
         feature = self.project_support(mid_features(support))  # X_k, (B, 256, h, w)
         small_mask = resize(mask, feature.shape[-2:])  # m_k, (B, 1, h, w)
         prototype = support_prototype(feature, small_mask)  # p_k, (B, 256)
         aligned = self.align(feature * small_mask, text, prototype)
-        return Shot(gram(support.stage[LOW]), directions, seen, feature, aligned, more)
+        kept = feature if self.training else None
+        return Shot(gram(support.stage[LOW]), directions, seen, kept, aligned, more)
 
     def _read_more(self, episode: Episode, k: int, support: Features) -> Any:
         """Return what a step beyond the paper reads of one shot's features."""
@@ -210,3 +213,8 @@ class SymNet(WithBaseLearner):
     def param_groups(self) -> list[ParamGroup]:
         """Return everything but encoder and base learner, with one learning rate."""
         return [ParamGroup("meta", self.beside_encoder()), *self.encoder_group()]
+
+
+def _stack(shots: Iterable[Tensor | None]) -> Tensor:
+    """Return tensors (B, ...) of K shots as one, (B, K, ...)."""
+    return torch.stack(list(cast("Iterable[Tensor]", shots)), dim=1)

@@ -15,8 +15,8 @@ import sys
 # encoder on the CPU spends a sixth of its time on page faults, since each layer returns its maps to the system.
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 # Options of glibc's mallopt for the same reason: keep freed memory. A test keeps blocks below 6 MiB; larger ones go
-# back to the system, which takes a twentieth more time and a third less memory than keeping them. A training keeps all,
-# which saves a quarter to a third of a step's time and takes half as much memory again.
+# back to the system, which takes a twentieth to a tenth more time and a third less memory than keeping them. A training
+# keeps all, which saves a quarter to a third of a step's time and takes half as much memory again.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 KEEP_SMALL = ((MMAP_THRESHOLD, 6 * 2**20), (TRIM_THRESHOLD, 256 * 2**20))
 KEEP_ALL = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1))

@@ -83,12 +83,9 @@ class FeatureCache:
     def clear(self) -> None:
         """Drop every entry."""
         self.kept: dict[Hashable, CachedFeatures] = {}
-        self.hits = self.misses = 0
-
-    @property
-    def used(self) -> int:
-        """Bytes of the entries, which grow when a model keeps maps of its own beside the encoder's."""
-        return sum(features.nbytes for features in self.kept.values())
+        self._bytes: dict[Hashable, int] = {}  # of each entry
+        self._grown: set[Hashable] = set()  # entries of the last episodes, to which the model may have added maps
+        self.used = self.hits = self.misses = 0
 
     def use_for(self, network: Cacheable, *scope: Any) -> None:
         """Name the network of the next episodes; another network or ``scope`` (view, data, precision) empties it."""
@@ -104,6 +101,9 @@ class FeatureCache:
         """
         network, ways = self.network, trial.ways
         assert network is not None
+        for key in self._grown & self.kept.keys():
+            self._weigh(key)
+        self._grown.clear()
         queries: list[CachedFeatures | None] = []
         supports: list[list[CachedFeatures | None]] = [[] for _ in ways]
         for item, (row, *others) in enumerate(trial.rows):
@@ -125,14 +125,25 @@ class FeatureCache:
         if found is not None:
             self.hits += 1
             self.kept[key] = self.kept.pop(key)  # the last one is the one used last
+            self._grown.add(key)
             return found
         self.misses += 1
         found = compute()
         if found is not None and found.nbytes <= self.limit:
             while self.kept and self.used + found.nbytes > self.limit:
-                self.kept.pop(next(iter(self.kept)))
+                oldest = next(iter(self.kept))
+                del self.kept[oldest]
+                self.used -= self._bytes.pop(oldest)
             self.kept[key] = found
+            self._weigh(key)
+            self._grown.add(key)
         return found
+
+    def _weigh(self, key: Hashable) -> None:
+        """Count the bytes of an entry again."""
+        size = self.kept[key].nbytes
+        self.used += size - self._bytes.get(key, 0)
+        self._bytes[key] = size
 
     def report(self) -> str:
         """Return hits and misses since ``use_for``, and the size, in words."""

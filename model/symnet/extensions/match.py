@@ -48,7 +48,8 @@ class Match(nn.Module):
             support_bchw: mid-level features of its supports.
             masks_b1hw: their objects and their background on that grid.
         """
-        return _prototypes(self.project(support_bchw), masks_b1hw)
+        support = self.project(support_bchw)
+        return torch.stack([in_float32(support_prototype)(support, mask) for mask in masks_b1hw], dim=1)
 
     def forward(self, query_bchw: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
         """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first.
@@ -75,8 +76,3 @@ class Match(nn.Module):
     def add(self, decoded_b2hw: Tensor, match_b2hw: Tensor) -> Tensor:
         """Return the meta logits: the decoder's plus alpha times the match."""
         return decoded_b2hw.float() + self.share * match_b2hw
-
-
-@in_float32
-def _prototypes(support_bchw: Tensor, masks_b1hw: Sequence[Tensor]) -> Tensor:
-    return torch.stack([support_prototype(support_bchw, mask) for mask in masks_b1hw], dim=1)
