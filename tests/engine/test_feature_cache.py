@@ -21,17 +21,21 @@ from util.engine.run_data import images_for_test, training_size_episodes
 pytestmark = pytest.mark.train
 
 ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
-BASELINE = "mini_split0_prototype_resnet10.yaml"
+BASELINE, WITH_BASE_LEARNER = "mini_split0_prototype_resnet10.yaml", "mini_split0_bam_resnet10.yaml"
 EPISODES = 20  # more images in all than the list has
 WORLD = World(0, 1, torch.device("cpu"))
 
 
-@pytest.fixture(params=["symnet", "ssp"], ids=["letterbox", "original sizes"])
+@pytest.fixture(
+    params=[(BASELINE, "symnet"), (BASELINE, "ssp"), (WITH_BASE_LEARNER, "symnet")],
+    ids=["letterbox", "original sizes", "base learner"],
+)
 def run(request, mini_yaml):
-    """Return a function that tests the untrained baseline by a protocol and gives every episode's counts."""
-    context = make_run_context(read_config(mini_yaml(BASELINE, model=ENCODER)))
+    """Return a function that tests an untrained network by a protocol and gives every episode's counts."""
+    file, protocol_name = request.param
+    context = make_run_context(read_config(mini_yaml(file, model=ENCODER)))
     network = new_model(context)
-    protocol = context.config.protocols[request.param]
+    protocol = context.config.protocols[protocol_name]
     data = training_size_episodes(context, images_for_test(context, progress=False), protocol, seed=0)
 
     def counts(cache: FeatureCache | None, batch: int = 1, scope: str = "view") -> np.ndarray:
@@ -51,6 +55,7 @@ def test_kept_features_change_no_count_and_are_used_in_every_lap(run) -> None:
     images = len(cache.kept)
     assert cache.misses == images and cache.hits == 2 * EPISODES - images > 0
     assert np.array_equal(run(cache), expected) and cache.misses == 0
+    assert cache.used == sum(features.nbytes for features in cache.kept.values())  # maps of the model's own too
     assert np.array_equal(run(cache, batch=3), expected) and cache.misses == 0
     run(cache, scope="another view")
     assert cache.misses == images

@@ -229,6 +229,8 @@ def run_pass(
                 seen = inputs if cache is None else cache.fill(item)
                 output = network(seen[0]) if len(seen) == 1 else network.forward_classes(seen)
             check_finite(output)
+            if cache is not None:
+                cache.settle()
             for board in boards:
                 board.add(these, item, output)
             if watch is not None and world.is_main:

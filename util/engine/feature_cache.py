@@ -84,7 +84,7 @@ class FeatureCache:
         """Drop every entry."""
         self.kept: dict[Hashable, CachedFeatures] = {}
         self._bytes: dict[Hashable, int] = {}  # of each entry
-        self._grown: set[Hashable] = set()  # entries of the last episodes, to which the model may have added maps
+        self._touched: set[Hashable] = set()  # entries of the last episodes, to which the model may have added maps
         self.used = self.hits = self.misses = 0
 
     def use_for(self, network: Cacheable, *scope: Any) -> None:
@@ -97,13 +97,10 @@ class FeatureCache:
     def fill(self, trial: Trial) -> list[Episode]:
         """Return the episodes of a trial, way by way, with the cached features of their images; missing ones are made.
 
-        ``use_for`` comes first.
+        ``use_for`` comes first, and ``settle`` once the network has seen them.
         """
         network, ways = self.network, trial.ways
         assert network is not None
-        for key in self._grown & self.kept.keys():
-            self._weigh(key)
-        self._grown.clear()
         queries: list[CachedFeatures | None] = []
         supports: list[list[CachedFeatures | None]] = [[] for _ in ways]
         for item, (row, *others) in enumerate(trial.rows):
@@ -125,25 +122,35 @@ class FeatureCache:
         if found is not None:
             self.hits += 1
             self.kept[key] = self.kept.pop(key)  # the last one is the one used last
-            self._grown.add(key)
+            self._touched.add(key)
             return found
         self.misses += 1
         found = compute()
         if found is not None and found.nbytes <= self.limit:
-            while self.kept and self.used + found.nbytes > self.limit:
-                oldest = next(iter(self.kept))
-                del self.kept[oldest]
-                self.used -= self._bytes.pop(oldest)
+            self._drop_oldest(found.nbytes)
             self.kept[key] = found
             self._weigh(key)
-            self._grown.add(key)
+            self._touched.add(key)
         return found
 
+    def settle(self) -> None:
+        """Count what the model has added to the images of the last episodes, and drop what is too much."""
+        for key in self._touched & self.kept.keys():
+            self._weigh(key)
+        self._touched.clear()
+        self._drop_oldest(0)
+
     def _weigh(self, key: Hashable) -> None:
-        """Count the bytes of an entry again."""
         size = self.kept[key].nbytes
         self.used += size - self._bytes.get(key, 0)
         self._bytes[key] = size
+
+    def _drop_oldest(self, room: int) -> None:
+        """Drop the entries that were not used for the longest time until there is room for so many bytes."""
+        while self.kept and self.used + room > self.limit:
+            oldest = next(iter(self.kept))
+            del self.kept[oldest]
+            self.used -= self._bytes.pop(oldest)
 
     def report(self) -> str:
         """Return hits and misses since ``use_for``, and the size, in words."""
