@@ -103,7 +103,7 @@ class WithEncoder(FewShotModel):
         if learn is None:
             yield self.encoder
         else:
-            yield from frozen_beside(self.encoder, learn.parts)
+            yield from frozen_beside(self.encoder, learn.parts, learn.depthwise)
 
     def encoder_group(self) -> list[ParamGroup]:
         """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""

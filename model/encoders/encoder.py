@@ -37,13 +37,15 @@ class EncoderVariant:
         first_block_dilated: whether the stage's first block has that dilation too; otherwise it has the dilation of
             the stage before it, as in torchvision (ResNet).
         final_relu: whether the last block of the last stage ends with its ReLU (ResNet).
-        intermediate: stage -> number of its last intermediate features to return, None for all (ResNet, Swin).
+        intermediate: stage -> number of its last intermediate features to return, None for all (ResNet, Swin, timm).
+        any_width: whether blocks with other channels than their stage's output give intermediate features too (timm).
     """
 
     dilation: Mapping[int, int] = field(default_factory=lambda: dict(DILATION))
     first_block_dilated: bool = True
     final_relu: bool = True
     intermediate: Mapping[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
+    any_width: bool = False
 
     def stride(self, stage: int) -> int:
         """Return the stride of a stage's output in pixels: 2^(stage + 1), divided by the dilation."""
@@ -74,6 +76,10 @@ class Encoder(nn.Module):
     def stages(self) -> list[nn.Module]:
         """Return the modules of stages 0..last_stage, in order."""
         return [self.stage(i) for i in range(self.last_stage + 1)]
+
+    def widths(self, stage: int) -> list[int]:
+        """Return the channels of each intermediate feature of a stage."""
+        return [self.channels[stage]] * self.intermediate_counts[stage]
 
     def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
         """Encode normalised images; ``intermediate`` asks for the intermediate features of stages 2..4 as well.

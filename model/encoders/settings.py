@@ -31,10 +31,13 @@ class Learn:
     Attributes:
         parts: stages by number (``4``), or modules by name (``net.blocks.11``).
         lr_factor: learning-rate factor beside the method's 1.
+        depthwise: whether depthwise kernels among them learn. They are few, and their gradient takes a CPU longer than
+            all the rest of the network.
     """
 
     parts: list[str]
     lr_factor: float = field(default=0.1, metadata={"low": 0})
+    depthwise: bool = True
 
 
 @dataclass

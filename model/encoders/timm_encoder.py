@@ -62,12 +62,15 @@ class TimmEncoder(Encoder):
         stride = variant.stride(last_stage)
         pyramid = not self.facts.transformer
         dilated = pyramid and stride < STAGE_STRIDES[last_stage]
+        from model.encoders.folding import fold_frozen_norms  # imports timm
+
         self.net = create(backbone, stride if dilated else None)
         cast(Any, self.net).prune_intermediate_layers([self.facts.outputs[last_stage]], prune_norm=pyramid)
+        fold_frozen_norms(self.net)
         self.patch = stride if pyramid else self.facts.patch
         self.register_buffer("mean", torch.tensor(self.facts.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(self.facts.std).view(3, 1, 1))
-        self.returned_stages = range(min(INTERMEDIATE_STAGES[0], *variant.intermediate), last_stage + 1)
+        self.returned_stages = range(min((INTERMEDIATE_STAGES[0], *variant.intermediate)), last_stage + 1)
         self.channels = {i: self.facts.channels[i] for i in self.returned_stages}
         self.intermediate_counts = {i: len(self._blocks(i)) for i in self.returned_stages if i in variant.intermediate}
         for name in (name for i in self.intermediate_counts if pyramid for name in self._blocks(i)):
@@ -125,8 +128,13 @@ class TimmEncoder(Encoder):
             end = self.facts.outputs[stage] + 1
             every: list[Any] = list(range(self.facts.outputs[stage - 1] + 1 if stage > 1 else 0, end))
         else:
-            every = list(self.facts.blocks[stage]) or [None]
+            every = list((self.facts.widths if self.variant.any_width else self.facts.blocks)[stage]) or [None]
         return every if wanted is None else every[len(every) - min(wanted, len(every)) :]
+
+    def widths(self, stage: int) -> list[int]:
+        """See :class:`Encoder`."""
+        known = self.facts.widths.get(stage, {})
+        return [known.get(name, self.channels[stage]) for name in self._blocks(stage)]
 
     @contextmanager
     def _watched_blocks(self, give: GiveFeature | None) -> Iterator[None]:
@@ -136,7 +144,8 @@ class TimmEncoder(Encoder):
             for i in self.intermediate_counts if give is not None else ():
                 for name in self._blocks(i):
                     if name is not None:
-                        handles.append(_watch(self.net.get_submodule(name), i, self.channels[i], cast(Any, give)))
+                        width = self.facts.widths[i][name]
+                        handles.append(_watch(self.net.get_submodule(name), i, width, cast(Any, give)))
             yield
         finally:
             for handle in handles:

@@ -37,6 +37,7 @@ class TimmFacts:
         channels: stage -> channels of its output.
         stages: stage -> name of the module that ends with its output.
         blocks: stage -> names of the modules whose outputs are intermediate features; empty for a transformer.
+        widths: stage -> module -> channels, of all blocks of that kind on the stage's grid, also of other widths.
         mean, std: constants of the input's normalisation, for pixels 0..1.
         licence: of the weights, as timm states it.
         pretraining: the data that the weights were trained on; None: their name does not say.
@@ -50,6 +51,7 @@ class TimmFacts:
     channels: dict[int, int]
     stages: dict[int, str]
     blocks: dict[int, tuple[str, ...]]
+    widths: dict[int, dict[str, int]]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     licence: str
@@ -140,7 +142,7 @@ def facts(backbone: str) -> TimmFacts:
             raise Mismatch(f"its maps have strides {', '.join(map(str, strides))}; an encoder needs 4, 8, 16 and 32")
         outputs = {i: len(strides) - 1 - strides[::-1].index(stride) for i, stride in STAGE_STRIDES.items()}
     stages = {i: str(each[output]["module"]) for i, output in outputs.items()}
-    grid, blocks = (PATCHES, {}) if transformer else _probed(net, outputs, stages)
+    grid, blocks, widths = (PATCHES, {}, {}) if transformer else _probed(net, outputs, stages)
     config = net.pretrained_cfg
     return TimmFacts(
         bare_name(backbone),
@@ -151,6 +153,7 @@ def facts(backbone: str) -> TimmFacts:
         {i: int(each[output]["num_chs"]) for i, output in outputs.items()},
         stages,
         blocks,
+        widths,
         tuple(config["mean"]),
         tuple(config["std"]),
         str(config.get("license") or "not stated"),
@@ -158,8 +161,10 @@ def facts(backbone: str) -> TimmFacts:
     )
 
 
-def _probed(net: Any, outputs: dict[int, int], stages: dict[int, str]) -> tuple[str, dict[int, tuple[str, ...]]]:
-    """Return the kind of grid of a pyramid, and stage -> the names of its blocks, by a pass without numbers.
+def _probed(
+    net: Any, outputs: dict[int, int], stages: dict[int, str]
+) -> tuple[str, dict[int, tuple[str, ...]], dict[int, dict[str, int]]]:
+    """Return the kind of grid of a pyramid, and the blocks of each stage and their widths, by a pass without numbers.
 
     A block is a module with parts of its own, in an ``nn.Sequential``, ``nn.ModuleList`` or one of ``stages``; it
     holds no other block, and its output has the shape of the stage's.
@@ -187,15 +192,22 @@ def _probed(net: Any, outputs: dict[int, int], stages: dict[int, str]) -> tuple[
     maps = net.forward_intermediates(image, indices=[*outputs.values()], intermediates_only=True)
     for handle in handles:
         handle.remove()
-    blocks = {}
+    blocks: dict[int, tuple[str, ...]] = {}
+    widths: dict[int, dict[str, int]] = {}
     for i, one in zip(outputs, maps):
         channels, height, width = one.shape[1:]
         orders = (channels, height, width), (height, width, channels)
         fitting = [name for name in candidates if shapes.get(name) in orders]
         blocks[i] = tuple(n for n in fitting if not any(other.startswith(f"{n}.") for other in fitting))
+        kinds = {type(net.get_submodule(name)) for name in blocks[i]}
+        widths[i] = {}
+        for name in (n for n in shapes if type(net.get_submodule(n)) in kinds):
+            for order, channel in ((slice(1, None), 0), (slice(2), 2)):
+                if shapes[name][order] == (height, width):
+                    widths[i][name] = shapes[name][channel]
     odd = torch.empty(1, 3, *[PROBE_CELLS * stride + 1] * 2, device="meta")
     try:
         last = net.forward_intermediates(odd, indices=[outputs[LAST_STAGE]], intermediates_only=True)[0]
-        return (CENTRED if last.shape[-1] > PROBE_CELLS else PATCHES), blocks
+        return (CENTRED if last.shape[-1] > PROBE_CELLS else PATCHES), blocks, widths
     except (AssertionError, RuntimeError):  # it takes multiples of its patches alone
-        return PATCHES, blocks
+        return PATCHES, blocks, widths

@@ -1,0 +1,1 @@
+"""Pocket: a network for a laptop, whose encoder learns with it."""

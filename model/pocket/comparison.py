@@ -1,0 +1,154 @@
+"""The comparison of a query with its supports: cosines to prototypes and positions, and one self-support step.
+
+For every level, with p and b the supports' mean unit features of object and background,
+
+    guess  = T sum_l w_l (cos(x_l, p_l) - cos(x_l, b_l))
+    second = T sum_l v_l (cos(x_l, p_l + s_l) - cos(x_l, b_l / 2 + t_l))
+
+where s and t are the same means over the positions of the query that the guess is sure of; the learnt level has a
+background of its own for each position (SSP's). Nothing but T, w and v is learnt here, so that the comparison serves
+novel classes from the first step on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.ops import in_float32, unit
+from model.pocket.levels import Levels
+
+MAPS = 4  # of each level: cosines to both prototypes of the supports, and to both after the self-support step
+NEAREST_MAPS = 2  # of a level with them: cosines to the most similar position of the object, and of the background
+TEMPERATURE = 10.0  # T at the start
+SURE_FOREGROUND, SURE_BACKGROUND = 0.7, 0.6  # probabilities above which a position is sure (SSP)
+NEARLY = 0.95  # share of the greatest probability that is sure enough where none exceeds these
+SHARPNESS = 10.0  # of the attention of positions to sure background
+ADAPTIVE = 0.7  # share of each position's own background in the learnt level
+OWN_BACKGROUND = 0.5  # weight of the supports' background beside the query's, in the other levels
+MOSTLY = 0.5  # share of a cell above which it counts as object, or as background
+FAR = 4.0  # subtracted from the cosines of excluded positions
+EPS = 1e-4  # smallest sum of a mask
+
+
+class Compared(NamedTuple):
+    """The result of a comparison."""
+
+    guess: Tensor  # (B, 1, h, w), logits of the supports' prototypes
+    second: Tensor  # (B, 1, h, w), logits after the self-support step
+    maps: Tensor  # (B, M, h, w), all cosines
+
+    @property
+    def match(self) -> Tensor:
+        """The mean of both logits, (B, 1, h, w)."""
+        return (self.guess + self.second) / 2
+
+
+class Comparison(nn.Module):
+    """Cosines at several levels, with a learnt temperature and learnt weights of the levels.
+
+    Args:
+        levels: their number; the last one is the learnt one.
+        nearest: the levels whose cosines to single positions are added to the maps.
+    """
+
+    def __init__(self, levels: int, nearest: Sequence[int]):
+        super().__init__()
+        self.nearest = tuple(nearest)
+        self.maps = MAPS * levels + NEAREST_MAPS * len(self.nearest)
+        self.log_temperature = nn.Parameter(torch.tensor(TEMPERATURE).log())
+        self.first_weight = nn.Parameter(torch.full((levels,), 1 / levels))  # w
+        self.second_weight = nn.Parameter(torch.full((levels,), 1 / levels))  # v
+        self.offset = nn.Parameter(torch.zeros(2))
+
+    @in_float32
+    def forward(self, query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Compared:
+        """Return logits and cosines of B queries.
+
+        Args:
+            query: of B queries.
+            supports: of the K shots, B supports each.
+            object_bkhw: share of each cell of the supports that the object covers.
+            back_bkhw: share that the background covers.
+        """
+        temperature = self.log_temperature.exp()
+        size = query.joint.shape[-2:]
+        share_bk2l = torch.stack([object_bkhw, back_bkhw], dim=2).flatten(3)
+        mean_bk2l = share_bk2l / (share_bk2l.sum(3, keepdim=True) + EPS)
+        excluded_b2m = FAR * ~_mostly(share_bk2l).transpose(1, 2).flatten(2)  # m of K * L positions
+
+        prototypes, cosines, maps = [], [], []
+        for i, x_bchw in enumerate(query.unit):
+            x_bcl = x_bchw.flatten(2)
+            shots_bkcl = torch.stack([shot.unit[i].flatten(2) for shot in supports], dim=1)
+            p_b2c = unit((mean_bk2l @ shots_bkcl.transpose(2, 3)).sum(1), 2)
+            prototypes.append(p_b2c)
+            cosines.append(p_b2c @ x_bcl)
+            maps.append(cosines[-1])
+            if i in self.nearest:
+                maps.append(self._nearest(i, x_bcl, shots_bkcl, excluded_b2m))
+        guess = temperature * _weighted(cosines, self.first_weight) + self.offset[0]
+
+        sure_b2l = _sure(guess.detach().sigmoid())
+        second_cosines = []
+        for i, (x_bchw, p_b2c) in enumerate(zip(query.unit, prototypes)):
+            second_cosines.append(self._self_support(i, x_bchw.flatten(2), p_b2c, sure_b2l))
+        second = temperature * _weighted(second_cosines, self.second_weight) + self.offset[1]
+        maps_bml = torch.cat([*maps, *second_cosines], dim=1)
+        return Compared(*(x.unflatten(2, size) for x in (guess, second, maps_bml)))
+
+    def _nearest(self, level: int, x_bcl: Tensor, shots_bkcl: Tensor, excluded_b2m: Tensor) -> Tensor:
+        """Return the greatest cosines to object and to background, (B, 2, L); they only teach the learnt level."""
+        learnt = level == len(self.first_weight) - 1
+        with torch.set_grad_enabled(learnt and torch.is_grad_enabled()):
+            cosine_bml = shots_bkcl.transpose(2, 3).flatten(1, 2) @ x_bcl
+            each = [(cosine_bml - excluded_b2m[:, kind, :, None]).amax(1) for kind in range(2)]
+            return torch.stack(each, dim=1).clamp(min=-1)
+
+    def _self_support(self, level: int, x_bcl: Tensor, p_b2c: Tensor, sure_b2l: Tensor) -> Tensor:
+        """Return the cosines (B, 2, L) to object and background prototypes that the query's own are added to."""
+        p_bc, b_bc = p_b2c.unbind(1)
+        own_bc, own_back_bc = unit(sure_b2l @ x_bcl.transpose(1, 2), 2).unbind(1)
+        object_bl = (unit(p_bc + own_bc, 1)[:, None] @ x_bcl)[:, 0]
+        if level == len(self.first_weight) - 1:
+            excluded = torch.where(sure_b2l[:, 1:] > 0, 0.0, -torch.inf)
+            attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
+            each_bcl = unit(x_bcl @ attention_bll.transpose(1, 2), 1)  # a background prototype for each position
+            back_bcl = unit((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, 1)
+            back_bl = (x_bcl * back_bcl).sum(1)
+        else:
+            back_bl = (unit(OWN_BACKGROUND * b_bc + own_back_bc, 1)[:, None] @ x_bcl)[:, 0]
+        return torch.stack([object_bl, back_bl], dim=1)
+
+
+def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
+    """Return the weighted sum over levels of the cosine to the object minus that to the background, (B, 1, L)."""
+    return sum(w * (x[:, :1] - x[:, 1:]) for w, x in zip(weight, cosine_b2l))  # type: ignore[return-value]
+
+
+def _mostly(share: Tensor) -> Tensor:
+    """Return where a share (..., L) exceeds half of a cell, or is greatest if it nowhere does."""
+    return share >= share.amax(-1, keepdim=True).clamp(max=MOSTLY)
+
+
+def _sure(probability_b1l: Tensor) -> Tensor:
+    """Return weights (B, 2, L) of the positions that are surely object, or background; they sum to 1."""
+    both = torch.cat([probability_b1l, 1 - probability_b1l], dim=1)
+    enough = both.new_tensor([SURE_FOREGROUND, SURE_BACKGROUND])[:, None]
+    threshold = torch.minimum(NEARLY * both.amax(2, keepdim=True), enough)
+    weight = both * (both >= threshold)
+    return weight / weight.sum(2, keepdim=True)
+
+
+def shares(mask_b1ss: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the share of each cell that a mask covers, (B, h, w); cells lie as those of the encoder."""
+    side, cells = mask_b1ss.shape[-1], size[-1]
+    stride = side // cells + 1
+    if (cells - 1) * stride + 1 == side:  # cells are centred on every stride-th pixel
+        pooled = F.avg_pool2d(mask_b1ss, stride + 1, stride, stride // 2, count_include_pad=False)
+        return pooled[:, 0]
+    return F.adaptive_avg_pool2d(mask_b1ss, (size[0], size[1]))[:, 0]

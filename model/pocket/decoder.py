@@ -1,0 +1,98 @@
+"""The decoder: a correction of the match on its own grid, then one for the outlines on a grid twice as fine."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.ops import resize
+from model.pocket.levels import Levels
+
+WIDTH = 64
+FINE_WIDTH = 32
+DILATIONS = (1, 2, 4)  # of the residual blocks
+COSINE_GAIN = 3.0  # brings cosines to the spread of the other inputs
+LOGIT_GAIN = 1 / 3  # brings logits to it
+SMALL = 1e-3  # standard deviation of the weights of corrections at the start
+
+
+class Residual(nn.Module):
+    """Two convolutions, the first one dilated, whose result is added: relu(x + conv(relu(conv(x))))."""
+
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.wide = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.narrow = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a map of the same shape."""
+        return F.relu(x + self.narrow(F.relu(self.wide(x))))
+
+
+class Decoder(nn.Module):
+    """From a comparison to logits; both corrections are nearly 0 at the start, so that training starts from the match.
+
+    Args:
+        maps: cosines of the comparison.
+        extra: further maps of the query.
+        joint: channels of the encoder's levels.
+        fine: channels of the stage for outlines.
+    """
+
+    def __init__(self, maps: int, extra: int, joint: int, fine: int):
+        super().__init__()
+        self.project_query = nn.Conv2d(joint, WIDTH, 1)
+        self.project_object = nn.Conv2d(joint, WIDTH, 1)
+        inputs = maps + 2 + extra + 2 * WIDTH
+        self.mix = nn.Sequential(
+            nn.Conv2d(inputs, 2 * WIDTH, 1), nn.ReLU(), nn.Conv2d(2 * WIDTH, WIDTH, 3, padding=1), nn.ReLU()
+        )
+        self.residual = nn.Sequential(*(Residual(WIDTH, dilation) for dilation in DILATIONS))
+        self.correct = _small(nn.Conv2d(WIDTH, 1, 1))
+        self.project_fine = nn.Conv2d(fine, FINE_WIDTH, 1)
+        self.project_coarse = nn.Conv2d(WIDTH + 1, FINE_WIDTH, 1)
+        self.refine = nn.Sequential(
+            nn.Conv2d(2 * FINE_WIDTH, FINE_WIDTH, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(FINE_WIDTH, FINE_WIDTH, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.outline = _small(nn.Conv2d(FINE_WIDTH, 1, 1))
+
+    def forward(
+        self,
+        maps_bmhw: Tensor,
+        said_b2hw: Tensor,
+        match_b1hw: Tensor,
+        extra_behw: Tensor,
+        query: Levels,
+        object_bc: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the corrected logits (B, 1, h, w), and those with outlines (B, 1, 2h, 2w), float32.
+
+        Args:
+            maps_bmhw: the comparison's cosines.
+            said_b2hw: its two logits.
+            match_b1hw: the logits that are corrected.
+            extra_behw: further maps of the query.
+            query: its levels.
+            object_bc: mean of ``Levels.joint`` over the supports' objects.
+        """
+        feature = self.project_query(query.joint)
+        alike = feature * self.project_object(object_bc[:, :, None, None])
+        seen = torch.cat([maps_bmhw * COSINE_GAIN, said_b2hw * LOGIT_GAIN, extra_behw, feature, alike], dim=1)
+        x = self.residual(self.mix(seen.contiguous(memory_format=torch.channels_last)))
+        coarse = match_b1hw + self.correct(x).float()
+
+        size = query.fine.shape[-2:]
+        above = resize(self.project_coarse(torch.cat([x, coarse.to(x.dtype) * LOGIT_GAIN], dim=1)), size)
+        y = self.refine(F.relu(torch.cat([above, self.project_fine(query.fine)], dim=1)))
+        return coarse, resize(coarse, size) + self.outline(y).float()
+
+
+def _small(conv: nn.Conv2d) -> nn.Conv2d:
+    nn.init.normal_(conv.weight, std=SMALL)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv

@@ -1,0 +1,149 @@
+"""Pocket: few-shot segmentation that two CPU cores train in an hour.
+
+Read ``Pocket.forward`` first. A small encoder learns with the method; a comparison without layers of its own says where
+the query resembles the supports' objects, and a small decoder corrects it. In training every pair of a query and its
+support serves twice, with the roles exchanged. The steps are known ones, put together for little computation: cosines
+to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM), residual correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from model.common.likeness import likeness_to_supports
+from model.common.loss import cross_entropy
+from model.common.ops import background_mask, foreground_mask, masked_mean, resize
+from model.common.with_encoder import HIGH, LOW, WithEncoder
+from model.contract import ModelSettings, ParamGroup, Task
+from model.encoders.encoder import ENCODER_STRIDE
+from model.encoders.settings import OneGridSettings, build_encoder
+from model.episode import Episode, Output
+from model.pocket.base_classes import MAPS as BASE_MAPS
+from model.pocket.base_classes import BaseClasses
+from model.pocket.comparison import Comparison, shares
+from model.pocket.decoder import Decoder
+from model.pocket.levels import VARIANT, Levels, LevelsOf
+from model.pocket.losses import foreground_dice
+from model.registry import register
+
+STRIDE = 4  # losses are computed at every fourth pixel
+DICE, MATCH, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses
+MASK_EPS = 1e-4  # smallest sum of a mask
+
+
+@dataclass
+class PocketSettings(ModelSettings):
+    """Pocket's own settings; ``config/model/pocket.yaml`` explains them."""
+
+    encoder: OneGridSettings = field(default_factory=OneGridSettings)
+    foreground_weight: float = field(default=2.0, metadata={"low": 0})
+
+
+class Compared(NamedTuple):
+    """Logits of queries, (B, 1, h, w) each, float32; the last one (B, 1, 2h, 2w)."""
+
+    guess: Tensor
+    second: Tensor
+    match: Tensor
+    coarse: Tensor
+    fine: Tensor
+
+
+@register("pocket")
+class Pocket(WithEncoder):
+    """Comparison and correction over an encoder that learns."""
+
+    Settings = PocketSettings
+    title = "Pocket"
+    reads_base_labels = True
+    reads_intermediate = True
+    shots_share_weights = True
+    default_net = "lite0"
+    size_rule = (ENCODER_STRIDE, 1)
+    settings: PocketSettings
+
+    def __init__(self, settings: PocketSettings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = build_encoder(settings.encoder, HIGH, VARIANT)
+        self.levels = LevelsOf(self.encoder)
+        count, joint = len(self.levels.channels), sum(self.levels.channels)
+        self.base_classes = BaseClasses(joint, task.base_classes)
+        self.comparison = Comparison(count + 1, range(1, count + 1))
+        self.decoder = Decoder(self.comparison.maps, BASE_MAPS, joint, self.encoder.channels[LOW])
+        self.freeze()
+
+    def forward(self, episode: Episode) -> Output:
+        """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those of the match alone."""
+        of_query, of_support = self.encode(episode)
+        query, support = self.levels(of_query), self.levels(of_support)
+        shots = episode.support.shape[1]
+        supports = [support.rows(slice(k, None, shots)) for k in range(shots)]
+        compared = self._compare(query, supports, episode.support_label)
+
+        size = episode.query.shape[-2:]
+        logits, match = (resize(_two_classes(x), size) for x in (compared.fine, compared.match))
+        output = Output(logits, extra={"match": match})
+        if self.training:
+            assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
+            output.losses = self._losses(compared, episode.query_label)
+            if shots == 1:  # the support as a query of its query
+                back = self._compare(support, [query], episode.query_label.unsqueeze(1))
+                other = self._losses(back, episode.support_label[:, 0])
+                output.losses = {name: (loss + other[name]) / 2 for name, loss in output.losses.items()}
+            output.losses["base"] = BASE * self._loss(self.base_classes(query.joint), episode.query_base_label)
+        else:
+            mask = foreground_mask(episode.support_label)
+            output.evidence = likeness_to_supports(of_query.stage[HIGH], of_support.stage[HIGH], mask)
+        return output
+
+    def _compare(self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor) -> Compared:
+        """Return the logits of B queries from K supports each and their labels."""
+        size = query.joint.shape[-2:]
+        masks = [mask(label_bkss).flatten(0, 1) for mask in (foreground_mask, background_mask)]
+        objects, backs = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
+        found = self.comparison(query, supports, objects, backs)
+
+        base = [self.base_classes(shot.joint) for shot in supports]
+        claims = self.base_classes.claims(self.base_classes(query.joint), torch.stack(base, dim=1), objects)
+        means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
+        mean_bc = torch.stack(means).mean(0)
+        coarse, fine = self.decoder(
+            found.maps, torch.cat([found.guess, found.second], dim=1), found.match, claims, query, mean_bc
+        )
+        return Compared(found.guess, found.second, found.match, coarse, fine)
+
+    def _losses(self, compared: Compared, label_bss: Tensor) -> dict[str, Tensor]:
+        weights = {"fine": 1.0, "coarse": COARSE, "guess": MATCH, "second": MATCH}
+        return {
+            name: weight * self._loss(_two_classes(getattr(compared, name)), label_bss, DICE)
+            for name, weight in weights.items()
+        }
+
+    def _loss(self, logits_bnhw: Tensor, label_bss: Tensor, dice: float = 0.0) -> Tensor:
+        """Return cross-entropy, and with ``dice`` that share of the Dice loss, at every fourth pixel."""
+        label = label_bss[:, ::STRIDE, ::STRIDE]
+        logits = resize(logits_bnhw.float(), label.shape[-2:])
+        if not dice:
+            return cross_entropy(logits, label)
+        weighted = cross_entropy(logits, label, self.settings.foreground_weight)
+        return weighted + dice * foreground_dice(logits, label)
+
+    # --- the engine's questions --------------------------------------------------------------------------------------
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the encoder but for the parts that ``encoder.learn`` names."""
+        yield from self.frozen_encoder()
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return the encoder's learning parts, and all else."""
+        return [ParamGroup("head", self.beside_encoder()), *self.encoder_group()]
+
+
+def _two_classes(logits_b1hw: Tensor) -> Tensor:
+    """Return two-class logits whose difference is the foreground's logit, background first."""
+    return torch.cat([-logits_b1hw / 2, logits_b1hw / 2], dim=1)
