@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 # Blocks of timm's EfficientNets and MobileNets, with their pairs of a convolution and the norm after it.
 PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
+    blocks.ConvBnAct: (("conv", "bn1"),),
+    blocks.EdgeResidual: (("conv_exp", "bn1"), ("conv_pwl", "bn2")),
     blocks.DepthwiseSeparableConv: (("conv_dw", "bn1"), ("conv_pw", "bn2")),
     blocks.InvertedResidual: (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
 }

@@ -17,11 +17,12 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from model.registry import class_of
+from model.registry import class_of, models
 from util import cli
 from util.config import command_line
 from util.config.compose import config_path
 from util.config.read import read_config
+from util.config.settings import Config
 from util.data.text import SUFFIXES
 from util.engine.device import CUDA, gpu_count
 from util.engine.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder
@@ -153,6 +154,8 @@ def train(launch: Launch) -> int:
     if options.print_config or options.write_config is not None:
         return run_script("train.py", launch, [])
     config = read_config(launch.config, options.overrides)
+    if not launch.gpus and (suggestion := for_cpu(launch, config)):
+        print(suggestion, flush=True)
     resume, overwrite = RESUME in launch.options, OVERWRITE in launch.options
     launch = replace(launch, options=[o for o in launch.options if o not in (RESUME, OVERWRITE)])
     folder = base_folder(config)
@@ -166,6 +169,15 @@ def train(launch: Launch) -> int:
     if launch.checkpoint is not None:
         flags += ["--checkpoint", launch.checkpoint]
     return run_script("train.py", launch, flags)
+
+
+def for_cpu(launch: Launch, config: Config) -> str | None:
+    """Return a line that names the method for CPUs and its command; None if it runs already."""
+    if class_of(config.model).for_cpu:
+        return None
+    name, cls = next((name, cls) for name, cls in models().items() if cls.for_cpu)
+    command = f"MODEL={name} sh train.sh split{config.data.fold} {launch.config.parent.name} 0"
+    return f"no GPU: {cls.title} is made for CPUs, trains within an hour and scores higher: {command}"
 
 
 def _can_resume(folder: Path) -> bool:

@@ -1,0 +1,90 @@
+"""Frozen norms folded into convolutions: the maps and gradients of timm's own blocks, up to rounding."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from model.encoders.encoder import EncoderVariant
+from model.encoders.folding import FoldedConv, fold_frozen_norms
+from model.encoders.learning import frozen_beside
+from model.encoders.settings import BareEncoderSettings, build_encoder
+from tests.model.varied import vary_norms
+
+NAME, HIGH = "test_efficientnet", 4
+
+
+def networks() -> tuple[nn.Module, nn.Module]:
+    """Return timm's network with dilated depthwise convolutions, and a folded copy of it, in float64."""
+    torch.manual_seed(0)
+    plain = timm.create_model(NAME, num_classes=0, output_stride=16).double().eval()
+    vary_norms(plain)
+    folded = copy.deepcopy(plain)
+    fold_frozen_norms(folded)
+    return plain, copy.deepcopy(folded)  # a copy has its own norms
+
+
+def run(net: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    return net.forward_features(image)
+
+
+@pytest.mark.parametrize("side", [64, 65])
+def test_maps_names_and_tensors_stay(side: int) -> None:
+    plain, folded = networks()
+    image = torch.randn(2, 3, side, side, dtype=torch.float64)
+    torch.testing.assert_close(run(folded, image), run(plain, image))
+    assert list(folded.state_dict()) == list(plain.state_dict())
+    changed = next(m for m in folded.modules() if isinstance(m, _BatchNorm))
+    with torch.no_grad():
+        changed.running_var *= 4
+    assert not torch.allclose(run(folded, image), run(plain, image))
+
+
+@pytest.mark.parametrize("depthwise", [True, False])
+def test_gradients_are_those_of_the_separate_layers(depthwise: bool) -> None:
+    plain, folded = networks()
+    image = torch.randn(2, 3, 65, 65, dtype=torch.float64)
+    for net in (plain, folded):
+        for module in net.modules():
+            fixed = isinstance(module, _BatchNorm) or (getattr(module, "groups", 1) > 1 and not depthwise)
+            for p in module.parameters(recurse=False):
+                p.requires_grad_(not fixed)
+        run(net, image).square().mean().backward()
+    pairs = list(zip(plain.named_parameters(), folded.parameters()))
+    assert sum(a.grad is not None for (_, a), _ in pairs) > 10
+    for (name, a), b in pairs:
+        assert (a.grad is None) == (b.grad is None), name
+        if a.grad is not None:
+            torch.testing.assert_close(b.grad, a.grad, msg=name)
+
+
+def test_norms_that_learn_are_computed_as_before() -> None:
+    plain, folded = (net.train() for net in networks())
+    image = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    assert torch.equal(run(folded, image), run(plain, image))
+    assert all(torch.equal(a, b) for a, b in zip(plain.buffers(), folded.buffers(), strict=True))
+
+
+def test_an_encoder_of_timm_is_folded_and_its_depthwise_kernels_may_stay() -> None:
+    encoder = build_encoder(BareEncoderSettings(backbone=f"timm/{NAME}"), variant=EncoderVariant())
+    convolutions = [m for m in encoder.modules() if isinstance(m, FoldedConv)]
+    assert len(convolutions) > 5
+    for module in frozen_beside(encoder, [str(HIGH)], depthwise=False):
+        module.requires_grad_(False)
+    learning = [m for m in convolutions if m.weight.requires_grad]
+    assert learning and all(m.groups == 1 for m in learning)
+
+
+def test_blocks_of_another_width_on_a_stages_grid_can_be_read() -> None:
+    variant = EncoderVariant(intermediate={HIGH: 2}, any_width=True)
+    encoder = build_encoder(BareEncoderSettings(backbone="timm/tf_efficientnet_lite0", output_stride=16), HIGH, variant)
+    with torch.no_grad():
+        maps = encoder.eval()(torch.randn(1, 3, 65, 65), intermediate=True)
+    assert encoder.widths(HIGH) == [192, 320]
+    assert [tuple(x.shape) for x in maps.intermediate[HIGH]] == [(1, 192, 5, 5), (1, 320, 5, 5)]
+    assert torch.equal(maps.intermediate[HIGH][1], maps.stage[HIGH])

@@ -1,0 +1,151 @@
+"""Pocket: its comparison by definition, the roles that pairs exchange, and where its training starts."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.common.ops import resize
+from model.pocket.base_classes import BaseClasses
+from model.pocket.comparison import Comparison, shares
+from model.pocket.levels import Levels
+from model.pocket.losses import foreground_dice
+from model.pocket.pocket import Pocket
+from tests.model.small import drawn_episode, small_model
+
+WIDTHS, SIDE = (5, 7), 4
+
+
+def drawn_levels(batch: int) -> Levels:
+    maps = [F.normalize(torch.randn(batch, width, SIDE, SIDE), dim=1) for width in WIDTHS]
+    return Levels(maps, torch.cat(maps, dim=1), torch.zeros(batch, 1, 2 * SIDE, 2 * SIDE))
+
+
+def masks_of(batch: int, shots: int) -> tuple[Tensor, Tensor]:
+    inside = (torch.rand(batch, shots, SIDE, SIDE) > 0.6).float()
+    inside[:, :, 0, 0], inside[:, :, 1, 1] = 1, 0
+    return inside, 1 - inside
+
+
+def test_the_guess_is_the_weighted_difference_of_cosines() -> None:
+    torch.manual_seed(0)
+    compare, query, supports = Comparison(2, [1]), drawn_levels(2), [drawn_levels(2) for _ in range(3)]
+    inside, outside = masks_of(2, 3)
+    with torch.no_grad():
+        compare.first_weight.copy_(torch.tensor([0.25, 0.75]))
+        found = compare(query, supports, inside, outside)
+    for b in range(2):
+        expected = torch.zeros(SIDE, SIDE)
+        for level, weight in enumerate((0.25, 0.75)):
+            prototypes = []
+            for mask in (inside, outside):
+                means = [s.unit[level][b][:, mask[b, k].bool()].mean(1) for k, s in enumerate(supports)]
+                prototypes.append(torch.stack(means).mean(0))
+            near = [torch.cosine_similarity(query.unit[level][b], p[:, None, None], dim=0) for p in prototypes]
+            expected += 10 * weight * (near[0] - near[1])
+        torch.testing.assert_close(found.guess[b, 0], expected, atol=2e-3, rtol=0)
+
+
+def test_the_nearest_positions_of_all_shots_count() -> None:
+    torch.manual_seed(1)
+    compare, query, supports = Comparison(2, [1]), drawn_levels(1), [drawn_levels(1) for _ in range(2)]
+    inside, outside = masks_of(1, 2)
+    with torch.no_grad():
+        maps = compare(query, supports, inside, outside).maps
+    nearest = maps[0, 4:6]  # after both prototypes of either level
+    for channel, mask in enumerate((inside, outside)):
+        rows = torch.cat([s.unit[1][0][:, mask[0, k].bool()] for k, s in enumerate(supports)], dim=1)
+        expected = torch.einsum("cn,chw->nhw", rows, query.unit[1][0]).amax(0)
+        torch.testing.assert_close(nearest[channel], expected)
+
+
+def test_the_self_support_step_adds_the_querys_own_prototype() -> None:
+    torch.manual_seed(2)
+    kinds = F.normalize(torch.randn(3, 16), dim=1)  # background, the support's object, and how the query's differs
+    seen = torch.zeros(8, 8, dtype=torch.long)
+    seen[1:4, 2:6] = 1
+
+    def levels(of_object: Tensor) -> Levels:
+        x = F.normalize(torch.stack([kinds[0], of_object])[seen].permute(2, 0, 1)[None], dim=1)
+        return Levels([x, x], x, x)
+
+    mask = (seen == 1).float()[None, None]
+    found = Comparison(2, [1])(levels(kinds[1] + kinds[2]), [levels(kinds[1])], mask, 1 - mask)
+    inside = mask[0].bool()
+    assert found.second[0][inside].mean() > found.guess[0][inside].mean() > 0
+    assert found.second[0][~inside].max() < 0
+
+
+def test_claims_are_probabilities_and_their_likeness() -> None:
+    torch.manual_seed(3)
+    query, supports = torch.randn(2, 4, SIDE, SIDE), torch.randn(2, 3, 4, SIDE, SIDE)
+    inside, _ = masks_of(2, 3)
+    found = BaseClasses.claims(query, supports, inside)
+    probability = query.softmax(1)
+    of_object = torch.stack(
+        [
+            torch.stack([s.softmax(0)[:, m.bool()].mean(1) for s, m in zip(*pair)]).mean(0)
+            for pair in zip(supports, inside)
+        ]
+    )
+    alike = (probability.sqrt() * of_object.sqrt()[:, :, None, None]).sum(1)
+    torch.testing.assert_close(found[:, 0], probability[:, 0])
+    torch.testing.assert_close(found[:, 1], alike, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[:, 3], probability[:, 1:].amax(1))
+    own = BaseClasses.claims(query[:1], query[:1, None].expand(1, 1, -1, -1, -1), torch.eye(SIDE)[None, None] * 0 + 1)
+    assert (own[:, 1] <= 1 + 1e-5).all()
+
+
+def test_shares_lie_where_the_encoders_cells_lie() -> None:
+    mask = torch.zeros(1, 1, 33, 33)
+    mask[:, :, 12:21, 12:21] = 1  # around the pixel that cell (2, 2) of five is centred on
+    found = shares(mask, (5, 5))[0]
+    assert found[2, 2] == 1 and torch.equal(found, found.flip(0, 1)) and found[0].sum() == 0
+
+
+def test_dice_counts_the_foreground_and_leaves_out_ignored_pixels() -> None:
+    label = torch.tensor([[[1, 0, 255, 1]]])
+    sure = torch.tensor([[[[-9.0, 9.0, -9.0, 9.0]], [[9.0, -9.0, 9.0, -9.0]]]])  # right, right, ignored, wrong
+    torch.testing.assert_close(
+        foreground_dice(sure, label), torch.tensor(1 - (2 * 1 + 1) / (1 + 2 + 1)), atol=1e-4, rtol=0
+    )
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+def test_in_training_a_pair_serves_both_ways() -> None:
+    network, one = small_model("pocket", 1).train(), drawn_episode("pocket", 1, 2)
+    other = copy.deepcopy(one)
+    other.query, other.support = one.support[:, 0], one.query[:, None]
+    other.query_label, other.support_label = one.support_label[:, 0], one.query_label[:, None]
+    with torch.no_grad():
+        losses, exchanged = network(one).losses, network(other).losses
+    for name in losses.keys() - {"base"}:
+        torch.testing.assert_close(losses[name], exchanged[name])
+    more = small_model("pocket", 2).train()(drawn_episode("pocket", 2, 2)).losses
+    assert more.keys() == losses.keys()
+
+
+def test_training_starts_from_the_match() -> None:
+    torch.manual_seed(0)
+    network = small_model("pocket", 1)
+    fresh = Pocket(network.settings, network.task).eval()
+    with torch.no_grad():
+        output = fresh(drawn_episode("pocket", 1, 2))
+    assert output.logits.shape == output.extra["match"].shape
+    torch.testing.assert_close(output.logits, output.extra["match"], atol=0.1, rtol=0.05)
+    assert not torch.equal(output.logits, output.extra["match"])
+    assert resize(output.logits, output.logits.shape[-2:]) is output.logits
+
+
+def test_more_shots_of_the_same_photo_change_nothing() -> None:
+    network = small_model("pocket", 1)
+    one = drawn_episode("pocket", 1, 1)
+    three = copy.deepcopy(one)
+    three.support, three.support_label = one.support.repeat(1, 3, 1, 1, 1), one.support_label.repeat(1, 3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(network(three).logits, network(one).logits, atol=1e-4, rtol=1e-4)
