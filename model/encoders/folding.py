@@ -2,7 +2,7 @@
 
 A batch norm that keeps its statistics scales and shifts each channel, so convolution and norm are one convolution with
 scaled kernels. The kernels stay the parameters: every pass scales them anew, and gradients flow through the scale. In
-training this saves a pass over the widest maps in each direction; EfficientNet-Lite0 takes two thirds of the time.
+training this saves a pass over the widest maps in each direction; EfficientNet-Lite0 takes half of the time.
 
 For depthwise kernels of 5 x 5, a CPU computes the gradient of a convolution ten times as slowly as the convolution.
 Where the kernels do not learn, the gradient of the input is computed as a convolution with the mirrored kernels.
