@@ -135,7 +135,12 @@ def test_all_experiments_are_checked(prepare, few_configs: Path) -> None:
     content = json.loads(prepare("check", "--json").output)
     names = {Path(c["config"]).stem for c in content["configs"]}
     methods = ("", "bam_", "dcama_", "hdmnet_", "hsnet_", "prototype_", "sccan_", "ssp_")
-    parts = [f"{method}resnet10" for method in methods] + ["insid3_lite0", "multiprototype_lite0", "probe_lite0"]
+    parts = [f"{method}resnet10" for method in methods] + [
+        "insid3_lite0",
+        "multiprototype_lite0",
+        "pocket_lite0",
+        "probe_lite0",
+    ]
     assert names == {f"mini_split{fold}_{part}" for fold in range(4) for part in parts}
 
 
@@ -181,8 +186,8 @@ def test_a_config_that_cannot_be_read_stops_no_other(prepare, few_configs: Path)
 def test_without_a_config_each_data_set_is_summed_up(prepare, few_configs: Path) -> None:
     outcome = prepare("check")
     assert outcome.code == 2 and len(outcome.output.splitlines()) < 30
-    assert "mini: 0 of 44 experiments can be run now" in outcome.output
-    assert "44 wait for data data/mini" in outcome.output and "python prepare.py mini --out data/mini" in outcome.output
+    assert "mini: 0 of 48 experiments can be run now" in outcome.output
+    assert "48 wait for data data/mini" in outcome.output and "python prepare.py mini --out data/mini" in outcome.output
 
 
 @pytest.mark.process
