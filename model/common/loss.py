@@ -11,6 +11,7 @@ from model.episode import IGNORE
 
 BACKGROUND_LABEL = 0
 DICE_EPS = 1e-8  # smallest denominator
+DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio of the foreground's Dice coefficient
 
 
 def batch_mean(total: Tensor, count: Tensor) -> Tensor:
@@ -53,3 +54,14 @@ def dice(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
     target = torch.stack([label_bhw == c for c in range(logits_bnhw.shape[1])], dim=1).flatten(2).to(probability.dtype)
     both = (probability * target).sum(2)
     return 1 - 2 * both / (probability.square().sum(2) + target.sum(2)).clamp_min(DICE_EPS)
+
+
+@in_float32
+def foreground_dice(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
+    """Return 1 - the Dice coefficient of the foreground, the mean over the images; pixels labelled 255 do not count."""
+    probability = logits_b2hw.softmax(1)[:, 1] * (label_bhw != IGNORE)
+    target = (label_bhw == 1).to(probability.dtype)
+    both = (probability * target).sum((1, 2))
+    total = probability.sum((1, 2)) + target.sum((1, 2))
+    losses = 1 - (2 * both + DICE_SMOOTH) / (total + DICE_SMOOTH)
+    return batch_mean(losses.sum(), losses.new_tensor(len(losses)))

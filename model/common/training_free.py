@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.common.ops import in_float32, resize, unit
 from model.common.with_encoder import WithEncoder
@@ -45,10 +45,6 @@ class TrainingFree(WithEncoder):
         super().__init__(settings, task)
         self.encoder = build_encoder(settings.encoder, last_stage=max(settings.stages))
         self.freeze()
-
-    def frozen(self) -> Iterator[nn.Module]:
-        """Yield the encoder."""
-        yield from self.frozen_encoder()
 
     def encode_compared(self, episode: Episode) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Return the queries' features (B, C, h, w), and of every shot features (B, C, h', w') and labels (B, H, W)."""

@@ -123,6 +123,15 @@ class WithEncoder(FewShotModel):
 
     # --- the engine's questions --------------------------------------------------------------------------------------
 
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the parts of the encoder that do not learn."""
+        yield from self.frozen_encoder()
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
+        beside = self.beside_encoder()
+        return [*([ParamGroup("head", beside)] if beside else []), *self.encoder_group()]
+
     @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:
         """Return (step, rest) of the image sides: the encoder's rule where it has one, else the method's."""

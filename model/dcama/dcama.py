@@ -5,7 +5,6 @@ Read ``DCAMA.forward`` first; ``mask_aggregation.py`` is the attention, ``decode
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
@@ -16,7 +15,7 @@ from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import ModelSettings, ParamGroup, Task
+from model.contract import ModelSettings, Task
 from model.dcama.decoder import MaskDecoder
 from model.dcama.mask_aggregation import MaskAggregation
 from model.dcama.published import LAYOUT
@@ -119,13 +118,3 @@ class DCAMA(WithEncoder):
             aggregate = cast(MaskAggregation, self.aggregate[str(stage)])
             masks[stage] = aggregate(query.intermediate.pop(stage), support.intermediate.pop(stage), mask_bk1hw)
         return masks
-
-    # --- the engine's questions --------------------------------------------------------------------------------------
-
-    def frozen(self) -> Iterator[nn.Module]:
-        """Yield the encoder."""
-        yield from self.frozen_encoder()
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return attention and decoder, with one learning rate."""
-        return [ParamGroup("head", self.beside_encoder()), *self.encoder_group()]

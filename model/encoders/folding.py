@@ -19,6 +19,8 @@ from timm.models import _efficientnet_blocks as blocks
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.encoders.learning import is_depthwise
+
 # Blocks of timm's EfficientNets and MobileNets, with their pairs of a convolution and the norm after it.
 PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
     blocks.ConvBnAct: (("conv", "bn1"),),
@@ -67,7 +69,8 @@ class FoldedConv(nn.Conv2d):
         if self.norm_after[0].training:
             return super().forward(input)
         weight, bias = self._folded()
-        if input.is_cpu and self._is_depthwise() and input.requires_grad and not weight.requires_grad:
+        learns = weight.requires_grad or bias.requires_grad
+        if input.is_cpu and input.requires_grad and not learns and self._keeps_channels_and_size():
             return _depthwise(input, weight, bias, self.dilation[0])
         return self._conv_forward(input, weight, bias)
 
@@ -82,32 +85,26 @@ class FoldedConv(nn.Conv2d):
             bias = bias + self.bias * scale
         return self.weight * scale[:, None, None, None], bias + norm.bias if norm.affine else bias
 
-    def _is_depthwise(self) -> bool:
-        """Return whether channels keep apart and the map keeps its size."""
-        (high, wide), dilation = self.kernel_size, self.dilation[0]
+    def _keeps_channels_and_size(self) -> bool:
+        """Return whether this is a depthwise convolution, centred, of stride 1 and with as many outputs as inputs."""
+        side, dilation = self.kernel_size[0], self.dilation[0]
         return (
-            self.groups == self.in_channels == self.out_channels
-            and high == wide
+            is_depthwise(self)
+            and self.out_channels == self.in_channels
             and self.stride == (1, 1)
-            and self.dilation[1] == dilation
-            and self.padding == (dilation * (high // 2),) * 2
-            and high % 2 == 1
+            and self.kernel_size == (side, side)
+            and self.dilation == (dilation, dilation)
+            and side % 2 == 1
+            and self.padding == (dilation * (side // 2),) * 2
         )
 
 
 class FoldedConvSame(FoldedConv, Conv2dSame):
     """The same for a convolution that pads its input as TensorFlow does."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Return the map (B, C, H, W), normalised while the norm is frozen."""
-        if self.norm_after[0].training:
-            return Conv2dSame.forward(self, input)
-        weight, bias = self._folded()
-        return conv2d_same(input, weight, bias, _pair(self.stride), dilation=_pair(self.dilation), groups=self.groups)
-
-
-def _pair(values: tuple[int, ...]) -> tuple[int, int]:
-    return values[0], values[1]
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        (high, wide), dilation = self.stride, self.dilation
+        return conv2d_same(input, weight, bias, (high, wide), dilation=(dilation[0], dilation[1]), groups=self.groups)
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:

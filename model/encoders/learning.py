@@ -24,7 +24,7 @@ def frozen_beside(encoder: Encoder, parts: Sequence[str], depthwise: bool = True
     learning = {id(p) for part in parts for p in _module(encoder, part).parameters()}
     for module in encoder.modules():
         own = [p for p in module.parameters() if id(p) in learning]
-        if isinstance(module, _BatchNorm) or not own or (_is_depthwise(module) and not depthwise):
+        if isinstance(module, _BatchNorm) or not own or (is_depthwise(module) and not depthwise):
             yield module
         elif rest := [(n, p) for n, p in module.named_parameters(recurse=False) if id(p) not in learning]:
             alone = nn.Module()  # parameters of a module that also holds a learning part
@@ -33,7 +33,8 @@ def frozen_beside(encoder: Encoder, parts: Sequence[str], depthwise: bool = True
             yield alone
 
 
-def _is_depthwise(module: nn.Module) -> bool:
+def is_depthwise(module: nn.Module) -> bool:
+    """Return whether a module is a convolution that keeps channels apart."""
     return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
 
 

@@ -54,6 +54,8 @@ class TimmEncoder(Encoder):
     names_in_files = r"net\."
 
     def __init__(self, backbone: str, last_stage: int = LAST_STAGE, variant: EncoderVariant | None = None):
+        from model.encoders.folding import fold_frozen_norms  # imports timm
+
         super().__init__()
         self.variant = variant = variant or EncoderVariant()
         self.backbone, self.facts, self.last_stage = backbone, facts(backbone), last_stage
@@ -62,8 +64,6 @@ class TimmEncoder(Encoder):
         stride = variant.stride(last_stage)
         pyramid = not self.facts.transformer
         dilated = pyramid and stride < STAGE_STRIDES[last_stage]
-        from model.encoders.folding import fold_frozen_norms  # imports timm
-
         self.net = create(backbone, stride if dilated else None)
         cast(Any, self.net).prune_intermediate_layers([self.facts.outputs[last_stage]], prune_norm=pyramid)
         fold_frozen_norms(self.net)
@@ -128,12 +128,13 @@ class TimmEncoder(Encoder):
             end = self.facts.outputs[stage] + 1
             every: list[Any] = list(range(self.facts.outputs[stage - 1] + 1 if stage > 1 else 0, end))
         else:
-            every = list((self.facts.widths if self.variant.any_width else self.facts.blocks)[stage]) or [None]
+            widths, own = self.facts.blocks[stage], self.facts.channels[stage]
+            every = [name for name, width in widths.items() if self.variant.any_width or width == own] or [None]
         return every if wanted is None else every[len(every) - min(wanted, len(every)) :]
 
     def widths(self, stage: int) -> list[int]:
         """See :class:`Encoder`."""
-        known = self.facts.widths.get(stage, {})
+        known = self.facts.blocks.get(stage, {})
         return [known.get(name, self.channels[stage]) for name in self._blocks(stage)]
 
     @contextmanager
@@ -144,7 +145,7 @@ class TimmEncoder(Encoder):
             for i in self.intermediate_counts if give is not None else ():
                 for name in self._blocks(i):
                     if name is not None:
-                        width = self.facts.widths[i][name]
+                        width = self.facts.blocks[i][name]
                         handles.append(_watch(self.net.get_submodule(name), i, width, cast(Any, give)))
             yield
         finally:

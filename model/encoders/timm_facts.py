@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -36,8 +37,8 @@ class TimmFacts:
         outputs: stage -> position of its output in ``forward_intermediates``.
         channels: stage -> channels of its output.
         stages: stage -> name of the module that ends with its output.
-        blocks: stage -> names of the modules whose outputs are intermediate features; empty for a transformer.
-        widths: stage -> module -> channels, of all blocks of that kind on the stage's grid, also of other widths.
+        blocks: stage -> module -> channels of its output, for all blocks on the stage's grid, also those of another
+            width than the stage's output; empty for a transformer.
         mean, std: constants of the input's normalisation, for pixels 0..1.
         licence: of the weights, as timm states it.
         pretraining: the data that the weights were trained on; None: their name does not say.
@@ -50,8 +51,7 @@ class TimmFacts:
     outputs: dict[int, int]
     channels: dict[int, int]
     stages: dict[int, str]
-    blocks: dict[int, tuple[str, ...]]
-    widths: dict[int, dict[str, int]]
+    blocks: dict[int, dict[str, int]]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     licence: str
@@ -142,7 +142,7 @@ def facts(backbone: str) -> TimmFacts:
             raise Mismatch(f"its maps have strides {', '.join(map(str, strides))}; an encoder needs 4, 8, 16 and 32")
         outputs = {i: len(strides) - 1 - strides[::-1].index(stride) for i, stride in STAGE_STRIDES.items()}
     stages = {i: str(each[output]["module"]) for i, output in outputs.items()}
-    grid, blocks, widths = (PATCHES, {}, {}) if transformer else _probed(net, outputs, stages)
+    grid, blocks = (PATCHES, {}) if transformer else _probed(net, outputs, stages)
     config = net.pretrained_cfg
     return TimmFacts(
         bare_name(backbone),
@@ -153,7 +153,6 @@ def facts(backbone: str) -> TimmFacts:
         {i: int(each[output]["num_chs"]) for i, output in outputs.items()},
         stages,
         blocks,
-        widths,
         tuple(config["mean"]),
         tuple(config["std"]),
         str(config.get("license") or "not stated"),
@@ -161,13 +160,11 @@ def facts(backbone: str) -> TimmFacts:
     )
 
 
-def _probed(
-    net: Any, outputs: dict[int, int], stages: dict[int, str]
-) -> tuple[str, dict[int, tuple[str, ...]], dict[int, dict[str, int]]]:
+def _probed(net: Any, outputs: dict[int, int], stages: dict[int, str]) -> tuple[str, dict[int, dict[str, int]]]:
     """Return the kind of grid of a pyramid, and the blocks of each stage and their widths, by a pass without numbers.
 
     A block is a module with parts of its own, in an ``nn.Sequential``, ``nn.ModuleList`` or one of ``stages``; it
-    holds no other block, and its output has the shape of the stage's.
+    holds no other block, and its output has the shape of the stage's, or is on its grid and of a class of such a block.
     """
     stride = STAGE_STRIDES[LAST_STAGE]
     shapes: dict[str, tuple[int, ...]] = {}
@@ -192,22 +189,29 @@ def _probed(
     maps = net.forward_intermediates(image, indices=[*outputs.values()], intermediates_only=True)
     for handle in handles:
         handle.remove()
-    blocks: dict[int, tuple[str, ...]] = {}
-    widths: dict[int, dict[str, int]] = {}
+    blocks = {}
     for i, one in zip(outputs, maps):
-        channels, height, width = one.shape[1:]
-        orders = (channels, height, width), (height, width, channels)
-        fitting = [name for name in candidates if shapes.get(name) in orders]
-        blocks[i] = tuple(n for n in fitting if not any(other.startswith(f"{n}.") for other in fitting))
-        kinds = {type(net.get_submodule(name)) for name in blocks[i]}
-        widths[i] = {}
-        for name in (n for n in shapes if type(net.get_submodule(n)) in kinds):
-            for order, channel in ((slice(1, None), 0), (slice(2), 2)):
-                if shapes[name][order] == (height, width):
-                    widths[i][name] = shapes[name][channel]
+        channels, *grid = one.shape[1:]
+        widths = {n: w for n in candidates if (w := _width(shapes.get(n), grid)) is not None}
+        kinds = {type(net.get_submodule(name)) for name in _innermost(n for n, w in widths.items() if w == channels)}
+        alike = _innermost(n for n in widths if type(net.get_submodule(n)) in kinds)
+        blocks[i] = {name: widths[name] for name in alike}
     odd = torch.empty(1, 3, *[PROBE_CELLS * stride + 1] * 2, device="meta")
     try:
         last = net.forward_intermediates(odd, indices=[outputs[LAST_STAGE]], intermediates_only=True)[0]
-        return (CENTRED if last.shape[-1] > PROBE_CELLS else PATCHES), blocks, widths
+        return (CENTRED if last.shape[-1] > PROBE_CELLS else PATCHES), blocks
     except (AssertionError, RuntimeError):  # it takes multiples of its patches alone
-        return PATCHES, blocks, widths
+        return PATCHES, blocks
+
+
+def _width(shape: tuple[int, ...] | None, grid: Sequence[int]) -> int | None:
+    """Return the channels of a map of this shape, which are first or last; None if it is on another grid."""
+    if shape is None or tuple(grid) not in (shape[1:], shape[:2]):
+        return None
+    return shape[0] if shape[1:] == tuple(grid) else shape[2]
+
+
+def _innermost(names: Iterable[str]) -> list[str]:
+    """Return the modules that hold no other one of them."""
+    every = list(names)
+    return [name for name in every if not any(other.startswith(f"{name}.") for other in every)]

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.common.likeness import likeness, object_feature
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import ModelSettings, ParamGroup, Task
+from model.contract import ModelSettings, Task
 from model.encoders.encoder import Encoder, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
@@ -132,14 +132,6 @@ class HSNet(WithEncoder):
         return self.decoder(self.squeeze(query, support, mask_b1ss), episode.query.shape[-2:]).float(), object_bc
 
     # --- for the engine ----------------------------------------------------------------------------------------------
-
-    def frozen(self) -> Iterator[nn.Module]:
-        """Yield the encoder, or the parts of it that do not learn."""
-        yield from self.frozen_encoder()
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return squeeze and decoder, with one learning rate."""
-        return [ParamGroup("head", self.beside_encoder()), *self.encoder_group()]
 
     def download_encoder(self, name: str) -> dict[str, Tensor]:
         """Return torchvision's ImageNet weights of the encoder."""

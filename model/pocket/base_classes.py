@@ -1,4 +1,4 @@
-"""The base classes in Pocket: a linear classifier beside the comparison, and its claims on a query.
+"""The base classes in Pocket: a small classifier beside the comparison, and its claims on a query.
 
 The classifier teaches the encoder to tell classes apart, and tells the decoder where the query shows a base class, and
 whether it is one that the supports' objects look like.
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from model.common.ops import in_float32
 
-HIDDEN = 128
+HIDDEN = 128  # channels of the classifier's hidden layer
 MAPS = 4
+MASK_EPS = 1e-4  # smallest sum of a mask
+PROBABILITY_EPS = 1e-12  # smallest product of probabilities, for the gradient of its root
 
 
 class BaseClasses(nn.Module):
@@ -43,8 +45,8 @@ class BaseClasses(nn.Module):
             object_bkhw: share of each cell of the supports that the object covers.
         """
         probability = query_bnhw.softmax(1)
-        weight = object_bkhw / object_bkhw.sum((2, 3), keepdim=True).clamp(min=1e-4)
+        weight = object_bkhw / object_bkhw.sum((2, 3), keepdim=True).clamp(min=MASK_EPS)
         of_object = torch.einsum("bknhw,bkhw->bn", supports_bknhw.softmax(2), weight) / weight.shape[1]
-        both = (probability * of_object[:, :, None, None]).clamp(min=1e-12).sqrt()
+        both = (probability * of_object[:, :, None, None]).clamp(min=PROBABILITY_EPS).sqrt()
         alike, alike_class = both.sum(1, keepdim=True), both[:, 1:].sum(1, keepdim=True)
         return torch.cat([probability[:, :1], alike, alike_class, probability[:, 1:].amax(1, keepdim=True)], dim=1)

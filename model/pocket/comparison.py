@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.ops import in_float32, unit
+from model.common.self_support import SURE_BACKGROUND, SURE_FOREGROUND, TEMPERATURE
 from model.pocket.levels import Levels
 
 MAPS = 4  # of each level: cosines to both prototypes of the supports, and to both after the self-support step
 NEAREST_MAPS = 2  # of a level with them: cosines to the most similar position of the object, and of the background
-TEMPERATURE = 10.0  # T at the start
-SURE_FOREGROUND, SURE_BACKGROUND = 0.7, 0.6  # probabilities above which a position is sure (SSP)
 NEARLY = 0.95  # share of the greatest probability that is sure enough where none exceeds these
 SHARPNESS = 10.0  # of the attention of positions to sure background
 ADAPTIVE = 0.7  # share of each position's own background in the learnt level
@@ -58,7 +57,7 @@ class Comparison(nn.Module):
 
     def __init__(self, levels: int, nearest: Sequence[int]):
         super().__init__()
-        self.nearest = tuple(nearest)
+        self.nearest, self.learnt = tuple(nearest), levels - 1
         self.maps = MAPS * levels + NEAREST_MAPS * len(self.nearest)
         self.log_temperature = nn.Parameter(torch.tensor(TEMPERATURE).log())
         self.first_weight = nn.Parameter(torch.full((levels,), 1 / levels))  # w
@@ -103,8 +102,7 @@ class Comparison(nn.Module):
 
     def _nearest(self, level: int, x_bcl: Tensor, shots_bkcl: Tensor, excluded_b2m: Tensor) -> Tensor:
         """Return the greatest cosines to object and to background, (B, 2, L); they only teach the learnt level."""
-        learnt = level == len(self.first_weight) - 1
-        with torch.set_grad_enabled(learnt and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(level == self.learnt and torch.is_grad_enabled()):
             cosine_bml = shots_bkcl.transpose(2, 3).flatten(1, 2) @ x_bcl
             each = [(cosine_bml - excluded_b2m[:, kind, :, None]).amax(1) for kind in range(2)]
             return torch.stack(each, dim=1).clamp(min=-1)
@@ -114,7 +112,7 @@ class Comparison(nn.Module):
         p_bc, b_bc = p_b2c.unbind(1)
         own_bc, own_back_bc = unit(sure_b2l @ x_bcl.transpose(1, 2), 2).unbind(1)
         object_bl = (unit(p_bc + own_bc, 1)[:, None] @ x_bcl)[:, 0]
-        if level == len(self.first_weight) - 1:
+        if level == self.learnt:
             excluded = torch.where(sure_b2l[:, 1:] > 0, 0.0, -torch.inf)
             attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
             each_bcl = unit(x_bcl @ attention_bll.transpose(1, 2), 1)  # a background prototype for each position

@@ -6,6 +6,7 @@ the last block has a grid in common with narrower ones that tell classes apart b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,11 +27,12 @@ class Levels:
 
     unit: list[Tensor]  # (B, C_l, h, w) of each level, positions of length 1; the learnt level is the last
     joint: Tensor  # (B, C, h, w), the encoder's levels concatenated, their mean square 1
-    fine: Tensor  # (B, C_f, 2h, 2w), an earlier stage for outlines
+    classes: Tensor  # (B, N + 1, h, w), logits of the base classes, background first
+    fine: Tensor  # (B, C_f, h', w'), an earlier stage for outlines, on a grid at least as fine
 
     def rows(self, which: slice) -> Levels:
         """Return the maps of some of the images, as views."""
-        return Levels([x[which] for x in self.unit], self.joint[which], self.fine[which])
+        return Levels([x[which] for x in self.unit], self.joint[which], self.classes[which], self.fine[which])
 
 
 class LevelsOf(nn.Module):
@@ -48,10 +50,10 @@ class LevelsOf(nn.Module):
         # A random projection keeps cosines, up to noise: the learnt level begins as the mean of the others.
         nn.init.normal_(self.embed.weight, std=total**-0.5)
 
-    def forward(self, features: Features) -> Levels:
-        """Return the levels of B images."""
+    def forward(self, features: Features, classify: Callable[[Tensor], Tensor]) -> Levels:
+        """Return the levels of B images; ``classify`` gives the logits of the base classes from ``Levels.joint``."""
         maps = [features.stage[MID], *features.intermediate[HIGH]]
         own = [in_float32(unit)(x, 1) for x in maps]
         joint = torch.cat([x * x.shape[1] ** 0.5 for x in own], dim=1)
         embedded = in_float32(unit)(self.embed(joint), 1)
-        return Levels([*own, embedded], joint, features.stage[LOW].float())
+        return Levels([*own, embedded], joint, classify(joint), features.stage[LOW].float())

@@ -18,7 +18,16 @@ from tests.paths import REPOSITORY
 from util import cli
 from util.config.read import read_config
 from util.engine import checkpoint
-from util.engine.launch import Choice, Launch, _exit_code, check_gpus, choice_from_environment, for_cpu, main, parse
+from util.engine.launch import (
+    Choice,
+    Launch,
+    _exit_code,
+    check_gpus,
+    choice_from_environment,
+    main,
+    parse,
+    suggestion_for_cpu,
+)
 from util.errors import UserError
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -98,12 +107,12 @@ def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
 
 def test_without_a_gpu_the_method_for_cpus_is_named_with_its_command():
     launch = parse(["train", "split2", "pascal", "0"])
-    line = for_cpu(launch, read_config(launch.config))
+    line = suggestion_for_cpu(launch, read_config(launch.config))
     assert line is not None and line.count("\n") == 0
     method, command = line.rpartition(": ")[2].split(" ", 1)
     own = parse(["train", *command.split()[2:]], Choice(method.removeprefix("MODEL=")))
     assert own.config == Path("config/pascal/pascal_split2_pocket_lite0.yaml")
-    assert for_cpu(own, read_config(own.config)) is None
+    assert suggestion_for_cpu(own, read_config(own.config)) is None
 
 
 def test_more_gpus_than_present_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch, capsys):

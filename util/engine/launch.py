@@ -154,7 +154,7 @@ def train(launch: Launch) -> int:
     if options.print_config or options.write_config is not None:
         return run_script("train.py", launch, [])
     config = read_config(launch.config, options.overrides)
-    if not launch.gpus and (suggestion := for_cpu(launch, config)):
+    if not launch.gpus and (suggestion := suggestion_for_cpu(launch, config)):
         print(suggestion, flush=True)
     resume, overwrite = RESUME in launch.options, OVERWRITE in launch.options
     launch = replace(launch, options=[o for o in launch.options if o not in (RESUME, OVERWRITE)])
@@ -171,7 +171,7 @@ def train(launch: Launch) -> int:
     return run_script("train.py", launch, flags)
 
 
-def for_cpu(launch: Launch, config: Config) -> str | None:
+def suggestion_for_cpu(launch: Launch, config: Config) -> str | None:
     """Return a line that names the method for CPUs and its command; None if it runs already."""
     if class_of(config.model).for_cpu:
         return None
