@@ -8,18 +8,18 @@ to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.common.likeness import likeness_to_supports
-from model.common.loss import cross_entropy
+from model.common.loss import cross_entropy, foreground_dice
 from model.common.ops import background_mask, foreground_mask, masked_mean, resize
 from model.common.with_encoder import HIGH, LOW, WithEncoder
-from model.contract import ModelSettings, ParamGroup, Task
+from model.contract import ModelSettings, Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.settings import OneGridSettings, build_encoder
 from model.episode import Episode, Output
@@ -28,7 +28,7 @@ from model.pocket.base_classes import BaseClasses
 from model.pocket.comparison import Comparison, shares
 from model.pocket.decoder import Decoder
 from model.pocket.levels import VARIANT, Levels, LevelsOf
-from model.pocket.losses import foreground_dice
+from model.pocket.probe import MIN_SHOTS, probe
 from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
@@ -44,8 +44,8 @@ class PocketSettings(ModelSettings):
     foreground_weight: float = field(default=2.0, metadata={"low": 0})
 
 
-class Compared(NamedTuple):
-    """Logits of queries, (B, 1, h, w) each, float32; the last one (B, 1, 2h, 2w)."""
+class Logits(NamedTuple):
+    """Logits of queries, (B, 1, h, w) each, float32; the last one has the grid of ``Levels.fine``."""
 
     guess: Tensor
     second: Tensor
@@ -81,7 +81,7 @@ class Pocket(WithEncoder):
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those of the match alone."""
         of_query, of_support = self.encode(episode)
-        query, support = self.levels(of_query), self.levels(of_support)
+        query, support = (self.levels(features, self.base_classes) for features in (of_query, of_support))
         shots = episode.support.shape[1]
         supports = [support.rows(slice(k, None, shots)) for k in range(shots)]
         compared = self._compare(query, supports, episode.support_label)
@@ -96,32 +96,34 @@ class Pocket(WithEncoder):
                 back = self._compare(support, [query], episode.query_label.unsqueeze(1))
                 other = self._losses(back, episode.support_label[:, 0])
                 output.losses = {name: (loss + other[name]) / 2 for name, loss in output.losses.items()}
-            output.losses["base"] = BASE * self._loss(self.base_classes(query.joint), episode.query_base_label)
+            output.losses["base"] = BASE * self._loss(query.classes, episode.query_base_label)
         else:
             mask = foreground_mask(episode.support_label)
             output.evidence = likeness_to_supports(of_query.stage[HIGH], of_support.stage[HIGH], mask)
         return output
 
-    def _compare(self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor) -> Compared:
+    def _compare(self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor) -> Logits:
         """Return the logits of B queries from K supports each and their labels."""
         size = query.joint.shape[-2:]
         masks = [mask(label_bkss).flatten(0, 1) for mask in (foreground_mask, background_mask)]
         objects, backs = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
         found = self.comparison(query, supports, objects, backs)
 
-        base = [self.base_classes(shot.joint) for shot in supports]
-        claims = self.base_classes.claims(self.base_classes(query.joint), torch.stack(base, dim=1), objects)
+        of_supports = torch.stack([shot.classes for shot in supports], dim=1)
+        claims = self.base_classes.claims(query.classes, of_supports, objects)
         means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
         mean_bc = torch.stack(means).mean(0)
         coarse, fine = self.decoder(
             found.maps, torch.cat([found.guess, found.second], dim=1), found.match, claims, query, mean_bc
         )
-        return Compared(found.guess, found.second, found.match, coarse, fine)
+        if len(supports) >= MIN_SHOTS:
+            fine = fine + resize(probe(query, supports, objects, backs), fine.shape[-2:])
+        return Logits(found.guess, found.second, found.match, coarse, fine)
 
-    def _losses(self, compared: Compared, label_bss: Tensor) -> dict[str, Tensor]:
+    def _losses(self, logits: Logits, label_bss: Tensor) -> dict[str, Tensor]:
         weights = {"fine": 1.0, "coarse": COARSE, "guess": MATCH, "second": MATCH}
         return {
-            name: weight * self._loss(_two_classes(getattr(compared, name)), label_bss, DICE)
+            name: weight * self._loss(_two_classes(getattr(logits, name)), label_bss, DICE)
             for name, weight in weights.items()
         }
 
@@ -133,16 +135,6 @@ class Pocket(WithEncoder):
             return cross_entropy(logits, label)
         weighted = cross_entropy(logits, label, self.settings.foreground_weight)
         return weighted + dice * foreground_dice(logits, label)
-
-    # --- the engine's questions --------------------------------------------------------------------------------------
-
-    def frozen(self) -> Iterator[nn.Module]:
-        """Yield the encoder but for the parts that ``encoder.learn`` names."""
-        yield from self.frozen_encoder()
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return the encoder's learning parts, and all else."""
-        return [ParamGroup("head", self.beside_encoder()), *self.encoder_group()]
 
 
 def _two_classes(logits_b1hw: Tensor) -> Tensor:

@@ -1,0 +1,70 @@
+"""The probe: with several supports, a linear classifier of their positions, fitted in closed form (ridge regression).
+
+With m and n the mean features of object and background and C the covariance of both, each counted as half,
+
+    logit(x) = G (x - (m + n) / 2)' (C + r I)^-1 (m - n) / 2
+
+The features are those of all levels. One photo is too little for it: the direction then tells that photo's things apart
+and not classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from model.common.ops import in_float32
+from model.pocket.levels import Levels
+
+MIN_SHOTS = 2
+RIDGE = 0.01  # r
+GAIN = 6.0  # G
+STEPS = 40  # of conjugate gradients, which need no matrix of channels x channels
+EPS = 1e-4  # smallest sum of a mask
+TINY = 1e-12  # smallest squared length of a residual
+
+
+@in_float32
+def probe(query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
+    """Return logits (B, 1, h, w) of B queries from K supports each.
+
+    Args:
+        query: of B queries.
+        supports: of the K shots, B supports each.
+        object_bkhw: share of each cell of the supports that the object covers.
+        back_bkhw: share that the background covers.
+    """
+    x_bmc = torch.stack([_joined(shot) for shot in supports], dim=1).flatten(1, 2)  # m of K * L positions
+    share_b2m = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(2)
+    weight_b2m = share_b2m / (share_b2m.sum(2, keepdim=True) + EPS)
+    mean_b2c = weight_b2m @ x_bmc
+    centre_b1c = mean_b2c.mean(1, keepdim=True)
+    x_bmc, half_bm1 = x_bmc - centre_b1c, weight_b2m.mean(1).unsqueeze(2)
+    difference_bc1 = (mean_b2c[:, :1] - mean_b2c[:, 1:]).transpose(1, 2) / 2
+
+    def covariance(v_bc1: Tensor) -> Tensor:
+        return x_bmc.transpose(1, 2) @ (half_bm1 * (x_bmc @ v_bc1)) + RIDGE * v_bc1
+
+    direction_bc1 = _solved(covariance, difference_bc1)
+    logit_bl1 = GAIN * (_joined(query) - centre_b1c) @ direction_bc1
+    return logit_bl1.transpose(1, 2).unflatten(2, query.joint.shape[-2:])
+
+
+def _joined(levels: Levels) -> Tensor:
+    """Return the levels' features side by side, (B, L, C)."""
+    return torch.cat([x.flatten(2) for x in levels.unit], dim=1).transpose(1, 2)
+
+
+def _solved(matrix: Callable[[Tensor], Tensor], right_bc1: Tensor) -> Tensor:
+    """Return v with ``matrix(v)`` = right for symmetric positive definite matrices, by conjugate gradients."""
+    v, residual = torch.zeros_like(right_bc1), right_bc1
+    step, length = residual, (residual * residual).sum(1, keepdim=True)
+    for _ in range(STEPS):
+        image = matrix(step)
+        rate = length / (step * image).sum(1, keepdim=True).clamp(min=TINY)
+        v, residual = v + rate * step, residual - rate * image
+        before, length = length, (residual * residual).sum(1, keepdim=True)
+        step = residual + length / before.clamp(min=TINY) * step
+    return v
