@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import zipfile
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import IO, Any, TypedDict
 
 import torch
 from safetensors.torch import load_file
@@ -18,7 +20,8 @@ from util.plain import problem_of
 from util.read_files import irregular
 from util.typecheck import Misfit, convert
 
-SAFETENSORS = ".safetensors"
+SAFETENSORS, COMPRESSED = ".safetensors", ".xz"
+MAX_COMPRESSED = 2**29  # bytes of a compressed file's content
 FAMILY, FORMAT = "sym-net/", "sym-net/1"
 STAGES = ("base", "meta")
 SHOWN = 160  # characters of torch's message
@@ -26,6 +29,7 @@ SECTIONS = ("run", "data", "model")  # of a config that are read before the whol
 HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
 MAX_EXPANDED = 2**31  # bytes of a tensor that repeats fewer stored values
 MAX_HISTORY = 10**6  # values in the records of a run
+LEFT_OUT = "left_out"  # key of a small checkpoint: where its other weights are installed -> their digest
 FROZEN = "frozen"  # key of a checkpoint: the digests of its tensors that are in files of their own
 DIGEST = re.compile(r"[0-9a-f]{64}")
 # Members of the archives of exports alone, and the function that loads them.
@@ -60,7 +64,8 @@ def write_content(path: Path, content: dict[str, Any], previous: Path | None = N
 
     def write(temporary: Path) -> None:
         try:
-            with open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
+            opened = lzma.open if path.suffix == COMPRESSED else open
+            with opened(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
                 torch.save(content, file)
         except RuntimeError as error:  # of torch's writer
             raise OSError(str(error)) from None
@@ -84,10 +89,13 @@ def read_content(path: Path) -> dict[str, Any]:
     reason = irregular(path)
     if reason is not None:
         raise UserError(f"{path}: this checkpoint does not exist ({reason}); train first, or give the path of one")
-    _check_archive(path)
+    file = _expanded(path) if path.suffix == COMPRESSED else path
+    _check_archive(path, file)
+    if isinstance(file, BytesIO):
+        file.seek(0)
     try:
         plain = path.suffix == SAFETENSORS
-        content: Any = load_file(path) if plain else torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = load_file(path) if plain else torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said[:SHOWN]})") from None
@@ -109,16 +117,34 @@ def is_own(content: dict[str, Any]) -> bool:
     return isinstance(form, str) and form == FORMAT
 
 
-def _check_archive(path: Path) -> None:
+def _expanded(path: Path) -> BytesIO:
+    """Return the content of a compressed file.
+
+    Raises:
+        UserError: it is damaged, or larger than any such file of this project.
+    """
+    try:
+        with lzma.open(path) as file:
+            content = file.read(MAX_COMPRESSED + 1)
+    except (lzma.LZMAError, EOFError, OSError) as error:
+        raise UserError(f"{path}: truncated, or damaged ({error}); restore the file") from None
+    if len(content) > MAX_COMPRESSED:
+        raise UserError(f"{path}: expands to more than {MAX_COMPRESSED >> 20} MiB; restore the file")
+    return BytesIO(content)
+
+
+def _check_archive(path: Path, file: Path | IO[bytes]) -> None:
     """Compare the members of a zip archive with their checksums, which torch does not; other files have none.
+
+    ``file`` is the archive, ``path`` its name in messages.
 
     Raises:
         UserError: a member is damaged, compressed or there twice, or the archive is an export.
     """
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(file):
         return
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             packed = next((m.filename for m in members if m.compress_type != zipfile.ZIP_STORED), None)
             twice = next((name for name, count in Counter(m.filename for m in members).items() if count > 1), None)
@@ -178,6 +204,9 @@ def _form_problem(content: dict[str, Any]) -> str | None:
     frozen = content.get(FROZEN, [])
     if not isinstance(frozen, list) or not all(isinstance(d, str) and DIGEST.fullmatch(d) for d in frozen):
         return f"'{FROZEN}' is no list of SHA-256 digests"
+    left_out = content.get(LEFT_OUT, {})
+    if not isinstance(left_out, dict) or not all(isinstance(d, str) and DIGEST.fullmatch(d) for d in left_out.values()):
+        return f"'{LEFT_OUT}' is no SHA-256 digest for each place"
     return None
 
 

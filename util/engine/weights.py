@@ -17,6 +17,7 @@ from util.engine.folders import BEST, LAST, base_folder, weights_folder
 from util.engine.frozen_files import digest_of
 from util.engine.network import new_model
 from util.engine.run_context import RunContext
+from util.engine.small_checkpoint import fill_left_out
 from util.errors import UserError
 
 NO_CHECKPOINT = "none"
@@ -215,7 +216,7 @@ def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, path
         raise UserError(f"{path}: was trained with other text vectors than data.text = {context.config.data.text}")
     target = network if stage == "meta" else network.base_stage()
     try:
-        checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
+        checkpoint.load_weights(target, fill_left_out(network, content, path), str(path))
     except UserError as error:
         shots = _shots_of(network, content) if stage == "meta" else None
         if shots is None or shots == config.data.shot:

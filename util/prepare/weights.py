@@ -8,7 +8,8 @@ NET.
 ``timm/<name>`` is downloaded by timm and stored as a .safetensors file; with --check, FILE must be of that network.
 ``package`` is the installed package with the ImageNet weights of EfficientNet-Lite0.
 
---whole OUT writes a checkpoint of this project, with the weights that lie beside it, as one file that can be moved.
+--whole OUT writes a checkpoint of this project, with the weights that lie beside it, as one file that can be moved;
+--small OUT does so in half precision and without the weights of the installed package. OUT.xz is compressed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from model.encoders.weights import checksum_of, weights_url
 from model.registry import published_layouts
 from util.engine import checkpoint
 from util.engine.frozen_files import WHOLE
+from util.engine.small_checkpoint import write_small
 from util.errors import UserError, nearest
 from util.prepare import timm_weights
 from util.prepare.download import CHUNK, fetch
@@ -85,6 +87,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--whole", type=Path, metavar="OUT", help="write the checkpoint FILE as one file that can be moved"
     )
+    parser.add_argument(
+        "--small",
+        type=Path,
+        metavar="OUT",
+        help="the same in half precision, without the weights of the installed package; best with the ending .pth.xz",
+    )
     parser.add_argument("--check", type=Path, metavar="FILE", help="describe this file, which must be of NET")
 
 
@@ -98,12 +106,13 @@ def run(options: argparse.Namespace) -> int:
     path: Path | None = options.check
     if network is None and path is None:
         raise UserError(f"prepare.py weights: name a network ({', '.join(NETWORKS)}) or a file")
-    if options.whole is not None:
-        if network is None or not Path(network).is_file():
-            raise UserError(f"--whole {options.whole}: name the checkpoint's file before it, as in {WHOLE_EXAMPLE}")
-        write_whole(Path(network), options.whole)
-        print(f"{options.whole}: complete, can be moved")
-        return 0
+    for option, out, write in (("--whole", options.whole, write_whole), ("--small", options.small, write_small)):
+        if out is not None:
+            if network is None or not Path(network).is_file():
+                raise UserError(f"{option} {out}: name the checkpoint's file before it, as in {WHOLE_EXAMPLE}")
+            write(Path(network), out)
+            print(f"{out}: complete, can be moved, {out.stat().st_size / 1e6:.2f} MB")
+            return 0
     if timm_weights.serves(network):
         print("\n".join(timm_weights.describe_or_fetch(str(network), path, options.out)))
         return 0
