@@ -15,6 +15,7 @@ from torch import Tensor
 from model.contract import FewShotModel
 from model.encoders.weights import PACKAGE
 from util.config.read import from_dict
+from util.config.settings import RunSettings
 from util.engine import checkpoint
 from util.engine.checkpoint_form import LEFT_OUT
 from util.engine.frozen_files import digest_of
@@ -23,6 +24,7 @@ from util.engine.run_context import make_run_context
 from util.errors import UserError
 
 ENCODER = "encoder."  # begins the names of an encoder's tensors
+OF_MACHINE = {"device": RunSettings().device, "precision": RunSettings().precision}  # not that of the training
 DROPPED = (*checkpoint.OF_TRAINING, "progress", "plan")  # of a checkpoint that no training continues from
 
 
@@ -58,7 +60,8 @@ def write_small(path: Path, out: Path) -> None:
     kept = {name: _half(tensor, f"{path}: {name}") for name, tensor in weights.items() if name not in same}
     left_out = {PACKAGE: digest_of({name: installed[name] for name in same})}
     rest = {key: value for key, value in content.items() if key not in DROPPED}
-    checkpoint.save(out, {**rest, "weights": kept, LEFT_OUT: left_out})
+    config = {**content["config"], "run": {**content["config"]["run"], **OF_MACHINE}}
+    checkpoint.save(out, {**rest, "config": config, "weights": kept, LEFT_OUT: left_out})
 
 
 def _half(tensor: Tensor, name: str) -> Tensor:
