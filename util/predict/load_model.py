@@ -22,7 +22,8 @@ from util.engine.weights import load_weights
 from util.errors import UserError
 from util.files import REPOSITORY
 
-DEFAULT, LARGER = ("insid3", "lite0"), ("insid3", "dinov2_vits14")  # method and encoder where no model is named; better
+SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.pth.xz"  # the weights where no model is named
+UNTRAINED = ("insid3", "lite0")  # method and encoder for which nothing was trained
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
@@ -55,7 +56,7 @@ def load_model(
     Args:
         weights: a checkpoint; None for the one that ``config`` names (training-free models need none).
         config: a YAML file; None for the config in the checkpoint, which files of this project contain. Without a
-            checkpoint, None means the method and the encoder of ``DEFAULT``.
+            checkpoint, None means the weights ``SHIPPED``.
         overrides: settings to change, ``section.key=value``.
         side: of the network's input in pixels, default ``data.size``.
         device: replaces ``run.device``.
@@ -64,7 +65,8 @@ def load_model(
         UserError: a file is missing or damaged, weights and config do not fit each other, or the device is missing.
     """
     is_default = weights is None and config is None
-    settings = settings_of(weights, _config_of(DEFAULT) if is_default else config, overrides)
+    weights = SHIPPED if is_default else weights
+    settings = settings_of(weights, config, overrides)
     test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
         test = replace(test, checkpoint=str(weights))
@@ -80,19 +82,12 @@ def load_model(
     return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded.source, note)
 
 
-def _config_of(names: tuple[str, str]) -> Path:
-    """Return the config of a method and an encoder; its data set has no influence, and need not be there."""
-    return REPOSITORY / config_path("split0", "pascal", *names)
-
-
 def _note(context: RunContext) -> str:
-    """Return the line that says which model was taken, and which one would be better."""
-    config = context.config
-    better = _config_of(LARGER).relative_to(REPOSITORY)
+    """Return the line that says which weights were taken, and how to take a method that is not trained."""
     return (
-        f"no --checkpoint: takes {context.model_class.title} on {config.model.backbone()}, for which nothing was "
-        f"trained; a trained network (--checkpoint FILE) or a larger encoder (--config {better}, which downloads its "
-        "weights) is usually better"
+        f"no --checkpoint: takes {context.model_class.title} on {context.config.model.backbone()}, trained on the 20 "
+        f"classes of PASCAL VOC ({SHIPPED.relative_to(REPOSITORY)}); without training: "
+        f"--config {config_path('split0', 'pascal', *UNTRAINED)}"
     )
 
 
