@@ -25,10 +25,10 @@ from model.encoders.settings import OneGridSettings, build_encoder
 from model.episode import Episode, Output
 from model.pocket.base_classes import MAPS as BASE_MAPS
 from model.pocket.base_classes import BaseClasses
-from model.pocket.comparison import Comparison, shares
+from model.pocket.comparison import Comparison, shares, sure
 from model.pocket.decoder import Decoder
 from model.pocket.levels import VARIANT, Levels, LevelsOf
-from model.pocket.probe import MIN_SHOTS, probe
+from model.pocket.probe import probe
 from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
@@ -116,8 +116,9 @@ class Pocket(WithEncoder):
         coarse, fine = self.decoder(
             found.maps, torch.cat([found.guess, found.second], dim=1), found.match, claims, query, mean_bc
         )
-        if len(supports) >= MIN_SHOTS:
-            fine = fine + resize(probe(query, supports, objects, backs), fine.shape[-2:])
+        if not self.training:
+            own = sure(((coarse + found.match) / 2).sigmoid().flatten(2)).unflatten(2, size)
+            fine = fine + resize(probe(query, supports, objects, backs, own), fine.shape[-2:])
         return Logits(found.guess, found.second, found.match, coarse, fine)
 
     def _losses(self, logits: Logits, label_bss: Tensor) -> dict[str, Tensor]:

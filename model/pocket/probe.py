@@ -1,11 +1,12 @@
-"""The probe: with several supports, a linear classifier of their positions, fitted in closed form (ridge regression).
+"""The probe: a linear classifier of the positions of several photos, fitted in closed form (ridge regression).
 
-With m and n the mean features of object and background and C the covariance of both, each counted as half,
+With m and n the mean features of object and background and C the covariance of both, each photo counted alike,
 
     logit(x) = G (x - (m + n) / 2)' (C + r I)^-1 (m - n) / 2
 
-The features are those of all levels. One photo is too little for it: the direction then tells that photo's things apart
-and not classes.
+The features are those of all levels, the photos are the supports. One photo is too few, because the direction then
+tells that photo's things apart and not classes: beside a single support, the query's own sure positions are the second
+photo.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from torch import Tensor
 from model.common.ops import in_float32
 from model.pocket.levels import Levels
 
-MIN_SHOTS = 2
 RIDGE = 0.01  # r
 GAIN = 6.0  # G
 STEPS = 40  # of conjugate gradients, which need no matrix of channels x channels
@@ -27,7 +27,9 @@ TINY = 1e-12  # smallest squared length of a residual
 
 
 @in_float32
-def probe(query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
+def probe(
+    query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor, own_b2hw: Tensor
+) -> Tensor:
     """Return logits (B, 1, h, w) of B queries from K supports each.
 
     Args:
@@ -35,10 +37,15 @@ def probe(query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_b
         supports: of the K shots, B supports each.
         object_bkhw: share of each cell of the supports that the object covers.
         back_bkhw: share that the background covers.
+        own_b2hw: weights of the query's cells that are surely object, or background.
     """
-    x_bmc = torch.stack([_joined(shot) for shot in supports], dim=1).flatten(1, 2)  # m of K * L positions
-    share_b2m = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(2)
-    weight_b2m = share_b2m / (share_b2m.sum(2, keepdim=True) + EPS)
+    share_b2kl = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(3)
+    photos = [_joined(shot) for shot in supports]
+    if len(supports) == 1:
+        photos.append(_joined(query))
+        share_b2kl = torch.cat([share_b2kl, own_b2hw.flatten(2)[:, :, None]], dim=2)
+    x_bmc = torch.cat(photos, dim=1)  # m of all photos' positions
+    weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + EPS)).flatten(2) / len(photos)
     mean_b2c = weight_b2m @ x_bmc
     centre_b1c = mean_b2c.mean(1, keepdim=True)
     x_bmc, half_bm1 = x_bmc - centre_b1c, weight_b2m.mean(1).unsqueeze(2)

@@ -134,7 +134,7 @@ def test_in_training_a_pair_serves_both_ways() -> None:
 def test_training_starts_from_the_match() -> None:
     torch.manual_seed(0)
     network = small_model("pocket", 1)
-    fresh = Pocket(network.settings, network.task).eval()
+    fresh = Pocket(network.settings, network.task).train()
     with torch.no_grad():
         output = fresh(drawn_episode("pocket", 1, 2))
     assert output.logits.shape == output.extra["match"].shape
@@ -148,11 +148,12 @@ def test_training_starts_from_the_match() -> None:
 def test_the_probe_is_the_ridge_regression_of_all_supports() -> None:
     torch.manual_seed(4)
     query, supports, (inside, outside) = drawn_levels(2), [drawn_levels(2) for _ in range(3)], masks_of(2, 3)
-    found = probe(query, supports, inside, outside)
+    found = probe(query, supports, inside, outside, torch.zeros(2, 2, SIDE, SIDE))
     for b in range(2):
         x = torch.cat([torch.cat([u[b].flatten(1) for u in s.unit]).T for s in supports]).double()
         target = inside[b].flatten().double() * 2 - 1
-        weight = torch.where(target > 0, 0.5 / (target > 0).sum(), 0.5 / (target < 0).sum()).double()
+        each = inside[b].flatten(1).double()  # every photo counts alike, its object and its background half each
+        weight = ((each / each.sum(1, keepdim=True) + (1 - each) / (1 - each).sum(1, keepdim=True)) / 6).flatten()
         centre = weight @ x
         matrix = (x - centre).T @ (weight[:, None] * (x - centre)) + RIDGE * torch.eye(x.shape[1])
         direction = torch.linalg.solve(matrix, (x - centre).T @ (weight * target))
@@ -171,3 +172,13 @@ def test_more_shots_of_the_same_photo_change_nothing() -> None:
         episode.support_label = episode.support_label.repeat(1, shots, 1, 1)
     with torch.no_grad():
         torch.testing.assert_close(network(four).logits, network(two).logits, atol=1e-3, rtol=1e-3)
+
+
+def test_beside_one_support_the_querys_own_positions_are_the_second_photo() -> None:
+    torch.manual_seed(5)
+    query, support, (inside, outside) = drawn_levels(1), drawn_levels(1), masks_of(1, 1)
+    own = torch.rand(1, 2, SIDE, SIDE)
+    both = probe(
+        query, [support, query], *(torch.cat([m, own[:, i : i + 1]], 1) for i, m in enumerate((inside, outside))), own
+    )
+    torch.testing.assert_close(probe(query, [support], inside, outside, own), both)
