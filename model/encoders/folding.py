@@ -70,7 +70,7 @@ class FoldedConv(nn.Conv2d):
             return super().forward(input)
         weight, bias = self._folded()
         learns = weight.requires_grad or bias.requires_grad
-        if input.is_cpu and input.requires_grad and not learns and self._keeps_channels_and_size():
+        if input.is_cpu and input.requires_grad and not learns and self._is_centred_depthwise():
             return _depthwise(input, weight, bias, self.dilation[0])
         return self._conv_forward(input, weight, bias)
 
@@ -85,7 +85,7 @@ class FoldedConv(nn.Conv2d):
             bias = bias + self.bias * scale
         return self.weight * scale[:, None, None, None], bias + norm.bias if norm.affine else bias
 
-    def _keeps_channels_and_size(self) -> bool:
+    def _is_centred_depthwise(self) -> bool:
         """Return whether this is a depthwise convolution, centred, of stride 1 and with as many outputs as inputs."""
         side, dilation = self.kernel_size[0], self.dilation[0]
         return (

@@ -92,7 +92,7 @@ class Comparison(nn.Module):
                 maps.append(self._nearest(i, x_bcl, shots_bkcl, excluded_b2m))
         guess = temperature * _weighted(cosines, self.first_weight) + self.offset[0]
 
-        sure_b2l = sure(guess.detach().sigmoid())
+        sure_b2l = sure(guess.detach())
         second_cosines = []
         for i, (x_bchw, p_b2c) in enumerate(zip(query.unit, prototypes)):
             second_cosines.append(self._self_support(i, x_bchw.flatten(2), p_b2c, sure_b2l))
@@ -133,13 +133,14 @@ def _mostly(share: Tensor) -> Tensor:
     return share >= share.amax(-1, keepdim=True).clamp(max=MOSTLY)
 
 
-def sure(probability_b1l: Tensor) -> Tensor:
+@in_float32
+def sure(logits_b1l: Tensor) -> Tensor:
     """Return weights (B, 2, L) of the positions that are surely object, or background; they sum to 1."""
-    both = torch.cat([probability_b1l, 1 - probability_b1l], dim=1)
+    both = torch.cat([logits_b1l, -logits_b1l], dim=1).sigmoid()
     enough = both.new_tensor([SURE_FOREGROUND, SURE_BACKGROUND])[:, None]
     threshold = torch.minimum(NEARLY * both.amax(2, keepdim=True), enough)
     weight = both * (both >= threshold)
-    return weight / weight.sum(2, keepdim=True)
+    return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def shares(mask_b1ss: Tensor, size: Sequence[int]) -> Tensor:

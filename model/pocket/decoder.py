@@ -1,4 +1,4 @@
-"""The decoder: a correction of the match on its own grid, then one for the outlines on a grid twice as fine."""
+"""The decoder: a correction of the match on its own grid, then one for the outlines on an earlier stage's grid."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Decoder(nn.Module):
         query: Levels,
         object_bc: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Return the corrected logits (B, 1, h, w), and those with outlines (B, 1, 2h, 2w), float32.
+        """Return the corrected logits (B, 1, h, w), and those with outlines on the grid of ``query.fine``, float32.
 
         Args:
             maps_bmhw: the comparison's cosines.

@@ -23,7 +23,7 @@ EMBEDDING = 128  # channels of the learnt level
 
 @dataclass
 class Levels:
-    """The maps of B images on one grid, float32."""
+    """The maps of B images on one grid; float32 but for ``classes``, which autocast may halve."""
 
     unit: list[Tensor]  # (B, C_l, h, w) of each level, positions of length 1; the learnt level is the last
     joint: Tensor  # (B, C, h, w), the encoder's levels concatenated, their mean square 1

@@ -4,6 +4,7 @@ Read ``Pocket.forward`` first. A small encoder learns with the method; a compari
 the query resembles the supports' objects, and a small decoder corrects it. In training every pair of a query and its
 support serves twice, with the roles exchanged. The steps are known ones, put together for little computation: cosines
 to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM), residual correction.
+In tests a linear probe, fitted to the episode, is added.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Pocket(WithEncoder):
             found.maps, torch.cat([found.guess, found.second], dim=1), found.match, claims, query, mean_bc
         )
         if not self.training:
-            own = sure(((coarse + found.match) / 2).sigmoid().flatten(2)).unflatten(2, size)
+            own = sure((coarse + found.match).flatten(2) / 2).unflatten(2, size)
             fine = fine + resize(probe(query, supports, objects, backs, own), fine.shape[-2:])
         return Logits(found.guess, found.second, found.match, coarse, fine)
 

@@ -1,6 +1,7 @@
 """The probe: a linear classifier of the positions of several photos, fitted in closed form (ridge regression).
 
-With m and n the mean features of object and background and C the covariance of both, each photo counted alike,
+With m and n the mean features of object and background, each photo counted alike, and C the covariance of both about
+(m + n) / 2,
 
     logit(x) = G (x - (m + n) / 2)' (C + r I)^-1 (m - n) / 2
 
@@ -45,7 +46,8 @@ def probe(
         photos.append(_joined(query))
         share_b2kl = torch.cat([share_b2kl, own_b2hw.flatten(2)[:, :, None]], dim=2)
     x_bmc = torch.cat(photos, dim=1)  # m of all photos' positions
-    weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + EPS)).flatten(2) / len(photos)
+    weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + EPS)).flatten(2)
+    weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(min=EPS)  # a photo without object counts for none
     mean_b2c = weight_b2m @ x_bmc
     centre_b1c = mean_b2c.mean(1, keepdim=True)
     x_bmc, half_bm1 = x_bmc - centre_b1c, weight_b2m.mean(1).unsqueeze(2)

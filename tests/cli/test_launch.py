@@ -105,6 +105,10 @@ def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
         parse(words)
 
 
+def test_a_compressed_checkpoint_is_a_checkpoint():
+    assert parse(["test", "split0", "pascal", "0", "small.pth.xz"]).checkpoint == "small.pth.xz"
+
+
 def test_without_a_gpu_the_method_for_cpus_is_named_with_its_command():
     launch = parse(["train", "split2", "pascal", "0"])
     line = suggestion_for_cpu(launch, read_config(launch.config))

@@ -226,7 +226,7 @@ def test_a_checkpoint_that_was_moved_alone_names_the_file_it_misses(tmp_path: Pa
 def test_a_checkpoint_made_whole_can_be_moved(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "run").mkdir()
     path, whole = save(tmp_path / "run", part(1.0)), tmp_path / "whole.pth"
-    options = Namespace(what=str(path), check=None, out=tmp_path, whole=whole)
+    options = Namespace(what=str(path), check=None, out=tmp_path, whole=whole, small=None)
     assert command.run(options) == 0 and "can be moved" in capsys.readouterr().out
     assert checkpoint.read(whole)["weights"].keys() == inline(whole).keys() == part(1.0).keys()
     for what, reason in (
@@ -235,7 +235,7 @@ def test_a_checkpoint_made_whole_can_be_moved(tmp_path: Path, capsys: pytest.Cap
         (str(frozen_files(tmp_path / "run")[0]), "no checkpoint of this project"),
     ):
         with pytest.raises(UserError, match=reason):
-            command.run(Namespace(what=what, check=None, out=tmp_path, whole=whole))
+            command.run(Namespace(what=what, check=None, out=tmp_path, whole=whole, small=None))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from util.engine.run_context import make_run_context
 from util.engine.small_checkpoint import write_small
 from util.errors import UserError
 from util.predict.load_model import load_model
+from util.prepare.weights import write_whole
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +55,12 @@ def test_weights_that_are_installed_in_another_form_are_noticed(trained, tmp_pat
     checkpoint.save(tmp_path / "other.pth", {**content, LEFT_OUT: {"package": "0" * 64}})
     with pytest.raises(UserError, match=r"other.pth: leaves out weights that the installed package should hold"):
         load_model(tmp_path / "other.pth")
-    checkpoint.save(tmp_path / "odd.pth", {**content, LEFT_OUT: ["package"]})
-    with pytest.raises(UserError, match="'left_out' is no SHA-256 digest"):
+    checkpoint.save(tmp_path / "odd.pth", {**content, LEFT_OUT: {"package": 5}})
+    with pytest.raises(UserError, match="'left_out' holds no SHA-256 digest"):
         checkpoint.read(tmp_path / "odd.pth")
+    checkpoint.save(tmp_path / "path.pth", {**content, LEFT_OUT: {"/etc/passwd": "0" * 64}})
+    with pytest.raises(UserError, match="'left_out' names more than the installed package"):
+        checkpoint.read(tmp_path / "path.pth")
 
 
 def test_what_cannot_be_made_small_is_refused(trained, tmp_path: Path) -> None:
@@ -67,6 +71,8 @@ def test_what_cannot_be_made_small_is_refused(trained, tmp_path: Path) -> None:
         write_small(path, tmp_path / "small.pth")
     with pytest.raises(UserError, match="is small already"):
         write_small(tmp_path / "small.pth", tmp_path / "smaller.pth")
+    with pytest.raises(UserError, match="is a small checkpoint, which is one file already"):
+        write_whole(tmp_path / "small.pth", tmp_path / "whole.pth")
     content["weights"]["decoder.correct.bias"] = torch.full((1,), 1e6)
     checkpoint.save(tmp_path / "large.pth", content)
     with pytest.raises(UserError, match=r"decoder.correct.bias has values that float16 does not hold"):
@@ -88,3 +94,6 @@ def test_a_damaged_compressed_file_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("util.engine.checkpoint_form.MAX_COMPRESSED", 1024)
     with pytest.raises(UserError, match=r"vast.pth.xz: expands to more than"):
         checkpoint.read(tmp_path / "vast.pth.xz")
+    with pytest.raises(UserError, match=r"large.pth.xz: could not write .*not compressed; leave out the ending .xz"):
+        checkpoint.save(tmp_path / "large.pth.xz", {"weights": {"w": torch.zeros(999)}})
+    assert not (tmp_path / "large.pth.xz").exists()

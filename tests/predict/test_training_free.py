@@ -12,6 +12,7 @@ from tests.paths import REPOSITORY
 from tests.predict.marked import BOX
 from util.config.read import read_config
 from util.predict import Segmenter
+from util.predict.load_model import SHIPPED
 
 SETTINGS = ("model.stage=3", "model.encoder.output_stride=8")
 EASY = {"insid3": ("model.tau=0.95",), "multiprototype": (), "probe": ()}  # features of random weights are all alike
@@ -40,18 +41,16 @@ def test_photos_are_segmented_alone_and_in_batches(config_of, model: str, marked
     assert inside.mean() > together[0].mask.mean() > 0
 
 
-def test_without_a_model_one_is_taken_that_needs_no_file_and_a_line_says_so(
+def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     predict, marked: dict, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = ("--support", marked["box"], "--resize", 97, "--device", "cpu")
     line, *_ = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
-    assert line.startswith("no --checkpoint: takes INSID3 on timm/tf_efficientnet_lite0")
-    larger = line.split("--config ")[1].partition(",")[0]
-    assert read_config(REPOSITORY / larger).model.encoder.backbone.startswith("timm/vit_")
+    assert line.startswith("no --checkpoint: takes Pocket on timm/tf_efficientnet_lite0, trained on the 20 classes")
+    assert read_config(REPOSITORY / line.rpartition("--config ")[2]).model.name == "insid3"
     record = json.loads(Path("found", photos[0].stem + ".json").read_text())
-    assert (record["checkpoint"], record["settings"]["name"]) == ("training-free", "insid3")
-    assert "INSID3: cannot be exported" in predict("export", *small, "--out", "exported").error
+    assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")
 
 
 def test_insid3_cannot_be_exported(config_of, predict, marked: dict, tmp_path: Path) -> None:

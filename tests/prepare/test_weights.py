@@ -76,7 +76,7 @@ def _refusal(call) -> str:
 
 
 def _options(what: str | None = None, check: Path | None = None, out: Path = Path("initmodel")) -> Namespace:
-    return Namespace(what=what, check=check, out=out, whole=None)
+    return Namespace(what=what, check=check, out=out, whole=None, small=None)
 
 
 # --- kinds of files --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from model.encoders.weights import PACKAGE
 from util.errors import UserError, WriteError
 from util.files import write_atomically
 from util.plain import problem_of
@@ -21,6 +22,7 @@ from util.read_files import irregular
 from util.typecheck import Misfit, convert
 
 SAFETENSORS, COMPRESSED = ".safetensors", ".xz"
+ENDINGS = (".pth", ".pt", f".pth{COMPRESSED}")  # of checkpoints
 MAX_COMPRESSED = 2**29  # bytes of a compressed file's content
 FAMILY, FORMAT = "sym-net/", "sym-net/1"
 STAGES = ("base", "meta")
@@ -64,9 +66,11 @@ def write_content(path: Path, content: dict[str, Any], previous: Path | None = N
 
     def write(temporary: Path) -> None:
         try:
-            opened = lzma.open if path.suffix == COMPRESSED else open
-            with opened(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
-                torch.save(content, file)
+            with open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
+                if path.suffix == COMPRESSED:
+                    file.write(_compressed(content))
+                else:
+                    torch.save(content, file)
         except RuntimeError as error:  # of torch's writer
             raise OSError(str(error)) from None
 
@@ -115,6 +119,19 @@ def is_own(content: dict[str, Any]) -> bool:
     """Return whether a checkpoint says that it is of this project."""
     form = content.get("format")
     return isinstance(form, str) and form == FORMAT
+
+
+def _compressed(content: dict[str, Any]) -> bytes:
+    """Return the content of a compressed file.
+
+    Raises:
+        OSError: it would be larger than those that are read.
+    """
+    plain = BytesIO()
+    torch.save(content, plain)
+    if plain.tell() > MAX_COMPRESSED:
+        raise OSError(f"more than {MAX_COMPRESSED >> 20} MiB are not compressed; leave out the ending {COMPRESSED}")
+    return lzma.compress(plain.getvalue())
 
 
 def _expanded(path: Path) -> BytesIO:
@@ -205,8 +222,10 @@ def _form_problem(content: dict[str, Any]) -> str | None:
     if not isinstance(frozen, list) or not all(isinstance(d, str) and DIGEST.fullmatch(d) for d in frozen):
         return f"'{FROZEN}' is no list of SHA-256 digests"
     left_out = content.get(LEFT_OUT, {})
-    if not isinstance(left_out, dict) or not all(isinstance(d, str) and DIGEST.fullmatch(d) for d in left_out.values()):
-        return f"'{LEFT_OUT}' is no SHA-256 digest for each place"
+    if not isinstance(left_out, dict) or not left_out.keys() <= {PACKAGE}:
+        return f"'{LEFT_OUT}' names more than the installed {PACKAGE}"
+    if not all(isinstance(d, str) and DIGEST.fullmatch(d) for d in left_out.values()):
+        return f"'{LEFT_OUT}' holds no SHA-256 digest"
     return None
 
 

@@ -24,13 +24,13 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.config.settings import Config
 from util.data.text import SUFFIXES
+from util.engine.checkpoint_form import ENDINGS
 from util.engine.device import CUDA, gpu_count
 from util.engine.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY
 
 USAGE = "EXPERIMENT DATASET GPUS [text vectors] [checkpoint], such as: split0 pascal 1"
-CHECKPOINTS = (".pth", ".pt")
 RESUME, OVERWRITE = "--resume", "--overwrite"
 
 
@@ -80,12 +80,12 @@ def parse(arguments: list[str], choice: Choice = Choice()) -> Launch:
     options = ["--set", f"run.device={CUDA if int(gpus) else 'cpu'}", *options]
     checkpoint = None
     for word in rest:
-        if word.endswith(CHECKPOINTS):
+        if word.endswith(ENDINGS):
             checkpoint = word
         elif "/" not in word or word.endswith(SUFFIXES):
             options = ["--set", f"data.text={word}", *options]
         else:
-            raise UserError(f"'{word}' is neither the name of text vectors nor a checkpoint ({', '.join(CHECKPOINTS)})")
+            raise UserError(f"'{word}' is neither the name of text vectors nor a checkpoint ({', '.join(ENDINGS)})")
     return Launch(action, config_path(experiment, dataset, method.model, method.net), int(gpus), options, checkpoint)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model.contract import FewShotModel
+from model.encoders.layouts import OWN
 from model.encoders.weights import PACKAGE
 from util.config.read import from_dict
 from util.config.settings import RunSettings
@@ -23,9 +24,8 @@ from util.engine.network import new_model
 from util.engine.run_context import make_run_context
 from util.errors import UserError
 
-ENCODER = "encoder."  # begins the names of an encoder's tensors
 OF_MACHINE = {"device": RunSettings().device, "precision": RunSettings().precision}  # not that of the training
-DROPPED = (*checkpoint.OF_TRAINING, "progress", "plan")  # of a checkpoint that no training continues from
+DROPPED = (*checkpoint.OF_TRAINING, "progress", checkpoint.SCHEDULE)  # of a checkpoint that no training continues from
 
 
 def write_small(path: Path, out: Path) -> None:
@@ -55,12 +55,12 @@ def write_small(path: Path, out: Path) -> None:
     same = {
         name
         for name, tensor in installed.items()
-        if name.startswith(ENCODER) and name in weights and torch.equal(weights[name], tensor)
+        if name.startswith(OWN) and name in weights and torch.equal(weights[name], tensor)
     }
     kept = {name: _half(tensor, f"{path}: {name}") for name, tensor in weights.items() if name not in same}
     left_out = {PACKAGE: digest_of({name: installed[name] for name in same})}
     rest = {key: value for key, value in content.items() if key not in DROPPED}
-    config = {**content["config"], "run": {**content["config"]["run"], **OF_MACHINE}}
+    config = {**content["config"], "run": {**content["config"].get("run", {}), **OF_MACHINE}}
     checkpoint.save(out, {**rest, "config": config, "weights": kept, LEFT_OUT: left_out})
 
 
@@ -79,10 +79,11 @@ def fill_left_out(network: FewShotModel, content: dict[str, Any], path: str | Pa
     Raises:
         UserError: the package is missing, or holds other weights.
     """
-    weights = checkpoint.weights_of(content)
-    for source, digest in content.get(LEFT_OUT, {}).items():
+    weights, left_out = checkpoint.weights_of(content), content.get(LEFT_OUT, {}) if checkpoint.is_own(content) else {}
+    for source, digest in left_out.items():
         checkpoint.load_encoder_weights(network, source, partial=False)
-        missing = {name: tensor for name, tensor in network.state_dict().items() if name not in weights}
+        inside = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(OWN)}
+        missing = {name: tensor for name, tensor in inside.items() if name not in weights}
         if digest_of(missing) != digest:
             raise UserError(
                 f"{path}: leaves out weights that the installed {source} should hold, which holds others; install "

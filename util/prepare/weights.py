@@ -30,6 +30,7 @@ from model.encoders.registry import ENCODERS, downloadable
 from model.encoders.weights import checksum_of, weights_url
 from model.registry import published_layouts
 from util.engine import checkpoint
+from util.engine.checkpoint_form import ENDINGS, LEFT_OUT
 from util.engine.frozen_files import WHOLE
 from util.engine.small_checkpoint import write_small
 from util.errors import UserError, nearest
@@ -37,6 +38,7 @@ from util.prepare import timm_weights
 from util.prepare.download import CHUNK, fetch
 
 NETWORKS = downloadable()
+MEGABYTE = 10**6
 IMAGENET, OURS = "encoder weights", "a checkpoint of this project"
 WHOLE_EXAMPLE = WHOLE.format(path="runs/NAME/meta/best.pth")
 PUBLISHED, OTHER = "an authors' checkpoint", "a checkpoint of another network around such an encoder"
@@ -84,10 +86,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "what", nargs="?", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}, timm/<name>, package; or a file"
     )
     parser.add_argument("--out", type=Path, default=Path("initmodel"), help="download folder (default initmodel)")
-    parser.add_argument(
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument(
         "--whole", type=Path, metavar="OUT", help="write the checkpoint FILE as one file that can be moved"
     )
-    parser.add_argument(
+    one.add_argument(
         "--small",
         type=Path,
         metavar="OUT",
@@ -111,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
             if network is None or not Path(network).is_file():
                 raise UserError(f"{option} {out}: name the checkpoint's file before it, as in {WHOLE_EXAMPLE}")
             write(Path(network), out)
-            print(f"{out}: complete, can be moved, {out.stat().st_size / 1e6:.2f} MB")
+            print(f"{out}: {out.stat().st_size / MEGABYTE:.2f} MB, can be moved")
             return 0
     if timm_weights.serves(network):
         print("\n".join(timm_weights.describe_or_fetch(str(network), path, options.out)))
@@ -222,6 +225,8 @@ def write_whole(path: Path, out: Path) -> None:
     content = checkpoint.read(path)
     if not checkpoint.is_own(content):
         raise UserError(f"{path}: no checkpoint of this project, so that nothing of it lies beside it; copy the file")
+    if LEFT_OUT in content:
+        raise UserError(f"{path}: is a small checkpoint, which is one file already; copy it")
     if out.exists():
         raise UserError(f"{out}: this file exists already; name another for --whole")
     checkpoint.save(out, {key: value for key, value in content.items() if key not in checkpoint.OF_TRAINING})
@@ -268,4 +273,4 @@ def _sha256(path: Path) -> str:
 
 
 def _is_path(text: str) -> bool:
-    return Path(text).exists() or Path(text).suffix in (".pth", ".pt") or "/" in text
+    return Path(text).exists() or text.endswith(ENDINGS) or "/" in text
