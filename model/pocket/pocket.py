@@ -118,8 +118,12 @@ class Pocket(WithEncoder):
             found.maps, torch.cat([found.guess, found.second], dim=1), found.match, claims, query, mean_bc
         )
         if not self.training:
-            own = sure((coarse + found.match).flatten(2) / 2).unflatten(2, size)
-            fine = fine + resize(probe(query, supports, objects, backs, own), fine.shape[-2:])
+            photos = list(supports)
+            if len(photos) == 1:  # too few for a probe: the query's own sure positions are the second photo
+                own_b2hw = sure((coarse + found.match).flatten(2) / 2).unflatten(2, size)
+                photos.append(query)
+                objects, backs = torch.cat([objects, own_b2hw[:, :1]], 1), torch.cat([backs, own_b2hw[:, 1:]], 1)
+            fine = fine + resize(probe(query, photos, objects, backs), fine.shape[-2:])
         return Logits(found.guess, found.second, found.match, coarse, fine)
 
     def _losses(self, logits: Logits, label_bss: Tensor) -> dict[str, Tensor]:

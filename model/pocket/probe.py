@@ -28,24 +28,17 @@ TINY = 1e-12  # smallest squared length of a residual
 
 
 @in_float32
-def probe(
-    query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor, own_b2hw: Tensor
-) -> Tensor:
-    """Return logits (B, 1, h, w) of B queries from K supports each.
+def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
+    """Return logits (B, 1, h, w) of B queries from K photos each.
 
     Args:
         query: of B queries.
-        supports: of the K shots, B supports each.
-        object_bkhw: share of each cell of the supports that the object covers.
-        back_bkhw: share that the background covers.
-        own_b2hw: weights of the query's cells that are surely object, or background.
+        photos: K of B photos each.
+        object_bkhw: share of each cell of the photos that the object covers, or another weight of it as object.
+        back_bkhw: the same of the background.
     """
     share_b2kl = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(3)
-    photos = [_joined(shot) for shot in supports]
-    if len(supports) == 1:
-        photos.append(_joined(query))
-        share_b2kl = torch.cat([share_b2kl, own_b2hw.flatten(2)[:, :, None]], dim=2)
-    x_bmc = torch.cat(photos, dim=1)  # m of all photos' positions
+    x_bmc = torch.cat([_joined(photo) for photo in photos], dim=1)  # m of all photos' positions
     weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + EPS)).flatten(2)
     weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(min=EPS)  # a photo without object counts for none
     mean_b2c = weight_b2m @ x_bmc

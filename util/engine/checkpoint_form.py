@@ -122,7 +122,7 @@ def is_own(content: dict[str, Any]) -> bool:
 
 
 def _compressed(content: dict[str, Any]) -> bytes:
-    """Return the content of a compressed file.
+    """Return the bytes of a compressed file of tensors.
 
     Raises:
         OSError: it would be larger than those that are read.

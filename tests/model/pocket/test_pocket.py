@@ -149,7 +149,7 @@ def test_training_starts_from_the_match() -> None:
 def test_the_probe_is_the_ridge_regression_of_all_supports() -> None:
     torch.manual_seed(4)
     query, supports, (inside, outside) = drawn_levels(2), [drawn_levels(2) for _ in range(3)], masks_of(2, 3)
-    found = probe(query, supports, inside, outside, torch.zeros(2, 2, SIDE, SIDE))
+    found = probe(query, supports, inside, outside)
     for b in range(2):
         x = torch.cat([torch.cat([u[b].flatten(1) for u in s.unit]).T for s in supports]).double()
         target = inside[b].flatten().double() * 2 - 1
@@ -175,22 +175,30 @@ def test_more_shots_of_the_same_photo_change_nothing() -> None:
         torch.testing.assert_close(network(four).logits, network(two).logits, atol=1e-3, rtol=1e-3)
 
 
-def test_beside_one_support_the_querys_own_positions_are_the_second_photo() -> None:
-    torch.manual_seed(5)
-    query, support, (inside, outside) = drawn_levels(1), drawn_levels(1), masks_of(1, 1)
-    own = torch.rand(1, 2, SIDE, SIDE)
-    both = probe(
-        query, [support, query], *(torch.cat([m, own[:, i : i + 1]], 1) for i, m in enumerate((inside, outside))), own
-    )
-    torch.testing.assert_close(probe(query, [support], inside, outside, own), both)
+def test_beside_one_support_the_query_is_the_second_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[list[Levels], Tensor, Tensor]] = []
+
+    def recorded(query: Levels, photos: list[Levels], *shares: Tensor) -> Tensor:
+        seen.append((photos, *shares))
+        assert len(photos) == shares[0].shape[1] == shares[1].shape[1] and all(p is not query for p in photos[:-1])
+        seen_query.append(photos[-1] is query)
+        return probe(query, photos, *shares)
+
+    seen_query: list[bool] = []
+    monkeypatch.setattr("model.pocket.pocket.probe", recorded)
+    with torch.no_grad():
+        for shots in (1, 2):
+            small_model("pocket", shots)(drawn_episode("pocket", shots, 2))
+    assert [len(photos) for photos, *_ in seen] == [2, 2] and seen_query == [True, False]
+    own = torch.stack([share[:, 1] for share in seen[0][1:]], dim=1)  # weights of sure object and background
+    torch.testing.assert_close(own.sum((2, 3)), torch.ones(2, 2))
 
 
 def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     torch.manual_seed(6)
     query, supports, (inside, outside) = drawn_levels(1), [drawn_levels(1) for _ in range(2)], masks_of(1, 2)
     inside[:, 1], outside[:, 1] = 1, 0
-    own = torch.zeros(1, 2, SIDE, SIDE)
-    found = probe(query, supports, inside, outside, own)
+    found = probe(query, supports, inside, outside)
     x = torch.cat([torch.cat([u[0].flatten(1) for u in s.unit]).T for s in supports])
     means = [mask / mask.sum((2, 3), keepdim=True).clamp(min=1) for mask in (inside, outside)]
     o, b = (m.flatten() / m.sum() for m in means)
