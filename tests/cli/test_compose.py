@@ -160,6 +160,10 @@ def test_a_data_set_of_one_file_composes(configs: Path) -> None:
         config = read_config(config_path("split1", "pets", method, "resnet50_plain", configs), sizes)
         assert config.data.text == ("names" if method == "symnet" else "none")
     assert {p.stem for p in experiments(configs)} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet50"}
+    content["data"] |= {"fold_rule": "lists", "folds": 1}
+    (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
+    left = {p.stem for p in experiments(configs) if p.parent.name == "pets"}
+    assert left >= {"pets_split0_ssp_resnet50"} and not left & {"pets_split0_bam_resnet50", "pets_split0_resnet50"}
 
 
 def test_a_method_without_encoder_composes_without_one(configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from util.engine.run_context import make_run_context
 from util.engine.small_checkpoint import write_small
 from util.errors import UserError
 from util.predict.load_model import load_model
+from util.prepare.weight_facts import OURS, describe_weights_file
 from util.prepare.weights import write_whole
 
 
@@ -42,6 +43,9 @@ def test_a_small_file_gives_the_same_network_in_half_precision(trained, tmp_path
     content = checkpoint.read(tmp_path / name)
     inside = {name for name in content["weights"] if name.startswith("encoder.")}
     assert inside == {"encoder.net.blocks.5.0.conv_pw.weight"} and "progress" not in content
+    facts = describe_weights_file(tmp_path / name)
+    assert facts.kind == OURS and facts.line().startswith("timm/tf_efficientnet_lite0, complete, float16, all finite")
+    assert facts.line().endswith("1-shot), without the encoder's weights of package")
     found = load_model(tmp_path / name)
     assert found.precision == "float32"  # of the machine that trained, which others need not have
     for key, tensor in network.state_dict().items():
@@ -73,6 +77,8 @@ def test_what_cannot_be_made_small_is_refused(trained, tmp_path: Path) -> None:
         write_small(tmp_path / "small.pth", tmp_path / "smaller.pth")
     with pytest.raises(UserError, match="is a small checkpoint, which is one file already"):
         write_whole(tmp_path / "small.pth", tmp_path / "whole.pth")
+    with pytest.raises(UserError, match=r"small.pth: a small checkpoint, .*; name a whole one as model"):
+        checkpoint.load_encoder_weights(trained[1], str(tmp_path / "small.pth"), partial=False)
     content["weights"]["decoder.correct.bias"] = torch.full((1,), 1e6)
     checkpoint.save(tmp_path / "large.pth", content)
     with pytest.raises(UserError, match=r"decoder.correct.bias has values that float16 does not hold"):

@@ -21,8 +21,8 @@ from model.encoders.weights import checksum_of
 from util import cli
 from util.engine import checkpoint
 from util.errors import UserError
-from util.prepare import weights
-from util.prepare.weights import describe_weights_file
+from util.prepare import weight_facts, weights
+from util.prepare.weight_facts import describe_weights_file
 
 LARGE = 10**7  # numbers; only VGG's classifier has tensors of that size, and its shape has no influence
 
@@ -85,14 +85,14 @@ def _options(what: str | None = None, check: Path | None = None, out: Path = Pat
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "vgg16_bn"])
 def test_torchvision_files_are_recognised(tmp_path: Path, name: str) -> None:
     facts = describe_weights_file(_save(tmp_path / "file.pth", _torchvision(name)))
-    assert (facts.backbone, facts.stem, facts.kind) == (name.removesuffix("_bn"), "plain", weights.IMAGENET)
+    assert (facts.backbone, facts.stem, facts.kind) == (name.removesuffix("_bn"), "plain", weight_facts.IMAGENET)
     assert facts.complete and not facts.inside and set(facts.numbers) == {"float32"}
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
 def test_deep_stem_files_are_recognised(tmp_path: Path, backbone: str) -> None:
     facts = describe_weights_file(_save(tmp_path / "file.pth", _deep(backbone)))
-    assert (facts.backbone, facts.stem, facts.kind) == (backbone, "deep", weights.IMAGENET) and facts.complete
+    assert (facts.backbone, facts.stem, facts.kind) == (backbone, "deep", weight_facts.IMAGENET) and facts.complete
     assert not any("published" in line for line in weights.advice(facts))
     wrapped = _save(tmp_path / "file.pth", {"state_dict": {f"module.{k}": v for k, v in _deep(backbone).items()}})
     assert describe_weights_file(wrapped).stem == "deep"
@@ -131,7 +131,7 @@ def test_checkpoints_are_no_imagenet_weights(tmp_path: Path) -> None:
     content["weights"]["conv1.of.something.else"] = torch.ones(1)
     checkpoint.save(tmp_path / "best.pth", content)
     facts = describe_weights_file(tmp_path / "best.pth")
-    assert (facts.kind, facts.stage, facts.backbone, facts.complete) == (weights.OURS, "meta", "resnet18", True)
+    assert (facts.kind, facts.stage, facts.backbone, facts.complete) == (weight_facts.OURS, "meta", "resnet18", True)
     assert all(word in facts.line() for word in ("meta", "mini_split0", "fold 2", "5-shot"))
     assert "test.sh" in weights.advice(facts)[0]
     checkpoint.save(tmp_path / "best.pth", {**content, "stage": "base"})
@@ -140,9 +140,9 @@ def test_checkpoints_are_no_imagenet_weights(tmp_path: Path) -> None:
     signature = ("down_supp.0.weight", "hyper_final.conv1.weight", "CrossAttention.weight")
     theirs = {f"module.{k}": v for k, v in (_own("resnet50", "deep") | {n: torch.ones(1) for n in signature}).items()}
     facts = describe_weights_file(_save(tmp_path / "authors.pth", {"state_dict": theirs, "epoch": 3}))
-    assert (facts.kind, facts.backbone, facts.stem) == (weights.PUBLISHED, "resnet50", "deep")
+    assert (facts.kind, facts.backbone, facts.stem) == (weight_facts.PUBLISHED, "resnet50", "deep")
     other = _own("resnet50", "deep") | {"cls.weight": torch.ones(1)}
-    assert describe_weights_file(_save(tmp_path / "other.pth", other)).kind == weights.OTHER
+    assert describe_weights_file(_save(tmp_path / "other.pth", other)).kind == weight_facts.OTHER
 
 
 # --- files that are refused ------------------------------------------------------------------------------------------

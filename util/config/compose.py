@@ -21,6 +21,7 @@ from typing import Any
 from model.contract import FewShotModel
 from model.registry import models
 from util.config.tree import Leaf, Tree, find, parse_file
+from util.data.folds import LISTS
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
 from util.typecheck import hints_of
@@ -273,10 +274,12 @@ def experiments(root: Path) -> list[Path]:
     rooms, paths = Rooms(root), set(root.glob(f"*/*_split*{SUFFIX}"))
     for folder in (p.parent for p in root.glob(f"*/*{SUFFIX}") if p.stem == p.parent.name):
         content = parse_file(folder / f"{folder.name}{SUFFIX}")
-        folds, without_folds = find(content, "data.folds"), find(content, "data.mask_form")
+        folds, rule = find(content, "data.folds"), find(content, "data.fold_rule")
+        by_lists = isinstance(rule, Leaf) and rule.value == LISTS
+        without_base_stage = by_lists or find(content, "data.mask_form") is not None
         for method in rooms.methods:
             cls = rooms.model_class(method)
-            if without_folds is not None and cls is not None and cls.has_base_stage:
+            if without_base_stage and cls is not None and cls.has_base_stage:
                 continue
             encoder = _default_encoder(folder, method) if rooms.has_encoder(method) else None
             for fold in range(folds.value if isinstance(folds, Leaf) and isinstance(folds.value, int) else 0):

@@ -56,6 +56,11 @@ class EpisodeKey:
         """The classes of all ways, ascending."""
         return [way.class_id for way in self.ways]
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The rows of all images: the query, then the supports of way after way."""
+        return (self.query, *(row for way in self.ways for row in way.supports))
+
 
 @dataclass(frozen=True)
 class EpisodeSampler:

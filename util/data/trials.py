@@ -67,8 +67,7 @@ class TrialDataset(Dataset):
         labels = {s: [numbered(m, values)] for s, m in maps.items()}
         query = episodes.evaluation_view(image, classes)
         ways = [episodes.episode(way, *query, [c for c in key.classes if c != way.class_id]) for way in key.ways]
-        rows = (key.query, *(row for way in key.ways for row in way.supports))
-        return Trial(ways, [rows], labels, base, [episodes.view.shown(image.shape)])
+        return Trial(ways, [key.rows], labels, base, [episodes.view.shown(image.shape)])
 
 
 def collate(items: Sequence[Sample]) -> Sample:

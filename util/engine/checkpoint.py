@@ -18,7 +18,7 @@ from model.registry import published_layouts, related
 from util.config.aliases import modernise
 from util.config.model_section import current
 from util.engine import frozen_files
-from util.engine.checkpoint_form import FORMAT, HELD_BY, is_own, read_content, write_content
+from util.engine.checkpoint_form import FORMAT, HELD_BY, LEFT_OUT, is_own, read_content, write_content
 from util.errors import UserError
 
 log = logging.getLogger("symnet")
@@ -217,6 +217,11 @@ def load_encoder_weights(
         except Mismatch as error:
             raise UserError(str(error)) from None
     content = read(source)
+    if is_own(content) and LEFT_OUT in content:
+        raise UserError(
+            f"{source}: a small checkpoint, without those weights of its encoder that come with a package; name a "
+            "whole one as model.encoder.weights, or the package"
+        )
     fold = fold_of(content)
     if config is not None and fold is not None and content["config"]["data"].get("name") == config["data"]["name"]:
         for key, given in fold.items():

@@ -15,7 +15,8 @@ from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
 from util.data.trials import Trial
 from util.engine.calibration import Calibration
-from util.engine.feature_cache import FeatureCache, ordered_by_images
+from util.engine.episode_order import ordered_by_images
+from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
 from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary, count_values
 from util.engine.network import PreparedNetwork, check_finite
@@ -212,7 +213,7 @@ def run_pass(
     """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several boards.
 
     With ``cache``, of this network and this data set's view, images that it holds are not encoded again, and episodes
-    of the same classes follow each other; their order affects no count.
+    that share images follow each other; their order affects no count.
     """
     network: Any = prepared.network
     was_training = network.training
@@ -220,6 +221,8 @@ def run_pass(
     batch = 1 if getattr(dataset, "one_by_one", False) else options.batch
     order = range(episodes) if cache is None else ordered_by_images(dataset.sampler, episodes)
     numbers = evaluation_numbers(order, batch, world.rank, world.size)
+    if cache is not None:
+        cache.expect(dataset.sampler, numbers)
     hidden = not (options.progress and world.is_main)
     with tqdm(total=episodes, desc=options.title, unit="item", disable=hidden, leave=False) as bar:
         items = batches(dataset, numbers, options.workers, world.device)

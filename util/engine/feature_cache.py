@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -51,24 +53,11 @@ def feature_cache(gib: float | Literal["auto"], device: torch.device, processes:
     return FeatureCache(gib) if gib else None
 
 
-def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> list[int]:
-    """Return the numbers below ``episodes`` in an order that needs few images at a time: by classes, then by query.
-
-    Images of a class are supports and queries of its other episodes, and of few others.
-    """
-
-    def place(number: int) -> tuple[list[int], int]:
-        key = sampler(number)
-        return key.classes, key.query
-
-    return sorted(range(episodes), key=place)
-
-
 class FeatureCache:
     """Cached features of images by their row of the index, and by class too if the model masks its supports.
 
     Every image goes through the encoder alone, so that the content of the cache affects no number. A full cache drops
-    the image that was not used for the longest time; see ``ordered_by_images``.
+    the image that is needed again last, of the episodes that ``expect`` names (Belady's rule).
 
     Args:
         gib: its maximal size in GiB.
@@ -85,6 +74,8 @@ class FeatureCache:
         self.kept: dict[Hashable, CachedFeatures] = {}
         self._bytes: dict[Hashable, int] = {}  # of each entry
         self._touched: set[Hashable] = set()  # entries of the last episodes, to which the model may have added maps
+        self._needed: dict[Hashable, list[int]] = {}  # the steps that need an image, the next one last
+        self._step = -1
         self.used = self.hits = self.misses = 0
 
     def use_for(self, network: Cacheable, *scope: Any) -> None:
@@ -94,6 +85,24 @@ class FeatureCache:
             self.clear()
         self.hits = self.misses = 0
 
+    def expect(self, sampler: Callable[[int], EpisodeKey], steps: Sequence[Sequence[int]]) -> None:
+        """Name the episodes to come, the numbers of one ``fill`` after the other; ``use_for`` comes first."""
+        self._needed, self._step = defaultdict(list), -1
+        for step in reversed(range(len(steps))):
+            for key in (key for number in steps[step] for key in self._keys(sampler(number))):
+                self._needed[key].append(step)
+
+    def _keys(self, episode: EpisodeKey) -> Iterator[Hashable]:
+        """Yield the keys of an episode's images: of the query, then of the supports of way after way."""
+        yield self._key(episode.query)
+        for way in episode.ways:
+            yield from (self._key(row, way.class_id, episode.classes) for row in way.supports)
+
+    def _key(self, row: int, class_id: int | None = None, classes: Sequence[int] = ()) -> Hashable:
+        """Return the key of a query, or of a support of one of an episode's classes."""
+        masked = class_id is not None and self.network is not None and self.network.masks_supports
+        return row, (class_id, tuple(classes)) if masked else None  # labels of one way ignore the others
+
     def fill(self, trial: Trial) -> list[Episode]:
         """Return the episodes of a trial, way by way, with the cached features of their images; missing ones are made.
 
@@ -101,36 +110,37 @@ class FeatureCache:
         """
         network, ways = self.network, trial.ways
         assert network is not None
+        self._step += 1
         queries: list[CachedFeatures | None] = []
         supports: list[list[CachedFeatures | None]] = [[] for _ in ways]
         for item, (row, *others) in enumerate(trial.rows):
-            queries.append(self._features((row, None), partial(network.cache_query, ways[0].query[item : item + 1])))
-            classes = tuple(int(way.class_id[item]) for way in ways)
+            queries.append(self._features(self._key(row), partial(network.cache_query, ways[0].query[item : item + 1])))
+            classes = [int(way.class_id[item]) for way in ways]
             rows = iter(others)
             for of_way, way, class_id in zip(supports, ways, classes, strict=True):
-                seen = (class_id, classes) if network.masks_supports else None  # labels of one way ignore the others
                 for image, label in way.shots(item):
                     compute = partial(network.cache_support, image[None, None], label[None, None])
-                    of_way.append(self._features((next(rows), seen), compute))
+                    of_way.append(self._features(self._key(next(rows), class_id, classes), compute))
         if any(features is None for features in (*queries, *chain(*supports))):  # this model caches nothing
             return ways
         kept_queries, kept_supports = _kept(queries), map(_kept, supports)
         return [replace(w, cached_support=s, cached_query=kept_queries) for w, s in zip(ways, kept_supports)]
 
     def _features(self, key: Hashable, compute: Callable[[], CachedFeatures | None]) -> CachedFeatures | None:
-        found = self.kept.get(key)
+        found = self.kept.pop(key, None)
         if found is not None:
             self.hits += 1
-            self.kept[key] = self.kept.pop(key)  # the last one is the one used last
-            self._touched.add(key)
-            return found
-        self.misses += 1
-        found = compute()
-        if found is not None and found.nbytes <= self.limit:
-            self._drop_oldest(found.nbytes)
-            self.kept[key] = found
+        else:
+            self.misses += 1
+            found = compute()
+        steps = self._needed.get(key, [])
+        while steps and steps[-1] <= self._step:
+            steps.pop()
+        if found is not None:
+            self.kept[key] = found  # the last one is the one used last
             self._weigh(key)
             self._touched.add(key)
+            self._drop_unneeded()
         return found
 
     def settle(self) -> None:
@@ -138,19 +148,24 @@ class FeatureCache:
         for key in self._touched & self.kept.keys():
             self._weigh(key)
         self._touched.clear()
-        self._drop_oldest(0)
+        self._drop_unneeded()
 
     def _weigh(self, key: Hashable) -> None:
         size = self.kept[key].nbytes
         self.used += size - self._bytes.get(key, 0)
         self._bytes[key] = size
 
-    def _drop_oldest(self, room: int) -> None:
-        """Drop the entries that were not used for the longest time until there is room for so many bytes."""
-        while self.kept and self.used + room > self.limit:
-            oldest = next(iter(self.kept))
-            del self.kept[oldest]
-            self.used -= self._bytes.pop(oldest)
+    def _drop_unneeded(self) -> None:
+        """Drop what is needed again last until the rest fits; of images not needed again, the one used longest ago."""
+
+        def next_step(key: Hashable) -> float:
+            steps = self._needed.get(key)
+            return steps[-1] if steps else math.inf
+
+        while self.used > self.limit:
+            dropped = max(self.kept, key=next_step)
+            del self.kept[dropped]
+            self.used -= self._bytes.pop(dropped)
 
     def report(self) -> str:
         """Return hits and misses since ``use_for``, and the size, in words."""

@@ -84,9 +84,10 @@ def load_model(
 
 def _note(context: RunContext) -> str:
     """Return the line that says which weights were taken, and how to take a method that is not trained."""
+    data = context.config.data
     return (
-        f"no --checkpoint: takes {context.model_class.title} on {context.config.model.backbone()}, trained on the 20 "
-        f"classes of PASCAL VOC ({SHIPPED.relative_to(REPOSITORY)}); without training: "
+        f"no --checkpoint: takes {context.model_class.title} on {context.config.model.backbone()}, trained on the "
+        f"{len(data.classes)} classes of {data.name} ({SHIPPED.relative_to(REPOSITORY)}); without training: "
         f"--config {config_path('split0', 'pascal', *UNTRAINED)}"
     )
 
