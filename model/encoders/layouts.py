@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.encoders.encoder import LAST_STAGE, Encoder
-from model.encoders.registry import ENCODERS, families
+from model.encoders.registry import ENCODERS, families, spec_of
 from model.encoders.swin import SwinEncoder
 from model.encoders.timm_encoder import CONSTANTS
 from model.encoders.vgg import VGGEncoder
@@ -35,12 +35,16 @@ class Recognised:
     inside: list[str]  # missing tensors of the other stages: load_encoder refuses such a file
 
 
-def recognise(state: dict[str, Tensor]) -> Recognised | None:
-    """Return the encoder that a state dict fits, the one that lacks least; None if none."""
+def recognise(state: dict[str, Tensor], named: str | None = None) -> Recognised | None:
+    """Return the encoder that a state dict fits, the one that lacks least; None if none.
+
+    Args:
+        named: a network of timm that it may be too, ``timm/<name>``.
+    """
     state = encoder_part(state)
     fits = []
-    for backbone, spec in ENCODERS.items():
-        for stem in spec.stems:
+    for backbone in (*ENCODERS, *([] if named is None else [named])):
+        for stem in spec_of(backbone).stems:
             encoder = _bare(backbone, stem)
             own, renamed = encoder.state_dict(), rename(encoder, state)
             given = {k for k in renamed if k in own}
@@ -56,7 +60,7 @@ def recognise(state: dict[str, Tensor]) -> Recognised | None:
 def _bare(backbone: str, stem: str) -> Encoder:
     """Return an encoder without values, to compare names and shapes with."""
     with torch.device("meta"):
-        return ENCODERS[backbone].build(stem, LAST_STAGE, None)
+        return spec_of(backbone).build(stem, LAST_STAGE, None)
 
 
 def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -45,7 +45,9 @@ def test_a_small_file_gives_the_same_network_in_half_precision(trained, tmp_path
     assert inside == {"encoder.net.blocks.5.0.conv_pw.weight"} and "progress" not in content
     facts = describe_weights_file(tmp_path / name)
     assert facts.kind == OURS and facts.line().startswith("timm/tf_efficientnet_lite0, complete, float16, all finite")
-    assert facts.line().endswith("1-shot), without the encoder's weights of package")
+    assert facts.line().endswith("1-shot); the rest of the encoder: package")
+    facts = describe_weights_file(path)
+    assert facts.complete and facts.backbone == "timm/tf_efficientnet_lite0" and "package" not in facts.line()
     found = load_model(tmp_path / name)
     assert found.precision == "float32"  # of the machine that trained, which others need not have
     for key, tensor in network.state_dict().items():
@@ -88,6 +90,13 @@ def test_what_cannot_be_made_small_is_refused(trained, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"its encoder started from initmodel/own.pth"):
         write_small(tmp_path / "own.pth", tmp_path / "out.pth")
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_a_tensor_that_a_whole_checkpoint_lacks_is_named(trained, tmp_path: Path) -> None:
+    content, name = checkpoint.read(trained[0]), "net.blocks.5.0.conv_pw.weight"
+    del content["weights"][f"encoder.{name}"]
+    checkpoint.save(tmp_path / "cut.pth", content)
+    assert f"tensors missing, such as {name} inside a stage" in describe_weights_file(tmp_path / "cut.pth").line()
 
 
 def test_a_damaged_compressed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.registry import class_of
-from util.config.settings import BINARY, Config
+from util.config.settings import Config
 from util.config.tree import Tree, where_of
 from util.data import folds
 from util.errors import UserError, nearest
@@ -48,7 +48,7 @@ def check(config: Config, tree: Tree) -> None:
         key, message = wrong
         raise UserError(f"{place('data', key)}: data.{key} {message}")
     model_class = class_of(config.model)
-    if model_class.has_base_stage and (data.mask_form == BINARY or data.fold_rule == folds.LISTS):
+    if model_class.has_base_stage and not folds.teach_base_learners(data.mask_form, data.fold_rule):
         raise UserError(
             f"{config.path}: {model_class.title} has a base learner, which needs masks of all classes and folds; data "
             f"set {data.name} has neither; take another method, such as MODEL=hsnet or MODEL=multiprototype"

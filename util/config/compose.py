@@ -21,7 +21,7 @@ from typing import Any
 from model.contract import FewShotModel
 from model.registry import models
 from util.config.tree import Leaf, Tree, find, parse_file
-from util.data.folds import LISTS
+from util.data.folds import teach_base_learners
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
 from util.typecheck import hints_of
@@ -269,19 +269,23 @@ def _default_encoder(folder: Path, method: str) -> str:
     return next((e for e in DEFAULT_ENCODERS if any(folder.glob(f"{folder.name}_split*_{e}{SUFFIX}"))), "resnet50")
 
 
+def _value(tree: Tree, key: str) -> Any:
+    """Return the value of a key of a file's own content, None where it has none."""
+    leaf = find(tree, key)
+    return leaf.value if isinstance(leaf, Leaf) else None
+
+
 def experiments(root: Path) -> list[Path]:
     """Return all configs that are files and, of every data set, all folds and methods with the default encoder."""
     rooms, paths = Rooms(root), set(root.glob(f"*/*_split*{SUFFIX}"))
     for folder in (p.parent for p in root.glob(f"*/*{SUFFIX}") if p.stem == p.parent.name):
         content = parse_file(folder / f"{folder.name}{SUFFIX}")
-        folds, rule = find(content, "data.folds"), find(content, "data.fold_rule")
-        by_lists = isinstance(rule, Leaf) and rule.value == LISTS
-        without_base_stage = by_lists or find(content, "data.mask_form") is not None
+        folds, form, rule = (_value(content, f"data.{key}") for key in ("folds", "mask_form", "fold_rule"))
         for method in rooms.methods:
             cls = rooms.model_class(method)
-            if without_base_stage and cls is not None and cls.has_base_stage:
+            if cls is not None and cls.has_base_stage and not teach_base_learners(form, rule):
                 continue
             encoder = _default_encoder(folder, method) if rooms.has_encoder(method) else None
-            for fold in range(folds.value if isinstance(folds, Leaf) and isinstance(folds.value, int) else 0):
+            for fold in range(folds if isinstance(folds, int) else 0):
                 paths.add(folder / f"{_stem(folder.name, fold, method, encoder)}{SUFFIX}")
     return sorted(paths)

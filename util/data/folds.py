@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,11 @@ class Fold:
         table[list(self.base)] = np.arange(1, len(self.base) + 1)
         table[IGNORE] = IGNORE
         return table
+
+
+def teach_base_learners(mask_form: Any, rule: Any) -> bool:
+    """Return whether a data set can train a base learner: its masks hold all classes, and folds part them."""
+    return mask_form != BINARY and rule != LISTS
 
 
 def problem(data: DataSettings) -> tuple[str, str] | None:

@@ -95,12 +95,14 @@ class FeatureCache:
     def _keys(self, episode: EpisodeKey) -> Iterator[Hashable]:
         """Yield the keys of an episode's images: of the query, then of the supports of way after way."""
         yield self._key(episode.query)
+        classes = episode.classes
         for way in episode.ways:
-            yield from (self._key(row, way.class_id, episode.classes) for row in way.supports)
+            yield from (self._key(row, way.class_id, classes) for row in way.supports)
 
     def _key(self, row: int, class_id: int | None = None, classes: Sequence[int] = ()) -> Hashable:
         """Return the key of a query, or of a support of one of an episode's classes."""
-        masked = class_id is not None and self.network is not None and self.network.masks_supports
+        assert self.network is not None
+        masked = class_id is not None and self.network.masks_supports
         return row, (class_id, tuple(classes)) if masked else None  # labels of one way ignore the others
 
     def fill(self, trial: Trial) -> list[Episode]:

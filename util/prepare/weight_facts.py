@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from model.common import published
-from model.encoders.layouts import OWN, Recognised, describe, encoder_part, is_encoder_tensor, recognise
+from model.encoders.layouts import Recognised, describe, encoder_part, is_encoder_tensor, recognise
 from model.encoders.registry import spec_of
-from model.encoders.resnet import PLAIN
-from model.encoders.timm_facts import PREFIX
+from model.encoders.timm_facts import PREFIX, unknown
 from model.registry import published_layouts
 from util.engine import checkpoint
 from util.engine.checkpoint_form import LEFT_OUT
@@ -84,7 +82,7 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
             )
     whose = published.recognise(state, published_layouts())
     state = published.translate(state, published_layouts())
-    found = _of_timm(content, state) or recognise(state)
+    found = recognise(state, _timm_network(content))
     if found is None:
         raise UserError(
             f"{path}: holds {describe(state)}, which has the layout of no encoder of this project "
@@ -92,6 +90,8 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
             f"name it: prepare.py weights timm/<name> --check {path}"
         )
     kind, stage, origin = IMAGENET, None, None
+    if checkpoint.is_own(content) and LEFT_OUT in content:  # what it lacks is installed
+        found = Recognised(found.backbone, found.stem, [], [], [])
     if checkpoint.is_own(content):
         kind, stage, origin = OURS, content.get("stage"), _origin(content)
     elif whose is not None:
@@ -116,22 +116,19 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
     )
 
 
-def _of_timm(content: dict[str, Any], state: dict[str, Tensor]) -> Recognised | None:
-    """Return the network of timm that a checkpoint of this project names as its encoder; None: it is none such."""
-    if not checkpoint.is_own(content):
-        return None
-    encoder = content["config"].get("model", {}).get("encoder", {})
+def _timm_network(content: dict[str, Any]) -> str | None:
+    """Return the network of timm that a checkpoint of this project names as its encoder; None: none that exists."""
+    encoder = content["config"].get("model", {}).get("encoder", {}) if checkpoint.is_own(content) else {}
     backbone = encoder.get("backbone") if isinstance(encoder, dict) else None
-    if not isinstance(backbone, str) or not backbone.startswith(PREFIX) or not any(n.startswith(OWN) for n in state):
-        return None
-    return Recognised(backbone, PLAIN, [], [], [])
+    is_timm = isinstance(backbone, str) and backbone.startswith(PREFIX)
+    return backbone if is_timm and unknown(backbone) is None else None
 
 
 def _origin(content: dict[str, Any]) -> str:
     """Return the run of a checkpoint of ours in words."""
     config = content.get("config") or {}
     data, model, name = (config.get(s) or {} for s in ("data", "model", "run"))
-    small = f", without the encoder's weights of {' and '.join(content[LEFT_OUT])}" if LEFT_OUT in content else ""
+    small = f"; the rest of the encoder: {', '.join(content[LEFT_OUT])}" if LEFT_OUT in content else ""
     return (
         f"{OURS}: {content.get('stage')} stage of {name.get('name')} "
         f"({model.get('name')}, {data.get('name')} fold {data.get('fold')}, {data.get('shot')}-shot){small}"
