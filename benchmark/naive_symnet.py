@@ -119,14 +119,14 @@ def _all_correlations(query: Features, supports: list[Features], masks: list[Ten
 
 
 def _correlation(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
-    """Return the map of one intermediate feature, (B, h, w), from the correlation with all support positions."""
-    inside = (resize(mask, support.shape[-2:]) >= INSIDE).float().flatten(2)  # (B, 1, L)
+    """Return the map of one intermediate feature, (B, h, w), from the correlation with the positions in the mask."""
+    inside = (resize(mask, support.shape[-2:]) >= INSIDE).flatten(1)  # (B, L)
     query_unit, support_unit = (
         x.flatten(2) / (x.flatten(2).norm(dim=1, keepdim=True) + NORM_EPS) for x in (query, support)
     )
-    correlation = (query_unit.transpose(1, 2) @ support_unit).relu_()  # (B, L, L)
-    pooled = (correlation @ inside.transpose(1, 2)).squeeze(2) / inside.sum(2).clamp(min=1)
-    return pooled.unflatten(1, query.shape[-2:])
+    pairs = zip(query_unit, support_unit, inside)
+    pooled = [(q.T @ s[:, chosen]).relu_().sum(1) / chosen.sum().clamp(min=1) for q, s, chosen in pairs]
+    return torch.stack(pooled).unflatten(1, query.shape[-2:])
 
 
 def _decode(decoder: Decoder, query: Tensor, vector: Tensor, *maps: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -16,7 +16,8 @@ import sys
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 # Options of glibc's mallopt for the same reason: keep freed memory. A test keeps blocks below 6 MiB; larger ones go
 # back to the system, which takes a twentieth to a tenth more time and a third less memory than keeping them. A training
-# keeps all, which saves a quarter to a third of a step's time and takes half as much memory again.
+# keeps all, which saves a quarter to a third of a step's time and takes half as much memory again; and so does a test
+# that keeps features of images, because each new image replaces one of the same size.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 KEEP_SMALL = ((MMAP_THRESHOLD, 6 * 2**20), (TRIM_THRESHOLD, 256 * 2**20))
 KEEP_ALL = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1))
@@ -29,10 +30,19 @@ def configure_process(training: bool = False) -> None:
         training: whether the process repeats one step often, so that all memory that it frees is used again.
     """
     os.environ.setdefault(HUGE_PAGES, "1")
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        for option in KEEP_ALL if training else KEEP_SMALL:
-            ctypes.CDLL(None).mallopt(*option)
+    _set_options(KEEP_ALL if training else KEEP_SMALL)
     for stream in (sys.stdout, sys.stderr):  # a name that a terminal's encoding lacks must not end a run
         with contextlib.suppress(AttributeError, ValueError):  # closed, or replaced
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logging.raiseExceptions = False  # a log line that cannot be written, as on a full disk, must not end a run
+
+
+def keep_freed_memory() -> None:
+    """Let this process use all memory that it frees again, instead of giving large blocks back to the system."""
+    _set_options(KEEP_ALL)
+
+
+def _set_options(options: tuple[tuple[int, int], ...]) -> None:
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        for option in options:
+            ctypes.CDLL(None).mallopt(*option)

@@ -16,6 +16,7 @@ from torch import Tensor
 from model.episode import CachedFeatures, Episode
 from util.data.sampling import EpisodeKey
 from util.data.trials import Trial
+from util.engine.configure_process import keep_freed_memory
 from util.engine.device import CUDA
 from util.engine.memory import free_bytes
 
@@ -50,7 +51,10 @@ def feature_cache(gib: float | Literal["auto"], device: torch.device, processes:
     if isinstance(gib, str):
         share = 0.0 if device.type == CUDA else AUTO_SHARE * free_bytes() / processes / GIB
         gib = share if share >= AUTO_LEAST else 0.0
-    return FeatureCache(gib) if gib else None
+    if not gib:
+        return None
+    keep_freed_memory()
+    return FeatureCache(gib)
 
 
 class FeatureCache:
