@@ -1,4 +1,4 @@
-"""A plain implementation of Sym-Net: the same weights and numbers, whole matrices, one support at a time."""
+"""A plain implementation of Sym-Net: the same weights and numbers, layer by layer, one support at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from model.symnet.triplet import query_triplet, support_triplet
 
 
 class NaiveSymNet(nn.Module):
-    """Sym-Net with the quadratic matrices of prior and correlation and the base learner's map at full size.
+    """Sym-Net with the prior's quadratic matrices, correlations as matrices, and the base learner's map at full size.
 
     Shots are encoded and matched one after the other; the auxiliary heads run in evaluation too, where their output is
     not used. Frozen parts have no graph here either.
@@ -100,7 +100,8 @@ def _prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
         padding = [side // 2 for side in kernel]
         q, s = (F.avg_pool2d(x, kernel, stride=1, padding=padding).flatten(2) for x in (query, support))
         length_q, length_s = q.norm(dim=1).unsqueeze(2), s.norm(dim=1).unsqueeze(1)
-        activation = (q.transpose(1, 2) @ s / (length_q * length_s + EPS) * length_q).mean(2)  # (B, L)
+        matrix = (q.transpose(1, 2) @ s).div_(length_q * length_s + EPS).mul_(length_q)  # (B, L, L)
+        activation = matrix.mean(2)
         low, high = activation.amin(1, keepdim=True), activation.amax(1, keepdim=True)
         total = total + (activation - low) / (high - low + EPS)
     return (total / len(KERNELS)).unflatten(1, size).unsqueeze(1)
