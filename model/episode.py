@@ -52,6 +52,9 @@ class CachedFeatures(Protocol):
     def nbytes(self) -> int:
         """Size of its tensors in bytes."""
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return features with every tensor changed."""
+
 
 @dataclass
 class Episode(Batch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -60,6 +60,12 @@ class Features:
             first += len(part)
             del part  # before the next one is computed
         return out
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Features:
+        """Return features whose maps are those that ``change`` returns for these, derived ones included."""
+        stage = {s: change(x) for s, x in self.stage.items()}
+        intermediate = {s: [change(x) for x in maps] for s, maps in self.intermediate.items()}
+        return Features(stage, intermediate, {name: change(x) for name, x in self.derived.items()})
 
     def maps(self) -> Iterator[Tensor]:
         """Yield all maps, of the stages and the intermediate ones."""

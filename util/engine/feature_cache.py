@@ -19,6 +19,7 @@ from util.data.trials import Trial
 from util.engine.configure_process import keep_freed_memory
 from util.engine.device import CUDA
 from util.engine.memory import free_bytes
+from util.engine.recycled_memory import RecycledMemory
 
 GIB, MIB = 2**30, 2**20
 AUTO_SHARE = 0.5  # of the memory that is free when the test begins
@@ -80,6 +81,7 @@ class FeatureCache:
         self._touched: set[Hashable] = set()  # entries of the last episodes, to which the model may have added maps
         self._needed: dict[Hashable, list[int]] = {}  # the steps that need an image, the next one last
         self._step = -1
+        self._memory = RecycledMemory()
         self.used = self.hits = self.misses = 0
 
     def use_for(self, network: Cacheable, *scope: Any) -> None:
@@ -139,6 +141,7 @@ class FeatureCache:
         else:
             self.misses += 1
             found = compute()
+            found = found and found.each(self._memory.keep)
         steps = self._needed.get(key, [])
         while steps and steps[-1] <= self._step:
             steps.pop()
