@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 SMALL = 2**20  # bytes below which a tensor stays where it is
+PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}  # not on Windows
 
 
 class RecycledMemory:
@@ -41,7 +42,7 @@ class RecycledMemory:
         if self._free[size]:
             return self._free[size].pop()
         self._free.clear()  # pages of other sizes may never be asked for again
-        pages = mmap.mmap(-1, size)
+        pages = mmap.mmap(-1, size, **PRIVATE)
         with contextlib.suppress(AttributeError, OSError):  # not on every system
             pages.madvise(mmap.MADV_HUGEPAGE)
         return pages
