@@ -53,7 +53,7 @@ class CachedFeatures(Protocol):
         """Size of its tensors in bytes."""
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return features with every tensor changed."""
+        """Return the features that ``change`` makes of each map."""
 
 
 @dataclass

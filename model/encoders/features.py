@@ -20,7 +20,7 @@ class Features:
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
     intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W), in the order of the blocks
-    derived: dict[str, Tensor] = field(default_factory=dict)  # a model's own maps; no part or joint has them
+    derived: dict[str, Tensor] = field(default_factory=dict)  # a model's own maps; no part, joint or copy has them
 
     def __len__(self) -> int:
         return len(next(iter(self.stage.values())))
@@ -62,10 +62,9 @@ class Features:
         return out
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Features:
-        """Return features whose maps are those that ``change`` returns for these, derived ones included."""
+        """Return the features that ``change`` makes of each map, in dictionaries of their own."""
         stage = {s: change(x) for s, x in self.stage.items()}
-        intermediate = {s: [change(x) for x in maps] for s, maps in self.intermediate.items()}
-        return Features(stage, intermediate, {name: change(x) for name, x in self.derived.items()})
+        return Features(stage, {s: [change(x) for x in maps] for s, maps in self.intermediate.items()})
 
     def maps(self) -> Iterator[Tensor]:
         """Yield all maps, of the stages and the intermediate ones."""
@@ -80,8 +79,7 @@ class Features:
             shape = times * len(x), *x.shape[1:]
             return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
-        stage = {s: empty(x) for s, x in self.stage.items()}
-        return Features(stage, {s: [empty(x) for x in maps] for s, maps in self.intermediate.items()})
+        return self.each(empty)
 
     def split(self, first: int) -> tuple[Features, Features]:
         """Return the features of the first ``first`` images and of the rest."""
@@ -89,14 +87,8 @@ class Features:
 
     def rows(self, which: slice) -> Features:
         """Return the features of some of the images, as views."""
-        stage = {s: x[which] for s, x in self.stage.items()}
-        return Features(stage, {s: [x[which] for x in maps] for s, maps in self.intermediate.items()})
+        return self.each(lambda x: x[which])
 
     def repeat(self, times: int) -> Features:
         """Return the features of the same images ``times`` times in a row, in dictionaries of their own."""
-
-        def again(x: Tensor) -> Tensor:
-            return x if times == 1 else x.repeat(times, 1, 1, 1)
-
-        stage = {s: again(x) for s, x in self.stage.items()}
-        return Features(stage, {s: [again(x) for x in maps] for s, maps in self.intermediate.items()})
+        return self.each(lambda x: x if times == 1 else x.repeat(times, 1, 1, 1))

@@ -54,7 +54,8 @@ def feature_cache(gib: float | Literal["auto"], device: torch.device, processes:
         gib = share if share >= AUTO_LEAST else 0.0
     if not gib:
         return None
-    keep_freed_memory()
+    if device.type != CUDA:
+        keep_freed_memory()
     return FeatureCache(gib)
 
 
@@ -140,8 +141,8 @@ class FeatureCache:
             self.hits += 1
         else:
             self.misses += 1
-            found = compute()
-            found = found and found.each(self._memory.keep)
+            computed = compute()
+            found = None if computed is None else computed.each(self._memory.keep)
         steps = self._needed.get(key, [])
         while steps and steps[-1] <= self._step:
             steps.pop()

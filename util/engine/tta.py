@@ -97,7 +97,7 @@ class CachedByView:
         return sum(features.nbytes for views in self.by_view for features in views)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> CachedByView:
-        """Return features with every tensor changed."""
+        """Return the features that ``change`` makes of each map."""
         return CachedByView([[features.each(change) for features in view] for view in self.by_view])
 
 
