@@ -7,7 +7,7 @@ from importlib import import_module
 
 from util import cli
 
-COMMANDS = ("speed", "memory", "loader", "scaling", "images", "profile", "switches", "encoders", "gpu")
+COMMANDS = ("speed", "memory", "loader", "scaling", "images", "profile", "switches", "encoders", "whole", "gpu")
 
 
 def command() -> int:

@@ -195,7 +195,8 @@ def test_ram_is_measured_and_the_settings_that_make_it_fit_are_named(
     prepare, mini_yaml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ensure_running()  # the measuring processes are forked from it
-    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}}, data={"size": 65})
+    weightless = {"encoder": {"weights": None}}
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model=weightless, data={"size": 65})
     roomy = prepare("check", path, "--max-memory", "50", "--json")
     needs = {
         f["what"].split()[1]: f for f in json.loads(roomy.output)["configs"][0]["needs"] if f["what"].startswith("RAM")
@@ -207,6 +208,12 @@ def test_ram_is_measured_and_the_settings_that_make_it_fit_are_named(
     assert tight.code == 2 and "lower data.size = 65; lowering meta_stage.batch = 4" in tight.output
     close = prepare("check", path, "--max-memory", "0.41")
     assert close.code == 2 and "--set meta_stage.accumulate=2" in close.output
+    assert "in up to half of the free memory besides: test.cache_gib = auto" in close.output
+    kept = mini_yaml("mini_split0_ssp_resnet10.yaml", model=weightless, data={"size": 65}, test={"cache_gib": 1})
+    full = prepare("check", kept, "--max-memory", "0.9", "--json")
+    test = next(f for f in json.loads(full.output)["configs"][0]["needs"] if f["what"].startswith("RAM test"))
+    assert full.code == 2 and "1.1 GB of them kept features" in test["says"] and test["says"].startswith("1.8 GB")
+    assert test["mend"] == "lower test.cache_gib = 1, or set it to auto"
     assert "name a config" in prepare("check", "--max-memory", "4").error
 
 

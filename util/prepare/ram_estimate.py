@@ -2,7 +2,8 @@
 
 The RAM of a step is a fixed part (network, gradients, optimiser) and an equal part for each episode (or image) of the
 batch. Two steps that differ by one episode, run on the CPU in a process of their own at the config's size, give both
-parts. A GPU needs about as much, minus the RAM of Python and torch. Loader processes are not counted.
+parts. A GPU needs about as much, minus the RAM of Python and torch. A test keeps features besides, as many as
+``test.cache_gib`` allows. Loader processes are not counted.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from util.errors import UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import GIGABYTE
 
-KIB = 2**10  # unit of the peaks that the system reports
+KIB, GIB = 2**10, 2**30  # units of the peaks that the system reports, and of the settings
 BASE, META, TEST = STAGES = ("base", "meta", "test")
 MIN_BATCH = {BASE: 2, META: 1, TEST: 1}  # batch norm needs two images
 
@@ -66,13 +67,16 @@ def _check_stage(config: Config, stage: str, gigabytes: float) -> Finding:
         cost = measure(config, stage)
     except UserError as error:
         return Finding(what, False, str(error), f"lower data.size = {side}, or free some RAM")
-    need, fits = cost.of(batch), cost.fitting(gigabytes)
+    kept, note = _kept_features(config) if stage == TEST else (0.0, "")
+    need, fits = cost.of(batch) + kept, cost.fitting(gigabytes - kept)
     says = (
         f"{need:.1f} GB on a CPU, about {need - cost.idle:.1f} GB of a GPU, at {batch} {unit} of {side} px "
-        f"({cost.each:.2f} GB each); allowed {gigabytes:g} GB"
+        f"({cost.each:.2f} GB each{note}); allowed {gigabytes:g} GB"
     )
     if need <= gigabytes:
         return Finding(what, True, says)
+    if need - kept <= gigabytes:
+        return Finding(what, False, says, f"lower test.cache_gib = {config.test.cache_gib:g}, or set it to auto")
     if fits < MIN_BATCH[stage]:
         return Finding(what, False, says, f"lower data.size = {side}; lowering {key} = {batch} alone is not enough")
     mend = f"--set {key}={fits}"
@@ -80,6 +84,15 @@ def _check_stage(config: Config, stage: str, gigabytes: float) -> Finding:
         accumulate = getattr(config, f"{stage}_stage").accumulate * math.ceil(batch / fits)
         mend = f"--set {stage}_stage.accumulate={accumulate} (the same batch in more parts), or {mend}"
     return Finding(what, False, says, mend)
+
+
+def _kept_features(config: Config) -> tuple[float, str]:
+    """Return the gigabytes of kept features that a test's settings name, 0 where they name none, and a note."""
+    gib = config.test.cache_gib
+    if isinstance(gib, str):
+        return 0.0, "; a CPU keeps features in up to half of the free memory besides: test.cache_gib = auto"
+    kept = gib * GIB / GIGABYTE
+    return kept, f"; {kept:.1f} GB of them kept features: test.cache_gib = {gib:g}" if kept else ""
 
 
 def _batch_of(config: Config, stage: str) -> tuple[str, int, int]:
