@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -36,7 +36,7 @@ from util.report.table import title
 SAMPLE = 20
 NORMAL_95 = 1.96  # standard errors on either side of a mean
 SECONDS_PER_MINUTE = 60
-FLOAT32 = "float32"
+FLOAT32: Literal["float32"] = "float32"
 
 
 @dataclass(frozen=True)
