@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -36,7 +36,6 @@ from util.report.table import title
 SAMPLE = 20
 NORMAL_95 = 1.96  # standard errors on either side of a mean
 SECONDS_PER_MINUTE = 60
-FLOAT32: Literal["float32"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def _plain(path: Path, count: int, rounds: int, threads: int, clock: Clock) -> S
     torch.set_num_threads(threads)
     result = read_result(path)
     config = tested_config(result, str(path))
-    config = replace(config, run=replace(config.run, device=clock.device.type, precision=FLOAT32, compile=False))
+    config = replace(config, run=replace(config.run, device=clock.device.type, precision="float32", compile=False))
     with join(config.run.device, "--sample") as world:
         (job,) = build_test_jobs(config, Request(), world)
         seed = next(iter(job.samplers))
