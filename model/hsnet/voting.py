@@ -28,7 +28,7 @@ def vote(shot_logits_bk2hw: Tensor) -> tuple[Tensor, Tensor]:
     The vote alone decides; pixels with equal votes are ranked by the shots' mean foreground probability, which is below
     1 and makes no tie possible.
     """
-    votes = count_votes(shot_logits_bk2hw.argmax(2))
+    votes = count_votes(shot_logits_bk2hw[:, :, 1] > shot_logits_bk2hw[:, :, 0])
     probability = shot_logits_bk2hw.float().softmax(2)[:, :, 1].mean(1)  # (B, H, W)
     margin = votes - needed_votes(votes)[:, None, None] + probability
     return torch.stack([torch.zeros_like(margin), margin], dim=1), votes

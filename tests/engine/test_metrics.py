@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from util.engine.metrics import BinaryCounts, ClassCounts
+from util.engine.metrics import BinaryCounts, ClassCounts, predicted
 
 CPU = torch.device("cpu")
 NOVEL = (2, 5)
@@ -46,6 +46,12 @@ def test_binary_scores_equal_a_recount_in_any_batches(seed: int, batch: int):
     assert scores["miou"] == pytest.approx(sum(per_class.values()) / len(per_class))
     sides = [brute_iou([(p, t) for p, t, _ in episodes], value) for value in (0, 1)]
     assert scores["fb_iou"] == pytest.approx(sum(sides) / 2)
+
+
+def test_the_first_of_equal_logits_is_predicted():
+    logits = torch.randint(0, 3, (2, 4, 9, 9), generator=torch.Generator().manual_seed(0)).float()
+    assert (logits.amax(1, keepdim=True) == logits).sum(1).max() > 1  # there are equal ones
+    assert torch.equal(predicted(logits), logits.argmax(1))
 
 
 def test_ignored_pixels_change_nothing():

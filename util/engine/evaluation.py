@@ -18,7 +18,7 @@ from util.engine.calibration import Calibration
 from util.engine.episode_order import ordered_by_images
 from util.engine.feature_cache import FeatureCache
 from util.engine.loading import batches, evaluation_numbers
-from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary, count_values
+from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary, count_values, predicted
 from util.engine.network import PreparedNetwork, check_finite
 from util.engine.presence import NO_CALIBRATION, evidence_in, presence_scores
 from util.engine.processes import World
@@ -82,7 +82,7 @@ class Scoreboard:
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
         """Count one batch; ``numbers`` are those of its episodes."""
         if isinstance(batch, LabelledImages):
-            self._counts(BASE, ClassCounts, output.logits.shape[1]).add(output.logits.argmax(1), batch.label)
+            self._counts(BASE, ClassCounts, output.logits.shape[1]).add(predicted(output.logits), batch.label)
             return
         on = self.scored_on or next(iter(batch.label))
         for item, number in enumerate(numbers):
@@ -97,7 +97,7 @@ class Scoreboard:
         class_id_n = torch.stack([way.class_id[item] for way in batch.ways])
         predictions = {}
         for name, logits in scored_outputs(output).items():
-            predictions[name] = resize(logits[item : item + 1].float(), label.shape).argmax(1)
+            predictions[name] = predicted(resize(logits[item : item + 1].float(), label.shape))
         if self.asks_presence:
             evidence = evidence_in(output, item, batch.shown[item])[0].cpu().numpy()
             self._decide(number, predictions, label, evidence)
