@@ -23,7 +23,7 @@ from benchmark.worker import ENCODER, EPISODE, Task, Worker
 from tests import spawned
 from util import cli
 from util.config.read import read_config
-from util.engine.testing import test as test_of
+from util.engine.testing import test as score
 from util.errors import UserError
 
 SMALL = ("--device", "cpu", "--threads", "1", "--repeats", "1")
@@ -201,13 +201,13 @@ def test_whole(run: Run, mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     spawned.ensure_running()
     path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}})
     config = read_config(path, ["test.checkpoint=none", "test.episodes=6", "test.seeds=[0]"])
-    test_of(config)
+    score(config)
     printed, (row,) = run("whole", str(config.run.folder), "--sample", "2")
     assert len(row["episode_seconds"]) == 2 and 0 < row["object_share"] < 1 and row["shots"] == 1
     assert row["plain_minutes"] * 60 == pytest.approx(6 * sum(row["episode_seconds"]) / 2)
     assert row["ours_over_plain"] == pytest.approx(row["minutes"] / row["plain_minutes"])
     assert "a whole test; plain from 2 episodes" in printed
-    test_of(read_config(path, ["test.checkpoint=none", "test.episodes=2", "test.seeds=[0]", "test.flip=true"]))
+    score(read_config(path, ["test.checkpoint=none", "test.episodes=2", "test.seeds=[0]", "test.flip=true"]))
     with pytest.raises(UserError, match=r"1 way\(s\), 2 pass\(es\) an episode; name a result of one way"):
         run("whole", str(config.run.folder))
 
