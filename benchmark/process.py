@@ -102,7 +102,7 @@ def measure(cases: Sequence[Measurement]) -> list[Outcome]:
             return list(pool.map(_measure, cases))
         except BrokenProcessPool:
             raise UserError(
-                f"{cases[0]}: the process was killed, probably because memory ran out; lower --size"
+                f"{cases[0]}: the process was killed, probably because memory ran out; lower --size, or free some"
             ) from None
 
 

@@ -9,41 +9,58 @@ from __future__ import annotations
 
 import argparse
 import math
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from itertools import cycle
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
 import torch
 
-from benchmark import process
-from benchmark.process import set_up_allocator
+from benchmark.process import Measurement, measure, set_up_allocator
 from benchmark.reporting import add_common_options, conditions, report, set_up, whole
 from benchmark.timing import Clock
-from benchmark.ways import EVALUATION, NAIVE, PLAIN, make
+from benchmark.ways import EVALUATION, NAIVE, PLAIN, Run, make
 from util.engine.loading import batches
 from util.engine.processes import join
 from util.engine.result_checks import tested_config
 from util.engine.run_data import trials
 from util.engine.test_jobs import Request, build_test_jobs
+from util.engine.trainer import SECONDS_PER_MINUTE
 from util.errors import UserError
 from util.report.schema import find_results, read_result
 from util.report.table import title
 
 SAMPLE = 20
 NORMAL_95 = 1.96  # standard errors on either side of a mean
-SECONDS_PER_MINUTE = 60
 
 
-@dataclass(frozen=True)
-class Sample:
-    """The plain form's time on some episodes of a test."""
+@dataclass(frozen=True, kw_only=True)
+class PlainTest(Measurement):
+    """The plain form on a sample of a result's first seed; each call takes the next episode."""
 
-    seconds: list[float]  # of each episode, the median over rounds
-    shares: list[float]  # of the supports' pixels that show their object
+    path: Path
+    sample: int
+
+    def set_up(self) -> None:
+        """Leave the allocator as torch has it."""
+        set_up_allocator(PLAIN, EVALUATION)
+
+    def prepare(self, device: torch.device) -> Run:
+        """Return one pass over the next episode; after the last comes the first."""
+        result = read_result(self.path)
+        config = tested_config(result, str(self.path))
+        config = replace(config, run=replace(config.run, device=device.type, precision="float32", compile=False))
+        with join(config.run.device, "--sample") as world:
+            (job,) = build_test_jobs(config, Request(), world)
+            seed = next(iter(job.samplers))
+            data = trials(job.context, job.samplers[seed], job.view, (job.scored_on,))
+            total = job.episodes[seed]
+            numbers = [(2 * i + 1) * total // (2 * self.sample) for i in range(self.sample)]
+            network: Any = job.prepared.network.eval()
+            episodes = [trial.episode for trial in batches(data, [[n] for n in numbers], 0, world.device)]
+        runs = cycle(make(EVALUATION, result["model"], PLAIN, network, episode) for episode in episodes)
+        return lambda: next(runs)()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     clock = set_up(options)
     measured_under = conditions(clock, options.threads)
     rows = [_measured(path, options, clock) for path in find_results(options.results)]
-    header = ["result", "minutes", "plain s per episode", "plain minutes", "ours / plain", "supports' object"]
+    header = ["result", "minutes", "plain s per episode", "plain minutes", "ours / plain"]
     lines = [
         [
             row["title"],
@@ -66,7 +83,6 @@ def run(options: argparse.Namespace) -> int:
             f"{row['plain_seconds']:.2f} ± {row['plain_seconds_interval']:.2f}",
             f"{row['plain_minutes']:.0f}",
             f"{row['ours_over_plain']:.2f}",
-            f"{row['object_share']:.0%}",
         ]
         for row in rows
     ]
@@ -79,25 +95,30 @@ def _measured(path: Path, options: argparse.Namespace, clock: Clock) -> dict[str
     result = read_result(path)
     _check(path, result)
     total = result["episodes"] * len(result["seeds"])
-    asked = path, options.sample, options.repeats, options.threads, clock
-    with ProcessPoolExecutor(1, get_context(process.START_METHOD), set_up_allocator, (PLAIN, EVALUATION)) as pool:
-        try:
-            sample = pool.submit(_plain, *asked).result()
-        except BrokenProcessPool:
-            raise UserError(f"{path}: the plain form's process ended, probably because memory ran out") from None
-    each = mean(sample.seconds)
-    spread = stdev(sample.seconds) if len(sample.seconds) > 1 else math.inf
+    sample = min(options.sample, result["episodes"])
+    case = PlainTest(
+        path=path,
+        sample=sample,
+        calls=options.repeats * sample,
+        warm_up=True,
+        threads=options.threads,
+        device=str(clock.device),
+        clock=clock.kind,
+    )
+    (outcome,) = measure([case])
+    seconds = [median(outcome.seconds[i::sample]) for i in range(sample)]
+    each = mean(seconds)
+    spread = stdev(seconds) if sample > 1 else math.inf
     return {
         "result": str(path),
         "title": title(result),
         "shots": result["shot"],
         "minutes": result["minutes"],
         "plain_seconds": each,
-        "plain_seconds_interval": NORMAL_95 * spread / math.sqrt(len(sample.seconds)),
+        "plain_seconds_interval": NORMAL_95 * spread / math.sqrt(sample),
         "plain_minutes": total * each / SECONDS_PER_MINUTE,
         "ours_over_plain": result["minutes"] * SECONDS_PER_MINUTE / (total * each),
-        "object_share": mean(sample.shares),
-        "episode_seconds": sample.seconds,
+        "episode_seconds": seconds,
     }
 
 
@@ -110,31 +131,9 @@ def _check(path: Path, result: dict[str, Any]) -> None:
     model, ways = result["model"], result["protocol_settings"].get("ways", 1)
     if model not in NAIVE:
         raise UserError(f"{path}: model {model} has no plain form here; name a result of {', '.join(NAIVE)}")
+    if result["replayed"] is not None:
+        raise UserError(f"{path}: its episodes are a manifest's; name a result of the protocol's own")
     if ways > 1 or result["averaged"]:
         raise UserError(
             f"{path}: {ways} way(s), {result['passes']} pass(es) an episode; name a result of one way and one pass"
         )
-
-
-def _plain(path: Path, count: int, rounds: int, threads: int, clock: Clock) -> Sample:
-    """Time the plain form on a sample of a result's first seed."""
-    torch.set_num_threads(threads)
-    result = read_result(path)
-    config = tested_config(result, str(path))
-    config = replace(config, run=replace(config.run, device=clock.device.type, precision="float32", compile=False))
-    with join(config.run.device, "--sample") as world:
-        (job,) = build_test_jobs(config, Request(), world)
-        seed = next(iter(job.samplers))
-        data = trials(job.context, job.samplers[seed], job.view, (job.scored_on,))
-        total = job.episodes[seed]
-        count = min(count, total)
-        numbers = [(2 * i + 1) * total // (2 * count) for i in range(count)]
-        network: Any = job.prepared.network.eval()
-        sample = Sample([], [])
-        for trial in batches(data, [[n] for n in numbers], 0, world.device):
-            once = make(EVALUATION, result["model"], PLAIN, network, trial.episode)
-            if not sample.seconds:
-                once()
-            sample.seconds.append(median(clock.of(once) for _ in range(rounds)))
-            sample.shares.append(float((trial.episode.support_label == 1).float().mean()))
-    return sample

@@ -71,14 +71,10 @@ class BareEncoderSettings:
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to fix it) if the encoder cannot have the output stride."""
-        strides = spec_of(self.backbone).strides
+        strides = sorted(spec_of(self.backbone).strides)
         if self.output_stride is None or self.output_stride in strides:
             return None
-        can = (
-            f"it can have {', '.join(map(str, sorted(strides)))}"
-            if len(strides) > 1
-            else "its grid is fixed: leave it null"
-        )
+        can = f"it can have {', '.join(map(str, strides))}" if len(strides) > 1 else "its grid is fixed: leave it null"
         return "output_stride", f"= {self.output_stride} does not go with {self.backbone}; {can}"
 
 

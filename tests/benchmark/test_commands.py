@@ -203,7 +203,7 @@ def test_whole(run: Run, mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(path, ["test.checkpoint=none", "test.episodes=6", "test.seeds=[0]"])
     score(config)
     printed, (row,) = run("whole", str(config.run.folder), "--sample", "2")
-    assert len(row["episode_seconds"]) == 2 and 0 < row["object_share"] < 1 and row["shots"] == 1
+    assert len(row["episode_seconds"]) == 2 and row["shots"] == 1
     assert row["plain_minutes"] * 60 == pytest.approx(6 * sum(row["episode_seconds"]) / 2)
     assert row["ours_over_plain"] == pytest.approx(row["minutes"] / row["plain_minutes"])
     assert "a whole test; plain from 2 episodes" in printed
