@@ -19,7 +19,7 @@ import torch
 
 from benchmark.process import Measurement, measure, set_up_allocator
 from benchmark.reporting import add_common_options, conditions, report, set_up, whole
-from benchmark.timing import Clock
+from benchmark.timing import WALL, Clock
 from benchmark.ways import EVALUATION, NAIVE, PLAIN, Run, make
 from util.engine.loading import batches
 from util.engine.processes import join
@@ -73,8 +73,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure the plain form of every result and print the table."""
     clock = set_up(options)
-    measured_under = conditions(clock, options.threads)
-    rows = [_measured(path, options, clock) for path in find_results(options.results)]
+    if clock.kind != WALL:
+        raise UserError(f"--clock {clock.kind}: a result's minutes are of the wall clock; leave it out")
+    measured_under, results = conditions(clock, options.threads), {}
+    for path in find_results(options.results):
+        results[path] = read_result(path)
+        _check(path, results[path])
+    rows = [_measured(path, result, options, clock) for path, result in results.items()]
     header = ["result", "minutes", "plain s per episode", "plain minutes", "ours / plain"]
     lines = [
         [
@@ -91,9 +96,7 @@ def run(options: argparse.Namespace) -> int:
     )
 
 
-def _measured(path: Path, options: argparse.Namespace, clock: Clock) -> dict[str, Any]:
-    result = read_result(path)
-    _check(path, result)
+def _measured(path: Path, result: dict[str, Any], options: argparse.Namespace, clock: Clock) -> dict[str, Any]:
     total = result["episodes"] * len(result["seeds"])
     sample = min(options.sample, result["episodes"])
     case = PlainTest(
@@ -123,16 +126,25 @@ def _measured(path: Path, options: argparse.Namespace, clock: Clock) -> dict[str
 
 
 def _check(path: Path, result: dict[str, Any]) -> None:
-    """Refuse a result whose test has no plain form.
+    """Refuse a result whose test has no plain form, or whose minutes are not its own.
 
     Raises:
         UserError: names the setting.
     """
     model, ways = result["model"], result["protocol_settings"].get("ways", 1)
+    refine = result["config"]["model"].get("refine", True)
     if model not in NAIVE:
         raise UserError(f"{path}: model {model} has no plain form here; name a result of {', '.join(NAIVE)}")
     if result["replayed"] is not None:
         raise UserError(f"{path}: its episodes are a manifest's; name a result of the protocol's own")
+    if result["shared_with"] or result["processes"] > 1:
+        raise UserError(
+            f"{path}: its minutes are shared with {', '.join(result['shared_with']) or 'other processes'}; "
+            "score one protocol alone, in one process"
+        )
+    if result["input_side"] is None or not refine:
+        setting = "original sizes" if refine else "model.refine = False"
+        raise UserError(f"{path}: {setting} has no plain form here; name a result of square images, with refinement")
     if ways > 1 or result["averaged"]:
         raise UserError(
             f"{path}: {ways} way(s), {result['passes']} pass(es) an episode; name a result of one way and one pass"

@@ -1,12 +1,12 @@
 """The comparison of a query with its supports: cosines to prototypes and positions, and one self-support step.
 
-For every level, with p and b the supports' mean unit features of object and background,
+For every level l, with p and b the supports' mean unit features of object and background,
 
-    guess  = T sum_l w_l (cos(x_l, p_l) - cos(x_l, b_l))
-    second = T sum_l v_l (cos(x_l, p_l + s_l) - cos(x_l, b_l / 2 + t_l))
+    guess  = T sum_l w_l (cos(x_l, p_l) - cos(x_l, b_l)) + o_1
+    second = T sum_l v_l (cos(x_l, p_l + s_l) - cos(x_l, b_l / 2 + t_l)) + o_2
 
 where s and t are the same means over the positions of the query that the guess is sure of; the learnt level has a
-background of its own for each position (SSP's). Nothing but T, w and v is learnt here, so that the comparison serves
+background of its own for each position (SSP's). Nothing but T, w, v and o is learnt here, so that the comparison serves
 novel classes from the first step on.
 """
 
@@ -25,10 +25,10 @@ from model.pocket.levels import Levels
 
 MAPS = 4  # of each level: cosines to both prototypes of the supports, and to both after the self-support step
 NEAREST_MAPS = 2  # of a level with them: cosines to the most similar position of the object, and of the background
-NEARLY = 0.95  # share of the greatest probability that is sure enough where none exceeds these
+NEARLY = 0.95  # share of an image's greatest probability that is sure enough, if that is below SSP's thresholds
 SHARPNESS = 10.0  # of the attention of positions to sure background
 ADAPTIVE = 0.7  # share of each position's own background in the learnt level
-OWN_BACKGROUND = 0.5  # weight of the supports' background beside the query's, in the other levels
+SUPPORT_BACKGROUND = 0.5  # weight of the supports' background beside the query's, in the other levels
 MOSTLY = 0.5  # share of a cell above which it counts as object, or as background
 FAR = 4.0  # subtracted from the cosines of excluded positions
 EPS = 1e-4  # smallest sum of a mask
@@ -119,7 +119,7 @@ class Comparison(nn.Module):
             back_bcl = unit((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, 1)
             back_bl = (x_bcl * back_bcl).sum(1)
         else:
-            back_bl = (unit(OWN_BACKGROUND * b_bc + own_back_bc, 1)[:, None] @ x_bcl)[:, 0]
+            back_bl = (unit(SUPPORT_BACKGROUND * b_bc + own_back_bc, 1)[:, None] @ x_bcl)[:, 0]
         return torch.stack([object_bl, back_bl], dim=1)
 
 
@@ -129,8 +129,8 @@ def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
 
 
 def _mostly(share: Tensor) -> Tensor:
-    """Return where a share (..., L) exceeds half of a cell, or is greatest if it nowhere does."""
-    return share >= share.amax(-1, keepdim=True).clamp(max=MOSTLY)
+    """Return where a share (..., L) exceeds half of a cell, or is greatest if it nowhere does; nowhere if it is 0."""
+    return (share > 0) & (share >= share.amax(-1, keepdim=True).clamp(max=MOSTLY))
 
 
 @in_float32
@@ -146,7 +146,7 @@ def sure(logits_b1l: Tensor) -> Tensor:
 def shares(mask_b1ss: Tensor, size: Sequence[int]) -> Tensor:
     """Return the share of each cell that a mask covers, (B, h, w); cells lie as those of the encoder."""
     side, cells = mask_b1ss.shape[-1], size[-1]
-    stride = side // cells + 1
+    stride = (side - 1) // max(cells - 1, 1)
     if (cells - 1) * stride + 1 == side:  # cells are centred on every stride-th pixel
         pooled = F.avg_pool2d(mask_b1ss, stride + 1, stride, stride // 2, count_include_pad=False)
         return pooled[:, 0]

@@ -47,7 +47,8 @@ class LevelsOf(nn.Module):
         self.channels = [encoder.channels[MID], *encoder.widths(HIGH)]
         total = sum(self.channels)
         self.embed = nn.Conv2d(total, EMBEDDING, 1, bias=False)
-        # A random projection keeps cosines, up to noise: the learnt level begins as the mean of the others.
+        # A random projection keeps cosines, up to noise: the learnt level begins as the mean of the others, weighted by
+        # their channels.
         nn.init.normal_(self.embed.weight, std=total**-0.5)
 
     def forward(self, features: Features, classify: Callable[[Tensor], Tensor]) -> Levels:

@@ -33,7 +33,7 @@ from model.pocket.probe import probe
 from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
-DICE, MATCH, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses
+DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED: of guess and second
 MASK_EPS = 1e-4  # smallest sum of a mask
 
 
@@ -75,7 +75,7 @@ class Pocket(WithEncoder):
         self.levels = LevelsOf(self.encoder)
         count, joint = len(self.levels.channels), sum(self.levels.channels)
         self.base_classes = BaseClasses(joint, task.base_classes)
-        self.comparison = Comparison(count + 1, range(1, count + 1))
+        self.comparison = Comparison(count + 1, nearest=range(1, count + 1))  # of all levels but stage 3's
         self.decoder = Decoder(self.comparison.maps, BASE_MAPS, joint, self.encoder.channels[LOW])
         self.freeze()
 
@@ -127,7 +127,7 @@ class Pocket(WithEncoder):
         return Logits(found.guess, found.second, found.match, coarse, fine)
 
     def _losses(self, logits: Logits, label_bss: Tensor) -> dict[str, Tensor]:
-        weights = {"fine": 1.0, "coarse": COARSE, "guess": MATCH, "second": MATCH}
+        weights = {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED}
         return {
             name: weight * self._loss(_two_classes(getattr(logits, name)), label_bss, DICE)
             for name, weight in weights.items()

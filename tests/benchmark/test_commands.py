@@ -207,6 +207,8 @@ def test_whole(run: Run, mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["plain_minutes"] * 60 == pytest.approx(6 * sum(row["episode_seconds"]) / 2)
     assert row["ours_over_plain"] == pytest.approx(row["minutes"] / row["plain_minutes"])
     assert "a whole test; plain from 2 episodes" in printed
+    with pytest.raises(UserError, match="a result's minutes are of the wall clock"):
+        run("whole", str(config.run.folder), "--clock", "cpu")
     score(read_config(path, ["test.checkpoint=none", "test.episodes=2", "test.seeds=[0]", "test.flip=true"]))
     with pytest.raises(UserError, match=r"1 way\(s\), 2 pass\(es\) an episode; name a result of one way"):
         run("whole", str(config.run.folder))

@@ -14,11 +14,14 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.engine import checkpoint
 from util.engine.checkpoint_form import FORMAT
+from util.engine.launch import Choice, parse, suggestion_for_cpu
 from util.engine.reproduce import _parts
 from util.engine.run_context import make_run_context
 from util.engine.run_data import validation_context
 from util.engine.testing import test as run_test
+from util.engine.weights import check_start, load_weights
 from util.errors import UserError
+from util.predict.load_model import SHIPPED
 from util.report.cross_domain import cross_domain_table
 
 SETS = ("fss1000", "deepglobe", "isic", "chestxray")
@@ -67,6 +70,20 @@ def test_configs_of_the_sets(name: str, method: str) -> None:
 def test_base_learners_are_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="Sym-Net has a base learner, which needs masks of all classes"):
         read_config(config_path("split0", "isic", "symnet", "resnet50"))
+    launch = parse(["train", "split0", "isic", "0"], Choice("pocket", "lite0"))
+    config = read_config(launch.config)
+    with pytest.raises(UserError, match=r"Pocket learns from the masks of all base classes .* has a mask of one class"):
+        check_start(make_run_context(config), "meta")
+    other = parse(["train", "split0", "isic", "0"], Choice("hsnet", "resnet50"))
+    assert suggestion_for_cpu(other, read_config(other.config)) is None
+
+
+def test_weights_of_another_data_set_keep_their_base_classes() -> None:
+    settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal"]
+    context = make_run_context(read_config(config_path("split0", "isic", "pocket", "lite0"), settings))
+    network, weights = load_weights(context)
+    assert len(context.fold.base) == 3 and network.task.base_classes == 20
+    assert weights.trained_with and weights.trained_with["name"] == "pascal"
 
 
 def options(models: str, **changes: object) -> argparse.Namespace:

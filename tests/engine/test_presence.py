@@ -17,7 +17,7 @@ from model.episode import Output
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
 from util.engine.calibrate import Evidence, calibrate, fit_logistic
-from util.engine.calibration import FILE, FORMAT, Calibration, find_calibration, read_calibration, sigmoid
+from util.engine.calibration import FILE, FORMAT, SHIPPED, Calibration, find_calibration, read_calibration, sigmoid
 from util.engine.frozen_files import digest_of
 from util.engine.network import new_model
 from util.engine.presence import MARGIN_NUMBERS, evidence_in, evidence_of, presence_scores
@@ -160,8 +160,11 @@ def test_a_calibration_of_other_weights_is_not_used_and_a_damaged_one_is_one_lin
             find_calibration(config, "training-free", "digest")
 
 
-@pytest.mark.parametrize("model", ["insid3", "multiprototype"])
-def test_calibrations_of_lite0_are_shipped(model: str) -> None:
+OTHER = {"insid3": "multiprototype", "multiprototype": "insid3"}
+
+
+@pytest.mark.parametrize("model", OTHER)
+def test_calibrations_of_lite0_are_shipped(model: str, tmp_path: Path, caplog) -> None:
     """Another image size or stage: the calibration belongs to the weights and the model's settings alone."""
     path, sizes = f"config/pascal/pascal_split0_{model}_lite0.yaml", ["run.folder=/no/folder", "data.size=33"]
     context = make_run_context(read_config(path, sizes))
@@ -171,3 +174,6 @@ def test_calibrations_of_lite0_are_shipped(model: str) -> None:
     found = find_calibration(context.config, "training-free", digest)
     assert found is not None and found.model == network.title
     assert find_calibration(read_config(path, [*sizes, "model.stage=4"]), "training-free", digest) is None
+    (tmp_path / FILE).write_text((SHIPPED / f"{OTHER[model]}_lite0.yaml").read_text())
+    stale = read_config(path, [f"run.folder={tmp_path.parent}", f"run.name={tmp_path.name}"])
+    assert find_calibration(stale, "training-free", digest) == found and not caplog.records

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
@@ -15,6 +18,7 @@ from util.data.images import read_mask
 from util.data.mini import CLASS_NAMES
 from util.engine import checkpoint
 from util.predict import Segmenter
+from util.predict.command import _fingerprint
 from util.predict.photos import read_photo
 
 SIXTEEN_BIT = 2**16 - 1
@@ -138,6 +142,15 @@ def test_an_interrupted_run_is_resumed(predict, baseline: Path, marked: dict, ph
     other = ("--config", baseline, "--support", marked["polygon"], "--out", tmp_path / "out", "--query", *photos[:2])
     assert "0 of 2 results are complete" in predict(*other, "--resume").output
     assert "not allowed with" in predict(*words, photos[0], "--resume", "--overwrite").error
+
+
+def test_results_of_other_shipped_weights_are_not_complete(tmp_path: Path) -> None:
+    options, digests = argparse.Namespace(checkpoint=None, vectors=None), set()
+    for name in "ab":
+        (tmp_path / name).write_text(name * 9)
+        model = SimpleNamespace(model=SimpleNamespace(source=str(tmp_path / name)), classes=[])
+        digests.add(_fingerprint(cast(Segmenter, model), options))
+    assert len(digests) == 2
 
 
 def test_a_folder_in_the_place_of_a_result_is_named(predict, baseline: Path, marked, photos, tmp_path: Path) -> None:

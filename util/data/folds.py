@@ -78,6 +78,11 @@ def teach_base_learners(mask_form: Any, rule: Any) -> bool:
     return mask_form != BINARY and rule != LISTS
 
 
+def masks_hold_all_classes(data: DataSettings) -> bool:
+    """Return whether a mask of a data set holds all classes of its photo, not one."""
+    return data.mask_form != BINARY
+
+
 def problem(data: DataSettings) -> tuple[str, str] | None:
     """Return (key of ``data``, error and correction) if the settings describe no valid folds, else None."""
     twice = next((name for i, name in enumerate(data.classes) if name in data.classes[:i]), None)

@@ -1,8 +1,8 @@
 """Fit a calibration on base classes: ``python test.py CONFIG --calibrate``.
 
 Episodes are those of the protocol ``presence``, but of base classes on training images, sized as in a test: the classes
-of the test fold and its images have no part. Both regressions are logistic, with a weak quadratic penalty on weights of
-standardised inputs, and solved by SciPy.
+of the test fold and its images have no part (with ``data.fold_rule: lists``, the images of the test list). Both
+regressions are logistic, with a weak quadratic penalty on weights of standardised inputs, and solved by SciPy.
 
 The margins of a network that learnt from base classes are surer of these than of novel ones. Its presence score is
 therefore fitted on its own numbers alone (``Output.evidence``), which come from the encoder; margins weigh nothing.
@@ -21,6 +21,7 @@ from model.common.ops import resize
 from model.contract import FewShotModel
 from model.episode import IGNORE, Output
 from util.config.settings import Config
+from util.data.folds import LISTS
 from util.data.sampling import EpisodeSampler, random_stream
 from util.data.trials import Trial, TrialDataset
 from util.engine.calibration import FORMAT, Calibration, calibration_path, key_of, write_calibration
@@ -61,7 +62,8 @@ def calibrate(config: Config) -> Path:
         images = images_for_training(context)
         sampler = EpisodeSampler(images, "shuffle", config.data.shot, config.run.seed, absent=protocol.absent)
         check_sampler(images, sampler, PROTOCOL, "the training list")
-        made_on = f"{config.data.name} base classes of fold {config.data.fold}"
+        part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
+        made_on = f"{config.data.name} {part}"
         print(f"calibrate {weights.source} on {count} episodes of {made_on}", flush=True)
         seen = Evidence(len(config.data.classes), world.device)
         data = _BaseAsNovel(trials(context, sampler, view, (scored_on(view, protocol),)))

@@ -116,13 +116,14 @@ def find_calibration(config: Config, source: str, weights: str) -> Calibration |
         UserError: the run's file is damaged.
     """
     key, own = key_of(config, weights), calibration_path(config, source)
-    if own.exists():
-        found = read_calibration(own)
+    exists = own.exists()
+    for path in [*([own] if exists else []), *sorted(SHIPPED.glob("*.yaml"))]:
+        found = read_calibration(path)
         if found.made_for == key:
             return found
+    if exists:
         log.warning("%s: is of other weights or model settings, so it is not used; %s", own, MEND)
-    shipped = (read_calibration(path) for path in sorted(SHIPPED.glob("*.yaml")))
-    return next((found for found in shipped if found.made_for == key), None)
+    return None
 
 
 def read_calibration(path: Path) -> Calibration:

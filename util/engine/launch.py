@@ -23,6 +23,7 @@ from util.config import command_line
 from util.config.compose import config_path
 from util.config.read import read_config
 from util.config.settings import Config
+from util.data.folds import masks_hold_all_classes
 from util.data.text import SUFFIXES
 from util.engine.checkpoint_form import ENDINGS
 from util.engine.device import CUDA, gpu_count
@@ -172,12 +173,14 @@ def train(launch: Launch) -> int:
 
 
 def suggestion_for_cpu(launch: Launch, config: Config) -> str | None:
-    """Return a line that names the method for CPUs and its command; None if it runs already."""
+    """Return a line that names the method for CPUs and its command; None if it runs already, or cannot learn here."""
     if class_of(config.model).for_cpu:
         return None
     name, cls = next((name, cls) for name, cls in models().items() if cls.for_cpu)
+    if cls.reads_base_labels and not masks_hold_all_classes(config.data):
+        return None
     command = f"MODEL={name} sh train.sh split{config.data.fold} {launch.config.parent.name} 0"
-    return f"no GPU: {cls.title} is made for CPUs, trains within an hour and scores higher: {command}"
+    return f"no GPU: {cls.title} is made for CPUs and trains within an hour: {command}"
 
 
 def _can_resume(folder: Path) -> bool:

@@ -21,21 +21,25 @@ from util.errors import UserError
 FLOAT32 = "float32"  # a value of run.precision
 
 
-def build_model(config: Config, text_width: int, side: int | None = None) -> FewShotModel:
+def build_model(
+    config: Config, text_width: int, side: int | None = None, base_classes: int | None = None
+) -> FewShotModel:
     """Return the model that the config names, with random weights drawn from ``run.seed``.
 
     Args:
         text_width: T, the length of a text vector, 0 for none.
         side: S of its images in pixels, default ``data.size``.
+        base_classes: N, default those of the config's fold.
     """
     torch.manual_seed(config.run.seed)
-    fold, data = Fold.of(config.data), config.data
-    return class_of(config.model)(config.model, Task(len(fold.base), data.shot, side or data.size, text_width))
+    data = config.data
+    count = len(Fold.of(data).base) if base_classes is None else base_classes
+    return class_of(config.model)(config.model, Task(count, data.shot, side or data.size, text_width))
 
 
-def new_model(context: RunContext, side: int | None = None) -> FewShotModel:
-    """Return the model of a run with random weights, for images of ``side`` (default ``data.size``)."""
-    return build_model(context.config, context.text_width, side)
+def new_model(context: RunContext, side: int | None = None, base_classes: int | None = None) -> FewShotModel:
+    """Return the model of a run with random weights; ``side`` and ``base_classes`` as in ``build_model``."""
+    return build_model(context.config, context.text_width, side, base_classes)
 
 
 def check_finite(output: Output) -> None:

@@ -11,6 +11,7 @@ from util.config.read import read_data
 from util.config.settings import AugmentSettings, ProtocolSettings, StageSettings
 from util.data.decoded import with_decoded_images
 from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler
+from util.data.folds import masks_hold_all_classes
 from util.data.index import list_of, load_index
 from util.data.list_files import found
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
@@ -224,7 +225,7 @@ def _episodes(
     view: View | None = None,
     views: int | None = None,
 ) -> EpisodeDataset:
-    base_labels = context.model_class.reads_base_labels
+    base_labels = context.model_class.reads_base_labels and masks_hold_all_classes(context.config.data)
     return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view, views)
 
 

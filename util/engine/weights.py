@@ -9,8 +9,9 @@ from typing import Any
 from model.contract import FewShotModel, Start, Trainable
 from model.encoders.weights import licence_of, pretraining_of
 from model.registry import class_of, current_section
-from util.config.read import to_dict
+from util.config.read import from_dict, to_dict
 from util.config.settings import MASKS, Config
+from util.data.folds import Fold, masks_hold_all_classes
 from util.engine import checkpoint
 from util.engine.encoder_file import check_encoder_file
 from util.engine.folders import BEST, LAST, base_folder, weights_folder
@@ -81,12 +82,18 @@ def network_to_train(
 
 
 def check_start(context: RunContext, stage: str, base: str | Path | None = None) -> None:
-    """Refuse a training whose start is missing, before any photo is read.
+    """Refuse a training whose start is missing, or that the data's masks cannot teach, before any photo is read.
 
     Raises:
-        UserError: the base stage's checkpoint or the encoder's file does not exist; names the command that makes it.
+        UserError: the base stage's checkpoint or the encoder's file does not exist; names the command that makes it. Or
+            the model learns from the base classes of a photo, and the data set has a mask of one class.
     """
-    config = context.config
+    config, title = context.config, context.model_class.title
+    if context.model_class.reads_base_labels and not masks_hold_all_classes(config.data):
+        raise UserError(
+            f"{config.path}: {title} learns from the masks of all base classes of a photo; data set {config.data.name} "
+            "has a mask of one class for each; take another method, such as MODEL=hsnet"
+        )
     if stage == "meta" and context.model_class.has_base_stage:
         start = start_file(config, stage, base)
         if start is None or not start.exists():
@@ -157,7 +164,8 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
     config, wanted = context.config, context.config.test.checkpoint
-    network, source = new_model(context, side), weights_source(config)
+    source = weights_source(config)
+    network = new_model(context, side, _base_classes_elsewhere(config, source))
     if source == TRAINING_FREE and wanted not in (*OWN, NO_CHECKPOINT):
         raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
     if isinstance(source, str):
@@ -177,6 +185,14 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         encoder_licence(config, network),
         encoder_data(config, network, trained_with),
     )
+
+
+def _base_classes_elsewhere(config: Config, source: Path | str) -> int | None:
+    """Return the number of base classes of a checkpoint of another data set (``test.trained_on``), else None."""
+    if isinstance(source, str) or config.test.trained_on is None:
+        return None
+    content = checkpoint.read(source)
+    return len(Fold.of(from_dict(content["config"], str(source)).data).base) if checkpoint.is_own(content) else None
 
 
 def weights_source(config: Config) -> Path | str:

@@ -159,8 +159,8 @@ def _on_presence(segmenter: Segmenter) -> Iterator[str]:
 
 
 def _fingerprint(segmenter: Segmenter, options: argparse.Namespace) -> str:
-    """Return a digest of the files that decide the results: checkpoint, vectors, photos and marks of the supports."""
-    given = [options.checkpoint, options.vectors]
+    """Return a digest of the files that decide the results: weights, vectors, photos and marks of the supports."""
+    given = [segmenter.model.source, options.vectors]
     for known in segmenter.classes:
         for source in known.sources:
             given += source.rpartition(":")[::2]

@@ -27,7 +27,8 @@ def add_model_options(out: argparse.ArgumentParser) -> None:
     """Add the options of the network: weights, config, device, input size."""
     out.add_argument(
         "--checkpoint",
-        help="a file of weights, of this project or of a method's authors; default none: a method that needs none",
+        help="weights, of this project or of a method's authors; default: the method of --config, else Pocket "
+        "with the weights of this repository",
     )
     out.add_argument("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")

@@ -55,7 +55,7 @@ class Segmenter:
     """A network and the classes that it segments.
 
     Args:
-        checkpoint: a file of weights; None for a training-free model.
+        checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket.
         supports: texts ``[class=]photo:marks`` (see ``util/predict/regions.py``), pairs of arrays (image, mask), or
             those that ``support_files.supports_in`` returns.
         name: the class of supports that name none.

@@ -64,6 +64,21 @@ def test_the_nearest_positions_of_all_shots_count() -> None:
         torch.testing.assert_close(nearest[channel], expected)
 
 
+def test_a_support_without_background_has_no_nearest_background() -> None:
+    torch.manual_seed(4)
+    compare, query, (first, full) = Comparison(2, [1]), drawn_levels(1), [drawn_levels(1) for _ in range(2)]
+    inside, outside = masks_of(1, 1)
+    everything = torch.ones_like(inside)
+    with torch.no_grad():
+        alone = compare(query, [first], inside, outside).maps[0, 5]
+        both = compare(
+            query, [first, full], torch.cat([inside, everything], 1), torch.cat([outside, 1 - everything], 1)
+        )
+        nowhere = compare(query, [full], everything, 1 - everything).maps[0, 5]
+    torch.testing.assert_close(both.maps[0, 5], alone)
+    assert (nowhere == -1).all()
+
+
 def test_the_self_support_step_adds_the_querys_own_prototype() -> None:
     torch.manual_seed(2)
     kinds = F.normalize(torch.randn(3, 16), dim=1)  # background, the support's object, and how the query's differs
@@ -106,6 +121,7 @@ def test_shares_lie_where_the_encoders_cells_lie() -> None:
     mask[:, :, 12:21, 12:21] = 1  # around the pixel that cell (2, 2) of five is centred on
     found = shares(mask, (5, 5))[0]
     assert found[2, 2] == 1 and torch.equal(found, found.flip(0, 1)) and found[0].sum() == 0
+    torch.testing.assert_close(found[1, 2], torch.tensor(1 / 9))  # one of the nine rows around that cell
 
 
 def test_dice_counts_the_foreground_and_leaves_out_ignored_pixels() -> None:
