@@ -12,6 +12,7 @@ from tests.outcome import run_script
 from tests.prepare import class_trees as trees
 from util.config.compose import config_path
 from util.config.read import read_config
+from util.data.views import LETTERBOX, View
 from util.engine import checkpoint
 from util.engine.checkpoint_form import FORMAT
 from util.engine.launch import Choice, parse, suggestion_for_cpu
@@ -19,6 +20,7 @@ from util.engine.reproduce import _parts
 from util.engine.run_context import make_run_context
 from util.engine.run_data import validation_context
 from util.engine.testing import test as run_test
+from util.engine.tta import TestTimeAugmentation, with_tta
 from util.engine.weights import check_start, load_weights
 from util.errors import UserError
 from util.predict.load_model import SHIPPED
@@ -79,11 +81,14 @@ def test_base_learners_are_refused_in_one_line() -> None:
 
 
 def test_weights_of_another_data_set_keep_their_base_classes() -> None:
-    settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal"]
+    settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal", "test.scales=[1.0, 0.5]"]
     context = make_run_context(read_config(config_path("split0", "isic", "pocket", "lite0"), settings))
     network, weights = load_weights(context)
     assert len(context.fold.base) == 3 and network.task.base_classes == 20
     assert weights.trained_with and weights.trained_with["name"] == "pascal"
+    side = network.task.size
+    averaged = with_tta(network, context, View(LETTERBOX, side, side), 1)
+    assert isinstance(averaged, TestTimeAugmentation) and len(averaged.networks) == 2
 
 
 def options(models: str, **changes: object) -> argparse.Namespace:

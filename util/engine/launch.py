@@ -177,7 +177,7 @@ def suggestion_for_cpu(launch: Launch, config: Config) -> str | None:
     if class_of(config.model).for_cpu:
         return None
     name, cls = next((name, cls) for name, cls in models().items() if cls.for_cpu)
-    if cls.reads_base_labels and not masks_hold_all_classes(config.data):
+    if cls.reads_base_labels and not masks_hold_all_classes(config.data.mask_form):
         return None
     command = f"MODEL={name} sh train.sh split{config.data.fold} {launch.config.parent.name} 0"
     return f"no GPU: {cls.title} is made for CPUs and trains within an hour: {command}"

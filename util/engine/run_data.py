@@ -225,7 +225,7 @@ def _episodes(
     view: View | None = None,
     views: int | None = None,
 ) -> EpisodeDataset:
-    base_labels = context.model_class.reads_base_labels and masks_hold_all_classes(context.config.data)
+    base_labels = context.model_class.reads_base_labels and masks_hold_all_classes(context.config.data.mask_form)
     return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view, views)
 
 

@@ -213,7 +213,7 @@ def _at(network: FewShotModel, context: RunContext, side: int) -> FewShotModel:
     own = network.task.size
     if side == own:
         return network
-    other = new_model(context, side)
+    other = new_model(context, side, network.task.base_classes)
     try:
         other.load_state_dict(network.state_dict(), assign=True)  # no copy
     except RuntimeError:

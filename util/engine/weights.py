@@ -89,7 +89,7 @@ def check_start(context: RunContext, stage: str, base: str | Path | None = None)
             the model learns from the base classes of a photo, and the data set has a mask of one class.
     """
     config, title = context.config, context.model_class.title
-    if context.model_class.reads_base_labels and not masks_hold_all_classes(config.data):
+    if context.model_class.reads_base_labels and not masks_hold_all_classes(config.data.mask_form):
         raise UserError(
             f"{config.path}: {title} learns from the masks of all base classes of a photo; data set {config.data.name} "
             "has a mask of one class for each; take another method, such as MODEL=hsnet"
