@@ -20,7 +20,9 @@ class Features:
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
     intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W), in the order of the blocks
-    derived: dict[str, Tensor] = field(default_factory=dict)  # a model's own maps; no part, joint or copy has them
+    # What a model adds; no part, joint or copy has it:
+    derived: dict[str, Tensor] = field(default_factory=dict)  # maps of its own
+    closeups: dict[tuple[float, ...], Features] = field(default_factory=dict)  # enlarged parts of the image, by box
 
     def __len__(self) -> int:
         return len(next(iter(self.stage.values())))
@@ -32,7 +34,8 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Bytes that the maps take."""
-        return sum(x.nbytes for x in chain(self.maps(), self.derived.values()))
+        own = sum(x.nbytes for x in chain(self.maps(), self.derived.values()))
+        return own + sum(part.nbytes for part in self.closeups.values())
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:

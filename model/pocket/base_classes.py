@@ -46,7 +46,14 @@ class BaseClasses(nn.Module):
         """
         probability = query_bnhw.softmax(1)
         weight = object_bkhw / object_bkhw.sum((2, 3), keepdim=True).clamp(min=MASK_EPS)
-        of_object = torch.einsum("bknhw,bkhw->bn", supports_bknhw.softmax(2), weight) / weight.shape[1]
+        weight = weight * equal_weights(object_bkhw)[:, :, None, None]
+        of_object = torch.einsum("bknhw,bkhw->bn", supports_bknhw.softmax(2), weight)
         both = (probability * of_object[:, :, None, None]).clamp(min=PROBABILITY_EPS).sqrt()
         alike, alike_class = both.sum(1, keepdim=True), both[:, 1:].sum(1, keepdim=True)
         return torch.cat([probability[:, :1], alike, alike_class, probability[:, 1:].amax(1, keepdim=True)], dim=1)
+
+
+def equal_weights(object_bkhw: Tensor) -> Tensor:
+    """Return weights (B, K) of K supports that sum to 1: equal for those that show the object, 0 for the others."""
+    shows_bk = (object_bkhw.flatten(2).sum(2) > 0).float()
+    return shows_bk / shows_bk.sum(1, keepdim=True).clamp(min=1)

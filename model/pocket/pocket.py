@@ -4,32 +4,35 @@ Read ``Pocket.forward`` first. A small encoder learns with the method; a compari
 the query resembles the supports' objects, and a small decoder corrects it. In training every pair of a query and its
 support serves twice, with the roles exchanged. The steps are known ones, put together for little computation: cosines
 to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM), residual correction.
-In tests a linear probe, fitted to the episode, is added.
+In tests a small object of a single support is seen once more, enlarged, and a linear probe, fitted to the episode, is
+added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy, foreground_dice
-from model.common.ops import background_mask, foreground_mask, masked_mean, resize
+from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.with_encoder import HIGH, LOW, WithEncoder
 from model.contract import ModelSettings, Task
 from model.encoders.encoder import ENCODER_STRIDE
+from model.encoders.features import Features
 from model.encoders.settings import OneGridSettings, build_encoder
 from model.episode import Episode, Output
 from model.pocket.base_classes import MAPS as BASE_MAPS
-from model.pocket.base_classes import BaseClasses
-from model.pocket.comparison import Comparison, shares, sure
+from model.pocket.base_classes import BaseClasses, equal_weights
+from model.pocket.closeup import Closeup, closeup
+from model.pocket.comparison import Comparison, shares
 from model.pocket.decoder import Decoder
 from model.pocket.levels import VARIANT, Levels, LevelsOf
-from model.pocket.probe import probe
+from model.pocket.probe import probe, probe_with_query
 from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
@@ -85,7 +88,13 @@ class Pocket(WithEncoder):
         query, support = (self.levels(features, self.base_classes) for features in (of_query, of_support))
         shots = episode.support.shape[1]
         supports = [support.rows(slice(k, None, shots)) for k in range(shots)]
-        compared = self._compare(query, supports, episode.support_label)
+        label_bkss = episode.support_label
+        if shots == 1 and not self.training:
+            close = closeup(episode.support[:, 0], label_bkss[:, 0])
+            if close is not None:
+                supports.append(self.levels(self._encode_closeup(close, episode), self.base_classes))
+                label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
+        compared = self._compare(query, supports, label_bkss, shots == 1)
 
         size = episode.query.shape[-2:]
         logits, match = (resize(_two_classes(x), size) for x in (compared.fine, compared.match))
@@ -103,8 +112,22 @@ class Pocket(WithEncoder):
             output.evidence = likeness_to_supports(of_query.stage[HIGH], of_support.stage[HIGH], mask)
         return output
 
-    def _compare(self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor) -> Logits:
-        """Return the logits of B queries from K supports each and their labels."""
+    def _encode_closeup(self, close: Closeup, episode: Episode) -> Features:
+        """Return the features of B close-ups; those of a cached support that all queries share are kept with it."""
+        cached = cast("list[Features] | None", episode.cached_support)
+        if cached is None or sum(map(len, cached)) > 1:
+            return self.encode_supports(close.image, close.label)
+        kept, box = cached[0].closeups, tuple(close.box[0].tolist())
+        if box not in kept:
+            kept[box] = self.encode_supports(close.image[:1], close.label[:1])
+        return kept[box].repeat(len(close.image))
+
+    def _compare(self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, single: bool = False) -> Logits:
+        """Return the logits of B queries from K views of supports each and their labels.
+
+        Args:
+            single: whether the views are of one photo.
+        """
         size = query.joint.shape[-2:]
         masks = [mask(label_bkss).flatten(0, 1) for mask in (foreground_mask, background_mask)]
         objects, backs = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
@@ -113,17 +136,16 @@ class Pocket(WithEncoder):
         of_supports = torch.stack([shot.classes for shot in supports], dim=1)
         claims = self.base_classes.claims(query.classes, of_supports, objects)
         means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
-        mean_bc = torch.stack(means).mean(0)
+        mean_bc = mean_over_shots(torch.stack(means, dim=1), equal_weights(objects))
         coarse, fine = self.decoder(
             found.maps, torch.cat([found.guess, found.second], dim=1), found.match, claims, query, mean_bc
         )
         if not self.training:
-            photos = list(supports)
-            if len(photos) == 1:  # too few for a probe: the query's own sure positions are the second photo
-                own_b2hw = sure((coarse + found.match).flatten(2) / 2).unflatten(2, size)
-                photos.append(query)
-                objects, backs = torch.cat([objects, own_b2hw[:, :1]], 1), torch.cat([backs, own_b2hw[:, 1:]], 1)
-            fine = fine + resize(probe(query, photos, objects, backs), fine.shape[-2:])
+            if single:  # too few for a probe: the query's own sure positions are the second photo
+                probed = probe_with_query(query, supports, objects, backs, (coarse + found.match) / 2, coarse)
+            else:
+                probed = probe(query, supports, objects, backs)
+            fine = fine + resize(probed, fine.shape[-2:])
         return Logits(found.guess, found.second, found.match, coarse, fine)
 
     def _losses(self, logits: Logits, label_bss: Tensor) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ With m and n the mean features of object and background, each photo counted alik
 
 The features are those of all levels, the photos are the supports. One photo is too few, because the direction then
 tells that photo's things apart and not classes: beside a single support, the query's own sure positions are the second
-photo.
+photo. They are found twice, before and after a first probe.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from model.common.ops import in_float32
+from model.pocket.comparison import sure
 from model.pocket.levels import Levels
 
 RIDGE = 0.01  # r
 GAIN = 6.0  # G
+ROUNDS = 2  # of the query's own sure positions
 STEPS = 40  # of conjugate gradients, which need no matrix of channels x channels
 EPS = 1e-4  # smallest sum of a mask
 TINY = 1e-12  # smallest squared length of a residual
@@ -52,6 +54,32 @@ def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkh
     direction_bc1 = _solved(covariance, difference_bc1)
     logit_bl1 = GAIN * (_joined(query) - centre_b1c) @ direction_bc1
     return logit_bl1.transpose(1, 2).unflatten(2, query.joint.shape[-2:])
+
+
+def probe_with_query(
+    query: Levels,
+    views: Sequence[Levels],
+    object_bkhw: Tensor,
+    back_bkhw: Tensor,
+    first_b1hw: Tensor,
+    coarse_b1hw: Tensor,
+) -> Tensor:
+    """Return logits (B, 1, h, w) of B queries from K views of a single support each, and the query itself.
+
+    Args:
+        query, views, object_bkhw, back_bkhw: as for ``probe``.
+        first_b1hw: the logits whose sure positions are taken first.
+        coarse_b1hw: the decoder's logits; with the first probe's, they move half of the way to the second.
+    """
+    logit_b1hw = first_b1hw
+    for _ in range(ROUNDS):
+        own_b2hw = sure(logit_b1hw.flatten(2)).unflatten(2, logit_b1hw.shape[-2:])
+        of_object, of_back = (
+            torch.cat([share, own_b2hw[:, i : i + 1]], dim=1) for i, share in enumerate((object_bkhw, back_bkhw))
+        )
+        probed_b1hw = probe(query, [*views, query], of_object, of_back)
+        logit_b1hw = (first_b1hw + coarse_b1hw + probed_b1hw) / 2
+    return probed_b1hw
 
 
 def _joined(levels: Levels) -> Tensor:

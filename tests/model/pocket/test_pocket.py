@@ -201,13 +201,17 @@ def test_beside_one_support_the_query_is_the_second_photo(monkeypatch: pytest.Mo
         return probe(query, photos, *shares)
 
     seen_query: list[bool] = []
+    monkeypatch.setattr("model.pocket.pocket.closeup", lambda *_: None)
     monkeypatch.setattr("model.pocket.pocket.probe", recorded)
+    monkeypatch.setattr("model.pocket.probe.probe", recorded)
     with torch.no_grad():
         for shots in (1, 2):
             small_model("pocket", shots)(drawn_episode("pocket", shots, 2))
-    assert [len(photos) for photos, *_ in seen] == [2, 2] and seen_query == [True, False]
-    own = torch.stack([share[:, 1] for share in seen[0][1:]], dim=1)  # weights of sure object and background
-    torch.testing.assert_close(own.sum((2, 3)), torch.ones(2, 2))
+    assert [len(photos) for photos, *_ in seen] == [2, 2, 2] and seen_query == [True, True, False]
+    first, again = (torch.stack([share[:, 1] for share in shares], dim=1) for _, *shares in seen[:2])
+    for own in (first, again):  # weights of sure object and background
+        torch.testing.assert_close(own.sum((2, 3)), torch.ones(2, 2))
+    assert not torch.equal(first, again)
 
 
 def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
@@ -230,9 +234,10 @@ def test_in_tests_the_probe_is_added(shots: int, monkeypatch: pytest.MonkeyPatch
     network, episode = small_model("pocket", shots), drawn_episode("pocket", shots, 2)
     with torch.no_grad():
         logits = network(episode).logits
-        monkeypatch.setattr("model.pocket.pocket.probe", lambda query, *_: torch.full_like(query.joint[:, :1], 2.0))
+        name = f"model.pocket.pocket.probe{'_with_query' if shots == 1 else ''}"
+        monkeypatch.setattr(name, lambda query, *_: torch.full_like(query.joint[:, :1], 2.0))
         fixed = network(episode).logits
-        monkeypatch.setattr("model.pocket.pocket.probe", lambda query, *_: torch.zeros_like(query.joint[:, :1]))
+        monkeypatch.setattr(name, lambda query, *_: torch.zeros_like(query.joint[:, :1]))
         without = network(episode).logits
     torch.testing.assert_close(fixed[:, 1] - fixed[:, 0], without[:, 1] - without[:, 0] + 2)
     assert (logits - without).abs().max() > 0.1

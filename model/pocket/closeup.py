@@ -1,0 +1,62 @@
+"""The close-up: a support whose object is small is seen once more, enlarged around the object.
+
+On a grid of 16 pixels a small object has few cells, and their features are mixed with those of its surroundings.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.common.fixed_shapes import shapes_are_fixed
+from model.episode import IGNORE
+
+CONTEXT = 1.8  # side of a close-up in sides of the object's box, the longer ones
+MOST = 2.5  # largest factor of enlargement
+LEAST = 1.25  # smallest factor that is worth another pass
+
+
+class Closeup(NamedTuple):
+    """The close-ups of B supports."""
+
+    image: Tensor  # (B, 3, S, S) float32, RGB 0..255
+    label: Tensor  # (B, S, S) uint8; IGNORE everywhere if the object is not small: the close-up counts for nothing
+    box: Tensor  # (B, 4) float32: first row, last row, first column, last column of the support's pixels
+
+
+def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
+    """Return the close-ups of B supports (B, 3, S, S) with labels (B, S, S), None if no object is small."""
+    side = label_bss.shape[-1]
+    inside_bss = label_bss == 1
+    spans = [_span(inside_bss.any(dim)) for dim in (2, 1)]  # of rows, of columns
+    wanted_b = (CONTEXT * torch.maximum(*(last - first + 1 for first, last in spans))).clamp(min=side / MOST)
+    small_b = inside_bss.any(2).any(1) & (wanted_b * LEAST <= side)
+    if not shapes_are_fixed() and not small_b.any():
+        return None
+    rows_bs, columns_bs = (_positions(*span, wanted_b.clamp(max=side), side) for span in spans)
+
+    at_bs, down_bs = (2 * x / (side - 1) - 1 for x in (columns_bs, rows_bs))
+    shape = len(at_bs), side, side
+    grid_bss2 = torch.stack([at_bs[:, None, :].expand(shape), down_bs[:, :, None].expand(shape)], dim=3)
+    image = F.grid_sample(image_b3ss.float(), grid_bss2, align_corners=True)
+    item = torch.arange(len(label_bss), device=label_bss.device)[:, None, None]
+    label = label_bss[item, rows_bs.round().long()[:, :, None], columns_bs.round().long()[:, None, :]]
+    label = torch.where(small_b[:, None, None], label, torch.full_like(label, IGNORE))
+    box_b4 = torch.stack([rows_bs[:, 0], rows_bs[:, -1], columns_bs[:, 0], columns_bs[:, -1]], dim=1)
+    return Closeup(image, label, box_b4)
+
+
+def _span(inside_bs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the last position (B,) inside, float32."""
+    inside = inside_bs.int()
+    return inside.argmax(1).float(), inside_bs.shape[1] - 1 - inside.flip(1).argmax(1).float()
+
+
+def _positions(first_b: Tensor, last_b: Tensor, wanted_b: Tensor, side: int) -> Tensor:
+    """Return where the pixels (B, S) of a close-up lie: evenly over ``wanted_b``, about the middle, in the image."""
+    half_b = (wanted_b - 1) / 2
+    middle_b = torch.minimum(torch.maximum((first_b + last_b) / 2, half_b), side - 1 - half_b)
+    return middle_b[:, None] + half_b[:, None] * torch.linspace(-1, 1, side, device=first_b.device)

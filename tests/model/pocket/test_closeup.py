@@ -1,0 +1,123 @@
+"""Pocket's close-up: which pixels it shows, which objects have one, and that others are seen as without it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.common.fixed_shapes import fixed_shapes
+from model.episode import IGNORE
+from model.pocket.closeup import CONTEXT, MOST, closeup
+from tests.model.small import drawn_episode, small_model
+
+SIDE = 101
+
+
+def ramps(batch: int) -> Tensor:
+    """Images whose first two channels are the row and the column of each pixel."""
+    rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    return torch.stack([rows, columns, rows * 0]).float().expand(batch, -1, -1, -1)
+
+
+def boxes(*corners: tuple[int, int, int, int]) -> Tensor:
+    """Labels with a box each: first row, last row, first column, last column."""
+    label = torch.zeros(len(corners), SIDE, SIDE, dtype=torch.uint8)
+    for item, (top, bottom, left, right) in enumerate(corners):
+        label[item, top : bottom + 1, left : right + 1] = 1
+    return label
+
+
+def shown(of_box: tuple[int, int, int, int]) -> list[float]:
+    """First row, last row, first column and last column of the close-up of a box."""
+    found = closeup(ramps(1), boxes(of_box))
+    assert found is not None
+    rows, columns, _ = found[0][0]
+    return [float(x) for x in (rows[0, 0], rows[-1, 0], columns[0, 0], columns[0, -1])]
+
+
+def test_it_shows_the_object_with_its_surroundings() -> None:
+    half = (CONTEXT * 30 - 1) / 2  # of the longer side
+    expected = [50 - half, 50 + half, 44.5 - half, 44.5 + half]
+    assert shown((41, 59, 30, 59)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_it_stays_in_the_image_and_enlarges_so_far_alone() -> None:
+    top, bottom, left, right = shown((0, 3, 97, 100))
+    assert (top, right) == pytest.approx((0, SIDE - 1), abs=1e-3)
+    assert bottom == pytest.approx(SIDE / MOST - 1, abs=1e-3) and left == pytest.approx(SIDE - SIDE / MOST, abs=1e-3)
+
+
+def test_its_label_is_that_of_its_pixels() -> None:
+    label = boxes((41, 59, 30, 59))
+    label[0, 20:30] = IGNORE
+    found = closeup(ramps(1), label)
+    assert found is not None
+    rows, columns = found[0][0, 0].round().long(), found[0][0, 1].round().long()
+    assert found[1].dtype == torch.uint8 and torch.equal(found[1][0], label[0, rows, columns])
+    assert set(found[1].unique().tolist()) == {0, 1, IGNORE}
+
+
+def test_large_and_absent_objects_have_none() -> None:
+    large, small, absent = (10, 90, 10, 90), (40, 50, 40, 50), (1, 0, 1, 0)
+    assert closeup(ramps(2), boxes(large, absent)) is None
+    found = closeup(ramps(3), boxes(large, small, absent))
+    assert found is not None
+    assert (found[1][[0, 2]] == IGNORE).all() and (found[1][1] == 1).any()
+    with fixed_shapes():
+        always = closeup(ramps(2), boxes(large, absent))
+    assert always is not None and (always[1] == IGNORE).all() and always[0].isfinite().all()
+
+
+def test_a_small_object_beside_it_changes_nothing_for_a_large_one() -> None:
+    network, both = small_model("pocket", 1), drawn_episode("pocket", 1, 2)
+    both.support_label[:] = 0
+    both.support_label[0, 0, 5:-5, 5:-5] = 1
+    one = drawn_episode("pocket", 1, 1)
+    one.query, one.support, one.support_label = both.query[:1], both.support[:1], both.support_label[:1]
+    both.support_label[1, 0, 20:30, 20:30] = 1
+    with torch.no_grad():
+        alone, beside = network(one).logits, network(both).logits
+        with fixed_shapes():
+            fixed = network(one).logits
+    torch.testing.assert_close(beside[:1], alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(fixed, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_small_object_of_a_single_support_is_seen_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 1)
+    episode.support_label[:] = 0
+    episode.support_label[0, 0, 20:30, 20:30] = 1
+    with torch.no_grad():
+        with_it = network(episode)
+        monkeypatch.setattr("model.pocket.pocket.closeup", lambda *_: None)
+        without = network(episode)
+    assert (with_it.extra["match"] - without.extra["match"]).abs().max() > 1e-3
+    assert with_it.evidence is not None and without.evidence is not None
+    torch.testing.assert_close(with_it.evidence, without.evidence)
+
+
+def test_the_close_up_of_a_cached_support_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 2)
+    episode.support, episode.support_label = (
+        x[:1].expand(2, *x.shape[1:]) for x in (episode.support, episode.support_label)
+    )
+    labels = []
+    for top in (10, 30):
+        label = torch.zeros_like(episode.support_label)
+        label[..., top : top + 10, 20:30] = 1
+        labels.append(label)
+    with torch.no_grad():
+        episode.support_label = labels[0]
+        expected = network(episode).logits
+        kept = network.cache_support(episode.support[:1], labels[0][:1])
+        before = kept.nbytes
+        episode.cached_support = [kept]
+        torch.testing.assert_close(network(episode).logits, expected, atol=1e-4, rtol=1e-4)
+        assert len(kept.closeups) == 1 and kept.nbytes == 2 * before
+        episode.support_label = labels[1]  # an object of another class in the same photo
+        network(episode)
+        assert len(kept.closeups) == 2
+        monkeypatch.setattr(network, "encode_supports", None)
+        episode.support_label = labels[0]
+        torch.testing.assert_close(network(episode).logits, expected, atol=1e-4, rtol=1e-4)
