@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from model.common.fixed_shapes import shapes_are_fixed
 from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy, foreground_dice
 from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize
@@ -115,7 +116,7 @@ class Pocket(WithEncoder):
     def _encode_closeup(self, close: Closeup, episode: Episode) -> Features:
         """Return the features of B close-ups; those of a cached support that all queries share are kept with it."""
         cached = cast("list[Features] | None", episode.cached_support)
-        if cached is None or sum(map(len, cached)) > 1:
+        if cached is None or sum(map(len, cached)) > 1 or shapes_are_fixed():
             return self.encode_supports(close.image, close.label)
         kept, box = cached[0].closeups, tuple(close.box[0].tolist())
         if box not in kept:
