@@ -89,13 +89,12 @@ class Pocket(WithEncoder):
         query, support = (self.levels(features, self.base_classes) for features in (of_query, of_support))
         shots = episode.support.shape[1]
         supports = [support.rows(slice(k, None, shots)) for k in range(shots)]
-        label_bkss = episode.support_label
-        if shots == 1 and not self.training:
-            close = closeup(episode.support[:, 0], label_bkss[:, 0])
-            if close is not None:
-                supports.append(self.levels(self._encode_closeup(close, episode), self.base_classes))
-                label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
-        compared = self._compare(query, supports, label_bkss, shots == 1)
+        label_bkss, single = episode.support_label, shots == 1
+        close = closeup(episode.support[:, 0], label_bkss[:, 0]) if single and not self.training else None
+        if close is not None:
+            supports.append(self.levels(self._encode_closeup(close, episode), self.base_classes))
+            label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
+        compared = self._compare(query, supports, label_bkss, single)
 
         size = episode.query.shape[-2:]
         logits, match = (resize(_two_classes(x), size) for x in (compared.fine, compared.match))
@@ -103,8 +102,8 @@ class Pocket(WithEncoder):
         if self.training:
             assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
             output.losses = self._losses(compared, episode.query_label)
-            if shots == 1:  # the support as a query of its query
-                back = self._compare(support, [query], episode.query_label.unsqueeze(1))
+            if single:  # the support as a query of its query
+                back = self._compare(support, [query], episode.query_label.unsqueeze(1), single)
                 other = self._losses(back, episode.support_label[:, 0])
                 output.losses = {name: (loss + other[name]) / 2 for name, loss in output.losses.items()}
             output.losses["base"] = BASE * self._loss(query.classes, episode.query_base_label)
@@ -123,7 +122,7 @@ class Pocket(WithEncoder):
             kept[box] = self.encode_supports(close.image[:1], close.label[:1])
         return kept[box].repeat(len(close.image))
 
-    def _compare(self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, single: bool = False) -> Logits:
+    def _compare(self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, single: bool) -> Logits:
         """Return the logits of B queries from K views of supports each and their labels.
 
         Args:

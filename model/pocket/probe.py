@@ -69,7 +69,8 @@ def probe_with_query(
     Args:
         query, views, object_bkhw, back_bkhw: as for ``probe``.
         first_b1hw: the logits whose sure positions are taken first.
-        coarse_b1hw: the decoder's logits; with the first probe's, they move half of the way to the second.
+        coarse_b1hw: the decoder's logits. With the first probe's they are the prediction after it, whose mean with
+            ``first_b1hw`` has the positions of the second round.
     """
     logit_b1hw = first_b1hw
     for _ in range(ROUNDS):
@@ -78,7 +79,7 @@ def probe_with_query(
             torch.cat([share, own_b2hw[:, i : i + 1]], dim=1) for i, share in enumerate((object_bkhw, back_bkhw))
         )
         probed_b1hw = probe(query, [*views, query], of_object, of_back)
-        logit_b1hw = (first_b1hw + coarse_b1hw + probed_b1hw) / 2
+        logit_b1hw = (first_b1hw + coarse_b1hw + probed_b1hw) / 2  # of the next round
     return probed_b1hw
 
 
