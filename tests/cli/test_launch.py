@@ -106,7 +106,7 @@ def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
 
 
 def test_a_compressed_checkpoint_is_a_checkpoint():
-    assert parse(["test", "split0", "pascal", "0", "small.pth.xz"]).checkpoint == "small.pth.xz"
+    assert parse(["test", "split0", "pascal", "0", "small.safetensors"]).checkpoint == "small.safetensors"
 
 
 def test_without_a_gpu_the_method_for_cpus_is_named_with_its_command():

@@ -14,7 +14,7 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.data.views import LETTERBOX, View
 from util.engine import checkpoint
-from util.engine.checkpoint_form import FORMAT
+from util.engine.checkpoint import FORMAT
 from util.engine.launch import Choice, parse, suggestion_for_cpu
 from util.engine.reproduce import _parts
 from util.engine.run_context import make_run_context

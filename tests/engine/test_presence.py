@@ -18,7 +18,7 @@ from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
 from util.engine.calibrate import Evidence, calibrate, fit_logistic
 from util.engine.calibration import FILE, FORMAT, SHIPPED, Calibration, find_calibration, read_calibration, sigmoid
-from util.engine.frozen_files import digest_of
+from util.engine.checkpoint import digest_of
 from util.engine.network import new_model
 from util.engine.presence import MARGIN_NUMBERS, evidence_in, evidence_of, presence_scores
 from util.engine.run_context import make_run_context

@@ -17,7 +17,7 @@ from tests.engine.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, ne
 from tests.paths import REPOSITORY
 from util.config.read import read_config
 from util.engine.folders import run_folder
-from util.engine.frozen_files import digest_of
+from util.engine.checkpoint import digest_of
 from util.engine.network import new_model
 from util.engine.run_context import make_run_context
 from util.engine.test_jobs import Request, result_folder

@@ -1,12 +1,21 @@
-"""Checkpoints: one format, one writer, one reader, which also reads authors' files and ImageNet weights."""
+"""Checkpoints: one format, one writer, one reader, which also reads authors' files and ImageNet weights.
+
+A ``.pth`` file holds everything that a training needs to continue. A ``.safetensors`` file holds weights in half
+precision for passing on, and the rest of the content, but for the state of the training, as JSON in its header.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.common.published import DDP_PREFIX, recognise
@@ -15,13 +24,14 @@ from model.encoders.layouts import COUNTER
 from model.encoders.registry import title_of
 from model.mismatch import Mismatch
 from model.registry import published_layouts, related
-from util.config.aliases import modernise
-from util.config.model_section import current
-from util.engine import frozen_files
-from util.engine.checkpoint_form import FORMAT, HELD_BY, LEFT_OUT, is_own, read_content, write_content
-from util.errors import UserError
+from util.errors import UserError, WriteError
+from util.files import write_atomically
 
 log = logging.getLogger("symnet")
+FORMAT = "sym-net/1"
+SAFETENSORS = ".safetensors"
+ENDINGS = (".pth", ".pt", SAFETENSORS)
+HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
 SHOWN = 3  # tensor names in a message
 # Settings that a checkpoint must share with the run that loads it, as (section, key).
 FOLD = (("data", "folds"), ("data", "fold_rule"), ("data", "fold_classes"), ("data", "fold"))
@@ -29,8 +39,8 @@ IDENTITY = (("model", "name"), ("data", "name"), ("data", "classes"), *FOLD)
 # Keys of a checkpoint beside its weights.
 TEXT = "text"  # digest of the text vectors that the model was trained with
 PHOTOS = "photos"  # digest of the names and sizes of the training list's files
-SCHEDULE, EMA = "plan", "average"  # the step schedule and the moving average of the weights, under their first names
-OF_TRAINING = ("optimizers", EMA)  # what only a training that continues needs
+SCHEDULE, EMA = "schedule", "ema"
+OF_TRAINING = ("optimizers", EMA, "progress", SCHEDULE)  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
 
 
@@ -42,23 +52,83 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
     Raises:
         UserError: the disk is full or the folder cannot be written; the old file is unchanged.
     """
-    write_content(path, {"format": FORMAT, **content}, previous)
+
+    def write(temporary: Path) -> None:
+        try:
+            with open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
+                torch.save({"format": FORMAT, **content}, file)
+        except RuntimeError as error:  # of torch's writer
+            raise OSError(str(error)) from None
+
+    _written(path, write, previous)
+
+
+def save_small(path: Path, content: dict[str, Any]) -> None:
+    """Write the content of a checkpoint in half precision, without the state of its training, as ``.safetensors``.
+
+    Raises:
+        UserError: a value is beyond float16, or the file cannot be written.
+    """
+    small = {k: v.half() if v.is_floating_point() else v for k, v in content["weights"].items()}
+    if broken := next((name for name, tensor in small.items() if not tensor.isfinite().all()), None):
+        raise UserError(f"{path}: {broken} has values that float16 does not hold; pass the .pth file on")
+    rest = {key: value for key, value in content.items() if key not in ("weights", *OF_TRAINING)}
+    header = {"content": json.dumps(rest)}
+    _written(path, lambda temporary: save_file({k: v.contiguous() for k, v in small.items()}, temporary, header))
+
+
+def _written(path: Path, write: Any, previous: Path | None = None) -> None:
+    try:
+        write_atomically(path, write, durable=True, previous=previous)
+    except WriteError as error:
+        raise UserError(
+            f"{path}: could not write this checkpoint ({error.reason}); free some space or change run.folder; "
+            "the previous checkpoint is untouched"
+        ) from None
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Return the content of a ``.pth`` file, on the CPU: ours, an authors' checkpoint, or a plain state dict.
-
-    A ``.safetensors`` file is a plain state dict. The weights that one of ours has in files beside it are read too.
+    """Return the content of a checkpoint, on the CPU: ours, an authors', or a plain state dict.
 
     Raises:
-        UserError: missing, truncated, damaged, not a file of tensors, or not in the form that it states; the same of a
-            file beside it.
+        UserError: the file is missing, truncated, damaged, not a file of tensors, or of another version's format.
     """
-    content = read_content(Path(path))
-    if is_own(content):
-        content = frozen_files.completed(content, Path(path))
-        content["config"] = current(modernise(content["config"]))
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
+    try:
+        content = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_archive(path)
+    except Exception as error:  # torch raises many kinds for damaged files
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said})") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: not a checkpoint: it holds no named tensors")
+    form = content.get("format")
+    if isinstance(form, str) and form.startswith("sym-net/") and form != FORMAT:
+        raise UserError(f"{path}: is of the format {form}, this version reads {FORMAT}; update the project")
+    if is_own(content) and not content.keys() >= {"stage", "config", "weights"}:
+        raise UserError(f"{path}: not a checkpoint of this project's form: it lacks stage, config or weights")
     return content
+
+
+def _read_archive(path: Path) -> Any:
+    """Return what torch reads, after the checksums of the archive's members, which torch does not compare."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of its member {damaged} is wrong")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as file:
+        weights, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    return {**json.loads(header["content"]), "weights": weights} if "content" in header else weights
+
+
+def is_own(content: dict[str, Any]) -> bool:
+    """Return whether a checkpoint says that it is of this project."""
+    return content.get("format") == FORMAT if isinstance(content.get("format"), str) else False
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
@@ -68,6 +138,15 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
             content = content[key]
             break
     return {k: v for k, v in content.items() if isinstance(v, Tensor)}
+
+
+def digest_of(state: dict[str, Tensor]) -> str:
+    """Return the hexadecimal SHA-256 of named tensors, whatever file they came from."""
+    out = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        out.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        out.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return out.hexdigest()
 
 
 def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
@@ -126,12 +205,9 @@ def _other_network(network: FewShotModel, state: dict[str, Tensor]) -> str | Non
 def _not_numbers(own: dict[str, Tensor], state: dict[str, Tensor]) -> str | None:
     """Return the name of the first tensor that is of another kind than the network's or not finite, None for none."""
     for name, tensor in state.items():
-        if name not in own:
-            continue
-        plain = tensor.layout == torch.strided and not tensor.is_quantized
-        if not plain or tensor.is_floating_point() != own[name].is_floating_point() or tensor.is_complex():
-            return name
-        if not tensor.isfinite().all():
+        if name in own and (
+            tensor.is_floating_point() != own[name].is_floating_point() or not tensor.isfinite().all()
+        ):
             return name
     return None
 
@@ -217,11 +293,6 @@ def load_encoder_weights(
         except Mismatch as error:
             raise UserError(str(error)) from None
     content = read(source)
-    if is_own(content) and LEFT_OUT in content:
-        raise UserError(
-            f"{source}: a small checkpoint, without those weights of its encoder that come with a package; name a "
-            "whole one as model.encoder.weights, or the package"
-        )
     fold = fold_of(content)
     if config is not None and fold is not None and content["config"]["data"].get("name") == config["data"]["name"]:
         for key, given in fold.items():

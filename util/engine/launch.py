@@ -25,7 +25,7 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.data.folds import masks_hold_all_classes
 from util.data.text import SUFFIXES
-from util.engine.checkpoint_form import ENDINGS
+from util.engine.checkpoint import ENDINGS
 from util.engine.device import CUDA, gpu_count
 from util.engine.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder
 from util.errors import EXIT_INTERRUPTED, UserError

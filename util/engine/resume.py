@@ -10,7 +10,6 @@ from torch import Tensor
 
 from util.config.model_section import current
 from util.engine import checkpoint
-from util.engine.checkpoint_form import training_problem
 from util.engine.folders import BEST, LAST, PREVIOUS
 from util.errors import UserError
 
@@ -91,8 +90,8 @@ def check_continues(
             f"{path}: a checkpoint of the {content['stage']} stage, this is the {state['stage']} stage; restore the "
             f"stage's own, {RESTART}"
         )
-    if problem := training_problem(content):
-        raise UserError(f"{path}: training cannot continue from it: {problem}; restore the file, {RESTART}")
+    if lacking := {"progress", checkpoint.SCHEDULE, "data"} - content.keys():
+        raise UserError(f"{path}: training cannot continue from it: it lacks {min(lacking)}; restore the file, {RESTART}")
     if content[checkpoint.SCHEDULE] != schedule:
         raise UserError(
             f"{path}: was made with other epochs, batch, processes or list ({content[checkpoint.SCHEDULE]}, now "

@@ -23,7 +23,7 @@ from util.data.episodes import EpisodeDataset
 from util.engine import checkpoint
 from util.engine.device import seed_step
 from util.engine.ema import EMA
-from util.engine.folders import LAST, METRICS
+from util.engine.folders import BEST, LAST, METRICS, PREVIOUS
 from util.engine.interrupt import Interrupt
 from util.engine.kept_features import FeatureFile, KeptEpisodes
 from util.engine.loading import batches, training_numbers
@@ -31,15 +31,14 @@ from util.engine.lr_schedule import set_learning_rates
 from util.engine.network import FLOAT32, PreparedNetwork, prepare_network
 from util.engine.optimizers import build_optimizers, load_optimizers
 from util.engine.processes import World
-from util.engine.resume import check_best, check_continues, check_optimizer_states
-from util.engine.run_checkpoints import NOT_FINITE, RunCheckpoints
+from util.engine.resume import ALLOW, check_best, check_continues, check_optimizer_states
 from util.engine.step_schedule import Progress, StepSchedule
 from util.errors import UserError
 from util.report.run_folder import RunFolder
 
 log = logging.getLogger("symnet")
 SECONDS_PER_MINUTE = 60
-HALF = 0.5
+NOT_FINITE = f"lower the learning rate, then start from the last checkpoint with --resume {ALLOW}"
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
 Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
@@ -57,7 +56,6 @@ class TrainerOptions:
         workers: loader processes, 0 for none.
         state: entries of the checkpoints beside weights and progress: stage, config, data fingerprint.
         allow_changes: whether a run may resume with other settings that decide its result.
-        passed_on, shared: as in ``RunCheckpoints``.
     """
 
     stage: StageSettings
@@ -69,8 +67,6 @@ class TrainerOptions:
     workers: int = 0
     state: dict[str, Any] = field(default_factory=dict)
     allow_changes: bool = False
-    passed_on: bool = False
-    shared: Path | None = None
 
 
 class Trainer:
@@ -105,9 +101,6 @@ class Trainer:
         if not groups:
             raise UserError("this model has nothing to train; test it as it is")
         self.optimizers = build_optimizers(groups, stage.optimizers)
-        self.checkpoints = RunCheckpoints(
-            folder.path, network, self.schedule, options.state, options.passed_on, options.shared
-        )
         self.ema = EMA(network, stage.ema_decay) if stage.ema_decay else None
         self.kept = None
         if stage.cache_gib is not None:
@@ -178,8 +171,9 @@ class Trainer:
             log.info("encoder: %s", self.kept.file.in_words())
         if progress.step < schedule.steps:
             log.info("no better validation for %d epochs: stopped", self.stage.patience)
-        if self.world.is_main:
-            self.checkpoints.finish(progress, averaged=self.ema is not None)
+        elif self.world.is_main:  # nothing continues from its end
+            self._write(LAST)
+            (self.folder.path / PREVIOUS).unlink(missing_ok=True)
         self._write_metrics(finished=True)
         return True
 
@@ -240,7 +234,7 @@ class Trainer:
             log.info("epoch %d: loss %.4f", epochs, losses["total"])
             self._add({"epoch": epochs, "step": progress.step, "losses": losses}, self._is_due(epochs))
         elif self.stage.validate_midway and epochs > 0 and steps == length // 2 and self._is_due(epochs + 1):
-            self._add({"epoch": epochs + HALF, "step": progress.step}, True)
+            self._add({"epoch": epochs + 0.5, "step": progress.step}, True)
 
     def _is_due(self, epoch: int) -> bool:
         """Return whether this epoch, counted from 1, is validated: every ``validate_every``-th is, and the last."""
@@ -284,7 +278,7 @@ class Trainer:
 
     def _save_best(self) -> None:
         if self._counts_minutes():
-            self.checkpoints.save_best(self.progress)
+            self._write(BEST)
 
     def _save_last(self) -> None:
         if not self._counts_minutes():
@@ -292,7 +286,21 @@ class Trainer:
         training: dict[str, Any] = {"optimizers": {n: o.state_dict() for n, o in self.optimizers.items()}}
         if self.ema is not None:
             training[checkpoint.EMA] = self.ema.state()
-        self.checkpoints.save_last(self.progress, training)
+        self._write(LAST, training, self.folder.path / PREVIOUS)
+
+    def _write(self, name: str, training: dict[str, Any] | None = None, previous: Path | None = None) -> None:
+        """Write a checkpoint of this moment, with what ``training`` adds; ``previous`` then holds the old file.
+
+        Raises:
+            UserError: weights are not finite, or the disk is full or the folder cannot be written.
+        """
+        weights = self.network.state_dict()
+        broken = next((n for n, w in weights.items() if w.is_floating_point() and not w.isfinite().all()), None)
+        if broken is not None:  # the loss was still finite, its gradients were not
+            raise UserError(f"step {self.progress.step}: {broken} is not finite; {NOT_FINITE}")
+        position = {"progress": asdict(self.progress), checkpoint.SCHEDULE: asdict(self.schedule)}
+        content = {**self.options.state, "weights": weights, **position, **(training or {})}
+        checkpoint.save(self.folder.path / name, content, previous)
 
     def _counts_minutes(self) -> bool:
         """Add the time since the last checkpoint to the run's; return whether this process writes a new one."""

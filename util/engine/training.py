@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from model.contract import Trainable
@@ -24,7 +23,7 @@ from util.engine.run_context import RunContext, make_run_context
 from util.engine.run_data import StageData, base_stage_data, meta_stage_data
 from util.engine.step_schedule import StepSchedule
 from util.engine.trainer import Trainer, TrainerOptions
-from util.engine.weights import check_start, encoder_licence, network_to_train, start_file
+from util.engine.weights import check_start, encoder_licence, network_to_train
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.report.figure import pixels
 from util.report.pictures import FirstEpisodes, draw
@@ -46,7 +45,7 @@ def train_base(config: Config, resume: bool, overwrite: bool, allow_changes: boo
         if not resume:
             check_start(context, "base")
         data = base_stage_data(context, settings, world)
-        stage = Stage("base", settings, context, data, world, start_file(config, "base"))
+        stage = Stage("base", settings, context, data, world)
         model, note = network_to_train(context, "base", resume)
         stage.check_batch()
         out = RunFolder(folder, world.is_main, fresh=overwrite)
@@ -63,7 +62,7 @@ def train_meta(
         if not resume:
             check_start(context, "meta", base)
         data = meta_stage_data(context, world)
-        stage = Stage("meta", config.meta_stage, context, data, world, start_file(config, "meta", base))
+        stage = Stage("meta", config.meta_stage, context, data, world)
         model, note = network_to_train(context, "meta", resume, base)
         stage.check_batch()
         out = RunFolder(folder, world.is_main, fresh=overwrite)
@@ -72,14 +71,13 @@ def train_meta(
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run: its name (base or meta), its settings, its data, and the file that its weights start from."""
+    """One stage of a run: its name (base or meta), its settings and its data."""
 
     name: str
     settings: StageSettings
     context: RunContext
     data: StageData
     world: World
-    start: Path | None = None
 
     @property
     def key(self) -> str:
@@ -140,8 +138,6 @@ def _train(
             checkpoint.PHOTOS: images.files_digest,
         },
         allow_changes=allow_changes,
-        passed_on=stage.name == "base",
-        shared=None if stage.start is None else stage.start.parent,
     )
     trainer = Trainer(network, stage.data.training, validate, out, world, options)
     try:

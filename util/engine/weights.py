@@ -15,10 +15,8 @@ from util.data.folds import Fold, masks_hold_all_classes
 from util.engine import checkpoint
 from util.engine.encoder_file import check_encoder_file
 from util.engine.folders import BEST, LAST, base_folder, weights_folder
-from util.engine.frozen_files import digest_of
 from util.engine.network import new_model
 from util.engine.run_context import RunContext
-from util.engine.small_checkpoint import fill_left_out
 from util.errors import UserError
 
 NO_CHECKPOINT = "none"
@@ -180,7 +178,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     return network, Weights(
         str(source),
         trained_with,
-        digest_of(network.state_dict()),
+        checkpoint.digest_of(network.state_dict()),
         note,
         encoder_licence(config, network),
         encoder_data(config, network, trained_with),
@@ -232,7 +230,7 @@ def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, path
         raise UserError(f"{path}: was trained with other text vectors than data.text = {context.config.data.text}")
     target = network if stage == "meta" else network.base_stage()
     try:
-        checkpoint.load_weights(target, fill_left_out(network, content, path), str(path))
+        checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
     except UserError as error:
         shots = _shots_of(network, content) if stage == "meta" else None
         if shots is None or shots == config.data.shot:

@@ -22,7 +22,7 @@ from util.engine.weights import load_weights
 from util.errors import UserError
 from util.files import REPOSITORY
 
-SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.pth.xz"  # the weights where no model is named
+SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 UNTRAINED = ("insid3", "lite0")  # method and encoder for which nothing was trained
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 

@@ -24,7 +24,6 @@ from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
 from util.engine.checkpoint import load_encoder_weights
 from util.engine.device import gpu_count
 from util.engine.folders import base_folder, run_folder
-from util.engine.frozen_files import frozen_names, parts_of
 from util.engine.network import build_model
 from util.errors import UserError
 from util.prepare import coco, pascal, weights
@@ -34,7 +33,6 @@ from util.prepare.lists import MAKERS, published
 from util.prepare.machine import GIGABYTE
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
-RESUMABLE = 2  # checkpoints with the optimiser's state: the last and the one before
 MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
 VECTORS = "python prepare.py embeddings --dataset {name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
 
@@ -146,8 +144,8 @@ def check_disk(what: str, config: Config) -> Finding:
     need, folders = _checkpoints(network, config.meta_stage), [run_folder(config, "meta")]
     if config.base_stage is not None:
         base = network.base_stage()
-        after = need + 2 * _bytes(base.state_dict()) - _shared(network, base)  # the base stage's best and last remain
-        need = max(_checkpoints(base, config.base_stage, passed_on=True), after)
+        after = need + 2 * _bytes(base.state_dict())  # the base stage's best and last remain
+        need = max(_checkpoints(base, config.base_stage), after)
         folders.append(base_folder(config))
     found = (file.stat() for folder in folders for file in folder.glob("*.pth"))
     there = sum({stat.st_ino: stat.st_size for stat in found}.values())  # each file once, whatever its names
@@ -157,25 +155,12 @@ def check_disk(what: str, config: Config) -> Finding:
     return Finding(what, free >= need - there, says, "free some space, or --set run.folder=<DIR> on another disk")
 
 
-def _checkpoints(network: Trainable, stage: StageSettings, passed_on: bool = False) -> int:
-    """Return the most bytes that a stage's checkpoints take at a time: frozen parts once, and one more of the largest.
-
-    Args:
-        passed_on: as in ``RunCheckpoints``.
-    """
-    state = network.state_dict()
-    weights, frozen = _bytes(state), _bytes({name: state[name] for name in frozen_names(network)})
+def _checkpoints(network: Trainable, stage: StageSettings) -> int:
+    """Return the most bytes that a stage's checkpoints take at a time: best, last, the one before, and a new one."""
+    weights = _bytes(network.state_dict())
     learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
     copies = max(MOMENTS[o.kind] for o in stage.optimizers.values()) + (stage.ema_decay > 0)
-    best, last = weights if passed_on else weights - frozen, weights - frozen + copies * learning
-    return frozen + best + RESUMABLE * last + max(best, last)
-
-
-def _shared(network: Trainable, base: Trainable) -> int:
-    """Return the bytes of the frozen parts that are the base stage's files."""
-    state, theirs = network.state_dict(), base.state_dict()
-    parts, known = parts_of(state, frozen_names(network)), [part.keys() for part in parts_of(theirs, theirs)]
-    return sum(_bytes(part) for part in parts if part.keys() in known)
+    return weights + 3 * (weights + copies * learning)
 
 
 def _bytes(state: dict[str, Tensor]) -> int:

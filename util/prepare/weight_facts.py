@@ -11,12 +11,11 @@ from typing import Any
 import torch
 
 from model.common import published
-from model.encoders.layouts import Recognised, describe, encoder_part, is_encoder_tensor, recognise
+from model.encoders.layouts import describe, encoder_part, is_encoder_tensor, recognise
 from model.encoders.registry import spec_of
 from model.encoders.timm_facts import PREFIX, unknown
 from model.registry import published_layouts
 from util.engine import checkpoint
-from util.engine.checkpoint_form import LEFT_OUT
 from util.errors import UserError
 
 IMAGENET, OURS = "encoder weights", "a checkpoint of this project"
@@ -90,8 +89,6 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
             f"name it: prepare.py weights timm/<name> --check {path}"
         )
     kind, stage, origin = IMAGENET, None, None
-    if checkpoint.is_own(content) and LEFT_OUT in content:  # what it lacks is installed
-        found = Recognised(found.backbone, found.stem, [], [], [])
     if checkpoint.is_own(content):
         kind, stage, origin = OURS, content.get("stage"), _origin(content)
     elif whose is not None:
@@ -128,8 +125,7 @@ def _origin(content: dict[str, Any]) -> str:
     """Return the run of a checkpoint of ours in words."""
     config = content.get("config") or {}
     data, model, name = (config.get(s) or {} for s in ("data", "model", "run"))
-    small = f"; the rest of the encoder: {', '.join(content[LEFT_OUT])}" if LEFT_OUT in content else ""
     return (
         f"{OURS}: {content.get('stage')} stage of {name.get('name')} "
-        f"({model.get('name')}, {data.get('name')} fold {data.get('fold')}, {data.get('shot')}-shot){small}"
+        f"({model.get('name')}, {data.get('name')} fold {data.get('fold')}, {data.get('shot')}-shot)"
     )

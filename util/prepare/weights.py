@@ -8,8 +8,7 @@ NET.
 ``timm/<name>`` is downloaded by timm and stored as a .safetensors file; with --check, FILE must be of that network.
 ``package`` is the installed package with the ImageNet weights of EfficientNet-Lite0.
 
---whole OUT writes a checkpoint of this project, with the weights that lie beside it, as one file that can be moved;
---small OUT does so in half precision and without the weights of the installed package. OUT.xz is compressed.
+--small OUT.safetensors writes a checkpoint of this project in half precision, without the state of its training.
 """
 
 from __future__ import annotations
@@ -21,17 +20,13 @@ from pathlib import Path
 from model.encoders.registry import downloadable, spec_of
 from model.encoders.weights import checksum_of, weights_url
 from util.engine import checkpoint
-from util.engine.checkpoint_form import ENDINGS, LEFT_OUT
-from util.engine.frozen_files import WHOLE
-from util.engine.small_checkpoint import write_small
+from util.engine.checkpoint import ENDINGS, SAFETENSORS
 from util.errors import UserError, nearest
 from util.prepare import timm_weights
 from util.prepare.download import CHUNK, fetch
 from util.prepare.weight_facts import OURS, PUBLISHED, WeightFacts, describe_weights_file
 
 NETWORKS = downloadable()
-MEGABYTE = 10**6
-WHOLE_EXAMPLE = WHOLE.format(path="runs/NAME/meta/best.pth")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,15 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "what", nargs="?", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}, timm/<name>, package; or a file"
     )
     parser.add_argument("--out", type=Path, default=Path("initmodel"), help="download folder (default initmodel)")
-    one = parser.add_mutually_exclusive_group()
-    one.add_argument(
-        "--whole", type=Path, metavar="OUT", help="write the checkpoint FILE as one file that can be moved"
-    )
-    one.add_argument(
-        "--small",
-        type=Path,
-        metavar="OUT",
-        help="the same in half precision, without the weights of the installed package; best with the ending .pth.xz",
+    parser.add_argument(
+        "--small", type=Path, metavar="OUT.safetensors", help="write the checkpoint FILE in half precision, to be passed on"
     )
     parser.add_argument("--check", type=Path, metavar="FILE", help="describe this file, which must be of NET")
 
@@ -63,13 +51,10 @@ def run(options: argparse.Namespace) -> int:
     path: Path | None = options.check
     if network is None and path is None:
         raise UserError(f"prepare.py weights: name a network ({', '.join(NETWORKS)}) or a file")
-    for option, out, write in (("--whole", options.whole, write_whole), ("--small", options.small, write_small)):
-        if out is not None:
-            if network is None or not Path(network).is_file():
-                raise UserError(f"{option} {out}: name the checkpoint's file before it, as in {WHOLE_EXAMPLE}")
-            write(Path(network), out)
-            print(f"{out}: {out.stat().st_size / MEGABYTE:.2f} MB, can be moved")
-            return 0
+    if options.small is not None:
+        write_small(Path(network or ""), options.small)
+        print(f"{options.small}: {options.small.stat().st_size / 1e6:.2f} MB")
+        return 0
     if timm_weights.serves(network):
         print("\n".join(timm_weights.describe_or_fetch(str(network), path, options.out)))
         return 0
@@ -115,20 +100,19 @@ def fetch_weights(network: str, out: Path) -> Path:
     return target
 
 
-def write_whole(path: Path, out: Path) -> None:
-    """Write a checkpoint of this project to one file, without what only its training needs.
+def write_small(path: Path, out: Path) -> None:
+    """Write a checkpoint of this project in half precision.
 
     Raises:
-        UserError: it cannot be read or is none of this project, or the file exists or cannot be written.
+        UserError: it cannot be read or is none of this project, or the file exists, has another ending or cannot be
+            written.
     """
     content = checkpoint.read(path)
     if not checkpoint.is_own(content):
-        raise UserError(f"{path}: no checkpoint of this project, so that nothing of it lies beside it; copy the file")
-    if LEFT_OUT in content:
-        raise UserError(f"{path}: is a small checkpoint, which is one file already; copy it")
-    if out.exists():
-        raise UserError(f"{out}: this file exists already; name another for --whole")
-    checkpoint.save(out, {key: value for key, value in content.items() if key not in checkpoint.OF_TRAINING})
+        raise UserError(f"{path}: no checkpoint of this project; name one before --small")
+    if out.exists() or out.suffix != SAFETENSORS:
+        raise UserError(f"--small {out}: exists already, or does not end in {SAFETENSORS}; name another file")
+    checkpoint.save_small(out, content)
 
 
 def advice(facts: WeightFacts) -> list[str]:
