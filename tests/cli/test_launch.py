@@ -24,6 +24,7 @@ from util.engine.launch import (
     _exit_code,
     check_gpus,
     choice_from_environment,
+    gpus_for,
     main,
     parse,
     suggestion_for_cpu,
@@ -87,6 +88,33 @@ def test_net_and_model_may_be_options():
     launch = parse(["train", "split1", "mini", "0", "--net", "resnet34", "--resume"], Choice("dcama", "resnet18"))
     assert launch.config == Path("config/mini/mini_split1_dcama_resnet34.yaml")
     assert launch.options == ["--set", "run.device=cpu", "--resume"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "machines", "stage", "used"),
+    [
+        (8, 1, "base_stage", 6),  # 12 images in all, two in each process
+        (4, 1, "base_stage", 4),
+        (4, 2, "base_stage", 3),
+        (8, 1, "meta_stage", 8),
+        (0, 1, "base_stage", 0),
+        (1, 7, "base_stage", None),
+    ],
+)
+def test_no_more_gpus_are_used_than_the_batch_has_parts(gpus: int, machines: int, stage: str, used, monkeypatch):
+    monkeypatch.setenv("NNODES", str(machines))
+    launch = parse(["train", "split0", "pascal", str(gpus)])
+    settings = getattr(read_config(launch.config), stage)
+    if used is None:
+        with pytest.raises(UserError, match="base_stage.batch = 12"):
+            gpus_for(launch, settings, stage)
+    else:
+        assert gpus_for(launch, settings, stage) == used
+
+
+def test_ssp_takes_four_of_eight_gpus():
+    launch = parse(["train", "split0", "pascal", "8"], Choice("ssp"))
+    assert gpus_for(launch, read_config(launch.config).meta_stage, "meta_stage") == 4
 
 
 @pytest.mark.parametrize(
@@ -155,6 +183,10 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     second = spawned.run(*LAUNCH, "train", "split0", "mini", "0", *options, check=2, **forked)
     assert "holds a run already" in second.stderr
     assert "training it first" not in second.stdout  # the base stage is there
+    third = spawned.run(
+        *LAUNCH, "train", "split0", "mini", "0", *options, "--set", "base_stage.epochs=2", check=2, **forked
+    )
+    assert "base stage was trained with base_stage.epochs = 1, now 2" in third.stderr
 
     words = ["test", "split0", "mini", "0", "names", run / "meta/last.pth", *options]
     tested = spawned.run(*LAUNCH, *words, **forked)
@@ -178,5 +210,3 @@ def check_story(run: Path) -> None:
         assert losses["total"] == pytest.approx(sum(v for k, v in losses.items() if k != "total"))
     base, meta = (checkpoint.read(run / s / "best.pth")["weights"] for s in ("base", "meta"))
     assert all(torch.equal(base[k], meta[k]) for k in base)  # frozen parts stayed as the base stage left them
-    files = {s: sorted((run / s).glob("frozen-*.pth")) for s in ("base", "meta")}
-    assert files["base"] and all(a.samefile(b) for a, b in zip(*files.values(), strict=True))  # and are there once

@@ -71,6 +71,17 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
     assert again.stdout.count("ssp and prototype, fold 1") == 1 and "SSP ResNet-10" in again.stdout
 
 
+@pytest.mark.process
+def test_all_that_stops_a_part_is_said_before_anything_is_done(tmp_path: Path):
+    """Data, vectors and weights of both methods are missing, and the lines name each once."""
+    words = ["--models", "symnet,ssp", "--set", f"data.root={tmp_path}/none", "--set", f"run.folder={tmp_path}/runs"]
+    ended = reproduce("pascal", "resnet50", "0", *words)
+    assert ended.returncode == 2 and not list(tmp_path.iterdir())
+    lines = ended.stderr.splitlines()
+    assert all(line.startswith("error: ") for line in lines)
+    assert [line.split()[1] for line in lines] == ["data", "vectors", "weights", "weights"]
+
+
 @pytest.fixture
 def done_run(mini_yaml, tmp_path: Path):
     """Return a config of a model that learns, its meta folder and its result, as a finished run leaves them."""
@@ -115,7 +126,6 @@ def test_a_result_of_older_weights_or_a_quick_look_is_not_done(done_run):
     [
         ("data.min_pixels=7", "data.min_pixels"),
         ("data.exclude_novel=false", "data.exclude_novel"),
-        ("model.encoder.partial=true", "model.encoder.partial"),
         ("protocols.bam.smooth=true", "protocol_settings.smooth"),
         ("protocols.bam.episodes=5", "protocol_settings.episodes"),
         ("test.seeds=[3]", "seeds"),

@@ -21,13 +21,16 @@ from model.registry import class_of, models
 from util import cli
 from util.config import command_line
 from util.config.compose import config_path
-from util.config.read import read_config
-from util.config.settings import Config
+from util.config.read import read_config, to_dict
+from util.config.settings import Config, StageSettings
 from util.data.folds import masks_hold_all_classes
 from util.data.text import SUFFIXES
+from util.engine import checkpoint
 from util.engine.checkpoint import ENDINGS
 from util.engine.device import CUDA, gpu_count
-from util.engine.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder
+from util.engine.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder, weights_folder
+from util.engine.resume import training_differences
+from util.engine.step_schedule import StepSchedule
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY
 
@@ -101,10 +104,38 @@ def check_gpus(wanted: int) -> None:
         raise UserError(f"{wanted} GPUs were asked for, this machine has {have}; ask for at most {have} (0 is the CPU)")
 
 
+def gpus_for(launch: Launch, stage: StageSettings, key: str) -> int:
+    """Return how many of a launch's GPUs the batch of a training stage can be split over.
+
+    Raises:
+        UserError: the batch is too small for one process on every machine.
+    """
+    machines, most = _machines(), max(StepSchedule.most_processes(stage, key), 1)
+    if stage.batch_per == "process" or max(launch.gpus, 1) * machines <= most:
+        return launch.gpus
+    if most < machines:
+        raise UserError(f"{launch.config}: {key}.batch = {stage.batch} is too small for NNODES={machines}; use {most}")
+    return most // machines
+
+
+def _fitted(launch: Launch, stage: StageSettings, key: str) -> Launch:
+    """Return the launch of a training stage on the GPUs that its batch can be split over; say so if they are fewer."""
+    gpus = gpus_for(launch, stage, key)
+    if gpus < launch.gpus:
+        where = " of every machine" if _machines() > 1 else ""
+        print(f"{key}.batch = {stage.batch} in all: {gpus} of {launch.gpus} GPUs{where} are used", flush=True)
+    return replace(launch, gpus=gpus)
+
+
+def _machines() -> int:
+    """Return the number of machines."""
+    return int(os.environ.get("NNODES", "1"))
+
+
 def run_script(script: str, launch: Launch, extra: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     words = [str(REPOSITORY / script), str(launch.config), *launch.options, *extra]
-    nodes = int(os.environ.get("NNODES", "1"))
+    nodes = _machines()
     if launch.gpus < 2 and nodes == 1:
         return _run_alone([sys.executable, *words])
     place = ["--standalone"]
@@ -160,16 +191,31 @@ def train(launch: Launch) -> int:
     resume, overwrite = RESUME in launch.options, OVERWRITE in launch.options
     launch = replace(launch, options=[o for o in launch.options if o not in (RESUME, OVERWRITE)])
     folder = base_folder(config)
-    if class_of(config.model).has_base_stage and launch.checkpoint is None and not is_finished(folder):
-        print(f"base stage: no finished {folder / BEST} yet, training it first", flush=True)
+    otherwise = trained_otherwise(config, "base") if launch.checkpoint is None else ""
+    if otherwise and (config.run.base_folder or not overwrite):
+        raise UserError(otherwise)
+    if config.base_stage is not None and launch.checkpoint is None and (otherwise or not is_finished(folder)):
+        print(otherwise or f"base stage: no finished {folder / BEST} yet, training it first", flush=True)
         flags = [RESUME] if resume and _can_resume(folder) else [OVERWRITE] if overwrite else []
-        code = run_script("train_base.py", launch, flags)
+        code = run_script("train_base.py", _fitted(launch, config.base_stage, "base_stage"), flags)
         if code:
             return code
     flags = [RESUME] if resume and _can_resume(run_folder(config, "meta")) else [OVERWRITE] if overwrite else []
     if launch.checkpoint is not None:
         flags += ["--checkpoint", launch.checkpoint]
-    return run_script("train.py", launch, flags)
+    return run_script("train.py", _fitted(launch, config.meta_stage, "meta_stage"), flags)
+
+
+def trained_otherwise(config: Config, stage: str) -> str:
+    """Return a line if a run's stage (base, meta) is finished, but was trained with other settings than the config's."""
+    folder = base_folder(config) if stage == "base" else weights_folder(config)
+    if getattr(config, f"{stage}_stage") is None or not is_finished(folder):
+        return ""
+    differences = training_differences(checkpoint.read(folder / BEST)["config"], to_dict(config), stage)
+    how = (
+        f"{folder}: the {stage} stage was trained with {', '.join(differences)}; train it again by train.sh --overwrite"
+    )
+    return f"{how}, or set another run.name" if differences else ""
 
 
 def suggestion_for_cpu(launch: Launch, config: Config) -> str | None:

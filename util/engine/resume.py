@@ -91,7 +91,7 @@ def check_continues(
             f"stage's own, {RESTART}"
         )
     if lacking := {"progress", checkpoint.SCHEDULE, "data"} - content.keys():
-        raise UserError(f"{path}: training cannot continue from it: it lacks {min(lacking)}; restore the file, {RESTART}")
+        raise UserError(f"{path}: training cannot continue from it: it lacks {min(lacking)}; restore it, {RESTART}")
     if content[checkpoint.SCHEDULE] != schedule:
         raise UserError(
             f"{path}: was made with other epochs, batch, processes or list ({content[checkpoint.SCHEDULE]}, now "
@@ -104,16 +104,28 @@ def check_continues(
     if checkpoint.TEXT in content and content[checkpoint.TEXT] != state.get(checkpoint.TEXT):
         raise UserError(f"{path}: was trained with other text vectors; restore data.text, {RESTART}")
     before = current(content["config"])
-    changed = checkpoint.changed_settings(before, state["config"])
-    decisive = [key for key in changed if _decides(key, state["stage"]) and _value(before, key) is not None]
+    decisive = training_differences(before, state["config"], state["stage"])
     if decisive and not allow_changes:
-        shown = [f"{key} = {_value(before, key)}, now {_value(state['config'], key)}" for key in decisive[:SHOWN]]
+        shown = decisive[:SHOWN]
         more = f" and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
         raise UserError(
             f"{path}: settings that decide the result were changed since ({'; '.join(shown)}{more}); undo the change, "
             f"continue with it by {ALLOW}, {RESTART}"
         )
-    return changed
+    return checkpoint.changed_settings(before, state["config"])
+
+
+def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str) -> list[str]:
+    """Return the settings that decide a stage's weights and differ, such as ``meta_stage.epochs = 1, now 100``.
+
+    Args:
+        before: the merged config of a training, as its checkpoints hold it.
+        now: another merged config.
+        stage: base or meta.
+    """
+    changed = [key for key in checkpoint.changed_settings(before, now) if _decides(key, stage)]
+    pairs = [(key, _value(before, key), _value(now, key)) for key in changed]
+    return [f"{key} = {old}, now {new}" for key, old, new in pairs if old is not None]
 
 
 def check_best(folder: Path, validates: bool, progress: dict[str, Any]) -> None:

@@ -34,6 +34,15 @@ class StepSchedule:
         per_epoch = max(epoch_length // total, 1)
         return cls(per_epoch, per_epoch * stage.epochs, total)
 
+    @staticmethod
+    def most_processes(stage: StageSettings, key: str) -> int:
+        """Return into how many processes the batch of a stage can be split.
+
+        Every part of an accumulated batch holds an image, in the base stage two, since batch norm learns there.
+        """
+        part = 2 if key == "base_stage" else 1
+        return stage.batch // (part * stage.accumulate)
+
     @property
     def epochs(self) -> int:
         """The number of epochs of the whole stage."""

@@ -43,26 +43,27 @@ class Needs:
     def __init__(self) -> None:
         self.found: dict[str, Finding] = {}  # all findings, by their prerequisite
 
-    def of(self, config: Config) -> list[Finding]:
-        """Return the findings about all prerequisites of a config."""
-        data = config.data
+    def of(self, config: Config, trains: bool = True) -> list[Finding]:
+        """Return the findings about all prerequisites of a config, or of its test alone."""
+        data, learns = config.data, class_of(config.model).learns
+        trains = trains and learns
         listed = ", ".join(filter(None, (data.train_list, data.test_list)))
         out = [self._once(f"data {data.root} ({listed})", lambda w: check_data(w, data))]
         if out[0].fine:
             rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
             out.append(self._once(f"lists {data.name} fold {data.fold} ({rule})", lambda w: check_lists(w, data)))
-        if class_of(config.model).learns and config.meta_stage.validate_on is not None:
+        if trains and config.meta_stage.validate_on is not None:
             other = read_data(found(config.meta_stage.validate_on))
             out.append(self._once(f"data {other.root} for validations", lambda w: check_data(w, other)))
         if class_of(config.model).reads_text:
             path = NAMES if data.text == NAMES else vectors_path(data)
             out.append(self._once(f"vectors {path} for {data.name}", lambda w: check_vectors(w, data)))
         start = config.model.start()
-        if start.weights is not None:
+        if start.weights is not None and (trains or not learns):
             name, partly = f"{class_of(config.model).title} on {config.model.backbone()}", ", partial" * start.partial
             what = f"weights {start.weights} for {name}{partly}"
             out.append(self._once(what, lambda w: check_weights(w, config)))
-        if class_of(config.model).learns:
+        if trains:
             name = f"{class_of(config.model).title} on {config.model.backbone()}, {data.name}, {data.shot}-shot"
             what = f"disk for checkpoints of {name} in {config.run.folder}"
             out.append(self._once(what, lambda w: check_disk(w, config)))
