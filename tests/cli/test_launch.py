@@ -106,7 +106,7 @@ def test_no_more_gpus_are_used_than_the_batch_has_parts(gpus: int, machines: int
     launch = parse(["train", "split0", "pascal", str(gpus)])
     settings = getattr(read_config(launch.config), stage)
     if used is None:
-        with pytest.raises(UserError, match="base_stage.batch = 12"):
+        with pytest.raises(UserError, match=r"base_stage\.batch = 12"):
             gpus_for(launch, settings, stage)
     else:
         assert gpus_for(launch, settings, stage) == used

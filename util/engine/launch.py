@@ -207,15 +207,15 @@ def train(launch: Launch) -> int:
 
 
 def trained_otherwise(config: Config, stage: str) -> str:
-    """Return a line if a run's stage (base, meta) is finished, but was trained with other settings than the config's."""
+    """Return a line if a run's finished stage (base, meta) was trained with other settings than the config's."""
     folder = base_folder(config) if stage == "base" else weights_folder(config)
     if getattr(config, f"{stage}_stage") is None or not is_finished(folder):
         return ""
     differences = training_differences(checkpoint.read(folder / BEST)["config"], to_dict(config), stage)
-    how = (
-        f"{folder}: the {stage} stage was trained with {', '.join(differences)}; train it again by train.sh --overwrite"
-    )
-    return f"{how}, or set another run.name" if differences else ""
+    if not differences:
+        return ""
+    line = f"{folder}: the {stage} stage was trained with {', '.join(differences)}"
+    return f"{line}; train it again by train.sh --overwrite, or set another run.name"
 
 
 def suggestion_for_cpu(launch: Launch, config: Config) -> str | None:
