@@ -70,15 +70,7 @@ def test_a_file_that_is_no_table_of_words_is_refused(tmp_path: Path, content: by
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.kv").write_bytes(content)
     message = refusal(lambda: read_words(tmp_path / "words.kv", ["cat"], ["cat"]))
-    assert "cannot be read by gensim" in message and not (tmp_path / "trap-has-run").exists()
-
-
-@pytest.mark.parametrize("rows", [{"cat": 99}, {"cat": -1}, {"cat": "0"}])
-def test_words_without_a_row_are_refused(tmp_path: Path, rows: dict) -> None:
-    path, vectors = _made("own.kv", tmp_path)
-    vectors.key_to_index = rows
-    vectors.save(str(path))
-    assert "rows that it does not have" in refusal(lambda: read_words(path, ["cat"], ["cat"]))
+    assert str(tmp_path) in message and not (tmp_path / "trap-has-run").exists()
 
 
 def test_downloads_are_gensims_and_fail_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,23 +20,28 @@ NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"
 NAME_VECTOR_WIDTH = 300
 SUFFIXES = (".npz", ".pkl")
-# The only names that a pickled NumPy array needs; a pickle with any other is refused.
-ARRAY_PARTS = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),
+ARRAY_PARTS = {  # the names that a pickled NumPy array needs
+    "numpy": {"ndarray", "dtype"},
+    **{f"numpy.{core}.multiarray": {"_reconstruct"} for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric": {"_frombuffer"} for core in ("core", "_core")},
+    "_codecs": {"encode"},
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles NumPy arrays and nothing else."""
+class RestrictedUnpickler(pickle.Unpickler):
+    """Unpickles NumPy arrays, and what ``others`` names (module -> names); refuses everything else."""
+
+    def __init__(self, file: IO[bytes], others: Mapping[str, set[str]] = MappingProxyType({})):
+        super().__init__(file, encoding="latin1")
+        self.others = others
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ARRAY_PARTS:
+        """Return what a pickle names, if it is allowed.
+
+        Raises:
+            UnpicklingError: it is not.
+        """
+        if name not in ARRAY_PARTS.get(module, set()) | self.others.get(module, set()):
             raise pickle.UnpicklingError(f"it would load {module}.{name}")
         if module.startswith("numpy.core"):
             module = module.replace("numpy.core", "numpy._core") if hasattr(np, "_core") else module
@@ -63,7 +70,7 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
                 table = stored["vectors"]
                 names = np.ravel(stored["names"]).tolist() if "names" in stored else None
         else:
-            table = _ArrayUnpickler(io.BytesIO(path.read_bytes())).load()
+            table = RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
     except FileNotFoundError:
         raise UserError(
             f"{path}: these text vectors do not exist; python prepare.py embeddings makes them from a file of word "

@@ -16,6 +16,7 @@ import numpy as np
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.text import NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
+from util.data.word_files import download
 from util.data.word_vectors import build_vectors
 from util.errors import UserError, nearest
 from util.files import fingerprint
@@ -54,8 +55,6 @@ def run(options: argparse.Namespace) -> int:
     _check_name(options.name)
     target = (options.out or Path(data.text_dir)) / f"{options.name}_{data.name}.npz"
     if options.download:
-        from util.data.gensim_files import download  # takes a second to import
-
         options.vectors = download(options.download)
     source = options.vectors or options.published
     made_from = fingerprint([source], *data.classes, options.missing, bool(options.vectors))
