@@ -14,6 +14,7 @@ with required():
     from util.engine.episode_pictures import parse_kinds
     from util.engine.test_jobs import Request
     from util.engine.testing import test
+    from util.errors import UserError
     from util.report.figure import VECTORS
 
 
@@ -21,7 +22,7 @@ def command() -> None:
     """Parse, build, call."""
     parser = command_line.parser(__doc__)
     parser.add_argument("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
-    parser.add_argument("--protocol", default="", help="one or more, such as bam,hsnet; default test.protocol")
+    parser.add_argument("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
     parser.add_argument("--shot", default="", help="one or more numbers of supports, such as 1,5; default data.shot")
     parser.add_argument("--episodes", help="a quick look at so many episodes, marked as such everywhere")
     parser.add_argument(
@@ -52,6 +53,9 @@ def command() -> None:
     if command_line.show(options):
         return
     if options.calibrate:
+        extra = {"protocol", "shot", "manifest", "save_images", "figures"} & {k for k, v in vars(options).items() if v}
+        if extra:
+            raise UserError(f"--calibrate takes no --{min(extra).replace('_', '-')}; leave it out")
         calibrate(command_line.read(options))
         return
     protocols, shots = cli.words(options.protocol), cli.numbers("--shot", options.shot)

@@ -40,6 +40,7 @@ IDENTITY = (("model", "name"), ("data", "name"), ("data", "classes"), *FOLD)
 TEXT = "text"  # digest of the text vectors that the model was trained with
 PHOTOS = "photos"  # digest of the names and sizes of the training list's files
 SCHEDULE, EMA = "schedule", "ema"
+BASE = "base"  # of a meta stage: ``training_of`` the base stage that it started from
 OF_TRAINING = ("optimizers", EMA, "progress", SCHEDULE)  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
 
@@ -124,6 +125,29 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
         weights, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     return {**json.loads(header["content"]), "weights": weights} if "content" in header else weights
+
+
+def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return how the weights of a checkpoint were trained, stage by stage; empty where the file does not say.
+
+    Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, and the
+    section of its config.
+    """
+    if not is_own(content):
+        return []
+    config, schedule, stage = content["config"], content.get(SCHEDULE, {}), content["stage"]
+    settings = config[f"{stage}_stage"]
+    facts = {
+        "stage": stage,
+        "step": content.get("progress", {}).get("step"),
+        "steps": schedule.get("steps"),
+        "batch": schedule.get("batch"),
+        "size": settings.get("size") or config["data"]["size"],
+        "seed": config["run"]["seed"],
+        "list": content.get("data"),
+        "settings": settings,
+    }
+    return [*content.get(BASE, []), facts]
 
 
 def is_own(content: dict[str, Any]) -> bool:

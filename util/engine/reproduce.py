@@ -111,7 +111,8 @@ class Part:
             trials: the lines of the steps that were tried already, by their case.
             made: checkpoints that the parts before make; this part's are added.
         """
-        out, found = [], needs.of(self.config, trains=False) if undone(self.config, self.result) else []
+        out: list[str] = []
+        found = needs.of(self.config, trains=False) if undone(self.config, self.result) else []
         if learns(self.source) and self.source.test.checkpoint in OWN:
             out += filter(None, (trained_otherwise(self.source, stage) for stage in ("base", "meta")))
         if self.trains:

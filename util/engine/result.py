@@ -19,7 +19,7 @@ from util.engine.trainer import SECONDS_PER_MINUTE
 from util.engine.weights import TRAINING_FREE, UNTRAINED, Weights, weights_mark
 from util.report.run_folder import environment
 from util.report.schema import MANIFEST, SCHEMA
-from util.report.scores import over_seeds
+from util.report.scores import FINAL, over_seeds
 from util.report.table import MADE_FROM_MASKS
 from util.report.track import IN_DOMAIN, KEPT, NO_TRAINING, REMOVED, Track
 
@@ -71,11 +71,14 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "weights": weights.digest,
         "track": asdict(track_of_weights(job.context, weights)),
         "trained_with": trained,
+        "training": weights.training,
+        "trained_otherwise": weights.otherwise,
         "fold_mismatch": mismatch,
         "list": job.images.digest,
         "list_images": len(job.images.queries),
         "list_source": job.images.source or MADE_FROM_MASKS,
         "list_note": job.images.note,
+        "classes_without_episodes": _without_episodes(job, per_seed),
         "left_out": [data.classes[c - 1] for c in job.images.left_out],
         "episode_digests": [job.samplers[seed].digest(job.episodes[seed]) for seed in job.samplers],
         "manifest": MANIFEST,
@@ -106,6 +109,12 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     own = config.test.trained_on is None and trained["name"] == config.data.name
     photos = REMOVED if trained.get("exclude_novel", True) else KEPT
     return Track(data, text, IN_DOMAIN if own else trained["name"], photos if own else None, trained["shot"])
+
+
+def _without_episodes(job: Job, per_seed: list[dict[str, Any]]) -> int:
+    """Return the number of novel classes that occurred in no episode of any seed and are therefore in no mean."""
+    seen = {c for scores in per_seed for c in scores[FINAL]["per_class"]}
+    return len(set(job.images.classes) - seen)
 
 
 def _json_keys(scores: dict[str, Any]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def check_continues(
     if checkpoint.TEXT in content and content[checkpoint.TEXT] != state.get(checkpoint.TEXT):
         raise UserError(f"{path}: was trained with other text vectors; restore data.text, {RESTART}")
     before = current(content["config"])
-    decisive = training_differences(before, state["config"], state["stage"])
+    decisive = _differences(before, state["config"], state["stage"])
     if decisive and not allow_changes:
         shown = decisive[:SHOWN]
         more = f" and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
@@ -118,12 +118,20 @@ def check_continues(
 def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str) -> list[str]:
     """Return the settings that decide a stage's weights and differ, such as ``meta_stage.epochs = 1, now 100``.
 
+    A test may have another number of shots and another precision than its training, a base stage serves several runs.
+
     Args:
-        before: the merged config of a training, as its checkpoints hold it.
+        before: the merged config of a training, as its checkpoints hold it, or its section of the stage alone.
         now: another merged config.
         stage: base or meta.
     """
-    changed = [key for key in checkpoint.changed_settings(before, now) if _decides(key, stage)]
+    own = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
+    a, b = ({section: config.get(section, {}) for section in own} for config in (before, now))
+    return _differences(a, b, stage, ("data.shot", "run.precision"))
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], stage: str, free: tuple[str, ...] = ()) -> list[str]:
+    changed = [key for key in checkpoint.changed_settings(before, now) if _decides(key, stage) and key not in free]
     pairs = [(key, _value(before, key), _value(now, key)) for key in changed]
     return [f"{key} = {old}, now {new}" for key, old, new in pairs if old is not None]
 

@@ -33,7 +33,7 @@ class Request:
     """The options of a test beyond its config.
 
     Attributes:
-        protocols: names of entries; none means ``test.protocol``.
+        protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes: replayed if it exists, else written.
         save_images: kind (worst, best, random) -> number of episodes to draw.
@@ -48,6 +48,7 @@ class Request:
 
 
 log = logging.getLogger("symnet")
+ALL = "all"
 # (shots, image side) -> the network of a job and the record of its weights
 Networks = dict[tuple[int, int], tuple[PreparedNetwork, Weights]]
 
@@ -127,12 +128,14 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
     return run_folder(config, "test") / "_".join([name, *filter(None, marks)])
 
 
-def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]:
-    """Return the jobs of a request, weights loaded and episodes chosen.
+def build_test_jobs(config: Config, request: Request, world: World, networks: Networks | None = None) -> list[Job]:
+    """Return the jobs of a request, weights loaded and episodes chosen; ``networks`` are those that are there already.
 
     Raises:
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
+    if request.protocols == (ALL,):
+        return _all_jobs(config, request, world)
     names, shots = request.protocols or (config.test.protocol,), request.shots or (config.data.shot,)
     for name in names:
         if name not in config.protocols:
@@ -140,7 +143,7 @@ def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]
     played = request.manifest if request.manifest is not None and request.manifest.exists() else None
     _check_manifest(request.manifest, played, len(names) * len(shots))
     jobs: list[Job] = []
-    networks: Networks = {}
+    networks = {} if networks is None else networks
     lists: dict[tuple[int, str | None], ImageList] = {}  # by number of shots and published list
     for shot in dict.fromkeys(shots):
         for name in dict.fromkeys(names):
@@ -151,6 +154,22 @@ def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]
                 with world.main_first():
                     lists[key] = images_for_test(context, world.is_main, protocol)
             jobs.append(_job(context, world, lists[key], name, played, networks))
+    return jobs
+
+
+def _all_jobs(config: Config, request: Request, world: World) -> list[Job]:
+    """Return the jobs of every protocol of one class per episode that fits model and data; log the others."""
+    jobs: list[Job] = []
+    networks: Networks = {}
+    for name, protocol in config.protocols.items():
+        if protocol.ways > 1 or protocol.absent > 0:
+            continue
+        try:
+            jobs += build_test_jobs(config, replace(request, protocols=(name,)), world, networks)
+        except UserError as error:
+            log.info("left out: %s: %s", name, error)
+    if not jobs:
+        raise UserError(f"{config.path}: no protocol fits this model and data set")
     return jobs
 
 

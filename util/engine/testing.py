@@ -35,7 +35,7 @@ from util.report.figure import write_figure
 from util.report.pictures import FirstEpisodes, draw
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result
-from util.report.table import class_table, passes_in_words, score_table, title
+from util.report.table import class_table, passes_in_words, protocol_table, score_table, title
 from util.report.track import in_words, track_of
 
 log = logging.getLogger("symnet")
@@ -60,6 +60,8 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
         for job, folder in zip(jobs, folders, strict=True):
             out.append(_finish(job, folder, world, request, pictures[id(job)]))
             folder.close()
+    if len(out) > 1 and world.is_main:
+        log.info("%s", protocol_table(out))
     return out
 
 
@@ -137,6 +139,8 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
         score_table(result),
         class_table(result),
     )
+    if result["classes_without_episodes"]:
+        log.info("%d classes have no episode and are in no mean", result["classes_without_episodes"])
     log.info("result: %s", folder.path / RESULT)
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -46,7 +46,7 @@ def train_base(config: Config, resume: bool, overwrite: bool, allow_changes: boo
             check_start(context, "base")
         data = base_stage_data(context, settings, world)
         stage = Stage("base", settings, context, data, world)
-        model, note = network_to_train(context, "base", resume)
+        model, note, _ = network_to_train(context, "base", resume)
         stage.check_batch()
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         return _train(stage, model.base_stage(), partial(_validate_base, stage, out), out, note, resume, allow_changes)
@@ -63,10 +63,10 @@ def train_meta(
             check_start(context, "meta", base)
         data = meta_stage_data(context, world)
         stage = Stage("meta", config.meta_stage, context, data, world)
-        model, note = network_to_train(context, "meta", resume, base)
+        model, note, before = network_to_train(context, "meta", resume, base)
         stage.check_batch()
         out = RunFolder(folder, world.is_main, fresh=overwrite)
-        return _train(stage, model, partial(_validate_meta, stage, out), out, note, resume, allow_changes)
+        return _train(stage, model, partial(_validate_meta, stage, out), out, note, resume, allow_changes, before)
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ def _train(
     note: str,
     resume: bool,
     allow_changes: bool,
+    before: Sequence[dict[str, Any]] = (),
 ) -> int:
-    """Train a network for one stage; return the exit code."""
+    """Train a network for one stage, which started from weights with the training ``before``; return the exit code."""
     config, images, world = stage.context.config, stage.data.images, stage.world
     device = describe(world.device)
     facts = {
@@ -136,13 +137,16 @@ def _train(
             "data": images.digest,
             checkpoint.TEXT: text,
             checkpoint.PHOTOS: images.files_digest,
+            checkpoint.BASE: list(before),
         },
         allow_changes=allow_changes,
     )
     trainer = Trainer(network, stage.data.training, validate, out, world, options)
     try:
         if resume:
-            trainer.resume(newest(out.path))
+            continued = newest(out.path)
+            options.state[checkpoint.BASE] = continued.get(checkpoint.BASE, [])
+            trainer.resume(continued)
         finished = trainer.fit()
     finally:
         out.close()

@@ -1,76 +1,67 @@
 """``python -m util.report verify RUN``: whether a result can be trusted, from its files, its data and its weights.
 
-Scores are counted again from ``episodes.jsonl``; the result's statements about its test are compared with its config;
-episodes are compared with their digest and with those that the protocol draws from the list; list and weights are read
-again where data and checkpoint are there.
+Scores are counted again from ``episodes.jsonl``; episodes are compared with their digest and with those that the
+protocol draws from the list; list and weights are read again where data and checkpoint are there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from util.data.manifest import read_manifest
-from util.engine.result_checks import (
-    check_digests,
-    check_presence,
-    check_statements,
-    draw_difference,
-    list_difference,
-    tested_config,
-    weights_difference,
-)
+import numpy as np
+
+from util.config.read import from_dict
+from util.data.manifest import Manifest, digest_of_rows, read_manifest
+from util.engine.evaluation import ALL_FOREGROUND
+from util.engine.input_size import view_of
+from util.engine.presence import presence_scores
 from util.engine.run_context import RunContext, make_run_context
-from util.engine.run_data import images_for_test
+from util.engine.run_data import images_for_test, protocol_sampler
+from util.engine.test_jobs import own_config
+from util.engine.weights import load_weights
 from util.errors import UserError
-from util.read_files import read_json
-from util.report.agreement import check_counted, check_episodes, check_scores
-from util.report.schema import MANIFEST, check_result, find_results
-from util.report.table import seeds_in_words, text_table, title
+from util.report.schema import MANIFEST, find_results, read_result
+from util.report.scores import FINAL, counts_of, mean_iou, over_seeds
+from util.report.table import departures, text_table, title
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
-EPISODES, LIST, DRAW, WEIGHTS = "episodes", "list", "draw of the episodes", "weights"  # subjects of checks
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison: its subject, its outcome (``AGREES``, ``DIFFERS`` or ``UNCHECKED``), and the reason."""
-
-    subject: str
-    outcome: str
-    reason: str = ""
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Verification:
-    """All checks of one result."""
+    """All checks of one result: subject -> (``AGREES``, ``DIFFERS`` or ``UNCHECKED``, reason)."""
 
     path: Path
-    name: str
-    checks: list[Check]
-    departures: list[str]
+    result: Result
+    checks: dict[str, tuple[str, str]]
 
     @property
     def agrees(self) -> bool:
         """Whether no check found a difference."""
-        return all(check.outcome != DIFFERS for check in self.checks)
+        return all(outcome != DIFFERS for outcome, _ in self.checks.values())
 
     @property
     def verdict(self) -> str:
         """The conclusion, as a sentence."""
-        unchecked = [check.subject for check in self.checks if check.outcome == UNCHECKED]
         if not self.agrees:
             return "not to be trusted: score the run again"
-        whole = f"scores and episodes agree; not checked: {', '.join(unchecked)}" if unchecked else "can be trusted"
-        departures = ", ".join(self.departures)
-        return f"{whole}; not the protocol's number ({departures})" if departures else whole
+        unchecked = ", ".join(subject for subject, (outcome, _) in self.checks.items() if outcome == UNCHECKED)
+        whole = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "can be trusted"
+        marks = ", ".join(departures(self.result))
+        return f"{whole}; not the protocol's number ({marks})" if marks else whole
 
     def text(self) -> str:
         """Return title, table of the checks and verdict."""
-        rows = [[check.subject, check.outcome, check.reason] for check in self.checks]
-        return "\n".join([f"{self.path}: {self.name}", text_table(["check", "outcome", "reason"], rows), self.verdict])
+        rows = [[subject, outcome, reason] for subject, (outcome, reason) in self.checks.items()]
+        head = f"{self.path}: {title(self.result)}"
+        missing = self.result["classes_without_episodes"]
+        note = [f"{missing} classes have no episode and are in no mean"] if missing else []
+        return "\n".join([head, text_table(["check", "outcome", "reason"], rows), *note, self.verdict])
 
 
 def verify(paths: Sequence[Path]) -> list[Verification]:
@@ -79,96 +70,106 @@ def verify(paths: Sequence[Path]) -> list[Verification]:
     Raises:
         UserError: a path holds no result, or a file that is none.
     """
-    return [_verified(path) for path in find_results(list(paths))]
+    return [_verified(path, read_result(path)) for path in find_results(list(paths))]
 
 
-def _verified(path: Path) -> Verification:
+def _verified(path: Path, result: Result) -> Verification:
+    checks: dict[str, tuple[str, str]] = {}
+
+    def check(subject: str, difference: Callable[[], str], on_error: str) -> None:
+        try:
+            reason = difference()
+        except (UserError, KeyError, TypeError, ValueError) as error:
+            checks[subject] = on_error, str(error) or repr(error)
+        else:
+            checks[subject] = (DIFFERS, reason) if reason else (AGREES, "")
+
+    def of_episodes(difference: Callable[[Result, Manifest], str]) -> str:
+        return difference(result, read_manifest(path.parent / MANIFEST))
+
+    check("scores", lambda: of_episodes(_score_difference), DIFFERS)
+    check("episodes", lambda: of_episodes(_episode_difference), DIFFERS)
     try:
-        result = check_result(read_json(path, "this result", "score the run again with test.py"), str(path))
-    except UserError as error:
-        return Verification(path, "no result", [Check("file", DIFFERS, str(error))], [])
-    source, episodes = str(path), path.parent / MANIFEST
-    checks = [_of_files("scores", lambda: check_scores(result, source))]
-    try:
-        config = tested_config(result, source)
-        check_statements(result, config, source)
-    except UserError as error:
-        checks.append(Check("statements", DIFFERS, str(error)))
-        return Verification(path, title(result), checks, _departures(result))
-    checks.append(Check("statements", AGREES))
-    of_episodes = _of_episodes(result, source, episodes)
-    sound = all(check.outcome == AGREES for check in of_episodes if check.subject == EPISODES)
-    checks += of_episodes
-    try:
+        config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
         context = make_run_context(config)
-    except UserError as error:
-        checks += [Check(subject, UNCHECKED, str(error)) for subject in (LIST, DRAW, WEIGHTS)]
-        return Verification(path, title(result), checks, _departures(result))
-    checks += _of_list(result, context, sound)
-    checks.append(_of_inputs(WEIGHTS, lambda: weights_difference(result, context)))
-    return Verification(path, title(result), checks, _departures(result))
-
-
-def _of_episodes(result: dict[str, Any], source: str, path: Path) -> list[Check]:
-    """Return the checks of the episodes beside a result and of their counts."""
-    try:
-        manifest = read_manifest(path)
-    except UserError as error:
-        return [Check(EPISODES, DIFFERS, str(error))]
-
-    def check_counts() -> None:
-        check_counted(result, manifest, path)
-        check_episodes(result, manifest, source, path)
-
-    checks = [_of_files("counts", check_counts), _of_files(EPISODES, lambda: check_digests(result, manifest))]
-    if any("presence_accuracy" in scores for of_seed in result["per_seed"] for scores in of_seed.values()):
-        checks.append(_of_files("presence", lambda: check_presence(result, manifest)))
-    return checks
-
-
-def _of_list(result: dict[str, Any], context: RunContext, sound: bool) -> list[Check]:
-    """Return the checks of the list, and of the draw from it where the episodes are ``sound`` and were drawn."""
-    config = context.config
-    try:
         images = images_for_test(context, False, config.protocols[result["protocol"]])
     except UserError as error:
-        return [Check(LIST, UNCHECKED, str(error)), Check(DRAW, UNCHECKED, "the list was not")]
-    listed = _of_inputs(LIST, lambda: list_difference(result, config, images))
-    unfit = {
-        "a replay has no draw of its own": result["replayed"] is not None,
-        "the episodes are not the result's": not sound,
-        "the list is not the result's": listed.outcome != AGREES,
+        return Verification(path, result, checks | dict.fromkeys(("list", "draw", "weights"), (UNCHECKED, str(error))))
+    check("list", lambda: "" if images.digest == result["list"] else f"is {images.digest[:8]} today", UNCHECKED)
+    if result["replayed"] is None and checks["list"][0] == AGREES:
+        check("draw", lambda: _draw_difference(result, context, images), UNCHECKED)
+    else:
+        checks["draw"] = UNCHECKED, "a replay has no draw of its own" if result["replayed"] else "other list"
+    check("weights", lambda: _weights_difference(result, context), UNCHECKED)
+    return Verification(path, result, checks)
+
+
+def _score_difference(result: Result, manifest: Manifest) -> str:
+    """Return in words which score is not that of the episodes' counts, '' if all are."""
+    for seed, of_seed in zip(result["seeds"], result["per_seed"], strict=True):
+        rows = [row for row in manifest.episodes if row.get("seed", 0) == seed]
+        for name, scores in of_seed.items():
+            if "fb_iou" not in scores:
+                continue  # of a base learner, whose counts an episode does not hold
+            counted = _counted(rows, name)
+            if name == FINAL and "presence_accuracy" in scores:
+                counted |= _presence(rows)
+            given = {**scores, **{f"class {c}": value for c, value in scores["per_class"].items()}}
+            if difference := _difference({key: given.get(key) for key in counted}, counted):
+                return f"seed {seed}, {name}: {difference}"
+    for key, outputs in over_seeds(result["per_seed"]).items():
+        for name, scores in outputs.items():
+            if difference := _difference(result[key].get(name, {}), scores):
+                return f"{key} of {name}: {difference}"
+    return ""
+
+
+def _difference(given: dict[str, Any], counted: dict[str, float]) -> str:
+    for key, value in counted.items():
+        if given.get(key) is None or not math.isclose(given[key], value, abs_tol=1e-6):
+            return f"{key} is {given.get(key)}, the episodes have {value:.4f}"
+    return ""
+
+
+def _counted(rows: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """Return ``miou``, ``fb_iou`` and the IoU of each class (``class 3``) in percent, from one seed's episodes."""
+    entries = [(class_id, *pair) for row in rows for class_id, *pair in counts_of(row, name)]
+    classes, place = np.unique([entry[0] for entry in entries], return_inverse=True)
+    sums = np.zeros((len(classes), 2), np.int64)
+    np.add.at(sums, place, np.array([entry[1:] for entry in entries], np.int64))
+    sides = np.sum([row["outputs"][name][-4:] for row in rows], axis=0)
+    return {
+        "miou": float(mean_iou(sums[:, 0], sums[:, 1], np.bincount(place))),
+        "fb_iou": float(50 * (sides[0] / max(sides[1], 1) + sides[2] / max(sides[3], 1))),
+        **{f"class {c}": 100 * i / max(u, 1) for c, (i, u) in zip(classes, sums.tolist(), strict=True)},
     }
-    if reason := next((reason for reason, holds in unfit.items() if holds), None):
-        return [listed, Check(DRAW, UNCHECKED, reason)]
-    return [listed, _of_inputs(DRAW, lambda: draw_difference(result, context, images))]
 
 
-def _of_files(subject: str, check: Callable[[], None]) -> Check:
-    """Return the outcome of a check on the result's own files, where every error is a difference."""
-    try:
-        check()
-    except UserError as error:
-        return Check(subject, DIFFERS, str(error))
-    return Check(subject, AGREES)
+def _presence(rows: list[dict[str, Any]]) -> dict[str, float]:
+    pixels = [row["outputs"][ALL_FOREGROUND][0] for row in rows]  # of the class in each query
+    shown = [sum(row["outputs"][FINAL][:2]) > own for row, own in zip(rows, pixels, strict=True)]
+    return presence_scores([own > 0 for own in pixels], [float(row["presence"]) for row in rows], shown)
 
 
-def _of_inputs(subject: str, check: Callable[[], str]) -> Check:
-    """Return the outcome of a check against data or weights, which may be gone; it returns a difference or ''."""
-    try:
-        difference = check()
-    except UserError as error:
-        return Check(subject, UNCHECKED, str(error))
-    return Check(subject, DIFFERS, difference) if difference else Check(subject, AGREES)
+def _episode_difference(result: Result, manifest: Manifest) -> str:
+    """Return in words how the episodes differ from the result's digests, '' if they do not."""
+    for seed, expected in zip(result["seeds"], result["episode_digests"], strict=True):
+        rows = [row for row in manifest.episodes if row.get("seed", 0) == seed]
+        if digest_of_rows(rows) != expected:
+            return f"seed {seed}: {len(rows)} episodes with other images or classes than the result's"
+    return ""
 
 
-def _departures(result: dict[str, Any]) -> list[str]:
-    """Return why a result is not the number of its protocol; empty if it is."""
-    marks = {
-        "quick look": result["quick_look"],
-        seeds_in_words(result).lower(): result.get("other_seeds"),
-        "replay": result["replayed"],
-        "weights of another fold": result["fold_mismatch"],
-        "test-time averaging": result.get("averaged"),
-    }
-    return [mark for mark, holds in marks.items() if holds]
+def _draw_difference(result: Result, context: RunContext, images: Any) -> str:
+    protocol = context.config.protocols[result["protocol"]]
+    samplers = [protocol_sampler(context, images, protocol, seed) for seed in result["seeds"]]
+    drawn = [sampler.digest(result["episodes"]) for sampler in samplers]
+    return "" if drawn == result["episode_digests"] else "the protocol draws other episodes from this list"
+
+
+def _weights_difference(result: Result, context: RunContext) -> str:
+    view = view_of(context.config, context.config.protocols[result["protocol"]])
+    _, weights = load_weights(context, view.side or None)
+    if weights.digest != result["weights"]:
+        return f"{weights.source} holds {weights.digest[:8]} today"
+    return "" if weights.training == result["training"] else "their training is not the one that the result states"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from util.config.settings import MASKS, Config
 from util.data.folds import Fold, masks_hold_all_classes
 from util.engine import checkpoint
 from util.engine.encoder_file import check_encoder_file
-from util.engine.folders import BEST, LAST, base_folder, weights_folder
+from util.engine.folders import BEST, LAST, base_folder, is_finished, weights_folder
 from util.engine.network import new_model
+from util.engine.resume import training_differences
 from util.engine.run_context import RunContext
 from util.errors import UserError
 
@@ -35,6 +36,8 @@ class Weights:
         note: a line for the log, such as the tensors of the encoder that stayed random.
         encoder_licence: of the weights that the encoder started from, where it is known.
         encoder_data: the data that those weights were trained on, where it is known.
+        training: see ``checkpoint.training_of``.
+        otherwise: the settings of the config that the training did not have, see ``training_differences``.
     """
 
     source: str
@@ -43,6 +46,8 @@ class Weights:
     note: str = ""
     encoder_licence: str | None = None
     encoder_data: str | None = None
+    training: list[dict[str, Any]] = field(default_factory=list)
+    otherwise: list[str] = field(default_factory=list)
 
 
 # --- the start of a training -----------------------------------------------------------------------------------------
@@ -50,8 +55,8 @@ class Weights:
 
 def network_to_train(
     context: RunContext, stage: str, resume: bool, base: str | Path | None = None
-) -> tuple[FewShotModel, str]:
-    """Return the model as the training of a stage starts from it, and a line for the log.
+) -> tuple[FewShotModel, str, list[dict[str, Any]]]:
+    """Return the model as the training of a stage starts from it, a line for the log, and how its start was trained.
 
     The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
     base stage's checkpoint. A run that resumes starts from random values, which its own checkpoint replaces.
@@ -70,13 +75,21 @@ def network_to_train(
         )
     network = new_model(context)
     if resume:
-        return network, ""
+        return network, "", []
     if stage == "base" or not has_base_stage:
-        return network, fill_encoder(context, network)
+        return network, fill_encoder(context, network), []
     start = start_file(context.config, stage, base)
     assert start is not None
-    load_checkpoint(context, network, "base", start)
-    return network, f"base stage: {start}"
+    before = checkpoint.training_of(load_checkpoint(context, network, "base", start))
+    for facts in before:
+        stored = {"base_stage": facts["settings"]}
+        differences = training_differences(stored, to_dict(context.config), "base")
+        if base is None and differences:
+            raise UserError(
+                f"{start}: the base stage was trained with {', '.join(differences)}; train it again by train_base.py "
+                "--overwrite, or name this file with --checkpoint"
+            )
+    return network, f"base stage: {start}", before
 
 
 def check_start(context: RunContext, stage: str, base: str | Path | None = None) -> None:
@@ -164,13 +177,18 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     config, wanted = context.config, context.config.test.checkpoint
     source = weights_source(config)
     network = new_model(context, side, _base_classes_elsewhere(config, source))
+    training: list[dict[str, Any]] = []
+    otherwise: list[str] = []
     if source == TRAINING_FREE and wanted not in (*OWN, NO_CHECKPOINT):
         raise UserError(f"{wanted}: this model learns nothing and loads no checkpoint; leave it out")
     if isinstance(source, str):
         note, trained_with = fill_encoder(context, network), None
     else:
-        content = load_checkpoint(context, network, "meta", source).get("config", {})
+        whole = load_checkpoint(context, network, "meta", source)
+        content, training = whole.get("config", {}), checkpoint.training_of(whole)
         trained_with = {**content["data"], "model": content["model"]} if content else None
+        if weights_mark(config) != FOREIGN:
+            otherwise = _otherwise(config, content, training)
         changed = (
             checkpoint.changed_settings(current_section(content["model"]), to_dict(config)["model"]) if content else []
         )
@@ -182,7 +200,20 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         note,
         encoder_licence(config, network),
         encoder_data(config, network, trained_with),
+        training,
+        otherwise,
     )
+
+
+def _otherwise(config: Config, trained: dict[str, Any], training: list[dict[str, Any]]) -> list[str]:
+    """Return how the training of a run's own weights differs from its config, in words."""
+    now, out = to_dict(config), []
+    for stage in training:
+        key = f"{stage['stage']}_stage"
+        out += training_differences({**trained, key: stage["settings"]}, now, stage["stage"])
+    if not is_finished(weights_folder(config)):
+        out.append(f"not finished (step {training[-1]['step']} of {training[-1]['steps']})")
+    return out
 
 
 def _base_classes_elsewhere(config: Config, source: Path | str) -> int | None:

@@ -1,4 +1,4 @@
-"""Results: ``python -m util.report compare A B``, ``table RUNS``, ``figures``, ``verify``, ``rescore CHECKPOINT``."""
+"""Results: ``python -m util.report compare A B``, ``table RUNS``, ``figures`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -40,12 +40,6 @@ def _parser() -> cli.Parser:
     drawn.add_argument("--figures", choices=SUFFIXES, default="pdf", help="their format")
     checked = commands.add_parser("verify", help="whether results can be trusted: counts, lists, episodes and weights")
     checked.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
-    again = commands.add_parser("rescore", help="one checkpoint by many protocols, in one table")
-    again.add_argument("checkpoint", type=Path)
-    again.add_argument("--config", type=Path, help="of a checkpoint that carries none, such as a published one")
-    again.add_argument("--protocols", default="all", help="such as bam,hsnet; default: all that fit")
-    again.add_argument("--episodes", help="a quick look at so many episodes, marked as such everywhere")
-    again.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     return parser
 
 
@@ -58,13 +52,6 @@ def command() -> int:
         found = verify(options.runs)
         print("\n\n".join(one.text() for one in found))
         return int(not all(one.agrees for one in found))
-    if options.command == "rescore":
-        from util.engine.rescore import rescore
-
-        quick = [f"test.episodes={options.episodes}"] if options.episodes else []
-        overrides = [*options.overrides, *quick]
-        print(rescore(options.checkpoint, options.config, cli.words(options.protocols), overrides))
-        return 0
     if options.command == "compare":
         print(compare(*options.runs, output=options.output))
     elif options.command == "figures":

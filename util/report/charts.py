@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from util.data.manifest import read_manifest, ways_of
+from util.data.manifest import read_manifest
 from util.errors import UserError, one_line
-from util.report.agreement import counts_of
 from util.report.figure import styled, write_figure
 from util.report.schema import find_results, read_result
-from util.report.scores import mean_iou
+from util.report.scores import counts_of, mean_iou
 from util.report.table import title as title_of
 
 if TYPE_CHECKING:
@@ -70,11 +69,10 @@ def _records(path: Path, result: dict[str, Any]) -> dict[int, dict[str, np.ndarr
         if not isinstance(outputs, dict) or episode.get("seed", 0) not in rows:
             raise UserError(f"{path}:{line}: not a scored episode of this result; score the run again")
         of_seed = rows[episode.get("seed", 0)]
-        ways = ways_of(episode)
         for name in outputs:
-            counts = counts_of(outputs, name, f"{path}:{line}", len(ways))
-            number = len(of_seed.setdefault(name, [])) // len(ways)
-            of_seed[name] += [[number, c, *counts[2 * i : 2 * i + 2]] for i, (c, _) in enumerate(ways)]
+            entries = counts_of(episode, name)
+            number = len(of_seed.setdefault(name, [])) // len(entries)
+            of_seed[name] += [[number, *entry] for entry in entries]
     return {seed: {name: np.array(r) for name, r in outputs.items()} for seed, outputs in rows.items() if outputs}
 
 

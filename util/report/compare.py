@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from util.data.manifest import Manifest, read_manifest, ways_of
-from util.errors import UserError, nearest
-from util.report.agreement import counts_of
+from util.errors import UserError
 from util.report.schema import find_results, read_result
-from util.report.scores import FINAL, mean_iou
+from util.report.scores import FINAL, counts_of, mean_iou
 from util.report.table import passes_in_words, protocol_name
 
 DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
@@ -142,16 +141,15 @@ def _scored(path: Path, manifest: Manifest, note: str, output: str) -> Scored:
     """Return the counts of one output of a manifest."""
     keys, counts = [], []
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
-        outputs = episode.get("outputs")
-        if not isinstance(outputs, dict):
+        if not isinstance(episode.get("outputs"), dict):
             raise UserError(f"{path}:{line}: this episode was not scored; take the episodes.jsonl of a test")
-        if output not in outputs:
-            raise UserError(f"{path}:{line}: output '{output}' is unknown{nearest(output, outputs)}")
-        ways = ways_of(episode)
-        values = counts_of(outputs, output, f"{path}:{line}", len(ways))
-        for i, (class_id, supports) in enumerate(ways):
+        try:
+            values = counts_of(episode, output)
+        except UserError as error:
+            raise UserError(f"{path}:{line}: {error}") from None
+        for (class_id, supports), (_, *pair) in zip(ways_of(episode), values, strict=True):
             keys.append((episode.get("seed", 0), episode["query"], class_id, tuple(supports)))
-            counts.append(values[2 * i : 2 * i + 2])
+            counts.append(pair)
     if not note:
         protocol, scored_on = (manifest.header.get(key, "unknown") for key in ("protocol", "scored_on"))
         note = _note(protocol, scored_on, manifest.header.get("averaged"), manifest.header.get("quick_look"))

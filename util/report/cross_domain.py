@@ -9,7 +9,7 @@ from util.errors import UserError
 from util.report.paper_table import published_rows
 from util.report.schema import read_result
 from util.report.scores import FINAL
-from util.report.table import seeds_in_words
+from util.report.table import departures
 from util.report.table_formats import FORMATS, MEASURED_MARK, QUICK_MARK, Row, track_notes
 from util.report.track import track_of
 
@@ -37,8 +37,7 @@ def cross_domain_table(paths: Sequence[Path], form: str = "markdown") -> str:
             raise UserError(f"{path}: another result of {method} on {cell[1]}, {cell[0]}-shot; name only one")
         row.tracks[result["shot"]] = track_of(result)
         row.cells[cell] = result["mean"][FINAL]["miou"]
-        if result["quick_look"] or result.get("other_seeds"):
-            reason = "quick look" if result["quick_look"] else seeds_in_words(result).lower()
+        if reason := ", ".join(departures(result)):
             row.quick |= {cell: reason, (cell[0], "mean"): reason}
     for row in rows.values():
         for shot in shots:
@@ -49,7 +48,7 @@ def cross_domain_table(paths: Sequence[Path], form: str = "markdown") -> str:
     notes = [f"{MEASURED_MARK} measured here, {FINAL} output; other numbers are quoted from the numbered source."]
     why = dict.fromkeys(why for row in rows.values() for why in row.quick.values())
     if why:
-        notes.append(f"{QUICK_MARK} ({', '.join(why)}) other episodes or seeds than the protocol's: not to be quoted.")
+        notes.append(f"{QUICK_MARK} ({', '.join(why)}) not to be quoted.")
     notes += track_notes([*published, *rows.values()])
     notes += [f"[{i}] {source}." for i, source in enumerate(dict.fromkeys(r.source for r in published), 1)]
     for path, r in results.items():

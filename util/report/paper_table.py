@@ -12,7 +12,7 @@ import yaml
 from util.errors import UserError, nearest
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL
-from util.report.table import passes_in_words, protocol_title, seeds_in_words
+from util.report.table import AVERAGED, departures, passes_in_words, protocol_title
 from util.report.table_formats import FORMATS, MEASURED_MARK, QUICK_MARK, Row, track_notes
 from util.report.track import IN_DOMAIN, NOT_STATED, Track, track_of
 
@@ -85,9 +85,7 @@ def _without_superseded(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[
 
 def _departure(result: dict[str, Any]) -> str:
     """Return the reason why a result is not the protocol's number, '' if it is."""
-    if result["quick_look"]:
-        return "quick look"
-    return seeds_in_words(result).lower() if result.get("other_seeds") else ""
+    return ", ".join(why for why in departures(result) if why != AVERAGED)
 
 
 def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
@@ -211,9 +209,7 @@ def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) ->
     notes = [f"{MEASURED_MARK} measured here, {output} output; other numbers are quoted from the numbered source."]
     if any(row.quick for row in rows):
         why = ", ".join(dict.fromkeys(why for row in rows for why in row.quick.values()))
-        notes.append(
-            f"{QUICK_MARK} ({why}) other episodes or seeds than the protocol's: not to be quoted as its number."
-        )
+        notes.append(f"{QUICK_MARK} ({why}) not to be quoted as the protocol's number of this method.")
     notes += track_notes(rows)
     for number, source in enumerate(dict.fromkeys(r.source for r in rows if not r.measured), 1):
         notes.append(f"[{number}] {source}.")

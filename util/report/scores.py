@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from util.data.manifest import ways_of
+from util.errors import UserError, nearest
+
 FINAL = "final"  # name of the output that is a model's prediction
 
 
@@ -20,6 +23,21 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
     occurred = episodes > 0
     iou = np.where(occurred, intersection / np.maximum(union, 1), 0)
     return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
+
+
+def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int]]:
+    """Return (class id, intersection, union) of each class of an episode of a manifest.
+
+    Raises:
+        UserError: it was not scored with that output, or its counts are none.
+    """
+    outputs, ways = episode.get("outputs") or {}, ways_of(episode)
+    if output not in outputs:
+        raise UserError(f"output '{output}' is unknown{nearest(output, outputs)}")
+    counts = outputs[output]
+    if len(counts) < 2 * len(ways) or not all(0 <= i <= u for i, u in zip(counts[::2], counts[1::2])):
+        raise UserError(f"counts of '{output}' must be [I, U, ...] with 0 <= I <= U, not {counts}; score the run again")
+    return [(class_id, *counts[2 * i : 2 * i + 2]) for i, (class_id, _) in enumerate(ways)]
 
 
 def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict]:

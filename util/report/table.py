@@ -12,6 +12,7 @@ SCORES = {
     "presence_accuracy": "presence accuracy %",
     "presence_auroc": "AUROC %",
 }
+AVERAGED = "test-time averaging"
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 
@@ -78,11 +79,40 @@ def title(result: dict[str, Any]) -> str:
     if result["quick_look"]:
         whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
         out = f"QUICK LOOK ({result['episodes']}{whole} episodes): {out}"
+    if result["trained_otherwise"]:
+        out = f"TRAINED WITH OTHER SETTINGS ({'; '.join(result['trained_otherwise'][:3])}): {out}"
     if result.get("weights_mark") and not result["fold_mismatch"]:
         out = f"{WEIGHTS[result['weights_mark']]}: {out}"
     if result["fold_mismatch"]:
         out = f"WEIGHTS OF ANOTHER FOLD: {out}"
     return out
+
+
+def departures(result: dict[str, Any]) -> list[str]:
+    """Return why a result is not the number of its protocol and config; empty if it is."""
+    marks = {
+        "quick look": result["quick_look"],
+        seeds_in_words(result).lower(): result.get("other_seeds"),
+        "replay": result["replayed"],
+        "weights of another fold": result["fold_mismatch"],
+        AVERAGED: result.get("averaged"),
+    }
+    trained = [f"trained with {text}" for text in result["trained_otherwise"]]
+    return [*(mark for mark, holds in marks.items() if holds), *trained]
+
+
+def protocol_table(results: list[dict[str, Any]]) -> str:
+    """Return the table of one checkpoint's results by several protocols: what the protocol alone does to a number."""
+    rows, first = [], results[0]["mean"]["final"]["miou"]
+    for result in results:
+        scores, marks = result["mean"]["final"], ", ".join(departures(result))
+        name = f"{result['protocol']}, {result['shot']}-shot{f' ({marks})' if marks else ''}"
+        cells = [str(result["episodes"]), str(len(result["seeds"])), result["input"], result["scored_on"]]
+        rows.append(
+            [name, *cells, f"{scores['miou']:.2f}", f"{scores['fb_iou']:.2f}", f"{scores['miou'] - first:+.2f}"]
+        )
+    header = ["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"]
+    return text_table(header, rows)
 
 
 def passes_in_words(result: dict[str, Any]) -> str:
