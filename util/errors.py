@@ -9,6 +9,7 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
 MAX_LINE = 4000  # characters of a message
+PEER_LOST = "another process of this run has ended, so this one cannot go on"
 
 
 def one_line(text: object) -> str:

@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from torch import distributed
 
 from util.engine.device import OUT_OF_MEMORY
-from util.errors import PeerLost, UserError
+from util.errors import PEER_LOST, PeerLost, UserError
 
 # Words in the messages of torch's CPU allocator, of cuDNN and of OpenCV when there is no memory, and of gloo when a
 # connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
 NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "Insufficient memory", "out of memory")
-NO_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer")
-MACHINE, OPENCV = (RuntimeError, MemoryError), "cv2"  # types, and the module of cv2.error
+NO_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer", "client socket", "wait timeout")
+MACHINE, OPENCV = (
+    (RuntimeError, MemoryError, TimeoutError, ConnectionError),
+    "cv2",
+)  # types, and the module of cv2.error
 SHOWN = 120  # characters of the original message that are shown
 
 
@@ -38,8 +41,10 @@ def as_user_error(lower: str) -> Iterator[None]:
         if isinstance(error, OUT_OF_MEMORY) or any(words in text for words in NO_MEMORY):
             said = next((text[text.index(w) :] for w in NO_MEMORY if w in text), text)
             raise UserError(f"out of memory ({said[:SHOWN].rstrip('. ')}); lower {lower}", local=True) from None
-        if isinstance(error, _peer_errors()) or any(words in text for words in NO_PEER):
-            raise PeerLost("another process of this run has ended, so this one cannot go on") from None
+        if isinstance(error, (TimeoutError, ConnectionError, *_peer_errors())) or any(
+            words in text for words in NO_PEER
+        ):
+            raise PeerLost(PEER_LOST) from None
         raise
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, distributed
 
 from util.engine.device import CUDA, pick_device
 from util.engine.errors import as_user_error
+from util.engine.watch import START, watched
 from util.errors import UserError
 
 GROUP = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets besides, for each process of a group
@@ -81,7 +82,7 @@ def join(device_name: str, lower: str) -> Iterator[World]:
         lower: the settings that decide how much memory is needed, for the message if there is none left.
 
     Raises:
-        UserError: no such device; in the block, no memory left or another process has ended.
+        UserError: no such device; in the block, no memory left, or another process has ended or did not come.
     """
     size = launched("WORLD_SIZE", 1)
     device = pick_device(device_name, launched("LOCAL_RANK", 0))
@@ -93,6 +94,9 @@ def join(device_name: str, lower: str) -> Iterator[World]:
         if size == 1:
             yield World(0, 1, device)
             return
-        distributed.init_process_group("nccl" if device.type == CUDA else "gloo")
-        yield World(distributed.get_rank(), size, device)
-        distributed.destroy_process_group()  # not after an error: it would wait for the other processes
+        store, rank, _ = next(distributed.rendezvous("env://", timeout=START))
+        with watched(store, rank, size):
+            backend = "nccl" if device.type == CUDA else "gloo"
+            distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+            yield World(rank, size, device)
+            distributed.destroy_process_group()  # not after an error: it would wait for the other processes

@@ -117,10 +117,6 @@ def _train(
         "list_source": images.source,
         "list_note": images.note,
     }
-    out.describe(to_dict(config), **facts, device=device)
-    if note:
-        log.info("%s", note)
-    log.info("%s stage on %s: %d images, %d processes", stage.name, device, len(images.queries), world.size)
     text = stage.context.text_digest
     options = TrainerOptions(
         stage.settings,
@@ -147,6 +143,10 @@ def _train(
             continued = newest(out.path)
             options.state[checkpoint.BASE] = continued.get(checkpoint.BASE, [])
             trainer.resume(continued)
+        out.describe(to_dict(config), **facts, device=device)
+        if note:
+            log.info("%s", note)
+        log.info("%s stage on %s: %d images, %d processes", stage.name, device, len(images.queries), world.size)
         finished = trainer.fit()
     finally:
         out.close()
