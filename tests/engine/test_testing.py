@@ -16,8 +16,8 @@ from tests import spawned
 from tests.engine.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
 from tests.paths import REPOSITORY
 from util.config.read import read_config
-from util.engine.folders import run_folder
 from util.engine.checkpoint import digest_of
+from util.engine.folders import run_folder
 from util.engine.network import new_model
 from util.engine.run_context import make_run_context
 from util.engine.test_jobs import Request, result_folder

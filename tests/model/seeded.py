@@ -58,9 +58,11 @@ def seed_weights(network: nn.Module) -> nn.Module:
 
 def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     leaf, seed = name.rpartition(".")[2], int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-    draw = np.random.RandomState(seed).random_sample(shape).astype(np.float32)  # a stream that numpy keeps for good
+    draw = np.asarray(
+        np.random.RandomState(seed).random_sample(shape), np.float32
+    )  # a stream that numpy keeps for good
     if leaf == "running_var" or (leaf == "weight" and len(shape) == 1):
-        return 0.5 + draw
+        return np.asarray(0.5 + draw, np.float32)
     if leaf == "bias" or len(shape) < 2:
-        return 0.4 * (draw - 0.5)
+        return np.asarray(0.4 * (draw - 0.5), np.float32)
     return (draw - 0.5) * np.float32(GAIN * (12 / np.prod(shape[1:])) ** 0.5)

@@ -205,9 +205,7 @@ def _other_network(network: FewShotModel, state: dict[str, Tensor]) -> str | Non
 def _not_numbers(own: dict[str, Tensor], state: dict[str, Tensor]) -> str | None:
     """Return the name of the first tensor that is of another kind than the network's or not finite, None for none."""
     for name, tensor in state.items():
-        if name in own and (
-            tensor.is_floating_point() != own[name].is_floating_point() or not tensor.isfinite().all()
-        ):
+        if name in own and (tensor.is_floating_point() != own[name].is_floating_point() or not tensor.isfinite().all()):
             return name
     return None
 

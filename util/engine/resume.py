@@ -91,7 +91,9 @@ def check_continues(
             f"stage's own, {RESTART}"
         )
     if lacking := {"progress", checkpoint.SCHEDULE, "data"} - content.keys():
-        raise UserError(f"{path}: training cannot continue from it: it lacks {min(lacking)}; restore the file, {RESTART}")
+        raise UserError(
+            f"{path}: training cannot continue from it: it lacks {min(lacking)}; restore the file, {RESTART}"
+        )
     if content[checkpoint.SCHEDULE] != schedule:
         raise UserError(
             f"{path}: was made with other epochs, batch, processes or list ({content[checkpoint.SCHEDULE]}, now "

@@ -20,9 +20,9 @@ from model.episode import Output
 from util.data.labels import channels_first
 from util.data.views import LETTERBOX, to_photo
 from util.engine.calibration import Calibration, find_calibration
+from util.engine.checkpoint import digest_of
 from util.engine.device import autocast
 from util.engine.evaluation import FINAL
-from util.engine.checkpoint import digest_of
 from util.engine.network import check_finite
 from util.engine.presence import evidence_of
 from util.errors import UserError, nearest

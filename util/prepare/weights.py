@@ -36,7 +36,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("initmodel"), help="download folder (default initmodel)")
     parser.add_argument(
-        "--small", type=Path, metavar="OUT.safetensors", help="write the checkpoint FILE in half precision, to be passed on"
+        "--small",
+        type=Path,
+        metavar="OUT.safetensors",
+        help="write the checkpoint FILE in half precision, to be passed on",
     )
     parser.add_argument("--check", type=Path, metavar="FILE", help="describe this file, which must be of NET")
 
