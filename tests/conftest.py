@@ -19,6 +19,17 @@ from util.data.mini import generate
 MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the device of the tests of numbers: golden files, measured cases, a training step, two processes."""
+    parser.addoption("--device", default="cpu", help="of golden files, measured cases, training steps: cpu or cuda")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """Return the device that ``--device`` names."""
+    return request.config.getoption("--device")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Take one thread, whatever a command that ran before has set: small networks' threads wait for each other."""

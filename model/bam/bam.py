@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from model.bam.base_learner import HEAD_DROPOUT
 from model.bam.ensemble import Ensemble
-from model.bam.masked_support import masked_features
 from model.bam.prior import shot_prior
 from model.bam.published import LAYOUT
 from model.bam.shot_weights import gram, gram_distance
@@ -101,9 +100,10 @@ class BAM(WithBaseLearner):
     # --- supports --------------------------------------------------------------------------------------------------
 
     def encode_supports(self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None) -> Features:
-        """Return the features of B supports, without intermediate ones; see ``masked_features``."""
+        """Return the features of B supports; the last stage sees the object alone: f4_k = stage 4 of (f3_k m_k)."""
         with self.encoder_grad():
-            return masked_features(self.encoder, self.encoder.normalise(support_b3hw), foreground_mask(label_bhw))
+            image = self.encoder.normalise(support_b3hw)
+            return self.encoder.forward_masked(image, foreground_mask(label_bhw), MID)
 
     # --- for the engine ----------------------------------------------------------------------------------------------
 

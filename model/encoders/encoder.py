@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
+from model.common.window import window_around
 from model.encoders.features import Features
+from model.encoders.folding import conv_norm
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
 LAST_STAGE = 4
@@ -89,6 +92,37 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
+    def forward_masked(self, image_b3hw: Tensor, mask_b1hw: Tensor, stage: int) -> Features:
+        """Return the outputs of the stages up to ``stage`` + 1, the last one of the masked object alone.
+
+        The output of ``stage`` is multiplied by the mask before the next stage, which runs on the window that decides
+        its output on the object: the object, with the reach of the stage's kernels around it; it is 0 elsewhere. The
+        encoder is in evaluation mode; the returned map of ``stage`` is the unmasked one.
+
+        Args:
+            mask_b1hw: 1 on the object.
+        """
+        out, x = Features({}, {}), image_b3hw
+        for i in range(stage + 1):
+            x = self.run_stage(i, x)
+            if i in self.channels:
+                out.stage[i] = x
+        mask, margin = resize(mask_b1hw, x.shape[-2:]), _reach(self.stage(stage + 1))
+        window = window_around(mask, margin, margin)
+        high = self.run_stage(stage + 1, window.crop(x * mask))
+        out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), x.shape[-2:])
+        return out
+
+    def run_stage(self, i: int, x_bchw: Tensor) -> Tensor:
+        """Return the output of one stage; norms in evaluation mode are a part of the convolutions before them."""
+        norm: nn.Module | None = None
+        for layer, following in pairwise([*self.stage(i), None]):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                norm, x_bchw = following, conv_norm(layer, following, x_bchw)
+            elif layer is not norm:
+                x_bchw = layer(x_bchw)
+        return x_bchw
+
     def normalise(self, image: Tensor) -> Tensor:
         """Return the encoder's float32 input from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
         return normalise(image, getattr(self, "mean", None), getattr(self, "std", None))
@@ -126,3 +160,9 @@ class Encoder(nn.Module):
     def describe_weights(state: dict[str, Tensor]) -> str | None:
         """Return family and depth of a state dict, for messages; None if it is of another family."""
         raise NotImplementedError
+
+
+def _reach(stage: nn.Module) -> int:
+    """Return the number of positions over which a stage without stride carries information, at most."""
+    convolutions = (module for module in stage.modules() if isinstance(module, nn.Conv2d))
+    return sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)

@@ -1,135 +1,31 @@
-"""Frozen batch norms folded into the convolutions before them, and the gradient of depthwise convolutions on a CPU.
+"""The one folding of batch norms into the convolutions before them: each pair is computed as one convolution.
 
-A batch norm that keeps its statistics scales and shifts each channel, so convolution and norm are one convolution with
-scaled kernels. The kernels stay the parameters: every pass scales them anew, and gradients flow through the scale. In
-training this saves a pass over the widest maps in each direction; EfficientNet-Lite0 takes half of the time.
-
-For depthwise kernels of 5 x 5, a CPU computes the gradient of a convolution ten times as slowly as the convolution.
-Where the kernels do not learn, the gradient of the input is computed as a convolution with the mirrored kernels.
+A norm that keeps its statistics is linear, so y = W x + c and the norm (y - mean) / deviation * weight + bias after it
+are the convolution by (weight / deviation) W with the bias (c - mean) weight / deviation + bias. The kernels stay the
+parameters: every pass scales them anew, and gradients flow through the scale.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from timm.layers import BatchNormAct2d, Conv2dSame
-from timm.layers.conv2d_same import conv2d_same
-from timm.models import _efficientnet_blocks as blocks
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-from model.encoders.learning import is_depthwise
-
-# Blocks of timm's EfficientNets and MobileNets, with their pairs of a convolution and the norm after it.
-PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
-    blocks.ConvBnAct: (("conv", "bn1"),),
-    blocks.EdgeResidual: (("conv_exp", "bn1"), ("conv_pwl", "bn2")),
-    blocks.DepthwiseSeparableConv: (("conv_dw", "bn1"), ("conv_pw", "bn2")),
-    blocks.InvertedResidual: (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
-}
-STEM = ("conv_stem", "bn1")
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def fold_frozen_norms(net: nn.Module) -> None:
-    """Let the known blocks of a network of timm compute convolution and norm together while the norm is frozen.
-
-    Names, tensors and results up to rounding stay as they are.
-    """
-    for module in net.modules():
-        for conv_name, norm_name in PAIRS.get(type(module), ()):
-            _fold(getattr(module, conv_name), getattr(module, norm_name))
-    conv, norm = (getattr(net, name, None) for name in STEM)
-    if any(type(module) in PAIRS for module in net.modules()) and conv is not None and norm is not None:
-        _fold(conv, norm)
-
-
-def _fold(conv: nn.Module, norm: nn.Module) -> None:
-    kinds: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: FoldedConv, Conv2dSame: FoldedConvSame}
-    if type(conv) in kinds and type(norm) is BatchNormAct2d and norm.track_running_stats:
-        conv.__class__, norm.__class__ = kinds[type(conv)], NormAfterFolded
-        conv.__dict__["norm_after"] = (norm,)  # in a tuple: no submodule, so that the norm's tensors keep one name
+def folded(conv: nn.Conv2d, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return kernels and bias of a convolution and a norm with fixed statistics together."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.affine:
+        scale = norm.weight * scale
+    bias = -norm.running_mean * scale
+    if conv.bias is not None:
+        bias = bias + conv.bias * scale
+    return conv.weight * scale.view(-1, 1, 1, 1), bias + norm.bias if norm.affine else bias
 
 
-class NormAfterFolded(BatchNormAct2d):
-    """A norm whose convolution computes it while it is frozen; the activation is left."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the activation of x, and of the normalised x while the norm learns."""
-        return super().forward(x) if self.training else self.act(self.drop(x))
-
-
-class FoldedConv(nn.Conv2d):
-    """A convolution that also computes the frozen norm after it."""
-
-    norm_after: tuple[NormAfterFolded]
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return the map (B, C, H, W), normalised while the norm is frozen."""
-        if self.norm_after[0].training:
-            return super().forward(input)
-        weight, bias = self._folded()
-        learns = weight.requires_grad or bias.requires_grad
-        if input.is_cpu and input.requires_grad and not learns and self._is_centred_depthwise():
-            return _depthwise(input, weight, bias, self.dilation[0])
-        return self._conv_forward(input, weight, bias)
-
-    def _folded(self) -> tuple[Tensor, Tensor]:
-        """Return kernels and bias of convolution and norm together."""
-        norm: Any = self.norm_after[0]
-        scale = torch.rsqrt(norm.running_var + norm.eps)
-        if norm.affine:
-            scale = norm.weight * scale
-        bias = -norm.running_mean * scale
-        if self.bias is not None:
-            bias = bias + self.bias * scale
-        return self.weight * scale[:, None, None, None], bias + norm.bias if norm.affine else bias
-
-    def _is_centred_depthwise(self) -> bool:
-        """Return whether this is a depthwise convolution, centred, of stride 1 and with as many outputs as inputs."""
-        side, dilation = self.kernel_size[0], self.dilation[0]
-        return (
-            is_depthwise(self)
-            and self.out_channels == self.in_channels
-            and self.stride == (1, 1)
-            and self.kernel_size == (side, side)
-            and self.dilation == (dilation, dilation)
-            and side % 2 == 1
-            and self.padding == (dilation * (side // 2),) * 2
-        )
-
-
-class FoldedConvSame(FoldedConv, Conv2dSame):
-    """The same for a convolution that pads its input as TensorFlow does."""
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        (high, wide), dilation = self.stride, self.dilation
-        return conv2d_same(input, weight, bias, (high, wide), dilation=(dilation[0], dilation[1]), groups=self.groups)
-
-
-def _depthwise(x: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:
-    if torch.is_autocast_enabled("cpu"):
-        x, weight, bias = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight, bias))
-    with torch.autocast("cpu", enabled=False):
-        return _Depthwise.apply(x, weight, bias, dilation)
-
-
-class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution of stride 1 that keeps the size, with a gradient of its input alone."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(weight)
-        ctx.dilation = dilation
-        return _same_size(x, weight, bias, dilation)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (weight,) = ctx.saved_tensors
-        grad = grads[0].contiguous(memory_format=torch.channels_last)
-        return _same_size(grad, weight.flip(2, 3), None, ctx.dilation), None, None, None
-
-
-def _same_size(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
-    padding = dilation * (weight.shape[-1] // 2)
-    return F.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=len(weight))
+def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
+    """Return ``norm(conv(x))``; with fixed statistics as one convolution, which saves a pass over the map."""
+    if norm.training or not norm.track_running_stats:
+        return norm(conv(x))
+    return conv._conv_forward(x, *folded(conv, norm))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.encoders.encoder import (
     INTERMEDIATE_STAGES,
@@ -20,6 +18,7 @@ from model.encoders.encoder import (
     Intermediate,
 )
 from model.encoders.features import Features
+from model.encoders.folding import conv_norm
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -75,7 +74,7 @@ class ResNetEncoder(Encoder):
         """See :class:`Encoder`."""
         out = Features({}, {i: [] for i in self.returned_stages})
         give = intermediate if callable(intermediate) else out.add_intermediate
-        x = self._stem(image_b3hw)
+        x = self.run_stage(0, image_b3hw)
         for i in range(1, self.last_stage + 1):
             blocks = self.stage(i)
             kept = self._intermediate_blocks(i) if intermediate else range(0)
@@ -89,13 +88,13 @@ class ResNetEncoder(Encoder):
                 out.stage[i] = x
         return out
 
-    def _stem(self, x: Tensor) -> Tensor:
-        """Return stage 0: one or three convolutions, each with norm and ReLU, and a pool."""
-        layers: list[Any] = list(self.stage(0))
-        pool = layers.pop()
-        for conv, norm, relu in zip(layers[::3], layers[1::3], layers[2::3]):
-            x = relu(conv_norm(conv, norm, x))
-        return pool(x)
+    def run_stage(self, i: int, x_bchw: Tensor) -> Tensor:
+        """See :class:`Encoder`; the last block ends with its ReLU."""
+        if i == 0:
+            return super().run_stage(i, x_bchw)
+        for block in self.stage(i):
+            x_bchw = F.relu(residual(block, x_bchw), inplace=True)
+        return x_bchw
 
     def _intermediate_blocks(self, stage: int) -> range:
         """Return the positions of the blocks of a stage whose intermediate features are returned."""
@@ -135,18 +134,6 @@ class ResNetEncoder(Encoder):
 def resnet_grid(size: int, stride: int) -> int:
     """Return the side of a grid of that stride for an image of ``size`` pixels."""
     return (size - 1) // stride + 1
-
-
-def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
-    """Return ``norm(conv(x))``; with fixed statistics as one convolution, which saves a pass over the map.
-
-    A norm (y - mean) / deviation * weight + bias after y = W x is the convolution by (weight / deviation) W.
-    """
-    if norm.training or norm.running_mean is None or norm.running_var is None:
-        return norm(conv(x))
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    weight, bias = conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation)
 
 
 def residual(block: Block, x: Tensor) -> Tensor:

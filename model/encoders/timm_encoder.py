@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -39,6 +41,22 @@ UNTRANSLATABLE = (KeyError, RuntimeError, ValueError, AttributeError, IndexError
 LAST_ACTIVATIONS = ("act3", "act2")  # names of the activation after the sum of a residual block, the first that exists
 
 
+@dataclass
+class _Call:
+    """What one pass asks of the network beside the stages' maps.
+
+    The hooks that answer it are a part of the network and keep nothing: they find the call in their own thread.
+    """
+
+    give: GiveFeature | None = None
+    masked_stage: int | None = None
+    mask_b1hw: Tensor | None = None
+    unmasked: Tensor | None = None  # the output of the masked stage as it was
+
+
+_CALL: ContextVar[_Call | None] = ContextVar("timm_call", default=None)
+
+
 class TimmEncoder(Encoder):
     """A network of timm, ``net``, and the normalisation of its input, ``mean`` and ``std`` for pixels 0..1.
 
@@ -54,7 +72,7 @@ class TimmEncoder(Encoder):
     names_in_files = r"net\."
 
     def __init__(self, backbone: str, last_stage: int = LAST_STAGE, variant: EncoderVariant | None = None):
-        from model.encoders.folding import fold_frozen_norms  # imports timm
+        from model.encoders.timm_blocks import fold_frozen_norms  # imports timm
 
         super().__init__()
         self.variant = variant = variant or EncoderVariant()
@@ -73,10 +91,7 @@ class TimmEncoder(Encoder):
         self.returned_stages = range(min((INTERMEDIATE_STAGES[0], *variant.intermediate)), last_stage + 1)
         self.channels = {i: self.facts.channels[i] for i in self.returned_stages}
         self.intermediate_counts = {i: len(self._blocks(i)) for i in self.returned_stages if i in variant.intermediate}
-        for name in (name for i in self.intermediate_counts if pyramid for name in self._blocks(i)):
-            activation = _last_activation(self.net.get_submodule(str(name)))
-            if activation is not None:
-                cast(Any, activation).inplace = False  # the map before it is read
+        self._watch()
         self.to(memory_format=MEMORY_FORMAT)
 
     def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
@@ -87,16 +102,41 @@ class TimmEncoder(Encoder):
         """
         out = Features({}, {i: [] for i in self.returned_stages})
         give = intermediate if callable(intermediate) else out.add_intermediate
-        x = self._padded(image_b3hw)
-        if self.facts.transformer:
-            self._fill_from_transformer(x, out, give if intermediate else None)
-        else:
-            self._fill_from_pyramid(x, out, give if intermediate else None)
+        self._fill(out, image_b3hw, _Call(give if intermediate else None))
         return out
 
+    def forward_masked(self, image_b3hw: Tensor, mask_b1hw: Tensor, stage: int) -> Features:
+        """See :class:`Encoder`."""
+        out, call = Features({}, {}), _Call(masked_stage=stage, mask_b1hw=self._padded(mask_b1hw))
+        self._fill(out, image_b3hw, call)
+        assert call.unmasked is not None
+        if self.facts.transformer:
+            out.stage[stage] = self._map_of_tokens(call.unmasked, out.stage[stage].shape[-2:])
+        else:
+            out.stage[stage] = _channels_first(call.unmasked, self.channels[stage])
+        return out
+
+    def _watch(self) -> None:
+        """Let blocks and stages show their outputs to the call that runs them (``_Call``)."""
+        if not self.facts.transformer:
+            for i in self.intermediate_counts:
+                for name in filter(None, self._blocks(i)):
+                    _watch_block(self.net.get_submodule(name), i, self.facts.blocks[i][name])
+        for i in self.returned_stages:
+            end, prefix = self.net.get_submodule(self.facts.stages[i]), getattr(self.net, "num_prefix_tokens", 0)
+            end.register_forward_hook(partial(_mask_stage, i, self.channels[i], self.patch, prefix))
+
+    def _fill(self, out: Features, image_b3hw: Tensor, call: _Call) -> None:
+        """Add the stages' outputs to ``out``, and answer the call."""
+        token = _CALL.set(call)
+        try:
+            fill = self._fill_from_transformer if self.facts.transformer else self._fill_from_pyramid
+            fill(self._padded(image_b3hw), out, call.give)
+        finally:
+            _CALL.reset(token)
+
     def _fill_from_pyramid(self, x: Tensor, out: Features, give: GiveFeature | None) -> None:
-        with self._watched_blocks(give):
-            maps = self._maps(x, [self.facts.outputs[i] for i in self.returned_stages], norm=False)
+        maps = self._maps(x, [self.facts.outputs[i] for i in self.returned_stages], norm=False)
         for i, feature in zip(self.returned_stages, maps, strict=True):
             out.stage[i] = feature
             if give is not None and self._blocks(i) == [None]:
@@ -136,51 +176,6 @@ class TimmEncoder(Encoder):
         """See :class:`Encoder`."""
         known = self.facts.blocks.get(stage, {})
         return [known.get(name, self.channels[stage]) for name in self._blocks(stage)]
-
-    @contextmanager
-    def _watched_blocks(self, give: GiveFeature | None) -> Iterator[None]:
-        """Call ``give(stage, feature)`` with the output of each block, before its last activation, while this lasts."""
-        handles = []
-        try:
-            for i in self.intermediate_counts if give is not None else ():
-                for name in self._blocks(i):
-                    if name is not None:
-                        width = self.facts.blocks[i][name]
-                        handles.append(_watch(self.net.get_submodule(name), i, width, cast(Any, give)))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def forward_masked(self, image_b3hw: Tensor, mask_b1hw: Tensor, stage: int) -> Features:
-        """Return the features of images whose map of one stage is multiplied by a mask before the next stage.
-
-        The returned map of that stage is the unmasked one.
-        """
-        kept: list[Tensor] = []
-        net = cast(Any, self.net)
-        mask = self._padded(mask_b1hw)
-
-        def multiply(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            kept.append(output)
-            if output.ndim == 3:  # tokens, after class and register tokens
-                side = [n // self.patch for n in mask.shape[-2:]]
-                inside = resize(mask, side).flatten(2).transpose(1, 2)
-                return output * F.pad(inside, (0, 0, net.num_prefix_tokens, 0), value=1.0)
-            if output.shape[1] == self.channels[stage]:
-                return output * resize(mask, output.shape[-2:])
-            return output * resize(mask, output.shape[1:3]).permute(0, 2, 3, 1)
-
-        handle = net.get_submodule(self.facts.stages[stage]).register_forward_hook(multiply)
-        try:
-            features = self(image_b3hw)
-        finally:
-            handle.remove()
-        if self.facts.transformer:
-            features.stage[stage] = self._map_of_tokens(kept[0], features.stage[stage].shape[-2:])
-        else:
-            features.stage[stage] = _channels_first(kept[0], self.channels[stage])
-        return features
 
     def _map_of_tokens(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
         """Return the map (B, C, h, w) of a transformer's tokens after its norm."""
@@ -280,16 +275,40 @@ def _channels_first(x: Tensor, channels: int) -> Tensor:
     return x if x.shape[1] == channels else x.permute(0, 3, 1, 2)
 
 
-def _watch(block: nn.Module, stage: int, channels: int, give: GiveFeature) -> Any:
-    """Have ``give`` called with each output of a block, (B, C, h, w), before its last activation."""
+def _watch_block(block: nn.Module, stage: int, channels: int) -> None:
+    """Have each output of a block, before its last activation, given to the call that runs it."""
     activation = _last_activation(block)
     if activation is not None:
-        return activation.register_forward_pre_hook(lambda module, inputs: give(stage, inputs[0]))
+        cast(Any, activation).inplace = False  # the map before it is read
+        activation.register_forward_pre_hook(partial(_give_input, stage))
+    else:
+        block.register_forward_hook(partial(_give_output, stage, channels))
 
-    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        give(stage, _channels_first(output, channels))
 
-    return block.register_forward_hook(hook)
+def _give_input(stage: int, module: nn.Module, inputs: Any) -> None:
+    call = _CALL.get()
+    if call is not None and call.give is not None:
+        call.give(stage, inputs[0])
+
+
+def _give_output(stage: int, channels: int, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    call = _CALL.get()
+    if call is not None and call.give is not None:
+        call.give(stage, _channels_first(output, channels))
+
+
+def _mask_stage(stage: int, channels: int, patch: int, prefix: int, module: Any, inputs: Any, output: Any) -> Any:
+    """Return a stage's output times the mask of the call that asks for it; None: unchanged."""
+    call = _CALL.get()
+    if call is None or call.mask_b1hw is None or call.masked_stage != stage:
+        return None
+    call.unmasked, mask = output, call.mask_b1hw
+    if output.ndim == 3:  # tokens, after class and register tokens
+        inside = resize(mask, [n // patch for n in mask.shape[-2:]]).flatten(2).transpose(1, 2)
+        return output * F.pad(inside, (0, 0, prefix, 0), value=1.0)
+    if output.shape[1] == channels:
+        return output * resize(mask, output.shape[-2:])
+    return output * resize(mask, output.shape[1:3]).permute(0, 2, 3, 1)
 
 
 def _classifiers(net: nn.Module) -> tuple[str, ...]:

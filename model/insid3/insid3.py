@@ -120,9 +120,10 @@ class INSID3(OnCells):
             return None
         device = next(self.encoder.parameters()).device.type
         key = self.encoder.identity(), tuple(size), torch.is_autocast_enabled(device)
-        if key not in self._bases:
-            while len(self._bases) >= BASES_KEPT:
-                del self._bases[next(iter(self._bases))]
+        found = self._bases.get(key)
+        if found is None:
             blank = self.compared(self.encode_blank(size))[0]
-            self._bases[key] = positional_basis(blank, self.settings.components)
-        return self._bases[key]
+            found = positional_basis(blank, self.settings.components)
+            kept = list(self._bases.items())[-(BASES_KEPT - 1) :]
+            self._bases = dict([*kept, (key, found)])  # a new one: other threads may be reading the old
+        return found

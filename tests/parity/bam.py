@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from model.bam.bam import BAM
-from model.bam.masked_support import run_stage
 from model.common.ops import foreground_mask, resize
 from model.episode import Output
 from tests.parity.case_types import Case, Seen
@@ -39,7 +38,7 @@ def collect(case: Case, network: BAM, output: Output, seen: Seen) -> Seen:
     for k, (both, feature) in enumerate(seen["supports"]):
         f3 = both[:, : network.encoder.channels[3]]
         with torch.no_grad():  # the whole map: the model computes the part on the object
-            high.append(run_stage(network.encoder, 4, f3 * resize(mask[:, k], f3.shape[-2:])))
+            high.append(network.encoder.run_stage(4, f3 * resize(mask[:, k], f3.shape[-2:])))
         features.append(feature)
     out["mid_supp_feat"], out["mid_supp_high"] = (torch.stack(x, dim=1).flatten(0, 1) for x in (features, high))
     (out["mid_shot_distance"],), out["mid_shot_weight"] = seen["shot_weights in"], seen["shot_weights"]

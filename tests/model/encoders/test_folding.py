@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.encoders.encoder import EncoderVariant
-from model.encoders.folding import FoldedConv, fold_frozen_norms
 from model.encoders.learning import frozen_beside
 from model.encoders.settings import BareEncoderSettings, build_encoder
+from model.encoders.timm_blocks import FoldedConv, fold_frozen_norms
 from tests.model.varied import vary_norms
 
 NAME, HIGH = "test_efficientnet", 4

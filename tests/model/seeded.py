@@ -1,0 +1,68 @@
+"""Small networks whose weights depend on their tensors' names alone, whatever the version of torch and numpy.
+
+No bias is 0 and every norm has statistics of its own, so that a part that forgets one changes the output.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import nn
+
+from model.contract import FewShotModel
+from model.encoders import swin
+from model.registry import models
+from tests.model.small import SETTINGS, task_of
+from tests.skip_init import skip_init
+
+KEPT = ("net.mean", "net.std", "mean", "std", "num_batches_tracked", "relative_position_index")  # names of constants
+GAIN = 1.4  # keeps the size of maps over many layers with ReLUs
+NARROW_SWIN = {"WIDTH": 16, "DEPTHS": (1, 1, 2, 1), "HEADS": (1, 2, 2, 4)}
+LEAST_SIDE = 65  # pixels of the drawn images
+
+
+def takes(name: str, backbone: str) -> bool:
+    """Say whether a method takes an encoder."""
+    (known,) = (f for f in dataclasses.fields(models()[name].Settings().encoder) if f.name == "backbone")
+    return known.metadata["problem"](backbone) is None
+
+
+def seeded_model(name: str, shots: int, backbone: str, stem: str = "plain") -> FewShotModel:
+    """Return a registered model, small but for its encoder, in evaluation mode; ``task.size`` is the images' side."""
+    model_class = models()[name]
+    settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {})))
+    settings.encoder.backbone = backbone
+    if any(f.name == "stem" for f in dataclasses.fields(settings.encoder)):
+        settings.encoder.stem = stem
+    step, rest = model_class.rule(settings)
+    sides = settings.sides() or (s for s in range(LEAST_SIDE, 2 * LEAST_SIDE) if s % step == rest % step)
+    side = next(s for s in sides if settings.problem(s) is None)
+    with skip_init(), mock.patch.multiple(swin, **NARROW_SWIN):
+        network = model_class(settings, task_of(name, shots, side))
+    return seed_weights(network).eval()
+
+
+@torch.no_grad()
+def seed_weights(network: nn.Module) -> nn.Module:
+    """Fill parameters and statistics; the draw of each depends on its name and shape."""
+    for name, tensor in network.state_dict().items():
+        if not name.endswith(KEPT):
+            tensor.copy_(torch.from_numpy(_drawn(name, tuple(tensor.shape))))
+    return network
+
+
+def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    leaf, seed = name.rpartition(".")[2], int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    draw = np.asarray(
+        np.random.RandomState(seed).random_sample(shape), np.float32
+    )  # a stream that numpy keeps for good
+    if leaf == "running_var" or (leaf == "weight" and len(shape) == 1):
+        return np.asarray(0.5 + draw, np.float32)
+    if leaf == "bias" or len(shape) < 2:
+        return np.asarray(0.4 * (draw - 0.5), np.float32)
+    return (draw - 0.5) * np.float32(GAIN * (12 / np.prod(shape[1:])) ** 0.5)

@@ -1,0 +1,72 @@
+"""Every method's numbers beside golden files: outputs, losses and gradients of small networks with drawn weights.
+
+``python -m tests.model.test_golden`` writes the files anew: only where a method's numbers are meant to change.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.encoders.resnet import NARROW, SMALL
+from model.registry import models
+from tests.model.seeded import seeded_model, takes
+from tests.model.small import drawn_episode
+from util.engine.evaluation import scored_outputs
+
+FOLDER = Path(__file__).parents[1] / "golden"
+ENCODERS = {"hdmnet": SMALL}  # multiplies the scene's distance, whose rounding shows where channels are few
+CASES = [(name, ENCODERS.get(name, NARROW)) for name in sorted(models()) if takes(name, ENCODERS.get(name, NARROW))]
+CASES += [("bam", "vgg16"), ("hsnet", "vgg16"), ("insid3", "timm/test_vit")]
+CLOSE = 2e-3  # relative to the largest value of an array
+
+
+def numbers(name: str, backbone: str, device: str) -> dict[str, np.ndarray]:
+    """Return each output with one and two shots, and losses and norms of gradients where the method learns."""
+    out = {}
+    for shots in (1, 2):
+        network = seeded_model(name, shots, backbone).to(device)
+        episode = drawn_episode(name, shots, 2, size=network.task.size).to(device)
+        with torch.no_grad():
+            outputs = scored_outputs(network(episode))
+        for key, logits in outputs.items():
+            small = torch.nn.functional.adaptive_avg_pool2d(logits.float(), 12)
+            out[f"{shots}-shot {key}"] = small.cpu().numpy().astype(np.float32)
+    if not network.learns:
+        return out
+    network.train()
+    for module in network.modules():
+        if isinstance(module, (torch.nn.Dropout, torch.nn.Dropout2d)):
+            module.p = 0.0
+    losses = network(episode).losses
+    sum(losses.values()).backward()
+    out |= {f"loss {key}": np.float32(loss.item()) for key, loss in losses.items()}
+    for group in network.param_groups():
+        norms = [p.grad.norm() for p in group.params if p.grad is not None]
+        out[f"gradient {group.name}"] = np.float32(torch.stack(norms).norm().item() if norms else 0.0)
+    return out
+
+
+def file_of(name: str, backbone: str) -> Path:
+    return FOLDER / f"{name}_{backbone.replace('/', '_')}.npz"
+
+
+@pytest.mark.parametrize("name, backbone", CASES)
+def test_numbers_are_those_of_the_golden_file(name: str, backbone: str, device: str) -> None:
+    torch.manual_seed(0)
+    given = numbers(name, backbone, device)
+    with np.load(file_of(name, backbone)) as golden:
+        assert set(golden) == set(given)
+        for key, want in golden.items():
+            error = np.abs(given[key] - want).max()
+            assert error <= CLOSE * max(np.abs(want).max(), 1e-3), f"{key}: {error} of {np.abs(want).max()}"
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for case in CASES:
+        torch.manual_seed(0)
+        np.savez_compressed(file_of(*case), **numbers(*case, "cpu"))
