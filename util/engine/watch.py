@@ -35,7 +35,8 @@ def watched(store: distributed.Store, rank: int, size: int) -> Iterator[None]:
         OSError: a process cannot be reached within ``START``.
     """
     connections = _connections(store, rank, size)
-    os.register_at_fork(after_in_child=lambda: [c.close() for c in connections])  # a loader process may live longer
+    for connection in connections:  # a loader process may live longer
+        os.register_at_fork(after_in_child=connection.close)
     threading.Thread(target=_wait, args=(connections,), daemon=True).start()
     yield
     for connection in connections:
