@@ -133,7 +133,6 @@ class FewShotModel(Trainable):
     default_net: ClassVar[str | None] = None  # the encoder (``NET``) where none is named; None: the data set's
     for_cpu: ClassVar[bool] = False  # whether a few CPU cores train it within an hour; train.sh suggests it there
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
-    extension: ClassVar[str | None] = None  # registered model that older configs of this one may mean
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
     downloads: ClassVar[tuple[str, ...]] = ()  # names that ``download_encoder`` accepts

@@ -20,7 +20,7 @@ from model.bam.shot_weights import gram, gram_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.aspp_decoder import ASPPDecoder
 from model.common.fusion import Fusion
-from model.common.likeness import likeness, object_feature
+from model.common.likeness import likeness, seen_object
 from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
@@ -85,14 +85,14 @@ class BAM(WithBaseLearner):
     def _shot(
         self, episode: Episode, k: int, query: Features, query_gram: Tensor, mask_b1ss: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return e_k (B,), the prior P_k (B, h, w), the prototype p_k (B, 256) and the object (B, C) of one shot.
+        """Return e_k (B,), the prior P_k (B, h, w), the prototype p_k (B, 256) and the object (B, C + 3) of one shot.
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
         support = _on_one_grid(self.encode_shot(episode, k))
         distance = gram_distance(query_gram, gram(support.stage[LOW]))
         high = support.stage.pop(HIGH)
-        prior, seen = shot_prior(query.stage[HIGH], high, mask_b1ss), object_feature(high, mask_b1ss)
+        prior, seen = shot_prior(query.stage[HIGH], high, mask_b1ss), seen_object(high, mask_b1ss)
         del high
         feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)
         return distance, prior, support_prototype(feature, resize(mask_b1ss, feature.shape[-2:])), seen

@@ -1,11 +1,14 @@
 """Likeness: whether a query shows a support's object at all, by the features of the encoder.
 
 A network that learnt to segment base classes finds something in every query, and its logits say little about the
-presence of a novel class. The encoder's last map tells more. With x the query's unit features, mu their mean, and p the
-mean unit feature of the supports' objects, the evidence is the largest values (the mean over ``TOP`` of all positions)
-of
+presence of a novel class. The encoder's last map tells more. With x the unit features of a photo, mu their mean, and p
+the mean unit feature of a support's object, the likeness of the photo to the object is
 
-    cos(x, p)   and   cos(x - mu, p - mu).
+    the largest cos(x - mu, p - mu) (the mean of ``TOP`` of all positions), the mean of cos(x, p), and cos(p, mu).
+
+The evidence is the likeness of the query, and beside it that of the support's own photo, which says what to expect of
+this object: a box or a few points give another p than an exact mask. Both are means over the K supports, each compared
+by itself, because the mean of K objects lies nearer to every photo.
 """
 
 from __future__ import annotations
@@ -16,50 +19,57 @@ from torch.nn import functional as F
 
 from model.common.ops import in_float32
 
-TOP = 0.01  # share of the query's positions
+TOP = 0.01  # share of a photo's positions
+NUMBERS = 3  # of a likeness
 EPS = 1e-6  # smallest length of a feature, and smallest sum of a mask
 
 
 @torch.no_grad()
 @in_float32
-def object_feature(support_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
-    """Return the mean unit feature of each support's object, (B, C) float32; a small object has its share of a cell."""
+def seen_object(support_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
+    """Return the mean unit feature of each support's object and the likeness of the support to it, (B, C + 3) float32.
+
+    A small object has its share of a cell.
+    """
     height, width = support_bchw.shape[-2:]
     share_b1hw = F.adaptive_avg_pool2d(mask_b1ss, (height, width))
     length_b1hw = support_bchw.norm(dim=1, keepdim=True).clamp(min=EPS)
     total_bc = torch.einsum("bchw,bhw->bc", support_bchw, (share_b1hw / length_b1hw)[:, 0])
-    return total_bc / share_b1hw.sum((1, 2, 3)).clamp(min=EPS).unsqueeze(1)
+    object_bc = total_bc / share_b1hw.sum((1, 2, 3)).clamp(min=EPS).unsqueeze(1)
+    return torch.cat([object_bc, _likeness(support_bchw, object_bc.unsqueeze(1))[:, 0]], dim=1)
 
 
 def likeness_to_supports(query_bchw: Tensor, support_nchw: Tensor, mask_bk1ss: Tensor) -> Tensor:
-    """Return the evidence of the class, (B, 1, 2) float32, of B queries with their N = B * K supports."""
-    return likeness(
-        query_bchw, object_feature(support_nchw, mask_bk1ss.flatten(0, 1)).unflatten(0, mask_bk1ss.shape[:2])
-    )
+    """Return the evidence of the class, (B, 1, 6) float32, of B queries with their N = B * K supports."""
+    seen = seen_object(support_nchw, mask_bk1ss.flatten(0, 1))
+    return likeness(query_bchw, seen.unflatten(0, mask_bk1ss.shape[:2]))
 
 
 @torch.no_grad()
 @in_float32
-def likeness(query_bchw: Tensor, objects_bkc: Tensor) -> Tensor:
-    """Return the evidence of the class, (B, 1, 2) float32: the largest cosine and the largest centred cosine.
+def likeness(query_bchw: Tensor, seen_bkc: Tensor) -> Tensor:
+    """Return the evidence of the class, (B, 1, 6) float32: the likeness of the queries, then of the supports' photos.
 
     Args:
         query_bchw: features of the queries.
-        objects_bkc: ``object_feature`` of the K supports of each; their mean is compared.
+        seen_bkc: ``seen_object`` of the K supports of each, (B, K, C + 3).
     """
-    length_bl = query_bchw.norm(dim=1).flatten(1).clamp(min=EPS)
-    p_bc = objects_bkc.mean(1)
-    mean_bc = torch.einsum("bcl,bl->bc", query_bchw.flatten(2), 1 / length_bl) / length_bl.shape[1]
-    with_p, with_mean = (_products(query_bchw, v_bc) / length_bl for v_bc in (p_bc, mean_bc))  # (B, L)
-    p_mean, mean_mean = ((v * mean_bc).sum(1, keepdim=True) for v in (p_bc, mean_bc))  # (B, 1)
-
-    cosine = with_p / p_bc.norm(dim=1, keepdim=True).clamp(min=EPS)
-    length = (1 - 2 * with_mean + mean_mean).clamp(min=EPS).sqrt()  # of x - mu
-    centred = (with_p - with_mean - p_mean + mean_mean) / length
-    centred = centred / (p_bc - mean_bc).norm(dim=1, keepdim=True).clamp(min=EPS)
-    top = max(round(TOP * length_bl.shape[1]), 1)
-    return torch.stack([x.topk(top, dim=1).values.mean(1) for x in (cosine, centred)], dim=1).unsqueeze(1)
+    of_query = _likeness(query_bchw, seen_bkc[..., :-NUMBERS])
+    return torch.cat([of_query, seen_bkc[..., -NUMBERS:]], dim=-1).mean(1, keepdim=True)
 
 
-def _products(x_bchw: Tensor, v_bc: Tensor) -> Tensor:
-    return torch.einsum("bcl,bc->bl", x_bchw.flatten(2), v_bc)
+def _likeness(photo_bchw: Tensor, object_bkc: Tensor) -> Tensor:
+    """Return the likeness of photos to K objects each, (B, K, 3)."""
+    photo_bcl = photo_bchw.flatten(2)
+    length_b1l = photo_bcl.norm(dim=1, keepdim=True).clamp(min=EPS)
+    mean_b1c = torch.einsum("bcl,bl->bc", photo_bcl, 1 / length_b1l[:, 0]).unsqueeze(1) / length_b1l.shape[-1]
+    with_p, with_mean = (v @ photo_bcl / length_b1l for v in (object_bkc, mean_b1c))  # x . p (B, K, L), x . mu
+    p_mean = (object_bkc * mean_b1c).sum(-1, keepdim=True)  # p . mu, (B, K, 1)
+    p_length, mean_length = (v.norm(dim=-1, keepdim=True).clamp(min=EPS) for v in (object_bkc, mean_b1c))
+
+    from_mean = (1 - 2 * with_mean + mean_length**2).clamp(min=EPS).sqrt()  # |x - mu|, (B, 1, L)
+    centred = (with_p - with_mean - p_mean + mean_length**2) / from_mean
+    centred = centred / (object_bkc - mean_b1c).norm(dim=-1, keepdim=True).clamp(min=EPS)
+    largest = centred.topk(max(round(TOP * centred.shape[-1]), 1), dim=-1).values.mean(-1)
+    mean, of_mean = (with_p / p_length).mean(-1), (p_mean / (p_length * mean_length))[..., 0]
+    return torch.stack([largest, mean, of_mean], dim=-1)

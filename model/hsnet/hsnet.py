@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from model.common.likeness import likeness, object_feature
+from model.common.likeness import likeness, seen_object
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
@@ -106,7 +106,7 @@ class HSNet(WithEncoder):
             query = {level: [unit(x) for x in maps] for level, maps in _intermediate(self.encode_query(episode))}
 
         pairs = [self._one_shot(episode, k, query, mask[:, k]) for k in range(shots)]
-        each, objects = zip(*pairs)  # K of (B, 2, S, S) and of (B, C)
+        each, objects = zip(*pairs)  # K of (B, 2, S, S) and of (B, C + 3)
         logits, maps = each[0], {}
         if shots > 1:
             logits, votes = vote(torch.stack(each, dim=1))
@@ -122,13 +122,13 @@ class HSNet(WithEncoder):
     def _one_shot(
         self, episode: Episode, k: int, query: dict[int, list[Tensor]], mask_b1ss: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the logits by one support, (B, 2, S, S) float32, and the feature of its object, (B, C).
+        """Return the logits by one support, (B, 2, S, S) float32, and its object, (B, C + 3).
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
         with self.encoder_grad():
             support = dict(_intermediate(self.encode_shot(episode, k)))
-            object_bc = object_feature(support[HIGH][-1], mask_b1ss)
+            object_bc = seen_object(support[HIGH][-1], mask_b1ss)
         return self.decoder(self.squeeze(query, support, mask_b1ss), episode.query.shape[-2:]).float(), object_bc
 
     # --- for the engine ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model.common.aspp_decoder import ASPPDecoder
 from model.common.fusion import Fusion
-from model.common.likeness import likeness, object_feature
+from model.common.likeness import likeness, seen_object
 from model.common.loss import dice
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH, projection
@@ -96,7 +96,7 @@ class SCCAN(WithEncoder):
         return output
 
     def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, ...]:
-        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k and prior (B, 1, G, G), and the object (B, C), of one shot.
+        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k and prior (B, 1, G, G), and the object (B, C + 3).
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
@@ -104,7 +104,7 @@ class SCCAN(WithEncoder):
         of_image = foreground_mask(episode.support_label[:, k])
         mask = resize(of_image, feature.shape[-2:])
         prior = self.pseudo_mask(query_f4, support_f4, mask)
-        return feature * mask, support_prototype(feature, mask), mask, prior, object_feature(support_f4, of_image)
+        return feature * mask, support_prototype(feature, mask), mask, prior, seen_object(support_f4, of_image)
 
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
         """Return [f2; f3] projected and resized to the working grid, and f4; ``features`` is emptied to free memory."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.likeness import likeness, object_feature
+from model.common.likeness import likeness, seen_object
 from model.common.loss import cross_entropy
 from model.common.ops import background_mask, foreground_mask, masked_mean, resize
 from model.common.self_support import SelfSupport, Similarity, with_own
@@ -101,7 +101,7 @@ class SSP(WithEncoder):
         if self.training:
             output.losses = self._losses(output, encoded, pairs, episode.query_label)
         else:
-            objects = [object_feature(support, foreground_mask(label)) for support, label in encoded.shots()]
+            objects = [seen_object(support, foreground_mask(label)) for support, label in encoded.shots()]
             output.evidence = likeness(query, torch.stack(objects, dim=1))
         return output
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import gram, gram_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
-from model.common.likeness import likeness, object_feature
+from model.common.likeness import likeness, seen_object
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
@@ -64,7 +64,7 @@ class Shot:
 
     gram: Tensor  # G_k, (B, C_2, C_2)
     directions: Tensor  # of the object, for the prior, (B, 3, C_4)
-    object: Tensor | None  # its mean direction, for the presence score, (B, C_4); None in training
+    object: Tensor | None  # for the presence score, (B, C_4 + 3); None in training
     feature: Tensor | None  # X_k, for the triplet loss, (B, 256, h, w); None in evaluation
     prototype: Tensor  # r_k, aligned with the class name, (B, 256)
     more: Any = None  # read by steps beyond the paper
@@ -89,7 +89,6 @@ class SymNet(WithBaseLearner):
     Settings = SymNetSettings
     title = "Sym-Net"
     published = LAYOUT
-    extension: ClassVar[str | None] = "symnet_plus"
     reads_text = True
     reads_intermediate = True
     settings: SymNetSettings
@@ -166,7 +165,7 @@ class SymNet(WithBaseLearner):
             support = self.encode_shot(episode, k, correlations.shot(mask))
         more, f4 = self._read_more(episode, k, support), support.stage.pop(HIGH)
         directions = object_directions(f4, mask)
-        seen = None if self.training else object_feature(f4, mask)
+        seen = None if self.training else seen_object(f4, mask)
         del f4
         feature = self.project_support(mid_features(support))  # X_k, (B, 256, h, w)
         small_mask = resize(mask, feature.shape[-2:])  # m_k, (B, 1, h, w)

@@ -28,8 +28,6 @@ from model.symnet.extensions.match import Match
 from model.symnet.hyper_correlation import CorrelationHead
 from model.symnet.symnet import MAPS, Encoded, SymNet, SymNetSettings
 
-NOT_USEFUL = "it did not improve results (docs/results.md)"
-
 
 @dataclass
 class CorrelationSettings:
@@ -44,8 +42,8 @@ class SymNetPlusSettings(SymNetSettings):
     """The settings of the steps beyond the paper; ``config/model/symnet_plus.yaml`` explains them."""
 
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
-    calibration: Literal["none", "likelihood"] = field(default="none", metadata={"removed": {"discount": NOT_USEFUL}})
-    self_support: Literal["none", "match"] = field(default="none", metadata={"removed": {"second_look": NOT_USEFUL}})
+    calibration: Literal["none", "likelihood"] = "none"
+    self_support: Literal["none", "match"] = "none"
     foreground_weight: float = field(default=1.0, metadata={"low": 0})
 
     def problem(self, size: int) -> tuple[str, str] | None:

@@ -99,12 +99,13 @@ def options(models: str, **changes: object) -> argparse.Namespace:
         "models": models,
         "protocol": None,
         "folds": None,
+        "shot": "1,5",
     }
     return argparse.Namespace(**{**words, "overrides": ["data.workers=0"], **changes})
 
 
 def test_reproduce_tests_one_training_on_four_sets() -> None:
-    parts = _parts(options("hsnet"), (1, 5))
+    parts = _parts(options("hsnet"))
     assert [(p.config.data.name, p.config.data.shot) for p in parts] == [(n, k) for k in (1, 5) for n in SETS]
     assert {p.config.test.protocol for p in parts} == {"crossdomain"}
     assert {p.config.test.trained_on for p in parts} == {"pascal"}
@@ -112,7 +113,7 @@ def test_reproduce_tests_one_training_on_four_sets() -> None:
     assert source == "crossdomain_split0_hsnet_resnet50"
     assert {p.config.test.checkpoint for p in parts} == {f"runs/{source}/meta/best.pth"}
     with pytest.raises(UserError, match="crossdomain has no folds"):
-        _parts(options("hsnet", folds="0"), (1,))
+        _parts(options("hsnet", folds="0"))
 
 
 def test_training_takes_all_classes_and_validates_on_fss1000() -> None:

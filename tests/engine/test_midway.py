@@ -67,14 +67,13 @@ class Run:
         score: Callable[[int], float],
         end: float = float("inf"),
         network: type[Trainable] = Line,
-        passed_on: bool = False,
         **stage: Any,
     ):
         self.folder, self.validated, self.score = folder, [], score
         stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
         state = {"stage": "meta", "config": {}, "data": "numbers"}
-        options = TrainerOptions(settings, "meta_stage", BATCH * STEPS, state=state, passed_on=passed_on)
+        options = TrainerOptions(settings, "meta_stage", BATCH * STEPS, state=state)
         world = World(0, 1, torch.device("cpu"))
         self.trainer = Trainer(network(), Numbers(end), self._validate, RunFolder(folder), world, options)
 

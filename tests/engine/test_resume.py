@@ -22,7 +22,15 @@ STATE = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "photo
 
 
 def _saved(**changes: Any) -> dict[str, Any]:
-    return {"format": "sym-net/1", **STATE, "plan": PLAN, "progress": PROGRESS, "optimizers": {}, **changes}
+    return {
+        "format": "sym-net/1",
+        **STATE,
+        "plan": PLAN,
+        "progress": PROGRESS,
+        "optimizers": {},
+        "schedule": PLAN,
+        **changes,
+    }
 
 
 def _touch(folder: Path, *names: str) -> Path:

@@ -11,13 +11,13 @@ from util.engine import training, weights
 from util.engine.run_context import RunContext
 
 
-def without_dropout(context: RunContext, *_: object) -> tuple[nn.Module, str]:
+def without_dropout(context: RunContext, *_: object) -> tuple[nn.Module, str, list[None]]:
     """Return the model with all dropout probabilities 0."""
     model = weights.new_model(context)
     for module in model.modules():
         if isinstance(module, (nn.Dropout, nn.Dropout2d)):
             module.p = 0.0
-    return model, ""
+    return model, "", []
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 
 from util.errors import UserError
 from util.predict import Segmenter, adapted
-from util.predict.adapt import FOLDS, MIN_SUPPORTS, photos_of
+from util.predict.adapt import CHANCE, FOLDS, MIN_SUPPORTS, _chance, photos_of
 from util.predict.supports import Support
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
@@ -75,3 +75,9 @@ def test_what_cannot_be_compared_is_refused(make_checkpoint, empty_segmenter) ->
     five.add("red", [_support(seed, 0) for seed in range(5)])
     with pytest.raises(UserError, match="takes exactly 5 supports"):
         adapted(five)
+
+
+def test_an_advantage_within_the_spread_of_the_photos_is_chance() -> None:
+    network = np.array([55.0, 40, 30, 50, 22.5])
+    assert _chance(np.array([41.0, 70, 20, 55, 21.5]), network) > CHANCE  # 2 % better on average
+    assert _chance(network + [1.5, 2, 2.5, 2, 2], network) < CHANCE

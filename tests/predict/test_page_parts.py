@@ -176,9 +176,8 @@ def test_uploads_are_checked_and_named_apart(visit: Visit, photos: list[Path], t
 def test_at_level_0_the_mask_is_the_networks(tmp_path: Path, offset: float | None) -> None:
     margins = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     image = np.zeros((*SHAPE, 3), np.uint8)
-    evidence = [np.zeros(1), np.zeros(1)]
     calibration = None if offset is None else Calibration("", "", "", "", 0.7, offset, [1.0], 0.5, 0.6)
-    found = Prediction.from_margins(image, ["a", "b"], margins, evidence, calibration)
+    found = Prediction.from_margins(image, ["a", "b"], margins, [0.6, 0.7], calibration)
     assert (found.own_threshold == 0.5) == (offset is None)
     photo = FoundPhoto(1, tmp_path / "a.png", found, tmp_path)
     own, just_above = (threshold_of(level, photo.spread, photo.own_threshold) for level in (0, 1e-6))
@@ -191,8 +190,7 @@ def test_at_level_0_the_mask_is_the_networks(tmp_path: Path, offset: float | Non
 def test_a_class_that_is_not_there_has_no_pixel_at_any_threshold(tmp_path: Path) -> None:
     margins = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     calibration = Calibration("", "", "", "", 1.0, 0.0, [1.0], 0.0, 0.5)
-    evidence = [np.full(1, 2.0), np.full(1, -2.0)]
-    found = Prediction.from_margins(np.zeros((*SHAPE, 3), np.uint8), ["a", "b"], margins, evidence, calibration)
+    found = Prediction.from_margins(np.zeros((*SHAPE, 3), np.uint8), ["a", "b"], margins, [0.881, 0.119], calibration)
     photo = FoundPhoto(1, tmp_path / "a.png", found, tmp_path)
     assert all(set(np.unique(photo.mask(threshold))) == {0, 1} for threshold in (0.3, 0.5, 0.7))
     presence = [row[1] for row in table_of(photo.summary(0.5))]

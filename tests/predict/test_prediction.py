@@ -40,8 +40,8 @@ def _calibration(scale: float = 2.0, threshold: float = 0.5) -> Calibration:
 
 
 def _predicted(evidence: tuple[float, float], **decision: object) -> Prediction:
-    numbers = [np.array([x], np.float32) for x in evidence]
-    return Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, numbers, _calibration(), Decision(**decision))
+    scores = [_calibration().presence(np.array([x])) for x in evidence]
+    return Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, scores, _calibration(), Decision(**decision))
 
 
 def test_a_class_that_is_not_there_leaves_its_pixels_to_the_others() -> None:

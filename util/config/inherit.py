@@ -6,7 +6,6 @@ import dataclasses
 from functools import reduce
 from pathlib import Path
 
-from util.config.aliases import modernise_tree
 from util.config.compose import Composition, Rooms, composition_of, encoder_settings
 from util.config.tree import Leaf, Tree, find, merge, parse_file
 from util.errors import UserError
@@ -55,7 +54,7 @@ def _layers(path: Path, trail: tuple[Path, ...], done: set[Path]) -> list[Tree]:
     done.add(here)
     if composition is not None:
         layers = [_with_encoder(_without_stem(layer, composition), composition) for layer in layers]
-    return [*layers, modernise_tree(tree, notify=True)]
+    return [*layers, tree]
 
 
 def _with_encoder(layer: Tree, composition: Composition) -> Tree:

@@ -10,10 +10,8 @@ from typing import Any
 
 from model.contract import ModelSettings
 from model.registry import class_of, models
-from util.config.aliases import modernise_tree
 from util.config.checks import check, refuse_base_stage
 from util.config.inherit import ENCODER_WORD, read_tree
-from util.config.model_section import current_tree
 from util.config.settings import Config, DataSettings
 from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, where_of
 from util.errors import UserError, nearest
@@ -69,8 +67,7 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     Raises:
         UserError: as ``read_config``; ``origin`` is where it came from.
     """
-    tree = modernise_tree(leaves(content, origin), notify=False)
-    return _configure(_with_overrides(tree, overrides or []), origin)
+    return _configure(_with_overrides(leaves(content, origin), overrides or []), origin)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -87,7 +84,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 def _with_overrides(tree: Tree, overrides: list[str]) -> Tree:
     """Return a tree after overrides, the words in braces of ``TEMPLATES`` replaced by the settings they mean."""
     for text in overrides:
-        tree = merge(tree, modernise_tree(override_tree(text), notify=True))
+        tree = merge(tree, override_tree(text))
     for key in TEMPLATES:
         leaf = find(tree, key)
         if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str):
@@ -101,7 +98,7 @@ def _with_overrides(tree: Tree, overrides: list[str]) -> Tree:
             for part in reversed(key.split(".")):
                 new = {part: new}
             tree = merge(tree, new)
-    return current_tree(tree)
+    return tree
 
 
 def _configure(tree: Tree, origin: str) -> Config:
@@ -171,7 +168,6 @@ def _build_value(kind: Any, value: Any, key: str, where: str, metadata: Any) -> 
         return {name: _build_value(inner, v, f"{key}.{name}", where_of(v, where), {}) for name, v in value.items()}
     if isinstance(value, dict):
         raise UserError(f"{where}: {key} must be {kind_name(kind)}, not a section")
-    _refuse_removed(value.value, key, where, metadata)
     try:
         result = convert(kind, value.value, key, as_yaml=True)
     except Misfit as misfit:
@@ -181,13 +177,6 @@ def _build_value(kind: Any, value: Any, key: str, where: str, metadata: Any) -> 
     if metadata.get("file_name") and result is not None:
         _check_file_name(result, key, where)
     return result
-
-
-def _refuse_removed(value: Any, key: str, where: str, metadata: Any) -> None:
-    """Refuse a choice that older versions had; the field's metadata says why it was removed."""
-    removed = metadata.get("removed", {})
-    if isinstance(value, str) and value in removed:
-        raise UserError(f"{where}: {key} = {value!r} was removed: {removed[value]}; remove the key for its default")
 
 
 def _check_problem(value: Any, key: str, where: str, metadata: Any) -> None:

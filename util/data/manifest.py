@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from util.config.aliases import modernise_header
 from util.config.settings import DataSettings
 from util.data.lists import ImageList
 from util.data.sampling import EpisodeKey, digest, digest_of_ways
@@ -87,7 +86,7 @@ def read_manifest(path: Path) -> Manifest:
         if isinstance(row, dict) and "manifest" in row and not out.episodes and not out.header:
             if row["manifest"] != FORMAT:
                 raise UserError(f"{path}:{number}: manifest format {row['manifest']!r} is unknown; expected {FORMAT!r}")
-            out.header = modernise_header({k: v for k, v in row.items() if k != "manifest"})
+            out.header = {k: v for k, v in row.items() if k != "manifest"}
             for key, kinds in HEADER.items():
                 if key in out.header and type(out.header[key]) not in kinds:
                     raise UserError(f"{path}:{number}: '{key}' of this header is not {kinds[0].__name__}; restore it")

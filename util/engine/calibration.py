@@ -31,7 +31,7 @@ FORMAT = "sym-net-calibration/1"
 FILE = "calibration.yaml"
 SHIPPED = REPOSITORY / "config" / "calibration"
 MEND = "make it again: python test.py CONFIG --calibrate"
-LIKENESS = "likeness"  # made from which evidence, of methods that learn; without it: from their margins, as once
+LIKENESS = "likeness of each support"  # made from which evidence, of methods that learn
 NOT_IN_KEY = ("weights", "pretraining", "partial")  # of the encoder: the digest of the weights says it
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from util.config.model_section import current
 from util.engine import checkpoint
 from util.engine.folders import BEST, LAST, PREVIOUS
 from util.errors import UserError
@@ -103,7 +102,7 @@ def check_continues(
         raise UserError(f"{path}: photos or masks of the training list have changed since; restore them, {RESTART}")
     if checkpoint.TEXT in content and content[checkpoint.TEXT] != state.get(checkpoint.TEXT):
         raise UserError(f"{path}: was trained with other text vectors; restore data.text, {RESTART}")
-    before = current(content["config"])
+    before = content["config"]
     decisive = _differences(before, state["config"], state["stage"])
     if decisive and not allow_changes:
         shown = decisive[:SHOWN]

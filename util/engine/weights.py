@@ -8,7 +8,7 @@ from typing import Any
 
 from model.contract import FewShotModel, Start, Trainable
 from model.encoders.weights import licence_of, pretraining_of
-from model.registry import class_of, current_section
+from model.registry import class_of
 from util.config.read import from_dict, to_dict
 from util.config.settings import MASKS, Config
 from util.data.folds import Fold, masks_hold_all_classes
@@ -189,9 +189,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         trained_with = {**content["data"], "model": content["model"]} if content else None
         if weights_mark(config) != FOREIGN:
             otherwise = _otherwise(config, content, training)
-        changed = (
-            checkpoint.changed_settings(current_section(content["model"]), to_dict(config)["model"]) if content else []
-        )
+        changed = checkpoint.changed_settings(content["model"], to_dict(config)["model"]) if content else []
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
     return network, Weights(
         str(source),

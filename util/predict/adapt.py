@@ -1,7 +1,8 @@
 """``--adapt``: a linear probe on the network's encoder in place of the network, where cross-validation prefers it.
 
-The supports are split into folds. Network and probe segment the photos of each fold given the supports of the others;
-the one of larger IoU, mean over the classes, is used. Both then have all supports.
+The supports are split into folds. Network and probe segment the photos of each fold given the supports of the others.
+The probe is used if its IoU is larger by more than chance, by a paired t-test; both then have all supports.
+Whether a photo shows a class at all is said by the network in either case.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -26,6 +28,7 @@ from util.predict.segmenter import Segmenter
 
 FOLDS = 5
 MIN_SUPPORTS = 5  # of each class; with fewer, a fold says little
+CHANCE = 0.05  # largest probability that the probe's advantage is one
 
 
 @dataclass
@@ -51,8 +54,7 @@ def adapted(segmenter: Segmenter) -> Segmenter:
     With fewer than ``MIN_SUPPORTS`` supports of a class it is the segmenter.
 
     Raises:
-        UserError: there are no supports, the model has no encoder, it takes one number of supports only, or the chosen
-            one has no calibration for ``--min-score``.
+        UserError: there are no supports, the model has no encoder, or it takes one number of supports only.
     """
     model, fewest = segmenter.model, min(segmenter.classes, key=lambda known: len(known.sources), default=None)
     if fewest is None:
@@ -68,13 +70,23 @@ def adapted(segmenter: Segmenter) -> Segmenter:
         note = f"--adapt: needs {MIN_SUPPORTS} supports of each class, {fewest.name} has {count}; uses {title}"
         return _with_result(segmenter, note, {"chosen": title, "supports": count})
     probe, photos = _probe_of(segmenter, model.network), photos_of(segmenter)
-    scores = {one.model.network.title: round(_cross_validated(one, photos), 2) for one in (segmenter, probe)}
-    chosen = probe if scores[Probe.title] > scores[title] else segmenter
+    of_network, of_probe = (_cross_validated(one, photos) for one in (segmenter, probe))
+    better, chance = (of_probe - of_network).mean() > 0, _chance(of_probe, of_network)
+    chosen = probe if better and chance <= CHANCE else segmenter
+    scores = {title: round(float(of_network.mean()), 2), Probe.title: round(float(of_probe.mean()), 2)}
     found = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-    note = f"--adapt: IoU % in {FOLDS}-fold cross-validation over {len(photos)} photos: {found}"
+    note = f"--adapt: mean IoU % of {len(photos)} photos in {FOLDS}-fold cross-validation: {found}"
+    if better:
+        note += f" (an advantage by chance: p = {chance:.2f})"
     best = chosen.model.network.title
-    chosen.decision.check(chosen.calibration, best)
     return _with_result(chosen, f"{note}; uses {best}", {"chosen": best, "iou": scores, "photos": len(photos)})
+
+
+def _chance(probe: np.ndarray, network: np.ndarray) -> float:
+    """Return the probability that photos favour the probe at least so much by chance, from the IoU of each."""
+    from scipy.stats import ttest_rel
+
+    return float(ttest_rel(probe, network, alternative="greater").pvalue)
 
 
 def _with_result(segmenter: Segmenter, note: str, adaptation: dict[str, object]) -> Segmenter:
@@ -95,7 +107,9 @@ def _probe_of(segmenter: Segmenter, network: WithEncoder) -> Segmenter:
     out = copy.copy(segmenter)
     out.model = LoadedModel(context, probe.to(model.device).eval(), model.device, model.view, model.source)
     out.classes, out.output = [], FINAL
-    out.calibration = out.own_calibration()
+    out.presence_by = segmenter
+    if segmenter.calibration is not None:
+        out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
     for known in segmenter.classes:
         images, labels = (
             torch.cat([getattr(b, kind) for b in known.support_batches], 1) for kind in ("image", "label")
@@ -132,24 +146,21 @@ def _crowding(photo: Photo, earlier: list[Photo], fold: int) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def _cross_validated(segmenter: Segmenter, photos: list[Photo]) -> float:
-    """Return the IoU in percent, mean over classes, of the photos of each fold given the supports of the others."""
-    classes = range(len(segmenter.classes))
-    both, either = torch.zeros(len(classes)), torch.zeros(len(classes))
+def _cross_validated(segmenter: Segmenter, photos: list[Photo]) -> np.ndarray:
+    """Return the IoU of each photo in percent, mean over its classes, given the supports of the other folds."""
+    classes, out = range(len(segmenter.classes)), np.zeros(len(photos))
     with tqdm(total=len(photos), desc=f"try {segmenter.model.network.title}", unit="photo", leave=False) as bar:
         for fold in range(FOLDS):
             trial = segmenter.without_classes()
             for number in classes:
                 kept = [photo.shots[number] for photo in photos if photo.fold != fold and number in photo.shots]
                 trial.classes.append(some_shots(segmenter.classes[number], kept, segmenter.model))
-            for photo in (p for p in photos if p.fold == fold):
+            for index, photo in ((i, p) for i, p in enumerate(photos) if p.fold == fold):
                 margins = trial.margins(photo.image[None])[0]
                 highest, best = margins.max(0)
-                predicted = torch.where(highest > 0, best + 1, 0)
-                for number in classes:
-                    found, there = predicted == number + 1, photo.label == number + 1
-                    known = photo.label != IGNORE
-                    both[number] += (found & there).sum().cpu()
-                    either[number] += ((found | there) & known).sum().cpu()
+                predicted = torch.where(highest > 0, best + 1, 0)[photo.label != IGNORE]
+                label = photo.label[photo.label != IGNORE]
+                of_classes = [(predicted == n + 1, label == n + 1) for n in photo.shots]
+                out[index] = 100 * np.mean([float((a & b).sum() / (a | b).sum().clamp(min=1)) for a, b in of_classes])
                 bar.update()
-    return float(100 * (both / either.clamp(min=1)).mean())
+    return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +77,7 @@ class Prediction:
         image: np.ndarray,
         names: list[str],
         margins: np.ndarray,
-        evidence: Sequence[np.ndarray] = (),
+        presence: list[float] | None = None,
         calibration: Calibration | None = None,
         decision: Decision | None = None,
     ) -> Prediction:
@@ -86,19 +85,18 @@ class Prediction:
 
         Args:
             margins: each class's logit minus the background's, (classes, H, W) float32.
-            evidence: of the presence of each class, (F,); read if there is a calibration.
+            presence: the score of each class; None without a calibration.
             calibration: of the network.
             decision: default as its defaults.
         """
-        decision, presence, min_score = decision or Decision(), None, None
+        decision, min_score = decision or Decision(), None
         own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
         shown = np.ones(len(names), bool)
         scaled = margins if calibration is None else calibration.margins(margins)
         highest = np.maximum(scaled.max(0), 0)
         exponentials = np.exp(scaled - highest)
         probability = exponentials / (exponentials.sum(0) + np.exp(-highest))
-        if calibration is not None:
-            presence = [calibration.presence(of_class) for of_class in evidence]
+        if calibration is not None and presence is not None:
             min_score = calibration.threshold if decision.min_score is None else decision.min_score
             shown = np.array(presence) >= min_score
         mask = _mask(margins, probability, shown, decision.threshold)

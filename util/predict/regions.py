@@ -15,20 +15,19 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from model.episode import IGNORE
+from util.data import marks
 from util.data.images import header_of, refuse_lossy
+from util.data.marks import BOX, POINTS, SCRIBBLE
 from util.data.orientation import UPRIGHT, fitted_mask, stated_orientation, turned
 from util.errors import UserError
 from util.predict.outlines import SUFFIXES, read_outlines
 from util.predict.photos import open_image
 
-BOX, POINTS, SCRIBBLE = DRAWN_KINDS = ("box", "points", "scribble")
+DRAWN_KINDS = (BOX, POINTS, SCRIBBLE)
 BOX_NUMBERS, POINT_NUMBERS = 4, 2
-UNKNOWN = 3  # radii around a point within which unmarked pixels are unknown
-RADIUS_SHARE = 0.02  # of the longer side: the default radius
 INDEX_MODES = ("P", "L", "1")  # Pillow's modes with one 8-bit value per pixel
 VALUE_MODES = (*INDEX_MODES, "I", "I;16", "F")  # Pillow's modes with one value per pixel
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -180,16 +179,7 @@ def point_label(
     for x, y in points:
         if not (0 <= x < width and 0 <= y < height):
             raise UserError(f"{origin}: the point {x:g},{y:g} is outside the photo, {width} x {height} pixels")
-    cells = np.array([[int(x), int(y)] for x, y in points], np.int32)
-    unmarked = np.ones(shape, np.uint8)
-    if joined:
-        cv2.polylines(unmarked, [cells], isClosed=False, color=0)
-    unmarked[cells[:, 1], cells[:, 0]] = 0
-    distance = cv2.distanceTransform(unmarked, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    radius = radius or max(RADIUS_SHARE * max(shape), 1)
-    label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
-    label[distance <= radius] = 1
-    return label
+    return marks.point_label(points, shape, joined, radius)
 
 
 def _numbers(text: str, count: int, origin: str) -> tuple[float, ...]:

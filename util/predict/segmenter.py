@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.episode import Output
+from model.episode import IGNORE, Output
 from util.data.labels import channels_first
 from util.data.views import LETTERBOX, to_photo
 from util.engine.calibration import Calibration, find_calibration
@@ -45,6 +44,7 @@ from util.predict.supports import (
 )
 from util.predict.tiles import TiledPhoto, Window, check_tile
 
+MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
 Photo = str | Path | np.ndarray
 NAMED_BY_FILE = (str, SupportText, AnnotatedSupport)
@@ -99,6 +99,7 @@ class Segmenter:
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: the models that were compared
+        self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
         texts = group_by_class((s for s in supports if isinstance(s, NAMED_BY_FILE)), name)
         arrays = [support_from_arrays(*s) for s in supports if not isinstance(s, NAMED_BY_FILE)]
         default = None if name is None else check_class_name(name)
@@ -117,9 +118,12 @@ class Segmenter:
         """Add a class to segment.
 
         Raises:
-            UserError: there are no supports, too many or too few for the model, or the class was added before.
+            UserError: there are no supports, too many or too few for the model, or the class was added before; or there
+                are too many classes for a mask of 8 bits.
         """
         shown = name or UNNAMED
+        if len(self.classes) == MAX_CLASSES:
+            raise UserError(f"{shown}: more than {MAX_CLASSES} classes, too many for masks of 8 bits; predict in parts")
         if any(known.name == shown for known in self.classes):
             raise UserError(f"{shown}: this class was added before; give it another name")
         embedding = class_embedding(name, self.model.context, self.vectors)
@@ -182,13 +186,21 @@ class Segmenter:
         return channels_first(self.model.view.sized(image, no_label)[0])
 
     def _prediction(self, photo: TiledPhoto) -> Prediction:
-        margins, evidence = photo.blended(), []
-        if self.calibration is not None:
-            for of_class, own in zip(margins, repeat(None) if photo.evidence is None else photo.evidence):
-                numbers = None if own is None else torch.from_numpy(own)
-                evidence.append(evidence_of(torch.from_numpy(of_class), numbers).numpy())
+        margins, presence = photo.blended(), None
+        if self.presence_by is not None:
+            presence = self.presence_by(photo.image).presence
+        elif self.calibration is not None:
+            presence = [self._presence(self.calibration, of_class, photo, i) for i, of_class in enumerate(margins)]
         names = [known.name for known in self.classes]
-        return Prediction.from_margins(photo.image, names, margins, evidence, self.calibration, self.decision)
+        return Prediction.from_margins(photo.image, names, margins, presence, self.calibration, self.decision)
+
+    @staticmethod
+    def _presence(calibration: Calibration, margin_hw: np.ndarray, photo: TiledPhoto, index: int) -> float:
+        """Return the largest presence score of a class over the windows of a photo."""
+        margin = torch.from_numpy(margin_hw)
+        own = [torch.from_numpy(window[index]) for window in photo.evidence]
+        each = [evidence_of(margin, numbers) for numbers in own] or [evidence_of(margin, None)]
+        return max(calibration.presence(numbers.numpy()) for numbers in each)
 
     def margins(self, query: Tensor) -> Tensor:
         """Return each class's logit minus the background's, (B, n, S, S) float32, for inputs (B, 3, S, S)."""

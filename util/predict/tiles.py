@@ -19,13 +19,13 @@ class TiledPhoto:
         image: (H, W, 3) uint8.
         windows: the parts of the photo that the network sees; one without tiles.
         missing: number of windows without maps so far.
-        evidence: the model's own numbers on the presence of each class (classes, E), the largest of all windows.
+        evidence: the model's own numbers on the presence of each class (classes, E) in each window.
     """
 
     def __init__(self, image: np.ndarray, classes: int, tile: int | None):
         self.image, self.windows = image, windows(image.shape[:2], tile)
         self.missing = len(self.windows)
-        self.evidence: np.ndarray | None = None
+        self.evidence: list[np.ndarray] = []
         self._sum = np.zeros((classes, *image.shape[:2]), np.float32)
         self._weight = np.zeros(image.shape[:2], np.float32)
 
@@ -33,7 +33,7 @@ class TiledPhoto:
         """Add the maps of one window, one (H', W') float32 for each class, and its evidence (classes, E)."""
         self.missing -= 1
         if evidence is not None:
-            self.evidence = evidence if self.evidence is None else np.maximum(self.evidence, evidence)
+            self.evidence.append(evidence)
         if len(self.windows) == 1:
             self._sum[:] = maps
             return

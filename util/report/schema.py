@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from util.config.aliases import modernise, modernise_protocol, modernise_words
 from util.errors import UserError
 from util.read_files import read_json
 from util.typecheck import Misfit, convert
@@ -25,22 +24,7 @@ class SeedScores(TypedDict, total=False):
     per_class: dict[str, float]  # class id (base output: base-class id) -> foreground IoU
 
 
-class LaterKeys(TypedDict, total=False):
-    """Keys that older results lack; an absent key means false or empty."""
-
-    other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
-    averaged: list[str]  # test.flip, test.scales and test.fuse in words; empty for the protocol's single pass
-    passes: int  # passes of the network per episode; absent means 1
-    encoder_licence: str | None  # of the weights that the encoder started from, where it is known
-    method: str  # the model's name as people write it, such as Sym-Net
-    encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
-    list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
-    calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold; null: none was used
-    track: dict[str, Any]  # what the method learnt from: the attributes of util/report/track.py: Track
-    weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
-
-
-class Result(LaterKeys):
+class Result(TypedDict):
     """A result of one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]
@@ -85,6 +69,16 @@ class Result(LaterKeys):
     per_seed: list[dict[str, SeedScores]]  # in the order of seeds
     mean: dict[str, Scores]
     deviation: dict[str, Scores]  # standard deviation over seeds (population)
+    other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
+    averaged: list[str]  # test.flip, test.scales and test.fuse in words; empty for the protocol's single pass
+    passes: int  # passes of the network per episode
+    encoder_licence: str | None  # of the weights that the encoder started from, where it is known
+    method: str  # the model's name as people write it, such as Sym-Net
+    encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
+    list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
+    calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold; null: none was used
+    track: dict[str, Any]  # what the method learnt from: the attributes of util/report/track.py: Track
+    weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
     # the machine
     device: str
     processes: int
@@ -105,7 +99,6 @@ def check_result(content: Any, source: str) -> dict[str, Any]:
     """
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise UserError(f"{source}: not a result of this project ({SCHEMA}); score the run again with test.py")
-    content = _modernise(content)
     try:
         convert(Result, content, "")
     except Misfit as misfit:
@@ -137,19 +130,3 @@ def find_results(paths: list[Path]) -> list[Path]:
             raise UserError(f"{path}: no {RESULT} here; score a run first: python test.py CONFIG")
         found.update(here)
     return sorted(found)
-
-
-def _modernise(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a result with today's spelling of renamed settings."""
-    changes: dict[str, Any] = {}
-    for key, change in (("config", modernise), ("protocol_settings", modernise_protocol)):
-        if isinstance(content.get(key), dict):
-            changes[key] = change(content[key])
-    if isinstance(settings := changes.get("protocol_settings"), dict):
-        changes["protocol_settings"] = {"list_file": None, "ways": 1, "absent": 0.0, **settings}
-    if isinstance(trained := content.get("trained_with"), dict):
-        changes["trained_with"] = modernise(trained)
-    for key in ("scored_on", "input"):
-        if isinstance(content.get(key), str):
-            changes[key] = modernise_words(content[key])
-    return {**content, **changes}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.common.likeness import TOP, likeness, object_feature
+from model.common.likeness import TOP, likeness, seen_object
 from model.registry import models
 from tests.model.small import drawn_episode, small_model
 
@@ -19,24 +19,25 @@ SEES_NO_BACKGROUND = ("bam", "hdmnet")  # of their supports, so that these diffe
 
 def test_it_is_the_definition_position_by_position() -> None:
     random = torch.Generator().manual_seed(0)
-    query, support = (torch.randn(2, 7, 12, 15, generator=random) + 0.5 for _ in range(2))
-    mask = (torch.rand(2, 1, 12, 15, generator=random) > 0.6).float()
-    found = likeness(query, torch.stack([object_feature(support, mask)] * 2, dim=1))
-    assert found.shape == (2, 1, 2)
+    query, *supports = (torch.randn(2, 7, 12, 15, generator=random) + 0.5 for _ in range(3))
+    masks = [(torch.rand(2, 1, 12, 15, generator=random) > 0.6).float() for _ in supports]
+    found = likeness(query, torch.stack([seen_object(s, m) for s, m in zip(supports, masks)], dim=1))
+    assert found.shape == (2, 1, 6)
     for item in range(2):
-        assert found[item, 0].tolist() == pytest.approx(_slowly(query[item], support[item], mask[item, 0]), abs=1e-5)
+        each = []
+        for support, mask in zip(supports, masks):
+            x, s = ([v / v.norm() for v in m[item].double().flatten(1).T] for m in (query, support))
+            p = torch.stack([v for v, inside in zip(s, mask[item].flatten()) if inside]).mean(0)
+            each.append(_slowly(x, p) + _slowly(s, p))
+        assert found[item, 0].tolist() == pytest.approx(torch.tensor(each).mean(0).tolist(), abs=1e-5)
 
 
-def _slowly(query_chw: Tensor, support_chw: Tensor, mask_hw: Tensor) -> list[float]:
-    x, s = ([v / v.norm() for v in m.double().flatten(1).T] for m in (query_chw, support_chw))
-    p = torch.stack([v for v, inside in zip(s, mask_hw.flatten()) if inside]).mean(0)
-    mean = torch.stack(x).mean(0)
-    take = round(TOP * len(x))
-    out = []
-    for shift in (torch.zeros_like(mean), mean):
-        cosines = [float((v - shift) @ (p - shift) / (v - shift).norm() / (p - shift).norm()) for v in x]
-        out.append(sum(sorted(cosines)[-take:]) / take)
-    return out
+def _slowly(x: list[Tensor], p: Tensor) -> list[float]:
+    """Return the likeness of a photo's unit features to an object."""
+    mean, take = torch.stack(x).mean(0), round(TOP * len(x))
+    centred = sorted(float(torch.cosine_similarity(v - mean, p - mean, 0)) for v in x)
+    others = sum(float(torch.cosine_similarity(v, p, 0)) for v in x) / len(x)
+    return [sum(centred[-take:]) / take, others, float(torch.cosine_similarity(p, mean, 0))]
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -45,5 +46,5 @@ def test_every_method_that_learns_gives_it_and_a_query_is_most_like_itself(name:
     network, episode = small_model(name, 2), drawn_episode(name, 2, batch=2)
     own = replace(episode, support=torch.stack([episode.query] * 2, dim=1))
     found, itself = (network(e).evidence for e in (episode, own))
-    assert found is not None and itself is not None and found.shape == (2, 1, 2) and found.abs().max() <= 1 + 1e-5
-    assert name in SEES_NO_BACKGROUND or (itself > found).all()
+    assert found is not None and itself is not None and found.shape == (2, 1, 6) and found.abs().max() <= 1 + 1e-5
+    assert name in SEES_NO_BACKGROUND or (itself > found)[..., 0].all()

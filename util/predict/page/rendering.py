@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from util.data.marks import RADIUS_SHARE, UNKNOWN
 from util.predict.page.marks import TOOLS
-from util.predict.regions import RADIUS_SHARE, UNKNOWN
 from util.report.overlay import class_colour, overlay
 
 PREVIEW, THUMBNAIL = 1024, 256  # pixels of the longer side, at most

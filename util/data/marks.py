@@ -1,0 +1,58 @@
+"""Marks that stand for an object's mask: a box, points, a scribble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from model.episode import IGNORE
+
+MASK, BOX, POINTS, SCRIBBLE = KINDS = ("mask", "box", "points", "scribble")
+UNKNOWN = 3  # radii around a point within which unmarked pixels are unknown
+RADIUS_SHARE = 0.02  # of the longer side: the default radius
+DRAWN = 3  # points of a mark that is drawn for an object
+INNER = 0.5  # of the largest distance to the object's edge: the least distance of drawn points
+
+
+def point_label(
+    points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool, radius: float | None = None
+) -> np.ndarray:
+    """Return the label (H, W) uint8 of points inside the photo: object, unknown pixels around it, background.
+
+    Args:
+        points: x and y in pixels.
+        joined: whether the lines between the points are marked too.
+        radius: in pixels; None for 2 % of the longer side.
+    """
+    cells = np.array([[int(x), int(y)] for x, y in points], np.int32)
+    unmarked = np.ones(shape, np.uint8)
+    if joined:
+        cv2.polylines(unmarked, [cells], isClosed=False, color=0)
+    unmarked[cells[:, 1], cells[:, 0]] = 0
+    distance = cv2.distanceTransform(unmarked, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    radius = radius or max(RADIUS_SHARE * max(shape), 1)
+    label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
+    label[distance <= radius] = 1
+    return label
+
+
+def drawn_mark(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarray:
+    """Return the label that a mark of a kind gives in place of a mask {0, 1, 255} uint8 with an object.
+
+    Points lie well inside the object, as people click; a scribble joins them from left to right.
+    """
+    inside = (label_hw == 1).astype(np.uint8)
+    if kind == MASK or not inside.any():
+        return label_hw
+    if kind == BOX:
+        x, y, width, height = cv2.boundingRect(inside)
+        out = label_hw.copy()
+        out[y : y + height, x : x + width] = 1
+        return out
+    depth = cv2.distanceTransform(np.pad(inside, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    rows, columns = np.nonzero(depth > INNER * depth.max())
+    chosen = random.choice(len(rows), DRAWN)
+    points = sorted((float(columns[i]), float(rows[i])) for i in chosen)
+    return point_label(points, inside.shape, kind == SCRIBBLE)
