@@ -80,4 +80,4 @@ def test_what_cannot_be_compared_is_refused(make_checkpoint, empty_segmenter) ->
 def test_an_advantage_within_the_spread_of_the_photos_is_chance() -> None:
     network = np.array([55.0, 40, 30, 50, 22.5])
     assert _chance(np.array([41.0, 70, 20, 55, 21.5]), network) > CHANCE  # 2 % better on average
-    assert _chance(network + [1.5, 2, 2.5, 2, 2], network) < CHANCE
+    assert _chance(network + np.array([1.5, 2, 2.5, 2, 2]), network) < CHANCE

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import cv2
 import numpy as np
@@ -18,7 +16,6 @@ from util.data.images import read_mask
 from util.data.mini import CLASS_NAMES
 from util.engine import checkpoint
 from util.predict import Segmenter
-from util.predict.command import _fingerprint
 from util.predict.photos import read_photo
 
 SIXTEEN_BIT = 2**16 - 1
@@ -144,13 +141,27 @@ def test_an_interrupted_run_is_resumed(predict, baseline: Path, marked: dict, ph
     assert "not allowed with" in predict(*words, photos[0], "--resume", "--overwrite").error
 
 
-def test_results_of_other_shipped_weights_are_not_complete(tmp_path: Path) -> None:
-    options, digests = argparse.Namespace(checkpoint=None, vectors=None), set()
-    for name in "ab":
-        (tmp_path / name).write_text(name * 9)
-        model = SimpleNamespace(model=SimpleNamespace(source=str(tmp_path / name)), classes=[])
-        digests.add(_fingerprint(cast(Segmenter, model), options))
-    assert len(digests) == 2
+@pytest.mark.parametrize("other", [("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81"), ()], ids=str)
+def test_what_decides_a_result_is_compared(predict, baseline: Path, photos, tmp_path: Path, other: tuple) -> None:
+    query = tmp_path / "query.png"
+    Image.open(photos[1]).save(query)
+    words = (
+        "--config",
+        baseline,
+        "--support",
+        f"{photos[0]}:points=30,30",
+        "--out",
+        tmp_path / "out",
+        "--query",
+        query,
+    )
+    assert predict(*words, "--radius", "5").code == 0
+    assert "1 of 1 results are complete" in predict(*words, "--radius", "5", "--resume").output
+    if not other:  # an older file in the query's place
+        Image.open(photos[1]).crop((0, 0, 60, 50)).save(query)
+        os.utime(query, (1, 1))
+    found = predict(*words, "--radius", "5", "--resume", *other)
+    assert "0 of 1 results are complete" in found.output, found.errors
 
 
 def test_a_folder_in_the_place_of_a_result_is_named(predict, baseline: Path, marked, photos, tmp_path: Path) -> None:

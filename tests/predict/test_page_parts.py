@@ -235,6 +235,11 @@ def test_segment_correct_and_download(visit: Visit, segmenter: Segmenter, tmp_pa
     ):
         assert len(read(path).photos) == 4, path
     assert take_as_supports(visit) >= 1 and visit.supports[-1].support.source == f"{stem}.jpg"
+    visit.rename_class(2, "renamed")
+    segment(visit, segmenter)  # again: corrections remain
+    again = visit.shown_photo()
+    assert again.key != photo.key and again.names[1] == "renamed" and len(again.marks) == 1
+    assert (again.mask(visit.threshold)[:40, :50] == 2).all()
 
 
 def test_visits_stay_apart_and_are_forgotten(visit: Visit, segmenter: Segmenter, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from util import cli
+from util.config.read import to_dict
+from util.engine.checkpoint import digest_of
 from util.engine.device import describe
 from util.engine.errors import as_user_error
 from util.errors import EXIT_USER_ERROR, UserError
-from util.files import fingerprint
 from util.predict import options as opts
 from util.predict.export import export
 from util.predict.page.server import serve
@@ -124,7 +127,7 @@ def _predict_checked(
     segmenter = opts.segmenter_of(options)
     for note in [*segmenter.notes, *_on_presence(segmenter)]:
         print(note)
-    facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter, options)}
+    facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter)}
     waiting = queries
     if options.resume:
         verified = tqdm(queries, desc="verify", unit="photo", leave=False, disable=len(queries) < MANY)
@@ -158,14 +161,18 @@ def _on_presence(segmenter: Segmenter) -> Iterator[str]:
         yield f"presence: classes with a score of at least {least:g} are shown; calibrated on {known.made_on}"
 
 
-def _fingerprint(segmenter: Segmenter, options: argparse.Namespace) -> str:
-    """Return a digest of the files that decide the results: weights, vectors, photos and marks of the supports."""
-    given = [segmenter.model.source, options.vectors]
+def _fingerprint(segmenter: Segmenter) -> str:
+    """Return a digest of what decides the results beside the queries: all settings, weights, supports and vectors.
+
+    The supports count as the network sees them, so that photos, marks and the options that read them are included.
+    """
+    model = segmenter.model
+    out = hashlib.sha256(json.dumps([to_dict(model.context.config), digest_of(model.network.state_dict())]).encode())
     for known in segmenter.classes:
-        for source in known.sources:
-            given += source.rpartition(":")[::2]
-    paths = [Path(path) for path in given if path]
-    return fingerprint(path for path in paths if path.is_file())
+        tensors = [t for batch in known.support_batches for t in (batch.image, batch.label)]
+        for array in [*(t.cpu().numpy() for t in tensors), known.embedding.vector]:
+            out.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return out.hexdigest()
 
 
 class _ReadablePhotos:

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from util.config.read import to_dict
-from util.data.images import write_mask
+from util.data.images import header_of, write_mask
+from util.data.orientation import upright_size
 from util.errors import UserError
 from util.files import write_atomically
 from util.formats.annotations import reason_of
@@ -110,7 +111,7 @@ def check_free(
 
 
 def is_complete(out: Path, query: Path, facts: dict[str, Any], pictures: bool = True) -> bool:
-    """Return whether a query's results are all there, undamaged, newer than the query, and made with the same facts.
+    """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts.
 
     Args:
         pictures: whether mask, overlay and probabilities are among the results.
@@ -123,12 +124,19 @@ def is_complete(out: Path, query: Path, facts: dict[str, Any], pictures: bool = 
             files = [record["mask"], record["overlay"], *(entry["probability"] for entry in record["classes"])]
         if record["query"] != str(query) or {key: record.get(key) for key in facts} != facts:
             return False
-        if path.stat().st_mtime_ns < query.stat().st_mtime_ns:
+        if record["query_file"] != _file_facts(query):
             return False
         read_result(path)
         return all(_is_whole(out / Path(name).name, (record["height"], record["width"])) for name in files)
     except (UserError, KeyError, TypeError, AttributeError, OSError):
         return False
+
+
+def _file_facts(query: Path) -> list[int]:
+    """Return bytes, time of change in ns, width and height of a photo's file."""
+    stat, (size, orientation) = query.stat(), header_of(query)
+    height, width = upright_size(size, orientation)
+    return [stat.st_size, stat.st_mtime_ns, width, height]
 
 
 def _is_whole(path: Path, size: tuple[int, int]) -> bool:
@@ -160,6 +168,7 @@ def write_results(
     stem, (height, width) = query.stem, prediction.mask.shape
     json_path(out, stem).unlink(missing_ok=True)  # a JSON without all other files must not exist
     record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
+    record["query_file"] = _file_facts(query)
     if pictures:
         write_mask(mask_path(out, stem), prediction.mask)
         write_png(overlay_path(out, stem), prediction.overlay())

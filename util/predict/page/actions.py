@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]  # photos done, all photos
 def segment(visit: Visit, segmenter: Segmenter, progress: Progress = lambda done, total: None) -> list[str]:
     """Segment the photos of a visit by its supports, and return notes for the visitor.
 
-    Marks on the open photo become supports first.
+    Marks on the open photo become supports first. Corrections of photos that were segmented before remain.
 
     Raises:
         UserError: there are no supports or photos, or the model does not take them.
@@ -52,6 +52,7 @@ def segment(visit: Visit, segmenter: Segmenter, progress: Progress = lambda done
     folder, values = visit.folder / "found", 0
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    earlier = [query.found for query in visit.queries]
     for query in visit.queries:
         query.found = None
     for number, query in enumerate(visit.queries):
@@ -63,6 +64,8 @@ def segment(visit: Visit, segmenter: Segmenter, progress: Progress = lambda done
             break
         try:
             query.found = FoundPhoto(next(visit.keys), query.path, _predicted(mine, image), folder)
+            if (before := earlier[number]) is not None:
+                query.found.take_corrections(before)
         except OSError as error:
             raise UserError(f"the server cannot keep the results ({error.strerror}); try again later") from None
     visit.facts = facts_of(mine)

@@ -75,8 +75,9 @@ class Events:
         def choose(visit: Visit, event: Any) -> None:
             visit.shown = int(event.index)
 
-        def find(visit: Visit, text: str, progress: Any) -> str:
+        def find(visit: Visit, text: str, corrections: str, progress: Any) -> str:
             visit.mark(text)
+            visit.correct(corrections)
             notes = segment(visit, self.segmenter, lambda done, total: progress((done, total), unit="photos"))
             return "; ".join([f"{len(visit.found)} photo(s) segmented", *notes])
 
@@ -87,10 +88,10 @@ class Events:
         progressing = {"show_progress_on": parts.gallery}
         shown = [views.marking, views.supports, views.photos, views.result]
 
-        def on_find(visit: Visit, text: str, progress: Any = self.gradio.Progress()) -> Updates:  # noqa: B008
-            return self._done(visit, lambda: find(visit, text, progress), shown)
+        def on_find(visit: Visit, text: str, corrections: str, progress: Any = self.gradio.Progress()) -> Updates:  # noqa: B008
+            return self._done(visit, lambda: find(visit, text, corrections, progress), shown)
 
-        self._connect(parts.find.click, on_find, [parts.marking], **progressing)
+        self._connect(parts.find.click, on_find, [parts.marking, parts.found], **progressing)
 
     def _connect_results(self) -> None:
         parts, views = self.parts, self.views

@@ -64,6 +64,16 @@ class FoundPhoto:
         """The classes; class i has the value i + 1 in the mask."""
         return self._rest.names
 
+    def rename(self, old: str, new: str) -> None:
+        """Rename a class."""
+        self._rest = replace(self._rest, names=[new if name == old else name for name in self.names])
+
+    def take_corrections(self, earlier: FoundPhoto) -> None:
+        """Take over the corrections of the same photo, found before; those of classes that are gone are dropped."""
+        value = {name: i for i, name in enumerate(self.names, 1)}
+        named = [(mark, earlier.names[mark.value - 1]) for mark in earlier.marks]
+        self.marks = [replace(mark, value=value[name]) for mark, name in named if name in value]
+
     @property
     def own_threshold(self) -> float:
         """The threshold of the network's own mask."""

@@ -112,6 +112,8 @@ class Visit:
         new = checked_name(name, [known for known in self.classes if known != old])
         self.classes[value - 1], self.chosen_class = new, value
         self.supports = [kept._replace(name=new) if kept.name == old else kept for kept in self.supports]
+        for photo in self.found:
+            photo.rename(old, new)
 
     def remove_class(self, value: int) -> None:
         """Remove a class with its supports and its marks on the open photo.
