@@ -9,9 +9,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from util.errors import UserError, WriteError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
@@ -73,6 +78,25 @@ def link_over(path: Path, other: Path) -> None:
     except OSError:  # no hard links here
         shutil.copyfile(path, spare)
     os.replace(spare, other)
+
+
+def lock(path: Path, refusal: str) -> TextIO:
+    """Return a locked file; the system releases the lock when the file is closed or this process ends.
+
+    Raises:
+        UserError: another process holds the lock: ``refusal``.
+    """
+    file = open(path, "w")  # noqa: SIM115  closed by the caller
+    if fcntl is None:
+        return file
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise UserError(refusal) from None
+    except OSError:
+        pass  # a file system without locks
+    return file
 
 
 def fingerprint(files: Iterable[Path], *words: Any, lacking: str = "this file is missing") -> str:

@@ -27,7 +27,6 @@ from util.predict.supports import parse_support, read_support
 
 LOADERS = {
     "pt2": "lambda path: torch.export.load(path).module()",
-    "torchscript": "torch.jit.load",
     "onnx": "onnx_file",
 }
 ALONE = """
@@ -143,7 +142,7 @@ def test_a_file_that_differs_is_removed(
     predict, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "MAX_DIFFERENCE", -1.0)
-    error = predict("export", "--config", baseline, "--format", "torchscript", "--out", tmp_path / "out").error
+    error = predict("export", "--config", baseline, "--out", tmp_path / "out").error
     assert "removed" in error and not list(tmp_path.glob("*out*"))
 
 
@@ -163,8 +162,8 @@ def test_a_method_that_cannot_be_exported_says_so(
     [
         (("--out", "{file}"), "is a file; name a folder"),
         (("--out", "{full}"), "not empty"),
-        (("--out", "{full}", "--overwrite", "--format", "torchscript"), "holds other files"),
-        (("--out", "{file}/out", "--format", "torchscript"), "cannot be made"),
+        (("--out", "{full}", "--overwrite"), "holds other files"),
+        (("--out", "{file}/out"), "cannot be made"),
         (("--out", "m", "--device", "cuda"), "made on the cpu"),
         (("--out", "m", "--format", "tflite"), "invalid choice"),
         (("--out", "m", "--shots", "0"), "must be at least 1"),

@@ -20,14 +20,15 @@ from torch import Tensor
 
 from util.data.warp import BLOCK
 from util.engine.weights import encoder_licence
-from util.errors import UserError, WriteError
+from util.errors import UserError
+from util.files import write_atomically
 from util.predict.export_formats import BATCH, FORMATS, PROBABILITIES, Format, quiet
 from util.predict.exportable import CheckEpisode, Exportable
 from util.predict.graphs import QUERY_NAME, STATE_NAME, cut
 from util.predict.options import segmenter_of
 from util.predict.results import facts_of
 from util.predict.segmenter import Segmenter
-from util.prepare.staging import made_aside
+from util.prepare.staging import alone, made_aside
 
 FACTS = "export.json"
 SUPPORTS, QUERY = "supports", "query"  # names of the files
@@ -72,18 +73,16 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
         raise UserError(f"{title}: cannot be exported: {reason}")
     network = Exportable(segmenter, shots)
     noise, given = network.noise(), network.given()
-    with made_aside(out, FACTS) as folder:
+    with alone(out), made_aside(out, FACTS) as folder:
         files = {part: folder / f"{part}{kind.suffix}" for part in (SUPPORTS, QUERY)}
         try:
             with quiet(), torch.no_grad():
                 graphs = cut(network, *noise)
                 state = graphs.supports(*noise.supports.values())
-                kind.write_supports(files[SUPPORTS], graphs.supports, [*noise.supports.values()])
-                kind.write_query(files[QUERY], graphs.query, [noise.query, *state])
-        except OSError as error:
-            raise WriteError(
-                f"--out {out}: cannot be written ({error.strerror}); free some space or name another folder"
-            ) from None
+                content = {
+                    SUPPORTS: kind.supports_file(graphs.supports, [*noise.supports.values()]),
+                    QUERY: kind.query_file(graphs.query, [noise.query, *state]),
+                }
         except Exception as error:  # the exporters raise many kinds
             said = str(error.__cause__ or error).strip()  # the cause says more
             reason = next(iter(said.splitlines()), type(error).__name__)
@@ -91,6 +90,8 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
                 f"{title}: torch {torch.__version__} cannot export this network as {name} ({reason}); try another "
                 "--format or a newer torch"
             ) from None
+        for part, path in files.items():
+            write_atomically(path, content[part])
         differences = [_difference(network, kind, files, e) for e in (noise, given) if e is not None]
         if not max(differences) <= MAX_DIFFERENCE:
             raise UserError(
@@ -99,7 +100,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
             )
         facts = {**_facts(network, name, files, noise.supports.get("text")), **_tensors(noise, state)}
         facts["difference"] = max(differences)
-        (folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_atomically(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
     for part, other in product((SUPPORTS, QUERY), FORMATS.values()):
         if other is not kind:  # of an earlier export
             (out / f"{part}{other.suffix}").unlink(missing_ok=True)

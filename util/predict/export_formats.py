@@ -1,7 +1,7 @@
-"""The formats of exported graphs: each writes the two graphs as files, and runs such a file without the network.
+"""The formats of exported graphs: each gives the content of two files, and runs such a file without the network.
 
-The query's graph holds the network for one query in a loop over the batch: torch's ``map``, ONNX's ``Scan``, a loop of
-TorchScript. The loop costs nothing on CPUs, and the memory is that of one query.
+The query's graph holds the network for one query in a loop over the batch: torch's ``map``, ONNX's ``Scan``. The loop
+costs nothing on CPUs, and the memory is that of one query.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Format(ABC):
     packages: ClassVar[tuple[str, ...]] = ()  # beside torch
 
     @abstractmethod
-    def write_supports(self, path: Path, graph: fx.GraphModule, examples: Sequence[Tensor]) -> None:
-        """Write the supports' graph."""
+    def supports_file(self, graph: fx.GraphModule, examples: Sequence[Tensor]) -> bytes:
+        """Return the file of the supports' graph."""
 
     @abstractmethod
-    def write_query(self, path: Path, graph: fx.GraphModule, examples: Sequence[Tensor]) -> None:
-        """Write the query's graph, whose first input and whose output have one more dimension in front, the batch."""
+    def query_file(self, graph: fx.GraphModule, examples: Sequence[Tensor]) -> bytes:
+        """Return the file of the query's graph; its first input and its output have one more dimension, the batch."""
 
     @abstractmethod
     def runner(self, path: Path) -> Run:
@@ -94,48 +94,21 @@ class PT2(Format):
 
     suffix = ".pt2"
 
-    def write_supports(self, path: Path, graph: fx.GraphModule, examples: Sequence[Tensor]) -> None:
+    def supports_file(self, graph: fx.GraphModule, examples: Sequence[Tensor]) -> bytes:
         """See :class:`Format`."""
-        torch.export.save(torch.export.export(graph, tuple(examples), strict=False), path)
+        return _saved(torch.export.export(graph, tuple(examples), strict=False))
 
-    def write_query(self, path: Path, graph: fx.GraphModule, examples: Sequence[Tensor]) -> None:
+    def query_file(self, graph: fx.GraphModule, examples: Sequence[Tensor]) -> bytes:
         """See :class:`Format`."""
         query, *state = examples
         queries = query.expand(EXAMPLES, *query.shape).contiguous()
         dynamic = {"query": {0: torch.export.Dim(BATCH)}, "state": tuple({} for _ in state)}
         exported = torch.export.export(_EachQuery(graph), (queries, *state), dynamic_shapes=dynamic, strict=False)
-        torch.export.save(exported, path)
+        return _saved(exported)
 
     def runner(self, path: Path) -> Run:
         """See :class:`Format`."""
         module = torch.export.load(path).module()
-        return lambda *inputs: _as_list(module(*inputs))
-
-
-class TorchScript(Format):
-    """TorchScript, which torch has deprecated: ``torch.jit.load(file)(...)``."""
-
-    suffix = ".pt"
-
-    def write_supports(self, path: Path, graph: fx.GraphModule, examples: Sequence[Tensor]) -> None:
-        """See :class:`Format`."""
-        torch.jit.save(torch.jit.trace(graph, tuple(examples), check_trace=False), str(path))
-
-    def write_query(self, path: Path, graph: fx.GraphModule, examples: Sequence[Tensor]) -> None:
-        """See :class:`Format`."""
-        holder = nn.Module()
-        holder.one = torch.jit.trace(graph, tuple(examples), check_trace=False)
-        module: Any = torch.jit.script(holder)
-        names = ", ".join(f"state_{i}" for i in range(len(examples) - 1))
-        module.define(
-            f"def forward(self, query, {names}):\n"
-            f"    return torch.stack([self.one(query[i], {names}) for i in range(query.size(0))])\n"
-        )
-        torch.jit.save(module, str(path))
-
-    def runner(self, path: Path) -> Run:
-        """See :class:`Format`."""
-        module = torch.jit.load(str(path), map_location="cpu")
         return lambda *inputs: _as_list(module(*inputs))
 
 
@@ -145,15 +118,15 @@ class ONNX(Format):
     suffix = ".onnx"
     packages = ("onnx", "onnxscript", "onnxruntime")
 
-    def write_supports(self, path: Path, graph: fx.GraphModule, examples: Sequence[Tensor]) -> None:
+    def supports_file(self, graph: fx.GraphModule, examples: Sequence[Tensor]) -> bytes:
         """See :class:`Format`."""
         names = _names(graph)
-        path.write_bytes(_onnx(graph, examples, names, _state_names(graph)).SerializeToString())
+        return _onnx(graph, examples, names, _state_names(graph)).SerializeToString()
 
-    def write_query(self, path: Path, graph: fx.GraphModule, examples: Sequence[Tensor]) -> None:
+    def query_file(self, graph: fx.GraphModule, examples: Sequence[Tensor]) -> bytes:
         """See :class:`Format`."""
         one = _onnx(graph, examples, _names(graph), [PROBABILITIES])
-        path.write_bytes(_over_batch(one).SerializeToString())
+        return _over_batch(one).SerializeToString()
 
     def runner(self, path: Path) -> Run:
         """See :class:`Format`."""
@@ -167,6 +140,12 @@ class ONNX(Format):
             return [torch.from_numpy(x) for x in session.run(None, given)]
 
         return run
+
+
+def _saved(exported: torch.export.ExportedProgram) -> bytes:
+    out = io.BytesIO()  # a full disk would abort the process in C++
+    torch.export.save(exported, out)
+    return out.getvalue()
 
 
 def _onnx(graph: fx.GraphModule, examples: Sequence[Tensor], inputs: list[str], outputs: list[str]) -> Any:
@@ -239,4 +218,4 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-FORMATS: dict[str, Format] = {"pt2": PT2(), "onnx": ONNX(), "torchscript": TorchScript()}
+FORMATS: dict[str, Format] = {"pt2": PT2(), "onnx": ONNX()}

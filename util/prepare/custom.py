@@ -32,7 +32,7 @@ from util.prepare import custom_sources
 from util.prepare.common import STAMP, add_common_options, already_done, mark_done
 from util.prepare.custom_config import config_texts, write_configs
 from util.prepare.custom_sources import Imported
-from util.prepare.staging import check_apart, made_aside
+from util.prepare.staging import alone, check_apart, made_aside
 
 TEST_SHARE = 0.25
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
@@ -71,18 +71,19 @@ def run(options: argparse.Namespace) -> int:
     """
     out = Path(str(options.out).replace("<name>", options.name))
     _check_options(options)
-    made_from = _check_unchanged(options, out)
-    import_files = custom_sources.from_masks if options.masks else custom_sources.from_annotations
-    with made_aside(out, STAMP) as aside:
-        data, images = _make_data(options, aside, import_files(options, aside))
-        data = replace(data, root=str(out), cache=DataSettings.cache)
-        table, notes = build_vectors(options.vectors, data.classes) if options.vectors is not None else (None, [])
-        data = replace(data, text=data.text if table is None else VECTORS)
-        configs = config_texts(options.config_dir, data)
-        mark_done(aside, made_from)
-    if table is not None:
-        write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
-    write_configs(configs)
+    with alone(out):
+        made_from = _check_unchanged(options, out)
+        import_files = custom_sources.from_masks if options.masks else custom_sources.from_annotations
+        with made_aside(out, STAMP) as aside:
+            data, images = _make_data(options, aside, import_files(options, aside))
+            data = replace(data, root=str(out), cache=DataSettings.cache)
+            table, notes = build_vectors(options.vectors, data.classes) if options.vectors is not None else (None, [])
+            data = replace(data, text=data.text if table is None else VECTORS)
+            configs = config_texts(options.config_dir, data)
+            mark_done(aside, made_from)
+        if table is not None:
+            write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
+        write_configs(configs)
     for note in notes:
         print(note)
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from util.errors import UserError, WriteError
+from util.files import lock
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Return the context in which no other process of this machine makes ``out``.
+
+    Raises:
+        UserError: another one does.
+    """
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+    refusal = f"{out}: another command is making it; wait for its end, or name another"
+    with lock(Path(tempfile.gettempdir()) / f"symnet-{getpass.getuser()}-{name}.lock", refusal):
+        yield
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import yaml
@@ -19,13 +19,8 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from util.errors import UserError
-from util.files import REPOSITORY, TEMPORARY, write_atomically
+from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
 from util.read_files import irregular
-
-try:
-    import fcntl
-except ImportError:  # Windows: a run takes no lock, so nothing stops a second one from writing to the same folder
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
@@ -57,7 +52,7 @@ class RunFolder:
             for name in (LOCK, LOG):
                 if (path / name).exists() and (reason := irregular(path / name)):
                     raise OSError(0, f"{name}: {reason}")
-            self._lock = _locked(path)
+            self._lock = lock(path / LOCK, f"{path}: another run is writing here; wait for its end, or set run.folder")
             if fresh:
                 _empty(path)
             for leftover in path.glob(f".*{TEMPORARY}*"):  # of a run that was killed while it wrote
@@ -136,25 +131,6 @@ class RunFolder:
             log.removeHandler(self._handler)
             self._handler.close()
             self._lock.close()
-
-
-def _locked(path: Path) -> TextIO:
-    """Return the locked file of a folder; the system releases the lock when this process ends.
-
-    Raises:
-        UserError: another process holds the lock.
-    """
-    lock = open(path / LOCK, "w")  # noqa: SIM115  closed by the caller
-    if fcntl is None:
-        return lock
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        lock.close()
-        raise UserError(f"{path}: another run is writing here; wait for its end, or set run.folder") from None
-    except OSError:
-        pass  # a file system without locks
-    return lock
 
 
 def _empty(path: Path) -> None:
