@@ -175,11 +175,18 @@ def test_a_number_serves_as_a_name(tmp_path: Path) -> None:
             ("model.scales = [12, 6, 3, 2]", "start at 13", "data.size 97"),
         ),
         ("model: {scales: []}\n", ("model.scales",)),
-        ("model: {correlation: {kind: conv4}}\n", ("model.correlation.kind = 'conv4'", "did you mean 'conv4d'?")),
-        ("model: {calibration: discount}\n", ("model.calibration = 'discount' was removed", "docs/results.md")),
-        ("model: {self_support: second_look}\n", ("model.self_support = 'second_look' was removed", "docs/results.md")),
-        ("model: {correlation: {kind: conv4d, support_grid: 2}}\n", ("model.correlation.support_grid = 2", "4")),
-        ("model: {correlation: {support_grid: 8}}\n", ("model.correlation.support_grid = 8", "leave it null")),
+        (
+            "model: {name: symnet_plus, correlation: {kind: conv4}}\n",
+            ("kind = 'conv4'", "did you mean 'conv4d'?"),
+        ),
+        (
+            "model: {name: symnet_plus, correlation: {kind: conv4d, support_grid: 2}}\n",
+            ("support_grid = 2", "4"),
+        ),
+        (
+            "model: {name: symnet_plus, correlation: {support_grid: 8}}\n",
+            ("support_grid = 8", "leave it null"),
+        ),
     ],
 )
 def test_impossible_value_is_named_with_place_and_allowed_values(

@@ -16,14 +16,13 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from tests import spawned
 from tests.paths import REPOSITORY
 from util import cli
+from util.config.command_line import Choice, choice_from_environment
 from util.config.read import read_config
 from util.engine import checkpoint
 from util.engine.launch import (
-    Choice,
     Launch,
     _exit_code,
     check_gpus,
-    choice_from_environment,
     gpus_for,
     main,
     parse,

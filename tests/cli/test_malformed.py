@@ -151,7 +151,6 @@ def test_checkpoint(content: str, reason: str, hostile, refused, photo: Path, tm
         ("nan", "finite numbers"),
         ("integers", "of the right kind"),
         ("complex", "of the right kind"),
-        ("sparse", "of the right kind"),
         ("shape", "another shape"),
     ],
 )

@@ -10,12 +10,13 @@ import pytest
 
 from tests.outcome import run_script
 from tests.prepare import class_trees as trees
+from util.config.command_line import Choice
 from util.config.compose import config_path
 from util.config.read import read_config
 from util.data.views import LETTERBOX, View
 from util.engine import checkpoint
 from util.engine.checkpoint import FORMAT
-from util.engine.launch import Choice, parse, suggestion_for_cpu
+from util.engine.launch import parse, suggestion_for_cpu
 from util.engine.reproduce import _parts
 from util.engine.run_context import make_run_context
 from util.engine.run_data import validation_context

@@ -98,7 +98,9 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     path = mini_yaml(PROTOTYPE, model=ENCODER, test=QUICK)
     plain = score(read_config(path), Request(("presence",)))[0]
     assert plain["calibration"] is None and "always_shown" not in plain["mean"]
-    made = calibrate(read_config(path, ["data.test_list=no_such_list.txt", "test.episodes=160"]))  # no test image is read
+    made = calibrate(
+        read_config(path, ["data.test_list=no_such_list.txt", "test.episodes=160"])
+    )  # no test image is read
     assert made == tmp_path / "runs/tiny" / FILE
     assert f"calibration: {made}" in (said := capsys.readouterr().out) and "presence accuracy" in said
     known = read_calibration(made)

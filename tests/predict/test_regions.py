@@ -12,9 +12,10 @@ from PIL import Image
 from model.episode import IGNORE
 from tests.predict.marked import BOX, HEIGHT, WIDTH
 from util.data.images import read_mask
+from util.data.marks import UNKNOWN
 from util.errors import UserError
 from util.predict.photos import read_photo
-from util.predict.regions import UNKNOWN, Marking
+from util.predict.regions import Marking
 from util.predict.results import check_free
 from util.predict.supports import Support, group_by_class, parse_support, read_support
 

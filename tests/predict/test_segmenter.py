@@ -63,7 +63,7 @@ def test_the_presence_of_every_class_is_of_its_own_supports(empty_segmenter, sup
     def presence(classes: dict[str, list[Support]]) -> list[float]:
         segmenter = empty_segmenter()
         segmenter.calibration = Calibration(
-            FORMAT, "", "", "", 1.0, 0.0, [0.0] * MARGIN_NUMBERS + [3.0, -2.0], 0.1, 0.5
+            FORMAT, "", "", "", 1.0, 0.0, [0.0] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0], 0.1, 0.5
         )
         for name, shots in classes.items():
             segmenter.add(name, shots)

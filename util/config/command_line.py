@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from util import cli
@@ -14,7 +16,21 @@ from util.config.yaml_text import comment
 from util.errors import UserError
 from util.files import write_atomically
 
+CHOICE = ("MODEL", "NET")  # names in the environment
 PRINT, WRITE = "--print-config", "--write-config"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The method and the encoder of an experiment; None is the default of each."""
+
+    method: str | None = None
+    encoder: str | None = None
+
+
+def choice_from_environment() -> Choice:
+    """Return the choice by MODEL and NET in the environment; only commands read them, and pass the choice on."""
+    return Choice(*(os.environ.get(name) or None for name in CHOICE))
 
 
 def parser(description: str | None) -> cli.Parser:
@@ -25,7 +41,7 @@ def parser(description: str | None) -> cli.Parser:
         nargs="+",
         help="a YAML file under config/, or an experiment and a data set such as: split2 pascal",
     )
-    add_method_options(out)
+    add_method_options(out, choice_from_environment())
     out.add_argument(
         "--set",
         dest="overrides",
@@ -41,10 +57,10 @@ def parser(description: str | None) -> cli.Parser:
     return out
 
 
-def add_method_options(out: argparse.ArgumentParser, model: str | None = None, net: str | None = None) -> None:
+def add_method_options(out: argparse.ArgumentParser, choice: Choice) -> None:
     """Add the options that choose method and encoder of an experiment, with their defaults."""
-    out.add_argument("--model", default=model, help="method of an experiment, such as dcama; default symnet")
-    out.add_argument("--net", default=net, help="encoder of an experiment, such as resnet101; default resnet50")
+    out.add_argument("--model", default=choice.method, help="method of an experiment, such as dcama; default symnet")
+    out.add_argument("--net", default=choice.encoder, help="encoder of an experiment; default resnet50")
 
 
 def read(options: argparse.Namespace) -> Config:
@@ -101,4 +117,7 @@ def refuse_method_options(options: argparse.Namespace, named: str) -> None:
     """
     for option in ("model", "net"):
         if getattr(options, option):
-            raise UserError(f"--{option} goes with an experiment and a data set (split2 pascal), not with {named}")
+            raise UserError(
+                f"--{option} (or {option.upper()} in the environment) goes with an experiment and a data set "
+                f"(split2 pascal), not with {named}"
+            )

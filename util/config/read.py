@@ -10,7 +10,7 @@ from typing import Any
 
 from model.contract import ModelSettings
 from model.registry import class_of, models
-from util.config.checks import check, refuse_base_stage
+from util.config.checks import check, refuse_base_stage, without_dead_settings
 from util.config.inherit import ENCODER_WORD, read_tree
 from util.config.settings import Config, DataSettings
 from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, where_of
@@ -110,7 +110,7 @@ def _configure(tree: Tree, origin: str) -> Config:
         refuse_base_stage(tree.get("base_stage", {}), to_dict(config)["model"][MODEL_NAME])
         config = dataclasses.replace(config, base_stage=None)
     check(config, tree)
-    return config
+    return without_dead_settings(config, tree)
 
 
 def _build_section(cls: type, tree: Tree, prefix: str, origin: str) -> Any:

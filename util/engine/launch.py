@@ -20,6 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from model.registry import class_of, models
 from util import cli
 from util.config import command_line
+from util.config.command_line import Choice
 from util.config.compose import config_path
 from util.config.read import read_config, to_dict
 from util.config.settings import Config, StageSettings
@@ -35,6 +36,7 @@ from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY
 
 USAGE = "EXPERIMENT DATASET GPUS [text vectors] [checkpoint], such as: split0 pascal 1"
+NO_CHOICE = Choice()
 RESUME, OVERWRITE = "--resume", "--overwrite"
 
 
@@ -49,20 +51,7 @@ class Launch:
     checkpoint: str | None = None
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The method and the encoder of an experiment; None is the default of each."""
-
-    method: str | None = None
-    encoder: str | None = None
-
-
-def choice_from_environment() -> Choice:
-    """Return the choice by MODEL and NET in the environment; only commands read them, and pass the choice on."""
-    return Choice(os.environ.get("MODEL") or None, os.environ.get("NET") or None)
-
-
-def parse(arguments: list[str], choice: Choice = Choice()) -> Launch:
+def parse(arguments: list[str], choice: Choice = NO_CHOICE) -> Launch:
     """Return the launch that the words of ``train.sh`` or ``test.sh`` describe.
 
     Args:
@@ -79,7 +68,7 @@ def parse(arguments: list[str], choice: Choice = Choice()) -> Launch:
     if not gpus.isdecimal():
         raise UserError(f"'{gpus}' is not a number of GPUs; write {USAGE} (0 is the CPU)")
     chosen = cli.Parser(add_help=False, allow_abbrev=False)
-    command_line.add_method_options(chosen, choice.method, choice.encoder)
+    command_line.add_method_options(chosen, choice)
     method, options = chosen.parse_known_args(arguments[cut:])
     options = ["--set", f"run.device={CUDA if int(gpus) else 'cpu'}", *options]
     checkpoint = None
@@ -236,7 +225,9 @@ def _can_resume(folder: Path) -> bool:
 
 def main() -> int:
     """Parse, check, run; return the exit code."""
-    launch = parse(sys.argv[1:], choice_from_environment())
+    launch = parse(sys.argv[1:], command_line.choice_from_environment())
+    for name in command_line.CHOICE:  # the scripts get the config's file
+        os.environ.pop(name, None)
     check_gpus(launch.gpus)
     if launch.action == "train":
         return train(launch)

@@ -18,6 +18,8 @@ from typing import Any
 from benchmark.measure import TRAINING, Case, peak_memory
 from model.registry import class_of
 from util import cli
+from util.config import command_line
+from util.config.command_line import Choice
 from util.config.compose import MAIN_METHOD, config_path
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
@@ -27,10 +29,8 @@ from util.engine.errors import as_user_error, memory_settings
 from util.engine.folders import BEST, LAST, base_folder, is_finished, run_folder, weights_folder
 from util.engine.launch import (
     RESUME,
-    Choice,
     Launch,
     check_gpus,
-    choice_from_environment,
     gpus_for,
     parse,
     run_script,
@@ -197,7 +197,7 @@ def _parts(options: argparse.Namespace) -> list[Part]:
     """
     out: list[Part] = []
     shots, protocol = cli.numbers("--shot", options.shot), options.protocol
-    for model in cli.words(options.models or choice_from_environment().method or MAIN_METHOD):
+    for model in cli.words(options.models or command_line.choice_from_environment().method or MAIN_METHOD):
         choice = Choice(model, options.net)
         found = read_config(config_path("split0", options.dataset, model, options.net), options.overrides)
         protocol = protocol or found.test.protocol

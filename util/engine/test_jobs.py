@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from util.config.settings import Config, ProtocolSettings
+from util.config.settings import MASKS, Config, ProtocolSettings
 from util.data.episodes import Sampler
 from util.data.lists import ImageList
 from util.data.manifest import ListedEpisodes, replay
@@ -140,6 +140,8 @@ def build_test_jobs(config: Config, request: Request, world: World, networks: Ne
     for name in names:
         if name not in config.protocols:
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
+    if config.test.fuse == MASKS and max(shots) == 1:
+        raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
     played = request.manifest if request.manifest is not None and request.manifest.exists() else None
     _check_manifest(request.manifest, played, len(names) * len(shots))
     jobs: list[Job] = []

@@ -6,16 +6,18 @@ import argparse
 from pathlib import Path
 
 from util.cli import words
+from util.data.marks import POINTS, SCRIBBLE
 from util.engine.evaluation import FINAL
 from util.errors import UserError
 from util.formats import recognise
 from util.predict import export_formats
 from util.predict.adapt import MIN_SUPPORTS, adapted
+from util.predict.outlines import SUFFIXES
 from util.predict.prediction import Decision
-from util.predict.regions import Marking
+from util.predict.regions import DRAWN_KINDS, Marking
 from util.predict.segmenter import BATCH, Segmenter
 from util.predict.support_files import supports_in
-from util.predict.supports import UNNAMED, group_by_class
+from util.predict.supports import UNNAMED, group_by_class, parse_support
 from util.predict.write_formats import FORMATS, OUTLINES, PICTURES, RLE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
@@ -129,8 +131,8 @@ def add_query_options(out: argparse.ArgumentParser) -> None:
 def add_page_options(out: argparse.ArgumentParser) -> None:
     """Add the options of the page."""
     out.add_argument("--serve", action="store_true", help="serve a web page to try the model on")
-    out.add_argument("--host", default=HOST, help=f"address of the page; default {HOST}, this machine alone")
-    out.add_argument("--port", type=int, default=PORT, help=f"default {PORT}")
+    out.add_argument("--host", help=f"address of the page; default {HOST}, this machine alone")
+    out.add_argument("--port", type=int, help=f"default {PORT}")
 
 
 def add_export_options(out: argparse.ArgumentParser) -> None:
@@ -149,14 +151,24 @@ def read_support_files(options: argparse.Namespace) -> None:
     """Add the supports of ``--supports`` to those of ``--support``, and set ``options.categories``.
 
     Raises:
-        UserError: as ``supports_in``; or an option of ``--supports`` is given without it.
+        UserError: as ``supports_in``; or an option is given that has no effect here.
     """
-    if not options.support_files:
-        only = {"--photos": options.photos, "--classes": options.classes, "--max-shots": options.max_shots}
-        for option, given in only.items():
-            if given:
-                raise UserError(f"{option}: is for --supports; add --supports PATH, or omit it")
     marking = Marking(options.mask_value, options.radius)
+    marks = [parse_support(text).marks for text in options.supports]
+    kinds = {kind for kind in DRAWN_KINDS for text in marks if text.startswith(f"{kind}=")}
+    masks = any(recognise.recognise(text, options.photos)[0] == recognise.MASKS for text in options.support_files)
+    masks |= any(not text.startswith(DRAWN_KINDS) and Path(text).suffix.lower() not in SUFFIXES for text in marks)
+    for option, needed, there in (
+        ("photos", "--supports PATH", options.support_files),
+        ("classes", "--supports PATH", options.support_files),
+        ("max_shots", "--supports PATH", options.support_files),
+        ("mask_value", "a mask among the supports", masks),
+        ("radius", "points=... or scribble=... among the supports", kinds & {POINTS, SCRIBBLE}),
+        ("host", "--serve", False),
+        ("port", "--serve", False),
+    ):
+        if getattr(options, option, None) and not there:
+            raise UserError(f"--{option.replace('_', '-')}: has no effect without {needed}; add that, or omit it")
     listed, options.categories = supports_in(
         options.support_files, options.photos, words(options.classes), options.max_shots, marking
     )

@@ -91,6 +91,8 @@ class Segmenter:
     ):
         check_tile(tile)
         self.model = load_model(checkpoint, config, overrides, side, device)
+        if vectors is not None and not self.model.network.reads_text:
+            raise UserError(f"--vectors {vectors}: has no effect, {self.model.network.title} reads no text; omit it")
         self.tile, self.output, self.marking = tile, output, marking or Marking()
         self.vectors = None if vectors is None else Path(vectors)
         self.calibration = self.own_calibration()

@@ -20,7 +20,6 @@ from util.config import command_line
 from util.config.compose import MAIN_METHOD, config_path, experiments
 from util.config.read import read_config, to_dict
 from util.engine.device import gpu_count
-from util.engine.launch import choice_from_environment
 from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import check_machine
@@ -50,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="YAML files under config/, or an experiment and a data set such as: split2 pascal (default: all)",
     )
-    command_line.add_method_options(parser)
+    command_line.add_method_options(parser, command_line.choice_from_environment())
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--all", action="store_true", help="without configs: list every finding and experiment")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -91,9 +90,7 @@ def _named(options: argparse.Namespace) -> list[Path]:
     """
     words = options.configs
     if len(words) == 2 and not any(Path(word).suffix for word in words):
-        choice = choice_from_environment()
-        experiment, dataset = words
-        return [config_path(experiment, dataset, options.model or choice.method, options.net or choice.encoder)]
+        return [config_path(words[0], words[1], options.model, options.net)]
     command_line.refuse_method_options(options, " ".join(words) or "all configs")
     return [Path(word) for word in words]
 

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from util.errors import UserError
-from util.predict.options import segmenter_of
+from util.predict.options import HOST, PORT, segmenter_of
 from util.predict.page.actions import end, forget_unused
 from util.predict.page.layout import CLEAN_UP_SECONDS, build, style
 from util.predict.photos import MAX_PIXELS
@@ -38,8 +38,9 @@ def serve(options: argparse.Namespace) -> int:
     for given, name in (*supports, (options.queries, "--query"), (options.out, "--out")):
         if given:
             raise UserError(f"--serve: takes no {name}; supports and queries are uploaded on the page")
-    if options.port not in PORTS:
-        raise UserError(f"--port {options.port}: must be 1..{PORTS[-1]}")
+    host, port = options.host or HOST, PORT if options.port is None else options.port
+    if port not in PORTS:
+        raise UserError(f"--port {port}: must be 1..{PORTS[-1]}")
     gradio = _import_gradio()
     segmenter = segmenter_of(options)
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses images of twice as many, also those that gradio opens
@@ -47,8 +48,8 @@ def serve(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="predict-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = build(gradio, segmenter, Path(folder))
-        _launch(page, gradio, options.host, options.port)
-        print(f"{segmenter.model.network.title} on http://{options.host}:{options.port} - Ctrl-C ends it", flush=True)
+        _launch(page, gradio, host, port)
+        print(f"{segmenter.model.network.title} on http://{host}:{port} - Ctrl-C ends it", flush=True)
         ended = threading.Event()
         try:
             while not ended.wait(CLEAN_UP_SECONDS):
