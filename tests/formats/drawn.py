@@ -68,31 +68,6 @@ def labelme(folder: Path) -> Path:
     return folder
 
 
-def cvat_text(*shapes: str) -> str:
-    labels = "".join(f"<label><name>{name}</name></label>" for name in BOXES)
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>'
-        f"<meta><task><labels>{labels}</labels></task></meta>"
-        f'<image id="0" name="{PHOTO}" width="{WIDTH}" height="{HEIGHT}">{"".join(shapes)}</image></annotations>'
-    )
-
-
-def cvat(folder: Path) -> Path:
-    """Write CVAT's XML, with a polygon and a mask in a box that is larger than the object."""
-    photo(folder)
-    x0, y0, x1, y1 = DOG
-    points = ";".join(f"{x:.2f},{y:.2f}" for x, y in corners("cat"))
-    across = x1 - x0
-    runs = f"{across}, {across * (y1 - y0)}"  # a row of background, then the object
-    cat = f'<polygon label="cat" points="{points}" z_order="0"><attribute name="x">1</attribute></polygon>'
-    shapes = (
-        f'<tag label="dog"/>{cat}',
-        f'<mask label="dog" rle="{runs}" left="{x0}" top="{y0 - 1}" width="{across}" height="{y1 - y0 + 1}"/>',
-    )
-    (folder / "annotations.xml").write_text(cvat_text(*shapes))
-    return folder / "annotations.xml"
-
-
 def yolo(folder: Path) -> Path:
     """Write YOLO's data set, with an outline and a box."""
     photo(folder / "images" / "train")
@@ -105,7 +80,7 @@ def yolo(folder: Path) -> Path:
     return folder
 
 
-WRITERS = {"coco": coco, "labelme": labelme, "cvat": cvat, "yolo": yolo}
+WRITERS = {"coco": coco, "labelme": labelme, "yolo": yolo}
 
 
 def masks(folder: Path) -> Path:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.formats import drawn
 from tests.formats.test_writers import SIMILAR, H, W, blobs, found, iou
 from util.formats import coco, labelme, labelstudio, recognise, yolo
 from util.formats.found import FoundObject, FoundPhoto
@@ -108,27 +107,6 @@ def test_datumaro_opens_coco(photo: FoundPhoto, tmp_path: Path) -> None:
     assert len(masks) == 2
     for annotation, want in zip(sorted(masks, key=lambda a: a.label), photo.objects, strict=True):
         assert np.array_equal(annotation.image.astype(bool), decoded(want.runs))
-
-
-def test_what_datumaro_writes_for_cvat_is_read(photo: FoundPhoto, tmp_path: Path) -> None:
-    datumaro = pytest.importorskip(DATUMARO)
-    masks = [datumaro.Mask(decoded(o.runs), label=n) for n, o in enumerate(photo.objects)]
-    item = datumaro.DatasetItem("a", media=datumaro.Image.from_file(path=str(photo.path)), annotations=masks)
-    data = datumaro.Dataset.from_iterable([item], categories=["cat", "dog"])
-    data.export(str(tmp_path / "set"), "cvat", save_media=True)
-    path = next((tmp_path / "set").glob("*.xml"))
-    again = recognise.read(str(path), photo.path.parent)[1]
-    for number, want in zip(again.categories, photo.objects, strict=True):
-        label = label_of(again.photos[0], photo.path, {number: 1}, path)
-        assert np.array_equal(label == 1, decoded(want.runs))
-
-
-def test_datumaro_opens_the_cvat_file_of_the_tests(tmp_path: Path) -> None:
-    datumaro = pytest.importorskip(DATUMARO)
-    drawn.cvat(tmp_path)
-    drawn.photo(tmp_path / "images")
-    (item,) = datumaro.Dataset.import_from(str(tmp_path), "cvat")
-    assert len([a for a in item.annotations if a.type.name in ("polygon", "mask")]) == 2
 
 
 def test_label_studio_opens_its_strokes(photo: FoundPhoto, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from tests.formats import drawn
 from util.errors import UserError
-from util.formats import cvat, recognise
+from util.formats import recognise
 from util.formats.painting import label_of
 from util.predict.regions import Marking
 from util.predict.support_files import supports_in
@@ -76,35 +77,19 @@ def test_masks_without_names_are_one_object_unless_they_hold_several_indices(tmp
     assert support.name is None and read_support(support, None, Marking()).label.sum() == drawn.mask_of("cat").sum()
 
 
-def test_turned_boxes_and_ellipses_of_cvat(tmp_path: Path) -> None:
-    drawn.photo(tmp_path)
-    box = '<box label="cat" xtl="10" ytl="13" xbr="26" ybr="17" rotation="90"/>'  # stands upright: x 16-20, y 7-23
-    disc = '<ellipse label="dog" cx="20" cy="15" rx="12" ry="3" rotation="90"/>'
-    (tmp_path / "a.xml").write_text(drawn.cvat_text(box, disc))
-    annotations = cvat.read_annotations(tmp_path / "a.xml")
-    (photo,) = annotations.photos
-    upright = label_of(photo, tmp_path / drawn.PHOTO, {1: 1}, tmp_path) == 1
-    want = np.zeros_like(upright)
-    want[7:23, 16:20] = True
-    assert np.array_equal(upright, want)
-    rows, columns = np.nonzero(label_of(photo, tmp_path / drawn.PHOTO, {2: 1}, tmp_path))
-    assert abs(np.ptp(rows) + 1 - 24) <= 1 and abs(np.ptp(columns) + 1 - 6) <= 1
-
-
 def test_a_shape_without_area_is_refused_where_its_class_is_wanted(tmp_path: Path) -> None:
-    drawn.photo(tmp_path)
-    line = '<polyline label="dog" points="1,2;3,4"/>'
-    box = '<box label="cat" xtl="10" ytl="13" xbr="26" ybr="17"/>'
-    (tmp_path / "a.xml").write_text(drawn.cvat_text(box, line))
-    (cat,), _ = supports_in([str(tmp_path / "a.xml")], classes=["cat"])
-    assert read_support(cat, "cat", Marking()).label.sum() == 16 * 4
-    (dog,), _ = supports_in([str(tmp_path / "a.xml")], classes=["dog"])
-    with pytest.raises(UserError, match="type 'polyline' has no area"):
-        read_support(dog, "dog", Marking())
+    path = next(drawn.labelme(tmp_path).glob("*.json"))
+    content = json.loads(path.read_text())
+    content["shapes"].append({"label": "line", "points": [[1, 2], [3, 4]], "shape_type": "line"})
+    path.write_text(json.dumps(content))
+    supports, _ = supports_in([str(path)])
+    assert read_support(supports[0], "cat", Marking()).label.any()
+    with pytest.raises(UserError, match="type 'line' has no area"):
+        read_support(supports[-1], "line", Marking())
 
 
 def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:
-    drawn.coco(tmp_path), drawn.cvat(tmp_path)
-    with pytest.raises(UserError, match="may be of the formats cvat and coco; write cvat:"):
+    drawn.coco(tmp_path), drawn.labelme(tmp_path)
+    with pytest.raises(UserError, match="may be of the formats"):
         recognise.recognise(str(tmp_path))
     assert recognise.recognise(f"coco:{tmp_path}") == ("coco", tmp_path / "coco.json")

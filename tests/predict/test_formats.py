@@ -120,7 +120,7 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos, tmp_path:
 @pytest.mark.parametrize("kind", [*drawn.WRITERS, "masks"])
 def test_damaged_supports_are_one_line_and_nothing_is_written(run, kind: str, photos, tmp_path: Path) -> None:
     (drawn.WRITERS | {"masks": drawn.masks})[kind](tmp_path / "bad")
-    names = {"coco": "coco.json", "labelme": "a.json", "cvat": "annotations.xml", "yolo": "data.yaml", "masks": "a.png"}
+    names = {"coco": "coco.json", "labelme": "a.json", "yolo": "data.yaml", "masks": "a.png"}
     path = tmp_path / "bad" / names[kind]
     path.write_bytes(path.read_bytes()[:30])
     line = run("--query", photos[0], "--format", ALL, supports=f"{kind}:{tmp_path / 'bad'}").error

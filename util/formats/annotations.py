@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MAX_ANNOTATED_PIXELS = 2**26  # of a photo, where a reader paints a mask before it sees the photo
-
 Shape = tuple[np.ndarray, ...] | dict[str, Any] | str
 
 
@@ -120,36 +118,15 @@ def name_inside(value: Any) -> str:
     return str(name)
 
 
-def checked_size(height: int, width: int, name: str) -> tuple[int, int]:
-    """Return (height, width) of a photo that has pixels, and not too many.
-
-    Raises:
-        ValueError: names the photo.
-    """
-    if min(height, width) < 1:
-        raise ValueError(f"image {name} has no pixels")
-    if height * width > MAX_ANNOTATED_PIXELS:
-        raise ValueError(f"image {name} has {width} x {height} pixels, the limit is {MAX_ANNOTATED_PIXELS}")
-    return height, width
-
-
 def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
     """Return a rectangle as a polygon, (8,) float64."""
     return np.array([left, top, right, top, right, bottom, left, bottom], np.float64)
 
 
-def ellipse_of(centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0) -> np.ndarray:
-    """Return an ellipse, turned clockwise, as a polygon of 360 corners, (720,) float64."""
+def circle_of(centre: np.ndarray, radius: float) -> np.ndarray:
+    """Return a circle as a polygon of 360 corners, (720,) float64."""
     angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
-    points = np.stack([radii[0] * np.cos(angle), radii[1] * np.sin(angle)], axis=1)
-    return rotated(points + centre, centre, degrees).reshape(-1)
-
-
-def rotated(points: np.ndarray, centre: tuple[float, float], degrees: float) -> np.ndarray:
-    """Return points (n, 2) turned around a centre, clockwise as the y axis points down."""
-    angle = np.deg2rad(degrees)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return (points - centre) @ turn + centre
+    return (centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)).reshape(-1)
 
 
 def reason_of(error: Exception) -> str:

@@ -21,16 +21,15 @@ from util.formats.annotations import (
     Annotations,
     Collector,
     Shape,
-    checked_size,
     checked_text,
+    circle_of,
     corners_of,
-    ellipse_of,
     reason_of,
     whole,
 )
 from util.formats.contours import polygons_of
 from util.formats.found import FoundPhoto
-from util.formats.photo_files import PhotoFiles, progress
+from util.formats.photo_files import PhotoFiles, check_size, progress
 from util.formats.run_lengths import decoded, encoded
 from util.read_files import parse_json, read_text
 
@@ -63,6 +62,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         photo = photos.named(_image_name(content, file).name, file) if photos else _photo_beside(content, file)
         stored, orientation = header_of(photo)
         size = stated_size(content, file) or upright_size(stored, orientation)
+        check_size(size, photo, file)
         collector.add(os.path.relpath(photo, root), size, objects_in(content, file, size))
     return collector.annotations(root)
 
@@ -116,7 +116,7 @@ def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
         return (corners_of(*points.min(0), *points.max(0)),)
     if kind == CIRCLE:
         radius = float(np.linalg.norm(points[1] - points[0]))
-        return (ellipse_of((points[0, 0], points[0, 1]), (radius, radius)),)
+        return (circle_of(points[0], radius),)
     if kind == MASK:
         return _pasted(entry["mask"], points, size)
     if kind not in POLYGONS:
@@ -139,7 +139,7 @@ def _pasted(text: str, points: np.ndarray, size: tuple[int, int]) -> dict[str, A
         part = np.asarray(image.convert("L")) > 0
     except Exception as error:
         raise ValueError(f"a mask is damaged: {error}") from None
-    mask = np.zeros(checked_size(*size, "of a mask"), bool)
+    mask = np.zeros(size, bool)
     mask[top : top + part.shape[0], left : left + part.shape[1]] = part
     return encoded(mask)
 
@@ -154,7 +154,7 @@ def stated_size(content: Any, path: Path) -> tuple[int, int] | None:
     if None in stated:
         return None
     try:
-        return checked_size(whole(stated[0]), whole(stated[1]), str(path))
+        return whole(stated[0]), whole(stated[1])
     except (ValueError, TypeError, OverflowError) as error:
         raise _refusal(path, error) from None
 

@@ -14,10 +14,10 @@ import numpy as np
 from pycocotools import mask as rle
 
 from model.episode import IGNORE
-from util.data.images import header_of
-from util.data.orientation import fitted_mask, upright_size
+from util.data.orientation import fitted_mask
 from util.errors import UserError
 from util.formats.annotations import Instance, Photo
+from util.formats.photo_files import check_size
 from util.formats.polygons import prepared
 from util.formats.run_lengths import checked_runs
 
@@ -61,13 +61,7 @@ def label_of(photo: Photo, path: Path, table: Mapping[int, int], source: Path) -
         UserError: as ``class_mask``; or the file has another size than its annotations, or nothing tells whether they
             are of the stored or of the upright photo.
     """
-    stored, orientation = header_of(path)
-    upright = upright_size(stored, orientation)
-    if (photo.height, photo.width) not in (stored, upright):
-        raise UserError(
-            f"{source}: is of a photo of {photo.width} x {photo.height} pixels, this one has {upright[1]} x "
-            f"{upright[0]} ({path}); they must be equal"
-        )
+    stored, orientation = check_size((photo.height, photo.width), path, source)
     return fitted_mask(class_mask(photo, table), False, stored, orientation, path)
 
 

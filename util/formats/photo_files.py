@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from util.data.images import header_of
 from util.data.list_files import IMAGE_SUFFIXES
+from util.data.orientation import upright_size
 from util.errors import UserError
 
 MANY = 200  # files whose reading takes long enough for a bar
@@ -59,3 +61,22 @@ class PhotoFiles:
 def progress(files: Sequence[Path], title: str) -> Iterable[Path]:
     """Return the files, with a bar where they are many."""
     return tqdm(files, desc=title, unit="file", leave=False, disable=len(files) < MANY)
+
+
+def check_size(size: tuple[int, int], photo: Path, source: Path) -> tuple[tuple[int, int], int]:
+    """Return the header of a photo whose annotations state a size (height, width): ``images.header_of``.
+
+    Args:
+        source: the file of annotations, for messages.
+
+    Raises:
+        UserError: the photo, stored or upright, has another size.
+    """
+    stored, orientation = header_of(photo)
+    upright = upright_size(stored, orientation)
+    if size not in (stored, upright):
+        raise UserError(
+            f"{source}: is of a photo of {size[1]} x {size[0]} pixels, this one has {upright[1]} x "
+            f"{upright[0]} ({photo}); they must be equal"
+        )
+    return stored, orientation

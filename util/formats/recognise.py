@@ -7,32 +7,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 from util.errors import UserError
-from util.formats import coco, cvat, labelme, masks, yolo
+from util.formats import coco, labelme, masks, yolo
 from util.formats.annotations import Annotations
 from util.read_files import read_bytes
 
-COCO, LABELME, CVAT, YOLO, MASKS = "coco", "labelme", "cvat", "yolo", "masks"
+COCO, LABELME, YOLO, MASKS = "coco", "labelme", "yolo", "masks"
 READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {
     COCO: coco.read_annotations,
     LABELME: labelme.read_annotations,
-    CVAT: cvat.read_annotations,
     YOLO: yolo.read_annotations,
 }
 FORMATS = (*READERS, MASKS)
-ONE_FILE = {COCO: ".json", CVAT: ".xml"}  # formats that have one file for all photos, and its suffix
+ONE_FILE = {COCO: ".json"}  # formats that have one file for all photos, and its suffix
 LABELME_KEY = re.compile(rb'"shapes"\s*:')
 SAMPLED = 20  # files of a folder whose content is looked at; readers refuse other files
 LABELME_WORD = b'"shapes"'
 COCO_KEY = re.compile(rb'"annotations"\s*:')
 NAMES_KEY = re.compile(rb"^\s*['\"]?names['\"]?\s*:", re.MULTILINE)
 WORD, MEND = "these annotations", "check the name"
-EXPECTED = (
-    "a JSON file of COCO or labelme, an XML file of CVAT, a data file of YOLO, or a folder of such files or masks"
-)
+EXPECTED = "a JSON file of COCO or labelme, a data file of YOLO, or a folder of such files or masks"
 
 
 def recognise(text: str, photos: Path | None = None) -> tuple[str, Path]:
-    """Return the format and the path of ``[format:]path``; where a folder holds one file of COCO or CVAT, that file.
+    """Return the format and the path of ``[format:]path``; where a folder holds one file of COCO, that file.
 
     Args:
         photos: the folder of the photos, where it is named.
@@ -83,8 +80,6 @@ def _formats_of_file(path: Path) -> dict[str, Path]:
     start = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if start in (b"{", b"["):
         kinds = [COCO] if COCO_KEY.search(content) else [LABELME] if LABELME_KEY.search(content) else []
-    elif start == b"<":
-        kinds = [CVAT]
     else:
         suffixed = path.suffix.lower() in yolo.YAML_SUFFIXES or path.name == yolo.CLASS_FILE
         kinds = [YOLO] if suffixed else []

@@ -12,7 +12,7 @@ from util.errors import UserError
 from util.formats import recognise
 from util.predict import export_formats
 from util.predict.adapt import MIN_SUPPORTS, adapted
-from util.predict.outlines import SUFFIXES
+from util.predict.outlines import SUFFIX
 from util.predict.prediction import Decision
 from util.predict.regions import DRAWN_KINDS, Marking
 from util.predict.segmenter import BATCH, Segmenter
@@ -59,7 +59,7 @@ def add_support_options(out: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[FORMAT:]PATH",
-        help="annotations of many photos: JSON of COCO, JSON or folder of labelme, XML of CVAT, data.yaml or folder of "
+        help="annotations of many photos: JSON of COCO, JSON or folder of labelme, data.yaml or folder of "
         f"YOLO, folder of masks; FORMAT is one of {', '.join(recognise.FORMATS)}; repeat it for more",
     )
     out.add_argument("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
@@ -157,7 +157,7 @@ def read_support_files(options: argparse.Namespace) -> None:
     marks = [parse_support(text).marks for text in options.supports]
     kinds = {kind for kind in DRAWN_KINDS for text in marks if text.startswith(f"{kind}=")}
     masks = any(recognise.recognise(text, options.photos)[0] == recognise.MASKS for text in options.support_files)
-    masks |= any(not text.startswith(DRAWN_KINDS) and Path(text).suffix.lower() not in SUFFIXES for text in marks)
+    masks |= any(not text.startswith(DRAWN_KINDS) and Path(text).suffix.lower() != SUFFIX for text in marks)
     for option, needed, there in (
         ("photos", "--supports PATH", options.support_files),
         ("classes", "--supports PATH", options.support_files),

@@ -12,7 +12,7 @@ from util.formats.annotations import Annotations, Collector
 from util.formats.painting import class_mask, label_of
 from util.read_files import read_text
 
-JSON, XML = SUFFIXES = (".json", ".xml")
+SUFFIX = ".json"
 LABEL = 1  # of the object in the mask
 WORD, MEND = "these outlines", "check the file's name"
 
@@ -31,8 +31,8 @@ def read_outlines(path: Path, photo: Path, shape: tuple[int, int], name: str | N
         UserError: the file is unreadable, in no known format, lacks the photo, or has several labels, none of which
             is the class name.
     """
-    content = read_text(path, WORD, MEND).encode() if path.suffix.lower() == JSON else None
-    if content is not None and not recognise.COCO_KEY.search(content):
+    content = read_text(path, WORD, MEND).encode()
+    if not recognise.COCO_KEY.search(content):
         if recognise.LABELME_WORD not in content:
             raise UserError(f"{path}: holds neither labelme's 'shapes' nor COCO's 'annotations'; export one of them")
         entry, collector = labelme.read_content(path), Collector()

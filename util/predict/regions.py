@@ -23,7 +23,7 @@ from util.data.images import header_of, refuse_lossy
 from util.data.marks import BOX, POINTS, SCRIBBLE
 from util.data.orientation import UPRIGHT, fitted_mask, stated_orientation, turned
 from util.errors import UserError
-from util.predict.outlines import SUFFIXES, read_outlines
+from util.predict.outlines import SUFFIX, read_outlines
 from util.predict.photos import open_image
 
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE)
@@ -69,7 +69,7 @@ def read_label(text: str, photo: Path, shape: tuple[int, int], name: str | None,
         label = _drawn_label(kind, numbers, shape, marking.radius, origin)
     else:
         origin, path = text, Path(text)
-        outlined = path.suffix.lower() in SUFFIXES
+        outlined = path.suffix.lower() == SUFFIX
         label = read_outlines(path, photo, shape, name) if outlined else _mask_of(path, photo, marking.mask_value)
     return check_label(label, shape, origin)
 

@@ -1,7 +1,7 @@
 """Make a data set from your own annotated photos.
 
 The annotations are masks (PNGs of class indices named like the photos; names.txt has one class per line, the first is
-id 1) or files of COCO, labelme, CVAT or YOLO (names.txt then selects classes by name). The command creates data/<name>
+id 1) or files of COCO, labelme or YOLO (names.txt then selects classes by name). The command creates data/<name>
 (links to the photos, masks, lists), config/<name> (commented YAML files for each fold) and, from --vectors, the text
 vectors of the class names. Then `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
 """
@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, PNGs of class indices")
     parser.add_argument(
-        "--annotations", metavar="PATH", help="in place of --masks: file or folder of COCO, labelme, CVAT or YOLO"
+        "--annotations", metavar="PATH", help="in place of --masks: file or folder of COCO, labelme or YOLO"
     )
     parser.add_argument("--coco-json", type=Path, metavar="FILE", help="the same as --annotations coco:FILE")
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
