@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util import cli
-from util.demo import run
+from util.packages import required
+
+with required():
+    from util import cli
+    from util.demo import run
 
 
 def command() -> int:

@@ -1,11 +1,13 @@
 """Check that the needed packages are installed; the module imports the standard library alone.
 
-``python util/packages.py`` ends with code 2 and one line if one is missing; the shell scripts begin with it.
+``python util/packages.py MODULE [words]`` runs a module of this project, as the shell scripts do. If a package is
+missing, it ends with code 2 and one line.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +28,9 @@ NEEDED = (
     "simplejpeg",
 )
 OWN = ("util", "model", "benchmark", "tests")  # a missing module of these is an error of the code
-ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv/bin/python"
-EXIT_USER_ERROR = 2
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = ROOT / ".venv/bin/python"
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 
 
 def missing() -> str | None:
@@ -44,9 +47,12 @@ def stop(name: str) -> None:
 
 @contextmanager
 def required() -> Iterator[None]:
-    """Stop with one line where an import inside this context lacks a package."""
+    """Stop with one line where an import inside this context lacks a package, or Ctrl-C comes before all are there."""
     try:
         yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if not name or name in OWN:
@@ -55,5 +61,9 @@ def required() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    if lacking := missing():
-        stop(lacking)
+    with required():
+        if lacking := missing():
+            stop(lacking)
+        module, *sys.argv[1:] = sys.argv[1:]
+        sys.path[0] = str(ROOT)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)

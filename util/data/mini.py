@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from util.data.images import write_mask
-from util.data.mini_drawing import CLASS_NAMES, MIN_SIDE, VERSION, draw_image
+from util.data.mini_drawing import CLASS_NAMES, MAX_SIDE, MIN_SIDE, VERSION, draw_image
 from util.read_files import kept_json
 
 MANIFEST = "mini.json"  # the parameters, in the data set's folder
@@ -40,8 +40,8 @@ def generate(
         ValueError: impossible sizes.
         FileExistsError: ``root`` holds something else.
     """
-    if min(images_train, images_test) < 1 or side < MIN_SIDE or seed < 0:
-        raise ValueError(f"needs at least one image per split, side >= {MIN_SIDE} and seed >= 0")
+    if min(images_train, images_test) < 1 or not MIN_SIDE <= side <= MAX_SIDE or seed < 0:
+        raise ValueError(f"needs at least one image per split, side from {MIN_SIDE} to {MAX_SIDE} and seed >= 0")
     root = Path(root).resolve()
     manifest: dict[str, Any] = {"version": VERSION, "images_train": images_train, "images_test": images_test}
     manifest |= {"side": side, "seed": seed, "classes": list(CLASS_NAMES)}

@@ -22,7 +22,7 @@ CLASS_NAMES: tuple[str, ...] = (
 
 VERSION = 1  # raise when the same parameters draw other pixels
 SUPERSAMPLING = 3  # the scene is drawn this many times larger per axis, then averaged
-MIN_SIDE = 64  # px; below this the textures cannot be resolved
+MIN_SIDE, MAX_SIDE = 64, 4096  # px; below the first the textures cannot be resolved
 MIN_OBJECT_AREA = 0.05  # least visible share of the image for every object
 MAX_HIDDEN = 0.45  # largest share of an object that a nearer object may cover
 AREA_SINGLE = (0.09, 0.34)  # range of the share of the image that a single object covers

@@ -29,6 +29,7 @@ from util.predict.write_formats import Formats, write_summary
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 MANY = 200  # photos whose check takes long enough for a bar
+MEMORY = "--batch, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 EXPORT = "export"  # the first word of the other command
 
 
@@ -95,7 +96,7 @@ def predict(options: argparse.Namespace) -> int:
     again = options.overwrite or options.resume
     check_free(queries, options.out, opts.class_names_of(options), again, formats.files(queries))
     formats.check_classes()
-    with as_user_error("--batch, --resize or --tile"):
+    with as_user_error(MEMORY):
         return _predict_checked(options, queries, formats, failed)
 
 

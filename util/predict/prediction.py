@@ -92,10 +92,12 @@ class Prediction:
         decision, min_score = decision or Decision(), None
         own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
         shown = np.ones(len(names), bool)
-        scaled = margins if calibration is None else calibration.margins(margins)
-        highest = np.maximum(scaled.max(0), 0)
-        exponentials = np.exp(scaled - highest)
-        probability = exponentials / (exponentials.sum(0) + np.exp(-highest))
+        # The maps have the photo's size, so the softmax is taken in place.
+        probability = margins.astype(np.float32) if calibration is None else calibration.margins(margins)
+        highest = np.maximum(probability.max(0), 0)
+        probability -= highest
+        np.exp(probability, out=probability)
+        probability /= probability.sum(0) + np.exp(-highest)
         if calibration is not None and presence is not None:
             min_score = calibration.threshold if decision.min_score is None else decision.min_score
             shown = np.array(presence) >= min_score
