@@ -86,7 +86,7 @@ def lock(path: Path, refusal: str) -> TextIO:
     Raises:
         UserError: another process holds the lock: ``refusal``.
     """
-    file = open(path, "w")  # noqa: SIM115  closed by the caller
+    file = open(path, "a")  # noqa: SIM115  closed by the caller
     if fcntl is None:
         return file
     try:

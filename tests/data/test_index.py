@@ -206,6 +206,15 @@ def test_empty_list_is_refused(tmp_path: Path, content: str) -> None:
         read_names(path)
 
 
+def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
+    root = Path(tiny.root)
+    (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
+    (root / "SegmentationClassAug/again.png").symlink_to("photo0.png")
+    (root / "train.txt").write_text((root / "train.txt").read_text() + "again\n")
+    with pytest.raises(UserError, match=r"photo0\.jpg and .*again\.jpg are one file"):
+        load_index(tiny, "train")
+
+
 def test_missing_list_is_named_with_the_keys_to_set(tiny: DataSettings) -> None:
     message = _refusal(replace(tiny, train_list="lists/other.txt"))
     assert "other.txt" in message and "data.train_list" in message

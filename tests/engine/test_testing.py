@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import runpy
 import sys
@@ -242,3 +243,13 @@ def test_bad_words_are_one_line(mini_yaml, tmp_path: Path, monkeypatch, capfd, o
     errors = [line for line in re.split(r"[\r\n]", capfd.readouterr().err) if "error:" in line]
     assert caught.value.code == 2 and len(errors) == 1 and all(part in errors[0] for part in parts), errors
     assert not list(tmp_path.rglob("result.json"))
+
+
+def test_test_images_of_the_training_list_are_counted_in_a_warning(mini_yaml, caplog) -> None:
+    test = {"checkpoint": "none", "episodes": 1, "seeds": [0], "pictures": 0}
+    path = mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"weights": None}}, test=test)
+    with caplog.at_level(logging.WARNING, "symnet"):
+        score(read_config(path), Request())
+        assert not caplog.records
+        score(read_config(path, ["data.test_list=ImageSets/Segmentation/train.txt"]), Request())
+    assert "test images are in the training list too" in caplog.text

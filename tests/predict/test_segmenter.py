@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,12 @@ def test_segmenters_share_a_network_but_no_classes(empty_segmenter, supports) ->
     one.add("cat", supports[:1])
     other = one.without_classes()
     assert other.model is one.model and not other.classes and not other.notes and one.classes
+
+
+def test_four_threads_share_a_segmenter(photos) -> None:
+    """The encoder of the shipped weights returns its maps; it keeps no call's."""
+    segmenter = Segmenter(None, [f"{photos[0]}:box=10,10,50,50"])
+    expected = [segmenter(photo).probability for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: segmenter(photos[n % 3]).probability, range(12)))
+    assert all(np.array_equal(x, expected[n % 3]) for n, x in enumerate(found))

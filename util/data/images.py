@@ -5,6 +5,7 @@ A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,10 @@ from util.errors import UserError
 from util.files import write_atomically
 from util.read_files import irregular, read_bytes
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
+BY_OPENCV = (b"\xff\xd8", b"\x89PNG")  # beginnings of files that it decodes faster; of TIFF it takes other colours
+SIXTEEN_BIT, BYTE = "I;16", 256
+WIDE_MODES = ("I", "F")  # Pillow's modes of 32-bit numbers
 INDEX_MODES = ("P", "L")  # palette and 8-bit grey: the stored value is the class index
 CLASS_CHANNEL = 3  # of a stacked image
 STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
@@ -45,15 +50,29 @@ def _read_stored(path: Path) -> tuple[np.ndarray, int]:
     _check_present(path, "this image does not exist; restore it or take it out of the list")
     content = read_bytes(path, "this image", "restore it or take it out of the list")
     damage = damage_in(content)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content and damage is None else None
-    except cv2.error:  # more pixels than OpenCV accepts
-        image = None
+    image = None
+    if damage is None:
+        try:
+            image = _decoded(content)
+        except Exception as error:  # a damaged file can raise any exception
+            damage = str(error)
     if image is None:
         reason = f" ({damage})" if damage else ""
         raise UserError(f"{path}: this image is damaged or not an image{reason}; restore it or take it out of the list")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), orientation_in(content)
+    return image, orientation_in(content)
+
+
+def _decoded(content: bytes) -> np.ndarray | None:
+    """Return the pixels of an image file as RGB, (H, W, 3) uint8; None for none."""
+    if content.startswith(BY_OPENCV):
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    with Image.open(io.BytesIO(content), formats=FORMATS) as photo:
+        if photo.mode in WIDE_MODES:
+            raise ValueError("32-bit values, whose white is unknown: save it with 8 or 16 bits")
+        if photo.mode.startswith(SIXTEEN_BIT):
+            return cv2.cvtColor((np.asarray(photo) // BYTE).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+        return np.array(photo.convert("RGB"))
 
 
 def _check_present(path: Path, message: str) -> None:

@@ -106,7 +106,8 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     """Return the index of ``part`` (as in ``list_of``), from the cache if that is valid, else built and cached.
 
     Raises:
-        UserError: a folder, list, image or mask is missing, or a mask holds no class indices or has another size.
+        UserError: a folder, list, image or mask is missing, a list has two names of one photo, or a mask holds no class
+            indices or has another size.
     """
     root, listed = Path(data.root), list_of(data, part)
     if not root.is_dir():
@@ -122,6 +123,8 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
     found = read_cache(cache, made_from, len(names), values)
     if found is None:
+        if entries is None:
+            _refuse_one_file_twice(images, root / listed)
         found = _build(images, masks, values, f"index {data.name} {part}", progress)
         write_cache(cache, made_from, *found)
     areas, sizes = found
@@ -172,6 +175,20 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
             "(was a palette mask saved as grey?)"
         )
     return counts[: classes + 1].astype(np.int64)
+
+
+def _refuse_one_file_twice(images: tuple[Path, ...], listed: Path) -> None:
+    """Refuse two names of one photo, which could be its own support.
+
+    Raises:
+        UserError: names both.
+    """
+    known: dict[tuple[int, int], Path] = {}
+    for image in images:
+        if image.exists():
+            stat = image.stat()
+            if (other := known.setdefault((stat.st_dev, stat.st_ino), image)) is not image:
+                raise UserError(f"{listed}: {other} and {image} are one file; keep one of them")
 
 
 def _build(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch.utils.data import Dataset
 
 from util.config.read import read_data
-from util.config.settings import AugmentSettings, ProtocolSettings, StageSettings
+from util.config.settings import BINARY, AugmentSettings, DataSettings, ProtocolSettings, StageSettings
 from util.data.decoded import with_decoded_images
 from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler
 from util.data.folds import masks_hold_all_classes
-from util.data.index import list_of, load_index
+from util.data.index import list_of, load_index, read_names
 from util.data.list_files import found
 from util.data.lists import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler
@@ -116,7 +117,22 @@ def images_for_training(
 def images_for_test(context: RunContext, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
     """Return the fold's test list, or the published list of a protocol that has one."""
     data, published = context.config.data, None if protocol is None else protocol.list_file
-    return _logged(context, test_list(load_index(data, "test", progress), context.fold, data, published), progress)
+    images = test_list(load_index(data, "test", progress), context.fold, data, published)
+    if progress and (shared := _in_training(data, images)):
+        log.warning(
+            "%s of the %s test images are in the training list too (data.train_list = %s); leave them out of one",
+            *(shared, len(images.queries), data.train_list),
+        )
+    return _logged(context, images, progress)
+
+
+def _in_training(data: DataSettings, images: ImageList) -> int:
+    """Return how many images of a test list the training list names too; 0 if that list is not there."""
+    path = None if data.train_list is None else Path(data.root) / data.train_list
+    if path is None or data.mask_form == BINARY or not path.is_file():
+        return 0
+    training = set(read_names(path))
+    return sum(images.index.names[row] in training for row in images.queries.tolist())
 
 
 def images_for_validation(context: RunContext, progress: bool = True) -> ImageList:

@@ -10,16 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from util.data.jpeg import damage_in
+from util.data.images import FORMATS, WIDE_MODES, read_image
 from util.data.list_files import IMAGE_SUFFIXES
-from util.data.orientation import orientation_of, turned
 from util.errors import UserError
 from util.read_files import irregular
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
-SIXTEEN_BIT, BYTE = "I;16", 256
-WIDE_MODES = ("I", "F")  # Pillow's modes of 32-bit numbers
 
 
 @contextlib.contextmanager
@@ -100,12 +96,6 @@ def read_photo(path: Path) -> np.ndarray:
         UserError: as ``open_image``.
     """
     with open_image(path) as image:
-        if (damage := damage_in(path.read_bytes())) is not None:
-            raise UserError(f"{path}: not a photo that can be read, it is damaged ({damage}); restore it")
-        image.load()
         if image.mode in WIDE_MODES:
             raise UserError(f"{path}: this photo has 32-bit values, whose white is unknown; save it with 8 or 16 bits")
-        orientation, stored = orientation_of(image), image
-        if image.mode.startswith(SIXTEEN_BIT):
-            stored = Image.fromarray((np.asarray(image) // BYTE).astype(np.uint8))
-        return turned(np.array(stored.convert("RGB")), orientation)
+        return read_image(path)
