@@ -93,5 +93,5 @@ def test_settings_that_cannot_keep_features_are_refused(config, overrides: tuple
 
 
 def test_the_base_stage_has_no_kept_features(mini_yaml) -> None:
-    with pytest.raises(UserError, match=r"base_stage.cache_gib is a setting of the meta stage"):
+    with pytest.raises(UserError, match=r"base_stage.cache_gib has no effect"):
         read_config(mini_yaml(base_stage={"cache_gib": 1.0}))

@@ -68,7 +68,7 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
     ("changes", "reason"),
     [
         ({"stage": "base"}, "a checkpoint of the base stage, this is the meta stage"),
-        ({"plan": {**PLAN, "batch": 5}}, "made with other epochs, batch"),
+        ({"schedule": {**PLAN, "batch": 5}}, "made with other epochs, batch"),
         ({"data": "other"}, "the training list has changed"),
         ({"photos": "other"}, "photos or masks of the training list have changed"),
         ({"text": "other"}, "other text vectors"),

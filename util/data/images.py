@@ -49,17 +49,29 @@ def _read_stored(path: Path) -> tuple[np.ndarray, int]:
     """Return a photo's stored pixels as RGB, (H, W, 3) uint8, and its orientation."""
     _check_present(path, "this image does not exist; restore it or take it out of the list")
     content = read_bytes(path, "this image", "restore it or take it out of the list")
-    damage = damage_in(content)
-    image = None
-    if damage is None:
-        try:
-            image = _decoded(content)
-        except Exception as error:  # a damaged file can raise any exception
-            damage = str(error)
+    try:
+        return pixels_of(content), orientation_in(content)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: this image is damaged or not an image ({error}); restore it or take it out of the list"
+        ) from None
+
+
+def pixels_of(content: bytes) -> np.ndarray:
+    """Return the stored pixels of an image file as RGB, (H, W, 3) uint8.
+
+    Raises:
+        ValueError: the file is damaged, of an unknown format, or of 32-bit values.
+    """
+    if (damage := damage_in(content)) is not None:
+        raise ValueError(damage)
+    try:
+        image = _decoded(content)
+    except Exception as error:  # a damaged file can raise any exception
+        raise ValueError(str(error)) from None
     if image is None:
-        reason = f" ({damage})" if damage else ""
-        raise UserError(f"{path}: this image is damaged or not an image{reason}; restore it or take it out of the list")
-    return image, orientation_in(content)
+        raise ValueError("no image can be decoded")
+    return image
 
 
 def _decoded(content: bytes) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -171,6 +172,8 @@ def main() -> int:
     _check_number("GPUS", options.gpus)
     check_gpus(int(options.gpus))
     parts = _parts(options)
+    for name in command_line.CHOICE:  # the scripts get the configs' files
+        os.environ.pop(name, None)
     needs, trials, made = Needs(), dict[str, str](), set[str]()
     if refused := dict.fromkeys(line for part in parts for line in part.refusals(needs, trials, made)):
         print("\n".join(f"error: {line}" for line in refused), file=sys.stderr)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from util.data.images import FORMATS, WIDE_MODES, read_image
+from util.data.images import FORMATS, WIDE_MODES, pixels_of
 from util.data.list_files import IMAGE_SUFFIXES
+from util.data.orientation import orientation_in, turned
 from util.errors import UserError
 from util.read_files import irregular
 
@@ -98,4 +99,8 @@ def read_photo(path: Path) -> np.ndarray:
     with open_image(path) as image:
         if image.mode in WIDE_MODES:
             raise UserError(f"{path}: this photo has 32-bit values, whose white is unknown; save it with 8 or 16 bits")
-        return read_image(path)
+        content = path.read_bytes()
+        try:
+            return turned(pixels_of(content), orientation_in(content))
+        except ValueError as error:
+            raise UserError(f"{path}: not a photo that can be read, it is damaged ({error}); restore it") from None
