@@ -16,14 +16,14 @@ from util.errors import UserError
 
 ONE_OF_EACH_KIND = [
     (["config/pascal/pascal_split0_resnet50.yaml"], "pascal_split0_resnet50"),
-    (["config/pascal/pascal_split0_sccan_resnet50_small.yaml"], "pascal_split0_sccan_resnet50_small"),
+    (["config/pascal/pascal_split0_sccan_lite0.yaml"], "pascal_split0_sccan_lite0"),
     (["config/coco/coco_split2_vgg16.yaml"], "coco_split2_vgg16"),
     (["split2", "pascal"], "pascal_split2_resnet50"),
     (["split1", "mini", "--model", "hdmnet", "--net", "resnet18"], "mini_split1_hdmnet_resnet18"),
     (["split0", "pascal", "--model", "dcama", "--net", "swin_b"], "pascal_split0_dcama_swin_b"),
     (["split3", "coco", "--model", "prototype"], "coco_split3_prototype_resnet50"),
     (["split3", "coco", "--net", "resnet50_plus"], "coco_split3_resnet50_plus"),
-    (["split0", "pascal", "--model", "ssp", "--net", "resnet50_small"], "pascal_split0_ssp_resnet50_small"),
+    (["split0", "pascal", "--model", "ssp", "--net", "lite0"], "pascal_split0_ssp_lite0"),
 ]
 
 

@@ -14,15 +14,12 @@ import torch
 
 from model.contract import Trainable
 from tests.paths import REPOSITORY
-from tests.spawned import ensure_running
 from util.config.read import read_config
 from util.config.settings import StageSettings
 from util.data.text import NAME_VECTOR_WIDTH
 from util.engine.folders import BEST, run_folder
 from util.engine.network import build_model
 from util.engine.optimizers import build_optimizers
-from util.prepare import ram_estimate
-from util.prepare.ram_estimate import RamCost
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +167,7 @@ def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path,
     words = {"data.root": shared / "data/VOC2012", "data.cache": voc_cache, "data.text_dir": shared / "embeddings"}
     words |= {"model.encoder.weights": shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"}
     settings = [w for key, value in words.items() for w in ("--set", f"{key}={value}")]
-    outcome = prepare("check", REPOSITORY / "config/pascal/pascal_split0_resnet50_small.yaml", *settings)
+    outcome = prepare("check", REPOSITORY / "config/pascal/pascal_split0_resnet50_plain.yaml", *settings)
     assert outcome.code == 0, outcome.output
     assert any(line.startswith("differs data ") for line in outcome.output.splitlines())
     assert "Not as published: data" in outcome.output and "published 5953: differs" in outcome.output
@@ -188,35 +185,3 @@ def test_without_a_config_each_data_set_is_summed_up(prepare, few_configs: Path)
     assert outcome.code == 2 and len(outcome.output.splitlines()) < 30
     assert "mini: 0 of 48 experiments can be run now" in outcome.output
     assert "48 wait for data data/mini" in outcome.output and "python prepare.py mini --out data/mini" in outcome.output
-
-
-@pytest.mark.process
-def test_ram_is_measured_and_the_settings_that_make_it_fit_are_named(
-    prepare, mini_yaml, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ensure_running()  # the measuring processes are forked from it
-    weightless = {"encoder": {"weights": None}}
-    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model=weightless, data={"size": 65})
-    roomy = prepare("check", path, "--max-memory", "50", "--json")
-    needs = {
-        f["what"].split()[1]: f for f in json.loads(roomy.output)["configs"][0]["needs"] if f["what"].startswith("RAM")
-    }
-    assert roomy.code == 0 and needs.keys() == {"meta", "test"} and all(f["fine"] for f in needs.values())
-    assert "at 4 episodes of 65 px" in needs["meta"]["says"]
-    monkeypatch.setattr(ram_estimate, "measure", lambda config, stage: RamCost(idle=0.2, fixed=0.3, each=0.05))
-    tight = prepare("check", path, "--max-memory", "0.01")
-    assert tight.code == 2 and "lower data.size = 65; lowering meta_stage.batch = 4" in tight.output
-    close = prepare("check", path, "--max-memory", "0.41")
-    assert close.code == 2 and "--set meta_stage.accumulate=2" in close.output
-    assert "in up to half of the free memory besides: test.cache_gib = auto" in close.output
-    kept = mini_yaml("mini_split0_ssp_resnet10.yaml", model=weightless, data={"size": 65}, test={"cache_gib": 1})
-    full = prepare("check", kept, "--max-memory", "0.9", "--json")
-    test = next(f for f in json.loads(full.output)["configs"][0]["needs"] if f["what"].startswith("RAM test"))
-    assert full.code == 2 and "1.1 GB of them kept features" in test["says"] and test["says"].startswith("1.8 GB")
-    assert test["mend"] == "lower test.cache_gib = 1, or set it to auto"
-    assert "name a config" in prepare("check", "--max-memory", "4").error
-
-
-def test_advice_for_too_little_ram() -> None:
-    cost = RamCost(idle=0.5, fixed=1.0, each=0.5)
-    assert (cost.of(4), cost.fitting(2.2), cost.fitting(0.9)) == (3.0, 2, 0)

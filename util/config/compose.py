@@ -227,7 +227,7 @@ def config_path(
     Args:
         experiment: such as ``split0``.
         method: default ``MAIN_METHOD``; ``<method>_<variant>`` is that variant, which then ends the encoder's name.
-        encoder: an encoder, or another ending of a config's name after the method, such as ``resnet50_small``; default
+        encoder: an encoder, or another ending of a config's name after the method, such as ``resnet50_plain``; default
             the method's, or the first of ``DEFAULT_ENCODERS`` that the data set has a file for.
         root: the folder of the configs; default this project's ``config``, and the path is then relative to it.
 

@@ -3,16 +3,13 @@
 The output ends with the experiments that can be run now and a command for each missing prerequisite. Without a config
 every experiment is checked, and summed up for each data set; --all lists everything. The exit code is 2 if one of the
 configs cannot be run, without a config if nothing can.
---max-memory measures a step of each of their stages with the smallest batches (seconds to minutes) and names the
-settings that make it fit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from model.registry import class_of
@@ -24,7 +21,6 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import check_machine
 from util.prepare.needs import Needs
-from util.prepare.ram_estimate import check_ram
 
 
 @dataclass(frozen=True)
@@ -53,24 +49,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--all", action="store_true", help="without configs: list every finding and experiment")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--max-memory", type=float, metavar="GB", help="check whether the configs fit into this memory")
 
 
 def run(options: argparse.Namespace) -> int:
     """Check the machine and the configs, print the findings and return the exit code.
 
     Raises:
-        UserError: a config cannot be read, or --max-memory is no positive number.
+        UserError: a config cannot be read.
     """
-    if options.max_memory is not None and not (options.configs and 0 < options.max_memory < math.inf):
-        raise UserError(f"--max-memory {options.max_memory:g}: give gigabytes above 0, and name a config")
     paths = _named(options) or experiments(Path("config"))
     if not paths:
         raise UserError("config: no experiments here; run this in the project's folder")
     machine, needs = check_machine(), Needs()
     reports = [_check_any(path, needs, options) for path in paths]
-    if options.max_memory is not None:
-        reports = [_with_ram(r, needs, options) for r in reports]
     if options.json:
         configs = [{**asdict(r), "ready": r.ready} for r in reports]
         print(json.dumps({"machine": [asdict(f) for f in machine], "configs": configs}, indent=2))
@@ -109,13 +100,6 @@ def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
     words = f"{middle}NET={net} sh {{}}.sh {experiment} {path.parent.name} {gpus}"
     train = words.format("train") if class_of(config.model).learns else ""
     return Report(str(path), tuple(needs.of(config)), train, words.format("test"))
-
-
-def _with_ram(report: Report, needs: Needs, options: argparse.Namespace) -> Report:
-    """Return a report with findings on whether its config fits into --max-memory."""
-    config = read_config(report.config, options.overrides)
-    found = [replace(f, what=f"{f.what} {report.config}") for f in check_ram(config, options.max_memory)]
-    return replace(report, needs=(*report.needs, *(needs.add(f) for f in found)))
 
 
 def _check_any(path: Path, needs: Needs, options: argparse.Namespace) -> Report:
