@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from util.data.images import read_image, read_mask
 from util.data.index import load_index, read_names
 from util.data.list_files import read_list_file
 from util.data.manifest import read_manifest
 from util.engine.folders import is_finished
 from util.errors import UserError
 from util.formats.masks import read_class_names
-from util.read_files import kept_json, read_bytes, read_json, read_text
+from util.read_files import kept_json, read_text
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
@@ -28,40 +26,6 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
     assert read_list_file(path).stems == ("a", "b")
     path.write_text('{"query": "a", "class": 1, "supports": ["b"]}\n', encoding="utf-8-sig")
     assert len(read_manifest(path).episodes) == 1
-
-
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "odd.png"
-    {"pipe": os.mkfifo, "device": lambda p: p.symlink_to("/dev/zero"), "folder": Path.mkdir}[kind](path)
-    for read in (read_mask, read_image, read_names, read_list_file, read_manifest):
-        with pytest.raises(UserError, match=rf"{path}: .*(pipe or a device|folder)"):
-            read(path)
-
-
-def test_a_file_above_the_limit_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "large.txt"
-    path.write_bytes(b"x" * 11)
-    with pytest.raises(UserError, match=r"cannot read this list \(it has 11 bytes, the limit is 10\); name another"):
-        read_bytes(path, "this list", "name another", 10)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("[1, 2", "cut short or not JSON"),
-        ("[NaN]", "NaN is no number"),
-        ("[-Infinity]", "-Infinity is no number"),
-        ('{"a": 1, "b": 2, "a": 3}', "'a' occurs twice"),
-        ("[" * 10**5, "nested too deeply"),
-        ("9" * 5000, "cut short or not JSON"),
-    ],
-)
-def test_json_is_strict(tmp_path: Path, text: str, reason: str) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(text)
-    with pytest.raises(UserError, match=reason):
-        read_json(path, "this file", "restore it")
 
 
 def test_text_that_is_no_utf_8(tmp_path: Path) -> None:
@@ -93,15 +57,6 @@ def test_a_cached_index_that_cannot_be_true_is_built_again(mini_data, tmp_path: 
         "more than the photo has": good.areas * 9,
     }[damage]
     np.savez(path, fingerprint=np.array(good.fingerprint), areas=areas, sizes=good.sizes)
-    assert np.array_equal(load_index(data, "test", progress=False).areas, good.areas)
-
-
-def test_a_cached_index_that_is_a_pipe_is_not_waited_for(mini_data, tmp_path: Path) -> None:
-    data = replace(mini_data(), cache=str(tmp_path))
-    good = load_index(data, "test", progress=False)
-    (path,) = tmp_path.glob("*.npz")
-    path.unlink()
-    os.mkfifo(path)
     assert np.array_equal(load_index(data, "test", progress=False).areas, good.areas)
 
 

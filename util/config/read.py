@@ -15,11 +15,11 @@ from util.config.inherit import ENCODER_WORD, read_tree
 from util.config.settings import Config, DataSettings
 from util.config.tree import Leaf, Tree, find, leaves, merge, override_tree, where_of
 from util.errors import UserError, nearest
-from util.plain import MAX_NUMBER
 from util.typecheck import Misfit, convert, hints_of, kind_name
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 MODEL_PREFIX = "model."
+MAX_NUMBER = 2**63 - 1  # the largest whole number that a tensor holds
 MAX_NAME = 200  # characters of a name that becomes part of a path
 PATH = "path"  # the field of Config that is no setting
 # Settings that may refer to others by these words in braces, and the settings they stand for.

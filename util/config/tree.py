@@ -9,14 +9,10 @@ from typing import Any
 import yaml
 
 from util.errors import UserError
-from util.plain import problem_of
 from util.read_files import read_text
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is installed
-MAX_BYTES = 2**22  # of a file; a config has a few kilobytes
-MAX_NODES = 10_000  # of a file, aliases counted as often as they are used
-NESTING = "[{-?"  # characters that may begin a value inside another
 
 
 @dataclass(frozen=True)
@@ -31,42 +27,18 @@ def parse_file(path: Path) -> Tree:
     """Return the keys of one YAML file; files that it names as ``base`` are not read.
 
     Raises:
-        UserError: missing file, broken YAML, too many values, or a key written twice; it names the place.
+        UserError: missing file, broken YAML, or a key written twice; it names the place.
     """
-    text = read_text(path, "this config", "the existing ones are under config/", MAX_BYTES)
+    text = read_text(path, "this config", "the existing ones are under config/")
     try:
-        if sum(map(text.count, NESTING)) > MAX_NODES:  # nested so deeply that the parser in C could crash
-            raise _too_large(path)
         node = yaml.compose(text, Loader=LOADER)
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if node is None:
         return {}
-    _check_size(node, path)
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{path}: a config is a mapping of sections, see config/default.yaml")
     return _node_to_tree(node, path)
-
-
-def _check_size(node: yaml.Node, path: Path) -> None:
-    """Refuse a file whose aliases of aliases expand to too many values.
-
-    Raises:
-        UserError: there are more than ``MAX_NODES``.
-    """
-    nodes, waiting = 0, [node]
-    while waiting:
-        node, nodes = waiting.pop(), nodes + 1
-        if nodes > MAX_NODES:
-            raise _too_large(path)
-        if isinstance(node, yaml.MappingNode):
-            waiting += [part for pair in node.value for part in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += node.value
-
-
-def _too_large(path: Path) -> UserError:
-    return UserError(f"{path}: more than {MAX_NODES} values, aliases counted; a config has a few hundred")
 
 
 def _node_to_tree(node: yaml.MappingNode, path: Path) -> Tree:
@@ -101,11 +73,7 @@ def override_tree(text: str) -> Tree:
     if not equals or not key.strip():
         raise UserError(f"--set {text}: write it as --set section.key=value")
     try:
-        plain = yaml.safe_load(value)
-        nested = isinstance(plain, (dict, list))  # the checks of single values name the key
-        if nested and (problem := problem_of(plain, MAX_NODES, (str, int, float, bool, type(None)))):
-            raise ValueError(problem)
-        tree: Any = Leaf(plain, f"--set {text}")
+        tree: Any = Leaf(yaml.safe_load(value), f"--set {text}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"--set {text}: not a YAML value: {error}") from None
     for part in reversed(key.strip().split(".")):

@@ -24,7 +24,7 @@ from util.data.orientation import (
 )
 from util.errors import UserError
 from util.files import write_atomically
-from util.read_files import irregular, read_bytes
+from util.read_files import read_bytes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
 BY_OPENCV = (b"\xff\xd8", b"\x89PNG")  # beginnings of files that it decodes faster; of TIFF it takes other colours
@@ -104,8 +104,6 @@ def read_mask(path: Path) -> np.ndarray:
 def _read_own(path: Path) -> tuple[np.ndarray, bool]:
     """Return a mask turned as its own EXIF data say, and whether they say anything."""
     _check_present(path, "this mask does not exist; every listed image needs one")
-    if (reason := irregular(path)) is not None:
-        raise UserError(f"{path}: this mask is damaged or not an image ({reason})")
     try:
         with Image.open(path) as image:
             if image.mode not in INDEX_MODES:
@@ -201,8 +199,6 @@ def header_of(path: Path) -> tuple[tuple[int, int], int]:
         UserError: the file is missing or not an image.
     """
     _check_present(path, "this image does not exist; restore it or take it out of the list")
-    if (reason := irregular(path)) is not None:
-        raise UserError(f"{path}: this image is damaged or not an image ({reason})")
     try:
         with Image.open(path) as image:
             return (image.height, image.width), orientation_of(image)

@@ -23,7 +23,7 @@ from util.data.prepare_command import prepare_command
 from util.errors import UserError
 from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
-from util.read_files import irregular, read_text
+from util.read_files import read_text
 
 FORMAT = 3  # raise when the stored content changes
 VALUES = 256  # of a uint8 mask
@@ -203,8 +203,6 @@ def _build(
 
 def read_cache(path: Path, fingerprint: str, images: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Return areas and sizes of a cache file, None if it is missing, damaged, of other files, or cannot be true."""
-    if irregular(path) is not None:
-        return None
     try:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != fingerprint:

@@ -20,7 +20,7 @@ from util.config.settings import DataSettings
 from util.data.lists import ImageList
 from util.data.sampling import EpisodeKey, digest, digest_of_ways
 from util.errors import UserError, nearest
-from util.read_files import parse_json, read_text
+from util.read_files import read_text
 
 FORMAT = "sym-net-manifest/1"
 WITH_REPLACEMENT = "with_replacement"  # the header's "supports" where one image may be drawn twice
@@ -78,7 +78,7 @@ def read_manifest(path: Path) -> Manifest:
         if not line.strip():
             continue
         try:
-            row = parse_json(line)
+            row = json.loads(line)
         except ValueError as error:
             raise UserError(
                 f"{path}:{number}: not a line of JSON ({error}); a manifest has one episode per line"

@@ -31,7 +31,7 @@ from util.formats.contours import polygons_of
 from util.formats.found import FoundPhoto
 from util.formats.photo_files import PhotoFiles, check_size, progress
 from util.formats.run_lengths import decoded, encoded
-from util.read_files import parse_json, read_text
+from util.read_files import read_text
 
 SUFFIX = ".json"
 SHAPES = "shapes"  # the key that identifies the format
@@ -39,7 +39,6 @@ POLYGON, RECTANGLE, CIRCLE, MASK = "polygon", "rectangle", "circle", "mask"
 POLYGONS = (POLYGON, "rotation", "oriented_rectangle")  # turned rectangles have their four corners as points
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
 VERSION = "5.5.0"  # of labelme, whose keys are written
-MAX_BYTES = 2**30
 WORD, MEND = "these outlines", "check the file's name"
 
 
@@ -74,7 +73,7 @@ def read_content(path: Path) -> Any:
         UserError: the file is unreadable or not JSON.
     """
     try:
-        return parse_json(read_text(path, WORD, MEND, MAX_BYTES))
+        return json.loads(read_text(path, WORD, MEND))
     except ValueError as error:
         raise _refusal(path, error) from None
 

@@ -31,8 +31,6 @@ ROWS_SUFFIX = ".txt"
 DATA_FILE, CLASS_FILE = "data.yaml", "classes.txt"
 LABELS, IMAGES = "labels", "images"  # folders
 NAMES = "names"  # the key that identifies a data file
-MAX_BYTES = 2**26  # of a file of rows
-MAX_DATA_BYTES = 2**20  # of a data file
 BOX_NUMBERS, MIN_NUMBERS = 4, 6
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 DIGITS = 6  # after the decimal point, of shares
@@ -100,7 +98,7 @@ def _content(data: Path) -> dict:
     Raises:
         UserError: it is unreadable, no YAML, or no mapping.
     """
-    text = read_text(data, "this data file", "check its name", MAX_DATA_BYTES)
+    text = read_text(data, "this data file", "check its name")
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -120,7 +118,7 @@ def class_names_of(data: Path) -> list[str]:
     """
     names: Any
     if data.suffix.lower() not in YAML_SUFFIXES:
-        names = read_text(data, "the class names", "write one name per line", MAX_DATA_BYTES).split("\n")
+        names = read_text(data, "the class names", "write one name per line").split("\n")
         names = [name.strip() for name in names if name.strip()]
     else:
         names = _content(data).get(NAMES)
@@ -160,7 +158,7 @@ def rows_of(path: Path, size: tuple[int, int], classes: int) -> Iterator[tuple[i
     Raises:
         UserError: names the line.
     """
-    text = read_text(path, "these outlines", "check the file's name", MAX_BYTES)
+    text = read_text(path, "these outlines", "check the file's name")
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

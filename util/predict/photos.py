@@ -14,7 +14,6 @@ from util.data.images import FORMATS, WIDE_MODES, pixels_of
 from util.data.list_files import IMAGE_SUFFIXES
 from util.data.orientation import orientation_in, turned
 from util.errors import UserError
-from util.read_files import irregular
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 
@@ -33,8 +32,6 @@ def open_image(path: Path, what: str = "photo") -> Iterator[Image.Image]:
         raise UserError(f"{path}: is a folder; name one of its files")
     if not path.exists():
         raise UserError(f"{path}: this {what} does not exist; check its name")
-    if (reason := irregular(path)) is not None:
-        raise UserError(f"{path}: this {what} cannot be read ({reason}); name another")
     try:
         Image.init()  # loads the readers of all formats, once
         with warnings.catch_warnings():

@@ -26,11 +26,10 @@ from util.formats.found import FoundObject, FoundPhoto
 from util.formats.run_lengths import encoded
 from util.predict.prediction import DIGITS, Prediction
 from util.predict.segmenter import Segmenter
-from util.read_files import irregular, read_json
+from util.read_files import read_json
 from util.report.overlay import write_png
 
 PROBABILITY_ONE = 2**16 - 1  # the value of probability 1 in a 16-bit PNG
-MAX_RECORD_BYTES = 2**28
 NOT_IN_FILE_NAMES = re.compile(r"[^\w-]+")  # characters of a class name that become one _ in file names
 
 
@@ -141,8 +140,6 @@ def _file_facts(query: Path) -> list[int]:
 
 def _is_whole(path: Path, size: tuple[int, int]) -> bool:
     """Return whether an image file is complete and of a size."""
-    if irregular(path) is not None:
-        return False
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     return image is not None and image.shape[:2] == size
 
@@ -214,7 +211,7 @@ def read_result(path: Path) -> FoundPhoto:
     Raises:
         UserError: the file is unreadable, or no JSON of ``write_results``.
     """
-    record = read_json(path, "this result", "make it again", MAX_RECORD_BYTES)
+    record = read_json(path, "this result", "make it again")
     try:
         objects = []
         for entry in record["classes"]:

@@ -16,7 +16,6 @@ from util.errors import UserError
 from util.files import link
 from util.prepare.class_masks import IMAGES, MASKS, Facts, Made, Mask, make_all
 from util.prepare.common import existing
-from util.read_files import irregular
 
 THRESHOLD = 128  # a grey value from which on a pixel is of the class, as published
 
@@ -88,8 +87,6 @@ def open_mask(path: Path, mode: str) -> Image.Image:
     """
     if not path.exists():
         raise UserError(f"{path}: this mask does not exist; restore it")
-    if (reason := irregular(path)) is not None:
-        raise UserError(f"{path}: this mask is damaged or not an image ({reason})")
     try:
         with Image.open(path) as image:
             refuse_lossy(image, path)

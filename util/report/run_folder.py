@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from util.errors import UserError
 from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
-from util.read_files import irregular
 
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
@@ -49,9 +48,6 @@ class RunFolder:
             return
         try:
             path.mkdir(parents=True, exist_ok=True)
-            for name in (LOCK, LOG):
-                if (path / name).exists() and (reason := irregular(path / name)):
-                    raise OSError(0, f"{name}: {reason}")
             self._lock = lock(path / LOCK, f"{path}: another run is writing here; wait for its end, or set run.folder")
             if fresh:
                 _empty(path)
