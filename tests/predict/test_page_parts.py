@@ -21,13 +21,13 @@ from util.errors import UserError
 from util.formats import coco, labelme, yolo
 from util.predict import Prediction, Segmenter
 from util.predict.page import examples
-from util.predict.page.actions import forget_unused, message_of, segment, take_as_supports
+from util.predict.page.actions import message_of, segment, take_as_supports
 from util.predict.page.archive import write_archive
 from util.predict.page.examples import load_example, open_example
 from util.predict.page.found import FoundPhoto, table_of, threshold_of
 from util.predict.page.items import free_stem
 from util.predict.page.marks import MAX_MARKS, MAX_POINTS, Mark, corrected, read_marks, support_label, text_of
-from util.predict.page.visit import Forgotten, Visit
+from util.predict.page.visit import Visit
 from util.predict.write_formats import FORMATS
 
 SHAPE = (40, 60)
@@ -164,8 +164,6 @@ def test_uploads_are_checked_and_named_apart(visit: Visit, photos: list[Path], t
     huge.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
     with pytest.raises(UserError, match="pixels"):
         visit.open_photo(huge)
-    with pytest.raises(UserError, match="at most 50"):
-        visit.add_queries(photos[:1] * 51)
     visit.add_queries([photos[0], photos[0]])
     first, second = (query.path for query in visit.queries)
     assert second.stem == f"{first.stem}_2" and first.parent.parent == visit.folder
@@ -242,7 +240,7 @@ def test_segment_correct_and_download(visit: Visit, segmenter: Segmenter, tmp_pa
     assert (again.mask(visit.threshold)[:40, :50] == 2).all()
 
 
-def test_visits_stay_apart_and_are_forgotten(visit: Visit, segmenter: Segmenter, tmp_path: Path) -> None:
+def test_visits_stay_apart(visit: Visit, segmenter: Segmenter, tmp_path: Path) -> None:
     others = [copy.deepcopy(visit) for _ in range(6)]
     for number, other in enumerate(others):
         load_example(other)
@@ -256,9 +254,3 @@ def test_visits_stay_apart_and_are_forgotten(visit: Visit, segmenter: Segmenter,
     for number, other in enumerate(others):
         assert len(other.found) == 1 + number % 2 and other.found[0].names[0] == f"class {number}"
     assert not visit.queries and not segmenter.classes
-    with others[0].lock:
-        forget_unused(seconds=-1)  # the first one is in use, but the lock is this thread's own
-    assert not list(tmp_path.glob("visit-*"))
-    with pytest.raises(Forgotten):
-        others[1].touch()
-    others[1].touch()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +13,13 @@ import numpy as np
 from util.engine.errors import as_user_error
 from util.errors import UserError
 from util.predict.page.found import FoundPhoto
-from util.predict.page.visit import MAX_VALUES, VISITS, Visit
+from util.predict.page.visit import Visit
 from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
 from util.predict.results import facts_of
 from util.predict.segmenter import Segmenter
 from util.predict.supports import UNNAMED
 
-VISIT_SECONDS = 1800  # without an action, after which a visit is forgotten
 MODEL_LOCK = threading.Lock()  # the network serves one visitor at a time, photo by photo
 ENDED = threading.Event()  # the page has ended
 Progress = Callable[[int, int], None]  # photos done, all photos
@@ -49,7 +47,7 @@ def segment(visit: Visit, segmenter: Segmenter, progress: Progress = lambda done
         for name, of_class in supports.items():
             if of_class:
                 mine.add(None if name == UNNAMED else name, of_class)
-    folder, values = visit.folder / "found", 0
+    folder = visit.folder / "found"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     earlier = [query.found for query in visit.queries]
@@ -58,10 +56,6 @@ def segment(visit: Visit, segmenter: Segmenter, progress: Progress = lambda done
     for number, query in enumerate(visit.queries):
         progress(number, len(visit.queries))
         image = read_photo(query.path)
-        values += image.shape[0] * image.shape[1] * len(mine.classes)
-        if values > MAX_VALUES:
-            notes.append(f"{query.path.name} and later photos: too many pixels in all; remove photos or classes")
-            break
         try:
             query.found = FoundPhoto(next(visit.keys), query.path, _predicted(mine, image), folder)
             if (before := earlier[number]) is not None:
@@ -108,14 +102,3 @@ def take_as_supports(visit: Visit) -> int:
 def message_of(text: str, root: Path) -> str:
     """Return a message with files of the page's temporary folder by their names alone."""
     return re.sub(rf"{re.escape(str(root))}(/[\w.-]+)*/", "", text)
-
-
-def forget_unused(seconds: float = VISIT_SECONDS) -> None:
-    """Clear the visits without an action for ``seconds``."""
-    for visit in list(VISITS):
-        if time.monotonic() - visit.used > seconds and visit.lock.acquire(blocking=False):
-            try:
-                visit.clear()
-                visit.forgotten = True
-            finally:
-                visit.lock.release()

@@ -14,7 +14,7 @@ from util.predict.page.actions import message_of, segment, take_as_supports
 from util.predict.page.archive import ARCHIVE, write_archive
 from util.predict.page.examples import load_example, open_example
 from util.predict.page.views import Updates, View, Views
-from util.predict.page.visit import Forgotten, Visit
+from util.predict.page.visit import Visit
 from util.predict.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -146,11 +146,9 @@ class Events:
         """Run an action on a visit and return the refreshed parts; an error is shown on the page."""
         with visit.lock:
             try:
-                visit.touch()
                 note, failed = action() or "", False
             except UserError as error:
                 note, failed = str(error), True
-                shown = self.views.all if isinstance(error, Forgotten) else shown
             except Exception:
                 traceback.print_exc()
                 note, failed = UNEXPECTED, True

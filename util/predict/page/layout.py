@@ -10,12 +10,11 @@ from util.predict.page.events import Events
 from util.predict.page.found import LEVELS
 from util.predict.page.marks import BOX, BRUSH, ERASER, POINT
 from util.predict.page.rendering import MAX_CLASSES, hex_colour
-from util.predict.page.visit import MAX_QUERIES, Visit
+from util.predict.page.visit import Visit
 from util.predict.segmenter import Segmenter
 from util.predict.supports import MAX_NAME_LENGTH, UNNAMED
 from util.predict.write_formats import COCO, FORMATS, PICTURES
 
-KEEP_SECONDS, CLEAN_UP_SECONDS = 600, 60  # age at which uploads are removed, interval between removals
 FOLDER = Path(__file__).parent
 TITLE = "Few-shot segmentation"
 SUPPORT, FOUND = "support", "found"  # the two canvases
@@ -40,9 +39,7 @@ def build(gradio: ModuleType, segmenter: Segmenter, root: Path) -> Any:
     Args:
         root: the folder in which visits keep their photos.
     """
-    with gradio.Blocks(
-        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CLEAN_UP_SECONDS, KEEP_SECONDS)
-    ) as page:
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         Events(gradio, Layout(gradio, segmenter, root), segmenter, root)
     return page
 
@@ -114,7 +111,7 @@ class Layout:
         gradio.Markdown("### 3. Photos to segment", elem_classes="step")
         with gradio.Row():
             self.upload_queries = gradio.UploadButton(
-                f"Upload photos (at most {MAX_QUERIES})",
+                "Upload photos",
                 file_count="multiple",
                 file_types=["image"],
                 elem_id="queries",

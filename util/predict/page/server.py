@@ -1,7 +1,7 @@
 """Serve the page: check the options, load the model, launch, and remove all files at the end. Needs gradio.
 
 By default the page is reachable from this machine alone. Files lie in a temporary folder, which is removed when the
-page ends; uploads are removed from it after ``KEEP_SECONDS``, visits as ``visit.py`` says.
+page ends.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from PIL import Image
 
 from util.errors import UserError
 from util.predict.options import HOST, PORT, segmenter_of
-from util.predict.page.actions import end, forget_unused
-from util.predict.page.layout import CLEAN_UP_SECONDS, build, style
+from util.predict.page.actions import end
+from util.predict.page.layout import build, style
 from util.predict.photos import MAX_PIXELS
 
-MAX_UPLOAD = "32mb"
-MAX_WAITING, AT_ONCE = 200, 8  # events that wait; events of one kind that run at once
 PORTS = range(1, 2**16)
 
 
@@ -50,16 +48,13 @@ def serve(options: argparse.Namespace) -> int:
         page = build(gradio, segmenter, Path(folder))
         _launch(page, gradio, host, port)
         print(f"{segmenter.model.network.title} on http://{host}:{port} - Ctrl-C ends it", flush=True)
-        ended = threading.Event()
         try:
-            while not ended.wait(CLEAN_UP_SECONDS):
-                forget_unused()
+            threading.Event().wait()
         except KeyboardInterrupt:
             print("ended", flush=True)
         finally:
             end()
             page.close(verbose=False)
-            forget_unused(seconds=0)
     return 0
 
 
@@ -78,12 +73,10 @@ def _launch(page: Any, gradio: ModuleType, host: str, port: int) -> None:
     Raises:
         UserError: the address cannot be used.
     """
-    page.queue(max_size=MAX_WAITING, default_concurrency_limit=AT_ONCE)
     try:
         page.launch(
             server_name=host,
             server_port=port,
-            max_file_size=MAX_UPLOAD,
             prevent_thread_lock=True,
             share=False,
             quiet=True,

@@ -1,7 +1,6 @@
 """The state of one visitor: classes, supports, photos to segment, and what was found. Visits of others stay apart.
 
-Photos lie in a folder of the visit. It is removed when the visit is cleared or forgotten, some time after
-the visitor's last action, and when the page ends.
+Photos lie in a folder of the visit. It is removed when the visit is cleared, and when the page ends.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ import itertools
 import shutil
 import tempfile
 import threading
-import time
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +25,6 @@ from util.predict.page.rendering import MAX_CLASSES, thumbnail
 from util.predict.photos import read_photo
 from util.predict.prediction import EVEN
 from util.predict.supports import UNNAMED, support_from_arrays
-
-MAX_SUPPORTS, MAX_QUERIES = 20, 50  # of one visitor
-MAX_VALUES = 2**28  # classes times pixels of all photos of one visitor: 1 GB of probabilities
-
-
-class Forgotten(UserError):
-    """The visit was cleared because it was not used."""
 
 
 class Visit:
@@ -54,9 +44,7 @@ class Visit:
         self.root, self.lock = root, threading.RLock()
         self._folder: tempfile.TemporaryDirectory | None = None
         self.keys = itertools.count(1)
-        self.used, self.forgotten = time.monotonic(), False
         self.clear()
-        VISITS.add(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Visit:
         """Return a new visit: the page copies its first visit for each visitor."""
@@ -72,17 +60,6 @@ class Visit:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
-
-    def touch(self) -> None:
-        """Note that the visit is used.
-
-        Raises:
-            Forgotten: it was cleared since the last use.
-        """
-        self.used = time.monotonic()
-        if self.forgotten:
-            self.forgotten = False
-            raise Forgotten("the page was not used for a while, so its photos were removed; begin again")
 
     @property
     def folder(self) -> Path:
@@ -157,7 +134,7 @@ class Visit:
         """Make the marks on the open photo supports, one for each marked class; return how many.
 
         Raises:
-            UserError: there is no photo, nothing is marked, or there are too many supports.
+            UserError: there is no photo, or nothing is marked.
         """
         if self.open is None:
             raise UserError("no photo to mark: upload one, or load the example")
@@ -174,12 +151,7 @@ class Visit:
 
         Args:
             label: (H, W) in {0, 1, 255}.
-
-        Raises:
-            UserError: there are too many supports.
         """
-        if len(self.supports) >= MAX_SUPPORTS:
-            raise UserError(f"a page has at most {MAX_SUPPORTS} supports; remove one")
         self.supports.append(KeptSupport(name, replace(support_from_arrays(image, label), source=source)))
 
     def remove_support(self) -> None:
@@ -197,10 +169,8 @@ class Visit:
         """Copy photos into the visit.
 
         Raises:
-            UserError: one cannot be read, or there are too many; then those before it are added.
+            UserError: one cannot be read; those before it are added.
         """
-        if len(self.queries) + len(paths) > MAX_QUERIES:
-            raise UserError(f"a page has at most {MAX_QUERIES} photos to segment; remove some first")
         for path in paths:
             if path.suffix.lower() not in IMAGE_SUFFIXES:
                 raise UserError(f"{path.name}: its name is not a photo's ({', '.join(IMAGE_SUFFIXES)}); rename it")
@@ -249,6 +219,3 @@ class Visit:
         if not found:
             return EVEN
         return threshold_of(self.level, sum(photo.spread for photo in found) / len(found), found[0].own_threshold)
-
-
-VISITS: weakref.WeakSet[Visit] = weakref.WeakSet()  # of all visitors
