@@ -16,7 +16,6 @@ from util.config.read import read_config
 from util.config.yaml_text import override
 from util.engine.processes import join
 from util.errors import EXIT_UNREAD, EXIT_USER_ERROR, UserError
-from util.report.run_folder import LOCK, LOG, RunFolder
 
 PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
 
@@ -66,13 +65,6 @@ def test_variables_that_torchrun_did_not_set_are_refused(odd: dict[str, str], mo
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=f"{next(iter(odd))}.*unset"), join("cpu", "data.size"):
         pass
-
-
-@pytest.mark.parametrize("name", [LOG, LOCK])
-def test_a_pipe_among_the_files_of_a_run_is_refused_at_once(name: str, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / name)
-    with pytest.raises(UserError, match="pipe or a device"):
-        RunFolder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])

@@ -19,7 +19,7 @@ from util.config.read import read_config
 from util.engine import checkpoint
 from util.engine.folders import run_folder
 from util.engine.network import new_model
-from util.engine.optimizers import build_optimizers
+from util.engine.optim import build_optimizers
 from util.engine.run_context import make_run_context
 from util.engine.testing import test as score
 from util.engine.trainer import Trainer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from util.engine.ema import EMA, WARM_UP
+from util.engine.optim import EMA, WARM_UP
 
 
 def network(value: float) -> nn.Module:

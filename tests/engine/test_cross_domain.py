@@ -25,7 +25,7 @@ from util.engine.tta import TestTimeAugmentation, with_tta
 from util.engine.weights import check_start, load_weights
 from util.errors import UserError
 from util.predict.load_model import SHIPPED
-from util.report.cross_domain import cross_domain_table
+from util.report.paper_table import cross_domain_table
 
 SETS = ("fss1000", "deepglobe", "isic", "chestxray")
 

@@ -14,9 +14,8 @@ from model.episode import Episode
 from util.config.read import read_config
 from util.data.sampling import EpisodeKey
 from util.data.trials import Trial
-from util.engine.episode_order import ordered_by_images
 from util.engine.evaluation import PassOptions, Scoreboard, run_pass
-from util.engine.feature_cache import GIB, FeatureCache, feature_cache
+from util.engine.feature_cache import GIB, FeatureCache, feature_cache, ordered_by_images
 from util.engine.memory import free_bytes
 from util.engine.network import new_model, prepare_network
 from util.engine.processes import World

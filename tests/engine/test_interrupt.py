@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from util.engine.interrupt import Interrupt
+from util.engine.trainer import Interrupt
 
 
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])

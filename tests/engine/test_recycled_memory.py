@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from util.engine.recycled_memory import SMALL, RecycledMemory
+from util.engine.feature_cache import SMALL, RecycledMemory
 
 SHAPE = (1, 128, 80, 60)  # 2.3 MiB in float32
 

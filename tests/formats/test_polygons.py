@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from util.formats.polygons import MAX_OUTLINE, outline, prepared
+from util.formats.painting import MAX_OUTLINE, outline, prepared
 
 H, W = 48, 64
 

@@ -19,7 +19,7 @@ from util.config.settings import StageSettings
 from util.data.text import NAME_VECTOR_WIDTH
 from util.engine.folders import BEST, run_folder
 from util.engine.network import build_model
-from util.engine.optimizers import build_optimizers
+from util.engine.optim import build_optimizers
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,7 @@ from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
 from util.data.trials import Trial
 from util.engine.calibration import Calibration
-from util.engine.episode_order import ordered_by_images
-from util.engine.feature_cache import FeatureCache
+from util.engine.feature_cache import FeatureCache, ordered_by_images
 from util.engine.loading import batches, evaluation_numbers
 from util.engine.metrics import BACKGROUND, FOREGROUND, BinaryCounts, ClassCounts, count_binary, count_values, predicted
 from util.engine.network import PreparedNetwork, check_finite

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections import defaultdict
+import mmap
+import weakref
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +23,6 @@ from util.data.trials import Trial
 from util.engine.configure_process import keep_freed_memory
 from util.engine.device import CUDA
 from util.engine.memory import free_bytes
-from util.engine.recycled_memory import RecycledMemory
 
 GIB, MIB = 2**30, 2**20
 AUTO_SHARE = 0.5  # of the memory that is free when the test begins
@@ -185,3 +188,83 @@ class FeatureCache:
 
 def _kept(features: Sequence[CachedFeatures | None]) -> list[CachedFeatures]:
     return [x for x in features if x is not None]
+
+
+# --- order of episodes -----------------------------------------------------------------------------------------------
+
+
+RECENT = 32  # images; caches of 8 to 100 images need few encodings with it
+
+
+def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> list[int]:
+    """Return the numbers below ``episodes`` in an order that needs few images at a time.
+
+    Episodes of the same classes follow each other, and each one is among those that need the fewest images beside the
+    most recent ones, the first of them by number.
+    """
+    keys = sorted(map(sampler, range(episodes)), key=lambda key: (key.classes, key.number))
+    return [number for _, group in groupby(keys, lambda key: key.classes) for number in _chained(list(group))]
+
+
+def _chained(keys: Sequence[EpisodeKey]) -> list[int]:
+    """Return the numbers of episodes of the same classes, each after those that share its images."""
+    images = [set(key.rows) for key in keys]
+    users: dict[int, list[int]] = defaultdict(list)  # image -> positions of its episodes
+    for position, rows in enumerate(images):
+        for row in rows:
+            users[row].append(position)
+    new = [len(rows) for rows in images]  # images of each episode that are not recent
+    left, recent, order = dict.fromkeys(range(len(keys))), OrderedDict[int, None](), []
+    while left:
+        nearest = min(left, key=new.__getitem__)
+        del left[nearest]
+        order.append(keys[nearest].number)
+        for row in sorted(images[nearest]):
+            if row not in recent:
+                _count(new, users[row], -1)
+            recent[row] = None
+            recent.move_to_end(row)
+        while len(recent) > RECENT:
+            _count(new, users[recent.popitem(last=False)[0]], 1)
+    return order
+
+
+def _count(new: list[int], positions: Sequence[int], change: int) -> None:
+    for position in positions:
+        new[position] += change
+
+
+# --- memory that is used again ---------------------------------------------------------------------------------------
+
+
+SMALL = 2**20  # bytes below which a tensor stays where it is
+PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}  # not on Windows
+
+
+class RecycledMemory:
+    """Copies of tensors in pages of their own; pages whose tensors are all gone serve the next copy of their size."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[mmap.mmap]] = defaultdict(list)
+
+    def keep(self, x: Tensor) -> Tensor:
+        """Return a copy of a dense CPU tensor with the same strides; a small tensor, or one of a GPU, itself."""
+        if x.nbytes < SMALL or not x.is_cpu:
+            return x
+        pages = self._pages(x.nbytes)
+        array = np.frombuffer(pages, dtype=np.uint8)
+        weakref.finalize(array, self._give_back, pages).atexit = False  # when no tensor shows these pages any more
+        out = torch.from_numpy(array).view(x.dtype).as_strided(x.shape, torch.empty_like(x, device="meta").stride())
+        return out.copy_(x)
+
+    def _give_back(self, pages: mmap.mmap) -> None:
+        self._free[len(pages)].append(pages)
+
+    def _pages(self, size: int) -> mmap.mmap:
+        if self._free[size]:
+            return self._free[size].pop()
+        self._free.clear()  # pages of other sizes may never be asked for again
+        pages = mmap.mmap(-1, size, **PRIVATE)
+        with contextlib.suppress(AttributeError, OSError):  # not on every system
+            pages.madvise(mmap.MADV_HUGEPAGE)
+        return pages

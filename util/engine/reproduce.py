@@ -45,8 +45,7 @@ from util.errors import EXIT_USER_ERROR, UserError, nearest
 from util.files import write_atomically
 from util.prepare.needs import Needs
 from util.report.compare import compare
-from util.report.cross_domain import cross_domain_table
-from util.report.paper_table import table
+from util.report.paper_table import cross_domain_table, table
 from util.report.schema import RESULT, read_result
 from util.report.table_formats import FORMATS
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -22,14 +24,11 @@ from util.config.settings import StageSettings
 from util.data.episodes import EpisodeDataset
 from util.engine import checkpoint
 from util.engine.device import seed_step
-from util.engine.ema import EMA
 from util.engine.folders import BEST, LAST, METRICS, PREVIOUS
-from util.engine.interrupt import Interrupt
 from util.engine.kept_features import FeatureFile, KeptEpisodes
 from util.engine.loading import batches, training_numbers
-from util.engine.lr_schedule import set_learning_rates
 from util.engine.network import FLOAT32, PreparedNetwork, prepare_network
-from util.engine.optimizers import build_optimizers, load_optimizers
+from util.engine.optim import EMA, build_optimizers, load_optimizers, set_learning_rates
 from util.engine.processes import World
 from util.engine.resume import ALLOW, check_best, check_continues, check_optimizer_states
 from util.engine.step_schedule import Progress, StepSchedule
@@ -308,3 +307,32 @@ class Trainer:
         self.progress.minutes += (now - self._started_at) / SECONDS_PER_MINUTE
         self._started_at = self._saved_at = now
         return self.world.is_main
+
+
+# --- Ctrl-C and SIGTERM ----------------------------------------------------------------------------------------------
+
+
+HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
+
+
+class Interrupt:
+    """A context in which the first signal sets ``requested``; the earlier signal handlers are restored at its end."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in {signal.SIGINT, signal.SIGTERM, HANG_UP}:
+            if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:  # nohup lets a run outlive its terminal
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from model.contract import FewShotModel, Start, Trainable
 from model.encoders.weights import licence_of, pretraining_of
 from model.registry import class_of
-from util.config.read import from_dict, to_dict
+from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import MASKS, Config
 from util.data.folds import Fold, masks_hold_all_classes
 from util.engine import checkpoint
@@ -292,3 +293,23 @@ def _other_shots(config: Config, path: str | Path, shots: int, error: UserError)
         f"number of shots; train it with --set data.shot={config.data.shot}, or test with --shot {shots}{other} "
         f"({error})"
     )
+
+
+# --- configs in checkpoints ------------------------------------------------------------------------------------------
+
+
+def settings_of(weights: str | Path | None, config: str | Path | None, overrides: Sequence[str]) -> Config:
+    """Return the named config, or the one in the checkpoint.
+
+    Raises:
+        UserError: the file is missing, damaged, or carries no config; or the config does not fit it.
+    """
+    if config is not None:
+        return read_config(config, list(overrides))
+    assert weights is not None
+    if str(weights) in (*OWN, NO_CHECKPOINT):
+        raise UserError(f"--checkpoint {weights}: means the checkpoint of a run; name the run's --config, or a file")
+    content = checkpoint.read(weights)
+    if not checkpoint.is_own(content):
+        raise UserError(f"{weights}: carries no config; name its own, as in --config config/pascal/X.yaml")
+    return from_dict(content["config"], str(weights), list(overrides))

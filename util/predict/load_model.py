@@ -17,8 +17,7 @@ from util.engine.device import pick_device
 from util.engine.input_size import legal_side
 from util.engine.network import prepare_network
 from util.engine.run_context import RunContext, make_run_context
-from util.engine.stored_config import settings_of
-from util.engine.weights import load_weights
+from util.engine.weights import load_weights, settings_of
 from util.errors import UserError
 from util.files import REPOSITORY
 

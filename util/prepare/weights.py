@@ -17,12 +17,29 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from model.encoders.registry import downloadable, spec_of
-from model.encoders.weights import checksum_of, weights_url
+from safetensors.torch import save
+from torch import Tensor
+
+from model.encoders.encoder import Encoder
+from model.encoders.registry import downloadable, problem_of, spec_of
+from model.encoders.settings import BareEncoderSettings, build_encoder
+from model.encoders.timm_facts import PREFIX, bare_name
+from model.encoders.weights import (
+    LITE0,
+    PACKAGE,
+    TIMM,
+    checksum_of,
+    download,
+    licence_of,
+    load_encoder,
+    package_file,
+    weights_url,
+)
+from model.mismatch import Mismatch
 from util.engine import checkpoint
 from util.engine.checkpoint import ENDINGS, SAFETENSORS
 from util.errors import UserError, nearest
-from util.prepare import timm_weights
+from util.files import write_atomically
 from util.prepare.download import CHUNK, fetch
 from util.prepare.weight_facts import OURS, PUBLISHED, WeightFacts, describe_weights_file
 
@@ -58,8 +75,8 @@ def run(options: argparse.Namespace) -> int:
         write_small(Path(network or ""), options.small)
         print(f"{options.small}: {options.small.stat().st_size / 1e6:.2f} MB")
         return 0
-    if timm_weights.serves(network):
-        print("\n".join(timm_weights.describe_or_fetch(str(network), path, options.out)))
+    if serves(network):
+        print("\n".join(describe_or_fetch(str(network), path, options.out)))
         return 0
     if network is not None and network not in NETWORKS:
         if path is not None or not _is_path(network):
@@ -150,3 +167,57 @@ def _sha256(path: Path) -> str:
 
 def _is_path(text: str) -> bool:
     return Path(text).exists() or text.endswith(ENDINGS) or "/" in text
+
+
+# --- packages of weights ---------------------------------------------------------------------------------------------
+
+
+def serves(network: str | None) -> bool:
+    """Return whether a name is of this module: ``timm/<name>`` or ``package``."""
+    return network == PACKAGE or (network is not None and network.startswith(PREFIX))
+
+
+def describe_or_fetch(network: str, file: Path | None, out: Path) -> list[str]:
+    """Return lines about the weights of a network: of a given file, of the package, or downloaded into ``out``.
+
+    Raises:
+        UserError: timm knows no such network, the download failed, or the file is of another network.
+    """
+    backbone = LITE0 if network == PACKAGE else network
+    problem = problem_of(backbone, (), one_grid=False)
+    if problem is not None:
+        raise UserError(f"prepare.py weights {network}: {problem}")
+    if file is not None:
+        return _about(str(file), backbone, checkpoint.weights_of(checkpoint.read(file)))
+    if network == PACKAGE:
+        return _about(PACKAGE, backbone, _download(PACKAGE, backbone), str(package_file()))
+    target = out / f"{bare_name(backbone)}.safetensors"
+    if not target.exists():
+        state = _download(TIMM, backbone)
+        write_atomically(target, save({name: tensor.contiguous() for name, tensor in state.items()}))
+    return _about(str(target), backbone, checkpoint.weights_of(checkpoint.read(target)))
+
+
+def _download(source: str, backbone: str) -> dict[str, Tensor]:
+    try:
+        return download(source, backbone)
+    except Mismatch as error:
+        raise UserError(str(error)) from None
+
+
+def _about(source: str, backbone: str, state: dict[str, Tensor], place: str | None = None) -> list[str]:
+    """Return what a state dict is, its licence, and the settings that use it."""
+    encoder: Encoder = build_encoder(BareEncoderSettings(backbone=backbone))
+    try:
+        missing = load_encoder(encoder, state, partial=True)
+    except Mismatch as error:
+        raise UserError(f"{place or source}: {error}") from None
+    complete = f"{len(missing)} tensors missing, such as {missing[0]}" if missing else "complete"
+    licence = licence_of(source, encoder)
+    return [
+        f"{place or source}: {backbone}, {complete}, licence of the weights: {licence}",
+        "to use it, write in the config (or after --set, with = for the colon):",
+        f"  model.encoder.backbone: {backbone}",
+        f"  model.encoder.weights: {source}",
+        *(["  model.encoder.partial: true"] if missing else []),
+    ]
