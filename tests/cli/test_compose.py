@@ -92,7 +92,7 @@ def test_a_method_may_name_the_encoder_where_none_is_named() -> None:
 
 
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])
-@pytest.mark.parametrize("fold", [0, 3])
+@pytest.mark.parametrize("fold", [0])
 def test_a_file_of_the_main_method_equals_its_composition(configs: Path, dataset: str, fold: int) -> None:
     name = f"{dataset}/{dataset}_split{fold}_resnet50.yaml"
     assert (CONFIGS / name).exists() and not (configs / name).exists()

@@ -210,7 +210,7 @@ def test_weights_of_two_shots_are_refused_by_masks_and_of_one_without(config, tr
         ("test.fuse=mask", ("test.fuse = 'mask' is not one of features, masks", "did you mean 'masks'?")),
         ("test.scales=[]", ("test.scales = [] must hold 1 to 9 values",)),
         ("test.scales=[0.5, -1]", ("test.scales = -1.0", "between 0.25 and 4")),
-        ("test.scales=[.nan]", ("test.scales=[.nan]", "not a number")),
+        ("test.scales=[.nan]", ("test.scales", "out of range")),
         ("test.scales=0.5", ("test.scales = 0.5 must be a list",)),
         ("test.scales=[1, 1.01]", ("test.scales: 1 and 1.01 both mean 33 px for prototype baseline",)),
     ],

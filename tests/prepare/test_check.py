@@ -166,6 +166,7 @@ def test_config_that_cannot_be_read(prepare, tmp_path: Path) -> None:
 def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path, voc_cache: Path) -> None:
     words = {"data.root": shared / "data/VOC2012", "data.cache": voc_cache, "data.text_dir": shared / "embeddings"}
     words |= {"model.encoder.weights": shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"}
+    words |= {"model.encoder.partial": "true"}
     settings = [w for key, value in words.items() for w in ("--set", f"{key}={value}")]
     outcome = prepare("check", REPOSITORY / "config/pascal/pascal_split0_resnet50_plain.yaml", *settings)
     assert outcome.code == 0, outcome.output
