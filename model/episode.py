@@ -52,9 +52,6 @@ class CachedFeatures(Protocol):
     def nbytes(self) -> int:
         """Size of its tensors in bytes."""
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return the features that ``change`` makes of each map."""
-
 
 @dataclass
 class Episode(Batch):

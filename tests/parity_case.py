@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.episode import Episode, EpisodeOfOriginalSizes, Output
+from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
 from tests import parity
 from tests.parity.insid3 import insid3_case
@@ -24,7 +22,6 @@ from util.engine.network import build_model
 __all__ = ["forward_case", "insid3_case"]
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others
-Collect = Callable[[dict[str, np.ndarray], nn.Module, Output], dict[str, np.ndarray]]
 
 
 def forward_case(

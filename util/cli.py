@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import os
 import sys
 import textwrap
 from collections.abc import Callable
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from model.mismatch import Mismatch
 from util.engine.configure_process import configure_process
@@ -67,6 +68,19 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
         if not word.isdecimal() or int(word) < 1:
             raise UserError(f"{option} {text}: '{word}' is not a number of at least 1")
     return tuple(int(word) for word in words(text))
+
+
+def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Callable[[str], Any]:
+    """Return the type of an option whose value is a number of ``kind`` in low..high."""
+
+    def read(text: str) -> Any:
+        if not low <= (value := kind(text)) <= high:
+            allowed = f"{low}..{high}" if high < math.inf else f"at least {low}"
+            raise argparse.ArgumentTypeError(f"{text} is out of range; allowed: {allowed}")
+        return value
+
+    read.__name__ = kind.__name__  # for argparse's message about a text that is no number
+    return read
 
 
 def add_training_options(out: argparse.ArgumentParser) -> None:

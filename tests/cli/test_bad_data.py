@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -104,11 +103,6 @@ def _script(config: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.process
-def test_missing_data_folder(bench: Bench, tmp_path: Path) -> None:
-    _run(bench.config(data={"root": str(tmp_path / "nowhere")}), str(tmp_path / "nowhere"), "data.root")
-
-
-@pytest.mark.process
 def test_image_that_a_loader_process_cannot_read(bench: Bench) -> None:
     config = bench.damaged_after_indexing(workers=2)
     _run(config, str(bench.root / "JPEGImages"), ".jpg", "damaged")
@@ -131,62 +125,11 @@ def test_undamaged_copy_gives_a_result(bench: Bench, monkeypatch: pytest.MonkeyP
     assert len(list(config.parent.rglob("result.json"))) == 1
 
 
-def test_image_damaged_after_the_index_was_built(bench: Bench, call) -> None:
-    config = bench.damaged_after_indexing(workers=0)
-    call(config, str(bench.root / "JPEGImages"), ".jpg", "damaged")
-
-
 def test_mask_of_colours(bench: Bench, call) -> None:
     with Image.open(bench.mask(3)) as mask:
         colours = mask.convert("RGB")
     colours.save(bench.mask(3))
     call(bench.config(), str(bench.mask(3)), "stored as RGB")
-
-
-def test_no_image_for_the_fold(bench: Bench, call) -> None:
-    call(bench.config(data={"min_pixels": 10**6}), "test list of fold 0 is empty", "data.min_pixels")
-
-
-def test_missing_text_vectors(bench: Bench, tmp_path: Path, call) -> None:
-    config = bench.config(SYMNET, data={"text": "word2vec", "text_dir": str(tmp_path)})
-    call(config, str(tmp_path / "word2vec_mini.pkl"), "data.text")
-
-
-def test_image_without_mask(bench: Bench, call) -> None:
-    bench.mask(5).unlink()
-    call(bench.config(), str(bench.mask(5)), "does not exist")
-
-
-def test_mask_without_image(bench: Bench, call) -> None:
-    bench.image(5).unlink()
-    call(bench.config(), str(bench.image(5)), "does not exist")
-
-
-def test_class_id_out_of_range(bench: Bench, call) -> None:
-    mask = np.array(Image.open(bench.mask(2)))
-    mask[0, 0] = 9
-    Image.fromarray(mask).save(bench.mask(2))
-    call(bench.config(), str(bench.mask(2)), "class id 9 ", "0..8 and 255")
-
-
-def test_image_lost_after_the_index_was_built(bench: Bench, call) -> None:
-    config = bench.config()
-    load_index(read_config(config).data, "test", progress=False)
-    shutil.rmtree(bench.root / "JPEGImages")
-    call(config, str(bench.root / "JPEGImages"), "does not exist")
-
-
-def test_fewer_candidates_than_shots_and_a_query(bench: Bench, call) -> None:
-    call(bench.config(data={"shot": 30}), "(striped disc)", "30 shots need 31", "data.shot")
-
-
-def test_text_vectors_given_to_a_model_that_reads_none(bench: Bench, call) -> None:
-    config = bench.config(data={"text": "names"})
-    call(config, str(config), "data.text: none")
-
-
-def test_missing_list_of_images(bench: Bench, call) -> None:
-    call(bench.config(data={"test_list": "ImageSets/other.txt"}), "other.txt", "data.test_list")
 
 
 def test_checkpoint_that_does_not_exist(bench: Bench, tmp_path: Path, call) -> None:

@@ -124,31 +124,6 @@ def test_each_file_counts_once_where_it_is_first_needed(configs: Path) -> None:
 # --- values that depend on the composition ---------------------------------------------------------------------------
 
 
-def test_grids_of_the_decoder_are_those_of_the_encoder() -> None:
-    scales = {net: read_config(CONFIGS / f"coco/coco_split1_{net}.yaml").model.scales for net in ("vgg16", "resnet101")}
-    assert scales == {"vgg16": None, "resnet101": [81, 40, 20, 10]}
-
-
-def test_words_in_braces_are_replaced() -> None:
-    path = CONFIGS / "mini/mini_split3_sccan_resnet18.yaml"
-    assert read_config(path).model.encoder.weights == "runs/mini_split3_resnet18/base/best.pth"
-    assert read_config(path, ["data.fold=1"]).model.encoder.weights == "runs/mini_split1_resnet18/base/best.pth"
-    assert read_config(path, ["model.encoder.weights=a{b}.pth"]).model.encoder.weights == "a{b}.pth"
-    hdmnet = read_config(CONFIGS / "mini/mini_split2_hdmnet_resnet10.yaml")
-    assert hdmnet.run.base_folder == "runs/mini_split2_resnet10/base" and hdmnet.model.encoder.weights is None
-
-
-def test_a_variant_shares_the_base_stage_of_the_plain_experiment() -> None:
-    config = read_config(CONFIGS / "pascal/pascal_split1_resnet50_plus.yaml")
-    assert config.run.base_folder == "runs/pascal_split1_resnet50/base" and config.model.self_support == "match"
-    assert read_config(CONFIGS / "pascal/pascal_split1_resnet50.yaml").run.base_folder is None
-
-
-def test_a_stem_is_left_out_for_a_method_without_that_setting() -> None:
-    config = read_config(CONFIGS / "pascal/pascal_split1_dcama_resnet18.yaml")
-    assert config.model.encoder.weights == "torchvision" and "stem" not in vars(config.model.encoder)
-
-
 def test_a_data_set_of_one_file_composes(configs: Path) -> None:
     content = yaml.safe_load((configs / "mini/mini.yaml").read_text())
     content["data"]["name"] = "pets"

@@ -47,14 +47,6 @@ def test_bases_are_sought_beside_the_file_that_names_them(tmp_path: Path, monkey
     assert (config.data.shot, config.data.fold) == (4, 2)
 
 
-def test_a_base_reached_on_two_ways_is_no_circle(tmp_path: Path) -> None:
-    write_config(tmp_path, "data: {shot: 4}\n", "top.yaml")
-    for side in ("left", "right"):
-        write_config(tmp_path, f"run: {{name: {side}}}\n", f"{side}.yaml", base=Path("top.yaml"))
-    config = read_config(write_config(tmp_path, "base: [left.yaml, right.yaml]\n", base=None))
-    assert (config.data.shot, config.run.name) == (4, "right")
-
-
 @pytest.mark.parametrize("links", [["a"], ["a", "b"], ["a", "b", "c"]])
 def test_circular_bases_are_refused(tmp_path: Path, links: list[str]) -> None:
     for link, following in zip(links, [*links[1:], links[0]], strict=True):
@@ -66,12 +58,6 @@ def test_circular_bases_are_refused(tmp_path: Path, links: list[str]) -> None:
 def test_missing_base_is_named(tmp_path: Path) -> None:
     message = refusal(write_config(tmp_path, "", base=Path("nowhere.yaml")))
     assert str(tmp_path / "nowhere.yaml") in message and "cannot read" in message
-
-
-def test_missing_config_is_named(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "nowhere.yaml")
-    assert str(tmp_path / "nowhere.yaml") in message and "config/" in message
-    assert str(tmp_path) in refusal(tmp_path)
 
 
 # --- overrides -------------------------------------------------------------------------------------------------------

@@ -68,12 +68,6 @@ def test_text_vectors_and_checkpoint_come_in_either_order():
         assert launch == Launch("test", Path("config/pascal/pascal_split0_resnet50.yaml"), 0, expected, "a.pth")
 
 
-def test_options_pass_through_after_the_words():
-    launch = parse(["train", "split2", "coco", "4", "--set", "data.shot=5", "--resume"])
-    assert launch.config == Path("config/coco/coco_split2_resnet50.yaml")
-    assert launch.options == ["--set", "run.device=cuda", "--set", "data.shot=5", "--resume"]
-
-
 def test_net_and_model_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NET", "resnet101")
     monkeypatch.setenv("MODEL", "")
@@ -111,11 +105,6 @@ def test_no_more_gpus_are_used_than_the_batch_has_parts(gpus: int, machines: int
         assert gpus_for(launch, settings, stage) == used
 
 
-def test_ssp_takes_four_of_eight_gpus():
-    launch = parse(["train", "split0", "pascal", "8"], Choice("ssp"))
-    assert gpus_for(launch, read_config(launch.config).meta_stage, "meta_stage") == 4
-
-
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -130,10 +119,6 @@ def test_ssp_takes_four_of_eight_gpus():
 def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
     with pytest.raises(UserError, match=reason):
         parse(words)
-
-
-def test_a_compressed_checkpoint_is_a_checkpoint():
-    assert parse(["test", "split0", "pascal", "0", "small.safetensors"]).checkpoint == "small.safetensors"
 
 
 def test_without_a_gpu_the_method_for_cpus_is_named_with_its_command():

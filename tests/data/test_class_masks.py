@@ -105,22 +105,6 @@ def test_every_pair_is_the_query_once(data: DataSettings) -> None:
     assert [sampler(number).query for number in range(2 * PER_CLASS)] == list(range(2 * PER_CLASS))
 
 
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ("a 1", "test.txt:2: 'a 1' is no mask, class id and photo"),
-        ("a 601 b.jpg", "class id 601 is out of range; allowed: 1..600"),
-        ("512/0 512 test0.jpg", "names '512/0' twice"),
-        ("../a 1 b.jpg", "is no mask, class id and photo"),
-        ("a 1 b.jpg", "this mask does not exist"),
-    ],
-)
-def test_bad_lines_of_a_list_are_named(data: DataSettings, line: str, says: str) -> None:
-    (Path(data.root) / data.test_list).write_text(f"512/0 512 test0.jpg\n{line}\n")
-    with pytest.raises(UserError, match=says.replace(".", r"\.")):
-        load_index(data, "test")
-
-
 def test_a_mask_of_ids_is_refused(data: DataSettings) -> None:
     mask = np.full((SIDE, SIDE), 7, np.uint8)
     Image.fromarray(mask).save(Path(data.root) / "masks/512/0.png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from util.config.settings import AugmentSettings, DataSettings
-from util.data.decoded import GIB, SUFFIX, with_decoded_images
+from util.data.decoded import SUFFIX, with_decoded_images
 from util.data.episodes import EpisodeDataset, LabelledDataset
 from util.data.folds import Fold
 from util.data.images import read_stacked, write_mask
@@ -81,27 +80,6 @@ def test_a_changed_photo_or_mask_makes_it_anew_and_removes_the_old(data: DataSet
     assert third != second and (index.stacked(3)[..., 3] == 2).all() and _same_images(index)
     third.write_bytes(b"cut")
     assert _same_images(_index(data))
-
-
-def test_it_takes_no_more_than_is_allowed(data: DataSettings) -> None:
-    wanted = 4 * int(load_index(data, "train", progress=False).sizes.prod(1).sum())
-    for allowed, kept in ((0, False), ((wanted - 1) / GIB, False), (wanted / GIB, True)):
-        assert (_index(replace(data, decoded_gib=allowed)).decoded is not None) == kept
-        assert bool(_files(data)) == kept
-
-
-def test_where_it_cannot_be_written_photos_are_decoded_each_time(data: DataSettings, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    index = _index(replace(data, cache=str(tmp_path / "file")))
-    assert index.decoded is None and _same_images(index)
-
-
-def test_other_processes_get_its_place_and_not_its_content(data: DataSettings) -> None:
-    index = _index(data)
-    index.stacked(0)
-    sent = pickle.dumps(index.decoded)
-    assert len(sent) < index.stacked(0).nbytes
-    assert np.array_equal(pickle.loads(sent)[5], index.stacked(5))
 
 
 @pytest.mark.parametrize("damage", ["one byte", "all bytes", "a checksum"])

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from model.episode import Episode, LabelledImages
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset, LabelledDataset
 from util.data.folds import Fold
@@ -21,7 +20,6 @@ from util.data.lists import ImageList, train_list
 from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
 from util.data.sampling import EpisodeSampler
 from util.data.text import name_vectors
-from util.data.trials import collate
 from util.data.warp import fit_letterbox
 
 SIZE, SHOTS, IGNORE = 65, 3, 255  # mini's photos have a longer side of 64: a crop of 65 holds all of each
@@ -121,11 +119,6 @@ def test_episode_labels_are_binary_and_show_the_class(train, fold, augment) -> N
         assert (episode.support_label == 1).flatten(1).any(1).all()
         assert set(episode.query_base_label.unique().tolist()) <= {*range(len(fold.base) + 1), IGNORE}
         assert episode.number == number and episode.class_id in fold.base
-
-
-def test_what_is_not_asked_for_stays_none(train, fold) -> None:
-    episode = _episodes(train, fold, None)[0]
-    assert episode.query_base_label is None and episode.text is None
 
 
 # --- the evaluation view ---------------------------------------------------------------------------------------------
@@ -280,29 +273,4 @@ def test_labelled_training_shows_every_image_once_per_lap_in_new_order(train, fo
     assert laps[0] != laps[1]
 
 
-def test_labelled_images_depend_on_the_seed(train, fold) -> None:
-    one, same, other = (LabelledDataset(train, fold, SIZE, seed, AugmentSettings()) for seed in (0, 0, 1))
-    assert all(torch.equal(one[n].image, same[n].image) for n in range(5))
-    assert not all(torch.equal(one[n].image, other[n].image) for n in range(5))
-
-
 # --- batches ---------------------------------------------------------------------------------------------------------
-
-
-def test_collate_stacks_and_keeps_none(train, fold, vectors) -> None:
-    items = [_episodes(train, fold, None, base_labels=True)[n] for n in range(4)]
-    batch = collate(items)
-    assert isinstance(batch, Episode) and batch.text is None
-    assert batch.support.shape == (4, SHOTS, 3, SIZE, SIZE)
-    assert batch.number.tolist() == [0, 1, 2, 3]
-    for name in (f.name for f in fields(batch) if getattr(items[0], f.name) is not None):
-        assert torch.equal(getattr(batch, name), torch.stack([getattr(i, name) for i in items]))
-    full = collate([_episodes(train, fold, None, vectors=vectors)[n] for n in range(2)])
-    assert full.text.shape == (2, 300) and full.query_base_label is None
-
-
-def test_collate_stacks_labelled_images(train, fold) -> None:
-    dataset = LabelledDataset(train, fold, SIZE, 0)
-    batch = collate([dataset[0], dataset[1]])
-    assert isinstance(batch, LabelledImages)
-    assert torch.equal(batch.image[1], dataset[1].image) and torch.equal(batch.label[0], dataset[0].label)

@@ -64,9 +64,3 @@ def _bilinear(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     low = np.minimum(at.astype(int), len(values) - 2)
     share = (at - low).reshape(-1, 1, 1)
     return (1 - share) * values[low] + share * values[low + 1]
-
-
-def test_very_long_images_keep_at_least_a_strip() -> None:
-    boxed, label = fit_letterbox(np.full((4, 300, 3), 9, np.uint8), np.ones((4, 300), np.uint8), 97)
-    assert (boxed[:8, :96] == 9).all() and (label[:8, :96] == 1).all()
-    assert (boxed[8:] == 0).all() and (label[8:] == IGNORE).all()

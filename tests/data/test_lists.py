@@ -107,17 +107,6 @@ def test_an_image_at_exactly_the_pixel_bound_is_listed() -> None:
     assert train_list(index, Fold(2, 2, 0, "contiguous"), _settings(min_pixels=10)).queries.tolist() == [0]
 
 
-def test_digests_of_different_lists_differ(mini_data) -> None:
-    digests = set()
-    for pixels in (100, PIXELS):
-        for fold in range(FOLDS):
-            data = mini_data(fold=fold, min_pixels=pixels)
-            index = load_index(data, "test", progress=False)
-            digests.add(novel_list(index, Fold.of(data), data).digest)
-            assert novel_list(index, Fold.of(data), data).digest in digests
-    assert len(digests) == 2 * FOLDS
-
-
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -152,19 +141,6 @@ def test_too_few_candidates_name_class_have_and_need() -> None:
     assert "class 2 (dog) has 3 candidate images" in message and "3 shots need 4" in message
     assert "data.shot" in message and "\n" not in message
     check_shots(images, _settings(min_pixels=10, shot=2))  # the query and two supports
-
-
-def test_a_class_seen_only_in_few_pixels_still_needs_candidates() -> None:
-    index = _index([[0, 50, 3, 0], [0, 50, 0, 0], [0, 50, 0, 0]])  # class 2 is never a candidate, yet may be drawn
-    images = ImageList(index, (1, 2), np.arange(3), {1: np.arange(3), 2: np.arange(0)})
-    with pytest.raises(UserError, match=r"class 2 \(dog\) has 0 candidate images"):
-        check_shots(images, _settings(min_pixels=10))
-
-
-def test_a_class_that_no_image_shows_needs_no_candidates() -> None:
-    index = _index([[0, 50, 0], [0, 50, 0]])
-    images = ImageList(index, (1, 2), np.arange(2), {1: np.arange(2), 2: np.arange(0)})
-    check_shots(images, _settings(min_pixels=10))
 
 
 def test_rare_classes_are_left_out_where_settings_say_so() -> None:

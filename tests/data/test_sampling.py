@@ -16,7 +16,7 @@ from util.data.episodes import EpisodeDataset
 from util.data.folds import Fold
 from util.data.index import Index, load_index
 from util.data.lists import ImageList, train_list
-from util.data.sampling import EpisodeSampler, random_stream, shuffled
+from util.data.sampling import EpisodeSampler
 from util.data.text import name_vectors
 from util.engine.loading import batches
 
@@ -50,24 +50,6 @@ def test_episode_depends_on_the_number_alone(query: str) -> None:
         assert all(key.number == n for n, key in first.items())
 
 
-def test_global_random_state_neither_matters_nor_changes(train: ImageList) -> None:
-    sampler = EpisodeSampler(train, "shuffle", 2, 0)
-    expected = [sampler(n) for n in range(20)]
-    np.random.seed(1)
-    torch.manual_seed(1)
-    before = (np.random.get_state()[1].copy(), torch.get_rng_state())
-    assert [sampler(n) for n in range(20)] == expected
-    assert (np.random.get_state()[1] == before[0]).all() and torch.equal(torch.get_rng_state(), before[1])
-
-
-@pytest.mark.parametrize("query", ["sequential", "shuffle"])
-def test_other_seeds_give_other_episodes(train: ImageList, query: str) -> None:
-    samplers = [EpisodeSampler(train, query, 1, seed) for seed in SEEDS]
-    drawn = [[(s(n).query, s(n).class_id, s(n).supports) for n in range(60)] for s in samplers]
-    assert len({tuple(d) for d in drawn}) == len(SEEDS)
-    assert all(sum(a == b for a, b in zip(drawn[0], d, strict=True)) < 30 for d in drawn[1:])
-
-
 def test_more_shots_keep_query_and_class(train: ImageList) -> None:
     one, three = EpisodeSampler(train, "sequential", 1, 0), EpisodeSampler(train, "sequential", 3, 0)
     assert [(one(n).query, one(n).class_id) for n in range(60)] == [
@@ -98,16 +80,6 @@ def test_supports_are_distinct_candidates_and_never_the_query(train, novel, quer
         _check_episodes(random_list(seed), query, shots, seed, range(100))
 
 
-def test_all_candidates_but_the_query_can_be_supports_at_once() -> None:
-    images = golden_list()
-    for number in range(60):
-        images_of = {c: rows[:4] for c, rows in images.candidates.items()}
-        small = ImageList(images.index, images.classes, images.queries, images_of)
-        key = EpisodeSampler(small, "sequential", 3, 0)(number)
-        others = set(images_of[key.class_id].tolist()) - {key.query}
-        assert set(key.supports) <= others and len(key.supports) == 3
-
-
 def test_one_pixel_in_the_query_is_enough_for_its_class_to_be_drawn() -> None:
     areas = np.array([[0, 50, 1], [0, 50, 0], [0, 50, 50], [0, 0, 50]])
     index = Index(tuple("abcd"), areas, (Path(),) * 4, (Path(),) * 4, "none")
@@ -128,14 +100,6 @@ def test_walk_takes_the_list_in_order_and_starts_again(train: ImageList) -> None
     assert sampler(FAR * length + 3).query == train.queries[3]
 
 
-def test_second_lap_of_a_walk_draws_anew(train: ImageList) -> None:
-    length, sampler = len(train.queries), EpisodeSampler(train, "sequential", 1, 7)
-    laps = [
-        [(sampler(n).class_id, sampler(n).supports) for n in range(lap * length, (lap + 1) * length)] for lap in (0, 1)
-    ]
-    assert laps[0] != laps[1]
-
-
 def test_shuffle_visits_every_image_once_per_lap_and_laps_differ(train: ImageList) -> None:
     length = len(train.queries)
     for seed in SEEDS:
@@ -146,28 +110,7 @@ def test_shuffle_visits_every_image_once_per_lap_and_laps_differ(train: ImageLis
         assert train.queries.tolist() not in [list(lap) for lap in laps]
 
 
-def test_shuffled_is_a_permutation_that_belongs_to_seed_and_epoch() -> None:
-    drawn = {(seed, epoch): tuple(shuffled(50, seed, epoch).tolist()) for seed in SEEDS for epoch in range(4)}
-    assert all(sorted(p) == list(range(50)) for p in drawn.values())
-    assert len(set(drawn.values())) == len(drawn)
-    assert all(tuple(shuffled(50, *key).tolist()) == p for key, p in drawn.items())
-
-
-def test_streams_of_random_numbers_never_meet() -> None:
-    keys = [(seed, stream, *key) for seed in (0, 1) for stream in (0, 1, 2) for key in ((0,), (1,), (1, 1), (0, 1))]
-    assert len({random_stream(*key).random() for key in keys}) == len(keys)
-
-
 # --- fairness --------------------------------------------------------------------------------------------------------
-
-
-def test_every_candidate_can_be_drawn(train: ImageList, novel: ImageList) -> None:
-    for images in (train, novel):
-        drawn: dict[int, set[int]] = {c: set() for c in images.classes}
-        for number in range(2000):
-            key = EpisodeSampler(images, "shuffle", 1, 0)(number)
-            drawn[key.class_id].update(key.supports)
-        assert drawn == {c: set(rows.tolist()) for c, rows in images.candidates.items()}
 
 
 def _chi_square(counts: Counter, kinds: int) -> float:

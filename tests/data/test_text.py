@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from util.config.settings import DataSettings
-from util.data.text import class_vectors, name_vectors, read_vectors, vectors_path
+from util.data.text import class_vectors, name_vectors, read_vectors
 from util.errors import UserError
 
 WIDTH = 300
@@ -57,11 +57,6 @@ def test_pickled_arrays_of_every_protocol_are_read(tmp_path: Path, protocol: int
     assert (read == table.astype(np.float32)).all() and read.dtype == np.float32
 
 
-def test_column_ordered_arrays_arrive_contiguous(tmp_path: Path) -> None:
-    read = read_vectors(_pickled(tmp_path / "vectors.pkl", np.asfortranarray(_table())))
-    assert (read == _table()).all() and read.flags["C_CONTIGUOUS"]
-
-
 def test_array_pickled_under_the_old_module_name_is_read(tmp_path: Path) -> None:
     content = pickle.dumps(_table(), protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     assert b"numpy.core.multiarray" in content
@@ -99,75 +94,6 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, wrap, prot
     assert marker.exists()
 
 
-@pytest.mark.parametrize("content", [eval, Path("x"), np.random.default_rng(0)], ids=["eval", "path", "generator"])
-def test_other_objects_in_a_pickle_are_refused(tmp_path: Path, content: object) -> None:
-    assert "it would load" in _refusal(_pickled(tmp_path / "vectors.pkl", content))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        np.array([["a", 1.0], [None, 2]], object),
-        np.arange(12.0),
-        np.zeros((2, 3, 4)),
-        np.arange(12).reshape(4, 3),
-        np.array([["a", "b"]]),
-        np.ones((4, 3), complex),
-        {"cat": [1.0, 2.0]},
-        [[1.0, 2.0], [3.0, 4.0]],
-        3.5,
-        None,
-    ],
-    ids=["object", "1-D", "3-D", "integers", "texts", "complex", "dict", "list", "number", "none"],
-)
-def test_anything_but_one_table_of_numbers_is_refused(tmp_path: Path, content: object) -> None:
-    _refusal(_pickled(tmp_path / "vectors.pkl", content))
-
-
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("suffix", [".pkl", ".npz"])
-def test_values_that_are_not_finite_are_refused(tmp_path: Path, wrong: float, suffix: str) -> None:
-    table, path = _table(), tmp_path / f"vectors{suffix}"
-    table[2, 3] = wrong
-    np.savez(path, vectors=table) if suffix == ".npz" else _pickled(path, table)
-    assert "not finite" in _refusal(path)
-
-
-@pytest.mark.filterwarnings("ignore:overflow")
-def test_values_too_large_for_float32_are_refused(tmp_path: Path) -> None:
-    _refusal(_pickled(tmp_path / "vectors.pkl", np.full((4, 5), 1e300)))
-
-
-@pytest.mark.parametrize("length", [0, 1, 50, -1])
-def test_truncated_pickle_is_refused(tmp_path: Path, length: int) -> None:
-    path = _pickled(tmp_path / "vectors.pkl", _table())
-    path.write_bytes(path.read_bytes()[:length])
-    _refusal(path)
-
-
-@pytest.mark.parametrize("length", [0, 1, 50, -40])
-def test_truncated_npz_is_refused(tmp_path: Path, length: int) -> None:
-    path = tmp_path / "vectors.npz"
-    np.savez(path, vectors=_table())
-    path.write_bytes(path.read_bytes()[:length])
-    _refusal(path)
-
-
-def test_npz_with_objects_or_another_array_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "objects.npz", vectors=np.array([[_Malicious(f"touch {tmp_path / 'marker'}")]], object))
-    _refusal(tmp_path / "objects.npz")
-    assert not (tmp_path / "marker").exists()
-    np.savez(tmp_path / "other.npz", words=_table())
-    _refusal(tmp_path / "other.npz")
-
-
-def test_rubbish_and_folders_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "vectors.pkl").write_bytes(b"these are no vectors")
-    _refusal(tmp_path / "vectors.pkl")
-    (tmp_path / "folder.pkl").mkdir()
-    _refusal(tmp_path / "folder.pkl")
-
-
 def test_missing_file_is_named_with_the_key_to_set(tmp_path: Path) -> None:
     assert "data.text" in _refusal(tmp_path / "vectors.pkl")
 
@@ -190,13 +116,6 @@ def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
     assert (class_vectors(_settings(text_dir=str(tmp_path))) == _table()).all()
     assert (class_vectors(_settings(text_dir=str(tmp_path), text="fasttext")) == 2 * _table()).all()
     assert (class_vectors(_settings(text_dir="elsewhere", text=str(tmp_path / "own.pkl"))) == 3 * _table()).all()
-
-
-def test_missing_vectors_are_named_by_the_file_they_should_be_in(tmp_path: Path) -> None:
-    data = _settings(text_dir=str(tmp_path))
-    assert vectors_path(data) == tmp_path / "word2vec_tiny.pkl"
-    with pytest.raises(UserError, match=r"word2vec_tiny\.pkl"):
-        class_vectors(data)
 
 
 def test_names_need_no_file() -> None:
@@ -224,8 +143,3 @@ def test_name_vectors_depend_on_their_own_name_alone() -> None:
         assert (other[0] == table[0]).all()
         assert (other[2:5] == table[1 + order]).all()
     assert (name_vectors(["Cat"])[1] != table[1]).any()
-
-
-def test_name_vectors_can_have_another_width() -> None:
-    table = name_vectors(CLASSES, 8)
-    assert table.shape == (4, 8) and np.linalg.norm(table, axis=1) == pytest.approx(1, abs=1e-5)

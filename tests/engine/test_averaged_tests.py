@@ -14,13 +14,10 @@ from torch import nn
 from model import registry
 from model.baseline import prototype_baseline
 from model.contract import Task
-from tests.outcome import run_script
-from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
 from util.data.trials import collate
 from util.engine import checkpoint
 from util.engine.folders import run_folder
-from util.engine.input_size import in_words, real_scales, view_of
 from util.engine.network import new_model
 from util.engine.processes import World
 from util.engine.run_context import make_run_context
@@ -82,21 +79,6 @@ def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, 
     assert not torch.allclose(alone[0], alone[1], atol=1e-6)
 
 
-def test_nothing_is_wrapped_unless_asked_for(config, tmp_path: Path) -> None:
-    """The defaults, written out or not: the model itself, and the same counts."""
-    same = ["test.flip=false", "test.scales=[1]"]
-    for overrides in ([], same):
-        assert type(
-            build_test_jobs(config("prototype", *overrides), Request(), WORLD)[0].prepared.network
-        ).__name__ == ("PrototypeBaseline")
-    plain = score(config())[0]
-    expected = counts(plain, tmp_path, "test/symnet_quick")
-    again = score(config("prototype", *same))[0]
-    assert counts(again, tmp_path, "test/symnet_quick") == expected
-    assert (plain["passes"], plain["averaged"]) == (again["passes"], again["averaged"]) == (1, [])
-    assert "AVERAGING" not in title(plain) and plain["input"] == again["input"] == "letterbox 33 x 33"
-
-
 def test_a_result_states_its_averaging_and_passes(config, tmp_path: Path) -> None:
     plain = score(config("prototype", "data.shot=2"))[0]
     result = score(config("prototype", *EVERYTHING))[0]
@@ -134,15 +116,6 @@ def test_the_feature_cache_changes_no_count(
     assert counts(kept, tmp_path, folder) == expected
     line = next(line for line in "".join(capfd.readouterr()).splitlines() if "images from the feature cache" in line)
     assert int(line.split("seed 0: ")[1].split(" images")[0]) > 0, line
-
-
-def test_pictures_are_of_the_averaged_prediction(config, tmp_path: Path) -> None:
-    """The IoU in a caption is that of the record; the network that draws is the one that was scored."""
-    jobs = build_test_jobs(config("prototype", "test.flip=true"), Request(), WORLD)
-    assert isinstance(jobs[0].prepared.network, TestTimeAugmentation)
-    score(config("prototype", "test.flip=true"), Request(save_images={"worst": 1}))
-    page = (tmp_path / "runs/tiny/test/symnet_flip_quick/pictures/index.html").read_text()
-    assert "TEST-TIME AVERAGING (flip, 2 passes)" in page
 
 
 @pytest.mark.parametrize(
@@ -202,49 +175,6 @@ def test_weights_of_two_shots_are_refused_by_masks_and_of_one_without(config, tr
         score(config("symnet", *one))
 
 
-@pytest.mark.parametrize(
-    ("override", "parts"),
-    [
-        ("test.flip=yes please", ("test.flip", "true or false")),
-        ("test.flp=true", ("unknown key 'test.flp'", "did you mean 'flip'?")),
-        ("test.fuse=mask", ("test.fuse = 'mask' is not one of features, masks", "did you mean 'masks'?")),
-        ("test.scales=[]", ("test.scales = [] must hold 1 to 9 values",)),
-        ("test.scales=[0.5, -1]", ("test.scales = -1.0", "between 0.25 and 4")),
-        ("test.scales=[.nan]", ("test.scales", "out of range")),
-        ("test.scales=0.5", ("test.scales = 0.5 must be a list",)),
-        ("test.scales=[1, 1.01]", ("test.scales: 1 and 1.01 both mean 33 px for prototype baseline",)),
-    ],
-)
-def test_bad_options_are_one_line(
-    mini_yaml, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch, override: str, parts: tuple[str, ...]
-) -> None:
-    path = mini_yaml("mini_split0_prototype_resnet10.yaml", model=ENCODER, test=QUICK)
-    outcome = run_script("test.py", (path, "--set", override), capfd, monkeypatch)
-    assert all(part in outcome.error for part in parts), outcome.error
-    assert not list(tmp_path.rglob("result.json"))
-
-
-@pytest.mark.parametrize(
-    ("file", "overrides", "parts"),
-    [
-        ("pascal_split0_dcama_swin_b", [], ("0.75 x 384 px is 288 px, which DCAMA", "it takes 384", "omit 0.75")),
-        ("pascal_split0_resnet50", ["model.scales=[60, 30, 15, 8]"], ("0.75 x 473 px", "Sym-Net", "model.scales")),
-        ("pascal_split0_hdmnet_vgg16", ["data.size=49"], ("0.75 x 49 px is 37 px, which HDMNet", "model.encoder")),
-    ],
-)
-def test_a_scale_that_a_model_does_not_take_is_named(file: str, overrides: list[str], parts: tuple[str, ...]) -> None:
-    config = read_config(REPOSITORY / f"config/pascal/{file}.yaml", ["test.scales=[1.0, 0.75]", *overrides])
-    with pytest.raises(UserError) as caught:
-        real_scales(config, view_of(config, config.protocols["bam"]))
-    assert all(part in str(caught.value) for part in parts), caught.value
-
-
-def test_the_nearest_side_is_taken_and_stated() -> None:
-    config = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", ["test.scales=[0.75, 1, 1.25]"])
-    protocol = config.protocols["bam"]
-    assert in_words(config, protocol, view_of(config, protocol)) == "letterbox 473 x 473; seen at px 353, 473, 593"
-
-
 @dataclass
 class Settings(prototype_baseline.PrototypeSettings):
     """Those of the baseline."""
@@ -265,19 +195,3 @@ def sided(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     """Register the model above and give the section that names it."""
     monkeypatch.setattr(registry, "_MODELS", {**registry.models(), "sided": Sided})
     return {"model": {"name": "sided", **ENCODER}}
-
-
-def test_weights_that_depend_on_the_side_are_refused(config, sided: dict) -> None:
-    with pytest.raises(UserError, match=r"has weights for one image side, 33 px here, and cannot see 49 px"):
-        build_test_jobs(config("prototype", "test.scales=[1, 1.5]", **sided), Request(), WORLD)
-    score(config("prototype", "test.flip=true", **sided))
-
-
-def test_networks_of_several_sides_share_their_weights(config) -> None:
-    network = build_test_jobs(config("symnet", "test.scales=[1, 1.5]", data={"size": 65}), Request(), WORLD)[
-        0
-    ].prepared.network
-    assert [n.task.size for n in network.networks] == [65, 97]
-    assert [n.decoder.scales[0] for n in network.networks] == [9, 13]
-    first, second = (n.state_dict() for n in network.networks)
-    assert first.keys() == second.keys() and all(first[k].data_ptr() == second[k].data_ptr() for k in first)

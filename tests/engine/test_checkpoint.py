@@ -71,11 +71,6 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
     assert {p.name for p in tmp_path.iterdir()} == {"last.pth", "save"}
 
 
-def test_a_missing_checkpoint_is_named(tmp_path: Path):
-    with pytest.raises(UserError, match=r"gone\.pth: this checkpoint does not exist"):
-        checkpoint.read(tmp_path / "gone.pth")
-
-
 @pytest.mark.parametrize("keep", [0, 10, 1000, -100])
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int):
     path = tmp_path / "cut.pth"
@@ -102,16 +97,6 @@ def test_a_checkpoint_of_something_else_is_refused(tiny, tmp_path: Path, overrid
         load_checkpoint(context, model, "meta", path)
 
 
-def test_a_base_checkpoint_is_not_a_meta_checkpoint(tiny, tmp_path: Path):
-    context, model = tiny()
-    content = {"stage": "base", "config": to_dict(context.config), "weights": model.base_stage().state_dict()}
-    checkpoint.save(tmp_path / "base.pth", content)
-    with pytest.raises(UserError, match="of the base stage, expected the meta stage"):
-        load_checkpoint(context, model, "meta", tmp_path / "base.pth")
-    load_checkpoint(context, model, "base", tmp_path / "base.pth")
-    assert not any(p.requires_grad for p in model.encoder.parameters())
-
-
 @pytest.mark.parametrize(
     ("override", "reason"), [("data.shot=5", "shot_weights.mix"), ("data.folds=2", "another shape.*classify")]
 )
@@ -123,14 +108,6 @@ def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override:
     with pytest.raises(UserError, match=reason):
         load_checkpoint(context, other, "meta", tmp_path / "plain.pth")
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
-
-
-def test_a_download_without_a_network_names_the_missing_file(tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    _, model = tiny("model.encoder.backbone=resnet18")
-    with pytest.raises(UserError, match="could not download resnet18"):
-        checkpoint.load_encoder_weights(model, "torchvision", partial=False)
 
 
 def test_a_flipped_bit_is_seen(tmp_path: Path):

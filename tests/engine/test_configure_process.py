@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +14,6 @@ from util.engine.configure_process import HUGE_PAGES
 
 pytestmark = pytest.mark.process
 
-PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 THIRD_PARTY = {"TORCHINDUCTOR_CACHE_DIR", "CRC32C_SW_MODE"}  # set by imports of torch and tensorboardX
 CODE = """
 import sys
@@ -64,15 +61,3 @@ def test_imports_change_nothing_and_need_no_file_locks(states: list) -> None:
     assert after == before
     assert {k: v for k, v in imported.items() if k not in THIRD_PARTY} == environment
     assert log_errors is False and configured == {**imported, HUGE_PAGES: "1"}
-
-
-@pytest.mark.skipif(not PAGES.exists() or "[never]" in PAGES.read_text(), reason="this system has no large pages")
-def test_a_large_tensor_takes_few_page_faults(states: list) -> None:
-    """Large tensors lie in large pages; no import may create a tensor first, since torch then ignores the setting."""
-    assert states[-2] < 2**24 * 4 / 4096 / 4  # a quarter of its ordinary pages
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator's options are glibc's")
-def test_a_training_uses_freed_memory_again(states: list) -> None:
-    *_, fresh, again = states
-    assert again < fresh / 4

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from model.encoders.features import Features
-from model.episode import Episode
 from util.config.read import read_config
 from util.data.sampling import EpisodeKey
-from util.data.trials import Trial
 from util.engine.evaluation import PassOptions, Scoreboard, run_pass
-from util.engine.feature_cache import GIB, FeatureCache, feature_cache, ordered_by_images
-from util.engine.memory import free_bytes
+from util.engine.feature_cache import GIB, FeatureCache, ordered_by_images
 from util.engine.network import new_model, prepare_network
 from util.engine.processes import World
 from util.engine.run_context import make_run_context
@@ -82,57 +75,7 @@ def test_episodes_that_share_images_follow_each_other_and_small_caches_find_more
     assert ordered_by_images(keys.__getitem__, len(keys)) == [1, 4, 0, 3, 2]
     everything = FeatureCache(1)
     expected = run(everything)
-    ordered, natural, blind = (FeatureCache(everything.used / 4 / GIB) for _ in range(3))
+    ordered, natural = (FeatureCache(everything.used / 4 / GIB) for _ in range(2))
     assert np.array_equal(run(ordered), expected)
     monkeypatch.setattr("util.engine.evaluation.ordered_by_images", lambda _, episodes: range(episodes))
     assert np.array_equal(run(natural), expected) and ordered.misses < natural.misses
-    monkeypatch.setattr(blind, "expect", lambda sampler, steps: None)
-    assert np.array_equal(run(blind), expected) and natural.misses < blind.misses
-
-
-@pytest.mark.parametrize("room, misses", [(1, 6), (2, 4)])
-def test_a_full_cache_drops_the_image_that_is_needed_again_last(room: int, misses: int) -> None:
-    pairs = [(1, 2), (3, 1), (2, 4), (1, 2)]  # query and support of each episode
-    keys = [EpisodeKey(n, query, 5, (support,)) for n, (query, support) in enumerate(pairs)]
-    features = Features({4: torch.zeros(1, 1, 1, 1)}, {})
-    network = SimpleNamespace(masks_supports=False, cache_support=lambda *_: features, cache_query=lambda _: features)
-    cache = FeatureCache(room * features.nbytes / GIB)
-    cache.use_for(network, "view")
-    cache.expect(keys.__getitem__, [[n] for n in range(len(keys))])
-    for key in keys:
-        image, label = torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1)
-        episode = Episode(image, label[0], image[None], label, *[torch.tensor([5])] * 3)
-        cache.fill(Trial([episode], [key.rows], {}, {}, []))
-        cache.settle()
-    assert (cache.misses, len(cache.kept)) == (misses, room)
-
-
-def test_auto_takes_half_of_the_free_memory_if_that_is_enough_and_0_keeps_none(monkeypatch) -> None:
-    gib = 100 * GIB
-    monkeypatch.setattr("util.engine.feature_cache.free_bytes", lambda: gib)
-    limits = [getattr(feature_cache("auto", WORLD.device, processes), "limit", None) for processes in (1, 5, 50)]
-    assert limits == [50 * GIB, 10 * GIB, None]
-    assert feature_cache("auto", torch.device("cuda"), 1) is None and feature_cache(0, WORLD.device, 1) is None
-
-
-def test_free_memory_is_within_the_limits_of_all_groups(tmp_path: Path) -> None:
-    assert free_bytes() > 0 and free_bytes(tmp_path) == 0  # this machine, and a system that says nothing
-
-    def write(name: str, text: str) -> None:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-
-    write("proc/meminfo", "MemTotal:  9000 kB\nMemAvailable:  3000 kB\n")
-    assert free_bytes(tmp_path) == 3000 * 1024
-    write("proc/self/cgroup", "0::/job/step\n")
-    write("sys/fs/cgroup/job/step/memory.max", "max\n")
-    write("sys/fs/cgroup/job/step/memory.current", "1000\n")
-    assert free_bytes(tmp_path) == 3000 * 1024
-    write("sys/fs/cgroup/job/memory.max", "5000\n")
-    write("sys/fs/cgroup/job/memory.current", "4000\n")
-    write("sys/fs/cgroup/job/memory.stat", "anon 1\ninactive_file 500\n")
-    assert free_bytes(tmp_path) == 1500
-    write("proc/self/cgroup", "5:cpu:/\n4:memory:/box\n")
-    write("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "900\n")
-    write("sys/fs/cgroup/memory/box/memory.usage_in_bytes", "1000\n")
-    assert free_bytes(tmp_path) == 0

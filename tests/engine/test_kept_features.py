@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from util.config.read import read_config
 from util.data.sampling import EpisodeKey
 from util.engine import checkpoint
 from util.engine.folders import LAST, run_folder
-from util.engine.kept_features import FeatureFile
 from util.engine.processes import World
 from util.engine.run_context import make_run_context
 from util.engine.run_data import meta_stage_data
@@ -70,16 +67,6 @@ def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
     assert {dataset.view_key(key.query, other, 0).view for other in others} == {0, 1}
 
 
-def test_a_full_disk_keeps_no_further_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config) -> None:
-    def refuse(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.pwrite", refuse)
-    weights_after(config("disk", cache_gib=1.0))
-    file = FeatureFile(tmp_path, 0.0)
-    assert file.full and file.in_words() == "0 views kept, 0 MiB"
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -90,8 +77,3 @@ def test_a_full_disk_keeps_no_further_view(tmp_path: Path, monkeypatch: pytest.M
 def test_settings_that_cannot_keep_features_are_refused(config, overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         train_meta(config("refused", *overrides, model="sccan", cache_gib=1.0), resume=False, overwrite=False)
-
-
-def test_the_base_stage_has_no_kept_features(mini_yaml) -> None:
-    with pytest.raises(UserError, match=r"base_stage.cache_gib has no effect"):
-        read_config(mini_yaml(base_stage={"cache_gib": 1.0}))

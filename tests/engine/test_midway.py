@@ -112,29 +112,6 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
     assert epochs == [(e, s, s % STEPS == 0) for e, s in zip((1, 1.5, 2, 2.5, 3, 3.5, 4), EVERY)]
 
 
-def test_what_is_learned_and_its_losses_stay_the_same(tmp_path: Path) -> None:
-    runs = [Run(tmp_path / str(midway), float, validate_midway=midway).fit() for midway in (False, True)]
-    assert runs[0].weights(LAST) == runs[1].weights(LAST)
-    ends, with_middles = (r.record["epochs"] for r in runs)
-    assert ends == [r for r in with_middles if "losses" in r]
-
-
-@pytest.mark.parametrize(
-    ("stage", "steps"),
-    [
-        ({"validate_midway": False}, [5, 10, 15, 20]),
-        ({"validate_every": 3}, [12, 15, 17, 20]),  # epoch 3, and the last
-        ({"validate_every": 0}, []),
-        ({"batch": BATCH * STEPS}, [1, 2, 3, 4]),  # one step an epoch: there is no middle
-    ],
-)
-def test_only_epochs_that_are_validated_have_a_middle(tmp_path: Path, stage: dict[str, Any], steps: list[int]) -> None:
-    run = Run(tmp_path, float, **stage).fit()
-    assert run.validated == steps and run.record["finished"]
-    assert sum("losses" in r for r in run.record["epochs"]) == 4
-    assert (tmp_path / BEST).exists()
-
-
 def test_the_best_may_come_from_a_middle_and_an_equal_score_is_no_better(tmp_path: Path) -> None:
     run = Run(tmp_path, {5: 1, 7: 3, 10: 2, 12: 3, 15: 2, 17: 3, 20: 1}.get).fit()
     assert run.record["best"] == {"score": 3, "epoch": 1.5}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-import torch
 
-from model.encoders.settings import build_encoder
 from util.config.read import read_config
 from util.data.index import load_index
 from util.engine import training
@@ -47,22 +44,3 @@ def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatc
     (tmp_path / "there.pth").touch()
     check_start(make_run_context(config), "meta", tmp_path / "there.pth")
     check_encoder_file(read_config(mini_yaml(model={"encoder": {"weights": str(tmp_path / "there.pth")}})))
-
-
-def test_checksums_that_names_of_files_state_are_in_the_message(mini_yaml) -> None:
-    lost = {"encoder": {"backbone": "resnet50", "weights": "initmodel/resnet50_a1h-35c100f8.pth"}}
-    with pytest.raises(UserError) as caught:
-        check_encoder_file(read_config(mini_yaml(model=lost)))
-    assert "come from (its SHA-256 begins with 35c100f8)" in str(caught.value)
-    download = "weights=torchvision --set model.encoder.stem=plain (downloads resnet50-0676ba61.pth, its SHA-256"
-    assert f"{download} begins with 0676ba61) or NET=lite0 works" in str(caught.value)
-
-
-def test_a_file_beside_the_missing_one_that_fits_is_named(mini_yaml, tmp_path: Path) -> None:
-    config = read_config(mini_yaml(model={"encoder": {"weights": str(tmp_path / "gone.pth")}}))
-    state = build_encoder(config.model.encoder).state_dict()
-    (tmp_path / "damaged.pth").write_bytes(b"no archive")
-    torch.save({k: v for k, v in state.items() if not k.startswith("layer4.")}, tmp_path / "there.pth")
-    ours = f"weights={tmp_path}/there.pth --set model.encoder.stem=plain --set model.encoder.partial=true"
-    with pytest.raises(UserError, match=re.escape(ours)):
-        check_encoder_file(config)

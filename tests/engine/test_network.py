@@ -9,7 +9,6 @@ from torch import nn
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
 from util.engine.network import PreparedNetwork, check_finite, prepare_network
-from util.engine.tta import TestTimeAugmentation
 from util.errors import UserError
 
 CPU = torch.device("cpu")
@@ -78,25 +77,3 @@ def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: Labelled
     for own, other in zip(network.parameters(), plain.parameters(), strict=True):
         assert other.grad.abs().max() > 0
         torch.testing.assert_close(own.grad, other.grad, **CLOSE)
-
-
-@pytest.mark.compile
-def test_test_time_augmentation_compiles_its_networks_and_not_itself() -> None:
-    networks = [Tiny(), Tiny()]
-    wrapped = TestTimeAugmentation(networks, [1.0, 2.0], False, False)
-    prepare_network(wrapped, CPU, compile=True)
-    assert wrapped._compiled_call_impl is None
-    assert all(network._compiled_call_impl is not None for network in networks)
-
-
-@pytest.mark.compile
-def test_methods_that_are_never_compiled_are_left_alone_inside_a_wrapper_too() -> None:
-    class Eager(Tiny):
-        never_compiled = ("forward",)
-
-    for wrap in (lambda network: network, lambda network: TestTimeAugmentation([network], [1.0], True, False)):
-        network = Eager()
-        prepare_network(wrap(network), CPU)
-        assert not hasattr(network.forward, "_torchdynamo_disable")
-        prepare_network(wrap(network), CPU, compile=True)
-        assert network.forward._torchdynamo_disable

@@ -13,7 +13,7 @@ from tests.paths import REPOSITORY
 from util.config.read import read_config, to_dict
 from util.engine import checkpoint
 from util.engine.folders import run_folder, weights_folder
-from util.engine.network import build_model, new_model
+from util.engine.network import new_model
 from util.engine.processes import World
 from util.engine.run_context import make_run_context, with_data
 from util.engine.run_data import (
@@ -251,63 +251,3 @@ def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path
     context = make_run_context(config(model))
     with pytest.raises(UserError, match=reason):
         load_checkpoint(context, new_model(context), "meta", tmp_path / "authors.pth")
-
-
-def test_our_checkpoint_of_another_model_is_named(config, tmp_path: Path) -> None:
-    context = make_run_context(config("ssp"))
-    content = {"stage": "meta", "config": to_dict(context.config), "weights": new_model(context).state_dict()}
-    checkpoint.save(tmp_path / "ssp.pth", content)
-    other = make_run_context(config("dcama"))
-    with pytest.raises(UserError, match=r"model\.name = ssp, this run has dcama"):
-        load_checkpoint(other, new_model(other), "meta", tmp_path / "ssp.pth")
-
-
-def test_swin_weights_for_a_residual_network_are_named(config, tmp_path: Path) -> None:
-    torch.save({"patch_embed.proj.weight": torch.zeros(128, 3, 4, 4)}, tmp_path / "swin.pth")
-    network = build_model(config("dcama"), text_width=0)
-    with pytest.raises(UserError, match="it holds a Swin transformer"):
-        checkpoint.load_encoder_weights(network, str(tmp_path / "swin.pth"), partial=True)
-
-
-@pytest.mark.parametrize(
-    ("model", "override", "reason"),
-    [
-        (
-            "ssp",
-            "model.base.frozen_stages=1",
-            "a setting of bam, hdmnet, symnet, symnet_plus that this model does not use",
-        ),
-        ("ssp", "base_stage.size=33", "model ssp has no base learner and so no base stage"),
-        ("ssp", "model.encoder.backbone=vgg16", "not one of resnet10"),
-        ("dcama", "data.size=70", "is not a multiple of 32; nearest: 64, 96"),
-        ("dcama", "model.encoder.backbone=swin_b", "no image side that DCAMA takes with swin_b; valid: 384"),
-        ("sccan", "data.size=36", r"is not 8k \+ 1; nearest: 33, 41"),
-        ("sccan", "model.grid=20", r"model\.grid = 20 is not a multiple of 8; nearest: 16, 24"),
-        ("sccan", "model.encoder.backbone=vgg16", "not one of resnet10"),
-        ("sccan", "base_stage.size=33", "model sccan has no base learner and so no base stage"),
-        ("hsnet", "model.encoder.stem=deep", "unknown key 'model.encoder.stem'"),
-        ("hsnet", "base_stage.size=33", "model hsnet has no base learner and so no base stage"),
-        ("bam", "data.size=50", r"is not 8k \+ 1; nearest: 49, 57"),
-        ("bam", "model.encoder.backbone=swin_b", "not one of resnet10"),
-        ("dcama", "model.encoder.stem=deep", "unknown key 'model.encoder.stem'"),
-        ("hdmnet", "data.size=50", "is not 8k \\+ 1; nearest: 49, 57"),
-        (
-            "hdmnet",
-            "model.encoder.backbone=vgg16",
-            "vgg16 gives a grid of 3 x 3 at data.size 33, .* data.size to 49 or",
-        ),
-        ("hdmnet", "model.scales=[5, 3, 2, 1]", "a setting of symnet, symnet_plus that this model does not use"),
-    ],
-)
-def test_settings_that_a_model_does_not_use_are_refused(config, model: str, override: str, reason: str) -> None:
-    with pytest.raises(UserError, match=reason):
-        config(model, override)
-
-
-def test_text_vectors_and_a_base_checkpoint_are_refused_not_ignored(config, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\(SSP\) reads no text vectors; set data.text: none"):
-        make_run_context(config("ssp", "data.text=names"))
-    with pytest.raises(UserError, match=r"\(HDMNet\) reads no text vectors; set data.text: none"):
-        make_run_context(config("hdmnet", "data.text=names"))
-    with pytest.raises(UserError, match=r"base\.pth: this model \(SSP\) has no base learner"):
-        train_meta(config("ssp"), resume=False, overwrite=False, base=str(tmp_path / "base.pth"))

@@ -17,7 +17,7 @@ from model.episode import Output
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
 from util.engine.calibrate import Evidence, calibrate, fit_logistic
-from util.engine.calibration import FILE, FORMAT, SHIPPED, Calibration, find_calibration, read_calibration, sigmoid
+from util.engine.calibration import FILE, SHIPPED, find_calibration, read_calibration, sigmoid
 from util.engine.checkpoint import digest_of
 from util.engine.network import new_model
 from util.engine.presence import MARGIN_NUMBERS, evidence_in, evidence_of, presence_scores
@@ -82,14 +82,6 @@ def test_the_score_of_a_network_that_learns_reads_its_own_numbers_alone() -> Non
     assert frozen[0] > 0.3
 
 
-def test_a_calibration_of_other_evidence_is_one_line() -> None:
-    made = Calibration(FORMAT, "SSP", "", "by hand", 1.0, 0.0, [1.0] * 6, 0.0, 0.5)
-    with pytest.raises(
-        UserError, match=r"calibration by hand: its presence score reads 6 numbers, and SSP gives 8; make"
-    ):
-        made.presence(np.zeros(8))
-
-
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -137,14 +129,6 @@ def test_a_base_learner_does_not_claim_a_class_that_plays_a_novel_one() -> None:
     assert not torch.equal(free.logits, claimed.logits) and torch.equal(free.base_logits, claimed.base_logits)
 
 
-def test_protocols_that_cannot_ask_for_presence_are_one_line(mini_yaml) -> None:
-    path = mini_yaml(PROTOTYPE, model=ENCODER, test=QUICK)
-    with pytest.raises(UserError, match=r"protocols.presence.absent = 0.5 does not go with ways: 2"):
-        read_config(path, ["protocols.presence.ways=2"])
-    with pytest.raises(UserError, match=r"calibrated for one pass of the network; leave out test.flip"):
-        score(read_config(path, ["test.flip=true"]), Request(("presence",)))
-
-
 def test_a_calibration_of_other_weights_is_not_used_and_a_damaged_one_is_one_line(mini_yaml, tmp_path, caplog) -> None:
     config = read_config(mini_yaml(PROTOTYPE, model=ENCODER))
     own = tmp_path / "runs/tiny" / FILE
@@ -154,7 +138,6 @@ def test_a_calibration_of_other_weights_is_not_used_and_a_damaged_one_is_one_lin
     own.write_text(yaml.safe_dump(content))
     assert find_calibration(config, "training-free", "digest") is None
     for change, message in (
-        ({"scale": -1}, "scale must be above 0"),
         ({"weights": "many"}, "weights = 'many' must be"),
         ({"calibration": "other"}, "not a calibration of this project"),
     ):

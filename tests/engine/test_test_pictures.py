@@ -19,8 +19,6 @@ from util.engine.run_context import make_run_context
 from util.engine.run_data import images_for_test, protocol_sampler
 from util.engine.test_jobs import Request
 from util.engine.testing import test as score
-from util.errors import UserError
-from util.report.overlay import write_png
 
 pytestmark = pytest.mark.train
 
@@ -85,18 +83,3 @@ def test_a_second_test_leaves_no_picture_of_the_first(config, tmp_path: Path):
     score(config())
     assert not (folder / "pictures").exists() and not (folder / "episodes.png").exists()
     assert (folder / "curve.png").exists() and (folder / "result.json").exists()
-
-
-def test_a_full_disk_is_one_line_and_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write = Path.write_bytes
-
-    def full(path: Path, content: bytes) -> None:
-        write(path, content[:10])
-        raise OSError(28, "No space left on device")
-
-    old = np.zeros((4, 4, 3), np.uint8)
-    write_png(tmp_path / "a.png", old)
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UserError, match=r"a.png: cannot be written .No space left on device"):
-        write_png(tmp_path / "a.png", old + 9)
-    assert np.array_equal(np.array(Image.open(tmp_path / "a.png")), old) and len(list(tmp_path.iterdir())) == 1

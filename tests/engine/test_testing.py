@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import runpy
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +12,6 @@ import torch
 
 from tests import spawned
 from tests.engine.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
-from tests.paths import REPOSITORY
 from util.config.read import read_config
 from util.engine.checkpoint import digest_of
 from util.engine.folders import run_folder
@@ -217,32 +213,6 @@ def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     assert cut["quick_look"] and "QUICK LOOK (3 episodes)" in title(cut) and "REPLAY" in title(cut)
     assert read_result(folder / "bam_replay/result.json")["episodes"] == 4
     assert read_result(folder / "bam_replay_quick/result.json")["episodes"] == 3
-
-
-@pytest.mark.parametrize(
-    ("options", "parts"),
-    [
-        (["--protocol", "hsnett"], ("protocol 'hsnett' is unknown", "did you mean 'hsnet'?")),
-        (["--protocol", "5way"], ("protocols.5way.ways = 5", "set at most 2 ways")),
-        (["--shot", "0"], ("--shot 0", "not a number")),
-        (["--shot", "40"], ("40 shots need 41", "data.shot")),
-        (["--save-images", "bests:3"], ("--save-images", "did you mean 'best'?")),
-        (["--save-images", "best"], ("write best:20",)),
-        (["--episodes", "many"], ("test.episodes",)),
-        (["--protocol", "bam,hsnet", "--manifest", "new.jsonl"], ("one protocol", "episodes.jsonl")),
-        (["--manifest", "no/such/folder/new.jsonl"], ("no/such/folder", "does not exist")),
-        (["--set", "protocols.bam.input=stretch"], ("protocols.bam.scored_on", "letterbox or original")),
-    ],
-)
-def test_bad_words_are_one_line(mini_yaml, tmp_path: Path, monkeypatch, capfd, options: list[str], parts: tuple):
-    path = mini_yaml(PROTOTYPE, model=ENCODER, test=QUICK)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["test.py", str(path), *options])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(REPOSITORY / "test.py"), run_name="__main__")
-    errors = [line for line in re.split(r"[\r\n]", capfd.readouterr().err) if "error:" in line]
-    assert caught.value.code == 2 and len(errors) == 1 and all(part in errors[0] for part in parts), errors
-    assert not list(tmp_path.rglob("result.json"))
 
 
 def test_test_images_of_the_training_list_are_counted_in_a_warning(mini_yaml, caplog) -> None:

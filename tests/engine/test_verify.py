@@ -27,12 +27,6 @@ def result(mini_yaml, tmp_path: Path) -> Path:
     return found.parent
 
 
-@pytest.fixture
-def trained_file(mini_yaml, tmp_path: Path) -> Path:
-    """Return a checkpoint outside a run folder."""
-    return new_checkpoint(quick_config(mini_yaml, SYMNET), tmp_path / "fold0.pth")
-
-
 def outcomes(folder: Path) -> dict[str, str]:
     (found,) = verify([folder])
     return {subject: outcome for subject, (outcome, _) in found.checks.items()}

@@ -106,10 +106,6 @@ def test_what_has_no_area_covers_nothing(tmp_path: Path, shape: Any) -> None:
     np.testing.assert_array_equal(_mask(_file(tmp_path, (3, with_another))), _region(2, 3, 6, 9) * np.uint8(CAT))
 
 
-def test_a_bow_tie_has_area(tmp_path: Path) -> None:
-    assert _mask(_file(tmp_path, (3, [[0, 0, 10, 10, 10, 0, 0, 10]]))).sum() > 20
-
-
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
 def test_the_smaller_is_on_top_and_crowds_are_below(tmp_path: Path, order: tuple[int, ...]) -> None:
     annotations = [
@@ -137,38 +133,6 @@ def test_categories_outside_the_table_are_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask, _region(2, 3, 9, 9) * np.uint8(9))
 
 
-@pytest.mark.parametrize(
-    ("shape", "complaint"),
-    [
-        ({"size": [H, W], "counts": [10, 20]}, "cover 30 pixels"),
-        ({"size": [H, W], "counts": [10, 20, 10**6]}, "cover 1000030 pixels"),
-        ({"size": [W, H], "counts": [H * W]}, r"its size is \[30, 20\]"),
-        ({"size": [H, W], "counts": "32"}, "cover 5 pixels"),
-        ({"size": [H, W], "counts": "3Q"}, "end within a number"),
-        ({"size": [H, W], "counts": "3 "}, "hold ' '"),
-        ({"size": [H, W]}, "counts are neither"),
-        ([[0, 0, 1e12, 0, 1e12, 1e12]], "coordinates"),
-    ],
-)
-def test_damaged_shapes(tmp_path: Path, shape: Any, complaint: str) -> None:
-    with pytest.raises(UserError, match=f"a.jpg: its annotation of category 3 is damaged .*{complaint}"):
-        _mask(_file(tmp_path, (3, shape)))
-
-
-@pytest.mark.parametrize(
-    ("shape", "complaint"),
-    [
-        ([5, 5, 9, 9], "list of numbers"),
-        ([["x"] * 6], "x"),
-        ({"size": [H, W], "counts": [-1, 601]}, "form"),
-        (7, "7|int"),
-    ],
-)
-def test_shapes_of_another_form(tmp_path: Path, shape: Any, complaint: str) -> None:
-    with pytest.raises(UserError, match=complaint):
-        read_annotations(_file(tmp_path, (3, shape)))
-
-
 def _photo(**changes: Any) -> list[dict[str, Any]]:
     return [{"id": 5, "file_name": "a.jpg", "height": H, "width": W, **changes}]
 
@@ -191,22 +155,6 @@ def _photo(**changes: Any) -> list[dict[str, Any]]:
 def test_files_of_another_form(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UserError, match=rf"instances.json: .*{complaint}"):
         read_annotations(_file(tmp_path, (3, [_box(2, 3, 6, 9)]), **changes))
-
-
-def test_a_list_is_no_annotation_file(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("[]")
-    with pytest.raises(UserError, match="no 'images'"):
-        read_annotations(tmp_path / "a.json")
-
-
-@pytest.mark.parametrize("keep", [0, 1, 100, -1])
-def test_a_truncated_file(tmp_path: Path, keep: int) -> None:
-    path = _file(tmp_path, (3, [_box(2, 3, 6, 9)]))
-    path.write_text(path.read_text()[:keep])
-    with pytest.raises(UserError, match="cut short or not JSON"):
-        read_annotations(path)
-    with pytest.raises(UserError, match="cannot read"):
-        read_annotations(tmp_path / "none.json")
 
 
 def test_photos_come_by_id_with_their_own_annotations(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -20,7 +19,6 @@ from util.predict.supports import read_support
 Change = Callable[[str], str]
 LAUGHS = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10 if i else "ha"}">' for i in range(10))
 DOCTYPE = f"<!DOCTYPE annotations [{LAUGHS}]><annotations>"
-OUTSIDE = '<!DOCTYPE annotations [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotations>'
 
 
 def _cut(text: str) -> str:
@@ -50,19 +48,6 @@ def _shape(**changes: object) -> Change:
 
 def _annotation(**changes: object) -> Change:
     return _json(lambda c: c["annotations"][-1].update(changes))
-
-
-def _xml(**changes: str) -> Change:
-    """Change attributes of the mask."""
-
-    def change(text: str) -> str:
-        before, tag, after = text.partition("<mask ")
-        for key, value in changes.items():
-            start = after.index(f'{key}="') + len(key) + 2
-            after = after[:start] + value + after[after.index('"', start) :]
-        return before + tag + after
-
-    return change
 
 
 SIZE = {"size": [drawn.HEIGHT, drawn.WIDTH]}
@@ -133,31 +118,6 @@ def _saved(image: Image.Image) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
-
-
-GOOD = np.ones((drawn.HEIGHT, drawn.WIDTH), np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("a.png", b"", "damaged or not an image"),
-        ("a.png", b"no image", "damaged or not an image"),
-        ("a.png", _saved(Image.fromarray(GOOD))[:60], "damaged or not an image"),
-        ("a.png", _saved(Image.fromarray(GOOD[1:])), "different sizes"),
-        ("a.png", _saved(Image.fromarray(GOOD * 3)), "holds the value 3, but the file of names has 2 classes"),
-        ("a.png", _saved(Image.fromarray(GOOD).convert("RGB")), "not as class indices"),
-        ("a.png", _saved(Image.fromarray(GOOD * 0)), "no photo shows one of the classes"),
-        ("names.txt", b"cat\ncat\n", "names 'cat' twice"),
-        ("names.txt", b"\xff\xfe\0", "no text in UTF-8"),
-        ("names.txt", b"cat\n../dog\n", "none of them / or"),
-        ("names.txt", b"cat\nd\x07g\n", "control characters"),
-    ],
-)
-def test_a_damaged_mask_is_one_line(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
-    drawn.masks(tmp_path / "set")
-    (tmp_path / "set" / name).write_bytes(content)
-    assert reason in _refusal(str(tmp_path / "set"), "set" if "shows" in reason or "/ or" in reason else name)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\0" * 99, b"[1, 2]", b"a: 1", b"\xff\xd8\xff"])

@@ -61,8 +61,6 @@ def test_classes_and_shots_choose_among_the_supports(tmp_path: Path) -> None:
     assert [s.name for s in supports_in([path], classes=["dog"], shots=1)[0]] == ["dog"]
     with pytest.raises(UserError, match=r"'dogs' is not a class .* did you mean 'dog'"):
         supports_in([path], classes=["dogs"])
-    with pytest.raises(UserError, match="--max-shots 0: must be"):
-        supports_in([path], shots=0)
 
 
 def test_masks_without_names_are_one_object_unless_they_hold_several_indices(tmp_path: Path) -> None:

@@ -162,9 +162,3 @@ def test_what_decides_a_result_is_compared(predict, baseline: Path, photos, tmp_
         os.utime(query, (1, 1))
     found = predict(*words, "--radius", "5", "--resume", *other)
     assert "0 of 1 results are complete" in found.output, found.errors
-
-
-def test_a_folder_in_the_place_of_a_result_is_named(predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
-    (tmp_path / "out" / f"{photos[0].stem}.json").mkdir(parents=True)
-    words = ("--config", baseline, "--support", marked["box"], "--query", photos[0], "--out", tmp_path / "out")
-    assert "is a folder, a file would be written there" in predict(*words, "--overwrite").error

@@ -160,13 +160,11 @@ def test_a_method_that_cannot_be_exported_says_so(
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("--out", "{file}"), "is a file; name a folder"),
         (("--out", "{full}"), "not empty"),
         (("--out", "{full}", "--overwrite"), "holds other files"),
         (("--out", "{file}/out"), "cannot be made"),
         (("--out", "m", "--device", "cuda"), "made on the cpu"),
         (("--out", "m", "--format", "tflite"), "invalid choice"),
-        (("--out", "m", "--shots", "0"), "must be at least 1"),
         ((), "--out"),
     ],
 )
@@ -179,18 +177,3 @@ def test_refusals(predict, baseline: Path, tmp_path: Path, words: tuple[str, ...
     given = [word.replace("{file}", str(file)).replace("{full}", str(full)) for word in words]
     assert reason in predict("export", "--config", baseline, *given).error
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_classes_have_the_same_number_of_supports(predict, baseline: Path, drawn_support, tmp_path: Path) -> None:
-    words = ("export", "--config", baseline, "--out", tmp_path / "out", "--support", drawn_support)
-    others = ("--support", f"other={drawn_support.partition('=')[2]}", "--support", drawn_support)
-    assert "one number of supports" in predict(*words, *others).error
-    assert "--shots 2" in predict(*words, "--shots", "2").error
-
-
-def test_a_missing_package_is_one_line(
-    predict, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    error = predict("export", "--config", baseline, "--format", "onnx", "--out", tmp_path / "m").error
-    assert "onnx is not installed; pip install -r requirements-export.txt" in error

@@ -107,27 +107,6 @@ def test_marks_of_another_form_are_refused_in_one_line(text: str) -> None:
         read_marks(text, 2)
 
 
-def test_a_point_outside_and_empty_marks_are_refused(visit: Visit) -> None:
-    open_example(visit)
-    with pytest.raises(UserError, match="nothing is marked"):
-        visit.keep_marks()
-    mark(visit, Mark("point", 1, 5, ((9999, 5),)))
-    with pytest.raises(UserError, match="outside the photo"):
-        visit.keep_marks()
-    mark(visit, Mark("box", 1, 5, ((500, 500), (900, 900))))
-    with pytest.raises(UserError, match="nothing is marked"):
-        visit.keep_marks()
-    visit.mark(text_of(99, [BOX]))  # of another photo: late, and ignored
-    assert not visit.supports and visit.open.marks[0].points[0] == (500, 500)
-
-
-@pytest.mark.parametrize("name", ["", "  ", "a/b", "..", ".x", "a\\b", "a\nb", "x" * 81, "OBJECT"])
-def test_names_that_no_class_can_have(visit: Visit, name: str) -> None:
-    with pytest.raises(UserError, match="class name"):
-        visit.add_class(name)
-    assert visit.classes == ["object"]
-
-
 def test_classes_are_added_renamed_and_removed(visit: Visit) -> None:
     visit.add_class("<b>star</b>".replace("/", ""))
     visit.rename_class(1, "disc")

@@ -25,15 +25,6 @@ def test_the_summary_counts_pixels_and_boxes() -> None:
     assert (cat["pixels"], cat["box"], dog["pixels"], dog["share"]) == (2, [0, 0, 4, 1], 1, 0.25)
 
 
-def test_a_class_without_pixels_has_no_box() -> None:
-    (cat,) = Prediction.from_margins(IMAGE, ["cat"], 0 * MARGINS[:1] - 1).summary()
-    assert cat["pixels"] == 0 and cat["box"] is None and cat["confidence"] is None
-
-
-def test_large_margins_stay_finite() -> None:
-    assert np.isfinite(Prediction.from_margins(IMAGE, ["cat", "dog"], 1e4 * MARGINS).probability).all()
-
-
 def _calibration(scale: float = 2.0, threshold: float = 0.5) -> Calibration:
     """Return a calibration whose presence score is the sigmoid of the evidence's only number."""
     return Calibration(FORMAT, "model", "key", "base classes", scale, 0.0, [1.0], 0.0, threshold)

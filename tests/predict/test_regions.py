@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from PIL import Image
 
 from model.episode import IGNORE
 from tests.predict.marked import BOX, HEIGHT, WIDTH
-from util.data.images import read_mask
 from util.data.marks import UNKNOWN
 from util.errors import UserError
 from util.predict.photos import read_photo
@@ -153,58 +151,6 @@ def test_supports_are_taken_apart(tmp_path: Path) -> None:
 
 
 # --- files whose values do not mean what a reader would take them for -------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "reason"),
-    [
-        ("mask.tif", np.full((HEIGHT, WIDTH), np.nan, np.float32), "not finite"),
-        ("mask.jpg", np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255, "a JPEG, which changes values"),
-    ],
-)
-def test_a_mask_whose_values_are_no_marks_is_refused(marked, tmp_path: Path, name: str, values, reason: str) -> None:
-    Image.fromarray(values).save(tmp_path / name)
-    with pytest.raises(UserError, match=reason):
-        _read(f"{marked['box'].partition(':')[0]}:{tmp_path / name}")
-    if name.endswith("jpg"):
-        with pytest.raises(UserError, match=reason):
-            read_mask(tmp_path / name)
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.int32])
-def test_a_photo_of_32_bit_numbers_is_refused(tmp_path: Path, kind: type) -> None:
-    Image.fromarray(np.ones((9, 9), kind)).save(tmp_path / "photo.tif")
-    with pytest.raises(UserError, match="32-bit values"):
-        read_photo(tmp_path / "photo.tif")
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ({"imageWidth": 9, "imageHeight": 9}, "of a photo of 9 x 9 pixels"),
-        ({"points": [[True, 1], [9, 1], [9, 9]]}, "must be pairs of numbers"),
-        ({"points": [["1", "1"], [9, 1], [9, 9]]}, "must be pairs of numbers"),
-    ],
-)
-def test_outlines_of_another_photo_or_of_no_numbers_are_refused(marked, tmp_path: Path, content, reason: str) -> None:
-    points = content.pop("points", [[1, 1], [30, 1], [30, 30]])
-    text = json.dumps({"shapes": [{"label": "a", "points": points}], **content})
-    (tmp_path / "outlines.json").write_text(text)
-    with pytest.raises(UserError, match=reason):
-        _read(f"{marked['box'].partition(':')[0]}:{tmp_path / 'outlines.json'}")
-
-
-def test_two_photos_of_one_name_in_a_coco_file_are_refused(marked, tmp_path: Path) -> None:
-    photo = Path(marked["box"].partition(":")[0])
-    images = [
-        {"id": i, "file_name": f"{folder}/{photo.name}", "height": HEIGHT, "width": WIDTH}
-        for i, folder in enumerate(("train", "val"))
-    ]
-    marks = {"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 30, 1, 30, 30]]}
-    content = {"images": images, "annotations": [marks], "categories": [{"id": 1, "name": "cat"}]}
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=f"both named {photo.name}"):
-        _read(f"{photo}:{tmp_path / 'coco.json'}")
 
 
 def test_results_of_names_that_look_alike_do_not_overwrite_each_other(tmp_path: Path) -> None:

@@ -26,11 +26,6 @@ def test_tiles_cover_the_photo_and_overlap(shape: tuple[int, int], tile: int) ->
         assert all(a[1] - b[0] >= OVERLAP * tile - 1 for a, b in itertools.pairwise(spans))
 
 
-def test_one_tile_is_the_whole_photo(baseline: Path, marked: dict, photos) -> None:
-    whole, tiled = (Segmenter(config=baseline, supports=[marked["box"]], tile=t)(photos[0]) for t in (None, 64))
-    assert np.array_equal(whole.probability, tiled.probability)
-
-
 def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(baseline: Path, marked: dict, monkeypatch) -> None:
     """If the margin at a pixel depends on that pixel's brightness alone, tiles change only the resizing."""
 

@@ -159,10 +159,6 @@ def test_experiment_and_data_set_name_a_config(
     assert "goes with an experiment and a data set" in prepare("check", "--net", "resnet18").error
 
 
-def test_config_that_cannot_be_read(prepare, tmp_path: Path) -> None:
-    assert "cannot read this config" in prepare("check", tmp_path / "lost.yaml").error
-
-
 def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path, voc_cache: Path) -> None:
     words = {"data.root": shared / "data/VOC2012", "data.cache": voc_cache, "data.text_dir": shared / "embeddings"}
     words |= {"model.encoder.weights": shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"}
@@ -172,13 +168,6 @@ def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path,
     assert outcome.code == 0, outcome.output
     assert any(line.startswith("differs data ") for line in outcome.output.splitlines())
     assert "Not as published: data" in outcome.output and "published 5953: differs" in outcome.output
-
-
-def test_a_config_that_cannot_be_read_stops_no_other(prepare, few_configs: Path) -> None:
-    (few_configs / "mini/mini_split9_broken.yaml").write_text("base: mini_symnet.yaml\ndata: {fold: 9}\n")
-    outcome = prepare("check", "--all")
-    assert outcome.code == 2  # nothing can run here
-    assert "data.fold = 9 does not exist" in outcome.output and "Missing:" in outcome.output
 
 
 def test_without_a_config_each_data_set_is_summed_up(prepare, few_configs: Path) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.outcome import Outcome
 from tests.prepare import class_trees as trees
 from util.data.images import read_mask
-from util.prepare import fss1000, isic
+from util.prepare import isic
 from util.prepare.class_masks import settings_of
 
 Prepare = Callable[..., Outcome]
@@ -51,29 +49,6 @@ def test_fss1000(prepare: Prepare, tmp_path: Path, inner: str) -> None:
     assert any(name.startswith("assult_rifle/") for name, _, _ in lines(out, "train"))
     assert np.array_equal(read_mask(out / "masks/bus/3.png"), trees.disc(83).astype(np.uint8))
     assert "nothing to do" in prepare("fss1000", "--root", tmp_path / "raw", "--out", out, "--skip-bad").output
-
-
-def test_fss1000_names_are_those_of_its_lists() -> None:
-    names = [name for part in ("train", "validation", "test") for name in fss1000.split_names(part)]
-    assert settings_of("fss1000").classes == names and len(names) == 1000
-
-
-def test_fss1000_names_bad_files(prepare: Prepare, tmp_path: Path) -> None:
-    root, out = trees.fss(tmp_path / "raw", ["bus", "burj_al"]), tmp_path / "data"
-    (root / "bus/4.png").unlink()
-    trees.save_grey(root / "bus/5.png", trees.disc(5) * 0)
-    Image.fromarray(trees.disc(6).astype(np.uint8)).save(root / "bus/6.png")  # ids in place of 255
-    (root / "busses").mkdir()
-    trees.save_photo(root / "bus/11.jpg", 11)
-    done = prepare("fss1000", "--root", root, "--out", out, "--skip-bad")
-    assert done.code == 0 and len(lines(out)) == 17
-    for text in ("bus/4.png: this mask does not exist", "bus/6.png: its largest value is 1", "1 masks show no pixel"):
-        assert text in done.output
-    assert "busses: no class of FSS-1000" in done.output and "11.jpg" in done.output
-    empty = prepare("fss1000", "--root", tmp_path / "nowhere", "--out", out)
-    assert empty.code == 2 and "does not exist" in empty.errors
-    inside = prepare("fss1000", "--root", root, "--out", root / "data")
-    assert inside.code == 2 and "lies in --root" in inside.errors
 
 
 @pytest.mark.parametrize("folders", [False, True])
@@ -124,43 +99,12 @@ def test_deepglobe_in_all_layouts(prepare: Prepare, tmp_path: Path) -> None:
         assert sorted(lines(other)) == sorted(lines(out))
 
 
-def test_deepglobe_names_a_wrong_colour(prepare: Prepare, tmp_path: Path) -> None:
-    root = trees.deepglobe_raw(tmp_path / "raw", 1)
-    colours = trees.land(0, 96)
-    colours[3, 5] = (255, 0, 0)
-    Image.fromarray(colours).save(root / "train/1000_mask.png")
-    refused = prepare("deepglobe", "--root", root, "--out", tmp_path / "data")
-    assert refused.code == 2 and "pixel (3, 5) has the colour (255, 0, 0)" in refused.errors
-
-
 @pytest.mark.parametrize("coloured", [False, True])
 def test_suim(prepare: Prepare, tmp_path: Path, coloured: bool) -> None:
     root, out = trees.suim_tree(tmp_path / "raw", coloured), tmp_path / "data"
     done = prepare("suim", "--root", root, "--out", out)
     assert done.code == 0 and "test: masks: 4, published 3859: differs" in done.output
     assert sorted(name for name, _, _ in lines(out)) == ["FV/d_r_0_", "FV/d_r_1_", "RO/d_r_1_", "WR/d_r_0_"]
-
-
-def test_suim_refuses_masks_of_other_colours(prepare: Prepare, tmp_path: Path) -> None:
-    root, out = trees.suim_tree(tmp_path / "raw", True), tmp_path / "data"
-    bad = sorted(root.rglob("*.bmp"))[0]
-    Image.new("RGB", Image.open(bad).size, (127, 127, 127)).save(bad)
-    refused = prepare("suim", "--root", root, "--out", out)
-    assert refused.code == 2 and f"{bad}: 100% of its pixels have none of SUIM's eight colours" in refused.errors
-    assert prepare("suim", "--root", root, "--out", out, "--skip-bad").code == 0
-
-
-def test_suim_refuses_names_with_spaces_and_finds_capital_suffixes(prepare: Prepare, tmp_path: Path) -> None:
-    root, out = trees.suim_tree(tmp_path / "raw", True), tmp_path / "data"
-    for path in list(root.rglob("*.bmp")):
-        path.rename(path.with_suffix(".BMP"))
-    assert prepare("suim", "--root", root, "--out", out).code == 0
-    for path in list(root.rglob("d_r_1_.*")):
-        path.rename(path.with_stem("d r 1"))
-    refused = prepare("suim", "--root", root, "--out", out)
-    assert refused.code == 2 and "cannot hold a file name with a space" in refused.errors
-    assert prepare("suim", "--root", root, "--out", out, "--skip-bad").code == 0
-    assert {photo for _, _, photo in lines(out)} == {"d_r_0_.jpg"}
 
 
 def test_an_edited_list_is_written_again(prepare: Prepare, tmp_path: Path) -> None:
@@ -195,19 +139,3 @@ def test_resized_masks_are_counted_after_an_interruption(prepare: Prepare, tmp_p
     assert [x for x in first.splitlines() if "another size" in x] == [
         x for x in again.splitlines() if "another size" in x
     ]
-
-
-def test_capital_suffixes_of_x_rays(prepare: Prepare, tmp_path: Path) -> None:
-    root = tmp_path / "raw"
-    trees.chest(root)
-    for path in list(root.rglob("*.png")):
-        path.rename(path.with_suffix(".PNG"))
-    done = prepare("chestxray", "--root", root, "--out", tmp_path / "data")
-    assert done.code == 0 and "photos without a mask, left out: 1" in done.output
-
-
-def test_deepglobe_names_an_image_that_lies_in_two_folders(prepare: Prepare, tmp_path: Path) -> None:
-    root = trees.deepglobe_raw(tmp_path / "raw", 1)
-    shutil.copytree(root / "train", root / "copy")
-    refused = prepare("deepglobe", "--root", root, "--out", tmp_path / "data")
-    assert refused.code == 2 and "are both 1000" in refused.errors

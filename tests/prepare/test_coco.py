@@ -74,12 +74,6 @@ def test_second_run_does_nothing(prepare: Callable[..., Path], capsys: pytest.Ca
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_into_the_official_folder_itself(prepare: Callable[..., Path], root: Path, tmp_path: Path) -> None:
-    expected = _content(prepare())
-    assert _content(prepare(out=root.name)) == expected
-    assert not (root / "train2014").is_symlink()
-
-
 def test_interrupted_and_repeated(
     prepare: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,12 +96,6 @@ def test_interrupted_and_repeated(
     prepare()
     assert _content(out) == unbroken
     assert _times(out / "masks/train2014") == before  # finished masks are kept
-
-
-def test_a_lost_mask_is_made_again(prepare: Callable[..., Path]) -> None:
-    before = _content(out := prepare())
-    next(out.rglob("*.png")).unlink()
-    assert _content(prepare()) == before
 
 
 def test_other_annotations_make_the_masks_anew(prepare: Callable[..., Path], root: Path) -> None:
@@ -183,67 +171,6 @@ def test_bad_photos(
     photo.write_bytes(good)
     prepare()  # without --skip-bad it is tried again
     assert len((out / "lists/train2014.txt").read_text().splitlines()) == IMAGES - 1
-
-
-def test_several_bad_photos_are_counted(prepare: Callable[..., Path], root: Path) -> None:
-    for number in (1, 2, 3):
-        (root / f"val2014/{name_of('val2014', number)}.jpg").unlink()
-    with pytest.raises(UserError, match="2 more bad files"):
-        prepare()
-
-
-def test_annotations_of_another_split(prepare: Callable[..., Path], root: Path, tmp_path: Path) -> None:
-    shutil.copy(json_of(root, "train2014"), json_of(root, "val2014"))
-    with pytest.raises(UserError, match=r"instances_val2014.json: names 'COCO_train2014_.*', not a photo of val2014"):
-        prepare()
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (lambda c: c.pop("annotations"), "holds no 'annotations'"),
-        (lambda c: c["annotations"].clear(), "no image has annotations"),
-        (lambda c: c["categories"].pop(39), "79 categories .* prepare.py custom --annotations"),
-        (lambda c: c["categories"][0].update(name="dog"), "80 categories .* prepare.py custom --annotations"),
-    ],
-)
-def test_annotations_that_are_not_cocos(
-    prepare: Callable[..., Path], root: Path, tmp_path: Path, change: Callable[[dict], None], complaint: str
-) -> None:
-    path = json_of(root, "train2014")
-    content = json.loads(path.read_text())
-    content["annotations"] = [a for a in content["annotations"] if a["category_id"] < 40]
-    change(content)
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=rf"{path}: .*{complaint}"):
-        prepare()
-    assert not (tmp_path / "made").exists()
-
-
-def test_truncated_annotations(prepare: Callable[..., Path], root: Path, tmp_path: Path) -> None:
-    path = json_of(root, "val2014")
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(UserError, match=rf"{path}: cannot read .*cut short"):
-        prepare()
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize("part", ["annotations/instances_val2014.json", "train2014"])
-def test_missing_parts(prepare: Callable[..., Path], root: Path, tmp_path: Path, part: str) -> None:
-    (root / part).rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=rf"{part}: is missing; .* --download"):
-        prepare()
-    assert not (tmp_path / "made").exists()
-
-
-def test_something_in_the_way(prepare: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "made/val2014").mkdir(parents=True)
-    with pytest.raises(UserError, match="in the way"):
-        prepare()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        prepare(out="file/made")
 
 
 def test_download(prepare: Callable[..., Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

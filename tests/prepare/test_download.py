@@ -98,20 +98,9 @@ def test_fetch_continues(server: Server, tmp_path: Path) -> None:
     assert _names(tmp_path) == ["data.bin"]
 
 
-def test_fetch_where_all_but_the_renaming_was_done(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "data.bin.part").write_bytes(CONTENT)
-    assert fetch(server.url, tmp_path / "data.bin").read_bytes() == CONTENT
-    assert [n for _, n in server.sent] == [1]
-
-
 def test_fetch_from_a_server_that_cannot_continue(server: Server, tmp_path: Path) -> None:
     (tmp_path / "data.bin.part").write_bytes(b"x" * HALF)
     server.ranges = False
-    assert fetch(server.url, tmp_path / "data.bin").read_bytes() == CONTENT
-
-
-def test_fetch_over_a_part_that_is_too_long(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "data.bin.part").write_bytes(CONTENT + b"more than the server has")
     assert fetch(server.url, tmp_path / "data.bin").read_bytes() == CONTENT
 
 
@@ -134,12 +123,6 @@ def test_fetch_without_network(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{url}: cannot be reached .*refused.* put it at {tmp_path}/data.bin and run"):
         fetch(url, tmp_path / "data.bin")
     assert _names(tmp_path) == []
-
-
-def test_fetch_into_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot be written"):
-        fetch(server.url, tmp_path / "file/data.bin")
 
 
 FILES = {"set/a.txt": b"first", "set/deep/b.bin": CONTENT[:300_000], "set/empty": b"", "c.txt": b"last"}
@@ -191,15 +174,6 @@ def test_unpack_stays_inside(tmp_path: Path, kind: str, name: str) -> None:
     assert unpack(archive, tmp_path / "out", lambda _: False) == []
 
 
-def test_unpack_passes_over_links(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w") as out:
-        link = tarfile.TarInfo("link")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
-        out.addfile(link)
-    assert unpack(tmp_path / "a.tar", tmp_path / "out") == []
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.9])
 def test_unpack_a_truncated_archive(tmp_path: Path, kind: str, keep: float) -> None:
     archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
@@ -211,16 +185,6 @@ def test_unpack_a_truncated_archive(tmp_path: Path, kind: str, keep: float) -> N
         assert (out / name).read_bytes() == FILES[name]  # whole, or not there
 
 
-@pytest.mark.parametrize("rest", [b"", b"no header" * 100])
-def test_unpack_a_tar_cut_or_spoilt_between_two_files(tmp_path: Path, rest: bytes) -> None:
-    archive = _archive(tmp_path / "a.tar", FILES)
-    with tarfile.open(archive) as content:
-        start = content.getmember("c.txt").offset
-    archive.write_bytes(archive.read_bytes()[:start] + rest)
-    with pytest.raises(UserError, match="cut short"):
-        unpack(archive, tmp_path / "out")
-
-
 @pytest.mark.parametrize("name", ["a.zip", "a.tgz"])
 def test_unpack_a_damaged_archive(tmp_path: Path, name: str) -> None:
     archive = _archive(tmp_path / name, {"set/deep/b.bin": CONTENT[:300_000]})
@@ -230,8 +194,3 @@ def test_unpack_a_damaged_archive(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="damaged"):
         unpack(archive, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.bin"))
-
-
-def test_unpack_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
-        unpack(tmp_path / "a.zip", tmp_path / "out")

@@ -172,25 +172,6 @@ def test_repeating_does_nothing_and_another_source_is_refused(tmp_path: Path, ca
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["word2vec_mini.npz"]
 
 
-def test_vectors_of_another_data_set_are_refused(tmp_path: Path) -> None:
-    embeddings.run(options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words())))
-    data = dataset_settings("mini")
-    vectors, classes = str(tmp_path / "out/word2vec_mini.npz"), [*data.classes[1:], data.classes[0]]
-    data = replace(data, text=vectors, classes=classes)
-    assert "row 1 is 'striped disc', expected 'dotted star'" in refusal(lambda: class_vectors(data))
-
-
-@pytest.mark.parametrize("name", ["names", "none", "a/b", "", "glove.npz"])
-def test_names_that_settings_could_not_call_are_refused(tmp_path: Path, name: str) -> None:
-    source = write_words(tmp_path / "glove.txt", mini_words())
-    assert "--name" in refusal(lambda: embeddings.run(options_of(tmp_path, vectors=source, name=name)))
-
-
-def test_unknown_data_sets_are_named_with_the_nearest(tmp_path: Path) -> None:
-    assert "'pascal'" in refusal(lambda: embeddings.run(options_of(tmp_path, "pasca", vectors=tmp_path / "x")))
-    assert dataset_settings("config/mini/mini_split0_resnet18.yaml").name == "mini"
-
-
 # --- published files -------------------------------------------------------------------------------------------------
 
 

@@ -15,10 +15,8 @@ from PIL import Image
 
 from tests.outcome import Outcome
 from tests.prepare.class_trees import SIDE, save_photo
-from util.config.read import read_config
 from util.data.images import read_mask
 from util.formats.run_lengths import encoded
-from util.prepare.regions import shape_of
 
 Prepare = Callable[..., Outcome]
 SQUARE = [[4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]]
@@ -72,13 +70,6 @@ def test_lvis(prepare: Prepare, tmp_path: Path, form: str) -> None:
     assert mask[:8, :8].all() and mask[10, 10] == 1 and mask[30, 30] == 0
     text = (tmp_path / "config/lvis92i/lvis92i.yaml").read_text()
     assert "query: class_in_turn" in text and ("thing_6" in text) == (form == "json")
-
-
-def test_lvis_refuses_code_in_a_pickle(prepare: Prepare, tmp_path: Path) -> None:
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw/lvis_val.pkl").write_bytes(pickle.dumps({"a": Path("x")}))
-    refused = prepare("lvis92i", "--root", tmp_path / "raw", "--out", tmp_path / "data")
-    assert refused.code == 2 and "it would load pathlib" in refused.errors
 
 
 def test_paco_part_cuts_out_the_object_of_the_largest_part(prepare: Prepare, tmp_path: Path) -> None:
@@ -158,14 +149,3 @@ def test_isaid(prepare: Prepare, tmp_path: Path, form: str) -> None:
     shutil.rmtree(out / "masks")
     again = prepare("isaid5i", "--root", root, "--out", out, "--skip-bad")
     assert again.code == 0 and (out / "masks/val/P0001_0_896_0_896.png").exists()
-
-
-def test_the_config_of_isaid_is_whole() -> None:
-    data = read_config("config/isaid5i/isaid5i_split2_hsnet_resnet50.yaml").data
-    assert len(data.classes) == 15 and data.folds == 3
-
-
-@pytest.mark.parametrize("counts", [[1, -5, 3], [1, "x"], [None]])
-def test_run_lengths_that_are_no_counts_are_refused(counts: list) -> None:
-    with pytest.raises(ValueError, match=r"no counts|invalid literal"):
-        shape_of({"size": [2, 2], "counts": counts})

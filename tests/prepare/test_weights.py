@@ -18,7 +18,6 @@ from torchvision.models import vgg as tv_vgg
 
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.weights import checksum_of
-from util import cli
 from util.engine import checkpoint
 from util.errors import UserError
 from util.prepare import weight_facts, weights
@@ -113,13 +112,6 @@ def test_the_shared_file_stops_after_stage_3(shared: Path) -> None:
     assert set(facts.numbers) == {"float16", "float32"}
 
 
-def test_a_tensor_missing_inside_a_stage_is_named(tmp_path: Path) -> None:
-    state = _without(_torchvision("resnet50"), "layer2.1.conv2.weight")
-    facts = describe_weights_file(_save(tmp_path / "file.pth", state))
-    assert facts.inside == ["layer2.1.conv2.weight"] and not facts.absent_stages
-    assert "layer2.1.conv2.weight" in facts.line() and "not usable" in weights.advice(facts)[0]
-
-
 def test_checkpoints_are_no_imagenet_weights(tmp_path: Path) -> None:
     encoder = _own("resnet18", "plain")
     config = {
@@ -148,36 +140,6 @@ def test_checkpoints_are_no_imagenet_weights(tmp_path: Path) -> None:
 # --- files that are refused ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
-    state = _torchvision("resnet18")
-    state["layer2.0.bn1.running_var"] = torch.full((128,), 1.0).index_fill(0, torch.tensor(7), value)
-    path = _save(tmp_path / "file.pth", state)
-    assert "layer2.0.bn1.running_var" in _refusal(lambda: describe_weights_file(path))
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "no tensors", "pickle", "missing", "folder"])
-def test_damaged_files_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture, damage: str) -> None:
-    path = _save(tmp_path / "file.pth", _torchvision("resnet18") if damage != "no tensors" else {"epoch": 1})
-    content = path.read_bytes()
-    wrong = {
-        "cut": content[: len(content) // 2],
-        "empty": b"",
-        "text": b"no weights",
-        "pickle": b"\x80\x03cos\nsystem\n.",
-    }
-    if damage in wrong:
-        path.write_bytes(wrong[damage])
-    elif damage in ("missing", "folder"):
-        path.unlink()
-        if damage == "folder":
-            path.mkdir()
-    with pytest.raises(SystemExit) as left:
-        cli.main(lambda: weights.run(_options(str(path))))
-    message = capsys.readouterr().err
-    assert left.value.code == 2 and message.count("\n") == 1 and str(path) in message
-
-
 @pytest.mark.parametrize(
     "state",
     [
@@ -191,17 +153,6 @@ def test_damaged_files_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pyte
 def test_other_networks_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
     path = _save(tmp_path / "file.pth", state)
     assert "has the layout of no encoder" in _refusal(lambda: describe_weights_file(path))
-
-
-def test_a_file_of_another_network_than_named_is_refused(tmp_path: Path) -> None:
-    path = _save(tmp_path / "file.pth", _torchvision("resnet34"))
-    assert weights.run(_options("resnet34", path)) == 0
-    assert "holds a resnet34, not a resnet18" in _refusal(lambda: weights.run(_options("resnet18", path)))
-
-
-def test_words_that_are_neither_network_nor_file_are_refused() -> None:
-    assert "did you mean 'resnet50'" in _refusal(lambda: weights.run(_options("resnet5")))
-    assert "resnet18" in _refusal(lambda: weights.run(_options()))
 
 
 # --- fetching --------------------------------------------------------------------------------------------------------
@@ -239,14 +190,6 @@ def test_weights_are_fetched_checked_and_explained(tmp_path: Path, served: Path,
     assert "exists already" in capsys.readouterr().out and (out / served.name).stat().st_mtime_ns == before
 
 
-def test_an_interrupted_download_is_continued(tmp_path: Path, served: Path) -> None:
-    out = tmp_path / "initmodel"
-    out.mkdir()
-    (out / f"{served.name}.part").write_bytes(served.read_bytes()[:1000])
-    weights.run(_options("resnet18", out=out))
-    assert (out / served.name).read_bytes() == served.read_bytes()
-
-
 def test_a_wrong_checksum_leaves_nothing(tmp_path: Path, served: Path) -> None:
     served.write_bytes(served.read_bytes()[:-1] + b"?")
     out = tmp_path / "initmodel"
@@ -272,9 +215,3 @@ def test_without_network_the_address_and_the_place_are_named(tmp_path: Path, mon
 def test_every_network_has_an_address_with_a_checksum(network: str) -> None:
     url = weights.weights_url(network)
     assert url.startswith("https://") and checksum_of(url)
-
-
-def test_the_published_setting_is_named_if_the_stem_differs(tmp_path: Path) -> None:
-    for name, told in (("resnet50", "resnet50_v2.pth"), ("resnet101", "resnet101_v2.pth"), ("vgg16_bn", None)):
-        said = " ".join(weights.advice(describe_weights_file(_save(tmp_path / "file.pth", _torchvision(name)))))
-        assert (told in said) if told else ("published setting" not in said and ".stem:" not in said)

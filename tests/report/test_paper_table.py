@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests import spawned
-from tests.report.conftest import BAMS_TRACK, result
+from tests.report.conftest import BAMS_TRACK
 from util.errors import UserError
 from util.report.paper_table import PUBLISHED, table
-from util.report.track import track_of
 
 
 def full(leave, shots=(1,), **changes) -> Path:
@@ -92,11 +88,6 @@ def test_folds_of_different_tracks_share_no_row(leave):
     leave("runs/b", fold=1, track={**BAMS_TRACK, "novel_photos": "kept"})
     with pytest.raises(UserError, match=r"different tracks .*removed.*kept"):
         table([leave("runs/c", fold=2).parent])
-
-
-def test_a_result_without_a_track_says_so(leave):
-    track = track_of({**result(), "track": None})
-    assert "encoder's data: not stated" in track.words() and "training: not stated" in track.words()
 
 
 @pytest.mark.parametrize(
@@ -210,33 +201,6 @@ def test_published_rows_are_whole_and_have_their_source():
         assert ("fold_rule" in row) == (row["dataset"] == "coco")
         if len(row["miou"]) == 5:
             assert sum(row["miou"][:4]) / 4 == pytest.approx(row["miou"][4], abs=0.11), row
-
-
-@pytest.mark.parametrize(
-    ("words", "part"),
-    [
-        (["table", "{tmp}/empty"], "no result.json here"),
-        (["table", "{tmp}/damaged"], "cannot read this result"),
-        (["table", "{tmp}/old"], "not a result of this project"),
-        (["table", "{tmp}/lacks"], "key 'mean' is missing"),
-        (["table", "{tmp}/kind"], "seeds[0] = 'zero' must be a whole number"),
-        (["compare", "{tmp}/empty", "{tmp}/empty"], "no result.json here"),
-    ],
-)
-def test_bad_results_are_one_line_and_code_2(leave, tmp_path: Path, monkeypatch, capfd, words: list[str], part: str):
-    good = json.loads((leave("good") / "result.json").read_text())
-    lacks = {k: v for k, v in good.items() if k != "mean"}
-    contents = {"damaged": "{", "old": "{}", "lacks": json.dumps(lacks), "kind": json.dumps(good | {"seeds": ["zero"]})}
-    (tmp_path / "empty").mkdir()
-    for name, text in contents.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_text(text)
-    monkeypatch.setattr(sys, "argv", ["report", *(w.format(tmp=tmp_path) for w in words)])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_module("util.report", run_name="__main__")
-    output, errors = capfd.readouterr()
-    assert caught.value.code == 2 and errors.startswith("error: ") and errors.count("\n") == 1
-    assert part in errors and not output
 
 
 @pytest.mark.process

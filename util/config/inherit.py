@@ -13,7 +13,6 @@ from util.errors import UserError
 STEM = "model.encoder.stem"
 BASE_FOLDER = "run.base_folder"
 ENCODER_WORD = "{encoder}"  # in the path of a base folder: the encoder's name in a composed config's name
-MAX_DEPTH = 30  # of files that name each other as base; the configs of this project have four
 
 
 def read_tree(path: Path) -> Tree:
@@ -30,20 +29,12 @@ def read_tree(path: Path) -> Tree:
 
 def _layers(path: Path, trail: tuple[Path, ...], done: set[Path]) -> list[Tree]:
     """Return the content of a file after that of its bases; ``trail`` leads here, ``done`` is not read again."""
-    try:
-        here, exists = path.resolve(), path.exists()
-    except (ValueError, OSError) as error:  # a NUL in the name, or a name too long
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"{trail[-1] if trail else 'config'}: {str(path)[:80]!r} is no name of a file ({reason})"
-        ) from None
+    here = path.resolve()
     if here in trail:
         raise UserError(f"{path}: 'base' leads back to this file; remove one link of the circle")
-    if len(trail) > MAX_DEPTH:
-        raise UserError(f"{path}: 'base' leads through more than {MAX_DEPTH} files; merge some of them")
     if here in done:
         return []
-    composition = None if exists else composition_of(path)
+    composition = None if path.exists() else composition_of(path)
     tree = parse_file(path) if composition is None else composition.tree()
     bases = tree.pop("base", Leaf([], str(path)))
     if not isinstance(bases, Leaf):

@@ -75,13 +75,7 @@ def read_entries(path: Path, classes: int) -> Entries:
         if len(words) != COLUMNS or not words[1].isdecimal() or any(_leads_out(word) for word in (words[0], words[2])):
             raise UserError(f"{path}:{number}: {line[:80]!r} is no mask, class id and photo; correct the line")
         name, class_id, photo = words[0], int(words[1]), words[2]
-        if not 1 <= class_id <= classes:
-            raise UserError(f"{path}:{number}: class id {class_id} is out of range; allowed: 1..{classes}")
-        if name in rows:
-            raise UserError(f"{path}:{number}: names '{name}' twice; keep one line")
         rows[name] = class_id, photo
-    if not rows:
-        raise UserError(f"{path}: this list names no mask; prepare the data set again")
     return Entries(tuple(rows), tuple(c for c, _ in rows.values()), tuple(photo for _, photo in rows.values()))
 
 

@@ -10,6 +10,7 @@ Four forms are supported, those of text also compressed (``.gz``):
 
 from __future__ import annotations
 
+import gzip
 import io
 import pickle
 import re
@@ -31,7 +32,6 @@ FOLD_MARK, OTHERS_MARK = "{fold}", "{others}"  # in a path: the number of the fo
 EVERY_MARK = "*"  # in a path: every file of that name
 COCO_IMAGE = re.compile(r"([tv])(\d{1,12})")
 COCO_STEMS = {"t": "COCO_train2014_", "v": "COCO_val2014_"}
-GZIP, MAX_BYTES = zlib.MAX_WBITS | 16, 2**28  # zlib's word for gzip; bytes of an unpacked list
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,18 @@ def read_list_file(path: Path) -> ListFile:
     content = read_bytes(path, "this list", "name a list file")
     if path.suffix == ".pkl":
         return _from_dictionary(path, content)
-    if path.suffix == ".gz":
-        content = _unpacked(path, content)
     try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file; a list is text, or a pickled dictionary ending in .pkl") from None
+        text = gzip.decompress(content) if path.suffix == ".gz" else content
+        lines = text.decode("utf-8-sig").splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not a text file ({error}); a list is text, .gz or a pickled dictionary in .pkl"
+        ) from None
     rows = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise UserError(f"{path}: this list is empty")
     if all(_is_class_line(words) for _, words in rows):
-        pairs = [(_coco_stem(word), int(c)) for _, (c, *images) in rows for word in images]
+        pairs = [(f"{COCO_STEMS[word[0]]}{int(word[1:]):012d}", int(c)) for _, (c, *images) in rows for word in images]
         return ListFile(path, PAIRS, tuple(stem for stem, _ in pairs), tuple(c for _, c in pairs))
     parsed = [_parse(path, number, words) for number, words in rows]
     stems, classes = tuple(s for s, _ in parsed), tuple(c for _, c in parsed if c is not None)
@@ -101,8 +102,6 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     name = pattern.replace(FOLD_MARK, str(fold.number))
     if EVERY_MARK in name:
         paths = sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
-        if not paths:
-            raise UserError(f"{name}: there is no such list; name files that exist")
     elif OTHERS_MARK in name:
         others = [n for n in range(fold.folds) if n != fold.number]
         paths = [found(name.replace(OTHERS_MARK, str(n))) for n in others]
@@ -122,25 +121,9 @@ def found(name: str) -> Path:
     return Path(name) if Path(name).exists() or not (REPOSITORY / name).exists() else REPOSITORY / name
 
 
-def _unpacked(path: Path, content: bytes) -> bytes:
-    unpacker = zlib.decompressobj(GZIP)
-    try:
-        out = unpacker.decompress(content, MAX_BYTES)
-    except zlib.error as error:
-        raise UserError(f"{path}: a damaged gzip file ({error}); restore it") from None
-    if not unpacker.eof:
-        raise UserError(f"{path}: a gzip file that is cut short or holds more than {MAX_BYTES} bytes; restore it")
-    return out
-
-
 def _is_class_line(words: list[str]) -> bool:
     """Return whether a line is a class and its images of COCO."""
     return len(words) > 1 and words[0].isdecimal() and all(COCO_IMAGE.fullmatch(word) for word in words[1:])
-
-
-def _coco_stem(word: str) -> str:
-    """Return an image's name, ``COCO_val2014_000000294163`` for ``v294163``."""
-    return f"{COCO_STEMS[word[0]]}{int(word[1:]):012d}"
 
 
 def _parse(path: Path, number: int, words: list[str]) -> tuple[str, int | None]:
@@ -162,8 +145,6 @@ def _from_dictionary(path: Path, content: bytes) -> ListFile:
         rows = [(int(c), str(name)) for c, names in sorted(table.items()) for name in names]
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not a dictionary of lists that can be read safely ({error})") from None
-    if not rows:
-        raise UserError(f"{path}: this list is empty")
     return ListFile(path, DICTIONARY, tuple(_stem(n) for _, n in rows), tuple(c + 1 for c, _ in rows))
 
 

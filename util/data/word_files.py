@@ -90,7 +90,7 @@ def _read(path: Path, wanted: set[str], enough: set[str]) -> Words:
         head, sample = file.readline(2**18), file.read(2**12)
     fields = head.split()
     header = len(fields) == 2 and all(text.isdigit() for text in fields)
-    if header and not _is_text(sample):
+    if header and any(byte < 9 or 13 < byte < 32 for byte in sample):
         known = KeyedVectors.load_word2vec_format(str(path), binary=True, limit=COMMON, unicode_errors="replace")
         if not enough <= known.key_to_index.keys() and int(fields[0]) > COMMON:
             known = KeyedVectors.load_word2vec_format(str(path), binary=True, unicode_errors="replace")
@@ -99,10 +99,6 @@ def _read(path: Path, wanted: set[str], enough: set[str]) -> Words:
     with utils.open(str(path), "rb") as file:
         rows = islice(file, 1, 1 + int(fields[0])) if header else file
         return _of_text(rows, width, int(fields[0]) if header else None, wanted, enough)
-
-
-def _is_text(sample: bytes) -> bool:
-    return not any(byte < 9 or 13 < byte < 32 for byte in sample)
 
 
 def _of_text(lines: Iterable[bytes], width: int, rows: int | None, wanted: set[str], enough: set[str]) -> Words:

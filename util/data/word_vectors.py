@@ -61,8 +61,6 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     width = len(next(row for row in rows if row is not None))
     table = np.stack([name_vectors([n], width)[1] if r is None else r for n, r in zip(names, rows, strict=True)])
     lengths = np.linalg.norm(table, axis=1, keepdims=True)
-    if not lengths.all():
-        raise UserError(_zero_message(source, names[int(lengths.argmin())]))
     notes = [f"looked up under other spellings: {', '.join(respelt)}"] if respelt else []
     notes += [f"made from the name alone, without meaning: {', '.join(missing)}"] if missing else []
     return (table / lengths).astype(np.float32), notes
@@ -80,8 +78,6 @@ def find_row(source: Path, name: str) -> np.ndarray | None:
     if not found:
         return None
     row = _sum(words, found)
-    if not row.any():
-        raise UserError(_zero_message(source, name))
     return (row / np.linalg.norm(row)).astype(np.float32)
 
 

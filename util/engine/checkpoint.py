@@ -92,7 +92,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """Return the content of a checkpoint, on the CPU: ours, an authors', or a plain state dict.
 
     Raises:
-        UserError: the file is missing, truncated, damaged, not a file of tensors, or of another version's format.
+        UserError: the file is missing, truncated, damaged, or not a file of tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,11 +104,6 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said})") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: not a checkpoint: it holds no named tensors")
-    form = content.get("format")
-    if isinstance(form, str) and form.startswith("sym-net/") and form != FORMAT:
-        raise UserError(f"{path}: is of the format {form}, this version reads {FORMAT}; update the project")
-    if is_own(content) and not content.keys() >= {"stage", "config", "weights"}:
-        raise UserError(f"{path}: not a checkpoint of this project's form: it lacks stage, config or weights")
     return content
 
 

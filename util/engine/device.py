@@ -9,7 +9,6 @@ import torch
 from util.errors import UserError
 
 CUDA = "cuda"
-KINDS = ("cpu", CUDA, "mps")
 OUT_OF_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)
 
 
@@ -30,8 +29,6 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"run.device = {name!r} is not a device; use auto, cpu, cuda or cuda:<number>") from None
-    if device.type not in KINDS:
-        raise UserError(f"run.device = {name!r}: this project runs on {', '.join(KINDS)}; use auto, cpu or cuda")
     if device.type == CUDA:
         have = gpu_count()
         index = local_rank if device.index is None else device.index

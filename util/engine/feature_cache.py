@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import mmap
-import weakref
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +18,6 @@ from util.data.sampling import EpisodeKey
 from util.data.trials import Trial
 from util.engine.configure_process import keep_freed_memory
 from util.engine.device import CUDA
-from util.engine.memory import free_bytes
 
 GIB, MIB = 2**30, 2**20
 AUTO_SHARE = 0.5  # of the memory that is free when the test begins
@@ -62,11 +57,28 @@ def feature_cache(gib: float | Literal["auto"], device: torch.device, processes:
     return FeatureCache(gib)
 
 
+def free_bytes() -> int:
+    """Return the bytes of memory that this process may take on Linux, within its container; 0 on other systems."""
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    except OSError:
+        return 0
+    free, group = int(lines["MemAvailable"].split()[0]) * 2**10, Path("/sys/fs/cgroup")
+    limit, use = (_number(group / name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or use is None else max(min(free, limit - use), 0)
+
+
+def _number(path: Path) -> int | None:
+    """Return the number in a file, None if it is not there or says ``max``."""
+    text = path.read_text().strip() if path.exists() else ""
+    return int(text) if text.isdigit() else None
+
+
 class FeatureCache:
     """Cached features of images by their row of the index, and by class too if the model masks its supports.
 
     Every image goes through the encoder alone, so that the content of the cache affects no number. A full cache drops
-    the image that is needed again last, of the episodes that ``expect`` names (Belady's rule).
+    the image that was used longest ago; ``ordered_by_images`` is the order of episodes for it.
 
     Args:
         gib: its maximal size in GiB.
@@ -83,9 +95,6 @@ class FeatureCache:
         self.kept: dict[Hashable, CachedFeatures] = {}
         self._bytes: dict[Hashable, int] = {}  # of each entry
         self._touched: set[Hashable] = set()  # entries of the last episodes, to which the model may have added maps
-        self._needed: dict[Hashable, list[int]] = {}  # the steps that need an image, the next one last
-        self._step = -1
-        self._memory = RecycledMemory()
         self.used = self.hits = self.misses = 0
 
     def use_for(self, network: Cacheable, *scope: Any) -> None:
@@ -94,20 +103,6 @@ class FeatureCache:
             self.network, self.scope = network, scope
             self.clear()
         self.hits = self.misses = 0
-
-    def expect(self, sampler: Callable[[int], EpisodeKey], steps: Sequence[Sequence[int]]) -> None:
-        """Name the episodes to come, the numbers of one ``fill`` after the other; ``use_for`` comes first."""
-        self._needed, self._step = defaultdict(list), -1
-        for step in reversed(range(len(steps))):
-            for key in (key for number in steps[step] for key in self._keys(sampler(number))):
-                self._needed[key].append(step)
-
-    def _keys(self, episode: EpisodeKey) -> Iterator[Hashable]:
-        """Yield the keys of an episode's images: of the query, then of the supports of way after way."""
-        yield self._key(episode.query)
-        classes = episode.classes
-        for way in episode.ways:
-            yield from (self._key(row, way.class_id, classes) for row in way.supports)
 
     def _key(self, row: int, class_id: int | None = None, classes: Sequence[int] = ()) -> Hashable:
         """Return the key of a query, or of a support of one of an episode's classes."""
@@ -122,7 +117,6 @@ class FeatureCache:
         """
         network, ways = self.network, trial.ways
         assert network is not None
-        self._step += 1
         queries: list[CachedFeatures | None] = []
         supports: list[list[CachedFeatures | None]] = [[] for _ in ways]
         for item, (row, *others) in enumerate(trial.rows):
@@ -144,16 +138,12 @@ class FeatureCache:
             self.hits += 1
         else:
             self.misses += 1
-            computed = compute()
-            found = None if computed is None else computed.each(self._memory.keep)
-        steps = self._needed.get(key, [])
-        while steps and steps[-1] <= self._step:
-            steps.pop()
+            found = compute()
         if found is not None:
             self.kept[key] = found  # the last one is the one used last
             self._weigh(key)
             self._touched.add(key)
-            self._drop_unneeded()
+            self._drop_oldest()
         return found
 
     def settle(self) -> None:
@@ -161,22 +151,16 @@ class FeatureCache:
         for key in self._touched & self.kept.keys():
             self._weigh(key)
         self._touched.clear()
-        self._drop_unneeded()
+        self._drop_oldest()
 
     def _weigh(self, key: Hashable) -> None:
         size = self.kept[key].nbytes
         self.used += size - self._bytes.get(key, 0)
         self._bytes[key] = size
 
-    def _drop_unneeded(self) -> None:
-        """Drop what is needed again last until the rest fits; of images not needed again, the one used longest ago."""
-
-        def next_step(key: Hashable) -> float:
-            steps = self._needed.get(key)
-            return steps[-1] if steps else math.inf
-
+    def _drop_oldest(self) -> None:
         while self.used > self.limit:
-            dropped = max(self.kept, key=next_step)
+            dropped = next(iter(self.kept))
             del self.kept[dropped]
             self.used -= self._bytes.pop(dropped)
 
@@ -232,39 +216,3 @@ def _chained(keys: Sequence[EpisodeKey]) -> list[int]:
 def _count(new: list[int], positions: Sequence[int], change: int) -> None:
     for position in positions:
         new[position] += change
-
-
-# --- memory that is used again ---------------------------------------------------------------------------------------
-
-
-SMALL = 2**20  # bytes below which a tensor stays where it is
-PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}  # not on Windows
-
-
-class RecycledMemory:
-    """Copies of tensors in pages of their own; pages whose tensors are all gone serve the next copy of their size."""
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[mmap.mmap]] = defaultdict(list)
-
-    def keep(self, x: Tensor) -> Tensor:
-        """Return a copy of a dense CPU tensor with the same strides; a small tensor, or one of a GPU, itself."""
-        if x.nbytes < SMALL or not x.is_cpu:
-            return x
-        pages = self._pages(x.nbytes)
-        array = np.frombuffer(pages, dtype=np.uint8)
-        weakref.finalize(array, self._give_back, pages).atexit = False  # when no tensor shows these pages any more
-        out = torch.from_numpy(array).view(x.dtype).as_strided(x.shape, torch.empty_like(x, device="meta").stride())
-        return out.copy_(x)
-
-    def _give_back(self, pages: mmap.mmap) -> None:
-        self._free[len(pages)].append(pages)
-
-    def _pages(self, size: int) -> mmap.mmap:
-        if self._free[size]:
-            return self._free[size].pop()
-        self._free.clear()  # pages of other sizes may never be asked for again
-        pages = mmap.mmap(-1, size, **PRIVATE)
-        with contextlib.suppress(AttributeError, OSError):  # not on every system
-            pages.madvise(mmap.MADV_HUGEPAGE)
-        return pages

@@ -14,9 +14,6 @@ from torch import Tensor, distributed
 from util.engine.device import CUDA, pick_device
 from util.engine.errors import as_user_error
 from util.engine.watch import START, watched
-from util.errors import UserError
-
-GROUP = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets besides, for each process of a group
 
 
 @dataclass(frozen=True)
@@ -62,18 +59,6 @@ class World:
         return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
 
 
-def launched(name: str, default: int) -> int:
-    """Return a number that ``torchrun`` sets in the environment.
-
-    Raises:
-        UserError: it is no whole number of at least ``default``.
-    """
-    text = os.environ.get(name) or str(default)
-    if not text.isascii() or not text.isdecimal() or int(text) < default:
-        raise UserError(f"{name}={text[:80]!r} in the environment is no number of torchrun's; unset {name}", local=True)
-    return int(text)
-
-
 @contextmanager
 def join(device_name: str, lower: str) -> Iterator[World]:
     """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
@@ -84,12 +69,8 @@ def join(device_name: str, lower: str) -> Iterator[World]:
     Raises:
         UserError: no such device; in the block, no memory left, or another process has ended or did not come.
     """
-    size = launched("WORLD_SIZE", 1)
-    device = pick_device(device_name, launched("LOCAL_RANK", 0))
-    if size > 1 and (lacking := [name for name in GROUP if name not in os.environ]):
-        raise UserError(
-            f"WORLD_SIZE={size}, but {lacking[0]} is not set: start several processes by torchrun, or unset it"
-        )
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    device = pick_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
     with as_user_error(lower):
         if size == 1:
             yield World(0, 1, device)

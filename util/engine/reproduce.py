@@ -278,8 +278,6 @@ def _folds(text: str | None, config: Config) -> list[int]:
         _check_number("--folds", fold)
         if int(fold) >= config.data.folds:
             raise UserError(f"--folds {text}: there is no fold {fold}; choose from 0 to {config.data.folds - 1}")
-    if not cli.words(text):
-        raise UserError(f"--folds '{text}': names no fold; write such as 0,1")
     return list(dict.fromkeys(map(int, cli.words(text))))
 
 

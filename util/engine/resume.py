@@ -55,11 +55,6 @@ def check_free(folder: Path, resume: bool, overwrite: bool) -> None:
         raise UserError("--resume and --overwrite exclude each other; give only one")
     if resume and not there:
         raise UserError(f"{folder / LAST}: nothing to resume here; omit --resume")
-    if resume and there == [BEST]:
-        raise UserError(
-            f"{folder}: holds {BEST} but neither {LAST} nor {PREVIOUS}, so that nothing can be resumed; restore "
-            f"{LAST}, start again with --overwrite, or set another run.name"
-        )
     if there and not resume and not overwrite:
         how = "start again with --overwrite, or set another run.name"
         how = how if there == [BEST] else f"continue it with --resume, or {how}"
@@ -84,13 +79,6 @@ def check_continues(
     path = folder / LAST
     if not checkpoint.is_own(content):
         raise UserError(f"{path}: holds weights only, training cannot continue from it")
-    if content["stage"] != state["stage"]:
-        raise UserError(
-            f"{path}: a checkpoint of the {content['stage']} stage, this is the {state['stage']} stage; restore the "
-            f"stage's own, {RESTART}"
-        )
-    if lacking := {"progress", checkpoint.SCHEDULE, "data"} - content.keys():
-        raise UserError(f"{path}: training cannot continue from it: it lacks {min(lacking)}; restore it, {RESTART}")
     if content[checkpoint.SCHEDULE] != schedule:
         raise UserError(
             f"{path}: was made with other epochs, batch, processes or list ({content[checkpoint.SCHEDULE]}, now "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from functools import partial
 from typing import Any, cast
@@ -25,7 +26,7 @@ from util.engine.evaluation import (
 )
 from util.engine.feature_cache import Cacheable, FeatureCache, feature_cache
 from util.engine.kept_predictions import KeptPredictions
-from util.engine.processes import World, join, launched
+from util.engine.processes import World, join
 from util.engine.result import result_of
 from util.engine.run_data import trials
 from util.engine.test_jobs import Job, Pass, Request, build_test_jobs, passes
@@ -53,7 +54,7 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
         log.info("on %s, %d process(es)", describe(world.device), world.size)
         for job in jobs:
             job.kept = KeptPredictions(request.save_images, job.episodes) if request.save_images else None
-        cache = feature_cache(config.test.cache_gib, world.device, launched("LOCAL_WORLD_SIZE", 1))
+        cache = feature_cache(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         for shared in passes(jobs):
             _run(shared, world, pictures, cache)
         out = []

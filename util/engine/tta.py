@@ -96,10 +96,6 @@ class CachedByView:
         """The size of all of them in bytes."""
         return sum(features.nbytes for views in self.by_view for features in views)
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> CachedByView:
-        """Return the features that ``change`` makes of each map."""
-        return CachedByView([[features.each(change) for features in view] for view in self.by_view])
-
 
 class TestTimeAugmentation(nn.Module):
     """Networks of the same weights, one per factor, that see an episode in turn; the tester calls it like a network.

@@ -85,7 +85,7 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def check_unique(names: list[str], path: Path) -> None:
-    """Refuse class names that occur twice or cannot be printed.
+    """Refuse class names that occur twice.
 
     Raises:
         UserError: names the class.
@@ -93,6 +93,3 @@ def check_unique(names: list[str], path: Path) -> None:
     twice = next((n for n, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{path}: names '{twice}' twice; keep one")
-    odd = next((n for n in names if not n.isprintable() or not n.strip()), None)
-    if odd is not None:
-        raise UserError(f"{path}: the class name {odd[:80]!r} is empty or has control characters; correct it")

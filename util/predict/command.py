@@ -24,7 +24,6 @@ from util.predict.page.server import serve
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import check_free, facts_of, is_complete, write_results
 from util.predict.segmenter import Segmenter
-from util.predict.tiles import check_tile
 from util.predict.write_formats import Formats, write_summary
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
@@ -84,9 +83,6 @@ def predict(options: argparse.Namespace) -> int:
         raise UserError("no queries: add --query photo.jpg ...")
     if options.out is None:
         raise UserError("no folder for results: add --out FOLDER")
-    if options.batch < 1:
-        raise UserError(f"--batch {options.batch}: must be at least 1")
-    check_tile(options.tile)
     queries = photos_in(options.queries, options.recursive)
     formats = Formats.of(options)
     opts.read_support_files(options)

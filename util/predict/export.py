@@ -46,8 +46,6 @@ def export(options: argparse.Namespace) -> int:
     """
     kind = FORMATS[options.format]
     kind.check_packages(options.format)
-    if options.out.exists() and not options.out.is_dir():
-        raise UserError(f"--out {options.out}: is a file; name a folder")
     if options.out.exists() and any(options.out.iterdir()) and not options.overwrite:
         raise UserError(f"--out {options.out}: this folder is not empty; name another, or add --overwrite")
     if options.device not in (None, CPU):

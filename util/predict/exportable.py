@@ -45,9 +45,8 @@ class Exportable:
             each = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise UserError(f"--support: an export has one number of supports for all classes, not {each}")
         given = next(iter(counts.values()), None)
-        if wanted is not None and (wanted < 1 or given not in (None, wanted)):
-            least = "at least 1" if wanted < 1 else f"{given}, the number of supports given, or omitted"
-            raise UserError(f"--shots {wanted}: must be {least}")
+        if wanted is not None and given not in (None, wanted):
+            raise UserError(f"--shots {wanted}: must be {given}, the number of supports given, or omitted")
         trained = self.network.shots_of(self.network.state_dict())
         return given or wanted or trained or 1
 

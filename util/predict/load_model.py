@@ -94,8 +94,6 @@ def _note(context: RunContext) -> str:
 def _check_side(config: Config, side: int) -> None:
     """Refuse an input side that the model does not take."""
     below, above = class_of(config.model).sizes_around(side, config.model)
-    if not 1 <= side <= MAX_SIDE:
-        raise UserError(f"--resize {side}: must be 1..{MAX_SIDE}")
     if side != below:
         raise UserError(f"--resize {side}: the model does not take this side; nearest: {below}, {above}")
     if legal_side(config, side) != side:

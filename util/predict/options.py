@@ -5,23 +5,27 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from util.cli import words
+from model.episode import IGNORE
+from util.cli import within, words
 from util.data.marks import POINTS, SCRIBBLE
 from util.engine.evaluation import FINAL
 from util.errors import UserError
 from util.formats import recognise
 from util.predict import export_formats
 from util.predict.adapt import MIN_SUPPORTS, adapted
+from util.predict.load_model import MAX_SIDE
 from util.predict.outlines import SUFFIX
 from util.predict.prediction import Decision
 from util.predict.regions import DRAWN_KINDS, Marking
 from util.predict.segmenter import BATCH, Segmenter
-from util.predict.support_files import supports_in
+from util.predict.support_files import MAX_SHOTS, supports_in
 from util.predict.supports import UNNAMED, group_by_class, parse_support
+from util.predict.tiles import MIN_TILE
 from util.predict.write_formats import FORMATS, OUTLINES, PICTURES, RLE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
 OVERWRITE = "--overwrite"
+LEAST_RADIUS = 0.5  # pixels
 DEFAULT_FORMAT = "pt2"  # needs no package beside torch
 
 
@@ -35,7 +39,12 @@ def add_model_options(out: argparse.ArgumentParser) -> None:
     out.add_argument("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     out.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
-    out.add_argument("--resize", type=int, metavar="SIDE", help="side of the network's input; default as trained")
+    out.add_argument(
+        "--resize",
+        type=within(int, 1, MAX_SIDE),
+        metavar="SIDE",
+        help="side of the network's input; default as trained",
+    )
     out.add_argument(
         "--vectors", type=Path, metavar="FILE", help="word vectors, for names that are not classes of the data set"
     )
@@ -64,13 +73,24 @@ def add_support_options(out: argparse.ArgumentParser) -> None:
     )
     out.add_argument("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
     out.add_argument("--classes", default="", metavar="NAMES", help="classes of --supports to take, with commas")
-    out.add_argument("--max-shots", type=int, metavar="K", help="supports of each class to take of each of --supports")
+    out.add_argument(
+        "--max-shots",
+        type=within(int, 1, MAX_SHOTS),
+        metavar="K",
+        help="supports of each class to take of each of --supports",
+    )
     out.add_argument("--name", help="the class of supports that name none")
     out.add_argument(
-        "--mask-value", type=int, metavar="V", help="the object's value in masks; default every value but 0"
+        "--mask-value",
+        type=within(int, 1, IGNORE),
+        metavar="V",
+        help="the object's value in masks; default every value but 0",
     )
     out.add_argument(
-        "--radius", type=float, metavar="PIXELS", help="of points; default 2 %% of the photo's longer side"
+        "--radius",
+        type=within(float, LEAST_RADIUS),
+        metavar="PIXELS",
+        help="of points; default 2 %% of the photo's longer side",
     )
 
 
@@ -105,34 +125,39 @@ def add_query_options(out: argparse.ArgumentParser) -> None:
     )
     out.add_argument(
         "--min-score",
-        type=float,
+        type=within(float, 0, 1),
         metavar="P",
         help="least presence score of a class that is shown; default the calibration's threshold",
     )
     out.add_argument(
         "--threshold",
-        type=float,
+        type=within(float, 0, 1),
         metavar="P",
         help="least probability of a class's pixels; default the method's own rule",
     )
     out.add_argument(
-        "--min-pixels", type=int, default=0, metavar="N", help="show no class with fewer pixels; default 0"
+        "--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0"
     )
-    out.add_argument("--tile", type=int, metavar="SIDE", help="split large photos into overlapping tiles of this side")
+    out.add_argument(
+        "--tile",
+        type=within(int, MIN_TILE),
+        metavar="SIDE",
+        help="split large photos into overlapping tiles of this side",
+    )
     out.add_argument(
         "--adapt",
         action="store_true",
         help=f"with {MIN_SUPPORTS} or more supports of each class: fit a linear probe to them, and use it where "
         "cross-validation says that it is better",
     )
-    out.add_argument("--batch", type=int, default=BATCH, help=f"views in one forward pass; default {BATCH}")
+    out.add_argument("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
 
 
 def add_page_options(out: argparse.ArgumentParser) -> None:
     """Add the options of the page."""
     out.add_argument("--serve", action="store_true", help="serve a web page to try the model on")
     out.add_argument("--host", help=f"address of the page; default {HOST}, this machine alone")
-    out.add_argument("--port", type=int, help=f"default {PORT}")
+    out.add_argument("--port", type=within(int, 1, 2**16 - 1), help=f"default {PORT}")
 
 
 def add_export_options(out: argparse.ArgumentParser) -> None:
@@ -142,7 +167,10 @@ def add_export_options(out: argparse.ArgumentParser) -> None:
         "--format", choices=list(export_formats.FORMATS), default=DEFAULT_FORMAT, help=f"default {DEFAULT_FORMAT}"
     )
     out.add_argument(
-        "--shots", type=int, metavar="K", help="supports of a class; default the number given, else as trained, else 1"
+        "--shots",
+        type=within(int, 1),
+        metavar="K",
+        help="supports of a class; default the number given, else as trained, else 1",
     )
     out.add_argument(OVERWRITE, action="store_true", help="overwrite an earlier export in this folder")
 

@@ -67,8 +67,6 @@ def pick_label(labels: set[str], name: str | None, path: Path) -> str:
     Raises:
         UserError: there is no label, or there are several and none is the class name.
     """
-    if not labels:
-        raise UserError(f"{path}: outlines nothing on this photo; mark the object")
     for label in sorted(labels):
         if name is not None and label.lower() == name.lower():
             return label

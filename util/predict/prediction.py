@@ -30,16 +30,11 @@ class Decision:
     min_pixels: int = 0
 
     def check(self, calibration: Calibration | None, model: str) -> None:
-        """Refuse values out of range, and a presence score that no calibration gives.
+        """Refuse a presence score that no calibration gives.
 
         Raises:
             UserError: names the option.
         """
-        for option, value in (("--min-score", self.min_score), ("--threshold", self.threshold)):
-            if value is not None and not 0 <= value <= 1:
-                raise UserError(f"{option} {value:g}: must be between 0 and 1")
-        if self.min_pixels < 0:
-            raise UserError(f"--min-pixels {self.min_pixels}: must be at least 0")
         if self.min_score is not None and calibration is None:
             raise UserError(
                 f"--min-score {self.min_score:g}: {model} has no calibration for these weights, and so no presence "

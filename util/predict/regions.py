@@ -45,12 +45,6 @@ class Marking:
     mask_value: int | None = None
     radius: float | None = None
 
-    def __post_init__(self):
-        if self.mask_value is not None and not 0 < self.mask_value <= IGNORE:
-            raise UserError(f"--mask-value {self.mask_value}: a mask's values are 1..{IGNORE}")
-        if self.radius is not None and not self.radius > 0:
-            raise UserError(f"--radius {self.radius:g}: must be more than 0 pixels")
-
 
 def read_label(text: str, photo: Path, shape: tuple[int, int], name: str | None, marking: Marking) -> np.ndarray:
     """Return the label that the last part of a support's text describes, (H, W) uint8 in {0, 1, 255}.

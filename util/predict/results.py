@@ -103,8 +103,6 @@ def check_free(
             written_for[key] = query
             if path.resolve() in sources:
                 raise UserError(f"{path}: is a query and would be overwritten; name another --out")
-            if path.is_dir():
-                raise UserError(f"{path}: is a folder, a file would be written there; name another --out")
             if path.exists() and not overwrite:
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
 

@@ -42,7 +42,7 @@ from util.predict.supports import (
     read_support,
     support_from_arrays,
 )
-from util.predict.tiles import TiledPhoto, Window, check_tile
+from util.predict.tiles import TiledPhoto, Window
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
@@ -89,7 +89,6 @@ class Segmenter:
         marking: Marking | None = None,
         decision: Decision | None = None,
     ):
-        check_tile(tile)
         self.model = load_model(checkpoint, config, overrides, side, device)
         if vectors is not None and not self.model.network.reads_text:
             raise UserError(f"--vectors {vectors}: has no effect, {self.model.network.title} reads no text; omit it")

@@ -39,8 +39,6 @@ def supports_in(
     Raises:
         UserError: a file is unreadable or in no known format, a class is missing, or a class has too many supports.
     """
-    if shots is not None and not 1 <= shots <= MAX_SHOTS:
-        raise UserError(f"--max-shots {shots}: must be 1..{MAX_SHOTS}")
     listed: list[Listed] = []
     categories: dict[int, str] = {}
     known: dict[str, None] = {}

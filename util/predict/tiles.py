@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from util.errors import UserError
-
 OVERLAP = 0.25  # of a tile's side, between neighbours
 MIN_TILE = 32  # pixels
 
@@ -53,16 +51,6 @@ def windows(shape: tuple[int, ...], tile: int | None) -> list[Window]:
         return [(slice(0, shape[0]), slice(0, shape[1]))]
     rows, columns = (_spans(length, tile) for length in shape)
     return [(row, column) for row in rows for column in columns]
-
-
-def check_tile(tile: int | None) -> None:
-    """Refuse a tile that is too small to show an object.
-
-    Raises:
-        UserError: the side is below ``MIN_TILE``.
-    """
-    if tile is not None and tile < MIN_TILE:
-        raise UserError(f"--tile {tile}: must be at least {MIN_TILE} pixels of the photo")
 
 
 def _spans(length: int, tile: int) -> list[slice]:

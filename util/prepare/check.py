@@ -58,8 +58,6 @@ def run(options: argparse.Namespace) -> int:
         UserError: a config cannot be read.
     """
     paths = _named(options) or experiments(Path("config"))
-    if not paths:
-        raise UserError("config: no experiments here; run this in the project's folder")
     machine, needs = check_machine(), Needs()
     reports = [_check_any(path, needs, options) for path in paths]
     if options.json:

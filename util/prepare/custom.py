@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from util.cli import within
 from util.config.settings import DataSettings
 from util.data import folds
 from util.data.folds import Fold
@@ -57,7 +58,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fold", action="append", default=[], metavar="NAMES", help="novel classes of a fold: cat,dog; repeat"
     )
-    parser.add_argument("--test-share", type=float, default=TEST_SHARE, help=f"of the images (default {TEST_SHARE})")
+    parser.add_argument(
+        "--test-share", type=within(float, 0.01, 0.99), default=TEST_SHARE, help=f"of the images (default {TEST_SHARE})"
+    )
     parser.add_argument("--vectors", type=Path, metavar="FILE", help="word vectors for the class names")
     parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
     add_common_options(parser, "data/<name>")
@@ -245,7 +248,5 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
         check_apart(option, folder, Path(str(options.out).replace("<name>", options.name)))
-    if not 0 < options.test_share < 1:
-        raise UserError(f"--test-share {options.test_share} must lie between 0 and 1")
     if options.fold and options.folds not in (None, len(options.fold)):
         raise UserError(f"--folds {options.folds}, but --fold is given {len(options.fold)} times; omit --folds")

@@ -158,11 +158,8 @@ def _names(photos: list[Path]) -> tuple[list[str], str]:
     A list has one word for each image, so spaces in a file's name become underscores.
 
     Raises:
-        UserError: two photos have the same name, or a name cannot be printed.
+        UserError: two photos have the same name.
     """
-    odd = next((p for p in photos if not p.stem.isprintable()), None)
-    if odd is not None:
-        raise UserError(f"{str(odd)!r}: the name of this photo has characters that cannot be printed; rename it")
     names = [re.sub(r"\s+", "_", p.stem) for p in photos]
     twice = next((n for n, count in Counter(names).items() if count > 1), None)
     if twice is not None:

@@ -178,8 +178,6 @@ def read_pickle(path: Path) -> dict[Any, Any]:
         table = _Unpickler(io.BytesIO(content)).load()
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not a dictionary that can be read safely ({error}); unpack it again") from None
-    if not isinstance(table, dict):
-        raise UserError(f"{path}: holds no dictionary; unpack the download again")
     return table
 
 

@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(describe_or_fetch(str(network), path, options.out)))
         return 0
     if network is not None and network not in NETWORKS:
-        if path is not None or not _is_path(network):
+        if path is not None or not (Path(network).exists() or network.endswith(ENDINGS) or "/" in network):
             raise UserError(f"prepare.py weights {network}: neither a network nor a file{nearest(network, NETWORKS)}")
         path, network = Path(network), None
     if path is None:
@@ -163,10 +163,6 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _is_path(text: str) -> bool:
-    return Path(text).exists() or text.endswith(ENDINGS) or "/" in text
 
 
 # --- packages of weights ---------------------------------------------------------------------------------------------

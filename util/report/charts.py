@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from util.data.manifest import read_manifest
-from util.errors import UserError, one_line
+from util.errors import one_line
 from util.report.figure import styled, write_figure
 from util.report.schema import find_results, read_result
 from util.report.scores import counts_of, mean_iou
@@ -63,13 +63,9 @@ def draw(paths: list[Path], suffix: str) -> list[Path]:
 def _records(path: Path, result: dict[str, Any]) -> dict[int, dict[str, np.ndarray]]:
     """Return the counts of a result's episodes: seed -> output -> (episodes * N, 4)."""
     rows: dict[int, dict[str, list[list[int]]]] = {seed: {} for seed in result["seeds"]}
-    manifest = read_manifest(path)
-    for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
-        outputs = episode.get("outputs")
-        if not isinstance(outputs, dict) or episode.get("seed", 0) not in rows:
-            raise UserError(f"{path}:{line}: not a scored episode of this result; score the run again")
+    for episode in read_manifest(path).episodes:
         of_seed = rows[episode.get("seed", 0)]
-        for name in outputs:
+        for name in episode["outputs"]:
             entries = counts_of(episode, name)
             number = len(of_seed.setdefault(name, [])) // len(entries)
             of_seed[name] += [[number, *entry] for entry in entries]

@@ -84,11 +84,6 @@ def _without_superseded(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[
     return {p: r for p, r in results.items() if not (r["quick_look"] and _cell_of(r) in full)}
 
 
-def _departure(result: dict[str, Any]) -> str:
-    """Return the reason why a result is not the protocol's number, '' if it is."""
-    return ", ".join(why for why in departures(result) if why != AVERAGED)
-
-
 def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
     """Refuse results that cannot share a column.
 
@@ -156,7 +151,7 @@ def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row
         row.cells[r["shot"], r["fold"]] = r["mean"][output]["miou"]
         row.tracks[r["shot"]] = track_of(r)
         fb_iou.setdefault((method, r["shot"]), []).append(r["mean"][output].get("fb_iou", float("nan")))
-        if why := _departure(r):
+        if why := ", ".join(why for why in departures(r) if why != AVERAGED):
             row.quick |= {(r["shot"], c): why for c in (r["fold"], "mean", "fb_iou")}
     folds = next(iter(results.values()))["folds"]
     for (method, shot), values in fb_iou.items():

@@ -19,7 +19,7 @@ WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIG
 
 def text_table(header: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table with aligned columns; the first is left-aligned, the others right-aligned."""
-    header, *rows = [[_cell(text) for text in row] for row in (header, *rows)]
+    header, *rows = [[on_one_line(text).replace("|", r"\|") for text in row] for row in (header, *rows)]
     widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
 
     def line(cells: list[str]) -> str:
@@ -28,11 +28,6 @@ def text_table(header: list[str], rows: list[list[str]]) -> str:
 
     rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
     return "\n".join([line(header), rule, *(line(r) for r in rows)])
-
-
-def _cell(text: str) -> str:
-    """Return a text that stays in its cell."""
-    return on_one_line(text).replace("|", r"\|")
 
 
 def on_one_line(text: str) -> str:

@@ -35,20 +35,3 @@ def test_cells_are_those_of_half_pixel_interpolation(shape: tuple[int, int]) -> 
         lower = (1 - b) * values[top + 1, left] + b * values[top + 1, left + 1]
         want[i, j] = (1 - a) * upper + a * lower
     assert np.array_equal(mask_on_grid(mask, GRID).numpy(), want > 0.5)
-
-
-def test_a_mask_that_misses_all_middles_takes_the_nearest_pixels() -> None:
-    mask = torch.zeros(SIDES)
-    mask[8, 16] = 1  # the first pixel of cell (1, 2)
-    assert _cells(mask) == {(1, 2)}
-
-
-def test_a_mask_that_misses_these_too_takes_the_cell_of_its_centre() -> None:
-    mask = torch.zeros(SIDES)
-    mask[18, 9] = mask[20, 9] = 1
-    assert _cells(mask) == {(2, 1)}
-
-
-def test_an_empty_mask_has_no_cell_and_a_full_one_all() -> None:
-    assert _cells(torch.zeros(SIDES)) == set()
-    assert len(_cells(torch.ones(SIDES))) == GRID[0] * GRID[1]

@@ -61,15 +61,6 @@ def test_vgg_pools_in_ceil_mode(size: int, grids: tuple[int, int, int]) -> None:
         assert shapes == [(1, channels, grid, grid)] * COUNTS["vgg16"][stage]
 
 
-@pytest.mark.parametrize("stem", STEMS)
-@pytest.mark.parametrize("backbone", COUNTS)
-def test_declared_channels_and_counts_of_intermediate_features(backbone: str, stem: str) -> None:
-    encoder = bare_encoder(backbone, stem)
-    assert encoder.channels == CHANNELS[backbone]
-    assert encoder.intermediate_counts == COUNTS[backbone]
-    assert len(encoder.stages()) == 5
-
-
 @pytest.mark.parametrize("backbone, width", [("resnet18", 64), ("resnet50", 64)])
 def test_stems(backbone: str, width: int) -> None:
     deep = [m for m in bare_encoder(backbone, "deep").layer0 if isinstance(m, nn.Conv2d)]
@@ -130,14 +121,6 @@ def test_intermediate_features_of_vgg_are_its_last_six_convolutions_and_its_outp
         torch.testing.assert_close(ours, theirs)
     assert torch.equal(features.intermediate[4][0], features.stage[4])
     torch.testing.assert_close(features.stage[4], x)
-
-
-@torch.no_grad()
-def test_intermediate_features_are_kept_only_when_asked_for() -> None:
-    encoder, image = varied_encoder("resnet10_narrow"), torch.randn(1, 3, 33, 33)
-    plain, asked = encoder(image), encoder(image, intermediate=True)
-    assert not any(plain.intermediate.values())
-    assert all(torch.equal(plain.stage[s], asked.stage[s]) for s in (2, 3, 4))
 
 
 @pytest.mark.parametrize("backbone", ["resnet10_narrow", "vgg16"])

@@ -139,13 +139,6 @@ def test_an_encoder_that_does_not_fit_is_refused_in_one_line(backbone: str, one_
     assert problem is not None and "\n" not in problem and all(part in problem for part in parts), problem
 
 
-def test_an_output_stride_that_a_network_cannot_have_is_refused() -> None:
-    key, message = BareEncoderSettings(backbone=TRANSFORMER, output_stride=16).problem()
-    assert key == "output_stride" and "its grid is fixed" in message
-    assert "its grid is fixed" in BareEncoderSettings(backbone="vgg16", output_stride=16).problem()[1]
-    assert BareEncoderSettings(backbone="resnet50", output_stride=16).problem() is None
-
-
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
@@ -170,12 +163,6 @@ def test_a_local_file_of_timm_fills_all_of_the_encoder(backbone: str, tmp_path: 
         encoder = encoder_of(backbone)
         assert load_encoder(encoder, checkpoint.read(tmp_path / name), partial=False) == []
         assert all(torch.equal(v, state[k]) for k, v in encoder.net.state_dict().items())
-
-
-@pytest.mark.parametrize("given", ["test_resnet", "test_vit"])
-def test_weights_of_another_architecture_are_refused(given: str) -> None:
-    with pytest.raises(Mismatch, match=r"not weights of this encoder \(timm/test_efficientnet\)"):
-        load_encoder(encoder_of(CONVOLUTIONS), timm.create_model(given).state_dict(), partial=False)
 
 
 def test_weights_that_cannot_be_downloaded_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,20 +192,6 @@ def test_named_parts_learn_and_batch_norms_do_not(backbone: str, part: str, pref
     learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
     assert learning and all(name.startswith(prefixes) for name in learning)
     assert not any("bn" in name for name in learning)
-
-
-def test_a_part_that_does_not_exist_is_named() -> None:
-    with pytest.raises(Mismatch, match=r"no module 'net.layer9'"):
-        list(frozen_beside(encoder_of(TRANSFORMER), ["net.layer9"]))
-    with pytest.raises(Mismatch, match=r"7 is not a stage; the encoder has stages 0..4"):
-        list(frozen_beside(encoder_of(TRANSFORMER), ["7"]))
-
-
-def test_stages_hold_every_parameter_once() -> None:
-    for backbone in (CONVOLUTIONS, PATCHES, TRANSFORMER, RESIDUAL):
-        encoder = encoder_of(backbone)
-        inside = [id(p) for stage in encoder.stages() for p in stage.parameters()]
-        assert sorted(inside) == sorted(id(p) for p in encoder.parameters())
 
 
 # --- beside this project's ResNet -------------------------------------------------------------------------------------

@@ -55,16 +55,6 @@ def test_centres_are_those_of_the_definition(count: int, k: int) -> None:
     np.testing.assert_allclose(centres.numpy(), _slow_kmeans(points.double().numpy(), k), atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [0, 1, K])
-def test_few_points_are_the_centres(count: int) -> None:
-    assert torch.equal(spherical_kmeans(_points(count), K), _points(count))
-
-
-def test_equal_points_leave_centres_without_points_where_they_are() -> None:
-    points = _points(1).expand(8, -1).contiguous()
-    torch.testing.assert_close(spherical_kmeans(points, K), points[:K])
-
-
 def test_fewer_distinct_points_than_centres_repeat_the_first_whatever_the_rounding() -> None:
     distinct = _points(K)
     for noise in (0, 1e-7, -1e-7):
@@ -109,13 +99,6 @@ def test_one_centre_is_the_mean_of_unit_features() -> None:
         cosine = F.cosine_similarity(query, mean[None, :, None, None])
         want = F.interpolate(cosine[None], episode.query.shape[-2:], mode="bilinear")[0, 0]
         torch.testing.assert_close(logits[c], want, atol=1e-5, rtol=1e-5)
-
-
-def test_supports_without_the_class_give_background() -> None:
-    network, episode = small_model("multiprototype", 1), drawn_episode("multiprototype", 1, batch=2)
-    episode.support_label[1] = 0
-    predicted = network(episode).logits.argmax(1)
-    assert predicted[0].any() and not predicted[1].any()
 
 
 def test_classes_share_the_background_of_all_supports() -> None:

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.loss import foreground_dice
 from model.pocket.base_classes import BaseClasses
 from model.pocket.comparison import Comparison, shares
 from model.pocket.levels import Levels
-from model.pocket.pocket import Pocket
 from model.pocket.probe import GAIN, RIDGE, probe
 from tests.model.small import drawn_episode, small_model
 
@@ -64,21 +62,6 @@ def test_the_nearest_positions_of_all_shots_count() -> None:
         torch.testing.assert_close(nearest[channel], expected)
 
 
-def test_a_support_without_background_has_no_nearest_background() -> None:
-    torch.manual_seed(4)
-    compare, query, (first, full) = Comparison(2, [1]), drawn_levels(1), [drawn_levels(1) for _ in range(2)]
-    inside, outside = masks_of(1, 1)
-    everything = torch.ones_like(inside)
-    with torch.no_grad():
-        alone = compare(query, [first], inside, outside).maps[0, 5]
-        both = compare(
-            query, [first, full], torch.cat([inside, everything], 1), torch.cat([outside, 1 - everything], 1)
-        )
-        nowhere = compare(query, [full], everything, 1 - everything).maps[0, 5]
-    torch.testing.assert_close(both.maps[0, 5], alone)
-    assert (nowhere == -1).all()
-
-
 def test_the_self_support_step_adds_the_querys_own_prototype() -> None:
     torch.manual_seed(2)
     kinds = F.normalize(torch.randn(3, 16), dim=1)  # background, the support's object, and how the query's differs
@@ -124,14 +107,6 @@ def test_shares_lie_where_the_encoders_cells_lie() -> None:
     torch.testing.assert_close(found[1, 2], torch.tensor(1 / 9))  # one of the nine rows around that cell
 
 
-def test_dice_counts_the_foreground_and_leaves_out_ignored_pixels() -> None:
-    label = torch.tensor([[[1, 0, 255, 1]]])
-    sure = torch.tensor([[[[-9.0, 9.0, -9.0, 9.0]], [[9.0, -9.0, 9.0, -9.0]]]])  # right, right, ignored, wrong
-    torch.testing.assert_close(
-        foreground_dice(sure, label), torch.tensor(1 - (2 * 1 + 1) / (1 + 2 + 1)), atol=1e-4, rtol=0
-    )
-
-
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
@@ -146,17 +121,6 @@ def test_in_training_a_pair_serves_both_ways() -> None:
         torch.testing.assert_close(losses[name], exchanged[name])
     more = small_model("pocket", 2).train()(drawn_episode("pocket", 2, 2)).losses
     assert more.keys() == losses.keys()
-
-
-def test_training_starts_from_the_match() -> None:
-    torch.manual_seed(0)
-    network = small_model("pocket", 1)
-    fresh = Pocket(network.settings, network.task).train()
-    with torch.no_grad():
-        output = fresh(drawn_episode("pocket", 1, 2))
-    assert output.logits.shape == output.extra["match"].shape
-    torch.testing.assert_close(output.logits, output.extra["match"], atol=0.1, rtol=0.05)
-    assert not torch.equal(output.logits, output.extra["match"])
 
 
 # --- several supports -------------------------------------------------------------------------------------------------

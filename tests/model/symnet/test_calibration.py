@@ -13,12 +13,10 @@ from model.symnet.extensions.calibration import (
     RARE,
     Shares,
     claimed_shares,
-    claims,
     shot_shares,
     with_likelihood,
 )
-from model.symnet.symnet_plus import SymNetPlus
-from tests.model.small import BASE_CLASSES, drawn_episode, task_of
+from tests.model.small import BASE_CLASSES
 
 BATCH, SHOTS, CHANNELS, SIDE = 2, 2, 16, 5
 
@@ -61,25 +59,6 @@ def test_shares_are_the_weighted_means_of_objects_and_background(supports: tuple
             torch.testing.assert_close(got, total / weights, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("label", "name"), [(0, "inside"), (1, "background"), (IGNORE, "inside")])
-def test_without_an_object_or_surroundings_the_query_speaks_alone(supports: tuple, label: int, name: str) -> None:
-    learner, f4, labels, weight = supports
-    shares = _shares(learner, f4, torch.full_like(labels, label), weight, None)
-    assert (getattr(shares, name) == 0).all()
-    meta, base = torch.randn(2, 2, 4, 4), torch.randn(2, BASE_CLASSES + 1, 1, 1).expand(-1, -1, 4, 4)
-    own = claims(base)[:, :, 0, 0]  # the query's shares, everywhere the same
-    unknown = Shares(**{"inside": own, "background": own, name: 0 * own})
-    torch.testing.assert_close(with_likelihood(meta, base, unknown, None), meta, atol=1e-5, rtol=0)
-
-
-def test_an_unknown_class_leaves_its_claim_to_the_others() -> None:
-    logits = torch.randn(BATCH, BASE_CLASSES + 1, 3, 3)
-    given = claims(logits, torch.tensor([2, 0]))
-    assert (given[0, 2] == 0).all()
-    torch.testing.assert_close(given[0, [0, 1, 3]], logits[0, [0, 1, 3]].softmax(0))
-    assert torch.equal(given[1], claims(logits)[1])
-
-
 def test_likelihood_is_the_written_formula() -> None:
     torch.manual_seed(0)
     meta, base = torch.randn(1, 2, 3, 4), torch.randn(1, BASE_CLASSES + 1, 3, 4)
@@ -93,12 +72,6 @@ def test_likelihood_is_the_written_formula() -> None:
     torch.testing.assert_close(final[0, 1], meta[0, 1] + ratio.view(3, 4))
 
 
-def test_a_base_learner_that_claims_the_same_everywhere_changes_nothing() -> None:
-    meta, base = torch.randn(2, 2, 4, 4), torch.randn(2, BASE_CLASSES + 1, 1, 1).expand(-1, -1, 4, 4)
-    same = claims(base)[:, :, 0, 0]
-    torch.testing.assert_close(with_likelihood(meta, base, Shares(same, same), None), meta, atol=1e-5, rtol=0)
-
-
 def test_a_class_predicted_in_the_object_counts_for_it_and_one_in_the_background_against() -> None:
     meta, base = torch.zeros(1, 2, 1, 3), torch.zeros(1, BASE_CLASSES + 1, 1, 3)
     base[0, 1, 0, 0] = base[0, 2, 0, 1] = base[0, 3, 0, 2] = 9  # three positions, three classes
@@ -108,33 +81,8 @@ def test_a_class_predicted_in_the_object_counts_for_it_and_one_in_the_background
     assert margin[0] > 1 and margin[1] < -1 and abs(margin[2]) < 0.1
 
 
-@pytest.mark.parametrize("calibration", ["none", "likelihood"])
-@pytest.mark.parametrize("self_support", ["none", "match"])
-def test_all_that_learns_has_a_gradient(calibration: str, self_support: str) -> None:
-    settings = SymNetPlus.Settings(calibration=calibration, self_support=self_support)
-    settings.encoder.backbone, settings.encoder.stem = "resnet10_narrow", "plain"
-    torch.manual_seed(0)
-    network = SymNetPlus(settings, task_of("symnet", shots=1)).train()
-    sum(network(drawn_episode("symnet", shots=1, batch=1)).losses.values()).backward()
-    without = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
-    assert not without  # several processes would wait for it
-
-
 def test_the_meta_output_learns_through_the_likelihood() -> None:
     meta = torch.randn(2, 2, 4, 4, requires_grad=True)
     base, shares = torch.randn(2, BASE_CLASSES + 1, 4, 4), torch.rand(2, 2, BASE_CLASSES + 1)
     with_likelihood(meta, base, Shares(*shares), None).sum().backward()
     assert torch.equal(meta.grad, torch.ones_like(meta))
-
-
-def test_the_weight_of_the_object_is_that_of_the_two_class_losses() -> None:
-    losses = {}
-    for weight in (1.0, 3.0):
-        settings = SymNetPlus.Settings(foreground_weight=weight)
-        settings.encoder.backbone, settings.encoder.stem = "resnet10_narrow", "plain"
-        torch.manual_seed(0)
-        network = SymNetPlus(settings, task_of("symnet", shots=1)).train()
-        torch.manual_seed(1)
-        losses[weight] = network(drawn_episode("symnet", shots=1, batch=1)).losses
-    changed = {name for name, loss in losses[1.0].items() if loss != losses[3.0][name]}
-    assert changed == {"main", "meta", "inner"}

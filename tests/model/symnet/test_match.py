@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from model.symnet.extensions.match import MAPS, Match
+from model.symnet.extensions.match import Match
 from model.symnet.symnet_plus import SymNetPlus
 from tests.model.small import drawn_episode, task_of
 
@@ -57,19 +57,3 @@ def test_the_decoder_adds_to_the_match() -> None:
     assert before.extra.keys() == {"guess", "match", "meta"}
     assert not torch.allclose(before.extra["meta"], before.extra["match"])
     torch.testing.assert_close(silent.extra["meta"], silent.extra["match"])
-
-
-def test_what_the_decoder_sees_carries_no_gradient_and_costs_one_map() -> None:
-    logits = torch.randn(2, 2, 3, 3, requires_grad=True)
-    seen = Match.seen(logits)
-    assert seen.shape == (2, MAPS, 3, 3) and not seen.requires_grad
-    plain, matched = _network("none"), _network("match")
-    more = sum(p.numel() for p in matched.parameters()) - sum(p.numel() for p in plain.parameters())
-    channels = matched.match.project.in_channels
-    assert more == 256 * channels + 1 + MAPS * 256 * len(matched.decoder.scales)
-
-
-def test_every_part_of_the_match_learns() -> None:
-    network = _network("match").train()
-    sum(network(drawn_episode("symnet", shots=1, batch=2)).losses.values()).backward()
-    assert network.match.project.weight.grad.abs().sum() > 0 and network.match.share.grad != 0

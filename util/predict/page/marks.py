@@ -22,9 +22,8 @@ from util.predict.regions import box_label, point_label
 BRUSH, ERASER, BOX, POINT = TOOLS = ("brush", "eraser", "box", "point")
 CORRECTING = (BRUSH, ERASER, BOX)  # the tools that change a predicted mask
 CORNERS = 2  # of a box, opposite to each other
-MAX_TEXT, MAX_MARKS, MAX_POINTS = 2**22, 1000, 50_000  # of one photo: characters, marks, points of all marks
+MAX_MARKS, MAX_POINTS = 1000, 50_000  # of one photo: marks, points of all marks
 FAR = 2**15  # pixels beyond which no point of a photo lies, in any direction
-FEWER = "use fewer or shorter strokes"
 UNREADABLE = "the marks cannot be read; load the page again"
 
 
@@ -52,12 +51,10 @@ def read_marks(text: str | None, classes: int) -> tuple[int, list[Mark]]:
         classes: the number of classes, the largest value of a mark.
 
     Raises:
-        UserError: the text is too long or has another form.
+        UserError: there are too many marks, or the text has another form.
     """
     if not text:
         return 0, []
-    if len(text) > MAX_TEXT:
-        raise UserError(f"more than {MAX_POINTS} points on one photo; {FEWER}")
     try:
         content = json.loads(text)
         key, entries = int(content["key"]), list(content["marks"])

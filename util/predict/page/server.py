@@ -23,8 +23,6 @@ from util.predict.page.actions import end
 from util.predict.page.layout import build, style
 from util.predict.photos import MAX_PIXELS
 
-PORTS = range(1, 2**16)
-
 
 def serve(options: argparse.Namespace) -> int:
     """Serve the page until it is interrupted, and return the exit code 0.
@@ -37,8 +35,6 @@ def serve(options: argparse.Namespace) -> int:
         if given:
             raise UserError(f"--serve: takes no {name}; supports and queries are uploaded on the page")
     host, port = options.host or HOST, PORT if options.port is None else options.port
-    if port not in PORTS:
-        raise UserError(f"--port {port}: must be 1..{PORTS[-1]}")
     gradio = _import_gradio()
     segmenter = segmenter_of(options)
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses images of twice as many, also those that gradio opens
