@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from util.engine import checkpoint
 from util.engine.folders import BEST, LAST, PREVIOUS
 from util.errors import UserError
@@ -73,8 +70,7 @@ def check_continues(
         allow_changes: whether settings that decide the result may differ.
 
     Raises:
-        UserError: the checkpoint is of another stage, length, batch, list, photos or settings, holds no training state,
-            or the run's best checkpoint is missing.
+        UserError: the checkpoint is of another length, batch, list, photos or settings, or holds no training state.
     """
     path = folder / LAST
     if not checkpoint.is_own(content):
@@ -121,33 +117,6 @@ def _differences(before: dict[str, Any], now: dict[str, Any], stage: str, free: 
     changed = [key for key in checkpoint.changed_settings(before, now) if _decides(key, stage) and key not in free]
     pairs = [(key, _value(before, key), _value(now, key)) for key in changed]
     return [f"{key} = {old}, now {new}" for key, old, new in pairs if old is not None]
-
-
-def check_best(folder: Path, validates: bool, progress: dict[str, Any]) -> None:
-    """Refuse to continue a run whose best checkpoint was written once and is gone.
-
-    Raises:
-        UserError: it is missing.
-    """
-    written = progress["best_epoch"] > 0 if validates else any("losses" in record for record in progress["history"])
-    if written and not (folder / BEST).exists():
-        raise UserError(
-            f"{folder / BEST}: the run's best checkpoint is missing, and its rest cannot make it again; restore it, "
-            f"{RESTART}"
-        )
-
-
-def check_optimizer_states(states: Any) -> None:
-    """Refuse saved states of optimisers that hold other than finite numbers.
-
-    Raises:
-        ValueError: names the optimiser.
-    """
-    for name, state in states.items():
-        for values in state["state"].values():
-            for value in values.values():
-                if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
-                    raise ValueError(f"the state of '{name}' is not finite")
 
 
 def _decides(key: str, stage: str) -> bool:

@@ -30,7 +30,7 @@ from util.engine.loading import batches, training_numbers
 from util.engine.network import FLOAT32, PreparedNetwork, prepare_network
 from util.engine.optim import EMA, build_optimizers, load_optimizers, set_learning_rates
 from util.engine.processes import World
-from util.engine.resume import ALLOW, check_best, check_continues, check_optimizer_states
+from util.engine.resume import ALLOW, check_continues
 from util.engine.step_schedule import Progress, StepSchedule
 from util.errors import UserError
 from util.report.run_folder import RunFolder
@@ -117,13 +117,11 @@ class Trainer:
         changed = check_continues(
             content, self.options.state, asdict(self.schedule), self.folder.path, self.options.allow_changes
         )
-        check_best(self.folder.path, self.validate is not None, content["progress"])
         if changed:
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
         checkpoint.load_weights(self.network, content["weights"], str(self.folder.path / LAST))
         try:
             if "optimizers" in content:  # a training at its end has none
-                check_optimizer_states(content["optimizers"])
                 load_optimizers(self.optimizers, content["optimizers"])
                 if self.ema is not None:
                     self.ema.load(content[checkpoint.EMA])

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from model.contract import FewShotModel, Start, Trainable
-from model.encoders.weights import licence_of, pretraining_of
+from model.encoders.registry import downloadable
+from model.encoders.weights import checksum_of, licence_of, pretraining_of
 from model.registry import class_of
 from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import MASKS, Config
 from util.data.folds import Fold, masks_hold_all_classes
 from util.engine import checkpoint
-from util.engine.encoder_file import check_encoder_file
+from util.engine.device import gpu_count
 from util.engine.folders import BEST, LAST, base_folder, is_finished, weights_folder
 from util.engine.network import new_model
 from util.engine.resume import training_differences
@@ -115,6 +116,34 @@ def check_start(context: RunContext, stage: str, base: str | Path | None = None)
             )
     else:
         check_encoder_file(config)
+
+
+def check_encoder_file(config: Config) -> None:
+    """Refuse an encoder's file that does not exist.
+
+    Raises:
+        UserError: says how to get it, and which settings need none.
+    """
+    source = config.model.start().weights
+    if source is not None and source not in class_of(config.model).downloads and not Path(source).exists():
+        raise UserError(f"{source}: these weights do not exist; {how_to_get(Path(source), config.model.backbone())}")
+
+
+def how_to_get(path: Path, backbone: str | None) -> str:
+    """Return in words how to get a file of an encoder's weights, and what works without it."""
+    run = path.parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
+    if path.parent.name == "base" and run.count("_") >= 2:
+        dataset, experiment, net = run.split("_", 2)
+        return f"train it first: NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
+    digits = checksum_of(path.name)
+    checksum = "" if digits is None else f" (its SHA-256 begins with {digits})"
+    plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
+    ways = (
+        f"python prepare.py weights {backbone} with {plain}, or NET=lite0,"
+        if backbone in downloadable()
+        else "NET=lite0"
+    )
+    return f"put it there{checksum}, initmodel/README.md says where it comes from; {ways} works without it"
 
 
 def start_file(config: Config, stage: str, base: str | Path | None = None) -> Path | None:

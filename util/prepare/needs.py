@@ -22,9 +22,9 @@ from util.data.lists import check_shots
 from util.data.prepare_command import prepare_command
 from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
 from util.engine.checkpoint import load_encoder_weights
-from util.engine.device import gpu_count
 from util.engine.folders import base_folder, run_folder
 from util.engine.network import build_model
+from util.engine.weights import how_to_get
 from util.errors import UserError
 from util.prepare import coco, pascal, weights
 from util.prepare.common import DIFFERS, compare_count
@@ -133,7 +133,7 @@ def check_weights(what: str, config: Config) -> Finding:
     try:
         missing = load_encoder_weights(network, start.weights, start.partial)
     except UserError as error:
-        return Finding(what, False, str(error), _how_to_get(Path(start.weights), backbone))
+        return Finding(what, False, str(error), how_to_get(Path(start.weights), backbone))
     says = f"fits; {len(missing)} tensors will start from random values" if missing else "fits, complete"
     return Finding(what, True, says)
 
@@ -177,15 +177,3 @@ def _downloaded(what: str, source: str, backbone: str) -> Finding:
         return Finding(what, False, f"torchvision has no weights of {backbone}", how)
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.weights_url(backbone)).name
     return Finding(what, True, f"{file}" if file.is_file() else "a run will download them (network needed)")
-
-
-def _how_to_get(path: Path, backbone: str) -> str:
-    """Return the command that makes a weights file, or the folder that it belongs in."""
-    run = path.parent.parent.name  # of runs/<data set>_<experiment>_<net>/base/<file>
-    if path.parent.name == "base" and run.count("_") >= 2:
-        dataset, experiment, net = run.split("_", 2)
-        return f"NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
-    if backbone not in weights.NETWORKS:
-        return "put it there (see initmodel/README.md)"
-    instead = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
-    return f"put it there (see initmodel/README.md); or python prepare.py weights {backbone} and {instead}"
