@@ -13,8 +13,9 @@ import yaml
 from model.contract import ModelSettings
 from tests.paths import REPOSITORY
 from util.config import compose
-from util.config.compose import Rooms, composition_of, config_path, experiments
+from util.config.compose import Rooms, composition_of, config_path, experiments, named_parts
 from util.config.read import read_config, to_dict
+from util.config.tree import Leaf, parse_file
 from util.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
@@ -40,32 +41,31 @@ def configs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "files"),
+    ("name", "files", "entries"),
     [
-        ("pascal_split2_dcama_swin_b", "pascal/pascal model/dcama encoder/swin_b pascal/pascal_dcama"),
-        ("pascal_split2_dcama_resnet50", "pascal/pascal model/dcama encoder/resnet50_dcama pascal/pascal_dcama"),
-        ("pascal_split3_hsnet_resnet101", "pascal/pascal model/hsnet encoder/resnet101_hsnet pascal/pascal_hsnet"),
-        (
-            "pascal_split1_bam_lite0",
-            "pascal/pascal model/bam encoder/lite0 pascal/pascal_bam pascal/pascal_lite0 pascal/pascal_base_lite0",
-        ),
-        ("coco_split1_insid3_lite0", "coco/coco model/insid3 encoder/lite0 coco/coco_lite0 coco/coco_free_lite0"),
-        ("coco_split1_bam_vgg16", "coco/coco model/bam encoder/vgg16 coco/coco_bam"),
-        ("pascal_split0_hdmnet_resnet101", "pascal/pascal model/hdmnet encoder/resnet101 pascal/pascal_hdmnet"),
-        ("pascal_split1_prototype_resnet50", "pascal/pascal model/prototype encoder/resnet50_prototype"),
-        ("coco_split3_vgg16", "coco/coco model/symnet encoder/vgg16 coco/coco_symnet coco/coco_symnet_vgg16"),
-        (
-            "coco_split3_resnet50_plus",
-            "coco/coco model/symnet encoder/resnet50 coco/coco_symnet model/symnet_plus",
-        ),
+        ("pascal_split2_dcama_swin_b", "pascal/pascal model/dcama encoder/swin_b", "dcama"),
+        ("pascal_split2_dcama_resnet50", "pascal/pascal model/dcama encoder/resnet50", "dcama, dcama"),
+        ("pascal_split1_bam_lite0", "pascal/pascal model/bam encoder/lite0", "bam, lite0, with_base_stage lite0"),
+        ("coco_split1_insid3_lite0", "coco/coco model/insid3 encoder/lite0", "lite0, training_free lite0"),
+        ("coco_split3_vgg16", "coco/coco model/symnet encoder/vgg16", "symnet, symnet vgg16"),
+        ("isic_split0_ssp_resnet50", "isic/isic model/ssp encoder/resnet50", "any"),
     ],
 )
-def test_a_name_stands_for_its_files(name: str, files: str) -> None:
+def test_a_name_stands_for_its_parts(name: str, files: str, entries: str) -> None:
     dataset = name.partition("_")[0]
     composition = composition_of(CONFIGS / dataset / f"{name}.yaml")
     assert composition is not None and composition.stem == name
     paths = [str(path.relative_to(CONFIGS).with_suffix("")) for path in composition.files()]
     assert paths == ["default", *files.split()]
+    of_files = [parse_file(path).get("for", {}) for path in (composition.files()[-1], composition.files()[1])]
+    expected = [tree for found in of_files for key, tree in found.items() if key in entries.split(", ")]
+    assert composition.entries() == expected and len(expected) == len(entries.split(", "))
+
+
+def test_parts_that_do_not_exist_are_refused_with_their_place(tmp_path: Path) -> None:
+    path = CONFIGS / "mini/none.yaml"
+    with pytest.raises(UserError, match=r"none.yaml:1: parts = .* must be \[data set, method, encoder"):
+        named_parts(path, Leaf(["mini", "ssq", "resnet18"], f"{path}:1"))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -102,7 +102,7 @@ def test_a_file_of_the_main_method_equals_its_composition(configs: Path, dataset
 def test_a_file_of_that_name_wins(configs: Path) -> None:
     path = configs / "mini/mini_split1_ssp_resnet18.yaml"
     assert read_config(path).data.shot == 1
-    path.write_text("base: mini_ssp.yaml\ndata: {shot: 3}\n")
+    path.write_text("parts: [mini, ssp, resnet18]\ndata: {shot: 3}\n")
     assert read_config(path).data.shot == 3
 
 
@@ -116,7 +116,6 @@ def test_a_composed_name_may_be_a_base(configs: Path) -> None:
 
 def test_each_file_counts_once_where_it_is_first_needed(configs: Path) -> None:
     """The data set's ``text: names`` yields to the method's ``none``; ``default.yaml`` does not override both."""
-    (configs / "mini/mini_ssp.yaml").write_text("base: [../model/ssp.yaml, mini.yaml]\n")
     config = read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")
     assert (config.data.text, config.data.min_pixels, config.data.workers) == ("none", 400, 0)
 
@@ -127,6 +126,7 @@ def test_each_file_counts_once_where_it_is_first_needed(configs: Path) -> None:
 def test_a_data_set_of_one_file_composes(configs: Path) -> None:
     content = yaml.safe_load((configs / "mini/mini.yaml").read_text())
     content["data"]["name"] = "pets"
+    del content["net"], content["for"]
     (configs / "pets").mkdir()
     (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
     assert config_path("split1", "pets", root=configs) == configs / "pets/pets_split1_resnet50.yaml"
@@ -134,7 +134,7 @@ def test_a_data_set_of_one_file_composes(configs: Path) -> None:
         sizes = ["data.size=96"] if method == "dcama" else []
         config = read_config(config_path("split1", "pets", method, "resnet50_plain", configs), sizes)
         assert config.data.text == ("names" if method == "symnet" else "none")
-    assert {p.stem for p in experiments(configs)} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet50"}
+    assert {p.stem for p in experiments(configs)} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet10"}
     content["data"] |= {"fold_rule": "lists", "folds": 1}
     (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
     left = {p.stem for p in experiments(configs) if p.parent.name == "pets"}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from model.encoders.features import Features
+from model.episode import Episode
 from util.config.read import read_config
 from util.data.sampling import EpisodeKey
+from util.data.trials import Trial
 from util.engine.evaluation import PassOptions, Scoreboard, run_pass
 from util.engine.feature_cache import GIB, FeatureCache, ordered_by_images
 from util.engine.network import new_model, prepare_network
@@ -75,7 +80,26 @@ def test_episodes_that_share_images_follow_each_other_and_small_caches_find_more
     assert ordered_by_images(keys.__getitem__, len(keys)) == [1, 4, 0, 3, 2]
     everything = FeatureCache(1)
     expected = run(everything)
-    ordered, natural = (FeatureCache(everything.used / 4 / GIB) for _ in range(2))
+    ordered, natural, blind = (FeatureCache(everything.used / 4 / GIB) for _ in range(3))
     assert np.array_equal(run(ordered), expected)
     monkeypatch.setattr("util.engine.evaluation.ordered_by_images", lambda _, episodes: range(episodes))
     assert np.array_equal(run(natural), expected) and ordered.misses < natural.misses
+    monkeypatch.setattr(blind, "expect", lambda sampler, steps: None)
+    assert np.array_equal(run(blind), expected) and natural.misses < blind.misses
+
+
+@pytest.mark.parametrize("room, misses", [(1, 6), (2, 4)])
+def test_a_full_cache_drops_the_image_that_is_needed_again_last(room: int, misses: int) -> None:
+    pairs = [(1, 2), (3, 1), (2, 4), (1, 2)]  # query and support of each episode
+    keys = [EpisodeKey(n, query, 5, (support,)) for n, (query, support) in enumerate(pairs)]
+    features = Features({4: torch.zeros(1, 1, 1, 1)}, {})
+    network = SimpleNamespace(masks_supports=False, cache_support=lambda *_: features, cache_query=lambda _: features)
+    cache = FeatureCache(room * features.nbytes / GIB)
+    cache.use_for(network, "view")
+    cache.expect(keys.__getitem__, [[n] for n in range(len(keys))])
+    for key in keys:
+        image, label = torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1)
+        episode = Episode(image, label[0], image[None], label, *[torch.tensor([5])] * 3)
+        cache.fill(Trial([episode], [key.rows], {}, {}, []))
+        cache.settle()
+    assert (cache.misses, len(cache.kept)) == (misses, room)

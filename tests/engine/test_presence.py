@@ -117,7 +117,7 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     assert final["presence_accuracy"] == pytest.approx(100 * np.mean(np.array(shown) == present), abs=10)
     replayed = score(read_config(path), Request(("presence",), manifest=folder / "episodes.jsonl"))[0]
     assert replayed["per_seed"] == result["per_seed"]
-    with pytest.raises(UserError, match=r"query '.*' shows no pixel of class"):
+    with pytest.raises(UserError, match=r"'.*' shows no pixel of class"):
         score(read_config(path), Request(("symnet",), manifest=folder / "episodes.jsonl"))
 
 

@@ -1,18 +1,18 @@
-"""Composed configs: the name ``<data set>_split<fold>[_<method>]_<encoder>[_<variant>]`` says which files make one.
+"""Composed configs: the name ``<data set>_split<fold>[_<method>]_<encoder>[_<variant>]`` says which parts make one.
 
-``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. Its name stands for ``data.fold: 2`` over these files,
-later ones winning: ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``, ``encoder/resnet50.yaml`` and, where
-they exist, ``encoder/resnet50_ssp.yaml`` (in place of the former), ``pascal/pascal_ssp.yaml``,
-``pascal/pascal_resnet50.yaml``, ``pascal/pascal_base_resnet50.yaml`` (of methods with a base stage) or
-``pascal/pascal_free_resnet50.yaml`` (of methods that learn nothing), ``pascal/pascal_ssp_resnet50.yaml``,
-``pascal/pascal_override.yaml``. A file of that name wins where one exists.
+``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. Its name stands for ``data.fold: 2`` over the parts
+``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml`` and ``encoder/resnet50.yaml``, later ones winning. A file
+names its parts itself, without the default: ``parts: [pascal, ssp, resnet50]``.
+
+What holds for some compositions alone stands in a part's section ``for``. The words of an entry are names of methods
+and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where all of them are true. Entries come
+after all parts, those of the encoder before those of the data set, in the order of the file; a variant is last.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +28,13 @@ from util.typecheck import hints_of
 
 CONFIG = REPOSITORY / "config"
 MAIN_METHOD = "symnet"  # not part of its configs' names
-DEFAULT_ENCODERS = ("resnet50", "resnet10", "lite0")  # the first that the data set has a file of the main method for
 SUFFIX = ".yaml"
 NAME = re.compile(r"(?P<dataset>.+)_split(?P<fold>\d+)_(?P<rest>.+)")
+FOR = "for"
+NET = "net"  # of a data set: the encoder where none is named, by default DEFAULT_NET
+DEFAULT_NET = "resnet50"
+METHODS = "methods"  # of an encoder: those that it serves, by default all that take it
+OF_PARTS = (FOR, NET, METHODS)  # the keys of a part beside settings
 
 
 @dataclass(frozen=True)
@@ -38,45 +42,45 @@ class Composition:
     """The parts of a composed config; ``encoder`` is None for a method without an ``encoder`` section."""
 
     folder: Path  # of the data set: config/<data set>
-    fold: int
+    fold: int | None  # None: that of the data set's file
     method: str
     encoder: str | None
     variant: str | None = None  # a file config/model/<method>_<variant>.yaml on top of all others
-
-    def tree(self) -> Tree:
-        """Return the content of the file that need not exist: the files that it inherits, and its fold."""
-        origin = str(self.folder / f"{self.stem}{SUFFIX}")
-        bases = [str(Path("..") / path.relative_to(self.folder.parent)) for path in self.files()]
-        return {"base": Leaf(bases, origin), "data": {"fold": Leaf(self.fold, origin)}}
 
     @property
     def stem(self) -> str:
         """Name of the config, and so of its runs."""
         return _stem(self.folder.name, self.fold, self.method, self.encoder, self.variant)
 
-    def files(self) -> list[Path]:
-        """Return the files it is composed of, later ones winning."""
-        return [path for path in self._candidates() if path.exists()]
+    @property
+    def rooms(self) -> Rooms:
+        """The folders of the parts that data sets share."""
+        return Rooms(self.folder.parent)
 
-    def _candidates(self) -> Iterator[Path]:
-        root, dataset, rooms = self.folder.parent, self.folder.name, Rooms(self.folder.parent)
-        yield root / f"default{SUFFIX}"
-        yield self.folder / f"{dataset}{SUFFIX}"
-        yield rooms.method_file(self.method)
-        if self.encoder is not None:
-            yield rooms.encoder_file(self.encoder, self.method)
-        yield self.folder / f"{dataset}_{self.method}{SUFFIX}"
-        if self.encoder is not None:
-            yield self.folder / f"{dataset}_{self.encoder}{SUFFIX}"
-            cls = rooms.model_class(self.method)
-            if cls is not None and cls.has_base_stage:
-                yield self.folder / f"{dataset}_base_{self.encoder}{SUFFIX}"
-            if cls is not None and not cls.learns:
-                yield self.folder / f"{dataset}_free_{self.encoder}{SUFFIX}"
-        yield self.folder / f"{dataset}_{self.method}_{self.encoder}{SUFFIX}"
-        yield self.folder / f"{dataset}_override{SUFFIX}"
-        if self.variant is not None:
-            yield rooms.method_file(f"{self.method}_{self.variant}")
+    def files(self) -> list[Path]:
+        """Return the files of its parts, later ones winning; the variant's counts after ``entries``."""
+        encoder = [] if self.encoder is None else [self.rooms.encoder_file(self.encoder)]
+        return [self.folder.parent / f"default{SUFFIX}", self._data_file, self.rooms.method_file(self.method), *encoder]
+
+    def variant_file(self) -> Path | None:
+        """Return the file of the variant, None without one."""
+        return None if self.variant is None else self.rooms.method_file(f"{self.method}_{self.variant}")
+
+    @property
+    def _data_file(self) -> Path:
+        return self.folder / f"{self.folder.name}{SUFFIX}"
+
+    def entries(self) -> list[Tree]:
+        """Return the entries of ``for`` that count here, of the encoder's file and of the data set's."""
+        cls = self.rooms.model_class(self.method)
+        words = {"any", self.method, self.encoder}
+        words |= {"with_base_stage"} if cls is not None and cls.has_base_stage else set()
+        words |= {"training_free"} if cls is not None and not cls.learns else set()
+        out = []
+        for path in (*self.files()[3:], self._data_file):
+            found = parse_file(path).get(FOR, {})
+            out += [tree for key, tree in found.items() if words.issuperset(key.split()) and isinstance(tree, dict)]
+        return out
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,9 @@ class Rooms:
         """Return the path of a method's file, or of a variant's (``<method>_<variant>``)."""
         return self.root / "model" / f"{method}{SUFFIX}"
 
-    def encoder_file(self, encoder: str, method: str) -> Path:
-        """Return the path of an encoder's file: the one for this method alone, if it has one."""
-        own = self.root / "encoder" / f"{encoder}_{method}{SUFFIX}"
-        return own if own.exists() else self.root / "encoder" / f"{encoder}{SUFFIX}"
+    def encoder_file(self, encoder: str) -> Path:
+        """Return the path of an encoder's file."""
+        return self.root / "encoder" / f"{encoder}{SUFFIX}"
 
     @cached_property
     def methods(self) -> list[str]:
@@ -102,12 +105,8 @@ class Rooms:
 
     @cached_property
     def encoders(self) -> list[str]:
-        """Names of all encoders; ``<encoder>_<method>.yaml`` is one for that method, if it has no file of its own."""
-        stems = (path.stem for path in (self.root / "encoder").glob(f"*{SUFFIX}"))
-        return sorted({self._without_method(stem) for stem in stems})
-
-    def _without_method(self, stem: str) -> str:
-        return next((stem.removesuffix(f"_{m}") for m in self.methods if stem.endswith(f"_{m}")), stem)
+        """Names of all encoders."""
+        return sorted(path.stem for path in (self.root / "encoder").glob(f"*{SUFFIX}"))
 
     def split_variant(self, method: str) -> tuple[str, str | None]:
         """Return the method and the variant that ``<method>_<variant>`` names; None for a method alone."""
@@ -118,8 +117,8 @@ class Rooms:
 
     def model_class(self, method: str) -> type[FewShotModel] | None:
         """Return the class of a method's file, None if it names no model that exists."""
-        leaf = find(parse_file(self.method_file(method)), "model.name")
-        return models().get(leaf.value) if isinstance(leaf, Leaf) and isinstance(leaf.value, str) else None
+        name = _value(parse_file(self.method_file(method)), "model.name")
+        return models().get(name) if isinstance(name, str) else None
 
     def has_encoder(self, method: str) -> bool:
         """Return whether a method's settings have an ``encoder`` section."""
@@ -127,39 +126,41 @@ class Rooms:
         return cls is not None and encoder_settings(cls.Settings) is not None
 
     def takes(self, method: str, encoder: str) -> bool:
-        """Return whether a method's settings allow an encoder's backbone."""
+        """Return whether a method's settings allow an encoder's backbone, and the encoder's file the method."""
         cls = self.model_class(method)
         section = encoder_settings(cls.Settings) if cls is not None else None
         if section is None:
             return False
-        named = _backbone(self.encoder_file(encoder, method))
+        tree = parse_file(self.encoder_file(encoder))
+        named, served = _value(tree, "model.encoder.backbone"), _value(tree, METHODS)
         backbone = next(field for field in dataclasses.fields(section) if field.name == "backbone")
-        return named is not None and backbone.metadata["problem"](named) is None
+        return method in (served or [method]) and named is not None and backbone.metadata["problem"](named) is None
 
     def encoders_of(self, method: str) -> list[str]:
         """Return the encoders that a method takes."""
         return [encoder for encoder in self.encoders if self.takes(method, encoder)]
 
 
-def _backbone(file: Path) -> Any:
-    """Return the backbone that an encoder's file names, or else the files that it inherits; None without one."""
-    read: set[Path] = set()
-    while file.exists() and file.resolve() not in read:
-        read.add(file.resolve())
-        tree = parse_file(file)
-        if isinstance(leaf := find(tree, "model.encoder.backbone"), Leaf):
-            return leaf.value
-        base = tree.get("base")
-        if not isinstance(base, Leaf) or not isinstance(base.value, str):
-            return None
-        file = file.parent / base.value
-    return None
-
-
 def encoder_settings(settings: type) -> type | None:
     """Return the dataclass of a model's ``encoder`` section, None for a model without one."""
     section = hints_of(settings).get("encoder")
     return section if isinstance(section, type) and dataclasses.is_dataclass(section) else None
+
+
+def named_parts(path: Path, parts: Leaf) -> Composition:
+    """Return the composition that a file's ``parts`` name: data set, method, encoder and variant.
+
+    Raises:
+        UserError: one of them does not exist, or they do not go together.
+    """
+    words = [str(word) for word in parts.value] if isinstance(parts.value, list) else []
+    folder = path.parent.parent / words[0] if words else path.parent
+    rooms = Rooms(folder.parent)
+    out = Composition(folder, None, *words[1:3], *words[3:]) if len(words) in (3, 4) else None
+    if out is None or not all(file.exists() for file in (*out.files(), *filter(None, [out.variant_file()]))):
+        raise UserError(f"{parts.where}: parts = {parts.value} must be [data set, method, encoder(, variant)]")
+    _check_encoder(path, rooms, out.method, words[2])
+    return out
 
 
 def composition_of(path: Path) -> Composition | None:
@@ -214,7 +215,7 @@ def known_names(folder: Path, fold: int) -> list[str]:
     return sorted(names)
 
 
-def _stem(dataset: str, fold: int | str, method: str, encoder: str | None, variant: str | None = None) -> str:
+def _stem(dataset: str, fold: int | None, method: str, encoder: str | None, variant: str | None = None) -> str:
     middle = None if method == MAIN_METHOD and encoder is not None else method
     return "_".join(filter(None, (dataset, f"split{fold}", middle, encoder, variant)))
 
@@ -228,7 +229,7 @@ def config_path(
         experiment: such as ``split0``.
         method: default ``MAIN_METHOD``; ``<method>_<variant>`` is that variant, which then ends the encoder's name.
         encoder: an encoder, or another ending of a config's name after the method, such as ``resnet50_plain``; default
-            the method's, or the first of ``DEFAULT_ENCODERS`` that the data set has a file for.
+            the method's, or the ``net`` of the data set.
         root: the folder of the configs; default this project's ``config``, and the path is then relative to it.
 
     Raises:
@@ -264,9 +265,8 @@ def _shown(path: Path) -> Path:
 def _default_encoder(folder: Path, method: str) -> str:
     """Return the encoder of a method on a data set where none is named."""
     cls = Rooms(folder.parent).model_class(method)
-    if cls is not None and cls.default_net is not None:
-        return cls.default_net
-    return next((e for e in DEFAULT_ENCODERS if any(folder.glob(f"{folder.name}_split*_{e}{SUFFIX}"))), "resnet50")
+    own = None if cls is None else cls.default_net
+    return own or _value(parse_file(folder / f"{folder.name}{SUFFIX}"), NET) or DEFAULT_NET
 
 
 def _value(tree: Tree, key: str) -> Any:

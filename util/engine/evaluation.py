@@ -220,6 +220,8 @@ def run_pass(
     batch = 1 if getattr(dataset, "one_by_one", False) else options.batch
     order = range(episodes) if cache is None else ordered_by_images(dataset.sampler, episodes)
     numbers = evaluation_numbers(order, batch, world.rank, world.size)
+    if cache is not None:
+        cache.expect(dataset.sampler, numbers)
     hidden = not (options.progress and world.is_main)
     with tqdm(total=episodes, desc=options.title, unit="item", disable=hidden, leave=False) as bar:
         items = batches(dataset, numbers, options.workers, world.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -78,7 +79,7 @@ class FeatureCache:
     """Cached features of images by their row of the index, and by class too if the model masks its supports.
 
     Every image goes through the encoder alone, so that the content of the cache affects no number. A full cache drops
-    the image that was used longest ago; ``ordered_by_images`` is the order of episodes for it.
+    the image that is needed again last, of the episodes that ``expect`` names (Belady's rule).
 
     Args:
         gib: its maximal size in GiB.
@@ -95,6 +96,8 @@ class FeatureCache:
         self.kept: dict[Hashable, CachedFeatures] = {}
         self._bytes: dict[Hashable, int] = {}  # of each entry
         self._touched: set[Hashable] = set()  # entries of the last episodes, to which the model may have added maps
+        self._needed: dict[Hashable, list[int]] = {}  # the steps that need an image, the next one last
+        self._step = -1
         self.used = self.hits = self.misses = 0
 
     def use_for(self, network: Cacheable, *scope: Any) -> None:
@@ -103,6 +106,15 @@ class FeatureCache:
             self.network, self.scope = network, scope
             self.clear()
         self.hits = self.misses = 0
+
+    def expect(self, sampler: Callable[[int], EpisodeKey], steps: Sequence[Sequence[int]]) -> None:
+        """Name the episodes to come, the numbers of one ``fill`` after the other; ``use_for`` comes first."""
+        self._needed, self._step = defaultdict(list), -1
+        for step in reversed(range(len(steps))):
+            for episode in map(sampler, steps[step]):
+                supports = [(row, way.class_id, episode.classes) for way in episode.ways for row in way.supports]
+                for key in (self._key(episode.query), *(self._key(*support) for support in supports)):
+                    self._needed[key].append(step)
 
     def _key(self, row: int, class_id: int | None = None, classes: Sequence[int] = ()) -> Hashable:
         """Return the key of a query, or of a support of one of an episode's classes."""
@@ -117,6 +129,7 @@ class FeatureCache:
         """
         network, ways = self.network, trial.ways
         assert network is not None
+        self._step += 1
         queries: list[CachedFeatures | None] = []
         supports: list[list[CachedFeatures | None]] = [[] for _ in ways]
         for item, (row, *others) in enumerate(trial.rows):
@@ -139,11 +152,14 @@ class FeatureCache:
         else:
             self.misses += 1
             found = compute()
+        steps = self._needed.get(key, [])
+        while steps and steps[-1] <= self._step:
+            steps.pop()
         if found is not None:
             self.kept[key] = found  # the last one is the one used last
             self._weigh(key)
             self._touched.add(key)
-            self._drop_oldest()
+            self._drop_unneeded()
         return found
 
     def settle(self) -> None:
@@ -151,16 +167,17 @@ class FeatureCache:
         for key in self._touched & self.kept.keys():
             self._weigh(key)
         self._touched.clear()
-        self._drop_oldest()
+        self._drop_unneeded()
 
     def _weigh(self, key: Hashable) -> None:
         size = self.kept[key].nbytes
         self.used += size - self._bytes.get(key, 0)
         self._bytes[key] = size
 
-    def _drop_oldest(self) -> None:
+    def _drop_unneeded(self) -> None:
+        """Drop what is needed again last until the rest fits; of images not needed again, the one used longest ago."""
         while self.used > self.limit:
-            dropped = next(iter(self.kept))
+            dropped = max(self.kept, key=lambda key: self._needed[key][-1] if self._needed.get(key) else math.inf)
             del self.kept[dropped]
             self.used -= self._bytes.pop(dropped)
 

@@ -31,7 +31,7 @@ from util.errors import UserError, nearest
 from util.files import fingerprint, write_atomically
 from util.prepare import custom_sources
 from util.prepare.common import STAMP, add_common_options, already_done, mark_done
-from util.prepare.custom_config import config_texts, write_configs
+from util.prepare.custom_config import config_text
 from util.prepare.custom_sources import Imported
 from util.prepare.staging import alone, check_apart, made_aside
 
@@ -67,7 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the data set, its folds and its configs; print the next commands.
+    """Make the data set, its folds and its config; print the next commands.
 
     Raises:
         UserError: a file or class does not fit; the message names it and the remedy. No config is written then.
@@ -82,18 +82,18 @@ def run(options: argparse.Namespace) -> int:
             data = replace(data, root=str(out), cache=DataSettings.cache)
             table, notes = build_vectors(options.vectors, data.classes) if options.vectors is not None else (None, [])
             data = replace(data, text=data.text if table is None else VECTORS)
-            configs = config_texts(options.config_dir, data)
+            config, text = config_text(options.config_dir, data)
             mark_done(aside, made_from)
         if table is not None:
             write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
-        write_configs(configs)
+        write_atomically(config, text)
     for note in notes:
         print(note)
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
     for number, names in enumerate(data.fold_classes or []):
         print(f"  fold {number} tests: {', '.join(names)}")
-    print(f"configs: {', '.join(map(str, configs))}")
+    print(f"config: {config}; those of its folds and of all methods are composed of it")
     print(f"now: sh train.sh split0 {data.name} 1 && sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
     return 0
 
