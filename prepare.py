@@ -6,24 +6,19 @@ from util.packages import required
 
 with required():
     from util import cli
-    from util.prepare import (
-        check,
+    from util.prepare import check, custom, embeddings, lists, mini, weights
+    from util.prepare.datasets import (
         chestxray,
         coco,
-        custom,
         deepglobe,
-        embeddings,
         fss1000,
         isaid5i,
         isic,
-        lists,
         lvis92i,
-        mini,
         pacopart,
         pascal,
         pascalpart,
         suim,
-        weights,
     )
 
 COMMANDS = {

@@ -10,11 +10,11 @@ with required():
     from util import cli
     from util.config import command_line
     from util.config.yaml_text import override
-    from util.engine.calibrate import calibrate
-    from util.engine.episode_pictures import parse_kinds
-    from util.engine.test_jobs import Request
-    from util.engine.testing import test
     from util.errors import UserError
+    from util.evaluate.calibrate import calibrate
+    from util.evaluate.jobs import Request
+    from util.evaluate.pictures import parse_kinds
+    from util.evaluate.testing import test
     from util.report.figure import VECTORS
 
 

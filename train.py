@@ -7,7 +7,7 @@ from util.packages import required
 with required():
     from util import cli
     from util.config import command_line
-    from util.engine.training import train_meta
+    from util.train.stages import train_meta
 
 
 def command() -> int:

@@ -22,10 +22,10 @@ from model.registry import class_of, models
 from util import cli
 from util.config.compose import config_path
 from util.config.read import read_config
-from util.engine.device import describe, pick_device
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.table import text_table
+from util.run.device import describe, pick_device
 
 COLUMNS = {
     "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},

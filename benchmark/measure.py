@@ -20,9 +20,9 @@ from model.encoders.resnet import ResNetEncoder
 from model.episode import Episode
 from model.registry import class_of
 from util.config.settings import Config
-from util.engine.configure_process import configure_process
-from util.engine.device import pick_device
-from util.engine.network import build_model
+from util.run.configure import configure_process
+from util.run.device import pick_device
+from util.run.network import build_model
 
 EVALUATION, TRAINING = "evaluation", "training"
 MIB = 2**20

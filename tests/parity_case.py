@@ -12,12 +12,12 @@ from tests import parity
 from tests.parity.insid3 import insid3_case
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init
+from util.checkpoints.checkpoint import load_weights
+from util.config.folds import Fold
 from util.config.read import read_config
-from util.data.folds import Fold
-from util.data.text import read_vectors
-from util.engine.checkpoint import load_weights
-from util.engine.device import autocast
-from util.engine.network import build_model
+from util.data.words.text import read_vectors
+from util.run.device import autocast
+from util.run.network import build_model
 
 __all__ = ["forward_case", "insid3_case"]
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)

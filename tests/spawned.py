@@ -7,6 +7,7 @@ scripts that a user types in the interpreter's start alone; ``tests/cli`` has ru
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import runpy
@@ -124,7 +125,7 @@ def wait_for(condition: Callable[[], bool], *spawned: Spawned) -> None:
 
 def fork_scripts() -> None:
     """Let the launcher fork the scripts that it starts; for ``before``, in a process where all is imported already."""
-    launch = sys.modules["util.engine.launch"]
+    launch = importlib.import_module("util.launch.launch")
     launch._run_alone = _fork
 
 

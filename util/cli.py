@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from model.mismatch import Mismatch
-from util.engine.configure_process import configure_process
 from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, one_line
+from util.run.configure import configure_process
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 OUTPUT = "the output could not be written"

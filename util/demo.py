@@ -13,16 +13,16 @@ from tqdm import tqdm
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.yaml_text import override
-from util.data.images import read_mask
-from util.data.index import list_of
+from util.data.images.read import read_mask
+from util.data.lists.index import list_of
 from util.data.mini import generate
-from util.engine.evaluation import ALL_FOREGROUND, FINAL
-from util.engine.folders import BEST, run_folder
-from util.engine.testing import test
-from util.engine.training import train_base, train_meta
 from util.errors import EXIT_INTERRUPTED, UserError
+from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
+from util.evaluate.testing import test
 from util.predict.command import command as predict
 from util.report.table import text_table
+from util.run.folders import BEST, run_folder
+from util.train.stages import train_base, train_meta
 
 CONFIG = "config/mini/mini_demo.yaml"
 BASELINE = "config/mini/mini_split0_prototype_lite0.yaml"

@@ -15,8 +15,8 @@ from PIL import Image
 from tests import spawned
 from tests.paths import REPOSITORY
 from util.config.read import read_config
-from util.data.images import read_image
-from util.data.index import load_index
+from util.data.images.read import read_image
+from util.data.lists.index import load_index
 from util.errors import UserError
 
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"

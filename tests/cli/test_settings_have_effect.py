@@ -17,10 +17,10 @@ from util.config.settings import (
     StageSettings,
     TestSettings,
 )
-from util.engine.test_jobs import Request
-from util.engine.testing import test as score
-from util.engine.training import train_base, train_meta
 from util.errors import UserError
+from util.evaluate.jobs import Request
+from util.evaluate.testing import test as score
+from util.train.stages import train_base, train_meta
 
 SECTIONS = (AugmentSettings, DataSettings, RunSettings, StageSettings, TestSettings)
 DEAD = [

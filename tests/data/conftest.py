@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from util.config.folds import Fold
 from util.config.settings import DataSettings
-from util.data.folds import Fold
-from util.data.index import load_index
-from util.data.lists import ImageList
-from util.data.lists import test_list as novel_list
+from util.data.lists.image_list import ImageList
+from util.data.lists.image_list import test_list as novel_list
+from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
 
 FOLDS = 4

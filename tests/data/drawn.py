@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from util.data.warp import warp_training
+from util.data.images.warp import warp_training
 
 IGNORE = 255
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.index import Index
-from util.data.lists import ImageList
+from util.data.lists.image_list import ImageList
+from util.data.lists.index import Index
 
 
 def random_list(seed: int) -> ImageList:

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from util.config.folds import Fold, problem
 from util.config.settings import DataSettings
-from util.data.class_masks import OneClassAreas
 from util.data.episodes import EpisodeDataset
-from util.data.folds import Fold, problem
-from util.data.index import load_index
-from util.data.lists import check_shots, train_list
-from util.data.lists import test_list as novel_list
+from util.data.images.views import STRETCH, View
+from util.data.lists.class_masks import OneClassAreas
+from util.data.lists.image_list import check_shots, train_list
+from util.data.lists.image_list import test_list as novel_list
+from util.data.lists.index import load_index
 from util.data.sampling import EpisodeSampler
-from util.data.views import STRETCH, View
 from util.errors import UserError
 
 CLASSES = 600

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from util.config.folds import Fold
 from util.config.settings import AugmentSettings, DataSettings
-from util.data.decoded import SUFFIX, with_decoded_images
 from util.data.episodes import EpisodeDataset, LabelledDataset
-from util.data.folds import Fold
-from util.data.images import read_stacked, write_mask
-from util.data.index import Index, load_index
-from util.data.lists import train_list
+from util.data.images.decoded import SUFFIX, with_decoded_images
+from util.data.images.read import read_stacked, write_mask
+from util.data.images.views import STRETCH, View
+from util.data.lists.image_list import train_list
+from util.data.lists.index import Index, load_index
 from util.data.sampling import EpisodeSampler
-from util.data.views import STRETCH, View
 from util.errors import UserError
 
 SIZE = 65

@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
+from util.config.folds import Fold
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset, LabelledDataset
-from util.data.folds import Fold
-from util.data.images import read_image, read_mask
-from util.data.index import load_index
-from util.data.lists import ImageList, train_list
-from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
+from util.data.images.read import read_image, read_mask
+from util.data.images.warp import fit_letterbox
+from util.data.lists.image_list import ImageList, train_list
+from util.data.lists.image_list import test_list as novel_list  # under its own name pytest would collect it
+from util.data.lists.index import load_index
 from util.data.sampling import EpisodeSampler
-from util.data.text import name_vectors
-from util.data.warp import fit_letterbox
+from util.data.words.text import name_vectors
 
 SIZE, SHOTS, IGNORE = 65, 3, 255  # mini's photos have a longer side of 64: a crop of 65 holds all of each
 STILL = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0, keep_target=0.85)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from util.data.folds import Fold
+from util.config.folds import Fold
 
 PASCAL, COCO, FOLDS, IGNORE = 20, 80, 4, 255
 EVERY_FOLD = [

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.prepare.vector_files import mini_words, options_of, refusal, words_of, write_words
-from util.data.word_files import read_words
+from util.data.words.files import read_words
 from util.prepare import embeddings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from util.config.settings import DataSettings
-from util.data.index import Index, load_index, read_names
+from util.data.lists.index import Index, load_index, read_names
 from util.errors import UserError
 
 CLASSES, IGNORE = 3, 255

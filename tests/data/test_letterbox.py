@@ -10,8 +10,8 @@ import torch
 
 from model.common.ops import normalise
 from tests.data.drawn import drawn_label, noise, seeded
-from util.data.images import read_image, read_mask
-from util.data.warp import fit_letterbox
+from util.data.images.read import read_image, read_mask
+from util.data.images.warp import fit_letterbox
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
 

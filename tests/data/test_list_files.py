@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from util.data.folds import Fold
-from util.data.list_files import DICTIONARY, PAIRS, TWO_COLUMNS, match, read_list_file
-from util.data.lists import ImageList
-from util.data.lists import test_list as novel_list
+from util.config.folds import Fold
+from util.data.lists.files import DICTIONARY, PAIRS, TWO_COLUMNS, match, read_list_file
+from util.data.lists.image_list import ImageList
+from util.data.lists.image_list import test_list as novel_list
 from util.errors import UserError
 
 

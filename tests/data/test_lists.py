@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from tests.paths import REPOSITORY
+from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.folds import Fold
-from util.data.images import read_mask
-from util.data.index import Index, load_index
-from util.data.lists import ImageList, base_validation_list, check_shots, train_list
-from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
+from util.data.images.read import read_mask
+from util.data.lists.image_list import ImageList, base_validation_list, check_shots, train_list
+from util.data.lists.image_list import test_list as novel_list  # under its own name pytest would collect it
+from util.data.lists.index import Index, load_index
 from util.errors import UserError
 
 FOLDS = 4

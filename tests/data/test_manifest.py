@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from util.data.folds import Fold
-from util.data.index import load_index
-from util.data.lists import test_list as novel_list  # under its own name pytest would collect it
-from util.data.manifest import Manifest, described, replay
+from util.config.folds import Fold
+from util.data.lists.image_list import test_list as novel_list  # under its own name pytest would collect it
+from util.data.lists.index import load_index
+from util.data.lists.manifest import Manifest, described, replay
 from util.data.sampling import EpisodeSampler
 from util.errors import UserError
 

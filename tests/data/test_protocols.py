@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from util.config.folds import Fold
 from util.data.episodes import EpisodeDataset
-from util.data.folds import Fold
-from util.data.index import Index
-from util.data.lists import ImageList, check_shots
+from util.data.images.views import View
+from util.data.lists.image_list import ImageList, check_shots
+from util.data.lists.index import Index
 from util.data.sampling import EpisodeSampler
 from util.data.trials import TrialDataset
-from util.data.views import View
-from util.engine.loading import batches
 from util.errors import UserError
+from util.run.loading import batches
 
 RULES = ["sequential", "pairs", "class_then_query", "random"]
 EPISODES = 240

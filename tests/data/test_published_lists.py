@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.paths import REPOSITORY
+from util.config.folds import Fold
 from util.config.read import read_config
-from util.data.folds import Fold
-from util.data.list_files import PAIRS, read_fold_list, read_list_file
-from util.data.lists import ImageList, train_list
-from util.data.lists import test_list as novel_list
+from util.data.lists.files import PAIRS, read_fold_list, read_list_file
+from util.data.lists.image_list import ImageList, train_list
+from util.data.lists.image_list import test_list as novel_list
 from util.errors import UserError
 
 TEST_PAIRS = {"pascal": (346, 451, 725, 346), "coco": (35783, 17912, 14563, 14315)}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from util.data.index import read_names
-from util.data.list_files import read_list_file
-from util.data.manifest import read_manifest
+from util.data.lists.files import read_list_file
+from util.data.lists.index import read_names
+from util.data.lists.manifest import read_manifest
 from util.errors import UserError
 from util.formats.masks import read_class_names
 from util.read_files import read_text

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from tests.data.drawn_lists import golden_list, random_list
+from util.config.folds import Fold
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset
-from util.data.folds import Fold
-from util.data.index import Index, load_index
-from util.data.lists import ImageList, train_list
+from util.data.lists.image_list import ImageList, train_list
+from util.data.lists.index import Index, load_index
 from util.data.sampling import EpisodeSampler
-from util.data.text import name_vectors
-from util.engine.loading import batches
+from util.data.words.text import name_vectors
+from util.run.loading import batches
 
 SEEDS = range(5)
 PIXELS = 400  # of mini's 64 x 64: some objects are smaller, so not every image of a class is a candidate

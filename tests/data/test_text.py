@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from util.config.settings import DataSettings
-from util.data.text import class_vectors, name_vectors, read_vectors
+from util.data.words.text import class_vectors, name_vectors, read_vectors
 from util.errors import UserError
 
 WIDTH = 300

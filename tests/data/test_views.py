@@ -12,12 +12,12 @@ from PIL import Image
 
 from model.episode import Output
 from util.config.read import read_config
-from util.data.images import read_image, read_mask
-from util.data.views import View
-from util.engine import run_data
-from util.engine.evaluation import Scoreboard
-from util.engine.input_size import in_words, view_of
-from util.engine.run_context import make_run_context
+from util.data.images.read import read_image, read_mask
+from util.data.images.views import View
+from util.evaluate.evaluate import Scoreboard
+from util.run import data as run_data
+from util.run.context import make_run_context
+from util.run.input_size import in_words, view_of
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.data.drawn import drawn_label, noise, seeded, smooth, warped
 from util.config.settings import AugmentSettings
-from util.data.views import stretch_label
-from util.data.warp import draw_warp
+from util.data.images.views import stretch_label
+from util.data.images.warp import draw_warp
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
 DRAWS = 400

@@ -10,8 +10,8 @@ import pytest
 
 from tests.data.drawn_lists import golden_list, random_list
 from util.data.sampling import EpisodeSampler
-from util.engine.run_data import check_sampler
 from util.errors import UserError
+from util.run.data import check_sampler
 
 SEEDS = range(5)
 GOLDEN_TWO_WAYS = "edf3800469ea67cc"

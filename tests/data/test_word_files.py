@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.prepare.vector_files import FORMS, refusal, words_of, write_words
-from util.data.word_files import read_words
+from util.data.words.files import read_words
 
 
 @pytest.mark.parametrize("form", [*FORMS, "word2vec.bin.bz2", "fasttext.vec.xz"])
@@ -39,7 +39,7 @@ def test_of_a_word_written_twice_the_first_counts(tmp_path: Path, form: str) -> 
 
 
 def test_common_words_need_the_start_of_a_file_and_rare_ones_a_second_pass(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("util.data.word_files.COMMON", 95)
+    monkeypatch.setattr("util.data.words.files.COMMON", 95)
     words = words_of(*(f"word{i}" for i in range(100)))
     source = write_words(tmp_path / "word2vec.bin", words)
     rare = read_words(source, ["word5", "word98"], ["word98"]).vectors

@@ -9,7 +9,7 @@ import torch
 
 from model.registry import models
 from tests.model.small import drawn_episode, small_model
-from util.engine.evaluation import scored_outputs
+from util.evaluate.evaluate import scored_outputs
 
 SHOTS, BATCH = 2, 2
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}

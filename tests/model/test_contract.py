@@ -22,7 +22,7 @@ from tests.model.contract_cases import (
     prediction_of,
 )
 from tests.model.small import BASE_CLASSES, drawn_episode, small_model
-from util.engine.evaluation import scored_outputs
+from util.evaluate.evaluate import scored_outputs
 
 
 @every_model

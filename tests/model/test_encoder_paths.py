@@ -12,7 +12,7 @@ from model.encoders.resnet import NARROW
 from model.registry import models
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import drawn_episode
-from util.engine.evaluation import scored_outputs
+from util.evaluate.evaluate import scored_outputs
 
 ENCODERS = [
     *((NARROW, stem) for stem in ("deep", "plain")),

@@ -15,7 +15,7 @@ from model.encoders.resnet import NARROW, SMALL
 from model.registry import models
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import drawn_episode
-from util.engine.evaluation import scored_outputs
+from util.evaluate.evaluate import scored_outputs
 
 FOLDER = Path(__file__).parents[1] / "golden"
 ENCODERS = {"hdmnet": SMALL}  # multiplies the scene's distance, whose rounding shows where channels are few

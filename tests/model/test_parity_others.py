@@ -14,9 +14,9 @@ from tests.parity_case import BACKBONES
 from tests.parity_check import INSID3, SYMNET, cases, deviations, weights
 from tests.paths import REPOSITORY
 from tests.skip_init import skip_init
+from util.checkpoints.checkpoint import load_weights
 from util.config.read import read_config
-from util.engine.checkpoint import load_weights
-from util.engine.network import build_model
+from util.run.network import build_model
 
 CASES = [(model, stem) for model, stem in cases() if model not in (SYMNET, INSID3)]
 

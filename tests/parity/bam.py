@@ -10,7 +10,7 @@ from model.common.ops import foreground_mask, resize
 from model.episode import Output
 from tests.parity.case_types import Case, Seen
 from tests.parity.encoded import on_encoded
-from util.engine.evaluation import scored_outputs
+from util.evaluate.evaluate import scored_outputs
 
 
 def watch(network: BAM, shots: int) -> Seen:

@@ -9,7 +9,7 @@ from model.hdmnet.hdmnet import SHARPENED, HDMNet
 from model.hdmnet.token_pyramid import to_tokens
 from tests.parity.case_types import Case, Seen
 from tests.parity.encoded import on_encoded
-from util.engine.evaluation import scored_outputs
+from util.evaluate.evaluate import scored_outputs
 
 
 def watch(network: HDMNet, shots: int) -> Seen:

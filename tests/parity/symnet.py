@@ -9,7 +9,7 @@ from model.common.ops import resize
 from model.episode import Output
 from model.symnet.symnet import SymNet
 from tests.parity.case_types import Case, Seen
-from util.engine.evaluation import scored_outputs
+from util.evaluate.evaluate import scored_outputs
 
 MODULES = {  # Sym-Net's published intermediate -> module
     "mid_query_feat": "project_query",

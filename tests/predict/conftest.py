@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.outcome import Outcome, run_script
 from tests.predict.marked import BOX, HEIGHT, WIDTH
+from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
-from util.engine import checkpoint
-from util.engine.network import new_model
-from util.engine.run_context import make_run_context
 from util.predict import Segmenter
+from util.run.context import make_run_context
+from util.run.network import new_model
 
 SIDE, DCAMA_SIDE = 33, 64  # of the networks' inputs
 

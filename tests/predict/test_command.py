@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from util.data.images import read_mask
+from util.checkpoints import checkpoint
+from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
-from util.engine import checkpoint
 from util.predict import Segmenter
 from util.predict.photos import read_photo
 

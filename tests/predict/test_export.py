@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from tests.predict.conftest import SIDE
-from util.data.views import LETTERBOX, to_photo
-from util.data.warp import fit_letterbox
+from util.data.images.views import LETTERBOX, to_photo
+from util.data.images.warp import fit_letterbox
 from util.errors import UserError
+from util.export import export as exporting
+from util.export.export import FACTS, write_export
+from util.export.exportable import Exportable
+from util.export.graphs import cut
 from util.predict import Segmenter
-from util.predict import export as exporting
-from util.predict.export import FACTS, write_export
-from util.predict.exportable import Exportable
-from util.predict.graphs import cut
 from util.predict.photos import read_photo
 from util.predict.regions import Marking
 from util.predict.supports import parse_support, read_support

@@ -12,7 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from tests.formats import drawn
-from util.data.images import read_mask
+from util.data.images.read import read_mask
 from util.formats.run_lengths import decoded
 from util.predict.results import read_result
 

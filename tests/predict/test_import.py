@@ -12,7 +12,7 @@ from tests.paths import REPOSITORY
 
 pytestmark = pytest.mark.process
 
-CONFIGURED_BY_COMMANDS = (REPOSITORY / "util/engine/configure_process.py").exists()
+CONFIGURED_BY_COMMANDS = (REPOSITORY / "util/run/configure.py").exists()
 BEFORE = """
 import ctypes, logging, os, random, resource, signal, sys, threading, warnings
 import cv2, numpy, torch, torchvision, tqdm, yaml
@@ -49,7 +49,7 @@ assert not changed, changed
 
 @pytest.mark.xfail(not CONFIGURED_BY_COMMANDS, strict=True, reason="device.py and processes.py still act at import")
 def test_the_import_changes_nothing_in_the_process() -> None:
-    unneeded = ("gradio", "util.cli", "util.predict.options", "util.predict.page")
+    unneeded = ("gradio", "util.cli", "util.predict.options", "util.page")
     code = (
         f"{BEFORE}from util.predict import Segmenter\n{AFTER}"
         f"assert not {{*{unneeded!r}}} & {{*sys.modules}}\n"

@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.engine.calibration import Calibration
 from util.errors import UserError
+from util.evaluate.calibration import Calibration
 from util.formats import coco, labelme, yolo
+from util.page import examples
+from util.page.actions import message_of, segment, take_as_supports
+from util.page.archive import write_archive
+from util.page.examples import load_example, open_example
+from util.page.found import FoundPhoto, table_of, threshold_of
+from util.page.items import free_stem
+from util.page.marks import MAX_MARKS, MAX_POINTS, Mark, corrected, read_marks, support_label, text_of
+from util.page.visit import Visit
 from util.predict import Prediction, Segmenter
-from util.predict.page import examples
-from util.predict.page.actions import message_of, segment, take_as_supports
-from util.predict.page.archive import write_archive
-from util.predict.page.examples import load_example, open_example
-from util.predict.page.found import FoundPhoto, table_of, threshold_of
-from util.predict.page.items import free_stem
-from util.predict.page.marks import MAX_MARKS, MAX_POINTS, Mark, corrected, read_marks, support_label, text_of
-from util.predict.page.visit import Visit
 from util.predict.write_formats import FORMATS
 
 SHAPE = (40, 60)

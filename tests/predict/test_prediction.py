@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from util.engine.calibration import FORMAT, Calibration
+from util.evaluate.calibration import FORMAT, Calibration
 from util.predict import Prediction
 from util.predict.prediction import Decision
 

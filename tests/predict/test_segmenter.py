@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from util.data.images import read_mask
+from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
-from util.engine.calibration import FORMAT, Calibration
-from util.engine.evaluation import FINAL
-from util.engine.presence import MARGIN_NUMBERS
+from util.evaluate.calibration import FORMAT, Calibration
+from util.evaluate.evaluate import FINAL
+from util.evaluate.presence import MARGIN_NUMBERS
 from util.predict import Segmenter
 from util.predict.photos import read_photo
 from util.predict.regions import Marking

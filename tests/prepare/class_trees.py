@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from tests.prepare.trees import photo
-from util.data.images import read_mask
+from util.data.images.read import read_mask
 from util.files import REPOSITORY
-from util.prepare import deepglobe, fss1000, suim
+from util.prepare.datasets import deepglobe, fss1000, suim
 
 SIDE = 36
 

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from tests.paths import REPOSITORY
-from util.prepare import coco
+from util.prepare.datasets import coco
 
 CLASSES = yaml.safe_load((REPOSITORY / "config/coco/coco.yaml").read_text())["data"]["classes"]
 CATEGORIES = [{"id": i + 1 + i // 8, "name": name} for i, name in enumerate(CLASSES)]  # with gaps, as COCO's ids have

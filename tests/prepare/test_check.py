@@ -16,10 +16,10 @@ from model.contract import Trainable
 from tests.paths import REPOSITORY
 from util.config.read import read_config
 from util.config.settings import StageSettings
-from util.data.text import NAME_VECTOR_WIDTH
-from util.engine.folders import BEST, run_folder
-from util.engine.network import build_model
-from util.engine.optim import build_optimizers
+from util.data.words.text import NAME_VECTOR_WIDTH
+from util.run.folders import BEST, run_folder
+from util.run.network import build_model
+from util.train.optim import build_optimizers
 
 
 @pytest.fixture(autouse=True)

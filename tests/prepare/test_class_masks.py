@@ -11,9 +11,9 @@ import pytest
 
 from tests.outcome import Outcome
 from tests.prepare import class_trees as trees
-from util.data.images import read_mask
-from util.prepare import isic
-from util.prepare.class_masks import settings_of
+from util.data.images.read import read_mask
+from util.prepare.datasets import isic
+from util.prepare.datasets.class_masks import settings_of
 
 Prepare = Callable[..., Outcome]
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from tests.prepare.coco_tree import IMAGES, REPOSITORY, SIDES, draw_coco, json_of, name_of
+from util.config.folds import Fold
 from util.config.read import read_config
-from util.data.folds import Fold
-from util.data.images import read_mask
-from util.data.index import load_index
-from util.data.lists import test_list as make_test_list
+from util.data.images.read import read_mask
+from util.data.lists.image_list import test_list as make_test_list
+from util.data.lists.index import load_index
 from util.errors import UserError
-from util.prepare import coco
+from util.prepare.datasets import coco
 
 
 @pytest.fixture

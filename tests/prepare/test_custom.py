@@ -15,11 +15,11 @@ from PIL import Image
 
 from tests.formats import drawn
 from tests.paths import REPOSITORY
+from util.config.folds import Fold
 from util.config.read import read_config
-from util.data import lists
-from util.data.folds import Fold
-from util.data.images import read_mask
-from util.data.index import load_index
+from util.data.images.read import read_mask
+from util.data.lists import image_list as lists
+from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
 from util.prepare import custom_sources
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
 from util import cli
-from util.data.text import class_vectors, name_vectors, read_vectors, table_names
-from util.data.word_vectors import ADDED, INSTEAD, build_vectors, lookups
+from util.data.words.text import class_vectors, name_vectors, read_vectors, table_names
+from util.data.words.vectors import ADDED, INSTEAD, build_vectors, lookups
 from util.prepare import embeddings
 from util.prepare.embeddings import dataset_settings
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.list_files import read_list_file
+from util.data.lists.files import read_list_file
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.prepare.trees import (
     voc_mask,
     write_names,
 )
-from util.data.images import read_mask
+from util.data.images.read import read_mask
 
 TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
 TRAINAUG = [*TRAIN, "2008_000030"]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.outcome import Outcome
 from tests.prepare.class_trees import SIDE, save_photo
-from util.data.images import read_mask
+from util.data.images.read import read_mask
 from util.formats.run_lengths import encoded
 
 Prepare = Callable[..., Outcome]

@@ -18,7 +18,7 @@ from torchvision.models import vgg as tv_vgg
 
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.weights import checksum_of
-from util.engine import checkpoint
+from util.checkpoints import checkpoint
 from util.errors import UserError
 from util.prepare import weight_facts, weights
 from util.prepare.weight_facts import describe_weights_file

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from util.data.images import voc_palette
+from util.data.images.read import voc_palette
 
 VOC_TRAIN = ("2007_000001", "2007_000002", "2008_000003")
 VOC_VAL = ("2007_000010", "2007_000011")

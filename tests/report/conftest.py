@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from util.data.manifest import Manifest
+from util.data.lists.manifest import Manifest
 from util.report.schema import MANIFEST, RESULT, SCHEMA, check_result
 from util.report.scores import over_seeds
 

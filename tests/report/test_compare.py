@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.report.conftest import counts
-from util.engine.metrics import BinaryCounts
 from util.errors import UserError
+from util.evaluate.metrics import BinaryCounts
 from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from model.registry import class_of
+from util.config import folds
 from util.config.settings import Config, StageSettings
 from util.config.tree import Tree, where_of
-from util.data import folds
 from util.errors import UserError, nearest
 
 DEFAULTS = "default.yaml"  # every config inherits it

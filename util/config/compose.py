@@ -20,8 +20,8 @@ from typing import Any
 
 from model.contract import FewShotModel
 from model.registry import models
+from util.config.folds import teach_base_learners
 from util.config.tree import Leaf, Tree, find, parse_file
-from util.data.folds import teach_base_learners
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
 from util.typecheck import hints_of

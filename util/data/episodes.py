@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages
+from util.config.folds import Fold
 from util.config.settings import AugmentSettings
-from util.data.folds import Fold
-from util.data.labels import binary, channels_first, relabelled
-from util.data.lists import ImageList
+from util.data.images.labels import binary, channels_first, relabelled
+from util.data.images.views import LETTERBOX, ORIGINAL, View
+from util.data.images.warp import fit_letterbox, warp_training
+from util.data.lists.image_list import ImageList
 from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, random_stream, shuffled
-from util.data.views import LETTERBOX, ORIGINAL, View
-from util.data.warp import fit_letterbox, warp_training
 
 QUERY_SLOT = 0  # augmentation streams of an episode: 0 is the query's, 1..K are the supports'
 Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)

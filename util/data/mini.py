@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from util.data.images import write_mask
+from util.data.images.read import write_mask
 from util.data.mini_drawing import CLASS_NAMES, MAX_SIDE, MIN_SIDE, VERSION, draw_image
 from util.read_files import kept_json
 

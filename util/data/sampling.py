@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from util.data.lists import ImageList
+from util.data.lists.image_list import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)

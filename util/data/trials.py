@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, default_collate
 
 from model.episode import Batch, Episode
 from util.data.episodes import EpisodeDataset, Sampler
-from util.data.labels import numbered, relabelled
-from util.data.views import ORIGINAL
+from util.data.images.labels import numbered, relabelled
+from util.data.images.views import ORIGINAL
 
 Sample = TypeVar("Sample", bound=Batch)
 

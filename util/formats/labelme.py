@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from util.data.images import header_of
-from util.data.orientation import upright_size
+from util.data.images.orientation import upright_size
+from util.data.images.read import header_of
 from util.errors import UserError
 from util.files import write_atomically
 from util.formats.annotations import (

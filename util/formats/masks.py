@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from util.data.list_files import IMAGE_SUFFIXES
+from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 from util.formats.photo_files import PhotoFiles
 from util.read_files import read_text

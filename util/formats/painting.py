@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from model.episode import IGNORE
-from util.data.orientation import fitted_mask
+from util.data.images.orientation import fitted_mask
 from util.errors import UserError
 from util.formats.annotations import Instance, Photo
 from util.formats.photo_files import check_size

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from util.data.images import header_of
-from util.data.list_files import IMAGE_SUFFIXES
-from util.data.orientation import upright_size
+from util.data.images.orientation import upright_size
+from util.data.images.read import header_of
+from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 
 MANY = 200  # files whose reading takes long enough for a bar

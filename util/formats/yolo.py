@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from util.data.images import header_of
-from util.data.list_files import IMAGE_SUFFIXES
-from util.data.orientation import upright_size
+from util.data.images.orientation import upright_size
+from util.data.images.read import header_of
+from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 from util.files import link, write_atomically
 from util.formats.annotations import Annotations, Instance, Photo, checked_text, corners_of, reason_of

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from model.baselines.probe import Probe, ProbeSettings
 from model.common.with_encoder import WithEncoder
 from model.episode import IGNORE
-from model.probe.probe import Probe, ProbeSettings
-from util.engine.evaluation import FINAL
-from util.engine.network import new_model
 from util.errors import UserError
+from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import encode_shots, some_shots
 from util.predict.load_model import LoadedModel
 from util.predict.segmenter import Segmenter
+from util.run.network import new_model
 
 FOLDS = 5
 MIN_SUPPORTS = 5  # of each class; with fewer, a fold says little

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.word_vectors import find_row
-from util.engine.run_context import RunContext
+from util.data.words.vectors import find_row
 from util.errors import UserError
+from util.run.context import RunContext
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ import numpy as np
 from tqdm import tqdm
 
 from util import cli
+from util.checkpoints.checkpoint import digest_of
 from util.config.read import to_dict
-from util.engine.checkpoint import digest_of
-from util.engine.device import describe
-from util.engine.errors import as_user_error
 from util.errors import EXIT_USER_ERROR, UserError
+from util.export.export import export
+from util.page.server import serve
 from util.predict import options as opts
-from util.predict.export import export
-from util.predict.page.server import serve
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import check_free, facts_of, is_complete, write_results
 from util.predict.segmenter import Segmenter
 from util.predict.write_formats import Formats, write_summary
+from util.run.device import describe
+from util.run.errors import as_user_error
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 MANY = 200  # photos whose check takes long enough for a bar

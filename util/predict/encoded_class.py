@@ -14,12 +14,12 @@ from torch import Tensor
 
 from model.encoders.features import Features
 from model.episode import IGNORE, CachedFeatures, Episode
-from util.data.labels import channels_first
-from util.engine.device import autocast
+from util.data.images.labels import channels_first
 from util.errors import UserError
 from util.predict.class_embedding import ClassEmbedding
 from util.predict.load_model import LoadedModel
 from util.predict.supports import Support
+from util.run.device import autocast
 
 
 @dataclass

@@ -10,16 +10,16 @@ import torch
 
 from model.contract import FewShotModel
 from model.registry import class_of
+from util.checkpoints.weights import load_weights, settings_of
 from util.config.compose import config_path
 from util.config.settings import Config
-from util.data.views import LETTERBOX, View
-from util.engine.device import pick_device
-from util.engine.input_size import legal_side
-from util.engine.network import prepare_network
-from util.engine.run_context import RunContext, make_run_context
-from util.engine.weights import load_weights, settings_of
+from util.data.images.views import LETTERBOX, View
 from util.errors import UserError
 from util.files import REPOSITORY
+from util.run.context import RunContext, make_run_context
+from util.run.device import pick_device
+from util.run.input_size import legal_side
+from util.run.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 UNTRAINED = ("insid3", "lite0")  # method and encoder for which nothing was trained

@@ -8,10 +8,10 @@ from pathlib import Path
 from model.episode import IGNORE
 from util.cli import within, words
 from util.data.marks import POINTS, SCRIBBLE
-from util.engine.evaluation import FINAL
 from util.errors import UserError
+from util.evaluate.evaluate import FINAL
+from util.export import formats as export_formats
 from util.formats import recognise
-from util.predict import export_formats
 from util.predict.adapt import MIN_SUPPORTS, adapted
 from util.predict.load_model import MAX_SIDE
 from util.predict.outlines import SUFFIX

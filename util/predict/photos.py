@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from util.data.images import FORMATS, WIDE_MODES, pixels_of
-from util.data.list_files import IMAGE_SUFFIXES
-from util.data.orientation import orientation_in, turned
+from util.data.images.orientation import orientation_in, turned
+from util.data.images.read import FORMATS, WIDE_MODES, pixels_of
+from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized

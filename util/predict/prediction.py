@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from util.engine.calibration import Calibration, sigmoid
 from util.errors import UserError
+from util.evaluate.calibration import Calibration, sigmoid
 from util.report.overlay import PREDICTION_COLOUR, class_map, overlay
 
 EVEN = 0.5  # share of a class beside the background at which both are equally probable

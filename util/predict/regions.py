@@ -19,9 +19,9 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.data import marks
-from util.data.images import header_of, refuse_lossy
+from util.data.images.orientation import UPRIGHT, fitted_mask, stated_orientation, turned
+from util.data.images.read import header_of, refuse_lossy
 from util.data.marks import BOX, POINTS, SCRIBBLE
-from util.data.orientation import UPRIGHT, fitted_mask, stated_orientation, turned
 from util.errors import UserError
 from util.predict.outlines import SUFFIX, read_outlines
 from util.predict.photos import open_image

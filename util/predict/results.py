@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from util.config.read import to_dict
-from util.data.images import header_of, write_mask
-from util.data.orientation import upright_size
+from util.data.images.orientation import upright_size
+from util.data.images.read import header_of, write_mask
 from util.errors import UserError
 from util.files import write_atomically
 from util.formats.annotations import reason_of

@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 
 from model.episode import IGNORE, Output
-from util.data.labels import channels_first
-from util.data.views import LETTERBOX, to_photo
-from util.engine.calibration import Calibration, find_calibration
-from util.engine.checkpoint import digest_of
-from util.engine.device import autocast
-from util.engine.evaluation import FINAL
-from util.engine.network import check_finite
-from util.engine.presence import evidence_of
+from util.checkpoints.checkpoint import digest_of
+from util.data.images.labels import channels_first
+from util.data.images.views import LETTERBOX, to_photo
 from util.errors import UserError, nearest
+from util.evaluate.calibration import Calibration, find_calibration
+from util.evaluate.evaluate import FINAL
+from util.evaluate.presence import evidence_of
 from util.predict.class_embedding import class_embedding
 from util.predict.encoded_class import EncodedClass, encode_supports
 from util.predict.load_model import load_model
@@ -43,6 +41,8 @@ from util.predict.supports import (
     support_from_arrays,
 )
 from util.predict.tiles import TiledPhoto, Window
+from util.run.device import autocast
+from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from model.episode import IGNORE
-from util.data.images import read_mask_of
+from util.data.images.read import read_mask_of
 from util.errors import UserError, nearest
 from util.formats import masks, recognise
 from util.formats.annotations import Annotations

@@ -16,11 +16,11 @@ from model.registry import class_of
 from util.config import command_line
 from util.config.compose import MAIN_METHOD, config_path, experiments
 from util.config.read import read_config, to_dict
-from util.engine.device import gpu_count
 from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.findings import Finding
 from util.prepare.machine import check_machine
 from util.prepare.needs import Needs
+from util.run.device import gpu_count
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from util.cli import within
+from util.config import folds
+from util.config.folds import Fold
 from util.config.settings import DataSettings
-from util.data import folds
-from util.data.folds import Fold
-from util.data.index import Index, load_index
-from util.data.lists import check_shots, test_list, train_list
+from util.data.lists.image_list import check_shots, test_list, train_list
+from util.data.lists.index import Index, load_index
 from util.data.prepare_command import PREPARE
-from util.data.text import write_vectors
-from util.data.word_vectors import build_vectors
+from util.data.words.text import write_vectors
+from util.data.words.vectors import build_vectors
 from util.errors import UserError, nearest
 from util.files import fingerprint, write_atomically
 from util.prepare import custom_sources

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.images import read_image, read_mask, write_mask
-from util.data.index import measure
-from util.data.list_files import IMAGE_SUFFIXES
+from util.data.images.read import read_image, read_mask, write_mask
+from util.data.lists.files import IMAGE_SUFFIXES
+from util.data.lists.index import measure
 from util.errors import UserError, nearest
 from util.files import link
 from util.formats import coco, recognise

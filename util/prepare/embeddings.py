@@ -1,6 +1,6 @@
 """Make the text vectors of a data set's class names from a file of word vectors, or import a published file of them.
 
---vectors FILE builds unit rows by the rule in util/data/word_vectors.py, which reproduces the published tables from the
+--vectors FILE builds unit rows by the rule of util/data/words/vectors.py, which gives the published tables from the
 GoogleNews word2vec file. --import FILE takes the rows of a published .pkl or .npz as they are; nothing in the file is
 executed.
 """
@@ -15,9 +15,9 @@ import numpy as np
 
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.text import NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
-from util.data.word_files import download
-from util.data.word_vectors import build_vectors
+from util.data.words.files import download
+from util.data.words.text import NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
+from util.data.words.vectors import build_vectors
 from util.errors import UserError, nearest
 from util.files import fingerprint
 

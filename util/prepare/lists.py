@@ -12,12 +12,12 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from util.config.folds import LISTS, Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.folds import LISTS, Fold
-from util.data.index import Index, load_index
-from util.data.list_files import match, read_list_file
-from util.data.lists import ImageList, test_list, train_list
+from util.data.lists.files import match, read_list_file
+from util.data.lists.image_list import ImageList, test_list, train_list
+from util.data.lists.index import Index, load_index
 from util.errors import UserError
 from util.files import write_atomically
 from util.prepare.common import compare_count

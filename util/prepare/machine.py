@@ -8,9 +8,9 @@ from importlib import metadata
 
 import torch
 
-from util.engine.device import gpu_count
 from util.parallel import usable_cores
 from util.prepare.findings import Finding
+from util.run.device import gpu_count
 
 GIGABYTE = 1e9
 OLDEST_PYTHON, OLDEST_TORCH = (3, 10), (2, 4)

@@ -13,24 +13,25 @@ from model.contract import Trainable
 from model.encoders.timm_facts import PREFIX
 from model.encoders.weights import PACKAGE, TIMM
 from model.registry import class_of
+from util.checkpoints.checkpoint import load_encoder_weights
+from util.checkpoints.weights import how_to_get
+from util.config.folds import Fold
 from util.config.read import read_data
 from util.config.settings import Config, DataSettings, StageSettings
-from util.data.folds import Fold
-from util.data.index import load_index
-from util.data.list_files import found
-from util.data.lists import check_shots
+from util.data.lists.files import found
+from util.data.lists.image_list import check_shots
+from util.data.lists.index import load_index
 from util.data.prepare_command import prepare_command
-from util.data.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
-from util.engine.checkpoint import load_encoder_weights
-from util.engine.folders import base_folder, run_folder
-from util.engine.network import build_model
-from util.engine.weights import how_to_get
+from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
 from util.errors import UserError
-from util.prepare import coco, pascal, weights
+from util.prepare import weights
 from util.prepare.common import DIFFERS, compare_count
+from util.prepare.datasets import coco, pascal
 from util.prepare.findings import Finding
 from util.prepare.lists import MAKERS, published
 from util.prepare.machine import GIGABYTE
+from util.run.folders import base_folder, run_folder
+from util.run.network import build_model
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
 MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight

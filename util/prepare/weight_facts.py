@@ -15,7 +15,7 @@ from model.encoders.layouts import describe, encoder_part, is_encoder_tensor, re
 from model.encoders.registry import spec_of
 from model.encoders.timm_facts import PREFIX, unknown
 from model.registry import published_layouts
-from util.engine import checkpoint
+from util.checkpoints import checkpoint
 from util.errors import UserError
 
 IMAGENET, OURS = "encoder weights", "a checkpoint of this project"

@@ -36,8 +36,8 @@ from model.encoders.weights import (
     weights_url,
 )
 from model.mismatch import Mismatch
-from util.engine import checkpoint
-from util.engine.checkpoint import ENDINGS, SAFETENSORS
+from util.checkpoints import checkpoint
+from util.checkpoints.checkpoint import ENDINGS, SAFETENSORS
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.prepare.download import CHUNK, fetch

@@ -47,7 +47,7 @@ def command() -> int:
     """Parse, call, print; return 1 if a verified result differs."""
     options = _parser().parse_args()
     if options.command == "verify":
-        from util.engine.verify import verify  # the engine needs seconds to import
+        from util.evaluate.verify import verify  # the engine needs seconds to import
 
         found = verify(options.runs)
         print("\n\n".join(one.text() for one in found))

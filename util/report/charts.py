@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from util.data.manifest import read_manifest
+from util.data.lists.manifest import read_manifest
 from util.errors import one_line
 from util.report.figure import styled, write_figure
 from util.report.schema import find_results, read_result

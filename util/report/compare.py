@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.manifest import Manifest, read_manifest, ways_of
+from util.data.lists.manifest import Manifest, read_manifest, ways_of
 from util.errors import UserError
 from util.report.schema import find_results, read_result
 from util.report.scores import FINAL, counts_of, mean_iou

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,16 @@ from util.report.track import IN_DOMAIN, NOT_STATED, Track, track_of
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 SAME = "same"  # `train_shot` of a paper that trains for every number of shots
+CROSS_DOMAIN = "crossdomain"  # `dataset` of published rows over several data sets
 
 
-def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protocol: str | None = None) -> str:
+def table(
+    paths: list[Path], form: str = "markdown", output: str = FINAL, protocol: str | None = None, across: bool = False
+) -> str:
     """Return the table of all results below some paths, as Markdown, LaTeX or CSV.
+
+    Args:
+        across: columns are data sets, as in the cross-domain benchmark, and not folds of one.
 
     Raises:
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share
@@ -39,21 +46,27 @@ def table(paths: list[Path], form: str = "markdown", output: str = FINAL, protoc
             "(replayed manifests and weights of another fold are omitted)"
         )
     results = _without_superseded(results)
-    _check_columns(results)
+    _check_columns(results, across)
     first = next(iter(results.values()))
+    places = list(dict.fromkeys(map(_place_of(across), results.values()))) if across else list(range(first["folds"]))
     shots = sorted({r["shot"] for r in results.values()})
-    published, hidden = published_rows(first["dataset"], shots, first["fold_rule"])
-    rows = [*published, *_measured_rows(results, output)]
-    columns = [(shot, c) for shot in shots for c in (*range(first["folds"]), "mean", "fb_iou")]
+    published, hidden = published_rows(CROSS_DOMAIN if across else first["dataset"], shots, first["fold_rule"])
+    rows = [*published, *_measured_rows(results, output, places, across)]
+    columns = [(shot, c) for shot in shots for c in (*places, "mean", *([] if across else ["fb_iou"]))]
     notes = _notes(rows, results, output)
     notes += [f"omitted: {method}, published on other folds ({rule})." for method, rule in hidden]
     notes += [f"omitted: {path}, scored with weights of another fold." for path in other_fold]
     return FORMATS[form](rows, columns, notes)
 
 
+def _place_of(across: bool) -> Callable[[dict[str, Any]], Any]:
+    """Return the function that gives a result's column: its fold, or its data set."""
+    return itemgetter("dataset" if across else "fold")
+
+
 def _cell_of(result: dict[str, Any]) -> tuple:
     """Return the key of a result's cell in the table."""
-    return _method(result), result["protocol"], result["shot"], result["fold"]
+    return _method(result), result["protocol"], result["shot"], result["dataset"], result["fold"]
 
 
 def _method(result: dict[str, Any]) -> str:
@@ -67,7 +80,8 @@ def _method(result: dict[str, Any]) -> str:
     encoder = result.get("encoder") or _names().get(backbone, backbone)
     name = ", ".join(filter(None, [f"{method} {encoder}".strip(), " ".join(words)]))
     mark = result.get("weights_mark")
-    weights = {"foreign": f" ({Path(result['checkpoint']).name})"}.get(mark, f" ({mark})") if mark else ""
+    foreign = "" if result["config"].get("test", {}).get("trained_on") else f" ({Path(result['checkpoint']).name})"
+    weights = {"foreign": foreign}.get(mark, f" ({mark})") if mark else ""
     averaged = f", {passes_in_words(result)}" if result.get("averaged") else ""
     return name + weights + averaged
 
@@ -84,7 +98,7 @@ def _without_superseded(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[
     return {p: r for p, r in results.items() if not (r["quick_look"] and _cell_of(r) in full)}
 
 
-def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
+def _check_columns(results: dict[Path, dict[str, Any]], across: bool) -> None:
     """Refuse results that cannot share a column.
 
     Raises:
@@ -93,11 +107,11 @@ def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
 
     def terms(result: dict[str, Any]) -> dict[str, Any]:
         return {
-            "data set": result["dataset"],
+            "data set": across or result["dataset"],
             "protocol": protocol_title(result),
-            "number of folds": result["folds"],
+            "number of folds": across or result["folds"],
             "protocol settings": {k: v for k, v in result["protocol_settings"].items() if k != "list_file"},
-            "data.min_pixels": result["min_pixels"],
+            "data.min_pixels": across or result["min_pixels"],
         }
 
     (path, first), *others = results.items()
@@ -113,12 +127,12 @@ def _check_columns(results: dict[Path, dict[str, Any]]) -> None:
     for path, result in results.items():
         before = seen.setdefault(_cell_of(result), path)
         if before != path:
-            method, _, shot, fold = _cell_of(result)
+            method, _, shot, _, fold = _cell_of(result)
             raise UserError(f"{before} and {path} are both {method}, {shot}-shot, fold {fold}; name only one of them")
-    lists: dict[tuple[int, int], tuple[Path, str]] = {}  # depend on shots too: data.rare_classes: skip omits classes
+    lists: dict[tuple, tuple[Path, str]] = {}  # depend on shots too: data.rare_classes: skip omits classes
     for path, result in results.items():
         fold, shot = result["fold"], result["shot"]
-        before_path, digest = lists.setdefault((fold, shot), (path, result["list"]))
+        before_path, digest = lists.setdefault((result["dataset"], fold, shot), (path, result["list"]))
         if digest != result["list"]:
             raise UserError(f"{before_path} and {path} were scored on different test lists of fold {fold}, {shot}-shot")
 
@@ -139,8 +153,8 @@ def _check_rows(results: dict[Path, dict[str, Any]]) -> None:
             )
 
 
-def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row]:
-    """Return the rows of our own results; mean and FB-IoU are cells only if all folds are there."""
+def _measured_rows(results: dict[Path, dict[str, Any]], output: str, places: list[Any], across: bool) -> list[Row]:
+    """Return the rows of our own results; mean and FB-IoU are cells only if all folds, or data sets, are there."""
     rows: dict[str, Row] = {}
     fb_iou: dict[tuple[str, int], list[float]] = {}
     for path, r in results.items():
@@ -148,17 +162,17 @@ def _measured_rows(results: dict[Path, dict[str, Any]], output: str) -> list[Row
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
         method = _method(r)
         row = rows.setdefault(method, Row(method, protocol_title(r), "measured", measured=True))
-        row.cells[r["shot"], r["fold"]] = r["mean"][output]["miou"]
+        place = _place_of(across)(r)
+        row.cells[r["shot"], place] = r["mean"][output]["miou"]
         row.tracks[r["shot"]] = track_of(r)
         fb_iou.setdefault((method, r["shot"]), []).append(r["mean"][output].get("fb_iou", float("nan")))
         if why := ", ".join(why for why in departures(r) if why != AVERAGED):
-            row.quick |= {(r["shot"], c): why for c in (r["fold"], "mean", "fb_iou")}
-    folds = next(iter(results.values()))["folds"]
+            row.quick |= {(r["shot"], c): why for c in (place, "mean", "fb_iou")}
     for (method, shot), values in fb_iou.items():
         cells = rows[method].cells
-        if len(values) == folds:
-            cells[shot, "mean"] = sum(cells[shot, f] for f in range(folds)) / folds
-            cells[shot, "fb_iou"] = sum(values) / folds
+        if len(values) == len(places):
+            cells[shot, "mean"] = sum(cells[shot, place] for place in places) / len(places)
+            cells[shot, "fb_iou"] = sum(values) / len(places)
     return list(rows.values())
 
 
@@ -213,59 +227,9 @@ def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) ->
         spread = r["deviation"][output]["miou"]
         several = f", deviation over seeds {spread:.2f}" if len(r["seeds"]) > 1 else ""
         notes.append(
-            f"{MEASURED_MARK} {_method(r)}, {r['shot']}-shot, fold {r['fold']}: {r['episodes']} episodes, "
-            f"seeds {', '.join(map(str, r['seeds']))}{several}; {r['input']}; list {r['list'][:8]}, "
-            f"weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}: {path}"
+            f"{MEASURED_MARK} {_method(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: "
+            f"{r['episodes']} episodes, seeds {', '.join(map(str, r['seeds']))}{several}; {r['input']}; "
+            f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, "
+            f"{r['device']}: {path}"
         )
     return notes
-
-
-# --- cross-domain tables ---------------------------------------------------------------------------------------------
-
-
-BENCHMARK = "crossdomain"  # `dataset` of published rows
-
-
-def cross_domain_table(paths: Sequence[Path], form: str = "markdown") -> str:
-    """Return the table of results on several data sets, as Markdown, LaTeX or CSV; a mean needs all of them.
-
-    Args:
-        paths: result files.
-
-    Raises:
-        UserError: a result cannot be read, or two are of one method, data set and number of shots.
-    """
-    results = {path: read_result(path) for path in paths}
-    sets = list(dict.fromkeys(r["dataset"] for r in results.values()))
-    shots = sorted({r["shot"] for r in results.values()})
-    rows: dict[str, Row] = {}
-    for path, result in results.items():
-        method = f"{result['method']} {result['encoder']}".strip()
-        row = rows.setdefault(method, Row(method, result["protocol"], "measured", measured=True))
-        cell = result["shot"], result["dataset"]
-        if cell in row.cells:
-            raise UserError(f"{path}: another result of {method} on {cell[1]}, {cell[0]}-shot; name only one")
-        row.tracks[result["shot"]] = track_of(result)
-        row.cells[cell] = result["mean"][FINAL]["miou"]
-        if reason := ", ".join(departures(result)):
-            row.quick |= {cell: reason, (cell[0], "mean"): reason}
-    for row in rows.values():
-        for shot in shots:
-            values = [row.cells[shot, name] for name in sets if (shot, name) in row.cells]
-            if len(values) == len(sets):
-                row.cells[shot, "mean"] = sum(values) / len(values)
-    published, _ = published_rows(BENCHMARK, shots, "")
-    notes = [f"{MEASURED_MARK} measured here, {FINAL} output; other numbers are quoted from the numbered source."]
-    why = dict.fromkeys(why for row in rows.values() for why in row.quick.values())
-    if why:
-        notes.append(f"{QUICK_MARK} ({', '.join(why)}) not to be quoted.")
-    notes += track_notes([*published, *rows.values()])
-    notes += [f"[{i}] {source}." for i, source in enumerate(dict.fromkeys(r.source for r in published), 1)]
-    for path, r in results.items():
-        notes.append(
-            f"{MEASURED_MARK} {r['method']} on {r['dataset']}, {r['shot']}-shot: {r['list_images']} masks, "
-            f"{r['episodes']} episodes, seeds {', '.join(map(str, r['seeds']))}; {r['input']}; list {r['list'][:8]}, "
-            f"weights {r['weights'][:8]}, {r['date'][:10]}: {path}"
-        )
-    columns = [(shot, column) for shot in shots for column in (*sets, "mean")]
-    return FORMATS[form]([*published, *rows.values()], columns, notes)

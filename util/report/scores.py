@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from util.data.manifest import ways_of
+from util.data.lists.manifest import ways_of
 from util.errors import UserError, nearest
 
 FINAL = "final"  # name of the output that is a model's prediction

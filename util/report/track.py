@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from util.data.text import NO_TEXT
+from util.data.words.text import NO_TEXT
 
 NOT_STATED = "not stated"
 IN_DOMAIN, NO_TRAINING = "in-domain", "none"  # values of ``Track.training`` beside names of data sets

@@ -20,7 +20,7 @@ from model.encoders.settings import BareEncoderSettings, build_encoder
 from model.encoders.weights import LITE0, PACKAGE_MEAN, download, load_encoder, package_file
 from model.mismatch import Mismatch
 from tests.model.varied import vary_norms
-from util.engine import checkpoint
+from util.checkpoints import checkpoint
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
 RESIDUAL, TRANSFORMER = "timm/test_resnet", "timm/test_vit"

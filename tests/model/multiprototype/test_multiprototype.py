@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.baselines.centres import points_of_class, spherical_kmeans
+from model.baselines.multiprototype import ABSENT, class_scores
 from model.common.grid_mask import mask_on_grid
 from model.common.ops import unit
 from model.episode import IGNORE
-from model.multiprototype.centres import points_of_class, spherical_kmeans
-from model.multiprototype.multiprototype import ABSENT, class_scores
 from tests.model.small import drawn_episode, small_model
 
 CHANNELS, GRID, CANVAS = 6, (4, 5), (16, 20)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.baselines import probe
+from model.baselines.cells import Examples, examples_of
+from model.baselines.regression import fit
 from model.episode import IGNORE
-from model.probe import probe
-from model.probe.cells import Examples, examples_of
-from model.probe.regression import fit
 from tests.model.small import drawn_episode, small_model
 
 CHANNELS, GRID, CANVAS = 6, (4, 5), (16, 20)

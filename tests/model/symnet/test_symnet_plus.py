@@ -7,7 +7,7 @@ import torch
 from model.registry import related
 from model.symnet.symnet_plus import CorrelationSettings
 from tests.model.small import drawn_episode, small_model
-from util.engine.evaluation import scored_outputs
+from util.evaluate.evaluate import scored_outputs
 
 OFF = {
     "correlation": {"kind": "pooled", "support_grid": None},

@@ -1,0 +1,1 @@
+"""Baselines: prototypes, several prototypes, a linear probe."""

@@ -1,0 +1,76 @@
+"""Multi-prototype baseline: a pixel takes the class whose k centres it resembles most. Nothing is trained.
+
+The idea is FSSDINO's (arXiv:2602.07550); the start of k-means and the rules are defined here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from model.baselines.centres import points_of_class, spherical_kmeans
+from model.common.ops import resize_cells
+from model.common.training_free import OnCells, TrainingFreeSettings
+from model.episode import Episode, Output
+from model.registry import register
+
+ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
+
+Rule = Literal["max_mean", "max"]
+
+
+@dataclass
+class MultiPrototypeSettings(TrainingFreeSettings):
+    """The method's settings; ``config/model/multiprototype.yaml`` explains them."""
+
+    k: int = field(default=5, metadata={"low": 1})
+    rule: Rule = "max_mean"
+
+
+@register("multiprototype")
+class MultiPrototype(OnCells):
+    """Centres of every class's support features by k-means, and cosines to them. Nothing learns."""
+
+    Settings = MultiPrototypeSettings
+    title = "multi-prototype baseline"
+    settings: MultiPrototypeSettings
+
+    @torch.no_grad()
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return the score of each class as logits (B, N + 1, H, W), background first.
+
+        The background's points are those of all supports.
+        """
+        query, shots = self.encode_classes(episodes)
+        classes, size, scores = range(len(episodes) + 1), episodes[0].query.shape[-2:], []
+        with torch.autocast(query.device.type, enabled=False):
+            for item, features in enumerate(query):
+                supports = [(f[item], label[item]) for f, label in shots]
+                centres = [spherical_kmeans(points_of_class(supports, c), self.settings.k) for c in classes]
+                scores.append(class_scores(features, centres, size, self.settings.rule))
+        logits = torch.stack(scores)
+        return Output(logits, evidence=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
+
+
+def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[int], rule: Rule) -> Tensor:
+    """Return the score of each class at every pixel, (N + 1, H, W) float32; ``ABSENT`` for a class without centres.
+
+    Args:
+        query_chw: unit features (C, h, w).
+        centres: of each class, (k', C), unit vectors.
+        size: (H, W), to which the cosines are resized first.
+        rule: the largest cosine to a centre of the class, times the mean one for ``max_mean``.
+    """
+    scores = []
+    for of_class in centres:
+        if len(of_class) == 0:
+            scores.append(query_chw.new_full(tuple(size), ABSENT))
+            continue
+        cosines = resize_cells(torch.einsum("kc,chw->khw", of_class, query_chw)[None], size)[0]
+        largest = cosines.amax(0)
+        scores.append(largest * cosines.mean(0) if rule == "max_mean" else largest)
+    return torch.stack(scores)

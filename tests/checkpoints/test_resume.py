@@ -1,0 +1,93 @@
+"""Tests of what a training refuses to continue, and of folders that a run must not overwrite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from util.checkpoints.resume import check_continues, check_free, newest
+from util.errors import UserError
+from util.run.folders import BEST, LAST, PREVIOUS
+
+CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
+CONFIG |= {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
+PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
+PROGRESS = {"step": 4, "best": 1.0, "best_epoch": 1.0, "minutes": 0.1, "history": [{"step": 2}], "totals": {}}
+STATE = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "photos": "sizes"}
+
+
+def _saved(**changes: Any) -> dict[str, Any]:
+    return {
+        "format": "sym-net/1",
+        **STATE,
+        "plan": PLAN,
+        "progress": PROGRESS,
+        "optimizers": {},
+        "schedule": PLAN,
+        **changes,
+    }
+
+
+def _touch(folder: Path, *names: str) -> Path:
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
+    check_free(tmp_path, resume=False, overwrite=False)
+    for name in (BEST, LAST, PREVIOUS):
+        folder = _touch(tmp_path / name[:-4], name)
+        check_free(folder, resume=False, overwrite=True)
+        with pytest.raises(UserError, match=rf"holds a run already \({name}\).*--overwrite"):
+            check_free(folder, resume=False, overwrite=False)
+
+
+def test_what_can_be_resumed(tmp_path: Path) -> None:
+    check_free(_touch(tmp_path / "a", PREVIOUS, BEST), resume=True, overwrite=False)
+    with pytest.raises(UserError, match="nothing to resume here; omit --resume"):
+        check_free(tmp_path, resume=True, overwrite=False)
+
+
+def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
+    torch.save(_saved(weights={}), tmp_path / PREVIOUS)
+    assert newest(tmp_path)["progress"]["step"] == 4
+    (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
+    assert newest(tmp_path)["progress"]["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"schedule": {**PLAN, "batch": 5}}, "made with other epochs, batch"),
+        ({"data": "other"}, "the training list has changed"),
+        ({"photos": "other"}, "photos or masks of the training list have changed"),
+        ({"text": "other"}, "other text vectors"),
+        ({"format": "other"}, "holds weights only"),
+        ({"config": {**CONFIG, "run": {"seed": 2, "folder": "runs"}}}, "run.seed = 2, now 1.*--allow-changes"),
+        ({"config": {**CONFIG, "model": {"name": "symnet", "shots": 5}}}, "model.shots = 5, now 1"),
+        (
+            {"config": {**CONFIG, "meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.2}}}}},
+            "meta_stage.optimizers.main.lr = 0.2, now 0.1",
+        ),
+    ],
+)
+def test_what_is_not_this_run_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    assert check_continues(_saved(), STATE, PLAN, tmp_path, allow_changes=False) == []
+    with pytest.raises(UserError, match=rf"{tmp_path / LAST}: .*{reason}"):
+        check_continues(_saved(**changes), STATE, PLAN, tmp_path, allow_changes=False)
+
+
+def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) -> None:
+    elsewhere = {**CONFIG, "run": {"seed": 1, "folder": "other"}, "base_stage": {"epochs": 2}}
+    elsewhere["meta_stage"] = {**CONFIG["meta_stage"], "log_steps": 5}
+    changed = check_continues(_saved(config=elsewhere), STATE, PLAN, tmp_path, allow_changes=False)
+    assert sorted(changed) == ["base_stage.epochs", "meta_stage.log_steps", "run.folder"]
+    other = _saved(config={**CONFIG, "run": {"seed": 2, "folder": "runs"}})
+    assert check_continues(other, STATE, PLAN, tmp_path, allow_changes=True) == ["run.seed"]
+    older = {**CONFIG, "run": {"folder": "runs"}}  # written before a setting existed
+    assert check_continues(_saved(config=older), STATE, PLAN, tmp_path, allow_changes=False) == ["run.seed"]

@@ -1,0 +1,36 @@
+"""Quick tests over the tiny data set: their settings, and the episodes of a result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from util.checkpoints import checkpoint
+from util.config.read import read_config, to_dict
+from util.config.settings import Config
+from util.run.context import make_run_context
+from util.run.network import new_model
+
+ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
+PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
+QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}
+FEW = ("test.episodes=2", "test.seeds=[0]")  # where the scores do not matter
+
+
+def quick_config(mini_yaml: Callable[..., Path], base: str = PROTOTYPE, *overrides: str) -> Config:
+    """Return a config over the tiny data set, with overrides."""
+    return read_config(mini_yaml(base, model=ENCODER, test=QUICK), list(overrides))
+
+
+def lines(folder: Path) -> list[dict]:
+    """Return the episodes of a result's folder with their counts, header left out."""
+    return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()[1:]]
+
+
+def new_checkpoint(config: Config, path: Path) -> Path:
+    """Write a checkpoint of a config as training writes it, with the weights that it would start from."""
+    context = make_run_context(config)
+    content = {"stage": "meta", "config": to_dict(config), "text": context.text_digest}
+    checkpoint.save(path, {**content, "weights": new_model(context).state_dict()})
+    return path

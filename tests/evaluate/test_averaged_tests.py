@@ -1,0 +1,197 @@
+"""Test-time averaging by the tester: its cost in the result, the sides that every model takes, refused settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from model import registry
+from model.baselines import prototype as prototype_baseline
+from model.contract import Task
+from util.checkpoints import checkpoint
+from util.config.read import read_config, to_dict
+from util.data.trials import collate
+from util.errors import UserError
+from util.evaluate.jobs import Request, build_test_jobs
+from util.evaluate.testing import test as score
+from util.evaluate.tta import TestTimeAugmentation
+from util.report.compare import compare
+from util.report.paper_table import table
+from util.report.table import title
+from util.run.context import make_run_context
+from util.run.data import trials
+from util.run.folders import run_folder
+from util.run.network import new_model
+from util.run.processes import World
+
+pytestmark = pytest.mark.train
+
+WORLD = World(0, 1, torch.device("cpu"))
+ENCODER = {"encoder": {"weights": None}}
+QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}
+EVERYTHING = ("test.flip=true", "test.scales=[1.5, 1.0]", "test.fuse=masks", "data.shot=2")
+
+
+@pytest.fixture
+def config(mini_yaml):
+    """Return a function that gives a config over the tiny data set, with overrides."""
+
+    def make(name: str = "prototype", *overrides: str, **sections: dict):
+        base = f"mini_split0_{name}_resnet10.yaml".replace("_symnet", "")
+        path = mini_yaml(base, **{"run": {"base_folder": None}, "model": ENCODER, "test": QUICK} | sections)
+        return read_config(path, list(overrides))
+
+    return make
+
+
+def counts(result: dict, tmp_path: Path, folder: str) -> list[dict]:
+    """Return the counts of every episode of a result that lies in this folder of the run."""
+    kept = tmp_path / "runs/tiny" / folder
+    assert json.loads((kept / "result.json").read_text()) == result
+    return [json.loads(line) for line in (kept / "episodes.jsonl").read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize("protocol", ["symnet", "ssp"], ids=["letterbox", "original sizes"])
+@pytest.mark.parametrize("model", ["prototype", "hdmnet"])
+def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, model: str, protocol: str) -> None:
+    context = make_run_context(config(model, "data.shot=2"))
+    job = build_test_jobs(context.config, Request((protocol,)), WORLD)[0]
+    data = trials(context, job.samplers[0], job.view, (job.scored_on,))
+    jobs = build_test_jobs(config(model), Request((protocol,)), WORLD)
+    network = jobs[0].prepared.network.eval()
+    numbers = [0] if data.one_by_one else [0, 1]
+    both = collate([data[n] for n in numbers]).episode
+    alone = []
+    for k in range(2):
+        one = [data[n].episode for n in numbers]
+        for item in one:
+            item.support, item.support_label = item.support[k : k + 1], item.support_label[k : k + 1]
+        alone.append(network(collate(one)).logits.softmax(1))
+    with torch.inference_mode():
+        output = TestTimeAugmentation([network], [1.0], False, True)(both)
+    assert torch.allclose(output.logits.exp(), (alone[0] + alone[1]) / 2, atol=1e-6)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-6)
+
+
+def test_a_result_states_its_averaging_and_passes(config, tmp_path: Path) -> None:
+    plain = score(config("prototype", "data.shot=2"))[0]
+    result = score(config("prototype", *EVERYTHING))[0]
+    folder = "test_2shot/symnet_flip_scales-1.5-1_masks_quick"
+    assert counts(result, tmp_path, folder) != counts(plain, tmp_path, "test_2shot/symnet_quick")
+    assert (result["passes"], result["averaged"]) == (8, ["flip", "scales 1.5 1", "masks"])
+    words, name = "flip, scales 1.5 1, masks, 8 passes", "prototype baseline narrow ResNet-10"
+    assert f"TEST-TIME AVERAGING ({words})" in title(result)
+    assert result["input"] == "letterbox 33 x 33; seen at px 49, 33" and result["input_side"] == 33
+    assert result["weights"] == plain["weights"] and result["episode_digests"] == plain["episode_digests"]
+    run = tmp_path / "runs/tiny"
+    for kept in ("", "episodes.jsonl"):
+        text = compare(run / "test_2shot/symnet_quick" / kept, run / folder / kept)
+        assert f", {words}, QUICK LOOK)" in text and text.count(words) == 1
+    rows = [line.split("|")[1].strip() for line in table([run]).splitlines() if line.startswith("| prototype")]
+    assert sorted(rows) == [f"{name}, tiny", f"{name}, tiny, {words}"]
+
+
+@pytest.mark.parametrize(
+    ("model", "protocol", "options", "name"),
+    [
+        ("prototype", "symnet", EVERYTHING, "symnet_flip_scales-1.5-1_masks_quick"),
+        ("prototype", "ssp", EVERYTHING, "ssp_flip_scales-1.5-1_masks_quick"),
+        ("hdmnet", "symnet", EVERYTHING[:1] + EVERYTHING[3:], "symnet_flip_untrained_quick"),
+    ],
+    ids=["letterbox", "original sizes", "a model that learns"],
+)
+def test_the_feature_cache_changes_no_count(
+    config, tmp_path: Path, capfd, model: str, protocol: str, options: tuple[str, ...], name: str
+) -> None:
+    own, request = ("test.batch=1", "test.episodes=6", *options), Request((protocol,))
+    folder = f"test_2shot/{name}"
+    expected = counts(score(config(model, *own), request)[0], tmp_path, folder)
+    kept = score(config(model, *own, "test.cache_gib=1"), request)[0]
+    assert counts(kept, tmp_path, folder) == expected
+    line = next(line for line in "".join(capfd.readouterr()).splitlines() if "images from the feature cache" in line)
+    assert int(line.split("seed 0: ")[1].split(" images")[0]) > 0, line
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "scales", "sides"),
+    [
+        ("symnet", 33, "[1.0, 1.5]", "33, 49"),
+        ("ssp", 65, "[0.75, 1.0]", "49, 65"),
+        ("dcama", 64, "[1.0, 1.4]", "64, 96"),
+        ("hdmnet", 33, "[1.0, 1.5]", "33, 49"),
+        ("sccan", 33, "[1.0, 1.5]", "33, 49"),
+    ],
+)
+def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str, sides: str) -> None:
+    own = {"data": {"size": size, "shot": 2}, "test": {**QUICK, "episodes": 2, "flip": True, "fuse": "masks"}}
+    if model == "sccan":
+        own["model"] = {**ENCODER, "grid": 16, "blocks": 2}
+    request = Request(("symnet", "ssp") if model == "ssp" else ("symnet",))
+    results = score(config(model, f"test.scales={scales}", **own), request)
+    times = scales.strip("[]").replace(".0", "")
+    ends = [f"letterbox {size} x {size}; seen at px {sides}", f"original sizes, nothing resized; seen times {times}"]
+    assert [r["input"] for r in results] == ends[: len(results)]
+    assert all(r["passes"] == 8 and r["episodes"] == 2 for r in results)
+    assert ("base" in results[0]["mean"]) == (model in ("symnet", "hdmnet"))
+
+
+@pytest.fixture
+def trained(config, tmp_path: Path):
+    """Return a function that leaves Sym-Net's best checkpoint of so many shots where training leaves it."""
+
+    def make(shots: int) -> Path:
+        context = make_run_context(config("symnet", f"data.shot={shots}"))
+        folder = run_folder(context.config, "meta")
+        folder.mkdir(parents=True)
+        content = {"stage": "meta", "config": to_dict(context.config), "text": context.text_digest}
+        checkpoint.save(folder / "best.pth", {**content, "weights": new_model(context).state_dict()})
+        return folder / "best.pth"
+
+    return make
+
+
+def test_weights_of_one_shot_serve_two_by_masks(config, trained) -> None:
+    path = trained(1)
+    one, two = score(config("symnet", "test.checkpoint=best", "test.fuse=masks"), Request(shots=(1, 2)))
+    assert one["checkpoint"] == two["checkpoint"] == str(path) and one["weights_mark"] == two["weights_mark"] == ""
+    assert (one["passes"], two["passes"]) == (1, 2) and one["weights"] == two["weights"]
+
+
+# --- refused settings ------------------------------------------------------------------------------------------------
+
+
+def test_weights_of_two_shots_are_refused_by_masks_and_of_one_without(config, trained) -> None:
+    two = [f"test.checkpoint={trained(2)}", "data.shot=2"]
+    with pytest.raises(UserError, match=r"trained with 2 shot\(s\), test.fuse: masks takes .* 1, .*test.fuse=features"):
+        score(config("symnet", *two, "test.fuse=masks"))
+    one = [f"test.checkpoint={trained(1)}", "data.shot=2"]
+    with pytest.raises(UserError, match=r"trained with 1 shot\(s\), this run has 2, .* with --set test.fuse=masks"):
+        score(config("symnet", *one))
+
+
+@dataclass
+class Settings(prototype_baseline.PrototypeSettings):
+    """Those of the baseline."""
+
+
+class Sided(prototype_baseline.PrototypeBaseline):
+    """The baseline with a weight for every column of its images."""
+
+    Settings = Settings
+
+    def __init__(self, settings: Settings, task: Task):
+        super().__init__(settings, task)
+        self.columns = nn.Parameter(torch.zeros(task.size))
+
+
+@pytest.fixture
+def sided(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
+    """Register the model above and give the section that names it."""
+    monkeypatch.setattr(registry, "_MODELS", {**registry.models(), "sided": Sided})
+    return {"model": {"name": "sided", **ENCODER}}

@@ -1,0 +1,137 @@
+"""Tests on data sets with a mask per photo and class, and the cross-domain benchmark of reproduce.sh."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.outcome import run_script
+from tests.prepare import class_trees as trees
+from util.checkpoints import checkpoint
+from util.checkpoints.checkpoint import FORMAT
+from util.checkpoints.weights import check_start, load_weights
+from util.config.command_line import Choice
+from util.config.compose import config_path
+from util.config.read import read_config
+from util.data.images.views import LETTERBOX, View
+from util.errors import UserError
+from util.evaluate.testing import test as run_test
+from util.evaluate.tta import TestTimeAugmentation, with_tta
+from util.launch.launch import parse, suggestion_for_cpu
+from util.launch.reproduce import _parts
+from util.predict.load_model import SHIPPED
+from util.report.paper_table import table
+from util.run.context import make_run_context
+from util.run.data import validation_context
+
+SETS = ("fss1000", "deepglobe", "isic", "chestxray")
+
+
+@pytest.mark.train
+def test_a_test_on_a_prepared_set_and_its_table(
+    tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.chest(tmp_path / "raw")
+    root, out = tmp_path / "raw", tmp_path / "data"
+    assert run_script("prepare.py", ("chestxray", "--root", root, "--out", out), capfd, monkeypatch).code == 0
+    settings = {
+        "data.root": out,
+        "data.cache": tmp_path / "cache",
+        "run.folder": tmp_path / "runs",
+        "run.device": "cpu",
+        "model.encoder.weights": "null",
+        "protocols.crossdomain.side": 33,
+        "protocols.crossdomain.episodes": 4,
+        "data.workers": 0,
+        "test.pictures": 1,
+    }
+    path = config_path("split0", "chestxray", "prototype", "resnet10")
+    config = read_config(path, [f"{key}={value}" for key, value in settings.items()])
+    (result,) = run_test(config)
+    assert result["protocol"] == "crossdomain" and result["novel"] == {"1": "lung"} and result["list_images"] == 5
+    file = tmp_path / "runs/chestxray_split0_prototype_resnet10/test/crossdomain/result.json"
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**result, "dataset": "isic", "manifest": "none"}))
+    text = table([file, other], across=True)
+    miou = result["mean"]["final"]["miou"]
+    assert "1-shot isic | 1-shot chestxray | 1-shot mean" in text and f"{miou:.1f}*" in text
+    assert "whole batches scored as the class of their first item [1]" in text
+
+
+@pytest.mark.parametrize("name", ["fss1000", "isic", "chestxray", "deepglobe", "suim", "crossdomain"])
+@pytest.mark.parametrize("method", ["hsnet", "multiprototype"])
+def test_configs_of_the_sets(name: str, method: str) -> None:
+    config = read_config(config_path("split0", name, method))
+    assert config.test.protocol == ("crossdomain" if name != "fss1000" else config.test.protocol)
+    assert config.protocols["crossdomain"].query == "class_in_turn"
+    assert config.protocols["hsnet"].episodes == (2400 if name == "fss1000" else 1000)
+
+
+def test_base_learners_are_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match="Sym-Net has a base learner, which needs masks of all classes"):
+        read_config(config_path("split0", "isic", "symnet", "resnet50"))
+    launch = parse(["train", "split0", "isic", "0"], Choice("pocket", "lite0"))
+    config = read_config(launch.config)
+    with pytest.raises(UserError, match=r"Pocket learns from the masks of all base classes .* has a mask of one class"):
+        check_start(make_run_context(config), "meta")
+    other = parse(["train", "split0", "isic", "0"], Choice("hsnet", "resnet50"))
+    assert suggestion_for_cpu(other, read_config(other.config)) is None
+
+
+def test_weights_of_another_data_set_keep_their_base_classes() -> None:
+    settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal", "test.scales=[1.0, 0.5]"]
+    context = make_run_context(read_config(config_path("split0", "isic", "pocket", "lite0"), settings))
+    network, weights = load_weights(context)
+    assert len(context.fold.base) == 3 and network.task.base_classes == 20
+    assert weights.trained_with and weights.trained_with["name"] == "pascal"
+    side = network.task.size
+    averaged = with_tta(network, context, View(LETTERBOX, side, side), 1)
+    assert isinstance(averaged, TestTimeAugmentation) and len(averaged.networks) == 2
+
+
+def options(models: str, **changes: object) -> argparse.Namespace:
+    words = {
+        "dataset": "crossdomain",
+        "net": "resnet50",
+        "gpus": "0",
+        "models": models,
+        "protocol": None,
+        "folds": None,
+        "shot": "1,5",
+    }
+    return argparse.Namespace(**{**words, "overrides": ["data.workers=0"], **changes})
+
+
+def test_reproduce_tests_one_training_on_four_sets() -> None:
+    parts = _parts(options("hsnet"))
+    assert [(p.config.data.name, p.config.data.shot) for p in parts] == [(n, k) for k in (1, 5) for n in SETS]
+    assert {p.config.test.protocol for p in parts} == {"crossdomain"}
+    assert {p.config.test.trained_on for p in parts} == {"pascal"}
+    (source,) = {p.source.run.name for p in parts if p.source}
+    assert source == "crossdomain_split0_hsnet_resnet50"
+    assert {p.config.test.checkpoint for p in parts} == {f"runs/{source}/meta/best.pth"}
+    with pytest.raises(UserError, match="crossdomain has no folds"):
+        _parts(options("hsnet", folds="0"))
+
+
+def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
+    config = read_config(config_path("split0", "crossdomain", "hsnet", "resnet50"))
+    context = make_run_context(config)
+    assert len(context.fold.base) == 20
+    held_out = validation_context(context).config.data
+    assert (held_out.name, held_out.validation_list, held_out.size) == ("fss1000", "lists/validation.txt", 400)
+    assert len(held_out.classes) == 1000
+
+
+def test_weights_of_another_data_set_need_its_name() -> None:
+    data = {"name": "pascal", "classes": ["a"], "folds": 1, "fold_rule": "lists", "fold_classes": None, "fold": 0}
+    content = {"format": FORMAT, "stage": "meta", "config": {"model": {"name": "hsnet"}, "data": data}}
+    here = {"model": {"name": "hsnet"}, "data": {**data, "name": "isic", "classes": ["b"]}}
+    with pytest.raises(UserError, match=r"data\.name = pascal, this run has isic"):
+        checkpoint.check_identity(content, here, "meta", "best.pth")
+    checkpoint.check_identity(content, here, "meta", "best.pth", trained_on="pascal")
+    with pytest.raises(UserError, match=r"data\.name = pascal, this run has coco"):
+        checkpoint.check_identity(content, here, "meta", "best.pth", trained_on="coco")

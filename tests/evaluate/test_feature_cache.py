@@ -1,0 +1,105 @@
+"""The tester gives the same counts with images' features kept, whatever fits, and holds no more than it may."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from model.encoders.features import Features
+from model.episode import Episode
+from util.config.read import read_config
+from util.data.sampling import EpisodeKey
+from util.data.trials import Trial
+from util.evaluate.cache import GIB, FeatureCache, ordered_by_images
+from util.evaluate.evaluate import PassOptions, Scoreboard, run_pass
+from util.run.context import make_run_context
+from util.run.data import images_for_test, training_size_episodes
+from util.run.network import new_model, prepare_network
+from util.run.processes import World
+
+pytestmark = pytest.mark.train
+
+ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
+BASELINE, WITH_BASE_LEARNER = "mini_split0_prototype_resnet10.yaml", "mini_split0_bam_resnet10.yaml"
+EPISODES = 20  # more images in all than the list has
+WORLD = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(
+    params=[(BASELINE, "symnet"), (BASELINE, "ssp"), (WITH_BASE_LEARNER, "symnet")],
+    ids=["letterbox", "original sizes", "base learner"],
+)
+def run(request, mini_yaml):
+    """Return a function that tests an untrained network by a protocol and gives every episode's counts."""
+    file, protocol_name = request.param
+    context = make_run_context(read_config(mini_yaml(file, model=ENCODER)))
+    network = new_model(context)
+    protocol = context.config.protocols[protocol_name]
+    data = training_size_episodes(context, images_for_test(context, progress=False), protocol, seed=0)
+
+    def counts(cache: FeatureCache | None, batch: int = 1, scope: str = "view") -> np.ndarray:
+        if cache is not None:
+            cache.use_for(network, scope)
+        board = Scoreboard(8, WORLD.device)
+        options = PassOptions(batch, progress=False)
+        run_pass(prepare_network(network, WORLD.device), data, EPISODES, [board], WORLD, options, cache=cache)
+        return board.episode_records(WORLD)["final"]
+
+    return counts
+
+
+def test_kept_features_change_no_count_and_are_used_in_every_lap(run) -> None:
+    expected, cache = run(None), FeatureCache(1)
+    assert np.array_equal(run(cache), expected)
+    images = len(cache.kept)
+    assert cache.misses == images and cache.hits == 2 * EPISODES - images > 0
+    assert np.array_equal(run(cache), expected) and cache.misses == 0
+    assert cache.used == sum(features.nbytes for features in cache.kept.values())  # maps of the model's own too
+    assert np.array_equal(run(cache, batch=3), expected) and cache.misses == 0
+    run(cache, scope="another view")
+    assert cache.misses == images
+
+
+def test_no_more_is_kept_than_may_be(run) -> None:
+    everything = FeatureCache(1)
+    expected = run(everything)
+    half = FeatureCache(everything.used / 2 / GIB)
+    assert np.array_equal(run(half), expected)
+    assert 0 < half.used <= half.limit and half.used == sum(features.nbytes for features in half.kept.values())
+    assert half.misses > len(half.kept) > 0 and half.hits > 0
+    nothing = FeatureCache(0)
+    assert np.array_equal(run(nothing), expected) and nothing.hits == 0 and not nothing.kept
+
+
+def test_episodes_that_share_images_follow_each_other_and_small_caches_find_more(run, monkeypatch) -> None:
+    episodes = [(3, 1, 2), (1, 5, 6), (3, 7, 8), (3, 2, 9), (1, 4, 3)]  # class, query, support
+    keys = [EpisodeKey(n, query, class_id, (support,)) for n, (class_id, query, support) in enumerate(episodes)]
+    assert ordered_by_images(keys.__getitem__, len(keys)) == [1, 4, 0, 3, 2]
+    everything = FeatureCache(1)
+    expected = run(everything)
+    ordered, natural, blind = (FeatureCache(everything.used / 4 / GIB) for _ in range(3))
+    assert np.array_equal(run(ordered), expected)
+    monkeypatch.setattr("util.evaluate.evaluate.ordered_by_images", lambda _, episodes: range(episodes))
+    assert np.array_equal(run(natural), expected) and ordered.misses < natural.misses
+    monkeypatch.setattr(blind, "expect", lambda sampler, steps: None)
+    assert np.array_equal(run(blind), expected) and natural.misses < blind.misses
+
+
+@pytest.mark.parametrize("room, misses", [(1, 6), (2, 4)])
+def test_a_full_cache_drops_the_image_that_is_needed_again_last(room: int, misses: int) -> None:
+    pairs = [(1, 2), (3, 1), (2, 4), (1, 2)]  # query and support of each episode
+    keys = [EpisodeKey(n, query, 5, (support,)) for n, (query, support) in enumerate(pairs)]
+    features = Features({4: torch.zeros(1, 1, 1, 1)}, {})
+    network = SimpleNamespace(masks_supports=False, cache_support=lambda *_: features, cache_query=lambda _: features)
+    cache = FeatureCache(room * features.nbytes / GIB)
+    cache.use_for(network, "view")
+    cache.expect(keys.__getitem__, [[n] for n in range(len(keys))])
+    for key in keys:
+        image, label = torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1)
+        episode = Episode(image, label[0], image[None], label, *[torch.tensor([5])] * 3)
+        cache.fill(Trial([episode], [key.rows], {}, {}, []))
+        cache.settle()
+    assert (cache.misses, len(cache.kept)) == (misses, room)

@@ -1,0 +1,41 @@
+"""The predictions that pictures need: exactly the chosen episodes, from any number of processes, in bounded memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from util.evaluate.evaluate import FINAL, iou_of
+from util.evaluate.kept_predictions import KeptPredictions
+from util.evaluate.pictures import choose
+from util.run.processes import World
+
+EPISODES = {0: 40, 7: 25}
+
+
+@pytest.mark.parametrize("wanted", [{"worst": 3, "best": 2, "random": 5}, {"best": 4}, {"random": 80}, {"worst": 1}])
+@pytest.mark.parametrize("processes", [1, 3])
+def test_the_chosen_episodes_are_kept_with_their_predictions(wanted: dict[str, int], processes: int) -> None:
+    random = np.random.default_rng(0)
+    records = {
+        seed: {FINAL: np.array([[n, 1, random.integers(0, 5), 5, 0, 1] for n in range(length)])}  # many ties
+        for seed, length in EPISODES.items()
+    }
+    kept = {}
+    for rank in range(processes):
+        part = KeptPredictions(wanted, EPISODES)
+        for seed, outputs in records.items():
+            for record in outputs[FINAL][rank::processes]:
+                number = int(record[0])
+                mask = torch.full((1, 6, 8), number % 2)
+                part.add(seed, number, iou_of(record), {FINAL: mask}, {"prior": torch.full((3, 4), seed / 8)})
+        own = part.gathered(World(0, 1, torch.device("cpu")))
+        assert len(own) <= sum(wanted.values())
+        kept |= own
+    chosen = choose(records, wanted)
+    assert set(chosen) <= set(kept)
+    for seed, number in chosen:
+        mask, prior = kept[seed, number].predictions[FINAL].array(), kept[seed, number].maps["prior"].array()
+        assert mask.shape == (6, 8) and mask.dtype == np.uint8 and (mask == number % 2).all()
+        assert prior.shape == (3, 4) and (prior == seed / 8).all()

@@ -1,0 +1,171 @@
+"""Calibration on base classes, and tests whose queries may lack their class."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from model.episode import Output
+from tests.model.small import drawn_episode, small_model
+from util.checkpoints.checkpoint import digest_of
+from util.checkpoints.weights import fill_encoder
+from util.config.read import read_config
+from util.errors import UserError
+from util.evaluate.calibrate import Evidence, calibrate, fit_logistic
+from util.evaluate.calibration import FILE, SHIPPED, find_calibration, read_calibration, sigmoid
+from util.evaluate.jobs import Request
+from util.evaluate.presence import MARGIN_NUMBERS, evidence_in, evidence_of, presence_scores
+from util.evaluate.testing import test as score
+from util.predict.load_model import load_model
+from util.report.schema import read_result
+from util.report.table import score_table
+from util.run.context import make_run_context
+from util.run.network import new_model
+
+ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
+PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
+EPISODES = 40
+QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0], "pictures": 0}
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal([3, -50], [0.1, 20], (4000, 2))
+    true = 1 / (1 + np.exp(-(8 * (x[:, 0] - 3) - 0.05 * (x[:, 1] + 50) + 0.5)))
+    y = random.random(len(x)) < true
+    weights, bias = fit_logistic(x, y)
+    found = np.array([sigmoid(z) for z in x @ weights + bias])
+    assert abs(found - true).max() < 0.05 and found.mean() == pytest.approx(y.mean(), abs=1e-3)
+    assert sigmoid(-1e4) == 0 and sigmoid(1e4) == 1
+
+
+def test_scores_of_presence_equal_a_recount_of_pairs() -> None:
+    random = np.random.default_rng(1)
+    present, ranks = random.random(40) < 0.4, random.integers(0, 12, 40)
+    found = presence_scores(present.tolist(), ranks.tolist(), (ranks > 5).tolist())
+    pairs = list(itertools.product(ranks[present], ranks[~present]))
+    assert found["presence_auroc"] == pytest.approx(100 * np.mean([(a > b) + (a == b) / 2 for a, b in pairs]))
+    assert found["presence_accuracy"] == pytest.approx(100 * np.mean((ranks > 5) == present))
+    assert "presence_auroc" not in presence_scores([True], [1.0], [True])
+
+
+def test_padding_does_not_count_as_evidence_and_the_models_own_numbers_come_last() -> None:
+    logits = torch.randn(1, 2, 12, 16, generator=torch.Generator().manual_seed(0))
+    padded = torch.full((1, 2, 16, 16), 99.0)
+    padded[..., :12, :] = logits
+    own = torch.tensor([[[7.0, 8.0]]])
+    (found,) = evidence_in(Output(padded, evidence=own), 0, (12, 16))
+    assert torch.equal(found[:-2], evidence_of(logits[0, 1] - logits[0, 0], None)) and found[-2:].tolist() == [7, 8]
+
+
+def test_the_score_of_a_network_that_learns_reads_its_own_numbers_alone() -> None:
+    random = np.random.default_rng(2)
+    present = random.random(200) < 0.5
+    seen = Evidence(20, torch.device("cpu"))
+    seen.present = present.tolist()
+    margins = [np.full(MARGIN_NUMBERS, float(p)) for p in present]  # which tell base classes apart without an error
+    seen.evidence = [np.append(m, p + random.normal()) for m, p in zip(margins, present)]
+    seen.margins, seen.labels = [random.normal(size=50) + 1, random.normal(size=50)], [np.ones(50) > 0, np.ones(50) < 0]
+    learnt, frozen = (seen.fitted(small_model(name, 1), "", "").weights for name in ("ssp", "prototype"))
+    assert learnt[:MARGIN_NUMBERS] == [0.0] * MARGIN_NUMBERS and learnt[MARGIN_NUMBERS] > 0.3
+    assert frozen[0] > 0.3
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.train
+def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yaml, tmp_path: Path, capsys) -> None:
+    path = mini_yaml(PROTOTYPE, model=ENCODER, test=QUICK)
+    plain = score(read_config(path), Request(("presence",)))[0]
+    assert plain["calibration"] is None and "always_shown" not in plain["mean"]
+    made = calibrate(
+        read_config(path, ["data.test_list=no_such_list.txt", "test.episodes=160"])
+    )  # no test image is read
+    assert made == tmp_path / "runs/tiny" / FILE
+    assert f"calibration: {made}" in (said := capsys.readouterr().out) and "presence accuracy" in said
+    known = read_calibration(made)
+    assert known.scale > 0 and len(known.weights) == 6 and "base classes of fold 0, 160 episodes" in known.made_on
+    result = score(read_config(path, ["test.batch=3", "test.cache_gib=1"]), Request(("presence",)))[0]
+    folder = tmp_path / "runs/tiny/test/presence_quick"
+    assert read_result(folder / "result.json") == result and result["calibration"] == known.facts()
+    assert result["mean"]["always_shown"]["miou"] == plain["mean"]["final"]["miou"]
+    assert "AUROC" in score_table(result) and result["episode_digests"] == plain["episode_digests"]
+    episodes = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()[1:]]
+    present = [e["outputs"]["all_foreground"][0] > 0 for e in episodes]
+    assert 10 < sum(present) < 30
+    for episode in episodes:
+        hidden = episode["presence"] < known.threshold
+        assert (
+            (episode["outputs"]["final"][0] == 0)
+            if hidden
+            else (episode["outputs"]["final"] == episode["outputs"]["always_shown"])
+        )
+    shown = [e["presence"] >= known.threshold and e["outputs"]["always_shown"][1] > 0 for e in episodes]
+    final = result["mean"]["final"]
+    assert final["presence_accuracy"] == pytest.approx(100 * np.mean(np.array(shown) == present), abs=10)
+    replayed = score(read_config(path), Request(("presence",), manifest=folder / "episodes.jsonl"))[0]
+    assert replayed["per_seed"] == result["per_seed"]
+    with pytest.raises(UserError, match=r"'.*' shows no pixel of class"):
+        score(read_config(path), Request(("symnet",), manifest=folder / "episodes.jsonl"))
+
+
+@torch.no_grad()
+def test_a_base_learner_does_not_claim_a_class_that_plays_a_novel_one() -> None:
+    network, episode = small_model("symnet", 1), drawn_episode("symnet", 1, batch=1)
+    claimed = network(episode)
+    free = network(dataclasses.replace(episode, left_out=episode.base_id))
+    assert not torch.equal(free.logits, claimed.logits) and torch.equal(free.base_logits, claimed.base_logits)
+
+
+def test_a_calibration_of_other_weights_is_not_used_and_a_damaged_one_is_one_line(mini_yaml, tmp_path, caplog) -> None:
+    config = read_config(mini_yaml(PROTOTYPE, model=ENCODER))
+    own = tmp_path / "runs/tiny" / FILE
+    own.parent.mkdir(parents=True)
+    content = {"calibration": "sym-net-calibration/1", "model": "x", "made_for": "y", "made_on": "z", "scale": 1.0}
+    content |= {"offset": 0.0, "weights": [1.0], "bias": 0.0, "threshold": 0.5}
+    own.write_text(yaml.safe_dump(content))
+    assert find_calibration(config, "training-free", "digest") is None
+    for change, message in (
+        ({"weights": "many"}, "weights = 'many' must be"),
+        ({"calibration": "other"}, "not a calibration of this project"),
+    ):
+        own.write_text(yaml.safe_dump(content | change))
+        with pytest.raises(UserError, match=re.escape(str(own)) + ".*" + message):
+            find_calibration(config, "training-free", "digest")
+
+
+def test_the_calibration_of_the_shipped_weights_is_theirs() -> None:
+    loaded = load_model(None, side=33, device="cpu")
+    found = find_calibration(loaded.context.config, loaded.source, digest_of(loaded.network.state_dict()))
+    assert found is not None and found.model == loaded.network.title and 0 < found.threshold < 0.5
+
+
+OTHER = {"insid3": "multiprototype", "multiprototype": "insid3"}
+
+
+@pytest.mark.parametrize("model", OTHER)
+def test_calibrations_of_lite0_are_shipped(model: str, tmp_path: Path, caplog) -> None:
+    """Another image size or stage: the calibration belongs to the weights and the model's settings alone."""
+    path, sizes = f"config/pascal/pascal_split0_{model}_lite0.yaml", ["run.folder=/no/folder", "data.size=33"]
+    context = make_run_context(read_config(path, sizes))
+    network = new_model(context)
+    fill_encoder(context, network)
+    digest = digest_of(network.state_dict())
+    found = find_calibration(context.config, "training-free", digest)
+    assert found is not None and found.model == network.title
+    assert find_calibration(read_config(path, [*sizes, "model.stage=4"]), "training-free", digest) is None
+    (tmp_path / FILE).write_text((SHIPPED / f"{OTHER[model]}_lite0.yaml").read_text())
+    stale = read_config(path, [f"run.folder={tmp_path.parent}", f"run.name={tmp_path.name}"])
+    assert find_calibration(stale, "training-free", digest) == found and not caplog.records

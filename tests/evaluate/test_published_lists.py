@@ -1,0 +1,82 @@
+"""Tests on published lists: which protocols take them, and how results say so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from util.config.folds import Fold
+from util.config.read import read_config
+from util.data.lists.image_list import test_list as novel_list
+from util.data.lists.index import load_index
+from util.evaluate.jobs import Request
+from util.evaluate.testing import test as score
+from util.report.paper_table import table
+from util.report.table import title
+
+pytestmark = pytest.mark.train
+
+PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
+ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
+TEST = {"checkpoint": "none", "episodes": 5, "pictures": 0}
+
+
+@pytest.fixture
+def listed(mini_yaml, tmp_path: Path):
+    """Return a function that gives a config whose protocols hsnet and dcama have a published list of some lines."""
+
+    def make(*more: str):
+        protocols = {name: {"list_file": str(tmp_path / "val_fold{fold}.txt")} for name in ("hsnet", "dcama")}
+        path = mini_yaml(PROTOTYPE, model=ENCODER, test=TEST, protocols=protocols)
+        data = read_config(path).data
+        index = load_index(data, "test", progress=False)
+        pairs = novel_list(index, Fold.of(data), data).pairs[::-1][:5]
+        text = [f"{index.names[row]} {c}\n" for row, c in pairs]
+        (tmp_path / "val_fold0.txt").write_text("".join([*text, *more]))
+        return path, [index.names[row] for row, _ in pairs]
+
+    return make
+
+
+def queries(folder: Path) -> list[str]:
+    """Return the queries of a result's episodes."""
+    return [e["query"] for e in map(json.loads, (folder / "episodes.jsonl").read_text().splitlines()[1:])]
+
+
+def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None:
+    path, names = listed()
+    wide = ["protocols.symnet.input=stretch", "protocols.symnet.side=100", "protocols.symnet.smooth=true"]
+    one, two, other = score(read_config(path, wide), Request(("hsnet", "dcama", "symnet")))
+    folder = tmp_path / "runs/tiny/test"
+    assert queries(folder / "hsnet_quick") == queries(folder / "dcama_quick") == names
+    assert "hsnet (contiguous folds, published list)" in title(one) and one["list_note"] == ""
+    assert one["list"] == two["list"] != other["list"] and one["list_source"] == str(tmp_path / "val_fold0.txt")
+    assert "list" not in title(other) and not other["shared_with"]
+
+
+def test_pairs_by_the_rule_remain_as_an_option(listed, tmp_path: Path) -> None:
+    path, names = listed()
+    rule = score(read_config(path, ["protocols.hsnet.list_file=null"]), Request(("hsnet",)))[0]
+    assert "pairs by 100 pixels" in title(rule) and rule["list_source"] == "made from the masks"
+    assert queries(tmp_path / "runs/tiny/test/hsnet_quick") != names
+    assert "hsnet (contiguous folds, pairs by 100 pixels)" in table([tmp_path / "runs/tiny/test/hsnet_quick"])
+
+
+def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.CaptureFixture) -> None:
+    path, _ = listed("lost 1\n")
+    result = score(read_config(path), Request(("hsnet", "dcama")))[0]
+    told = [line for line in "".join(capfd.readouterr()).splitlines() if "is not used" in line]
+    assert len(told) == 1 and "1 of its" in told[0] and result["list_note"] in told[0]
+    assert "pairs by 100 pixels" in title(result)
+
+
+def test_a_replay_needs_no_list(listed, tmp_path: Path) -> None:
+    path, _ = listed()
+    first = score(read_config(path), Request(("hsnet",)))[0]
+    (tmp_path / "val_fold0.txt").unlink()
+    again = score(
+        read_config(path), Request(("hsnet",), manifest=tmp_path / "runs/tiny/test/hsnet_quick/episodes.jsonl")
+    )
+    assert again[0]["per_seed"] == first["per_seed"] and "list" not in title(again[0])

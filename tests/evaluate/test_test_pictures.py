@@ -1,0 +1,85 @@
+"""The pictures of a test: those that are asked for, drawn from the predictions of its one pass."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.baselines.prototype import PrototypeBaseline
+from tests.evaluate.quick import PROTOTYPE, lines, quick_config
+from util.data.lists.index import Index
+from util.evaluate import testing
+from util.evaluate.jobs import Request
+from util.evaluate.testing import test as score
+from util.run.context import make_run_context
+from util.run.data import images_for_test, protocol_sampler
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture
+def config(mini_yaml):
+    """Return a function that gives a config over the tiny data set, with overrides."""
+    return partial(quick_config, mini_yaml)
+
+
+def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, tmp_path: Path):
+    score(config(), Request(save_images={"worst": 3, "best": 2, "random": 4}))
+    folder = tmp_path / "runs/tiny/test/symnet_quick"
+    page = (folder / "pictures/index.html").read_text()
+    figures = re.findall(r'data-iou="([\d.]+)" data-class="([^"]+)" data-kinds="([^"]+)"', page)
+    ious = sorted(100 * e["outputs"]["final"][0] / max(e["outputs"]["final"][1], 1) for e in lines(folder))
+    shown = {kind: sorted(float(i) for i, _, kinds in figures if kind in kinds.split()) for kind in ("worst", "best")}
+    assert shown["worst"] == pytest.approx(ious[:3], abs=1e-3) and shown["best"] == pytest.approx(ious[-2:], abs=1e-3)
+    assert sum("random" in kinds for _, _, kinds in figures) == 4
+    assert "http" not in page and page.count("data:image/jpeg;base64,") == len(figures)
+    files = re.findall(r'<a href="([^"]+\.png)"', page)
+    assert len(files) == len(figures) and all(np.array(Image.open(folder / "pictures" / f)).std() > 10 for f in files)
+    for name in ("curve.png", "per_class.png"):
+        assert np.array(Image.open(folder / name)).std() > 10
+
+
+def test_pictures_need_no_second_pass_and_read_a_photo_once(config, tmp_path: Path, monkeypatch):
+    """The network runs once per episode; a photo that several pictures show is decoded once for all of them."""
+    passes, decoded = Counter(), Counter()
+    forward, read = PrototypeBaseline.forward, Index.pair
+    first = make_run_context(config())
+    photos = len(
+        protocol_sampler(first, images_for_test(first, False), first.config.protocols["symnet"], 0).images.index
+    )
+
+    def counted(network, episode):
+        passes["network"] += len(episode.query)
+        return forward(network, episode)
+
+    def drawn(kept, *args, **kwargs):
+        with monkeypatch.context() as patch:
+            patch.setattr(Index, "pair", lambda index, row: (decoded.update([row]), read(index, row))[1])
+            return save(kept, *args, **kwargs)
+
+    save = testing.save_pictures
+    monkeypatch.setattr(PrototypeBaseline, "forward", counted)
+    monkeypatch.setattr(testing, "save_pictures", drawn)
+    score(config(PROTOTYPE, "data.shot=3"), Request(save_images={"random": 14}, figures="svg"))
+    assert passes["network"] == 14 and 0 < len(decoded) <= photos and set(decoded.values()) == {1}
+    folder = tmp_path / "runs/tiny/test_3shot/symnet_quick"
+    pictures = sorted(p.name for p in (folder / "pictures").iterdir())
+    assert len([p for p in pictures if p.endswith(".svg")]) == len([p for p in pictures if p.endswith(".png")]) == 14
+    assert "support 3" in (folder / "pictures" / next(p for p in pictures if p.endswith(".svg"))).read_text()
+    log = (folder / "log.txt").read_text()
+    assert "protocol: symnet" in log and "| final" in log and "shot: 3" in log and "made from the masks" in log
+
+
+def test_a_second_test_leaves_no_picture_of_the_first(config, tmp_path: Path):
+    score(config(PROTOTYPE, "test.pictures=2"), Request(save_images={"worst": 2}))
+    folder = tmp_path / "runs/tiny/test/symnet_quick"
+    assert (folder / "pictures/index.html").exists() and (folder / "episodes.png").exists()
+    score(config())
+    assert not (folder / "pictures").exists() and not (folder / "episodes.png").exists()
+    assert (folder / "curve.png").exists() and (folder / "result.json").exists()

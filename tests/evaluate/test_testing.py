@@ -1,0 +1,225 @@
+"""The test command: protocols and shots in one go, the same integers everywhere, replays, folds, pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import spawned
+from tests.evaluate.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
+from util.checkpoints.checkpoint import digest_of
+from util.config.read import read_config
+from util.errors import UserError
+from util.evaluate.jobs import Request, result_folder
+from util.evaluate.testing import test as score
+from util.report.compare import compare
+from util.report.schema import read_result
+from util.report.table import title
+from util.run.context import make_run_context
+from util.run.folders import run_folder
+from util.run.network import new_model
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture
+def config(mini_yaml):
+    """Return a function that gives a config over the tiny data set, with overrides."""
+    return partial(quick_config, mini_yaml)
+
+
+@pytest.mark.process
+def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
+    """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
+    path, names = (
+        mini_yaml(SYMNET, model=ENCODER, run={"seed": 1}, test=QUICK | {"seeds": [0]}),
+        ("symnet", "bam", "hsnet"),
+    )
+
+    def files() -> list:
+        folders = [tmp_path / f"runs/tiny/test/{name}_untrained_quick" for name in names]
+        results = [read_result(folder / "result.json") for folder in folders]
+        return [(lines(f), r["per_seed"], r["episode_digests"]) for f, r in zip(folders, results, strict=True)]
+
+    found = []
+    for batch in (1, 4):
+        score(read_config(path, [f"test.batch={batch}"]), Request(names))
+        found.append(files())
+    ranks = spawned.start_ranks(2, "test.py", path, "--protocol", ",".join(names), "--set", "test.batch=4")
+    assert [r.code for r in ranks] == [0, 0], [r.stderr[-2000:] for r in ranks]
+    assert sum((r.stdout + r.stderr).count("result: ") for r in ranks) == len(names)  # reported once
+    assert read_result(tmp_path / "runs/tiny/test/bam_untrained_quick/result.json")["processes"] == 2
+    assert found[0] == found[1] == files()
+    finals = [e["outputs"]["final"] for episodes, *_ in found[0] for e in episodes]
+    assert len(finals) == 21 and len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)
+
+
+def test_protocols_together_equal_each_alone(config, tmp_path: Path):
+    together = score(config(), Request(("symnet", "bam", "hdmnet", "ssp")))
+    assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
+    assert together[0]["episode_digests"] == together[1]["episode_digests"] != together[3]["episode_digests"]
+    for result in together:
+        alone = score(config(), Request((result["protocol"],)))[0]
+        assert alone["per_seed"] == result["per_seed"] and alone["shared_with"] == []
+    assert len({r["mean"]["final"]["miou"] for r in together}) == 4
+
+
+def test_a_longer_protocol_shares_its_first_episodes(config):
+    """Two entries alike but in their numbers of episodes: one pass, each counted to its own end."""
+    shared = config(PROTOTYPE, "test.episodes=null", "protocols.symnet.episodes=5", "protocols.bam.episodes=9")
+    short, long = score(shared, Request(("symnet", "bam")))
+    assert short["shared_with"] == ["bam"] and (short["episodes"], long["episodes"]) == (5, 9)
+    alone = score(config(PROTOTYPE, "test.episodes=null", "protocols.symnet.episodes=5"), Request(("symnet",)))[0]
+    assert alone["per_seed"] == short["per_seed"] and not short["quick_look"]
+
+
+def test_numbers_of_shots_have_results_of_their_own(config, tmp_path: Path):
+    one, two = score(config(), Request(shots=(1, 2)))
+    assert (one["shot"], two["shot"]) == (1, 2)
+    run = tmp_path / "runs/tiny"
+    assert read_result(run / "test/symnet_quick/result.json") == one
+    assert read_result(run / "test_2shot/symnet_quick/result.json") == two
+    assert all(len(e["supports"]) == 2 for e in lines(run / "test_2shot/symnet_quick"))
+
+
+def test_a_manifest_is_written_then_replayed(config, tmp_path: Path):
+    """Replayed by the same protocol the counts are the same; by another they are of the same episodes."""
+    file = tmp_path / "episodes.jsonl"
+    score(config(), Request(manifest=file))
+    again, squeezed = score(config(), Request(("symnet", "hsnet"), manifest=file))
+    folder = tmp_path / "runs/tiny/test"
+    assert lines(folder / "symnet_quick") == lines(folder / "symnet_replay")
+    assert again["replayed"] == str(file) and not again["quick_look"]
+    assert again["episode_digests"] == squeezed["episode_digests"]
+    assert "B - A = +0.00" in compare(folder / "symnet_quick", folder / "symnet_replay")
+    assert "14 paired episodes" in compare(file, folder / "hsnet_replay")
+    text = file.read_text()
+    assert text == (folder / "symnet_quick/episodes.jsonl").read_text()  # a replay leaves it alone
+
+
+def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
+    """Neither batches nor a cache change a count; scores, the comparison and a replay agree with the episodes."""
+    file = tmp_path / "episodes.jsonl"
+    result = score(config(PROTOTYPE, "data.shot=2"), Request(("2way",), manifest=file, save_images={"worst": 1}))[0]
+    folder = tmp_path / "runs/tiny/test_2shot/2way_quick"
+    assert read_result(folder / "result.json") == result and "2-way 2-shot" in title(result)
+    sums = {1: [0, 0], 2: [0, 0]}
+    episodes = [e for e in lines(folder) if e["seed"] == 0]
+    for episode in episodes:
+        i1, u1, i2, u2, foreground, _, _, every = episode["outputs"]["final"]
+        assert foreground >= i1 + i2 and sorted([episode["class"], episode["others"][0]["class"]]) == [1, 2]
+        assert every > 0 and len(episode["others"][0]["supports"]) == 2
+        sums = {1: [sums[1][0] + i1, sums[1][1] + u1], 2: [sums[2][0] + i2, sums[2][1] + u2]}
+    expected = {str(c): 100 * i / u for c, (i, u) in sums.items()}
+    assert result["per_seed"][0]["final"]["per_class"] == pytest.approx(expected) and min(expected.values()) > 0
+    again = score(config(PROTOTYPE, "data.shot=2", "test.batch=3", "test.cache_gib=1"), Request(("2way",)))[0]
+    assert again["per_seed"] == result["per_seed"]
+    replayed = score(config(PROTOTYPE, "data.shot=2"), Request(("2way",), manifest=file))[0]
+    assert replayed["per_seed"] == result["per_seed"] and replayed["episode_digests"] == result["episode_digests"]
+    assert "over 14 paired episodes" in compare(folder, folder)
+    with pytest.raises(UserError, match=r"episodes.jsonl:2: this episode has 2 way\(s\), the protocol has 1"):
+        score(config(PROTOTYPE, "data.shot=2"), Request(manifest=file))
+
+
+def test_a_quick_look_says_so_everywhere(config, tmp_path: Path, capfd):
+    result = score(config(), Request(save_images={"worst": 2, "best": 1, "random": 1}))[0]
+    folder = tmp_path / "runs/tiny/test/symnet_quick"
+    assert result["quick_look"] and "QUICK LOOK (7 of 200 episodes)" in "".join(capfd.readouterr())
+    assert (
+        "QUICK LOOK" in (folder / "pictures/index.html").read_text()
+        and "QUICK LOOK" in (folder / "log.txt").read_text()
+    )
+    assert json.loads((folder / "episodes.jsonl").read_text().splitlines()[0])["quick_look"]
+
+
+@pytest.fixture
+def trained(config, tmp_path: Path) -> Path:
+    """Return a checkpoint of fold 0, 1-shot, as training writes it (with the weights it would start from)."""
+    return new_checkpoint(config(SYMNET), tmp_path / "fold0.pth")
+
+
+def test_a_checkpoint_of_another_fold_is_refused_unless_allowed(config, trained: Path):
+    own = [f"test.checkpoint={trained}", "data.fold=1", *FEW]
+    with pytest.raises(UserError, match=r"data.fold = 0, this run has 1; its base classes may be novel here"):
+        score(config(SYMNET, *own))
+    result = score(config(SYMNET, *own, "test.allow_fold_mismatch=true"))[0]
+    assert result["fold_mismatch"] and result["trained_with"]["fold"] == 0
+    assert not score(config(SYMNET, own[0], *FEW))[0]["fold_mismatch"]
+
+
+def test_an_encoder_trained_on_another_fold_is_refused(config, trained: Path):
+    own = [f"model.encoder.weights={trained}", "data.fold=1", *FEW]
+    with pytest.raises(UserError, match=r"an encoder trained with data.fold = 0, this run has 1"):
+        score(config(PROTOTYPE, *own))
+    score(config(PROTOTYPE, *own, "test.allow_fold_mismatch=true"))
+
+
+def test_weights_for_one_shot_say_so_when_five_are_asked_for(config, trained: Path, tmp_path: Path):
+    message = r"was trained with 1 shot\(s\), this run has 5.* or test with --shot 1"
+    with pytest.raises(UserError, match=message):
+        score(config(SYMNET, f"test.checkpoint={trained}"), Request(shots=(1, 5)))
+    assert not list(tmp_path.rglob("result.json"))  # refused before the first shot was scored
+
+
+def test_the_digest_is_of_the_weights_not_of_the_file(config, trained: Path):
+    first = new_model(make_run_context(config(SYMNET)))
+    digest = digest_of(first.state_dict())
+    assert digest_of(new_model(make_run_context(config(SYMNET))).state_dict()) == digest
+    assert score(config(SYMNET, f"test.checkpoint={trained}", *FEW))[0]["weights"] == digest
+    with torch.no_grad():
+        next(first.parameters())[0] += 1e-6
+    assert digest_of(first.state_dict()) != digest
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "bam"),
+        (["test.checkpoint=last"], "bam_last"),
+        (["test.checkpoint=none"], "bam_untrained"),
+        (["test.checkpoint=other.pth", "test.episodes=20"], "bam_foreign_quick"),
+        (["test.checkpoint={meta}/best.pth"], "bam"),
+        (["test.allow_fold_mismatch=true"], "bam_foreign"),
+    ],
+)
+def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: list[str], name: str):
+    meta = run_folder(read_config(mini_yaml(SYMNET)), "meta")
+    config = read_config(mini_yaml(SYMNET), [text.format(meta=meta) for text in overrides])
+    assert result_folder(config, "bam") == meta.parent / "test" / name
+
+
+def test_weights_from_elsewhere_are_marked_and_a_training_free_model_has_none(config, trained: Path, tmp_path: Path):
+    result = score(config(SYMNET, f"test.checkpoint={trained}", *FEW))[0]
+    assert result["weights_mark"] == "foreign" and title(result).startswith("WEIGHTS FROM ELSEWHERE: QUICK LOOK")
+    assert (tmp_path / "runs/tiny/test/symnet_foreign_quick/result.json").exists()
+    assert score(config(PROTOTYPE, *FEW))[0]["weights_mark"] == ""
+
+
+def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
+    full = ["test.episodes=null", "protocols.bam.episodes=4", "protocols.bam.seeds=[0, 1]"]
+    one = score(config(PROTOTYPE, *full, "test.seeds=[0]"), Request(("bam",)))[0]
+    assert one["other_seeds"] and not one["quick_look"] and "1 OF 2 SEEDS" in title(one)
+    both = score(config(PROTOTYPE, *full, "test.seeds=null"), Request(("bam",)))[0]
+    assert not both["other_seeds"] and "SEEDS" not in title(both)
+    folder = tmp_path / "runs/tiny/test"
+    play = Request(("bam",), manifest=folder / "bam/episodes.jsonl")
+    assert not score(config(PROTOTYPE, "test.episodes=null"), play)[0]["quick_look"]
+    cut = score(config(PROTOTYPE, "test.episodes=3"), play)[0]
+    assert cut["quick_look"] and "QUICK LOOK (3 episodes)" in title(cut) and "REPLAY" in title(cut)
+    assert read_result(folder / "bam_replay/result.json")["episodes"] == 4
+    assert read_result(folder / "bam_replay_quick/result.json")["episodes"] == 3
+
+
+def test_test_images_of_the_training_list_are_counted_in_a_warning(mini_yaml, caplog) -> None:
+    test = {"checkpoint": "none", "episodes": 1, "seeds": [0], "pictures": 0}
+    path = mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"weights": None}}, test=test)
+    with caplog.at_level(logging.WARNING, "symnet"):
+        score(read_config(path), Request())
+        assert not caplog.records
+        score(read_config(path, ["data.test_list=ImageSets/Segmentation/train.txt"]), Request())
+    assert "test images are in the training list too" in caplog.text

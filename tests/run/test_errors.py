@@ -1,0 +1,162 @@
+"""Runs that end from outside: one line with cause and place, a checkpoint that loads, no process left behind."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import os
+import pkgutil
+import resource
+import signal
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests import spawned
+from util.checkpoints import checkpoint
+from util.config.read import read_config
+from util.data.lists.index import load_index
+
+SSP = "mini_split0_ssp_resnet10.yaml"
+UNTRAINED = {"encoder": {"weights": None}}
+STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0, "save_minutes": 0.0}
+
+
+@pytest.fixture
+def long(mini_yaml):
+    """Return a function that writes the config of a training that would last."""
+    return lambda **sections: mini_yaml(SSP, model=UNTRAINED, **({"meta_stage": STAGE} | sections))
+
+
+def errors(*processes: spawned.Spawned) -> list[str]:
+    """Return the error lines of some processes that must have ended without a traceback."""
+    said = "\n".join(p.stderr for p in processes).replace("\r", "\n")
+    assert "Traceback" not in said, said
+    return [line for line in said.split("\n") if line.startswith("error: ")]
+
+
+def loadable(tmp_path: Path) -> int:
+    """Return the step of the last checkpoint, whose weights must be finite."""
+    content = checkpoint.read(tmp_path / "runs/tiny/meta/last.pth")
+    assert all(w.isfinite().all() for w in content["weights"].values())
+    return content["progress"]["step"]
+
+
+@pytest.mark.process
+def test_a_loader_process_that_is_killed(long, tmp_path: Path) -> None:
+    training = spawned.start("train.py", long(data={"workers": 2}))
+    spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, training)
+    children = Path(f"/proc/{training.process.pid}/task/{training.process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    assert training.code == 2
+    (line,) = errors(training)
+    assert "a loader process was killed" in line and "data.workers" in line and loadable(tmp_path)
+
+
+@pytest.mark.process
+def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, tmp_path: Path, mini_root: Path) -> None:
+    """Met by one of two processes: it names the photo, the other ends too."""
+    path = long(data={"images": str(tmp_path / "photos"), "workers": 1, "decoded_gib": 0})
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for photo in (mini_root / "JPEGImages").iterdir():
+        (photos / photo.name).write_bytes(photo.read_bytes())
+    load_index(read_config(path).data, "train", progress=False)
+    ranks = spawned.start_ranks(2, "train.py", path)
+    spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, *ranks)
+    for photo in photos.iterdir():
+        photo.write_bytes(b"no photo")
+    assert [r.code for r in ranks] == [2, 2]
+    lines = errors(*ranks)
+    assert lines and all(str(photos) in line and "damaged" in line for line in lines) and loadable(tmp_path)
+
+
+def kill_at(place: str, name: str, call: int) -> None:
+    """Let this process be killed at the n-th call of a function; ``before`` of a spawned script."""
+    owner = pkgutil.resolve_name(place)
+    function, calls = getattr(owner, name), itertools.count(1)
+
+    def counted(*args: object, **options: object) -> object:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **options)
+
+    setattr(owner, name, counted)
+
+
+def start_within(seconds: int) -> None:
+    """Let this process wait a shorter time for the others at the start."""
+    for name in ("util.run.watch", "util.run.processes"):
+        importlib.import_module(name).START = timedelta(seconds=seconds)
+
+
+MOMENTS = [
+    ("torch.distributed", "rendezvous", 1),  # before the store exists
+    ("torch.distributed", "init_process_group", 1),
+    ("util.train.stages", "meta_stage_data", 1),
+    ("util.train.trainer", "prepare_network", 1),  # DistributedDataParallel compares the networks
+    ("util.train.trainer.Trainer", "_step", 1),
+    ("util.train.trainer.Trainer", "_step", 2),  # its buckets are built anew
+    ("util.train.trainer.Trainer", "_step", 4),
+    ("torch.Tensor", "backward", 2),
+    ("util.train.trainer.Trainer", "_save_last", 2),
+    ("util.train.stages", "evaluate", 1),  # validation
+]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: f"{m[1]}-{m[2]}")
+def test_a_process_of_several_that_is_killed(long, tmp_path: Path, killed: int, moment: tuple) -> None:
+    """The other ends within a minute, whatever it waits for, and leaves a checkpoint that loads if it had one."""
+    path = long(meta_stage={**STAGE, "validate_every": 1, "validate_episodes": 4})
+    each = {killed: functools.partial(kill_at, *moment), 1 - killed: functools.partial(start_within, 8)}
+    ranks = spawned.start_ranks(2, "train.py", path, each=each)
+    assert ranks[killed].code == -signal.SIGKILL
+    started = time.monotonic()
+    assert ranks[1 - killed].code == 2 and time.monotonic() - started < 60
+    assert errors(ranks[1 - killed]) == []
+    assert (killed == 1) == ("stopped: another process" in ranks[0].stderr)
+    if (tmp_path / "runs/tiny/meta/last.pth").exists():
+        loadable(tmp_path)
+
+
+@pytest.mark.process
+def test_a_loss_that_is_not_finite(long, tmp_path: Path) -> None:
+    path = long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e18}}})
+    training = spawned.run("train.py", path, check=2)
+    (line,) = errors(training)
+    assert "error: step " in line and "not finite" in line and "learning rate" in line
+    last = tmp_path / "runs/tiny/meta/last.pth"
+    assert not last.exists() or loadable(tmp_path)
+
+
+def little_memory() -> None:
+    """Leave room for a small step only."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+
+
+@pytest.mark.process
+def test_no_memory_left(long, tmp_path: Path) -> None:
+    path = long(data={"size": 1025}, meta_stage=STAGE | {"epoch_length": 8, "batch": 8})
+    (line,) = errors(spawned.run("train.py", path, before=little_memory, check=2))
+    assert line.startswith("error: out of memory (") and "lower meta_stage.batch" in line
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+@pytest.mark.process
+def test_two_runs_at_once_into_one_folder(long, tmp_path: Path) -> None:
+    path = long()
+    first = spawned.start("train.py", path)
+    spawned.wait_for((tmp_path / "runs/tiny/meta/.lock").exists, first)
+    for flag in ([], ["--overwrite"], ["--resume"]):
+        if flag:
+            spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, first)
+        (line,) = errors(spawned.run("train.py", path, *flag, check=2))
+        assert "another run is writing here" in line or (not flag and "--resume" in line)
+    first.signal(signal.SIGINT)
+    assert first.code == 130 and loadable(tmp_path)

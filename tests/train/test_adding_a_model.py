@@ -1,0 +1,154 @@
+"""A sixth model is one file and one YAML: it trains, tests, and gets all that it declares, nothing else touched."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import model
+from model import registry
+from tests.paths import REPOSITORY
+from util.checkpoints import checkpoint
+from util.config.read import read_config
+from util.evaluate.testing import test as score
+from util.run.context import make_run_context
+from util.run.folders import run_folder
+from util.run.network import new_model
+from util.train.optim import build_optimizers
+from util.train.stages import train_meta
+from util.train.trainer import Trainer
+
+CODE = '''
+"""A toy: two pixel-wise layers, weighed by the supports' mean colour."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from model.contract import FewShotModel, ModelSettings, ParamGroup
+from model.episode import Output
+from model.common.loss import cross_entropy
+from model.common.ops import foreground_mask, normalise
+from model.registry import register
+
+
+@dataclass
+class Settings(ModelSettings):
+    width: int = 4
+
+
+@register("toy")
+class Toy(FewShotModel):
+    Settings = Settings
+    title = "Toy"
+    size_rule = (4, 1)
+    shots_share_weights = True
+
+    def __init__(self, settings, task):
+        super().__init__(settings, task)
+        self.still = nn.BatchNorm2d(3)
+        self.first = nn.Conv2d(3, settings.width, 1)
+        self.last = nn.Conv2d(settings.width + 3, 2, 1)
+        self.freeze()
+
+    def frozen(self):
+        yield self.still
+
+    def param_groups(self):
+        first = ParamGroup("first", list(self.first.parameters()), factor=0.5)
+        return [first, ParamGroup("last", list(self.last.parameters()), optimizer="other")]
+
+    def forward(self, episode):
+        mask, support = foreground_mask(episode.support_label), normalise(episode.support)
+        colour = (mask * support).sum((1, 3, 4)) / (mask.sum((1, 3, 4)) + 1)  # (B, 3)
+        query = self.still(normalise(episode.query))
+        colours = colour[:, :, None, None].expand_as(query)
+        output = Output(self.last(torch.cat([self.first(query).relu(), colours], 1)).float())
+        if self.training:
+            output.losses = {"main": cross_entropy(output.logits, episode.query_label)}
+        return output
+'''
+SETTINGS = """
+base: {mini}
+model: {{name: toy, width: 6}}
+data: {{root: {root}, cache: {cache}, text: none, size: 33, min_pixels: 100}}
+run: {{folder: {runs}, name: toy, device: cpu}}
+meta_stage:
+  epochs: 2
+  epoch_length: 8
+  batch: 4
+  batch_per: run
+  validate_episodes: 2
+  optimizers: {{main: {{lr: 0.1}}, other: {{kind: adamw, lr: 0.01}}}}
+test: {{episodes: 2, seeds: [0], pictures: 0}}
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Put the toy's file beside the package's own and return the path of its YAML."""
+    (tmp_path / "toy.py").write_text(textwrap.dedent(CODE))
+    monkeypatch.setattr(registry, "_MODELS", registry.models())  # all of the package, and undone afterwards
+    monkeypatch.setattr(model, "__path__", [*model.__path__, str(tmp_path)])
+    mini = tmp_path / "mini.yaml"
+    bases = [str(REPOSITORY / "config" / name) for name in ("default.yaml", "mini/mini.yaml")]
+    mini.write_text(yaml.safe_dump({"base": bases}))
+    path = tmp_path / "toy.yaml"
+    folders = {"root": mini_root, "cache": tmp_path / "cache", "runs": tmp_path / "runs", "mini": mini}
+    path.write_text(SETTINGS.format(**folders))
+    yield path
+    sys.modules.pop("model.toy", None)
+
+
+@pytest.mark.train
+def test_a_model_of_one_file_and_one_yaml_trains_and_tests(toy: Path) -> None:
+    config = read_config(toy)
+    assert config.model.width == 6 and config.base_stage is None
+    assert train_meta(config, resume=False, overwrite=False) == 0
+    folder = run_folder(config, "meta")
+    assert json.loads((folder / "metrics.json").read_text())["finished"]
+    before = new_model(make_run_context(config)).state_dict()
+    after = checkpoint.read(folder / "last.pth")["weights"]
+    assert {k for k in after if not torch.equal(after[k], before[k])} == {k for k in after if not k.startswith("still")}
+    result = score(config)[0]
+    assert (result["model"], result["backbone"]) == ("toy", None)
+    assert result["mean"]["final"]["miou"] >= 0
+
+
+def test_its_groups_get_their_optimisers_and_factors(toy: Path) -> None:
+    config = read_config(toy)
+    network = new_model(make_run_context(config))
+    optimizers = build_optimizers(network.param_groups(), config.meta_stage.optimizers)
+    assert {n: type(o).__name__ for n, o in optimizers.items()} == {"main": "SGD", "other": "AdamW"}
+    assert optimizers["main"].param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+@pytest.mark.train
+def test_a_run_of_two_optimisers_resumes_to_the_same(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = read_config(toy)
+    assert train_meta(config, resume=False, overwrite=False) == 0
+    last = run_folder(config, "meta") / "last.pth"
+    unbroken = checkpoint.read(last)
+    with monkeypatch.context() as patched:  # the run dies after its first epoch
+        patched.setattr(Trainer, "_patience_spent", lambda trainer: _die_at(trainer.progress.step, 2))
+        with pytest.raises(RuntimeError, match="died"):
+            train_meta(config, resume=False, overwrite=True)
+    optimizers = checkpoint.read(last)["optimizers"]
+    assert all(optimizers[name]["state"] for name in ("main", "other"))
+    assert train_meta(config, resume=True, overwrite=False) == 0
+    again = checkpoint.read(last)
+    assert all(torch.equal(tensor, again["weights"][name]) for name, tensor in unbroken["weights"].items())
+
+
+def _die_at(step: int, fatal: int) -> bool:
+    if step == fatal:
+        raise RuntimeError("died")
+    return False

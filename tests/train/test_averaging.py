@@ -1,0 +1,45 @@
+"""The moving average of weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from util.train.optim import EMA, WARM_UP
+
+
+def network(value: float) -> nn.Module:
+    net = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False))
+    net.requires_grad_(False)
+    net[0].requires_grad_(True)
+    for p in net.parameters():
+        p.data.fill_(value)
+    return net
+
+
+def test_average_decays_and_weights_are_restored():
+    net = network(0.0)
+    average = EMA(net, decay=0.9)
+    expected = 0.0
+    for step in range(1, 200):
+        net[0].weight.data.fill_(float(step))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (WARM_UP + step))
+        expected = decay * expected + (1 - decay) * step
+    with average.applied():
+        assert torch.allclose(net[0].weight, torch.full((1, 2), expected))
+        assert net[1].weight.item() == 0.0
+    assert net[0].weight[0, 0].item() == 199.0
+
+
+def test_only_trained_weights_are_kept_and_a_copy_continues():
+    net = network(1.0)
+    average = EMA(net, decay=0.5)
+    net[0].weight.data.fill_(3.0)
+    average.update(1000)
+    assert list(average.state()) == ["0.weight"]
+    other = network(7.0)
+    copy = EMA(other, decay=0.5)
+    copy.load(average.state())
+    with copy.applied():
+        assert other[0].weight[0, 0].item() == 2.0

@@ -1,0 +1,79 @@
+"""Training over the kept features of a frozen encoder: its size changes no weight, and views repeat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from util.checkpoints import checkpoint
+from util.config.read import read_config
+from util.data.sampling import EpisodeKey
+from util.errors import UserError
+from util.run.context import make_run_context
+from util.run.data import meta_stage_data
+from util.run.folders import LAST, run_folder
+from util.run.processes import World
+from util.train.stages import train_meta
+
+pytestmark = pytest.mark.train
+ENCODER = {"backbone": "timm/test_efficientnet", "weights": None}
+STAGE = {"epochs": 1, "epoch_length": 8, "batch": 2, "validate_every": 0, "views": 2}
+WORLD = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def config(mini_yaml):
+    """Return a function that gives DCAMA's config over the tiny data set with a small encoder of timm."""
+
+    def make(name: str, *overrides: str, model: str = "dcama", **stage: object):
+        path = mini_yaml(
+            f"mini_split0_{model}_resnet10.yaml",
+            model={"encoder": ENCODER},
+            data={"size": 64 if model == "dcama" else 33},
+            meta_stage={**STAGE, **stage},
+        )
+        return read_config(path, [f"run.name={name}", *overrides])
+
+    return make
+
+
+def weights_after(config) -> dict[str, torch.Tensor]:
+    """Return the weights after the training of a config."""
+    assert train_meta(config, resume=False, overwrite=False) == 0
+    return checkpoint.read(run_folder(config, "meta") / LAST)["weights"]
+
+
+@pytest.mark.parametrize("model", ["dcama", "sccan"])
+def test_weights_do_not_depend_on_the_size_of_the_file(config, model: str) -> None:
+    none, part, whole = (weights_after(config(f"kept{gib}", model=model, cache_gib=gib)) for gib in (0.0, 0.0002, 1.0))
+    assert all(torch.equal(none[k], part[k]) and torch.equal(none[k], whole[k]) for k in none)
+    loaded = weights_after(config("loader", model=model))  # the same views by loader, encoded in batches
+    for name, value in whole.items():
+        torch.testing.assert_close(loaded[name], value, atol=2e-3, rtol=0.1)
+
+
+def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
+    context = make_run_context(config("views", model="sccan"))
+    dataset = meta_stage_data(context, WORLD).training
+    key = dataset.sampler(0)
+    first = dataset.view_key(key.query, key, 0)
+    assert first == dataset.view_key(key.query, key, 0)
+    views = [first._replace(view=v) for v in (0, 1)]
+    images = [dataset.fixed_view(v) for v in (*views, views[0])]
+    assert torch.equal(images[0][0], images[2][0]) and np.array_equal(images[0][1], images[2][1])
+    assert not torch.equal(images[0][0], images[1][0])
+    others = (EpisodeKey(n, key.query, key.class_id, key.supports) for n in range(20))
+    assert {dataset.view_key(key.query, other, 0).view for other in others} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("meta_stage.views=null",), r"keeps the features of fixed views: set meta_stage.views"),
+        (("model.encoder.learn.parts=[4]",), r"features of a frozen encoder, but SCCAN has none here"),
+    ],
+)
+def test_settings_that_cannot_keep_features_are_refused(config, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train_meta(config("refused", *overrides, model="sccan", cache_gib=1.0), resume=False, overwrite=False)

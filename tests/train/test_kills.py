@@ -1,0 +1,83 @@
+"""A training that is killed ten times at random moments ends with the losses of an uninterrupted run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import spawned
+from util.checkpoints import checkpoint
+from util.files import write_atomically
+from util.run.folders import BEST, LAST, METRICS
+
+pytestmark = [pytest.mark.process, pytest.mark.train]
+
+KILLS, MAX_STEPS = 10, 3
+LONGEST_WAIT = 0.1  # seconds
+STAGE = {
+    "epochs": 2,
+    "epoch_length": 72,
+    "validate_every": 1,
+    "validate_midway": True,
+    "validate_episodes": 4,
+    "save_minutes": 0.0,
+    "ema_decay": 0.9,
+}
+
+
+def saves(folder: Path) -> int | None:
+    """Return a value that changes with every checkpoint."""
+    last = folder / LAST
+    return last.stat().st_mtime_ns if last.exists() else None
+
+
+def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp_path: Path) -> None:
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}}, meta_stage=STAGE)
+    folder = tmp_path / "runs/tiny/meta"
+    spawned.run("train.py", path)
+    unbroken = folder.rename(tmp_path / "unbroken")
+    moments, steps = random.Random(0), []
+    for _ in range(KILLS):
+        training = spawned.start("train.py", path, *(["--resume"] if saves(folder) else []))
+        for _ in range(moments.randrange(MAX_STEPS + 1)):
+            before = saves(folder)
+            spawned.wait_for(lambda before=before: saves(folder) != before, training)
+        time.sleep(moments.random() * LONGEST_WAIT)  # amid a start, a step, a checkpoint or a validation
+        training.signal(signal.SIGKILL)
+        assert training.code == -signal.SIGKILL
+        if saves(folder):
+            steps.append(checkpoint.read(folder / LAST)["progress"]["step"])
+    assert steps == sorted(steps) and len(set(steps)) > KILLS // 2
+    assert "--resume" in spawned.run("train.py", path, check=2).stderr
+    part = (folder / LAST).read_bytes()[:999]
+    (folder / LAST).unlink()  # a kill between two renames leaves both checkpoints as one file
+    (folder / LAST).write_bytes(part)
+    assert "continuing from the one before" in spawned.run("train.py", path, "--resume").stdout
+    whole, resumed = (checkpoint.read(f / LAST) for f in (unbroken, folder))
+    assert all(torch.equal(whole["weights"][k], resumed["weights"][k]) for k in whole["weights"])
+    assert whole["progress"]["history"] == resumed["progress"]["history"]
+    assert all(torch.equal(a, b) for a, b in zip(*(best_weights(f) for f in (unbroken, folder))))
+    assert json.loads((folder / METRICS).read_text())["finished"]
+
+
+def best_weights(folder: Path) -> list[torch.Tensor]:
+    return list(checkpoint.read(folder / BEST)["weights"].values())
+
+
+def test_one_file_under_both_names_is_never_written_in_place(tmp_path: Path) -> None:
+    """A kill between the renames of a save leaves last and previous as one file; the next saves must part them."""
+    last, previous = tmp_path / LAST, tmp_path / "previous.pth"
+    last.write_bytes(b"first")
+    os.link(last, previous)
+    write_atomically(last, b"second", previous=previous)
+    assert (last.read_bytes(), previous.read_bytes()) == (b"second", b"first")
+    write_atomically(last, b"third", previous=previous)
+    assert (last.read_bytes(), previous.read_bytes()) == (b"third", b"second")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [LAST, "previous.pth"]

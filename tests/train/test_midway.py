@@ -1,0 +1,148 @@
+"""Validation in the middle of epochs: its time, its effect on the best checkpoint, and continued runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from model.contract import Trainable
+from model.episode import LabelledImages, Output
+from util.checkpoints import checkpoint
+from util.checkpoints.resume import newest
+from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
+from util.report.run_folder import RunFolder
+from util.run.folders import BEST, LAST, METRICS
+from util.run.network import PreparedNetwork
+from util.run.processes import World
+from util.train.trainer import Trainer, TrainerOptions
+
+BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
+EVERY = [5, 7, 10, 12, 15, 17, 20]  # steps at which four epochs are validated
+
+
+class Stopped(Exception):
+    """The run ends here."""
+
+
+class Line(Trainable):
+    """Learns a line, with dropout, from numbers in place of images."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, batch: LabelledImages) -> Output:
+        prediction = self.layer(nn.functional.dropout(batch.image, 0.5))
+        return Output(prediction, losses={"main": (prediction - batch.label).square().mean()})
+
+
+class Numbers(Dataset):
+    """Examples made from their number; there is none from ``end`` on."""
+
+    def __init__(self, end: float):
+        self.end = end
+
+    def __getitem__(self, number: int) -> LabelledImages:
+        if number >= self.end:
+            raise Stopped
+        return LabelledImages(torch.tensor([number % 7, number % 3]).float(), torch.tensor([number % 5]).float())
+
+
+class Run:
+    """A training of ``Line`` or another network in a folder, the steps at which it was validated, and its files."""
+
+    def __init__(
+        self,
+        folder: Path,
+        score: Callable[[int], float],
+        end: float = float("inf"),
+        network: type[Trainable] = Line,
+        **stage: Any,
+    ):
+        self.folder, self.validated, self.score = folder, [], score
+        stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
+        settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
+        state = {"stage": "meta", "config": {}, "data": "numbers"}
+        options = TrainerOptions(settings, "meta_stage", BATCH * STEPS, state=state)
+        world = World(0, 1, torch.device("cpu"))
+        self.trainer = Trainer(network(), Numbers(end), self._validate, RunFolder(folder), world, options)
+
+    def _validate(self, prepared: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
+        score = self.score(step)
+        self.validated.append(step)
+        return score, {"weight": prepared.network.layer.weight.sum().item()}
+
+    def fit(self) -> Run:
+        """Train to the end, or to where it stops."""
+        try:
+            self.trainer.fit()
+        except Stopped:
+            pass
+        finally:
+            self.trainer.folder.close()
+        return self
+
+    def resume(self) -> Run:
+        """Train on from the last checkpoint."""
+        self.trainer.resume(newest(self.folder))
+        return self.fit()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {k: v for k, v in json.loads((self.folder / METRICS).read_text()).items() if k != "minutes"}
+
+    def weights(self, name: str) -> list[list[float]]:
+        return [w.tolist() for w in checkpoint.read(self.folder / name)["weights"].values()]
+
+
+def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path) -> None:
+    run = Run(tmp_path, float).fit()
+    assert run.validated == EVERY
+    epochs = [(r["epoch"], r["step"], "losses" in r) for r in run.record["epochs"]]
+    assert epochs == [(e, s, s % STEPS == 0) for e, s in zip((1, 1.5, 2, 2.5, 3, 3.5, 4), EVERY)]
+
+
+def test_the_best_may_come_from_a_middle_and_an_equal_score_is_no_better(tmp_path: Path) -> None:
+    run = Run(tmp_path, {5: 1, 7: 3, 10: 2, 12: 3, 15: 2, 17: 3, 20: 1}.get).fit()
+    assert run.record["best"] == {"score": 3, "epoch": 1.5}
+    best = checkpoint.read(tmp_path / BEST)
+    assert best["progress"]["step"] == 7
+    assert best["weights"]["layer.weight"].sum().item() == run.record["epochs"][1]["validation"]["weight"]
+
+
+@pytest.mark.parametrize(("best_at", "last"), [(7, 20), (10, 20), (12, 25), (5, 15)])
+def test_patience_counts_epochs_from_the_one_with_the_best_score(tmp_path: Path, best_at: int, last: int) -> None:
+    run = Run(tmp_path, lambda step: float(step == best_at), epochs=9, patience=2).fit()
+    assert run.validated[-1] == last and run.record["finished"]
+
+
+@pytest.mark.parametrize("where", ["amid", "after", "signal"])
+def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tmp_path: Path, where: str) -> None:
+    scores = {5: 1, 7: 4, 10: 2, 12: 5, 15: 3, 17: 2, 20: 4}
+    unbroken = Run(tmp_path / "unbroken", scores.get).fit()
+
+    def score(step: int) -> float:
+        if step == 12 and where == "amid":
+            raise Stopped
+        if step == 12 and where == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return scores[step]
+
+    first = Run(tmp_path / "run", score, end=12 * BATCH if where == "after" else float("inf")).fit()
+    stopped = checkpoint.read(first.folder / LAST)["progress"]
+    assert stopped["step"] == 12 + (where == "signal") and stopped["totals"]  # the sums of half an epoch
+    second = Run(tmp_path / "run", scores.get).resume()
+    assert first.validated + second.validated == EVERY  # none twice, none lost
+    assert second.record == unbroken.record
+    assert second.record["best"] == {"score": 5, "epoch": 2.5}
+    assert all(second.weights(name) == unbroken.weights(name) for name in (BEST, LAST))

@@ -1,0 +1,27 @@
+"""Meta-train with every dropout off, so that one process and several draw nothing different; from random weights."""
+
+from __future__ import annotations
+
+import sys
+
+from torch import nn
+
+from util.checkpoints import weights
+from util.config.read import read_config
+from util.run.context import RunContext
+from util.train import stages as training
+
+
+def without_dropout(context: RunContext, *_: object) -> tuple[nn.Module, str, list[None]]:
+    """Return the model with all dropout probabilities 0."""
+    model = weights.new_model(context)
+    for module in model.modules():
+        if isinstance(module, (nn.Dropout, nn.Dropout2d)):
+            module.p = 0.0
+    return model, "", []
+
+
+if __name__ == "__main__":
+    training.network_to_train = without_dropout
+    training.check_start = lambda *_: None  # there is no base stage
+    sys.exit(training.train_meta(read_config(sys.argv[1]), resume=False, overwrite=False))

@@ -1,0 +1,136 @@
+"""The checks before a training continues: the same run, data and settings, and files that are all there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from util.checkpoints import checkpoint
+from util.errors import UserError
+from util.run.folders import BEST, LAST, PREVIOUS
+
+ALLOW = "--allow-changes"
+RESTART = "or start again with --overwrite"
+SHOWN = 5  # changed settings in a message
+# Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
+HARMLESS = (
+    *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile"),
+    *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text", "data.text_dir"),
+    *("data.images", "data.masks", "data.image_suffix", "data.mask_suffix", "data.train_list", "data.train_fold_list"),
+    "data.validation_list",
+    *("model.encoder.weights", "model.encoder.partial", "test", "protocols"),
+)
+OF_STAGE = (
+    *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
+    *("save_minutes", "log_steps"),
+)
+
+
+def newest(folder: Path) -> dict[str, Any]:
+    """Return the content of the last checkpoint, or of the one before if the last is missing or cannot be read.
+
+    Raises:
+        UserError: neither can be read.
+    """
+    try:
+        return checkpoint.read(folder / LAST)
+    except UserError as error:
+        if not (folder / PREVIOUS).exists():
+            raise
+        checkpoint.log.warning("%s; continuing from the one before, %s", error, folder / PREVIOUS)
+        return checkpoint.read(folder / PREVIOUS)
+
+
+def check_free(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that already holds a run, unless it is to be resumed or overwritten; nothing is written.
+
+    Raises:
+        UserError: the folder holds a run, or there is nothing to resume.
+    """
+    there = [name for name in (LAST, PREVIOUS, BEST) if (folder / name).exists()]
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other; give only one")
+    if resume and not there:
+        raise UserError(f"{folder / LAST}: nothing to resume here; omit --resume")
+    if there and not resume and not overwrite:
+        how = "start again with --overwrite, or set another run.name"
+        how = how if there == [BEST] else f"continue it with --resume, or {how}"
+        raise UserError(f"{folder}: holds a run already ({', '.join(there)}); {how}")
+
+
+def check_continues(
+    content: dict[str, Any], state: dict[str, Any], schedule: dict[str, int], folder: Path, allow_changes: bool
+) -> list[str]:
+    """Refuse a checkpoint that this training does not continue; return the settings that were changed.
+
+    Args:
+        content: of the checkpoint.
+        state: the entries of this run's checkpoints beside weights and progress.
+        schedule: the steps of this run.
+        allow_changes: whether settings that decide the result may differ.
+
+    Raises:
+        UserError: the checkpoint is of another length, batch, list, photos or settings, or holds no training state.
+    """
+    path = folder / LAST
+    if not checkpoint.is_own(content):
+        raise UserError(f"{path}: holds weights only, training cannot continue from it")
+    if content[checkpoint.SCHEDULE] != schedule:
+        raise UserError(
+            f"{path}: was made with other epochs, batch, processes or list ({content[checkpoint.SCHEDULE]}, now "
+            f"{schedule}); continue with the same, {RESTART}"
+        )
+    if content["data"] != state["data"]:
+        raise UserError(f"{path}: the training list has changed since; restore the data, {RESTART}")
+    if checkpoint.PHOTOS in content and content[checkpoint.PHOTOS] != state.get(checkpoint.PHOTOS):
+        raise UserError(f"{path}: photos or masks of the training list have changed since; restore them, {RESTART}")
+    if checkpoint.TEXT in content and content[checkpoint.TEXT] != state.get(checkpoint.TEXT):
+        raise UserError(f"{path}: was trained with other text vectors; restore data.text, {RESTART}")
+    before = content["config"]
+    decisive = _differences(before, state["config"], state["stage"])
+    if decisive and not allow_changes:
+        shown = decisive[:SHOWN]
+        more = f" and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
+        raise UserError(
+            f"{path}: settings that decide the result were changed since ({'; '.join(shown)}{more}); undo the change, "
+            f"continue with it by {ALLOW}, {RESTART}"
+        )
+    return checkpoint.changed_settings(before, state["config"])
+
+
+def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str) -> list[str]:
+    """Return the settings that decide a stage's weights and differ, such as ``meta_stage.epochs = 1, now 100``.
+
+    A test may have another number of shots and another precision than its training, a base stage serves several runs.
+
+    Args:
+        before: the merged config of a training, as its checkpoints hold it, or its section of the stage alone.
+        now: another merged config.
+        stage: base or meta.
+    """
+    own = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
+    a, b = ({section: config.get(section, {}) for section in own} for config in (before, now))
+    return _differences(a, b, stage, ("data.shot", "run.precision"))
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], stage: str, free: tuple[str, ...] = ()) -> list[str]:
+    changed = [key for key in checkpoint.changed_settings(before, now) if _decides(key, stage) and key not in free]
+    pairs = [(key, _value(before, key), _value(now, key)) for key in changed]
+    return [f"{key} = {old}, now {new}" for key, old, new in pairs if old is not None]
+
+
+def _decides(key: str, stage: str) -> bool:
+    """Return whether a setting decides the weights that a stage's training ends with."""
+    section, _, rest = key.partition(".")
+    if section in ("base_stage", "meta_stage") and section != f"{stage}_stage":
+        return False
+    if section == f"{stage}_stage" and rest in OF_STAGE:
+        return False
+    return not any(key == harmless or key.startswith(f"{harmless}.") for harmless in HARMLESS)
+
+
+def _value(config: dict[str, Any], dotted: str) -> Any:
+    value: Any = config
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

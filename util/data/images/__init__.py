@@ -1,0 +1,1 @@
+"""Pixels: reading, orientation, views and augmentation."""

@@ -1,0 +1,1 @@
+"""Which images: folds, indices of class areas, published lists, manifests."""

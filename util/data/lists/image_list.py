@@ -1,0 +1,207 @@
+"""Lists: the images that a fold trains or tests on, the classes in each, and the support candidates of each class."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from util.config.folds import LISTS, Fold
+from util.config.settings import DataSettings
+from util.data.lists.files import ListFile, match, misfit, read_fold_list, shown
+from util.data.lists.index import Index
+from util.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """A view of an index: the images and classes of the training or test part of a fold.
+
+    Attributes:
+        index: index of the data set; images are rows of it.
+        classes: classes of the episodes (base classes in training, novel classes in testing).
+        queries: rows of the images of the list, in the order of the list file.
+        candidates: class -> rows of the images in which it is present.
+        source: path of the list file; empty for a list made from the masks.
+        listed_pairs: (row, class) pairs of the list file, if it holds pairs.
+        left_out: classes that were omitted for too few images (``data.rare_classes: skip``).
+        note: in words, why the published list of a method or protocol was not used, or what was left out of it.
+    """
+
+    index: Index
+    classes: tuple[int, ...]
+    queries: np.ndarray
+    candidates: dict[int, np.ndarray]
+    source: str = ""
+    listed_pairs: tuple[tuple[int, int], ...] = ()
+    left_out: tuple[int, ...] = ()
+    note: str = ""
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The (row, class) pairs of the list: the pairs of its file, else every class present in each image."""
+        if self.listed_pairs:
+            return self.listed_pairs
+        present = {c: set(rows.tolist()) for c, rows in self.candidates.items()}
+        return tuple((int(row), c) for row in self.queries for c in self.classes if int(row) in present[c])
+
+    def classes_in(self, row: int) -> list[int]:
+        """Return the classes of the list that have at least one pixel in an image."""
+        return [c for c in self.classes if self.index.areas[row, c] > 0]
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the list: its images, in order, and its candidates."""
+        text = [" ".join(self.index.names[r] for r in self.queries)]
+        text += [f"{c}: " + " ".join(self.index.names[r] for r in rows) for c, rows in sorted(self.candidates.items())]
+        text += [f"{self.index.names[r]} {c}" for r, c in self.listed_pairs]
+        return hashlib.sha256("\n".join(text).encode()).hexdigest()
+
+    @cached_property
+    def files_digest(self) -> str:
+        """Hexadecimal SHA-256 of the names and sizes in bytes of the list's photos and masks, wherever they lie."""
+        out = hashlib.sha256()
+        for row in self.queries:
+            sizes = [path.stat().st_size for path in (self.index.images[row], self.index.masks[row])]
+            out.update(f"{self.index.names[row]} {sizes}\n".encode())
+        return out.hexdigest()
+
+
+def train_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
+    """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel.
+
+    ``published`` is the list file of a method, which is taken instead if it fits the data.
+    """
+    exclude = fold.novel if data.exclude_novel and fold.rule != LISTS else ()
+    classes = _of_list(index, fold, fold.base)
+    return _without_rare(_make_list(index, data, fold, "train", classes, exclude, published), data)
+
+
+def test_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
+    """Return the images to test on: a novel class is present.
+
+    ``published`` is the list file of a protocol, which is taken instead if it fits the data.
+    """
+    classes = _of_list(index, fold, fold.novel)
+    return _without_rare(_make_list(index, data, fold, "test", classes, (), published), data)
+
+
+def _of_list(index: Index, fold: Fold, classes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return those of ``classes`` that a list may show: all, or with the fold rule ``lists`` those that it shows."""
+    return classes if fold.rule != LISTS else tuple(c for c in classes if (index.areas[:, c] > 0).any())
+
+
+def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
+    """Return the test images in which a base class is present, for the validation of the base learner."""
+    return _make_list(index, data, fold, "base validation", fold.base)
+
+
+def whole_list(index: Index, fold: Fold) -> ImageList:
+    """Return all images of a data set's list with the fold's base classes, for a base stage with ``images: all``.
+
+    Images without any base class and images that show novel classes stay; what is no base class is background.
+    """
+    return ImageList(
+        index, fold.base, np.arange(len(index.names)), {c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
+    )
+
+
+def _make_list(
+    index: Index,
+    data: DataSettings,
+    fold: Fold,
+    title: str,
+    classes: tuple[int, ...],
+    exclude: tuple[int, ...] = (),
+    published: str | None = None,
+) -> ImageList:
+    """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel.
+
+    A list file of the settings is taken instead; so is ``published``, if all its images and classes are there.
+
+    Raises:
+        UserError: no image qualifies, or the list file of the settings does not fit this fold.
+    """
+    path = {"train": data.train_fold_list, "test": data.test_fold_list}.get(title)
+    if path is not None:
+        return _matched(index, data, read_fold_list(path, fold), classes)
+    note = ""
+    if published is not None:
+        listed = read_fold_list(published, fold)
+        note = misfit(listed, index, classes)
+        if not note:
+            return _published(index, data, listed, classes)
+        note = f"{listed.path} is not used: {note}; images and pairs follow from data.min_pixels = {data.min_pixels}"
+    present = index.areas[:, classes] >= data.min_pixels  # (images, classes)
+    allowed = (index.areas[:, exclude] == 0).all(1)
+    queries = np.flatnonzero(present.any(1) & allowed)
+    if not len(queries):
+        raise UserError(
+            f"{data.root}: the {title} list of fold {fold.number} is empty: no image shows {data.min_pixels} pixels of "
+            "one of its classes; check data.fold, data.min_pixels and the masks"
+        )
+    candidates = {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
+    return ImageList(index, classes, queries, candidates, note=note)
+
+
+def _published(index: Index, data: DataSettings, listed: ListFile, classes: tuple[int, ...]) -> ImageList:
+    """Return a published list that fits, without pairs whose class a mask made in another way does not show."""
+    visible = shown(listed, index)
+    hidden = len(listed.stems) - len(visible.stems)
+    note = f"{listed.path}: left out {hidden} of {len(listed.stems)} pairs, whose masks show no pixel of the class"
+    return replace(_matched(index, data, visible, classes), note=note if hidden else "")
+
+
+def _matched(index: Index, data: DataSettings, listed: ListFile, classes: tuple[int, ...]) -> ImageList:
+    """Return the list of a file; its pairs are the candidates, without pairs ``data.min_pixels`` decides."""
+    matched, source = match(listed, index, classes), listed.path.as_posix()
+    queries = np.array(list(dict.fromkeys(matched.rows)))
+    if matched.classes is None:
+        candidates = {c: queries[index.areas[queries, c] >= data.min_pixels] for c in classes}
+        return ImageList(index, classes, queries, candidates, source)
+    pairs = tuple(zip(matched.rows, matched.classes, strict=True))
+    rows, of_rows = np.array(matched.rows), np.array(matched.classes)
+    candidates = {c: rows[of_rows == c] for c in classes}
+    return ImageList(index, classes, queries, candidates, source, pairs)
+
+
+def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
+    """Return a list without classes that have too few images for a query and K supports (``rare_classes: skip``).
+
+    Raises:
+        UserError: no class is left.
+    """
+    kept = tuple(c for c in images.classes if len(images.candidates[c]) > data.shot)
+    if data.rare_classes == "refuse" or kept == images.classes:
+        return images
+    areas = images.index.areas
+    queries = np.array([row for row in images.queries if (areas[int(row), kept] > 0).any()], np.int64)
+    if not len(queries):
+        raise UserError(f"{data.root}: no class has {data.shot + 1} images for a query and its supports; add images")
+    return replace(
+        images,
+        classes=kept,
+        queries=queries,
+        candidates={c: images.candidates[c] for c in kept},
+        listed_pairs=tuple(p for p in images.listed_pairs if p[1] in kept),
+        left_out=tuple(c for c in images.classes if c not in kept),
+    )
+
+
+def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = False) -> None:
+    """Refuse a list in which a class has too few candidates for a query and K supports (1 ``with_replacement``).
+
+    Raises:
+        UserError: names the class, the number of its candidates and the settings to change.
+    """
+    supports = 1 if with_replacement else data.shot
+    for c in images.classes:
+        have = len(images.candidates[c])
+        if have < supports + 1 and (images.index.areas[images.queries, c] > 0).any():
+            raise UserError(
+                f"{data.root}: class {c} ({data.classes[c - 1]}) has {have} candidate images in this list, "
+                f"{data.shot} shots need {supports + 1}; lower data.shot or data.min_pixels, add images, "
+                "or omit such classes with data.rare_classes: skip"
+            )

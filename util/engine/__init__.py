@@ -1,1 +1,0 @@
-"""The parts of a run: devices, processes, training, evaluation, metrics, checkpoints."""

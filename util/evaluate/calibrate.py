@@ -1,0 +1,209 @@
+"""Fit a calibration on base classes: ``python test.py CONFIG --calibrate``.
+
+Episodes are those of the protocol ``presence``, but of base classes on training images, sized as in a test: the classes
+of the test fold and its images have no part (with ``data.fold_rule: lists``, the images of the test list). They have 1,
+3 and 5 supports, where the method takes them, and masks, boxes, points and scribbles in turn: one score serves all.
+Both regressions are logistic, with a weak quadratic penalty on weights of standardised inputs, and solved by SciPy.
+
+The margins of a network that learnt from base classes are surer of these than of novel ones. Its presence score is
+therefore fitted on its own numbers alone (``Output.evidence``), which come from the encoder; margins weigh nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.common.ops import resize
+from model.contract import FewShotModel
+from model.episode import IGNORE, Output
+from util.checkpoints.weights import load_weights
+from util.config.folds import LISTS
+from util.config.settings import Config
+from util.data.lists.image_list import ImageList
+from util.data.marks import KINDS, MASK, drawn_mark
+from util.data.sampling import EpisodeSampler, random_stream
+from util.data.trials import Trial, TrialDataset
+from util.errors import UserError
+from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of, write_calibration
+from util.evaluate.evaluate import PassOptions, Scoreboard, run_pass
+from util.evaluate.presence import MARGIN_NUMBERS, evidence_in, presence_scores
+from util.run.context import RunContext, make_run_context, with_data
+from util.run.data import check_sampler, images_for_training, trials
+from util.run.input_size import scored_on, view_of
+from util.run.network import prepare_network
+from util.run.processes import join
+
+log = logging.getLogger("symnet")
+
+PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
+EPISODES = 1200
+SHOTS = (1, 3, 5)
+PIXELS = 500  # drawn of every query that shows its class
+PENALTY = 1.0  # weight of the squares, beside a sum of losses
+KEPT = 0.9  # share of the photos with the class whose presence score reaches the threshold
+PIXEL_STREAM, MARK_STREAM = 6, 7  # of random numbers, beside those of util/data/sampling.py
+
+
+def calibrate(config: Config) -> Path:
+    """Fit the calibration of a run's weights, write it, and return its path.
+
+    Raises:
+        UserError: there is no protocol ``presence``, the weights or the data do not fit, or classes cannot be told
+            apart.
+    """
+    if PROTOCOL not in config.protocols:
+        raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/protocols.yaml")
+    config = with_data(config, decoded_gib=0.0)  # each photo is read once or twice
+    protocol, count = config.protocols[PROTOCOL], config.test.episodes or EPISODES
+    with join(config.run.device, "test.batch, data.size or data.workers") as world:
+        if world.size > 1:
+            raise UserError("--calibrate: runs in one process; give one GPU, or 0 for the CPU")
+        context, view = make_run_context(config), view_of(config, protocol)
+        network, weights = load_weights(context, view.side or None)
+        part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
+        made_on = f"{config.data.name} {part}"
+        parts = list(_parts(context, network.shots_of(network.state_dict())))
+        shots = ", ".join(str(run.config.data.shot) for run, _ in parts)
+        print(f"calibrate {weights.source} on {count} episodes of {made_on}, {shots}-shot", flush=True)
+        seen = Evidence(len(config.data.classes), world.device)
+        prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
+        options = PassOptions(config.test.batch, config.data.workers, "calibrate")
+        for run, images in parts:
+            sampler = EpisodeSampler(images, "shuffle", run.config.data.shot, config.run.seed, absent=protocol.absent)
+            check_sampler(images, sampler, PROTOCOL, "the training list")
+            data = _MarkedAsNovel(trials(run, sampler, view, (scored_on(view, protocol),)))
+            run_pass(prepared, data, count // len(parts), [seen], world, options)
+    made_on += f", {count} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {view.side}"
+    made = seen.fitted(network, key_of(config, weights.digest), made_on)
+    path = calibration_path(config, weights.source)
+    write_calibration(path, made)
+    print(f"{seen.fit_in_words(made)}\ncalibration: {path}", flush=True)
+    return path
+
+
+def _parts(context: RunContext, fixed: int | None) -> Iterator[tuple[RunContext, ImageList]]:
+    """Yield a run for each number of shots that the network (``fixed``: one alone) and the training list allow."""
+    own = fixed or context.config.data.shot
+    for shot in sorted({own} if fixed else {own, *SHOTS}):
+        part = with_shots(context, shot)
+        try:
+            yield part, images_for_training(part)
+        except UserError as error:  # too few images of a class
+            if shot == own:
+                raise
+            log.warning("--calibrate: without %s-shot episodes: %s", shot, error)
+
+
+def with_shots(context: RunContext, shot: int) -> RunContext:
+    """Return a run with another number of shots."""
+    return make_run_context(replace(context.config, data=replace(context.config.data, shot=shot)))
+
+
+class _MarkedAsNovel(TrialDataset):
+    """Episodes of base classes that play novel ones, with marks of all kinds in turn.
+
+    A base learner does not claim the episode's own class.
+    """
+
+    def __init__(self, trials: TrialDataset):
+        super().__init__(trials.episodes, trials.scored_on)
+
+    def __getitem__(self, number: int) -> Trial:
+        trial, random = super().__getitem__(number), random_stream(0, MARK_STREAM, number)
+        (way,), kind = trial.ways, kind_of(number)
+        marked = torch.stack([torch.from_numpy(drawn_mark(x.numpy(), kind, random)) for x in way.support_label])
+        return replace(trial, ways=[replace(way, left_out=way.base_id, support_label=marked)])
+
+
+def kind_of(number: int) -> str:
+    """Return the kind of the marks of an episode."""
+    return KINDS[number % len(KINDS)]
+
+
+class Evidence(Scoreboard):
+    """Collects, in place of counts, margins of pixels with their labels, and the evidence of presence."""
+
+    def __init__(self, classes: int, device: torch.device):
+        super().__init__(classes, device)
+        self.evidence: list[np.ndarray] = []
+        self.present: list[bool] = []
+        self.margins: list[np.ndarray] = []
+        self.labels: list[np.ndarray] = []
+
+    def add(self, numbers: list[int], batch: Trial, output: Output) -> None:  # type: ignore[override]
+        """Collect one batch."""
+        (labels,) = batch.label.values()
+        for item, number in enumerate(numbers):
+            shown = bool((labels[item] == 1).any())
+            self.evidence.append(evidence_in(output, item, batch.shown[item])[0].cpu().numpy())
+            self.present.append(shown)
+            if shown and kind_of(number) == MASK:
+                logits = resize(output.logits[item : item + 1].float(), labels[item].shape)[0]
+                self._add_pixels(logits[1] - logits[0], labels[item], number)
+
+    def _add_pixels(self, margin_hw: Tensor, label_hw: Tensor, number: int) -> None:
+        margin, label = margin_hw.cpu().numpy().ravel(), label_hw.cpu().numpy().ravel()
+        known = np.flatnonzero(label != IGNORE)
+        drawn = random_stream(0, PIXEL_STREAM, number).choice(known, PIXELS)
+        self.margins.append(margin[drawn])
+        self.labels.append(label[drawn] == 1)
+
+    def running(self) -> str:
+        """Return the number of queries that show their class, for the progress bar."""
+        return f"{sum(self.present)} of {len(self.present)} show their class"
+
+    def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> Calibration:
+        """Return the calibration of what was collected; margins of a network that learns weigh nothing.
+
+        Raises:
+            UserError: all queries or none show their class, or larger margins do not mean the class.
+        """
+        if len(set(self.present)) < 2:
+            raise UserError("--calibrate: queries with and without their class are needed; take more --episodes")
+        margins, labels = np.concatenate(self.margins), np.concatenate(self.labels)
+        (scale,), offset = fit_logistic(margins[:, None], labels)
+        if not scale > 0:
+            raise UserError("--calibrate: this network does not tell base classes from background; train it first")
+        evidence = np.stack(self.evidence)
+        unused = MARGIN_NUMBERS if network.learns and evidence.shape[1] > MARGIN_NUMBERS else 0
+        weights, bias = fit_logistic(evidence[:, unused:], np.array(self.present))
+        every = [0.0] * unused + [float(w) for w in weights]
+        made = Calibration(FORMAT, network.title, made_for, made_on, float(scale), float(offset), every, bias, 0.0)
+        scores = [made.presence(x) for x, present in zip(evidence, self.present, strict=True) if present]
+        return replace(made, threshold=float(np.quantile(scores, 1 - KEPT)))
+
+    def fit_in_words(self, made: Calibration) -> str:
+        """Return the scores of a calibration on the episodes that it was fitted on."""
+        score = [made.presence(evidence) for evidence in self.evidence]
+        own = presence_scores(self.present, score, [s >= made.threshold for s in score])
+        absent = [s for s, shown in zip(score, self.present, strict=True) if not shown]
+        hidden = np.mean(np.array(absent) < made.threshold)
+        listed = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in own.items())
+        pixels = f"a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
+        return f"on these episodes: {listed}, {100 * hidden:.1f} % of absent objects hidden; {pixels}"
+
+
+def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return weights (F,) and bias, which has no penalty, of the logistic regression of y (n,) on x (n, F)."""
+    from scipy.optimize import minimize
+
+    mean, deviation = x_nf.mean(0), x_nf.std(0)
+    deviation = np.where(deviation > 0, deviation, 1)
+    x, sign = (x_nf - mean) / deviation, np.where(y_n, 1.0, -1.0)
+
+    def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
+        z = sign * (x @ v[:-1] + v[-1])
+        slope = -sign * np.exp(-np.logaddexp(0, z))
+        penalty = PENALTY / 2 * float(v[:-1] @ v[:-1])
+        return float(np.logaddexp(0, -z).sum()) + penalty, np.append(x.T @ slope + PENALTY * v[:-1], slope.sum())
+
+    found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    weights = found[:-1] / deviation
+    return weights, float(found[-1] - weights @ mean)

@@ -1,0 +1,157 @@
+"""A calibration of a method: pixel probabilities from margins, and the probability that a photo shows a class.
+
+Both are logistic regressions fitted on base classes (``util/evaluate/calibrate.py``), kept in a small YAML file, which
+belongs to the weights and settings that it was made with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from model.registry import class_of
+from util.checkpoints.weights import TRAINING_FREE, UNTRAINED
+from util.config.read import to_dict
+from util.config.settings import Config
+from util.errors import UserError
+from util.files import REPOSITORY, write_atomically
+from util.read_files import read_text
+from util.run.folders import run_folder
+from util.typecheck import Misfit, convert, hints_of
+
+log = logging.getLogger("symnet")
+FORMAT = "sym-net-calibration/1"
+FILE = "calibration.yaml"
+SHIPPED = REPOSITORY / "config" / "calibration"
+MEND = "make it again: python test.py CONFIG --calibrate"
+LIKENESS = "likeness of each support"  # made from which evidence, of methods that learn
+NOT_IN_KEY = ("weights", "pretraining", "partial")  # of the encoder: the digest of the weights says it
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The content of a calibration's file.
+
+    Attributes:
+        model: the name of the method, for people.
+        made_for: digest of weights and model settings.
+        made_on: data set, fold, episodes and so on, in words.
+        scale, offset: a pixel's probability, in a photo that shows the class, is sigmoid(scale * margin + offset).
+        weights, bias: the probability of presence is sigmoid(weights . evidence + bias).
+        threshold: least probability of presence with which a mask is shown.
+    """
+
+    calibration: str
+    model: str
+    made_for: str
+    made_on: str
+    scale: float
+    offset: float
+    weights: list[float]
+    bias: float
+    threshold: float
+
+    def margins(self, margins: np.ndarray) -> np.ndarray:
+        """Return calibrated margins, whose softmax beside the background's 0 gives probabilities."""
+        return (self.scale * margins + self.offset).astype(np.float32)
+
+    def presence(self, evidence: np.ndarray) -> float:
+        """Return the probability that a photo shows a class, from its evidence (F,).
+
+        Raises:
+            UserError: the calibration is of other evidence.
+        """
+        if len(evidence) != len(self.weights):
+            counts = f"{len(self.weights)} numbers, and {self.model} gives {len(evidence)}"
+            raise UserError(f"calibration {self.made_on}: its presence score reads {counts}; {MEND}")
+        return sigmoid(float(np.dot(self.weights, evidence.astype(np.float64))) + self.bias)
+
+    @property
+    def digest(self) -> str:
+        """A digest of all values, for results."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """Return the entry of a result: origin, digest and threshold."""
+        return {"made_on": self.made_on, "digest": self.digest, "threshold": self.threshold}
+
+
+def sigmoid(x: float) -> float:
+    """Return 1 / (1 + exp(-x)) without overflow."""
+    return float(np.exp(-np.logaddexp(0.0, -x)))
+
+
+def key_of(config: Config, weights: str) -> str:
+    """Return the digest of a network's weights and of the model settings that change its scores."""
+    section = to_dict(config)["model"]
+    if class_of(config.model).learns:
+        section["presence"] = LIKENESS
+    if isinstance(section.get("encoder"), dict):
+        section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in NOT_IN_KEY}
+    return hashlib.sha256(f"{weights} {json.dumps(section, sort_keys=True)}".encode()).hexdigest()
+
+
+def calibration_path(config: Config, source: str) -> Path:
+    """Return the path of the calibration beside a checkpoint, or in the run's folder for methods that learn nothing."""
+    if source in (TRAINING_FREE, UNTRAINED):
+        return run_folder(config, "base").parent / FILE
+    return Path(source).parent / FILE
+
+
+def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:
+    """Return the calibration of a network: the run's own, else one of those in ``config/calibration``; None for none.
+
+    Args:
+        source: of the weights, as in ``util/checkpoints/weights.py``.
+        weights: digest of all tensors.
+
+    Raises:
+        UserError: the run's file is damaged.
+    """
+    key, own = key_of(config, weights), calibration_path(config, source)
+    exists = own.exists()
+    for path in [*([own] if exists else []), *sorted(SHIPPED.glob("*.yaml"))]:
+        found = read_calibration(path)
+        if found.made_for == key:
+            return found
+    if exists:
+        log.warning("%s: is of other weights or model settings, so it is not used; %s", own, MEND)
+    return None
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Return the content of a calibration's file.
+
+    Raises:
+        UserError: it is damaged or no such file.
+    """
+    try:
+        content = yaml.safe_load(read_text(path, "this calibration", MEND))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({str(error).splitlines()[0]}); {MEND}") from None
+    if not isinstance(content, dict) or content.get("calibration") != FORMAT:
+        raise UserError(f"{path}: not a calibration of this project ({FORMAT}); {MEND}")
+    try:
+        found = Calibration(
+            **{name: convert(kind, content.get(name), name) for name, kind in hints_of(Calibration).items()}
+        )
+    except Misfit as misfit:
+        raise UserError(f"{path}: {misfit}; {MEND}") from None
+    return found
+
+
+def write_calibration(path: Path, made: Calibration) -> None:
+    """Write a calibration's file, atomically.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, yaml.safe_dump(asdict(made), sort_keys=False))

@@ -1,0 +1,124 @@
+"""The result of a test: its scores with everything that another person needs to verify or repeat them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+from model.encoders.registry import title_of
+from util.checkpoints.checkpoint import FOLD
+from util.checkpoints.weights import TRAINING_FREE, UNTRAINED, Weights, weights_mark
+from util.config.read import MODEL_NAME, to_dict
+from util.data.words.text import NO_TEXT
+from util.evaluate.jobs import Job
+from util.report.run_folder import environment
+from util.report.schema import MANIFEST, SCHEMA
+from util.report.scores import FINAL, over_seeds
+from util.report.table import MADE_FROM_MASKS
+from util.report.track import IN_DOMAIN, KEPT, NO_TRAINING, REMOVED, Track
+from util.run.context import RunContext
+from util.run.device import describe
+from util.run.input_size import in_words
+from util.run.processes import World
+
+
+def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
+    """Return the result of a job in the form of ``util/report/schema.py``."""
+    config, weights = job.context.config, job.weights
+    data, merged = config.data, to_dict(config)
+    trained = weights.trained_with
+    of_another = config.test.trained_on is not None
+    mismatch = (
+        trained is not None
+        and not of_another
+        and any(trained.get(key) != merged[section][key] for section, key in FOLD)
+    )
+    return {
+        "schema": SCHEMA,
+        "protocol": job.name,
+        "protocol_settings": asdict(job.protocol),
+        "input": in_words(config, job.protocol, job.view),
+        "input_side": job.view.side or None,
+        "scored_on": job.scored_on,
+        "quick_look": job.quick_look,
+        "other_seeds": job.other_seeds,
+        "replayed": None if job.replayed is None else str(job.replayed),
+        "episodes": max(job.episodes.values()),
+        "seeds": list(job.samplers),
+        "shot": data.shot,
+        "calibration": None if job.calibration is None else job.calibration.facts(),
+        "averaged": config.test.averaged(data.shot),
+        "passes": config.test.passes(data.shot),
+        "dataset": data.name,
+        "fold": data.fold,
+        "folds": data.folds,
+        "fold_rule": data.fold_rule,
+        "novel": {str(c): data.classes[c - 1] for c in sorted({*job.images.classes, *job.images.left_out})},
+        "size": data.size,
+        "min_pixels": data.min_pixels,
+        "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
+        "text": data.text,
+        "model": merged["model"][MODEL_NAME],
+        "backbone": config.model.backbone(),
+        "method": job.context.model_class.title,
+        "encoder": title_of(config.model.backbone()),
+        "encoder_licence": weights.encoder_licence,
+        "run": str(config.run.name),
+        "checkpoint": weights.source,
+        "weights_mark": weights_mark(config),
+        "weights": weights.digest,
+        "track": asdict(track_of_weights(job.context, weights)),
+        "trained_with": trained,
+        "training": weights.training,
+        "trained_otherwise": weights.otherwise,
+        "fold_mismatch": mismatch,
+        "list": job.images.digest,
+        "list_images": len(job.images.queries),
+        "list_source": job.images.source or MADE_FROM_MASKS,
+        "list_note": job.images.note,
+        "classes_without_episodes": _without_episodes(job, per_seed),
+        "left_out": [data.classes[c - 1] for c in job.images.left_out],
+        "episode_digests": [job.samplers[seed].digest(job.episodes[seed]) for seed in job.samplers],
+        "manifest": MANIFEST,
+        "per_seed": [_json_keys(scores) for scores in per_seed],
+        **over_seeds(per_seed),
+        "device": describe(world.device),
+        "processes": world.size,
+        "precision": config.run.precision,
+        "batch": config.test.batch,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "minutes": job.seconds / 60,
+        "shared_with": job.shared_with,
+        "config": merged,
+        "environment": environment(),
+    }
+
+
+def track_of_weights(context: RunContext, weights: Weights) -> Track:
+    """Return what a model with these weights learnt from."""
+    config, model_class = context.config, context.model_class
+    trained = weights.trained_with
+    data = weights.encoder_data if config.model.backbone() is not None else ""
+    text = model_class.reads_text and config.data.text != NO_TEXT
+    if weights.source in (TRAINING_FREE, UNTRAINED):
+        return Track(data, text, NO_TRAINING)
+    if trained is None:
+        return Track(data, text, config.test.trained_on)
+    own = config.test.trained_on is None and trained["name"] == config.data.name
+    photos = REMOVED if trained.get("exclude_novel", True) else KEPT
+    return Track(data, text, IN_DOMAIN if own else trained["name"], photos if own else None, trained["shot"])
+
+
+def _without_episodes(job: Job, per_seed: list[dict[str, Any]]) -> int:
+    """Return the number of novel classes that occurred in no episode of any seed and are therefore in no mean."""
+    seen = {c for scores in per_seed for c in scores[FINAL]["per_class"]}
+    return len(set(job.images.classes) - seen)
+
+
+def _json_keys(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return scores with class ids as text, since JSON has no other keys."""
+    return {
+        name: {k: {str(c): x for c, x in v.items()} if k == "per_class" else v for k, v in s.items()}
+        for name, s in scores.items()
+    }

@@ -1,0 +1,1 @@
+"""Export of a network as graphs that run without this project."""

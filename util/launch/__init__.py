@@ -1,0 +1,1 @@
+"""The shell commands in Python: one run, and all runs of a table."""

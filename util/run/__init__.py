@@ -1,0 +1,1 @@
+"""What every run needs: its config with fold and texts, device, processes, network, data by number, folders."""

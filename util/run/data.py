@@ -1,0 +1,252 @@
+"""The data of a run: image lists, episode samplers and data sets of each stage and of a test."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from util.config.folds import masks_hold_all_classes
+from util.config.read import read_data
+from util.config.settings import BINARY, AugmentSettings, DataSettings, ProtocolSettings, StageSettings
+from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler
+from util.data.images.decoded import with_decoded_images
+from util.data.images.views import STRETCH, View
+from util.data.lists.files import found
+from util.data.lists.image_list import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
+from util.data.lists.index import list_of, load_index, read_names
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler
+from util.data.trials import TrialDataset
+from util.errors import UserError
+from util.run.context import RunContext, make_run_context
+from util.run.input_size import scored_on, training_view
+from util.run.processes import World
+
+log = logging.getLogger("symnet")
+ALL_IMAGES = "all"  # a value of `images`, of the base stage
+WITH_REPLACEMENT = "with_replacement"  # a value of `supports`, of stages and protocols
+OF_THE_RUN = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
+
+
+@dataclass(frozen=True)
+class StageData:
+    """The training list of a stage, its training examples by number, and the examples that validate it."""
+
+    images: ImageList
+    training: Dataset
+    held_out: Dataset
+    epoch_length: int  # training examples
+    validation_length: int  # held-out examples
+    held_out_classes: list[str]  # of the data set of the held-out examples
+
+
+def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> StageData:
+    """Return the data of the base stage: labelled images."""
+    with world.main_first():
+        whole = stage.images == ALL_IMAGES
+        images = images_for_training(context, world.is_main, whole, stage)
+        held_out = images_for_base_validation(context, world.is_main, whole)
+    return StageData(
+        images,
+        _labelled(context, images, stage, stage.augment),
+        _labelled(context, held_out, stage, None),
+        epoch_length(stage, images),
+        min(stage.validate_episodes, len(held_out.queries)),
+        context.config.data.classes,
+    )
+
+
+def meta_stage_data(context: RunContext, world: World) -> StageData:
+    """Return the data of the meta stage: episodes of base classes, validated on episodes of novel classes.
+
+    Those may be of another data set, ``meta_stage.validate_on``.
+    """
+    stage, held_out = context.config.meta_stage, validation_context(context)
+    with world.main_first():
+        images = images_for_training(context, world.is_main)
+        novel = images_for_validation(held_out, world.is_main)
+    return StageData(
+        images,
+        training_episodes(context, images),
+        validation_episodes(held_out, novel),
+        epoch_length(stage, images),
+        stage.validate_episodes,
+        held_out.config.data.classes,
+    )
+
+
+def validation_context(context: RunContext) -> RunContext:
+    """Return the context of the validations: the run's own, or that of the data set ``meta_stage.validate_on``."""
+    config = context.config
+    if config.meta_stage.validate_on is None:
+        return context
+    own, other = config.data, read_data(found(config.meta_stage.validate_on))
+    kept = {key: getattr(own, key) for key in OF_THE_RUN}
+    return make_run_context(replace(config, data=replace(other, **kept)))
+
+
+def epoch_length(stage: StageSettings, images: ImageList) -> int:
+    """Return the number of examples of an epoch: ``epoch_length``, else the length of the list or of its pairs."""
+    if stage.epoch_length is not None:
+        return stage.epoch_length
+    return len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def images_for_training(
+    context: RunContext, progress: bool = True, whole: bool = False, stage: StageSettings | None = None
+) -> ImageList:
+    """Return the fold's training list, or all images, their pictures decoded where the settings allow it.
+
+    Args:
+        progress: whether this process shows bars and warnings.
+        whole: all images instead of the fold's.
+        stage: whose published list is taken; default the meta stage.
+    """
+    data, stage = context.config.data, stage or context.config.meta_stage
+    index = with_decoded_images(load_index(data, "train", progress), data, list_of(data, "train"), progress)
+    if whole:
+        return whole_list(index, context.fold)
+    return _logged(context, train_list(index, context.fold, data, stage.list_file), progress)
+
+
+def images_for_test(context: RunContext, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
+    """Return the fold's test list, or the published list of a protocol that has one."""
+    data, published = context.config.data, None if protocol is None else protocol.list_file
+    images = test_list(load_index(data, "test", progress), context.fold, data, published)
+    if progress and (shared := _in_training(data, images)):
+        log.warning(
+            "%s of the %s test images are in the training list too (data.train_list = %s); leave them out of one",
+            *(shared, len(images.queries), data.train_list),
+        )
+    return _logged(context, images, progress)
+
+
+def _in_training(data: DataSettings, images: ImageList) -> int:
+    """Return how many images of a test list the training list names too; 0 if that list is not there."""
+    path = None if data.train_list is None else Path(data.root) / data.train_list
+    if path is None or data.mask_form == BINARY or not path.is_file():
+        return 0
+    training = set(read_names(path))
+    return sum(images.index.names[row] in training for row in images.queries.tolist())
+
+
+def images_for_validation(context: RunContext, progress: bool = True) -> ImageList:
+    """Return the images of the meta stage's validations: of the validation list, else those of a test."""
+    config = context.config
+    if config.data.validation_list is None:
+        return images_for_test(context, progress, config.protocols[config.test.protocol])
+    return _logged(
+        context, test_list(load_index(config.data, "validation", progress), context.fold, config.data), progress
+    )
+
+
+def images_for_base_validation(context: RunContext, progress: bool = True, whole: bool = False) -> ImageList:
+    """Return the images that validate the base stage: those that show a base class, or all."""
+    data = context.config.data
+    index = load_index(data, "test", progress)
+    return whole_list(index, context.fold) if whole else base_validation_list(index, context.fold, data)
+
+
+def _logged(context: RunContext, images: ImageList, warns: bool) -> ImageList:
+    """Log the classes that a list leaves out, and warn of a published list that is not used."""
+    if images.note and warns:
+        log.warning("%s", images.note)
+    if images.left_out:
+        names = ", ".join(context.config.data.classes[c - 1] for c in images.left_out)
+        log.info("left out, with too few images: %s", names)
+    return images
+
+
+# --- episodes and labelled images by number --------------------------------------------------------------------------
+
+
+def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
+    """Return the meta stage's training episodes by number."""
+    config, stage = context.config, context.config.meta_stage
+    size = config.stage_size(stage)
+    sampler = _sampler(context, images, stage, config.run.seed)
+    if stage.input == STRETCH:
+        return _episodes(context, sampler, size, None, View(STRETCH, size, size, smooth=True), views=1)
+    return _episodes(context, sampler, size, stage.augment, views=stage.views)
+
+
+def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
+    """Return the meta stage's validation episodes: the test protocol's, of ``validate_seed`` or its first seed."""
+    config = context.config
+    protocol, seed = config.protocols[config.test.protocol], config.meta_stage.validate_seed
+    return training_size_episodes(context, images, protocol, protocol.seeds[0] if seed is None else seed)
+
+
+def training_size_episodes(
+    context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int
+) -> TrialDataset:
+    """Return a protocol's episodes by number at the image size of training, as validations use them."""
+    view = training_view(context.config, protocol)
+    return trials(context, protocol_sampler(context, images, protocol, seed), view, (scored_on(view, protocol),))
+
+
+def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
+    """Return the sampler of a protocol's episodes of one seed."""
+    return replace(_sampler(context, images, protocol, seed), ways=protocol.ways, absent=protocol.absent)
+
+
+def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
+    """Refuse a protocol with more ways than its list has classes with enough supports, or whose queries all show one.
+
+    Raises:
+        UserError: names both numbers, or the class; or the data set's masks do not tell which other classes are there.
+    """
+    if images.index.one_class_masks and (sampler.ways > 1 or sampler.absent > 0):
+        raise UserError(
+            f"protocols.{protocol}: needs to know every class of an image, and each mask of {fold} shows one class; "
+            "name a protocol of one class whose queries all show it"
+        )
+    always = [c for c in images.classes if not len(sampler.without[c])]
+    if sampler.absent > 0 and always:
+        raise UserError(
+            f"protocols.{protocol}.absent = {sampler.absent:g}: every image of {fold} shows class {always[0]}, so no "
+            "query can lack it; set absent to 0"
+        )
+    have = len(sampler.complete_classes)
+    if sampler.ways > max(have, 1):
+        raise UserError(
+            f"protocols.{protocol}.ways = {sampler.ways}: {fold} has {have} of {len(images.classes)} classes with "
+            f"enough images for {sampler.shots} support(s) each; set at most {have} ways"
+        )
+
+
+def trials(context: RunContext, sampler: Sampler, view: View, scored_on: tuple[str, ...]) -> TrialDataset:
+    """Return a sampler's episodes by number, sized by a view, with the labels that they are scored on."""
+    return TrialDataset(_episodes(context, sampler, view.side, None, view), scored_on)
+
+
+def _sampler(
+    context: RunContext, images: ImageList, rule: StageSettings | ProtocolSettings, seed: int
+) -> EpisodeSampler:
+    data, with_replacement = context.config.data, rule.supports == WITH_REPLACEMENT
+    check_shots(images, data, with_replacement)
+    return EpisodeSampler(images, rule.query, data.shot, seed, with_replacement)
+
+
+def _episodes(
+    context: RunContext,
+    sampler: Sampler,
+    size: int,
+    augment: AugmentSettings | None,
+    view: View | None = None,
+    views: int | None = None,
+) -> EpisodeDataset:
+    base_labels = context.model_class.reads_base_labels and masks_hold_all_classes(context.config.data.mask_form)
+    return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view, views)
+
+
+def _labelled(
+    context: RunContext, images: ImageList, stage: StageSettings, augment: AugmentSettings | None
+) -> LabelledDataset:
+    config = context.config
+    return LabelledDataset(images, context.fold, config.stage_size(stage), config.run.seed, augment)

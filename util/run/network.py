@@ -1,0 +1,110 @@
+"""The network of a run: built from the config, then made ready: device, precision, compiler and processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from model.contract import FewShotModel, Task
+from model.episode import Output
+from model.registry import class_of
+from util.config.folds import Fold
+from util.config.settings import Config
+from util.errors import UserError
+from util.run.context import RunContext
+from util.run.device import autocast
+
+FLOAT32 = "float32"  # a value of run.precision
+
+
+def build_model(
+    config: Config, text_width: int, side: int | None = None, base_classes: int | None = None
+) -> FewShotModel:
+    """Return the model that the config names, with random weights drawn from ``run.seed``.
+
+    Args:
+        text_width: T, the length of a text vector, 0 for none.
+        side: S of its images in pixels, default ``data.size``.
+        base_classes: N, default those of the config's fold.
+    """
+    torch.manual_seed(config.run.seed)
+    data = config.data
+    count = len(Fold.of(data).base) if base_classes is None else base_classes
+    return class_of(config.model)(config.model, Task(count, data.shot, side or data.size, text_width))
+
+
+def new_model(context: RunContext, side: int | None = None, base_classes: int | None = None) -> FewShotModel:
+    """Return the model of a run with random weights; ``side`` and ``base_classes`` as in ``build_model``."""
+    return build_model(context.config, context.text_width, side, base_classes)
+
+
+def check_finite(output: Output) -> None:
+    """Refuse a prediction that is not finite; its classes would be background everywhere.
+
+    Raises:
+        UserError: logits overflow, or are no numbers.
+    """
+    if not output.logits.isfinite().all():
+        raise UserError(
+            "the network's prediction is not finite: its weights are damaged or far too large for run.precision; "
+            "restore them (python prepare.py weights FILE describes a file), or set run.precision: float32"
+        )
+
+
+@dataclass(frozen=True)
+class PreparedNetwork:
+    """A network on its device that is called at a fixed precision.
+
+    Attributes:
+        network: the network itself, whose state dict a checkpoint holds.
+        learner: the module that a training step calls: the network, or its DistributedDataParallel wrapper.
+    """
+
+    network: nn.Module
+    learner: nn.Module
+    device: torch.device
+    precision: str
+
+    def __call__(self, batch: Any) -> Output:
+        """Return the network's output at this precision; processes need not call it equally often."""
+        with self.autocast():
+            return self.network(batch)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass at this precision."""
+        return autocast(self.device, self.precision)
+
+
+def prepare_network(
+    network: nn.Module,
+    device: torch.device,
+    precision: str = FLOAT32,
+    compile: bool = False,
+    processes: int = 1,
+) -> PreparedNetwork:
+    """Move a network to a device, in place, and return it ready to be called.
+
+    This is the only place that decides on device, precision, ``torch.compile``, SyncBatchNorm and
+    DistributedDataParallel. State-dict names do not change.
+
+    Args:
+        precision: ``run.precision``, float32 or bf16 (automatic mixed precision).
+        compile: whether calls go through ``torch.compile``, which compiles at the first call.
+        processes: that train the network together; 1 for evaluation, where each process has its own batches.
+    """
+    network = network.to(device)
+    if processes > 1 and device.type != "cpu":  # the CPU has no SyncBatchNorm
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    if compile:
+        for module in network.modules():  # the model may be inside a wrapper
+            for name in getattr(module, "never_compiled", ()):
+                setattr(module, name, torch.compiler.disable(getattr(module, name)))
+        network.compile()  # in place: calls of the wrapper below and of the network itself are compiled
+    learner = network
+    if processes > 1:
+        learner = DistributedDataParallel(network, device_ids=None if device.type == "cpu" else [device])
+    return PreparedNetwork(network, learner, device, precision)

@@ -1,0 +1,83 @@
+"""The processes of a run: joining the group that ``torchrun`` started, and communication between its processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from util.run.device import CUDA, pick_device
+from util.run.errors import as_user_error
+from util.run.watch import START, watched
+
+
+@dataclass(frozen=True)
+class World:
+    """The rank of this process, the number of processes, and the device of this one."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and reports to the user."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over processes (in place)."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in the order of ranks."""
+        if self.size == 1:
+            return [value]
+        out: list[Any] = [None] * self.size
+        distributed.all_gather_object(out, value)
+        return out
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Run the block in the main process first, which may fill a cache, and then in the others."""
+        if self.size > 1 and not self.is_main:
+            distributed.barrier()
+        yield
+        if self.size > 1 and self.is_main:
+            distributed.barrier()
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
+
+
+@contextmanager
+def join(device_name: str, lower: str) -> Iterator[World]:
+    """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
+
+    Args:
+        lower: the settings that decide how much memory is needed, for the message if there is none left.
+
+    Raises:
+        UserError: no such device; in the block, no memory left, or another process has ended or did not come.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    device = pick_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
+    with as_user_error(lower):
+        if size == 1:
+            yield World(0, 1, device)
+            return
+        store, rank, _ = next(distributed.rendezvous("env://", timeout=START))
+        with watched(store, rank, size):
+            backend = "nccl" if device.type == CUDA else "gloo"
+            distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+            yield World(rank, size, device)
+            distributed.destroy_process_group()  # not after an error: it would wait for the other processes

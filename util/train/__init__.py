@@ -1,0 +1,1 @@
+"""Training: the loop, its two stages, optimisers and schedules."""
