@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import itertools
 import os
-import pkgutil
 import resource
 import signal
+import subprocess
+import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests import spawned
+from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.data.lists.index import load_index
@@ -74,54 +72,22 @@ def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, tmp_path: Path,
     assert lines and all(str(photos) in line and "damaged" in line for line in lines) and loadable(tmp_path)
 
 
-def kill_at(place: str, name: str, call: int) -> None:
-    """Let this process be killed at the n-th call of a function; ``before`` of a spawned script."""
-    owner = pkgutil.resolve_name(place)
-    function, calls = getattr(owner, name), itertools.count(1)
-
-    def counted(*args: object, **options: object) -> object:
-        if next(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **options)
-
-    setattr(owner, name, counted)
-
-
-def start_within(seconds: int) -> None:
-    """Let this process wait a shorter time for the others at the start."""
-    for name in ("util.run.watch", "util.run.processes"):
-        importlib.import_module(name).START = timedelta(seconds=seconds)
-
-
-MOMENTS = [
-    ("torch.distributed", "rendezvous", 1),  # before the store exists
-    ("torch.distributed", "init_process_group", 1),
-    ("util.train.stages", "meta_stage_data", 1),
-    ("util.train.trainer", "prepare_network", 1),  # DistributedDataParallel compares the networks
-    ("util.train.trainer.Trainer", "_step", 1),
-    ("util.train.trainer.Trainer", "_step", 2),  # its buckets are built anew
-    ("util.train.trainer.Trainer", "_step", 4),
-    ("torch.Tensor", "backward", 2),
-    ("util.train.trainer.Trainer", "_save_last", 2),
-    ("util.train.stages", "evaluate", 1),  # validation
-]
-
-
 @pytest.mark.process
-@pytest.mark.parametrize("killed", [0, 1])
-@pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: f"{m[1]}-{m[2]}")
-def test_a_process_of_several_that_is_killed(long, tmp_path: Path, killed: int, moment: tuple) -> None:
-    """The other ends within a minute, whatever it waits for, and leaves a checkpoint that loads if it had one."""
-    path = long(meta_stage={**STAGE, "validate_every": 1, "validate_episodes": 4})
-    each = {killed: functools.partial(kill_at, *moment), 1 - killed: functools.partial(start_within, 8)}
-    ranks = spawned.start_ranks(2, "train.py", path, each=each)
-    assert ranks[killed].code == -signal.SIGKILL
-    started = time.monotonic()
-    assert ranks[1 - killed].code == 2 and time.monotonic() - started < 60
-    assert errors(ranks[1 - killed]) == []
-    assert (killed == 1) == ("stopped: another process" in ranks[0].stderr)
-    if (tmp_path / "runs/tiny/meta/last.pth").exists():
-        loadable(tmp_path)
+def test_a_process_of_several_that_is_killed(long, tmp_path: Path) -> None:
+    """``torchrun`` ends the other one within its half minute of grace; the last checkpoint loads."""
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py", long()]
+    run = subprocess.Popen([sys.executable, *map(str, words)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 55
+        while not (tmp_path / "runs/tiny/meta/last.pth").exists():
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        ranks = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        os.kill(int(ranks[-1]), signal.SIGKILL)
+        assert run.wait(55) != 0
+        assert not any(Path(f"/proc/{rank}/exe").exists() for rank in ranks) and loadable(tmp_path)
+    finally:
+        run.kill()
 
 
 @pytest.mark.process

@@ -13,7 +13,6 @@ from torch import Tensor, distributed
 
 from util.run.device import CUDA, pick_device
 from util.run.errors import as_user_error
-from util.run.watch import START, watched
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,6 @@ def join(device_name: str, lower: str) -> Iterator[World]:
         if size == 1:
             yield World(0, 1, device)
             return
-        store, rank, _ = next(distributed.rendezvous("env://", timeout=START))
-        with watched(store, rank, size):
-            backend = "nccl" if device.type == CUDA else "gloo"
-            distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
-            yield World(rank, size, device)
-            distributed.destroy_process_group()  # not after an error: it would wait for the other processes
+        distributed.init_process_group("nccl" if device.type == CUDA else "gloo")
+        yield World(distributed.get_rank(), size, device)
+        distributed.destroy_process_group()  # not after an error: it would wait for the other processes
