@@ -96,7 +96,7 @@ def test_labelled_json_with_ten_classes_in_two_folds(prepare, project: Path, sha
         seen.setdefault(names[a["category_id"]], set()).add(a["image_id"])
     ten = sorted(seen, key=lambda n: (-len(seen[n]), n))[:10]
     (tmp_path / "ten.txt").write_text("\n".join(ten))
-    arguments = ("custom", "--name", "street", "--coco-json", source, "--images", root / "train2014")
+    arguments = ("custom", "--name", "street", "--annotations", source, "--images", root / "train2014")
     outcome = prepare(*arguments, "--classes", tmp_path / "ten.txt", "--folds", 2)
     assert outcome.code == 0, outcome.errors
     data = read_config("config/street/street_split0_lite0.yaml").data
@@ -196,7 +196,7 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog: {x}"}, {"id": 3, "name": "horse"}]
     path, content = tmp_path / "a.json", {"images": images, "annotations": marks, "categories": names}
     path.write_text(json.dumps(content))
-    words = ("custom", "--name", "pair", "--images", photos, "--coco-json", path, "--folds", 2)
+    words = ("custom", "--name", "pair", "--images", photos, "--annotations", path, "--folds", 2)
     outcome = prepare(*words)
     assert outcome.code == 0 and "left out, on no image: horse" in outcome.output, outcome.errors
     assert read_config("config/pair/pair_split0_lite0.yaml").data.classes == ["cat", "dog: {x}"]
@@ -209,7 +209,7 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
 def test_every_format_of_annotations_becomes_masks(kind: str, tmp_path: Path) -> None:
     path = drawn.WRITERS[kind](tmp_path / "set")
     images = next((tmp_path / "set").rglob(drawn.PHOTO)).parent
-    options = argparse.Namespace(annotations=str(path), coco_json=None, images=images, classes=None, skip_bad=False)
+    options = argparse.Namespace(annotations=str(path), images=images, classes=None, skip_bad=False)
     imported = custom_sources.from_annotations(options, tmp_path / "out")
     assert (imported.names, imported.classes) == (["a"], ["cat", "dog"])
     mask = read_mask(tmp_path / "out" / "masks" / "a.png")

@@ -48,11 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--name", required=True, help="name of the data set: lower-case letters, digits, _")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, PNGs of class indices")
-    parser.add_argument(
-        "--annotations", metavar="PATH", help="in place of --masks: file or folder of COCO, labelme or YOLO"
-    )
-    parser.add_argument("--coco-json", type=Path, metavar="FILE", help="the same as --annotations coco:FILE")
+    marked = parser.add_mutually_exclusive_group(required=True)
+    marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, PNGs of class indices")
+    marked.add_argument("--annotations", metavar="PATH", help="file or folder of COCO, labelme or YOLO")
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
     parser.add_argument("--folds", type=int, help=f"number of folds (default {DEFAULT_FOLDS}, or that of --fold)")
     parser.add_argument(
@@ -212,7 +210,7 @@ def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
     Raises:
         UserError: the name is in use for other sources.
     """
-    files = [p for p in (options.coco_json, options.classes) if p is not None and p.is_file()]
+    files = [options.classes] if options.classes is not None and options.classes.is_file() else []
     files += custom_sources.annotation_files(options)
     sources = options.images, options.masks, options.annotations
     words = (*sources, options.folds, options.fold, options.test_share, options.vectors)
@@ -242,8 +240,6 @@ def _check_options(options: argparse.Namespace) -> None:
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
-    if sum(given is not None for given in (options.masks, options.annotations, options.coco_json)) != 1:
-        raise UserError("prepare.py custom: give either --masks DIR, --annotations PATH or --coco-json FILE")
     if options.masks is not None and options.classes is None:
         raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):

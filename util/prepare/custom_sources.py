@@ -16,7 +16,7 @@ from util.data.lists.files import IMAGE_SUFFIXES
 from util.data.lists.index import measure
 from util.errors import UserError, nearest
 from util.files import link
-from util.formats import coco, recognise
+from util.formats import recognise
 from util.formats.annotations import Annotations, Photo
 from util.formats.masks import MASK_SUFFIX, check_unique
 from util.formats.masks import read_class_names as read_names
@@ -52,18 +52,14 @@ def from_masks(options: argparse.Namespace, out: Path) -> Imported:
 
 
 def from_annotations(options: argparse.Namespace, out: Path) -> Imported:
-    """Link the annotated photos into ``out`` and draw their masks from ``--annotations`` or ``--coco-json``.
+    """Link the annotated photos into ``out`` and draw their masks from ``--annotations``.
 
     Class ids follow the order of ``--classes`` if given, else ascending category ids.
 
     Raises:
         UserError: a class name is no category, no photo is annotated, or files do not fit together.
     """
-    source = options.coco_json or options.annotations
-    if options.coco_json:
-        annotations = coco.read_annotations(options.coco_json, options.images)
-    else:
-        annotations = recognise.read(options.annotations, options.images)[1]
+    source, annotations = options.annotations, recognise.read(options.annotations, options.images)[1]
     by_name = {name: category for category, name in annotations.categories.items()}
     if len(by_name) < len(annotations.categories):
         raise UserError(f"{source}: two categories have the same name; rename or merge them")
