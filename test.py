@@ -9,7 +9,7 @@ from util.packages import required
 with required():
     from util import cli
     from util.config import command_line
-    from util.config.yaml_text import override
+    from util.config.tree import override
     from util.errors import UserError
     from util.evaluate.calibrate import calibrate
     from util.evaluate.jobs import Request

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
-from util.config.yaml_text import override
+from util.config.tree import override
 from util.data.images.read import read_mask
 from util.data.lists.index import list_of
 from util.data.mini import generate

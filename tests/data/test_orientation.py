@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.images.jpeg import damage_in
 from util.data.images.orientation import TAG, turned
-from util.data.images.read import read_image, read_mask_of, read_pair, read_stacked, unstack, write_mask
+from util.data.images.read import damage_in, read_image, read_mask_of, read_pair, read_stacked, unstack, write_mask
 from util.errors import UserError
 from util.predict.photos import read_photo
 

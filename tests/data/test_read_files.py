@@ -10,8 +10,8 @@ from util.data.lists.files import read_list_file
 from util.data.lists.index import read_names
 from util.data.lists.manifest import read_manifest
 from util.errors import UserError
+from util.files import read_text
 from util.formats.masks import read_class_names
-from util.read_files import read_text
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:

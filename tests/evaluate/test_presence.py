@@ -20,9 +20,18 @@ from util.checkpoints.weights import fill_encoder
 from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.calibrate import Evidence, calibrate, fit_logistic
-from util.evaluate.calibration import FILE, SHIPPED, find_calibration, read_calibration, sigmoid
+from util.evaluate.calibration import (
+    FILE,
+    MARGIN_NUMBERS,
+    SHIPPED,
+    evidence_in,
+    evidence_of,
+    find_calibration,
+    presence_scores,
+    read_calibration,
+    sigmoid,
+)
 from util.evaluate.jobs import Request
-from util.evaluate.presence import MARGIN_NUMBERS, evidence_in, evidence_of, presence_scores
 from util.evaluate.testing import test as score
 from util.predict.load_model import load_model
 from util.report.schema import read_result

@@ -9,7 +9,7 @@ import torch
 
 from util.data.mini import CLASS_NAMES
 from util.predict import Segmenter
-from util.predict.class_embedding import class_embedding
+from util.predict.encoded_class import class_embedding
 from util.predict.regions import Marking
 from util.predict.supports import parse_support, read_support
 

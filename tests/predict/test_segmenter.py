@@ -11,9 +11,8 @@ import torch
 
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
-from util.evaluate.calibration import FORMAT, Calibration
+from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.evaluate.evaluate import FINAL
-from util.evaluate.presence import MARGIN_NUMBERS
 from util.predict import Segmenter
 from util.predict.photos import read_photo
 from util.predict.regions import Marking

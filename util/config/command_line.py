@@ -13,8 +13,7 @@ from util import cli
 from util.config.compose import config_path
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
-from util.config.tree import Leaf, Tree
-from util.config.yaml_text import comment, flow
+from util.config.tree import Leaf, Tree, comment, flow
 from util.errors import UserError
 from util.files import write_atomically
 

@@ -9,7 +9,23 @@ from typing import Any
 import yaml
 
 from util.errors import UserError
-from util.read_files import read_text
+from util.files import read_text
+
+
+def flow(value: Any) -> str:
+    """Return a value as YAML on one line."""
+    return yaml.safe_dump([value], default_flow_style=True, width=float("inf"), allow_unicode=True).strip()[1:-1]
+
+
+def override(key: str, value: Any) -> str:
+    """Return the ``section.key=value`` that sets a key to a value as it is, whatever its characters mean in YAML."""
+    return f"{key}={flow(value)}"
+
+
+def comment(text: str) -> str:
+    """Return a text that stays in the comment that it is written in: on one line, every character printable."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is installed

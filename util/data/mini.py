@@ -12,7 +12,7 @@ from PIL import Image
 
 from util.data.images.read import write_mask
 from util.data.mini_drawing import CLASS_NAMES, MAX_SIDE, MIN_SIDE, VERSION, draw_image
-from util.read_files import kept_json
+from util.files import kept_json
 
 MANIFEST = "mini.json"  # the parameters, in the data set's folder
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"

@@ -31,9 +31,17 @@ from util.data.marks import KINDS, MASK, drawn_mark
 from util.data.sampling import EpisodeSampler, random_stream
 from util.data.trials import Trial, TrialDataset
 from util.errors import UserError
-from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of, write_calibration
+from util.evaluate.calibration import (
+    FORMAT,
+    MARGIN_NUMBERS,
+    Calibration,
+    calibration_path,
+    evidence_in,
+    key_of,
+    presence_scores,
+    write_calibration,
+)
 from util.evaluate.evaluate import PassOptions, Scoreboard, run_pass
-from util.evaluate.presence import MARGIN_NUMBERS, evidence_in, presence_scores
 from util.run.context import RunContext, make_run_context, with_data
 from util.run.data import check_sampler, images_for_training, trials
 from util.run.input_size import scored_on, view_of

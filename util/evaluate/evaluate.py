@@ -15,7 +15,7 @@ from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
 from util.data.trials import Trial
 from util.evaluate.cache import FeatureCache, ordered_by_images
-from util.evaluate.calibration import Calibration
+from util.evaluate.calibration import NO_CALIBRATION, Calibration, evidence_in, presence_scores
 from util.evaluate.metrics import (
     BACKGROUND,
     FOREGROUND,
@@ -25,7 +25,6 @@ from util.evaluate.metrics import (
     count_values,
     predicted,
 )
-from util.evaluate.presence import NO_CALIBRATION, evidence_in, presence_scores
 from util.report.scores import FINAL
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite

@@ -18,9 +18,9 @@ from util.checkpoints.weights import load_weights
 from util.config.read import from_dict
 from util.data.lists.manifest import Manifest, digest_of_rows, read_manifest
 from util.errors import UserError
+from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.jobs import own_config
-from util.evaluate.presence import presence_scores
 from util.report.schema import MANIFEST, find_results, read_result
 from util.report.scores import FINAL, counts_of, mean_iou, over_seeds
 from util.report.table import departures, text_table, title

@@ -11,12 +11,11 @@ from typing import Any, TextIO
 import numpy as np
 
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import read_json, write_atomically
 from util.formats.annotations import Annotations, Instance, Photo, checked_text, name_inside, reason_of, whole
 from util.formats.contours import polygons_of
 from util.formats.found import FoundObject, FoundPhoto
 from util.formats.run_lengths import decoded
-from util.read_files import read_json
 
 MAPPED = ("images", "annotations", "categories")
 

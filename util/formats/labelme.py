@@ -16,7 +16,7 @@ from PIL import Image
 from util.data.images.orientation import upright_size
 from util.data.images.read import header_of
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import read_text, write_atomically
 from util.formats.annotations import (
     Annotations,
     Collector,
@@ -31,7 +31,6 @@ from util.formats.contours import polygons_of
 from util.formats.found import FoundPhoto
 from util.formats.photo_files import PhotoFiles, check_size, progress
 from util.formats.run_lengths import decoded, encoded
-from util.read_files import read_text
 
 SUFFIX = ".json"
 SHAPES = "shapes"  # the key that identifies the format

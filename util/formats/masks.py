@@ -7,8 +7,8 @@ from pathlib import Path
 
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
+from util.files import read_text
 from util.formats.photo_files import PhotoFiles
-from util.read_files import read_text
 
 MASK_SUFFIX = ".png"
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt")  # one class per line, the first is value 1

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from util.errors import UserError
+from util.files import read_bytes
 from util.formats import coco, labelme, masks, yolo
 from util.formats.annotations import Annotations
-from util.read_files import read_bytes
 
 COCO, LABELME, YOLO, MASKS = "coco", "labelme", "yolo", "masks"
 READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {

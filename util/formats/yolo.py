@@ -18,13 +18,12 @@ from util.data.images.orientation import upright_size
 from util.data.images.read import header_of
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
-from util.files import link, write_atomically
+from util.files import link, read_text, write_atomically
 from util.formats.annotations import Annotations, Instance, Photo, checked_text, corners_of, reason_of
 from util.formats.contours import polygons_of
 from util.formats.found import FoundPhoto
 from util.formats.photo_files import PhotoFiles, progress
 from util.formats.run_lengths import decoded
-from util.read_files import read_text
 
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"

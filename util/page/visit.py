@@ -26,7 +26,7 @@ from util.data.lists.files import IMAGE_SUFFIXES
 from util.data.mini import JPEG_QUALITY
 from util.data.mini_drawing import CLASS_NAMES, draw_image
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import read_json, write_atomically
 from util.page.found import MAX_CLASSES, PREVIEW, FoundPhoto, Scene, jpeg, reduced, threshold_of, thumbnail
 from util.page.marks import Mark, checked_corrections, read_marks, support_label, without_class
 from util.predict.photos import read_photo
@@ -35,7 +35,6 @@ from util.predict.results import NOT_IN_FILE_NAMES, check_free, facts_of, json_p
 from util.predict.segmenter import Segmenter
 from util.predict.supports import UNNAMED, Support, check_class_name, support_from_arrays
 from util.predict.write_formats import FORMATS, Formats, write_summary
-from util.read_files import read_json
 from util.run.errors import as_user_error
 
 SUPPORT_SIDE = 2048  # pixels of the longer side of a support; more are reduced, the network's input is smaller still

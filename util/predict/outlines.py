@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from util.errors import UserError, nearest
+from util.files import read_text
 from util.formats import labelme, recognise
 from util.formats.annotations import Annotations, Collector
 from util.formats.painting import class_mask, label_of
-from util.read_files import read_text
 
 SUFFIX = ".json"
 LABEL = 1  # of the object in the mask

@@ -20,13 +20,12 @@ from util.config.read import to_dict
 from util.data.images.orientation import upright_size
 from util.data.images.read import header_of, write_mask
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import read_json, write_atomically
 from util.formats.annotations import reason_of
 from util.formats.found import FoundObject, FoundPhoto
 from util.formats.run_lengths import encoded
 from util.predict.prediction import DIGITS, Prediction
 from util.predict.segmenter import Segmenter
-from util.read_files import read_json
 from util.report.overlay import write_png
 
 PROBABILITY_ONE = 2**16 - 1  # the value of probability 1 in a 16-bit PNG

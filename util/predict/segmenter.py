@@ -20,11 +20,9 @@ from util.checkpoints.checkpoint import digest_of
 from util.data.images.labels import channels_first
 from util.data.images.views import LETTERBOX, to_photo
 from util.errors import UserError, nearest
-from util.evaluate.calibration import Calibration, find_calibration
+from util.evaluate.calibration import Calibration, evidence_of, find_calibration
 from util.evaluate.evaluate import FINAL
-from util.evaluate.presence import evidence_of
-from util.predict.class_embedding import class_embedding
-from util.predict.encoded_class import EncodedClass, encode_supports
+from util.predict.encoded_class import EncodedClass, class_embedding, encode_supports
 from util.predict.load_model import load_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision, Prediction

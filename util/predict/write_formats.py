@@ -12,11 +12,10 @@ from tqdm import tqdm
 
 from util.cli import words
 from util.errors import UserError, nearest
-from util.files import write_atomically
+from util.files import read_json, write_atomically
 from util.formats import coco, labelme, labelstudio, yolo
 from util.formats.found import FoundPhoto
 from util.predict.results import json_path, read_result
-from util.read_files import read_json
 
 PICTURES, COCO, YOLO, LABELME, LABELSTUDIO = FORMATS = ("png", "coco", "yolo", "labelme", "labelstudio")
 RLE, POLYGONS = OUTLINES = ("rle", "polygons")

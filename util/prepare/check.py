@@ -17,9 +17,7 @@ from util.config import command_line
 from util.config.compose import MAIN_METHOD, config_path, experiments
 from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR, UserError
-from util.prepare.findings import Finding
-from util.prepare.machine import check_machine
-from util.prepare.needs import Needs
+from util.prepare.needs import Finding, Needs, check_machine
 from util.run.device import gpu_count
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from util.errors import UserError
-from util.files import fingerprint, write_atomically
+from util.files import fingerprint, kept_json, write_atomically
 from util.prepare.download import unpack
-from util.read_files import kept_json
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
 DIFFERS = "differs"

@@ -17,23 +17,80 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from util.cli import within
 from util.config import folds
 from util.config.folds import Fold
 from util.config.settings import DataSettings
+from util.config.tree import flow
 from util.data.lists.image_list import check_shots, test_list, train_list
-from util.data.lists.index import Index, load_index
-from util.data.prepare_command import PREPARE
+from util.data.lists.index import PREPARE, Index, load_index
 from util.data.words.text import write_vectors
 from util.data.words.vectors import build_vectors
 from util.errors import UserError, nearest
 from util.files import fingerprint, write_atomically
 from util.prepare import custom_sources
 from util.prepare.common import STAMP, add_common_options, already_done, mark_done
-from util.prepare.custom_config import config_text
 from util.prepare.custom_sources import Imported
 from util.prepare.staging import alone, check_apart, made_aside
+
+WIDTH = 110  # of a line of YAML
+
+DATA = """\
+# {name}: made by `python prepare.py custom`. Edit freely; config/default.yaml explains every key.
+net: lite0                # the encoder where none is named (NET=resnet50 sh train.sh ...)
+
+data:
+  name: {name}
+  root: {root}
+  images: {images}
+  masks: {masks}
+  image_suffix: {image_suffix}
+  train_list: {train_list}
+  test_list: {test_list}
+  size: 353               # side of the square input, 16k + 1 (8k + 1 at output stride 8); smaller is faster
+  min_pixels: {min_pixels}        # least number of pixels of a class that is present in an image
+  exclude_novel: {exclude_novel}     # omit training images that show a novel class
+  text: {text}             # `names`: vectors from the names alone, without meaning; others: prepare.py embeddings
+  folds: {folds}
+  fold_rule: given        # fold_classes lists the novel classes of each fold; all others are its base classes
+  fold: 0
+{lists}
+protocols:
+  symnet: {{episodes: 1000}}
+
+for:
+  # Sym-Net: a frozen encoder with ImageNet weights, and short stages for a first result on a CPU. Two views of each
+  # image are encoded once and their maps kept; views: null draws new ones all the time, as published.
+  symnet:
+    model: {{base: {{frozen_stages: 5}}}}
+    base_stage: {{epochs: 20, optimizers: {{main: {{lr: 2.5e-3}}}}}}
+    meta_stage:
+      epochs: 20
+      batch_per: run
+      views: 2
+      cache_gib: 12
+      optimizers: {{main: {{kind: adamw, lr: 5.0e-4}}}}
+"""
+
+
+def config_text(folder: Path, data: DataSettings) -> tuple[Path, str]:
+    """Return path and content of the config of a data set, ``<folder>/<name>/<name>.yaml``; nothing is written.
+
+    Raises:
+        UserError: the file is there with other content.
+    """
+    lists = yaml.safe_dump(
+        {"classes": data.classes, "fold_classes": data.fold_classes}, width=WIDTH, default_flow_style=None
+    )
+    values = {key: flow(value) for key, value in vars(data).items()}
+    values["lists"] = "".join(f"  {line}\n" for line in lists.splitlines())
+    path, text = folder / data.name / f"{data.name}.yaml", DATA.format(**values)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UserError(f"{path}: exists with other content; remove the folder or choose another --name")
+    return path, text
+
 
 TEST_SHARE = 0.25
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -20,18 +24,77 @@ from util.config.read import read_data
 from util.config.settings import Config, DataSettings, StageSettings
 from util.data.lists.files import found
 from util.data.lists.image_list import check_shots
-from util.data.lists.index import load_index
-from util.data.prepare_command import prepare_command
+from util.data.lists.index import load_index, prepare_command
 from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
 from util.errors import UserError
+from util.parallel import usable_cores
 from util.prepare import weights
 from util.prepare.common import DIFFERS, compare_count
 from util.prepare.datasets import coco, pascal
-from util.prepare.findings import Finding
 from util.prepare.lists import MAKERS, published
-from util.prepare.machine import GIGABYTE
+from util.run.device import gpu_count
 from util.run.folders import base_folder, run_folder
 from util.run.network import build_model
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of the check of one requirement."""
+
+    what: str  # the requirement
+    fine: bool  # whether it is met
+    says: str  # details
+    mend: str = ""  # command or advice if it is not met
+    partly: bool = False  # met, but published results were made with something else
+
+    def line(self) -> str:
+        """Return the finding as a line of text."""
+        state = "MISSING" if not self.fine else "differs" if self.partly else "ok"
+        return f"{state:8}{self.what}: {self.says}"
+
+
+GIGABYTE = 1e9
+OLDEST_PYTHON, OLDEST_TORCH = (3, 10), (2, 4)
+INSTALL = "python -m pip install --upgrade -r requirements.txt"
+
+
+def check_machine() -> list[Finding]:
+    """Return the findings about Python, torch, GPUs and cores."""
+    return [_python(), _torch(), *_gpus(), Finding("cores", True, f"{usable_cores()} usable")]
+
+
+def _python() -> Finding:
+    fine = sys.version_info[:2] >= OLDEST_PYTHON
+    return Finding("Python", fine, platform.python_version(), "" if fine else "install Python 3.10 or later")
+
+
+def _torch() -> Finding:
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    says = f"{torch.__version__}, torchvision {_version('torchvision')}"
+    try:
+        import torchvision  # noqa: F401  fails if its version does not match torch's
+    except (ImportError, RuntimeError, OSError) as error:
+        return Finding("torch", False, f"{says}: torchvision does not load ({error})", INSTALL)
+    return Finding("torch", version >= OLDEST_TORCH, says, "" if version >= OLDEST_TORCH else INSTALL)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _gpus() -> list[Finding]:
+    if not torch.cuda.is_available():
+        why = "torch is built without CUDA" if torch.version.cuda is None else "no CUDA device is available"
+        return [Finding("GPU", True, f"none ({why}); runs use the CPU: sh train.sh ... 0")]
+    out = [Finding("CUDA", True, f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")]
+    for number in range(gpu_count()):
+        facts = torch.cuda.get_device_properties(number)
+        out.append(Finding(f"GPU {number}", True, f"{facts.name}, {facts.total_memory / GIGABYTE:.0f} GB"))
+    return out
+
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
 MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight

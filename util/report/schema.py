@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from util.errors import UserError
-from util.read_files import read_json
+from util.files import read_json
 from util.typecheck import Misfit, convert
 
 SCHEMA = "sym-net-result/1"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from model.registry import class_of
 from util.config.settings import Config
-from util.read_files import kept_json
+from util.files import kept_json
 from util.run.context import network_config, with_data
 
 LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"

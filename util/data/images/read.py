@@ -10,9 +10,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image
 
-from util.data.images.jpeg import damage_in
 from util.data.images.orientation import (
     TAG,
     UPRIGHT,
@@ -23,8 +23,24 @@ from util.data.images.orientation import (
     turned,
 )
 from util.errors import UserError
-from util.files import write_atomically
-from util.read_files import read_bytes
+from util.files import read_bytes, write_atomically
+
+START = b"\xff\xd8"
+SHRUNK = 8  # the least that libjpeg builds of a picture: an eighth of each side
+
+
+def damage_in(content: bytes) -> str | None:
+    """Return libjpeg's first error or warning about a JPEG file; None for a sound one and for other formats."""
+    if not content.startswith(START):
+        return None
+    try:
+        kind = simplejpeg.decode_jpeg_header(content, strict=True)[2]
+        colours = "CMYK" if kind in ("CMYK", "YCCK") else "GRAY"
+        simplejpeg.decode_jpeg(content, colours, fastdct=True, min_height=1, min_width=1, min_factor=SHRUNK)
+    except ValueError as error:
+        return " ".join(str(error).split())
+    return None
+
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
 BY_OPENCV = (b"\xff\xd8", b"\x89PNG")  # beginnings of files that it decodes faster; of TIFF it takes other colours

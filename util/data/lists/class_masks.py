@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from util.errors import UserError
-from util.read_files import read_text
+from util.files import read_text
 
 VALUE = 1  # of the class in its mask
 COLUMNS = 3  # of a line

@@ -22,8 +22,7 @@ from typing import NoReturn
 from util.config.folds import Fold
 from util.data.lists.index import Index
 from util.errors import UserError
-from util.files import REPOSITORY
-from util.read_files import read_bytes
+from util.files import REPOSITORY, read_bytes
 
 PAIR_MARK = "__"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

@@ -19,11 +19,37 @@ from model.episode import IGNORE
 from util.config.settings import BINARY, DataSettings
 from util.data.images.read import read_mask_of, read_pair, read_stacked, unstack
 from util.data.lists.class_masks import VALUE, Entries, OneClassAreas, read_entries
-from util.data.prepare_command import prepare_command
 from util.errors import UserError
-from util.files import fingerprint, write_atomically
+from util.files import fingerprint, read_text, write_atomically
 from util.parallel import parallel_map
-from util.read_files import read_text
+
+# Commands that prepare the built-in data sets; other data sets are made by `custom`.
+PREPARE = {
+    "pascal": "python prepare.py pascal --voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> --out {root}",
+    "coco": "python prepare.py coco --root <folder of train2014, val2014, annotations> --out {root}",
+    **{
+        name: f"python prepare.py {name} --root <the unpacked download> --out {{root}}"
+        for name in (
+            "fss1000",
+            "deepglobe",
+            "isic",
+            "chestxray",
+            "suim",
+            "lvis92i",
+            "isaid5i",
+            "pacopart",
+            "pascalpart",
+        )
+    },
+    "mini": "python prepare.py mini --out {root}",
+}
+PREPARE_OTHER = "python prepare.py custom --name {name} --out {root} --images <DIR> --masks <DIR> --classes <names.txt>"
+
+
+def prepare_command(data: DataSettings) -> str:
+    """Return the command that makes the folder of a data set."""
+    return PREPARE.get(data.name, PREPARE_OTHER).format(root=data.root, name=data.name)
+
 
 FORMAT = 3  # raise when the stored content changes
 VALUES = 256  # of a uint8 mask

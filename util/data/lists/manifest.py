@@ -20,7 +20,7 @@ from util.config.settings import DataSettings
 from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeKey, digest, digest_of_ways
 from util.errors import UserError, nearest
-from util.read_files import read_text
+from util.files import read_text
 
 FORMAT = "sym-net-manifest/1"
 WITH_REPLACEMENT = "with_replacement"  # the header's "supports" where one image may be drawn twice

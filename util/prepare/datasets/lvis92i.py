@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from util.errors import UserError
+from util.files import read_json
 from util.prepare.common import add_root_options
 from util.prepare.datasets import class_masks, regions
 from util.prepare.datasets.regions import Benchmark, Region
-from util.read_files import read_json
 
 NAME, OUT = "lvis92i", "data/lvis92i"
 PICKLE, JSON = "lvis_val.pkl", "lvis_v1_val.json"

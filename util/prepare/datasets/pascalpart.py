@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from util.errors import UserError
+from util.files import read_json
 from util.formats.run_lengths import decoded
 from util.prepare.common import add_root_options
 from util.prepare.datasets import class_masks, regions
 from util.prepare.datasets.class_masks import Made
 from util.prepare.datasets.regions import Benchmark, Region
-from util.read_files import read_json
 
 NAME, OUT = "pascalpart", "data/pascalpart"
 LIST, ANNOTATIONS = "all_obj_part_to_image.json", "Annotations_Part_json_merged_part_classes"

@@ -20,12 +20,11 @@ import yaml
 from util.data.images.orientation import UPRIGHT, turned
 from util.data.images.read import header_of, read_image, write_mask
 from util.errors import UserError
-from util.files import link, write_atomically
+from util.files import link, read_bytes, write_atomically
 from util.formats.annotations import Instance, Photo, Shape
 from util.formats.painting import class_mask
 from util.prepare.common import compare_count
 from util.prepare.datasets.class_masks import IMAGES, MASKS, Made, make_all, print_facts
-from util.read_files import read_bytes
 
 CLASS = 1  # of every shape of a region
 BOX_MODE = "detectron2.structures.boxes", "BoxMode"  # the one class in published pickles; its value is a number
