@@ -76,11 +76,7 @@ def command() -> int:
 
 
 def _cases(options: Any) -> list[Case]:
-    """Return the cases of a command line, every config of them read.
-
-    Raises:
-        UserError: an unknown method or stage, an encoder that a method does not take, or a setting that is wrong.
-    """
+    """Return the cases of a command line, every config of them read."""
     names, stages = cli.words(options.models or ",".join(models())), cli.words(options.stages)
     if wrong := [stage for stage in stages if stage not in (EVALUATION, TRAINING)]:
         raise UserError(f"--stages: '{wrong[0]}' is no stage{nearest(wrong[0], (EVALUATION, TRAINING))}")

@@ -16,7 +16,7 @@ from util.config.tree import override
 from util.data.images.read import read_mask
 from util.data.lists.index import list_of
 from util.data.mini import generate
-from util.errors import EXIT_INTERRUPTED, UserError
+from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.testing import test
 from util.predict.command import command as predict
@@ -70,7 +70,7 @@ def run(folder: Path, fold: int, overrides: list[str]) -> int:
         UserError: the folder holds other data, or an override is wrong.
     """
     demo = Demo(folder, fold, overrides)
-    _draw(demo.data)
+    generate(demo.data, progress=lambda ids: tqdm(ids, desc="draw mini", unit="image"))
     config = demo.symnet("symnet")
     print("\n== base stage: the base learner, over a frozen encoder ==", flush=True)
     if train_base(config, resume=False, overwrite=True):
@@ -85,18 +85,6 @@ def run(folder: Path, fold: int, overrides: list[str]) -> int:
     print(shlex.join(["python", "predict.py", *words]), flush=True)
     predict(words)
     return 0
-
-
-def _draw(root: Path) -> None:
-    """Draw the data set.
-
-    Raises:
-        UserError: other data is in the way.
-    """
-    try:
-        generate(root, progress=lambda ids: tqdm(ids, desc="draw mini", unit="image"))
-    except FileExistsError as error:
-        raise UserError(str(error)) from None
 
 
 def _test(demo: Demo, config: Config) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from util.data.mini import CLASS_NAMES, generate
+from util.errors import UserError
 
 TRAIN, TEST, SIDE = 24, 16, 128
 
@@ -88,6 +89,6 @@ def test_second_call_draws_nothing(root: Path) -> None:
 
 def test_foreign_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="does not hold"):
+    with pytest.raises(UserError, match="does not hold"):
         generate(tmp_path, 1, 1, 64)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]

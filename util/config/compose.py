@@ -193,11 +193,7 @@ def composition_of(path: Path) -> Composition | None:
 
 
 def _check_encoder(path: Path, rooms: Rooms, method: str, encoder: str) -> None:
-    """Refuse an encoder that a method does not take.
-
-    Raises:
-        UserError: names those it takes.
-    """
+    """Refuse an encoder that a method does not take."""
     cls = rooms.model_class(method)
     if cls is not None and not rooms.takes(method, encoder):
         taken = ", ".join(rooms.encoders_of(method))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from util.data.images.read import write_mask
 from util.data.mini_drawing import CLASS_NAMES, MAX_SIDE, MIN_SIDE, VERSION, draw_image
+from util.errors import UserError
 from util.files import kept_json
 
 MANIFEST = "mini.json"  # the parameters, in the data set's folder
@@ -37,11 +38,12 @@ def generate(
         progress: wraps the loop over image numbers, such as tqdm.
 
     Raises:
-        ValueError: impossible sizes.
-        FileExistsError: ``root`` holds something else.
+        UserError: impossible sizes, or ``root`` holds something else.
     """
     if min(images_train, images_test) < 1 or not MIN_SIDE <= side <= MAX_SIDE or seed < 0:
-        raise ValueError(f"needs at least one image per split, side from {MIN_SIDE} to {MAX_SIDE} and seed >= 0")
+        raise UserError(
+            f"mini: needs an image for each split, a side of {MIN_SIDE} to {MAX_SIDE} and a seed of 0 or more"
+        )
     root = Path(root).resolve()
     manifest: dict[str, Any] = {"version": VERSION, "images_train": images_train, "images_test": images_test}
     manifest |= {"side": side, "seed": seed, "classes": list(CLASS_NAMES)}
@@ -50,7 +52,7 @@ def generate(
         return False
     refusal = f"{root} exists but does not hold the mini data set of these parameters; remove it or name another folder"
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        raise FileExistsError(refusal)
+        raise UserError(refusal)
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
         folder = Path(temporary) / root.name
@@ -59,7 +61,7 @@ def generate(
             folder.rename(root)
         except OSError as error:  # another process was faster
             if not _is_complete(root, manifest, ids):
-                raise FileExistsError(refusal) from error
+                raise UserError(refusal) from error
     return True
 
 

@@ -70,22 +70,15 @@ def _episode(records: np.ndarray, number: int) -> np.ndarray:
 
 
 def remove_pictures(folder: Path) -> None:
-    """Remove the pictures of an earlier test from the folder of a result.
-
-    Raises:
-        UserError: they cannot be removed.
-    """
+    """Remove the pictures of an earlier test from the folder of a result."""
     old = [folder / FOLDER / SHEET]
     for suffix in SUFFIXES:
         old += (folder / FOLDER).glob(f"seed*_episode*.{suffix}")
         old += (folder / f"{name}.{suffix}" for name in (CURVE, BARS, EPISODES))
-    try:
-        for path in old:
-            path.unlink(missing_ok=True)
-        if (folder / FOLDER).is_dir() and not any((folder / FOLDER).iterdir()):
-            (folder / FOLDER).rmdir()
-    except OSError as error:
-        raise UserError(f"{folder}: old pictures cannot be removed ({error.strerror}); remove them by hand") from None
+    for path in old:
+        path.unlink(missing_ok=True)
+    if (folder / FOLDER).is_dir() and not any((folder / FOLDER).iterdir()):
+        (folder / FOLDER).rmdir()
 
 
 def save_pictures(

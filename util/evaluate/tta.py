@@ -201,11 +201,7 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
 
 
 def _at(network: FewShotModel, context: RunContext, side: int) -> FewShotModel:
-    """Return the network built for another side, over the same weights.
-
-    Raises:
-        UserError: the weights depend on the side.
-    """
+    """Return the network built for another side, over the same weights."""
     own = network.task.size
     if side == own:
         return network

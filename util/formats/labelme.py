@@ -97,11 +97,7 @@ def _refusal(path: Path, error: Exception) -> UserError:
 
 
 def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
-    """Return the shape of one entry of ``shapes``.
-
-    Raises:
-        ValueError: its points are not pairs of finite numbers, or its type is unknown.
-    """
+    """Return the shape of one entry of ``shapes``."""
     kind = entry.get("shape_type") or POLYGON
     if kind in WITHOUT_AREA:
         return kind
@@ -166,11 +162,7 @@ def _image_name(content: Any, path: Path) -> Path:
 
 
 def _photo_beside(content: Any, path: Path) -> Path:
-    """Return the path of a file's photo: where the file states it, else beside the file.
-
-    Raises:
-        UserError: it is in neither place.
-    """
+    """Return the path of a file's photo: where the file states it, else beside the file."""
     stated = _image_name(content, path)
     for candidate in (path.parent / stated, path.parent / PureWindowsPath(str(stated)).name):
         if candidate.is_file():

@@ -92,11 +92,7 @@ def _root(data: Path) -> Path:
 
 
 def _content(data: Path) -> dict:
-    """Return the content of a data file.
-
-    Raises:
-        UserError: it is unreadable, no YAML, or no mapping.
-    """
+    """Return the content of a data file."""
     text = read_text(data, "this data file", "check its name")
     try:
         content = yaml.safe_load(text)
@@ -135,11 +131,7 @@ def class_names_of(data: Path) -> list[str]:
 
 
 def _photo_of(file: Path, root: Path) -> Path:
-    """Return the photo of a text file: in the folder ``images`` in place of the last ``labels``, or beside it.
-
-    Raises:
-        UserError: it is in neither place.
-    """
+    """Return the photo of a text file: in the folder ``images`` in place of the last ``labels``, or beside it."""
     parts = list(file.parent.relative_to(root).parts)
     if LABELS in parts:
         parts[len(parts) - 1 - parts[::-1].index(LABELS)] = IMAGES
@@ -170,11 +162,7 @@ def rows_of(path: Path, size: tuple[int, int], classes: int) -> Iterator[tuple[i
 
 
 def _row(line: str, size: tuple[int, int], classes: int) -> tuple[int, np.ndarray]:
-    """Return class number and polygon of a row; five numbers are a box.
-
-    Raises:
-        ValueError: the row has another form.
-    """
+    """Return class number and polygon of a row; five numbers are a box."""
     first, *words = line.split()
     if not first.isdecimal() or len(first) > len(str(classes)) or int(first) >= classes:
         raise ValueError(f"class '{first[:80]}' is not among the classes 0..{classes - 1}")

@@ -143,11 +143,7 @@ def run_script(script: str, launch: Launch, extra: list[str]) -> int:
 
 
 def _exit_code(error: ChildFailedError) -> int:
-    """Return the exit code of the process that failed first.
-
-    Raises:
-        UserError: a process was killed and could not say so itself.
-    """
+    """Return the exit code of the process that failed first."""
     killed = [(rank, f) for rank, f in error.failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
     if not killed:
         return error.get_first_failure()[1].exitcode

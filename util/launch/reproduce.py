@@ -192,11 +192,7 @@ def main() -> int:
 
 
 def _parts(options: argparse.Namespace) -> list[Part]:
-    """Return every model's folds and shots, all of their configs read before anything is trained.
-
-    Raises:
-        UserError: a config cannot be read, or has no such protocol or fold.
-    """
+    """Return every model's folds and shots, all of their configs read before anything is trained."""
     out: list[Part] = []
     shots, protocol = cli.numbers("--shot", options.shot), options.protocol
     for model in cli.words(options.models or command_line.choice_from_environment().method or MAIN_METHOD):
@@ -215,11 +211,7 @@ def _parts(options: argparse.Namespace) -> list[Part]:
 
 
 def _part_elsewhere(options: argparse.Namespace, choice: Choice, dataset: str, shot: int, protocol: str) -> Part:
-    """Return the part of one data set of a cross-domain benchmark; one 1-shot training serves all of them.
-
-    Raises:
-        UserError: a config cannot be read, or has no such protocol; or folds were asked for.
-    """
+    """Return the part of one data set of a cross-domain benchmark; one 1-shot training serves all of them."""
     if options.folds is not None:
         raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
     source = _config("split0", options.dataset, choice, options.overrides, 1)
@@ -237,11 +229,7 @@ def _config(experiment: str, dataset: str, choice: Choice, overrides: list[str],
 
 
 def _of_protocol(config: Config, protocol: str) -> Config:
-    """Return a config that tests by a protocol.
-
-    Raises:
-        UserError: it has no such protocol.
-    """
+    """Return a config that tests by a protocol."""
     if protocol not in config.protocols:
         raise UserError(f"--protocol {protocol}: unknown{nearest(protocol, config.protocols)}")
     return own_config(config, protocol, config.data.shot)

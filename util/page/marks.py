@@ -69,11 +69,7 @@ def read_marks(text: str | None, classes: int) -> tuple[int, list[Mark]]:
 
 
 def _mark(entry: dict, classes: int) -> Mark:
-    """Return a mark.
-
-    Raises:
-        ValueError: the entry has another form.
-    """
+    """Return a mark."""
     points = tuple((float(x), float(y)) for x, y in entry["points"])
     tool, value, radius = entry["tool"], int(entry["value"]), float(entry["radius"])
     numbers = [radius, *(number for point in points for number in point)]

@@ -465,11 +465,7 @@ def _import_gradio() -> ModuleType:
 
 
 def _launch(page: Any, gradio: ModuleType, host: str, port: int) -> None:
-    """Start a page in threads of this process.
-
-    Raises:
-        UserError: the address cannot be used.
-    """
+    """Start a page in threads of this process."""
     try:
         page.launch(
             server_name=host,

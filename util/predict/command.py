@@ -101,9 +101,6 @@ def _unreadable(queries: list[Path], named: set[Path]) -> dict[Path, str]:
 
     Args:
         named: photos that the command line names itself.
-
-    Raises:
-        UserError: such a photo cannot be read, or none can.
     """
     failed: dict[Path, str] = {}
     for query in tqdm(queries, desc="check", unit="photo", leave=False, disable=len(queries) < MANY):

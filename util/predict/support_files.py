@@ -115,11 +115,7 @@ def _masked(
 
 
 def _marked(pairs: Iterable[tuple[Path, Path]], marking: Marking, shots: int | None) -> Iterable[tuple[Path, Path]]:
-    """Yield the photos whose masks mark something, up to a number.
-
-    Raises:
-        UserError: a mask has several class indices and nothing tells which of them is the object.
-    """
+    """Yield the photos whose masks mark something, up to a number."""
     count = 0
     for photo, mask in pairs:
         if count == shots:

@@ -70,11 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _named(options: argparse.Namespace) -> list[Path]:
-    """Return the paths of the configs that a command line names: files, or an experiment and a data set.
-
-    Raises:
-        UserError: there is no config of that experiment, data set, method and encoder.
-    """
+    """Return the paths of the configs that a command line names: files, or an experiment and a data set."""
     words = options.configs
     if len(words) == 2 and not any(Path(word).suffix for word in words):
         return [config_path(words[0], words[1], options.model, options.net)]

@@ -154,11 +154,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _make_data(options: argparse.Namespace, out: Path, imported: Imported) -> tuple[DataSettings, int]:
-    """Write the lists of all, training and test images; return settings with folds and ``min_pixels``, and the images.
-
-    Raises:
-        UserError: a class occurs in no image, or there are too few images.
-    """
+    """Write the lists of images; return settings with folds and ``min_pixels``, and the number of images."""
     data = DataSettings(
         name=options.name,
         root=str(out),
@@ -191,11 +187,7 @@ def _make_data(options: argparse.Namespace, out: Path, imported: Imported) -> tu
 
 
 def _check_shown(index: Index, classes: list[str], options: argparse.Namespace) -> None:
-    """Refuse a class that no image shows: the ids of the masks may be those of other names.
-
-    Raises:
-        UserError: names the class.
-    """
+    """Refuse a class that no image shows: the ids of the masks may be those of other names."""
     shown: list[bool] = np.any(index.areas[:, 1:] > 0, axis=0).tolist()
     absent = [name for name, is_shown in zip(classes, shown, strict=True) if not is_shown]
     if absent:
@@ -241,9 +233,6 @@ def _choose_presence(data: DataSettings) -> tuple[int, bool]:
     """Return ``min_pixels`` and ``exclude_novel`` so that each fold has enough images for 1-shot training and testing.
 
     The published values come first, then fewer pixels, then training images that show novel classes.
-
-    Raises:
-        UserError: no values give enough images.
     """
     indices = load_index(data, "train"), load_index(data, "test")
     problem = None
@@ -263,9 +252,6 @@ def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
     """Return the fingerprint of the data set's sources; refuse a name whose data were made from other sources.
 
     Class ids could differ then, so that configs and checkpoints of that name would silently refer to other classes.
-
-    Raises:
-        UserError: the name is in use for other sources.
     """
     files = [options.classes] if options.classes is not None and options.classes.is_file() else []
     files += custom_sources.annotation_files(options)
@@ -290,11 +276,7 @@ def _given_folds(folds: list[str], classes: list[str]) -> list[list[str]]:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """Refuse options that do not go together.
-
-    Raises:
-        UserError: names the option and the correction.
-    """
+    """Refuse options that do not go together."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
     if options.masks is not None and options.classes is None:

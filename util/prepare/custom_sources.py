@@ -103,11 +103,7 @@ def _annotated_names(annotations: Annotations) -> list[str]:
 
 
 def _with_masks(photos: dict[str, Path], masks: Path) -> list[Path]:
-    """Return the photos that have a mask; print the number of the others.
-
-    Raises:
-        UserError: the folder of masks does not exist, or holds no mask of these photos.
-    """
+    """Return the photos that have a mask; print the number of the others."""
     if not masks.is_dir():
         raise UserError(f"{masks}: this folder of masks does not exist; --masks names a folder of PNGs")
     named = {path.name for path in masks.iterdir()}
@@ -152,9 +148,6 @@ def _names(photos: list[Path]) -> tuple[list[str], str]:
     """Return the image names of photos and the common suffix of their links (readers ignore a photo's suffix).
 
     A list has one word for each image, so spaces in a file's name become underscores.
-
-    Raises:
-        UserError: two photos have the same name.
     """
     names = [re.sub(r"\s+", "_", p.stem) for p in photos]
     twice = next((n for n, count in Counter(names).items() if count > 1), None)

@@ -41,7 +41,7 @@ def fetch(url: str, target: Path, checksum: str | None = None, title: str | None
     Raises:
         UserError: no connection, or the server refuses (the message has the URL and the target for a manual download);
             the connection broke (the same call continues); a wrong checksum (the ``.part`` is removed, an existing
-            target stays); the disk is full or the folder cannot be written.
+            target stays).
     """
     title = title or target.name
     if target.exists():
@@ -49,23 +49,18 @@ def fetch(url: str, target: Path, checksum: str | None = None, title: str | None
             raise UserError(f"{target}: its checksum is not {checksum} of {url}; remove it and run this again")
         return target
     part = target.with_name(target.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("ab") as file:
-                _download(url, file, target, title)
-        except UserError:
-            if not part.stat().st_size:
-                part.unlink()
-            raise
-        if checksum and not _matches(part, checksum, title):
+        with part.open("ab") as file:
+            _download(url, file, target, title)
+    except UserError:
+        if not part.stat().st_size:
             part.unlink()
-            raise UserError(f"{url}: the download has not the checksum {checksum} and was removed; run this again")
-        os.replace(part, target)
-    except OSError as error:  # errors of the network have become UserErrors before
-        raise UserError(
-            f"{part}: cannot be written ({error.strerror}); free some space or name another folder"
-        ) from None
+        raise
+    if checksum and not _matches(part, checksum, title):
+        part.unlink()
+        raise UserError(f"{url}: the download has not the checksum {checksum} and was removed; run this again")
+    os.replace(part, target)
     return target
 
 
@@ -151,15 +146,13 @@ def unpack(
             whose only checksum is at its end, the files of this call are removed.
     """
     title = f"unpack {title or archive.name}"
-    try:
-        with archive.open("rb") as file:
-            members = _zip_members if file.read(2) == b"PK" else _tar_members
-            file.seek(0)
+    with archive.open("rb") as file:
+        members = _zip_members if file.read(2) == b"PK" else _tar_members
+        file.seek(0)
+        try:
             return list(members(file, archive, folder, wanted, title))
-    except FileNotFoundError:
-        raise UserError(f"{archive}: this archive does not exist; put it there or name another file") from None
-    except DAMAGE as error:
-        raise _damaged(archive, error) from None
+        except DAMAGE as error:
+            raise _damaged(archive, error) from None
 
 
 def _zip_members(

@@ -9,7 +9,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from util.data.mini import generate
-from util.errors import UserError
 
 TRAIN_SHARE = 5 / 6  # of the images; the rest is for testing
 
@@ -31,14 +30,7 @@ def run(options: argparse.Namespace) -> int:
     train = round(options.images * TRAIN_SHARE)
     test = options.images - train
     progress = partial(tqdm, desc="draw mini", unit="image")
-    try:
-        drawn = generate(options.out, train, test, options.size, options.seed, progress=progress)
-    except ValueError as error:
-        raise UserError(f"prepare.py mini: {error}; change --images, --size or --seed") from None
-    except FileExistsError as error:
-        raise UserError(str(error)) from None
-    except OSError as error:
-        raise UserError(f"{options.out}: cannot be written ({error.strerror}); name another --out") from None
+    drawn = generate(options.out, train, test, options.size, options.seed, progress=progress)
     done = f"{train} training and {test} test images"
     print(f"{options.out}: {done}" if drawn else f"{options.out}: {done} exist already; nothing to do")
     return 0

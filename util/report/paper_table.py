@@ -99,11 +99,7 @@ def _without_superseded(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[
 
 
 def _check_columns(results: dict[Path, dict[str, Any]], across: bool) -> None:
-    """Refuse results that cannot share a column.
-
-    Raises:
-        UserError: names two results and their difference.
-    """
+    """Refuse results that cannot share a column."""
 
     def terms(result: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -138,11 +134,7 @@ def _check_columns(results: dict[Path, dict[str, Any]], across: bool) -> None:
 
 
 def _check_rows(results: dict[Path, dict[str, Any]]) -> None:
-    """Refuse folds of one row and number of shots that are of different tracks.
-
-    Raises:
-        UserError: names two results and their tracks.
-    """
+    """Refuse folds of one row and number of shots that are of different tracks."""
     rows: dict[tuple, tuple[Path, Track]] = {}
     for path, result in results.items():
         track = track_of(result)

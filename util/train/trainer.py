@@ -286,11 +286,7 @@ class Trainer:
         self._write(LAST, training, self.folder.path / PREVIOUS)
 
     def _write(self, name: str, training: dict[str, Any] | None = None, previous: Path | None = None) -> None:
-        """Write a checkpoint of this moment, with what ``training`` adds; ``previous`` then holds the old file.
-
-        Raises:
-            UserError: weights are not finite, or the disk is full or the folder cannot be written.
-        """
+        """Write a checkpoint of this moment, with what ``training`` adds; ``previous`` then holds the old file."""
         weights = self.network.state_dict()
         broken = next((n for n, w in weights.items() if w.is_floating_point() and not w.isfinite().all()), None)
         if broken is not None:  # the loss was still finite, its gradients were not

@@ -142,11 +142,7 @@ def with_decoded_images(index: Index, data: DataSettings, list_file: str, progre
 
 
 def _decode_all(decoded: MappedImages, index: Index, title: str, progress: bool) -> None:
-    """Write every image of the index to the file.
-
-    Raises:
-        WriteError: the disk is too full, or the folder cannot be written.
-    """
+    """Write every image of the index to the file."""
     length, folder = decoded.length, decoded.path.parent
 
     def write(file: Path) -> None:

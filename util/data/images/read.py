@@ -6,6 +6,8 @@ A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -119,18 +121,28 @@ def read_mask(path: Path) -> np.ndarray:
 
 def _read_own(path: Path) -> tuple[np.ndarray, bool]:
     """Return a mask turned as its own EXIF data say, and whether they say anything."""
+    with opened_mask(path) as image:
+        if image.mode not in INDEX_MODES:
+            raise UserError(
+                f"{path}: this mask is stored as {image.mode}, not as class indices; "
+                "convert it to a palette or 8-bit grey PNG whose values are class ids"
+            )
+        indices, orientation = np.asarray(image), stated_orientation(image)
+    return turned(indices, orientation or UPRIGHT), orientation is not None
+
+
+@contextmanager
+def opened_mask(path: Path) -> Iterator[Image.Image]:
+    """Open a mask; every error inside the context becomes one line.
+
+    Raises:
+        UserError: the file is missing, damaged, no image or a JPEG.
+    """
     _check_present(path, "this mask does not exist; every listed image needs one")
     try:
         with Image.open(path) as image:
-            if image.mode not in INDEX_MODES:
-                raise UserError(
-                    f"{path}: this mask is stored as {image.mode}, not as class indices; "
-                    "convert it to a palette or 8-bit grey PNG whose values are class ids"
-                )
             refuse_lossy(image, path)
-            indices = np.asarray(image)
-            orientation = stated_orientation(image)
-            return turned(indices, orientation or UPRIGHT), orientation is not None
+            yield image
     except UserError:
         raise
     except Exception as error:  # a damaged file can raise any exception

@@ -187,11 +187,7 @@ def shown(listed: ListFile, index: Index) -> ListFile:
 
 
 def _row_of(listed: ListFile, index: Index) -> dict[str, int]:
-    """Return the row of the index by an image's name without folder.
-
-    Raises:
-        UserError: two images have the same name.
-    """
+    """Return the row of the index by an image's name without folder."""
     where = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
     if len(where) < len(index.names):
         raise UserError(

@@ -120,9 +120,6 @@ def _make_list(
     """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel.
 
     A list file of the settings is taken instead; so is ``published``, if all its images and classes are there.
-
-    Raises:
-        UserError: no image qualifies, or the list file of the settings does not fit this fold.
     """
     path = {"train": data.train_fold_list, "test": data.test_fold_list}.get(title)
     if path is not None:
@@ -168,11 +165,7 @@ def _matched(index: Index, data: DataSettings, listed: ListFile, classes: tuple[
 
 
 def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
-    """Return a list without classes that have too few images for a query and K supports (``rare_classes: skip``).
-
-    Raises:
-        UserError: no class is left.
-    """
+    """Return a list without classes that have too few images for a query and K supports (``rare_classes: skip``)."""
     kept = tuple(c for c in images.classes if len(images.candidates[c]) > data.shot)
     if data.rare_classes == "refuse" or kept == images.classes:
         return images

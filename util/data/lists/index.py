@@ -201,11 +201,7 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
 
 
 def _refuse_one_file_twice(images: tuple[Path, ...], listed: Path) -> None:
-    """Refuse two names of one photo, which could be its own support.
-
-    Raises:
-        UserError: names both.
-    """
+    """Refuse two names of one photo, which could be its own support."""
     known: dict[tuple[int, int], Path] = {}
     for image in images:
         if image.exists():

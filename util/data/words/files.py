@@ -102,11 +102,7 @@ def _read(path: Path, wanted: set[str], enough: set[str]) -> Words:
 
 
 def _of_text(lines: Iterable[bytes], width: int, rows: int | None, wanted: set[str], enough: set[str]) -> Words:
-    """Return the wanted words of lines ``word number ... number``.
-
-    Raises:
-        ValueError: a wanted row, or the last one, has another width, or there are fewer rows than ``rows``.
-    """
+    """Return the wanted words of lines ``word number ... number``."""
     words, starts = Words(), {name[:3].lower() for name in wanted}
     count, numbers = 0, b""
     for count, line in enumerate(lines, 1):  # noqa: B007

@@ -124,10 +124,6 @@ def _sum(words: Words, spelt: list[str]) -> np.ndarray:
     return np.sum([words.vectors[word].astype(np.float64) for word in spelt], axis=0)
 
 
-def _zero_message(source: Path, name: str) -> str:
-    return f"{source}: the vectors of the words of '{name}' add up to 0; use another file"
-
-
 def _missing_message(source: Path, missing: list[str], ways: dict[str, list[list[str]]], words: Words) -> str:
     """Return the message about names that a file lacks: each with its missing word and similar words of the file."""
     parts = []

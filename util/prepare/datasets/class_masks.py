@@ -122,11 +122,7 @@ def make_all(
 
 
 def _call(job: Job, make: Callable[[Job, Path, int], Made], out: Path, since: int) -> Made:
-    """Run a job.
-
-    Raises:
-        UserError: as ``make``, or a name of its lines cannot stand in a list.
-    """
+    """Run a job."""
     made = make(job, out, since)
     for word in (word for _, name, _, photo in made.lines for word in (name, photo)):
         if not word.isprintable() or len(word.split()) != 1:
@@ -135,11 +131,7 @@ def _call(job: Job, make: Callable[[Job, Path, int], Made], out: Path, since: in
 
 
 def _write_lists(out: Path, made: list[Made], classes: Sequence[str], left_out: int, notes: list[str]) -> Facts:
-    """Write the list of each part; return the facts.
-
-    Raises:
-        UserError: no mask is left.
-    """
+    """Write the list of each part; return the facts."""
     parts: dict[str, list[str]] = {}
     per_class: Counter[str] = Counter()
     for part, name, class_id, photo in (line for of_job in made for line in of_job.lines):

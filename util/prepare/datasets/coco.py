@@ -122,11 +122,7 @@ def _is_complete(out: Path) -> bool:
 
 
 def _read_photos(path: Path, split: str) -> tuple[tuple[Photo, ...], dict[int, int]]:
-    """Return the annotated photos of a split and category id -> class id, after checking that they are COCO's.
-
-    Raises:
-        UserError: the file is damaged, or of another data set or split.
-    """
+    """Return the annotated photos of a split and category id -> class id, after checking that they are COCO's."""
     print(f"reading {path}")
     annotations = read_annotations(path)
     classes = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["data"]["classes"]
@@ -142,11 +138,7 @@ def _read_photos(path: Path, split: str) -> tuple[tuple[Photo, ...], dict[int, i
 def _make_masks(
     photos: Sequence[Photo], make: Callable[[Photo], None], out: Path, split: str, origin: str, skip_bad: bool
 ) -> list[str]:
-    """Make the missing masks and return the names of the images that have a mask.
-
-    Raises:
-        UserError: a photo or annotation is bad and ``skip_bad`` is False.
-    """
+    """Make the missing masks and return the names of the images that have a mask."""
     folder = _mask_folder(out, split)
     marker = folder / MADE_FROM
     if not marker.exists() or marker.read_text() != origin:
@@ -164,11 +156,7 @@ def _make_masks(
 
 
 def _make_mask(photo: Photo, photos: Path, masks: Path, table: dict[int, int]) -> None:
-    """Check one photo and write its mask.
-
-    Raises:
-        UserError: the photo is missing, damaged or of another size, or an annotation does not fit it.
-    """
+    """Check one photo and write its mask."""
     read_image(photos / photo.name)
     shape, orientation = header_of(photos / photo.name)
     if shape != (photo.height, photo.width):

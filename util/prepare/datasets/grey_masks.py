@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from util.data.images.orientation import UPRIGHT, fitted_mask, upright_size
-from util.data.images.read import header_of, read_image, refuse_lossy, write_mask
+from util.data.images.read import header_of, opened_mask, read_image, write_mask
 from util.errors import UserError
 from util.files import link
 from util.prepare.common import existing
@@ -85,13 +85,5 @@ def open_mask(path: Path, mode: str) -> Image.Image:
     Raises:
         UserError: the file is missing, damaged or a JPEG.
     """
-    if not path.exists():
-        raise UserError(f"{path}: this mask does not exist; restore it")
-    try:
-        with Image.open(path) as image:
-            refuse_lossy(image, path)
-            return image.convert(mode)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can raise any exception
-        raise UserError(f"{path}: this mask is damaged or not an image ({error})") from None
+    with opened_mask(path) as image:
+        return image.convert(mode)

@@ -113,11 +113,7 @@ def _prepare(patches: dict[str, list[Patch]], out: Path, made_from: str, skip_ba
 
 
 def _checked(part: str, patches: Sequence[Patch], skip_bad: bool) -> list[str]:
-    """Return the names of the patches whose mask fits and holds class ids.
-
-    Raises:
-        UserError: a patch is bad and ``skip_bad`` is False, or all are.
-    """
+    """Return the names of the patches whose mask fits and holds class ids."""
     check = partial(attempt, partial(measure, classes=CLASSES))
     results = parallel_map(check, [(p.photo, p.mask) for p in patches], f"patches {part}")
     good = list(keep_good([p.name for p in patches], results, skip_bad))

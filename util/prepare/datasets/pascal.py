@@ -101,11 +101,7 @@ def run(options: argparse.Namespace) -> int:
 def _prepare_all(
     jobs: list[Job], sets: dict[str, list[str]], out: Path, made_from: str, skip_bad: bool
 ) -> dict[str, Any]:
-    """Prepare every photo and mask, then write the lists; return the facts of the stamp.
-
-    Raises:
-        UserError: an image is bad and ``skip_bad`` is False, or all images of a set are bad.
-    """
+    """Prepare every photo and mask, then write the lists; return the facts of the stamp."""
     marker = out / MADE_FROM
     if not marker.exists() or marker.read_text() != made_from:
         write_atomically(marker, made_from)

@@ -98,8 +98,6 @@ def read_source_mask(path: Path) -> np.ndarray:
     try:
         content = loadmat(path, squeeze_me=True, struct_as_record=False)
         mask = np.asarray(content["GTcls"].Segmentation)
-    except FileNotFoundError:
-        raise UserError(f"{path}: this mask does not exist; every listed image needs one") from None
     except Exception as error:  # scipy raises many types of exceptions for damaged files
         raise UserError(f"{path}: not an SBD mask (GTcls.Segmentation) that can be read ({error})") from None
     return mask.astype(np.uint8)
