@@ -54,13 +54,13 @@ def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
 
 @pytest.mark.train
 @every_model
-def test_a_few_steps_lower_the_loss(name: str) -> None:
+def test_a_few_steps_lower_the_loss(name: str, device: str) -> None:
     if not learns(name):
         return
-    network = fresh_model(name)
-    losses = losses_of_training(network, episode_of(name), STEPS)
+    network, episode = fresh_model(name).to(device), episode_of(name).to(torch.device(device))
+    losses = losses_of_training(network, episode, STEPS)
     torch.manual_seed(0)
-    fixed = float(network(episode_of(name)).losses.get("base", 0))  # of the base learner, which is frozen
+    fixed = float(network(episode).losses.get("base", 0))  # of the base learner, which is frozen
     assert losses[-1] - fixed < 0.95 * (losses[0] - fixed), (losses, fixed)
 
 

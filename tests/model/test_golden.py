@@ -1,4 +1,5 @@
-"""Every method's numbers beside golden files: outputs, losses and gradients of small networks with drawn weights.
+"""Every method's numbers beside golden files: outputs, losses and gradients of small networks with drawn weights,
+of the meta stage and of the base stage.
 
 ``python -m tests.model.test_golden`` writes the files anew: only where a method's numbers are meant to change.
 """
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from model.encoders.resnet import NARROW, SMALL
+from model.episode import LabelledImages
 from model.registry import models
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import drawn_episode
@@ -47,6 +49,13 @@ def numbers(name: str, backbone: str, device: str) -> dict[str, np.ndarray]:
     for group in network.param_groups():
         norms = [p.grad.norm() for p in group.params if p.grad is not None]
         out[f"gradient {group.name}"] = np.float32(torch.stack(norms).norm().item() if norms else 0.0)
+    if network.has_base_stage:
+        stage = network.base_stage().train()
+        losses = stage(LabelledImages(episode.query, (episode.query_label == 1).byte())).losses
+        sum(losses.values()).backward()
+        norms = [p.grad.norm() for group in stage.param_groups() for p in group.params if p.grad is not None]
+        out |= {f"base stage, {key}": np.float32(loss.item()) for key, loss in losses.items()}
+        out["base stage, gradient"] = np.float32(torch.stack(norms).norm().item())
     return out
 
 

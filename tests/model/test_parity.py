@@ -23,8 +23,8 @@ SMALLEST = "vgg16_1shot"
 
 @pytest.mark.parity
 @pytest.mark.parametrize("stem", STEMS)
-def test_measured_case_is_reproduced(shared: Path, stem: str) -> None:
-    assert [found for found in deviations(SYMNET, stem) if not found.within] == []
+def test_measured_case_is_reproduced(shared: Path, stem: str, device: str) -> None:
+    assert [found for found in deviations(SYMNET, stem, device) if not found.within] == []
 
 
 def test_measured_cases_cover_both_encoders_shots_and_training(shared: Path) -> None:

@@ -13,8 +13,8 @@ STEMS = [stem for model, stem in cases() if model == INSID3]
 
 @pytest.mark.parity
 @pytest.mark.parametrize("stem", STEMS)
-def test_measured_case_is_reproduced(shared: Path, stem: str) -> None:
-    assert [found for found in deviations(INSID3, stem) if not found.within] == []
+def test_measured_case_is_reproduced(shared: Path, stem: str, device: str) -> None:
+    assert [found for found in deviations(INSID3, stem, device) if not found.within] == []
 
 
 def test_measured_cases_are_all_there(shared: Path) -> None:

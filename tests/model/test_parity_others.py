@@ -23,8 +23,8 @@ CASES = [(model, stem) for model, stem in cases() if model not in (SYMNET, INSID
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("model", "stem"), CASES)
-def test_measured_case_is_reproduced(shared: Path, model: str, stem: str) -> None:
-    assert [found for found in deviations(model, stem) if not found.within] == []
+def test_measured_case_is_reproduced(shared: Path, model: str, stem: str, device: str) -> None:
+    assert [found for found in deviations(model, stem, device) if not found.within] == []
 
 
 def test_measured_cases_are_all_there(shared: Path) -> None:

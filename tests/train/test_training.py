@@ -61,11 +61,13 @@ def test_a_run_whose_process_group_was_terminated_continues_to_the_same_end(mini
 
 @pytest.mark.process
 @pytest.mark.train
-def test_two_processes_train_like_one(mini_yaml, tmp_path: Path):
+def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
+    if device != "cpu" and torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
     stage = {"epochs": 2, "epoch_length": 24, "batch": 6, "batch_per": "run", "validate_episodes": 7}
     stage |= {"validate_every": 2, "validate_midway": True}
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
-    path = mini_yaml(meta_stage=stage)
+    path = mini_yaml(meta_stage=stage, run={"device": device})
     driver = REPOSITORY / "tests/train/train_without_dropout.py"
     spawned.run(driver, path)
     one = (tmp_path / "runs" / "tiny" / "meta").rename(tmp_path / "one")
