@@ -16,12 +16,11 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from types import MappingProxyType
 
 from tests.paths import REPOSITORY
 
@@ -100,18 +99,13 @@ def run(*words: object, check: int = 0, **options: object) -> Spawned:
     return spawned
 
 
-def start_ranks(
-    count: int, *words: object, each: Mapping[int, Callable[[], None]] = MappingProxyType({}), **options: object
-) -> list[Spawned]:
-    """Start a script as so many processes of one run, as ``torchrun`` does but without its watch over them.
-
-    ``each`` has what some of them call first, by rank.
-    """
+def start_ranks(count: int, *words: object, **options: object) -> list[Spawned]:
+    """Start a script as so many processes of one run, as ``torchrun`` does but without its watch over them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     place = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [start(*words, **place, RANK=r, LOCAL_RANK=r, before=each.get(r), **options) for r in range(count)]
+    return [start(*words, **place, RANK=r, LOCAL_RANK=r, **options) for r in range(count)]
 
 
 def wait_for(condition: Callable[[], bool], *spawned: Spawned) -> None:

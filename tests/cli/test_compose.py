@@ -120,6 +120,21 @@ def test_each_file_counts_once_where_it_is_first_needed(configs: Path) -> None:
     assert (config.data.text, config.data.min_pixels, config.data.workers) == ("none", 400, 0)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("for: {sspp: {data: {size: 81}}}", "mini.yaml:1: 'sspp' of 'for' is unknown; did you mean 'ssp'"),
+        ("for: {ssp: 3}", "mini.yaml:1: 'ssp' must be a section"),
+        ("for: 3", "mini.yaml:1: 'for' must be a section"),
+    ],
+)
+def test_an_entry_that_can_never_count_is_refused(configs: Path, content: str, message: str) -> None:
+    main = configs / "mini/mini.yaml"
+    main.write_text(f"{content}\n" + main.read_text().split("\nfor:")[0])
+    with pytest.raises(UserError, match=message):
+        read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")
+
+
 # --- values that depend on the composition ---------------------------------------------------------------------------
 
 

@@ -275,12 +275,12 @@ def check_identity(
             hint = f"; {FOLD_HINT}" if (section, key) in FOLD and stage == "meta" else ""
             raise UserError(f"{source}: a checkpoint with {section}.{key} = {given}, this run has {want}{hint}")
     for key in model_keys:
-        given, want = (_value(c.get("model"), key) for c in (content["config"], config))
+        given, want = (value_at(c.get("model"), key) for c in (content["config"], config))
         if given != want:
             raise UserError(f"{source}: a checkpoint with model.{key} = {given!r}, this run has {want!r}")
 
 
-def _value(section: Any, dotted: str) -> Any:
+def value_at(section: Any, dotted: str) -> Any:
     """Return the value of a key such as ``encoder.backbone`` in a section, None if there is none."""
     for part in dotted.split("."):
         section = section.get(part) if isinstance(section, dict) else None

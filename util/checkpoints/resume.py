@@ -115,7 +115,7 @@ def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str
 
 def _differences(before: dict[str, Any], now: dict[str, Any], stage: str, free: tuple[str, ...] = ()) -> list[str]:
     changed = [key for key in checkpoint.changed_settings(before, now) if _decides(key, stage) and key not in free]
-    pairs = [(key, _value(before, key), _value(now, key)) for key in changed]
+    pairs = [(key, checkpoint.value_at(before, key), checkpoint.value_at(now, key)) for key in changed]
     return [f"{key} = {old}, now {new}" for key, old, new in pairs if old is not None]
 
 
@@ -127,10 +127,3 @@ def _decides(key: str, stage: str) -> bool:
     if section == f"{stage}_stage" and rest in OF_STAGE:
         return False
     return not any(key == harmless or key.startswith(f"{harmless}.") for harmless in HARMLESS)
-
-
-def _value(config: dict[str, Any], dotted: str) -> Any:
-    value: Any = config
-    for part in dotted.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value

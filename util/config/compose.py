@@ -21,7 +21,7 @@ from typing import Any
 from model.contract import FewShotModel
 from model.registry import models
 from util.config.folds import teach_base_learners
-from util.config.tree import Leaf, Tree, find, parse_file
+from util.config.tree import Leaf, Tree, find, parse_file, where_of
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
 from util.typecheck import hints_of
@@ -35,6 +35,7 @@ NET = "net"  # of a data set: the encoder where none is named, by default DEFAUL
 DEFAULT_NET = "resnet50"
 METHODS = "methods"  # of an encoder: those that it serves, by default all that take it
 OF_PARTS = (FOR, NET, METHODS)  # the keys of a part beside settings
+ANY, WITH_BASE_STAGE, TRAINING_FREE = "any", "with_base_stage", "training_free"  # words of entries beside names
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,27 @@ class Composition:
         return self.folder / f"{self.folder.name}{SUFFIX}"
 
     def entries(self) -> list[Tree]:
-        """Return the entries of ``for`` that count here, of the encoder's file and of the data set's."""
-        cls = self.rooms.model_class(self.method)
-        words = {"any", self.method, self.encoder}
-        words |= {"with_base_stage"} if cls is not None and cls.has_base_stage else set()
-        words |= {"training_free"} if cls is not None and not cls.learns else set()
+        """Return the entries of ``for`` that count here, of the encoder's file and of the data set's.
+
+        Raises:
+            UserError: ``for`` or an entry is no section, or an entry's word is no name; it names the place.
+        """
+        rooms, cls = self.rooms, self.rooms.model_class(self.method)
+        words = {ANY, self.method, self.encoder}
+        words |= {WITH_BASE_STAGE} if cls is not None and cls.has_base_stage else set()
+        words |= {TRAINING_FREE} if cls is not None and not cls.learns else set()
+        known = {ANY, WITH_BASE_STAGE, TRAINING_FREE, *rooms.methods, *rooms.encoders}
         out = []
-        for path in (*self.files()[3:], self._data_file):
+        for path in ([] if self.encoder is None else [rooms.encoder_file(self.encoder)]) + [self._data_file]:
             found = parse_file(path).get(FOR, {})
-            out += [tree for key, tree in found.items() if words.issuperset(key.split()) and isinstance(tree, dict)]
+            for key, tree in found.items() if isinstance(found, dict) else [(FOR, found)]:
+                where = where_of(tree, str(path))
+                if not isinstance(tree, dict):
+                    raise UserError(f"{where}: '{key}' must be a section of settings")
+                if unknown := [word for word in key.split() if word not in known]:
+                    raise UserError(f"{where}: '{unknown[0]}' of '{FOR}' is unknown{nearest(unknown[0], known)}")
+                if words.issuperset(key.split()):
+                    out.append(tree)
         return out
 
 
