@@ -19,19 +19,11 @@ from PIL import Image
 from util.errors import UserError
 from util.evaluate.calibration import Calibration
 from util.formats import coco, labelme, yolo
-from util.page import visit as examples
+from util.page import actions as examples
+from util.page.actions import load_example, message_of, open_example, segment, take_as_supports, write_archive
 from util.page.found import FoundPhoto, table_of, threshold_of
 from util.page.marks import MAX_MARKS, MAX_POINTS, Mark, corrected, read_marks, support_label, text_of
-from util.page.visit import (
-    Visit,
-    free_stem,
-    load_example,
-    message_of,
-    open_example,
-    segment,
-    take_as_supports,
-    write_archive,
-)
+from util.page.visit import Visit, free_stem
 from util.predict import Prediction, Segmenter
 from util.predict.write_formats import FORMATS
 
