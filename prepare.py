@@ -20,19 +20,13 @@ with required():
         pascalpart,
         suim,
     )
+    from util.prepare.datasets.recipe import Recipe
 
+RECIPES = fss1000, deepglobe, isic, chestxray, suim, lvis92i, isaid5i, pacopart, pascalpart
 COMMANDS = {
     "pascal": pascal,
     "coco": coco,
-    "fss1000": fss1000,
-    "deepglobe": deepglobe,
-    "isic": isic,
-    "chestxray": chestxray,
-    "suim": suim,
-    "lvis92i": lvis92i,
-    "isaid5i": isaid5i,
-    "pacopart": pacopart,
-    "pascalpart": pascalpart,
+    **{recipe.__name__.rpartition(".")[2]: Recipe(recipe) for recipe in RECIPES},
     "lists": lists,
     "embeddings": embeddings,
     "weights": weights,

@@ -9,7 +9,6 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NoReturn
 
 from model.mismatch import Mismatch
@@ -32,8 +31,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def run_one_of(commands: dict[str, ModuleType], description: str | None, prog: str | None = None) -> int:
-    """Parse a command line whose first word names a module; return the exit code of that module's ``run(options)``.
+def run_one_of(commands: dict[str, Any], description: str | None, prog: str | None = None) -> int:
+    """Parse a command line whose first word names a module (or alike); return the exit code of its ``run(options)``.
 
     A module's docstring is its help; its ``add_options(parser)`` declares its options.
     """

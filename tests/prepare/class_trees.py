@@ -12,7 +12,7 @@ from PIL import Image
 from tests.prepare.trees import photo
 from util.data.images.read import read_mask
 from util.files import REPOSITORY
-from util.prepare.datasets import deepglobe, fss1000, suim
+from util.prepare.datasets import deepglobe, suim
 
 SIDE = 36
 
@@ -42,7 +42,10 @@ def save_grey(path: Path, mask: np.ndarray, mode: str = "L") -> None:
 def fss(folder: Path, names: list[str] | None = None) -> Path:
     """Write classes of FSS-1000, masks as RGB; default three of each part, misspelt ones among them."""
     if names is None:
-        names = ["assult_rifle", *fss1000.split_names("train")[:2], *fss1000.split_names("validation")[:3]]
+        listed = {
+            part: sorted((REPOSITORY / f"lists/fss1000/{part}.txt").read_text().split()) for part in ("trn", "val")
+        }
+        names = ["assult_rifle", *listed["trn"][:2], *listed["val"][:3]]
         names += ["abe's_flyingfish", "burj_al", "bus"]
     for seed, name in enumerate(names):
         for number in range(1, 11):
@@ -77,7 +80,7 @@ def chest(root: Path) -> Path:
 
 def land(seed: int, side: int) -> np.ndarray:
     """Return a mask of colours (side, side, 3): vertical stripes of all classes and unknown, and one row of forest."""
-    colours = [*deepglobe.COLOURS.values(), deepglobe.UNKNOWN]
+    colours = [*deepglobe.COLOURS.values(), (0, 0, 0)]
     stripe = side // (2 * deepglobe.GRID)
     out = np.zeros((side, side, 3), np.uint8)
     for column in range(side):

@@ -111,12 +111,6 @@ def test_damaged_data_is_found(prepare, mini_yaml, mini_root: Path, tmp_path: Pa
     assert outcome.code == 2 and "damaged" in outcome.output
 
 
-def test_as_json(prepare, config: Path) -> None:
-    content = json.loads(prepare("check", config, "--json").output)
-    assert {f["what"] for f in content["machine"]} >= {"Python", "torch", "cores"}
-    assert content["configs"][0]["ready"] and content["configs"][0]["test"].endswith("sh test.sh split0 mini 0")
-
-
 @pytest.fixture
 def few_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a ``config`` folder in the current folder, of the built-in data set alone."""
@@ -168,10 +162,3 @@ def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path,
     assert outcome.code == 0, outcome.output
     assert any(line.startswith("differs data ") for line in outcome.output.splitlines())
     assert "Not as published: data" in outcome.output and "published 5953: differs" in outcome.output
-
-
-def test_without_a_config_each_data_set_is_summed_up(prepare, few_configs: Path) -> None:
-    outcome = prepare("check")
-    assert outcome.code == 2 and len(outcome.output.splitlines()) < 30
-    assert "mini: 0 of 48 experiments can be run now" in outcome.output
-    assert "48 wait for data data/mini" in outcome.output and "python prepare.py mini --out data/mini" in outcome.output

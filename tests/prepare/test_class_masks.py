@@ -13,7 +13,7 @@ from tests.outcome import Outcome
 from tests.prepare import class_trees as trees
 from util.data.images.read import read_mask
 from util.prepare.datasets import isic
-from util.prepare.datasets.class_masks import settings_of
+from util.prepare.datasets.recipe import classes_of
 
 Prepare = Callable[..., Outcome]
 
@@ -39,10 +39,10 @@ def test_fss1000(prepare: Prepare, tmp_path: Path, inner: str) -> None:
     assert refused.code == 2 and "this class is missing (and 990 more)" in refused.errors
     assert not (out / "lists").exists()
     done = prepare("fss1000", "--root", tmp_path / "raw", "--out", out, "--skip-bad")
-    assert done.code == 0 and "test: masks: 30, published 2400: differs" in done.output
+    assert done.code == 0 and "test: 30, published 2400: differs" in done.output
     test = lines(out)
     assert [words[0] for words in test[:3]] == ["abe's_flyingfish/1", "abe's_flyingfish/10", "abe's_flyingfish/2"]
-    classes = settings_of("fss1000").classes
+    classes = classes_of("fss1000")
     assert all(classes[int(number) - 1] == name.split("/")[0] for name, number, _ in test)
     assert {int(number) for _, number, _ in test} <= set(range(761, 1001))
     assert {int(number) for _, number, _ in lines(out, "validation")} <= set(range(521, 761))
@@ -103,7 +103,7 @@ def test_deepglobe_in_all_layouts(prepare: Prepare, tmp_path: Path) -> None:
 def test_suim(prepare: Prepare, tmp_path: Path, coloured: bool) -> None:
     root, out = trees.suim_tree(tmp_path / "raw", coloured), tmp_path / "data"
     done = prepare("suim", "--root", root, "--out", out)
-    assert done.code == 0 and "test: masks: 4, published 3859: differs" in done.output
+    assert done.code == 0 and "test: 4, published 3859: differs" in done.output
     assert sorted(name for name, _, _ in lines(out)) == ["FV/d_r_0_", "FV/d_r_1_", "RO/d_r_1_", "WR/d_r_0_"]
 
 

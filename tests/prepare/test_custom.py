@@ -176,15 +176,6 @@ def test_a_refused_run_leaves_nothing_and_the_next_one_is_as_the_first(prepare, 
     assert not list((project / "data").glob(".*")) and not (project / "data/toys/.cache").exists()
 
 
-def test_a_folder_with_other_files_is_left_alone(prepare, project: Path, copied) -> None:
-    words, photos, _ = copied
-    (project / "data/toys").mkdir(parents=True)
-    (project / "data/toys/mine.txt").write_text("mine")
-    assert "holds other files" in prepare(*words).error
-    assert (project / "data/toys/mine.txt").read_text() == "mine"
-    assert "lies in --out" in prepare(*words, "--out", photos.parent).error
-
-
 def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, tmp_path: Path) -> None:
     photos, images, marks = tmp_path / "photos", [], []
     photos.mkdir()

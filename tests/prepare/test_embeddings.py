@@ -13,7 +13,7 @@ import pytest
 from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
 from util import cli
 from util.data.words.text import class_vectors, name_vectors, read_vectors, table_names
-from util.data.words.vectors import ADDED, INSTEAD, build_vectors, lookups
+from util.data.words.vectors import ADDED, INSTEAD, build_vectors
 from util.prepare import embeddings
 from util.prepare.embeddings import dataset_settings
 
@@ -63,27 +63,6 @@ def test_a_file_with_the_same_words_gives_the_published_rows(
         assert table.dtype == np.float32 and table.shape == rows.shape
         assert np.abs(table - rows).max() < 1e-6
         assert ("diningtable = table" if name == "pascal" else "hot dog = hot + dog") in notes[0]
-
-
-def test_published_tables_share_the_rows_that_the_rule_gives_both(published: dict) -> None:
-    rows = {k: dict(zip(table_names(dataset_settings(k).classes), v, strict=True)) for k, v in published.items()}
-    pairs = {name: name for name in SHARED_ROWS} | {"aeroplane": "airplane", "pottedplant": "potted plant"}
-    for mine, theirs in (pairs | {"tvmonitor": "tv"}).items():
-        assert (rows["pascal"][mine] == rows["coco"][theirs]).all(), mine
-        assert lookups(mine)[0] == lookups(theirs)[0], mine
-    assert rows["pascal"]["diningtable"] @ rows["coco"]["dining table"] < 0.9
-
-
-def test_published_rows_that_are_no_single_word_are_those_that_the_rule_adds(published: dict) -> None:
-    """GoogleNews stores 8 significant bits, which a row that is one word shows when its length is given back."""
-    for name, rows in published.items():
-        summed = set()
-        for label, row in zip(table_names(dataset_settings(name).classes), rows.astype(np.float64), strict=True):
-            lengths = np.arange(128, 256) / 256 / np.abs(row).max()
-            bits = np.frexp(lengths[:, None] * row)[0] * 256
-            if np.abs(bits - bits.round()).mean(1).min() > 0.02:  # 0.25 for any numbers
-                summed.add(label)
-        assert summed == (ADDED if name == "coco" else set())
 
 
 # --- names to words --------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import tarfile
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import spawned
 from tests.prepare.trees import (
     SBD_TRAIN,
     SBD_VAL,
@@ -25,7 +23,6 @@ from util.data.images.read import read_mask
 
 TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
 TRAINAUG = [*TRAIN, "2008_000030"]
-REAL = {"train": 400, "val": 100}  # images of the shared VOC that a test prepares
 FORMS = ("benchmark_RELEASE", "torchvision", "palette", "grey")
 
 
@@ -71,26 +68,10 @@ def test_lists_beside_the_png_masks_give_the_train_set(prepare, voc: Path, sbd, 
     assert names(out, "train") == TRAIN and names(out, "trainaug") == TRAINAUG
 
 
-def test_nothing_is_copied_that_can_be_linked(prepare, voc: Path, sbd, out: Path) -> None:
-    prepare("pascal", "--voc", voc.parent.parent, "--sbd", sbd("benchmark_RELEASE"), "--out", out)
-    assert all(p.is_symlink() for p in (out / "JPEGImages").iterdir())
-    linked = {p.stem for p in (out / "SegmentationClassAug").iterdir() if p.is_symlink()}
-    assert linked == set(VOC_TRAIN + VOC_VAL)
-
-
 def test_voc_alone(prepare, voc: Path, out: Path) -> None:
     outcome = prepare("pascal", "--voc", voc, "--out", out)
     assert names(out, "train") == list(VOC_TRAIN)
     assert "without --sbd" in outcome.output
-
-
-def test_second_run_does_nothing(prepare, voc: Path, sbd, out: Path) -> None:
-    arguments = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
-    prepare(*arguments)
-    before = {p: os.lstat(p).st_mtime_ns for p in out.rglob("*")}
-    outcome = prepare(*arguments)
-    assert "nothing to do" in outcome.output and "train: 5" in outcome.output
-    assert {p: os.lstat(p).st_mtime_ns for p in out.rglob("*")} == before
 
 
 def test_archives_are_unpacked_beside_the_output(prepare, voc: Path, sbd, out: Path, tmp_path: Path) -> None:
@@ -123,47 +104,13 @@ def test_bad_files_are_named_and_omitted_only_on_demand(prepare, voc: Path, sbd,
     assert names(out, "train") == [n for n in TRAIN if n != name]
 
 
-@pytest.fixture
-def real_voc(shared: Path, tmp_path: Path) -> Path:
-    """Return a VOC2012 folder with some of the shared photos and masks."""
-    source, root = shared / "data/VOC2012", tmp_path / "real" / "VOC2012"
-    root.mkdir(parents=True)
-    for folder in ("JPEGImages", "SegmentationClassAug"):
-        (root / folder).symlink_to(source.resolve() / folder)
-    for part, count in REAL.items():
-        write_names(root / f"ImageSets/Segmentation/{part}.txt", tuple(names(source, part)[:count]))
-    return root
-
-
-@pytest.mark.parity
-def test_real_photos_and_masks(prepare, real_voc: Path, out: Path) -> None:
-    outcome = prepare("pascal", "--voc", real_voc, "--out", out)
-    assert outcome.code == 0
-    assert {part: len(names(out, part)) for part in REAL} == REAL
-    assert "nothing to do" in prepare("pascal", "--voc", real_voc, "--out", out).output
-
-
-@pytest.mark.process
-def test_ctrl_c_in_the_middle_lists_nothing_and_the_next_run_continues(prepare, real_voc: Path, out: Path) -> None:
-    arguments = ("pascal", "--voc", real_voc, "--out", out)
-    process = spawned.start("prepare.py", *arguments)
-    spawned.wait_for((out / "SegmentationClassAug").exists, process)
-    os.killpg(process.process.pid, signal.SIGINT)
-    assert process.code == 130 and "Traceback" not in process.stderr, process.stderr
-    some = {p: p.lstat().st_mtime_ns for p in (out / "SegmentationClassAug").iterdir()}
-    assert 0 < len(some) < sum(REAL.values()) and not (out / "ImageSets").exists()
-    assert prepare(*arguments).code == 0
-    assert {p: p.lstat().st_mtime_ns for p in some} == some  # finished masks are kept
-    assert len(masks(out)) == sum(REAL.values()) and len(names(out, "train")) == REAL["train"]
-
-
 def test_omitted_images_are_tried_again_and_lost_outputs_made_again(prepare, voc: Path, sbd, out: Path) -> None:
     root, name = sbd("torchvision"), "2008_000020"
     arguments = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
     mat = root / "cls" / f"{name}.mat"
     whole = mat.read_bytes()
     mat.write_bytes(b"no mask")
-    assert "1 images are omitted" in prepare(*arguments, "--skip-bad").output
+    assert "1 omitted" in prepare(*arguments, "--skip-bad").output
     assert "nothing to do" in prepare(*arguments, "--skip-bad").output
     assert name in prepare(*arguments).error
     mat.write_bytes(whole)

@@ -46,18 +46,6 @@ def _own(backbone: str, stem: str) -> dict[str, Tensor]:
     return _small(encoder.state_dict())
 
 
-def _deep(backbone: str) -> dict[str, Tensor]:
-    """Return a state dict in the layout of the deep-stem files: conv1..3 and bn1..3."""
-    names = {f"layer0.{3 * i}.": f"conv{i + 1}." for i in range(3)} | {
-        f"layer0.{3 * i + 1}.": f"bn{i + 1}." for i in range(3)
-    }
-    out = {}
-    for name, tensor in _own(backbone, "deep").items():
-        theirs = next((new + name.removeprefix(old) for old, new in names.items() if name.startswith(old)), name)
-        out[theirs] = tensor
-    return {**out, "fc.weight": torch.ones(1).expand(1000, 2048)}
-
-
 def _save(path: Path, content: dict) -> Path:
     torch.save(content, path)
     return path
@@ -86,15 +74,6 @@ def test_torchvision_files_are_recognised(tmp_path: Path, name: str) -> None:
     facts = describe_weights_file(_save(tmp_path / "file.pth", _torchvision(name)))
     assert (facts.backbone, facts.stem, facts.kind) == (name.removesuffix("_bn"), "plain", weight_facts.IMAGENET)
     assert facts.complete and not facts.inside and set(facts.numbers) == {"float32"}
-
-
-@pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
-def test_deep_stem_files_are_recognised(tmp_path: Path, backbone: str) -> None:
-    facts = describe_weights_file(_save(tmp_path / "file.pth", _deep(backbone)))
-    assert (facts.backbone, facts.stem, facts.kind) == (backbone, "deep", weight_facts.IMAGENET) and facts.complete
-    assert not any("published" in line for line in weights.advice(facts))
-    wrapped = _save(tmp_path / "file.pth", {"state_dict": {f"module.{k}": v for k, v in _deep(backbone).items()}})
-    assert describe_weights_file(wrapped).stem == "deep"
 
 
 def test_a_file_that_stops_after_a_stage_is_partial(tmp_path: Path) -> None:
@@ -195,12 +174,6 @@ def test_a_wrong_checksum_leaves_nothing(tmp_path: Path, served: Path) -> None:
     out = tmp_path / "initmodel"
     assert "SHA-256" in _refusal(lambda: weights.run(_options("resnet18", out=out)))
     assert not list(out.iterdir())
-
-
-def test_a_file_put_there_with_another_content_is_refused_and_kept(tmp_path: Path, served: Path) -> None:
-    (tmp_path / served.name).write_bytes(b"something of the user's")
-    assert "remove it" in _refusal(lambda: weights.run(_options("resnet18", out=tmp_path)))
-    assert (tmp_path / served.name).exists()
 
 
 def test_without_network_the_address_and_the_place_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

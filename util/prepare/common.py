@@ -19,12 +19,6 @@ Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
 
-def add_root_options(parser: argparse.ArgumentParser, root: str, out: str) -> None:
-    """Add ``--root``, of which ``root`` is the help, and the common options."""
-    parser.add_argument("--root", type=Path, required=True, help=root)
-    add_common_options(parser, out)
-
-
 def add_common_options(parser: argparse.ArgumentParser, out: str) -> None:
     """Add ``--out`` and ``--skip-bad``."""
     parser.add_argument("--out", type=Path, default=Path(out), help=f"folder to create (default {out})")
@@ -55,11 +49,6 @@ def keep_good(keys: Sequence[Key], results: Iterable[Result | UserError], skip_b
     if len(bad) > MAX_SHOWN:
         print(f"omitted: {len(bad) - MAX_SHOWN} more")
     return good
-
-
-def existing(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths at which something is; the missing ones are named when they are read."""
-    return [path for path in paths if path.exists()]
 
 
 def already_done(out: Path, made_from: str, outputs: Iterable[Path]) -> dict[str, Any] | None:

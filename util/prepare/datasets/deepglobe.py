@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,13 +24,11 @@ import numpy as np
 from util.data.images.read import read_image, write_mask
 from util.errors import UserError
 from util.files import write_atomically
-from util.prepare.common import add_root_options, existing
-from util.prepare.datasets import class_masks
-from util.prepare.datasets.class_masks import IMAGES, MASKS, Facts, Made, Mask
-from util.prepare.datasets.grey_masks import open_mask, prepare_masks
+from util.prepare.datasets.one_class import Mask, open_mask, plan_of
+from util.prepare.datasets.recipe import IMAGES, MASKS, Facts, Made, Plan, one_each
 
-NAME, OUT = "deepglobe", "data/deepglobe"
-GRID, SIDE = 6, 2448  # tiles along a side of an image; its pixels
+ROOT = "folder in one of the layouts above"
+GRID = 6  # tiles along a side of an image
 RAREST = 0.048  # share of a tile that its rarest colour must exceed
 COLOURS = {  # in the order of the class ids
     "agriculture": (255, 255, 0),
@@ -41,68 +38,58 @@ COLOURS = {  # in the order of the class ids
     "water": (0, 0, 255),
     "barren": (255, 255, 255),
 }
-UNKNOWN = (0, 0, 0)
 PUBLISHED, FOUND_BY_OTHERS = 5666, 9175  # stated by the paper; what users of its script report
 RAW_PHOTO, RAW_MASK = re.compile(r"(\d+)_sat\.jpg", re.I), re.compile(r"(\d+)_mask\.png", re.I)
 TILE = re.compile(r"(\d+)_(?:sat_|mask_)?([0-5]{2})\.(jpg|png)", re.I)
 NUMBERS = tuple(map(str, range(1, len(COLOURS) + 1)))  # folders of the classes
 
 
-@dataclass(frozen=True)
-class Image:
-    """A raw image: its id, photo and mask of colours."""
-
-    number: str
-    photo: Path
-    source: Path
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    add_root_options(parser, "folder in one of the layouts above", OUT)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Prepare DeepGlobe and print the number of masks of each class.
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan of DeepGlobe, from whole images or from tiles.
 
     Raises:
-        UserError: files are missing, damaged or of another kind; no list is written then.
+        UserError: there are neither, or both, or two files have one name.
     """
-    class_masks.check_root(options.root, options.out)
-    files = sorted(path for path in options.root.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
-    raw = find_raw(files, options.skip_bad)
-    tiles, notes = find_tiles(files, options.root, options.skip_bad)
+    root, skip_bad = options.root, options.skip_bad
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
+    raw, (tiles, notes) = find_raw(files, skip_bad), find_tiles(files, root, skip_bad)
     if raw and tiles:
-        raise UserError(f"{options.root}: holds whole images and tiles, {raw[0].photo} and {tiles[0].photo}; name one")
+        raise UserError(f"{root}: holds whole images and tiles, {raw[0][1]} and {tiles[0].photo}; name one")
     if not raw and not tiles:
-        raise UserError(f"{options.root}: holds no <id>_sat.jpg with <id>_mask.png, and no tiles in folders 1 to 6")
-    facts = _from_raw(raw, options) if raw else prepare_masks(options, tiles, list(COLOURS), notes)
-    class_masks.print_facts(facts, {"test": PUBLISHED}, None)
-    for name in COLOURS:
-        print(f"  {name}: {facts.per_class.get(name, 0)}")
-    if facts.masks["test"] != PUBLISHED:
+        raise UserError(f"{root}: holds no <id>_sat.jpg with <id>_mask.png, and no tiles in folders 1 to 6")
+    published = {"test": PUBLISHED, **dict.fromkeys(COLOURS)}
+    if tiles:
+        return plan_of(tiles, list(COLOURS), notes=notes, published=published, finish=_compare)
+    sources = [path for image in raw for path in image[1:]]
+    return Plan(lambda: raw, cut, sources, (*raw, *COLOURS), published=published, finish=_compare)
+
+
+def _compare(facts: Facts) -> None:
+    if facts.sizes["test"] != PUBLISHED:
         print(
             f"  the paper states {PUBLISHED}; its script gives others {FOUND_BY_OTHERS}: name the number with a result"
         )
-    return 0
 
 
-def find_raw(files: list[Path], skip_bad: bool) -> list[Image]:
-    """Return the raw images; one without a mask is left to fail when it is read.
+def find_raw(files: list[Path], skip_bad: bool) -> list[tuple[str, Path, Path]]:
+    """Return id, photo and mask of the raw images; one without a mask is left to fail when it is read.
 
     The official validation and test images have no masks, so images beside which none has a mask are no raw data.
 
     Raises:
         UserError: two files have one name, and ``skip_bad`` is False.
     """
-    photos, sources = (class_masks.by_name(files, pattern, skip_bad) for pattern in (RAW_PHOTO, RAW_MASK))
+    photos, sources = (
+        one_each(((m[1], p) for p in files if (m := kind.fullmatch(p.name))), skip_bad)
+        for kind in (RAW_PHOTO, RAW_MASK)
+    )
     masked = {path.parent for path in sources.values()}
     numbers = [n for n in sorted(photos) if n in sources or photos[n].parent in masked]
     numbers += [n for n in sorted(sources) if n not in photos]
     out = []
     for n in numbers:
         photo = photos.get(n) or sources[n].with_name(f"{n}_sat.jpg")
-        out.append(Image(n, photo, sources.get(n) or photos[n].with_name(f"{n}_mask.png")))
+        out.append((n, photo, sources.get(n) or photo.with_name(f"{n}_mask.png")))
     return out
 
 
@@ -112,59 +99,53 @@ def find_tiles(files: list[Path], root: Path, skip_bad: bool) -> tuple[list[Mask
     Raises:
         UserError: two files are the same mask, and ``skip_bad`` is False.
     """
-    photos: dict[tuple[str, str], Path] = {}
-    sources: list[tuple[int, tuple[str, str], Path]] = []
+    photos: dict[str, Path] = {}
+    sources: list[tuple[str, Path]] = []
     for path in files:
         match = TILE.fullmatch(path.name)
         if match is None:
             continue
-        tile = match[1], match[2]
+        tile = f"{match[1]}_sat_{match[2]}"
         if match[3].lower() == "jpg":
             photos.setdefault(tile, path)  # each class folder has a copy
-            continue
-        folders = [part for part in path.relative_to(root).parts[:-1] if part in NUMBERS]
-        if folders:
-            sources.append((int(folders[-1]), tile, path))
+        elif folders := [part for part in path.relative_to(root).parts[:-1] if part in NUMBERS]:
+            sources.append((f"{folders[-1]}/{tile}", path))
     masks = []
-    for class_id, (number, place), path in sorted(sources, key=lambda s: (s[0], s[1])):
-        name = f"{number}_sat_{place}"
-        photo = photos.get((number, place), path.with_name(f"{name}.jpg"))
-        masks.append(Mask("test", f"{class_id}/{name}", class_id, f"{name}.jpg", photo, path))
-    unmasked = photos.keys() - {tile for _, tile, _ in sources}
+    for name, path in one_each(sorted(sources, key=lambda s: s[0]), skip_bad).items():
+        number, tile = name.split("/")
+        photo = photos.get(tile, path.with_name(f"{tile}.jpg"))
+        classes = list(COLOURS)
+        masks.append(Mask(("test",), name, int(number), f"{tile}.jpg", photo, path, classes[int(number) - 1]))
+    unmasked = photos.keys() - {name.split("/")[1] for name, _ in sources}
     notes = [f"{len(unmasked)} tiles have no mask and are left out"] if masks and unmasked else []
-    return class_masks.refuse_repeated(masks, skip_bad), notes
+    return masks, notes
 
 
-def _from_raw(images: list[Image], options: argparse.Namespace) -> Facts:
-    sources = existing(path for image in images for path in (image.photo, image.source))
-    return class_masks.make_all(options.out, images, cut, sources, list(COLOURS), (), options.skip_bad)
-
-
-def cut(image: Image, out: Path, since: int) -> Made:
+def cut(image: tuple[str, Path, Path], out: Path, since: int) -> Made:
     """Write the kept tiles of an image and their masks.
 
     Raises:
         UserError: photo or mask is missing or damaged, their sizes differ, or the mask has another colour.
     """
-    photo, classes = read_image(image.photo), classes_of(image.source)
+    number, path, source = image
+    photo, classes = read_image(path), classes_of(source)
     if photo.shape[:2] != classes.shape:
-        raise UserError(
-            f"{image.source}: is {classes.shape} (height, width), its photo {photo.shape[:2]}; restore both"
-        )
-    lines = []
+        raise UserError(f"{source}: is {classes.shape} (height, width), its photo {photo.shape[:2]}; restore both")
+    lines, counted = [], []
     for place, (rows, columns) in windows(classes.shape).items():
         part = classes[rows, columns]
         if not is_kept(part):
             continue
-        name = f"{image.number}_sat_{place}"
+        name = f"{number}_sat_{place}"
         target = out / IMAGES / f"{name}.jpg"
         if not target.exists() or target.stat().st_mtime_ns < since:
             encoded = cv2.imencode(".jpg", cv2.cvtColor(photo[rows, columns], cv2.COLOR_RGB2BGR))[1]
             write_atomically(target, encoded.tobytes())
         for class_id in np.unique(part[part > 0]).tolist():
             write_mask(out / MASKS / str(class_id) / f"{name}.png", (part == class_id).astype(np.uint8))
-            lines.append(("test", f"{class_id}/{name}", class_id, f"{name}.jpg"))
-    return Made(tuple(lines))
+            lines.append(("test", f"{class_id}/{name} {class_id} {name}.jpg"))
+            counted.append(list(COLOURS)[class_id - 1])
+    return Made(tuple(lines), tuple(counted))
 
 
 def windows(shape: tuple[int, ...]) -> dict[str, tuple[slice, slice]]:

@@ -11,38 +11,16 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-from pathlib import Path
 
 from util.errors import UserError
 from util.files import REPOSITORY
-from util.prepare.common import add_root_options
-from util.prepare.datasets import class_masks
-from util.prepare.datasets.class_masks import Mask
-from util.prepare.datasets.grey_masks import prepare_masks
+from util.prepare.datasets.one_class import Mask, plan_of
+from util.prepare.datasets.recipe import Plan, classes_of, one_each
 
-NAME, OUT = "isic", "data/isic"
+ROOT = "folder of the photos and the masks"
 CLASSES = "lists/isic2018/classes.csv"
 PHOTO, MASK = re.compile(r"(ISIC_\d{7})\.jpe?g", re.I), re.compile(r"(ISIC_\d{7})_segmentation\.png", re.I)
-PUBLISHED = {"seborrheic_keratosis": 208, "nevus": 1867, "melanoma": 519}
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    add_root_options(parser, "folder of the photos and the masks", OUT)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Prepare ISIC 2018 and print the number of masks of each class.
-
-    Raises:
-        UserError: a photo or a mask is missing or damaged; no list is written then.
-    """
-    class_masks.check_root(options.root, options.out)
-    classes = class_masks.settings_of(NAME).classes
-    masks, notes = find_masks(options.root, classes, options.skip_bad)
-    facts = prepare_masks(options, masks, classes, notes)
-    class_masks.print_facts(facts, {"test": sum(PUBLISHED.values())}, PUBLISHED)
-    return 0
+PUBLISHED = {"test": 2594, "seborrheic_keratosis": 208, "nevus": 1867, "melanoma": 519}
 
 
 def class_of_photo() -> dict[str, str]:
@@ -51,23 +29,26 @@ def class_of_photo() -> dict[str, str]:
         return {row["ID"]: row["Class"] for row in csv.DictReader(file)}
 
 
-def find_masks(root: Path, classes: list[str], skip_bad: bool) -> tuple[list[Mask], list[str]]:
-    """Return the masks of all listed photos, by class and name, and lines about what differs.
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan of ISIC: masks of all listed photos, by class and name.
 
     Raises:
         UserError: there are none, or a photo lies in two places.
     """
+    root, classes, known = options.root, classes_of("isic"), class_of_photo()
     files = sorted(path for path in root.rglob("ISIC_*") if path.is_file())
-    photos, sources = (class_masks.by_name(files, pattern, skip_bad) for pattern in (PHOTO, MASK))
+    photos, sources = (
+        one_each(((m[1].upper(), p) for p in files if (m := kind.fullmatch(p.name))), options.skip_bad)
+        for kind in (PHOTO, MASK)
+    )
     if not photos or not sources:
         lacking = "ISIC_*.jpg" if not photos else "ISIC_*_segmentation.png"
         raise UserError(f"{root}: holds no {lacking}; unpack the training input and the ground truth of task 1 there")
-    known, ids = class_of_photo(), {name: number for number, name in enumerate(classes, 1)}
     masks = []
-    for name in sorted(known, key=lambda name: (ids[known[name]], name)):
-        of_class = known[name]
+    for class_id, name in sorted((classes.index(of_class) + 1, name) for name, of_class in known.items()):
         photo, source = photos.get(name, root / f"{name}.jpg"), sources.get(name, root / f"{name}_segmentation.png")
-        masks.append(Mask("test", f"{of_class}/{name}", ids[of_class], f"{name}.jpg", photo, source))
+        of_class = known[name]
+        masks.append(Mask(("test",), f"{of_class}/{name}", class_id, f"{name}.jpg", photo, source, of_class))
     unknown = sorted(photos.keys() - known.keys())
     notes = [f"{len(unknown)} photos are not in {CLASSES}, such as {unknown[0]}, left out"] if unknown else []
-    return masks, notes
+    return plan_of(masks, classes, notes=notes, published=PUBLISHED)

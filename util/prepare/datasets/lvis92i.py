@@ -14,39 +14,44 @@ from typing import Any
 
 from util.errors import UserError
 from util.files import read_json
-from util.prepare.common import add_root_options
-from util.prepare.datasets import class_masks, regions
+from util.prepare.datasets import regions
+from util.prepare.datasets.recipe import Plan
 from util.prepare.datasets.regions import Benchmark, Region
 
-NAME, OUT = "lvis92i", "data/lvis92i"
+ROOT = "folder of the photos and the annotations"
 PICKLE, JSON = "lvis_val.pkl", "lvis_v1_val.json"
-FOLDS, CLASSES = 10, 920
-BENCHMARK = Benchmark(NAME, "LVIS-92i", FOLDS, "class_in_turn", "with_replacement", 2300, CLASSES)
+BENCHMARK = Benchmark("lvis92i", "LVIS-92i", 10, "class_in_turn", "with_replacement", 2300, 920)
 MIN_PHOTOS = 2  # of a class: a query and a support
 SPLITS = ("val2017", "train2017")  # LVIS's validation photos lie in both
 Annotations = dict[str, dict[str, list[Any]]]  # class -> photo -> segmentations
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    add_root_options(parser, "folder of the photos and the annotations", OUT)
-    regions.add_config_option(parser)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Prepare LVIS-92i, write its config and print the numbers of masks and classes.
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan of LVIS-92i: a region for each class and photo.
 
     Raises:
-        UserError: a file is missing or damaged; no list is written then.
+        UserError: a file is missing or damaged.
     """
-    class_masks.check_root(options.root, options.out)
     source = find_annotations(options.root)
     found = from_pickle(source) if source.suffix == ".pkl" else from_json(source)
     valid = [name for name, photos in found.items() if len(photos) >= MIN_PHOTOS]
-    classes = regions.whole_folds(valid, FOLDS, source)
-    jobs = find_regions(options.root, found, classes, source)
-    regions.prepare_regions(options, jobs, [source], BENCHMARK, classes)
-    return 0
+    classes = regions.whole_folds(valid, BENCHMARK.folds, source)
+    base, jobs = photo_folder(options.root), []
+    for class_id, name in enumerate(classes, 1):
+        for photo, segmentations in sorted(found[name].items()):
+            try:
+                shapes = tuple(map(regions.shape_of, segmentations))
+            except ValueError as error:
+                raise UserError(f"{source}: class {name}, {photo}: {error}; unpack it again") from None
+            path = find_photo(base, photo)
+            jobs.append(Region(f"{class_id}/{path.stem}", class_id, path.name, path, shapes))
+    return regions.plan_of(options, jobs, [source], BENCHMARK, classes)
+
+
+def find_photo(base: Path, name: str) -> Path:
+    """Return the path of a photo in the folder that is stated, or in another split."""
+    places = (base / name, *(base / split / Path(name).name for split in SPLITS))
+    return next((path for path in places if path.exists()), base / name)
 
 
 def find_annotations(root: Path) -> Path:
@@ -107,23 +112,3 @@ def photo_folder(root: Path) -> Path:
         if (path / SPLITS[0]).is_dir():
             return path
     raise UserError(f"{root}: holds no photos in coco/{SPLITS[0]}; unpack COCO 2017 there")
-
-
-def find_regions(root: Path, found: Annotations, classes: list[str], source: Path) -> list[Region]:
-    """Return a region for each class and photo.
-
-    Raises:
-        UserError: a segmentation is neither polygons nor run lengths.
-    """
-    base, out = photo_folder(root), []
-    for class_id, name in enumerate(classes, 1):
-        for photo, segmentations in sorted(found[name].items()):
-            try:
-                shapes = tuple(map(regions.shape_of, segmentations))
-            except ValueError as error:
-                raise UserError(f"{source}: class {name}, {photo}: {error}; unpack it again") from None
-            path = base / photo
-            if not path.exists():
-                path = next((p for s in SPLITS if (p := base / s / path.name).exists()), path)
-            out.append(Region(f"{class_id}/{path.stem}", class_id, path.name, path, shapes))
-    return out

@@ -15,43 +15,33 @@ from pathlib import Path
 from typing import Any
 
 from util.errors import UserError
-from util.prepare.common import add_root_options
-from util.prepare.datasets import class_masks, regions
-from util.prepare.datasets.lvis92i import SPLITS, photo_folder
+from util.prepare.datasets import regions
+from util.prepare.datasets.lvis92i import find_photo, photo_folder
+from util.prepare.datasets.recipe import Plan
 from util.prepare.datasets.regions import Benchmark, Region
 
-NAME, OUT = "pacopart", "data/pacopart"
+ROOT = "folder of the photos and the annotations"
 TRAIN, VAL = "paco_part_train.pkl", "paco_part_val.pkl"
-FOLDS, CLASSES = 4, 448
-BENCHMARK = Benchmark(NAME, "PACO-Part", FOLDS, "class_then_query", "with_replacement", 2500, CLASSES)
+BENCHMARK = Benchmark("pacopart", "PACO-Part", 4, "class_then_query", "with_replacement", 2500, 448)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    add_root_options(parser, "folder of the photos and the annotations", OUT)
-    regions.add_config_option(parser)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Prepare PACO-Part, write its config and print the numbers of masks and classes.
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan of PACO-Part.
 
     Raises:
-        UserError: a file is missing or damaged; no list is written then.
+        UserError: a file is missing or damaged.
     """
-    class_masks.check_root(options.root, options.out)
     files = [regions.find_file(options.root, name) for name in (TRAIN, VAL)]
     train, val = map(regions.read_pickle, files)
     try:
-        numbers = regions.whole_folds(list(train["cid2img"]), FOLDS, files[0])
-        jobs = find_regions(photo_folder(options.root), val, numbers)
+        numbers = regions.whole_folds(list(train["cid2img"]), BENCHMARK.folds, files[0])
+        jobs = _regions(photo_folder(options.root), val, numbers)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{files[1]}: is not in the benchmark's form ({error!r}); unpack it again") from None
-    classes = [f"part_{number}" for number in numbers]
-    regions.prepare_regions(options, jobs, files, BENCHMARK, classes)
-    return 0
+    return regions.plan_of(options, jobs, files, BENCHMARK, [f"part_{number}" for number in numbers])
 
 
-def find_regions(photos: Path, content: dict[str, Any], numbers: list[Any]) -> list[Region]:
+def _regions(photos: Path, content: dict[str, Any], numbers: list[Any]) -> list[Region]:
     """Return a region for each class and photo that shows it, in the order of the classes."""
     out = []
     for class_id, number in enumerate(numbers, 1):
@@ -61,8 +51,7 @@ def find_regions(photos: Path, content: dict[str, Any], numbers: list[Any]) -> l
             for one in content["img2anno"][key]:
                 if one["category_id"] == number:
                     objects.setdefault(one["obj_ann_id"], []).append(one)
-            path = next((p for s in SPLITS if (p := photos / s / Path(name).name).exists()), photos / name)
-            parts = max(objects.values(), key=_area)
+            path, parts = find_photo(photos, name), max(objects.values(), key=_area)
             left, top, width, height = parts[0]["obj_bbox"]
             box = int(left), int(top), int(left + width), int(top + height)
             shapes = tuple(regions.shape_of(part["segmentation"]) for part in parts)

@@ -14,10 +14,8 @@ interruption, run the command again: it continues.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from torchvision.datasets import SBDataset
@@ -27,39 +25,19 @@ from util.data.images.orientation import fitted_mask
 from util.data.images.read import header_of, read_image, write_mask
 from util.data.lists.index import count_classes
 from util.errors import UserError
-from util.files import fingerprint, link, write_atomically
-from util.parallel import attempt, parallel_map
-from util.prepare.common import (
-    add_common_options,
-    already_done,
-    compare_count,
-    existing,
-    keep_good,
-    mark_done,
-    unpack_once,
-)
+from util.files import link
+from util.prepare.common import add_common_options, unpack_once
+from util.prepare.datasets.recipe import Made, Plan, make
 from util.prepare.datasets.voc_sources import LISTS, MASK_FOLDERS, Source, find_sbd, find_voc, read_source_mask
 from util.prepare.download import fetch
 
 CLASSES = 20
 PUBLISHED = {"train": 5953, "trainaug": 10582, "val": 1449}
 PALETTE = "P"
-MADE_FROM = "made_from.txt"  # fingerprint in --out; outputs that are older than it are outdated
 RAW = "raw"  # folder beside --out for downloads and unpacked archives
 VOC_PARTS = ("/JPEGImages/", "/SegmentationClass/", "/ImageSets/Segmentation/")
 SBD_PARTS = ("/cls/", "/img/", "/train.txt", "/val.txt")
 VOC_YEAR = DATASET_YEAR_DICT["2012"]  # torchvision's address and checksum
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image to prepare: paths of its photo and mask, sources and targets."""
-
-    name: str
-    photo: Path
-    mask: Path
-    photo_target: Path
-    mask_target: Path
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -83,67 +61,42 @@ def run(options: argparse.Namespace) -> int:
     voc = find_voc(_unpacked(voc_path, raw, VOC_PARTS))
     sbd = find_sbd(_unpacked(sbd_path, raw, SBD_PARTS)) if sbd_path is not None else None
     _check_out(options.out, voc)
-    sets = make_sets(voc, sbd)
-    names = tuple(dict.fromkeys(n for s in sets.values() for n in s))
-    jobs = [_job(name, voc, sbd, options.out) for name in names]
-    sources = existing(path for j in jobs for path in (j.photo, j.mask))
-    made_from = fingerprint(sources, *map(sorted, sets.values()))
-    done = already_done(options.out, made_from, [])
-    if done and (options.skip_bad or not done["left_out"]) and _is_complete(options.out, sets):
-        print(f"{options.out}: is complete already; nothing to do")
-    else:
-        done = _prepare_all(jobs, sets, options.out, made_from, options.skip_bad)
-        print(f"{options.out}: ready")
-    _print_sizes(done, sbd)
+    make(plan_of(voc, sbd), options.out, options.skip_bad)
     return 0
 
 
-def _prepare_all(
-    jobs: list[Job], sets: dict[str, list[str]], out: Path, made_from: str, skip_bad: bool
-) -> dict[str, Any]:
-    """Prepare every photo and mask, then write the lists; return the facts of the stamp."""
-    marker = out / MADE_FROM
-    if not marker.exists() or marker.read_text() != made_from:
-        write_atomically(marker, made_from)
-    names = [job.name for job in jobs]
-    ready = partial(attempt, partial(prepare, since=marker.stat().st_mtime_ns))
-    good = set(keep_good(names, parallel_map(ready, jobs, "photos and masks"), skip_bad))
-    for name in PUBLISHED:
-        path, members = out / LISTS / f"{name}.txt", [n for n in sets.get(name, ()) if n in good]
-        if name not in sets:
-            path.unlink(missing_ok=True)  # from an earlier preparation
-        elif not members:
-            raise UserError(f"{out}: none of the {len(sets[name])} images of {name} can be used; check the download")
-        else:
-            write_atomically(path, "".join(f"{n}\n" for n in members))
-    sizes = {s: sum(n in good for n in members) for s, members in sets.items()}
-    facts = {"sizes": sizes, "left_out": len(names) - len(good)}
-    mark_done(out, made_from, **facts)
-    return facts
-
-
-def _is_complete(out: Path, sets: dict[str, list[str]]) -> bool:
-    """Return whether the lists exist, and photo and mask of each of their images."""
-    try:
-        listed = {n for s in sets for n in (out / LISTS / f"{s}.txt").read_text().split()}
-    except OSError:
-        return False
-    return all(path.exists() for n in listed for path in _targets(out, n))
-
-
-def _print_sizes(done: dict[str, Any], sbd: Source | None) -> None:
-    """Print the sizes of the sets with the published ones, the number of omitted images and missing sources."""
-    for name, size in done["sizes"].items():
-        print("  " + compare_count(name, size, PUBLISHED[name]))
-    if done["left_out"]:
-        print(f"  {done['left_out']} images are omitted; without --skip-bad they are tried again")
+def plan_of(voc: Source, sbd: Source | None) -> Plan:
+    """Return the plan: an image's photo and mask are VOC's if it has them, else SBD's."""
+    assert voc.photos is not None
+    sets = make_sets(voc, sbd)
+    order = [name for part in ("trainaug", "train", "val") for name in sets.get(part, ())]  # keeps that of each set
+    jobs = []
+    for name in dict.fromkeys(order):
+        photo, mask = voc.photos / f"{name}.jpg", voc.mask(name)
+        if sbd is not None and not photo.exists() and sbd.photos is not None:
+            photo = sbd.photos / photo.name
+        if sbd is not None and not mask.exists():
+            mask = sbd.mask(name)
+        jobs.append((name, photo, mask))
+    notes = []
     if sbd is None:
-        print("  without --sbd the training sets hold only VOC's own images; published results use SBD as well")
+        notes.append("without --sbd the training sets hold only VOC's own images; published results use SBD as well")
     elif "train" not in sbd.lists:
-        print(
-            f"  no train.txt: {sbd.masks} holds masks but not SBD's own train.txt and val.txt; put them beside it and "
+        notes.append(
+            f"no train.txt: {sbd.masks} holds masks but not SBD's own train.txt and val.txt; put them beside it and "
             "repeat, or train on data.train_list: ImageSets/Segmentation/trainaug.txt"
         )
+    return Plan(
+        lambda: jobs,
+        partial(prepare, sets={part: frozenset(names) for part, names in sets.items()}),
+        [path for job in jobs for path in job[1:]],
+        map(sorted, sets.values()),
+        notes,
+        tuple(sets),
+        {part: PUBLISHED[part] for part in sets},
+        _outputs,
+        LISTS,
+    )
 
 
 def make_sets(voc: Source, sbd: Source | None) -> dict[str, list[str]]:
@@ -164,43 +117,29 @@ def make_sets(voc: Source, sbd: Source | None) -> dict[str, list[str]]:
     return {**sets, "val": list(voc.lists["val"])}
 
 
-def prepare(job: Job, since: int) -> bool:
-    """Check one photo and its mask and write both targets; return False if they exist already.
-
-    Args:
-        since: time in nanoseconds; outputs that are newer are of the same sources and stay.
+def prepare(job: tuple[str, Path, Path], out: Path, since: int, sets: dict[str, frozenset[str]]) -> Made:
+    """Check one photo and its mask and write both, unless they are up to date.
 
     Raises:
         UserError: one of them is missing or damaged, or they do not belong together.
     """
-    target = job.mask_target
-    if target.exists() and job.photo_target.exists() and target.lstat().st_mtime_ns >= since:
-        return False
-    read_image(job.photo)
-    mask = fitted_mask(read_source_mask(job.mask), False, *header_of(job.photo), job.mask)
-    count_classes(mask, job.mask, CLASSES)
-    link(job.photo, job.photo_target)
-    target.unlink(missing_ok=True)  # from an earlier preparation
-    if _is_palette(job.mask):
-        link(job.mask, target)
-    else:
-        write_mask(target, mask)
-    return True
+    name, photo, mask_path = job
+    photo_target, target = (out / path for path in _outputs(name))
+    if not (target.exists() and photo_target.exists() and target.lstat().st_mtime_ns >= since):
+        read_image(photo)
+        mask = fitted_mask(read_source_mask(mask_path), False, *header_of(photo), mask_path)
+        count_classes(mask, mask_path, CLASSES)
+        link(photo, photo_target)
+        target.unlink(missing_ok=True)  # from an earlier preparation
+        if _is_palette(mask_path):
+            link(mask_path, target)
+        else:
+            write_mask(target, mask)
+    return Made(tuple((part, name) for part, names in sets.items() if name in names))
 
 
-def _job(name: str, voc: Source, sbd: Source | None, out: Path) -> Job:
-    """Return the job of an image: VOC's photo and mask if it has them, else SBD's."""
-    assert voc.photos is not None
-    photo, mask = voc.photos / f"{name}.jpg", voc.mask(name)
-    if sbd is not None and not photo.exists() and sbd.photos is not None:
-        photo = sbd.photos / f"{name}.jpg"
-    if sbd is not None and not mask.exists():
-        mask = sbd.mask(name)
-    return Job(name, photo, mask, *_targets(out, name))
-
-
-def _targets(out: Path, name: str) -> tuple[Path, Path]:
-    return out / "JPEGImages" / f"{name}.jpg", out / MASK_FOLDERS[1] / f"{name}.png"
+def _outputs(name: str) -> tuple[str, str]:
+    return f"JPEGImages/{name}.jpg", f"{MASK_FOLDERS[1]}/{name}.png"
 
 
 def _is_palette(path: Path) -> bool:

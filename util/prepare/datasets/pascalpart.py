@@ -9,6 +9,7 @@ draws one). Creates images (the objects), masks, lists/test.txt and config/pasca
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +18,39 @@ import numpy as np
 from util.errors import UserError
 from util.files import read_json
 from util.formats.run_lengths import decoded
-from util.prepare.common import add_root_options
-from util.prepare.datasets import class_masks, regions
-from util.prepare.datasets.class_masks import Made
+from util.prepare.datasets import regions
+from util.prepare.datasets.recipe import EMPTY, Made, Plan
 from util.prepare.datasets.regions import Benchmark, Region
 
-NAME, OUT = "pascalpart", "data/pascalpart"
+ROOT = "folder of VOC2010 and the annotations of parts"
 LIST, ANNOTATIONS = "all_obj_part_to_image.json", "Annotations_Part_json_merged_part_classes"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
 LEFT_OUT = "aeroplane+TAIL"  # by the published code
-EPISODES = 2500
+BENCHMARK = Benchmark("pascalpart", "PASCAL-Part", len(GROUPS), "class_in_turn", "distinct", 2500)
 BOX = ("xmin", "ymin", "xmax", "ymax")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    add_root_options(parser, "folder of VOC2010 and the annotations of parts", OUT)
-    regions.add_config_option(parser)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Prepare PASCAL-Part, write its config and print the numbers of masks and classes.
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan of PASCAL-Part.
 
     Raises:
-        UserError: a file is missing or damaged; no list is written then.
+        UserError: a file is missing or damaged.
     """
-    class_masks.check_root(options.root, options.out)
     source = regions.find_file(options.root, LIST)
     content = read_json(source, "this list", "unpack the benchmark's annotations")
     try:
         photos = photos_of(content)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{source}: is not in the benchmark's form ({error!r}); unpack it again") from None
-    classes = [name for group in photos.values() for name in group]
-    jobs = [
-        Region(f"{class_id}/{stem}", class_id, f"{class_id}/{stem}.png", source.parent / f"JPEGImages/{stem}.jpg", ())
-        for class_id, (name, stems) in enumerate((x for group in photos.values() for x in group.items()), 1)
-        for stem in stems
-    ]
-    make = _Maker(source.parent / ANNOTATIONS, tuple(classes))
-    facts = class_masks.make_all(options.out, jobs, make, [source], classes, (), options.skip_bad)
-    class_masks.print_facts(facts, {})
-    folds = [list(group) for group in photos.values()]
-    benchmark = Benchmark(NAME, "PASCAL-Part", len(GROUPS), "class_in_turn", "distinct", EPISODES, fold_classes=folds)
-    regions.write_config(options, benchmark, classes)
-    return 0
+    stems = {name: stems for group in photos.values() for name, stems in group.items()}
+    classes, jobs = list(stems), []
+    for class_id, name in enumerate(classes, 1):
+        for stem in (f"{class_id}/{stem}" for stem in stems[name]):
+            photo = source.parent / f"JPEGImages/{Path(stem).name}.jpg"
+            jobs.append(Region(stem, class_id, f"{stem}.png", photo, (), None))
+    benchmark = replace(BENCHMARK, fold_classes=[list(group) for group in photos.values()])
+    plan = regions.plan_of(options, jobs, [source], benchmark, classes)
+    return replace(plan, make=_Maker(source.parent / ANNOTATIONS, classes), words=(*jobs, *classes))
 
 
 def photos_of(content: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
@@ -90,7 +79,7 @@ def photos_of(content: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
 class _Maker:
     """Reads the annotation of a region's photo, and writes the region."""
 
-    def __init__(self, folder: Path, classes: tuple[str, ...]):
+    def __init__(self, folder: Path, classes: list[str]):
         self.folder, self.classes = folder, classes
 
     def __call__(self, job: Region, out: Path, since: int) -> Made:
@@ -101,9 +90,7 @@ class _Maker:
             shapes, box = largest(content, thing, part)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(f"{path}: {part} of {thing}: not in the benchmark's form ({error!r})") from None
-        if not shapes:
-            return Made(empty=1)
-        return regions.make_region(Region(job.name, job.class_id, job.photo_name, job.photo, shapes, box), out, since)
+        return regions.make_region(replace(job, shapes=shapes, box=box), out, since) if shapes else Made((), (EMPTY,))
 
 
 def largest(content: dict[str, Any], thing: str, part: str) -> tuple[tuple[Any, ...], tuple[int, int, int, int]]:

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +24,8 @@ from util.files import link, read_bytes, write_atomically
 from util.formats.annotations import Instance, Photo, Shape
 from util.formats.painting import class_mask
 from util.prepare.common import compare_count
-from util.prepare.datasets.class_masks import IMAGES, MASKS, Made, make_all, print_facts
+from util.prepare.datasets.one_class import line_of
+from util.prepare.datasets.recipe import EMPTY, IMAGES, MASKS, Facts, Made, Plan
 
 CLASS = 1  # of every shape of a region
 BOX_MODE = "detectron2.structures.boxes", "BoxMode"  # the one class in published pickles; its value is a number
@@ -90,11 +91,6 @@ class Benchmark:
     fold_classes: list[list[str]] | None = None
 
 
-def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option of the folder that the config is written to."""
-    parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
-
-
 def find_file(root: Path, name: str) -> Path:
     """Return the first file of a name below a folder, or where it would lie in the folder itself."""
     return next(iter(sorted(root.rglob(name))), root / name)
@@ -107,9 +103,9 @@ def make_region(job: Region, out: Path, since: int) -> Made:
         UserError: the photo is missing or damaged, or a shape does not fit it.
     """
     target, photo = out / MASKS / f"{job.name}.png", out / IMAGES / job.photo_name
-    line = "test", job.name, job.class_id, job.photo_name
+    made = Made((("test", line_of(job.name, job.class_id, job.photo_name)),), (str(job.class_id),))
     if target.exists() and photo.exists() and target.stat().st_mtime_ns >= since:
-        return Made((line,))
+        return made
     image = read_image(job.photo)
     (height, width), orientation = header_of(job.photo)
     instances = tuple(Instance(0, CLASS, False, shape) for shape in job.shapes)
@@ -119,14 +115,14 @@ def make_region(job: Region, out: Path, since: int) -> Made:
         left, top, right, bottom = (max(side, 0) for side in job.box)
         image, mask = image[top:bottom, left:right], np.ascontiguousarray(mask[top:bottom, left:right])
     if not mask.any():
-        return Made(empty=1)
+        return Made((), (EMPTY,))
     if job.box is None:
         link(job.photo, photo)
     else:
         encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
         write_atomically(photo, encoded.tobytes())
     write_mask(target, mask, stated=job.box is None and orientation != UPRIGHT)
-    return Made((line,))
+    return made
 
 
 def shape_of(segmentation: Any) -> Shape:
@@ -157,13 +153,9 @@ class _Unpickler(pickle.Unpickler):
     """Unpickles dictionaries, lists, texts and numbers; of detectron2's box modes the numbers."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == BOX_MODE:
-            return int
-        return _refuse(module, name)
-
-
-def _refuse(module: str, name: str) -> NoReturn:
-    raise pickle.UnpicklingError(f"it would load {module}.{name}")
+        if (module, name) != BOX_MODE:
+            raise pickle.UnpicklingError(f"it would load {module}.{name}")
+        return int
 
 
 def read_pickle(path: Path) -> dict[Any, Any]:
@@ -180,29 +172,23 @@ def read_pickle(path: Path) -> dict[Any, Any]:
     return table
 
 
-def config_of(benchmark: Benchmark, out: Path, classes: Sequence[str]) -> str:
-    """Return the config of a data set."""
-    lists: dict[str, Any] = {"classes": list(classes)}
-    if benchmark.fold_classes is not None:
-        lists["fold_classes"] = benchmark.fold_classes
-    text = yaml.safe_dump(lists, width=WIDTH, default_flow_style=None, sort_keys=False)
-    rule = "interleaved" if benchmark.fold_classes is None else "given"
-    return CONFIG.format(
-        **{k: getattr(benchmark, k) for k in ("name", "title", "folds", "query", "supports", "episodes")},
-        root=out,
-        fold_rule=rule,
-        lists="".join(f"  {line}\n" for line in text.splitlines()),
-    )
-
-
 def write_config(options: argparse.Namespace, benchmark: Benchmark, classes: Sequence[str]) -> None:
     """Write the config of a prepared data set, and print its path and a command.
 
     Raises:
         UserError: a config of that name has other content.
     """
+    lists: dict[str, Any] = {"classes": list(classes)}
+    if benchmark.fold_classes is not None:
+        lists["fold_classes"] = benchmark.fold_classes
+    entries = yaml.safe_dump(lists, width=WIDTH, default_flow_style=None, sort_keys=False)
+    text = CONFIG.format(
+        **vars(benchmark),
+        root=options.out,
+        fold_rule="interleaved" if benchmark.fold_classes is None else "given",
+        lists="".join(f"  {line}\n" for line in entries.splitlines()),
+    )
     path = options.config_dir / benchmark.name / f"{benchmark.name}.yaml"
-    text = config_of(benchmark, options.out, classes)
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise UserError(f"{path}: exists with other content (another --out, or other classes); remove it and repeat")
     write_atomically(path, text)
@@ -220,23 +206,23 @@ def whole_folds(classes: Sequence[Any], folds: int, source: Path) -> list[Any]:
     return list(classes[: len(classes) // folds * folds])
 
 
-def prepare_regions(
+def plan_of(
     options: argparse.Namespace,
     jobs: Sequence[Region],
     sources: Sequence[Path],
     benchmark: Benchmark,
     names: Sequence[str],
-) -> None:
-    """Write all masks and photos of a data set, its lists and its config; print the numbers of masks and classes.
+) -> Plan:
+    """Return the plan that writes masks and photos of regions, and at the end the config of the data set.
 
     Args:
         sources: the files of annotations, which say all of the jobs.
         names: of the classes.
-
-    Raises:
-        UserError: as ``make_all`` and ``write_config``.
     """
-    facts = make_all(options.out, jobs, make_region, sources, names, (), options.skip_bad, described=False)
-    print_facts(facts, {})
-    print("  " + compare_count("classes", len(facts.per_class), benchmark.classes))
-    write_config(options, benchmark, names)
+
+    def finish(facts: Facts) -> None:
+        shown = sum(name.isdecimal() for name in facts.counts)
+        print("  " + compare_count("classes", shown, benchmark.classes))
+        write_config(options, benchmark, names)
+
+    return Plan(lambda: jobs, make_region, sources, names, finish=finish)

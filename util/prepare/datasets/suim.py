@@ -9,7 +9,6 @@ tests.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,10 @@ import numpy as np
 from util.data.images.read import read_image
 from util.errors import UserError
 from util.files import link
-from util.prepare.common import add_root_options, existing
-from util.prepare.datasets import class_masks
-from util.prepare.datasets.class_masks import IMAGES, MASKS, Made, Mask
-from util.prepare.datasets.grey_masks import THRESHOLD, fit_and_write, open_mask, prepare_masks
+from util.prepare.datasets.one_class import THRESHOLD, Mask, fit_and_write, line_of, open_mask, plan_of
+from util.prepare.datasets.recipe import IMAGES, MASKS, RESIZED, Made, Plan, classes_of, one_each
 
-NAME, OUT = "suim", "data/suim"
+ROOT = "folder of images and masks"
 # Folder of a class -> whether red, green and blue are set in the official masks; in the order of the class ids.
 CODES = {
     "FV": (1, 1, 0),
@@ -38,87 +35,69 @@ UNCLEAR, MAX_UNCLEAR = (64, 192), 0.05  # values between off and on; share of a 
 SUFFIXES = (".png", ".bmp", ".jpg")
 
 
-@dataclass(frozen=True)
-class Coloured:
-    """A photo and its mask of colours."""
-
-    photo: Path
-    source: Path
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    add_root_options(parser, "folder of images and masks", OUT)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Prepare SUIM and print the number of masks of each class.
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan of SUIM, from masks of classes or of colours.
 
     Raises:
-        UserError: a photo or a mask is missing or damaged; no list is written then.
+        UserError: there are neither.
     """
-    class_masks.check_root(options.root, options.out)
-    classes = class_masks.settings_of(NAME).classes
-    folders = [path for path in sorted(options.root.rglob("images")) if (path.parent / "masks").is_dir()]
-    single = [mask for folder in folders for mask in masks_of_classes(folder)]
-    coloured = [pair for folder in folders for pair in coloured_masks(folder)]
+    classes = classes_of("suim")
+    published = {"test": PUBLISHED, **dict.fromkeys(classes)}
+    folders = [p.parent / "masks" for p in sorted(options.root.rglob("images")) if (p.parent / "masks").is_dir()]
+    single = [(code, p) for f in folders for code in CODES for p in sorted((f / code).glob("*")) if _is_image(p)]
+    coloured = [p for folder in folders for p in sorted(folder.iterdir()) if p.suffix.lower() == ".bmp"]
     if single:
-        masks = class_masks.refuse_repeated(single, options.skip_bad)
+        found = one_each(((f"{code}/{path.stem}", path) for code, path in single), options.skip_bad)
+        masks = []
+        for name, path in found.items():
+            number, photo = list(CODES).index(path.parent.name), f"{path.stem}.jpg"
+            source = path.parents[2] / "images" / photo
+            masks.append(Mask(("test",), name, number + 1, photo, source, path, classes[number]))
         notes = [f"{len(coloured)} masks of colours beside masks of classes are not used"] * bool(coloured)
-        facts = prepare_masks(options, masks, classes, notes)
-    elif coloured:
-        sources = existing(path for pair in coloured for path in (pair.photo, pair.source))
-        facts = class_masks.make_all(options.out, coloured, part_colours, sources, classes, (), options.skip_bad)
-    else:
+        return plan_of(masks, classes, notes=notes, published=published)
+    if not coloured:
         raise UserError(
             f"{options.root}: holds no folder images beside masks with *.bmp or with folders FV, HD, ...; "
             "unpack SUIM there"
         )
-    class_masks.print_facts(facts, {"test": PUBLISHED})
-    for name in classes:
-        print(f"  {name}: {facts.per_class.get(name, 0)}")
-    return 0
+    sources = [path for source in coloured for path in (_photo_of(source), source)]
+    return Plan(lambda: coloured, _Colours(classes), sources, (*coloured, *classes), published=published)
 
 
-def masks_of_classes(photos: Path) -> list[Mask]:
-    """Return the masks in a folder for each class, beside a folder of photos."""
-    out = []
-    for class_id, code in enumerate(CODES, 1):
-        for path in sorted((photos.parent / "masks" / code).glob("*")):
-            if path.suffix.lower() in SUFFIXES:
-                name = f"{path.stem}.jpg"
-                out.append(Mask("test", f"{code}/{path.stem}", class_id, name, photos / name, path))
-    return out
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
-def coloured_masks(photos: Path) -> list[Coloured]:
-    """Return the masks of colours beside a folder of photos."""
-    found = sorted(p for p in (photos.parent / "masks").iterdir() if p.suffix.lower() == ".bmp")
-    return [Coloured(photos / f"{path.stem}.jpg", path) for path in found]
+def _photo_of(source: Path) -> Path:
+    """Return the photo of a mask of colours."""
+    return source.parents[1] / "images" / f"{source.stem}.jpg"
 
 
-def part_colours(pair: Coloured, out: Path, since: int) -> Made:
-    """Link a photo and write a mask for each class that its mask of colours shows.
+class _Colours:
+    """Links a photo and writes a mask for each class that its mask of colours shows."""
 
-    Raises:
-        UserError: photo or mask is missing or damaged, or the mask has other colours.
-    """
-    read_image(pair.photo)
-    colours = np.asarray(open_mask(pair.source, "RGB"))
-    unclear = ((colours >= UNCLEAR[0]) & (colours < UNCLEAR[1])).any(2)
-    if unclear.mean() > MAX_UNCLEAR:
-        red, green, blue = colours[unclear][0]
-        raise UserError(
-            f"{pair.source}: {unclear.mean():.0%} of its pixels have none of SUIM's eight colours, such as "
-            f"{red},{green},{blue}; restore this mask, or leave it out with --skip-bad"
-        )
-    bits = colours >= THRESHOLD
-    lines, resized, name = [], 0, pair.photo.name
-    for class_id, (code, wanted) in enumerate(CODES.items(), 1):
-        mask = (bits == np.array(wanted, bool)).all(2)
-        if mask.any():
-            target = out / MASKS / code / f"{pair.source.stem}.png"
-            resized += fit_and_write(pair.photo, pair.source, mask.astype(np.uint8), target)
-            lines.append(("test", f"{code}/{pair.source.stem}", class_id, name))
-    link(pair.photo, out / IMAGES / name)
-    return Made(tuple(lines), resized=resized)
+    def __init__(self, classes: list[str]):
+        self.classes = classes
+
+    def __call__(self, source: Path, out: Path, since: int) -> Made:
+        photo = _photo_of(source)
+        read_image(photo)
+        colours = np.asarray(open_mask(source, "RGB"))
+        unclear = ((colours >= UNCLEAR[0]) & (colours < UNCLEAR[1])).any(2)
+        if unclear.mean() > MAX_UNCLEAR:
+            red, green, blue = colours[unclear][0]
+            raise UserError(
+                f"{source}: {unclear.mean():.0%} of its pixels have none of SUIM's eight colours, such as "
+                f"{red},{green},{blue}; restore this mask, or leave it out with --skip-bad"
+            )
+        bits = colours >= THRESHOLD
+        lines, counted = [], []
+        for class_id, (code, wanted) in enumerate(CODES.items(), 1):
+            mask = (bits == np.array(wanted, bool)).all(2)
+            if mask.any():
+                name = f"{code}/{source.stem}"
+                resized = fit_and_write(photo, source, mask.astype(np.uint8), out / MASKS / f"{name}.png")
+                counted += [self.classes[class_id - 1], *([RESIZED] if resized else [])]
+                lines.append(("test", line_of(name, class_id, photo.name)))
+        link(photo, out / IMAGES / photo.name)
+        return Made(tuple(lines), tuple(counted))
