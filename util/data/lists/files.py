@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import gzip
 import io
-import pickle
 import re
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 from util.config.folds import Fold
 from util.data.lists.index import Index
 from util.errors import UserError
 from util.files import REPOSITORY, read_bytes
+from util.unpickle import RestrictedUnpickler
 
 PAIR_MARK = "__"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -48,13 +47,6 @@ class ListFile:
     form: str
     stems: tuple[str, ...]
     classes: tuple[int, ...] | None
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles dictionaries, lists, texts and numbers, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it would load {module}.{name}")
 
 
 def read_list_file(path: Path) -> ListFile:
@@ -140,7 +132,7 @@ def _parse(path: Path, number: int, words: list[str]) -> tuple[str, int | None]:
 
 def _from_dictionary(path: Path, content: bytes) -> ListFile:
     try:
-        table = _PlainUnpickler(io.BytesIO(content)).load()
+        table = RestrictedUnpickler(io.BytesIO(content)).load()
         rows = [(int(c), str(name)) for c, names in sorted(table.items()) for name in names]
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not a dictionary of lists that can be read safely ({error})") from None

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from util.data.words.text import RestrictedUnpickler
 from util.errors import UserError
+from util.unpickle import RestrictedUnpickler
 
 COMMON = 500_000  # rows of a binary file that are read first; files are sorted by frequency
 FASTTEXT = b"\xba\x16\x4f\x2f"  # first bytes of fastText's .bin

@@ -4,48 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import IO, Any
 
 import numpy as np
 
 from util.config.settings import DataSettings
 from util.errors import UserError
 from util.files import write_atomically
+from util.unpickle import RestrictedUnpickler
 
 NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"
 NAME_VECTOR_WIDTH = 300
 SUFFIXES = (".npz", ".pkl")
-ARRAY_PARTS = {  # the names that a pickled NumPy array needs
-    "numpy": {"ndarray", "dtype"},
-    **{f"numpy.{core}.multiarray": {"_reconstruct"} for core in ("core", "_core")},
-    **{f"numpy.{core}.numeric": {"_frombuffer"} for core in ("core", "_core")},
-    "_codecs": {"encode"},
-}
-
-
-class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickles NumPy arrays, and what ``others`` names (module -> names); refuses everything else."""
-
-    def __init__(self, file: IO[bytes], others: Mapping[str, set[str]] = MappingProxyType({})):
-        super().__init__(file, encoding="latin1")
-        self.others = others
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle names, if it is allowed.
-
-        Raises:
-            UnpicklingError: it is not.
-        """
-        if name not in ARRAY_PARTS.get(module, set()) | self.others.get(module, set()):
-            raise pickle.UnpicklingError(f"it would load {module}.{name}")
-        if module.startswith("numpy.core"):
-            module = module.replace("numpy.core", "numpy._core") if hasattr(np, "_core") else module
-        return super().find_class(module, name)
 
 
 def table_names(classes: list[str]) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,9 @@ from util.formats.painting import class_mask
 from util.prepare.common import compare_count
 from util.prepare.datasets.one_class import line_of
 from util.prepare.datasets.recipe import EMPTY, IMAGES, MASKS, Facts, Made, Plan
+from util.unpickle import RestrictedUnpickler
 
 CLASS = 1  # of every shape of a region
-BOX_MODE = "detectron2.structures.boxes", "BoxMode"  # the one class in published pickles; its value is a number
 WIDTH = 110  # of a line of YAML
 CONFIG = """\
 # {title}, for tests. Made by: python prepare.py {name} --root DIR
@@ -149,15 +148,6 @@ def shape_of(segmentation: Any) -> Shape:
     return polygons
 
 
-class _Unpickler(pickle.Unpickler):
-    """Unpickles dictionaries, lists, texts and numbers; of detectron2's box modes the numbers."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) != BOX_MODE:
-            raise pickle.UnpicklingError(f"it would load {module}.{name}")
-        return int
-
-
 def read_pickle(path: Path) -> dict[Any, Any]:
     """Return the dictionary of a pickle file, whose code is not executed.
 
@@ -166,7 +156,7 @@ def read_pickle(path: Path) -> dict[Any, Any]:
     """
     content = read_bytes(path, "this annotation file", "unpack the download again")
     try:
-        table = _Unpickler(io.BytesIO(content)).load()
+        table = RestrictedUnpickler(io.BytesIO(content)).load()
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not a dictionary that can be read safely ({error}); unpack it again") from None
     return table
