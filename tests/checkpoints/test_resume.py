@@ -47,12 +47,6 @@ def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
             check_free(folder, resume=False, overwrite=False)
 
 
-def test_what_can_be_resumed(tmp_path: Path) -> None:
-    check_free(_touch(tmp_path / "a", PREVIOUS, BEST), resume=True, overwrite=False)
-    with pytest.raises(UserError, match="nothing to resume here; omit --resume"):
-        check_free(tmp_path, resume=True, overwrite=False)
-
-
 def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
     torch.save(_saved(weights={}), tmp_path / PREVIOUS)
     assert newest(tmp_path)["progress"]["step"] == 4

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from model.contract import ModelSettings
 from tests.paths import REPOSITORY
-from util.config import compose
 from util.config.compose import Rooms, composition_of, config_path, experiments, named_parts
 from util.config.read import read_config, to_dict
 from util.config.tree import Leaf, parse_file
@@ -81,43 +77,12 @@ def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
         assert encoder.startswith(backbone) or OF_TIMM[encoder] == backbone
 
 
-@pytest.mark.parametrize("encoder", ["dinov2_vits14", "dinov3_vitl16"])
-def test_an_encoder_may_have_files_for_some_methods_alone(encoder: str) -> None:
-    assert {method for method in METHODS if encoder in Rooms(CONFIGS).encoders_of(method)} == set(ON_CELLS)
-
-
-def test_a_method_may_name_the_encoder_where_none_is_named() -> None:
-    names = {method: config_path("split0", "pascal", method).stem for method in ("insid3", "prototype")}
-    assert names == {"insid3": "pascal_split0_insid3_lite0", "prototype": "pascal_split0_prototype_resnet50"}
-
-
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])
 @pytest.mark.parametrize("fold", [0])
 def test_a_file_of_the_main_method_equals_its_composition(configs: Path, dataset: str, fold: int) -> None:
     name = f"{dataset}/{dataset}_split{fold}_resnet50.yaml"
     assert (CONFIGS / name).exists() and not (configs / name).exists()
     assert to_dict(read_config(configs / name)) == to_dict(read_config(CONFIGS / name))
-
-
-def test_a_file_of_that_name_wins(configs: Path) -> None:
-    path = configs / "mini/mini_split1_ssp_resnet18.yaml"
-    assert read_config(path).data.shot == 1
-    path.write_text("parts: [mini, ssp, resnet18]\ndata: {shot: 3}\n")
-    assert read_config(path).data.shot == 3
-
-
-def test_a_composed_name_may_be_a_base(configs: Path) -> None:
-    path = configs / "mini/mine.yaml"
-    path.write_text("base: mini_split3_ssp_resnet34.yaml\ndata: {shot: 2}\n")
-    config = read_config(path)
-    assert (config.run.name, config.data.fold, config.data.shot) == ("mine", 3, 2)
-    assert config.model.encoder.backbone == "resnet34"
-
-
-def test_each_file_counts_once_where_it_is_first_needed(configs: Path) -> None:
-    """The data set's ``text: names`` yields to the method's ``none``; ``default.yaml`` does not override both."""
-    config = read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")
-    assert (config.data.text, config.data.min_pixels, config.data.workers) == ("none", 400, 0)
 
 
 @pytest.mark.parametrize(
@@ -156,19 +121,6 @@ def test_a_data_set_of_one_file_composes(configs: Path) -> None:
     assert left >= {"pets_split0_ssp_resnet50"} and not left & {"pets_split0_bam_resnet50", "pets_split0_resnet50"}
 
 
-def test_a_method_without_encoder_composes_without_one(configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    @dataclass
-    class Settings(ModelSettings):
-        width: int = 4
-
-    toy = SimpleNamespace(Settings=Settings, title="Toy")
-    monkeypatch.setattr(compose, "models", lambda: {"toy": toy})
-    (configs / "model/toy.yaml").write_text("base: ../default.yaml\nmodel: {name: toy}\n")
-    path = config_path("split1", "mini", "toy", root=configs)
-    composition = composition_of(path)
-    assert path.stem == "mini_split1_toy" and composition is not None and composition.encoder is None
-
-
 # --- names that mean nothing -----------------------------------------------------------------------------------------
 
 
@@ -193,13 +145,6 @@ def test_a_name_that_does_not_compose_is_refused_in_one_line(words: tuple, parts
         config_path(*words)
     message = str(caught.value)
     assert "\n" not in message and all(part in message for part in parts), message
-
-
-def test_a_variant_is_chosen_by_the_method_or_by_the_encoder() -> None:
-    path = config_path("split0", "pascal", "symnet_plus", "lite0")
-    assert path == config_path("split0", "pascal", None, "lite0_plus")
-    assert type(read_config(REPOSITORY / path).model).__name__ == "SymNetPlusSettings"
-    assert config_path("split0", "pascal", "symnet_plus").stem == "pascal_split0_resnet50_plus"
 
 
 def test_a_fold_that_does_not_exist_is_refused_by_name() -> None:

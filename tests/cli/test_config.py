@@ -17,16 +17,6 @@ TIMEOUT = 600  # seconds; a machine may be busy
 # --- inheritance -----------------------------------------------------------------------------------------------------
 
 
-def test_later_bases_win_and_the_file_itself_wins_over_all(tmp_path: Path) -> None:
-    write_config(tmp_path, "data: {fold: 1, shot: 2, workers: 3}\nrun: {seed: 1}\n", "first.yaml")
-    write_config(tmp_path, "data: {fold: 2, shot: 5}\n", "second.yaml", base=None)
-    path = write_config(tmp_path, "base: [first.yaml, second.yaml]\ndata: {fold: 3}\n", base=None)
-    config = read_config(path)
-    assert (config.data.fold, config.data.shot, config.data.workers, config.run.seed) == (3, 5, 3, 1)
-    other = write_config(tmp_path, "base: [second.yaml, first.yaml]\n", "other.yaml", base=None)
-    assert (read_config(other).data.fold, read_config(other).data.shot) == (1, 2)
-
-
 def test_sections_are_merged_key_by_key_and_lists_replaced(tmp_path: Path) -> None:
     write_config(
         tmp_path, "meta_stage: {augment: {scale: [0.5, 2.0], rotate: 3}}\ntest: {seeds: [1, 2, 3]}\n", "low.yaml"
@@ -69,22 +59,6 @@ def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) ->
     assert (config.data.fold, config.data.shot, config.test.seeds) == (3, 5, [4])
     assert config.meta_stage.augment.scale == [0.5, 1.5]
     assert config.run.name == "x=y"
-
-
-def test_override_can_take_a_value_back_to_null(tmp_path: Path) -> None:
-    config = read_text(tmp_path, "meta_stage: {size: 65}\n", ["meta_stage.size=null"])
-    assert config.meta_stage.size is None and config.stage_size(config.meta_stage) == config.data.size
-
-
-def test_override_reaches_a_protocol_and_the_model() -> None:
-    config = read_config(MINI, ["protocols.symnet.episodes=12", "model.encoder.backbone=resnet34"])
-    assert config.protocols["symnet"].episodes == 12 and config.model.encoder.backbone == "resnet34"
-
-
-@pytest.mark.parametrize("text", ["data.fold", "=3", "", "data"])
-def test_malformed_override_is_refused_with_the_form(text: str) -> None:
-    message = refusal(MINI, [text])
-    assert f"--set {text}".strip() in message and "section.key=value" in message
 
 
 @pytest.mark.parametrize(

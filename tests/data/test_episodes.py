@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
-from util.data.episodes import EpisodeDataset, LabelledDataset
+from util.data.episodes import EpisodeDataset
 from util.data.images.read import read_image, read_mask
 from util.data.images.warp import fit_letterbox
 from util.data.lists.image_list import ImageList, train_list
@@ -77,36 +74,7 @@ def _centred(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray
 # --- photos ----------------------------------------------------------------------------------------------------------
 
 
-def test_photos_are_rgb_whatever_the_file_holds(tmp_path: Path) -> None:
-    Image.new("RGB", (12, 10), (200, 30, 60)).save(tmp_path / "colour.png")
-    Image.new("L", (12, 10), 77).save(tmp_path / "grey.jpg")
-    assert read_image(tmp_path / "colour.png").tolist() == np.full((10, 12, 3), (200, 30, 60)).tolist()
-    assert read_image(tmp_path / "grey.jpg").tolist() == np.full((10, 12, 3), 77).tolist()
-
-
 # --- shapes and types ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("augment", "pixels"), [(AugmentSettings(), torch.uint8), (None, torch.float32)], ids=["training", "evaluation"]
-)
-def test_episode_shapes_and_types(train, fold, vectors, augment, pixels: torch.dtype) -> None:
-    episode = _episodes(train, fold, augment, vectors=vectors, base_labels=True)[5]
-    found = {f.name: getattr(episode, f.name) for f in fields(episode)}
-    absent = {name for name, value in found.items() if value is None}
-    assert absent == {"left_out", "cached_support", "cached_query"}
-    found = {name: value for name, value in found.items() if name not in absent}
-    assert {name: (tuple(value.shape), value.dtype) for name, value in found.items()} == {
-        "query": ((3, SIZE, SIZE), pixels),
-        "query_label": ((SIZE, SIZE), torch.uint8),
-        "support": ((SHOTS, 3, SIZE, SIZE), pixels),
-        "support_label": ((SHOTS, SIZE, SIZE), torch.uint8),
-        "class_id": ((), torch.int64),
-        "base_id": ((), torch.int64),
-        "number": ((), torch.int64),
-        "query_base_label": ((SIZE, SIZE), torch.uint8),
-        "text": ((300,), torch.float32),
-    }
 
 
 @pytest.mark.parametrize("augment", [AugmentSettings(), None], ids=["training", "evaluation"])
@@ -173,37 +141,6 @@ def test_training_view_without_any_change_keeps_every_class_id(train, fold, clas
     assert class_id in others and len(others) >= 3  # images with a second class took part
 
 
-@pytest.mark.parametrize("class_id", [1, 5])
-def test_augmentation_adds_no_class(train, fold, class_id: int) -> None:
-    augment = AugmentSettings(scale=[0.8, 1.5], keep_target=0.85)
-    dataset = _episodes(train, fold, augment, shots=1, base_labels=True)
-    numbers = [n for n in range(300) if dataset.sampler(n).class_id == class_id]
-    assert len(numbers) >= 10
-    for number in numbers:
-        key, episode = dataset.sampler(number), dataset[number]
-        allowed = {*fold.base_table[_views(train, key.query)[1]].ravel().tolist(), IGNORE}
-        found = set(episode.query_base_label.unique().tolist())
-        assert found <= allowed
-        assert class_id in found  # base id and class id agree in this fold
-        assert (episode.query_label == 1).equal(episode.query_base_label == class_id)
-
-
-def test_target_of_every_class_is_kept(train, fold) -> None:
-    augment = AugmentSettings(scale=[1.6, 1.6], rotate_probability=0, blur_probability=0, keep_target=0.85)
-    free, kept = (_episodes(train, fold, a, shots=1) for a in (AugmentSettings(scale=[1.6, 1.6]), augment))
-    shares: dict[str, list[float]] = {"free": [], "kept": []}
-    for number in range(100):
-        key = kept.sampler(number)
-        _, classes = _views(train, key.query)
-        rows, columns = np.nonzero(classes == key.class_id)
-        if max(np.ptp(rows), np.ptp(columns)) * 1.6 > 0.75 * SIZE:
-            continue  # too large to be kept surely
-        for name, dataset in (("free", free), ("kept", kept)):
-            shares[name].append(float((dataset[number].query_label == 1).sum()) / (1.6**2 * len(rows)))
-    assert len(shares["kept"]) >= 30 and min(shares["free"]) < 0.6
-    assert min(shares["kept"]) >= 0.8  # 0.85 but for rounding at the target's edge
-
-
 def test_query_and_supports_are_augmented_independently(train, fold) -> None:
     augment = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0.5)
     dataset, flips = _episodes(train, fold, augment, shots=2), []
@@ -238,39 +175,6 @@ def test_items_are_functions_of_their_number(train, fold, vectors) -> None:
 
 
 # --- labelled images -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("augment", "pixels"), [(AugmentSettings(), torch.uint8), (None, torch.float32)], ids=["training", "evaluation"]
-)
-def test_labelled_images_hold_base_ids(train, fold, augment, pixels: torch.dtype) -> None:
-    dataset, seen = LabelledDataset(train, fold, SIZE, 0, augment), set()
-    for number in range(len(train.queries)):
-        item = dataset[number]
-        assert item.image.shape == (3, SIZE, SIZE) and item.image.dtype == pixels
-        assert item.label.shape == (SIZE, SIZE) and item.label.dtype == torch.uint8
-        seen.update(item.label.unique().tolist())
-    assert seen == {*range(len(fold.base) + 1), IGNORE}
-
-
-def test_labelled_evaluation_walks_the_list(train, fold) -> None:
-    dataset, length = LabelledDataset(train, fold, SIZE, 0), len(train.queries)
-    for number in (0, 3, length - 1, length + 3):
-        photo, classes = fit_letterbox(*_views(train, train.queries[number % length]), SIZE)
-        assert torch.equal(dataset[number].image, torch.from_numpy(photo.transpose(2, 0, 1)))
-        same = cv2.compare(dataset[number].label.numpy(), fold.base_table[classes], cv2.CMP_NE)
-        assert not same.any()
-
-
-def test_labelled_training_shows_every_image_once_per_lap_in_new_order(train, fold) -> None:
-    still = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0)
-    dataset, length = LabelledDataset(train, fold, SIZE, 0, still), len(train.queries)
-    expected = sorted(
-        _centred(_views(train, row)[0], (124, 116, 104)).transpose(2, 0, 1).tobytes() for row in train.queries
-    )
-    laps = [[dataset[n].image.numpy().tobytes() for n in range(k * length, (k + 1) * length)] for k in (0, 1)]
-    assert sorted(laps[0]) == sorted(laps[1]) == expected
-    assert laps[0] != laps[1]
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------

@@ -65,10 +65,6 @@ def _mask_path(data: DataSettings, number: int) -> Path:
     return Path(data.root) / data.masks / f"photo{number}.png"
 
 
-def _image_path(data: DataSettings, number: int) -> Path:
-    return Path(data.root) / data.images / f"photo{number}.jpg"
-
-
 def _cache_files(data: DataSettings) -> list[Path]:
     return sorted(Path(data.cache).glob("*"))
 
@@ -95,19 +91,6 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     assert index.areas.dtype == np.int64
 
 
-def test_ignored_pixels_are_in_no_column(tiny: DataSettings) -> None:
-    for areas, mask in zip(_load(tiny).areas, _masks(6), strict=True):
-        assert areas.tolist() == [int((mask == c).sum()) for c in range(CLASSES + 1)]
-        assert areas.sum() == mask.size - (mask == IGNORE).sum() < mask.size
-
-
-def test_a_wrong_mask_among_many_is_named_in_one_line(tmp_path: Path) -> None:
-    masks = _masks(140, sides=(4, 4))
-    masks[77][0, 0] = CLASSES + 1
-    message = _refusal(_write(tmp_path / "many", masks))
-    assert "photo77.png" in message and "Traceback" not in message
-
-
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -126,12 +109,6 @@ def test_mask_of_another_size_than_its_image_is_refused(tiny: DataSettings) -> N
     assert "photo4.png" in message and "(12, 10) and (10, 12)" in message
 
 
-def test_missing_image_is_named(tiny: DataSettings) -> None:
-    _image_path(tiny, 1).unlink()
-    message = _refusal(tiny)
-    assert str(_image_path(tiny, 1)) in message and "does not exist" in message
-
-
 @pytest.mark.parametrize("content", [b"", b"no picture", "half"])
 def test_damaged_mask_is_named(tiny: DataSettings, content: bytes | str) -> None:
     path = _mask_path(tiny, 0)
@@ -143,26 +120,11 @@ def test_damaged_mask_is_named(tiny: DataSettings, content: bytes | str) -> None
 # --- list files ------------------------------------------------------------------------------------------------------
 
 
-def test_list_takes_the_first_word_of_each_line(tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    path.write_text("b 1\n\n  a\t-1\n   \nfolder/c")
-    assert read_names(path) == ("b", "a", "folder/c")
-
-
 def test_list_that_names_an_image_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("a\nb\nc\nb\n")
     with pytest.raises(UserError, match=r"list\.txt: this list names 'b' twice"):
         read_names(path)
-
-
-def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
-    root = Path(tiny.root)
-    (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
-    (root / "SegmentationClassAug/again.png").symlink_to("photo0.png")
-    (root / "train.txt").write_text((root / "train.txt").read_text() + "again\n")
-    with pytest.raises(UserError, match=r"photo0\.jpg and .*again\.jpg are one file"):
-        load_index(tiny, "train")
 
 
 # --- cache -----------------------------------------------------------------------------------------------------------
@@ -192,14 +154,6 @@ def test_changed_mask_is_counted_anew(tiny: DataSettings) -> None:
     second = _load(tiny)
     assert second.areas[2].tolist() == [0, 0, 0, 120]
     assert second.fingerprint != first.fingerprint
-
-
-def test_mask_of_the_same_size_but_another_time_is_counted_anew(tiny: DataSettings) -> None:
-    first, path = _load(tiny), _mask_path(tiny, 0)
-    stat = path.stat()
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
-    assert _load(tiny).fingerprint != first.fingerprint
-    assert len(_cache_files(tiny)) == 2
 
 
 @pytest.mark.parametrize("damage", ["empty", "rubbish", "first half", "other archive", "flipped bytes"])

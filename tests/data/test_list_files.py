@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from util.config.folds import Fold
-from util.data.lists.files import DICTIONARY, PAIRS, TWO_COLUMNS, match, read_list_file
+from util.data.lists.files import DICTIONARY, PAIRS, match, read_list_file
 from util.data.lists.image_list import ImageList
 from util.data.lists.image_list import test_list as novel_list
 from util.errors import UserError
@@ -27,22 +27,6 @@ def test_pairs_in_each_spelling(tmp_path: Path, novel: ImageList, form: str) -> 
     matched = match(listed, novel.index, novel.classes)
     assert listed.form == PAIRS
     assert tuple(zip(matched.rows, matched.classes, strict=True)) == novel.pairs
-
-
-def test_pairs_are_every_present_class_of_every_query(novel: ImageList, mini_data) -> None:
-    least = mini_data().min_pixels
-    expected = [(r, c) for r in novel.queries for c in novel.classes if novel.index.areas[r, c] >= least]
-    assert list(novel.pairs) == expected and len(expected) >= len(novel.queries)
-
-
-def test_two_columns_with_folders(tmp_path: Path, novel: ImageList) -> None:
-    path = tmp_path / "list.txt"
-    rows = tuple(novel.queries[:3].tolist())
-    path.write_text(
-        "".join(f"../VOC/JPEGImages/{novel.index.names[r]}.jpg x/{novel.index.names[r]}.png\n" for r in rows)
-    )
-    listed = read_list_file(path)
-    assert listed.form == TWO_COLUMNS and match(listed, novel.index, novel.classes).rows == rows
 
 
 def test_dictionary_counts_classes_from_zero(tmp_path: Path, novel: ImageList) -> None:
@@ -118,20 +102,3 @@ def test_a_two_column_list_keeps_the_pixel_rule_for_candidates(tmp_path: Path, n
     assert np.array_equal(images.queries, rows)
     for c in images.classes:
         assert set(images.candidates[c]) == set(novel.candidates[c]) & set(rows)
-
-
-def test_a_two_column_list_of_another_fold_is_refused(tmp_path: Path, novel: ImageList) -> None:
-    other = next(n for r, n in enumerate(novel.index.names) if not novel.index.areas[r, novel.classes].any())
-    path = tmp_path / "list.txt"
-    path.write_text(f"{other}.jpg {other}.png\n")
-    with pytest.raises(UserError, match="is it a list of another fold"):
-        match(read_list_file(path), novel.index, novel.classes)
-
-
-def test_dots_belong_to_a_name(tmp_path: Path, novel: ImageList) -> None:
-    names = tuple(f"2020.01.{n:02d}" for n in range(len(novel.index)))
-    index = replace(novel.index, names=names)
-    row, c = novel.pairs[-1]
-    for line in (f"JPEGImages/{names[row]}.jpg masks/{names[row]}.png", f"{names[row]}__{c}", f"{names[row]}.jpg {c}"):
-        (tmp_path / "list.txt").write_text(line + "\n")
-        assert match(read_list_file(tmp_path / "list.txt"), index, novel.classes).rows == (row,)

@@ -94,19 +94,6 @@ def test_lists_agree_with_brute_force(mini_data, fold: int, fold_rule: str) -> N
     _check(train_list(train, split, strict), train_truth, split.base, split.novel)
 
 
-def test_exclude_novel_drops_images_with_a_single_novel_pixel() -> None:
-    index = _index([[0, 0, 50], [0, 1, 50], [0, 0, 9], [0, 60, 0]])
-    data = _settings(min_pixels=10)
-    fold = Fold(2, 2, 0, "contiguous")  # tests class 1
-    assert train_list(index, fold, data).queries.tolist() == [0]
-    assert train_list(index, fold, _settings(min_pixels=10, exclude_novel=False)).queries.tolist() == [0, 1]
-
-
-def test_an_image_at_exactly_the_pixel_bound_is_listed() -> None:
-    index = _index([[0, 0, 10], [0, 0, 9]])
-    assert train_list(index, Fold(2, 2, 0, "contiguous"), _settings(min_pixels=10)).queries.tolist() == [0]
-
-
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -119,16 +106,6 @@ def _index(areas: list[list[int]]) -> Index:
 def _settings(**changes) -> DataSettings:
     values = {"classes": ["cat", "dog"], "folds": 2, **changes}
     return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", **values)
-
-
-@pytest.mark.parametrize(("make", "title"), [(train_list, "train"), (novel_list, "test")])
-def test_empty_list_is_refused_with_advice(mini_data, make: Callable, title: str) -> None:
-    data = mini_data(fold=2, min_pixels=10**6)
-    with pytest.raises(UserError) as caught:
-        make(load_index(data, "test", progress=False), Fold.of(data), data)
-    message = str(caught.value)
-    assert f"the {title} list of fold 2 is empty" in message
-    assert str(data.root) in message and "data.min_pixels" in message and "\n" not in message
 
 
 def test_too_few_candidates_name_class_have_and_need() -> None:

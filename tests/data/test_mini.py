@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.mini import CLASS_NAMES, generate
+from util.data.mini import generate
 from util.errors import UserError
 
 TRAIN, TEST, SIDE = 24, 16, 128
@@ -33,15 +33,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_layout(root: Path) -> None:
-    train, test = _ids(root, "train"), _ids(root, "val")
-    assert (len(train), len(test)) == (TRAIN, TEST)
-    assert train + test == [f"mini_{number:06d}" for number in range(TRAIN + TEST)]
-    assert {p.stem for p in (root / "JPEGImages").glob("*.jpg")} == set(train + test)
-    assert {p.stem for p in (root / "SegmentationClassAug").glob("*.png")} == set(train + test)
-    assert [p.name for p in root.parent.iterdir()] == [root.name]  # no temporary folder is left
-
-
 def test_images_and_masks_fit(root: Path) -> None:
     shapes = set()
     for key in _ids(root, "train") + _ids(root, "val"):
@@ -53,21 +44,6 @@ def test_images_and_masks_fit(root: Path) -> None:
         assert mask.getpalette()[:15] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128]
         shapes.add(image.size)
     assert len(shapes) > 1
-
-
-def test_classes_and_areas(root: Path) -> None:
-    masks = _masks(root)
-    labels = [set(np.unique(mask).tolist()) - {0} for mask in masks]
-    assert len(CLASS_NAMES) == 8
-    assert set().union(*labels) == set(range(1, 9))
-    assert {len(present) for present in labels} == {1, 2}
-    for mask, present in zip(masks, labels, strict=True):
-        assert all(0.05 <= (mask == label).mean() <= 0.4 for label in present)
-
-
-def test_same_parameters_same_bytes(root: Path, tmp_path: Path) -> None:
-    generate(tmp_path / "again", TRAIN, TEST, SIDE)
-    assert _files(tmp_path / "again") == _files(root)
 
 
 def test_image_depends_on_seed_and_number_only(root: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from tests.paths import REPOSITORY
 from util.config.folds import Fold
 from util.config.read import read_config
-from util.data.lists.files import PAIRS, read_fold_list, read_list_file
+from util.data.lists.files import read_fold_list
 from util.data.lists.image_list import ImageList, train_list
 from util.data.lists.image_list import test_list as novel_list
 from util.errors import UserError
@@ -32,26 +31,6 @@ def test_the_configs_name_the_published_lists_of_their_fold(dataset: str, fold: 
     length = len(train.stems) if dataset == "pascal" else len(set(train.stems))
     assert length == EPOCHS[dataset][fold] and set(train.classes) == set(split.base)
     assert config.protocols["symnet"].list_file is None
-
-
-def test_a_line_may_hold_a_class_and_its_coco_images(tmp_path: Path) -> None:
-    text = "3 t13279 v42\n7 v9\n"
-    (tmp_path / "plain.txt").write_text(text)
-    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(text.encode()))
-    plain, packed = (read_list_file(tmp_path / name) for name in ("plain.txt", "packed.txt.gz"))
-    assert plain.stems == (
-        *("COCO_train2014_000000013279", "COCO_val2014_000000000042"),
-        "COCO_val2014_000000000009",
-    )
-    assert plain.form == PAIRS and plain.classes == packed.classes == (3, 3, 7) and plain.stems == packed.stems
-
-
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"3 t1\n" * 100, mtime=0)[:-12]])
-def test_a_damaged_packed_list_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "list.txt.gz"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=str(path)):
-        read_list_file(path)
 
 
 def pairs_file(path: Path, images: ImageList, pairs: list[tuple[int, int]]) -> str:

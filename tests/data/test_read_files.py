@@ -10,7 +10,6 @@ from util.data.lists.files import read_list_file
 from util.data.lists.index import read_names
 from util.data.lists.manifest import read_manifest
 from util.errors import UserError
-from util.files import read_text
 from util.formats.masks import read_class_names
 
 
@@ -23,13 +22,6 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
     assert read_list_file(path).stems == ("a", "b")
     path.write_text('{"query": "a", "class": 1, "supports": ["b"]}\n', encoding="utf-8-sig")
     assert len(read_manifest(path).episodes) == 1
-
-
-def test_text_that_is_no_utf_8(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"caf\xe9\n")
-    with pytest.raises(UserError, match=r"no text in UTF-8: .* at byte 3"):
-        read_text(path, "this file", "save it as UTF-8")
 
 
 def test_two_spellings_of_a_photo_are_one_photo(tmp_path: Path) -> None:

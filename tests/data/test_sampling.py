@@ -50,13 +50,6 @@ def test_episode_depends_on_the_number_alone(query: str) -> None:
         assert all(key.number == n for n, key in first.items())
 
 
-def test_more_shots_keep_query_and_class(train: ImageList) -> None:
-    one, three = EpisodeSampler(train, "sequential", 1, 0), EpisodeSampler(train, "sequential", 3, 0)
-    assert [(one(n).query, one(n).class_id) for n in range(60)] == [
-        (three(n).query, three(n).class_id) for n in range(60)
-    ]
-
-
 # --- the episode itself ----------------------------------------------------------------------------------------------
 
 
@@ -80,24 +73,7 @@ def test_supports_are_distinct_candidates_and_never_the_query(train, novel, quer
         _check_episodes(random_list(seed), query, shots, seed, range(100))
 
 
-def test_one_pixel_in_the_query_is_enough_for_its_class_to_be_drawn() -> None:
-    areas = np.array([[0, 50, 1], [0, 50, 0], [0, 50, 50], [0, 0, 50]])
-    index = Index(tuple("abcd"), areas, (Path(),) * 4, (Path(),) * 4, "none")
-    images = ImageList(index, (1, 2), np.arange(4), {1: np.arange(3), 2: np.arange(2, 4)})
-    keys = [EpisodeSampler(images, "sequential", 1, 0)(n) for n in range(0, 400, 4)]
-    assert {k.query for k in keys} == {0}
-    assert {k.class_id for k in keys} == {1, 2}
-    assert {k.supports for k in keys if k.class_id == 2} == {(2,), (3,)}
-
-
 # --- order -----------------------------------------------------------------------------------------------------------
-
-
-def test_walk_takes_the_list_in_order_and_starts_again(train: ImageList) -> None:
-    length = len(train.queries)
-    sampler = EpisodeSampler(train, "sequential", 1, 7)
-    assert [sampler(n).query for n in range(2 * length + 5)] == [*train.queries, *train.queries, *train.queries[:5]]
-    assert sampler(FAR * length + 3).query == train.queries[3]
 
 
 def test_shuffle_visits_every_image_once_per_lap_and_laps_differ(train: ImageList) -> None:
@@ -118,18 +94,6 @@ def _chi_square(counts: Counter, kinds: int) -> float:
     return sum((counts[k] - expected) ** 2 / expected for k in counts)
 
 
-def test_class_is_drawn_uniformly_among_those_in_the_query() -> None:
-    areas = np.array([[0, 90, 10, 900, 0]] + [[0, 50, 50, 50, 50]] * 9)
-    index = Index(tuple("abcdefghij"), areas, (Path(),) * 10, (Path(),) * 10, "none")
-    rows = np.arange(10)
-    images = ImageList(index, (1, 2, 3, 4), rows, dict.fromkeys((1, 2, 3, 4), rows))
-    for seed in SEEDS:
-        sampler = EpisodeSampler(images, "sequential", 1, seed)
-        counts = Counter(sampler(n).class_id for n in range(0, 9000, 10))
-        assert set(counts) == {1, 2, 3}
-        assert _chi_square(counts, 3) < 20  # two degrees of freedom: exceeded once in 20 000
-
-
 def test_supports_are_drawn_uniformly() -> None:
     areas = np.array([[0, 50]] * 10)
     index = Index(tuple("abcdefghij"), areas, (Path(),) * 10, (Path(),) * 10, "none")
@@ -142,18 +106,6 @@ def test_supports_are_drawn_uniformly() -> None:
 
 
 # --- digest ----------------------------------------------------------------------------------------------------------
-
-
-def test_digest_is_that_of_the_episodes(train: ImageList) -> None:
-    digest = EpisodeSampler(train, "sequential", 1, 0).digest(30)
-    assert EpisodeSampler(train, "sequential", 1, 0).digest(30) == digest
-    others = [
-        EpisodeSampler(train, "sequential", 1, 1).digest(30),
-        EpisodeSampler(train, "sequential", 2, 0).digest(30),
-        EpisodeSampler(train, "shuffle", 1, 0).digest(30),
-        EpisodeSampler(train, "sequential", 1, 0).digest(31),
-    ]
-    assert len({digest, *others}) == 5
 
 
 def test_episodes_of_a_fixed_list_never_change() -> None:
@@ -191,13 +143,6 @@ def test_workers_and_batch_size_change_no_tensor(mini_data, train: ImageList, au
         found = _load(dataset, numbers, workers)
         assert {name for name, v in expected.items() if v is None} == {"left_out", "cached_support", "cached_query"}
         assert all(v is None or torch.equal(found[name], v) for name, v in expected.items())
-
-
-def test_loading_leaves_the_global_random_state_alone(mini_data, train: ImageList) -> None:
-    dataset = EpisodeDataset(EpisodeSampler(train, "sequential", 1, 0), Fold.of(mini_data()), 33, AugmentSettings())
-    before = torch.get_rng_state()
-    list(batches(dataset, [[0, 1], [2]], 0, torch.device("cpu")))
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 # --- several ways ----------------------------------------------------------------------------------------------------

@@ -57,19 +57,6 @@ def test_pickled_arrays_of_every_protocol_are_read(tmp_path: Path, protocol: int
     assert (read == table.astype(np.float32)).all() and read.dtype == np.float32
 
 
-def test_array_pickled_under_the_old_module_name_is_read(tmp_path: Path) -> None:
-    content = pickle.dumps(_table(), protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-    assert b"numpy.core.multiarray" in content
-    (tmp_path / "vectors.pkl").write_bytes(content)
-    assert (read_vectors(tmp_path / "vectors.pkl") == _table()).all()
-
-
-def test_npz_files_are_read(tmp_path: Path) -> None:
-    np.savez(tmp_path / "vectors.npz", vectors=_table(kind=np.float64))
-    read = read_vectors(tmp_path / "vectors.npz")
-    assert (read == _table()).all() and read.dtype == np.float32
-
-
 # --- files that are refused ------------------------------------------------------------------------------------------
 
 
@@ -94,10 +81,6 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, wrap, prot
     assert marker.exists()
 
 
-def test_missing_file_is_named_with_the_key_to_set(tmp_path: Path) -> None:
-    assert "data.text" in _refusal(tmp_path / "vectors.pkl")
-
-
 # --- files that settings name ----------------------------------------------------------------------------------------
 
 
@@ -118,11 +101,6 @@ def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
     assert (class_vectors(_settings(text_dir="elsewhere", text=str(tmp_path / "own.pkl"))) == 3 * _table()).all()
 
 
-def test_names_need_no_file() -> None:
-    table = class_vectors(_settings(text="names", text_dir="nowhere"))
-    assert (table == name_vectors(CLASSES)).all()
-
-
 # --- vectors made from names -----------------------------------------------------------------------------------------
 
 
@@ -132,14 +110,3 @@ def test_name_vectors_are_unit_distinct_and_repeatable() -> None:
     assert np.linalg.norm(table, axis=1) == pytest.approx(1, abs=1e-5)
     assert np.abs(table @ table.T - np.eye(len(table))).max() < 0.3  # nearly at right angles, as random directions are
     assert (name_vectors(CLASSES) == table).all()
-
-
-def test_name_vectors_depend_on_their_own_name_alone() -> None:
-    table = name_vectors(CLASSES)
-    for seed in range(5):
-        order = np.random.default_rng(seed).permutation(len(CLASSES))
-        names = ["zebra", *(CLASSES[i] for i in order), "yak"]
-        other = name_vectors(names)
-        assert (other[0] == table[0]).all()
-        assert (other[2:5] == table[1 + order]).all()
-    assert (name_vectors(["Cat"])[1] != table[1]).any()

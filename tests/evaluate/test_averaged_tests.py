@@ -21,9 +21,6 @@ from util.errors import UserError
 from util.evaluate.jobs import Request, build_test_jobs
 from util.evaluate.testing import test as score
 from util.evaluate.tta import TestTimeAugmentation
-from util.report.compare import compare
-from util.report.paper_table import table
-from util.report.table import title
 from util.run.context import make_run_context
 from util.run.data import trials
 from util.run.folders import run_folder
@@ -77,24 +74,6 @@ def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, 
         output = TestTimeAugmentation([network], [1.0], False, True)(both)
     assert torch.allclose(output.logits.exp(), (alone[0] + alone[1]) / 2, atol=1e-6)
     assert not torch.allclose(alone[0], alone[1], atol=1e-6)
-
-
-def test_a_result_states_its_averaging_and_passes(config, tmp_path: Path) -> None:
-    plain = score(config("prototype", "data.shot=2"))[0]
-    result = score(config("prototype", *EVERYTHING))[0]
-    folder = "test_2shot/symnet_flip_scales-1.5-1_masks_quick"
-    assert counts(result, tmp_path, folder) != counts(plain, tmp_path, "test_2shot/symnet_quick")
-    assert (result["passes"], result["averaged"]) == (8, ["flip", "scales 1.5 1", "masks"])
-    words, name = "flip, scales 1.5 1, masks, 8 passes", "prototype baseline narrow ResNet-10"
-    assert f"TEST-TIME AVERAGING ({words})" in title(result)
-    assert result["input"] == "letterbox 33 x 33; seen at px 49, 33" and result["input_side"] == 33
-    assert result["weights"] == plain["weights"] and result["episode_digests"] == plain["episode_digests"]
-    run = tmp_path / "runs/tiny"
-    for kept in ("", "episodes.jsonl"):
-        text = compare(run / "test_2shot/symnet_quick" / kept, run / folder / kept)
-        assert f", {words}, QUICK LOOK)" in text and text.count(words) == 1
-    rows = [line.split("|")[1].strip() for line in table([run]).splitlines() if line.startswith("| prototype")]
-    assert sorted(rows) == [f"{name}, tiny", f"{name}, tiny, {words}"]
 
 
 @pytest.mark.parametrize(
@@ -154,13 +133,6 @@ def trained(config, tmp_path: Path):
         return folder / "best.pth"
 
     return make
-
-
-def test_weights_of_one_shot_serve_two_by_masks(config, trained) -> None:
-    path = trained(1)
-    one, two = score(config("symnet", "test.checkpoint=best", "test.fuse=masks"), Request(shots=(1, 2)))
-    assert one["checkpoint"] == two["checkpoint"] == str(path) and one["weights_mark"] == two["weights_mark"] == ""
-    assert (one["passes"], two["passes"]) == (1, 2) and one["weights"] == two["weights"]
 
 
 # --- refused settings ------------------------------------------------------------------------------------------------

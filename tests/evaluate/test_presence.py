@@ -13,19 +13,15 @@ import pytest
 import torch
 import yaml
 
-from model.episode import Output
 from tests.model.small import drawn_episode, small_model
 from util.checkpoints.checkpoint import digest_of
 from util.checkpoints.weights import fill_encoder
 from util.config.read import read_config
 from util.errors import UserError
-from util.evaluate.calibrate import Evidence, calibrate, fit_logistic
+from util.evaluate.calibrate import calibrate, fit_logistic
 from util.evaluate.calibration import (
     FILE,
-    MARGIN_NUMBERS,
     SHIPPED,
-    evidence_in,
-    evidence_of,
     find_calibration,
     presence_scores,
     read_calibration,
@@ -67,28 +63,6 @@ def test_scores_of_presence_equal_a_recount_of_pairs() -> None:
     assert found["presence_auroc"] == pytest.approx(100 * np.mean([(a > b) + (a == b) / 2 for a, b in pairs]))
     assert found["presence_accuracy"] == pytest.approx(100 * np.mean((ranks > 5) == present))
     assert "presence_auroc" not in presence_scores([True], [1.0], [True])
-
-
-def test_padding_does_not_count_as_evidence_and_the_models_own_numbers_come_last() -> None:
-    logits = torch.randn(1, 2, 12, 16, generator=torch.Generator().manual_seed(0))
-    padded = torch.full((1, 2, 16, 16), 99.0)
-    padded[..., :12, :] = logits
-    own = torch.tensor([[[7.0, 8.0]]])
-    (found,) = evidence_in(Output(padded, evidence=own), 0, (12, 16))
-    assert torch.equal(found[:-2], evidence_of(logits[0, 1] - logits[0, 0], None)) and found[-2:].tolist() == [7, 8]
-
-
-def test_the_score_of_a_network_that_learns_reads_its_own_numbers_alone() -> None:
-    random = np.random.default_rng(2)
-    present = random.random(200) < 0.5
-    seen = Evidence(20, torch.device("cpu"))
-    seen.present = present.tolist()
-    margins = [np.full(MARGIN_NUMBERS, float(p)) for p in present]  # which tell base classes apart without an error
-    seen.evidence = [np.append(m, p + random.normal()) for m, p in zip(margins, present)]
-    seen.margins, seen.labels = [random.normal(size=50) + 1, random.normal(size=50)], [np.ones(50) > 0, np.ones(50) < 0]
-    learnt, frozen = (seen.fitted(small_model(name, 1), "", "").weights for name in ("ssp", "prototype"))
-    assert learnt[:MARGIN_NUMBERS] == [0.0] * MARGIN_NUMBERS and learnt[MARGIN_NUMBERS] > 0.3
-    assert frozen[0] > 0.3
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests import spawned
 from tests.evaluate.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
-from util.checkpoints.checkpoint import digest_of
 from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.jobs import Request, result_folder
@@ -20,9 +17,7 @@ from util.evaluate.testing import test as score
 from util.report.compare import compare
 from util.report.schema import read_result
 from util.report.table import title
-from util.run.context import make_run_context
 from util.run.folders import run_folder
-from util.run.network import new_model
 
 pytestmark = pytest.mark.train
 
@@ -67,15 +62,6 @@ def test_protocols_together_equal_each_alone(config, tmp_path: Path):
         alone = score(config(), Request((result["protocol"],)))[0]
         assert alone["per_seed"] == result["per_seed"] and alone["shared_with"] == []
     assert len({r["mean"]["final"]["miou"] for r in together}) == 4
-
-
-def test_a_longer_protocol_shares_its_first_episodes(config):
-    """Two entries alike but in their numbers of episodes: one pass, each counted to its own end."""
-    shared = config(PROTOTYPE, "test.episodes=null", "protocols.symnet.episodes=5", "protocols.bam.episodes=9")
-    short, long = score(shared, Request(("symnet", "bam")))
-    assert short["shared_with"] == ["bam"] and (short["episodes"], long["episodes"]) == (5, 9)
-    alone = score(config(PROTOTYPE, "test.episodes=null", "protocols.symnet.episodes=5"), Request(("symnet",)))[0]
-    assert alone["per_seed"] == short["per_seed"] and not short["quick_look"]
 
 
 def test_numbers_of_shots_have_results_of_their_own(config, tmp_path: Path):
@@ -166,16 +152,6 @@ def test_weights_for_one_shot_say_so_when_five_are_asked_for(config, trained: Pa
     assert not list(tmp_path.rglob("result.json"))  # refused before the first shot was scored
 
 
-def test_the_digest_is_of_the_weights_not_of_the_file(config, trained: Path):
-    first = new_model(make_run_context(config(SYMNET)))
-    digest = digest_of(first.state_dict())
-    assert digest_of(new_model(make_run_context(config(SYMNET))).state_dict()) == digest
-    assert score(config(SYMNET, f"test.checkpoint={trained}", *FEW))[0]["weights"] == digest
-    with torch.no_grad():
-        next(first.parameters())[0] += 1e-6
-    assert digest_of(first.state_dict()) != digest
-
-
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
@@ -213,13 +189,3 @@ def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     assert cut["quick_look"] and "QUICK LOOK (3 episodes)" in title(cut) and "REPLAY" in title(cut)
     assert read_result(folder / "bam_replay/result.json")["episodes"] == 4
     assert read_result(folder / "bam_replay_quick/result.json")["episodes"] == 3
-
-
-def test_test_images_of_the_training_list_are_counted_in_a_warning(mini_yaml, caplog) -> None:
-    test = {"checkpoint": "none", "episodes": 1, "seeds": [0], "pictures": 0}
-    path = mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"weights": None}}, test=test)
-    with caplog.at_level(logging.WARNING, "symnet"):
-        score(read_config(path), Request())
-        assert not caplog.records
-        score(read_config(path, ["data.test_list=ImageSets/Segmentation/train.txt"]), Request())
-    assert "test images are in the training list too" in caplog.text

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model.contract import FewShotModel, Task
 from model.episode import Episode, Output
-from util.evaluate.tta import TestTimeAugmentation, TtaView
+from util.evaluate.tta import TestTimeAugmentation
 
 SIDE = 9
 
@@ -65,19 +65,3 @@ def test_scales_are_seen_and_brought_back() -> None:
     output = TestTimeAugmentation(networks, [1.0, 17 / SIDE, 5 / SIDE], True, False)(drawn(ramp))
     assert [network.saw for network in networks] == [[(side, side)] * 2 for side in (9, 17, 5)]
     assert torch.allclose(output.logits.exp()[:, 1], ramp[:, 0].sigmoid(), atol=2e-3)
-
-
-def test_probabilities_may_be_nought_and_stay_finite(query: Tensor) -> None:
-    output = TestTimeAugmentation([Bright()], [1.0], True, False)(drawn(1000 * query))
-    assert output.logits.isfinite().all()
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_labels_lie_on_the_grid_of_the_images(mirrored: bool) -> None:
-    """At twice the density every other pixel is one of the original, of image and label alike."""
-    label = torch.randint(0, 2, (1, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    tta_view = TtaView(17 / SIDE, mirrored)
-    expected = label.flip(-1) if mirrored else label
-    assert torch.equal(tta_view.label(label)[..., ::2, ::2], expected)
-    image = tta_view.image(label.expand(1, 3, SIDE, SIDE))
-    assert image.dtype == torch.float32 and torch.equal(image[:, :1, ::2, ::2], expected.float())

@@ -120,19 +120,6 @@ def test_the_smaller_is_on_top_and_crowds_are_below(tmp_path: Path, order: tuple
     np.testing.assert_array_equal(_mask(_file(tmp_path, *(annotations[i] for i in order))), expected)
 
 
-def test_of_equal_ones_the_later_is_on_top(tmp_path: Path) -> None:
-    box = [_box(2, 3, 6, 9)]
-    assert set(np.unique(_mask(_file(tmp_path, (3, box), (7, box))))) == {0, CUP}
-    assert set(np.unique(_mask(_file(tmp_path, (7, box), (3, box))))) == {0, CAT}
-
-
-def test_categories_outside_the_table_are_left_out(tmp_path: Path) -> None:
-    crowd = _uncompressed(_region(0, 0, 2, 2))
-    path = _file(tmp_path, (3, [_box(2, 3, 9, 9)]), (7, [_box(4, 4, 6, 6)]), (7, crowd, True))
-    mask = class_mask(read_annotations(path).photos[0], {3: 9})
-    np.testing.assert_array_equal(mask, _region(2, 3, 9, 9) * np.uint8(9))
-
-
 def _photo(**changes: Any) -> list[dict[str, Any]]:
     return [{"id": 5, "file_name": "a.jpg", "height": H, "width": W, **changes}]
 
@@ -155,19 +142,6 @@ def _photo(**changes: Any) -> list[dict[str, Any]]:
 def test_files_of_another_form(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UserError, match=rf"instances.json: .*{complaint}"):
         read_annotations(_file(tmp_path, (3, [_box(2, 3, 6, 9)]), **changes))
-
-
-def test_photos_come_by_id_with_their_own_annotations(tmp_path: Path) -> None:
-    images = [_photo(id=i, file_name=f"{i}.jpg")[0] for i in (9, 5, 2)]
-    box = [_box(2, 3, 6, 9)]
-    annotations = [{"image_id": i, "category_id": 3, "segmentation": box} for i in (9, 2, 9, 1234)]
-    content = read_annotations(_file(tmp_path, images=images, annotations=annotations))
-    assert [(p.id, p.name, len(p.instances)) for p in content.photos] == [
-        (2, "2.jpg", 1),
-        (5, "5.jpg", 0),
-        (9, "9.jpg", 2),
-    ]
-    assert [p.id for p in content.annotated] == [2, 9]
 
 
 @pytest.mark.parity

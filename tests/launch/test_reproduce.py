@@ -139,12 +139,6 @@ def test_a_result_of_other_settings_is_not_done(done_run, override: str, what: s
     assert what in undone(own_config(read_config(config.path, [override]), "bam", 1), result)
 
 
-@pytest.mark.parametrize("override", ["run.device=auto", "data.workers=0", "test.batch=3", "data.cache=elsewhere"])
-def test_what_changes_no_score_leaves_a_result_done(done_run, override: str):
-    config, _, result = done_run
-    assert not undone(own_config(read_config(config.path, [override]), "bam", 1), result)
-
-
 @pytest.mark.parametrize(
     ("words", "part"),
     [

@@ -6,7 +6,6 @@ The slow versions follow the definitions position by position, in float64, and s
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy as np
 import torch
@@ -101,32 +100,6 @@ def _rectangle(random: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
     label[top:bottom, left:right] = 1
     label[bottom : bottom + 2, left:right] = IGNORE
     return torch.from_numpy(image.astype(np.uint8)), torch.from_numpy(label)
-
-
-def slow_resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return (..., H, W) resized bilinearly with aligned corners, position by position."""
-    height, width = x.shape[-2:]
-    out = np.zeros((*x.shape[:-2], *size))
-    for i in range(size[0]):
-        for j in range(size[1]):
-            y = i * (height - 1) / (size[0] - 1) if size[0] > 1 else 0.0
-            z = j * (width - 1) / (size[1] - 1) if size[1] > 1 else 0.0
-            top, left = min(math.floor(y), height - 1), min(math.floor(z), width - 1)
-            bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
-            a, b = y - top, z - left
-            out[..., i, j] = (1 - a) * ((1 - b) * x[..., top, left] + b * x[..., top, right])
-            out[..., i, j] += a * ((1 - b) * x[..., bottom, left] + b * x[..., bottom, right])
-    return out
-
-
-def slow_correlation(query: np.ndarray, support: np.ndarray, eps: float) -> np.ndarray:
-    """Return the cosine, at least 0, of every position of (C, h, w) with every one of a support, (h, w, h, w)."""
-    out = np.zeros((*query.shape[1:], *support.shape[1:]))
-    for i, j, y, x in np.ndindex(out.shape):
-        q, s = query[:, i, j], support[:, y, x]
-        q, s = q / (np.linalg.norm(q) + eps), s / (np.linalg.norm(s) + eps)
-        out[i, j, y, x] = max(q @ s, 0.0)
-    return out
 
 
 def rectangle_mask(height: int, width: int, rows: slice, columns: slice) -> Tensor:

@@ -21,7 +21,7 @@ from tests.model.contract_cases import (
     predict,
     prediction_of,
 )
-from tests.model.small import BASE_CLASSES, drawn_episode, small_model
+from tests.model.small import BASE_CLASSES, small_model
 from util.evaluate.evaluate import scored_outputs
 
 
@@ -69,13 +69,6 @@ def test_labels_of_the_query_do_not_leak_into_evaluation(name: str) -> None:
 
 
 @every_model
-def test_float_pixels_give_the_same_as_whole_ones(name: str) -> None:
-    episode = chosen(episode_of(name), slice(None))
-    episode.query, episode.support = episode.query.float(), episode.support.float()
-    assert torch.equal(predict(built(name), episode).logits, prediction_of(name).logits)
-
-
-@every_model
 def test_empty_and_full_supports_give_finite_outputs_and_losses(name: str) -> None:
     episode = chosen(episode_of(name), slice(None))
     episode.support_label = torch.zeros_like(episode.support_label)
@@ -109,15 +102,6 @@ def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_pat
     given = predict(other, episode_of(name))
     want = scored_outputs(prediction_of(name))
     assert all(torch.equal(logits, want[key]) for key, logits in scored_outputs(given).items())
-
-
-@every_model
-def test_models_read_only_what_they_declare(name: str) -> None:
-    episode, network = chosen(episode_of(name), slice(None)), built(name)
-    for declared, attribute in (("reads_base_labels", "query_base_label"), ("reads_text", "text")):
-        assert (getattr(episode, attribute) is not None) == getattr(type(network), declared)
-    novel = drawn_episode(name, SHOTS, BATCH, novel=True)
-    torch.testing.assert_close(predict(network, novel).logits, prediction_of(name).logits)
 
 
 @every_model

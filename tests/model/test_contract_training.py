@@ -64,15 +64,6 @@ def test_a_few_steps_lower_the_loss(name: str, device: str) -> None:
     assert losses[-1] - fixed < 0.95 * (losses[0] - fixed), (losses, fixed)
 
 
-@pytest.mark.train
-@every_model
-def test_training_is_repeatable(name: str) -> None:
-    if not learns(name):
-        return
-    first, second = (losses_of_training(fresh_model(name), episode_of(name), 1) for _ in range(2))
-    assert first == second
-
-
 @every_model
 def test_param_groups_hold_every_learnable_tensor_once(name: str) -> None:
     network = fresh_model(name)

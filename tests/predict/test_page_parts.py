@@ -21,8 +21,8 @@ from util.evaluate.calibration import Calibration
 from util.formats import coco, labelme, yolo
 from util.page import actions as examples
 from util.page.actions import load_example, message_of, open_example, segment, take_as_supports, write_archive
-from util.page.found import FoundPhoto, table_of, threshold_of
-from util.page.marks import MAX_MARKS, MAX_POINTS, Mark, corrected, read_marks, support_label, text_of
+from util.page.found import FoundPhoto, threshold_of
+from util.page.marks import MAX_MARKS, MAX_POINTS, Mark, read_marks, support_label, text_of
 from util.page.visit import Visit, free_stem
 from util.predict import Prediction, Segmenter
 from util.predict.write_formats import FORMATS
@@ -61,23 +61,6 @@ def test_each_tool_marks_the_pixels_that_it_covers() -> None:
     assert brush[20, 10:41].all() and brush[18, 25] and not brush[30].any()
     point = support_label([Mark("point", 1, 2, ((30, 20),))], 1, SHAPE)
     assert point[20, 30] == 1 and point[20, 35] == 255 and point[20, 45] == 0
-
-
-def test_later_marks_cover_earlier_ones() -> None:
-    wiped = support_label([BOX, Mark("eraser", 1, 2, ((15, 10),))], 1, SHAPE)
-    assert wiped[10, 15] == 0 and wiped[15, 25] == 1
-    other = Mark("box", 2, 2, ((10, 5), (20, 20)))
-    assert support_label([BOX, other], 1, SHAPE).sum() == 150 and support_label([BOX, other], 2, SHAPE).sum() == 150
-    around = support_label([Mark("point", 1, 2, ((20, 10),)), Mark("point", 2, 2, ((23, 10),))], 1, SHAPE)
-    assert around[10, 23] == 0 and around[10, 18] == 1  # the other class's point is no longer unknown
-
-
-def test_a_correction_looks_the_same_on_a_reduced_mask() -> None:
-    mask = np.zeros((200, 300), np.uint8)
-    marks = [Mark("box", 2, 1, ((50, 50), (150, 150))), Mark("eraser", 1, 20, ((100, 60), (100, 140)))]
-    whole, half = corrected(mask, marks), corrected(mask[::2, ::2], marks, 0.5)
-    assert not mask.any() and set(np.unique(whole)) == {0, 2} and whole[100, 100] == 0
-    assert (whole[::2, ::2] != half).mean() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -159,16 +142,6 @@ def test_at_level_0_the_mask_is_the_networks(tmp_path: Path, offset: float | Non
     assert (photo.mask(just_above) != found.mask).mean() < 0.001
     low, high = (photo.mask(threshold_of(level, photo.spread, own)) for level in (-1, 1))
     assert (low > 0).sum() > (found.mask > 0).sum() > (high > 0).sum() > 0 and (low[high > 0] == high[high > 0]).all()
-
-
-def test_a_class_that_is_not_there_has_no_pixel_at_any_threshold(tmp_path: Path) -> None:
-    margins = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
-    calibration = Calibration("", "", "", "", 1.0, 0.0, [1.0], 0.0, 0.5)
-    found = Prediction.from_margins(np.zeros((*SHAPE, 3), np.uint8), ["a", "b"], margins, [0.881, 0.119], calibration)
-    photo = FoundPhoto(1, tmp_path / "a.png", found, tmp_path)
-    assert all(set(np.unique(photo.mask(threshold))) == {0, 1} for threshold in (0.3, 0.5, 0.7))
-    presence = [row[1] for row in table_of(photo.summary(0.5))]
-    assert presence == ["88.1 %", "11.9 %"]
 
 
 def test_segment_correct_and_download(visit: Visit, segmenter: Segmenter, tmp_path: Path) -> None:

@@ -20,11 +20,6 @@ def test_the_probability_is_the_softmax_and_the_mask_its_argmax() -> None:
     assert np.allclose(found.probability, logits.softmax(0)[1:].numpy())
 
 
-def test_the_summary_counts_pixels_and_boxes() -> None:
-    cat, dog = Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS).summary()
-    assert (cat["pixels"], cat["box"], dog["pixels"], dog["share"]) == (2, [0, 0, 4, 1], 1, 0.25)
-
-
 def _calibration(scale: float = 2.0, threshold: float = 0.5) -> Calibration:
     """Return a calibration whose presence score is the sigmoid of the evidence's only number."""
     return Calibration(FORMAT, "model", "key", "base classes", scale, 0.0, [1.0], 0.0, threshold)
@@ -33,17 +28,6 @@ def _calibration(scale: float = 2.0, threshold: float = 0.5) -> Calibration:
 def _predicted(evidence: tuple[float, float], **decision: object) -> Prediction:
     scores = [_calibration().presence(np.array([x])) for x in evidence]
     return Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, scores, _calibration(), Decision(**decision))
-
-
-def test_a_class_that_is_not_there_leaves_its_pixels_to_the_others() -> None:
-    assert _predicted((1, 1)).mask.tolist() == [[1, 0, 2, 1]]
-    found = _predicted((-1, 1))
-    assert found.mask.tolist() == [[2, 0, 2, 0]]
-    cat, dog = found.summary()
-    assert cat["pixels"] == 0 and cat["presence"] == 0.268941 and dog["presence"] == 0.731059
-    assert found.absent() == ["cat (presence 0.27)"]
-    assert _predicted((-1, 1), min_score=0.2).mask.tolist() == [[1, 0, 2, 1]]
-    assert not _predicted((1, 1), min_score=0.8).mask.any()
 
 
 def test_probabilities_are_calibrated_and_the_threshold_is_one_of_them() -> None:

@@ -14,7 +14,6 @@ from util.data.marks import UNKNOWN
 from util.errors import UserError
 from util.predict.photos import read_photo
 from util.predict.regions import Marking
-from util.predict.results import check_free
 from util.predict.supports import Support, group_by_class, parse_support, read_support
 
 ORIENTATION = 0x0112  # EXIF
@@ -52,15 +51,6 @@ def test_points_mark_discs_and_a_scribble_the_line_between(marked: dict[str, str
         distance = np.hypot(x - along, y - 20)
         assert np.array_equal(label == 1, distance <= 3)
         assert np.array_equal(label == 0, distance > 3 * UNKNOWN)
-
-
-def test_a_disc_is_about_labelmes_circle(marked: dict[str, str], tmp_path: Path) -> None:
-    photo = marked["box"].partition(":")[0]
-    shape = '{"label": "cat", "points": [[30.5, 20.5], [42.5, 20.5]], "shape_type": "circle"}'
-    (tmp_path / "circle.json").write_text(f'{{"shapes": [{shape}]}}')
-    circle = _read(f"{photo}:{tmp_path / 'circle.json'}").label == 1
-    disc = _read(f"{photo}:points=30,20", radius=12).label == 1
-    assert (circle & disc).sum() / (circle | disc).sum() > 0.93
 
 
 def test_a_file_of_several_labels_gives_the_class_asked_for(marked: dict[str, str], tmp_path: Path) -> None:
@@ -122,22 +112,6 @@ def test_a_mask_that_may_belong_to_the_stored_or_the_upright_photo_is_refused(tm
         _read(f"{tmp_path / 'a.jpg'}:{tmp_path / 'mask.png'}")
 
 
-@pytest.mark.parametrize(
-    ("mode", "value", "want"),
-    [
-        ("L", 200, 200),
-        ("P", 0, 0),
-        ("RGBA", (200, 200, 200, 255), 200),
-        ("I;16", 200 * 256, 200),
-        ("LA", (200, 9), 200),
-    ],
-)
-def test_every_kind_of_pixels_becomes_rgb(tmp_path: Path, mode: str, value: object, want: int) -> None:
-    Image.new(mode, (50, 40), value).save(tmp_path / "a.png")
-    image = read_photo(tmp_path / "a.png")
-    assert image.shape == (40, 50, 3) and image.dtype == np.uint8 and (image == want).all()
-
-
 def test_supports_are_taken_apart(tmp_path: Path) -> None:
     odd = tmp_path / "a=b.jpg"
     odd.touch()
@@ -151,12 +125,3 @@ def test_supports_are_taken_apart(tmp_path: Path) -> None:
 
 
 # --- files whose values do not mean what a reader would take them for -------------------------------------------------
-
-
-def test_results_of_names_that_look_alike_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    queries = [tmp_path / "caf\u00e9.png", tmp_path / "cafe\u0301.jpg"]
-    with pytest.raises(UserError, match="rename a photo"):
-        check_free(queries, tmp_path / "out", ["cat"], overwrite=False)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file is a file; name a folder"):
-        check_free(queries[:1], tmp_path / "file/below/it", ["cat"], overwrite=True)

@@ -12,7 +12,6 @@ import torch
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
-from util.evaluate.evaluate import FINAL
 from util.predict import Segmenter
 from util.predict.photos import read_photo
 from util.predict.regions import Marking
@@ -37,14 +36,6 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
     assert len(list(segmenter.many(photos, batch=2))) == len(photos) == 3
     assert sum(passes) == 3  # queries alone, once for both supports
     hook.remove()
-
-
-def test_batches_do_not_affect_results(baseline: Path, marked: dict, photos) -> None:
-    segmenter = Segmenter(config=baseline, supports=[marked["box"]])
-    alone = [segmenter(photo).probability for photo in photos]
-    for batch in (2, 5):
-        for found, want in zip(segmenter.many(photos, batch), alone, strict=True):
-            assert np.allclose(found.probability, want, atol=1e-4)
 
 
 def test_a_model_of_one_shot_averages_the_logits_of_its_supports(empty_segmenter, supports) -> None:
@@ -93,21 +84,6 @@ def test_supports_and_queries_may_be_arrays(baseline: Path, drawn_support: str, 
     assert [known.name for known in from_arrays.classes] == [CLASS_NAMES[0]]
     image = read_photo(photos[1])
     assert np.array_equal(from_files(photos[1]).probability, from_arrays(image).probability)
-
-
-def test_another_side_and_another_output(weights: Path, drawn_support: str, photos) -> None:
-    meta = Segmenter(weights, [drawn_support], side=41, output="meta")
-    final = meta.without_classes()
-    final.output, final.classes = FINAL, meta.classes
-    assert meta.model.view.side == 41 and meta(photos[0]).mask.shape == read_photo(photos[0]).shape[:2]
-    assert not np.array_equal(final(photos[0]).probability, meta(photos[0]).probability)
-
-
-def test_segmenters_share_a_network_but_no_classes(empty_segmenter, supports) -> None:
-    one = empty_segmenter()
-    one.add("cat", supports[:1])
-    other = one.without_classes()
-    assert other.model is one.model and not other.classes and not other.notes and one.classes
 
 
 def test_four_threads_share_a_segmenter(photos) -> None:

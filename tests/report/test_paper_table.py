@@ -90,21 +90,6 @@ def test_folds_of_different_tracks_share_no_row(leave):
         table([leave("runs/c", fold=2).parent])
 
 
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"run": "pascal_split0_symnet"}, "Sym-Net ResNet-50"),
-        ({"run": "pascal_split0_resnet50_plus", "model": "symnet_plus", "method": "Sym-Net+"}, "Sym-Net+ ResNet-50"),
-        ({"run": "pascal_split0_dcama_swin_b", "model": "dcama", "backbone": "swin_b"}, "DCAMA Swin-B"),
-        ({"run": "pascal_split0_resnet50_small"}, "Sym-Net ResNet-50, small"),
-        ({"run": "a", "model": "own", "method": "My Net", "backbone": "x", "encoder": "X-1"}, "My Net X-1, a"),
-        ({"run": "pascal_split0_prototype", "model": "prototype", "backbone": None}, "prototype baseline"),
-    ],
-)
-def test_rows_have_names_as_people_write_them(leave, changes: dict, name: str):
-    assert name in rows(table([leave("a", **changes)], "csv"))
-
-
 def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
     leave("runs/a", fold=0, quick_look=True, episodes=20)
     leave("runs/b", fold=1)
@@ -113,12 +98,6 @@ def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
     assert cells["1-shot mean"] == cells["1-shot fold 3"] == "-" and "quick look" in cells["origin"]
     text = table([leave("runs/d", fold=3).parent])
     assert "50.0*?" in text and "? (quick look)" in text
-
-
-def test_a_full_result_replaces_the_quick_look_of_its_cell(leave):
-    leave("runs/quick", quick_look=True, mean={"final": {"miou": 1.0, "fb_iou": 1.0}})
-    text = table([leave("runs/full").parent])
-    assert "50.0*" in text and "1.0*" not in text and "quick look" not in text
 
 
 @pytest.mark.parametrize(
@@ -154,23 +133,6 @@ def test_other_seeds_than_the_protocols_are_marked(leave):
     assert "50.0*?" in text and "? (1 of 3 seeds)" in text and "measured (1 of 3 seeds)" in cells
 
 
-def test_untrained_weights_are_a_row_of_their_own_and_another_folds_are_left_out(leave):
-    leave("runs/a")
-    leave("runs/b", weights_mark="untrained", mean={"final": {"miou": 2.0, "fb_iou": 1.0}})
-    other = leave("runs/c", weights_mark="foreign", fold_mismatch=True)
-    text = table([other.parent])
-    assert "| Sym-Net ResNet-50 (untrained) " in text and "| Sym-Net ResNet-50 (" in text
-    assert f"omitted: {other / 'result.json'}, scored with weights of another fold" in text
-    with pytest.raises(UserError, match=r"no result to show .*weights of another fold are omitted"):
-        table([other])
-
-
-def test_lists_may_differ_between_numbers_of_shots(leave):
-    """Five shots leave out more rare classes than one, with data.rare_classes: skip."""
-    leave("runs/a", shot=1, list="a" * 64)
-    assert "5-shot fold 0" in table([leave("runs/b", shot=5, list="b" * 64).parent])
-
-
 def test_a_protocol_and_an_output_can_be_chosen(leave):
     leave("runs/a", protocol="hsnet")
     runs = leave("runs/b").parent
@@ -179,18 +141,6 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
         table([runs], protocol="bam", output="metaa")
     with pytest.raises(UserError, match="no result of protocol 'ssp'"):
         table([runs], protocol="ssp")
-
-
-def test_published_rows_on_other_folds_are_left_out_and_said(leave):
-    shown = {}
-    for rule in ("interleaved", "contiguous"):
-        shown[rule] = table([leave(f"{rule}/a", dataset="coco", fold_rule=rule)])
-    assert "BAM ResNet-50 [" in shown["interleaved"] and "bam (interleaved folds)" in shown["interleaved"]
-    assert "omitted: SSP ResNet-50 by ssp, published on other folds" in shown["interleaved"]
-    assert "ssp (contiguous folds)" in shown["contiguous"] and "BAM ResNet-50 [" not in shown["contiguous"]
-    assert "omitted: BAM ResNet-50 by bam, published on other folds" in shown["contiguous"]
-    assert "not stated (unstated folds)" in shown["contiguous"]
-    assert "SCCAN ResNet-50, HSNet's resizing [" in shown["interleaved"]
 
 
 def test_published_rows_are_whole_and_have_their_source():

@@ -112,20 +112,6 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
     assert epochs == [(e, s, s % STEPS == 0) for e, s in zip((1, 1.5, 2, 2.5, 3, 3.5, 4), EVERY)]
 
 
-def test_the_best_may_come_from_a_middle_and_an_equal_score_is_no_better(tmp_path: Path) -> None:
-    run = Run(tmp_path, {5: 1, 7: 3, 10: 2, 12: 3, 15: 2, 17: 3, 20: 1}.get).fit()
-    assert run.record["best"] == {"score": 3, "epoch": 1.5}
-    best = checkpoint.read(tmp_path / BEST)
-    assert best["progress"]["step"] == 7
-    assert best["weights"]["layer.weight"].sum().item() == run.record["epochs"][1]["validation"]["weight"]
-
-
-@pytest.mark.parametrize(("best_at", "last"), [(7, 20), (10, 20), (12, 25), (5, 15)])
-def test_patience_counts_epochs_from_the_one_with_the_best_score(tmp_path: Path, best_at: int, last: int) -> None:
-    run = Run(tmp_path, lambda step: float(step == best_at), epochs=9, patience=2).fit()
-    assert run.validated[-1] == last and run.record["finished"]
-
-
 @pytest.mark.parametrize("where", ["amid", "after", "signal"])
 def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tmp_path: Path, where: str) -> None:
     scores = {5: 1, 7: 4, 10: 2, 12: 5, 15: 3, 17: 2, 20: 4}

@@ -13,7 +13,6 @@ from model.episode import Episode, EpisodeOfOriginalSizes
 from model.insid3.candidates import Reference
 from model.insid3.clusters import clusters_of
 from model.insid3.insid3 import INSID3Settings
-from model.insid3.positional_basis import debiased, positional_basis
 from model.insid3.segmentation import Segmentation, Target, class_logits, segment
 from tests.model.small import SETTINGS, drawn_episode, small_model
 
@@ -79,17 +78,6 @@ def test_clusters_are_those_of_average_linkage_position_by_position() -> None:
     assert clusters_of(x, tau).tolist() == [first.index(label[i]) for i in range(len(x))]
     assert 1 < len(groups) < len(x)
     assert clusters_of(x[:1], tau).tolist() == [0]
-
-
-def test_the_basis_is_removed_whatever_the_signs_of_its_vectors() -> None:
-    basis = positional_basis(_features(3), 2)
-    x = _features(0).flatten(1).T
-    removed = debiased(x, basis)
-    assert (removed @ basis.vectors).abs().max() < 1e-6
-    torch.testing.assert_close(removed.norm(dim=1), torch.ones(len(x)))
-    other = dataclasses.replace(basis, vectors=basis.vectors * torch.tensor([1.0, -1.0]))
-    torch.testing.assert_close(debiased(x, other), removed)
-    assert debiased(x, None) is x
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from model.baselines.centres import points_of_class, spherical_kmeans
-from model.baselines.multiprototype import ABSENT, class_scores
-from model.common.grid_mask import mask_on_grid
+from model.baselines.multiprototype import class_scores
 from model.common.ops import unit
-from model.episode import IGNORE
 from tests.model.small import drawn_episode, small_model
 
 CHANNELS, GRID, CANVAS = 6, (4, 5), (16, 20)
@@ -23,10 +20,6 @@ K = 3
 
 def _points(count: int, seed: int = 0) -> Tensor:
     return unit(torch.randn(count, CHANNELS, generator=torch.Generator().manual_seed(seed)), dim=1)
-
-
-def _map(seed: int) -> Tensor:
-    return _points(GRID[0] * GRID[1], seed).T.unflatten(1, GRID)
 
 
 def _slow_kmeans(x: np.ndarray, k: int) -> np.ndarray:
@@ -64,41 +57,6 @@ def test_fewer_distinct_points_than_centres_repeat_the_first_whatever_the_roundi
         nearest = (centres @ distinct.T).argmax(1).tolist()
         assert sorted(nearest[:K]) == [0, 1, 2] and nearest[K:] == [0, 0]
         torch.testing.assert_close(centres, distinct[nearest], atol=1e-5, rtol=0)
-
-
-def test_points_are_the_cells_of_a_class_shot_by_shot() -> None:
-    labels = torch.zeros(2, *CANVAS, dtype=torch.uint8)
-    labels[0, :8], labels[1, 8:], labels[:, :, :4] = 1, 2, IGNORE
-    supports = list(zip([_map(1), _map(2)], labels))
-    masks = {c: [mask_on_grid(label == c, GRID) for label in labels] for c in (0, 1, 2, 3)}
-    for c, (first, second) in masks.items():
-        want = torch.cat([_map(1).flatten(1).T[first.flatten()], _map(2).flatten(1).T[second.flatten()]])
-        assert torch.equal(points_of_class(supports, c), want)
-    assert not masks[1][1].any() and not masks[0][0][:, 0].any() and len(points_of_class(supports, 3)) == 0
-
-
-@pytest.mark.parametrize("rule", ["max", "max_mean"])
-def test_scores_are_of_cosines_resized_first_for_any_number_of_classes(rule: str) -> None:
-    query, centres = _map(0), [_points(4, 1), _points(2, 2), _points(0), _points(1, 3)]
-    scores = class_scores(query, centres, CANVAS, rule)
-    assert scores.shape == (4, *CANVAS) and bool((scores[2] == ABSENT).all())
-    for c in (0, 1, 3):
-        cosines = torch.stack([F.cosine_similarity(query, centre[:, None, None], dim=0) for centre in centres[c]])
-        cosines = F.interpolate(cosines[None], CANVAS, mode="bilinear", align_corners=False)[0]
-        want = cosines.amax(0) * (cosines.mean(0) if rule == "max_mean" else 1)
-        torch.testing.assert_close(scores[c], want, atol=1e-5, rtol=1e-5)
-
-
-def test_one_centre_is_the_mean_of_unit_features() -> None:
-    network, episode = small_model("multiprototype", 2, k=1, rule="max"), drawn_episode("multiprototype", 2, batch=1)
-    (query, support) = (network.compared(f) for f in network.encode(episode))
-    logits = network(episode).logits[0]
-    for c in (0, 1):
-        masks = [mask_on_grid(label == c, support.shape[-2:]) for label in episode.support_label[0]]
-        mean = torch.cat([x[:, mask] for x, mask in zip(support, masks)], dim=1).mean(1)
-        cosine = F.cosine_similarity(query, mean[None, :, None, None])
-        want = F.interpolate(cosine[None], episode.query.shape[-2:], mode="bilinear")[0, 0]
-        torch.testing.assert_close(logits[c], want, atol=1e-5, rtol=1e-5)
 
 
 def test_classes_share_the_background_of_all_supports() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.pocket.base_classes import BaseClasses
-from model.pocket.comparison import Comparison, shares
+from model.pocket.comparison import shares
 from model.pocket.levels import Levels
 from model.pocket.probe import GAIN, RIDGE, probe
 from tests.model.small import drawn_episode, small_model
@@ -30,75 +27,6 @@ def masks_of(batch: int, shots: int) -> tuple[Tensor, Tensor]:
     return inside, 1 - inside
 
 
-def test_the_guess_is_the_weighted_difference_of_cosines() -> None:
-    torch.manual_seed(0)
-    compare, query, supports = Comparison(2, [1]), drawn_levels(2), [drawn_levels(2) for _ in range(3)]
-    inside, outside = masks_of(2, 3)
-    with torch.no_grad():
-        compare.first_weight.copy_(torch.tensor([0.25, 0.75]))
-        found = compare(query, supports, inside, outside)
-    for b in range(2):
-        expected = torch.zeros(SIDE, SIDE)
-        for level, weight in enumerate((0.25, 0.75)):
-            prototypes = []
-            for mask in (inside, outside):
-                means = [s.unit[level][b][:, mask[b, k].bool()].mean(1) for k, s in enumerate(supports)]
-                prototypes.append(torch.stack(means).mean(0))
-            near = [torch.cosine_similarity(query.unit[level][b], p[:, None, None], dim=0) for p in prototypes]
-            expected += 10 * weight * (near[0] - near[1])
-        torch.testing.assert_close(found.guess[b, 0], expected, atol=2e-3, rtol=0)
-
-
-def test_the_nearest_positions_of_all_shots_count() -> None:
-    torch.manual_seed(1)
-    compare, query, supports = Comparison(2, [1]), drawn_levels(1), [drawn_levels(1) for _ in range(2)]
-    inside, outside = masks_of(1, 2)
-    with torch.no_grad():
-        maps = compare(query, supports, inside, outside).maps
-    nearest = maps[0, 4:6]  # after both prototypes of either level
-    for channel, mask in enumerate((inside, outside)):
-        rows = torch.cat([s.unit[1][0][:, mask[0, k].bool()] for k, s in enumerate(supports)], dim=1)
-        expected = torch.einsum("cn,chw->nhw", rows, query.unit[1][0]).amax(0)
-        torch.testing.assert_close(nearest[channel], expected)
-
-
-def test_the_self_support_step_adds_the_querys_own_prototype() -> None:
-    torch.manual_seed(2)
-    kinds = F.normalize(torch.randn(3, 16), dim=1)  # background, the support's object, and how the query's differs
-    seen = torch.zeros(8, 8, dtype=torch.long)
-    seen[1:4, 2:6] = 1
-
-    def levels(of_object: Tensor) -> Levels:
-        x = F.normalize(torch.stack([kinds[0], of_object])[seen].permute(2, 0, 1)[None], dim=1)
-        return Levels([x, x], x, x, x)
-
-    mask = (seen == 1).float()[None, None]
-    found = Comparison(2, [1])(levels(kinds[1] + kinds[2]), [levels(kinds[1])], mask, 1 - mask)
-    inside = mask[0].bool()
-    assert found.second[0][inside].mean() > found.guess[0][inside].mean() > 0
-    assert found.second[0][~inside].max() < 0
-
-
-def test_claims_are_probabilities_and_their_likeness() -> None:
-    torch.manual_seed(3)
-    query, supports = torch.randn(2, 4, SIDE, SIDE), torch.randn(2, 3, 4, SIDE, SIDE)
-    inside, _ = masks_of(2, 3)
-    found = BaseClasses.claims(query, supports, inside)
-    probability = query.softmax(1)
-    of_object = torch.stack(
-        [
-            torch.stack([s.softmax(0)[:, m.bool()].mean(1) for s, m in zip(*pair)]).mean(0)
-            for pair in zip(supports, inside)
-        ]
-    )
-    alike = (probability.sqrt() * of_object.sqrt()[:, :, None, None]).sum(1)
-    torch.testing.assert_close(found[:, 0], probability[:, 0])
-    torch.testing.assert_close(found[:, 1], alike, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[:, 3], probability[:, 1:].amax(1))
-    own = BaseClasses.claims(query[:1], query[:1, None].expand(1, 1, -1, -1, -1), torch.ones(1, 1, SIDE, SIDE))
-    assert (own[:, 1] <= 1 + 1e-5).all()
-
-
 def test_shares_lie_where_the_encoders_cells_lie() -> None:
     mask = torch.zeros(1, 1, 33, 33)
     mask[:, :, 12:21, 12:21] = 1  # around the pixel that cell (2, 2) of five is centred on
@@ -110,37 +38,7 @@ def test_shares_lie_where_the_encoders_cells_lie() -> None:
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
-def test_in_training_a_pair_serves_both_ways() -> None:
-    network, one = small_model("pocket", 1).train(), drawn_episode("pocket", 1, 2)
-    other = copy.deepcopy(one)
-    other.query, other.support = one.support[:, 0], one.query[:, None]
-    other.query_label, other.support_label = one.support_label[:, 0], one.query_label[:, None]
-    with torch.no_grad():
-        losses, exchanged = network(one).losses, network(other).losses
-    for name in losses.keys() - {"base"}:
-        torch.testing.assert_close(losses[name], exchanged[name])
-    more = small_model("pocket", 2).train()(drawn_episode("pocket", 2, 2)).losses
-    assert more.keys() == losses.keys()
-
-
 # --- several supports -------------------------------------------------------------------------------------------------
-
-
-def test_the_probe_is_the_ridge_regression_of_all_supports() -> None:
-    torch.manual_seed(4)
-    query, supports, (inside, outside) = drawn_levels(2), [drawn_levels(2) for _ in range(3)], masks_of(2, 3)
-    found = probe(query, supports, inside, outside)
-    for b in range(2):
-        x = torch.cat([torch.cat([u[b].flatten(1) for u in s.unit]).T for s in supports]).double()
-        target = inside[b].flatten().double() * 2 - 1
-        each = inside[b].flatten(1).double()  # every photo counts alike, its object and its background half each
-        weight = ((each / each.sum(1, keepdim=True) + (1 - each) / (1 - each).sum(1, keepdim=True)) / 6).flatten()
-        centre = weight @ x
-        matrix = (x - centre).T @ (weight[:, None] * (x - centre)) + RIDGE * torch.eye(x.shape[1])
-        direction = torch.linalg.solve(matrix, (x - centre).T @ (weight * target))
-        seen = torch.cat([u[b].flatten(1) for u in query.unit]).T.double()
-        expected = GAIN * ((seen - centre) @ direction).view(SIDE, SIDE)
-        torch.testing.assert_close(found[b, 0].double(), expected, atol=1e-3, rtol=1e-4)
 
 
 def test_more_shots_of_the_same_photo_change_nothing() -> None:

@@ -4,43 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from model.baselines import probe
-from model.baselines.cells import Examples, examples_of
+from model.baselines.cells import examples_of
 from model.baselines.regression import fit
 from model.episode import IGNORE
 from tests.model.small import drawn_episode, small_model
 
 CHANNELS, GRID, CANVAS = 6, (4, 5), (16, 20)
-PENALTY = 0.2
-
-
-def _examples(classes: int, count: int = 60) -> Examples:
-    random = torch.Generator().manual_seed(classes)
-    points = torch.randn(count, CHANNELS, generator=random) + 3
-    shares = torch.rand(count, classes + 1, generator=random)
-    return Examples(points, shares / shares.sum(1, keepdim=True), torch.rand(count, generator=random))
-
-
-def _loss(examples: Examples, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return the mean over classes of their mean cross entropy, and the penalty on weights of normalised features."""
-    mass = examples.weight.double()[:, None] * examples.shares.double()
-    mass = mass / mass.sum(0) / mass.shape[1]
-    points = examples.points.double()
-    mean = mass.sum(1) @ points
-    deviation = (mass.sum(1) @ (points - mean) ** 2).mean().sqrt()
-    log_probability = (points @ weight.T + bias).log_softmax(1)
-    return PENALTY / 2 * (weight * deviation).square().sum() - (mass * log_probability).sum()
-
-
-@pytest.mark.parametrize("classes", [1, 3])
-def test_the_head_is_the_minimum_of_the_loss(classes: int) -> None:
-    examples = _examples(classes)
-    head = fit(examples, PENALTY)
-    weight, bias = (part.double().requires_grad_() for part in (head.weight, head.bias))
-    for gradient in torch.autograd.grad(_loss(examples, weight, bias), (weight, bias)):
-        torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-4, rtol=0)
 
 
 def test_examples_are_shares_of_known_pixels_cell_by_cell_and_shot_by_shot() -> None:
@@ -53,14 +24,6 @@ def test_examples_are_shares_of_known_pixels_cell_by_cell_and_shot_by_shot() -> 
     torch.testing.assert_close(examples.weight[[0, 5, 1, 20]], torch.tensor([1, 0.75, 1, 0]))
     want = torch.tensor([[0, 1, 0], [1 / 3, 0, 2 / 3], [1, 0, 0], [0, 0, 0]])
     torch.testing.assert_close(examples.shares[[0, 5, 1, 20]], want)
-
-
-def test_several_classes_are_told_apart() -> None:
-    network, (first, second) = small_model("probe", 2), (drawn_episode("probe", 2, 1, seed) for seed in (1, 2))
-    second.query = first.query
-    logits = network.forward_classes([first, second]).logits
-    assert logits.shape == (1, 3, *first.query.shape[-2:]) and logits.isfinite().all()
-    assert not torch.allclose(logits[:, 1], logits[:, 2])
 
 
 def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:
