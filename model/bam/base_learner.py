@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.fixed_shapes import rows_inside, shapes_are_fixed
-from model.common.loss import cross_entropy
+from model.common.loss import mask_loss
 from model.common.ops import resize
 from model.contract import ParamGroup, Trainable
 from model.encoders.encoder import Encoder
@@ -148,5 +148,5 @@ class BaseStage(Trainable):
         """Return logits (B, N + 1, S, S) and in training the cross-entropy ``main``."""
         features = self.encoder(self.encoder.normalise(batch.image))
         logits = resize(self.base_learner(features.stage[self.encoder.last_stage]).float(), batch.image.shape[-2:])
-        losses = {"main": cross_entropy(logits, batch.label)} if self.training else {}
+        losses = {"main": mask_loss(logits, batch.label)} if self.training else {}
         return Output(logits, losses=losses)

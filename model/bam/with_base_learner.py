@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model.bam.base_learner import BaseLearner, BaseStage
 from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import ShotWeights
-from model.common.loss import cross_entropy
+from model.common.loss import mask_loss
 from model.common.ops import resize
 from model.common.projection import projection
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
@@ -99,9 +99,9 @@ class WithBaseLearner(WithEncoder):
         if self.training:
             assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
             output.losses = {
-                "main": cross_entropy(final, episode.query_label),
-                "meta": cross_entropy(meta, episode.query_label),
-                "base": cross_entropy(base, episode.query_base_label),
+                "main": mask_loss(final, episode.query_label),
+                "meta": mask_loss(meta, episode.query_label),
+                "base": mask_loss(base, episode.query_base_label),
             }
         return output
 

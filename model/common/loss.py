@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-from model.common.ops import in_float32
+from model.common.ops import in_float32, resize
 from model.episode import IGNORE
 
 BACKGROUND_LABEL = 0
@@ -26,6 +28,14 @@ def batch_mean(total: Tensor, count: Tensor) -> Tensor:
         distributed.all_reduce(count)
         count = count / distributed.get_world_size()
     return torch.where(count > 0, total / count.clamp(min=torch.finfo(total.dtype).tiny), total * 0)
+
+
+def mask_loss(logits_bnhw: Tensor, label_bhw: Tensor, rule: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+    """Return the loss of predicted masks, at the size of their labels: cross-entropy, or another rule of the method.
+
+    Every mask that a method learns passes here, so that a change for all methods is made in one place.
+    """
+    return (rule or cross_entropy)(resize(logits_bnhw.float(), label_bhw.shape[-2:]), label_bhw)
 
 
 @in_float32

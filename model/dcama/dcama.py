@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.likeness import likeness_to_supports
-from model.common.loss import cross_entropy
+from model.common.loss import mask_loss
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, Task
@@ -91,7 +91,7 @@ class DCAMA(WithEncoder):
 
         output = Output(logits)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
-            output.losses = {"main": cross_entropy(logits, episode.query_label == 1)}
+            output.losses = {"main": mask_loss(logits, episode.query_label == 1)}
         else:
             output.evidence = evidence
         return output

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model.common.likeness import likeness, seen_object
-from model.common.loss import cross_entropy
+from model.common.loss import mask_loss
 from model.common.ops import foreground_mask
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, Task
@@ -114,7 +114,7 @@ class HSNet(WithEncoder):
         output = Output(logits, maps=maps)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             target = (episode.query_label == 1).repeat(shots, 1, 1)
-            output.losses = {"main": cross_entropy(torch.cat(each), target)}
+            output.losses = {"main": mask_loss(torch.cat(each), target)}
         else:
             output.evidence = likeness(query[HIGH][-1], torch.stack(objects, dim=1))
         return output

@@ -10,7 +10,7 @@ added.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model.common.fixed_shapes import shapes_are_fixed
 from model.common.likeness import likeness_to_supports
-from model.common.loss import cross_entropy, foreground_dice
+from model.common.loss import cross_entropy, foreground_dice, mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.with_encoder import HIGH, LOW, WithEncoder
 from model.contract import ModelSettings, Task
@@ -151,18 +151,18 @@ class Pocket(WithEncoder):
     def _losses(self, logits: Logits, label_bss: Tensor) -> dict[str, Tensor]:
         weights = {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED}
         return {
-            name: weight * self._loss(_two_classes(getattr(logits, name)), label_bss, DICE)
+            name: weight * self._loss(_two_classes(getattr(logits, name)), label_bss, self._weighted)
             for name, weight in weights.items()
         }
 
-    def _loss(self, logits_bnhw: Tensor, label_bss: Tensor, dice: float = 0.0) -> Tensor:
-        """Return cross-entropy, and with ``dice`` that share of the Dice loss, at every fourth pixel."""
-        label = label_bss[:, ::STRIDE, ::STRIDE]
-        logits = resize(logits_bnhw.float(), label.shape[-2:])
-        if not dice:
-            return cross_entropy(logits, label)
-        weighted = cross_entropy(logits, label, self.settings.foreground_weight)
-        return weighted + dice * foreground_dice(logits, label)
+    def _loss(self, logits_bnhw: Tensor, label_bss: Tensor, rule: Callable[..., Tensor] = cross_entropy) -> Tensor:
+        """Return the loss at every fourth pixel."""
+        return mask_loss(logits_bnhw, label_bss[:, ::STRIDE, ::STRIDE], rule)
+
+    def _weighted(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
+        """Return cross-entropy with the foreground's weight, and a share of the Dice loss."""
+        weighted = cross_entropy(logits_b2hw, label_bhw, self.settings.foreground_weight)
+        return weighted + DICE * foreground_dice(logits_b2hw, label_bhw)
 
 
 def _two_classes(logits_b1hw: Tensor) -> Tensor:

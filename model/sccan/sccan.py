@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.common.aspp_decoder import ASPPDecoder
 from model.common.fusion import Fusion
 from model.common.likeness import likeness, seen_object
-from model.common.loss import dice
+from model.common.loss import dice, mask_loss
 from model.common.ops import foreground_mask, resize
 from model.common.projection import WIDTH, projection
 from model.common.prototype import support_prototype
@@ -90,7 +90,7 @@ class SCCAN(WithEncoder):
 
         output = Output(logits, maps={"prior": prior[:, 0]})
         if self.training:
-            output.losses = {"main": dice(logits, episode.query_label).sum(1).mean()}
+            output.losses = {"main": mask_loss(logits, episode.query_label, lambda *pair: dice(*pair).sum(1).mean())}
         else:
             output.evidence = likeness(query_f4, torch.stack(objects, dim=1))
         return output

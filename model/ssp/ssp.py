@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.common.likeness import likeness, seen_object
-from model.common.loss import cross_entropy
+from model.common.loss import mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, resize
 from model.common.self_support import SelfSupport, Similarity, with_own
 from model.common.with_encoder import WithEncoder
@@ -128,11 +128,11 @@ class SSP(WithEncoder):
         """
         by_own_label = self.similarity(encoded.query, *prototypes(encoded.query, query_label))
         shots = [resize(self.similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(encoded.shots(), pairs)]
-        losses = {"plain": cross_entropy(output.extra.get("plain", output.logits), query_label)}
+        losses = {"plain": mask_loss(output.extra.get("plain", output.logits), query_label)}
         if self.settings.refine:
-            losses["refined"] = cross_entropy(output.logits, query_label)
-        losses["self_support"] = cross_entropy(resize(by_own_label, query_label.shape[-2:]), query_label)
-        losses["support"] = SUPPORT_LOSS * cross_entropy(torch.cat(shots), torch.cat(list(encoded.labels)))
+            losses["refined"] = mask_loss(output.logits, query_label)
+        losses["self_support"] = mask_loss(by_own_label, query_label)
+        losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(shots), torch.cat(list(encoded.labels)))
         return losses
 
     # --- the engine's questions --------------------------------------------------------------------------------------

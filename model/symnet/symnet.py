@@ -16,7 +16,7 @@ from model.bam.ensemble import Ensemble
 from model.bam.shot_weights import gram, gram_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.likeness import likeness, seen_object
-from model.common.loss import cross_entropy
+from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, mean_over_shots, resize
 from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
@@ -192,20 +192,18 @@ class SymNet(WithBaseLearner):
 
     def _losses(self, output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode) -> dict[str, Tensor]:
         """Return the weighted losses; ``meta`` is the sum over the logits in ``extra``."""
-        weight = self.settings.aux_weight
-        base = cross_entropy(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label))
+        weight, label = self.settings.aux_weight, episode.query_label
+        base = mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label))
         return {
-            "main": self._cross_entropy(output.logits, episode),
-            "meta": weight * torch.stack([self._cross_entropy(x, episode) for x in output.extra.values()]).sum(),
+            "main": self._mask_loss(output.logits, label),
+            "meta": weight * torch.stack([self._mask_loss(x, label) for x in output.extra.values()]).sum(),
             "base": weight * base,
-            "inner": weight * torch.stack([self._cross_entropy(x, episode) for x in auxiliary]).mean(),
+            "inner": weight * torch.stack([self._mask_loss(x, label) for x in auxiliary]).mean(),
             "triplet": weight * triplet,
         }
 
-    def _cross_entropy(self, logits: Tensor, episode: Episode) -> Tensor:
-        """Return the cross-entropy of two-class logits of any size against the query's label."""
-        label = episode.query_label
-        return cross_entropy(resize(logits.float(), label.shape[-2:]), label)
+    def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
+        return mask_loss(logits_b2hw, label_bhw)
 
     # --- the engine's questions --------------------------------------------------------------------------------------
 

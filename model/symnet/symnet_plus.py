@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from model.bam.with_base_learner import mid_features
-from model.common.loss import cross_entropy
+from model.common.loss import cross_entropy, mask_loss
 from model.common.ops import background_mask, foreground_mask, resize
 from model.common.projection import WIDTH
 from model.common.with_encoder import HIGH, LOW, MID
@@ -113,10 +114,11 @@ class SymNetPlus(SymNet):
         shares = claimed_shares([shot.more.shares for shot in encoded.shots], encoded.weight)
         return with_likelihood(meta, encoded.base_logits, shares, own_class)
 
-    def _cross_entropy(self, logits: Tensor, episode: Episode) -> Tensor:
+    def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
         """Return the cross-entropy of two-class logits, foreground pixels counting ``foreground_weight`` times."""
-        label = episode.query_label
-        return cross_entropy(resize(logits.float(), label.shape[-2:]), label, self.settings.foreground_weight)
+        return mask_loss(
+            logits_b2hw, label_bhw, partial(cross_entropy, foreground_weight=self.settings.foreground_weight)
+        )
 
     # --- the engine's questions --------------------------------------------------------------------------------------
 
