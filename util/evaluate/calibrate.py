@@ -41,7 +41,7 @@ from util.evaluate.calibration import (
     presence_scores,
     write_calibration,
 )
-from util.evaluate.evaluate import PassOptions, Scoreboard, run_pass
+from util.evaluate.evaluate import PassOptions, run_pass
 from util.run.context import RunContext, make_run_context, with_data
 from util.run.data import check_sampler, images_for_training, trials
 from util.run.input_size import scored_on, view_of
@@ -80,7 +80,7 @@ def calibrate(config: Config) -> Path:
         parts = list(_parts(context, network.shots_of(network.state_dict())))
         shots = ", ".join(str(run.config.data.shot) for run, _ in parts)
         print(f"calibrate {weights.source} on {count} episodes of {made_on}, {shots}-shot", flush=True)
-        seen = Evidence(len(config.data.classes), world.device)
+        seen = Evidence()
         prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
         options = PassOptions(config.test.batch, config.data.workers, "calibrate")
         for run, images in parts:
@@ -135,17 +135,16 @@ def kind_of(number: int) -> str:
     return KINDS[number % len(KINDS)]
 
 
-class Evidence(Scoreboard):
-    """Collects, in place of counts, margins of pixels with their labels, and the evidence of presence."""
+class Evidence:
+    """The observer that collects margins of pixels with their labels, and the evidence of presence."""
 
-    def __init__(self, classes: int, device: torch.device):
-        super().__init__(classes, device)
+    def __init__(self) -> None:
         self.evidence: list[np.ndarray] = []
         self.present: list[bool] = []
         self.margins: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
 
-    def add(self, numbers: list[int], batch: Trial, output: Output) -> None:  # type: ignore[override]
+    def add(self, numbers: list[int], batch: Trial, output: Output) -> None:
         """Collect one batch."""
         (labels,) = batch.label.values()
         for item, number in enumerate(numbers):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -39,10 +39,19 @@ POSTFIX_EVERY = 10  # batches between updates of the running score
 NUMBER, CLASS, INTERSECTION, UNION = range(4)
 BACKGROUND_INTERSECTION, BACKGROUND_UNION, FOREGROUND_INTERSECTION, FOREGROUND_UNION = range(4, 8)
 
-Watcher = Callable[[Any, Output], None]  # sees every batch of the main process: the episodes of each way, or images
 # Sees every episode once it is counted: number, IoU of the final output in percent, predictions and maps.
 Keeper = Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None]
 Counts = TypeVar("Counts", BinaryCounts, ClassCounts)
+
+
+class Observer(Protocol):
+    """Sees every batch of a pass that this process scores: counts, evidence of a calibration, pictures."""
+
+    def add(self, numbers: list[int], batch: Any, output: Output) -> None:
+        """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
+
+    def running(self) -> str:
+        """Return what is known so far in words, for the progress bar."""
 
 
 def iou_of(records: np.ndarray) -> float:
@@ -210,13 +219,12 @@ def run_pass(
     prepared: PreparedNetwork,
     dataset: Any,
     episodes: int,
-    boards: list[Scoreboard],
+    observers: Sequence[Observer],
     world: World,
     options: PassOptions,
-    watch: Watcher | None = None,
     cache: FeatureCache | None = None,
 ) -> None:
-    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several boards.
+    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
 
     With ``cache``, of this network and this data set's view, images that it holds are not encoded again, and episodes
     that share images follow each other; their order affects no count.
@@ -240,13 +248,11 @@ def run_pass(
             check_finite(output)
             if cache is not None:
                 cache.settle()
-            for board in boards:
-                board.add(these, item, output)
-            if watch is not None and world.is_main:
-                watch(inputs, output)
+            for observer in observers:
+                observer.add(these, item, output)
             bar.update(min(len(these) * world.size, episodes - bar.n))
             if step % POSTFIX_EVERY == 0:
-                bar.set_postfix_str(boards[0].running(), refresh=False)
+                bar.set_postfix_str(observers[0].running(), refresh=False)
     network.train(was_training)
 
 
@@ -257,13 +263,13 @@ def evaluate(
     classes: int,
     world: World,
     options: PassOptions,
-    watch: Watcher | None = None,
+    others: Sequence[Observer] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Score a network on items 0..episodes - 1 of a data set.
+    """Score a network on items 0..episodes - 1 of a data set, which ``others`` see too.
 
     Returns:
         output name -> ``miou``, ``fb_iou``, ``per_class`` in percent; batch and processes do not affect them.
     """
     board = Scoreboard(classes, world.device)
-    run_pass(prepared, dataset, episodes, [board], world, options, watch)
+    run_pass(prepared, dataset, episodes, [board, *others], world, options)
     return board.scores(world)

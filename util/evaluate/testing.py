@@ -19,6 +19,7 @@ from util.evaluate.evaluate import (
     FOREGROUND_INTERSECTION,
     INTERSECTION,
     NUMBER,
+    Observer,
     PassOptions,
     Scoreboard,
     run_pass,
@@ -98,13 +99,11 @@ def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes], cache: 
         network = cast(Cacheable, first.prepared.network)
         cache.use_for(network, first.view, first.images.index.fingerprint, config.run.precision)
 
-    def watch(batch: Any, output: Any) -> None:
-        for job in shared.jobs:
-            pictures[id(job)](batch, output)
-
-    boards = [job.boards[seed] for job in shared.jobs]
+    observers: list[Observer] = [job.boards[seed] for job in shared.jobs]
+    if world.is_main:
+        observers += [pictures[id(job)] for job in shared.jobs]
     options = PassOptions(config.test.batch, config.data.workers, shared.title)
-    run_pass(first.prepared, data, shared.episodes, boards, world, options, watch, cache)
+    run_pass(first.prepared, data, shared.episodes, observers, world, options, cache)
     if cache is not None:
         log.info("%s: %s", shared.title, cache.report())
     for job in shared.jobs:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import lzma
 import os
+import shutil
 import tarfile
 import urllib.error
 import urllib.request
@@ -126,115 +128,75 @@ def _matches(path: Path, checksum: str, title: str) -> bool:
     return digest.hexdigest() == wanted.lower()
 
 
-def unpack(
-    archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda name: True, title: str | None = None
-) -> list[Path]:
+def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> list[Path]:
     """Unpack the wanted files of a zip or tar (plain, gz, bz2, xz) and return their paths, in the archive's order.
 
-    Each file is written atomically; an existing file of the size in the archive is kept. Folders are created as needed.
-    Links and special files in a tar are ignored; access rights and times are not restored.
+    Each file is written atomically; an existing file of the size in the archive is kept. Links and special files are
+    ignored; access rights and times are not restored.
 
     Args:
         folder: names in the archive are relative to it; created if missing.
         wanted: predicate on the name of a file in the archive (``"VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg"``).
-        title: text of the progress bar; None shows the archive's name.
 
     Raises:
-        UserError: the archive is missing, cut short, damaged or of another format, a wanted name leads out of the
-            folder (that file is not written), the disk is full or the folder cannot be written. Files that were
-            complete before the error stay, and the same call continues after them; except that of a compressed tar,
-            whose only checksum is at its end, the files of this call are removed.
+        UserError: the archive is cut short, damaged or of another format, a wanted name leads out of the folder (that
+            file is not written), or the disk is full. The same call continues after the files that are complete;
+            those of a damaged tar are removed, because a single file in it has no checksum.
     """
-    title = f"unpack {title or archive.name}"
-    with archive.open("rb") as file:
-        members = _zip_members if file.read(2) == b"PK" else _tar_members
-        file.seek(0)
-        try:
-            return list(members(file, archive, folder, wanted, title))
-        except DAMAGE as error:
-            raise _damaged(archive, error) from None
+    out: list[Path] = []
+    written: list[Path] = []
+    try:
+        for name, size, content in tqdm(_files_in(archive), desc=f"unpack {archive.name}", unit="file"):
+            if not wanted(name):
+                continue
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
+                raise UserError(
+                    f"{archive}: its file '{name}' would lie outside {folder}; this is not the official archive"
+                )
+            target = folder.joinpath(*path.parts)
+            if not (target.is_file() and target.stat().st_size == size):
+                write_atomically(target, partial(_copy, content))
+                written.append(target)
+            out.append(target)
+    except DAMAGE as error:
+        for target in () if zipfile.is_zipfile(archive) else written:  # only a zip has a checksum of each file
+            target.unlink()
+        raise UserError(
+            f"{archive}: this archive is cut short or damaged ({error}); remove it and download it again"
+        ) from None
+    return out
 
 
-def _zip_members(
-    file: IO[bytes], archive: Path, folder: Path, wanted: Callable[[str], bool], title: str
-) -> Iterator[Path]:
-    with zipfile.ZipFile(file) as content:
-        members = [m for m in content.infolist() if not m.is_dir() and wanted(m.filename)]
-        targets = [_inside(m.filename, folder, archive) for m in members]
-        size = sum(m.compress_size for m in members)
-        with tqdm(total=size, desc=title, unit="B", unit_scale=True) as bar:
-            for member, target in zip(members, targets, strict=True):
-                _write(partial(content.open, member), member.file_size, target, archive)
-                bar.update(member.compress_size)
-                yield target
+def _files_in(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
+    """Yield name, size and opener of each file of an archive."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for member in zipped.infolist():
+                if not member.is_dir():
+                    yield member.filename, member.file_size, partial(zipped.open, member)
+        return
+    with tarfile.open(archive) as tarred:
+        for part in tarred:
+            if part.isreg():
+                yield part.name, part.size, partial(_extracted, tarred, part)
+        while tarred.fileobj is not None and tarred.fileobj.read(CHUNK):
+            pass  # up to the checksum of a compressed archive
 
 
-def _tar_members(
-    file: IO[bytes], archive: Path, folder: Path, wanted: Callable[[str], bool], title: str
-) -> Iterator[Path]:
-    size = archive.stat().st_size
-    fresh = []
-    with (
-        tarfile.open(fileobj=file, mode="r:*") as content,
-        tqdm(total=size, desc=title, unit="B", unit_scale=True) as bar,
-    ):
-        plain = content.fileobj is file
-        try:
-            for member in content:
-                if member.isreg() and wanted(member.name):
-                    target = _inside(member.name, folder, archive)
-                    if _write(partial(_open_in_tar, content, member), member.size, target, archive):
-                        fresh.append(target)
-                    yield target
-                bar.update(file.tell() - bar.n)
-            if plain:  # tarfile treats a damaged header as the end of the archive, which is a block of zeros
-                file.seek(content.offset)
-                if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    raise _damaged(archive, f"neither a file nor the end at byte {content.offset}")
-            while not plain and content.fileobj is not None and content.fileobj.read(CHUNK):
-                pass  # up to the checksum in the last bytes
-        except (*DAMAGE, UserError):
-            for target in () if plain else fresh:
-                target.unlink(missing_ok=True)
-            raise
-
-
-def _open_in_tar(content: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+def _extracted(content: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     file = content.extractfile(member)
     assert file is not None  # regular files only
     return file
 
 
-def _inside(name: str, folder: Path, archive: Path) -> Path:
-    """Return the target of a member; a name that leads out of the folder is refused."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive or not path.parts:
-        raise UserError(f"{archive}: its file '{name}' would lie outside {folder}; this is not the official archive")
-    return folder.joinpath(*path.parts)
-
-
-def _write(open_member: Callable[[], IO[bytes]], size: int, target: Path, archive: Path) -> bool:
-    """Write a member unless a file of its size exists; return whether it was written."""
-    if target.is_file() and target.stat().st_size == size:
-        return False
-
-    def copy(path: Path) -> None:
-        with path.open("wb") as out:
-            out.writelines(_content(open_member, archive))
-
-    write_atomically(target, copy)
-    return True
-
-
-def _content(open_member: Callable[[], IO[bytes]], archive: Path) -> Iterator[bytes]:
-    """Yield a member's bytes; an error while reading them is reported for the archive, not for the target."""
-    try:
-        with open_member() as member:
-            while chunk := member.read(CHUNK):
-                yield chunk
-    except DAMAGE as error:
-        raise _damaged(archive, error) from None
-
-
-def _damaged(archive: Path, error: Exception | str) -> UserError:
-    return UserError(f"{archive}: this archive is cut short or damaged ({error}); remove it and download it again")
+def _copy(content: Callable[[], IO[bytes]], path: Path) -> None:
+    """Write a member; an error of the archive is raised as such, not as one of the target."""
+    with path.open("wb") as out:
+        try:
+            with content() as file:
+                shutil.copyfileobj(file, out, CHUNK)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise tarfile.ReadError(str(error)) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -139,7 +139,7 @@ def _at_panel_size(panel: np.ndarray) -> np.ndarray:
 
 
 class FirstEpisodes:
-    """Callback of an evaluation that keeps pictures of the first seed's episodes with a number below ``count``."""
+    """The observer that keeps pictures of the first seed's episodes with a number below ``count``."""
 
     def __init__(self, class_names: list[str], count: int):
         self.names, self.count = class_names, count
@@ -150,11 +150,15 @@ class FirstEpisodes:
         """The pictures, by number."""
         return [board for _, board in sorted(self._boards.items())]
 
-    def __call__(self, ways: Sequence[Episode], output: Output) -> None:
-        """Keep a picture of each such episode of the batch."""
-        for item, number in enumerate(ways[0].number.tolist()):
+    def add(self, numbers: list[int], batch: Any, output: Output) -> None:
+        """Keep a picture of each such episode of a batch."""
+        for item, number in enumerate(numbers):
             if number < self.count and number not in self._boards:
-                self._boards[number] = episode_board(ways, output, item, self.names)
+                self._boards[number] = episode_board(batch.ways, output, item, self.names)
+
+    def running(self) -> str:
+        """Return nothing: pictures have no words."""
+        return ""
 
 
 def _pixels(image_3hw: Tensor) -> np.ndarray:

@@ -15,7 +15,7 @@ from util.checkpoints.weights import check_start, encoder_licence, network_to_tr
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.errors import EXIT_INTERRUPTED, UserError
-from util.evaluate.evaluate import BASE, FINAL, PassOptions, Watcher, evaluate
+from util.evaluate.evaluate import BASE, FINAL, Observer, PassOptions, evaluate
 from util.report.figure import pixels
 from util.report.pictures import FirstEpisodes, draw
 from util.report.run_folder import RunFolder
@@ -164,15 +164,15 @@ def _validate_base(stage: Stage, out: RunFolder, network: PreparedNetwork, step:
 
 def _validate_meta(stage: Stage, out: RunFolder, network: PreparedNetwork, step: int) -> Scores:
     pictures = FirstEpisodes(stage.data.held_out_classes, VALIDATION_PICTURES)
-    scores = _evaluate(stage, network, pictures)
+    scores = _evaluate(stage, network, [pictures] if stage.world.is_main else [])
     out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
     if pictures.rows:
         out.image("validation", pixels(draw(pictures.rows)), step)
     return scores[FINAL]["miou"], scores
 
 
-def _evaluate(stage: Stage, network: PreparedNetwork, watch: Watcher | None = None) -> dict[str, Any]:
+def _evaluate(stage: Stage, network: PreparedNetwork, others: Sequence[Observer] = ()) -> dict[str, Any]:
     config, data = stage.context.config, stage.data
     options = PassOptions(config.test.batch, config.data.workers, title="validate")
     classes = len(data.held_out_classes)
-    return evaluate(network, data.held_out, data.validation_length, classes, stage.world, options, watch)
+    return evaluate(network, data.held_out, data.validation_length, classes, stage.world, options, others)
