@@ -103,7 +103,7 @@ def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> N
 @pytest.mark.process
 def test_shell_scripts_without_the_packages_name_the_first_command(tmp_path: Path) -> None:
     """A folder without ``.venv``, and a Python that has the standard library alone."""
-    for room in ("util", "model"):
+    for room in ("util", "model", "benchmark"):
         shutil.copytree(REPOSITORY / room, tmp_path / room)
     bare = tmp_path / "bin/python3"
     bare.parent.mkdir()

@@ -130,5 +130,5 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos, tmp_path:
 )
 def test_wrong_options(run, words: tuple[str, ...], reason: str, photos, tmp_path: Path) -> None:
     assert reason in run("--query", photos[0], *words, supports=drawn.labelme(tmp_path / "set2")).error.replace(
-        "--photos gone: this folder does not exist", "its photo"
+        "gone: this folder of photos does not exist", "its photo"
     )

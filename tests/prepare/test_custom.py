@@ -126,7 +126,7 @@ def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prep
         (("--name", "toys", "--fold", "striped disk"), "did you mean 'striped disc'"),
         (("--name", "toys", "--folds", 9), "at least 2 folds and a class for each"),
         (("--name", "toys", "--test-share", 1), "--test-share: 1 is out of range"),
-        (("--name", "toys", "--images", "nowhere"), "no photos here"),
+        (("--name", "toys", "--images", "nowhere"), "does not exist"),
         (("--name", "toys", "--masks", "nowhere"), "does not exist"),
         (("--name", "toys", "--classes", "nowhere"), "cannot read the class names"),
     ],

@@ -72,45 +72,20 @@ def _region(instance: Instance, photo: Photo) -> np.ndarray:
     if isinstance(instance.shape, dict):
         runs = checked_runs(instance.shape, height, width)
     else:
-        polygons = prepared(instance.shape, height, width)
+        polygons = [polygon for polygon in instance.shape if _has_area(polygon)]
         if not polygons:
             return np.zeros((height, width), bool)
         runs = rle.merge(rle.frPyObjects(polygons, height, width))
     return rle.decode(runs).view(bool)
 
 
-# --- polygons before they are rasterised -----------------------------------------------------------------------------
-
-
 MIN_NUMBERS = 6  # of a polygon: three points
-MAX_COORDINATE = 1e9  # pixels; beyond it, a float64 does not hold the fractions of a pixel that clipping needs
+MAX_COORDINATE = 2**17  # pixels; rasterising takes a hundred bytes for each pixel along an outline
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
-MARGIN = 1.0  # sides of the photo around it within which polygons are not clipped
-MAX_OUTLINE = 2**22  # pixels along the outlines of one photo; rasterising takes a hundred bytes for each
-
-
-def prepared(polygons: tuple[np.ndarray, ...], height: int, width: int) -> list[np.ndarray]:
-    """Return the polygons that have an area, each (2 x points,) float64, clipped to the surroundings of the photo.
-
-    Raises:
-        ValueError: coordinates are impossible, or the outlines are too long.
-    """
-    out = [_clipped(polygon, height, width) for polygon in polygons if _has_area(polygon)]
-    out = [polygon for polygon in out if len(polygon) >= MIN_NUMBERS]
-    length = sum(map(outline, out))
-    if length > MAX_OUTLINE:
-        raise ValueError(f"its outlines are {length:.0f} pixels long, the limit is {MAX_OUTLINE}; simplify them")
-    return out
-
-
-def outline(polygon: np.ndarray) -> float:
-    """Return the length of a polygon's outline in pixels, as a rasteriser steps along it."""
-    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2)
-    return float(np.abs(points - np.roll(points, 1, 0)).max(1).sum() + len(points))
 
 
 def _has_area(polygon: np.ndarray) -> bool:
-    """Return whether a polygon has at least three points that are not on one line."""
+    """Return whether a polygon (2 x points,) has at least three points that are not on one line."""
     if not (np.abs(polygon) < MAX_COORDINATE).all():
         raise ValueError("a polygon's coordinates are impossible")
     if len(polygon) < MIN_NUMBERS:
@@ -118,32 +93,3 @@ def _has_area(polygon: np.ndarray) -> bool:
     points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
     longest = points[(points**2).sum(1).argmax()]
     return bool((np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) > MIN_AREA).any())
-
-
-def _clipped(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return a polygon clipped to the photo and its margin, by Sutherland and Hodgman; even-odd filling stays the same.
-
-    Vertices on a side of the clipping rectangle stay, so that the polygon may run along it.
-    """
-    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2)
-    for axis, side in ((0, width), (1, height)):
-        low, high = -MARGIN * side, (1 + MARGIN) * side
-        if points[:, axis].min(initial=low) < low or points[:, axis].max(initial=high) > high:
-            points = _kept(points, axis, low, 1)
-            points = _kept(points, axis, high, -1)
-    unchanged = len(points) == len(polygon) // 2
-    return polygon if unchanged and np.array_equal(points.ravel(), polygon[: points.size]) else points.ravel()
-
-
-def _kept(points: np.ndarray, axis: int, bound: float, sign: int) -> np.ndarray:
-    """Return the part of a polygon (points, 2) whose coordinate is at least ``bound`` (``sign`` -1: at most)."""
-    if not len(points):
-        return points
-    after = np.roll(points, -1, 0)
-    inside, inside_after = (sign * (p[:, axis] - bound) >= 0 for p in (points, after))
-    crosses = inside != inside_after
-    step = np.where(crosses, after[:, axis] - points[:, axis], 1)
-    crossing = points + (after - points) * ((bound - points[:, axis]) / step)[:, None]
-    crossing[:, axis] = bound
-    both = np.stack([points, crossing], 1)  # each corner, then the crossing of the edge that begins there
-    return both[np.stack([inside, crosses], 1)]

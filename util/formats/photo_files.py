@@ -25,7 +25,7 @@ class PhotoFiles:
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
-            raise UserError(f"--photos {folder}: this folder does not exist; check its name")
+            raise UserError(f"{folder}: this folder of photos does not exist; check its name")
         self.folder = folder
 
     @cached_property

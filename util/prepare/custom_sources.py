@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from util.data.images.read import read_image, read_mask, write_mask
-from util.data.lists.files import IMAGE_SUFFIXES
 from util.data.lists.index import measure
 from util.errors import UserError, nearest
 from util.files import link
 from util.formats import recognise
 from util.formats.annotations import Annotations, Photo
-from util.formats.masks import MASK_SUFFIX, check_unique
+from util.formats.masks import MASK_SUFFIX, check_unique, pairs
 from util.formats.masks import read_class_names as read_names
 from util.formats.painting import label_of
+from util.formats.photo_files import PhotoFiles
 from util.parallel import attempt, parallel_map
 from util.prepare.common import keep_good
 
@@ -42,7 +42,9 @@ def from_masks(options: argparse.Namespace, out: Path) -> Imported:
     Raises:
         UserError: there are no photos, none has a mask, or files do not fit together.
     """
-    classes, photos = read_class_names(options.classes), _with_masks(find_photos(options.images), options.masks)
+    classes, photos = read_class_names(options.classes), [p for p, _ in pairs(options.images, options.masks)]
+    if lacking := len(PhotoFiles(options.images).paths) - len(photos):
+        print(f"left out, without a mask: {lacking} photos")
     names, suffix = _names(photos)
     check = partial(attempt, partial(_import_masked, masks=options.masks, out=out, suffix=suffix, classes=len(classes)))
     good: dict[str, None] = keep_good(
@@ -102,20 +104,6 @@ def _annotated_names(annotations: Annotations) -> list[str]:
     return [name for category, name in annotations.categories.items() if category in shown]
 
 
-def _with_masks(photos: dict[str, Path], masks: Path) -> list[Path]:
-    """Return the photos that have a mask; print the number of the others."""
-    if not masks.is_dir():
-        raise UserError(f"{masks}: this folder of masks does not exist; --masks names a folder of PNGs")
-    named = {path.name for path in masks.iterdir()}
-    out = [path for stem, path in photos.items() if f"{stem}{MASK_SUFFIX}" in named]
-    if not out:
-        stem = next(iter(photos))
-        raise UserError(f"{masks}: holds no mask of these photos, such as {stem}{MASK_SUFFIX}; name masks like photos")
-    if lacking := [path for stem, path in photos.items() if f"{stem}{MASK_SUFFIX}" not in named]:
-        print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
-    return out
-
-
 def read_class_names(path: Path) -> list[str]:
     """Return the class names of a file, one per line, as many as a data set can have.
 
@@ -125,23 +113,6 @@ def read_class_names(path: Path) -> list[str]:
     names = read_names(path)
     _check_names(names, path)
     return names
-
-
-def find_photos(folder: Path) -> dict[str, Path]:
-    """Return the photos of a folder, at any depth, by stem, in the order of their paths.
-
-    Raises:
-        UserError: there are no photos, or two have the same stem.
-    """
-    found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES] if folder.is_dir() else []
-    if not found:
-        raise UserError(f"{folder}: no photos here; --images names a folder of {', '.join(IMAGE_SUFFIXES)} files")
-    out: dict[str, Path] = {}
-    for path in found:
-        if path.stem in out:
-            raise UserError(f"{path} and {out[path.stem]} have the same name; rename one")
-        out[path.stem] = path
-    return out
 
 
 def _names(photos: list[Path]) -> tuple[list[str], str]:
