@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.quick import SYMNET, new_checkpoint, quick_config
+from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
 from util.checkpoints import checkpoint
 from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
@@ -88,7 +88,7 @@ def test_presence_scores_are_counted(mini_yaml, tmp_path: Path) -> None:
 
 
 def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
-    results = score(quick_config(mini_yaml, SYMNET), Request(protocols=("all",)))
+    results = score(quick_config(mini_yaml, PROTOTYPE, *FEW), Request(protocols=("all",)))
     names = [result["protocol"] for result in results]
     assert {"symnet", "bam", "hsnet"} <= set(names) and not {"2way", "presence"} & set(names)
     assert "mIoU - first" in protocol_table(results)
