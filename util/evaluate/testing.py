@@ -145,11 +145,6 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     return result
 
 
-def _supports(job: Job) -> str:
-    """Return how the supports of a job's episodes were drawn; a replay may hold any."""
-    return WITH_REPLACEMENT if job.replayed else job.protocol.supports
-
-
 def _manifest(
     job: Job, records: Records, presence: dict[int, dict[int, tuple[bool, float, bool]]], averaged: str
 ) -> Manifest:
@@ -168,7 +163,7 @@ def _manifest(
         "shot": data.shot,
         "protocol": job.name,
         "scored_on": job.scored_on,
-        "supports": _supports(job),
+        "supports": WITH_REPLACEMENT if job.replayed else job.protocol.supports,  # a replay may hold any
         **({"ways": job.ways} if job.ways > 1 else {}),
         "list": job.images.digest,
         "weights": job.weights.digest,

@@ -50,7 +50,7 @@ class Plan:
 
     Attributes:
         jobs: returns the jobs, in the order of the lines of the lists; called unless the data set is complete.
-        make: of a job, ``--out`` and the time (ns) from which on outputs there are up to date.
+        make: of a job, ``out`` (the folder) and ``since``, the time (ns) from which on outputs there are up to date.
         sources: the files that the data set is made from; a missing one is left to the job that reads it.
         words: what else decides the result.
         parts: the lists that must not be empty.
@@ -60,7 +60,7 @@ class Plan:
     """
 
     jobs: Callable[[], Sequence[Any]]
-    make: Callable[[Any, Path, int], Made]
+    make: Callable[..., Made]
     sources: Iterable[Path]
     words: Iterable[Any] = ()
     notes: Sequence[str] = ()
@@ -152,7 +152,7 @@ def _make(plan: Plan, out: Path, made_from: str, skip_bad: bool) -> Facts:
         for part in kept_json(out / STAMP).get("sizes", {}):  # lists of other sources
             (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
         write_atomically(marker, made_from)
-    one = partial(attempt, partial(_call, make=plan.make, out=out, since=marker.stat().st_mtime_ns))
+    one = partial(attempt, partial(plan.make, out=out, since=marker.stat().st_mtime_ns))
     made = list(keep_good(range(len(jobs)), parallel_map(one, jobs, "photos and masks"), skip_bad).values())
     lists: dict[str, list[str]] = {part: [] for part in plan.parts}
     for part, line in (line for of_job in made for line in of_job.lines):
@@ -169,10 +169,6 @@ def _make(plan: Plan, out: Path, made_from: str, skip_bad: bool) -> Facts:
         dict(Counter(word for of_job in made for word in of_job.counted)),
         len(jobs) - len(made),
     )
-
-
-def _call(job: Any, make: Callable[[Any, Path, int], Made], out: Path, since: int) -> Made:
-    return make(job, out, since)
 
 
 def _is_complete(plan: Plan, out: Path, digests: dict[str, str]) -> bool:

@@ -44,7 +44,8 @@ def find(options: argparse.Namespace) -> Plan:
     classes = classes_of("suim")
     published = {"test": PUBLISHED, **dict.fromkeys(classes)}
     folders = [p.parent / "masks" for p in sorted(options.root.rglob("images")) if (p.parent / "masks").is_dir()]
-    single = [(code, p) for f in folders for code in CODES for p in sorted((f / code).glob("*")) if _is_image(p)]
+    files = [(code, p) for f in folders for code in CODES for p in sorted((f / code).glob("*"))]
+    single = [(code, p) for code, p in files if p.suffix.lower() in SUFFIXES]
     coloured = [p for folder in folders for p in sorted(folder.iterdir()) if p.suffix.lower() == ".bmp"]
     if single:
         found = one_each(((f"{code}/{path.stem}", path) for code, path in single), options.skip_bad)
@@ -62,10 +63,6 @@ def find(options: argparse.Namespace) -> Plan:
         )
     sources = [path for source in coloured for path in (_photo_of(source), source)]
     return Plan(lambda: coloured, _Colours(classes), sources, (*coloured, *classes), published=published)
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
 
 
 def _photo_of(source: Path) -> Path:
