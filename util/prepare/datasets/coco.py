@@ -32,7 +32,6 @@ SPLITS = {"train2014": 82081, "val2014": 40137}  # images with annotations when 
 PHOTOS = {"train2014": 82783, "val2014": 40504}
 OFFICIAL = "http://images.cocodataset.org"  # without checksums; a zip file has one for each of its members
 ANNOTATIONS = "annotations/instances_{split}.json"
-RULES = 1  # raise when the same annotations give other masks
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,12 +58,11 @@ def run(options: argparse.Namespace) -> int:
             raise UserError(f"{needed}: is missing; unpack COCO's official files into {root}, or add --download")
     for split in SPLITS:
         link(root / split, out / split)  # does nothing if --out is --root
-    words = (RULES, root.resolve())
     plan = Plan(
         partial(_read_photos, files),
         partial(_make_mask, root=root),
         files.values(),
-        words,
+        (root.resolve(),),
         (),
         tuple(SPLITS),
         SPLITS,

@@ -24,6 +24,7 @@ from util.prepare.common import STAMP, add_common_options, already_done, compare
 
 IMAGES, MASKS, LISTS = "images", "masks", "lists"
 MADE_FROM = "made_from.txt"  # fingerprint in --out; outputs that are older than it are outdated
+RULES = 2  # raise when the same sources give other files
 EMPTY = "masks show no pixel of their class and are left out"
 RESIZED = "masks had another size than their photo and were resized to it"
 SHOWN_DIGITS = 12  # of a list's digest
@@ -123,7 +124,7 @@ def make(plan: Plan, out: Path, skip_bad: bool) -> None:
     Raises:
         UserError: a job fails and ``skip_bad`` is False; no list is written then.
     """
-    made_from = fingerprint((path for path in plan.sources if path.exists()), *plan.words)
+    made_from = fingerprint((path for path in plan.sources if path.exists()), RULES, *plan.words)
     stamp = already_done(out, made_from, [])
     if stamp is not None and (skip_bad or not stamp["left_out"]) and _is_complete(plan, out, stamp["digests"]):
         print(f"{out}: is complete already; nothing to do")
