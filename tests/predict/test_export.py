@@ -138,6 +138,7 @@ def test_the_state_is_the_last_of_the_supports_alone() -> None:
     assert [n.target for n in graphs.query.graph.nodes].count(torch.ops.aten.mm.default) == 1
 
 
+@pytest.mark.compile
 def test_a_file_that_differs_is_removed(
     predict, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

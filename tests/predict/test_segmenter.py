@@ -91,5 +91,5 @@ def test_four_threads_share_a_segmenter(photos) -> None:
     segmenter = Segmenter(None, [f"{photos[0]}:box=10,10,50,50"])
     expected = [segmenter(photo).probability for photo in photos]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda n: segmenter(photos[n % 3]).probability, range(12)))
+        found = list(pool.map(lambda n: segmenter(photos[n % 3]).probability, range(6)))
     assert all(np.array_equal(x, expected[n % 3]) for n, x in enumerate(found))

@@ -153,6 +153,7 @@ def test_experiment_and_data_set_name_a_config(
     assert "goes with an experiment and a data set" in prepare("check", "--net", "resnet18").error
 
 
+@pytest.mark.parity
 def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path, voc_cache: Path) -> None:
     words = {"data.root": shared / "data/VOC2012", "data.cache": voc_cache, "data.text_dir": shared / "embeddings"}
     words |= {"model.encoder.weights": shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"}

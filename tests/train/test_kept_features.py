@@ -44,7 +44,7 @@ def weights_after(config) -> dict[str, torch.Tensor]:
     return checkpoint.read(run_folder(config, "meta") / LAST)["weights"]
 
 
-@pytest.mark.parametrize("model", ["dcama", "sccan"])
+@pytest.mark.parametrize("model", ["dcama"])
 def test_weights_do_not_depend_on_the_size_of_the_file(config, model: str) -> None:
     none, part, whole = (weights_after(config(f"kept{gib}", model=model, cache_gib=gib)) for gib in (0.0, 0.0002, 1.0))
     assert all(torch.equal(none[k], part[k]) and torch.equal(none[k], whole[k]) for k in none)

@@ -31,7 +31,7 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "resnet101"])  # as resnet50, deeper
 def test_an_encoder_works_on_the_grid_that_its_spec_declares(name: str) -> None:
     spec = ENCODERS[name]
     for stem in spec.stems:
