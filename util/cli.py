@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_one_of(commands: dict[str, Any], description: str | None, prog: str | None = None) -> int:
-    """Parse a command line whose first word names a module (or alike); return the exit code of its ``run(options)``.
+    """Parse a command line whose first word names a module or a recipe; return the exit code of its ``run(options)``.
 
     A module's docstring is its help; its ``add_options(parser)`` declares its options.
     """

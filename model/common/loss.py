@@ -30,14 +30,6 @@ def batch_mean(total: Tensor, count: Tensor) -> Tensor:
     return torch.where(count > 0, total / count.clamp(min=torch.finfo(total.dtype).tiny), total * 0)
 
 
-def mask_loss(logits_bnhw: Tensor, label_bhw: Tensor, rule: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
-    """Return the loss of predicted masks, at the size of their labels: cross-entropy, or another rule of the method.
-
-    Every mask that a method learns passes here, so that a change for all methods is made in one place.
-    """
-    return (rule or cross_entropy)(resize(logits_bnhw.float(), label_bhw.shape[-2:]), label_bhw)
-
-
 @in_float32
 def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: float = 1.0) -> Tensor:
     """Return the mean cross-entropy over all pixels of the batch that are not 255.
@@ -52,6 +44,16 @@ def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: flo
         count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != BACKGROUND_LABEL)).sum()
     total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
     return batch_mean(total, count)
+
+
+def mask_loss(
+    logits_bnhw: Tensor, label_bhw: Tensor, rule: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+) -> Tensor:
+    """Return the loss (a scalar, float32) of predicted masks at the size of their labels, by cross-entropy or ``rule``.
+
+    Every mask that a method learns passes here, so that a change for all methods is made in one place.
+    """
+    return rule(resize(logits_bnhw.float(), label_bhw.shape[-2:]), label_bhw)
 
 
 @in_float32

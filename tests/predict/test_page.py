@@ -1,4 +1,4 @@
-"""What ``--serve`` refuses before a server starts."""
+"""``--serve`` refuses wrong options before a server starts."""
 
 from __future__ import annotations
 

@@ -73,6 +73,8 @@ def _region(instance: Instance, photo: Photo) -> np.ndarray:
         runs = checked_runs(instance.shape, height, width)
     else:
         polygons = [polygon for polygon in instance.shape if _has_area(polygon)]
+        if (length := sum(map(_outline, polygons))) > MAX_OUTLINE:
+            raise ValueError(f"its outlines are {length:.0f} pixels long, the limit is {MAX_OUTLINE}; simplify them")
         if not polygons:
             return np.zeros((height, width), bool)
         runs = rle.merge(rle.frPyObjects(polygons, height, width))
@@ -80,7 +82,8 @@ def _region(instance: Instance, photo: Photo) -> np.ndarray:
 
 
 MIN_NUMBERS = 6  # of a polygon: three points
-MAX_COORDINATE = 2**17  # pixels; rasterising takes a hundred bytes for each pixel along an outline
+MAX_COORDINATE = 1e9  # pixels
+MAX_OUTLINE = 2**22  # pixels along the outlines of one annotation; rasterising takes a hundred bytes for each
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
 
@@ -93,3 +96,9 @@ def _has_area(polygon: np.ndarray) -> bool:
     points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
     longest = points[(points**2).sum(1).argmax()]
     return bool((np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) > MIN_AREA).any())
+
+
+def _outline(polygon: np.ndarray) -> float:
+    """Return the length of a polygon's outline in pixels, as a rasteriser steps along it."""
+    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, 0)).max(1).sum() + len(points))

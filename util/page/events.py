@@ -1,4 +1,4 @@
-"""What each part of the page shows, and what its events do: each changes the visit, then refreshes some parts."""
+"""The views and events of the page: each event changes the visit, then refreshes some parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user of the page has marked and found: classes, supports, photos to segment, predictions.
+"""A visit holds all that the user of the page has marked and found: classes, supports, photos to segment, predictions.
 
 Photos lie in a folder, which is removed when the visit is cleared, and when the page ends.
 """

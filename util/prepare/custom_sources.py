@@ -43,8 +43,9 @@ def from_masks(options: argparse.Namespace, out: Path) -> Imported:
         UserError: there are no photos, none has a mask, or files do not fit together.
     """
     classes, photos = read_class_names(options.classes), [p for p, _ in pairs(options.images, options.masks)]
-    if lacking := len(PhotoFiles(options.images).paths) - len(photos):
-        print(f"left out, without a mask: {lacking} photos")
+    masked = set(photos)
+    if lacking := [path for path in PhotoFiles(options.images).paths if path not in masked]:
+        print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
     names, suffix = _names(photos)
     check = partial(attempt, partial(_import_masked, masks=options.masks, out=out, suffix=suffix, classes=len(classes)))
     good: dict[str, None] = keep_good(

@@ -145,8 +145,10 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda n
     """
     out: list[Path] = []
     written: list[Path] = []
+    bar = tqdm(total=archive.stat().st_size, desc=f"unpack {archive.name}", unit="B", unit_scale=True)
     try:
-        for name, size, content in tqdm(_files_in(archive), desc=f"unpack {archive.name}", unit="file"):
+        for name, size, content, position in _files_in(archive):
+            bar.update(position - bar.n)
             if not wanted(name):
                 continue
             path = PurePosixPath(name)
@@ -165,21 +167,23 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda n
         raise UserError(
             f"{archive}: this archive is cut short or damaged ({error}); remove it and download it again"
         ) from None
+    finally:
+        bar.close()
     return out
 
 
-def _files_in(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
-    """Yield name, size and opener of each file of an archive."""
+def _files_in(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]], int]]:
+    """Yield name, size, opener and position (bytes) of each file of an archive."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for member in zipped.infolist():
                 if not member.is_dir():
-                    yield member.filename, member.file_size, partial(zipped.open, member)
+                    yield member.filename, member.file_size, partial(zipped.open, member), member.header_offset
         return
-    with tarfile.open(archive) as tarred:
+    with archive.open("rb") as file, tarfile.open(fileobj=file) as tarred:
         for part in tarred:
             if part.isreg():
-                yield part.name, part.size, partial(_extracted, tarred, part)
+                yield part.name, part.size, partial(_extracted, tarred, part), file.tell()
         while tarred.fileobj is not None and tarred.fileobj.read(CHUNK):
             pass  # up to the checksum of a compressed archive
 

@@ -1,1 +1,1 @@
-"""What every run needs: its config with fold and texts, device, processes, network, data by number, folders."""
+"""Every run needs these: its config with fold and texts, device, processes, network, data by number, folders."""

@@ -56,10 +56,8 @@ def run(options: argparse.Namespace) -> int:
     for needed in [*files.values(), *(root / split for split in SPLITS)]:
         if not needed.exists():
             raise UserError(f"{needed}: is missing; unpack COCO's official files into {root}, or add --download")
-    for split in SPLITS:
-        link(root / split, out / split)  # does nothing if --out is --root
     plan = Plan(
-        partial(_read_photos, files),
+        partial(_read_photos, files, out),
         partial(_make_mask, root=root),
         files.values(),
         (root.resolve(),),
@@ -73,17 +71,17 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _outputs(line: str) -> tuple[str]:
-    return (f"{MASKS}/{line}.png",)
+def _outputs(line: str) -> tuple[str, str]:
+    return f"{MASKS}/{line}.png", line.split("/")[0]
 
 
-def _read_photos(files: dict[str, Path]) -> list[tuple[str, Photo, dict[int, int]]]:
-    """Return the annotated photos of all splits with the table from category to class id.
+def _read_photos(files: dict[str, Path], out: Path) -> list[tuple[str, Photo, dict[int, int]]]:
+    """Return the annotated photos of all splits with the table from category to class id; link the photos' folders.
 
     Raises:
         UserError: the categories are not COCO's.
     """
-    out: list[tuple[str, Photo, dict[int, int]]] = []
+    jobs: list[tuple[str, Photo, dict[int, int]]] = []
     for split, path in files.items():
         print(f"reading {path}")
         annotations = read_annotations(path)
@@ -93,9 +91,11 @@ def _read_photos(files: dict[str, Path]) -> list[tuple[str, Photo, dict[int, int
                 f"for your own data set: python prepare.py custom --annotations {path} --images DIR"
             )
         table = class_table(annotations.categories)
-        out += [(split, photo, table) for photo in annotations.photos if photo.instances]
+        jobs += [(split, photo, table) for photo in annotations.photos if photo.instances]
+    for split, path in files.items():
+        link(path.parents[1] / split, out / split)  # does nothing if --out is --root
     gc.freeze()  # forked processes share the annotations instead of copying them
-    return out
+    return jobs
 
 
 def _make_mask(job: tuple[str, Photo, dict[int, int]], out: Path, since: int, root: Path) -> Made:

@@ -61,7 +61,10 @@ def run(options: argparse.Namespace) -> int:
     voc = find_voc(_unpacked(voc_path, raw, VOC_PARTS))
     sbd = find_sbd(_unpacked(sbd_path, raw, SBD_PARTS)) if sbd_path is not None else None
     _check_out(options.out, voc)
-    make(plan_of(voc, sbd), options.out, options.skip_bad)
+    plan = plan_of(voc, sbd)
+    make(plan, options.out, options.skip_bad)
+    for part in PUBLISHED.keys() - set(plan.parts):  # from an earlier preparation
+        (options.out / LISTS / f"{part}.txt").unlink(missing_ok=True)
     return 0
 
 

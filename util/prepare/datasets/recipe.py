@@ -33,7 +33,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Made:
-    """What a job adds: lines of lists as (part, line), and what is counted of it (classes, or sentences)."""
+    """The result of a job: lines of lists as (part, line), and the classes or sentences as which it is counted."""
 
     lines: tuple[tuple[str, str], ...] = ()
     counted: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ def mask_outputs(line: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a data set is made of.
+    """The jobs, sources and lists of a data set.
 
     Attributes:
         jobs: returns the jobs, in the order of the lines of the lists; called unless the data set is complete.
@@ -150,7 +150,7 @@ def _make(plan: Plan, out: Path, made_from: str, skip_bad: bool) -> Facts:
     """Run the jobs and write the lists."""
     marker, jobs = out / MADE_FROM, plan.jobs()
     if not marker.exists() or marker.read_text() != made_from:
-        for part in kept_json(out / STAMP).get("sizes", {}):  # lists of other sources
+        for part in {*plan.parts, *(plan.published or ()), *kept_json(out / STAMP).get("sizes", {})}:
             (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
         write_atomically(marker, made_from)
     one = partial(attempt, partial(plan.make, out=out, since=marker.stat().st_mtime_ns))
