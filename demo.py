@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util.packages import required
-
-with required():
-    from util import cli
-    from util.demo import run
+from util import cli
+from util.demo import run
 
 
 def command() -> int:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from util.packages import required
-
-with required():
-    from util import cli
-    from util.predict.command import command
+from util import cli
+from util.predict.command import command
 
 if __name__ == "__main__":
     cli.main(lambda: command(sys.argv[1:]))

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from util.packages import required
-
-with required():
-    from util import cli
-    from util.prepare import check, custom, embeddings, lists, mini, weights
-    from util.prepare.datasets import (
-        chestxray,
-        coco,
-        deepglobe,
-        fss1000,
-        isaid5i,
-        isic,
-        lvis92i,
-        pacopart,
-        pascal,
-        pascalpart,
-        suim,
-    )
-    from util.prepare.datasets.recipe import Recipe
+from util import cli
+from util.prepare import check, custom, embeddings, lists, mini, weights
+from util.prepare.datasets import (
+    chestxray,
+    coco,
+    deepglobe,
+    fss1000,
+    isaid5i,
+    isic,
+    lvis92i,
+    pacopart,
+    pascal,
+    pascalpart,
+    suim,
+)
+from util.prepare.datasets.recipe import Recipe
 
 RECIPES = fss1000, deepglobe, isic, chestxray, suim, lvis92i, isaid5i, pacopart, pascalpart
 COMMANDS = {

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util.packages import required
-
-with required():
-    from util import cli
-    from util.config import command_line
-    from util.config.tree import override
-    from util.errors import UserError
-    from util.evaluate.calibrate import calibrate
-    from util.evaluate.jobs import Request
-    from util.evaluate.pictures import parse_kinds
-    from util.evaluate.testing import test
-    from util.report.figure import VECTORS
+from util import cli
+from util.config import command_line
+from util.config.tree import override
+from util.errors import UserError
+from util.evaluate.calibrate import calibrate
+from util.evaluate.jobs import Request
+from util.evaluate.pictures import parse_kinds
+from util.evaluate.testing import test
+from util.report.figure import VECTORS
 
 
 def command() -> None:
@@ -23,7 +20,9 @@ def command() -> None:
     parser = command_line.parser(__doc__)
     parser.add_argument("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
     parser.add_argument("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
-    parser.add_argument("--shot", default="", help="one or more numbers of supports, such as 1,5; default data.shot")
+    parser.add_argument(
+        "--shot", type=cli.numbers, default=(), help="one or more numbers of supports, such as 1,5; default data.shot"
+    )
     parser.add_argument("--episodes", help="a quick look at so many episodes, marked as such everywhere")
     parser.add_argument(
         "--manifest",
@@ -58,8 +57,8 @@ def command() -> None:
             raise UserError(f"--calibrate takes no --{min(extra).replace('_', '-')}; leave it out")
         calibrate(command_line.read(options))
         return
-    protocols, shots = cli.words(options.protocol), cli.numbers("--shot", options.shot)
-    request = Request(protocols, shots, options.manifest, parse_kinds(options.save_images), options.figures)
+    pictures = parse_kinds(options.save_images)
+    request = Request(cli.words(options.protocol), options.shot, options.manifest, pictures, options.figures)
     test(command_line.read(options), request)
 
 

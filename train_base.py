@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from util.packages import required
-
-with required():
-    from util import cli
-    from util.config import command_line
-    from util.train.stages import train_base
+from util import cli
+from util.config import command_line
+from util.train.stages import train_base
 
 
 def command() -> int:

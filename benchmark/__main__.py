@@ -40,7 +40,7 @@ def command() -> int:
     parser.add_argument("what", choices=COLUMNS)
     parser.add_argument("--models", help="such as symnet,ssp; default all")
     parser.add_argument("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
-    parser.add_argument("--shot", default="1,5", help="shots of the evaluation episodes; default 1,5")
+    parser.add_argument("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
     parser.add_argument("--stages", default=f"{EVALUATION},{TRAINING}", help="default both: evaluation,training")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
@@ -85,7 +85,7 @@ def _cases(options: Any) -> list[Case]:
         net = options.net if options.net or name not in models() else models()[name].default_net or "resnet50"
         path = config_path("split0", "pascal", name, net)
         common = (options.device, options.threads, options.repeats)
-        for stage, shots in [(EVALUATION, shot) for shot in cli.numbers("--shot", options.shot)] + [(TRAINING, 1)]:
+        for stage, shots in [(EVALUATION, shot) for shot in options.shot] + [(TRAINING, 1)]:
             config = read_config(path, [*options.overrides, f"data.shot={shots}", "data.text=none"])
             if stage in stages and (stage == EVALUATION or class_of(config.model).learns):
                 out.append(Case(name, config, stage, 1 if stage == EVALUATION else TRAINING_BATCH, *common))

@@ -19,8 +19,8 @@ from model.contract import FewShotModel
 from model.encoders.resnet import ResNetEncoder
 from model.episode import Episode
 from model.registry import class_of
+from util.cli import configure_process
 from util.config.settings import Config
-from util.run.configure import configure_process
 from util.run.device import pick_device
 from util.run.network import build_model
 

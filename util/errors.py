@@ -5,11 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
-EXIT_UNREAD = 141
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 2, 130, 141
 MAX_LINE = 4000  # characters of a message
-PEER_LOST = "another process of this run has ended, so this one cannot go on"
 
 
 def one_line(text: object) -> str:
@@ -42,7 +39,6 @@ class WriteError(UserError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, else a list of the known names."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if close:
+    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(known)}" if known else ""

@@ -119,11 +119,3 @@ def test_shell_scripts_without_the_packages_name_the_first_command(tmp_path: Pat
         )
         assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
         assert done.stderr.startswith("error: the package 'torch' is not installed") and "sh demo.sh" in done.stderr
-
-
-@pytest.mark.process
-def test_python_scripts_without_the_packages_are_one_line() -> None:
-    for words in (["train.py"], ["train_base.py"], ["test.py"], ["predict.py"], ["prepare.py"], ["-m", "util.report"]):
-        done = subprocess.run([sys.executable, "-S", *words], capture_output=True, text=True, cwd=REPOSITORY)
-        assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
-        assert done.stderr.startswith("error: the package '") and "first run: " in done.stderr

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.paths import REPOSITORY
-from util.run.configure import HUGE_PAGES
+from util.cli import HUGE_PAGES
 
 pytestmark = pytest.mark.process
 
@@ -28,7 +28,7 @@ def state():
 
 states = [state()]
 import util.demo, util.launch.launch, util.predict, util.prepare.check, benchmark.__main__
-from util.run.configure import configure_process
+from util.cli import configure_process
 states.append(state())
 configure_process()
 states.append(state())

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from model.episode import CachedFeatures, Episode
+from util.cli import KEEP_ALL, set_allocator
 from util.data.sampling import EpisodeKey
 from util.data.trials import Trial
-from util.run.configure import keep_freed_memory
 from util.run.device import CUDA
 
 GIB, MIB = 2**30, 2**20
@@ -54,7 +54,7 @@ def feature_cache(gib: float | Literal["auto"], device: torch.device, processes:
     if not gib:
         return None
     if device.type != CUDA:
-        keep_freed_memory()
+        set_allocator(KEEP_ALL)
     return FeatureCache(gib)
 
 

@@ -46,8 +46,8 @@ from util.report.schema import RESULT, read_result
 from util.report.table_formats import FORMATS
 from util.run.context import network_config
 from util.run.device import CUDA
-from util.run.errors import as_user_error, memory_settings
 from util.run.folders import BEST, LAST, base_folder, is_finished, run_folder, weights_folder
+from util.run.processes import as_user_error
 
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 SUFFIX = {"markdown": "md", "latex": "tex", "csv": "csv"}
@@ -149,7 +149,7 @@ def _tried(config: Config, gpus: int, trials: dict[str, str]) -> list[str]:
 def step_fits(case: Case) -> str:
     """Return '' if one step of a case fits into memory, else the line that says which settings to lower."""
     try:
-        with as_user_error(memory_settings("meta")):
+        with as_user_error("meta_stage.batch or meta_stage.size, or enlarge meta_stage.accumulate"):
             peak_memory(case)
     except UserError as error:
         return f"{case}: {error}"
@@ -162,7 +162,7 @@ def main() -> int:
     parser.add_argument("dataset")
     parser.add_argument("net", help="such as resnet50; MODEL in the environment chooses another method")
     parser.add_argument("gpus", help="0 is the CPU")
-    parser.add_argument("--shot", default="1,5")
+    parser.add_argument("--shot", type=cli.numbers, default="1,5")
     parser.add_argument("--models", help="such as symnet,ssp,hdmnet, in one table, each compared with the first")
     parser.add_argument("--protocol", help="default: test.protocol of the (first) model's config")
     parser.add_argument("--folds", help="such as 0,1; default: all")
@@ -194,7 +194,7 @@ def main() -> int:
 def _parts(options: argparse.Namespace) -> list[Part]:
     """Return every model's folds and shots, all of their configs read before anything is trained."""
     out: list[Part] = []
-    shots, protocol = cli.numbers("--shot", options.shot), options.protocol
+    shots, protocol = options.shot, options.protocol
     for model in cli.words(options.models or command_line.choice_from_environment().method or MAIN_METHOD):
         choice = Choice(model, options.net)
         found = read_config(config_path("split0", options.dataset, model, options.net), options.overrides)

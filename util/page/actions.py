@@ -26,7 +26,7 @@ from util.predict.results import check_free, facts_of, json_path, write_results
 from util.predict.segmenter import Segmenter
 from util.predict.supports import UNNAMED
 from util.predict.write_formats import FORMATS, Formats, write_summary
-from util.run.errors import as_user_error
+from util.run.processes import as_user_error
 
 SEED, SIDE = 0, 384  # of the drawings, side in pixels
 CLASSES = (1, 2)  # striped disc, dotted star

@@ -24,7 +24,7 @@ from util.predict.results import check_free, facts_of, is_complete, write_result
 from util.predict.segmenter import Segmenter
 from util.predict.write_formats import Formats, write_summary
 from util.run.device import describe
-from util.run.errors import as_user_error
+from util.run.processes import as_user_error
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 MANY = 200  # photos whose check takes long enough for a bar

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util.packages import required
-
-with required():
-    from util import cli
-    from util.report.charts import draw
-    from util.report.compare import compare
-    from util.report.figure import SUFFIXES
-    from util.report.paper_table import FINAL, table
-    from util.report.table_formats import FORMATS
+from util import cli
+from util.report.charts import draw
+from util.report.compare import compare
+from util.report.figure import SUFFIXES
+from util.report.paper_table import FINAL, table
+from util.report.table_formats import FORMATS
 
 
 def _parser() -> cli.Parser:

@@ -1,4 +1,4 @@
-"""The processes of a run: joining the group that ``torchrun`` started, and communication between its processes."""
+"""The processes of a run: joining the group that ``torchrun`` started, communication, errors of the machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from util.errors import PeerLost, UserError
 from util.run.device import CUDA, pick_device
-from util.run.errors import as_user_error
+
+# Words in the messages of torch's CPU allocator, of cuDNN and of OpenCV when there is no memory, and of gloo when a
+# connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
+NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "Insufficient memory", "out of memory")
+NO_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer", "client socket", "wait timeout")
+LOST = (TimeoutError, ConnectionError, distributed.DistError)
+OF_MACHINE = (RuntimeError, MemoryError, *LOST)
+SHOWN = 120  # characters of the original message that are shown
 
 
 @dataclass(frozen=True)
@@ -53,8 +61,6 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
-        if self.size == 1:
-            return flag
         return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
 
 
@@ -63,7 +69,7 @@ def join(device_name: str, lower: str) -> Iterator[World]:
     """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
 
     Args:
-        lower: the settings that decide how much memory is needed, for the message if there is none left.
+        lower: as in ``as_user_error``.
 
     Raises:
         UserError: no such device; in the block, no memory left, or another process has ended or did not come.
@@ -77,3 +83,28 @@ def join(device_name: str, lower: str) -> Iterator[World]:
         distributed.init_process_group("nccl" if device.type == CUDA else "gloo")
         yield World(distributed.get_rank(), size, device)
         distributed.destroy_process_group()  # not after an error: it would wait for the other processes
+
+
+@contextmanager
+def as_user_error(lower: str) -> Iterator[None]:
+    """Raise the machine's errors in the block as errors of one line; all others pass unchanged.
+
+    Args:
+        lower: the settings that decide how much memory is needed, the most effective first.
+
+    Raises:
+        UserError: out of memory.
+        PeerLost: another process of the run has ended.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, OF_MACHINE) and type(error).__module__ != "cv2":
+            raise
+        text = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+            said = next((text[text.index(words) :] for words in NO_MEMORY if words in text), text)
+            raise UserError(f"out of memory ({said[:SHOWN].rstrip('. ')}); lower {lower}", local=True) from None
+        if isinstance(error, LOST) or any(words in text for words in NO_PEER):
+            raise PeerLost("another process of this run has ended, so this one cannot go on") from None
+        raise

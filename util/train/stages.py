@@ -22,7 +22,6 @@ from util.report.run_folder import RunFolder
 from util.run.context import RunContext, make_run_context
 from util.run.data import StageData, base_stage_data, meta_stage_data
 from util.run.device import describe
-from util.run.errors import memory_settings
 from util.run.folders import base_folder, run_folder
 from util.run.network import PreparedNetwork
 from util.run.processes import World, join
@@ -36,7 +35,7 @@ Scores = tuple[float, dict[str, Any]]  # the score that picks the best checkpoin
 
 def train_base(config: Config, resume: bool, overwrite: bool, allow_changes: bool = False) -> int:
     """Run the base stage; return the exit code."""
-    with join(config.run.device, memory_settings("base")) as world:
+    with join(config.run.device, "base_stage.batch, base_stage.size or data.workers") as world:
         context, settings = make_run_context(config), config.base_stage
         if settings is None or not context.model_class.has_base_stage:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
@@ -56,7 +55,7 @@ def train_meta(
     config: Config, resume: bool, overwrite: bool, base: str | None = None, allow_changes: bool = False
 ) -> int:
     """Run the meta stage from a base-stage checkpoint (if the model has that stage); return the exit code."""
-    with join(config.run.device, memory_settings("meta")) as world:
+    with join(config.run.device, "meta_stage.batch, meta_stage.size or data.workers") as world:
         context, folder = make_run_context(config), run_folder(config, "meta")
         check_free(folder, resume, overwrite)
         if not resume:
