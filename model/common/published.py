@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from model.encoders.layouts import title_by_names
-
 DDP_PREFIX = "module."
 
 
@@ -58,6 +56,5 @@ def translate(state: dict[str, Tensor], layouts: Iterable[Layout]) -> dict[str, 
 
 
 def recognise(state: dict[str, Tensor], layouts: Iterable[Layout]) -> str | None:
-    """Return the method and encoder of a checkpoint, such as ``DCAMA Swin-B``; None for an unknown layout."""
-    layout = next((layout for layout in layouts if layout.matches(state)), None)
-    return f"{layout.title} {title_by_names(state)}" if layout else None
+    """Return the title of the method whose authors' checkpoint this is; None for an unknown layout."""
+    return next((layout.title for layout in layouts if layout.matches(state)), None)

@@ -12,10 +12,9 @@ from model.common.fixed_shapes import shapes_are_fixed
 from model.contract import FewShotModel, ParamGroup
 from model.encoders.encoder import Encoder, GiveFeature
 from model.encoders.features import Features
-from model.encoders.layouts import describe, encoder_part
-from model.encoders.learning import frozen_beside
+from model.encoders.layouts import describe, encoder_part, load_encoder
 from model.encoders.registry import spec_of
-from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download, load_encoder
+from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
@@ -47,7 +46,8 @@ class WithEncoder(FewShotModel):
             return self.encode_query(episode), support.repeat(batch * shots // len(support))
         supports = self.support_input(episode.support, episode.support_label).flatten(0, 1)
         if episode.cached_query is None:
-            return self.encode_images(torch.cat([self.encoder.normalise(episode.query), supports])).split(batch)
+            both = self.encode_images(torch.cat([self.encoder.normalise(episode.query), supports]))
+            return both.rows(slice(None, batch)), both.rows(slice(batch, None))
         return self.encode_query(episode), self.encode_images(supports)
 
     def encode_query(self, episode: Episode, give: GiveOf | None = None) -> Features:
@@ -103,7 +103,7 @@ class WithEncoder(FewShotModel):
         if learn is None:
             yield self.encoder
         else:
-            yield from frozen_beside(self.encoder, learn.parts, learn.depthwise)
+            yield from self.encoder.frozen_beside(learn.parts, learn.depthwise)
 
     def encoder_group(self) -> list[ParamGroup]:
         """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""

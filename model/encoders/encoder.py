@@ -6,28 +6,27 @@ Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
 from model.common.window import window_around
 from model.encoders.features import Features
-from model.encoders.folding import conv_norm
+from model.encoders.folding import conv_norm, is_depthwise
+from model.mismatch import Mismatch
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
+DILATIONS: dict[int, dict[int, int]] = {8: DILATION, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
 LAST_STAGE = 4
 ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gives a grid of k + 1
 INTERMEDIATE_STAGES = (2, 3, 4)
 MEMORY_FORMAT = torch.channels_last  # of weights and maps: convolutions are faster than in the default format
-
 GiveFeature = Callable[[int, Tensor], None]  # receives (stage, intermediate feature)
-Intermediate = bool | GiveFeature  # whether to return intermediate features, or a function to call
-DILATIONS: dict[int, dict[int, int]] = {8: DILATION, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
 STAGE = r"(?:layer|merge)([0-4])\."  # how tensor names of the encoders written here begin
 
 
@@ -54,23 +53,33 @@ class EncoderVariant:
         """Return the stride of a stage's output in pixels: 2^(stage + 1), divided by the dilation."""
         return 2 ** (stage + 1) // self.dilation.get(stage, 1)
 
+    def returned_stages(self, last_stage: int) -> range:
+        """Return the stages whose outputs are returned."""
+        return range(min(INTERMEDIATE_STAGES[0], *self.intermediate), last_stage + 1)
+
+    def count(self, stage: int, blocks: int) -> int:
+        """Return the number of intermediate features of a stage with so many blocks, which are its last ones."""
+        wanted = self.intermediate.get(stage, 0)
+        return blocks if wanted is None else min(wanted, blocks)
+
 
 class Encoder(nn.Module):
     """Base class of the encoders: ``forward(images, intermediate) -> Features``.
 
     Attributes:
-        channels: stage -> channels of its output.
+        channels: stage -> channels of its output, of the stages that are returned.
         intermediate_counts: stage -> number of intermediate features.
         last_stage: the deepest stage that exists.
-        names_in_files: regular expression on tensor names in weight files of the bare network.
+        title: its name in messages.
+        licence, pretraining: of the weights, and the data that they were trained on, where known.
     """
 
     channels: dict[int, int]
     intermediate_counts: dict[int, int]
     last_stage: int
-    names_in_files: ClassVar[str]
-    licence: str | None = None  # of the weights, where it is known
-    pretraining: str | None = None  # the data that the weights were trained on, where it is known
+    title: str = "an encoder"
+    licence: str | None = None
+    pretraining: str | None = None
 
     def stage(self, i: int) -> nn.Sequential:
         """Return the module of stage ``i``."""
@@ -84,12 +93,19 @@ class Encoder(nn.Module):
         """Return the channels of each intermediate feature of a stage."""
         return [self.channels[stage]] * self.intermediate_counts[stage]
 
-    def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
+    def forward(self, image_b3hw: Tensor, intermediate: bool | GiveFeature = False) -> Features:
         """Encode normalised images; ``intermediate`` asks for the intermediate features of stages 2..4 as well.
 
         A function is called with (stage, feature) as soon as a feature exists, and none is kept: together they take
         several times the memory of the encoder's own work.
         """
+        out = Features({}, {i: [] for i in self.channels})
+        give = intermediate if callable(intermediate) else lambda stage, x: out.intermediate[stage].append(x)
+        self.fill(out.stage, image_b3hw, give if intermediate else None)
+        return out
+
+    def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
+        """Add the outputs of the stages to ``out``; ``give`` gets the intermediate features."""
         raise NotImplementedError
 
     def forward_masked(self, image_b3hw: Tensor, mask_b1hw: Tensor, stage: int) -> Features:
@@ -107,8 +123,10 @@ class Encoder(nn.Module):
             x = self.run_stage(i, x)
             if i in self.channels:
                 out.stage[i] = x
-        mask, margin = resize(mask_b1hw, x.shape[-2:]), _reach(self.stage(stage + 1))
-        window = window_around(mask, margin, margin)
+        convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
+        reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
+        mask = resize(mask_b1hw, x.shape[-2:])
+        window = window_around(mask, reach, reach)
         high = self.run_stage(stage + 1, window.crop(x * mask))
         out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), x.shape[-2:])
         return out
@@ -127,15 +145,41 @@ class Encoder(nn.Module):
         """Return the encoder's float32 input from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
         return normalise(image, getattr(self, "mean", None), getattr(self, "std", None))
 
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Return mean and standard deviation of each channel that ``normalise`` uses, of pixels 0..1."""
+        own = [getattr(self, name, None) for name in ("mean", "std")]
+        mean, std = (None if x is None else x.flatten().tolist() for x in own)
+        return mean or list(IMAGENET_MEAN), std or list(IMAGENET_STD)
+
     def identity(self) -> tuple[tuple[int, int], ...]:
         """Return a key of the weights as they are now; it changes when they are loaded, changed or moved."""
         return tuple((tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values())
 
-    def normalisation(self) -> tuple[list[float], list[float]]:
-        """Return mean and standard deviation of each channel that ``normalise`` uses, of pixels 0..1."""
-        constants = getattr(self, "mean", None), getattr(self, "std", None)
-        own = [None if x is None else x.flatten().tolist() for x in constants]
-        return own[0] or list(IMAGENET_MEAN), own[1] or list(IMAGENET_STD)
+    def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
+        """Yield modules that together hold all but some parts; batch norms of these parts are frozen too.
+
+        Args:
+            parts: stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``.
+            depthwise: whether depthwise convolutions of these parts learn.
+
+        Raises:
+            Mismatch: the encoder has no such part.
+        """
+        stages = {str(i): stage for i, stage in enumerate(self.stages())}
+        named = stages | {name: module for name, module in self.named_modules() if name}
+        if wrong := [part for part in parts if part not in named]:
+            names = ", ".join([*stages, *(name for name, _ in self.named_children())])
+            raise Mismatch(f"model.encoder.learn.parts: the encoder has no part '{wrong[0]}'; it has {names}")
+        learning = {id(p) for part in parts for p in named[part].parameters()}
+        for module in self.modules():
+            own = [p for p in module.parameters() if id(p) in learning]
+            if isinstance(module, _BatchNorm) or not own or (is_depthwise(module) and not depthwise):
+                yield module
+            elif rest := [(n, p) for n, p in module.named_parameters(recurse=False) if id(p) not in learning]:
+                alone = nn.Module()  # parameters of a module that also holds a learning part
+                for name, parameter in rest:
+                    alone.register_parameter(name, parameter)
+                yield alone
 
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to, by its name."""
@@ -148,21 +192,6 @@ class Encoder(nn.Module):
         own = self.state_dict().keys()
         return [k for k in names if k not in own and re.match(STAGE, k) and self.stage_of(k) <= self.last_stage]
 
-    def describe(self) -> str | None:
-        """Return the encoder in words, for messages; None: by its tensors (``describe_weights``)."""
-        return None
-
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the state dict of a known weight file under this class's names; unknown names stay as they are."""
+        """Return a weight file's tensors under this class's names, without the classifier; unknown names stay."""
         raise NotImplementedError
-
-    @staticmethod
-    def describe_weights(state: dict[str, Tensor]) -> str | None:
-        """Return family and depth of a state dict, for messages; None if it is of another family."""
-        raise NotImplementedError
-
-
-def _reach(stage: nn.Module) -> int:
-    """Return the number of positions over which a stage without stride carries information, at most."""
-    convolutions = (module for module in stage.modules() if isinstance(module, nn.Conv2d))
-    return sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)

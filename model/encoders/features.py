@@ -27,10 +27,6 @@ class Features:
     def __len__(self) -> int:
         return len(next(iter(self.stage.values())))
 
-    def add_intermediate(self, stage: int, feature: Tensor) -> None:
-        """Append an intermediate feature."""
-        self.intermediate[stage].append(feature)
-
     @property
     def nbytes(self) -> int:
         """Bytes that the maps take."""
@@ -40,13 +36,9 @@ class Features:
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
         """Return the features of all parts' images, in dictionaries of their own."""
-
-        def one(maps: Sequence[Tensor]) -> Tensor:
-            return maps[0] if len(maps) == 1 else torch.cat(list(maps))
-
-        stage = {s: one([p.stage[s] for p in parts]) for s in parts[0].stage}
-        stages = parts[0].intermediate
-        return Features(stage, {s: [one(x) for x in zip(*(p.intermediate[s] for p in parts))] for s in stages})
+        maps = zip(*(part.maps() for part in parts))
+        joint = iter([each[0] if len(each) == 1 else torch.cat(each) for each in maps])
+        return parts[0].each(lambda _: next(joint))
 
     @staticmethod
     def collect(parts: Iterator[Features], count: int) -> Features:
@@ -56,7 +48,7 @@ class Features:
         out, first = Features({}, {}), 0
         for part in parts:
             if not out.stage:
-                out = part.room(count)
+                out = part.each(lambda x: _room(x, count))
             own = out.rows(slice(first, first + len(part)))
             for target, x in zip(own.maps(), part.maps(), strict=True):
                 target.copy_(x)
@@ -65,28 +57,13 @@ class Features:
         return out
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Features:
-        """Return the features that ``change`` makes of each map, in dictionaries of their own."""
+        """Return the features that ``change`` makes of each map, in the order of ``maps``, in new dictionaries."""
         stage = {s: change(x) for s, x in self.stage.items()}
         return Features(stage, {s: [change(x) for x in maps] for s, maps in self.intermediate.items()})
 
     def maps(self) -> Iterator[Tensor]:
         """Yield all maps, of the stages and the intermediate ones."""
         return chain(self.stage.values(), *self.intermediate.values())
-
-    def room(self, times: int) -> Features:
-        """Return maps without values for ``times`` as many images."""
-
-        def empty(x: Tensor) -> Tensor:
-            packed = x.is_contiguous(memory_format=torch.channels_last)
-            layout = torch.channels_last if packed else torch.contiguous_format
-            shape = times * len(x), *x.shape[1:]
-            return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-
-        return self.each(empty)
-
-    def split(self, first: int) -> tuple[Features, Features]:
-        """Return the features of the first ``first`` images and of the rest."""
-        return self.rows(slice(None, first)), self.rows(slice(first, None))
 
     def rows(self, which: slice) -> Features:
         """Return the features of some of the images, as views."""
@@ -95,3 +72,11 @@ class Features:
     def repeat(self, times: int) -> Features:
         """Return the features of the same images ``times`` times in a row, in dictionaries of their own."""
         return self.each(lambda x: x if times == 1 else x.repeat(times, 1, 1, 1))
+
+
+def _room(x: Tensor, times: int) -> Tensor:
+    """Return a map without values for ``times`` as many images."""
+    packed = x.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if packed else torch.contiguous_format
+    shape = times * len(x), *x.shape[1:]
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)

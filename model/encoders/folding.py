@@ -29,3 +29,8 @@ def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
     if norm.training or not norm.track_running_stats:
         return norm(conv(x))
     return conv._conv_forward(x, *folded(conv, norm))
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Return whether a module is a convolution that keeps channels apart."""
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1

@@ -15,10 +15,8 @@ from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
 from model.encoders.resnet import DEEP, NARROW, PLAIN, SMALL, ResNetEncoder, resnet_grid
 from model.encoders.swin import SWIN_SIDE, SwinEncoder, swin_grid
 from model.encoders.timm_encoder import TimmEncoder
-from model.encoders.timm_facts import CENTRED, PREFIX, STAGE_STRIDES, STRIDES, can_have, facts, unknown
+from model.encoders.timm_facts import PREFIX, STAGE_STRIDES, STRIDES, can_have, facts, unknown
 from model.encoders.vgg import VGGEncoder, vgg_grid
-
-Build = Callable[[str, int, EncoderVariant | None], Encoder]
 
 
 @dataclass(frozen=True)
@@ -30,68 +28,63 @@ class EncoderSpec:
         family: the class of the network, which also knows the tensor names in weight files.
         build: (stem, last stage, variant) -> the encoder with random weights.
         grid: (image side in pixels, output stride) -> side of stage 3's grid.
+        stems: the stems that it can have.
+        sides: the only image sides that it takes; None for all.
+        torchvision: torchvision's name of its ImageNet weights; None if there are none.
+        published_file: name of the file with the deep stem that the published settings start from.
         size_rule: output stride -> (step, rest) of the image sides that it takes, S % step == rest; None: the method's.
         strides: output strides that may be asked for; empty: it has one.
         one_grid: whether stages 3 and 4 have the same grid at output strides 8 and 16.
         any_size: whether it also takes images of any height and width.
         patch: side in pixels of the patches of a transformer on one grid; None for other networks.
-        stems: the stems that it can have.
-        sides: the only image sides that it takes; None for all.
-        torchvision: torchvision's name of its ImageNet weights; None if there are none.
-        published_file: name of the file with the deep stem that the published settings start from.
-        stage3: blocks of stage 3, and whether they are bottlenecks, by which checkpoints of ResNets are told apart.
     """
 
     title: str
     family: type[Encoder]
-    build: Build
+    build: Callable[[str, int, EncoderVariant], Encoder]
     grid: Callable[[int, int], int]
     stems: tuple[str, ...] = (PLAIN,)
     sides: tuple[int, ...] | None = None
     torchvision: str | None = None
     published_file: str | None = None
-    stage3: tuple[int, bool] | None = None
-    size_rule: Callable[[int], tuple[int, int] | None] | None = None
+    size_rule: Callable[[int], tuple[int, int] | None] = lambda stride: None
     strides: tuple[int, ...] = ()
     one_grid: bool = True
     any_size: bool = True
     patch: int | None = None
 
 
-def _resnet(name: str, title: str, stage3: tuple[int, bool], published_file: str | None = None) -> EncoderSpec:
-    def build(stem: str, last_stage: int, variant: EncoderVariant | None) -> Encoder:
+def _resnet(name: str, title: str, published_file: str | None = None) -> EncoderSpec:
+    def build(stem: str, last_stage: int, variant: EncoderVariant) -> Encoder:
         return ResNetEncoder(name, stem == DEEP, last_stage, variant)
 
+    weights = None if name in (SMALL, NARROW) else name
     return EncoderSpec(
-        title,
-        ResNetEncoder,
-        build,
-        resnet_grid,
-        (PLAIN, DEEP),
-        torchvision=None if name in (SMALL, NARROW) else name,
-        published_file=published_file,
-        stage3=stage3,
-        strides=STRIDES,
+        title, ResNetEncoder, build, resnet_grid, (PLAIN, DEEP), None, weights, published_file, strides=STRIDES
     )
 
 
-def _vgg(stem: str, last_stage: int, variant: EncoderVariant | None) -> Encoder:
-    return VGGEncoder(last_stage)
-
-
-def _swin(stem: str, last_stage: int, variant: EncoderVariant | None) -> Encoder:
-    return SwinEncoder((variant or EncoderVariant()).intermediate)
-
-
 ENCODERS: dict[str, EncoderSpec] = {
-    SMALL: _resnet(SMALL, "ResNet-10", (1, False)),
-    NARROW: _resnet(NARROW, "narrow ResNet-10", (1, False)),
-    "resnet18": _resnet("resnet18", "ResNet-18", (2, False)),
-    "resnet34": _resnet("resnet34", "ResNet-34", (6, False)),
-    "resnet50": _resnet("resnet50", "ResNet-50", (6, True), "resnet50_v2.pth"),
-    "resnet101": _resnet("resnet101", "ResNet-101", (23, True), "resnet101_v2.pth"),
-    "vgg16": EncoderSpec("VGG-16", VGGEncoder, _vgg, lambda size, stride: vgg_grid(size), torchvision="vgg16_bn"),
-    "swin_b": EncoderSpec("Swin-B", SwinEncoder, _swin, lambda size, stride: swin_grid(size), sides=(SWIN_SIDE,)),
+    SMALL: _resnet(SMALL, "ResNet-10"),
+    NARROW: _resnet(NARROW, "narrow ResNet-10"),
+    "resnet18": _resnet("resnet18", "ResNet-18"),
+    "resnet34": _resnet("resnet34", "ResNet-34"),
+    "resnet50": _resnet("resnet50", "ResNet-50", "resnet50_v2.pth"),
+    "resnet101": _resnet("resnet101", "ResNet-101", "resnet101_v2.pth"),
+    "vgg16": EncoderSpec(
+        "VGG-16",
+        VGGEncoder,
+        lambda stem, last_stage, variant: VGGEncoder(last_stage),
+        lambda size, stride: vgg_grid(size),
+        torchvision="vgg16_bn",
+    ),
+    "swin_b": EncoderSpec(
+        "Swin-B",
+        SwinEncoder,
+        lambda stem, last_stage, variant: SwinEncoder(variant),
+        lambda size, stride: swin_grid(size),
+        sides=(SWIN_SIDE,),
+    ),
 }
 DEFAULT = "resnet50"
 # How people write networks of timm, by timm's names without the weights' tag.
@@ -119,31 +112,52 @@ def spec_of(backbone: str) -> EncoderSpec:
 def _timm(backbone: str) -> EncoderSpec:
     known = facts(backbone)
 
-    def build(stem: str, last_stage: int, variant: EncoderVariant | None) -> Encoder:
+    def build(stem: str, last_stage: int, variant: EncoderVariant) -> Encoder:
         return TimmEncoder(backbone, last_stage, variant)
 
+    if known.transformer:
+        patch = known.patch
+        return EncoderSpec(
+            title_of(backbone),
+            TimmEncoder,
+            build,
+            lambda size, stride: resnet_grid(size, patch),
+            size_rule=lambda stride: (patch, 1),
+            any_size=False,
+            patch=patch,
+        )
+
     def size_rule(stride: int) -> tuple[int, int] | None:
-        if known.transformer:
-            return known.patch, 1
         if stride < STAGE_STRIDES[LAST_STAGE]:
             return stride, 1
-        return None if known.grid == CENTRED else (stride, 0)
+        return None if known.centred else (stride, 0)
 
-    def grid(size: int, stride: int) -> int:
-        return resnet_grid(size, known.patch if known.transformer else stride)
-
-    strides = () if known.transformer else tuple(stride for stride in STRIDES if can_have(backbone, stride))
+    strides = tuple(stride for stride in STRIDES if can_have(backbone, stride))
     return EncoderSpec(
-        known.name,
+        title_of(backbone),
         TimmEncoder,
         build,
-        grid,
+        resnet_grid,
         size_rule=size_rule,
         strides=strides,
-        one_grid=known.transformer or len(strides) > 1,
-        any_size=known.grid == CENTRED,
-        patch=known.patch if known.transformer else None,
+        one_grid=len(strides) > 1,
+        any_size=known.centred,
     )
+
+
+def build(
+    backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant | None = None
+) -> Encoder:
+    """Return an encoder with random weights, without the stages after ``last_stage``."""
+    encoder = spec_of(backbone).build(stem, last_stage, variant or EncoderVariant())
+    encoder.title = in_words(backbone, stem)
+    return encoder
+
+
+def in_words(backbone: str, stem: str) -> str:
+    """Return an encoder's title, and its stem where it may have another."""
+    spec = spec_of(backbone)
+    return f"{spec.title} with a {stem} stem" if len(spec.stems) > 1 else spec.title
 
 
 def problem_of(
@@ -156,34 +170,23 @@ def problem_of(
         one_grid: whether it needs stages 3 and 4 on the same grid.
         pyramid: whether it needs stages 2, 3 and 4 at strides 8, 16 and 32.
     """
-    names = names_of(*families)
-    if backbone.startswith(PREFIX):
-        problem = unknown(backbone)
-        if problem is not None:
-            return problem
-        if one_grid and not spec_of(backbone).one_grid:
-            return (
-                "this method needs stages 3 and 4 on one grid, and this network has no output stride of 8 or 16; it "
-                f"takes {', '.join(names)}, and of timm networks of convolutions that can be dilated and transformers "
-                "on one grid (resnet50, tf_efficientnet_lite0, convnext_tiny, vit_small_patch14_dinov2)"
-            )
-        if pyramid and facts(backbone).transformer:
-            return (
-                "this method needs maps at strides 8, 16 and 32, and this network has one grid of patches; it takes "
-                f"{', '.join(names)}, and of timm networks of convolutions or windows (resnet50, "
-                "tf_efficientnet_lite0, convnext_tiny, swin_tiny_patch4_window7_224)"
-            )
+    names = [name for name, spec in ENCODERS.items() if spec.family in families]
+    if not backbone.startswith(PREFIX):
+        near = get_close_matches(backbone, names, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return None if backbone in names else f"it is not one of {', '.join(names)}, {PREFIX}<name>{hint}"
+    if (problem := unknown(backbone)) is not None:
+        return problem
+    if one_grid and not spec_of(backbone).one_grid:
+        needed, fitting = "stages 3 and 4 on one grid", "resnet50, tf_efficientnet_lite0, vit_small_patch14_dinov2"
+    elif pyramid and spec_of(backbone).patch is not None:
+        needed, fitting = (
+            "maps at strides 8, 16 and 32",
+            "resnet50, tf_efficientnet_lite0, swin_tiny_patch4_window7_224",
+        )
+    else:
         return None
-    if backbone in names:
-        return None
-    near = get_close_matches(backbone, names, 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"it is not one of {', '.join(names)}, {PREFIX}<name>{hint}"
-
-
-def names_of(*families: type[Encoder]) -> tuple[str, ...]:
-    """Return the names of all encoders of some families."""
-    return tuple(name for name, spec in ENCODERS.items() if spec.family in families)
+    return f"this method needs {needed}; it takes {', '.join(names)}, and of timm for example {fitting}"
 
 
 def downloadable() -> tuple[str, ...]:
@@ -191,16 +194,9 @@ def downloadable() -> tuple[str, ...]:
     return tuple(name for name, spec in ENCODERS.items() if spec.torchvision is not None)
 
 
-def families() -> tuple[type[Encoder], ...]:
-    """Return the classes of all encoders."""
-    return (*dict.fromkeys(spec.family for spec in ENCODERS.values()), TimmEncoder)
-
-
 def title_of(backbone: str | None) -> str:
     """Return an encoder's name in tables and messages; "" for a model without one."""
-    if backbone is None:
-        return ""
-    if backbone in ENCODERS:
-        return ENCODERS[backbone].title
+    if backbone is None or backbone in ENCODERS:
+        return "" if backbone is None else ENCODERS[backbone].title
     name = backbone.removeprefix(PREFIX)
     return TIMM_TITLES.get(name.partition(".")[0], name)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 from model.encoders.encoder import DILATIONS, LAST_STAGE, Encoder, EncoderVariant
-from model.encoders.registry import DEFAULT, problem_of, spec_of
+from model.encoders.registry import DEFAULT, build, problem_of, spec_of
 from model.encoders.resnet import PLAIN, ResNetEncoder
 from model.encoders.timm_facts import STAGE_STRIDES
 from model.encoders.vgg import VGGEncoder
@@ -60,10 +60,8 @@ class BareEncoderSettings:
 
     def size_rule(self) -> tuple[int, int] | None:
         """Return (step, rest) of the image sides that the encoder takes, S % step == rest; None: the method's rule."""
-        rule = spec_of(self.backbone).size_rule
-        if rule is not None:
-            return rule(self.stride)
-        return None if self.output_stride is None else (self.output_stride, int(self.output_stride < max(DILATIONS)))
+        own = None if self.output_stride is None else (self.output_stride, int(self.output_stride < max(DILATIONS)))
+        return spec_of(self.backbone).size_rule(self.stride) or own
 
     def grid(self, size: int, stage: int = 3) -> int:
         """Return the side of a stage's grid, 2..4, for an image of ``size`` pixels."""
@@ -111,4 +109,4 @@ def build_encoder(
     if settings.output_stride is not None:
         dilation = {i: d for i, d in DILATIONS[settings.output_stride].items() if i <= last_stage}
         variant = replace(variant or EncoderVariant(), dilation=dilation)
-    return spec_of(settings.backbone).build(settings.stem, last_stage, variant)
+    return build(settings.backbone, settings.stem, last_stage, variant)

@@ -6,12 +6,10 @@ Window 12 and a fixed 384 x 384 input as in the ImageNet-22k weights that DCAMA 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import LAST_STAGE, Encoder, Intermediate
-from model.encoders.features import Features
+from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant, GiveFeature
 
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
 SWIN_STRIDE = 16  # of stage 3
@@ -31,15 +29,9 @@ GEOMETRY = ("relative_position_index", "attn_mask")  # tensors of files that are
 
 
 class SwinEncoder(Encoder):
-    """Swin-B; stage 0 is the patch embedding, ``merge<i>`` halves the grid after stage i.
+    """Swin-B; stage 0 is the patch embedding, ``merge<i>`` halves the grid after stage i."""
 
-    Args:
-        intermediate: stage -> number of its last blocks whose outputs are intermediate features; None for all.
-    """
-
-    names_in_files = r"(layer[0-4]|patch_embed|layers|norm|head)\."
-
-    def __init__(self, intermediate: Mapping[int, int | None]):
+    def __init__(self, variant: EncoderVariant):
         from torchvision.models.swin_transformer import SwinTransformer  # takes seconds
 
         super().__init__()
@@ -55,30 +47,25 @@ class SwinEncoder(Encoder):
                 module.register_buffer(GEOMETRY[0], index, persistent=False)
         self.last_stage = LAST_STAGE
         self.channels = {i: WIDTH * 2 ** (i - 1) for i in range(1, LAST_STAGE + 1)}
-        depths = {i: DEPTHS[i - 1] for i in intermediate}
-        self.intermediate_counts = {i: depths[i] if n is None else min(n, depths[i]) for i, n in intermediate.items()}
+        self.intermediate_counts = {i: variant.count(i, DEPTHS[i - 1]) for i in variant.intermediate}
 
     def stages(self) -> list[nn.Module]:
         """Return patch embedding and stages, each with the patch merging that opens it."""
         opened = [nn.ModuleList([self._merging(i), self.stage(i)]) for i in range(2, LAST_STAGE + 1)]
         return [self.stage(0), self.stage(1), *opened]
 
-    def forward(self, image_b3hw: Tensor, intermediate: Intermediate = False) -> Features:
+    def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
         """See :class:`Encoder`; maps are (B, C, H, W) views of the transformer's (B, H, W, C)."""
-        out = Features({}, {i: [] for i in range(1, LAST_STAGE + 1)})
-        give = intermediate if callable(intermediate) else out.add_intermediate
-        x = self.stage(0)(image_b3hw)  # (B, H, W, C)
+        x = self.stage(0)(x)  # (B, H, W, C)
         for i in range(1, LAST_STAGE + 1):
             if i > 1:
                 x = self._merging(i)(x)
-            maps = []
-            for block in self.stage(i):
+            first_given = len(self.stage(i)) - self.intermediate_counts.get(i, 0)
+            for position, block in enumerate(self.stage(i)):
                 x = block(x)
-                maps.append(x.permute(0, 3, 1, 2))
-            out.stage[i] = maps[-1]
-            for feature in maps[len(maps) - self.intermediate_counts.get(i, 0) :] if intermediate else ():
-                give(i, feature)
-        return out
+                if give is not None and position >= first_given:
+                    give(i, x.permute(0, 3, 1, 2))
+            out[i] = x.permute(0, 3, 1, 2)
 
     def _merging(self, stage: int) -> nn.Module:
         """Return the patch merging that opens a stage."""
@@ -95,18 +82,9 @@ class SwinEncoder(Encoder):
             if name.startswith(CLASSIFIER) or name.endswith(GEOMETRY):
                 continue
             name = re.sub(r"(?<=^layers\.)\d(?=\.downsample)", lambda m: str(int(m[0]) - shift), name)
-            for pattern, ours in SWIN_NAMES:
-                if re.fullmatch(pattern, name):
-                    name = re.sub(pattern, ours, name)
-                    break
-            out[name] = tensor
+            pattern, ours = next(((p, o) for p, o in SWIN_NAMES if re.fullmatch(p, name)), ("$^", ""))
+            out[re.sub(pattern, ours, name)] = tensor
         return out
-
-    @staticmethod
-    def describe_weights(state: dict[str, Tensor]) -> str | None:
-        """Recognise the family by its patch embedding or its first patch merging."""
-        known = ("patch_embed.proj.weight", "merge1.norm.weight")
-        return "a Swin transformer" if any(name in state for name in known) else None
 
 
 def swin_grid(size: int) -> int:

@@ -1,7 +1,6 @@
 """Blocks of timm with frozen norms folded into their convolutions, and the gradient of depthwise ones on a CPU.
 
 In training, folding saves a pass over the widest maps in each direction; EfficientNet-Lite0 takes half of the time.
-
 For depthwise kernels of 5 x 5, a CPU computes the gradient of a convolution ten times as slowly as the convolution.
 Where the kernels do not learn, the gradient of the input is computed as a convolution with the mirrored kernels.
 """
@@ -17,8 +16,7 @@ from timm.models import _efficientnet_blocks as blocks
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.folding import folded
-from model.encoders.learning import is_depthwise
+from model.encoders.folding import folded, is_depthwise
 
 # Blocks of timm's EfficientNets and MobileNets, with their pairs of a convolution and the norm after it.
 PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
@@ -35,19 +33,15 @@ def fold_frozen_norms(net: nn.Module) -> None:
 
     Names, tensors and results up to rounding stay as they are.
     """
-    for module in net.modules():
-        for conv_name, norm_name in PAIRS.get(type(module), ()):
-            _fold(getattr(module, conv_name), getattr(module, norm_name))
-    conv, norm = (getattr(net, name, None) for name in STEM)
-    if any(type(module) in PAIRS for module in net.modules()) and conv is not None and norm is not None:
-        _fold(conv, norm)
-
-
-def _fold(conv: nn.Module, norm: nn.Module) -> None:
+    pairs = [(module, *names) for module in net.modules() for names in PAIRS.get(type(module), ())]
+    if pairs and all(hasattr(net, name) for name in STEM):
+        pairs.append((net, *STEM))
     kinds: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: FoldedConv, Conv2dSame: FoldedConvSame}
-    if type(conv) in kinds and type(norm) is BatchNormAct2d and norm.track_running_stats:
-        conv.__class__, norm.__class__ = kinds[type(conv)], NormAfterFolded
-        conv.__dict__["norm_after"] = (norm,)  # in a tuple: no submodule, so that the norm's tensors keep one name
+    for module, *names in pairs:
+        conv, norm = (getattr(module, name) for name in names)
+        if type(conv) in kinds and type(norm) is BatchNormAct2d and norm.track_running_stats:
+            conv.__class__, norm.__class__ = kinds[type(conv)], NormAfterFolded
+            conv.__dict__["norm_after"] = (norm,)  # in a tuple: no submodule, so that the norm's tensors keep one name
 
 
 class NormAfterFolded(BatchNormAct2d):
@@ -69,22 +63,10 @@ class FoldedConv(nn.Conv2d):
             return super().forward(input)
         weight, bias = folded(self, self.norm_after[0])
         learns = weight.requires_grad or bias.requires_grad
-        if input.is_cpu and input.requires_grad and not learns and self._is_centred_depthwise():
+        keeps_size = self.stride == (1, 1) and self.padding == (self.dilation[0] * (self.kernel_size[0] // 2),) * 2
+        if input.is_cpu and input.requires_grad and not learns and is_depthwise(self) and keeps_size:
             return _depthwise(input, weight, bias, self.dilation[0])
         return self._conv_forward(input, weight, bias)
-
-    def _is_centred_depthwise(self) -> bool:
-        """Return whether this is a depthwise convolution, centred, of stride 1 and with as many outputs as inputs."""
-        side, dilation = self.kernel_size[0], self.dilation[0]
-        return (
-            is_depthwise(self)
-            and self.out_channels == self.in_channels
-            and self.stride == (1, 1)
-            and self.kernel_size == (side, side)
-            and self.dilation == (dilation, dilation)
-            and side % 2 == 1
-            and self.padding == (dilation * (side // 2),) * 2
-        )
 
 
 class FoldedConvSame(FoldedConv, Conv2dSame):

@@ -23,16 +23,16 @@ from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
 from model.encoders.vgg import VGGEncoder
+from model.encoders.weights import from_torchvision
 from model.episode import Episode, Output
 from model.hsnet.correlation import unit
 from model.hsnet.decoder import Decoder
 from model.hsnet.published import LAYOUT
 from model.hsnet.squeeze import STRIDES, HypercorrelationSqueeze
-from model.hsnet.vgg import NAME as VGG
-from model.hsnet.vgg import PlainVGGEncoder, download_vgg
 from model.hsnet.voting import vote
 from model.registry import register
 
+VGG = "vgg16"  # in configs and, without batch norm, in torchvision
 ENCODER = EncoderVariant(dilation={})  # torchvision's ResNet without dilation
 VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down
 MAX_SIDE = 1024  # pixels up to which a legal image side is searched for
@@ -47,7 +47,7 @@ class EncoderSettings(BareEncoderSettings):
 
     def build(self) -> Encoder:
         """Return the encoder with random weights."""
-        return PlainVGGEncoder() if self.backbone == VGG else build_encoder(self, variant=ENCODER)
+        return VGGEncoder(batch_norm=False) if self.backbone == VGG else build_encoder(self, variant=ENCODER)
 
 
 @dataclass
@@ -135,7 +135,8 @@ class HSNet(WithEncoder):
 
     def download_encoder(self, name: str) -> dict[str, Tensor]:
         """Return torchvision's ImageNet weights of the encoder."""
-        return download_vgg() if self.settings.encoder.backbone == VGG else super().download_encoder(name)
+        plain = self.settings.encoder.backbone == VGG
+        return from_torchvision(VGG) if plain else super().download_encoder(name)
 
 
 def _intermediate(features: Features) -> Iterator[tuple[int, list[Tensor]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model.common.published import Layout
-from model.hsnet.vgg import STAGE_ENDS, own_name
+from model.encoders.vgg import PLAIN_ENDS
 
 CONVOLUTIONS = {"conv1": "over_query", "conv2": "over_support"}
 SEQUENCES = {
@@ -11,7 +11,7 @@ SEQUENCES = {
     "encoder_layer4to3": "squeeze.mix.3",
     "encoder_layer3to2": "squeeze.mix.2",
 }
-VGG_NAMES = [f"features.{i}.{leaf}" for i in range(STAGE_ENDS[-1]) for leaf in ("weight", "bias")]
+STARTS = (0, *PLAIN_ENDS)  # of VGG's stages
 
 LAYOUT = Layout(
     "HSNet",
@@ -20,7 +20,11 @@ LAYOUT = Layout(
         (r"backbone\.conv1\.(.*)", r"encoder.layer0.0.\1"),
         (r"backbone\.bn1\.(.*)", r"encoder.layer0.1.\1"),
         (r"backbone\.(layer[1-4]\..*)", r"encoder.\1"),
-        *((rf"backbone\.{name}", f"encoder.{own_name(name)}") for name in VGG_NAMES),
+        *(
+            (rf"backbone\.features\.{i}\.(.*)", rf"encoder.layer{stage}.{i - STARTS[stage]}.\1")
+            for stage, end in enumerate(PLAIN_ENDS)
+            for i in range(STARTS[stage], end)
+        ),
         *(
             (rf"hpn_learner\.{theirs}\.(\d)\.{conv}\.(.*)", rf"{ours}.\1.{over}.\2")
             for theirs, ours in SEQUENCES.items()

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from model.common.published import DDP_PREFIX, recognise
 from model.contract import FewShotModel
 from model.encoders.layouts import COUNTER
-from model.encoders.registry import title_of
 from model.mismatch import Mismatch
 from model.registry import published_layouts, related
 from util.errors import UserError, WriteError
@@ -212,11 +211,10 @@ def _problems(own: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
 def _other_network(network: FewShotModel, state: dict[str, Tensor]) -> str | None:
     """Return the error about an authors' checkpoint of another method or encoder, None if it may be of this one."""
     given = recognise(state, published_layouts())
-    want = f"{network.title} {title_of(network.settings.backbone())}".strip()
-    if given is None or given == want:
+    if given is None or given == network.title:
         return None
     return (
-        f"this is a {given} checkpoint, the config wants {want}; change model.name or model.encoder, or bring another "
+        f"this is a {given} checkpoint, the config wants {network.title}; change model.name, or bring another "
         "checkpoint"
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from model.common import published
-from model.encoders.layouts import describe, encoder_part, is_encoder_tensor, recognise
+from model.encoders.layouts import describe, encoder_part, recognise
 from model.encoders.registry import spec_of
 from model.encoders.timm_facts import PREFIX, unknown
 from model.registry import published_layouts
@@ -93,7 +93,7 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
         kind, stage, origin = OURS, content.get("stage"), _origin(content)
     elif whose is not None:
         kind, origin = PUBLISHED, f"the authors' {whose} checkpoint"
-    elif any(not is_encoder_tensor(name) for name in state):
+    elif found.fit.others:
         kind = OTHER
     numbers = Counter(
         str(t.dtype).removeprefix("torch.") for t in encoder_part(state).values() if t.is_floating_point()
@@ -107,9 +107,9 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
         found.stem,
         tensors,
         dict(numbers),
-        found.missing,
-        found.absent_stages,
-        found.inside,
+        found.fit.missing,
+        found.fit.absent_stages,
+        found.fit.inside,
     )
 
 

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from model.encoders.encoder import Encoder
+from model.encoders.layouts import load_encoder
 from model.encoders.registry import downloadable, problem_of, spec_of
 from model.encoders.settings import BareEncoderSettings, build_encoder
 from model.encoders.timm_facts import PREFIX, bare_name
@@ -31,7 +32,6 @@ from model.encoders.weights import (
     checksum_of,
     download,
     licence_of,
-    load_encoder,
     package_file,
     weights_url,
 )

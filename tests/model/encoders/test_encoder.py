@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from model.encoders.layouts import load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
-from model.encoders.weights import load_encoder
 from tests.model.varied import bare_encoder, varied_encoder
 
 COUNTS = {  # stage -> intermediate features

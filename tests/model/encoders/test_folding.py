@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.encoders.encoder import EncoderVariant
-from model.encoders.learning import frozen_beside
 from model.encoders.settings import BareEncoderSettings, build_encoder
 from model.encoders.timm_blocks import FoldedConv, fold_frozen_norms
 from tests.model.varied import vary_norms
@@ -74,7 +73,7 @@ def test_an_encoder_of_timm_is_folded_and_its_depthwise_kernels_may_stay() -> No
     encoder = build_encoder(BareEncoderSettings(backbone=f"timm/{NAME}"), variant=EncoderVariant())
     convolutions = [m for m in encoder.modules() if isinstance(m, FoldedConv)]
     assert len(convolutions) > 5
-    for module in frozen_beside(encoder, [str(HIGH)], depthwise=False):
+    for module in encoder.frozen_beside([str(HIGH)], depthwise=False):
         module.requires_grad_(False)
     learning = [m for m in convolutions if m.weight.requires_grad]
     assert learning and all(m.groups == 1 for m in learning)

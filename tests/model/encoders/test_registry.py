@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from model.encoders.encoder import ENCODER_STRIDE, LAST_STAGE
-from model.encoders.registry import ENCODERS, downloadable, title_of
+from model.encoders.encoder import ENCODER_STRIDE
+from model.encoders.registry import ENCODERS, build, downloadable, title_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SwinEncoder
 from model.encoders.vgg import VGGEncoder
@@ -16,19 +16,8 @@ from model.encoders.weights import weights_url
 from model.registry import models
 from tests.skip_init import skip_init
 
-FAMILIES = {
-    "prototype": {ResNetEncoder, VGGEncoder},
-    "insid3": {ResNetEncoder, VGGEncoder},
-    "multiprototype": {ResNetEncoder, VGGEncoder},
-    "probe": {ResNetEncoder, VGGEncoder},
-    "symnet": {ResNetEncoder, VGGEncoder},
-    "hdmnet": {ResNetEncoder, VGGEncoder},
-    "hsnet": {ResNetEncoder, VGGEncoder},
-    "bam": {ResNetEncoder, VGGEncoder},
-    "ssp": {ResNetEncoder},
-    "sccan": {ResNetEncoder},
-    "dcama": {ResNetEncoder, SwinEncoder},
-}
+FAMILIES = {name: {ResNetEncoder, VGGEncoder} for name in sorted(models())}
+FAMILIES |= {"ssp": {ResNetEncoder}, "sccan": {ResNetEncoder}, "dcama": {ResNetEncoder, SwinEncoder}}
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "resnet101"])  # as resnet50, deeper
@@ -36,7 +25,7 @@ def test_an_encoder_works_on_the_grid_that_its_spec_declares(name: str) -> None:
     spec = ENCODERS[name]
     for stem in spec.stems:
         with torch.device("meta"), skip_init():
-            encoder = spec.build(stem, LAST_STAGE, None)
+            encoder = build(name, stem)
             for size in spec.sides or (33, 41, 473):
                 features = encoder(torch.empty(1, 3, size, size))
                 assert features.stage[3].shape == (1, encoder.channels[3], *[spec.grid(size, ENCODER_STRIDE)] * 2)

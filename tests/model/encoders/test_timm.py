@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from model.encoders.encoder import EncoderVariant
-from model.encoders.learning import frozen_beside
+from model.encoders.layouts import load_encoder
 from model.encoders.registry import problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import BareEncoderSettings, build_encoder
-from model.encoders.weights import LITE0, PACKAGE_MEAN, download, load_encoder, package_file
+from model.encoders.weights import LITE0, PACKAGE_MEAN, download, package_file
 from model.mismatch import Mismatch
 from tests.model.varied import vary_norms
 from util.checkpoints import checkpoint
@@ -104,7 +104,7 @@ def test_the_package_holds_complete_imagenet_weights_of_lite0() -> None:
     first, last = given["_conv_stem.weight"], given["_blocks.15._bn2.running_var"]
     assert torch.equal(encoder.net.conv_stem.weight, first)
     assert torch.equal(encoder.net.blocks[6][0].bn3.running_var, last)
-    with pytest.raises(Mismatch, match=r"the package holds timm/tf_efficientnet_lite0, not resnet50"):
+    with pytest.raises(Mismatch, match="no weights of resnet50"):
         download("package", "resnet50")
 
 
@@ -142,7 +142,7 @@ def test_weights_that_cannot_be_downloaded_are_named(monkeypatch: pytest.MonkeyP
 )
 def test_named_parts_learn_and_batch_norms_do_not(backbone: str, part: str, prefixes: tuple[str, ...]) -> None:
     encoder = encoder_of(backbone)
-    for module in frozen_beside(encoder, [part]):
+    for module in encoder.frozen_beside([part]):
         module.requires_grad_(False)
     learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
     assert learning and all(name.startswith(prefixes) for name in learning)

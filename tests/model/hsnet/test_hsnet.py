@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.encoders.weights import load_encoder
+from model.encoders.layouts import load_encoder
+from model.encoders.vgg import VGGEncoder
 from model.hsnet.hsnet import EncoderSettings, HSNetSettings
-from model.hsnet.vgg import PlainVGGEncoder
 from model.hsnet.voting import vote
 from model.mismatch import Mismatch
 from tests.model.varied import bare_encoder
@@ -42,7 +42,7 @@ def test_vgg_refuses_sizes_at_which_its_levels_differ(size: int, fits: bool) -> 
 
 def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> None:
     with torch.device("meta"):
-        encoder = PlainVGGEncoder()
+        encoder = VGGEncoder(batch_norm=False)
     names = encoder.own_names(
         {f"features.{i}.weight": torch.empty(0) for i in (0, 7, 17, 28)} | {"classifier.0.bias": 1}
     )
