@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import logging
 import math
 import os
@@ -15,17 +14,11 @@ from typing import Any, NoReturn
 
 from model.mismatch import Mismatch
 from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, one_line
+from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 
 # torch reads it at its first tensor: large tensors then lie in large pages where the system has them. Without it an
 # encoder on the CPU spends a sixth of its time on page faults, since each layer returns its maps to the system.
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-# Options of glibc's mallopt for the same reason: keep freed memory. A test keeps blocks below 6 MiB; larger ones go
-# back to the system, which takes a twentieth to a tenth more time and a third less memory than keeping them. A training
-# keeps all, which saves a quarter to a third of a step's time and takes half as much memory again; and so does a test
-# that keeps features of images, because each new image replaces one of the same size.
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
-KEEP_SMALL = ((MMAP_THRESHOLD, 6 * 2**20), (TRIM_THRESHOLD, 256 * 2**20))
-KEEP_ALL = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1))
 
 
 class Parser(argparse.ArgumentParser):
@@ -143,10 +136,3 @@ def configure_process(training: bool = False) -> None:
         with contextlib.suppress(AttributeError, ValueError):  # closed, or replaced
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logging.raiseExceptions = False  # a log line that cannot be written, as on a full disk, must not end a run
-
-
-def set_allocator(options: tuple[tuple[int, int], ...]) -> None:
-    """Set how much freed memory this process keeps for itself: ``KEEP_SMALL`` or ``KEEP_ALL``."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        for option in options:
-            ctypes.CDLL(None).mallopt(*option)

@@ -1,8 +1,9 @@
-"""Atomic writing of files, fingerprints of files, and links in place of copies."""
+"""Reading of files with errors of one line, atomic writing, fingerprints, locks, and links in place of copies."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -13,48 +14,37 @@ from typing import Any, TextIO
 
 from util.errors import UserError, WriteError
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
 
-def read_bytes(path: Path, what: str, mend: str) -> bytes:
-    """Return the content of a file.
+
+def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] = bytes) -> Any:
+    """Return the content of a file as ``parse`` reads it.
 
     Args:
         what: the word for the file in messages, such as ``this list``.
         mend: the end of messages: what the user can do.
 
     Raises:
-        UserError: the file is missing, a folder, or cannot be read.
+        UserError: the file is missing, a folder, cannot be read, or ``parse`` raises a ValueError.
     """
     try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise UserError(f"{path}: cannot read {what} ({getattr(error, 'strerror', error)}); {mend}") from None
+        return parse(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or f"cut short or damaged: {error}"
+        raise UserError(f"{path}: cannot read {what} ({reason}); {mend}") from None
 
 
 def read_text(path: Path, what: str, mend: str) -> str:
-    """Return the text of a file in UTF-8; a byte-order mark is no part of it.
-
-    Raises:
-        UserError: as ``read_bytes``, or the file is no text in UTF-8.
-    """
-    content = read_bytes(path, what, mend)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: cannot read {what} (no text in UTF-8: {error.reason} at byte {error.start}); {mend}"
-        ) from None
+    """Return the text of a file in UTF-8, without a byte-order mark; errors as ``read_bytes``."""
+    return read_bytes(path, what, mend, lambda content: content.decode("utf-8-sig"))
 
 
 def read_json(path: Path, what: str, mend: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        UserError: as ``read_text``, or the text is no JSON.
-    """
-    try:
-        return json.loads(read_text(path, what, mend), object_hook=object_hook)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot read {what} (cut short or not JSON: {error}); {mend}") from None
+    """Return the content of a JSON file; errors as ``read_bytes``."""
+    return read_bytes(
+        path, what, mend, lambda content: json.loads(content.decode("utf-8-sig"), object_hook=object_hook)
+    )
 
 
 def kept_json(path: Path) -> dict[str, Any]:
@@ -64,15 +54,6 @@ def kept_json(path: Path) -> dict[str, Any]:
     except UserError:
         return {}
     return content if isinstance(content, dict) else {}
-
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
 
 
 def write_atomically(
@@ -96,10 +77,8 @@ def write_atomically(
         path.parent.mkdir(parents=True, exist_ok=True)
         if callable(write):
             write(temporary)
-        elif isinstance(write, bytes):
-            temporary.write_bytes(write)
         else:
-            temporary.write_text(write, encoding="utf-8")
+            temporary.write_bytes(write if isinstance(write, bytes) else write.encode())
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -140,8 +119,6 @@ def lock(path: Path, refusal: str) -> TextIO:
         UserError: another process holds the lock: ``refusal``.
     """
     file = open(path, "a")  # noqa: SIM115  closed by the caller
-    if fcntl is None:
-        return file
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -172,13 +149,13 @@ def fingerprint(files: Iterable[Path], *words: Any, lacking: str = "this file is
 
 
 def link(source: Path, target: Path) -> None:
-    """Make ``target`` a link to the file or folder ``source``, or a copy if links are not possible.
+    """Make ``target`` a link to the file or folder ``source``, or a copy where there are no links.
 
     Raises:
         WriteError: another file is in the way, or the folder cannot be written.
     """
     source = source.resolve()
-    if target.exists() and target.resolve() == source:
+    if target.resolve() == source:
         return
     if target.is_symlink():
         target.unlink()  # of another source, or of one that has moved
@@ -189,8 +166,8 @@ def link(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            target.symlink_to(source, target_is_directory=source.is_dir())
-        except (NotImplementedError, PermissionError):
+            target.symlink_to(source)
+        except PermissionError:  # a file system without links
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
     except OSError as error:
         raise WriteError(f"{target}: cannot be written ({error.strerror}); name another folder") from None

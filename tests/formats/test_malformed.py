@@ -53,7 +53,7 @@ def _annotation(**changes: object) -> Change:
 SIZE = {"size": [drawn.HEIGHT, drawn.WIDTH]}
 DAMAGES: dict[str, list[tuple[str, Change, str]]] = {
     "coco": [
-        ("coco.json", _cut, "cut short or not JSON"),
+        ("coco.json", _cut, "cut short"),
         ("coco.json", _json(lambda c: c.pop("images")), "holds no 'images'"),
         ("coco.json", _annotation(category_id=5), "category_id 5 is not among the categories"),
         ("coco.json", _annotation(segmentation=7), "not in COCO's format"),

@@ -12,7 +12,6 @@ from tests.paths import REPOSITORY
 
 pytestmark = pytest.mark.process
 
-CONFIGURED_BY_COMMANDS = (REPOSITORY / "util/run/configure.py").exists()
 BEFORE = """
 import ctypes, logging, os, random, resource, signal, sys, threading, warnings
 import cv2, numpy, torch, torchvision, tqdm, yaml
@@ -47,7 +46,6 @@ assert not changed, changed
 """
 
 
-@pytest.mark.xfail(not CONFIGURED_BY_COMMANDS, strict=True, reason="device.py and processes.py still act at import")
 def test_the_import_changes_nothing_in_the_process() -> None:
     unneeded = ("gradio", "util.cli", "util.predict.options", "util.page")
     code = (

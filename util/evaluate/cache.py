@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from model.episode import CachedFeatures, Episode
-from util.cli import KEEP_ALL, set_allocator
 from util.data.sampling import EpisodeKey
 from util.data.trials import Trial
+from util.parallel import KEEP_ALL, set_allocator
 from util.run.device import CUDA
 
 GIB, MIB = 2**30, 2**20
