@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from util.errors import nearest
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a section"}
 MAX_SHOWN = 80  # characters of a value in a message
+MAX_NUMBER = 2**63 - 1  # the largest whole number that a tensor holds
 UNIONS = (typing.Union, types.UnionType)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Misfit(Exception):
-    """A value is not of its type; the message names the key, the value and the expected type.
+    """A value is not of its type or impossible; the message names the key, the value and what is expected.
 
     Attributes:
-        key: of the innermost value that is wrong, such as ``test.seeds[1]``.
+        key: of the value that is wrong, such as ``test.seeds[1]``.
     """
 
     def __init__(self, key: str, message: str):
@@ -36,26 +41,38 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
     """Return a value as its type: a whole number as a float where the type is float, all else as it is.
 
     Args:
-        kind: a plain type, ``Any``, ``Literal``, a union, ``list[...]``, ``dict[str, ...]`` or a ``TypedDict``.
+        kind: a plain type, ``Any``, ``Literal``, a union, ``list[...]``, ``dict[str, ...]``, a ``TypedDict``, or a
+            dataclass, whose fields' ``metadata`` may hold the bounds that ``util/config/settings.py`` describes.
         key: name of the value in messages.
         as_yaml: also take text that reads as a number for a float (YAML 1.1 reads 1e-4, without a dot, as text) and a
             number for text.
 
     Raises:
-        Misfit: the value, or the first part of it that is wrong, has another type.
+        Misfit: the value, or the first part of it that is wrong, has another type or is out of its bounds.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
+    shown = repr(value) if len(repr(value)) <= MAX_SHOWN else f"{repr(value)[:MAX_SHOWN]}..."
+    if kind is Any or (dataclasses.is_dataclass(kind) and isinstance(value, typing.cast(type, kind))):
         return value
-    if typing.is_typeddict(kind):
-        return _convert_typed_dict(kind, value, key, as_yaml)
+    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+        if isinstance(value, dict):
+            return _section(kind, value, key, as_yaml)
+        kind = dict
     if origin in UNIONS:
-        return _convert_union(kind, value, key, as_yaml)
+        if value is None and type(None) in arguments:
+            return None
+        *others, last = (a for a in arguments if a is not type(None))
+        for member in others:
+            try:
+                return convert(member, value, key, as_yaml)
+            except Misfit:
+                continue
+        return convert(last, value, key, as_yaml)
     if origin is Literal:
         if value in arguments:
             return value
         hint = nearest(str(value), [str(a) for a in arguments])
-        raise Misfit(key, f"{key} = {_short(value)} is not one of {', '.join(map(str, arguments))}{hint}")
+        raise Misfit(key, f"{key} = {shown} is not one of {', '.join(map(str, arguments))}{hint}")
     if origin is list and isinstance(value, list):
         return [convert(arguments[0], v, f"{key}[{i}]", as_yaml) for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
@@ -69,38 +86,45 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
         return value
     elif kind is str and as_yaml and type(value) in (int, float):
         return str(value)
-    raise Misfit(key, f"{key} = {_short(value)} must be {kind_name(kind)}")
+    raise Misfit(key, f"{key} = {shown} must be {kind_name(kind)}")
 
 
-def _convert_union(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
-    """Return a value as the first member of a union that it fits."""
-    members = [a for a in typing.get_args(kind) if a is not type(None)]
-    if value is None and len(members) < len(typing.get_args(kind)):
-        return None
-    for member in members[:-1]:
-        try:
-            return convert(member, value, key, as_yaml)
-        except Misfit:
-            continue
-    return convert(members[-1], value, key, as_yaml)
-
-
-def _convert_typed_dict(kind: Any, value: Any, key: str, as_yaml: bool) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise Misfit(key, f"{key} = {_short(value)} must be {kind_name(dict)}")
+def _section(kind: Any, values: dict[str, Any], key: str, as_yaml: bool) -> Any:
+    """Return a dict as a ``TypedDict`` or a dataclass."""
+    fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    absent = dataclasses.MISSING
+    required = [n for n, f in fields.items() if f.default is absent and f.default_factory is absent]
     hints, prefix = hints_of(kind), f"{key}." if key else ""
-    for name in sorted(kind.__required_keys__):
-        if name not in value:
+    out = {}
+    for name, value in values.items():
+        if name not in (fields or hints):
+            raise Misfit(f"{prefix}{name}", f"unknown key '{prefix}{name}'{nearest(str(name), fields or hints)}")
+        out[name] = convert(hints[name], value, f"{prefix}{name}", as_yaml)
+        if name in fields:
+            _check(out[name], f"{prefix}{name}", fields[name].metadata)
+    for name in required if fields else sorted(kind.__required_keys__):
+        if name not in values:
             raise Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
-    for name in value:
-        if name not in hints:
-            raise Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is unknown")
-    return {name: convert(hints[name], v, f"{prefix}{name}", as_yaml) for name, v in value.items()}
+    return kind(**out) if fields else out
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
+    """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
+    problem, (shortest, longest) = metadata.get("problem"), metadata.get("length", (0, None))
+    if problem is not None and (words := problem(value)) is not None:
+        raise Misfit(key, f"{key} = {value!r}: {words}")
+    items = value if isinstance(value, list) else [value]
+    if isinstance(value, list) and not shortest <= len(value) <= (longest or len(value)):
+        count = f"{shortest} to {longest}" if longest else f"at least {shortest}"
+        raise Misfit(key, f"{key} = {value} must hold {shortest if shortest == longest else count} values")
+    low, high = metadata.get("low"), metadata.get("high")
+    for item in items:
+        if not isinstance(item, (int, float)):
+            continue
+        least, most = -MAX_NUMBER if low is None else low, MAX_NUMBER if high is None else high
+        if not least <= item <= most:  # NaN is in no range
+            allowed = f"at least {least}" if high is None else f"between {least} and {high}"
+            raise Misfit(key, f"{key} = {str(item)[:MAX_SHOWN]} is out of range; allowed: {allowed}")
 
 
 def kind_name(kind: Any) -> str:

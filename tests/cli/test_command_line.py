@@ -87,7 +87,7 @@ def test_without_these_options_nothing_is_shown(capsys) -> None:
         (["split1", "pascal", "4"], "name one YAML file, or an experiment and a data set"),
         (
             ["config/mini/mini_split0_resnet10.yaml", "--net", "vgg16"],
-            "--net .* goes with an experiment",
+            "--net .* go with",
         ),
         (["split1", "pascal", "--model", "sspp"], "did you mean 'ssp'"),
     ],

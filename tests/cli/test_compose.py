@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from tests.paths import REPOSITORY
-from util.config.compose import Rooms, composition_of, config_path, experiments, named_parts
+from util.config.compose import config_path, encoders_of, experiments, parts_of_name
 from util.config.read import read_config, to_dict
-from util.config.tree import Leaf, parse_file
+from util.config.tree import parse_file
 from util.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
@@ -49,24 +49,25 @@ def configs(tmp_path: Path) -> Path:
 )
 def test_a_name_stands_for_its_parts(name: str, files: str, entries: str) -> None:
     dataset = name.partition("_")[0]
-    composition = composition_of(CONFIGS / dataset / f"{name}.yaml")
-    assert composition is not None and composition.stem == name
-    paths = [str(path.relative_to(CONFIGS).with_suffix("")) for path in composition.files()]
+    parts = parts_of_name(CONFIGS / dataset / f"{name}.yaml")
+    assert parts is not None
+    paths = [str(path.relative_to(CONFIGS).with_suffix("")) for path in parts.files()]
     assert paths == ["default", *files.split()]
-    of_files = [parse_file(path).get("for", {}) for path in (composition.files()[-1], composition.files()[1])]
+    of_files = [parse_file(path).get("for", {}) for path in (parts.files()[-1], parts.files()[1])]
     expected = [tree for found in of_files for key, tree in found.items() if key in entries.split(", ")]
-    assert composition.entries() == expected and len(expected) == len(entries.split(", "))
+    assert list(parts.entries()) == expected and len(expected) == len(entries.split(", "))
 
 
-def test_parts_that_do_not_exist_are_refused_with_their_place(tmp_path: Path) -> None:
-    path = CONFIGS / "mini/none.yaml"
+def test_parts_that_do_not_exist_are_refused_with_their_place(configs: Path) -> None:
+    path = configs / "mini/none.yaml"
+    path.write_text("parts: [mini, ssq, resnet18]")
     with pytest.raises(UserError, match=r"none.yaml:1: parts = .* must be \[data set, method, encoder"):
-        named_parts(path, Leaf(["mini", "ssq", "resnet18"], f"{path}:1"))
+        read_config(path)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
-    taken = Rooms(CONFIGS).encoders_of(method)
+    taken = encoders_of(CONFIGS, method)
     assert {"resnet10", "resnet18", "resnet34", "resnet50", "resnet50_plain", "resnet101"} <= set(taken)
     assert ("swin_b" in taken, "vgg16" in taken) == (method == "dcama", method in WITH_VGG)
     for encoder in taken:

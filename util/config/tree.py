@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,18 @@ import yaml
 
 from util.errors import UserError
 from util.files import read_text
+
+Tree = dict[str, Any]  # section or key -> Tree or Leaf
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is installed
+OVERRIDE = "--set "  # before the place of a value from the command line
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value (scalar or list) and where it was written."""
+
+    value: Any
+    where: str
 
 
 def flow(value: Any) -> str:
@@ -22,23 +35,6 @@ def override(key: str, value: Any) -> str:
     return f"{key}={flow(value)}"
 
 
-def comment(text: str) -> str:
-    """Return a text that stays in the comment that it is written in: on one line, every character printable."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-Tree = dict[str, Any]  # section or key -> Tree or Leaf
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is installed
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A value (scalar or list) and where it was written."""
-
-    value: Any
-    where: str
-
-
 def parse_file(path: Path) -> Tree:
     """Return the keys of one YAML file; files that it names as ``base`` are not read.
 
@@ -48,35 +44,24 @@ def parse_file(path: Path) -> Tree:
     text = read_text(path, "this config", "the existing ones are under config/")
     try:
         node = yaml.compose(text, Loader=LOADER)
-    except (yaml.YAMLError, RecursionError) as error:
+        return {} if node is None else _sections(node, path)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
-    if node is None:
-        return {}
+
+
+def _sections(node: yaml.Node, path: Path) -> Tree:
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}: a config is a mapping of sections, see config/default.yaml")
-    return _node_to_tree(node, path)
-
-
-def _node_to_tree(node: yaml.MappingNode, path: Path) -> Tree:
+        raise ValueError("a config is a mapping of sections, see config/default.yaml")
     tree: Tree = {}
-    loader = yaml.SafeLoader("")
-    for key_node, value_node in node.value:
+    for key_node, value in node.value:
         key, where = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
         if key in tree:
             raise UserError(f"{where}: key '{key}' is written twice; keep one")
-        if isinstance(value_node, yaml.MappingNode):
-            tree[key] = _node_to_tree(value_node, path)
+        if isinstance(value, yaml.MappingNode):
+            tree[key] = _sections(value, path)
         else:
-            try:
-                tree[key] = Leaf(loader.construct_object(value_node, deep=True), where)
-            except (yaml.YAMLError, ValueError, RecursionError) as error:
-                raise UserError(f"{where}: key '{key}': {error}") from None
+            tree[key] = Leaf(yaml.SafeLoader("").construct_object(value, deep=True), where)
     return tree
-
-
-def leaves(content: dict[str, Any], origin: str) -> Tree:
-    """Return plain data as a tree whose leaves were all written in one place."""
-    return {k: leaves(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
 
 
 def override_tree(text: str) -> Tree:
@@ -86,15 +71,29 @@ def override_tree(text: str) -> Tree:
         UserError: it has another form, or its value is not valid YAML.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text}: write it as --set section.key=value")
     try:
-        tree: Any = Leaf(yaml.safe_load(value), f"--set {text}")
+        if not equals or not key.strip():
+            raise ValueError("write it as --set section.key=value")
+        return nested(key.strip(), Leaf(yaml.safe_load(value), OVERRIDE + text))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"--set {text}: not a YAML value: {error}") from None
-    for part in reversed(key.strip().split(".")):
-        tree = {part: tree}
-    return tree
+        raise UserError(f"{OVERRIDE}{text}: {error}") from None
+
+
+def nested(key: str, value: Any) -> Tree:
+    """Return the tree with one value, under a key such as ``model.encoder.backbone``."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def with_places(content: dict[str, Any], origin: str) -> Tree:
+    """Return plain data as a tree whose leaves were all written in one place."""
+    return {k: with_places(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
+
+
+def plain(tree: Tree) -> dict[str, Any]:
+    """Return the values of a tree without their places."""
+    return {key: plain(value) if isinstance(value, dict) else value.value for key, value in tree.items()}
 
 
 def merge(low: Tree, high: Tree) -> Tree:
@@ -106,16 +105,34 @@ def merge(low: Tree, high: Tree) -> Tree:
     return out
 
 
-def find(tree: Tree, dotted: str) -> Any:
+def find(tree: Tree, key: str) -> Any:
     """Return the leaf or section under a key such as ``model.encoder.backbone``, None where there is none."""
     value: Any = tree
-    for part in dotted.split("."):
+    for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
 
 
-def where_of(value: Any, fallback: str) -> str:
-    """Return where a value was written; for a section, where its first key was."""
-    while isinstance(value, dict) and value:
-        value = next(iter(value.values()))
-    return value.where if isinstance(value, Leaf) else fallback
+def value_of(tree: Tree, key: str) -> Any:
+    """Return the value under a key, None where there is none."""
+    leaf = find(tree, key)
+    return leaf.value if isinstance(leaf, Leaf) else None
+
+
+def places(value: Any) -> Iterator[str]:
+    """Yield where a value was written; for a section, where each of its values was."""
+    if isinstance(value, Leaf):
+        yield value.where
+    for part in value.values() if isinstance(value, dict) else ():
+        yield from places(part)
+
+
+def fill(tree: Tree, key: str, words: dict[str, Any]) -> Tree:
+    """Return a tree with words in braces in the text under a key replaced by values, those that are None left."""
+    leaf = find(tree, key)
+    if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str):
+        return tree
+    text = leaf.value
+    for word, value in words.items():
+        text = text if value is None else text.replace(f"{{{word}}}", str(value))
+    return merge(tree, nested(key, Leaf(text, leaf.where)))

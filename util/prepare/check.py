@@ -14,7 +14,7 @@ from pathlib import Path
 
 from model.registry import class_of
 from util.config import command_line
-from util.config.compose import MAIN_METHOD, config_path, experiments
+from util.config.compose import MAIN_METHOD, experiments
 from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.prepare.needs import Finding, Needs, check_machine
@@ -73,9 +73,8 @@ def _named(options: argparse.Namespace) -> list[Path]:
     """Return the paths of the configs that a command line names: files, or an experiment and a data set."""
     words = options.configs
     if len(words) == 2 and not any(Path(word).suffix for word in words):
-        return [config_path(words[0], words[1], options.model, options.net)]
-    command_line.refuse_method_options(options, " ".join(words) or "all configs")
-    return [Path(word) for word in words]
+        return [command_line.named(options, words)]
+    return [command_line.named(options, [word]) for word in words]
 
 
 def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
