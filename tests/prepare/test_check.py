@@ -150,7 +150,7 @@ def test_experiment_and_data_set_name_a_config(
     assert checked("split1", "mini") == ["mini_split1_dcama_resnet18.yaml"]
     assert checked("split1", "mini", "--net", "resnet34") == ["mini_split1_dcama_resnet34.yaml"]
     assert "no such data set; did you mean 'mini'?" in prepare("check", "split1", "mimi").error
-    assert "goes with an experiment and a data set" in prepare("check", "--net", "resnet18").error
+    assert "name one YAML file, or an experiment" in prepare("check", "--net", "resnet18").error
 
 
 @pytest.mark.parity

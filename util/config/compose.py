@@ -119,7 +119,8 @@ def model_named(name: Any, origin: str) -> type[FewShotModel]:
 
 def _encoder_fields(cls: type[FewShotModel]) -> dict[str, dataclasses.Field] | None:
     """Return the fields of a model's ``encoder`` section by name, None for a model without one."""
-    section = hints_of(cls.Settings).get("encoder")
+    settings: type = cls.Settings
+    section = hints_of(settings).get("encoder")
     return {f.name: f for f in dataclasses.fields(section)} if dataclasses.is_dataclass(section) else None
 
 

@@ -72,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
 def _named(options: argparse.Namespace) -> list[Path]:
     """Return the paths of the configs that a command line names: files, or an experiment and a data set."""
     words = options.configs
-    if len(words) == 2 and not any(Path(word).suffix for word in words):
+    chosen = not words and (options.model or options.net)  # refused: of no experiment
+    if chosen or (len(words) == 2 and not any(Path(word).suffix for word in words)):
         return [command_line.named(options, words)]
     return [command_line.named(options, [word]) for word in words]
 
