@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import model
 from model.common.published import Layout
@@ -50,6 +50,7 @@ def related(one: str, other: str) -> bool:
     return issubclass(known[one], known[other]) or issubclass(known[other], known[one])
 
 
-def published_layouts() -> list[Layout]:
-    """Return the tensor-name layouts of all methods' published checkpoints."""
-    return list(dict.fromkeys(cls.published for cls in models().values() if cls.published is not None))
+def published_layout(names: Iterable[str]) -> Layout | None:
+    """Return the layout of the authors' checkpoint that has these tensor names; None for any other."""
+    known = [cls.published for cls in models().values() if cls.published is not None]
+    return next((layout for layout in known if layout.matches(names)), None)

@@ -13,22 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.bam.base_learner import HEAD_DROPOUT
-from model.bam.ensemble import Ensemble
-from model.bam.prior import shot_prior
-from model.bam.published import LAYOUT
-from model.bam.shot_weights import gram, gram_distance
+from model.bam.ensemble import Ensemble, gram, gram_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
-from model.common.aspp_decoder import ASPPDecoder
-from model.common.fusion import Fusion
+from model.common.fixed_shapes import rows_inside
+from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
-from model.common.ops import foreground_mask, mean_over_shots, resize
-from model.common.projection import WIDTH
-from model.common.prototype import support_prototype
+from model.common.ops import foreground_mask, in_float32, mean_over_shots, min_max, resize
+from model.common.prototype import greatest_cosine, support_prototype
+from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, GiveOf
-from model.contract import ParamGroup, Task
+from model.contract import Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.registry import register
+
+EPS = 1e-7
 
 
 @dataclass
@@ -42,7 +41,14 @@ class BAM(WithBaseLearner):
 
     Settings = BAMSettings
     title = "BAM"
-    published = LAYOUT
+    published = Layout(
+        "BAM",
+        ("learner_base.1.0.weight", "init_merge.0.weight", "ASPP_meta.layer6_0.0.weight"),
+        (
+            *(*ENCODER, *BASE_LEARNER, *PROJECTIONS, *ENSEMBLE, *ASPP_DECODER),
+            (r"init_merge\.0\.(.*)", r"fuse.conv.\1"),
+        ),
+    )
     masks_supports = True  # the last stage of the encoder sees a support's object alone
     settings: BAMSettings
 
@@ -105,14 +111,23 @@ class BAM(WithBaseLearner):
             image = self.encoder.normalise(support_b3hw)
             return self.encoder.forward_masked(image, foreground_mask(label_bhw), MID)
 
-    # --- for the engine ----------------------------------------------------------------------------------------------
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return everything but encoder and base learner, with one learning rate."""
-        return [ParamGroup("meta", self.beside_encoder()), *self.encoder_group()]
-
 
 def _on_one_grid(features: Features) -> Features:
     """Return features whose f2 is on f3's grid, as published also for the Gram matrices; VGG's f2 is finer."""
     features.stage[LOW] = resize(features.stage[LOW], features.stage[MID].shape[-2:])
     return features
+
+
+@torch.no_grad()
+@in_float32
+def shot_prior(query_f4_bchw: Tensor, support_f4_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
+    """Return the prior (PFENet's) by one shot in [0, 1], (B, h, w); 0 everywhere for an empty mask.
+
+    It is the similarity of each query position to the most similar one of the object. f4 is not negative, so the
+    positions outside the mask, which count as zeros, never have the largest cosine; a mask value between 0 and 1 does
+    not change a cosine.
+    """
+    inside = resize(mask_b1ss, support_f4_bchw.shape[-2:]) > 0  # (B, 1, h, w)
+    foreground = rows_inside(support_f4_bchw.permute(0, 2, 3, 1).flatten(0, 2), inside.flatten())
+    similarity = greatest_cosine(query_f4_bchw, foreground, inside)[:, 0]
+    return min_max(similarity.flatten(1), EPS).view_as(similarity)

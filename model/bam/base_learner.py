@@ -60,8 +60,7 @@ class BaseLearner(nn.Module):
         The input of the convolution is [f4; upsampled pyramid levels]. It is linear, and the levels have only 50 cells
         in all, so their half is computed on the cells; this saves a quarter of the stage's time.
         """
-        own, padding = self._own_weight(), KERNEL // 2
-        total = F.conv2d(f4_bchw, own, padding=padding)
+        total = F.conv2d(f4_bchw, self._kernels()[0], padding=KERNEL // 2)
         for part in self._pyramid_parts(f4_bchw):
             total = total + part
         return self.classify[1](total)
@@ -78,7 +77,7 @@ class BaseLearner(nn.Module):
         image, y, x = chosen_bhw.nonzero(as_tuple=True)
         pyramid = reduce(torch.add, self._pyramid_parts(f4_bchw))[image, :, y, x]  # (n, 512)
         total = pyramid.float()
-        for weight, (down, right) in zip(self._own_weight().flatten(2).unbind(2), NEIGHBOURS, strict=True):
+        for weight, (down, right) in zip(self._kernels()[0].flatten(2).unbind(2), NEIGHBOURS, strict=True):
             near_y, near_x = y + down, x + right
             inside = (near_y >= 0) & (near_y < height) & (near_x >= 0) & (near_x < width)
             near = rows[(image * height + near_y.clamp(0, height - 1)) * width + near_x.clamp(0, width - 1)]
@@ -91,19 +90,14 @@ class BaseLearner(nn.Module):
             hidden_bchw = layer(hidden_bchw)
         return hidden_bchw
 
-    def _own_weight(self) -> Tensor:
-        """Return the part of the 3x3 kernel that applies to f4 itself."""
-        weight = self._kernel()
-        return weight[:, : weight.shape[1] // 2]
-
-    def _kernel(self) -> Tensor:
-        """Return the weight of the 3x3 convolution, (512, 2 C, 3, 3)."""
-        return cast(nn.Conv2d, self.classify[0]).weight
+    def _kernels(self) -> tuple[Tensor, Tensor]:
+        """Return the parts of the 3x3 kernel that apply to f4 itself and to the pyramid, (512, C, 3, 3) each."""
+        own, of_pyramid = cast(nn.Conv2d, self.classify[0]).weight.chunk(2, dim=1)
+        return own, of_pyramid
 
     def _pyramid_parts(self, f4_bchw: Tensor) -> Iterator[Tensor]:
         """Yield the 3x3 convolution of each upsampled pyramid level, (B, 512, H, W)."""
-        weight = self._kernel()
-        parts = weight[:, weight.shape[1] // 2 :].split(self.quarter, dim=1)
+        parts = self._kernels()[1].split(self.quarter, dim=1)
         for level, part in zip(self.pyramid, parts, strict=True):
             yield _convolve_upsampled(level(f4_bchw), part, f4_bchw.shape[-2:])
 

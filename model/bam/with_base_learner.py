@@ -10,21 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from model.bam.base_learner import BaseLearner, BaseStage
-from model.bam.ensemble import Ensemble
-from model.bam.shot_weights import ShotWeights
+from model.bam.ensemble import Ensemble, ShotWeights
+from model.common.layers import projection
 from model.common.loss import mask_loss
 from model.common.ops import resize
-from model.common.projection import projection
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import ModelSettings, Task, Trainable
+from model.contract import ModelSettings, ParamGroup, Task, Trainable
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.layouts import describe
 from model.encoders.settings import OneGridSettings, build_encoder
 from model.episode import Episode, Output
 
-SHOT_MIX = "shot_weights.mix.0.weight"
-BASE_CLASSIFIER = "base_learner.classify.4.weight"
 BASE_HIDDEN = "base_hidden"  # the base learner's h5 among the maps that are kept beside an image's features
 
 
@@ -74,8 +71,12 @@ class WithBaseLearner(WithEncoder):
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, whose weights come from the base stage."""
-        yield from self.frozen_encoder()
+        yield from super().frozen()
         yield self.base_learner
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return everything but encoder and base learner, with one learning rate."""
+        return [ParamGroup("meta", self.beside_encoder()), *self.encoder_group()]
 
     def query_hidden(self, episode: Episode, query: Features) -> Tensor:
         """Return the base learner's map h5 of the queries, (B, 512, h, w); a test computes it once for kept ones."""
@@ -112,13 +113,13 @@ class WithBaseLearner(WithEncoder):
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder and the number of base classes of a state dict in words."""
-        classifier = state.get(BASE_CLASSIFIER)
+        classifier = state.get("base_learner.classify.4.weight")
         classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
         return f"{describe(state)} and {classes}"
 
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of inputs of the convolution over shots; a model of one shot has none."""
-        mix = state.get(SHOT_MIX)
+        mix = state.get("shot_weights.mix.0.weight")
         return 1 if mix is None else mix.shape[1]
 
 

@@ -11,18 +11,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.baselines.cells import examples_of
-from model.baselines.regression import Head, fit
+from model.baselines.regression import Head, examples_of, fit
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings
+from model.common.with_encoder import Shot
 from model.contract import Task
 from model.episode import IGNORE, CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
 from model.registry import register
 
 HEADS_KEPT = 8  # of the last supports
 KEY_STEP = 8  # px between the pixels by which images are told apart
-
-Shots = list[tuple[Tensor, Tensor]]  # features (B, C, h, w) and labels (B, H, W) of each shot
 
 
 @dataclass
@@ -71,14 +69,14 @@ class Probe(OnCells):
         Args:
             episodes: one for each class, with the same B queries.
         """
-        encoded = [self.encode_compared(episode) for episode in self.sharing_queries(episodes)]
+        encoded = [self.encode_each(episode, self.compared) for episode in self.sharing_queries(episodes)]
         query, shots = encoded[0][0], [own for _, own in encoded]
         with torch.autocast(query.device.type, enabled=False):
             heads = self._heads(episodes, shots)
             logits = torch.cat([head.logits(features[None]) for head, features in zip(heads, query)])
             return Output(resize_cells(logits, episodes[0].query.shape[-2:]))
 
-    def _heads(self, episodes: Sequence[Episode], shots: list[Shots]) -> list[Head]:
+    def _heads(self, episodes: Sequence[Episode], shots: list[list[Shot]]) -> list[Head]:
         """Return the head of each of the B queries; those that share supports, one call after the other too, share it.
 
         Args:
@@ -95,7 +93,7 @@ class Probe(OnCells):
             self._fitted = [found, *self._fitted][:HEADS_KEPT]
         return [found.head for _ in items]
 
-    def _fit(self, episodes: Sequence[Episode], shots: list[Shots], item: int) -> Head:
+    def _fit(self, episodes: Sequence[Episode], shots: list[list[Shot]], item: int) -> Head:
         """Return the head for one query of the batch."""
         labels = _joint_labels(episodes, item)
         features = [of_shot[item] for own in shots for of_shot, _ in own]

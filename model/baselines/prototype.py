@@ -34,7 +34,7 @@ class PrototypeBaseline(TrainingFree):
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
         """Return the two cosines as logits (B, 2, H, W), background first."""
-        query, shots = self.encode_compared(episode)
+        query, shots = self.encode_each(episode, self.compared)
         prototypes = torch.stack([_prototypes(feature, foreground_mask(label)) for feature, label in shots])
         return Output(resize(_cosines(query, prototypes.mean(0)), episode.query.shape[-2:]))
 

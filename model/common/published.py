@@ -9,6 +9,27 @@ from dataclasses import dataclass
 from torch import Tensor
 
 DDP_PREFIX = "module."
+# Published name -> ours, as regular expressions on whole names, of parts that several methods' checkpoints share.
+ENCODER = ((r"(layer[0-4]\..*)", r"encoder.\1"),)
+PROJECTIONS = ((r"down_query\.0\.(.*)", r"project_query.0.\1"), (r"down_supp\.0\.(.*)", r"project_support.0.\1"))
+ASPP_DECODER = (
+    (r"ASPP_meta\.layer6_0\.0\.(.*)", r"decoder.aspp.average.\1"),
+    (r"ASPP_meta\.layer6_1\.0\.(.*)", r"decoder.aspp.point.\1"),
+    *((rf"ASPP_meta\.layer6_{i + 2}\.0\.(.*)", rf"decoder.aspp.dilated.{i}.\1") for i in range(3)),
+    (r"res1_meta\.0\.(.*)", r"decoder.merge.\1"),
+    (r"res2_meta\.(.*)", r"decoder.refine.body.\1"),
+    (r"cls_meta\.0\.(.*)", r"decoder.head.conv.\1"),
+    (r"cls_meta\.3\.(.*)", r"decoder.head.classify.\1"),
+)
+BASE_LEARNER = (
+    (r"learner_base\.0\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
+    (r"learner_base\.1\.(.*)", r"base_learner.classify.\1"),
+)
+ENSEMBLE = (
+    (r"kshot_rw\.(.*)", r"shot_weights.mix.\1"),
+    (r"gram_merge\.(.*)", r"ensemble.scene.\1"),
+    (r"cls_merge\.(.*)", r"ensemble.background.\1"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +46,7 @@ class Layout:
     title: str
     signature: tuple[str, ...]
     renames: tuple[tuple[str, str], ...]
-    constants: str | None = None
+    constants: str = "$^"
 
     def name(self, published: str) -> str:
         """Return our name of a published tensor; unknown names are returned unchanged."""
@@ -36,25 +57,11 @@ class Layout:
 
     def matches(self, names: Iterable[str]) -> bool:
         """Return whether these tensor names are of this layout."""
-        names = {name.removeprefix(DDP_PREFIX) for name in names}
-        return all(name in names for name in self.signature)
+        return {name.removeprefix(DDP_PREFIX) for name in names} >= set(self.signature)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Return a state dict under our names; None for another layout."""
         if not self.matches(state):
             return None
         state = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
-        kept = {n: t for n, t in state.items() if self.constants is None or not re.fullmatch(self.constants, n)}
-        return {self.name(name): tensor for name, tensor in kept.items()}
-
-
-def translate(state: dict[str, Tensor], layouts: Iterable[Layout]) -> dict[str, Tensor]:
-    """Return a state dict under our names if one of the layouts matches, otherwise unchanged."""
-    layout = next((layout for layout in layouts if layout.matches(state)), None)
-    translated = None if layout is None else layout.translate(state)
-    return state if translated is None else translated
-
-
-def recognise(state: dict[str, Tensor], layouts: Iterable[Layout]) -> str | None:
-    """Return the title of the method whose authors' checkpoint this is; None for an unknown layout."""
-    return next((layout.title for layout in layouts if layout.matches(state)), None)
+        return {self.name(name): x for name, x in state.items() if not re.fullmatch(self.constants, name)}

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.common.ops import in_float32, resize, unit
-from model.common.with_encoder import WithEncoder
+from model.common.ops import in_float32, resize, resize_cells, unit
+from model.common.with_encoder import Shot, WithEncoder
 from model.contract import ModelSettings, Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.registry import spec_of
 from model.encoders.settings import EncoderSettings, build_encoder
-from model.episode import Episode, EpisodeOfOriginalSizes, Output
+from model.episode import Episode, Output
+
+unit_of = in_float32(unit)
 
 
 @dataclass
@@ -46,15 +48,6 @@ class TrainingFree(WithEncoder):
         self.encoder = build_encoder(settings.encoder, last_stage=max(settings.stages))
         self.freeze()
 
-    def encode_compared(self, episode: Episode) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Return the queries' features (B, C, h, w), and of every shot features (B, C, h', w') and labels (B, H, W)."""
-        if isinstance(episode, EpisodeOfOriginalSizes):
-            query, each = self.encode_any_size(episode)
-            return self.compared(query), list(zip([self.compared(f) for f in each], episode.support_label))
-        query, together = self.encode(episode)
-        support = self.compared(together).unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
-        return self.compared(query), list(zip(support.unbind(1), episode.support_label.unbind(1)))
-
     def compared(self, features: Features) -> Tensor:
         """Return the maps of the chosen stages on the first one's grid, concatenated, (B, C, h, w)."""
         maps = [features.stage[stage] for stage in self.settings.stages]
@@ -83,21 +76,35 @@ class OnCells(TrainingFree):
         """Return the output for one class, of ``forward_classes``."""
         return self.forward_classes([episode])
 
-    def encode_classes(self, episodes: Sequence[Episode]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Return the queries' features (B, C, h, w), and all shots of N classes, as ``encode_compared`` does.
+    def encode_classes(self, episodes: Sequence[Episode]) -> tuple[Tensor, list[Shot]]:
+        """Return the queries' features (B, C, h, w), and all shots of N classes, as ``encode_each`` does.
 
         Labels are 0 for background, 1..N for the class of the shot's episode, and 255.
         """
-        encoded = [self.encode_compared(episode) for episode in self.sharing_queries(episodes)]
+        encoded = [self.encode_each(episode, self.compared) for episode in self.sharing_queries(episodes)]
         shots = [(f, y.masked_fill(y == 1, c)) for c, (_, own) in enumerate(encoded, 1) for f, y in own]
         return encoded[0][0], shots
 
     def compared(self, features: Features) -> Tensor:
         """Return the unit features of all chosen stages, concatenated and again of length 1, (B, C, h, w) float32."""
-        stages = {stage: _unit_map(features.stage[stage]) for stage in self.settings.stages}
-        return _unit_map(super().compared(Features(stages, {})))
+        stages = {stage: unit_of(features.stage[stage], 1) for stage in self.settings.stages}
+        return unit_of(super().compared(Features(stages, {})), 1)
 
 
-@in_float32
-def _unit_map(x_bchw: Tensor) -> Tensor:
-    return unit(x_bchw, dim=1)
+def mask_on_grid(mask_hw: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the cells of a binary mask (H, W), bool (h, w); none for an empty mask, else at least one.
+
+    A cell counts where the mask, resized bilinearly without aligned corners, is above 1/2. If none does, the nearest
+    pixel of each cell decides; if none does either, the cell that holds the mean position of the mask's pixels counts.
+    """
+    mask = mask_hw.bool()
+    cells = resize_cells(mask[None, None].float(), size)[0, 0] > 0.5
+    if cells.any() or not mask.any():
+        return cells
+    rows, columns = (torch.arange(n, device=mask.device) * full // n for n, full in zip(size, mask.shape))
+    cells = mask[rows[:, None], columns]
+    if not cells.any():
+        centre = mask.nonzero().double().mean(0).tolist()  # (y, x)
+        row, column = (int(at * n / full) for at, n, full in zip(centre, size, mask.shape))
+        cells[row, column] = True
+    return cells

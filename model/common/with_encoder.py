@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.common.fixed_shapes import shapes_are_fixed
 from model.contract import FewShotModel, ParamGroup
-from model.encoders.encoder import Encoder, GiveFeature
+from model.encoders.encoder import Encoder
 from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part, load_encoder
 from model.encoders.registry import spec_of
@@ -19,6 +19,7 @@ from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 
+Shot = tuple[Tensor, Tensor]  # features (B, C, h, w) and labels (B, H, W)
 GiveOf = Callable[[int, int, Tensor], None]  # receives (stage, number of the first image, their intermediate feature)
 
 
@@ -73,37 +74,43 @@ class WithEncoder(FewShotModel):
         """Return the features of B supports; ``give`` gets the intermediate ones."""
         return self.encode_images(self.support_input(support_b3hw, label_bhw), give)
 
-    def encode_any_size(self, episode: EpisodeOfOriginalSizes) -> tuple[Features, list[Features]]:
-        """Return the features of the query and of each support; images of different sizes are encoded one by one."""
-        if episode.cached_support is not None:
-            return self.encode_query(episode), cast("list[Features]", episode.cached_support)
-        pairs = zip(episode.support, episode.support_label)
-        return self.encode_query(episode), [self.encode_supports(*pair) for pair in pairs]
+    def encode_each(self, episode: Episode, read: Callable[[Features], Tensor]) -> tuple[Tensor, list[Shot]]:
+        """Return what ``read`` takes of the queries (B, C, h, w), and of every shot with its labels (B, H, W).
 
-    @torch.no_grad()
-    def encode_blank(self, size: Sequence[int]) -> Features:
-        """Return the features of one black image of ``size`` (H, W): what the encoder says of positions alone."""
-        device = next(self.encoder.parameters()).device
-        return self.encode_images(self.encoder.normalise(torch.zeros(1, 3, *size, device=device)))
+        Images of different sizes are encoded one by one.
+        """
+        if isinstance(episode, EpisodeOfOriginalSizes):
+            query, each = self.encode_query(episode), cast("list[Features] | None", episode.cached_support)
+            if each is None:
+                each = [self.encode_supports(*pair) for pair in zip(episode.support, episode.support_label)]
+            return read(query), list(zip(map(read, each), episode.support_label))
+        query, together = self.encode(episode)
+        support = read(together).unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
+        return read(query), list(zip(support.unbind(1), episode.support_label.unbind(1)))
 
     def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
-        one_by_one = image_b3hw.is_cpu and not (
-            torch.is_grad_enabled() or torch.compiler.is_compiling() or shapes_are_fixed()
-        )
-        parts = image_b3hw.split(1) if one_by_one else [image_b3hw]
-        asked = (self.reads_intermediate if give is None else _of(give, first) for first in range(len(parts)))
-        return Features.collect((self.encoder(x, intermediate=i) for x, i in zip(parts, asked)), len(parts))
+        together = torch.is_grad_enabled() or torch.compiler.is_compiling() or shapes_are_fixed()
+        parts = [image_b3hw] if together or not image_b3hw.is_cpu else image_b3hw.split(1)
 
-    # --- the parts of the encoder that learn -------------------------------------------------------------------------
+        def encoded(first: int) -> Features:
+            if give is None:
+                return self.encoder(parts[first], self.reads_intermediate)
+            return self.encoder(parts[first], lambda stage, maps: give(stage, first, maps))
 
-    def frozen_encoder(self) -> Iterator[nn.Module]:
+        return Features.collect(map(encoded, range(len(parts))), len(parts))
+
+    # --- the engine's questions --------------------------------------------------------------------------------------
+
+    def frozen(self) -> Iterator[nn.Module]:
         """Yield the parts of the encoder that do not learn in the meta stage: all but those of ``encoder.learn``."""
         learn = self.settings.encoder.learn
-        if learn is None:
-            yield self.encoder
-        else:
-            yield from self.encoder.frozen_beside(learn.parts, learn.depthwise)
+        yield from [self.encoder] if learn is None else self.encoder.frozen_beside(learn.parts, learn.depthwise)
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
+        beside = self.beside_encoder()
+        return [*([ParamGroup("head", beside)] if beside else []), *self.encoder_group()]
 
     def encoder_group(self) -> list[ParamGroup]:
         """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""
@@ -120,17 +127,6 @@ class WithEncoder(FewShotModel):
         """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
         learns = self.settings.encoder.learn is not None
         return torch.set_grad_enabled(learns and torch.is_grad_enabled())
-
-    # --- the engine's questions --------------------------------------------------------------------------------------
-
-    def frozen(self) -> Iterator[nn.Module]:
-        """Yield the parts of the encoder that do not learn."""
-        yield from self.frozen_encoder()
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
-        beside = self.beside_encoder()
-        return [*([ParamGroup("head", beside)] if beside else []), *self.encoder_group()]
 
     @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:
@@ -163,10 +159,6 @@ class WithEncoder(FewShotModel):
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder of a state dict in words."""
         return describe(state)
-
-
-def _of(give: GiveOf, first: int) -> GiveFeature:
-    return lambda stage, maps: give(stage, first, maps)
 
 
 def _joined(cached: Sequence[CachedFeatures], give: GiveOf | None = None) -> Features:

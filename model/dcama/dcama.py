@@ -14,24 +14,40 @@ from torch import Tensor, nn
 from model.common.likeness import likeness_to_supports
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask
+from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, Task
 from model.dcama.decoder import MaskDecoder
 from model.dcama.mask_aggregation import MaskAggregation
-from model.dcama.published import LAYOUT
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.registry import spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
-from model.encoders.swin import SwinEncoder
+from model.encoders.swin import SWIN_NAMES, SwinEncoder
 from model.episode import Episode, Output
 from model.registry import register
 
 STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides
-SKIP_STAGES = (1, LOW)  # whose last intermediate feature goes to the decoder
 # torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
 ENCODER = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
+
+LAYOUT = Layout(
+    "DCAMA",
+    ("model.DCAMA_blocks.0.linears.0.weight", "model.mixer1.0.weight"),
+    (
+        (r"feature_extractor\.conv1\.(.*)", r"encoder.layer0.0.\1"),
+        (r"feature_extractor\.bn1\.(.*)", r"encoder.layer0.1.\1"),
+        (r"feature_extractor\.(layer[1-4]\..*)", r"encoder.\1"),
+        *((rf"feature_extractor\.{published}", rf"encoder.{ours}") for published, ours in SWIN_NAMES),
+        *((rf"model\.DCAMA_blocks\.{i}\.linears\.0\.(.*)", rf"aggregate.{i + 2}.query.\1") for i in range(3)),
+        *((rf"model\.DCAMA_blocks\.{i}\.linears\.1\.(.*)", rf"aggregate.{i + 2}.key.\1") for i in range(3)),
+        *((rf"model\.conv{i}\.(.*)", rf"decoder.enter.{5 - i}.\1") for i in (1, 2, 3)),
+        *((rf"model\.conv{i}\.(.*)", rf"decoder.merge.{7 - i}.\1") for i in (4, 5)),
+        (r"model\.(mixer[1-3])\.(.*)", r"decoder.\1.\2"),
+    ),
+    r"model\.pe\..*|.*\.relative_position_index|.*\.attn_mask|feature_extractor\.(?:fc|norm|head)\..*",
+)
 
 
 @dataclass
@@ -102,7 +118,7 @@ class DCAMA(WithEncoder):
         Shots are reduced to their element-wise maximum. Nothing of stage 1 is left in ``query`` and ``support``.
         """
         skips = {}
-        for i in SKIP_STAGES:
+        for i in (1, LOW):
             of_shots = support.intermediate[i][-1].unflatten(0, (-1, shots))  # (B, K, C, h, w)
             skips[i] = torch.cat([query.intermediate[i][-1], of_shots.amax(1)], dim=1)
         del query.intermediate[1], support.intermediate[1]

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.layers import two_convolutions
 from model.common.ops import resize
 
 WIDTH = 128  # channels of the mixed masks
 STEPS = (16, 64, WIDTH)  # channels on the way there
 KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
 GROUPS = 4  # of every group norm
-KERNEL = 3  # side of the mixers' convolutions
 MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolutions, two each
 
 
@@ -33,9 +33,9 @@ class MaskDecoder(nn.Module):
         )
         self.merge = nn.ModuleDict({str(i): _block(WIDTH, (WIDTH,) * 3, KERNELS[4]) for i in (3, 2)})
         skips = 2 * channels[2] + 2 * channels[1]
-        self.mixer1 = SkipMixer(*_convolutions(WIDTH + skips, *MIXER[:2]), nn.ReLU(inplace=True))
-        self.mixer2 = nn.Sequential(*_convolutions(*MIXER[1:4]), nn.ReLU(inplace=True))
-        self.mixer3 = nn.Sequential(*_convolutions(*MIXER[3:]))
+        self.mixer1 = SkipMixer(*two_convolutions(WIDTH + skips, *MIXER[:2]), nn.ReLU(inplace=True))
+        self.mixer2 = nn.Sequential(*two_convolutions(*MIXER[1:4]), nn.ReLU(inplace=True))
+        self.mixer3 = nn.Sequential(*two_convolutions(*MIXER[3:]))
 
     def forward(self, masks: dict[int, Tensor], skips: dict[int, Tensor], size: Sequence[int]) -> Tensor:
         """Return logits (B, 2, *size).
@@ -64,7 +64,7 @@ class SkipMixer(nn.Sequential):
         first, *rest = self
         assert isinstance(first, nn.Conv2d)
         coarse, fine = first.weight.split([coarse_bchw.shape[1], fine_bchw.shape[1]], dim=1)
-        x = F.conv2d(fine_bchw, fine, first.bias, padding=KERNEL // 2)
+        x = F.conv2d(fine_bchw, fine, first.bias, padding=1)
         x = x + convolve_resized(coarse_bchw, coarse, fine_bchw.shape[-2:])
         for layer in rest:
             x = layer(x)
@@ -96,10 +96,3 @@ def _block(channels: int, widths: tuple[int, ...], kernels: tuple[int, ...]) -> 
         layers += [nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.GroupNorm(GROUPS, after)]
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
-
-
-def _convolutions(channels: int, middle: int, out: int) -> list[nn.Module]:
-    """Return two convolutions with a ReLU between them."""
-    edge = KERNEL // 2
-    first, second = nn.Conv2d(channels, middle, KERNEL, padding=edge), nn.Conv2d(middle, out, KERNEL, padding=edge)
-    return [first, nn.ReLU(inplace=True), second]

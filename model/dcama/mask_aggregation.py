@@ -5,6 +5,8 @@ Every query position attends to all positions of all shots; the value of a posit
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,15 +85,9 @@ def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropou
     columns = torch.zeros(VALUE_WIDTH if on_gpu or dropout else width, device=value_bm.device)
     columns[0] = 1
     value = (value_bm[:, None, :, None] * columns).to(query_bhld.dtype).expand(-1, heads, -1, -1)  # (B, heads, K L, W)
-    out = []
+    attend, out = partial(F.scaled_dot_product_attention, key=key_bhmd, value=value, dropout_p=dropout), []
     for piece in query_bhld.split(rows, dim=2):
-        if torch.is_grad_enabled() and rows < length:
-            attended = checkpoint(_attend, piece, key_bhmd, value, dropout, use_reentrant=False)
-        else:
-            attended = _attend(piece, key_bhmd, value, dropout)
+        again = torch.is_grad_enabled() and rows < length
+        attended = checkpoint(attend, piece, use_reentrant=False) if again else attend(piece)
         out.append(attended[..., 0].float().mean(1))
     return torch.cat(out, dim=1)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)

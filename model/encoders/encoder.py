@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from model.common.fixed_shapes import window_around
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
-from model.common.window import window_around
 from model.encoders.features import Features
 from model.encoders.folding import conv_norm, is_depthwise
 from model.mismatch import Mismatch

@@ -7,7 +7,7 @@ ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,31 +15,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.bam.base_learner import HEAD_DROPOUT
-from model.bam.ensemble import Ensemble
-from model.bam.shot_weights import scene_distance
+from model.bam.ensemble import Ensemble, gram, gram_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
 from model.common.fixed_shapes import rows_inside
-from model.common.greatest_cosine import greatest_cosine
+from model.common.layers import WIDTH
 from model.common.likeness import likeness_to_supports
 from model.common.ops import foreground_mask, resize
-from model.common.projection import WIDTH
-from model.common.prototype import support_prototype
+from model.common.prototype import greatest_cosine, support_prototype
 from model.common.with_encoder import HIGH, LOW, MID
 from model.contract import ParamGroup, Task
-from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.episode import Episode, Output
-from model.hdmnet.correlation_distillation import correlation_distillation
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.published import LAYOUT
-from model.hdmnet.query_matching import QueryMatching
+from model.hdmnet.query_matching import QueryMatching, correlation_distillation
 from model.hdmnet.token_pyramid import CHANNELS, LEVELS, MIN_GRID, TokenPyramid
 from model.registry import register
 
 SIMILARITIES = 2  # from h5 and from f4
 SHARPENED = 10.0  # factor of the similarity among the query's inputs
 UNTRAINED = 0.0  # learning-rate factor of the shots' weights
-MAX_SIDE = 1024  # pixels up to which a legal image side is searched for
 
 
 @dataclass
@@ -53,10 +48,8 @@ class HDMNetSettings(WithBaseSettings):
         grid = self.grid(size)
         if grid >= MIN_GRID:
             return None
-        legal = (side for side in range(size, MAX_SIDE) if side % ENCODER_STRIDE == 1)
-        least = next(side for side in legal if self.grid(side) >= MIN_GRID)
         what = f"gives a grid of {grid} x {grid} at data.size {size}, the token pyramid takes {MIN_GRID} x {MIN_GRID}"
-        return "encoder", f"= {self.encoder.backbone} {what}; set data.size to {least} or more"
+        return "encoder", f"= {self.encoder.backbone} {what}; set a larger data.size"
 
 
 @register("hdmnet")
@@ -93,7 +86,9 @@ class HDMNet(WithBaseLearner):
             hidden = self.query_hidden(episode, query)  # h5
             base_logits = self.base_learner.logits(self.base_dropout(hidden))
             similarity = self._similarity(query, support, hidden, mask)  # A, (B, 2, h, w)
-            distance = scene_distance(query.stage[LOW], support.stage[LOW].unflatten(0, (batch, shots)))  # e_k, (B, K)
+            query_gram, low = gram(query.stage[LOW]), support.stage[LOW].unflatten(0, (batch, shots))
+            each = [gram_distance(query_gram, gram(f2)) for f2 in low.unbind(1)]
+            distance = torch.stack(each, dim=1)  # e_k, (B, K)
         scene = (self.shot_weights(distance) * distance).sum(1)  # e, (B,)
 
         # Inputs of the transformer: features, prototypes, and for the query its similarity.
@@ -158,12 +153,16 @@ class HDMNet(WithBaseLearner):
 
         The published optimiser does not hold the shots' weights: they get gradients and keep their initial values.
         """
+
+        def parameters(parts: Sequence[nn.Module]) -> list[nn.Parameter]:
+            return [p for part in parts for p in part.parameters()]
+
         transformer = [self.pyramid, self.match, self.fuse, self.decoder]
         others = [self.project_query, self.project_support, self.merge_query, self.merge_support, self.ensemble]
         groups = [
-            ParamGroup("transformer", _parameters(transformer), self.settings.transformer_lr_factor),
-            ParamGroup("others", _parameters(others)),
-            ParamGroup("shot_weights", _parameters([self.shot_weights]), UNTRAINED),
+            ParamGroup("transformer", parameters(transformer), self.settings.transformer_lr_factor),
+            ParamGroup("others", parameters(others)),
+            ParamGroup("shot_weights", parameters([self.shot_weights]), UNTRAINED),
         ]
         return [*(group for group in groups if group.params), *self.encoder_group()]
 
@@ -190,7 +189,3 @@ def _beside(feature_bchw: Tensor, vector_bc: Tensor, *maps_bnhw: Tensor) -> Tens
     """Return the concatenation of a map, a vector repeated at each of its positions, and further maps."""
     spread = vector_bc[:, :, None, None].expand(-1, -1, *feature_bchw.shape[-2:])
     return torch.cat([feature_bchw, spread, *(m.to(feature_bchw.dtype) for m in maps_bnhw)], dim=1)
-
-
-def _parameters(parts: Iterable[nn.Module]) -> list[nn.Parameter]:
-    return [p for part in parts for p in part.parameters()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model.common.published import Layout
+from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
 
 MIX = r"transformer\.mix_transformer"
 LEVEL = rf"{MIX}\.down_sample_layers\.(\d)"
@@ -13,13 +13,10 @@ LAYOUT = Layout(
     "HDMNet",
     ("supp_merge.0.weight", "transformer.mix_transformer.cls.4.weight"),
     (
-        (r"(layer[0-4]\..*)", r"encoder.\1"),
+        *(*ENCODER, *PROJECTIONS, *ENSEMBLE),
         (r"ppm\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
         (r"cls\.(.*)", r"base_learner.classify.\1"),
         (r"base_learnear\.2\.(.*)", r"base_learner.classify.4.\1"),
-        (r"down_query\.0\.(.*)", r"project_query.0.\1"),
-        (r"down_supp\.0\.(.*)", r"project_support.0.\1"),
-        (r"kshot_rw\.(.*)", r"shot_weights.mix.\1"),
         (r"query_merge\.(.*)", r"merge_query.\1"),
         (r"supp_merge\.(.*)", r"merge_support.\1"),
         (rf"{LEVEL}\.0\.projection\.(.*)", r"pyramid.levels.\1.embed.\2"),
@@ -50,8 +47,6 @@ LAYOUT = Layout(
         ),
         *((rf"{MIX}\.parse_layers\.(\d)\.{i}\.(.*)", rf"decoder.refine.\1.{n}.\2") for i, n in enumerate(DECODED)),
         *((rf"{MIX}\.cls\.{i}\.(.*)", rf"decoder.head.{n}.\1") for i, n in enumerate(DECODED)),
-        (r"gram_merge\.(.*)", r"ensemble.scene.\1"),
-        (r"cls_merge\.(.*)", r"ensemble.background.\1"),
     ),
     r"transformer\..*\.num_batches_tracked",
 )

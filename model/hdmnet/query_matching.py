@@ -1,17 +1,20 @@
 """HDMNet's matching: the supports' foreground tokens are distributed over the query positions most similar to them.
 
 The attention is normalised over the *query's* positions: every support token divides a weight of one among them. The
-output of a position is therefore not a mean; it grows with the supports' area.
+output of a position is therefore not a mean; it grows with the supports' area. In training the mask teaches the
+coarsest correlation map, and each map the next finer one (correlation distillation).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.fixed_shapes import shapes_are_fixed
-from model.common.ops import in_float32
+from model.common.ops import foreground_mask, in_float32, resize_cells
 from model.hdmnet.token_pyramid import (
     DROPOUT,
     FeedForward,
@@ -25,6 +28,7 @@ from model.hdmnet.token_pyramid import (
 HEADS = 2
 SHARPNESS = 10.0  # factor of cosines; scores lie in +-10, so that their exponentials need no shift
 MASK_EPS = 1e-9
+PROBABILITY_EPS = 1e-12  # added to probabilities before their logarithm
 MAX_KEYS = 2048  # support tokens whose scores are held at a time
 
 
@@ -90,3 +94,40 @@ def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: T
         collected = collected + score @ (value / score.sum(2).unsqueeze(3))
     mean_key = (key * weight).sum(2, keepdim=True) / (weight.sum(2, keepdim=True) + MASK_EPS)
     return collected, (query @ mean_key.transpose(2, 3)).mean(1)[:, :, 0]
+
+
+def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor) -> Tensor:
+    """Return the mean over levels of the divergence from the teacher.
+
+    Args:
+        correlation: maps of logits (B, h_i, w_i), finest first.
+        label_bhw: the query's label in {0, 1, 255}.
+    """
+    total, teacher = correlation[0].new_zeros((), dtype=torch.float32), None
+    for student in reversed(correlation):
+        size = student.shape[1:]
+        if teacher is None:
+            target = true_distribution(label_bhw, size)
+        else:
+            target = resize_cells(teacher.detach().float().unsqueeze(1), size).flatten(1).softmax(1)
+        total = total + _divergence(target, student.float().flatten(1).softmax(1))
+        teacher = student
+    return total / len(correlation)
+
+
+def true_distribution(label_bhw: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the uniform distribution over the cells that see only foreground, (B, h w); over all cells if none does.
+
+    A cell sees the pixels that a bilinear resize reads for it. Without such a cell the published teacher consists of
+    rounding errors of a large number, which cannot be reproduced.
+    """
+    rest = resize_cells(1 - foreground_mask(label_bhw), size).flatten(1)
+    full = (rest == 0).float()
+    full = torch.where(full.any(1, keepdim=True), full, torch.ones_like(full))
+    return full / full.sum(1, keepdim=True)
+
+
+@in_float32
+def _divergence(teacher_bl: Tensor, student_bl: Tensor) -> Tensor:
+    """Return the mean over episodes of KL(teacher || student), both distributions over positions."""
+    return (teacher_bl * ((teacher_bl + PROBABILITY_EPS).log() - (student_bl + PROBABILITY_EPS).log())).sum(1).mean()

@@ -1,41 +1,66 @@
 """HSNet: correlate query and support at many depths, and squeeze the 4D correlations to a mask.
 
-Read ``HSNet.forward`` first; ``correlation.py``, ``squeeze.py``, ``decoder.py`` and ``voting.py`` are its steps.
+Read ``HSNet.forward`` first; ``squeeze.py`` has the correlations.
 Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, ICCV 2021 (arXiv 2104.01538).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from model.common.layers import two_convolutions
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
-from model.common.ops import foreground_mask
+from model.common.ops import foreground_mask, resize
+from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, Task
 from model.encoders.encoder import Encoder, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
-from model.encoders.vgg import VGGEncoder
+from model.encoders.vgg import PLAIN_ENDS, VGGEncoder
 from model.encoders.weights import from_torchvision
 from model.episode import Episode, Output
-from model.hsnet.correlation import unit
-from model.hsnet.decoder import Decoder
-from model.hsnet.published import LAYOUT
-from model.hsnet.squeeze import STRIDES, HypercorrelationSqueeze
-from model.hsnet.voting import vote
+from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, unit
 from model.registry import register
 
 VGG = "vgg16"  # in configs and, without batch norm, in torchvision
 ENCODER = EncoderVariant(dilation={})  # torchvision's ResNet without dilation
 VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down
-MAX_SIDE = 1024  # pixels up to which a legal image side is searched for
+SHARE = 0.5  # of the image's largest number of votes, from which a pixel is foreground
+# Published names of the squeeze's parts, and ours.
+SEQUENCES = {f"encoder_layer{level}": f"squeeze.levels.{level}.blocks" for level in (4, 3, 2)}
+SEQUENCES |= {"encoder_layer4to3": "squeeze.mix.3", "encoder_layer3to2": "squeeze.mix.2"}
+STARTS = (0, *PLAIN_ENDS)  # of VGG's stages
+LAYOUT = Layout(
+    "HSNet",
+    ("hpn_learner.encoder_layer4.0.conv1.weight", "hpn_learner.decoder2.2.weight"),
+    (
+        (r"backbone\.conv1\.(.*)", r"encoder.layer0.0.\1"),
+        (r"backbone\.bn1\.(.*)", r"encoder.layer0.1.\1"),
+        (r"backbone\.(layer[1-4]\..*)", r"encoder.\1"),
+        *(
+            (rf"backbone\.features\.{i}\.(.*)", rf"encoder.layer{stage}.{i - STARTS[stage]}.\1")
+            for stage, end in enumerate(PLAIN_ENDS)
+            for i in range(STARTS[stage], end)
+        ),
+        *(
+            (rf"hpn_learner\.{theirs}\.(\d)\.{conv}\.(.*)", rf"{ours}.\1.{over}.\2")
+            for theirs, ours in SEQUENCES.items()
+            for conv, over in (("conv1", "over_query"), ("conv2", "over_support"))
+        ),
+        *((rf"hpn_learner\.{theirs}\.(\d\..*)", rf"{ours}.\1") for theirs, ours in SEQUENCES.items()),
+        (r"hpn_learner\.decoder1\.(.*)", r"decoder.coarse.\1"),
+        (r"hpn_learner\.decoder2\.(.*)", r"decoder.fine.\1"),
+    ),
+    r"backbone\.(?:fc|classifier)\..*",
+)
 
 
 @dataclass
@@ -60,10 +85,8 @@ class HSNetSettings(ModelSettings):
         """Return (key, problem and remedy) if VGG's levels squeeze to different grids; a ResNet's never do."""
         if self.encoder.backbone != VGG or _vgg_takes(size):
             return None
-        legal = [side for side in range(MAX_SIDE) if _vgg_takes(side)]
-        nearest = sorted(sorted(legal, key=lambda side: abs(side - size))[:2])
-        what = f"squeezes its three levels to different grids at data.size {size}"
-        return "encoder", f"= {VGG} {what}; nearest sizes: {', '.join(map(str, nearest))}"
+        nearest = min(filter(_vgg_takes, range(2 * size + 200)), key=lambda side: abs(side - size))
+        return "encoder", f"= {VGG} squeezes its levels to different grids at data.size {size}; nearest size: {nearest}"
 
 
 def _vgg_takes(size: int) -> bool:
@@ -98,7 +121,7 @@ class HSNet(WithEncoder):
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the cross-entropy ``main`` of every shot's own logits.
 
-        With K > 1 the logits express the vote (``voting.py``) and the map ``votes`` shows its share of the K shots.
+        With K > 1 the logits express the vote (``vote``) and the map ``votes`` shows its share of the K shots.
         """
         shots = episode.support.shape[1]
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
@@ -131,8 +154,6 @@ class HSNet(WithEncoder):
             object_bc = seen_object(support[HIGH][-1], mask_b1ss)
         return self.decoder(self.squeeze(query, support, mask_b1ss), episode.query.shape[-2:]).float(), object_bc
 
-    # --- for the engine ----------------------------------------------------------------------------------------------
-
     def download_encoder(self, name: str) -> dict[str, Tensor]:
         """Return torchvision's ImageNet weights of the encoder."""
         plain = self.settings.encoder.backbone == VGG
@@ -144,3 +165,32 @@ def _intermediate(features: Features) -> Iterator[tuple[int, list[Tensor]]]:
     features.stage.clear()
     while features.intermediate:
         yield features.intermediate.popitem()
+
+
+class Decoder(nn.Module):
+    """From the squeezed correlation to logits, on twice its grid; no features of the image enter."""
+
+    def __init__(self):
+        super().__init__()
+        middle, width = WIDTHS[-2:]
+        self.coarse = nn.Sequential(*two_convolutions(width, width, middle), nn.ReLU(inplace=True))
+        self.fine = nn.Sequential(*two_convolutions(middle, middle, 2))
+
+    def forward(self, x_bchw: Tensor, size: Sequence[int]) -> Tensor:
+        """Return logits (B, 2, *size), background first."""
+        x = self.coarse(x_bchw)
+        return resize(self.fine(resize(x, [2 * side for side in x.shape[-2:]])), size)
+
+
+def vote(shot_logits_bk2hw: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits (B, 2, H, W) whose larger channel is the voted class, and the votes (B, H, W) int64.
+
+    Half of the image's largest number of votes, at least one, make a pixel foreground. As published, the measure is the
+    largest number in this image and not K: with 2 of 5 votes at most, one is enough. The vote alone decides; pixels
+    with equal votes are ranked by the shots' mean foreground probability, which is below 1 and makes no tie possible.
+    """
+    votes = (shot_logits_bk2hw[:, :, 1] > shot_logits_bk2hw[:, :, 0]).long().sum(1)
+    needed = (SHARE * votes.flatten(1).amax(1).clamp(min=1)).ceil().long()  # (B,)
+    probability = shot_logits_bk2hw.float().softmax(2)[:, :, 1].mean(1)  # (B, H, W)
+    margin = votes - needed[:, None, None] + probability
+    return torch.stack([torch.zeros_like(margin), margin], dim=1), votes

@@ -1,4 +1,9 @@
-"""HSNet's squeeze: 4D convolutions reduce the support's dimensions of each level, then mix the levels."""
+"""HSNet's hypercorrelation and squeeze: cosines at many depths, reduced over the support's positions.
+
+A level stacks the correlations of its intermediate features as channels: C_l (B, n, h, w, h, w), the support's
+dimensions first. A position outside the support's mask correlates with nothing, so C_l is 0 there; only the window
+around the object is computed. 4D convolutions reduce the support's dimensions of each level, then mix the levels.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +15,33 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.common.conv4d import CentrePivotConv4d
-from model.common.ops import resize
-from model.common.window import window_around
+from model.common.fixed_shapes import window_around
+from model.common.ops import in_float32, resize
 from model.common.with_encoder import HIGH, LOW, MID
-from model.hsnet.correlation import Correlation, masked_unit
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions
 KERNELS = {HIGH: (3, 3, 3), MID: (5, 3, 3), LOW: (5, 5, 3)}  # level -> sides of its three kernels
 STRIDES = {HIGH: (2, 2, 2), MID: (4, 2, 2), LOW: (4, 4, 2)}  # level -> their strides over the support
 MIX_KERNEL, MIX_BLOCKS = 3, 3
+NORM_EPS = 1e-5  # added to the norm of a position
+
+
+@in_float32
+def unit(feature_bchw: Tensor) -> Tensor:
+    """Return a feature with every position normalised, in float32."""
+    return feature_bchw / (torch.linalg.vector_norm(feature_bchw, dim=1, keepdim=True) + NORM_EPS)
+
+
+class Correlation(nn.Module):
+    """The clamped cosines of one intermediate feature."""
+
+    @torch.no_grad()
+    @in_float32
+    def forward(self, query_bchw: Tensor, support_bcrr: Tensor) -> Tensor:
+        """Return max(0, q . s) of normalised features, (B, 1, r, r', h, w) float32, without gradient."""
+        cosine = torch.bmm(support_bcrr.flatten(2).transpose(1, 2), query_bchw.flatten(2))  # (B, r r', L)
+        return cosine.relu_().view(len(cosine), 1, *support_bcrr.shape[-2:], *query_bchw.shape[-2:])
 
 
 def _block(channels: int, width: int, kernel: int, stride: int) -> list[nn.Module]:
@@ -61,7 +83,9 @@ class Squeeze(nn.Module):
         mask = window.crop(mask_b1hw)
 
         def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
-            correlation = self.correlate(query, masked_unit(support, mask))
+            correlation = self.correlate(
+                query, unit(support.float() * mask)
+            )  # cells in part on the object count in full
             return convolution.convolve(correlation, slice(i, i + 1))
 
         total: Tensor | None = None

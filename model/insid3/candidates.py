@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.common.grid_mask import mask_on_grid
 from model.common.ops import unit
+from model.common.training_free import mask_on_grid
 from model.insid3.positional_basis import PositionalBasis, debiased
 
 FORWARD_ABOVE = 0.0  # cosine to the prototype from which a patch resembles it

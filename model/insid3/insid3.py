@@ -122,7 +122,8 @@ class INSID3(OnCells):
         key = self.encoder.identity(), tuple(size), torch.is_autocast_enabled(device)
         found = self._bases.get(key)
         if found is None:
-            blank = self.compared(self.encode_blank(size))[0]
+            black = torch.zeros(1, 3, *size, device=next(self.encoder.parameters()).device)
+            blank = self.compared(self.encode_images(self.encoder.normalise(black)))[0]
             found = positional_basis(blank, self.settings.components)
             kept = list(self._bases.items())[-(BASES_KEPT - 1) :]
             self._bases = dict([*kept, (key, found)])  # a new one: other threads may be reading the old

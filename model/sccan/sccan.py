@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model.common.aspp_decoder import ASPPDecoder
-from model.common.fusion import Fusion
+from model.common.layers import WIDTH, ASPPDecoder, Fusion, projection
 from model.common.likeness import likeness, seen_object
 from model.common.loss import dice, mask_loss
-from model.common.ops import foreground_mask, resize
-from model.common.projection import WIDTH, projection
+from model.common.ops import foreground_mask, in_float32, min_max, resize
 from model.common.prototype import support_prototype
+from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, ParamGroup, Task
 from model.encoders.encoder import ENCODER_STRIDE, EncoderVariant
@@ -26,13 +25,36 @@ from model.encoders.features import Features
 from model.encoders.settings import ResNetSettings, build_encoder
 from model.episode import Episode, Output
 from model.registry import register
-from model.sccan.pseudo_mask import PseudoMask
-from model.sccan.published import LAYOUT
-from model.sccan.self_calibrated_attention import SelfCalibratedAttention
-from model.sccan.window import WINDOW
+from model.sccan.attention import WINDOW, SelfCalibratedAttention
 
 # Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
 ENCODER = EncoderVariant(first_block_dilated=False)
+EPS = 1e-7
+MAX_SCORES = 2**21  # attention scores held at a time
+BLOCK = r"transformer\.layers\.0\.blocks\.(\d+)\."  # in published names
+LAYOUT = Layout(
+    "SCCAN",
+    ("down_supp.0.weight", "init_merge_supp.0.weight", "transformer.norm0.weight", "ASPP_meta.layer6_0.0.weight"),
+    (
+        *(*PROJECTIONS, *ASPP_DECODER),
+        *((rf"backbone\.body\.conv{i + 1}\.(.*)", rf"encoder.layer0.{3 * i}.\1") for i in range(3)),
+        *((rf"backbone\.body\.bn{i + 1}\.(.*)", rf"encoder.layer0.{3 * i + 1}.\1") for i in range(3)),
+        (r"backbone\.body\.(layer[1-4]\..*)", r"encoder.\1"),
+        (r"init_merge_query\.0\.(.*)", r"fuse_query.conv.\1"),
+        (r"init_merge_supp\.0\.(.*)", r"fuse_support.conv.\1"),
+        (rf"{BLOCK}(norm[12]\..*)", r"attend.blocks.\1.\2"),
+        *(
+            (rf"{BLOCK}{theirs}_{branch[0]}\.{part}\.(.*)", rf"attend.blocks.\1.{ours}_{branch}.{name}.\2")
+            for branch in ("query", "support")
+            for theirs, ours, parts in (
+                ("attn", "attend", {"q": "query", "kv": "key_value", "proj": "project"}),
+                ("mlp", "mlp", {"fc1": "0", "fc2": "2"}),
+            )
+            for part, name in parts.items()
+        ),
+        (r"transformer\.norm0\.(.*)", r"attend.norm.\1"),
+    ),
+)
 
 
 @dataclass
@@ -67,7 +89,6 @@ class SCCAN(WithEncoder):
         channels = self.encoder.channels
         self.project_query = projection(channels[LOW] + channels[MID])
         self.project_support = projection(channels[LOW] + channels[MID])
-        self.pseudo_mask = PseudoMask()
         self.fuse_query, self.fuse_support = Fusion(), Fusion()
         self.attend = SelfCalibratedAttention(WIDTH, settings.blocks)
         self.decoder = ASPPDecoder(WIDTH)
@@ -103,7 +124,7 @@ class SCCAN(WithEncoder):
         feature, support_f4 = self._projected(self.encode_shot(episode, k), self.project_support)
         of_image = foreground_mask(episode.support_label[:, k])
         mask = resize(of_image, feature.shape[-2:])
-        prior = self.pseudo_mask(query_f4, support_f4, mask)
+        prior = pseudo_mask(query_f4, support_f4, mask)
         return feature * mask, support_prototype(feature, mask), mask, prior, seen_object(support_f4, of_image)
 
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
@@ -117,7 +138,7 @@ class SCCAN(WithEncoder):
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder, and the parts of the last block that exist only for checkpoints."""
-        yield from self.frozen_encoder()
+        yield from super().frozen()
         yield from self.attend.idle()
 
     def param_groups(self) -> list[ParamGroup]:
@@ -127,3 +148,26 @@ class SCCAN(WithEncoder):
         others = [p for p in self.beside_encoder() if id(p) not in inside]
         attention_group = ParamGroup("attention", attention, optimizer="attention")
         return [ParamGroup("convolutions", others), attention_group, *self.encoder_group()]
+
+
+@torch.no_grad()
+@in_float32
+def pseudo_mask(query_f4_bchw: Tensor, support_f4_bchw: Tensor, mask_b1gg: Tensor) -> Tensor:
+    """Return the prior of one shot, (B, 1, G, G): an attention-weighted mean of its mask, stretched to 0..1.
+
+    The attention of a query position is softmax(cos(q, k)) over all positions of the support. It is nearly uniform and
+    the result close to the mean of the mask; the stretching makes it a prior: 0 everywhere where the mask is empty,
+    rounding errors where it is 1 everywhere, as published. The query's features stay on their own grid, the support's
+    are resized to the mask's. Some queries at a time are processed, so that the whole matrix never exists.
+    """
+    size, grid = query_f4_bchw.shape[-2:], mask_b1gg.shape[-2:]
+    query_blc, key_bcm = query_f4_bchw.flatten(2).transpose(1, 2), resize(support_f4_bchw, grid).flatten(2)
+    value_bm1 = mask_b1gg.flatten(2).transpose(1, 2)
+    lengths = torch.linalg.vector_norm(key_bcm, dim=1, keepdim=True)  # (B, 1, M)
+    pieces = []
+    for query in query_blc.split(max(MAX_SCORES // (len(query_blc) * key_bcm.shape[2]), 1), dim=1):
+        cosine = torch.bmm(query, key_bcm)
+        cosine /= torch.linalg.vector_norm(query, dim=2, keepdim=True) * lengths + EPS
+        pieces.append(torch.bmm(cosine.softmax(2), value_bm1))
+    rough = torch.cat(pieces, dim=1).squeeze(2)  # (B, L)
+    return resize(min_max(rough, EPS).unflatten(1, size).unsqueeze(1), grid)

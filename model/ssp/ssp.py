@@ -5,9 +5,8 @@ Read ``SSP.forward`` first. There is no decoder and no learned layer beyond the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, resize
+from model.common.published import Layout
 from model.common.self_support import SelfSupport, Similarity, with_own
-from model.common.with_encoder import WithEncoder
+from model.common.with_encoder import Shot, WithEncoder
 from model.contract import ModelSettings, ParamGroup, Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.settings import ResNetSettings, build_encoder
-from model.episode import Episode, EpisodeOfOriginalSizes, Output
+from model.episode import Episode, Output
 from model.registry import register
-from model.ssp.published import LAYOUT
 
 LAST_STAGE = 3  # the encoder ends here, at stride 8
 FIRST_LEARNING_STAGE = 2
@@ -33,18 +32,6 @@ MASK_EPS = 1e-5  # in the masked mean of a support
 BLEND = (0.5, 0.2, 0.3)  # refinement: weights of the supports', the first and the second round's prototypes
 FINAL = 0.7  # weight of the second round's logits; the first round's have the rest
 SUPPORT_LOSS = 0.2  # weight of the loss on the supports
-
-
-class Encoded(NamedTuple):
-    """An episode after the encoder, in float32; the K shots may have images of different sizes."""
-
-    query: Tensor  # (B, C, h, w)
-    supports: Sequence[Tensor]  # K of (B, C, h_k, w_k)
-    labels: Sequence[Tensor]  # K of (B, H_k, W_k)
-
-    def shots(self) -> list[tuple[Tensor, Tensor]]:
-        """Return features and label of every shot."""
-        return list(zip(self.supports, self.labels))
 
 
 @dataclass
@@ -61,7 +48,15 @@ class SSP(WithEncoder):
 
     Settings = SSPSettings
     title = "SSP"
-    published = LAYOUT
+    published = Layout(
+        "SSP",
+        ("layer0.0.0.weight", "layer0.0.6.weight", "layer0.1.weight", "layer3.0.conv1.weight"),
+        (
+            (r"layer0\.0\.(.*)", r"encoder.layer0.\1"),
+            (r"layer0\.1\.(.*)", r"encoder.layer0.7.\1"),
+            (r"(layer[1-3]\..*)", r"encoder.\1"),
+        ),
+    )
     any_size = True
     settings: SSPSettings
 
@@ -77,11 +72,11 @@ class SSP(WithEncoder):
 
         With ``refine`` the logits are the second round's, and those of the first are in ``extra["plain"]``.
         """
-        encoded = self._encode(episode)
-        query = encoded.query  # F_q, (B, C, h, w)
+        # F_q, (B, C, h, w), and features and labels of the K shots, whose images may have different sizes.
+        query, shots = self.encode_each(episode, lambda features: features.stage[LAST_STAGE].float())
 
         # The supports' prototypes.
-        pairs = [prototypes(support, label) for support, label in encoded.shots()]  # K of (fg_k, bg_k)
+        pairs = [prototypes(support, label) for support, label in shots]  # K of (fg_k, bg_k)
         support_fg, support_bg = (torch.stack(kind).mean(0) for kind in zip(*pairs))  # FP_0, BP_0, (B, C)
         guess = self.similarity(query, support_fg, support_bg)  # sim_0, (B, 2, h, w)
 
@@ -99,26 +94,17 @@ class SSP(WithEncoder):
             second = self.similarity(query, second_fg, second_bg)  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
         if self.training:
-            output.losses = self._losses(output, encoded, pairs, episode.query_label)
+            output.losses = self._losses(output, query, shots, pairs, episode.query_label)
         else:
-            objects = [seen_object(support, foreground_mask(label)) for support, label in encoded.shots()]
+            objects = [seen_object(support, foreground_mask(label)) for support, label in shots]
             output.evidence = likeness(query, torch.stack(objects, dim=1))
         return output
-
-    def _encode(self, episode: Episode) -> Encoded:
-        """Return the features of queries and of every shot."""
-        if isinstance(episode, EpisodeOfOriginalSizes):
-            query, each = self.encode_any_size(episode)
-            shots = [features.stage[LAST_STAGE].float() for features in each]
-            return Encoded(query.stage[LAST_STAGE].float(), shots, episode.support_label)
-        query, together = self.encode(episode)
-        support = together.stage[LAST_STAGE].float().unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
-        return Encoded(query.stage[LAST_STAGE].float(), support.unbind(1), episode.support_label.unbind(1))
 
     def _losses(
         self,
         output: Output,
-        encoded: Encoded,
+        query: Tensor,
+        shots: list[Shot],
         pairs: list[tuple[Tensor, Tensor]],
         query_label: Tensor,
     ) -> dict[str, Tensor]:
@@ -126,13 +112,13 @@ class SSP(WithEncoder):
 
         ``self_support`` is that of the query, ``support`` the weighted mean of the shots'.
         """
-        by_own_label = self.similarity(encoded.query, *prototypes(encoded.query, query_label))
-        shots = [resize(self.similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(encoded.shots(), pairs)]
+        by_own_label = self.similarity(query, *prototypes(query, query_label))
+        each = [resize(self.similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(shots, pairs)]
         losses = {"plain": mask_loss(output.extra.get("plain", output.logits), query_label)}
         if self.settings.refine:
             losses["refined"] = mask_loss(output.logits, query_label)
         losses["self_support"] = mask_loss(by_own_label, query_label)
-        losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(shots), torch.cat(list(encoded.labels)))
+        losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(each), torch.cat([label for _, label in shots]))
         return losses
 
     # --- the engine's questions --------------------------------------------------------------------------------------
@@ -140,7 +126,7 @@ class SSP(WithEncoder):
     def frozen(self) -> Iterator[nn.Module]:
         """Yield stem, stage 1 and every batch norm: stages 2 and 3 learn, or the parts that ``encoder.learn`` names."""
         if self.settings.encoder.learn is not None:
-            yield from self.frozen_encoder()
+            yield from super().frozen()
             return
         stages = self.encoder.stages()
         yield from stages[:FIRST_LEARNING_STAGE]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.heads import Head, Refine
+from model.common.layers import Head, Refine
 from model.common.ops import resize
 
 

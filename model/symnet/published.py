@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from model.common.published import Layout
+from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 
 LAYOUT = Layout(
     "Sym-Net",
     ("down_supp.0.weight", "hyper_final.conv1.weight", "CrossAttention.weight"),
     (
-        (r"(layer[0-4]\..*)", r"encoder.\1"),
-        (r"learner_base\.0\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
-        (r"learner_base\.1\.(.*)", r"base_learner.classify.\1"),
-        (r"down_query\.0\.(.*)", r"project_query.0.\1"),
-        (r"down_supp\.0\.(.*)", r"project_support.0.\1"),
-        (r"kshot_rw\.(.*)", r"shot_weights.mix.\1"),
+        *(*ENCODER, *BASE_LEARNER, *PROJECTIONS, *ENSEMBLE),
         (r"CrossAttention\.weight", r"align.bilinear"),
         (r"CrossAttention\.w_q\.(.*)", r"align.query.\1"),
         (r"CrossAttention\.w_k\.(.*)", r"align.key.\1"),
@@ -32,7 +27,5 @@ LAYOUT = Layout(
         (r"res2\.(.*)", r"decoder.refine_merged.body.\1"),
         (r"cls\.0\.(.*)", r"decoder.head.conv.\1"),
         (r"cls\.3\.(.*)", r"decoder.head.classify.\1"),
-        (r"gram_merge\.(.*)", r"ensemble.scene.\1"),
-        (r"cls_merge\.(.*)", r"ensemble.background.\1"),
     ),
 )

@@ -12,32 +12,29 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from model.bam.ensemble import Ensemble
-from model.bam.shot_weights import gram, gram_distance
+from model.bam.ensemble import Ensemble, gram, gram_distance
 from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
+from model.common.layers import WIDTH
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, mean_over_shots, resize
-from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
 from model.common.with_encoder import HIGH, LOW
-from model.contract import ParamGroup, Task
+from model.contract import Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.registry import register
-from model.symnet.decoder import Decoder, default_scales
-from model.symnet.hyper_correlation import (
+from model.symnet.correlation import (
     OUT_CHANNELS,
     CorrelationFusion,
     CorrelationHead,
     Correlations,
     PooledCorrelation,
 )
+from model.symnet.decoder import Decoder, default_scales
+from model.symnet.hybrid_prototype import TextAlignment, query_prototypes, query_triplet, support_triplet
 from model.symnet.prior import SelfActivationPrior, object_directions
 from model.symnet.published import LAYOUT
-from model.symnet.query_prototypes import query_prototypes
-from model.symnet.text_alignment import TextAlignment
-from model.symnet.triplet import query_triplet, support_triplet
 
 MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
 
@@ -153,7 +150,7 @@ class SymNet(WithBaseLearner):
         if self.training:
             support_feature = _stack(shot.feature for shot in shots)  # X_k, (B, K, 256, h, w)
             support_loss = support_triplet(support_vector, support_feature, mask)
-            triplet = support_loss + query_triplet(query_vector, own)
+            triplet = support_loss + query_triplet(query_vector, own.ambiguous, own.background)
             output.losses = self._losses(output, auxiliary, triplet, episode)
         else:
             output.evidence = likeness(query.stage[HIGH], _stack(shot.object for shot in shots))
@@ -204,12 +201,6 @@ class SymNet(WithBaseLearner):
 
     def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
         return mask_loss(logits_b2hw, label_bhw)
-
-    # --- the engine's questions --------------------------------------------------------------------------------------
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return everything but encoder and base learner, with one learning rate."""
-        return [ParamGroup("meta", self.beside_encoder()), *self.encoder_group()]
 
 
 def _stack(shots: Iterable[Tensor | None]) -> Tensor:

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from model.bam.with_base_learner import mid_features
+from model.common.layers import WIDTH
 from model.common.loss import cross_entropy, mask_loss
 from model.common.ops import background_mask, foreground_mask, resize
-from model.common.projection import WIDTH
 from model.common.with_encoder import HIGH, LOW, MID
 from model.encoders.features import Features
 from model.episode import Episode
 from model.registry import register
+from model.symnet.correlation import CorrelationHead
 from model.symnet.decoder import Decoder
 from model.symnet.extensions import match
 from model.symnet.extensions.calibration import Shares, claimed_shares, shot_shares, with_likelihood
 from model.symnet.extensions.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.extensions.match import Match
-from model.symnet.hyper_correlation import CorrelationHead
 from model.symnet.symnet import MAPS, Encoded, SymNet, SymNetSettings
 
 
@@ -69,7 +69,6 @@ class SymNetPlus(SymNet):
 
     Settings = SymNetPlusSettings
     title = "Sym-Net+"
-    extension = None
     settings: SymNetPlusSettings
 
     def _build_correlation(self) -> CorrelationHead:

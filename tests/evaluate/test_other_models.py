@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.registry import class_of, published_layouts
+from model.registry import class_of, models
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import TRAINING_FREE, load_checkpoint
@@ -206,8 +206,7 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
 
 def _published(model: str) -> dict[str, torch.Tensor]:
     """Return a state dict whose names are those of a published checkpoint, with empty tensors."""
-    layout = next(layout for layout in published_layouts() if layout.title.replace("-", "").lower() == model)
-    return {name: torch.zeros(1) for name in layout.signature}
+    return {name: torch.zeros(1) for name in models()[model].published.signature}
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,6 @@ import torch
 from model.encoders.resnet import NARROW
 from model.registry import models
 from tests.model.seeded import seeded_model, takes
-from tests.model.small import drawn_episode
-from util.evaluate.evaluate import scored_outputs
 
 ENCODERS = [
     *((NARROW, stem) for stem in ("deep", "plain")),
@@ -20,7 +16,6 @@ ENCODERS = [
 ]
 PAIRS = [(name, *encoder) for name in sorted(models()) for encoder in ENCODERS if takes(name, encoder[0])]
 CLOSE = 1e-4  # relative to the largest value of a map
-THREADS = 4
 
 
 @pytest.mark.parametrize("name, backbone, stem", PAIRS)
@@ -42,18 +37,3 @@ def test_a_support_that_is_all_object_has_the_features_of_a_query(name: str, bac
 def _assert_close(given: torch.Tensor, want: torch.Tensor, name: str) -> None:
     assert want.std() > 0
     torch.testing.assert_close(given, want, rtol=0, atol=CLOSE * float(want.abs().max()), msg=name)
-
-
-@pytest.mark.parametrize(
-    "name, backbone", [(n, b) for n, b, stem in PAIRS if stem == "plain" and b.startswith("timm/")]
-)
-@torch.no_grad()
-def test_threads_that_share_a_network_do_not_mix_their_features(name: str, backbone: str) -> None:
-    network = seeded_model(name, 2, backbone)
-    episodes = [drawn_episode(name, 2, 1, seed, size=network.task.size) for seed in range(THREADS)]
-    want = [scored_outputs(network(episode)) for episode in episodes]
-    with ThreadPoolExecutor(THREADS) as threads:
-        given = list(threads.map(lambda i: torch.no_grad()(network)(episodes[i % THREADS]), range(3 * THREADS)))
-    for i, output in enumerate(given):
-        for key, logits in scored_outputs(output).items():
-            assert torch.equal(logits, want[i % THREADS][key]), key

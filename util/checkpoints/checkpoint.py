@@ -18,11 +18,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.common.published import DDP_PREFIX, recognise
+from model.common.published import DDP_PREFIX
 from model.contract import FewShotModel
 from model.encoders.layouts import COUNTER
 from model.mismatch import Mismatch
-from model.registry import published_layouts, related
+from model.registry import published_layout, related
 from util.errors import UserError, WriteError
 from util.files import write_atomically
 
@@ -210,11 +210,11 @@ def _problems(own: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
 
 def _other_network(network: FewShotModel, state: dict[str, Tensor]) -> str | None:
     """Return the error about an authors' checkpoint of another method or encoder, None if it may be of this one."""
-    given = recognise(state, published_layouts())
-    if given is None or given == network.title:
+    given = published_layout(state)
+    if given is None or given.title == network.title:
         return None
     return (
-        f"this is a {given} checkpoint, the config wants {network.title}; change model.name, or bring another "
+        f"this is a {given.title} checkpoint, the config wants {network.title}; change model.name, or bring another "
         "checkpoint"
     )
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 
-from model.common import published
 from model.encoders.layouts import describe, encoder_part, recognise
 from model.encoders.registry import spec_of
 from model.encoders.timm_facts import PREFIX, unknown
-from model.registry import published_layouts
+from model.registry import published_layout
 from util.checkpoints import checkpoint
 from util.errors import UserError
 
@@ -79,8 +78,8 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
             raise UserError(
                 f"{path}: tensor {name} is of no plain kind or has values that are not finite; restore the file"
             )
-    whose = published.recognise(state, published_layouts())
-    state = published.translate(state, published_layouts())
+    layout = published_layout(state)
+    state = state if layout is None else layout.translate(state) or state
     found = recognise(state, _timm_network(content))
     if found is None:
         raise UserError(
@@ -91,8 +90,8 @@ def describe_weights_file(path: str | Path) -> WeightFacts:
     kind, stage, origin = IMAGENET, None, None
     if checkpoint.is_own(content):
         kind, stage, origin = OURS, content.get("stage"), _origin(content)
-    elif whose is not None:
-        kind, origin = PUBLISHED, f"the authors' {whose} checkpoint"
+    elif layout is not None:
+        kind, origin = PUBLISHED, f"the authors' {layout.title} checkpoint"
     elif found.fit.others:
         kind = OTHER
     numbers = Counter(

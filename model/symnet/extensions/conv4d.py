@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from model.common.conv4d import CentrePivotConv4d
 from model.common.fixed_shapes import rows_inside
-from model.symnet.hyper_correlation import CorrelationHead
-from model.symnet.intermediate_correlation import ObjectMap, intermediate_correlation
+from model.symnet.correlation import CorrelationHead, ObjectMap, correlation
 
 SUPPORT_GRID = 8  # default of R
 SMALL_GRID = 2  # side of the support's grid at which convolutions stop and a mean follows
@@ -56,7 +55,7 @@ class Conv4dCorrelation(CorrelationHead):
         """
         weight_lr = _cell_weights(query_1chw.shape[-2:], self.support_grid, query_1chw.device)
         cells = self.support_grid**2
-        out = intermediate_correlation(query_1chw, shots, lambda c, inside: c @ rows_inside(weight_lr, inside), cells)
+        out = correlation(query_1chw, shots, lambda c, inside: c @ rows_inside(weight_lr, inside), cells)
         return out.unflatten(3, (self.support_grid, self.support_grid))
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:

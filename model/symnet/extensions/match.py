@@ -20,8 +20,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from model.common.layers import WIDTH
 from model.common.ops import in_float32, mean_over_shots
-from model.common.projection import WIDTH
 from model.common.prototype import support_prototype
 from model.common.self_support import FOREGROUND_CHANNEL, SelfSupport, Similarity, with_own
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.common.grid_mask import mask_on_grid
+from model.common.training_free import mask_on_grid
 from tests.model.small import rectangle_mask
 
 GRID = (3, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.common.window import window_around
+from model.common.fixed_shapes import window_around
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])

@@ -10,8 +10,7 @@ import torch
 
 from model.encoders.layouts import load_encoder
 from model.encoders.vgg import VGGEncoder
-from model.hsnet.hsnet import EncoderSettings, HSNetSettings
-from model.hsnet.voting import vote
+from model.hsnet.hsnet import EncoderSettings, HSNetSettings, vote
 from model.mismatch import Mismatch
 from tests.model.varied import bare_encoder
 
@@ -37,7 +36,7 @@ def test_vgg_refuses_sizes_at_which_its_levels_differ(size: int, fits: bool) -> 
     assert (problem is None) == fits and HSNetSettings().problem(size) is None
     if problem is not None:
         key, message = problem
-        assert key == "encoder" and "nearest sizes: " in message
+        assert key == "encoder" and "nearest size: " in message
 
 
 def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> None:

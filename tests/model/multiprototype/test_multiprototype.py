@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.baselines.centres import points_of_class, spherical_kmeans
-from model.baselines.multiprototype import class_scores
+from model.baselines.multiprototype import class_scores, points_of_class, spherical_kmeans
 from model.common.ops import unit
 from tests.model.small import drawn_episode, small_model
 
@@ -64,8 +63,8 @@ def test_classes_share_the_background_of_all_supports() -> None:
     other = drawn_episode("multiprototype", 1, batch=1, seed=1)
     other = dataclasses.replace(other, query=one.query)
     logits = network.forward_classes([one, other]).logits
-    features, shots = network.encode_compared(one)
-    shots += network.encode_compared(other)[1]
+    features, shots = network.encode_each(one, network.compared)
+    shots += network.encode_each(other, network.compared)[1]
     supports = [(f[0], label[0]) for f, label in shots]
     points = [points_of_class(supports, 0), points_of_class(supports[:1], 1), points_of_class(supports[1:], 1)]
     centres = [spherical_kmeans(p, network.settings.k) for p in points]

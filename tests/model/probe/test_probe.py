@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from model.baselines import probe
-from model.baselines.cells import examples_of
-from model.baselines.regression import fit
+from model.baselines.regression import examples_of, fit
 from model.episode import IGNORE
 from tests.model.small import drawn_episode, small_model
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.symnet.query_prototypes import query_prototypes
+from model.symnet.hybrid_prototype import query_prototypes
 
 SETS = ("foreground", "ambiguous", "background")
 CHANNELS = 4

@@ -1,7 +1,11 @@
-"""SCCAN's self-calibrated cross attention: query windows attend to themselves and to their aligned support window."""
+"""SCCAN's self-calibrated cross attention: query windows attend to themselves and to their aligned support window.
+
+A grid of tokens is cut into square windows; every second block shifts them.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -9,16 +13,55 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.ops import in_float32
-from model.sccan.patch_alignment import PatchAlignment
-from model.sccan.window import from_windows, to_windows
+from model.common.prototype import SUPPORT_EPS
 
+WINDOW = 8  # side of a window in tokens
+SHIFT = WINDOW // 2  # rows and columns of zeros around a shifted grid, which then has one more window per axis
 HEADS = 8
 COSINE_EPS = 1e-7
 MAX_WINDOWS = 16  # windows whose attention matrices exist at a time
 
 
+def to_windows(x_bggc: Tensor, shifted: bool) -> Tensor:
+    """Return a grid's windows, row by row, with their tokens, row by row: (B, N, T, C).
+
+    The side of the grid is a multiple of ``WINDOW``. A shifted grid is padded with zeros instead of wrapped around, and
+    the tokens of the padding take part like the others.
+    """
+    if shifted:
+        x_bggc = F.pad(x_bggc, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
+    windows = x_bggc.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW))  # (B, rows, WINDOW, columns, WINDOW, C)
+    return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def from_windows(x_bntc: Tensor, shifted: bool) -> Tensor:
+    """Return the grid (B, G, G, C) from its windows, without the padding: the inverse of ``to_windows``."""
+    rows = math.isqrt(x_bntc.shape[1])
+    grid = x_bntc.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (rows, rows)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return grid[:, SHIFT:-SHIFT, SHIFT:-SHIFT] if shifted else grid
+
+
+class PatchAlignment(nn.Module):
+    """Nearest support window by the cosine of window prototypes, among the windows that contain foreground."""
+
+    @torch.no_grad()
+    @in_float32
+    def forward(self, query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) -> Tensor:
+        """Return the support window's index for every query window, (B, N) int64; the lowest where several tie.
+
+        A window of the query is represented by its mean, padding included, a window of the support by the mean over its
+        soft mask. Without any foreground, all query windows get window 0.
+        """
+        query = query_bntc.mean(2)  # (B, N, C)
+        amount = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
+        support = torch.einsum("bntc,bnt->bnc", support_bntc, mask_bnt) / (amount + SUPPORT_EPS)
+        query, support = (F.normalize(x, dim=2, eps=COSINE_EPS) for x in (query, support))
+        similarity = (1 + query @ support.transpose(1, 2)) / 2  # (B, N of the query, N of the support), in 0..1
+        return (similarity * (amount > 0).transpose(1, 2)).argmax(2)
+
+
 class WindowAttention(nn.Module):
-    """The projections of one branch; subclasses define the keys of a window's queries."""
+    """Every window attends to itself and, where one is given, to an aligned support window, in one softmax."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -26,38 +69,24 @@ class WindowAttention(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)  # keys first, then values
         self.project = nn.Linear(width, width)
 
-    def queries(self, x_bntc: Tensor) -> Tensor:
-        """Return the queries of every head, (B, N, heads, T, C / heads)."""
-        return _heads(self.query(x_bntc))
-
-    def keys_values(self, x_bntc: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values of every head, (B, N, heads, T, C / heads) each."""
-        key, value = self.key_value(x_bntc).chunk(2, dim=3)
-        return _heads(key), _heads(value)
-
-
-class SelfAttention(WindowAttention):
-    """Every window attends to itself."""
-
-    def forward(self, x_bntc: Tensor) -> Tensor:
-        """Return the attended values, before the last projection, (B, N, T, C)."""
-        return _together(F.scaled_dot_product_attention(self.queries(x_bntc), *self.keys_values(x_bntc)))
-
-
-class CalibratedAttention(WindowAttention):
-    """Every query window attends to itself and to one support window, in one softmax."""
-
-    def forward(self, query_bntc: Tensor, support_bntc: Tensor, aligned_bn: Tensor) -> Tensor:
-        """Return the values attended to by the query's tokens, before the last projection, (B, N, T, C).
+    def forward(self, x_bntc: Tensor, support_bntc: Tensor | None = None, aligned_bn: Tensor | None = None) -> Tensor:
+        """Return the attended values, before the last projection, (B, N, T, C).
 
         Keys and values of support windows are computed once and selected by index (``aligned_bn``, int64).
         """
+        if support_bntc is None or aligned_bn is None:
+            return _together(F.scaled_dot_product_attention(_heads(self.query(x_bntc)), *self._keys_values(x_bntc)))
         rows = torch.arange(len(aligned_bn), device=aligned_bn.device).unsqueeze(1)
-        key, value = self.keys_values(query_bntc)
-        support_key, support_value = (x[rows, aligned_bn] for x in self.keys_values(support_bntc))
-        parts = (self.queries(query_bntc), key, value, support_key, support_value)  # (B, N, heads, T, C / heads) each
+        key, value = self._keys_values(x_bntc)
+        support_key, support_value = (x[rows, aligned_bn] for x in self._keys_values(support_bntc))
+        parts = (_heads(self.query(x_bntc)), key, value, support_key, support_value)  # (B, N, heads, T, C / heads) each
         pieces = zip(*(x.split(MAX_WINDOWS, dim=1) for x in parts))
         return _together(torch.cat([_attend(*piece) for piece in pieces], dim=1))
+
+    def _keys_values(self, x_bntc: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values of every head, (B, N, heads, T, C / heads) each."""
+        key, value = self.key_value(x_bntc).chunk(2, dim=3)
+        return _heads(key), _heads(value)
 
 
 @in_float32
@@ -97,8 +126,8 @@ class CalibratedBlock(nn.Module):
         self.shifted, self.last = shifted, last
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.align = PatchAlignment()
-        self.attend_query, self.mlp_query = CalibratedAttention(width), _mlp(width)
-        self.attend_support, self.mlp_support = SelfAttention(width), _mlp(width)
+        self.attend_query, self.mlp_query = WindowAttention(width), _mlp(width)
+        self.attend_support, self.mlp_support = WindowAttention(width), _mlp(width)
 
     def forward(self, query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return query and support tokens, (B, G, G, C) float32 like the inputs; the mask is (B, G, G, 1)."""

@@ -1,0 +1,100 @@
+"""Layers that several methods share: projection, fusion, refinement, head, and a decoder of one scale."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WIDTH = 256  # channels of projected features and prototypes
+DROPOUT, HEAD_DROPOUT = 0.5, 0.1  # of whole channels, in training
+DILATIONS = (6, 12, 18)  # of ASPP's 3x3 convolutions
+BRANCHES = len(DILATIONS) + 2  # with the global average and the 1x1 convolution
+
+
+def projection(channels: int) -> nn.Sequential:
+    """Return a 1x1 convolution without bias to ``WIDTH`` channels, ReLU and channel dropout."""
+    return nn.Sequential(nn.Conv2d(channels, WIDTH, 1, bias=False), nn.ReLU(inplace=True), nn.Dropout2d(DROPOUT))
+
+
+class Fusion(nn.Module):
+    """The convolution W [feature; prototype; map]; the prototype, equal at all positions, is multiplied once."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2 * WIDTH + 1, WIDTH, 1, bias=False)
+
+    def forward(self, feature_bchw: Tensor, prototype_bc: Tensor, map_b1hw: Tensor) -> Tensor:
+        """Return the fused map (B, C, H, W)."""
+        of_feature, of_prototype, of_map = self.conv.weight.split([WIDTH, WIDTH, 1], dim=1)
+        fused = F.conv2d(feature_bchw, of_feature) + F.conv2d(prototype_bc[:, :, None, None], of_prototype)
+        return fused + F.conv2d(map_b1hw, of_map)
+
+
+class Refine(nn.Module):
+    """Residual refinement: x + relu(conv(relu(conv(x))))."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the refined x, of the same shape."""
+        return x + self.body(x)
+
+
+class Head(nn.Module):
+    """Two-class logits from decoder features."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.dropout = nn.Dropout2d(HEAD_DROPOUT)
+        self.classify = nn.Conv2d(width, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, 2, H, W), background first."""
+        return self.classify(self.dropout(F.relu(self.conv(x))))
+
+
+class ASPP(nn.Module):
+    """Global average, 1x1 and dilated 3x3 convolutions of the same map."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.average = nn.Conv2d(width, width, 1)
+        self.point = nn.Conv2d(width, width, 1)
+        self.dilated = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in DILATIONS)
+        for conv in (self.average, self.point, *self.dilated):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Return the concatenation of the branches, (B, ``BRANCHES`` * C, H, W)."""
+        average = self.average(x_bchw.mean((2, 3), keepdim=True)).expand(-1, -1, *x_bchw.shape[-2:])
+        return F.relu(torch.cat([average, self.point(x_bchw), *(conv(x_bchw) for conv in self.dilated)], dim=1))
+
+
+class ASPPDecoder(nn.Module):
+    """ASPP, a merge to the map's width, a residual refinement and the head (BAM, SCCAN)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.aspp = ASPP(width)
+        self.merge = nn.Conv2d(BRANCHES * width, width, 1, bias=False)
+        self.refine = Refine(width)
+        self.head = Head(width)
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Return logits (B, 2, H, W), background first."""
+        return self.head(self.refine(F.relu(self.merge(self.aspp(x_bchw)))))
+
+
+def two_convolutions(channels: int, middle: int, out: int) -> list[nn.Module]:
+    """Return two 3x3 convolutions with a ReLU between them (DCAMA, HSNet)."""
+    first, second = nn.Conv2d(channels, middle, 3, padding=1), nn.Conv2d(middle, out, 3, padding=1)
+    return [first, nn.ReLU(inplace=True), second]

@@ -1,0 +1,166 @@
+"""Hyper-correlation: query-support similarity at every intermediate feature map, as a few maps per encoder stage.
+
+For query position i and a support position j inside the object, c_ij = max(0, <q_i, s_j> / (|q_i| |s_j|)), which a head
+reduces over the support's positions at once. Of a support only the positions inside the object are kept, so that the
+supports can be encoded one by one before the query: m of L = h w positions with C channels, 4 m C bytes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from model.common.fixed_shapes import rows_inside
+from model.common.ops import in_float32, inner_products, resize
+from model.common.with_encoder import GiveOf
+
+FUSION_CHANNELS = 16
+OUT_CHANNELS = 48
+NORM_EPS = 1e-5
+INSIDE = 1 - 1e-6  # resized mask value from which a support position lies entirely inside the object
+# (c_ij (L, m), bool (L,) with the m positions inside) -> (L, cells); with fixed shapes m = L and c_ij is 0 outside
+Reduce = Callable[[Tensor, Tensor], Tensor]
+
+
+class ObjectMap(NamedTuple):
+    """A support's intermediate feature at the positions inside its object."""
+
+    direction_mc: Tensor  # s_j / |s_j|, float32
+    inside_l: Tensor  # bool, the m positions
+
+
+@torch.no_grad()
+@in_float32
+def object_maps(support_nchw: Tensor, mask_n1ss: Tensor) -> list[ObjectMap]:
+    """Return what the correlation reads of an intermediate feature of N supports."""
+    inside_nl = resize(mask_n1ss, support_nchw.shape[-2:]).flatten(1) >= INSIDE
+    out = []
+    for support_lc, inside_l in zip(support_nchw.flatten(2).transpose(1, 2), inside_nl):
+        chosen_mc = rows_inside(support_lc, inside_l)
+        out.append(ObjectMap(chosen_mc / (chosen_mc.norm(dim=1, keepdim=True) + NORM_EPS), inside_l))
+    return out
+
+
+@torch.no_grad()
+@in_float32
+def correlation(query_1chw: Tensor, shots: Sequence[ObjectMap], reduce: Reduce, cells: int = 1) -> Tensor:
+    """Return each shot's correlation, reduced by ``reduce`` and averaged over shots, (1, h, w, cells) float32.
+
+    A shot with no position inside its mask counts as zeros. Clamp and (linear) reduction commute with the positive
+    length |q_i|, so the division by it comes last. Only one shot's matrix (L, m) exists at a time.
+    """
+    length_l1 = query_1chw[0].flatten(1).norm(dim=0).unsqueeze(1) + NORM_EPS
+    out = torch.zeros(len(length_l1), cells, device=length_l1.device)
+    for direction_mc, inside_l in shots:
+        if len(direction_mc):
+            correlation_mhw = inner_products(query_1chw, direction_mc)[0].clamp_(min=0)
+            out += reduce(correlation_mhw.flatten(1).T, inside_l) / len(shots)
+    return (out / length_l1).unflatten(0, query_1chw.shape[-2:]).unsqueeze(0)
+
+
+class CorrelationHead(nn.Module):
+    """A reduction of 4D correlations to maps of the query, in two parts.
+
+    Each call receives one intermediate feature map of a query as the encoder produces it, and returns the part of its
+    correlation that is kept, without gradient. ``squeeze`` reduces each stage's kept parts and may have parameters.
+    """
+
+    out_counts: dict[int, int]  # stage -> maps that ``squeeze`` gives
+
+    @abstractmethod
+    def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
+        """Return the kept part of the correlation, (1, ...) float32, of a query with its K supports."""
+
+    @abstractmethod
+    def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
+        """Return stage -> (B, ``out_counts[stage]``, h, w) from stage -> the kept part of each of its maps."""
+
+
+class PooledCorrelation(CorrelationHead):
+    """The published head: one map per intermediate feature map, the mean over support positions inside the mask."""
+
+    def __init__(self, intermediate_counts: dict[int, int]):
+        super().__init__()
+        self.out_counts = dict(intermediate_counts)
+
+    def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
+        """Return the mean correlation, (1, h, w) float32; see ``correlation``."""
+        return correlation(query_1chw, shots, _mean_inside)[..., 0]
+
+    def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
+        """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
+        return {stage: torch.stack(maps, dim=1) for stage, maps in kept.items()}
+
+
+def _mean_inside(correlation_lm: Tensor, inside_l: Tensor) -> Tensor:
+    """Return the mean over the support's positions inside the mask, (L, 1)."""
+    return correlation_lm.sum(1, keepdim=True) / inside_l.sum().clamp(min=1)
+
+
+class Correlations:
+    """The correlations of B episodes, from intermediate features that arrive one by one: the shots', then the queries'.
+
+    Args:
+        head: of which the kept parts are.
+    """
+
+    def __init__(self, head: CorrelationHead):
+        self.head = head
+        self._shots: list[dict[tuple[int, int], list[ObjectMap]]] = []  # of each shot: (stage, support) -> features
+        self._kept: dict[tuple[int, int], list[Tensor]] = defaultdict(list)  # (stage, query) -> parts
+
+    def shot(self, mask_b1ss: Tensor) -> GiveOf:
+        """Begin the next shot, and return the function that receives the features of its supports.
+
+        It keeps what the head reads of them; the shot has B supports, or one that the queries share.
+        """
+        objects: dict[tuple[int, int], list[ObjectMap]] = defaultdict(list)
+        self._shots.append(objects)
+
+        def keep(stage: int, first: int, maps_nchw: Tensor) -> None:
+            for image, found in enumerate(object_maps(maps_nchw, mask_b1ss[first : first + len(maps_nchw)]), first):
+                objects[stage, image].append(found)
+
+        return keep
+
+    def query(self, stage: int, first: int, maps_nchw: Tensor) -> None:
+        """Correlate the queries ``first`` to ``first`` + n - 1 with their supports."""
+        for b, query_1chw in enumerate(maps_nchw.split(1), first):
+            kept = self._kept[stage, b]
+            own = [shot[stage, b if (stage, b) in shot else 0][len(kept)] for shot in self._shots]
+            kept.append(self.head(query_1chw, own))
+
+    def take(self) -> dict[int, list[Tensor]]:
+        """Return stage -> the kept part of each of its maps, (B, ...), and release the supports."""
+        stages = dict.fromkeys(stage for stage, _ in self._kept)
+        out = {s: [torch.cat(x) for x in zip(*(kept for (t, _), kept in self._kept.items() if t == s))] for s in stages}
+        self._shots.clear()
+        self._kept.clear()
+        return out
+
+
+class CorrelationFusion(nn.Module):
+    """Fuse the stages' correlation maps from the deepest to the shallowest into H, (B, 48, h, w)."""
+
+    def __init__(self, counts: dict[int, int]):
+        super().__init__()
+        width = FUSION_CHANNELS
+        self.enter = nn.ModuleDict({str(stage): nn.Conv2d(n, width, 1) for stage, n in counts.items()})
+        self.top = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(1, width), nn.ReLU(inplace=True))
+        self.bottom = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(1, width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, OUT_CHANNELS, 3, padding=1),
+        )
+
+    def forward(self, maps: dict[int, Tensor]) -> Tensor:
+        """Return H on stage 3's grid; VGG's stage 2 has a finer grid and is resized."""
+        c2, c3, c4 = (resize(maps[stage], maps[3].shape[-2:]) for stage in (2, 3, 4))  # (B, n, h, w) each
+        top = self.top(self.enter["3"](c3) + self.enter["4"](c4))  # T, (B, 16, h, w)
+        return self.bottom(top + self.enter["2"](c2))

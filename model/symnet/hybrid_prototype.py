@@ -1,0 +1,105 @@
+"""The hybrid prototype: the query's own prototypes by its prior, alignment with the class name, and the triplet losses.
+
+The losses pull aligned prototypes to their object and push them from its background.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.loss import batch_mean
+from model.common.ops import in_float32
+from model.common.prototype import FALLBACK, choose, mean_over
+
+FOREGROUND_ABOVE = 0.7  # prior above which a query position is foreground
+AMBIGUOUS_BETWEEN = (0.4, 0.55)  # open interval of the prior in which a position is hard to tell
+BACKGROUND_BELOW = 0.4  # prior below which a query position is background
+DROPOUT = 0.1
+MARGIN = 0.5
+DISTANCE_EPS = 1e-6  # added to each coordinate of a difference, as in torch's pairwise distance
+
+
+class QueryPrototypes(NamedTuple):
+    """Mean query features over the foreground, the ambiguous ("hard") and the background positions, (B, C) each."""
+
+    foreground: Tensor
+    ambiguous: Tensor
+    background: Tensor
+
+
+def query_prototypes(feature_bchw: Tensor, prior_b1hw: Tensor) -> QueryPrototypes:
+    """Return the query's three prototypes; an empty set falls back to the positions of highest, median or lowest prior.
+
+    The choice of positions carries no gradient.
+    """
+    feature_bcl, prior_bl = feature_bchw.flatten(2), prior_b1hw.detach().float().flatten(1)
+    positions = prior_bl.shape[1]
+    take, (low, high) = min(FALLBACK, positions), AMBIGUOUS_BETWEEN
+    ranking_bl = prior_bl.argsort(dim=1, descending=True, stable=True)
+    sets = (
+        (prior_bl > FOREGROUND_ABOVE, 0),
+        ((prior_bl > low) & (prior_bl < high), max(positions // 2 - take // 2, 0)),
+        (prior_bl < BACKGROUND_BELOW, positions - take),
+    )
+    return QueryPrototypes(*(mean_over(feature_bcl, choose(chosen, ranking_bl, rank)) for chosen, rank in sets))
+
+
+class TextAlignment(nn.Module):
+    """One attention step from [word vector; prototype] over a map, added to the prototype: A(X, t, p)."""
+
+    def __init__(self, channels: int, text_width: int):
+        super().__init__()
+        self.key = nn.Conv2d(channels, channels, 1, bias=False)
+        self.query = nn.Linear(text_width + channels, channels, bias=False)
+        bound = channels**-0.5  # U(-1/16, 1/16) at 256 channels
+        self.bilinear = nn.Parameter(torch.empty(channels, channels).uniform_(-bound, bound))
+        self.project = nn.Linear(channels, channels)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x_bchw: Tensor, text_bt: Tensor, prototype_bc: Tensor) -> Tensor:
+        """Return the aligned prototype r = p + drop(proj(sum_i softmax_i(q U k_i) k_i)), (B, C)."""
+        key_bcl = self.key(x_bchw).flatten(2)
+        question_bc = self.query(torch.cat([text_bt, prototype_bc.to(text_bt.dtype)], dim=1))
+        score_b1l = torch.bmm((question_bc @ self.bilinear).unsqueeze(1).to(key_bcl.dtype), key_bcl)
+        weight_b1l = score_b1l.float().softmax(dim=2).to(key_bcl.dtype)
+        attended_bc = torch.bmm(weight_b1l, key_bcl.transpose(1, 2)).squeeze(1)
+        return prototype_bc + self.dropout(self.project(attended_bc))
+
+
+@in_float32
+def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
+    """Return the support loss, from the anchor's farthest foreground position and the mean background position.
+
+    ``mask_bk1hw`` is binary at the image's resolution; ignored pixels count as background, as published. Averaged
+    over the episodes that have both foreground and background, then over shots; 0 if none has.
+    """
+    anchor = F.normalize(anchor_bc, dim=1)
+    size = feature_bkchw.shape[-2:]
+    per_shot = []
+    for shot in range(feature_bkchw.shape[1]):
+        feature_blc = F.normalize(feature_bkchw[:, shot].flatten(2).transpose(1, 2), dim=2)
+        inside_bl = F.interpolate(mask_bk1hw[:, shot], size=size, mode="nearest").flatten(1) == 1
+        farthest = _distance(anchor.unsqueeze(1), feature_blc).masked_fill(~inside_bl, 0.0).amax(1)
+        outside = (~inside_bl).float()
+        negative = torch.einsum("blc,bl->bc", feature_blc, outside) / outside.sum(1, keepdim=True).clamp(min=1)
+        loss_b = F.relu(MARGIN + farthest - _distance(anchor, negative))
+        both = inside_bl.any(1) & ~inside_bl.all(1)
+        per_shot.append(batch_mean((loss_b * both).sum(), both.sum()))
+    return torch.stack(per_shot).mean()
+
+
+@in_float32
+def query_triplet(anchor_bc: Tensor, ambiguous_bc: Tensor, background_bc: Tensor) -> Tensor:
+    """Return the query loss, which pulls the ambiguous prototype to the anchor and pushes the background one away."""
+    anchor, positive, negative = (F.normalize(x, dim=1) for x in (anchor_bc, ambiguous_bc, background_bc))
+    loss_b = F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative))
+    return batch_mean(loss_b.sum(), torch.tensor(float(len(loss_b)), device=loss_b.device))
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """Return the Euclidean distance along the last dimension."""
+    return (a - b + DISTANCE_EPS).norm(dim=-1)
