@@ -12,7 +12,7 @@ from util.evaluate.calibrate import calibrate
 from util.evaluate.jobs import Request
 from util.evaluate.pictures import parse_kinds
 from util.evaluate.testing import test
-from util.report.figure import VECTORS
+from util.report.figure import SUFFIXES
 
 
 def command() -> None:
@@ -33,7 +33,7 @@ def command() -> None:
     parser.add_argument(
         "--save-images", default="", metavar="worst:20,best:20,random:20", help="draw episodes and a contact sheet"
     )
-    parser.add_argument("--figures", choices=VECTORS, help="write curves, bars and pictures in this format beside PNG")
+    parser.add_argument("--figures", choices=SUFFIXES, help="write curves, bars and pictures in this format beside PNG")
     parser.add_argument(
         "--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked as such everywhere)"
     )
@@ -58,7 +58,7 @@ def command() -> None:
         calibrate(command_line.read(options))
         return
     pictures = parse_kinds(options.save_images)
-    request = Request(cli.words(options.protocol), options.shot, options.manifest, pictures, options.figures)
+    request = Request(cli.words(options.protocol), options.shot, options.manifest, pictures, options.figures or "png")
     test(command_line.read(options), request)
 
 

@@ -24,7 +24,7 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError, nearest
 from util.files import write_atomically
-from util.report.table import text_table
+from util.report.table import Table
 from util.run.device import describe, pick_device
 
 COLUMNS = {
@@ -64,11 +64,7 @@ def command() -> int:
             rows.append({"case": str(case), **pool.apply(measure, (case,))})
     columns = COLUMNS[options.what]
     print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
-    print(
-        text_table(
-            ["case", *columns], [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]
-        )
-    )
+    print(Table(["case", *columns], [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]))
     if options.json:
         content = {"command": options.what, "conditions": measured_under, "rows": rows}
         write_atomically(options.json, json.dumps(content, indent=1) + "\n")

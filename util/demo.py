@@ -20,7 +20,7 @@ from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.testing import test
 from util.predict.command import command as predict
-from util.report.table import text_table
+from util.report.table import Table
 from util.run.folders import BEST, run_folder
 from util.train.stages import train_base, train_meta
 
@@ -102,7 +102,7 @@ def _test(demo: Demo, config: Config) -> list[str]:
     names = [config.data.classes[int(c) - 1] for c in symnet["per_seed"][0][FINAL]["per_class"]]
     shutil.copy(next(run_folder(config, "test").rglob("episodes.png")), demo.folder / PICTURE)
     print(f"\n1-shot, {symnet['episodes']} episodes of classes never trained on: {', '.join(names)}")
-    print(text_table([f"mini, fold {demo.fold}", "mIoU %", "FB-IoU %"], rows))
+    print(Table([f"mini, fold {demo.fold}", "mIoU %", "FB-IoU %"], rows))
     print(f"\npicture (support, query, prediction, truth): {demo.folder / PICTURE}")
     return names
 

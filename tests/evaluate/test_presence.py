@@ -30,8 +30,8 @@ from util.evaluate.calibration import (
 from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
 from util.predict.load_model import load_model
+from util.report.result_table import score_table
 from util.report.schema import read_result
-from util.report.table import score_table
 from util.run.context import make_run_context
 from util.run.network import new_model
 
@@ -84,7 +84,7 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     folder = tmp_path / "runs/tiny/test/presence_quick"
     assert read_result(folder / "result.json") == result and result["calibration"] == known.facts()
     assert result["mean"]["always_shown"]["miou"] == plain["mean"]["final"]["miou"]
-    assert "AUROC" in score_table(result) and result["episode_digests"] == plain["episode_digests"]
+    assert "AUROC" in str(score_table(result)) and result["episode_digests"] == plain["episode_digests"]
     episodes = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()[1:]]
     present = [e["outputs"]["all_foreground"][0] > 0 for e in episodes]
     assert 10 < sum(present) < 30

@@ -14,7 +14,7 @@ from util.data.lists.index import load_index
 from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
 from util.report.paper_table import table
-from util.report.table import title
+from util.report.result_table import title
 
 pytestmark = pytest.mark.train
 
@@ -61,7 +61,7 @@ def test_pairs_by_the_rule_remain_as_an_option(listed, tmp_path: Path) -> None:
     rule = score(read_config(path, ["protocols.hsnet.list_file=null"]), Request(("hsnet",)))[0]
     assert "pairs by 100 pixels" in title(rule) and rule["list_source"] == "made from the masks"
     assert queries(tmp_path / "runs/tiny/test/hsnet_quick") != names
-    assert "hsnet (contiguous folds, pairs by 100 pixels)" in table([tmp_path / "runs/tiny/test/hsnet_quick"])
+    assert "hsnet (contiguous folds, pairs by 100 pixels)" in str(table([tmp_path / "runs/tiny/test/hsnet_quick"]))
 
 
 def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.CaptureFixture) -> None:

@@ -38,7 +38,7 @@ def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, 
     shown = {kind: sorted(float(i) for i, _, kinds in figures if kind in kinds.split()) for kind in ("worst", "best")}
     assert shown["worst"] == pytest.approx(ious[:3], abs=1e-3) and shown["best"] == pytest.approx(ious[-2:], abs=1e-3)
     assert sum("random" in kinds for _, _, kinds in figures) == 4
-    assert "http" not in page and page.count("data:image/jpeg;base64,") == len(figures)
+    assert "http" not in page
     files = re.findall(r'<a href="([^"]+\.png)"', page)
     assert len(files) == len(figures) and all(np.array(Image.open(folder / "pictures" / f)).std() > 10 for f in files)
     for name in ("curve.png", "per_class.png"):

@@ -15,8 +15,8 @@ from util.errors import UserError
 from util.evaluate.jobs import Request, result_folder
 from util.evaluate.testing import test as score
 from util.report.compare import compare
+from util.report.result_table import title
 from util.report.schema import read_result
-from util.report.table import title
 from util.run.folders import run_folder
 
 pytestmark = pytest.mark.train

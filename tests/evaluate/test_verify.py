@@ -1,8 +1,9 @@
-"""``report verify``: a result against its files, data and weights; ``report rescore``: weights by many protocols."""
+"""``report verify``: a result against its files, data and weights."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_c
 from util.checkpoints import checkpoint
 from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
-from util.evaluate.verify import AGREES, DIFFERS, verify
-from util.report.schema import MANIFEST, RESULT
-from util.report.table import protocol_table, title
+from util.evaluate.verify import AGREES, DIFFERS, checks_of, verdict, verify
+from util.report.result_table import protocol_table, title
+from util.report.schema import MANIFEST, RESULT, read_result
 from util.run.folders import run_folder
 
 pytestmark = pytest.mark.train
@@ -28,62 +29,52 @@ def result(mini_yaml, tmp_path: Path) -> Path:
 
 
 def outcomes(folder: Path) -> dict[str, str]:
-    (found,) = verify([folder])
-    return {subject: outcome for subject, (outcome, _) in found.checks.items()}
+    path = folder / RESULT
+    return {subject: outcome for subject, (outcome, _) in checks_of(path, read_result(path)).items()}
 
 
-def test_a_result_can_be_trusted_as_it_was_written(result: Path) -> None:
+def edit(file: Path, change: Callable[[dict], None], line: int = 0) -> None:
+    """Change the JSON of a line of a file."""
+    texts = file.read_text().splitlines() if line else [file.read_text()]
+    content = json.loads(texts[line])
+    change(content)
+    file.write_text("\n".join([*texts[:line], json.dumps(content), *texts[line + 1 :]]))
+
+
+def test_what_was_edited_is_found_and_what_was_not_is_trusted(result: Path, capsys) -> None:
     assert set(outcomes(result).values()) == {AGREES} and len(outcomes(result)) == 5
-    (found,) = verify([result])
-    assert found.verdict.startswith("can be trusted; not the protocol's number (quick look, ")
+    assert verify([result]) == 0
+    assert "\ncan be trusted; not the protocol's number (quick look, " in capsys.readouterr().out
+    episodes, stored = result / MANIFEST, result / RESULT
+    whole = episodes.read_text(), stored.read_text()
 
+    def first_class(content: dict) -> None:
+        of_class = content["per_seed"][0]["all_foreground"]["per_class"]
+        of_class[next(iter(of_class))] += 1
 
-def test_other_episodes_are_found(result: Path) -> None:
-    file = result / MANIFEST
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    rows[3]["query"] = rows[4]["query"]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = outcomes(result)
-    assert found["episodes"] == DIFFERS and found["weights"] == AGREES
-
-
-def test_fewer_episodes_and_edited_scores_are_found(result: Path) -> None:
-    file = result / MANIFEST
-    file.write_text("".join(line + "\n" for line in file.read_text().splitlines()[:-1]))
-    found = outcomes(result)
-    assert found["episodes"] == found["scores"] == DIFFERS
-    file.unlink()
-    assert outcomes(result)["episodes"] == DIFFERS
-
-
-@pytest.mark.parametrize(("key", "subject"), [("list", "list"), ("weights", "weights"), ("training", "weights")])
-def test_another_list_or_other_weights_are_found(result: Path, key: str, subject: str) -> None:
-    content = json.loads((result / RESULT).read_text())
-    content[key] = [{}] if key == "training" else "0" * 64
-    (result / RESULT).write_text(json.dumps(content))
-    (found,) = verify([result])
-    assert outcomes(result)[subject] == DIFFERS and not found.agrees and "not to be trusted" in found.text()
-
-
-@pytest.mark.parametrize("of", ["mean", "class"])
-def test_edited_scores_are_found(result: Path, of: str) -> None:
-    content = json.loads((result / RESULT).read_text())
-    if of == "mean":
-        content["mean"]["final"]["miou"] += 1
-    else:
-        first = content["per_seed"][0]["all_foreground"]["per_class"]
-        first[next(iter(first))] += 1
-    (result / RESULT).write_text(json.dumps(content))
-    assert outcomes(result)["scores"] == DIFFERS
+    for file, line, change, subjects in (
+        (episodes, 4, lambda e: e.update(query="other"), {"episodes"}),
+        (episodes, 4, lambda e: e["outputs"]["final"].__setitem__(0, e["outputs"]["final"][0] + 5), {"scores"}),
+        (episodes, 4, lambda e: e.update(seed=9), {"episodes", "scores"}),
+        (stored, 0, lambda r: r["mean"]["final"].update(miou=99.0), {"scores"}),
+        (stored, 0, first_class, {"scores"}),
+        (stored, 0, lambda r: r.update(list="0" * 64), {"list"}),
+        (stored, 0, lambda r: r.update(weights="0" * 64), {"weights"}),
+        (stored, 0, lambda r: r.update(training=[{}]), {"weights"}),
+    ):
+        edit(file, change, line)
+        assert {subject for subject, outcome in outcomes(result).items() if outcome == DIFFERS} == subjects
+        episodes.write_text(whole[0]), stored.write_text(whole[1])
+    episodes.unlink()
+    assert verify([result]) == 1 and outcomes(result)["episodes"] == DIFFERS
+    assert "not to be trusted" in capsys.readouterr().out
 
 
 def test_presence_scores_are_counted(mini_yaml, tmp_path: Path) -> None:
     score(quick_config(mini_yaml, SYMNET), Request(protocols=("presence",)))
     (found,) = (tmp_path / "runs").rglob(RESULT)
     assert outcomes(found.parent)["scores"] == AGREES
-    content = json.loads(found.read_text())
-    content["per_seed"][0]["final"]["presence_accuracy"] = 97.0
-    found.write_text(json.dumps(content))
+    edit(found, lambda r: r["per_seed"][0]["final"].update(presence_accuracy=97.0))
     assert outcomes(found.parent)["scores"] == DIFFERS
 
 
@@ -91,10 +82,10 @@ def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
     results = score(quick_config(mini_yaml, PROTOTYPE, *FEW), Request(protocols=("all",)))
     names = [result["protocol"] for result in results]
     assert {"symnet", "bam", "hsnet"} <= set(names) and not {"2way", "presence"} & set(names)
-    assert "mIoU - first" in protocol_table(results)
+    assert "mIoU - first" in str(protocol_table(results))
 
 
-def test_weights_of_another_training_are_marked(mini_yaml, tmp_path: Path) -> None:
+def test_weights_of_another_training_are_marked(mini_yaml) -> None:
     """A short training of the run's own folder does not pass for the config's."""
     config = quick_config(mini_yaml, SYMNET)
     run = run_folder(config, "meta")
@@ -105,6 +96,5 @@ def test_weights_of_another_training_are_marked(mini_yaml, tmp_path: Path) -> No
     checkpoint.save(run / "best.pth", stored)
     (result,) = score(quick_config(mini_yaml, SYMNET, "test.checkpoint=best"))
     assert "meta_stage.epochs" in result["trained_otherwise"][0] and "not finished" in result["trained_otherwise"][1]
-    (found,) = verify([tmp_path / "runs"])
     assert "TRAINED WITH OTHER SETTINGS (meta_stage.epochs" in title(result)
-    assert "trained with meta_stage.epochs" in found.verdict
+    assert "trained with meta_stage.epochs" in verdict(result, {})

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,24 +12,16 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from tests import spawned
-from tests.paths import REPOSITORY
-from util import cli
 from util.checkpoints import checkpoint
-from util.config.command_line import Choice, choice_from_environment
+from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError
-from util.launch.launch import (
-    Launch,
-    _exit_code,
-    check_gpus,
-    gpus_for,
-    main,
-    parse,
-    suggestion_for_cpu,
-)
+from util.launch import launch
+from util.launch.launch import _exit_code, main, parse, usable_gpus
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {
+    "model.encoder.backbone": "resnet10_narrow",
     "data.size": 33,
     "data.min_pixels": 100,
     "base_stage.size": 33,
@@ -46,102 +36,79 @@ SHORT = {
     "test.pictures": 2,
     "test.seeds": [0],
 }
-LAUNCH = ("-m", "util.launch.launch")
 
 
-def sh(script: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
-    python = Path(sys.executable).parent
-    path = f"{python}:{os.environ['PATH']}"
-    return subprocess.run(
-        ["sh", script, *words],
-        cwd=REPOSITORY,
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-    )
+CPU = ["--set", "run.device=cpu"]
 
 
-def test_text_vectors_and_checkpoint_come_in_either_order():
-    expected = ["--set", "data.text=glove", "--set", "run.device=cpu"]
+def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
+    """Text vectors and a checkpoint come in either order; ``--model`` and ``--net`` win over the environment."""
     for rest in (["glove", "a.pth"], ["a.pth", "glove"]):
-        launch = parse(["test", "split0", "pascal", "0", *rest])
-        assert launch == Launch("test", Path("config/pascal/pascal_split0_resnet50.yaml"), 0, expected, "a.pth")
-
-
-def test_net_and_model_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+        expected = ["--set", "data.text=glove", *CPU, "--checkpoint", "a.pth"]
+        assert parse(["split0", "pascal", "0", *rest]) == (
+            Path("config/pascal/pascal_split0_resnet50.yaml"),
+            0,
+            expected,
+        )
     monkeypatch.setenv("NET", "resnet101")
     monkeypatch.setenv("MODEL", "")
-    assert choice_from_environment() == Choice(None, "resnet101")
-    launch = parse(["train", "split1", "pascal", "0"], Choice("ssp", "resnet101"))
-    assert launch.config == Path("config/pascal/pascal_split1_ssp_resnet101.yaml")
-
-
-def test_net_and_model_may_be_options():
-    """They win over the environment, and are not passed on to the scripts, which get the config's name."""
-    launch = parse(["train", "split1", "mini", "0", "--net", "resnet34", "--resume"], Choice("dcama", "resnet18"))
-    assert launch.config == Path("config/mini/mini_split1_dcama_resnet34.yaml")
-    assert launch.options == ["--set", "run.device=cpu", "--resume"]
+    assert parse(["split1", "pascal", "0"])[0] == Path("config/pascal/pascal_split1_resnet101.yaml")
+    monkeypatch.setenv("MODEL", "dcama")
+    path, _, options = parse(["split1", "mini", "0", "--net", "resnet34", "--resume"])
+    assert path == Path("config/mini/mini_split1_dcama_resnet34.yaml") and options == [*CPU, "--resume"]
 
 
 @pytest.mark.parametrize(
     ("gpus", "machines", "stage", "used"),
     [
-        (8, 1, "base_stage", 6),  # 12 images in all, two in each process
-        (4, 1, "base_stage", 4),
-        (4, 2, "base_stage", 3),
-        (8, 1, "meta_stage", 8),
-        (0, 1, "base_stage", 0),
-        (1, 7, "base_stage", None),
+        (8, 1, "base", 6),  # 12 images in all, two in each process
+        (4, 2, "base", 3),
+        (8, 1, "meta", 8),
+        (0, 1, "base", 0),
+        (1, 7, "base", None),
     ],
 )
 def test_no_more_gpus_are_used_than_the_batch_has_parts(gpus: int, machines: int, stage: str, used, monkeypatch):
     monkeypatch.setenv("NNODES", str(machines))
-    launch = parse(["train", "split0", "pascal", str(gpus)])
-    settings = getattr(read_config(launch.config), stage)
+    config = read_config("config/pascal/pascal_split0_resnet50.yaml")
     if used is None:
         with pytest.raises(UserError, match=r"base_stage\.batch = 12"):
-            gpus_for(launch, settings, stage)
+            usable_gpus(config, stage, gpus)
     else:
-        assert gpus_for(launch, settings, stage) == used
+        assert usable_gpus(config, stage, gpus) == used
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("words", "place"),
     [
-        (["train", "split0", "pascal"], "too few words"),
-        (["train", "split0", "pascal", "two"], "'two' is not a number of GPUs"),
-        (["train", "split0", "pascall", "0"], "did you mean 'pascal'"),
-        (["train", "splitt0", "pascal", "0"], "pascal_splitt0_resnet50.yaml: no such config; did you mean"),
-        (["train", "split0", "pascal", "0", "--model", "sspp"], "sspp: no such method; did you mean 'ssp'"),
-        (["test", "split0", "pascal", "0", "some/where"], "neither the name of text vectors nor a checkpoint"),
+        (["train", "split0", "pascal"], "gpus"),
+        (["train", "split0", "pascal", "two"], "gpus.*'two'"),
+        (["train", "split0", "pascall", "0"], "'pascal'"),
+        (["train", "splitt0", "pascal", "0"], "pascal_splitt0_resnet50.yaml"),
+        (["train", "split0", "pascal", "0", "--model", "sspp"], "sspp.*'ssp'"),
+        (["test", "split0", "pascal", "0", "some/where"], "'some/where'"),
+        (["train", "split0", "pascal", "999"], "999 GPUs"),
     ],
 )
-def test_words_that_mean_nothing_are_refused(words: list[str], reason: str):
-    with pytest.raises(UserError, match=reason):
-        parse(words)
+def test_words_that_mean_nothing_are_refused_before_anything_starts(words: list[str], place: str, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["launch", *words])
+    with pytest.raises(UserError, match=place):
+        main()
 
 
-def test_without_a_gpu_the_method_for_cpus_is_named_with_its_command():
-    launch = parse(["train", "split2", "pascal", "0"])
-    line = suggestion_for_cpu(launch, read_config(launch.config))
-    assert line is not None and line.count("\n") == 0
-    method, command = line.rpartition(": ")[2].split(" ", 1)
-    own = parse(["train", *command.split()[2:]], Choice(method.removeprefix("MODEL=")))
-    assert own.config == Path("config/pascal/pascal_split2_pocket_lite0.yaml")
-    assert suggestion_for_cpu(own, read_config(own.config)) is None
+def test_without_a_gpu_the_method_for_cpus_is_named_with_its_command(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "run_script", lambda *_: 0)
+    for words, named in (
+        (["split2", "pascal"], True),
+        (["split2", "pascal", "pocket"], False),
+        (["split0", "isic"], False),
+    ):
+        path = config_path(*words[:2], words[2] if len(words) > 2 else "hsnet")
+        assert launch.train(path, 0, [*CPU, "--set", "data.workers=0"]) == 0
+        assert ("MODEL=pocket sh train.sh split2 pascal 0" in capsys.readouterr().out) == named
 
 
-def test_more_gpus_than_present_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch, capsys):
-    with pytest.raises(UserError, match="999 GPUs were asked for, this machine has"):
-        check_gpus(999)
-    monkeypatch.setattr(sys, "argv", ["launch", "train", "split0", "pascal", "999"])
-    with pytest.raises(SystemExit) as caught:
-        cli.main(main)
-    errors = capsys.readouterr().err
-    assert caught.value.code == 2 and errors.count("\n") == 1 and errors.startswith("error: 999 GPUs")
-
-
-def test_which_of_several_processes_was_killed_is_exit_code():
+def test_which_of_several_processes_was_killed_is_said():
     """The others ended because of it, perhaps within the same second."""
     codes = {0: 2, 1: -signal.SIGKILL, 2: -signal.SIGTERM}
     failures = {rank: ProcessFailure(rank, 1, code, "none") for rank, code in codes.items()}
@@ -152,33 +119,31 @@ def test_which_of_several_processes_was_killed_is_exit_code():
 
 @pytest.mark.process
 @pytest.mark.train
-def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
+def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As the shell scripts do, in forked processes of this one; ``test_reproduce.py`` runs a shell script itself."""
     settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    first = sh("train.sh", "split0", "mini", "0", *options)
-    assert first.returncode == 0, first.stderr[-2000:]
-    assert "training it first" in first.stdout
-    run = tmp_path / "runs/mini_split0_resnet10"
+    run, words = tmp_path / "runs/mini_split0_resnet10", ("-m", "util.launch.launch")
+    trained = spawned.run(*words, "train", "split0", "mini", "0", *options, before=spawned.fork_scripts)
+    assert "training it first" in trained.stdout
     assert json.loads((run / "meta/metrics.json").read_text())["finished"]
-
     check_story(run)
-
-    forked = {"before": spawned.fork_scripts}
-    second = spawned.run(*LAUNCH, "train", "split0", "mini", "0", *options, check=2, **forked)
-    assert "holds a run already" in second.stderr
-    assert "training it first" not in second.stdout  # the base stage is there
-    third = spawned.run(
-        *LAUNCH, "train", "split0", "mini", "0", *options, "--set", "base_stage.epochs=2", check=2, **forked
-    )
-    assert "base stage was trained with base_stage.epochs = 1, now 2" in third.stderr
-
-    words = ["test", "split0", "mini", "0", "names", run / "meta/last.pth", *options]
-    tested = spawned.run(*LAUNCH, *words, **forked)
+    given = "split0", "mini", "0", "names", run / "meta/last.pth"
+    tested = spawned.run(*words, "test", *given, *options, before=spawned.fork_scripts)
     assert "| final" in tested.stdout + tested.stderr
     result = json.loads((run / "test/symnet_last_quick/result.json").read_text())
     assert result["quick_look"] and result["checkpoint"].endswith("last.pth")
     assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
     assert (run / "test/symnet_last_quick/episodes.png").exists()
+
+    called: list[tuple[str, bool]] = []  # by a further training over the finished one
+    monkeypatch.setattr(launch, "run_script", lambda script, _, words: called.append((script, "--resume" in words)))
+    path, longer = config_path("split0", "mini"), [*options, "--set", "base_stage.epochs=2"]
+    launch.train(path, 0, [*options, "--resume"])
+    with pytest.raises(UserError, match=r"base_stage\.epochs = 1, now 2"):
+        launch.train(path, 0, [*longer, "--resume"])
+    launch.train(path, 0, [*longer, "--overwrite"])
+    assert called == [("train.py", True), ("train_base.py", False), ("train.py", False)]
 
 
 def check_story(run: Path) -> None:

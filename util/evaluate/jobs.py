@@ -37,14 +37,14 @@ class Request:
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes: replayed if it exists, else written.
         save_images: kind (worst, best, random) -> number of episodes to draw.
-        figures: a second format of every picture beside PNG, pdf or svg.
+        figures: the format of every picture: png, or pdf or svg beside it.
     """
 
     protocols: tuple[str, ...] = ()
     shots: tuple[int, ...] = ()
     manifest: Path | None = None
     save_images: dict[str, int] = field(default_factory=dict)
-    figures: str | None = None
+    figures: str = "png"
 
 
 log = logging.getLogger("symnet")

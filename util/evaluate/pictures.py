@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache, partial
+import contextlib
+import html
+from functools import lru_cache
 from pathlib import Path
+from string import Template
 
 import cv2
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 from tqdm import tqdm
 
 from model.common.ops import resize
-from model.episode import IGNORE
 from util.data.images.labels import binary, numbered
 from util.data.images.views import to_photo
 from util.data.sampling import EpisodeKey
@@ -21,17 +21,23 @@ from util.errors import UserError, nearest
 from util.evaluate.evaluate import BASE, FINAL, NUMBER, iou_of
 from util.evaluate.jobs import Job
 from util.evaluate.kept_predictions import BEST, KINDS, RANDOM, WORST, Kept, random_episodes
-from util.report.charts import BARS, CURVE
-from util.report.contact_sheet import Entry, thumbnail, write_sheet
+from util.files import write_atomically
+from util.report.charts import CHARTS
 from util.report.figure import SUFFIXES, write_figure
-from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, class_map, heat, overlay
-from util.report.pictures import PANEL_HEIGHT, Board, draw, panel_size
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat
+from util.report.pictures import PANEL_HEIGHT, Panels, at_panel_size, draw, labelled
 
 FOLDER, SHEET = "pictures", "index.html"
-EPISODES = "episodes"  # beside every result, with the curve and the bars
+EPISODES = "episodes"  # beside every result, with the charts
+PAGE = Path(__file__).with_name("contact_sheet.html")
+FIGURE = """<figure data-iou="{iou:.4f}" data-class="{name}" data-kinds="{kinds}">
+<figcaption><b>{iou:.1f} %</b> {name}, {query} ({kinds})</figcaption>
+<a href="{file}"><img loading="lazy" alt="{name}, {query}" src="{file}"></a>
+</figure>"""
 BASE_NAMES = 2  # base classes named in a caption
 PHOTOS = 256  # kept in the size of a panel, 0.3 MiB each
 Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) counts, see evaluation.py
+Photo = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # panel (H, W, 3) and class ids (H, W), uint8; size as stored
 
 
 def parse_kinds(text: str) -> dict[str, int]:
@@ -43,10 +49,8 @@ def parse_kinds(text: str) -> dict[str, int]:
     out = {}
     for part in filter(None, text.split(",")):
         kind, _, count = part.partition(":")
-        if kind not in KINDS:
-            raise UserError(f"--save-images {part}: '{kind}' is unknown{nearest(kind, KINDS)}")
-        if not count.isdecimal() or int(count) < 1:
-            raise UserError(f"--save-images {part}: write {kind}:20, with a number of at least 1")
+        if kind not in KINDS or not count.isdecimal() or not int(count):
+            raise UserError(f"--save-images {part}: write such as worst:20{nearest(kind, KINDS)}")
         out[kind] = int(count)
     return out
 
@@ -71,13 +75,10 @@ def _episode(records: np.ndarray, number: int) -> np.ndarray:
 
 def remove_pictures(folder: Path) -> None:
     """Remove the pictures of an earlier test from the folder of a result."""
-    old = [folder / FOLDER / SHEET]
-    for suffix in SUFFIXES:
-        old += (folder / FOLDER).glob(f"seed*_episode*.{suffix}")
-        old += (folder / f"{name}.{suffix}" for name in (CURVE, BARS, EPISODES))
-    for path in old:
+    names = [f"{name}.{suffix}" for name in (*CHARTS, EPISODES) for suffix in SUFFIXES]
+    for path in (*(folder / name for name in names), *folder.glob(f"{FOLDER}/seed*_episode*"), folder / FOLDER / SHEET):
         path.unlink(missing_ok=True)
-    if (folder / FOLDER).is_dir() and not any((folder / FOLDER).iterdir()):
+    with contextlib.suppress(OSError):  # it is not there, or holds other files
         (folder / FOLDER).rmdir()
 
 
@@ -88,76 +89,56 @@ def save_pictures(
     kept: dict[tuple[int, int], Kept],
     folder: Path,
     title: str,
-    figures: str | None = None,
+    suffix: str,
 ) -> None:
     """Draw the chosen episodes of a job into ``folder/pictures``, with an index.html that shows them.
 
     Args:
         wanted: kind (worst, best, random) -> number of episodes.
         kept: (seed, number) -> predictions of the chosen episodes, at least.
-        figures: a second format of every picture, pdf or svg.
+        suffix: see ``write_figure``.
     """
-    out, photo = folder / FOLDER, lru_cache(maxsize=PHOTOS)(partial(_photo, job))
     names, index = job.context.config.data.classes, job.images.index
+
+    @lru_cache(maxsize=PHOTOS)
+    def photo(row: int) -> Photo:
+        image, classes = index.pair(row)
+        return at_panel_size(image), at_panel_size(classes), (image.shape[0], image.shape[1])
+
     entries = []
     for (seed, number), kinds in tqdm(choose(records, wanted).items(), desc="draw", unit="picture", leave=False):
         ious = {name: iou_of(_episode(table, number)) for name, table in records[seed].items()}
         key = job.samplers[seed](number)
         name, query = ", ".join(names[c - 1] for c in key.classes), index.names[key.query]
+        panels: Panels = []
+        for value, way in enumerate(key.ways, 1):
+            for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
+                label = binary(classes, index.value_of(way.class_id)).numpy()
+                label[label == 1] = value
+                drawn = labelled(image, label, SUPPORT_COLOUR, bool(key.others))
+                panels.append((f"support {support}: {names[way.class_id - 1]}", drawn))
+        panels += _query(job, key, photo(key.query), kept[seed, number], ious)
+        file = f"seed{seed}_episode{number:05d}"
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
-        panels = [*_supports(job, key, names, photo), *_query(job, key, photo(key.query), kept[seed, number], ious)]
-        path = out / f"seed{seed}_episode{number:05d}"
-        picture = write_figure(path, draw([Board(caption, panels)]), figures)
-        entries.append(Entry(f"{path.name}.png", name, ious[FINAL], kinds, query, thumbnail(picture)))
-    write_sheet(out / SHEET, title, entries)
+        write_figure(folder / FOLDER / file, draw([panels], caption), suffix)
+        shown = {"name": html.escape(name), "query": html.escape(query), "kinds": " ".join(kinds)}
+        entries.append((ious[FINAL], FIGURE.format(iou=ious[FINAL], file=f"{file}.png", **shown)))
+    figures = "\n".join(figure for _, figure in sorted(entries))
+    page = Template(PAGE.read_text(encoding="utf-8"))
+    text = page.substitute(title=html.escape(title), count=len(entries), figures=figures)
+    write_atomically(folder / FOLDER / SHEET, text)
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A photo in the size of a panel: (H, W, 3) and its class ids (H, W), uint8; and its height and width as stored."""
-
-    image: np.ndarray
-    classes: np.ndarray
-    stored: tuple[int, int]
-
-
-def _photo(job: Job, row: int) -> Photo:
-    """Return an image of the job's index."""
-    image, classes = job.images.index.pair(row)
-    width, height = panel_size(image)
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if height < len(image) else cv2.INTER_CUBIC)
-    labels = cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST)
-    return Photo(small, labels, (image.shape[0], image.shape[1]))
-
-
-def _supports(
-    job: Job, key: EpisodeKey, names: list[str], photo: Callable[[int], Photo]
-) -> list[tuple[str, np.ndarray]]:
-    panels = []
-    for value, way in enumerate(key.ways, 1):
-        for number, support in enumerate(map(photo, way.supports), 1):
-            label = binary(support.classes, job.images.index.value_of(way.class_id)).numpy()
-            shown = _drawn(support.image, np.where(label == 1, value, label), SUPPORT_COLOUR, key)
-            panels.append((f"support {number}: {names[way.class_id - 1]}", shown))
-    return panels
-
-
-def _drawn(image: np.ndarray, label: np.ndarray, colour: Colour, key: EpisodeKey) -> np.ndarray:
-    """Return an image with its label: the classes of several ways have colours of their own, one class the given."""
-    if key.others:
-        return class_map(image, np.where(label == IGNORE, 0, label))
-    return overlay(image, label, colour)
-
-
-def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> list[tuple[str, np.ndarray]]:
+def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> Panels:
     """Return the query's panels: photo, truth, maps, the base classes, and every two-channel output with its IoU."""
-    values = [job.images.index.value_of(class_id) for class_id in key.classes]
-    image, truth = query.image, numbered(query.classes, values).numpy()
-    panels = [("query", image), ("truth", _drawn(image, truth, TRUTH_COLOUR, key))]
+    image, classes, stored = query
+    several = bool(key.others)
+    truth = numbered(classes, [job.images.index.value_of(class_id) for class_id in key.classes]).numpy()
+    panels = [("query", image), ("truth", labelled(image, truth, TRUTH_COLOUR, several))]
 
     def on_photo(scored: np.ndarray) -> np.ndarray:
         """Return a map (H', W') of the scored label's size on the panel's pixels (H, W)."""
-        full = to_photo(scored, query.stored, job.view.rule, job.scored_on, job.view.side)
+        full = to_photo(scored, stored, job.view.rule, job.scored_on, job.view.side)
         how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
         return cv2.resize(full, (image.shape[1], PANEL_HEIGHT), interpolation=how)
 
@@ -169,16 +150,12 @@ def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, 
         panels.append((f"{name} (blue 0, red 1)", heat(image, on_photo(shown))))
     if BASE in predictions:
         ids = on_photo(predictions.pop(BASE))
-        panels.append((f"base: {_base_names(job, ids)}", class_map(image, ids)))
+        found, counts = np.unique(ids[ids > 0], return_counts=True)
+        base = [job.context.fold.base[int(found[i]) - 1] for i in np.argsort(-counts)[:BASE_NAMES]]
+        largest = ", ".join(job.context.config.data.classes[class_id - 1] for class_id in base)
+        panels.append((f"base: {largest or 'nothing'}", class_map(image, ids)))
     for name, mask in predictions.items():
         if name in ious:
-            panels.append((f"{name}, IoU {ious[name]:.1f} %", _drawn(image, on_photo(mask), PREDICTION_COLOUR, key)))
+            drawn = labelled(image, on_photo(mask), PREDICTION_COLOUR, several)
+            panels.append((f"{name}, IoU {ious[name]:.1f} %", drawn))
     return panels
-
-
-def _base_names(job: Job, ids: np.ndarray) -> str:
-    """Return the names of the base classes that cover most of a map."""
-    found, counts = np.unique(ids[ids > 0], return_counts=True)
-    names = job.context.config.data.classes
-    largest = [names[job.context.fold.base[int(found[i]) - 1] - 1] for i in np.argsort(-counts)[:BASE_NAMES]]
-    return ", ".join(largest) or "nothing"

@@ -12,11 +12,10 @@ from util.checkpoints.weights import TRAINING_FREE, UNTRAINED, Weights, weights_
 from util.config.read import MODEL_NAME, to_dict
 from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import Job
+from util.report.result_table import MADE_FROM_MASKS
 from util.report.run_folder import environment
-from util.report.schema import MANIFEST, SCHEMA
+from util.report.schema import MANIFEST, SCHEMA, Track
 from util.report.scores import FINAL, over_seeds
-from util.report.table import MADE_FROM_MASKS
-from util.report.track import IN_DOMAIN, KEPT, NO_TRAINING, REMOVED, Track
 from util.run.context import RunContext
 from util.run.device import describe
 from util.run.input_size import in_words
@@ -68,7 +67,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "checkpoint": weights.source,
         "weights_mark": weights_mark(config),
         "weights": weights.digest,
-        "track": asdict(track_of_weights(job.context, weights)),
+        "track": track_of_weights(job.context, weights),
         "trained_with": trained,
         "training": weights.training,
         "trained_otherwise": weights.otherwise,
@@ -101,13 +100,15 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     trained = weights.trained_with
     data = weights.encoder_data if config.model.backbone() is not None else ""
     text = model_class.reads_text and config.data.text != NO_TEXT
+    out = Track(encoder_data=data, text=text, training="none", novel_photos=None, train_shot=None)
     if weights.source in (TRAINING_FREE, UNTRAINED):
-        return Track(data, text, NO_TRAINING)
+        return out
     if trained is None:
-        return Track(data, text, config.test.trained_on)
-    own = config.test.trained_on is None and trained["name"] == config.data.name
-    photos = REMOVED if trained.get("exclude_novel", True) else KEPT
-    return Track(data, text, IN_DOMAIN if own else trained["name"], photos if own else None, trained["shot"])
+        return {**out, "training": config.test.trained_on}
+    out |= {"training": trained["name"], "train_shot": trained["shot"]}
+    if config.test.trained_on is None and trained["name"] == config.data.name:
+        out |= {"training": "in-domain", "novel_photos": "removed" if trained.get("exclude_novel", True) else "kept"}
+    return out
 
 
 def _without_episodes(job: Job, per_seed: list[dict[str, Any]]) -> int:

@@ -31,11 +31,10 @@ from util.evaluate.result import result_of
 from util.files import write_atomically
 from util.report.charts import write_charts
 from util.report.figure import write_figure
-from util.report.pictures import FirstEpisodes, draw
+from util.report.pictures import FirstEpisodes
+from util.report.result_table import class_table, passes_in_words, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
-from util.report.schema import MANIFEST, RESULT, check_result
-from util.report.table import class_table, passes_in_words, protocol_table, score_table, title
-from util.report.track import in_words, track_of
+from util.report.schema import MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
 from util.run.device import describe
 from util.run.processes import World, join
@@ -126,16 +125,16 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
         write_atomically(request.manifest, manifest.text())
         log.info("episodes: %s", request.manifest)
     folder.write_json(RESULT, result)
-    write_charts(folder.path, result, records, title(result), request.figures)
-    if first.rows:
-        write_figure(folder.path / EPISODES, draw(first.rows), request.figures)
+    write_charts(folder.path, request.figures)
+    if figure := first.drawn():
+        write_figure(folder.path / EPISODES, figure, request.figures)
     if request.save_images:
         save_pictures(job, records, request.save_images, kept, folder.path, title(result), request.figures)
     log.info(
         "%s, list %s\n%s\n%s\n\n%s",
         title(result),
         result["list_source"] or "made from the masks",
-        in_words({result["shot"]: track_of(result)}),
+        in_words({result["shot"]: result["track"]}),
         score_table(result),
         class_table(result),
     )

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from util import cli
-from util.report.charts import draw
+from util.report.charts import write_charts
 from util.report.compare import compare
 from util.report.figure import SUFFIXES
-from util.report.paper_table import FINAL, table
-from util.report.table_formats import FORMATS
+from util.report.paper_table import table
+from util.report.schema import find_results
+from util.report.scores import FINAL
+from util.report.table import FORMATS
 
 
-def _parser() -> cli.Parser:
-    """Return the parser of all commands."""
+def command() -> int:
+    """Parse, call, print; return 1 if a verified result differs."""
     parser = cli.Parser(prog="python -m util.report", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     pair = commands.add_parser("compare", help="paired difference of results on the same episodes")
@@ -28,33 +30,26 @@ def _parser() -> cli.Parser:
         "--output", default=FINAL, help="output of the model: final, meta, ...; meta:final compares A's meta, B's final"
     )
     many = commands.add_parser("table", help="the paper's table of all results below some folders")
-    many.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     many.add_argument("--format", choices=FORMATS, default="markdown")
     many.add_argument("--protocol", help="only results of this protocol")
     many.add_argument("--output", default=FINAL, help="output of the model: final, meta, ...")
     drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
-    drawn.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     drawn.add_argument("--figures", choices=SUFFIXES, default="pdf", help="their format")
     checked = commands.add_parser("verify", help="whether results can be trusted: counts, lists, episodes and weights")
-    checked.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
-    return parser
-
-
-def command() -> int:
-    """Parse, call, print; return 1 if a verified result differs."""
-    options = _parser().parse_args()
+    for one in (many, drawn, checked):
+        one.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
+    options = parser.parse_args()
     if options.command == "verify":
         from util.evaluate.verify import verify  # the engine needs seconds to import
 
-        found = verify(options.runs)
-        print("\n\n".join(one.text() for one in found))
-        return int(not all(one.agrees for one in found))
+        return verify(options.runs)
     if options.command == "compare":
         print(compare(*options.runs, output=options.output))
     elif options.command == "figures":
-        print("\n".join(map(str, draw(options.runs, options.figures))))
+        for path in find_results(options.runs):
+            print("\n".join(map(str, write_charts(path.parent, options.figures))))
     else:
-        print(table(options.runs, options.format, options.output, options.protocol))
+        print(FORMATS[options.format].text(table(options.runs, options.output, options.protocol)))
     return 0
 
 

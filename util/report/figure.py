@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 if importlib.util.find_spec("matplotlib") is None:  # known before a run begins, not when its first figure is drawn
     raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
 
-VECTORS = ("pdf", "svg")  # the names of --figures
-SUFFIXES = ("png", *VECTORS)  # of a figure's files
+UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # metadata by format
+SUFFIXES = ("png", *UNDATED)  # of a figure's files; the names of --figures
 STYLE = {
     "text.parse_math": False,  # a class may be called $x$
     "pdf.fonttype": 42,  # TrueType: texts can be selected and searched
@@ -33,7 +33,6 @@ STYLE = {
     "svg.hashsalt": "symnet",  # ids of an SVG's parts are the same every time
     "image.composite_image": False,
 }
-UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # format -> metadata
 
 
 @contextmanager
@@ -46,26 +45,24 @@ def styled() -> Iterator[None]:
         yield
 
 
+@styled()
 def pixels(figure: Figure) -> np.ndarray:
     """Return a figure as an RGB image (height, width, 3) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    with styled():
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        return np.array(canvas.buffer_rgba())[..., :3].copy()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3].copy()
 
 
-def write_figure(path: Path, figure: Figure, vectors: str | None = None) -> np.ndarray:
-    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``vectors`` names one; return the pixels of the first.
+@styled()
+def write_figure(path: Path, figure: Figure, suffix: str = "png") -> None:
+    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one.
 
     Raises:
         WriteError: the disk is full or the folder cannot be written.
     """
-    drawn = pixels(figure)
-    write_png(path.with_name(f"{path.name}.png"), drawn)
-    if vectors is not None:
-        with styled():
-            save = partial(figure.savefig, format=vectors, dpi=figure.dpi, metadata=UNDATED[vectors])
-            write_atomically(path.with_name(f"{path.name}.{vectors}"), save)
-    return drawn
+    write_png(path.with_name(f"{path.name}.png"), pixels(figure))
+    if suffix != "png":
+        save = partial(figure.savefig, format=suffix, dpi=figure.dpi, metadata=UNDATED[suffix])
+        write_atomically(path.with_name(f"{path.name}.{suffix}"), save)

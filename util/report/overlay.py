@@ -11,10 +11,9 @@ from model.episode import IGNORE
 from util.files import write_atomically
 
 Colour = tuple[int, int, int]  # RGB
-TINT = 0.5  # share of the mask's colour in an overlay
+TINT = 0.5  # share of the mask's colour in an overlay, and of the colours in a heat map
 SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
 OUTLINE = (((0, 0, 0), 3), ((255, 255, 255), 1))  # a light line on a wider dark one shows on any ground: colour, pixels
-HEAT = 0.5  # share of the colours in a heat map
 HUE_STEP, HUES = 67, 180  # difference of the hues of classes c and c + 1; number of OpenCV's hues
 SATURATION, BRIGHTNESS = 220, 235  # of a class's colour
 
@@ -34,7 +33,7 @@ def overlay(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
 def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return an RGB image (H, W, 3) uint8 blended with a heat map (H, W) of values in 0..1, blue to red."""
     colours = cv2.applyColorMap((np.clip(values, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
-    return cv2.addWeighted(image, 1 - HEAT, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), HEAT, 0)
+    return cv2.addWeighted(image, 1 - TINT, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), TINT, 0)
 
 
 def class_colour(value: int) -> Colour:
@@ -47,7 +46,7 @@ def class_colour(value: int) -> Colour:
 def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Return an RGB image with each class id except 0 tinted and outlined in a colour of its own."""
     out = image
-    for value in np.unique(ids[ids > 0]).tolist():
+    for value in np.unique(ids[(ids > 0) & (ids != IGNORE)]).tolist():
         out = overlay(out, (ids == value).astype(np.uint8), class_colour(value))
     return out
 

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import functools
+import math
 import re
-from collections.abc import Callable
-from operator import itemgetter
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
+from string import ascii_lowercase
 from typing import Any
 
 import yaml
 
 from util.errors import UserError, nearest
-from util.report.schema import find_results, read_result
+from util.report.result_table import AVERAGED, departures, passes_in_words, protocol_title
+from util.report.schema import NOT_STATED, Track, find_results, in_words, read_result
 from util.report.scores import FINAL
-from util.report.table import AVERAGED, departures, passes_in_words, protocol_title
-from util.report.table_formats import FORMATS, MEASURED_MARK, QUICK_MARK, Row, track_notes
-from util.report.track import IN_DOMAIN, NOT_STATED, Track, track_of
+from util.report.table import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
-SAME = "same"  # `train_shot` of a paper that trains for every number of shots
 CROSS_DOMAIN = "crossdomain"  # `dataset` of published rows over several data sets
+COLUMN_NAMES: dict[Any, str] = {"fb_iou": "FB-IoU"}
+MEASURED, DOUBTFUL = "*", "?"  # marks of cells
+Results = dict[Path, dict[str, Any]]
+Column = tuple[int, Any]  # number of shots; a fold's number, a data set, ``mean`` or ``fb_iou``
 
 
-def table(
-    paths: list[Path], form: str = "markdown", output: str = FINAL, protocol: str | None = None, across: bool = False
-) -> str:
-    """Return the table of all results below some paths, as Markdown, LaTeX or CSV.
+@dataclass
+class Row:
+    """The cells of a method: measured here, or published in ``source``."""
+
+    method: str
+    protocol: str
+    source: str | None
+    cells: dict[Column, float] = field(default_factory=dict)
+    doubts: dict[Column, str] = field(default_factory=dict)  # reason why a cell is not the protocol's number
+    tracks: dict[int, Track] = field(default_factory=dict)  # by number of shots
+
+
+def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, across: bool = False) -> Table:
+    """Return the table of all results below some paths.
 
     Args:
         across: columns are data sets, as in the cross-domain benchmark, and not folds of one.
@@ -35,33 +48,33 @@ def table(
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share
             a column.
     """
-    results = {path: read_result(path) for path in find_results(paths)}
-    results = {path: r for path, r in results.items() if r["replayed"] is None and protocol in (None, r["protocol"])}
-    other_fold = [path for path, r in results.items() if r["fold_mismatch"]]
-    results = {path: r for path, r in results.items() if path not in other_fold}
+    found = {path: read_result(path) for path in find_results(paths)}
+    results = {p: r for p, r in found.items() if not r["replayed"] and protocol in (None, r["protocol"])}
+    elsewhere = [path for path, r in results.items() if r["fold_mismatch"]]
+    full = {_cell_of(r) for r in results.values() if not r["quick_look"]}
+    results = {
+        p: r for p, r in results.items() if p not in elsewhere and (not r["quick_look"] or _cell_of(r) not in full)
+    }
     if not results:
-        what = f"of protocol '{protocol}' " if protocol else ""
         raise UserError(
-            f"{', '.join(map(str, paths))}: no result {what}to show "
+            f"{', '.join(map(str, paths))}: no result to show{f' of protocol {protocol}' if protocol else ''} "
             "(replayed manifests and weights of another fold are omitted)"
         )
-    results = _without_superseded(results)
-    _check_columns(results, across)
-    first = next(iter(results.values()))
-    places = list(dict.fromkeys(map(_place_of(across), results.values()))) if across else list(range(first["folds"]))
-    shots = sorted({r["shot"] for r in results.values()})
-    published, hidden = published_rows(CROSS_DOMAIN if across else first["dataset"], shots, first["fold_rule"])
-    rows = [*published, *_measured_rows(results, output, places, across)]
+    _check(results, across)
+    first, by = next(iter(results.values())), "dataset" if across else "fold"
+    shots, quoted_from = sorted({r["shot"] for r in results.values()}), CROSS_DOMAIN if across else first["dataset"]
+    places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
     columns = [(shot, c) for shot in shots for c in (*places, "mean", *([] if across else ["fb_iou"]))]
-    notes = _notes(rows, results, output)
-    notes += [f"omitted: {method}, published on other folds ({rule})." for method, rule in hidden]
-    notes += [f"omitted: {path}, scored with weights of another fold." for path in other_fold]
-    return FORMATS[form](rows, columns, notes)
-
-
-def _place_of(across: bool) -> Callable[[dict[str, Any]], Any]:
-    """Return the function that gives a result's column: its fold, or its data set."""
-    return itemgetter("dataset" if across else "fold")
+    quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"])
+    out = _as_table([*quoted, *_measured_rows(results, output, places, by)], columns)
+    out.notes = [
+        f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source.",
+        *out.notes,
+        *(_note(path, r, output) for path, r in results.items()),
+        *omitted,
+        *(f"omitted: {path}, scored with weights of another fold." for path in elsewhere),
+    ]
+    return out
 
 
 def _cell_of(result: dict[str, Any]) -> tuple:
@@ -71,157 +84,151 @@ def _cell_of(result: dict[str, Any]) -> tuple:
 
 def _method(result: dict[str, Any]) -> str:
     """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
-    model, backbone = result["model"], result["backbone"] or ""
-    run = re.sub(r"split\d+_?", "", result["run"].removeprefix(f"{result['dataset']}_"))
-    run = re.sub(rf"(^|_){re.escape(model)}(?=_|$)", r"\1", run)
-    known = {"", backbone, *model.split("_")}
-    words = [word for word in run.split("_") if word not in known and not backbone.endswith(f"_{word}")]
-    method = result.get("method") or _names().get(model, model)
-    encoder = result.get("encoder") or _names().get(backbone, backbone)
-    name = ", ".join(filter(None, [f"{method} {encoder}".strip(), " ".join(words)]))
-    mark = result.get("weights_mark")
-    foreign = "" if result["config"].get("test", {}).get("trained_on") else f" ({Path(result['checkpoint']).name})"
-    weights = {"foreign": foreign}.get(mark, f" ({mark})") if mark else ""
-    averaged = f", {passes_in_words(result)}" if result.get("averaged") else ""
-    return name + weights + averaged
+    known = re.split("[_/]", f"{result['dataset']}_{result['model']}_{result['backbone']}")
+    words = [w for w in result["run"].split("_") if w not in known and not re.fullmatch(r"split\d+", w)]
+    name = ", ".join(filter(None, [f"{result['method']} {result['encoder']}".strip(), " ".join(words)]))
+    mark = result["weights_mark"]
+    if mark == "foreign":
+        trained_elsewhere = result["config"].get("test", {}).get("trained_on")
+        mark = "" if trained_elsewhere else Path(result["checkpoint"]).name
+    return name + (f" ({mark})" if mark else "") + (f", {passes_in_words(result)}" if result["averaged"] else "")
 
 
-@functools.cache
-def _names() -> dict[str, str]:
-    """Return how people write methods and encoders, by their names in configs."""
-    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))["names"]
-
-
-def _without_superseded(results: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
-    """Return the results without quick looks whose cell has a full result."""
-    full = {_cell_of(r) for r in results.values() if not r["quick_look"]}
-    return {p: r for p, r in results.items() if not (r["quick_look"] and _cell_of(r) in full)}
-
-
-def _check_columns(results: dict[Path, dict[str, Any]], across: bool) -> None:
-    """Refuse results that cannot share a column."""
-
-    def terms(result: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "data set": across or result["dataset"],
-            "protocol": protocol_title(result),
-            "number of folds": across or result["folds"],
-            "protocol settings": {k: v for k, v in result["protocol_settings"].items() if k != "list_file"},
-            "data.min_pixels": across or result["min_pixels"],
+def _check(results: Results, across: bool) -> None:
+    """Refuse results that differ where a table, a column or a row holds one."""
+    seen: dict[tuple, tuple[Path, Any]] = {}
+    for path, r in results.items():
+        method, _, shot, dataset, fold = cell = _cell_of(r)
+        if cell in seen:
+            raise UserError(
+                f"{seen[cell][0]} and {path} are both {method}, {shot}-shot, fold {fold}; name only one of them"
+            )
+        seen[cell] = path, None
+        terms = {
+            ("data set",): across or dataset,
+            ("protocol",): protocol_title(r),
+            ("number of folds",): across or r["folds"],
+            ("protocol settings",): {k: v for k, v in r["protocol_settings"].items() if k != "list_file"},
+            ("data.min_pixels",): across or r["min_pixels"],
+            ("test list", dataset, fold, shot): r["list"],  # shots decide it where rare classes are skipped
+            ("track", method, shot): in_words({shot: r["track"]}),
         }
-
-    (path, first), *others = results.items()
-    for other_path, other in others:
-        for what, value in terms(first).items():
-            if terms(other)[what] != value:
+        for key, value in terms.items():
+            before, other = seen.setdefault(key, (path, value))
+            if other != value:
                 raise UserError(
-                    f"{path} and {other_path} differ in {what} ({value}; {terms(other)[what]}): one column holds one; "
+                    f"{before} and {path} differ in {key[0]} ({other}; {value}): one column, or row, holds one; "
                     "name fewer runs, or choose with --protocol"
                 )
-    _check_rows(results)
-    seen: dict[tuple, Path] = {}
-    for path, result in results.items():
-        before = seen.setdefault(_cell_of(result), path)
-        if before != path:
-            method, _, shot, _, fold = _cell_of(result)
-            raise UserError(f"{before} and {path} are both {method}, {shot}-shot, fold {fold}; name only one of them")
-    lists: dict[tuple, tuple[Path, str]] = {}  # depend on shots too: data.rare_classes: skip omits classes
-    for path, result in results.items():
-        fold, shot = result["fold"], result["shot"]
-        before_path, digest = lists.setdefault((result["dataset"], fold, shot), (path, result["list"]))
-        if digest != result["list"]:
-            raise UserError(f"{before_path} and {path} were scored on different test lists of fold {fold}, {shot}-shot")
 
 
-def _check_rows(results: dict[Path, dict[str, Any]]) -> None:
-    """Refuse folds of one row and number of shots that are of different tracks."""
-    rows: dict[tuple, tuple[Path, Track]] = {}
-    for path, result in results.items():
-        track = track_of(result)
-        before, first = rows.setdefault((_method(result), result["shot"]), (path, track))
-        if first != track:
-            raise UserError(
-                f"{before} and {path} are of different tracks ({first.words()}; {track.words()}): one row holds one"
-            )
-
-
-def _measured_rows(results: dict[Path, dict[str, Any]], output: str, places: list[Any], across: bool) -> list[Row]:
+def _measured_rows(results: Results, output: str, places: list[Any], by: str) -> list[Row]:
     """Return the rows of our own results; mean and FB-IoU are cells only if all folds, or data sets, are there."""
     rows: dict[str, Row] = {}
-    fb_iou: dict[tuple[str, int], list[float]] = {}
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}  # the scores of a row and number of shots
     for path, r in results.items():
         if output not in r["mean"]:
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
-        method = _method(r)
-        row = rows.setdefault(method, Row(method, protocol_title(r), "measured", measured=True))
-        place = _place_of(across)(r)
-        row.cells[r["shot"], place] = r["mean"][output]["miou"]
-        row.tracks[r["shot"]] = track_of(r)
-        fb_iou.setdefault((method, r["shot"]), []).append(r["mean"][output].get("fb_iou", float("nan")))
+        method, shot, scores = _method(r), r["shot"], r["mean"][output]
+        row = rows.setdefault(method, Row(method, protocol_title(r), None))
+        row.cells[shot, r[by]] = scores["miou"]
+        row.tracks[shot] = r["track"]
         if why := ", ".join(why for why in departures(r) if why != AVERAGED):
-            row.quick |= {(r["shot"], c): why for c in (place, "mean", "fb_iou")}
-    for (method, shot), values in fb_iou.items():
-        cells = rows[method].cells
-        if len(values) == len(places):
-            cells[shot, "mean"] = sum(cells[shot, place] for place in places) / len(places)
-            cells[shot, "fb_iou"] = sum(values) / len(places)
+            row.doubts |= {(shot, c): why for c in (r[by], "mean", "fb_iou")}
+        of_row = found.setdefault((method, shot), [])
+        of_row.append(scores)
+        if len(of_row) == len(places):
+            row.cells[shot, "mean"] = fmean(s["miou"] for s in of_row)
+            row.cells[shot, "fb_iou"] = fmean(s.get("fb_iou", math.nan) for s in of_row)
     return list(rows.values())
 
 
-def published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list[Row], list[tuple[str, str]]]:
-    """Return the published rows, and (method, fold rule) of those that are omitted because their folds differ."""
+def published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list[Row], list[str]]:
+    """Return the published rows, and notes on those that are omitted because their folds differ."""
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     rows: dict[tuple, Row] = {}
-    hidden: dict[tuple[str, str], None] = {}
+    omitted: dict[str, None] = {}
     for entry in content["rows"]:
-        if entry["dataset"] != dataset or entry["shot"] not in shots:
+        paper, backbone, shot = entry["paper"], entry["backbone"], entry["shot"]
+        if entry["dataset"] != dataset or shot not in shots:
             continue
         variant = f", {entry['variant']}" if "variant" in entry else ""
-        name = f"{entry['paper']} {_names().get(entry['backbone'], entry['backbone'])}{variant}"
+        name = f"{paper} {content['names'].get(backbone, backbone)}{variant}"
         protocol, rule = entry["protocol"] or NOT_STATED, entry.get("fold_rule", fold_rule)
         if rule not in (None, fold_rule):
-            hidden[f"{name} by {protocol}", rule] = None
+            omitted[f"omitted: {name} by {protocol}, published on other folds ({rule})."] = None
             continue
         if "fold_rule" in entry:
             protocol += f" ({rule or 'unstated'} folds)"
-        row = rows.setdefault((name, protocol), Row(name, protocol, content["papers"][entry["paper"]]))
+        row = rows.setdefault((name, protocol), Row(name, protocol, content["papers"][paper]))
         *folds, mean = entry["miou"]
-        row.tracks[entry["shot"]] = _published_track(content, entry)
-        row.cells |= {(entry["shot"], f): v for f, v in enumerate(folds)} | {(entry["shot"], "mean"): mean}
+        row.cells |= {(shot, fold): miou for fold, miou in enumerate(folds)} | {(shot, "mean"): mean}
         if "fb_iou" in entry:
-            row.cells[entry["shot"], "fb_iou"] = entry["fb_iou"]
-    return list(rows.values()), list(hidden)
-
-
-def _published_track(content: dict[str, Any], entry: dict[str, Any]) -> Track:
-    """Return the track of a published row, as far as it is known."""
-    known = content["tracks"].get(entry["paper"], {})
-    shots = known.get("train_shot")
-    return Track(
-        content["encoder_data"].get(entry["backbone"]),
-        known.get("text"),
-        content["trained_on"].get(entry["dataset"], IN_DOMAIN),
-        known.get("novel_photos"),
-        entry["shot"] if shots == SAME else shots,
-    )
-
-
-def _notes(rows: list[Row], results: dict[Path, dict[str, Any]], output: str) -> list[str]:
-    """Return the lines below the table: the meaning of the marks, the sources, and each measured result."""
-    notes = [f"{MEASURED_MARK} measured here, {output} output; other numbers are quoted from the numbered source."]
-    if any(row.quick for row in rows):
-        why = ", ".join(dict.fromkeys(why for row in rows for why in row.quick.values()))
-        notes.append(f"{QUICK_MARK} ({why}) not to be quoted as the protocol's number of this method.")
-    notes += track_notes(rows)
-    for number, source in enumerate(dict.fromkeys(r.source for r in rows if not r.measured), 1):
-        notes.append(f"[{number}] {source}.")
-    for path, r in results.items():
-        spread = r["deviation"][output]["miou"]
-        several = f", deviation over seeds {spread:.2f}" if len(r["seeds"]) > 1 else ""
-        notes.append(
-            f"{MEASURED_MARK} {_method(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: "
-            f"{r['episodes']} episodes, seeds {', '.join(map(str, r['seeds']))}{several}; {r['input']}; "
-            f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, "
-            f"{r['device']}: {path}"
+            row.cells[shot, "fb_iou"] = entry["fb_iou"]
+        known = content["tracks"].get(paper, {})
+        row.tracks[shot] = Track(
+            encoder_data=content["encoder_data"].get(backbone),
+            text=known.get("text"),
+            training=content["trained_on"].get(dataset, "in-domain"),
+            novel_photos=known.get("novel_photos"),
+            train_shot=shot if known.get("train_shot") == "same" else known.get("train_shot"),
         )
-    return notes
+    return list(rows.values()), list(omitted)
+
+
+def _as_table(rows: list[Row], columns: list[Column]) -> Table:
+    """Return the rows as text, with marks, the notes that explain them, and the same in columns of CSV."""
+    tracks = [in_words(row.tracks) for row in rows]
+    names = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
+    letters = {track: f"({letter})" for track, letter in zip(dict.fromkeys(tracks), names)}
+    sources = list(dict.fromkeys(row.source for row in rows if row.source))
+    doubts = [", ".join(dict.fromkeys(row.doubts.values())) for row in rows]
+    headings = [f"fold {c}" if isinstance(c, int) else COLUMN_NAMES.get(c, c) for _, c in columns]
+    out = Table(["method", "protocol", *headings], [], ["", "", *(f"{shot}-shot" for shot, _ in columns)])
+    for i, (row, track) in enumerate(zip(rows, tracks)):
+        out.rows.append(
+            [row.method, row.protocol, *(f"{row.cells[c]:.1f}" if c in row.cells else "-" for c in columns)]
+        )
+        source = f" [{sources.index(row.source) + 1}]" if row.source else ""
+        out.marks[i, 0] = source + (f" {letters[track]}" if len(letters) > 1 else "")
+        for j, column in enumerate(columns, 2):
+            if column in row.cells and not row.source:
+                out.marks[i, j] = MEASURED + (DOUBTFUL if column in row.doubts else "")
+    out.facts = {"track": tracks, "origin": [], "source": [row.source or "" for row in rows]}
+    out.facts["origin"] = [
+        "quoted" if row.source else f"measured ({why})" if why else "measured" for row, why in zip(rows, doubts)
+    ]
+    out.best = {(i, j) for j, column in enumerate(columns, 2) for i in _best(rows, column)}
+    out.ruled = {sum(row.source is not None for row in rows)} - {0}
+    if any(doubts):
+        why = ", ".join(dict.fromkeys(why for row in rows for why in row.doubts.values()))
+        out.notes.append(f"{DOUBTFUL} ({why}) not to be quoted as the protocol's number of this method.")
+    out.notes += [f"{mark if len(letters) > 1 else 'all rows'}: {track}." for track, mark in letters.items()]
+    out.notes += [f"[{number}] {source}." for number, source in enumerate(sources, 1)]
+    return out
+
+
+def _best(rows: list[Row], column: Column) -> list[int]:
+    """Return the rows of a column's best cells among at least two of one protocol and track, on the same episodes.
+
+    Others are not comparable.
+    """
+    groups: dict[tuple, list[tuple[float, int]]] = {}
+    for i, row in enumerate(rows):
+        protocol = row.protocol.partition(" (")[0]
+        if column in row.cells and protocol != NOT_STATED:
+            key = protocol, in_words(row.tracks), row.doubts.get(column)
+            groups.setdefault(key, []).append((round(row.cells[column], 1), i))
+    return [i for found in groups.values() if len(found) > 1 for value, i in found if value == max(found)[0]]
+
+
+def _note(path: Path, result: dict[str, Any], output: str) -> str:
+    """Return the line that says how a measured number was made."""
+    spread = result["deviation"][output]["miou"]
+    several = f", deviation over seeds {spread:.2f}" if len(result["seeds"]) > 1 else ""
+    return (
+        f"{MEASURED} {_method(result)}, {result['shot']}-shot, {result['dataset']} fold {result['fold']}: "
+        f"{result['episodes']} episodes, seeds {', '.join(map(str, result['seeds']))}{several}; {result['input']}; "
+        f"list {result['list'][:8]} of {result['list_images']}, weights {result['weights'][:8]}, "
+        f"{result['date'][:10]}, {result['device']}: {path}"
+    )

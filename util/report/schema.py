@@ -1,4 +1,8 @@
-"""Schema of a test's result file, ``result.json``: its keys, their types, and the check of files against it."""
+"""Schema of a test's result file, ``result.json``: its keys, their types, and the check of files against it.
+
+A result's track is the data that its method learnt from. Numbers of one protocol but of different tracks are not
+comparable.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from util.errors import UserError
 from util.files import read_json
 from util.typecheck import Misfit, convert
 
+NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
 Scores = dict[str, float]  # miou, and fb_iou for two-channel outputs; in percent
@@ -22,6 +27,16 @@ class SeedScores(TypedDict, total=False):
     presence_accuracy: float  # final output, protocols with absent classes: share of right decisions to show a mask
     presence_auroc: float  # area under the ROC curve of the presence score
     per_class: dict[str, float]  # class id (base output: base-class id) -> foreground IoU
+
+
+class Track(TypedDict):
+    """The data that a method learnt from; null: not known."""
+
+    encoder_data: str | None  # of its encoder's first weights; empty without an encoder
+    text: bool | None  # whether class names, or vectors of them, were read
+    training: str | None  # in-domain (base classes of the tested data set), none, or another data set's name
+    novel_photos: Literal["removed", "kept"] | None  # photos of the training that show novel classes
+    train_shot: int | None  # number of shots of its training
 
 
 class Result(TypedDict):
@@ -77,7 +92,7 @@ class Result(TypedDict):
     encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold; null: none was used
-    track: dict[str, Any]  # what the method learnt from: the attributes of util/report/track.py: Track
+    track: Track
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
     # the machine
     device: str
@@ -91,18 +106,18 @@ class Result(TypedDict):
     environment: dict[str, Any]  # commit, versions, machine, command
 
 
-def check_result(content: Any, source: str) -> dict[str, Any]:
+def check_result(content: Any, source: object) -> dict[str, Any]:
     """Return a result after checking it against the schema.
 
     Raises:
         UserError: names the first key that is missing, unknown or of the wrong type.
     """
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise UserError(f"{source}: not a result of this project ({SCHEMA}); score the run again with test.py")
     try:
         convert(Result, content, "")
     except Misfit as misfit:
-        raise UserError(f"{source}: {misfit}; not a result as util/report/schema.py describes it") from None
+        raise UserError(
+            f"{source}: {misfit}; not a result as util/report/schema.py describes it, score the run again with test.py"
+        ) from None
     return content
 
 
@@ -112,7 +127,7 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, damaged or not a result.
     """
-    return check_result(read_json(path, "this result", "score the run again with test.py"), str(path))
+    return check_result(read_json(path, "this result", "score the run again with test.py"), path)
 
 
 def find_results(paths: list[Path]) -> list[Path]:
@@ -128,3 +143,23 @@ def find_results(paths: list[Path]) -> list[Path]:
             raise UserError(f"{path}: no {RESULT} here; score a run first: python test.py CONFIG")
         found.update(here)
     return sorted(found)
+
+
+def in_words(tracks: dict[int, Track]) -> str:
+    """Return the tracks of a method, number of test shots -> track, in words."""
+    words = {shot: _words(track) for shot, track in tracks.items()}
+    whole = "; ".join(dict.fromkeys(words.values()))
+    if len(set(words.values())) > 1:
+        whole = "; ".join(f"{shot}-shot: {text}" for shot, text in words.items())
+    trained = {shot: track["train_shot"] for shot, track in tracks.items()}
+    return "; ".join([whole, *(f"{n}-shot by weights of {k} shot" for n, k in trained.items() if k not in (None, n))])
+
+
+def _words(track: Track) -> str:
+    """Return a track in words, but for the number of shots."""
+    parts = [] if track["encoder_data"] == "" else [f"encoder's data: {track['encoder_data'] or NOT_STATED}"]
+    parts.append("text: " + (NOT_STATED if track["text"] is None else "read" if track["text"] else "none"))
+    parts.append(f"training: {track['training'] or NOT_STATED}")
+    if track["training"] in (None, "in-domain"):
+        parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
+    return "; ".join(parts)

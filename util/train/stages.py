@@ -17,7 +17,7 @@ from util.config.settings import Config, StageSettings
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, PassOptions, evaluate
 from util.report.figure import pixels
-from util.report.pictures import FirstEpisodes, draw
+from util.report.pictures import FirstEpisodes
 from util.report.run_folder import RunFolder
 from util.run.context import RunContext, make_run_context
 from util.run.data import StageData, base_stage_data, meta_stage_data
@@ -165,8 +165,8 @@ def _validate_meta(stage: Stage, out: RunFolder, network: PreparedNetwork, step:
     pictures = FirstEpisodes(stage.data.held_out_classes, VALIDATION_PICTURES)
     scores = _evaluate(stage, network, [pictures] if stage.world.is_main else [])
     out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
-    if pictures.rows:
-        out.image("validation", pixels(draw(pictures.rows)), step)
+    if figure := pictures.drawn():
+        out.image("validation", pixels(figure), step)
     return scores[FINAL]["miou"], scores
 
 
