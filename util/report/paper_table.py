@@ -20,7 +20,7 @@ from util.report.table import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 CROSS_DOMAIN = "crossdomain"  # `dataset` of published rows over several data sets
-COLUMN_NAMES: dict[Any, str] = {"fb_iou": "FB-IoU"}
+COLUMN_NAMES = {"fb_iou": "FB-IoU"}
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
 Results = dict[Path, dict[str, Any]]
 Column = tuple[int, Any]  # number of shots; a fold's number, a data set, ``mean`` or ``fb_iou``
@@ -183,7 +183,7 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     letters = {track: f"({letter})" for track, letter in zip(dict.fromkeys(tracks), names)}
     sources = list(dict.fromkeys(row.source for row in rows if row.source))
     doubts = [", ".join(dict.fromkeys(row.doubts.values())) for row in rows]
-    headings = [f"fold {c}" if isinstance(c, int) else COLUMN_NAMES.get(c, c) for _, c in columns]
+    headings = [f"fold {c}" if isinstance(c, int) else COLUMN_NAMES.get(c) or str(c) for _, c in columns]
     out = Table(["method", "protocol", *headings], [], ["", "", *(f"{shot}-shot" for shot, _ in columns)])
     for i, (row, track) in enumerate(zip(rows, tracks)):
         out.rows.append(
