@@ -41,7 +41,7 @@ def test_other_ways_are_drawn_uniformly_and_belong_to_the_digest() -> None:
 
 def test_absent_classes_replace_queries_alone() -> None:
     everywhere = random_list(0)  # class 1 is
-    with pytest.raises(UserError, match=r"protocols.p.absent = 0.5: every image of the list shows class 1"):
+    with pytest.raises(UserError, match=r"protocols.p on the list: absent = 0.5, but every image shows class 1"):
         check_sampler(everywhere, EpisodeSampler(everywhere, "sequential", 1, 0, absent=0.5), "p", "the list")
     queries = np.flatnonzero((everywhere.index.areas[:, [2, 4]] > 0).any(1))
     images = replace(everywhere, classes=(2, 4), queries=queries)

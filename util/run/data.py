@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from util.config.folds import masks_hold_all_classes
 from util.config.read import read_data
-from util.config.settings import BINARY, AugmentSettings, DataSettings, ProtocolSettings, StageSettings
+from util.config.settings import BINARY, AugmentSettings, ProtocolSettings, StageSettings
 from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
@@ -21,12 +21,10 @@ from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler
 from util.data.trials import TrialDataset
 from util.errors import UserError
 from util.run.context import RunContext, make_run_context
-from util.run.input_size import scored_on, training_view
+from util.run.input_size import scored_on, view_of
 from util.run.processes import World
 
 log = logging.getLogger("symnet")
-ALL_IMAGES = "all"  # a value of `images`, of the base stage
-WITH_REPLACEMENT = "with_replacement"  # a value of `supports`, of stages and protocols
 OF_THE_RUN = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
@@ -44,36 +42,43 @@ class StageData:
 
 def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> StageData:
     """Return the data of the base stage: labelled images."""
+    data, fold, whole = context.config.data, context.fold, stage.images == "all"
     with world.main_first():
-        whole = stage.images == ALL_IMAGES
         images = images_for_training(context, world.is_main, whole, stage)
-        held_out = images_for_base_validation(context, world.is_main, whole)
+        index = load_index(data, "test", world.is_main)
+        held_out = whole_list(index, fold) if whole else base_validation_list(index, fold, data)
+    size, seed = context.config.stage_size(stage), context.config.run.seed
     return StageData(
         images,
-        _labelled(context, images, stage, stage.augment),
-        _labelled(context, held_out, stage, None),
+        LabelledDataset(images, fold, size, seed, stage.augment),
+        LabelledDataset(held_out, fold, size, seed, None),
         epoch_length(stage, images),
         min(stage.validate_episodes, len(held_out.queries)),
-        context.config.data.classes,
+        data.classes,
     )
 
 
 def meta_stage_data(context: RunContext, world: World) -> StageData:
     """Return the data of the meta stage: episodes of base classes, validated on episodes of novel classes.
 
-    Those may be of another data set, ``meta_stage.validate_on``.
+    Those are of the validation list, else of the test list; perhaps of another data set, ``meta_stage.validate_on``.
     """
     stage, held_out = context.config.meta_stage, validation_context(context)
+    config = held_out.config
     with world.main_first():
         images = images_for_training(context, world.is_main)
-        novel = images_for_validation(held_out, world.is_main)
+        if config.data.validation_list is None:
+            novel = images_for_test(held_out, world.is_main, config.protocols[config.test.protocol])
+        else:
+            index = load_index(config.data, "validation", world.is_main)
+            novel = _logged(config.data.classes, test_list(index, held_out.fold, config.data), world.is_main)
     return StageData(
         images,
         training_episodes(context, images),
         validation_episodes(held_out, novel),
         epoch_length(stage, images),
         stage.validate_episodes,
-        held_out.config.data.classes,
+        config.data.classes,
     )
 
 
@@ -82,16 +87,14 @@ def validation_context(context: RunContext) -> RunContext:
     config = context.config
     if config.meta_stage.validate_on is None:
         return context
-    own, other = config.data, read_data(found(config.meta_stage.validate_on))
-    kept = {key: getattr(own, key) for key in OF_THE_RUN}
-    return make_run_context(replace(config, data=replace(other, **kept)))
+    kept = {key: getattr(config.data, key) for key in OF_THE_RUN}
+    other = replace(read_data(found(config.meta_stage.validate_on)), **kept)
+    return make_run_context(replace(config, data=other))
 
 
 def epoch_length(stage: StageSettings, images: ImageList) -> int:
     """Return the number of examples of an epoch: ``epoch_length``, else the length of the list or of its pairs."""
-    if stage.epoch_length is not None:
-        return stage.epoch_length
-    return len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
+    return stage.epoch_length or len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
@@ -111,65 +114,38 @@ def images_for_training(
     index = with_decoded_images(load_index(data, "train", progress), data, list_of(data, "train"), progress)
     if whole:
         return whole_list(index, context.fold)
-    return _logged(context, train_list(index, context.fold, data, stage.list_file), progress)
+    return _logged(data.classes, train_list(index, context.fold, data, stage.list_file), progress)
 
 
 def images_for_test(context: RunContext, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
     """Return the fold's test list, or the published list of a protocol that has one."""
     data, published = context.config.data, None if protocol is None else protocol.list_file
     images = test_list(load_index(data, "test", progress), context.fold, data, published)
-    if progress and (shared := _in_training(data, images)):
-        log.warning(
-            "%s of the %s test images are in the training list too (data.train_list = %s); leave them out of one",
-            *(shared, len(images.queries), data.train_list),
-        )
-    return _logged(context, images, progress)
+    training = None if data.train_list is None or data.mask_form == BINARY else Path(data.root) / data.train_list
+    if progress and training is not None and training.is_file():
+        names, trained = images.index.names, set(read_names(training))
+        if shared := sum(names[row] in trained for row in images.queries.tolist()):
+            counts = shared, len(images.queries), data.train_list
+            log.warning("%s of the %s test images are in the training list too (data.train_list = %s)", *counts)
+    return _logged(data.classes, images, progress)
 
 
-def _in_training(data: DataSettings, images: ImageList) -> int:
-    """Return how many images of a test list the training list names too; 0 if that list is not there."""
-    path = None if data.train_list is None else Path(data.root) / data.train_list
-    if path is None or data.mask_form == BINARY or not path.is_file():
-        return 0
-    training = set(read_names(path))
-    return sum(images.index.names[row] in training for row in images.queries.tolist())
-
-
-def images_for_validation(context: RunContext, progress: bool = True) -> ImageList:
-    """Return the images of the meta stage's validations: of the validation list, else those of a test."""
-    config = context.config
-    if config.data.validation_list is None:
-        return images_for_test(context, progress, config.protocols[config.test.protocol])
-    return _logged(
-        context, test_list(load_index(config.data, "validation", progress), context.fold, config.data), progress
-    )
-
-
-def images_for_base_validation(context: RunContext, progress: bool = True, whole: bool = False) -> ImageList:
-    """Return the images that validate the base stage: those that show a base class, or all."""
-    data = context.config.data
-    index = load_index(data, "test", progress)
-    return whole_list(index, context.fold) if whole else base_validation_list(index, context.fold, data)
-
-
-def _logged(context: RunContext, images: ImageList, warns: bool) -> ImageList:
+def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
     """Log the classes that a list leaves out, and warn of a published list that is not used."""
     if images.note and warns:
         log.warning("%s", images.note)
     if images.left_out:
-        names = ", ".join(context.config.data.classes[c - 1] for c in images.left_out)
-        log.info("left out, with too few images: %s", names)
+        log.info("left out, with too few images: %s", ", ".join(classes[c - 1] for c in images.left_out))
     return images
 
 
-# --- episodes and labelled images by number --------------------------------------------------------------------------
+# --- episodes by number ----------------------------------------------------------------------------------------------
 
 
 def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
     """Return the meta stage's training episodes by number."""
-    config, stage = context.config, context.config.meta_stage
-    size = config.stage_size(stage)
-    sampler = _sampler(context, images, stage, config.run.seed)
+    stage, size = context.config.meta_stage, context.config.stage_size(context.config.meta_stage)
+    sampler = _sampler(context, images, stage, context.config.run.seed)
     if stage.input == STRETCH:
         return _episodes(context, sampler, size, None, View(STRETCH, size, size, smooth=True), views=1)
     return _episodes(context, sampler, size, stage.augment, views=stage.views)
@@ -186,7 +162,7 @@ def training_size_episodes(
     context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int
 ) -> TrialDataset:
     """Return a protocol's episodes by number at the image size of training, as validations use them."""
-    view = training_view(context.config, protocol)
+    view = view_of(context.config, protocol, context.config.data.size)
     return trials(context, protocol_sampler(context, images, protocol, seed), view, (scored_on(view, protocol),))
 
 
@@ -196,28 +172,22 @@ def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolS
 
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
-    """Refuse a protocol with more ways than its list has classes with enough supports, or whose queries all show one.
+    """Refuse a protocol that a list cannot serve: it has too few classes, or no image that lacks a class.
 
     Raises:
-        UserError: names both numbers, or the class; or the data set's masks do not tell which other classes are there.
+        UserError: says what the list has.
     """
+    have, always = len(sampler.complete_classes), [c for c in images.classes if not len(sampler.without[c])]
+    problem = ""
     if images.index.one_class_masks and (sampler.ways > 1 or sampler.absent > 0):
-        raise UserError(
-            f"protocols.{protocol}: needs to know every class of an image, and each mask of {fold} shows one class; "
-            "name a protocol of one class whose queries all show it"
-        )
-    always = [c for c in images.classes if not len(sampler.without[c])]
-    if sampler.absent > 0 and always:
-        raise UserError(
-            f"protocols.{protocol}.absent = {sampler.absent:g}: every image of {fold} shows class {always[0]}, so no "
-            "query can lack it; set absent to 0"
-        )
-    have = len(sampler.complete_classes)
-    if sampler.ways > max(have, 1):
-        raise UserError(
-            f"protocols.{protocol}.ways = {sampler.ways}: {fold} has {have} of {len(images.classes)} classes with "
-            f"enough images for {sampler.shots} support(s) each; set at most {have} ways"
-        )
+        problem = "does not go with masks that show one class each: take one way, whose queries all show it"
+    elif sampler.absent > 0 and always:
+        problem = f"absent = {sampler.absent:g}, but every image shows class {always[0]}: set absent to 0"
+    elif sampler.ways > max(have, 1):
+        total = f"{len(images.classes)} classes with enough images for {sampler.shots} support(s) each"
+        problem = f"ways = {sampler.ways}, but the list has {have} of {total}: set at most {have} ways"
+    if problem:
+        raise UserError(f"protocols.{protocol} on {fold}: {problem}")
 
 
 def trials(context: RunContext, sampler: Sampler, view: View, scored_on: tuple[str, ...]) -> TrialDataset:
@@ -228,7 +198,7 @@ def trials(context: RunContext, sampler: Sampler, view: View, scored_on: tuple[s
 def _sampler(
     context: RunContext, images: ImageList, rule: StageSettings | ProtocolSettings, seed: int
 ) -> EpisodeSampler:
-    data, with_replacement = context.config.data, rule.supports == WITH_REPLACEMENT
+    data, with_replacement = context.config.data, rule.supports == "with_replacement"
     check_shots(images, data, with_replacement)
     return EpisodeSampler(images, rule.query, data.shot, seed, with_replacement)
 
@@ -243,10 +213,3 @@ def _episodes(
 ) -> EpisodeDataset:
     base_labels = context.model_class.reads_base_labels and masks_hold_all_classes(context.config.data.mask_form)
     return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view, views)
-
-
-def _labelled(
-    context: RunContext, images: ImageList, stage: StageSettings, augment: AugmentSettings | None
-) -> LabelledDataset:
-    config = context.config
-    return LabelledDataset(images, context.fold, config.stage_size(stage), config.run.seed, augment)

@@ -9,7 +9,6 @@ import torch
 from util.errors import UserError
 
 CUDA = "cuda"
-OUT_OF_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)
 
 
 def gpu_count() -> int:
@@ -29,23 +28,15 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"run.device = {name!r} is not a device; use auto, cpu, cuda or cuda:<number>") from None
+    index = local_rank if device.index is None else device.index
+    if (device.type == CUDA and index >= gpu_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise UserError(f"run.device = {name}, GPU {index}: this machine has {gpu_count()}; ask for fewer, or for cpu")
     if device.type == CUDA:
-        have = gpu_count()
-        index = local_rank if device.index is None else device.index
-        if index >= have:
-            raise UserError(f"GPU {index} was asked for, but this machine has {have}; ask for fewer, or 0 for the CPU")
         device = torch.device(CUDA, index)
         torch.cuda.set_device(device)
-    elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("run.device = mps, but this machine has no such device; use cpu")
     return device
-
-
-def places(device: torch.device, processes: int) -> list[torch.device]:
-    """Return the devices of so many processes of one machine: GPUs in turn, else all of them ``device``."""
-    if device.type != CUDA:
-        return [device] * processes
-    return [torch.device(CUDA, i % gpu_count()) for i in range(processes)]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -56,7 +56,7 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
     )
     stream = iter(loader)
     try:
-        if workers and threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        if workers and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises anywhere, even inside a checkpoint
         for batch in stream:
             yield batch.to(device)
@@ -65,11 +65,8 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        raise UserError(
-            f"a loader process was killed ({error}), perhaps for lack of memory: lower data.workers and repeat the "
-            "command, a training with --resume",
-            local=True,
-        ) from None
+        mend = "lower data.workers and repeat the command, a training with --resume"
+        raise UserError(f"a loader process was killed ({error}), perhaps for lack of memory: {mend}", True) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 
@@ -80,8 +77,7 @@ def _start_worker(_: int) -> None:
     The main process decides when it ends. A loader process whose main process has ended ends by itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):  # not on Windows
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-                signal.signal(number, lambda *_: signal.alarm(TERM_GRACE))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda *_: signal.alarm(TERM_GRACE))
     cv2.setNumThreads(0)

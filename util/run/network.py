@@ -32,9 +32,9 @@ def build_model(
         base_classes: N, default those of the config's fold.
     """
     torch.manual_seed(config.run.seed)
-    data = config.data
-    count = len(Fold.of(data).base) if base_classes is None else base_classes
-    return class_of(config.model)(config.model, Task(count, data.shot, side or data.size, text_width))
+    count = len(Fold.of(config.data).base) if base_classes is None else base_classes
+    task = Task(count, config.data.shot, side or config.data.size, text_width)
+    return class_of(config.model)(config.model, task)
 
 
 def new_model(context: RunContext, side: int | None = None, base_classes: int | None = None) -> FewShotModel:
@@ -49,10 +49,7 @@ def check_finite(output: Output) -> None:
         UserError: logits overflow, or are no numbers.
     """
     if not output.logits.isfinite().all():
-        raise UserError(
-            "the network's prediction is not finite: its weights are damaged or far too large for run.precision; "
-            "restore them (python prepare.py weights FILE describes a file), or set run.precision: float32"
-        )
+        raise UserError("the network's prediction is not finite: restore its weights, or set run.precision: float32")
 
 
 @dataclass(frozen=True)
@@ -80,11 +77,7 @@ class PreparedNetwork:
 
 
 def prepare_network(
-    network: nn.Module,
-    device: torch.device,
-    precision: str = FLOAT32,
-    compile: bool = False,
-    processes: int = 1,
+    network: nn.Module, device: torch.device, precision: str = FLOAT32, compile: bool = False, processes: int = 1
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called.
 
