@@ -11,7 +11,6 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from util.errors import UserError
 from util.formats.coco import class_table, read_annotations
 from util.formats.painting import class_mask
 
@@ -118,30 +117,6 @@ def test_the_smaller_is_on_top_and_crowds_are_below(tmp_path: Path, order: tuple
     expected[0:10, 0:20] = CAT
     expected[5:15, 5:15] = DOG
     np.testing.assert_array_equal(_mask(_file(tmp_path, *(annotations[i] for i in order))), expected)
-
-
-def _photo(**changes: Any) -> list[dict[str, Any]]:
-    return [{"id": 5, "file_name": "a.jpg", "height": H, "width": W, **changes}]
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"annotations": None}, "no 'annotations'"),
-        ({"images": {}}, "no 'images'"),
-        ({"categories": CATEGORIES[:1]}, "category_id 3 is not among"),
-        ({"annotations": [{"image_id": 5, "category_id": 3}]}, "'segmentation' is missing"),
-        ({"annotations": [{"category_id": 3, "segmentation": []}]}, "'image_id' is missing"),
-        ({"images": _photo() * 2}, "same id"),
-        ({"images": _photo(file_name="../a.jpg")}, "not the name of a file"),
-        ({"images": _photo(width=0)}, "no pixels"),
-        ({"images": [{"id": 5}]}, "'file_name' is missing"),
-        ({"images": ["a.jpg"]}, "not in COCO's format"),
-    ],
-)
-def test_files_of_another_form(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(UserError, match=rf"instances.json: .*{complaint}"):
-        read_annotations(_file(tmp_path, (3, [_box(2, 3, 6, 9)]), **changes))
 
 
 @pytest.mark.parity

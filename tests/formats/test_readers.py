@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +11,7 @@ from PIL import Image
 from tests.formats import drawn
 from util.errors import UserError
 from util.formats import recognise
-from util.formats.painting import label_of
-from util.predict.regions import Marking
-from util.predict.support_files import supports_in
-from util.predict.supports import read_support
-
-
-@pytest.mark.parametrize("kind", drawn.WRITERS)
-def test_a_format_gives_the_pixels_of_its_classes(kind: str, tmp_path: Path) -> None:
-    path = drawn.WRITERS[kind](tmp_path)
-    found, annotations = recognise.read(str(path))
-    assert found == kind and set(annotations.categories.values()) == {"cat", "dog"}
-    (photo,) = annotations.photos
-    for category, name in annotations.categories.items():
-        label = label_of(photo, annotations.path_of(photo), {category: 1}, path)
-        assert np.array_equal(label == 1, drawn.mask_of(name)), name
+from util.predict.supports import supports_in
 
 
 @pytest.mark.parametrize("kind", [*drawn.WRITERS, "masks"])
@@ -36,7 +21,7 @@ def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> N
         listed, categories = supports_in([text])
         assert list(categories.items()) == list(zip((17, 18) if kind == "coco" else (1, 2), ("cat", "dog")))
         for support in listed:
-            read = read_support(support, support.name, Marking())
+            read = support.read()
             assert np.array_equal(read.label == 1, drawn.mask_of(support.name))
             assert read.image.shape == (drawn.HEIGHT, drawn.WIDTH, 3)
         assert [support.name for support in listed] == ["cat", "dog"]
@@ -50,7 +35,7 @@ def test_photos_may_lie_elsewhere(tmp_path: Path) -> None:
         (tmp_path / f"photos {kind}").mkdir()
         photo.rename(tmp_path / f"photos {kind}" / photo.name)
         listed, _ = supports_in([str(path)], tmp_path / f"photos {kind}")
-        assert [read_support(s, s.name, Marking()).label.sum() > 0 for s in listed] == [True, True]
+        assert [s.read().label.sum() > 0 for s in listed] == [True, True]
     drawn.masks(tmp_path / "set")
     (tmp_path / "set" / drawn.PHOTO).rename(tmp_path / "photos coco" / "a.jpg")
     assert len(supports_in([str(tmp_path / "set")], tmp_path / "photos coco")[0]) == 2
@@ -66,24 +51,13 @@ def test_classes_and_shots_choose_among_the_supports(tmp_path: Path) -> None:
 def test_masks_without_names_are_one_object_unless_they_hold_several_indices(tmp_path: Path) -> None:
     drawn.masks(tmp_path)
     (tmp_path / "names.txt").unlink()
-    with pytest.raises(UserError, match=r"a\.png: holds the class indices 1, 2; name the classes"):
+    with pytest.raises(UserError, match=r"a\.png: holds the class indices \[1, 2\]"):
         supports_in([str(tmp_path)])
-    (support,), _ = supports_in([str(tmp_path)], marking=Marking(mask_value=2))
-    assert np.array_equal(read_support(support, None, Marking(mask_value=2)).label == 1, drawn.mask_of("dog"))
+    (support,), _ = supports_in([str(tmp_path)], mask_value=2)
+    assert np.array_equal(support.read().label == 1, drawn.mask_of("dog"))
     Image.fromarray(255 * drawn.mask_of("cat").astype(np.uint8)).convert("RGB").save(tmp_path / "a.png")
     (support,), _ = supports_in([str(tmp_path)])
-    assert support.name is None and read_support(support, None, Marking()).label.sum() == drawn.mask_of("cat").sum()
-
-
-def test_a_shape_without_area_is_refused_where_its_class_is_wanted(tmp_path: Path) -> None:
-    path = next(drawn.labelme(tmp_path).glob("*.json"))
-    content = json.loads(path.read_text())
-    content["shapes"].append({"label": "line", "points": [[1, 2], [3, 4]], "shape_type": "line"})
-    path.write_text(json.dumps(content))
-    supports, _ = supports_in([str(path)])
-    assert read_support(supports[0], "cat", Marking()).label.any()
-    with pytest.raises(UserError, match="type 'line' has no area"):
-        read_support(supports[-1], "line", Marking())
+    assert support.name is None and support.read().label.sum() == drawn.mask_of("cat").sum()
 
 
 def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:

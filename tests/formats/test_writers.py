@@ -13,9 +13,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from tests.formats.brush import unpacked
-from util.formats import coco, labelme, labelstudio, recognise, yolo
+from util.formats import coco, labelstudio, recognise
+from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.contours import polygons_of
-from util.formats.found import FoundObject, FoundPhoto
 from util.formats.painting import label_of
 from util.formats.run_lengths import decoded, encoded
 
@@ -46,7 +46,7 @@ def photos(tmp_path: Path) -> list[FoundPhoto]:
     out = []
     for name, objects in (("a.jpg", [found("cat", left, 0.75), found(NAMES[44], right, 0.5)]), ("b.jpg", [])):
         Image.new("RGB", (W, H)).save(tmp_path / "photos" / name)
-        out.append(FoundPhoto(tmp_path / "photos" / name, H, W, tuple(objects)))
+        out.append(FoundPhoto(tmp_path / "photos" / name, name, H, W, tuple(objects)))
     return out
 
 
@@ -75,7 +75,7 @@ def test_outlines_cover_their_mask(seed: int) -> None:
 @pytest.mark.parametrize("polygons", [False, True])
 def test_pycocotools_opens_cocos_json(photos: list[FoundPhoto], polygons: bool, tmp_path: Path) -> None:
     path = tmp_path / "out" / "instances.json"
-    coco.write_annotations(path, lambda: iter(photos), lambda photo: photo.path.name, NAMES, polygons)
+    coco.write(tmp_path / "out", Found(photos, NAMES, polygons=polygons))
     opened = COCO(path)
     assert [(i["file_name"], i["width"], i["height"]) for i in opened.loadImgs([1, 2])] == [
         ("a.jpg", W, H),
@@ -97,21 +97,14 @@ def test_pycocotools_opens_cocos_json(photos: list[FoundPhoto], polygons: bool, 
 
 
 def test_nothing_found_is_cocos_json_too(photos: list[FoundPhoto], tmp_path: Path) -> None:
-    coco.write_annotations(tmp_path / "a.json", lambda: iter(()), lambda photo: photo.path.name, NAMES)
-    assert json.loads((tmp_path / "a.json").read_text())["annotations"] == []
+    coco.write(tmp_path, Found([], NAMES))
+    assert json.loads((tmp_path / coco.FILE).read_text())["annotations"] == []
 
 
 @pytest.mark.parametrize("kind", ["yolo", "labelme"])
 def test_files_of_single_photos_are_read_again(photos: list[FoundPhoto], kind: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    for photo in photos:
-        if kind == "yolo":
-            yolo.write_photo(out, photo, list(NAMES.values()))
-        else:
-            labelme.write_photo(out / f"{photo.path.stem}.json", photo)
-    if kind == "yolo":
-        yolo.write_data_file(out, list(NAMES.values()))
-        assert (out / "labels" / "b.txt").read_text() == ""
+    recognise.WRITERS[kind](out, Found(photos, NAMES))
     found_kind, again = recognise.read(str(out))
     assert found_kind == kind and [Path(p.name).name for p in again.photos] == ["a.jpg", "b.jpg"]
     assert list(again.categories.values()) == list(NAMES.values())
@@ -122,8 +115,7 @@ def test_files_of_single_photos_are_read_again(photos: list[FoundPhoto], kind: s
 
 @pytest.mark.parametrize("polygons", [False, True])
 def test_label_studios_tasks_hold_the_masks(photos: list[FoundPhoto], polygons: bool, tmp_path: Path) -> None:
-    names = list(NAMES.values())
-    labelstudio.write_tasks(tmp_path, lambda: iter(photos), lambda p: p.path.name, names, "some model", polygons)
+    labelstudio.write(tmp_path, Found(photos, NAMES, "some model", polygons))
     first, second = json.loads((tmp_path / "tasks.json").read_text())
     assert first["data"]["image"].endswith("?d=a.jpg") and second["predictions"][0]["result"] == []
     kind = "polygonlabels" if polygons else "brushlabels"

@@ -10,8 +10,7 @@ import torch
 from util.data.mini import CLASS_NAMES
 from util.predict import Segmenter
 from util.predict.encoded_class import class_embedding
-from util.predict.regions import Marking
-from util.predict.supports import parse_support, read_support
+from util.predict.supports import parse_support
 
 SIDE, WIDTH = 33, 300  # of the input in pixels, of text vectors
 
@@ -39,7 +38,7 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, tmp_pa
 
 def test_a_segmenter_passes_the_vector_on(empty_segmenter, drawn_support: str) -> None:
     segmenter = empty_segmenter()
-    segmenter.add(CLASS_NAMES[0], [read_support(parse_support(drawn_support), None, Marking())])
+    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
     (known,) = segmenter.classes
     assert segmenter.notes == [known.embedding.note] and known.embedding.class_id == 1
     episode = known.episode(torch.zeros(2, 3, SIDE, SIDE), known.support_batches[0], False)

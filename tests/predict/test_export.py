@@ -22,8 +22,7 @@ from util.export.exportable import Exportable
 from util.export.graphs import cut
 from util.predict import Segmenter
 from util.predict.photos import read_photo
-from util.predict.regions import Marking
-from util.predict.supports import parse_support, read_support
+from util.predict.supports import parse_support
 
 LOADERS = {
     "pt2": "lambda path: torch.export.load(path).module()",
@@ -108,7 +107,7 @@ def test_the_files_give_the_same_masks(
 @pytest.mark.parametrize("model", ["", "ssp", "dcama", "sccan", "hsnet", "pocket"])
 def test_the_graphs_of_every_method_equal_the_network(empty_segmenter, drawn_support, model: str) -> None:
     segmenter = empty_segmenter(model)
-    segmenter.add("disc", [read_support(parse_support(drawn_support), None, Marking())])
+    segmenter.add("disc", [parse_support(drawn_support).read()])
     network = Exportable(segmenter, None)
     episode, other = network.noise(), network.given()
     graphs = cut(network, *episode)

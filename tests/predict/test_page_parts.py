@@ -25,7 +25,7 @@ from util.page.found import FoundPhoto, threshold_of
 from util.page.marks import MAX_MARKS, MAX_POINTS, Mark, read_marks, support_label, text_of
 from util.page.visit import Visit, free_stem
 from util.predict import Prediction, Segmenter
-from util.predict.write_formats import FORMATS
+from util.predict.results import FORMATS
 
 SHAPE = (40, 60)
 BOX = Mark("box", 1, 2, ((30, 20), (10, 5)))

@@ -14,15 +14,14 @@ from util.data.mini import CLASS_NAMES
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
 from util.predict.photos import read_photo
-from util.predict.regions import Marking
-from util.predict.supports import Support, parse_support, read_support
+from util.predict.supports import Support, parse_support
 
 
 @pytest.fixture
 def supports(mini_root: Path, photos: list[Path]) -> list[Support]:
     """Return the synthetic photos with their masks."""
     masks = mini_root / "SegmentationClassAug"
-    return [read_support(parse_support(f"{p}:{masks / p.stem}.png"), None, Marking()) for p in photos]
+    return [parse_support(f"{p}:{masks / p.stem}.png").read() for p in photos]
 
 
 def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, supports, photos) -> None:

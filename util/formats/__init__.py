@@ -1,1 +1,1 @@
-"""How are annotations stored? One module for each format: reading into one form, and writing of predictions."""
+"""Annotations of other programs: a module for each format reads it into one form and writes predictions."""

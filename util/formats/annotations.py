@@ -1,14 +1,19 @@
-"""Annotated photos in one form, whatever format they were read from."""
+"""Annotated photos and found objects in one form each, whatever format they are read from or written to."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from util.data.lists.files import IMAGE_SUFFIXES
+from util.errors import UserError
+
+MANY = 200  # files whose reading takes long enough for a bar
 Shape = tuple[np.ndarray, ...] | dict[str, Any] | str
 
 
@@ -53,69 +58,81 @@ class Annotations:
         return self.folder / photo.name
 
 
-class Collector:
-    """Collects the photos of a format that names classes by text; ids count from 1 in the order of the names.
-
-    Args:
-        names: classes that the format declares; others follow in the order in which they appear.
-    """
-
-    def __init__(self, names: Iterable[str] = ()):
-        self.ids: dict[str, int] = {}
-        self.photos: list[Photo] = []
-        for name in names:
-            self.category(name)
-
-    def category(self, name: str) -> int:
-        """Return the id of a class."""
-        return self.ids.setdefault(checked_text(name), len(self.ids) + 1)
-
-    def add(self, name: str, size: tuple[int, int], objects: Iterable[tuple[str, Shape]]) -> None:
-        """Add a photo of a size (height, width) with its labelled objects."""
-        number = len(self.photos) + 1
-        instances = tuple(Instance(number, self.category(label), False, shape) for label, shape in objects)
-        self.photos.append(Photo(number, name, *size, instances))
-
-    def annotations(self, folder: Path) -> Annotations:
-        """Return all photos."""
-        return Annotations(tuple(self.photos), {number: name for name, number in self.ids.items()}, folder)
-
-
-def checked_text(value: Any) -> str:
-    """Return a text without control characters.
+class PhotoFiles:
+    """The photos of a folder and its sub-folders, in the order of their paths.
 
     Raises:
-        ValueError: it is none.
+        UserError: the folder does not exist.
     """
-    if not isinstance(value, (str, int, float)):
-        raise ValueError(f"a {type(value).__name__} is not a name")  # as text, nested aliases of YAML fill the memory
-    if not str(value).isprintable() or not str(value).strip():
-        raise ValueError(f"{str(value)[:80]!r} is not a name")
-    return str(value)
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: this folder of photos does not exist; check its name")
+        self.folder = folder
+        self.paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        self._by_name = defaultdict(list)
+        for path in self.paths:
+            for key in (path.name, path.stem):
+                self._by_name[key].append(path)
+
+    def named(self, name: str, source: Path) -> Path:
+        """Return the only photo with a file name, or with a stem.
+
+        Raises:
+            UserError: there is none, or there are several; begins with the file that names it, ``source``.
+        """
+        found = self._by_name[name]
+        if len(found) != 1:
+            raise UserError(f"{source}: {len(found)} photos in {self.folder} are named '{name}'; name its --photos")
+        return found[0]
 
 
-def whole(value: Any) -> int:
-    """Return a whole number, which some programs write as 3.0, "3" or true.
+class FoundObject(NamedTuple):
+    """A class found on a photo, or one connected part of it.
 
-    Raises:
-        ValueError: it is none.
+    runs: its mask in COCO's text form {"size", "counts"}; box: x0, y0, x1, y1, which covers columns x0 .. x1 - 1 and
+    rows y0 .. y1 - 1; score: mean probability over its pixels; area: in pixels.
     """
-    number = int(value)
-    if not isinstance(value, str) and number != value:
-        raise ValueError(f"{value} is not a whole number")
-    return number
+
+    name: str
+    score: float
+    area: int
+    box: tuple[int, int, int, int]
+    runs: dict[str, Any]
 
 
-def name_inside(value: Any) -> str:
-    """Return the name of a file that lies in the folder of photos.
+class FoundPhoto(NamedTuple):
+    """A photo, its name in files of annotations, its upright size, the objects found on it, and when (ns)."""
 
-    Raises:
-        ValueError: it is none, or would lie elsewhere.
+    path: Path
+    name: str
+    height: int
+    width: int
+    objects: tuple[FoundObject, ...]
+    time: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a format is written from.
+
+    Attributes:
+        photos: read from the beginning at each iteration, one at a time.
+        categories: all of them, id -> name by ascending id, whether found or not.
+        model: its name, for people.
+        polygons: write outlines in place of exact masks where a format has both.
+        keep: keep files of single photos that are newer than what was found, such as corrected ones.
     """
-    name = PurePosixPath(checked_text(value))
-    if name.is_absolute() or ".." in name.parts or not name.parts:
-        raise ValueError(f"file_name '{name}' is not the name of a file in a folder of photos")
-    return str(name)
+
+    photos: Iterable[FoundPhoto]
+    categories: dict[int, str]
+    model: str = ""
+    polygons: bool = False
+    keep: bool = False
+
+    def keeps(self, path: Path, photo: FoundPhoto) -> bool:
+        """Return whether the file of a photo is to be kept."""
+        return self.keep and path.is_file() and path.stat().st_mtime_ns >= photo.time
 
 
 def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
@@ -123,14 +140,6 @@ def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarr
     return np.array([left, top, right, top, right, bottom, left, bottom], np.float64)
 
 
-def circle_of(centre: np.ndarray, radius: float) -> np.ndarray:
-    """Return a circle as a polygon of 360 corners, (720,) float64."""
-    angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
-    return (centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)).reshape(-1)
-
-
 def reason_of(error: Exception) -> str:
     """Return an error of reading a file in words."""
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    return str(error) or type(error).__name__
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from util.errors import UserError
-from util.files import read_json, write_atomically
-from util.formats.annotations import Annotations, Instance, Photo, checked_text, name_inside, reason_of, whole
+from util.files import read_text, write_atomically
+from util.formats.annotations import Annotations, Found, Instance, Photo, reason_of
 from util.formats.contours import polygons_of
-from util.formats.found import FoundObject, FoundPhoto
 from util.formats.run_lengths import decoded
 
-MAPPED = ("images", "annotations", "categories")
+FILE = "instances.json"
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -31,56 +29,32 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Raises:
         UserError: the file is missing, cut short, not JSON, or holds no instance annotations.
     """
+    text = read_text(path, "this annotation file", "unpack, download or export it again")
     try:
-        content = read_json(path, "this annotation file", "unpack, download or export it again", object_hook=_compact)
-    except _NotCoco as error:
-        raise UserError(f"{path}: an annotation is not in COCO's format ({error}); export it again") from None
-    missing = [key for key in MAPPED if not isinstance(content, dict) or not isinstance(content.get(key), list)]
-    if missing:
-        raise UserError(f"{path}: holds no '{missing[0]}'; name a file of instances, such as instances_train2014.json")
-    try:
-        return replace(_collect(content), folder=folder or path.parent)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path}: is not in COCO's format ({reason_of(error)}); export it again") from None
-
-
-class _NotCoco(Exception):
-    """An entry of a file of annotations has another form than COCO's."""
+        return _collected(json.loads(text, object_hook=_compact), folder or path.parent)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise UserError(
+            f"{path}: holds no instances in COCO's format ({reason_of(error)}); export or download it again"
+        ) from None
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
     """Convert an annotation as soon as it is parsed; return other entries unchanged."""
-    try:
-        return _converted(entry)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise _NotCoco(reason_of(error)) from None
-
-
-def _converted(entry: dict[str, Any]) -> dict[str, Any] | Instance:
-    if "counts" in entry and isinstance(entry["counts"], list):
-        if not all(type(count) is int for count in entry["counts"]):
-            raise ValueError("counts must be whole numbers")
+    if isinstance(entry.get("counts"), list):
         return entry | {"counts": np.array(entry["counts"], np.uint32)}
     if "segmentation" not in entry:
         return entry
     shape = entry["segmentation"]
     if not isinstance(shape, dict):
-        shape = tuple(np.array(polygon, np.float64) for polygon in shape)
-        if any(polygon.ndim != 1 for polygon in shape):
-            raise ValueError("a polygon must be a list of numbers")
-    crowd = whole(entry.get("iscrowd", 0))
-    if crowd not in (0, 1):
-        raise ValueError(f"iscrowd is {crowd}, not 0 or 1")
-    return Instance(whole(entry["image_id"]), whole(entry["category_id"]), bool(crowd), shape)
+        shape = tuple(np.array(polygon, np.float64).reshape(len(polygon)) for polygon in shape)
+    return Instance(int(entry["image_id"]), int(entry["category_id"]), bool(int(entry.get("iscrowd", 0))), shape)
 
 
-def _collect(content: dict[str, list]) -> Annotations:
-    categories = dict(sorted((whole(c["id"]), checked_text(c["name"])) for c in content["categories"]))
-    if len(categories) < len(content["categories"]):
-        raise ValueError("two categories have the same id")
-    of_image: dict[int, list[Instance]] = {whole(image["id"]): [] for image in content["images"]}
-    if len(of_image) < len(content["images"]):
-        raise ValueError("two images have the same id")
+def _collected(content: dict[str, list], folder: Path) -> Annotations:
+    categories = dict(sorted((int(c["id"]), str(c["name"])) for c in content["categories"]))
+    of_image: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
+    if len({*categories.values()}) < len(content["categories"]) or len(of_image) < len(content["images"]):
+        raise ValueError("two images have the same id, or two categories the same id or name")
     for instance in content["annotations"]:
         if not isinstance(instance, Instance):
             raise KeyError("segmentation")
@@ -88,15 +62,11 @@ def _collect(content: dict[str, list]) -> Annotations:
             raise ValueError(f"category_id {instance.category} is not among the categories")
         if instance.image in of_image:
             of_image[instance.image].append(instance)
-    photos = []
-    for image in content["images"]:
-        name = name_inside(image["file_name"])
-        height, width = whole(image["height"]), whole(image["width"])
-        if min(height, width) < 1:
-            raise ValueError(f"image {name} has no pixels")
-        number = whole(image["id"])
-        photos.append(Photo(number, name, height, width, tuple(of_image[number])))
-    return Annotations(tuple(sorted(photos, key=lambda photo: photo.id)), categories)
+    photos = [
+        Photo(number, str(image["file_name"]), int(image["height"]), int(image["width"]), tuple(of_image[number]))
+        for number, image in sorted((int(image["id"]), image) for image in content["images"])
+    ]
+    return Annotations(tuple(photos), categories, folder)
 
 
 def class_table(categories: Iterable[int]) -> dict[int, int]:
@@ -104,47 +74,48 @@ def class_table(categories: Iterable[int]) -> dict[int, int]:
     return {category: i for i, category in enumerate(sorted(categories), start=1)}
 
 
-def write_annotations(
-    path: Path,
-    photos: Callable[[], Iterator[FoundPhoto]],
-    names: Callable[[FoundPhoto], str],
-    categories: dict[int, str],
-    polygons: bool = False,
-) -> None:
+def write(folder: Path, found: Found) -> None:
     """Write predictions as one JSON file, photo by photo; each annotation has a ``score`` beside COCO's keys.
 
-    Args:
-        photos: gives the photos from the beginning, at each call.
-        names: gives the ``file_name`` of a photo.
-        categories: all categories, id -> name, whether found or not.
-        polygons: write outlines in place of run lengths; the area remains the number of pixels.
+    The area of an object is the number of its pixels, also where polygons are written.
 
     Raises:
         WriteError: the file cannot be written.
     """
-    ids = {name: number for number, name in categories.items()}
+    ids = {name: number for number, name in found.categories.items()}
 
     def images() -> Iterator[dict[str, Any]]:
-        for number, photo in enumerate(photos(), 1):
-            yield {"id": number, "file_name": names(photo), "height": photo.height, "width": photo.width}
+        for number, photo in enumerate(found.photos, 1):
+            yield {"id": number, "file_name": photo.name, "height": photo.height, "width": photo.width}
 
     def annotations() -> Iterator[dict[str, Any]]:
-        count = 0
-        for number, photo in enumerate(photos(), 1):
-            for found in photo.objects:
-                count += 1
-                yield {"id": count, "image_id": number, "category_id": ids[found.name], **_annotation(found, polygons)}
+        objects = ((n, one) for n, photo in enumerate(found.photos, 1) for one in photo.objects)
+        for count, (number, one) in enumerate(objects, 1):
+            shape: Any = one.runs
+            if found.polygons:
+                shape = [polygon.reshape(-1).tolist() for polygon in polygons_of(decoded(one.runs))]
+            left, top, right, bottom = one.box
+            yield {
+                "id": count,
+                "image_id": number,
+                "category_id": ids[one.name],
+                "segmentation": shape,
+                "bbox": [left, top, right - left, bottom - top],
+                "area": one.area,
+                "iscrowd": 0,
+                "score": one.score,
+            }
 
-    def write(target: Path) -> None:
+    def write_to(target: Path) -> None:
         with open(target, "w", encoding="utf-8") as file:
             file.write('{"images": ')
             write_list(file, images())
             file.write(',\n"annotations": ')
             write_list(file, annotations())
-            entries = [{"id": number, "name": name} for number, name in categories.items()]
+            entries = [{"id": number, "name": name} for number, name in found.categories.items()]
             file.write(f',\n"categories": {json.dumps(entries)}}}\n')
 
-    write_atomically(path, write)
+    write_atomically(folder / FILE, write_to)
 
 
 def write_list(file: TextIO, entries: Iterable[Any]) -> None:
@@ -154,12 +125,3 @@ def write_list(file: TextIO, entries: Iterable[Any]) -> None:
         file.write(f"{separator}\n{json.dumps(entry)}")
         separator = ","
     file.write("]" if separator == "," else "[]")
-
-
-def _annotation(found: FoundObject, polygons: bool) -> dict[str, Any]:
-    shape: Any = found.runs
-    if polygons:
-        shape = [polygon.reshape(-1).tolist() for polygon in polygons_of(decoded(found.runs))]
-    left, top, right, bottom = found.box
-    box = [left, top, right - left, bottom - top]
-    return {"segmentation": shape, "bbox": box, "area": found.area, "iscrowd": 0, "score": found.score}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 from util.files import read_text
-from util.formats.photo_files import PhotoFiles
+from util.formats.annotations import PhotoFiles
 
 MASK_SUFFIX = ".png"
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt")  # one class per line, the first is value 1
@@ -23,15 +22,15 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path] | No
     Args:
         photos: the folder of photos; then ``path`` is that of the masks.
     """
-    if photos is not None:
-        return (photos, path) if any(path.glob(f"*{MASK_SUFFIX}")) else None
-    inside = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
-    of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
-    of_masks = [inside[name] for name in MASK_FOLDERS if name in inside]
-    if of_photos and of_masks:
-        return of_photos[0], of_masks[0]
-    stems = {p.stem for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.suffix.lower() != MASK_SUFFIX}
-    return (path, path) if any(p.stem in stems for p in path.glob(f"*{MASK_SUFFIX}")) else None
+    if photos is None:
+        inside = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
+        of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
+        of_masks = [inside[name] for name in MASK_FOLDERS if name in inside]
+        if of_photos and of_masks:
+            return of_photos[0], of_masks[0]
+    stems = {p.stem for p in (photos or path).rglob("*") if p.suffix.lower() in {*IMAGE_SUFFIXES} - {MASK_SUFFIX}}
+    is_masked = any(photos is not None or p.stem in stems for p in path.glob(f"*{MASK_SUFFIX}"))
+    return (photos or path, path) if is_masked else None
 
 
 def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
@@ -40,9 +39,7 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     Raises:
         UserError: a folder does not exist, no photo has a mask, or two photos have the same stem.
     """
-    if not masks.is_dir():
-        raise UserError(f"{masks}: this folder of masks does not exist; name a folder of PNGs")
-    named = {path.name for path in masks.iterdir()}
+    named = {path.name for path in masks.iterdir()} if masks.is_dir() else set()
     out: dict[str, tuple[Path, Path]] = {}
     for photo in PhotoFiles(photos).paths:
         name = f"{photo.stem}{MASK_SUFFIX}"
@@ -64,18 +61,15 @@ def names_beside(masks: Path) -> list[str] | None:
     Raises:
         UserError: as ``read_class_names``.
     """
-    for folder in (masks, masks.parent):
-        for name in NAME_FILES:
-            if (folder / name).is_file():
-                return read_class_names(folder / name)
-    return None
+    files = [folder / name for folder in (masks, masks.parent) for name in NAME_FILES if (folder / name).is_file()]
+    return read_class_names(files[0]) if files else None
 
 
 def read_class_names(path: Path) -> list[str]:
     """Return the class names of a file, one per line; a first line 'background' is ignored.
 
     Raises:
-        UserError: the file cannot be read, or names a class twice, or a name has control characters.
+        UserError: the file cannot be read, or names a class twice.
     """
     lines = read_text(path, "the class names", "write one name per line").splitlines()
     names = [line.strip() for line in lines if line.strip()]
@@ -90,6 +84,6 @@ def check_unique(names: list[str], path: Path) -> None:
     Raises:
         UserError: names the class.
     """
-    twice = next((n for n, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise UserError(f"{path}: names '{twice}' twice; keep one")
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise UserError(f"{path}: names '{name}' twice; keep one")

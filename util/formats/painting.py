@@ -14,11 +14,15 @@ import numpy as np
 from pycocotools import mask as rle
 
 from model.episode import IGNORE
-from util.data.images.orientation import fitted_mask
+from util.data.images.orientation import fitted_mask, upright_size
+from util.data.images.read import header_of
 from util.errors import UserError
-from util.formats.annotations import Instance, Photo
-from util.formats.photo_files import check_size
-from util.formats.run_lengths import checked_runs
+from util.formats.annotations import Instance, Photo, reason_of
+from util.formats.run_lengths import decoded
+
+MIN_NUMBERS = 6  # of a polygon: three points
+MAX_OUTLINE = 2**22  # pixels along the outlines of one annotation; rasterising takes a hundred bytes for each
+MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
 
 def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
@@ -31,21 +35,22 @@ def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
         UserError: an annotation does not fit the photo; the message names the photo.
     """
     mask = np.zeros((photo.height, photo.width), np.uint8)
-    instances = []
+    regions = []
     for instance in photo.instances:
         if instance.category not in table:
             continue
         try:
             region = _region(instance, photo)
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{photo.name}: its annotation of category {instance.category} is damaged ({error}); correct it"
+                f"{photo.name}: its annotation of category {instance.category} is damaged ({reason_of(error)}); "
+                "correct it"
             ) from None
         if instance.crowd:
             mask[region] = IGNORE
         else:
-            instances.append((int(region.sum()), table[instance.category], region))
-    for _, class_id, region in sorted(instances, key=lambda i: i[0], reverse=True):
+            regions.append((int(region.sum()), table[instance.category], region))
+    for _, class_id, region in sorted(regions, key=lambda r: r[0], reverse=True):
         mask[region] = class_id
     return mask
 
@@ -57,48 +62,48 @@ def label_of(photo: Photo, path: Path, table: Mapping[int, int], source: Path) -
         source: the file of annotations, for messages.
 
     Raises:
-        UserError: as ``class_mask``; or the file has another size than its annotations, or nothing tells whether they
-            are of the stored or of the upright photo.
+        UserError: as ``class_mask``; or the file, stored or upright, has another size than its annotations; or nothing
+            tells which of both they are of.
     """
-    stored, orientation = check_size((photo.height, photo.width), path, source)
+    stored, orientation = header_of(path)
+    upright = upright_size(stored, orientation)
+    if (photo.height, photo.width) not in (stored, upright):
+        raise UserError(
+            f"{source}: is of a photo of {photo.width} x {photo.height} pixels, this one has {upright[1]} x "
+            f"{upright[0]} ({path}); they must be equal"
+        )
     return fitted_mask(class_mask(photo, table), False, stored, orientation, path)
 
 
 def _region(instance: Instance, photo: Photo) -> np.ndarray:
     """Return the pixels of an annotation, (H, W) bool."""
-    height, width = photo.height, photo.width
+    size = [photo.height, photo.width]
     if isinstance(instance.shape, str):
-        raise ValueError(f"a shape of type '{instance.shape}' has no area; use polygon, rectangle or circle")
+        raise ValueError(
+            f"a shape of type '{instance.shape}' has no area that is known; use polygon, rectangle or circle"
+        )
     if isinstance(instance.shape, dict):
-        runs = checked_runs(instance.shape, height, width)
-    else:
-        polygons = [polygon for polygon in instance.shape if _has_area(polygon)]
-        if (length := sum(map(_outline, polygons))) > MAX_OUTLINE:
-            raise ValueError(f"its outlines are {length:.0f} pixels long, the limit is {MAX_OUTLINE}; simplify them")
-        if not polygons:
-            return np.zeros((height, width), bool)
-        runs = rle.merge(rle.frPyObjects(polygons, height, width))
-    return rle.decode(runs).view(bool)
-
-
-MIN_NUMBERS = 6  # of a polygon: three points
-MAX_COORDINATE = 1e9  # pixels
-MAX_OUTLINE = 2**22  # pixels along the outlines of one annotation; rasterising takes a hundred bytes for each
-MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
+        if instance.shape["size"] != size:
+            raise ValueError(f"its size is {instance.shape['size']}, the image's {size}")
+        return decoded(instance.shape)
+    polygons = [polygon for polygon in instance.shape if _has_area(polygon)]
+    if not sum(map(_outline, polygons)) <= MAX_OUTLINE:
+        raise ValueError(f"its outlines are longer than {MAX_OUTLINE} pixels; simplify them")
+    if not polygons:
+        return np.zeros(size, bool)
+    return rle.decode(rle.merge(rle.frPyObjects(polygons, *size))).view(bool)
 
 
 def _has_area(polygon: np.ndarray) -> bool:
     """Return whether a polygon (2 x points,) has at least three points that are not on one line."""
-    if not (np.abs(polygon) < MAX_COORDINATE).all():
-        raise ValueError("a polygon's coordinates are impossible")
     if len(polygon) < MIN_NUMBERS:
         return False
     points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
     longest = points[(points**2).sum(1).argmax()]
-    return bool((np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) > MIN_AREA).any())
+    return not (np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) <= MIN_AREA).all()
 
 
 def _outline(polygon: np.ndarray) -> float:
-    """Return the length of a polygon's outline in pixels, as a rasteriser steps along it."""
-    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2)
+    """Return the length of a polygon's outline in pixels, as a rasteriser steps along it from the photo's corner."""
+    points = np.concatenate([[0.0, 0.0], polygon[: len(polygon) // 2 * 2]]).reshape(-1, 2)
     return float(np.abs(points - np.roll(points, 1, 0)).max(1).sum() + len(points))

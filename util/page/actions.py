@@ -22,10 +22,9 @@ from util.page.found import FoundPhoto
 from util.page.visit import Visit
 from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
-from util.predict.results import check_free, facts_of, json_path, write_results
+from util.predict.results import FORMATS, Results, facts_of
 from util.predict.segmenter import Segmenter
 from util.predict.supports import UNNAMED
-from util.predict.write_formats import FORMATS, Formats, write_summary
 from util.run.processes import as_user_error
 
 SEED, SIDE = 0, 384  # of the drawings, side in pixels
@@ -169,21 +168,19 @@ def write_archive(visit: Visit, chosen: Sequence[str], polygons: bool = False, i
         raise UserError(f"no format is chosen; choose of {', '.join(FORMATS)}")
     folder = visit.folder / "download"
     shutil.rmtree(folder, ignore_errors=True)
-    out, names = folder / RESULTS, visit.found[0].names
     queries = [folder / PHOTOS / photo.query.name for photo in visit.found]
-    formats = Formats(out, chosen, polygons)
-    formats.number(names, {})
-    check_free(queries, out, names, False, formats.files(queries))
+    results = Results(folder / RESULTS, visit.found[0].names, chosen, None, polygons, instances)
+    results.check(queries, False)
     try:
         for query, photo in zip(queries, visit.found, strict=True):
             query.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(photo.query, query)
             facts = {**visit.facts, "threshold": visit.threshold, "corrections": len(photo.marks)}
-            write_results(out, query, photo.prediction(visit.threshold), facts, formats.pictures, instances)
-        formats.write(queries, visit.facts["model"])
+            results.write(query, photo.prediction(visit.threshold), facts)
+        results.write_formats(queries, visit.facts["model"])
         for query in queries:
-            _name_in_archive(json_path(out, query.stem), query.relative_to(folder))
-        write_summary(out, {})
+            _name_in_archive(results.paths(query)[0], query.relative_to(folder))
+        results.write_summary({})
         return _zipped(folder, visit.folder / ARCHIVE)
     except OSError as error:
         raise UserError(f"the download cannot be written ({error.strerror}); try again with fewer photos") from None

@@ -11,9 +11,9 @@ from util.page.marks import BOX, BRUSH, ERASER, POINT
 from util.page.visit import (
     Visit,
 )
+from util.predict.results import FORMATS, PICTURES
 from util.predict.segmenter import Segmenter
 from util.predict.supports import MAX_NAME_LENGTH, UNNAMED
-from util.predict.write_formats import COCO, FORMATS, PICTURES
 
 FOLDER = Path(__file__).parent
 SUPPORT, FOUND = "support", "found"  # the two canvases
@@ -135,7 +135,7 @@ class Layout:
         gradio.Markdown("### 5. Download", elem_classes="step")
         self.formats = gradio.CheckboxGroup(
             [(FORMAT_LABELS.get(name, name), name) for name in FORMATS],
-            value=[PICTURES, COCO],
+            value=[PICTURES, "coco"],
             label="Formats",
             elem_id="formats",
         )

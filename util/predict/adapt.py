@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ from model.common.with_encoder import WithEncoder
 from model.episode import IGNORE
 from util.errors import UserError
 from util.evaluate.evaluate import FINAL
-from util.predict.encoded_class import encode_shots, some_shots
-from util.predict.load_model import LoadedModel
+from util.predict.encoded_class import encode_shots
 from util.predict.segmenter import Segmenter
 from util.run.network import new_model
 
@@ -57,29 +56,26 @@ def adapted(segmenter: Segmenter) -> Segmenter:
         UserError: there are no supports, the model has no encoder, or it takes one number of supports only.
     """
     model, fewest = segmenter.model, min(segmenter.classes, key=lambda known: len(known.sources), default=None)
-    if fewest is None:
-        raise UserError("--adapt: compares methods on the supports of a command line; omit it, or --serve")
-    if not isinstance(model.network, WithEncoder):
-        raise UserError(f"--adapt: {model.network.title} has no image encoder; omit --adapt")
-    if (exactly := model.network.shots_of(model.network.state_dict())) not in (None, 1):
+    exactly, title = model.network.shots_of(model.network.state_dict()), model.network.title
+    if fewest is None or not isinstance(model.network, WithEncoder) or exactly not in (None, 1):
         raise UserError(
-            f"--adapt: {model.source} takes exactly {exactly} supports, so parts of them cannot be tried; omit --adapt"
+            f"--adapt: needs supports on the command line, an image encoder, and weights that take any number of "
+            f"supports, which {model.source} ({title}) may not; omit --adapt"
         )
-    title, count = model.network.title, len(fewest.sources)
-    if count < MIN_SUPPORTS:
-        note = f"--adapt: needs {MIN_SUPPORTS} supports of each class, {fewest.name} has {count}; uses {title}"
-        return _with_result(segmenter, note, {"chosen": title, "supports": count})
+    if len(fewest.sources) < MIN_SUPPORTS:
+        facts: dict[str, Any] = {"chosen": title, "supports": len(fewest.sources)}
+        note = f"needs {MIN_SUPPORTS} supports of each class, {fewest.name} has {len(fewest.sources)}"
+        return _with_result(segmenter, note, facts)
     probe, photos = _probe_of(segmenter, model.network), photos_of(segmenter)
     of_network, of_probe = (_cross_validated(one, photos) for one in (segmenter, probe))
     better, chance = (of_probe - of_network).mean() > 0, _chance(of_probe, of_network)
     chosen = probe if better and chance <= CHANCE else segmenter
     scores = {title: round(float(of_network.mean()), 2), Probe.title: round(float(of_probe.mean()), 2)}
     found = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-    note = f"--adapt: mean IoU % of {len(photos)} photos in {FOLDS}-fold cross-validation: {found}"
+    note = f"mean IoU % of {len(photos)} photos in {FOLDS}-fold cross-validation: {found}"
     if better:
         note += f" (an advantage by chance: p = {chance:.2f})"
-    best = chosen.model.network.title
-    return _with_result(chosen, f"{note}; uses {best}", {"chosen": best, "iou": scores, "photos": len(photos)})
+    return _with_result(chosen, note, {"chosen": chosen.model.network.title, "iou": scores, "photos": len(photos)})
 
 
 def _chance(probe: np.ndarray, network: np.ndarray) -> float:
@@ -89,9 +85,9 @@ def _chance(probe: np.ndarray, network: np.ndarray) -> float:
     return float(ttest_rel(probe, network, alternative="greater").pvalue)
 
 
-def _with_result(segmenter: Segmenter, note: str, adaptation: dict[str, object]) -> Segmenter:
+def _with_result(segmenter: Segmenter, note: str, adaptation: dict[str, Any]) -> Segmenter:
     out = copy.copy(segmenter)
-    out.notes, out.adaptation = [*segmenter.notes, note], adaptation
+    out.notes, out.adaptation = [*segmenter.notes, f"--adapt: {note}; uses {adaptation['chosen']}"], adaptation
     return out
 
 
@@ -104,18 +100,15 @@ def _probe_of(segmenter: Segmenter, network: WithEncoder) -> Segmenter:
     )
     probe = new_model(context, model.view.side)
     probe.encoder = network.encoder
-    out = copy.copy(segmenter)
-    out.model = LoadedModel(context, probe.to(model.device).eval(), model.device, model.view, model.source)
-    out.classes, out.output = [], FINAL
-    out.presence_by = segmenter
+    out = segmenter.without_classes()
+    out.model = replace(model, context=context, network=probe.to(model.device).eval())
+    out.output, out.presence_by, out.notes = FINAL, segmenter, segmenter.notes
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
     for known in segmenter.classes:
-        images, labels = (
-            torch.cat([getattr(b, kind) for b in known.support_batches], 1) for kind in ("image", "label")
+        out.classes.append(
+            replace(known, support_batches=encode_shots(known.name, known.images, known.labels, out.model))
         )
-        batches = encode_shots(known.name, images, labels, out.model)
-        out.classes.append(replace(known, support_batches=batches))
     return out
 
 
@@ -123,10 +116,7 @@ def photos_of(segmenter: Segmenter) -> list[Photo]:
     """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
     photos: list[Photo] = []
     for number, known in enumerate(segmenter.classes):
-        images, labels = (
-            torch.cat([getattr(b, kind)[0] for b in known.support_batches]) for kind in ("image", "label")
-        )
-        for shot, (image, label) in enumerate(zip(images, labels.long())):
+        for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
             photo = next((p for p in photos if number not in p.shots and torch.equal(p.image, image)), None)
             if photo is None:
                 photo = Photo(image, torch.zeros_like(label), {})
@@ -135,26 +125,23 @@ def photos_of(segmenter: Segmenter) -> list[Photo]:
             photo.label[(label == IGNORE) & (photo.label == 0)] = IGNORE
             photo.label[label == 1] = number + 1
     for index, photo in enumerate(photos):
-        photo.fold = min(range(FOLDS), key=partial(_crowding, photo, photos[:index]))
+        crowding = np.zeros((FOLDS, 2), int)  # photos that show a class of this one, and all, in each fold
+        for earlier in photos[:index]:
+            crowding[earlier.fold] += bool(earlier.shots.keys() & photo.shots.keys()), 1
+        photo.fold = min(range(FOLDS), key=crowding.tolist().__getitem__)
     return photos
-
-
-def _crowding(photo: Photo, earlier: list[Photo], fold: int) -> tuple[int, int]:
-    """Return how many photos of a fold show a class of the photo, and how many it has."""
-    inside = [other for other in earlier if other.fold == fold]
-    return sum(bool(other.shots.keys() & photo.shots.keys()) for other in inside), len(inside)
 
 
 @torch.inference_mode()
 def _cross_validated(segmenter: Segmenter, photos: list[Photo]) -> np.ndarray:
     """Return the IoU of each photo in percent, mean over its classes, given the supports of the other folds."""
-    classes, out = range(len(segmenter.classes)), np.zeros(len(photos))
+    out = np.zeros(len(photos))
     with tqdm(total=len(photos), desc=f"try {segmenter.model.network.title}", unit="photo", leave=False) as bar:
         for fold in range(FOLDS):
             trial = segmenter.without_classes()
-            for number in classes:
+            for number, known in enumerate(segmenter.classes):
                 kept = [photo.shots[number] for photo in photos if photo.fold != fold and number in photo.shots]
-                trial.classes.append(some_shots(segmenter.classes[number], kept, segmenter.model))
+                trial.classes.append(known.some(kept, segmenter.model))
             for index, photo in ((i, p) for i, p in enumerate(photos) if p.fold == fold):
                 margins = trial.margins(photo.image[None])[0]
                 highest, best = margins.max(0)

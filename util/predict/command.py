@@ -6,23 +6,23 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from util import cli
 from util.checkpoints.checkpoint import digest_of
+from util.cli import words
 from util.config.read import to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.export.export import export
 from util.page.server import serve
-from util.predict import options as opts
+from util.predict.options import POLYGONS, export_parser, marked_by, parser, segmenter_of
 from util.predict.photos import check_photo, photos_in, read_photo
-from util.predict.results import check_free, facts_of, is_complete, write_results
+from util.predict.results import Results, facts_of
 from util.predict.segmenter import Segmenter
-from util.predict.write_formats import Formats, write_summary
+from util.predict.supports import UNNAMED, by_class
 from util.run.device import describe
 from util.run.processes import as_user_error
 
@@ -39,68 +39,58 @@ def command(arguments: list[str]) -> int:
         UserError: the command line, a file or the disk.
     """
     if arguments[:1] == [EXPORT]:
-        options = _export_parser().parse_args(arguments[1:])
-        opts.read_support_files(options)
-        return export(options)
-    options = _parser().parse_args(arguments)
-    return serve(options) if options.serve else predict(options)
+        return export(export_parser().parse_args(arguments[1:]))
+    options = parser().parse_args(arguments)
+    return serve(options) if options.serve else _predict(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser(
-        prog="predict.py",
-        description="Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
-        "how to export the network.",
-    )
-    opts.add_model_options(parser)
-    opts.add_support_options(parser)
-    opts.add_query_options(parser)
-    opts.add_page_options(parser)
-    return parser
-
-
-def _export_parser() -> argparse.ArgumentParser:
-    parser = cli.Parser(
-        prog=f"predict.py {EXPORT}",
-        description="Export the network as two files of graphs, of the supports and of the query.",
-    )
-    opts.add_model_options(parser)
-    opts.add_support_options(parser)
-    opts.add_export_options(parser)
-    return parser
-
-
-def predict(options: argparse.Namespace) -> int:
+def _predict(options: argparse.Namespace) -> int:
     """Write the results of every query, after all checks that need no decoded photo.
 
     Returns:
         the exit code: 0, or 2 if photos with an intact header were damaged and skipped.
-
-    Raises:
-        UserError: the command line, a file or the disk.
     """
-    if not options.queries:
-        raise UserError("no queries: add --query photo.jpg ...")
-    if options.out is None:
-        raise UserError("no folder for results: add --out FOLDER")
+    marked, categories = marked_by(options)
+    for given, need in (
+        (options.queries, "no queries: add --query photo.jpg ..."),
+        (options.out, "no folder for results: add --out FOLDER"),
+        (marked, "no supports: add --support photo.jpg:mask.png, one for each, or --supports annotations.json"),
+    ):
+        if not given:
+            raise UserError(need)
+    names = [name or UNNAMED for name in by_class(marked, options.name)]
+    formats, polygons = words(options.formats), options.outlines == POLYGONS
+    results = Results(options.out, names, formats, categories, polygons, options.instances)
     queries = photos_in(options.queries, options.recursive)
-    formats = Formats.of(options)
-    opts.read_support_files(options)
-    formats.number(opts.class_names_of(options), options.categories)
-    failed = _unreadable(queries, {path for path in options.queries if not path.is_dir()})
+    failed = _unreadable(queries, options.queries)
     queries = [query for query in queries if query not in failed]
-    again = options.overwrite or options.resume
-    check_free(queries, options.out, opts.class_names_of(options), again, formats.files(queries))
-    formats.check_classes()
+    results.check(queries, options.overwrite or options.resume)
     with as_user_error(MEMORY):
-        return _predict_checked(options, queries, formats, failed)
+        segmenter = segmenter_of(options, marked)
+        for note in [*segmenter.notes, _on_presence(segmenter)]:
+            print(note)
+        facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter)}
+        waiting = queries
+        if options.resume:
+            verified = tqdm(queries, desc="verify", unit="photo", leave=False, disable=len(queries) < MANY)
+            waiting = [query for query in verified if not results.is_complete(query, facts)]
+            print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
+        written = _write(segmenter, waiting, results, facts, options.batch, failed)
+        if done := [query for query in queries if query not in failed]:
+            results.write_formats(done, segmenter.model.network.title, options.resume)
+            results.write_summary(failed)
+    print(
+        f"{options.out}: {written} of {len(waiting)} photos, on {describe(segmenter.model.device)}"
+        + (f"; {len(failed)} could not be read" if failed else "")
+    )
+    return EXIT_USER_ERROR if failed else 0
 
 
-def _unreadable(queries: list[Path], named: set[Path]) -> dict[Path, str]:
+def _unreadable(queries: Sequence[Path], named: Sequence[Path]) -> dict[Path, str]:
     """Return the photos of folders whose headers cannot be read, with the reason, which is printed.
 
     Args:
-        named: photos that the command line names itself.
+        named: paths that the command line names itself, whose errors end the command.
     """
     failed: dict[Path, str] = {}
     for query in tqdm(queries, desc="check", unit="photo", leave=False, disable=len(queries) < MANY):
@@ -115,44 +105,42 @@ def _unreadable(queries: list[Path], named: set[Path]) -> dict[Path, str]:
     return failed
 
 
-def _predict_checked(
-    options: argparse.Namespace, queries: list[Path], formats: Formats, failed: dict[Path, str]
+def _write(
+    segmenter: Segmenter, waiting: Sequence[Path], results: Results, facts: dict, batch: int, failed: dict[Path, str]
 ) -> int:
-    segmenter = opts.segmenter_of(options)
-    for note in [*segmenter.notes, *_on_presence(segmenter)]:
-        print(note)
-    facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter)}
-    waiting = queries
-    if options.resume:
-        verified = tqdm(queries, desc="verify", unit="photo", leave=False, disable=len(queries) < MANY)
-        waiting = [query for query in verified if not is_complete(options.out, query, facts, formats.pictures)]
-        print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
+    """Predict and write one photo after the other; return how many. Damaged ones are printed, and join ``failed``."""
+    read: list[Path] = []
     with tqdm(total=len(waiting), desc="predict", unit="photo", leave=False, bar_format=BAR) as bar:
-        photos = _ReadablePhotos(waiting, bar, failed)
-        for number, prediction in enumerate(segmenter.many(photos, options.batch)):
-            query = photos.read[number]
-            write_results(options.out, query, prediction, facts, formats.pictures, options.instances)
-            if absent := prediction.absent():
-                bar.write(f"note: {query}: not found: {', '.join(absent)}", file=sys.stderr)
+
+        def photos() -> Iterator[np.ndarray]:
+            for query in waiting:
+                try:
+                    image = read_photo(query)
+                except UserError as error:
+                    failed[query] = str(error)
+                    bar.write(f"error: {error}", file=sys.stderr)
+                    bar.update()
+                    continue
+                read.append(query)
+                yield image
+
+        for number, prediction in enumerate(segmenter.many(photos(), batch)):
+            rows = results.write(read[number], prediction, facts)
+            scores = {row["name"]: row["presence"] for row in rows if not row["pixels"]}
+            if scores:
+                absent = [name if p is None else f"{name} (presence {p:.2f})" for name, p in scores.items()]
+                bar.write(f"note: {read[number]}: not found: {', '.join(absent)}", file=sys.stderr)
             bar.update()
-    if done := [query for query in queries if query not in failed]:
-        formats.write(done, segmenter.model.network.title, options.resume)
-        write_summary(options.out, failed)
-    print(
-        f"{options.out}: {len(photos.read)} of {len(waiting)} photos, on {describe(segmenter.model.device)}"
-        + (f"; {len(failed)} could not be read" if failed else "")
-    )
-    return EXIT_USER_ERROR if failed else 0
+    return len(read)
 
 
-def _on_presence(segmenter: Segmenter) -> Iterator[str]:
-    """Yield a line on the calibration that decides whether a class is shown."""
+def _on_presence(segmenter: Segmenter) -> str:
+    """Return a line on the calibration that decides whether a class is shown."""
     known = segmenter.calibration
     if known is None:
-        yield "no calibration: every class is shown; python test.py CONFIG --calibrate makes one for these weights"
-    else:
-        least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
-        yield f"presence: classes with a score of at least {least:g} are shown; calibrated on {known.made_on}"
+        return "no calibration: every class is shown; python test.py CONFIG --calibrate makes one for these weights"
+    least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
+    return f"presence: classes with a score of at least {least:g} are shown; calibrated on {known.made_on}"
 
 
 def _fingerprint(segmenter: Segmenter) -> str:
@@ -167,23 +155,3 @@ def _fingerprint(segmenter: Segmenter) -> str:
         for array in [*(t.cpu().numpy() for t in tensors), known.embedding.vector]:
             out.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     return out.hexdigest()
-
-
-class _ReadablePhotos:
-    """Reads photos one after the other; prints an error for a damaged one, notes it in ``failed`` and skips it."""
-
-    def __init__(self, paths: list[Path], bar: tqdm, failed: dict[Path, str]):
-        self.paths, self.bar, self.failed = paths, bar, failed
-        self.read: list[Path] = []  # the photos that could be read so far
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for path in self.paths:
-            try:
-                image = read_photo(path)
-            except UserError as error:
-                self.bar.write(f"error: {error}", file=sys.stderr)
-                self.bar.update()
-                self.failed[path] = str(error)
-                continue
-            self.read.append(path)
-            yield image

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from model.encoders.features import Features
 from model.episode import IGNORE, CachedFeatures, Episode
-from util.data.images.labels import channels_first
 from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel
@@ -24,8 +24,7 @@ from util.run.context import RunContext
 from util.run.device import autocast
 
 
-@dataclass(frozen=True)
-class ClassEmbedding:
+class ClassEmbedding(NamedTuple):
     """The inputs of a model about a class besides its supports.
 
     Attributes:
@@ -61,24 +60,18 @@ def class_embedding(name: str | None, context: RunContext, words: Path | None) -
     if class_id:
         return ClassEmbedding(table[class_id], class_id, f"{name}: uses the text vector of {data.name}'s class")
     row = find_row(words, name) if words is not None and name else None
-    if row is None:
-        return ClassEmbedding(table[1:].mean(0), 0, _mean_note(name, data.name, words))
-    if row.shape != table.shape[1:]:
-        raise UserError(
-            f"{words}: has vectors of {len(row)} numbers, this model was trained with {table.shape[1]}; "
-            "name another file"
-        )
-    return ClassEmbedding(row, 0, f"{name}: uses the text vector in {words}")
-
-
-def _mean_note(name: str | None, dataset: str, words: Path | None) -> str:
-    """Return the line that says why the mean vector is used, and which options give a better one."""
-    mean = f"so the mean text vector of {dataset}'s classes is used"
+    if row is not None:
+        if row.shape != table.shape[1:]:
+            raise UserError(f"{words}: has vectors of {len(row)} numbers, this model was trained with {table.shape[1]}")
+        return ClassEmbedding(row, 0, f"{name}: uses the text vector in {words}")
+    mean = f"so the mean text vector of {data.name}'s classes is used"
     if name is None:
-        return f"the supports have no class name, {mean}; give --name CLASS"
-    if words is None:
-        return f"{name}: not a class of {dataset}, {mean}; give the name of a class, or --vectors FILE"
-    return f"{name}: not a class of {dataset} and not a word of {words}, {mean}"
+        note = f"the supports have no class name, {mean}; give --name CLASS"
+    elif words is None:
+        note = f"{name}: not a class of {data.name}, {mean}; give the name of a class, or --vectors FILE"
+    else:
+        note = f"{name}: not a class of {data.name} and not a word of {words}, {mean}"
+    return ClassEmbedding(table[1:].mean(0), 0, note)
 
 
 @dataclass
@@ -88,6 +81,14 @@ class SupportBatch:
     image: Tensor  # (1, K, 3, S, S) float32
     label: Tensor  # (1, K, S, S) uint8 in {0, 1, 255}
     cached: CachedFeatures | None  # None for models that cache nothing
+
+    def apart(self) -> list[SupportBatch]:
+        """Return the supports, each in a batch of its own; features of no encoder are left out."""
+        cached = self.cached if isinstance(self.cached, Features) else None
+        rows = [slice(i, i + 1) for i in range(self.image.shape[1])]
+        return [
+            SupportBatch(self.image[:, r], self.label[:, r], None if cached is None else cached.rows(r)) for r in rows
+        ]
 
 
 @dataclass
@@ -99,15 +100,36 @@ class EncodedClass:
     support_batches: list[SupportBatch]
     sources: list[str]
 
-    def episode(self, query: Tensor, supports: SupportBatch, base_labels: bool) -> Episode:
-        """Return an episode of B queries (B, 3, S, S) that share one batch of supports.
+    @property
+    def images(self) -> Tensor:
+        """All supports, (1, K, 3, S, S) float32."""
+        return torch.cat([batch.image for batch in self.support_batches], 1)
 
-        Labels of the queries are ``IGNORE`` everywhere; ``base_labels`` adds such labels of base classes.
-        """
-        text = None
-        if self.embedding.vector is not None:
-            text = torch.from_numpy(self.embedding.vector).to(query.device)
+    @property
+    def labels(self) -> Tensor:
+        """The labels of all supports, (1, K, S, S) uint8."""
+        return torch.cat([batch.label for batch in self.support_batches], 1)
+
+    def episode(self, query: Tensor, supports: SupportBatch, base_labels: bool) -> Episode:
+        """Return an episode of B queries (B, 3, S, S) that share one batch of supports; see ``episode_of``."""
+        vector = self.embedding.vector
+        text = None if vector is None else torch.from_numpy(vector).to(query.device)
         return episode_of(query, supports, text, self.embedding.class_id, base_labels)
+
+    def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:
+        """Return the class with some of its supports, at least one, by index; they are not encoded again.
+
+        Raises:
+            UserError: as ``shots_per_batch``.
+        """
+        each = [one for batch in self.support_batches for one in batch.apart()]
+        batches = []
+        for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model)):
+            chosen = [each[i] for i in group.tolist()]
+            image, label = (torch.cat([getattr(one, kind) for one in chosen], dim=1) for kind in ("image", "label"))
+            cached = [one.cached for one in chosen if isinstance(one.cached, Features)]
+            batches.append(SupportBatch(image, label, Features.join(cached) if cached else None))
+        return replace(self, support_batches=batches, sources=[self.sources[i] for i in shots])
 
 
 def episode_of(
@@ -118,7 +140,10 @@ def episode_of(
     base_labels: bool,
     cached_query: CachedFeatures | None = None,
 ) -> Episode:
-    """Return an episode of B queries (B, 3, S, S) that share supports and a text vector (T,); see ``EncodedClass``."""
+    """Return an episode of B queries (B, 3, S, S) that share supports and a text vector (T,).
+
+    Labels of the queries are ``IGNORE`` everywhere; ``base_labels`` adds such labels of base classes.
+    """
     count, device = len(query), query.device
     unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
     zero = torch.zeros(count, dtype=torch.int64, device=device)
@@ -137,20 +162,24 @@ def episode_of(
     )
 
 
-@torch.inference_mode()
 def encode_supports(name: str, embedding: ClassEmbedding, supports: list[Support], model: LoadedModel) -> EncodedClass:
-    """Resize the supports of a class as the evaluation does, and encode them.
+    """Size the supports of a class as the evaluation does, and encode them.
 
     Raises:
-        UserError: no supports, a number of them that the model does not take, or an object that vanishes at the
-            network's input size.
+        UserError: no supports, a number of them that the model does not take, or no marked pixel at the network's
+            input size.
     """
     if not supports:
         raise UserError(f"{name}: no supports; give at least one")
-    inputs = [_network_input(support, model) for support in supports]
+    inputs = [model.sized(support.image, support.label) for support in supports]
+    for support, (_, label) in zip(supports, inputs, strict=True):
+        if not (label == 1).any():
+            raise UserError(
+                f"{support.source}: marks no pixel at {model.view.side} pixels, the network's input; mark the object, "
+                "crop the photo closer to it, or give a larger --resize"
+            )
     images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*inputs))  # (1, K, ...)
-    batches = encode_shots(name, images, labels, model)
-    return EncodedClass(name, embedding, batches, [support.source for support in supports])
+    return EncodedClass(name, embedding, encode_shots(name, images, labels, model), [s.source for s in supports])
 
 
 @torch.inference_mode()
@@ -162,7 +191,7 @@ def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) 
         labels: (1, K, S, S) uint8.
 
     Raises:
-        UserError: the model does not take so many.
+        UserError: as ``shots_per_batch``.
     """
     batches, count = [], images.shape[1]
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
@@ -170,32 +199,6 @@ def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) 
         with autocast(model.device, model.precision):
             batches.append(SupportBatch(image, label, model.network.cache_support(image, label)))
     return batches
-
-
-def some_shots(known: EncodedClass, shots: list[int], model: LoadedModel) -> EncodedClass:
-    """Return a class with some of its supports, at least one, by index; they are not encoded again.
-
-    Raises:
-        UserError: as ``encode_shots``.
-    """
-    each = [one for batch in known.support_batches for one in _apart(batch)]
-    batches = []
-    for group in torch.tensor(shots).split(shots_per_batch(known.name, len(shots), model)):
-        chosen = [each[i] for i in group.tolist()]
-        image, label = (torch.cat([getattr(one, kind) for one in chosen], dim=1) for kind in ("image", "label"))
-        cached = [one.cached for one in chosen if isinstance(one.cached, Features)]
-        batches.append(SupportBatch(image, label, Features.join(cached) if cached else None))
-    return replace(known, support_batches=batches, sources=[known.sources[i] for i in shots])
-
-
-def _apart(batch: SupportBatch) -> list[SupportBatch]:
-    """Return the supports of a batch, each in one of its own; features of no encoder are left out."""
-    rows = [slice(i, i + 1) for i in range(batch.image.shape[1])]
-    cached = batch.cached if isinstance(batch.cached, Features) else None
-    return [
-        SupportBatch(batch.image[:, row], batch.label[:, row], None if cached is None else cached.rows(row))
-        for row in rows
-    ]
 
 
 def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
@@ -210,17 +213,6 @@ def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
     if trained_shots == 1:
         return 1
     raise UserError(
-        f"{name}: {supports} support(s), but {model.source} was trained with {trained_shots} shots and its weights "
-        f"fit no other number; give {trained_shots}, or use a checkpoint trained with one shot, which takes any number"
+        f"{name}: {supports} support(s), but {model.source} was trained with {trained_shots} shots and its weights fit "
+        f"no other number; give {trained_shots}, or use a checkpoint trained with one shot, which takes any number"
     )
-
-
-def _network_input(support: Support, model: LoadedModel) -> tuple[Tensor, Tensor]:
-    """Return a support as the network's input: image (3, S, S) float32 and label (S, S) uint8."""
-    image, label = model.view.sized(support.image, support.label)
-    if not (label == 1).any():
-        raise UserError(
-            f"{support.source}: the marked object vanishes at {model.view.side} pixels, the network's input; "
-            "crop the photo closer to the object, or give a larger --resize"
-        )
-    return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))

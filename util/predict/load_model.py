@@ -1,4 +1,4 @@
-"""Load a checkpoint into a network that is ready to predict: config, weights, device and input view."""
+"""Load a checkpoint into a network that is ready to predict: config, weights, device, and the rule of its input."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from model.contract import FewShotModel
 from model.registry import class_of
 from util.checkpoints.weights import load_weights, settings_of
 from util.config.compose import config_path
-from util.config.settings import Config
-from util.data.images.views import LETTERBOX, View
+from util.data.images.labels import channels_first
+from util.data.images.views import LETTERBOX, View, to_photo
 from util.errors import UserError
 from util.files import REPOSITORY
 from util.run.context import RunContext, make_run_context
@@ -28,7 +30,10 @@ MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, 
 
 @dataclass
 class LoadedModel:
-    """A network in evaluation mode on its device, and the view that turns photos into its input."""
+    """A network in evaluation mode on its device, and the view that turns photos into its input.
+
+    As in the evaluation, the longer side of a photo becomes S, and the photo lies at the top left of a square.
+    """
 
     context: RunContext
     network: FewShotModel
@@ -41,6 +46,15 @@ class LoadedModel:
     def precision(self) -> str:
         """The value of ``run.precision``."""
         return self.context.config.run.precision
+
+    def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return a photo (H, W, 3) uint8 and its label (H, W) as input: (3, S, S) float32 and (S, S) uint8."""
+        image, label = self.view.sized(image, label)
+        return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))
+
+    def on_photo(self, map_hw: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Return a map (S, S) of the input on the pixels of its photo, of a shape (H, W)."""
+        return to_photo(map_hw, shape, self.view.rule, LETTERBOX, self.view.side)
 
 
 def load_model(
@@ -61,7 +75,8 @@ def load_model(
         device: replaces ``run.device``.
 
     Raises:
-        UserError: a file is missing or damaged, weights and config do not fit each other, or the device is missing.
+        UserError: a file is missing or damaged, weights and config do not fit each other, or the device or the side
+            cannot be used.
     """
     is_default = weights is None and config is None
     weights = SHIPPED if is_default else weights
@@ -70,34 +85,22 @@ def load_model(
     if weights is not None:
         test = replace(test, checkpoint=str(weights))
     settings = replace(settings, test=test)
-    if side is not None:
-        _check_side(settings, side)
+    side = side or settings.data.size
+    sides = class_of(settings.model).sizes_around(side, settings.model)
+    if side != settings.data.size and (side != sides[0] or side != legal_side(settings, side)):
+        raise UserError(
+            f"--resize {side}: the model does not take this side; nearest: {', '.join(map(str, sides))}; as trained: "
+            f"{settings.data.size}"
+        )
     context = make_run_context(settings)
     torch_device = pick_device(device or settings.run.device)
-    side = side or settings.data.size
     network, loaded = load_weights(context, side)
     prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
-    note = _note(context) if is_default else ""
-    return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded.source, note)
-
-
-def _note(context: RunContext) -> str:
-    """Return the line that says which weights were taken, and how to take a method that is not trained."""
-    data = context.config.data
-    return (
-        f"no --checkpoint: takes {context.model_class.title} on {context.config.model.backbone()}, trained on the "
-        f"{len(data.classes)} classes of {data.name} ({SHIPPED.relative_to(REPOSITORY)}); without training: "
-        f"--config {config_path('split0', 'pascal', *UNTRAINED)}"
-    )
-
-
-def _check_side(config: Config, side: int) -> None:
-    """Refuse an input side that the model does not take."""
-    below, above = class_of(config.model).sizes_around(side, config.model)
-    if side != below:
-        raise UserError(f"--resize {side}: the model does not take this side; nearest: {below}, {above}")
-    if legal_side(config, side) != side:
-        raise UserError(
-            f"--resize {side}: the model, as it was trained, does not take this side; omit --resize to use "
-            f"{config.data.size}"
+    note = ""
+    if is_default:
+        note = (
+            f"no --checkpoint: takes {context.model_class.title} on {settings.model.backbone()}, trained on the "
+            f"{len(settings.data.classes)} classes of {settings.data.name} ({SHIPPED.relative_to(REPOSITORY)}); "
+            f"without training: --config {config_path('split0', 'pascal', *UNTRAINED)}"
         )
+    return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded.source, note)

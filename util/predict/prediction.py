@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from util.errors import UserError
 from util.evaluate.calibration import Calibration, sigmoid
 from util.report.overlay import PREDICTION_COLOUR, class_map, overlay
 
@@ -28,18 +27,6 @@ class Decision:
     min_score: float | None = None
     threshold: float | None = None
     min_pixels: int = 0
-
-    def check(self, calibration: Calibration | None, model: str) -> None:
-        """Refuse a presence score that no calibration gives.
-
-        Raises:
-            UserError: names the option.
-        """
-        if self.min_score is not None and calibration is None:
-            raise UserError(
-                f"--min-score {self.min_score:g}: {model} has no calibration for these weights, and so no presence "
-                "score; make one: python test.py CONFIG --calibrate"
-            )
 
 
 @dataclass(frozen=True)
@@ -85,8 +72,6 @@ class Prediction:
             decision: default as its defaults.
         """
         decision, min_score = decision or Decision(), None
-        own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
-        shown = np.ones(len(names), bool)
         # The maps have the photo's size, so the softmax is taken in place.
         probability = margins.astype(np.float32) if calibration is None else calibration.margins(margins)
         highest = np.maximum(probability.max(0), 0)
@@ -95,10 +80,17 @@ class Prediction:
         probability /= probability.sum(0) + np.exp(-highest)
         if calibration is not None and presence is not None:
             min_score = calibration.threshold if decision.min_score is None else decision.min_score
-            shown = np.array(presence) >= min_score
-        mask = _mask(margins, probability, shown, decision.threshold)
+            margins = np.where((np.array(presence) >= min_score)[:, None, None], margins, -np.inf)
+        best, largest = margins.argmax(0), margins.max(0)
+        if decision.threshold is None:
+            inside = largest > 0
+        else:
+            of_best = np.take_along_axis(probability, best[None], 0)[0]
+            inside = (of_best >= decision.threshold) & (largest > -np.inf)
+        mask = np.where(inside, best + 1, 0).astype(np.uint8)
         counts = np.bincount(mask.ravel(), minlength=len(names) + 1)
         mask[(counts < decision.min_pixels)[mask] & (mask > 0)] = 0
+        own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
         return cls(image, names, mask, probability, presence, min_score, own_threshold)
 
     @property
@@ -107,15 +99,6 @@ class Prediction:
         if self.presence is None or self.min_score is None:
             return [True] * len(self.names)
         return [score >= self.min_score for score in self.presence]
-
-    def absent(self) -> list[str]:
-        """Return in words every class without pixels, with its presence score where that is known."""
-        found, out = set(np.unique(self.mask).tolist()), []
-        for value, name in enumerate(self.names, 1):
-            if value not in found:
-                score = "" if self.presence is None else f" (presence {self.presence[value - 1]:.2f})"
-                out.append(f"{name}{score}")
-        return out
 
     def overlay(self) -> np.ndarray:
         """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
@@ -130,35 +113,24 @@ class Prediction:
         probability of the class over its pixels. Both are None for a class without pixels, and the presence is None
         without a calibration.
         """
-        return [self._summary_of(value, name) for value, name in enumerate(self.names, 1)]
-
-    def _summary_of(self, value: int, name: str) -> dict[str, Any]:
-        inside = self.mask == value
-        pixels = int(inside.sum())
-        box = confidence = None
-        if pixels:
-            rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
-            box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
-            confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
-        share = round(pixels / inside.size, DIGITS)
-        presence = None if self.presence is None else round(self.presence[value - 1], DIGITS)
-        return {
-            "name": name,
-            "value": value,
-            "presence": presence,
-            "pixels": pixels,
-            "share": share,
-            "box": box,
-            "confidence": confidence,
-        }
-
-
-def _mask(margins: np.ndarray, probability: np.ndarray, shown: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Return the class of each pixel (H, W) uint8, 0 for background, among the classes that are shown."""
-    margins = np.where(shown[:, None, None], margins, -np.inf)
-    best, highest = margins.argmax(0), margins.max(0)
-    if threshold is None:
-        inside = highest > 0
-    else:
-        inside = (np.take_along_axis(probability, best[None], 0)[0] >= threshold) & shown[best]
-    return np.where(inside, best + 1, 0).astype(np.uint8)
+        out = []
+        for value, name in enumerate(self.names, 1):
+            inside = self.mask == value
+            pixels = int(inside.sum())
+            box = confidence = None
+            if pixels:
+                rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+                box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+                confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
+            out.append(
+                {
+                    "name": name,
+                    "value": value,
+                    "presence": None if self.presence is None else round(self.presence[value - 1], DIGITS),
+                    "pixels": pixels,
+                    "share": round(pixels / inside.size, DIGITS),
+                    "box": box,
+                    "confidence": confidence,
+                }
+            )
+        return out

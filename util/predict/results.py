@@ -1,55 +1,42 @@
-"""Write the files of a prediction: mask, overlay, probabilities and, last, a JSON; each is written atomically.
+"""The results of a command in a folder: mask, overlay, probabilities and JSON of each photo, and other formats.
 
-The JSON holds the masks as run lengths too, so that every other format is written from the JSON files alone.
+Each file is written atomically, the JSON of a photo last. It holds the masks as run lengths too, so that every other
+format is written from the JSON files alone, one photo at a time.
 """
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from util.config.read import to_dict
-from util.data.images.orientation import upright_size
-from util.data.images.read import header_of, write_mask
-from util.errors import UserError
-from util.files import read_json, write_atomically
-from util.formats.annotations import reason_of
-from util.formats.found import FoundObject, FoundPhoto
+from util.data.images.read import write_mask
+from util.errors import UserError, nearest
+from util.files import kept_json, read_json, write_atomically
+from util.formats import recognise, yolo
+from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.run_lengths import encoded
 from util.predict.prediction import DIGITS, Prediction
 from util.predict.segmenter import Segmenter
 from util.report.overlay import write_png
 
+PICTURES = "png"  # masks, overlays and probabilities
+FORMATS = (PICTURES, *recognise.WRITERS)
 PROBABILITY_ONE = 2**16 - 1  # the value of probability 1 in a 16-bit PNG
 NOT_IN_FILE_NAMES = re.compile(r"[^\w-]+")  # characters of a class name that become one _ in file names
-
-
-def mask_path(out: Path, stem: str) -> Path:
-    """Return the path of a query's mask."""
-    return out / f"{stem}_mask.png"
-
-
-def overlay_path(out: Path, stem: str) -> Path:
-    """Return the path of a query's overlay."""
-    return out / f"{stem}_overlay.png"
-
-
-def json_path(out: Path, stem: str) -> Path:
-    """Return the path of a query's JSON."""
-    return out / f"{stem}.json"
-
-
-def probability_path(out: Path, stem: str, name: str) -> Path:
-    """Return the path of the probability map of a class in a query."""
-    return out / f"{stem}_probability_{NOT_IN_FILE_NAMES.sub('_', name)}.png"
+SUMMARY = "summary.csv"
+SUMMARY_COLUMNS = ("photo", "class", "pixels", "share", "x0", "y0", "x1", "y1", "confidence", "presence", "error")
 
 
 def facts_of(segmenter: Segmenter) -> dict[str, Any]:
@@ -70,118 +57,190 @@ def facts_of(segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
-def check_free(
-    queries: Sequence[Path], out: Path, names: Sequence[str], overwrite: bool, others: Iterable[Path] = ()
-) -> None:
-    """Refuse queries whose results would overwrite each other, earlier results, or the queries themselves.
+class Results:
+    """A folder of results.
 
     Args:
-        names: the classes.
-        others: files that are written once for all queries.
-        overwrite: earlier results may be overwritten.
+        names: the classes, in the order of their values in masks.
+        formats: what is written beside the JSON files.
+        declared: categories of the supports' file, id -> name, which keep their ids.
+        polygons: write outlines in place of exact masks where a format has both.
+        instances: list the connected parts of each class in the JSON.
 
     Raises:
-        UserError: names the first conflict.
+        UserError: a format is unknown, or there is none.
     """
-    if not (nearest := next(folder for folder in (out, *out.absolute().parents) if folder.exists())).is_dir():
-        raise UserError(f"--out {out}: {nearest} is a file; name a folder")
-    written_for: dict[str, Path] = {}
-    sources = {query.resolve() for query in queries}
-    for path in others:
-        if path.is_dir() or (path.exists() and not overwrite):
-            raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
-    for query in queries:
-        stem = query.stem
-        common = (mask_path(out, stem), overlay_path(out, stem), json_path(out, stem))
-        for path in (*common, *(probability_path(out, stem, name) for name in names)):
-            if (key := unicodedata.normalize("NFC", str(path)).casefold()) in written_for:
-                raise UserError(
-                    f"{path}: would be written for {written_for[key]} and for {query}; rename a photo or a class, "
-                    "or use two --out folders"
-                )
-            written_for[key] = query
-            if path.resolve() in sources:
-                raise UserError(f"{path}: is a query and would be overwritten; name another --out")
-            if path.exists() and not overwrite:
+
+    def __init__(
+        self,
+        out: Path,
+        names: Sequence[str],
+        formats: Sequence[str] = (PICTURES,),
+        declared: dict[int, str] | None = None,
+        polygons: bool = False,
+        instances: bool = False,
+    ):
+        self.out, self.names, self.formats, self.polygons, self.instances = out, names, formats, polygons, instances
+        for name in formats or [""]:
+            if name not in FORMATS:
+                raise UserError(f"--format: '{name}' is unknown{nearest(name, FORMATS)}")
+        categories = dict(declared or {})
+        for name in names:
+            if name not in categories.values():
+                categories[max(categories, default=0) + 1] = name
+        self.categories = dict(sorted(categories.items()))
+
+    def paths(self, query: Path) -> list[Path]:
+        """Return the paths of a query's JSON, mask and overlay, and of the probabilities of each class."""
+        kinds = ["mask", "overlay", *(f"probability_{NOT_IN_FILE_NAMES.sub('_', name)}" for name in self.names)]
+        return [self.out / f"{query.stem}.json", *(self.out / f"{query.stem}_{kind}.png" for kind in kinds)]
+
+    def check(self, queries: Sequence[Path], again: bool) -> None:
+        """Refuse queries whose results would overwrite each other, earlier results, or the queries themselves.
+
+        Args:
+            again: earlier results may be overwritten.
+
+        Raises:
+            UserError: names the first conflict; or earlier files of YOLO are of other classes, whose numbers differ.
+        """
+        sources = {query.resolve() for query in queries}
+        written_for: dict[str, Path] = {}
+        written = [self.out / name for name in self.formats if name != PICTURES]
+        for query in queries:
+            for path in self.paths(query):
+                key = unicodedata.normalize("NFC", str(path)).casefold()
+                if key in written_for or path.resolve() in sources:
+                    raise UserError(
+                        f"{path}: would be written for {query}, but is a query or written for another or another "
+                        "class; rename a photo or a class, or name another --out"
+                    )
+                written_for[key] = query
+                written.append(path)
+        for path in written:
+            if path.exists() and not again:
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
+        data = self.out / recognise.YOLO / yolo.DATA_FILE
+        known = yolo.read_data_file(data)[0] if recognise.YOLO in self.formats and data.exists() else None
+        if known not in (None, list(self.categories.values())):
+            raise UserError(f"{data}: was made with other classes; remove its folder, or name another --out")
 
+    def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
+        """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts."""
+        path, *pictures = self.paths(query)
+        record, wanted = kept_json(path), {**facts, "query": str(query), "query_file": _file_facts(query)}
+        if any(key not in record or record[key] != value for key, value in wanted.items()):
+            return False
+        size = record["height"], record["width"]
+        return PICTURES not in self.formats or ("mask" in record and all(_is_whole(file, size) for file in pictures))
 
-def is_complete(out: Path, query: Path, facts: dict[str, Any], pictures: bool = True) -> bool:
-    """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts.
+    def write(self, query: Path, prediction: Prediction, facts: dict[str, Any]) -> list[dict[str, Any]]:
+        """Write a query's files and return the rows of the classes.
 
-    Args:
-        pictures: whether mask, overlay and probabilities are among the results.
-    """
-    path = json_path(out, query.stem)
-    try:
+        Args:
+            facts: entries of the JSON that are the same for every query.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        path, mask, overlay, *probabilities = self.paths(query)
+        path.unlink(missing_ok=True)  # a JSON without all other files must not exist
+        height, width = prediction.mask.shape
+        record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
+        record["query_file"] = _file_facts(query)
+        if PICTURES in self.formats:
+            write_mask(mask, prediction.mask)
+            write_png(overlay, prediction.overlay())
+            record |= {"mask": mask.name, "overlay": overlay.name}
+        rows = prediction.summary()
+        for row, probability, file in zip(rows, prediction.probability, probabilities, strict=True):
+            inside = prediction.mask == row["value"]
+            row["runs"] = encoded(inside)
+            if self.instances:
+                row["instances"] = _parts(inside, probability)
+            if PICTURES in self.formats:
+                _, content = cv2.imencode(".png", (probability * PROBABILITY_ONE).round().astype(np.uint16))
+                write_atomically(file, content.tobytes())
+                row["probability"] = file.name
+        write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
+        return rows
+
+    def found(self, query: Path, folder: Path) -> FoundPhoto:
+        """Return what the JSON of a query says was found: its classes with pixels, or their listed parts.
+
+        Args:
+            folder: of all photos, to which the photo's name is relative.
+        """
+        path = self.paths(query)[0]
         record = read_json(path, "this result", "make it again")
-        files = []
-        if pictures:
-            files = [record["mask"], record["overlay"], *(entry["probability"] for entry in record["classes"])]
-        if record["query"] != str(query) or {key: record.get(key) for key in facts} != facts:
-            return False
-        if record["query_file"] != _file_facts(query):
-            return False
-        read_result(path)
-        return all(_is_whole(out / Path(name).name, (record["height"], record["width"])) for name in files)
-    except (UserError, KeyError, TypeError, AttributeError, OSError):
-        return False
+        objects = [
+            FoundObject(entry["name"], one["confidence"], one["pixels"], tuple(one["box"]), one["runs"])
+            for entry in record["classes"]
+            for one in entry.get("instances", [entry] if entry["pixels"] else [])
+        ]
+        name = Path(os.path.relpath(query, folder)).as_posix()
+        return FoundPhoto(query, name, record["height"], record["width"], tuple(objects), path.stat().st_mtime_ns)
+
+    def write_formats(self, queries: Sequence[Path], model: str, keep: bool = False) -> None:
+        """Write the other formats for queries whose results are complete.
+
+        Args:
+            model: the model's name.
+            keep: keep files of single photos that are newer than their results, such as corrected ones.
+
+        Raises:
+            UserError: the disk is full, or a folder cannot be written.
+        """
+        found = Found(_Photos(self, queries), self.categories, model, self.polygons, keep)
+        for name in self.formats:
+            if name != PICTURES:
+                recognise.WRITERS[name](self.out / name, found)
+
+    def write_summary(self, failed: dict[Path, str]) -> None:
+        """Write a table of all results in the folder: a row for each photo and class, and for each photo with an error.
+
+        Raises:
+            WriteError: the disk is full or the folder cannot be written.
+        """
+
+        def write(target: Path) -> None:
+            with open(target, "w", encoding="utf-8", newline="") as file:
+                table = csv.DictWriter(file, SUMMARY_COLUMNS, extrasaction="ignore")
+                table.writeheader()
+                for path in sorted(self.out.glob("*.json")):
+                    record = kept_json(path)
+                    for row in record["classes"] if "query_file" in record else []:  # else another JSON file
+                        box = dict(zip(("x0", "y0", "x1", "y1"), row["box"] or ()))
+                        table.writerow({**row, "photo": record["query"], "class": row["name"], **box})
+                table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
+
+        write_atomically(self.out / SUMMARY, write)
+
+
+@dataclass
+class _Photos:
+    """Reads what was found on photos, again at each iteration."""
+
+    results: Results
+    queries: Sequence[Path]
+
+    def __iter__(self) -> Iterator[FoundPhoto]:
+        folder = Path(os.path.commonpath([query.parent.absolute() for query in self.queries]))
+        for query in tqdm(self.queries, desc="write", unit="photo", leave=False):
+            yield self.results.found(query, folder)
 
 
 def _file_facts(query: Path) -> list[int]:
-    """Return bytes, time of change in ns, width and height of a photo's file."""
-    stat, (size, orientation) = query.stat(), header_of(query)
-    height, width = upright_size(size, orientation)
-    return [stat.st_size, stat.st_mtime_ns, width, height]
+    """Return bytes and time of change in ns of a photo's file."""
+    return [query.stat().st_size, query.stat().st_mtime_ns]
 
 
 def _is_whole(path: Path, size: tuple[int, int]) -> bool:
     """Return whether an image file is complete and of a size."""
+    if not path.is_file():
+        return False
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     return image is not None and image.shape[:2] == size
-
-
-def write_results(
-    out: Path,
-    query: Path,
-    prediction: Prediction,
-    facts: dict[str, Any],
-    pictures: bool = True,
-    instances: bool = False,
-) -> Path:
-    """Write a query's files and return the path of the JSON.
-
-    Args:
-        facts: entries that are the same for every query.
-        pictures: write mask, overlay and probabilities, not the JSON alone.
-        instances: list the connected parts of each class in the JSON.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
-    """
-    stem, (height, width) = query.stem, prediction.mask.shape
-    json_path(out, stem).unlink(missing_ok=True)  # a JSON without all other files must not exist
-    record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
-    record["query_file"] = _file_facts(query)
-    if pictures:
-        write_mask(mask_path(out, stem), prediction.mask)
-        write_png(overlay_path(out, stem), prediction.overlay())
-        record |= {"mask": mask_path(out, stem).name, "overlay": overlay_path(out, stem).name}
-    classes = []
-    for row, probability in zip(prediction.summary(), prediction.probability, strict=True):
-        inside = prediction.mask == row["value"]
-        entry = {**row, "runs": encoded(inside)}
-        if instances:
-            entry["instances"] = _parts(inside, probability)
-        if pictures:
-            path = probability_path(out, stem, row["name"])
-            _, content = cv2.imencode(".png", (probability * PROBABILITY_ONE).round().astype(np.uint16))
-            write_atomically(path, content.tobytes())
-            entry["probability"] = path.name
-        classes.append(entry)
-    record |= {"classes": classes, **facts}
-    write_atomically(json_path(out, stem), json.dumps(record, indent=2) + "\n")
-    return json_path(out, stem)
 
 
 def _parts(mask: np.ndarray, probability: np.ndarray) -> list[dict[str, Any]]:
@@ -191,35 +250,6 @@ def _parts(mask: np.ndarray, probability: np.ndarray) -> list[dict[str, Any]]:
     out = []
     for part in range(1, count):
         left, top, width, height, pixels = facts[part].tolist()
-        out.append(
-            {
-                "pixels": pixels,
-                "box": [left, top, left + width, top + height],
-                "confidence": round(sums[part] / pixels, DIGITS),
-                "runs": encoded(parts == part),
-            }
-        )
+        box, confidence = [left, top, left + width, top + height], round(sums[part] / pixels, DIGITS)
+        out.append({"pixels": pixels, "box": box, "confidence": confidence, "runs": encoded(parts == part)})
     return sorted(out, key=lambda entry: -entry["pixels"])
-
-
-def read_result(path: Path) -> FoundPhoto:
-    """Return what the JSON of a query says was found: its classes with pixels, or their parts where those are listed.
-
-    Raises:
-        UserError: the file is unreadable, or no JSON of ``write_results``.
-    """
-    record = read_json(path, "this result", "make it again")
-    try:
-        objects = []
-        for entry in record["classes"]:
-            for found in entry.get("instances", [entry] if entry["pixels"] else []):
-                left, top, right, bottom = map(int, found["box"])
-                runs, score = dict(found["runs"]), float(found["confidence"])
-                if runs["size"] != [record["height"], record["width"]] or not isinstance(runs["counts"], str):
-                    raise ValueError("the size of a mask is not the photo's")
-                objects.append(
-                    FoundObject(str(entry["name"]), score, int(found["pixels"]), (left, top, right, bottom), runs)
-                )
-        return FoundPhoto(Path(record["query"]), int(record["height"]), int(record["width"]), tuple(objects))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: is no result of predict.py ({reason_of(error)}); make it again") from None

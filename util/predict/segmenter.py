@@ -1,7 +1,7 @@
 """Segment classes in any photos, given a few marked photos: ``Segmenter(checkpoint, supports)(photo).mask``.
 
-A query is resized as in the evaluation: its longer side becomes the network's side, and the image lies at the top left
-of a square. The logits of each class are resized back to the photo's pixels, where classes and background compete.
+The network sees photos by the rule of ``load_model.py``. The logits of each class are resized back to the photo's
+pixels, where classes and background compete.
 """
 
 from __future__ import annotations
@@ -17,25 +17,20 @@ from torch import Tensor
 
 from model.episode import IGNORE, Output
 from util.checkpoints.checkpoint import digest_of
-from util.data.images.labels import channels_first
-from util.data.images.views import LETTERBOX, to_photo
 from util.errors import UserError, nearest
-from util.evaluate.calibration import Calibration, evidence_of, find_calibration
+from util.evaluate.calibration import evidence_of, find_calibration
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import EncodedClass, class_embedding, encode_supports
 from util.predict.load_model import load_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision, Prediction
-from util.predict.regions import Marking
 from util.predict.supports import (
     UNNAMED,
-    AnnotatedSupport,
+    Marked,
     Support,
-    SupportText,
-    check_class_name,
+    by_class,
     check_image,
-    group_by_class,
-    read_support,
+    parse_support,
     support_from_arrays,
 )
 from util.predict.tiles import TiledPhoto, Window
@@ -45,8 +40,7 @@ from util.run.network import check_finite
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
 Photo = str | Path | np.ndarray
-NAMED_BY_FILE = (str, SupportText, AnnotatedSupport)
-GivenSupport = str | SupportText | AnnotatedSupport | tuple[np.ndarray, np.ndarray]
+GivenSupport = str | Marked | tuple[np.ndarray, np.ndarray]
 
 
 class Segmenter:
@@ -55,7 +49,7 @@ class Segmenter:
     Args:
         checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket.
         supports: texts ``[class=]photo:marks`` (see ``util/predict/regions.py``), pairs of arrays (image, mask), or
-            those that ``support_files.supports_in`` returns.
+            marked photos of ``util/predict/supports.py``.
         name: the class of supports that name none.
         config: YAML file, for checkpoints that contain none.
         overrides: settings to change, ``section.key=value``.
@@ -64,7 +58,6 @@ class Segmenter:
         device: as ``run.device``.
         vectors: a file of word vectors, for names that are not among the data set's classes.
         output: name of the two-channel output that is the prediction.
-        marking: how masks and points of supports are read.
         decision: which classes and pixels are shown, where they differ from the calibration's and the method's.
 
     Raises:
@@ -84,34 +77,34 @@ class Segmenter:
         device: str | None = None,
         vectors: str | Path | None = None,
         output: str = FINAL,
-        marking: Marking | None = None,
         decision: Decision | None = None,
     ):
-        self.model = load_model(checkpoint, config, overrides, side, device)
-        if vectors is not None and not self.model.network.reads_text:
-            raise UserError(f"--vectors {vectors}: has no effect, {self.model.network.title} reads no text; omit it")
-        self.tile, self.output, self.marking = tile, output, marking or Marking()
+        self.model = model = load_model(checkpoint, config, overrides, side, device)
+        self.tile, self.output, self.decision = tile, output, decision or Decision()
         self.vectors = None if vectors is None else Path(vectors)
-        self.calibration = self.own_calibration()
-        self.decision = decision or Decision()
-        self.decision.check(self.calibration, self.model.network.title)
+        self.calibration = None  # of the network's final output; others have none
+        if output == FINAL:
+            digest = digest_of(model.network.state_dict())
+            self.calibration = find_calibration(model.context.config, model.source, digest)
+        if self.decision.min_score is not None and self.calibration is None:
+            raise UserError(
+                f"--min-score {self.decision.min_score:g}: {model.network.title} has no calibration for these weights, "
+                "and so no presence score; make one: python test.py CONFIG --calibrate"
+            )
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: the models that were compared
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
-        texts = group_by_class((s for s in supports if isinstance(s, NAMED_BY_FILE)), name)
-        arrays = [support_from_arrays(*s) for s in supports if not isinstance(s, NAMED_BY_FILE)]
-        default = None if name is None else check_class_name(name)
-        for class_name in [*texts, *([default] if arrays and default not in texts else [])]:
-            read = [read_support(text, class_name, self.marking) for text in texts.get(class_name, [])]
-            self.add(class_name, read + (arrays if class_name == default else []))
-
-    def own_calibration(self) -> Calibration | None:
-        """Return the calibration of the network's final output; others have none."""
-        if self.output != FINAL:
-            return None
-        digest = digest_of(self.model.network.state_dict())
-        return find_calibration(self.model.context.config, self.model.source, digest)
+        arrays = [support_from_arrays(*given) for given in supports if isinstance(given, tuple)]
+        marked = [parse_support(s) if isinstance(s, str) else s for s in supports if not isinstance(s, tuple)]
+        groups: dict[str | None, list[Support]] = {
+            class_name: [one.read(class_name) for one in of_class]
+            for class_name, of_class in by_class(marked, name).items()
+        }
+        if arrays:
+            groups.setdefault(name, []).extend(arrays)
+        for class_name, read in groups.items():
+            self.add(class_name, read)
 
     def add(self, name: str | None, supports: list[Support]) -> None:
         """Add a class to segment.
@@ -121,10 +114,8 @@ class Segmenter:
                 are too many classes for a mask of 8 bits.
         """
         shown = name or UNNAMED
-        if len(self.classes) == MAX_CLASSES:
-            raise UserError(f"{shown}: more than {MAX_CLASSES} classes, too many for masks of 8 bits; predict in parts")
-        if any(known.name == shown for known in self.classes):
-            raise UserError(f"{shown}: this class was added before; give it another name")
+        if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
+            raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
         embedding = class_embedding(name, self.model.context, self.vectors)
         self.classes.append(encode_supports(shown, embedding, supports, self.model))
         if self.output != FINAL:  # a forward pass shows whether the model has such an output
@@ -163,54 +154,38 @@ class Segmenter:
                     views = []
             while pending and not pending[0].missing:
                 yield self._prediction(pending.pop(0))
-        self._run(views)
+        if views:
+            self._run(views)
         yield from map(self._prediction, pending)
 
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
-        """Run the network over some views and add its margins to their photos."""
-        if not views:
-            return
-        inputs = torch.stack([self._network_input(photo.image[window]) for photo, window in views])
+        """Run the network over some views and add its margins and evidence to their photos."""
+        images = [photo.image[window] for photo, window in views]
+        inputs = torch.stack([self.model.sized(image, np.zeros(image.shape[:2], np.uint8))[0] for image in images])
         output = self._output(inputs.to(self.model.device))
         margins = self.margins_of(output, self._batches).cpu().numpy()
-        evidence = self._evidence_of(output)
-        for item, ((photo, window), of_view) in enumerate(zip(views, margins, strict=True)):
-            shape = photo.image[window].shape[:2]
-            maps = [to_photo(m, shape, LETTERBOX, LETTERBOX, self.model.view.side) for m in of_view]
-            photo.add(window, maps, None if evidence is None else evidence[item])
-
-    def _network_input(self, image: np.ndarray) -> Tensor:
-        """Return an image (H, W, 3) uint8 as the network's input, (3, S, S) float32."""
-        no_label = np.zeros(image.shape[:2], np.uint8)
-        return channels_first(self.model.view.sized(image, no_label)[0])
+        for (photo, window), image, of_view in zip(views, images, margins, strict=True):
+            photo.add(window, [self.model.on_photo(of_class, image.shape[:2]) for of_class in of_view])
+        if output.evidence is not None:  # the model's own numbers (B, batches, E)
+            for (photo, _), numbers in zip(views, _means(output.evidence.float(), self._batches).cpu(), strict=True):
+                photo.evidence.append(numbers)
 
     def _prediction(self, photo: TiledPhoto) -> Prediction:
         margins, presence = photo.blended(), None
         if self.presence_by is not None:
             presence = self.presence_by(photo.image).presence
-        elif self.calibration is not None:
-            presence = [self._presence(self.calibration, of_class, photo, i) for i, of_class in enumerate(margins)]
+        elif self.calibration is not None:  # the largest over the windows of the photo
+            windows: Sequence = photo.evidence or [[None] * len(margins)]
+            presence = [
+                max(self.calibration.presence(evidence_of(torch.from_numpy(m), own[i]).numpy()) for own in windows)
+                for i, m in enumerate(margins)
+            ]
         names = [known.name for known in self.classes]
         return Prediction.from_margins(photo.image, names, margins, presence, self.calibration, self.decision)
-
-    @staticmethod
-    def _presence(calibration: Calibration, margin_hw: np.ndarray, photo: TiledPhoto, index: int) -> float:
-        """Return the largest presence score of a class over the windows of a photo."""
-        margin = torch.from_numpy(margin_hw)
-        own = [torch.from_numpy(window[index]) for window in photo.evidence]
-        each = [evidence_of(margin, numbers) for numbers in own] or [evidence_of(margin, None)]
-        return max(calibration.presence(numbers.numpy()) for numbers in each)
 
     def margins(self, query: Tensor) -> Tensor:
         """Return each class's logit minus the background's, (B, n, S, S) float32, for inputs (B, 3, S, S)."""
         return self.margins_of(self._output(query), self._batches)
-
-    def _evidence_of(self, output: Output) -> np.ndarray | None:
-        """Return the model's own numbers on each class (B, n, E), the mean over its batches of supports; None: none."""
-        if output.evidence is None:
-            return None
-        each = output.evidence.float().split(self._batches, dim=1)
-        return torch.stack([of_class.mean(1) for of_class in each], dim=1).cpu().numpy()
 
     @property
     def _batches(self) -> list[int]:
@@ -238,5 +213,9 @@ class Segmenter:
         if self.output not in by_name:
             raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
         logits = by_name[self.output].float()
-        margins = (logits[:, 1:] - logits[:, :1]).split(list(batches), dim=1)
-        return torch.stack([of_class.mean(1) for of_class in margins], dim=1)
+        return _means(logits[:, 1:] - logits[:, :1], batches)
+
+
+def _means(values: Tensor, batches: Sequence[int]) -> Tensor:
+    """Return the mean over the batches of supports of each class, (B, n, ...), of values (B, batches, ...)."""
+    return torch.stack([of_class.mean(1) for of_class in values.split(list(batches), dim=1)], dim=1)

@@ -1,19 +1,22 @@
-"""Read supports, given as text ``[class=]photo:marks`` or as arrays, into one form."""
+"""Marked photos become supports: given as text ``[class=]photo:marks``, as files of annotations, or as arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from model.episode import IGNORE
-from util.errors import UserError
-from util.formats.annotations import Photo
+from util.data.images.read import opened_mask, read_mask_of
+from util.errors import UserError, nearest
+from util.formats import labelme, masks, recognise
+from util.formats.annotations import Annotations, Photo
 from util.formats.painting import label_of
 from util.predict.photos import read_photo
-from util.predict.regions import DRAWN_KINDS, Marking, check_label, read_label
+from util.predict.regions import DRAWN_KINDS, drawn_label, mask_label, outlined_label
 
 UNNAMED = "object"  # the name of a class without a name
 FORM = (
@@ -21,6 +24,7 @@ FORM = (
     "photo.jpg:scribble=x,y;x,y"
 )
 MAX_NAME_LENGTH = 80
+MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and are hardly meant
 
 
 @dataclass(frozen=True)
@@ -39,59 +43,60 @@ class Support:
 
 
 @dataclass(frozen=True)
-class SupportText:
-    """The parts of a support's text: class (None without one), photo, and marks; the object's value in a mask."""
+class Marked:
+    """A photo on which a class is marked, not read yet.
+
+    Attributes:
+        name: of the class; None where the marks name none.
+        marks: ``box=...``, ``points=...``, ``scribble=...``, or the path of a mask or of a file of annotations.
+        mask_value: the object's value in a mask; None for every value but 0.
+        radius: of points in pixels; None for 2 % of the photo's longer side.
+        annotated: the class's instances on the photo, where a file of annotations has been read.
+    """
 
     name: str | None
     photo: Path
     marks: str
     mask_value: int | None = None
+    radius: float | None = None
+    annotated: Photo | None = None
 
-    def read(self, name: str | None, marking: Marking) -> Support:
-        """Return the marked photo; as ``read_support``."""
-        image = read_photo(self.photo)
-        chosen = marking if self.mask_value is None else replace(marking, mask_value=self.mask_value)
-        label = read_label(self.marks, self.photo, image.shape[:2], name, chosen)
-        return Support(image, label, f"{self.photo}:{self.marks}")
+    def read(self, name: str | None = None) -> Support:
+        """Return the marked photo; ``name`` is the class of marks that name none.
 
-
-@dataclass(frozen=True)
-class AnnotatedSupport:
-    """A class on a photo of a file of annotations: name, the photo's file, its annotations, category, the file."""
-
-    name: str
-    photo: Path
-    annotated: Photo
-    category: int
-    source: Path
-
-    def read(self, name: str | None, marking: Marking) -> Support:
-        """Return the marked photo; as ``read_support``."""
-        image = read_photo(self.photo)
-        label = label_of(self.annotated, self.photo, {self.category: 1}, self.source)
-        origin = f"{self.photo}:{self.source}"
-        return Support(image, check_label(label, image.shape[:2], origin), origin)
+        Raises:
+            UserError: a file is unreadable, or photo and marks do not fit each other.
+        """
+        image, path, source = read_photo(self.photo), Path(self.marks), f"{self.photo}:{self.marks}"
+        if self.annotated is not None:
+            table = {instance.category: 1 for instance in self.annotated.instances}
+            label = label_of(self.annotated, self.photo, table, path)
+        elif self.marks.startswith(tuple(f"{kind}=" for kind in DRAWN_KINDS)):
+            label = drawn_label(self.marks, image.shape[:2], self.radius, source)
+        elif path.suffix.lower() == labelme.SUFFIX:
+            label = outlined_label(path, self.photo, self.name or name)
+        else:
+            label = mask_label(path, self.photo, self.mask_value)
+        return Support(image, label, source)
 
 
-def parse_support(text: str) -> SupportText:
+def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> Marked:
     """Split ``[class=]photo:marks``; the paths of existing photos may contain = and :.
 
     Raises:
         UserError: the text has another form.
     """
-    path, colon, marks = text.rpartition(":")
+    path, _, marks = text.rpartition(":")
     for kind in DRAWN_KINDS:  # their numbers contain no colon
         before, found, after = text.rpartition(f":{kind}=")
         if found:
-            path, colon, marks = before, ":", f"{kind}={after}"
-    if not colon or not path or not marks:
+            path, marks = before, f"{kind}={after}"
+    if not path or not marks:
         raise UserError(f"--support {text}: {FORM}")
     name, equals, rest = path.partition("=")
     if not equals or Path(path).exists():
-        return SupportText(None, Path(path), marks)
-    if not name.strip() or not rest:
-        raise UserError(f"--support {text}: names no class before '='; {FORM}")
-    return SupportText(check_class_name(name), Path(rest), marks)
+        return Marked(None, Path(path), marks, mask_value, radius)
+    return Marked(check_class_name(name, f"--support {text}:"), Path(rest), marks, mask_value, radius)
 
 
 def check_class_name(name: str, origin: str = "--name") -> str:
@@ -106,47 +111,140 @@ def check_class_name(name: str, origin: str = "--name") -> str:
     return name
 
 
-def group_by_class(
-    supports: Iterable[str | SupportText | AnnotatedSupport], name: str | None
-) -> dict[str | None, list[SupportText | AnnotatedSupport]]:
-    """Return the supports of each class, in the order in which classes first appear.
+def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, list[Marked]]:
+    """Return the marked photos of each class, in the order in which classes first appear.
 
     Args:
-        name: the class of supports that name none.
+        name: the class of marks that name none.
 
     Raises:
-        UserError: a text has another form, or every support names a class and ``name`` is another one.
+        UserError: ``name`` cannot be used.
     """
-    groups: dict[str | None, list[SupportText | AnnotatedSupport]] = {}
     default = None if name is None else check_class_name(name)
-    for given in supports:
-        support = parse_support(given) if isinstance(given, str) else given
-        groups.setdefault(support.name or default, []).append(support)
-    if default is not None and groups and default not in groups:
-        raise UserError(f"--name {default}: every support names its class itself; omit --name")
-    return groups
+    out: dict[str | None, list[Marked]] = {}
+    for one in marked:
+        out.setdefault(one.name or default, []).append(one)
+    return out
 
 
-def read_support(support: SupportText | AnnotatedSupport, name: str | None, marking: Marking) -> Support:
-    """Read a support's photo and label.
+def supports_in(
+    texts: Sequence[str],
+    photos: Path | None = None,
+    classes: Sequence[str] = (),
+    shots: int | None = None,
+    mask_value: int | None = None,
+) -> tuple[list[Marked], dict[int, str]]:
+    """Return the marked photos of all classes in files or folders, and the categories of the first, id -> name.
+
+    Args:
+        texts: ``[format:]path``; see ``util/formats/recognise.py``.
+        photos: the folder of the photos, where it is not that of the annotations.
+        classes: the classes to take; () for all.
+        shots: the photos to take of each class of a file, the first ones; None for all.
+        mask_value: of the object in masks that have no file of class names.
 
     Raises:
-        UserError: a file is unreadable, or photo and marks do not fit each other.
+        UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
-    return support.read(name, marking)
+    listed: list[Marked] = []
+    categories: list[dict[int, str]] = []
+    for text in texts:
+        kind, path = recognise.recognise(text, photos)
+        if kind == recognise.MASKS:
+            names, found = _masked(path, photos, shots, mask_value)
+        else:
+            annotations = recognise.READERS[kind](path, photos)
+            names, found = annotations.categories, _annotated(annotations, path)
+        categories.append(names)
+        of_class: dict[str | None, list[Marked]] = {name: [] for name in names.values()} or {None: []}
+        for one in found:
+            of_class[one.name].append(one)
+        for name, marked in of_class.items():
+            if classes and name not in classes:
+                continue
+            if name is not None:
+                check_class_name(name, f"{path}:")
+            if shots is None and len(marked) > MAX_SHOTS:
+                raise UserError(
+                    f"{path}: {len(marked)} photos show {name or 'the object'}; take some of them with --max-shots N, "
+                    f"at most {MAX_SHOTS}, and some classes with --classes"
+                )
+            listed += marked[:shots]
+    known = {name for names in categories for name in names.values()}
+    for name in classes:
+        if texts and name not in known:
+            raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, known)}")
+    if texts and not listed:
+        raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
+    return listed, categories[0] if categories else {}
+
+
+def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
+    """Yield every class on every photo."""
+    for photo in annotations.photos:
+        for category in dict.fromkeys(instance.category for instance in photo.instances if not instance.crowd):
+            of_class = photo._replace(instances=tuple(i for i in photo.instances if i.category == category))
+            name = annotations.categories[category]
+            yield Marked(name, annotations.path_of(photo), str(path), annotated=of_class)
+
+
+def _masked(
+    path: Path, photos: Path | None, shots: int | None, mask_value: int | None
+) -> tuple[dict[int, str], Iterator[Marked]]:
+    """Return the classes of a folder of masks, by their values, and every class on every photo.
+
+    Without a file of class names there are none, and the object is every value but 0, or ``mask_value``.
+    """
+    folders = masks.folders_in(path, photos)
+    if folders is None:
+        raise UserError(f"{path}: holds no masks named like photos (photo.jpg, photo.png); name their folder")
+    pairs, names = masks.pairs(*folders), masks.names_beside(folders[1])
+    if names is None:
+        objects = (
+            Marked(None, photo, str(mask), mask_value) for photo, mask in pairs if _marks(photo, mask, mask_value)
+        )
+        return {}, islice(objects, shots)
+    return dict(enumerate(names, 1)), _of_values(pairs, names)
+
+
+def _marks(photo: Path, mask: Path, mask_value: int | None) -> bool:
+    """Return whether a mask without class names marks something.
+
+    Raises:
+        UserError: it is a palette mask of several class indices, of which none was chosen.
+    """
+    if mask_value is None:
+        with opened_mask(mask) as image:
+            indices = {*np.unique(np.asarray(image)).tolist()} - {0, IGNORE} if image.mode == "P" else set()
+        if len(indices) > 1:
+            raise UserError(
+                f"{mask}: holds the class indices {sorted(indices)[:5]}; name the classes in {masks.NAME_FILES[0]} "
+                "beside the masks, one per line, or take one by --mask-value"
+            )
+    return bool((mask_label(mask, photo, mask_value) == 1).any())
+
+
+def _of_values(pairs: Iterable[tuple[Path, Path]], names: Sequence[str]) -> Iterator[Marked]:
+    """Yield the class of every value in every mask."""
+    for photo, mask in pairs:
+        for value in np.unique(read_mask_of(photo, mask)).tolist():
+            if value in (0, IGNORE):
+                continue
+            if value > len(names):
+                raise UserError(f"{mask}: holds the value {value}, but the file of names has {len(names)} classes")
+            yield Marked(names[value - 1], photo, str(mask), value)
 
 
 def support_from_arrays(image: np.ndarray, mask: np.ndarray) -> Support:
     """Return a support made of arrays: RGB (H, W, 3) uint8, and (H, W) bool or in {0, 1, 255}.
 
     Raises:
-        UserError: an array has another form, or the mask marks nothing.
+        UserError: an array has another form, or their sizes differ.
     """
-    image = check_image(image)
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or not np.isin(mask, (0, 1, IGNORE)).all():
-        raise UserError("a support's mask: must be an array (H, W) of 0, 1 and 255, or of booleans")
-    return Support(image, check_label(mask.astype(np.uint8), image.shape[:2], "a support's mask"), "array")
+    image, mask = check_image(image), np.asarray(mask)
+    if mask.shape != image.shape[:2] or not np.isin(mask, (0, 1, IGNORE)).all():
+        raise UserError("a support's mask: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
+    return Support(image, mask.astype(np.uint8), "array")
 
 
 def check_image(image: np.ndarray) -> np.ndarray:

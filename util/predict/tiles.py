@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 OVERLAP = 0.25  # of a tile's side, between neighbours
 MIN_TILE = 32  # pixels
@@ -17,21 +18,19 @@ class TiledPhoto:
         image: (H, W, 3) uint8.
         windows: the parts of the photo that the network sees; one without tiles.
         missing: number of windows without maps so far.
-        evidence: the model's own numbers on the presence of each class (classes, E) in each window.
+        evidence: the model's own numbers on the presence of each class (classes, E) in each window, if it has any.
     """
 
     def __init__(self, image: np.ndarray, classes: int, tile: int | None):
         self.image, self.windows = image, windows(image.shape[:2], tile)
         self.missing = len(self.windows)
-        self.evidence: list[np.ndarray] = []
+        self.evidence: list[Tensor] = []
         self._sum = np.zeros((classes, *image.shape[:2]), np.float32)
         self._weight = np.zeros(image.shape[:2], np.float32)
 
-    def add(self, window: Window, maps: list[np.ndarray], evidence: np.ndarray | None = None) -> None:
-        """Add the maps of one window, one (H', W') float32 for each class, and its evidence (classes, E)."""
+    def add(self, window: Window, maps: list[np.ndarray]) -> None:
+        """Add the maps of one window, one (H', W') float32 for each class."""
         self.missing -= 1
-        if evidence is not None:
-            self.evidence.append(evidence)
         if len(self.windows) == 1:
             self._sum[:] = maps
             return

@@ -16,11 +16,10 @@ from util.data.lists.index import measure
 from util.errors import UserError, nearest
 from util.files import link
 from util.formats import recognise
-from util.formats.annotations import Annotations, Photo
+from util.formats.annotations import Annotations, Photo, PhotoFiles
 from util.formats.masks import MASK_SUFFIX, check_unique, pairs
 from util.formats.masks import read_class_names as read_names
 from util.formats.painting import label_of
-from util.formats.photo_files import PhotoFiles
 from util.parallel import attempt, parallel_map
 from util.prepare.common import keep_good
 
