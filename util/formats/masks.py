@@ -50,7 +50,8 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
         out[name] = (photo, masks / name)
     if not out:
         raise UserError(
-            f"{masks}: holds no mask of the photos in {photos}; name masks like photos, photo.jpg: photo.png"
+            f"{masks}: does not exist, or holds no mask of a photo in {photos}; name masks like photos, photo.jpg: "
+            "photo.png"
         )
     return list(out.values())
 
