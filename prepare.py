@@ -17,13 +17,11 @@ from util.prepare.datasets import (
     pascalpart,
     suim,
 )
-from util.prepare.datasets.recipe import Recipe
+from util.prepare.make import Recipe
 
-RECIPES = fss1000, deepglobe, isic, chestxray, suim, lvis92i, isaid5i, pacopart, pascalpart
+RECIPES = pascal, coco, fss1000, deepglobe, isic, chestxray, suim, lvis92i, isaid5i, pacopart, pascalpart
 COMMANDS = {
-    "pascal": pascal,
-    "coco": coco,
-    **{recipe.__name__.rpartition(".")[2]: Recipe(recipe) for recipe in RECIPES},
+    **{recipe.name: recipe for recipe in map(Recipe, RECIPES)},
     "lists": lists,
     "embeddings": embeddings,
     "weights": weights,

@@ -21,7 +21,8 @@ from util.data.images.read import read_mask
 from util.data.lists import image_list as lists
 from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
-from util.prepare import custom_sources
+from util.prepare.custom_sources import from_annotations
+from util.prepare.make import run_jobs
 
 
 @pytest.fixture
@@ -123,8 +124,8 @@ def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prep
         (("--name", "toys", "--fold", "striped disc"), "both must be equal, at least 2"),
         (("--name", "Pascal VOC"), "--name Pascal VOC"),
         (("--name", "pascal"), "reserved: pascal"),
-        (("--name", "toys", "--fold", "striped disk"), "did you mean 'striped disc'"),
-        (("--name", "toys", "--folds", 9), "at least 2 folds and a class for each"),
+        (("--name", "toys", "--fold", "striped disk", "--fold", "veined leaf"), "did you mean 'striped disc'"),
+        (("--name", "toys", "--folds", 9), "at least one in each fold"),
         (("--name", "toys", "--test-share", 1), "--test-share: 1 is out of range"),
         (("--name", "toys", "--images", "nowhere"), "does not exist"),
         (("--name", "toys", "--masks", "nowhere"), "does not exist"),
@@ -201,8 +202,9 @@ def test_every_format_of_annotations_becomes_masks(kind: str, tmp_path: Path) ->
     path = drawn.WRITERS[kind](tmp_path / "set")
     images = next((tmp_path / "set").rglob(drawn.PHOTO)).parent
     options = argparse.Namespace(annotations=str(path), images=images, classes=None, skip_bad=False)
-    imported = custom_sources.from_annotations(options, tmp_path / "out")
-    assert (imported.names, imported.classes) == (["a"], ["cat", "dog"])
+    plan = from_annotations(options)
+    run_jobs(plan, tmp_path / "out", skip_bad=False)
+    assert [job.name for job in plan.jobs] == ["a"] and plan.classes == ["cat", "dog"]
     mask = read_mask(tmp_path / "out" / "masks" / "a.png")
     assert all(np.array_equal(mask == value, drawn.mask_of(name)) for value, name in enumerate(("cat", "dog"), 1))
     assert (tmp_path / "out" / "images" / drawn.PHOTO).exists()

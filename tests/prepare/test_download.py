@@ -88,7 +88,7 @@ def test_fetch(server: Server, tmp_path: Path) -> None:
 def test_fetch_continues(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "data.bin"
     server.cut = HALF
-    with pytest.raises(UserError, match=rf"broke after {HALF} of {len(CONTENT)} bytes .* same command again"):
+    with pytest.raises(UserError, match=rf"broke after {HALF} of {len(CONTENT)} bytes.*same command again"):
         fetch(server.url, target, MD5)
     assert not target.exists() and (tmp_path / "data.bin.part").read_bytes() == CONTENT[:HALF]
     server.cut = None
@@ -115,12 +115,12 @@ def test_fetch_with_a_wrong_checksum(server: Server, tmp_path: Path) -> None:
 
 
 def test_fetch_without_network(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="answers 404") as refused:
+    with pytest.raises(UserError, match="404") as refused:
         fetch(server.url + ".old", tmp_path / "data.bin")
     assert str(tmp_path / "data.bin") in str(refused.value)
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/data.bin"  # nobody listens there once it is closed
-    with pytest.raises(UserError, match=rf"{url}: cannot be reached .*refused.* put it at {tmp_path}/data.bin and run"):
+    with pytest.raises(UserError, match=rf"{url}: .*refused.*put it at {tmp_path}/data.bin"):
         fetch(url, tmp_path / "data.bin")
     assert _names(tmp_path) == []
 
@@ -149,48 +149,46 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def test_unpack(tmp_path: Path, kind: str) -> None:
     archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
-    assert unpack(archive, out) == [out / name for name in FILES]
+    unpack(archive, out)
     assert {n: (out / n).read_bytes() for n in _names(out)} == FILES
 
 
-def test_unpack_only_wanted_and_missing_files(tmp_path: Path, kind: str) -> None:
+def test_unpack_only_wanted_files(tmp_path: Path, kind: str) -> None:
     archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
-    (out / "set").mkdir(parents=True)
-    (out / "set/a.txt").write_bytes(b"FIRST")  # of the same size: kept
-    (out / "set/deep").mkdir()
+    (out / "set/deep").mkdir(parents=True)
     (out / "set/deep/b.bin").write_bytes(b"cut off")
-    assert unpack(archive, out, lambda name: name.startswith("set/")) == [out / n for n in list(FILES)[:3]]
-    assert (out / "set/a.txt").read_bytes() == b"FIRST"
-    assert (out / "set/deep/b.bin").read_bytes() == FILES["set/deep/b.bin"]
-    assert _names(out) == sorted(list(FILES)[:3])
+    (out / "mine.txt").write_bytes(b"mine")
+    unpack(archive, out, lambda name: name.startswith("set/"))
+    assert {n: (out / n).read_bytes() for n in _names(out)} == {
+        "mine.txt": b"mine",
+        **{name: content for name, content in FILES.items() if name.startswith("set/")},
+    }
 
 
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "set/../../outside", "C:/outside", "a\\..\\outside"])
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "set/../../outside", "a\\..\\outside"])
 def test_unpack_stays_inside(tmp_path: Path, kind: str, name: str) -> None:
-    archive = _archive(tmp_path / kind, {name: b"bad"})
+    archive = _archive(tmp_path / kind, {"first": b"good", name: b"bad"})
     with pytest.raises(UserError, match="outside"):
         unpack(archive, tmp_path / "out")
     assert _names(tmp_path) == [kind]
-    assert unpack(archive, tmp_path / "out", lambda _: False) == []
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.9])
-def test_unpack_a_truncated_archive(tmp_path: Path, kind: str, keep: float) -> None:
-    archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
+def test_a_truncated_archive_leaves_nothing(tmp_path: Path, kind: str, keep: float) -> None:
+    archive = _archive(tmp_path / kind, FILES)
     content = archive.read_bytes()
     archive.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(UserError, match=f"{kind}: this archive is cut short or damaged"):
-        unpack(archive, out)
-    for name in _names(tmp_path / "out"):
-        assert (out / name).read_bytes() == FILES[name]  # whole, or not there
+        unpack(archive, tmp_path / "out")
+    assert _names(tmp_path) == [kind]
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tgz"])
-def test_unpack_a_damaged_archive(tmp_path: Path, name: str) -> None:
+def test_a_damaged_archive_leaves_nothing(tmp_path: Path, name: str) -> None:
     archive = _archive(tmp_path / name, {"set/deep/b.bin": CONTENT[:300_000]})
     content = bytearray(archive.read_bytes())
     content[len(content) // 2] ^= 255
     archive.write_bytes(content)
     with pytest.raises(UserError, match="damaged"):
         unpack(archive, tmp_path / "out")
-    assert not list((tmp_path / "out").rglob("*.bin"))
+    assert _names(tmp_path) == [name]

@@ -1,10 +1,9 @@
-"""ImageNet weights: downloads, and recognition of files by stem, depth, missing and damaged tensors."""
+"""Weights: downloads, and recognition of files by stem, depth, missing and damaged tensors."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from argparse import Namespace
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,9 +18,7 @@ from torchvision.models import vgg as tv_vgg
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.weights import checksum_of
 from util.checkpoints import checkpoint
-from util.errors import UserError
-from util.prepare import weight_facts, weights
-from util.prepare.weight_facts import describe_weights_file
+from util.prepare import weights
 
 LARGE = 10**7  # numbers; only VGG's classifier has tensors of that size, and its shape has no influence
 
@@ -29,8 +26,7 @@ LARGE = 10**7  # numbers; only VGG's classifier has tensors of that size, and it
 
 
 def _small(shapes: dict[str, Tensor], kind: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    counter = "num_batches_tracked"
-    ones = {k: torch.ones((), dtype=torch.int64 if counter in k else kind) for k in shapes}
+    ones = {k: torch.ones((), dtype=torch.int64 if "num_batches_tracked" in k else kind) for k in shapes}
     return {k: ones[k].expand(v.shape if v.numel() < LARGE else 1) for k, v in shapes.items()}
 
 
@@ -51,87 +47,53 @@ def _save(path: Path, content: dict) -> Path:
     return path
 
 
-def _without(state: dict[str, Tensor], *beginnings: str) -> dict[str, Tensor]:
-    return {k: v for k, v in state.items() if not k.startswith(beginnings)}
-
-
-def _refusal(call) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def _options(what: str | None = None, check: Path | None = None, out: Path = Path("initmodel")) -> Namespace:
-    return Namespace(what=what, check=check, out=out, whole=None, small=None)
-
-
 # --- kinds of files --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "vgg16_bn"])
-def test_torchvision_files_are_recognised(tmp_path: Path, name: str) -> None:
-    facts = describe_weights_file(_save(tmp_path / "file.pth", _torchvision(name)))
-    assert (facts.backbone, facts.stem, facts.kind) == (name.removesuffix("_bn"), "plain", weight_facts.IMAGENET)
-    assert facts.complete and not facts.inside and set(facts.numbers) == {"float32"}
+def test_torchvision_files_are_recognised(prepare, tmp_path: Path, name: str) -> None:
+    said = prepare("weights", _save(tmp_path / "file.pth", _torchvision(name))).output
+    stem = "" if name.startswith("vgg") else ", plain stem"
+    assert f"file.pth: {name.removesuffix('_bn')}{stem}, complete, float32, all finite; encoder weights" in said
 
 
-def test_a_file_that_stops_after_a_stage_is_partial(tmp_path: Path) -> None:
-    state = _without(_torchvision("resnet50", torch.float16), "layer4", "fc")
-    facts = describe_weights_file(_save(tmp_path / "file.pth", state))
-    assert (facts.backbone, facts.absent_stages, facts.inside) == ("resnet50", [4], []) and not facts.complete
-    assert all(name.startswith("layer4.") for name in facts.missing)
-    assert "stage 4" in facts.line() and "float16" in facts.line()
-    assert any("partial: true" in line for line in weights.advice(facts))
+def test_a_file_that_stops_after_a_stage_is_partial(prepare, shared: Path) -> None:
+    path = shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"
+    outcome = prepare("weights", "resnet50", "--check", path)
+    assert "resnet50, plain stem, all 50 tensors of stage 4 missing" in outcome.output
+    assert "float16 and float32" in outcome.output and "model.encoder.partial: true" in outcome.output
+    assert "holds a resnet50, not a resnet18" in prepare("weights", "resnet18", "--check", path).error
 
 
-def test_the_shared_file_stops_after_stage_3(shared: Path) -> None:
-    facts = describe_weights_file(shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth")
-    assert (facts.backbone, facts.stem, facts.absent_stages) == ("resnet50", "plain", [4])
-    assert set(facts.numbers) == {"float16", "float32"}
-
-
-def test_checkpoints_are_no_imagenet_weights(tmp_path: Path) -> None:
-    encoder = _own("resnet18", "plain")
-    config = {
-        "run": {"name": "mini_split0"},
-        "model": {"name": "symnet"},
-        "data": {"name": "mini", "fold": 2, "shot": 5},
-    }
-    content = {"stage": "meta", "config": config, "weights": {f"encoder.{k}": v for k, v in encoder.items()}}
-    content["weights"]["conv1.of.something.else"] = torch.ones(1)
-    checkpoint.save(tmp_path / "best.pth", content)
-    facts = describe_weights_file(tmp_path / "best.pth")
-    assert (facts.kind, facts.stage, facts.backbone, facts.complete) == (weight_facts.OURS, "meta", "resnet18", True)
-    assert all(word in facts.line() for word in ("meta", "mini_split0", "fold 2", "5-shot"))
-    assert "test.sh" in weights.advice(facts)[0]
-    checkpoint.save(tmp_path / "best.pth", {**content, "stage": "base"})
-    assert f"run.base_folder: {tmp_path}" in weights.advice(describe_weights_file(tmp_path / "best.pth"))[0]
-
+def test_checkpoints_are_no_imagenet_weights(prepare, tmp_path: Path) -> None:
+    path, config = tmp_path / "best.pth", {"run": {"name": "mini_split0"}, "model": {"name": "symnet"}}
+    config["data"] = {"name": "mini", "fold": 2, "shot": 5}
+    held = {f"encoder.{k}": v for k, v in _own("resnet18", "plain").items()}
+    content = {"stage": "meta", "config": config, "weights": {**held, "conv1.of.something.else": torch.ones(1)}}
+    checkpoint.save(path, content)
+    said = prepare("weights", path).output
+    assert (
+        "resnet18, plain stem, complete" in said and "meta stage of mini_split0 (symnet, mini fold 2, 5-shot)" in said
+    )
+    assert "test.sh" in said
+    checkpoint.save(path, {**content, "stage": "base"})
+    assert f"run.base_folder: {tmp_path}" in prepare("weights", path).output
     signature = ("down_supp.0.weight", "hyper_final.conv1.weight", "CrossAttention.weight")
     theirs = {f"module.{k}": v for k, v in (_own("resnet50", "deep") | {n: torch.ones(1) for n in signature}).items()}
-    facts = describe_weights_file(_save(tmp_path / "authors.pth", {"state_dict": theirs, "epoch": 3}))
-    assert (facts.kind, facts.backbone, facts.stem) == (weight_facts.PUBLISHED, "resnet50", "deep")
-    other = _own("resnet50", "deep") | {"cls.weight": torch.ones(1)}
-    assert describe_weights_file(_save(tmp_path / "other.pth", other)).kind == weight_facts.OTHER
+    said = prepare("weights", _save(tmp_path / "authors.pth", {"state_dict": theirs, "epoch": 3})).output
+    assert "resnet50, deep stem" in said and "the authors' " in said
+    other = _save(tmp_path / "other.pth", _own("resnet50", "deep") | {"cls.weight": torch.ones(1)})
+    assert "a checkpoint of another network around such an encoder" in prepare("weights", other).output
 
 
-# --- files that are refused ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        _torchvision("vgg16"),
-        _torchvision("wide_resnet50_2"),
-        _torchvision("resnet152"),
-        {"weight": torch.ones(3)},
-    ],
-    ids=["VGG without batch norm", "wide ResNet", "ResNet-152", "something else"],
-)
-def test_other_networks_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    path = _save(tmp_path / "file.pth", state)
-    assert "has the layout of no encoder" in _refusal(lambda: describe_weights_file(path))
+@pytest.mark.parametrize("name", ["vgg16", "wide_resnet50_2", "not finite", "lost"])
+def test_other_files_are_refused(prepare, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "file.pth"
+    if name == "not finite":
+        _save(path, _torchvision("resnet18") | {"conv1.weight": torch.full((64, 3, 7, 7), torch.nan)})
+    elif name != "lost":
+        _save(path, _torchvision(name))
+    assert str(path) in prepare("weights", path).error
 
 
 # --- fetching --------------------------------------------------------------------------------------------------------
@@ -158,30 +120,20 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     server.server_close()
 
 
-def test_weights_are_fetched_checked_and_explained(tmp_path: Path, served: Path, capsys: pytest.CaptureFixture) -> None:
+def test_weights_are_fetched_checked_and_explained(prepare, tmp_path: Path, served: Path) -> None:
     out = tmp_path / "initmodel"
-    assert weights.run(_options("resnet18", out=out)) == 0
+    said = prepare("weights", "resnet18", "--out", out).output
     assert (out / served.name).read_bytes() == served.read_bytes() and len(list(out.iterdir())) == 1
-    said = capsys.readouterr().out
     assert "model.encoder.stem: plain" in said and f"model.encoder.weights: {out / served.name}" in said
     before = (out / served.name).stat().st_mtime_ns
-    weights.run(_options("resnet18", out=out))
-    assert "exists already" in capsys.readouterr().out and (out / served.name).stat().st_mtime_ns == before
+    assert "exists already" in prepare("weights", "resnet18", "--out", out).output
+    assert (out / served.name).stat().st_mtime_ns == before
 
 
-def test_a_wrong_checksum_leaves_nothing(tmp_path: Path, served: Path) -> None:
+def test_a_wrong_checksum_leaves_nothing(prepare, tmp_path: Path, served: Path) -> None:
     served.write_bytes(served.read_bytes()[:-1] + b"?")
-    out = tmp_path / "initmodel"
-    assert "SHA-256" in _refusal(lambda: weights.run(_options("resnet18", out=out)))
-    assert not list(out.iterdir())
-
-
-def test_without_network_the_address_and_the_place_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "http://127.0.0.1:9/resnet18-01234567.pth"  # nobody listens there
-    monkeypatch.setattr(weights, "weights_url", lambda network: url)
-    message = _refusal(lambda: weights.run(_options("resnet18", out=tmp_path)))
-    assert url in message and str(tmp_path / "resnet18-01234567.pth") in message
-    assert not (tmp_path / "resnet18-01234567.pth").exists()
+    assert "checksum" in prepare("weights", "resnet18", "--out", tmp_path / "initmodel").error
+    assert not list((tmp_path / "initmodel").iterdir())
 
 
 @pytest.mark.parametrize("network", sorted(weights.NETWORKS))

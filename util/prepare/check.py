@@ -8,8 +8,8 @@ configs cannot be run, without a config if nothing can.
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from model.registry import class_of
@@ -17,23 +17,22 @@ from util.config import command_line
 from util.config.compose import MAIN_METHOD, experiments
 from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR, UserError
-from util.prepare.needs import Finding, Needs, check_machine
+from util.prepare.needs import Finding, Needs, machine
 from util.run.device import gpu_count
 
 
 @dataclass(frozen=True)
 class Report:
-    """Prerequisites of one config and the commands that run it."""
+    """Prerequisites of one config and the command that runs it."""
 
-    config: str
-    needs: tuple[Finding, ...]
-    train: str  # command; empty for models without training
-    test: str
+    path: Path
+    findings: list[Finding]
+    command: str = ""
 
     @property
     def ready(self) -> bool:
         """Whether all prerequisites are met."""
-        return all(f.fine for f in self.needs)
+        return all(f.fine for f in self.findings)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,100 +45,85 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     command_line.add_method_options(parser, command_line.choice_from_environment())
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--all", action="store_true", help="without configs: list every finding and experiment")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Check the machine and the configs, print the findings and return the exit code.
 
     Raises:
-        UserError: a config cannot be read.
+        UserError: a named config cannot be read.
     """
-    paths = _named(options) or experiments(Path("config"))
-    machine, needs = check_machine(), Needs()
-    reports = [_check_any(path, needs, options) for path in paths]
-    if options.json:
-        configs = [{**asdict(r), "ready": r.ready} for r in reports]
-        print(json.dumps({"machine": [asdict(f) for f in machine], "configs": configs}, indent=2))
-    elif options.configs or options.all:
-        print_report(machine, list(needs.found.values()), reports)
+    words, needs = options.configs, Needs()
+    if (len(words) == 2 and not any(Path(word).suffix for word in words)) or (
+        not words and (options.model or options.net)
+    ):
+        paths = [command_line.named(options, words)]
     else:
-        print_summary(machine, reports)
-    enough = all if options.configs else any
-    return 0 if all(f.fine for f in machine) and enough(r.ready for r in reports) else EXIT_USER_ERROR
-
-
-def _named(options: argparse.Namespace) -> list[Path]:
-    """Return the paths of the configs that a command line names: files, or an experiment and a data set."""
-    words = options.configs
-    chosen = not words and (options.model or options.net)  # refused: of no experiment
-    if chosen or (len(words) == 2 and not any(Path(word).suffix for word in words)):
-        return [command_line.named(options, words)]
-    return [command_line.named(options, [word]) for word in words]
+        paths = [command_line.named(options, [word]) for word in words]
+    reports = [check_config(path, needs, options.overrides) for path in paths]
+    for path in () if words else experiments(Path("config")):
+        try:
+            reports.append(check_config(path, needs, options.overrides))
+        except UserError as error:  # in its place among all
+            reports.append(Report(path, [Finding(f"config {path}", False, str(error), "correct that line")]))
+    if words or options.all:
+        print_all(reports)
+    else:
+        print_summary(reports)
+    enough = all if words else any
+    return 0 if enough(report.ready for report in reports) else EXIT_USER_ERROR
 
 
 def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
-    """Return the prerequisites of one config and the commands that run it.
+    """Return the prerequisites of one config and the command that runs it.
 
     Raises:
         UserError: the config cannot be read.
     """
     config = read_config(path, overrides)
     model = to_dict(config)["model"]["name"]
-    gpus = gpu_count()
     experiment, _, net = path.stem.removeprefix(f"{path.parent.name}_").partition("_")
-    middle, net = (f"MODEL={model} ", net.removeprefix(f"{model}_")) if model != MAIN_METHOD else ("", net)
-    words = f"{middle}NET={net} sh {{}}.sh {experiment} {path.parent.name} {gpus}"
-    train = words.format("train") if class_of(config.model).learns else ""
-    return Report(str(path), tuple(needs.of(config)), train, words.format("test"))
+    method = "" if model == MAIN_METHOD else f"MODEL={model} "
+    action = "train" if class_of(config.model).learns else "test"
+    net = net.removeprefix(f"{model}_") if method else net
+    command = f"{method}NET={net} sh {action}.sh {experiment} {path.parent.name} {gpu_count()}"
+    return Report(path, needs.of(config), command)
 
 
-def _check_any(path: Path, needs: Needs, options: argparse.Namespace) -> Report:
-    """Return the report of a config; if all configs are checked, one that cannot be read is a finding, no error."""
-    try:
-        return check_config(path, needs, options.overrides)
-    except UserError as error:
-        if options.configs:
-            raise
-        finding = needs.add(Finding(f"config {path}", False, str(error), "correct that line"))
-        return Report(str(path), (finding,), "", "")
-
-
-def print_summary(machine: list[Finding], reports: list[Report]) -> None:
+def print_summary(reports: list[Report]) -> None:
     """Print for each data set how many experiments can be run now, and the command for each gap."""
-    for finding in (f for f in machine if not f.fine):
-        print(f"{finding.line()}\n    {finding.mend}")
-    by_dataset: dict[str, list[Report]] = {}
-    for report in reports:
-        by_dataset.setdefault(Path(report.config).parent.name, []).append(report)
-    for name, of_dataset in by_dataset.items():
-        ready = [r for r in of_dataset if r.ready]
+    for name, group in groupby(reports, lambda report: report.path.parent.name):
+        of_dataset = list(group)
+        ready = [report for report in of_dataset if report.ready]
         print(f"{name}: {len(ready)} of {len(of_dataset)} experiments can be run now")
         if ready:
-            print(f"  such as: {ready[0].train or ready[0].test}")
-        waiting: dict[str, list[Finding]] = {}
-        for finding in (f for r in of_dataset for f in r.needs if not f.fine):
-            waiting.setdefault(finding.mend, []).append(finding)
-        for mend, findings in waiting.items():
-            print(f"  {len(findings)} wait for {findings[0].what}\n    {mend}")
+            print(f"  such as: {ready[0].command}")
+        print_missing([finding for report in of_dataset for finding in report.findings], "{count} wait for {what}")
     print("python prepare.py check --all lists everything")
 
 
-def print_report(machine: list[Finding], found: list[Finding], reports: list[Report]) -> None:
+def print_all(reports: list[Report]) -> None:
     """Print all findings, the commands that can be run now, and the missing prerequisites."""
-    for finding in [*machine, *found]:
+    found = list(dict.fromkeys(finding for report in reports for finding in report.findings))
+    for finding in [*machine(), *found]:
         print(finding.line())
     ready = [r for r in reports if r.ready]
     print(f"\nCan be run now ({len(ready)} of {len(reports)} experiments):" if ready else "\nNothing can be run yet.")
     for report in ready:
-        print(f"  {report.train or report.test}")
+        print(f"  {report.command}")
     for finding in (f for f in found if f.partly):
         print(f"\nNot as published: {finding.what}\n    {finding.says}")
-    mends: dict[str, list[str]] = {}
-    for finding in [*machine, *found]:
-        if not finding.fine:
-            mends.setdefault(finding.mend, []).append(finding.what)
-    if mends:
+    if not all(finding.fine for finding in found):
         print("\nMissing:")
-    for mend, what in mends.items():
-        print(f"  {what[0]}{f' (and {len(what) - 1} more)' if len(what) > 1 else ''}\n    {mend}")
+        print_missing(found, "{what}{more}")
+
+
+def print_missing(findings: list[Finding], form: str) -> None:
+    """Print the requirements that are not met, by the command that mends them."""
+    mends: dict[str, list[Finding]] = {}
+    for finding in (f for f in findings if not f.fine):
+        mends.setdefault(finding.mend, []).append(finding)
+    for mend, of_mend in mends.items():
+        count = len(of_mend)
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        print(f"  {form.format(count=count, what=of_mend[0].what, more=more)}\n    {mend}")

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from util.cli import within
+from util.cli import within, words
 from util.config import folds
 from util.config.folds import Fold
 from util.config.settings import DataSettings
@@ -28,14 +28,11 @@ from util.data.lists.image_list import check_shots, test_list, train_list
 from util.data.lists.index import PREPARE, Index, load_index
 from util.data.words.text import write_vectors
 from util.data.words.vectors import build_vectors
-from util.errors import UserError, nearest
-from util.files import fingerprint, write_atomically
-from util.prepare import custom_sources
-from util.prepare.common import STAMP, add_common_options, already_done, mark_done
-from util.prepare.custom_sources import Imported
-from util.prepare.staging import alone, check_apart, made_aside
-
-WIDTH = 110  # of a line of YAML
+from util.errors import UserError
+from util.files import fingerprint, kept_json, write_atomically
+from util.prepare.custom_sources import ALL, annotation_files, from_annotations, from_masks
+from util.prepare.make import STAMP, add_out, refuse_other, run_jobs, write_stamp
+from util.prepare.staging import alone, made_aside
 
 DATA = """\
 # {name}: made by `python prepare.py custom`. Edit freely; config/default.yaml explains every key.
@@ -75,28 +72,11 @@ for:
 """
 
 
-def config_text(folder: Path, data: DataSettings) -> tuple[Path, str]:
-    """Return path and content of the config of a data set, ``<folder>/<name>/<name>.yaml``; nothing is written.
-
-    Raises:
-        UserError: the file is there with other content.
-    """
-    lists = yaml.safe_dump(
-        {"classes": data.classes, "fold_classes": data.fold_classes}, width=WIDTH, default_flow_style=None
-    )
-    values = {key: flow(value) for key, value in vars(data).items()}
-    values["lists"] = "".join(f"  {line}\n" for line in lists.splitlines())
-    path, text = folder / data.name / f"{data.name}.yaml", DATA.format(**values)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"{path}: exists with other content; remove the folder or choose another --name")
-    return path, text
-
-
 TEST_SHARE = 0.25
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
 DEFAULT_FOLDS = 4
 RESERVED = (*PREPARE, "crossdomain", "model", "encoder")  # folders of config/
-ALL_IMAGES = "lists/all.txt"
+ALL_IMAGES = f"lists/{ALL}.txt"
 CACHE = ".cache"  # of the index while the data set is made
 VECTORS = "word2vec"  # value of data.text
 
@@ -109,7 +89,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, PNGs of class indices")
     marked.add_argument("--annotations", metavar="PATH", help="file or folder of COCO, labelme or YOLO")
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
-    parser.add_argument("--folds", type=int, help=f"number of folds (default {DEFAULT_FOLDS}, or that of --fold)")
+    parser.add_argument(
+        "--folds", type=within(int, 2), help=f"number of folds (default {DEFAULT_FOLDS}, or that of --fold)"
+    )
     parser.add_argument(
         "--fold", action="append", default=[], metavar="NAMES", help="novel classes of a fold: cat,dog; repeat"
     )
@@ -118,7 +100,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--vectors", type=Path, metavar="FILE", help="word vectors for the class names")
     parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
-    add_common_options(parser, "data/<name>")
+    add_out(parser, "data/<name>")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -128,22 +110,24 @@ def run(options: argparse.Namespace) -> int:
         UserError: a file or class does not fit; the message names it and the remedy. No config is written then.
     """
     out = Path(str(options.out).replace("<name>", options.name))
-    _check_options(options)
+    config = options.config_dir / options.name / f"{options.name}.yaml"
+    _check_options(options, out)
     with alone(out):
         made_from = _check_unchanged(options, out)
-        import_files = custom_sources.from_masks if options.masks else custom_sources.from_annotations
         with made_aside(out, STAMP) as aside:
-            data, images = _make_data(options, aside, import_files(options, aside))
+            data = _make_data(options, aside)
             data = replace(data, root=str(out), cache=DataSettings.cache)
-            table, notes = build_vectors(options.vectors, data.classes) if options.vectors is not None else (None, [])
-            data = replace(data, text=data.text if table is None else VECTORS)
-            config, text = config_text(options.config_dir, data)
-            mark_done(aside, made_from)
-        if table is not None:
+            if options.vectors is not None:
+                table, notes = build_vectors(options.vectors, data.classes)
+                data = replace(data, text=VECTORS)
+            text = config_text(data)
+            refuse_other(config, text)
+            write_stamp(aside, made_from)
+        if options.vectors is not None:
             write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
+            print("\n".join(notes))
         write_atomically(config, text)
-    for note in notes:
-        print(note)
+    images = len((out / ALL_IMAGES).read_text(encoding="utf-8").split())
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
     for number, names in enumerate(data.fold_classes or []):
@@ -153,59 +137,83 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _make_data(options: argparse.Namespace, out: Path, imported: Imported) -> tuple[DataSettings, int]:
-    """Write the lists of images; return settings with folds and ``min_pixels``, and the number of images."""
+def _check_options(options: argparse.Namespace, out: Path) -> None:
+    """Refuse a name that is taken, and options that do not go together."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
+        raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
+    if options.masks is not None and options.classes is None:
+        raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
+    for option, folder in (("--images", options.images), ("--masks", options.masks)):
+        if folder is not None and out.resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
+
+
+def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
+    """Return the fingerprint of the data set's sources; refuse a name whose data were made from other sources.
+
+    Class ids could differ then, so that configs and checkpoints of that name would silently refer to other classes.
+    """
+    files = [options.classes] if options.classes is not None and options.classes.is_file() else []
+    given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
+    made_from = fingerprint([*files, *annotation_files(options)], *given, options.vectors)
+    in_use = (options.config_dir / options.name).exists() and (out / STAMP).exists()
+    if in_use and kept_json(out / STAMP).get("made_from") != made_from:
+        raise UserError(
+            f"{options.config_dir / options.name}: '{options.name}' was made from other files or options; "
+            f"remove that folder and {out}, or choose another --name"
+        )
+    return made_from
+
+
+def config_text(data: DataSettings) -> str:
+    """Return the config of a data set."""
+    lists = yaml.safe_dump(
+        {"classes": data.classes, "fold_classes": data.fold_classes}, width=110, default_flow_style=None
+    )
+    values = {key: flow(value) for key, value in vars(data).items()}
+    return DATA.format(**{**values, "lists": "".join(f"  {line}\n" for line in lists.splitlines())})
+
+
+def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
+    """Make images, masks and lists; return the settings with folds and ``min_pixels``.
+
+    Raises:
+        UserError: a file does not fit, a class occurs in no image, or folds or shots are impossible.
+    """
+    plan = from_masks(options) if options.masks else from_annotations(options)
+    run_jobs(plan, out, options.skip_bad)
     data = DataSettings(
         name=options.name,
         root=str(out),
         train_list=ALL_IMAGES,
         test_list=ALL_IMAGES,
-        classes=imported.classes,
-        images="images",
-        masks="masks",
-        image_suffix=imported.suffix,
+        classes=list(plan.classes),
+        images=plan.images,
+        masks=plan.masks,
+        image_suffix=plan.suffix,
         fold_rule="given",
         text="names",
         cache=str(out / CACHE),
     )
-    write_atomically(out / ALL_IMAGES, "".join(f"{n}\n" for n in imported.names))
     index = load_index(data, "train")
-    _check_shown(index, data.classes, options)
-    fold_classes = _given_folds(options.fold, data.classes) or assign_folds(
-        index, data.classes, options.folds or DEFAULT_FOLDS
-    )
-    data = replace(data, fold_classes=fold_classes, folds=len(fold_classes))
-    wrong = folds.problem(data)
-    if wrong:
-        raise UserError(f"--fold: data.{wrong[0]} {wrong[1]}")
+    absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
+    if absent:
+        raise UserError(f"class '{absent[0]}' occurs in no image; take it out of --classes names.txt")
+    given = [list(words(fold)) for fold in options.fold]
+    fold_classes = given or assign_folds(index, data.classes, options.folds or DEFAULT_FOLDS)
+    data = replace(data, fold_classes=fold_classes, folds=options.folds or len(fold_classes))
+    if wrong := folds.problem(data):
+        raise UserError(f"--folds, --fold: {wrong[0]} {wrong[1]}")
     for part, rows in split(index, options.test_share).items():
         write_atomically(out / f"lists/{part}.txt", "".join(f"{index.names[r]}\n" for r in rows))
     data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
     min_pixels, exclude_novel = _choose_presence(data)
     shutil.rmtree(out / CACHE)
-    return replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel), len(index)
-
-
-def _check_shown(index: Index, classes: list[str], options: argparse.Namespace) -> None:
-    """Refuse a class that no image shows: the ids of the masks may be those of other names."""
-    shown: list[bool] = np.any(index.areas[:, 1:] > 0, axis=0).tolist()
-    absent = [name for name, is_shown in zip(classes, shown, strict=True) if not is_shown]
-    if absent:
-        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-        mend = (
-            f"take it out of {options.classes}" if options.classes else "name the other classes in --classes names.txt"
-        )
-        raise UserError(f"class '{absent[0]}' occurs in no image{more}; {mend}")
+    return replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
 
 
 def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:
-    """Return the classes of each fold, assigned so that each fold gets frequent and rare classes.
-
-    Raises:
-        UserError: fewer than two folds or fewer classes than folds.
-    """
-    if folds < 2 or len(classes) < folds:
-        raise UserError(f"--folds {folds}: needs at least 2 folds and a class for each; there are {len(classes)}")
+    """Return the classes of each fold, assigned so that each fold gets frequent and rare classes."""
     images = (index.areas[:, 1:] > 0).sum(0)
     order = sorted(range(len(classes)), key=lambda c: (-images[c], c))
     out: list[list[str]] = [[] for _ in range(folds)]
@@ -246,42 +254,3 @@ def _choose_presence(data: DataSettings) -> tuple[int, bool]:
         except UserError as error:
             problem = error
     raise UserError(f"{problem} (or omit the class, or change --folds or --test-share)")
-
-
-def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
-    """Return the fingerprint of the data set's sources; refuse a name whose data were made from other sources.
-
-    Class ids could differ then, so that configs and checkpoints of that name would silently refer to other classes.
-    """
-    files = [options.classes] if options.classes is not None and options.classes.is_file() else []
-    files += custom_sources.annotation_files(options)
-    sources = options.images, options.masks, options.annotations
-    words = (*sources, options.folds, options.fold, options.test_share, options.vectors)
-    made_from = fingerprint(files, *words)
-    in_use = (options.config_dir / options.name).exists() and (out / STAMP).exists()
-    if in_use and already_done(out, made_from, []) is None:
-        raise UserError(
-            f"{options.config_dir / options.name}: '{options.name}' was made from other files or options; "
-            f"remove that folder and {out}, or choose another --name"
-        )
-    return made_from
-
-
-def _given_folds(folds: list[str], classes: list[str]) -> list[list[str]]:
-    given = [[name.strip() for name in fold.split(",") if name.strip()] for fold in folds]
-    for name in (n for fold in given for n in fold):
-        if name not in classes:
-            raise UserError(f"--fold: '{name}' is not a class{nearest(name, classes)}")
-    return given
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    """Refuse options that do not go together."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
-        raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
-    if options.masks is not None and options.classes is None:
-        raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
-    for option, folder in (("--images", options.images), ("--masks", options.masks)):
-        check_apart(option, folder, Path(str(options.out).replace("<name>", options.name)))
-    if options.fold and options.folds not in (None, len(options.fold)):
-        raise UserError(f"--folds {options.folds}, but --fold is given {len(options.fold)} times; omit --folds")

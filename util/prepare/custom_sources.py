@@ -1,86 +1,66 @@
-"""Import of a user's photos, with masks or annotations in one of the known formats, as the files of a data set."""
+"""The plans of data sets of one's own: photos with masks, or with annotations in one of the known formats."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from util.data.images.read import read_image, read_mask, write_mask
-from util.data.lists.index import measure
 from util.errors import UserError, nearest
-from util.files import link
 from util.formats import recognise
-from util.formats.annotations import Annotations, Photo, PhotoFiles
-from util.formats.masks import MASK_SUFFIX, check_unique, pairs
-from util.formats.masks import read_class_names as read_names
+from util.formats.annotations import Annotations, PhotoFiles
+from util.formats.masks import check_unique, pairs, read_class_names
 from util.formats.painting import label_of
-from util.parallel import attempt, parallel_map
-from util.prepare.common import keep_good
+from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, labels
 
-MIN_CLASSES, MAX_CLASSES = 2, 254  # ids 1..254; 255 is ignored
-
-
-@dataclass(frozen=True)
-class Imported:
-    """The imported images and classes."""
-
-    names: list[str]  # of the images
-    classes: list[str]  # in the order of their ids
-    suffix: str  # of the photos
+ALL = "all"  # the list of all images
 
 
-def from_masks(options: argparse.Namespace, out: Path) -> Imported:
-    """Link photos and their masks (PNGs of class indices with the same stem) into ``out``.
+def from_masks(options: argparse.Namespace) -> Plan:
+    """Return the plan of photos and their masks (PNGs of class indices with the same stem).
 
     Raises:
-        UserError: there are no photos, none has a mask, or files do not fit together.
+        UserError: there are no photos, none has a mask, or two have one name.
     """
-    classes, photos = read_class_names(options.classes), [p for p, _ in pairs(options.images, options.masks)]
-    masked = set(photos)
-    if lacking := [path for path in PhotoFiles(options.images).paths if path not in masked]:
+    classes, masks = read_class_names(options.classes), dict(pairs(options.images, options.masks))
+    if lacking := [path for path in PhotoFiles(options.images).paths if path not in masks]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
-    names, suffix = _names(photos)
-    check = partial(attempt, partial(_import_masked, masks=options.masks, out=out, suffix=suffix, classes=len(classes)))
-    good: dict[str, None] = keep_good(
-        names, parallel_map(check, list(zip(names, photos, strict=True)), "photos and masks"), options.skip_bad
-    )
-    return Imported(list(good), classes, suffix)
+    return _plan(masks.items(), partial(labels, classes=len(classes)), classes)
 
 
-def from_annotations(options: argparse.Namespace, out: Path) -> Imported:
-    """Link the annotated photos into ``out`` and draw their masks from ``--annotations``.
+def from_annotations(options: argparse.Namespace) -> Plan:
+    """Return the plan of the annotated photos of ``--annotations``.
 
     Class ids follow the order of ``--classes`` if given, else ascending category ids.
 
     Raises:
-        UserError: a class name is no category, no photo is annotated, or files do not fit together.
+        UserError: a class name is no category, or two categories or photos have one name.
     """
-    source, annotations = options.annotations, recognise.read(options.annotations, options.images)[1]
-    by_name = {name: category for category, name in annotations.categories.items()}
-    if len(by_name) < len(annotations.categories):
-        raise UserError(f"{source}: two categories have the same name; rename or merge them")
+    source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)[1]
+    check_unique(list(annotations.categories.values()), source)
+    by_category = {name: category for category, name in annotations.categories.items()}
     classes = read_class_names(options.classes) if options.classes else _annotated_names(annotations)
-    _check_names(classes, Path(source))
     for name in classes:
-        if name not in by_name:
-            raise UserError(f"{options.classes}: '{name}' is no category of {source}{nearest(name, by_name)}")
-    table = {by_name[name]: number for number, name in enumerate(classes, 1)}
-    photos = [p for p in annotations.annotated if any(i.category in table for i in p.instances)]
-    if not photos:
-        raise UserError(f"{source}: no image shows one of the classes; check --classes")
-    names, suffix = _names([Path(p.name) for p in photos])
-    draw = partial(_import_annotated, images=options.images, out=out, suffix=suffix, table=table, source=Path(source))
-    check = partial(attempt, draw)
-    good: dict[str, None] = keep_good(
-        names, parallel_map(check, list(zip(names, photos, strict=True)), "photos and masks"), options.skip_bad
-    )
-    return Imported(list(good), classes, suffix)
+        if name not in by_category:
+            raise UserError(f"{options.classes}: '{name}' is no category of {source}{nearest(name, by_category)}")
+    table = {by_category[name]: number for number, name in enumerate(classes, 1)}
+    photos = [p for p in annotations.annotated if any(instance.category in table for instance in p.instances)]
+    return _plan(((options.images / p.name, p) for p in photos), partial(draw, table=table, source=source), classes)
+
+
+def draw(job: Job, image: np.ndarray, table: dict[int, int], source: Path) -> Iterator[Piece]:
+    """Yield the mask of a photo's annotations.
+
+    Raises:
+        UserError: they do not fit the photo.
+    """
+    yield Piece(job.line, label_of(job.source, job.photo, table, source))
 
 
 def annotation_files(options: argparse.Namespace) -> list[Path]:
@@ -104,58 +84,16 @@ def _annotated_names(annotations: Annotations) -> list[str]:
     return [name for category, name in annotations.categories.items() if category in shown]
 
 
-def read_class_names(path: Path) -> list[str]:
-    """Return the class names of a file, one per line, as many as a data set can have.
+def _plan(
+    found: Iterable[tuple[Path, Any]], read: Callable[[Job, np.ndarray], Iterable[Piece]], classes: list[str]
+) -> Plan:
+    """Return the plan of photos and what their masks are made from.
 
-    Raises:
-        UserError: as ``util.formats.masks.read_class_names``, or there are too few or too many.
+    A list has one word for each image, so spaces in a file's name become underscores. All links have the suffix that
+    most photos have; readers ignore it.
     """
-    names = read_names(path)
-    _check_names(names, path)
-    return names
-
-
-def _names(photos: list[Path]) -> tuple[list[str], str]:
-    """Return the image names of photos and the common suffix of their links (readers ignore a photo's suffix).
-
-    A list has one word for each image, so spaces in a file's name become underscores.
-    """
-    names = [re.sub(r"\s+", "_", p.stem) for p in photos]
-    twice = next((n for n, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise UserError(f"two photos are named '{twice}'; rename one")
-    return names, Counter(p.suffix for p in photos).most_common(1)[0][0]
-
-
-def _import_masked(item: tuple[str, Path], masks: Path, out: Path, suffix: str, classes: int) -> None:
-    name, photo = item
-    mask = masks / f"{photo.stem}{MASK_SUFFIX}"
-    read_image(photo)
-    measure((photo, mask), classes)
-    link(photo, out / "images" / f"{name}{suffix}")
-    link(mask, out / "masks" / f"{name}{MASK_SUFFIX}")
-
-
-def _import_annotated(
-    item: tuple[str, Photo], images: Path, out: Path, suffix: str, table: dict[int, int], source: Path
-) -> None:
-    name, photo = item
-    path, target = images / photo.name, out / "masks" / f"{name}{MASK_SUFFIX}"
-    read_image(path)
-    mask = label_of(photo, path, table, source)
-    if not _holds(target, mask):
-        write_mask(target, mask)
-    link(path, out / "images" / f"{name}{suffix}")
-
-
-def _holds(path: Path, mask: np.ndarray) -> bool:
-    try:
-        return path.exists() and np.array_equal(read_mask(path), mask)
-    except UserError:
-        return False
-
-
-def _check_names(names: list[str], path: Path) -> None:
-    if not MIN_CLASSES <= len(names) <= MAX_CLASSES:
-        raise UserError(f"{path}: {len(names)} classes; few-shot segmentation needs {MIN_CLASSES}..{MAX_CLASSES}")
-    check_unique(names, path)
+    sources = dict(found)
+    named = by_name((re.sub(r"\s+", "_", path.stem), path) for path in sources)
+    jobs = [Job(path, sources[path], name, parts=(ALL,)) for name, path in named.items()]
+    suffixes = Counter(path.suffix for path in sources)
+    return Plan(jobs, read, classes, parts=(ALL,), suffix=max(suffixes, key=suffixes.__getitem__, default=""))

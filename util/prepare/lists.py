@@ -20,7 +20,7 @@ from util.data.lists.image_list import ImageList, test_list, train_list
 from util.data.lists.index import Index, load_index
 from util.errors import UserError
 from util.files import write_atomically
-from util.prepare.common import compare_count
+from util.prepare.datasets.recipe import compare_count
 
 DEFAULT_CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
 MAKERS = {"train": train_list, "test": test_list}

@@ -64,16 +64,3 @@ def made_aside(out: Path, marker: str) -> Iterator[Path]:
         if isinstance(error, UserError):
             raise UserError(str(error).replace(str(aside), str(out))) from None
         raise
-
-
-def check_apart(option: str, folder: Path | None, out: Path) -> None:
-    """Refuse a folder of sources in the folder that is made, whose files would be replaced.
-
-    Raises:
-        UserError: names the option.
-    """
-    if folder is None:
-        return
-    source, target = folder.resolve(), out.resolve()
-    if source == target or target in source.parents:
-        raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")

@@ -14,17 +14,17 @@ NET.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from model.encoders.encoder import Encoder
-from model.encoders.layouts import load_encoder
-from model.encoders.registry import downloadable, problem_of, spec_of
+from model.encoders.layouts import Recognised, describe, encoder_part, recognise
+from model.encoders.registry import downloadable, spec_of
 from model.encoders.settings import BareEncoderSettings, build_encoder
-from model.encoders.timm_facts import PREFIX, bare_name
+from model.encoders.timm_facts import PREFIX, bare_name, unknown
 from model.encoders.weights import (
     LITE0,
     PACKAGE,
@@ -32,25 +32,21 @@ from model.encoders.weights import (
     checksum_of,
     download,
     licence_of,
-    package_file,
     weights_url,
 )
-from model.mismatch import Mismatch
+from model.registry import published_layout
 from util.checkpoints import checkpoint
-from util.checkpoints.checkpoint import ENDINGS, SAFETENSORS
+from util.checkpoints.checkpoint import SAFETENSORS
 from util.errors import UserError, nearest
 from util.files import write_atomically
-from util.prepare.download import CHUNK, fetch
-from util.prepare.weight_facts import OURS, PUBLISHED, WeightFacts, describe_weights_file
+from util.prepare.download import fetch
 
 NETWORKS = downloadable()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument(
-        "what", nargs="?", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}, timm/<name>, package; or a file"
-    )
+    parser.add_argument("what", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}, timm/<name>, package; or a file")
     parser.add_argument("--out", type=Path, default=Path("initmodel"), help="download folder (default initmodel)")
     parser.add_argument(
         "--small",
@@ -67,61 +63,49 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout.
     """
-    network: str | None = options.what
-    path: Path | None = options.check
-    if network is None and path is None:
-        raise UserError(f"prepare.py weights: name a network ({', '.join(NETWORKS)}) or a file")
+    what, network = options.what, LITE0 if options.what == PACKAGE else options.what
     if options.small is not None:
-        write_small(Path(network or ""), options.small)
-        print(f"{options.small}: {options.small.stat().st_size / 1e6:.2f} MB")
+        write_small(Path(what), options.small)
         return 0
-    if serves(network):
-        print("\n".join(describe_or_fetch(str(network), path, options.out)))
-        return 0
-    if network is not None and network not in NETWORKS:
-        if path is not None or not (Path(network).exists() or network.endswith(ENDINGS) or "/" in network):
-            raise UserError(f"prepare.py weights {network}: neither a network nor a file{nearest(network, NETWORKS)}")
-        path, network = Path(network), None
-    if path is None:
-        assert network is not None
-        path = fetch_weights(network, options.out)
-    facts = describe_weights_file(path)
-    if network not in (None, facts.backbone):
-        raise UserError(f"{path}: holds a {facts.backbone}, not a {network}")
-    print(f"{path}: {facts.line()}")
-    for line in advice(facts):
-        print(line)
+    if network in NETWORKS or network.startswith(PREFIX):
+        if network.startswith(PREFIX) and (problem := unknown(network)) is not None:
+            raise UserError(f"prepare.py weights {what}: {problem}")
+        if what == PACKAGE and options.check is None:
+            lines = lines_about(PACKAGE, download(PACKAGE, network), network)
+        else:
+            path = options.check or fetch_weights(network, options.out)
+            lines = lines_about(str(path), checkpoint.read(path), network)
+    elif Path(what).exists():
+        lines = lines_about(what, checkpoint.read(what))
+    else:
+        raise UserError(f"prepare.py weights {what}: neither a network nor a file{nearest(what, NETWORKS)}")
+    print("\n".join(lines))
     return 0
 
 
 def fetch_weights(network: str, out: Path) -> Path:
-    """Return the file of a network's ImageNet weights after downloading it into ``out``, under torchvision's name.
+    """Return the file of a network's ImageNet weights after downloading it into ``out``.
 
     Raises:
         UserError: no connection (the message has the URL and the target), the connection broke (the same call
             continues), a wrong checksum, or the folder cannot be written.
     """
+    if network.startswith(PREFIX):
+        target = out / f"{bare_name(network)}{SAFETENSORS}"
+        if not target.exists():
+            state = download(TIMM, network)
+            write_atomically(target, save({name: tensor.contiguous() for name, tensor in state.items()}))
+        return target
     url = weights_url(network)
     target = out / url.rpartition("/")[2]
     existed = target.exists()
-    fetch(url, target)
-    checksum = checksum_of(target.name)
-    if checksum is None:
-        raise UserError(f"{url}: has no checksum in its name; name a file: prepare.py weights {network} --check FILE")
-    if not _sha256(target).startswith(checksum):
-        if not existed:
-            target.unlink()
-        removed = "remove it" if existed else "it was removed"
-        raise UserError(
-            f"{target}: its SHA-256 does not begin with {checksum}, unlike that of {url}; "
-            f"{removed}, then download it again"
-        )
+    fetch(url, target, f"sha256:{checksum_of(target.name)}")
     print(f"{target}: {'exists already' if existed else 'downloaded'}, checksum correct")
     return target
 
 
 def write_small(path: Path, out: Path) -> None:
-    """Write a checkpoint of this project in half precision.
+    """Write a checkpoint of this project in half precision, and print its size.
 
     Raises:
         UserError: it cannot be read or is none of this project, or the file exists, has another ending or cannot be
@@ -133,87 +117,96 @@ def write_small(path: Path, out: Path) -> None:
     if out.exists() or out.suffix != SAFETENSORS:
         raise UserError(f"--small {out}: exists already, or does not end in {SAFETENSORS}; name another file")
     checkpoint.save_small(out, content)
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
 
 
-def advice(facts: WeightFacts) -> list[str]:
-    """Return how to use a file: the settings for the config, and the file that the published setting uses instead."""
-    if facts.stage == "base":
-        return [f"to start the meta stage from it: run.base_folder: {facts.path.parent}"]
-    if facts.kind in (OURS, PUBLISHED):
-        return [f"to test it: sh test.sh <experiment> <data set> <GPUs> {facts.path}"]
-    if facts.inside:
+def lines_about(source: str, content: dict[str, Any], network: str | None = None) -> list[str]:
+    """Return what weights are, and how they are used.
+
+    Args:
+        source: their file, or ``PACKAGE``.
+        content: of the file.
+        network: the encoder that they must be of.
+
+    Raises:
+        UserError: values are not finite, or they hold no supported encoder, or another one.
+    """
+    state = checkpoint.weights_of(content)
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{source}: tensor {name} has values that are not finite; restore the file")
+    layout = published_layout(state)
+    state = state if layout is None else layout.translate(state) or state
+    found = recognise(state, network if network is not None and network.startswith(PREFIX) else _timm_network(content))
+    if found is None:
+        raise UserError(
+            f"{source}: holds {describe(state)}, which has the layout of no encoder of this project "
+            f"(docs/encoders.md); if it is of timm: prepare.py weights timm/<name> --check {source}"
+        )
+    if network not in (None, found.backbone):
+        raise UserError(f"{source}: holds a {found.backbone}, not a {network}")
+    stem = f", {found.stem} stem" if len(spec_of(found.backbone).stems) > 1 else ""
+    line = f"{source}: {found.backbone}{stem}, {_completeness(found)}, {_dtypes(state)}, all finite"
+    test = f"to test it: sh test.sh <experiment> <data set> <GPUs> {source}"
+    if checkpoint.is_own(content):
+        start = f"to start the meta stage from it: run.base_folder: {Path(source).parent}"
+        return [f"{line}; {_origin(content)}", start if content.get("stage") == "base" else test]
+    if layout is not None:
+        return [f"{line}; the authors' {layout.title} checkpoint", test]
+    kind = "encoder weights"
+    if found.backbone.startswith(PREFIX):
+        encoder = build_encoder(BareEncoderSettings(backbone=found.backbone))
+        kind = f"licence of the weights: {licence_of(source, encoder)}"
+    elif found.fit.others:
+        kind = "a checkpoint of another network around such an encoder"
+    return [f"{line}; {kind}", *_settings(source, found)]
+
+
+def _completeness(found: Recognised) -> str:
+    if found.fit.inside:
+        return f"{len(found.fit.missing)} tensors missing, such as {found.fit.inside[0]} inside a stage: not usable"
+    if found.fit.missing:
+        stages = " and ".join(map(str, found.fit.absent_stages))
+        return f"all {len(found.fit.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
+    return "complete"
+
+
+def _dtypes(state: dict[str, Tensor]) -> str:
+    kinds = {str(t.dtype).removeprefix("torch.") for t in encoder_part(state).values() if t.is_floating_point()}
+    return " and ".join(sorted(kinds))
+
+
+def _timm_network(content: dict[str, Any]) -> str | None:
+    """Return the network of timm that a checkpoint of this project names as its encoder; None: none that exists."""
+    encoder = content["config"].get("model", {}).get("encoder") if checkpoint.is_own(content) else None
+    backbone = encoder.get("backbone") if isinstance(encoder, dict) else None
+    is_timm = isinstance(backbone, str) and backbone.startswith(PREFIX)
+    return backbone if is_timm and unknown(backbone) is None else None
+
+
+def _origin(content: dict[str, Any]) -> str:
+    """Return the run of a checkpoint of this project in words."""
+    config = content.get("config") or {}
+    data, model, name = (config.get(s) or {} for s in ("data", "model", "run"))
+    return (
+        f"a checkpoint of this project: {content.get('stage')} stage of {name.get('name')} "
+        f"({model.get('name')}, {data.get('name')} fold {data.get('fold')}, {data.get('shot')}-shot)"
+    )
+
+
+def _settings(source: str, found: Recognised) -> list[str]:
+    """Return the settings that use an encoder's weights, and the file that the published setting uses instead."""
+    if found.fit.inside:
         return ["not usable: bring a file that is complete, or that ends with a whole stage"]
-    spec = spec_of(facts.backbone)
-    lines = [f"model.encoder.backbone: {facts.backbone}"] if spec.published_file is None else []
-    lines += [f"model.encoder.stem: {facts.stem}"] if len(spec.stems) > 1 else []
-    lines += [f"model.encoder.weights: {facts.path}"]
-    lines += ["model.encoder.partial: true"] if facts.missing else []
-    lines = ["to use it, write in the config (or after --set, with = for the colon):", *("  " + line for line in lines)]
-    if spec.published_file and facts.stem == "plain":
+    spec = spec_of(found.backbone)
+    lines = ["to use it, write in the config (or after --set, with = for the colon):"]
+    lines += [f"  model.encoder.backbone: {found.backbone}"] if spec.published_file is None else []
+    lines += [f"  model.encoder.stem: {found.stem}"] if len(spec.stems) > 1 else []
+    lines += [f"  model.encoder.weights: {source}"]
+    lines += ["  model.encoder.partial: true"] if found.fit.missing else []
+    if spec.published_file and found.stem == "plain":
         lines.append(
             f"the published setting has the deep stem, initmodel/{spec.published_file}, which torchvision does not "
             "offer: see initmodel/README.md"
         )
     return lines
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-# --- packages of weights ---------------------------------------------------------------------------------------------
-
-
-def serves(network: str | None) -> bool:
-    """Return whether a name is of this module: ``timm/<name>`` or ``package``."""
-    return network == PACKAGE or (network is not None and network.startswith(PREFIX))
-
-
-def describe_or_fetch(network: str, file: Path | None, out: Path) -> list[str]:
-    """Return lines about the weights of a network: of a given file, of the package, or downloaded into ``out``.
-
-    Raises:
-        UserError: timm knows no such network, the download failed, or the file is of another network.
-    """
-    backbone = LITE0 if network == PACKAGE else network
-    problem = problem_of(backbone, (), one_grid=False)
-    if problem is not None:
-        raise UserError(f"prepare.py weights {network}: {problem}")
-    if file is not None:
-        return _about(str(file), backbone, checkpoint.weights_of(checkpoint.read(file)))
-    if network == PACKAGE:
-        return _about(PACKAGE, backbone, _download(PACKAGE, backbone), str(package_file()))
-    target = out / f"{bare_name(backbone)}.safetensors"
-    if not target.exists():
-        state = _download(TIMM, backbone)
-        write_atomically(target, save({name: tensor.contiguous() for name, tensor in state.items()}))
-    return _about(str(target), backbone, checkpoint.weights_of(checkpoint.read(target)))
-
-
-def _download(source: str, backbone: str) -> dict[str, Tensor]:
-    try:
-        return download(source, backbone)
-    except Mismatch as error:
-        raise UserError(str(error)) from None
-
-
-def _about(source: str, backbone: str, state: dict[str, Tensor], place: str | None = None) -> list[str]:
-    """Return what a state dict is, its licence, and the settings that use it."""
-    encoder: Encoder = build_encoder(BareEncoderSettings(backbone=backbone))
-    try:
-        missing = load_encoder(encoder, state, partial=True)
-    except Mismatch as error:
-        raise UserError(f"{place or source}: {error}") from None
-    complete = f"{len(missing)} tensors missing, such as {missing[0]}" if missing else "complete"
-    licence = licence_of(source, encoder)
-    return [
-        f"{place or source}: {backbone}, {complete}, licence of the weights: {licence}",
-        "to use it, write in the config (or after --set, with = for the colon):",
-        f"  model.encoder.backbone: {backbone}",
-        f"  model.encoder.weights: {source}",
-        *(["  model.encoder.partial: true"] if missing else []),
-    ]

@@ -14,74 +14,67 @@ from __future__ import annotations
 
 import argparse
 import gc
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from util.data.images.orientation import UPRIGHT, turned
-from util.data.images.read import header_of, read_image, write_mask
+import numpy as np
+
+from util.data.images.orientation import turned
+from util.data.images.read import header_of
 from util.errors import UserError
 from util.files import link
-from util.formats.annotations import Photo
 from util.formats.coco import class_table, read_annotations
 from util.formats.painting import class_mask
-from util.prepare.common import add_common_options
-from util.prepare.datasets.recipe import MASKS, Made, Plan, classes_of, make
+from util.prepare.datasets.recipe import Job, Piece, Plan, classes_of
 from util.prepare.download import fetch, unpack
+from util.prepare.make import add_out
 
 SPLITS = {"train2014": 82081, "val2014": 40137}  # images with annotations when complete
 PHOTOS = {"train2014": 82783, "val2014": 40504}
 OFFICIAL = "http://images.cocodataset.org"  # without checksums; a zip file has one for each of its members
-ANNOTATIONS = "annotations/instances_{split}.json"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--root", type=Path, required=True, help="folder of train2014, val2014 and annotations")
-    add_common_options(parser, "data/COCO2014")
     parser.add_argument(
         "--download", action="store_true", help="download missing files to --root from the official site (20 GB)"
     )
+    add_out(parser, "data/COCO2014")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Prepare COCO-20i's data and print the number of images of each split.
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan of COCO, whose annotations are read only if something is to be done.
 
     Raises:
-        UserError: a file is missing or damaged, or files do not fit together; no incomplete image is listed then.
+        UserError: a file is missing.
     """
-    root, out = options.root, options.out
+    root = options.root
+    files = {split: root / f"annotations/instances_{split}.json" for split in SPLITS}
     if options.download:
-        _download(root)
-    files = {split: root / ANNOTATIONS.format(split=split) for split in SPLITS}
-    for needed in [*files.values(), *(root / split for split in SPLITS)]:
+        _download(root, files)
+    for needed in (*files.values(), *(root / split for split in SPLITS)):
         if not needed.exists():
             raise UserError(f"{needed}: is missing; unpack COCO's official files into {root}, or add --download")
-    plan = Plan(
-        partial(_read_photos, files, out),
-        partial(_make_mask, root=root),
-        files.values(),
-        (root.resolve(),),
-        (),
-        tuple(SPLITS),
-        SPLITS,
-        _outputs,
+    return Plan(
+        partial(read_jobs, files, options.out),
+        draw,
+        published=SPLITS,
+        parts=tuple(SPLITS),
+        sources=list(files.values()),
+        images="",
+        suffix=".jpg",
     )
-    make(plan, out, options.skip_bad)
-    gc.unfreeze()
-    return 0
 
 
-def _outputs(line: str) -> tuple[str, str]:
-    return f"{MASKS}/{line}.png", line.split("/")[0]
-
-
-def _read_photos(files: dict[str, Path], out: Path) -> list[tuple[str, Photo, dict[int, int]]]:
-    """Return the annotated photos of all splits with the table from category to class id; link the photos' folders.
+def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
+    """Return the jobs of the annotated photos, with the table from category to class id; link the photos' folders.
 
     Raises:
         UserError: the categories are not COCO's.
     """
-    jobs: list[tuple[str, Photo, dict[int, int]]] = []
+    jobs = []
     for split, path in files.items():
         print(f"reading {path}")
         annotations = read_annotations(path)
@@ -91,43 +84,38 @@ def _read_photos(files: dict[str, Path], out: Path) -> list[tuple[str, Photo, di
                 f"for your own data set: python prepare.py custom --annotations {path} --images DIR"
             )
         table = class_table(annotations.categories)
-        jobs += [(split, photo, table) for photo in annotations.photos if photo.instances]
+        for photo in annotations.annotated:
+            name = f"{split}/{Path(photo.name).stem}"
+            jobs.append(Job(path.parents[1] / split / photo.name, (photo, table), name, parts=(split,)))
     for split, path in files.items():
         link(path.parents[1] / split, out / split)  # does nothing if --out is --root
     gc.freeze()  # forked processes share the annotations instead of copying them
     return jobs
 
 
-def _make_mask(job: tuple[str, Photo, dict[int, int]], out: Path, since: int, root: Path) -> Made:
-    """Check one photo and write its mask, unless it is up to date."""
-    split, photo, table = job
-    line, path = f"{split}/{Path(photo.name).stem}", root / split / photo.name
-    target = out / _outputs(line)[0]
-    if not (target.exists() and target.stat().st_mtime_ns >= since):
-        read_image(path)
-        shape, orientation = header_of(path)
-        if shape != (photo.height, photo.width):
-            raise UserError(
-                f"{path}: is {shape[0]} x {shape[1]} (height, width), its annotations are for "
-                f"{photo.height} x {photo.width}; restore it"
-            )
-        mask = turned(class_mask(photo, table), orientation)  # COCO's annotations are of the stored pixels
-        write_mask(target, mask, stated=orientation != UPRIGHT)
-    return Made(((split, line),))
+def draw(job: Job, image: np.ndarray) -> Iterator[Piece]:
+    """Yield the mask of a photo's annotations, which are of its stored pixels.
+
+    Raises:
+        UserError: the photo has another size than its annotations, or one of them does not fit it.
+    """
+    photo, table = job.source
+    shape, orientation = header_of(job.photo)
+    if shape != (photo.height, photo.width):
+        raise UserError(
+            f"{job.photo}: is {shape[0]} x {shape[1]} (height, width), its annotations are for "
+            f"{photo.height} x {photo.width}; restore it"
+        )
+    yield Piece(job.line, turned(class_mask(photo, table), orientation))
 
 
-def _download(root: Path) -> None:
+def _download(root: Path, files: dict[str, Path]) -> None:
     """Download and unpack the missing files; the archives stay."""
-    wanted = {ANNOTATIONS.format(split=split) for split in SPLITS}
-    if not all((root / name).exists() for name in wanted):
-        name = "annotations_trainval2014.zip"
-        unpack(fetch(f"{OFFICIAL}/annotations/{name}", root / name), root, wanted.__contains__)
+    if not all(path.exists() for path in files.values()):
+        archive = fetch(f"{OFFICIAL}/annotations/annotations_trainval2014.zip", root / "annotations_trainval2014.zip")
+        unpack(archive, root, lambda name: root / name in files.values())
     for split, count in PHOTOS.items():
         if sum(1 for _ in (root / split).glob("*.jpg")) < count:
             archive = fetch(f"{OFFICIAL}/zips/{split}.zip", root / f"{split}.zip")
-            unpack(archive, root, partial(_is_inside, folder=f"{split}/"))
+            unpack(archive, root, lambda name: name.startswith(tuple(PHOTOS)))
     print(f"{root}: complete; its zip files can be removed")
-
-
-def _is_inside(name: str, folder: str) -> bool:
-    return name.startswith(folder)

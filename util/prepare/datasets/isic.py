@@ -14,8 +14,7 @@ import re
 
 from util.errors import UserError
 from util.files import REPOSITORY
-from util.prepare.datasets.one_class import Mask, plan_of
-from util.prepare.datasets.recipe import Plan, classes_of, one_each
+from util.prepare.datasets.recipe import Job, Plan, by_name, classes_of, grey
 
 ROOT = "folder of the photos and the masks"
 CLASSES = "lists/isic2018/classes.csv"
@@ -36,19 +35,18 @@ def find(options: argparse.Namespace) -> Plan:
         UserError: there are none, or a photo lies in two places.
     """
     root, classes, known = options.root, classes_of("isic"), class_of_photo()
-    files = sorted(path for path in root.rglob("ISIC_*") if path.is_file())
-    photos, sources = (
-        one_each(((m[1].upper(), p) for p in files if (m := kind.fullmatch(p.name))), options.skip_bad)
+    files = sorted(root.rglob("ISIC_*"))
+    photos, masks = (
+        by_name((match[1].upper(), path) for path in files if (match := kind.fullmatch(path.name)))
         for kind in (PHOTO, MASK)
     )
-    if not photos or not sources:
-        lacking = "ISIC_*.jpg" if not photos else "ISIC_*_segmentation.png"
+    if not photos or not masks:
+        lacking = "ISIC_*_segmentation.png" if photos else "ISIC_*.jpg"
         raise UserError(f"{root}: holds no {lacking}; unpack the training input and the ground truth of task 1 there")
-    masks = []
+    jobs = []
     for class_id, name in sorted((classes.index(of_class) + 1, name) for name, of_class in known.items()):
-        photo, source = photos.get(name, root / f"{name}.jpg"), sources.get(name, root / f"{name}_segmentation.png")
-        of_class = known[name]
-        masks.append(Mask(("test",), f"{of_class}/{name}", class_id, f"{name}.jpg", photo, source, of_class))
+        photo, mask = photos.get(name, root / f"{name}.jpg"), masks.get(name, root / f"{name}_segmentation.png")
+        jobs.append(Job(photo, mask, f"{known[name]}/{name}", class_id, f"{name}.jpg"))
     unknown = sorted(photos.keys() - known.keys())
     notes = [f"{len(unknown)} photos are not in {CLASSES}, such as {unknown[0]}, left out"] if unknown else []
-    return plan_of(masks, classes, notes=notes, published=PUBLISHED)
+    return Plan(jobs, grey, classes, PUBLISHED, notes)

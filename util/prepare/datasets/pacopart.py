@@ -10,56 +10,55 @@ data set is for tests.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from util.errors import UserError
-from util.prepare.datasets import regions
-from util.prepare.datasets.lvis92i import find_photo, photo_folder
-from util.prepare.datasets.recipe import Plan
-from util.prepare.datasets.regions import Benchmark, Region
+from util.prepare.datasets.recipe import Job, Plan
+from util.prepare.datasets.regions import (
+    coco_photo,
+    config_of,
+    find_file,
+    published_form,
+    read_pickle,
+    region,
+    shape_of,
+    whole_folds,
+)
 
 ROOT = "folder of the photos and the annotations"
-TRAIN, VAL = "paco_part_train.pkl", "paco_part_val.pkl"
-BENCHMARK = Benchmark("pacopart", "PACO-Part", 4, "class_then_query", "with_replacement", 2500, 448)
+FOLDS = 4
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of PACO-Part.
+    """Return the plan of PACO-Part: a region for each class and photo that shows it, in the order of the classes.
 
     Raises:
         UserError: a file is missing or damaged.
     """
-    files = [regions.find_file(options.root, name) for name in (TRAIN, VAL)]
-    train, val = map(regions.read_pickle, files)
-    try:
-        numbers = regions.whole_folds(list(train["cid2img"]), BENCHMARK.folds, files[0])
-        jobs = _regions(photo_folder(options.root), val, numbers)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{files[1]}: is not in the benchmark's form ({error!r}); unpack it again") from None
-    return regions.plan_of(options, jobs, files, BENCHMARK, [f"part_{number}" for number in numbers])
+    files = [find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
+    train, val = map(read_pickle, files)
+    with published_form(files[0]):
+        numbers = whole_folds(list(train["cid2img"]), FOLDS, files[0])
+    jobs = []
+    with published_form(files[1]):
+        for class_id, number in enumerate(numbers, 1):
+            entries = {key: str(name) for entry in val["cid2img"].get(number, ()) for key, name in entry.items()}
+            for key, name in entries.items():
+                of_class = [part for part in val["img2anno"][key] if part["category_id"] == number]
+                jobs.append(_job(coco_photo(options.root, name), class_id, of_class))
+    classes = [f"part_{number}" for number in numbers]
+    episodes = {"query": "class_then_query", "supports": "with_replacement", "episodes": 2500}
+    config = config_of(options, {"classes": classes}, name="pacopart", title="PACO-Part", folds=FOLDS, **episodes)
+    return Plan(jobs, region, classes, {"classes": 448}, sources=files, config=config)
 
 
-def _regions(photos: Path, content: dict[str, Any], numbers: list[Any]) -> list[Region]:
-    """Return a region for each class and photo that shows it, in the order of the classes."""
-    out = []
-    for class_id, number in enumerate(numbers, 1):
-        entries = {key: str(name) for entry in content["cid2img"].get(number, ()) for key, name in entry.items()}
-        for key, name in entries.items():
-            objects: dict[Any, list[Any]] = {}
-            for one in content["img2anno"][key]:
-                if one["category_id"] == number:
-                    objects.setdefault(one["obj_ann_id"], []).append(one)
-            path, parts = find_photo(photos, name), max(objects.values(), key=_area)
-            left, top, width, height = parts[0]["obj_bbox"]
-            box = int(left), int(top), int(left + width), int(top + height)
-            shapes = tuple(regions.shape_of(part["segmentation"]) for part in parts)
-            stem = f"{class_id}/{path.stem}"
-            out.append(Region(stem, class_id, f"{stem}.png", path, shapes, box))
-    return out
-
-
-def _area(parts: Iterable[dict[str, Any]]) -> float:
-    """Return the stated area of an object's parts, 0 where none is stated."""
-    return sum(float(part.get("area") or 0) for part in parts)
+def _job(photo: Path, class_id: int, parts: list[dict[str, Any]]) -> Job:
+    """Return the job of the object whose parts have the largest stated area."""
+    objects: dict[Any, list[dict[str, Any]]] = {}
+    for part in parts:
+        objects.setdefault(part["obj_ann_id"], []).append(part)
+    largest = max(objects.values(), key=lambda parts: sum(float(part.get("area") or 0) for part in parts))
+    left, top, width, height = largest[0]["obj_bbox"]
+    box = int(left), int(top), int(left + width), int(top + height)
+    shapes, name = tuple(shape_of(part["segmentation"]) for part in largest), f"{class_id}/{photo.stem}"
+    return Job(photo, (shapes, box), name, class_id, f"{name}.png")

@@ -14,27 +14,28 @@ interruption, run the command again: it continues.
 from __future__ import annotations
 
 import argparse
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from util.data.images.orientation import fitted_mask
-from util.data.images.read import header_of, read_image, write_mask
-from util.data.lists.index import count_classes
+from util.data.images.read import header_of, read_mask
+from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
-from util.files import link
-from util.prepare.common import add_common_options, unpack_once
-from util.prepare.datasets.recipe import Made, Plan, make
-from util.prepare.datasets.voc_sources import LISTS, MASK_FOLDERS, Source, find_sbd, find_voc, read_source_mask
-from util.prepare.download import fetch
+from util.prepare.datasets.recipe import Job, Piece, Plan
+from util.prepare.download import fetch, unpack_once
+from util.prepare.make import add_out
 
 CLASSES = 20
 PUBLISHED = {"train": 5953, "trainaug": 10582, "val": 1449}
-PALETTE = "P"
-RAW = "raw"  # folder beside --out for downloads and unpacked archives
+LISTS = "ImageSets/Segmentation"
+MASKS = ("SegmentationClass", "SegmentationClassAug")  # the official folder first
+MATLAB = ".mat"
 VOC_PARTS = ("/JPEGImages/", "/SegmentationClass/", "/ImageSets/Segmentation/")
 SBD_PARTS = ("/cls/", "/img/", "/train.txt", "/val.txt")
 VOC_YEAR = DATASET_YEAR_DICT["2012"]  # torchvision's address and checksum
@@ -42,123 +43,155 @@ VOC_YEAR = DATASET_YEAR_DICT["2012"]  # torchvision's address and checksum
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--voc", type=Path, help="VOC2012 folder, or the official tar")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--voc", type=Path, help="VOC2012 folder, or the official tar")
+    source.add_argument("--download", action="store_true", help="download both from the official addresses (3.4 GB)")
     parser.add_argument("--sbd", type=Path, help="SBD folder in any form, or the official tgz; default VOC alone")
-    parser.add_argument("--download", action="store_true", help="download both from the official addresses (3.4 GB)")
-    add_common_options(parser, "data/VOC2012")
+    add_out(parser, "data/VOC2012")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Prepare PASCAL-5i's data and print the sizes of its sets.
+@dataclass(frozen=True)
+class Source:
+    """One of the two data sets: folders of photos and masks, and the image names of its lists "train" and "val"."""
+
+    photos: Path
+    masks: Path
+    suffix: str  # of the masks
+    lists: dict[str, tuple[str, ...]]
+
+
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan: an image's photo and mask are VOC's if it has them, else SBD's.
 
     Raises:
-        UserError: a file is missing or damaged, or files do not fit together; no incomplete image is listed then.
+        UserError: a file is missing or damaged, or files do not fit together.
     """
-    raw = options.out.parent / RAW
-    voc_path, sbd_path = _download(raw) if options.download else (options.voc, options.sbd)
-    if voc_path is None:
-        raise UserError("prepare.py pascal: give --voc VOCdevkit/VOC2012 (and --sbd), or --download")
+    raw, voc_path, sbd_path = options.out.parent / "raw", options.voc, options.sbd
+    if options.download:
+        voc_path = fetch(VOC_YEAR["url"], raw / VOC_YEAR["filename"], f"md5:{VOC_YEAR['md5']}")
+        sbd_path = fetch(SBDataset.url, raw / SBDataset.filename, f"md5:{SBDataset.md5}")
     voc = find_voc(_unpacked(voc_path, raw, VOC_PARTS))
-    sbd = find_sbd(_unpacked(sbd_path, raw, SBD_PARTS)) if sbd_path is not None else None
-    _check_out(options.out, voc)
-    plan = plan_of(voc, sbd)
-    make(plan, options.out, options.skip_bad)
-    for part in PUBLISHED.keys() - set(plan.parts):  # from an earlier preparation
-        (options.out / LISTS / f"{part}.txt").unlink(missing_ok=True)
-    return 0
-
-
-def plan_of(voc: Source, sbd: Source | None) -> Plan:
-    """Return the plan: an image's photo and mask are VOC's if it has them, else SBD's."""
-    assert voc.photos is not None
-    sets = make_sets(voc, sbd)
-    order = [name for part in ("trainaug", "train", "val") for name in sets.get(part, ())]  # keeps that of each set
-    jobs = []
-    for name in dict.fromkeys(order):
-        photo, mask = voc.photos / f"{name}.jpg", voc.mask(name)
-        if sbd is not None and not photo.exists() and sbd.photos is not None:
-            photo = sbd.photos / photo.name
-        if sbd is not None and not mask.exists():
-            mask = sbd.mask(name)
-        jobs.append((name, photo, mask))
+    sources = [voc] if sbd_path is None else [voc, find_sbd(_unpacked(sbd_path, raw, SBD_PARTS))]
+    if options.out.resolve() == voc.photos.parent.resolve():
+        raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
+    sets = make_sets(*sources)
+    names = dict.fromkeys(name for part in ("trainaug", "train", "val") for name in sets.get(part, ()))
+    members = {part: set(of_part) for part, of_part in sets.items()}
+    jobs = [
+        Job(
+            _first([source.photos / f"{name}.jpg" for source in sources]),
+            _first([source.masks / f"{name}{source.suffix}" for source in sources]),
+            name,
+            parts=tuple(part for part in sets if name in members[part]),
+        )
+        for name in names
+    ]
     notes = []
-    if sbd is None:
+    if sbd_path is None:
         notes.append("without --sbd the training sets hold only VOC's own images; published results use SBD as well")
-    elif "train" not in sbd.lists:
+    elif "train" not in sets:
         notes.append(
-            f"no train.txt: {sbd.masks} holds masks but not SBD's own train.txt and val.txt; put them beside it and "
-            "repeat, or train on data.train_list: ImageSets/Segmentation/trainaug.txt"
+            f"no train.txt: {sources[1].masks} holds masks but not SBD's own train.txt and val.txt; put them beside it "
+            "and repeat, or train on data.train_list: ImageSets/Segmentation/trainaug.txt"
         )
     return Plan(
-        lambda: jobs,
-        partial(prepare, sets={part: frozenset(names) for part, names in sets.items()}),
-        [path for job in jobs for path in job[1:]],
-        map(sorted, sets.values()),
-        notes,
-        tuple(sets),
-        {part: PUBLISHED[part] for part in sets},
-        _outputs,
-        LISTS,
+        jobs,
+        read,
+        published={part: PUBLISHED[part] for part in sets},
+        notes=notes,
+        parts=tuple(sets),
+        images="JPEGImages",
+        masks=MASKS[1],
+        lists=LISTS,
+        suffix=".jpg",
     )
 
 
-def make_sets(voc: Source, sbd: Source | None) -> dict[str, list[str]]:
+def make_sets(voc: Source, sbd: Source | None = None) -> dict[str, list[str]]:
     """Return the image names of each set; without SBD's train list there is no ``train``."""
-    held_out = set(voc.lists["val"])
-    own = [n for n in voc.lists["train"] if n not in held_out]
-
-    def with_sbd(names: tuple[str, ...]) -> list[str]:
-        return list(dict.fromkeys([*own, *(n for n in sorted(names) if n not in held_out)]))
-
+    val = list(voc.lists["val"])
+    own = [name for name in voc.lists["train"] if name not in set(val)]
     if sbd is None:
-        return {"train": own, "val": list(voc.lists["val"])}
-    if "train" in sbd.lists:
-        everything = sbd.lists["train"] + sbd.lists.get("val", ())
-        sets = {"train": with_sbd(sbd.lists["train"]), "trainaug": with_sbd(everything)}
-    else:
-        sets = {"trainaug": with_sbd(tuple(p.stem for p in sbd.masks.glob(f"*{sbd.suffix}")))}
-    return {**sets, "val": list(voc.lists["val"])}
+        return {"train": own, "val": val}
+
+    def with_sbd(*names: str) -> list[str]:
+        return list(dict.fromkeys([*own, *sorted(set(names) - set(val))]))
+
+    if "train" not in sbd.lists:
+        return {"trainaug": with_sbd(*(path.stem for path in sbd.masks.glob(f"*{sbd.suffix}"))), "val": val}
+    train = sbd.lists["train"]
+    return {"train": with_sbd(*train), "trainaug": with_sbd(*train, *sbd.lists.get("val", ())), "val": val}
 
 
-def prepare(job: tuple[str, Path, Path], out: Path, since: int, sets: dict[str, frozenset[str]]) -> Made:
-    """Check one photo and its mask and write both, unless they are up to date.
+def find_voc(folder: Path) -> Source:
+    """Return VOC 2012 from its folder, or from ``VOC2012`` or ``VOCdevkit/VOC2012`` inside a folder.
 
     Raises:
-        UserError: one of them is missing or damaged, or they do not belong together.
+        UserError: it is missing or incomplete.
     """
-    name, photo, mask_path = job
-    photo_target, target = (out / path for path in _outputs(name))
-    if not (target.exists() and photo_target.exists() and target.lstat().st_mtime_ns >= since):
-        read_image(photo)
-        mask = fitted_mask(read_source_mask(mask_path), False, *header_of(photo), mask_path)
-        count_classes(mask, mask_path, CLASSES)
-        link(photo, photo_target)
-        target.unlink(missing_ok=True)  # from an earlier preparation
-        if _is_palette(mask_path):
-            link(mask_path, target)
-        else:
-            write_mask(target, mask)
-    return Made(tuple((part, name) for part, names in sets.items() if name in names))
+    root = _first([folder / place for place in ("VOCdevkit/VOC2012", "VOC2012", "")])
+    masks = _first([root / name for name in MASKS])
+    for part in (root / "JPEGImages", masks):
+        if not part.is_dir():
+            raise UserError(f"{part}: this folder is missing; unpack VOC 2012, and give --voc VOCdevkit/VOC2012")
+    lists = {name: read_names(root / LISTS / f"{name}.txt") for name in ("train", "val")}
+    return Source(root / "JPEGImages", masks, ".png", lists)
 
 
-def _outputs(name: str) -> tuple[str, str]:
-    return f"JPEGImages/{name}.jpg", f"{MASK_FOLDERS[1]}/{name}.png"
+def find_sbd(folder: Path) -> Source:
+    """Return SBD from a folder: ``benchmark_RELEASE``, torchvision's layout, or ``SegmentationClassAug`` with PNGs.
 
-
-def _is_palette(path: Path) -> bool:
-    if path.suffix != ".png":
-        return False
-    with Image.open(path) as image:
-        return image.mode == PALETTE
-
-
-def _check_out(out: Path, voc: Source) -> None:
-    """Refuse to write into the download itself, because that would overwrite its lists."""
-    assert voc.photos is not None
-    if out.exists() and out.resolve() == voc.photos.parent.resolve():
+    Raises:
+        UserError: the folder holds none of them.
+    """
+    root = _first([folder / place for place in ("benchmark_RELEASE/dataset", "dataset", "")])
+    if (root / "cls").is_dir():
+        lists = {name: read_names(root / f"{name}.txt") for name in ("train", "val")}
+        return Source(root / "img", root / "cls", MATLAB, lists)
+    masks = _first([folder / MASKS[1], folder])
+    if not any(masks.glob("*.png")):
         raise UserError(
-            f"{out}: is the download itself, its lists would be lost; give another --out, or move the download"
+            f"{folder}: no SBD here; give --sbd the benchmark_RELEASE folder, torchvision's SBD folder, or a "
+            "SegmentationClassAug folder of PNGs"
         )
+    beside = {name: _first([masks / f"{name}.txt", masks.parent / f"{name}.txt"]) for name in ("train", "val")}
+    return Source(root / "img", masks, ".png", {n: read_names(path) for n, path in beside.items() if path.is_file()})
+
+
+def read(job: Job, image: np.ndarray) -> Iterator[Piece]:
+    """Yield the mask of either data set; palette PNGs are linked.
+
+    Raises:
+        UserError: it is missing, damaged or no mask, or does not fit its photo.
+    """
+    mask = read_matlab(job.source) if job.source.suffix == MATLAB else read_mask(job.source)
+    mask = fitted_mask(mask, False, *header_of(job.photo), job.source)
+    count_classes(mask, job.source, CLASSES)
+    if job.source.suffix == ".png":
+        with Image.open(job.source) as stored:
+            yield Piece(job.line, job.source if stored.mode == "P" else mask)
+    else:
+        yield Piece(job.line, mask)
+
+
+def read_matlab(path: Path) -> np.ndarray:
+    """Return a mask of SBD as class indices (H, W) uint8.
+
+    Raises:
+        UserError: missing, damaged, or not a mask.
+    """
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path, squeeze_me=True, struct_as_record=False)
+        return np.asarray(content["GTcls"].Segmentation).astype(np.uint8)
+    except Exception as error:  # scipy raises many types of exceptions for damaged files
+        raise UserError(f"{path}: not an SBD mask (GTcls.Segmentation) that can be read ({error})") from None
+
+
+def _first(paths: list[Path]) -> Path:
+    """Return the first path that exists, else the last."""
+    return next((path for path in paths if path.exists()), paths[-1])
 
 
 def _unpacked(path: Path, raw: Path, parts: tuple[str, ...]) -> Path:
@@ -169,8 +202,3 @@ def _unpacked(path: Path, raw: Path, parts: tuple[str, ...]) -> Path:
         return path
     unpack_once(path, raw, lambda name: any(p in f"/{name}" for p in parts))
     return raw
-
-
-def _download(raw: Path) -> tuple[Path, Path]:
-    voc = fetch(VOC_YEAR["url"], raw / VOC_YEAR["filename"], f"md5:{VOC_YEAR['md5']}")
-    return voc, fetch(SBDataset.url, raw / SBDataset.filename, f"md5:{SBDataset.md5}")

@@ -9,25 +9,20 @@ draws one). Creates images (the objects), masks, lists/test.txt and config/pasca
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from util.errors import UserError
 from util.files import read_json
 from util.formats.run_lengths import decoded
-from util.prepare.datasets import regions
-from util.prepare.datasets.recipe import EMPTY, Made, Plan
-from util.prepare.datasets.regions import Benchmark, Region
+from util.prepare.datasets.recipe import Job, Piece, Plan
+from util.prepare.datasets.regions import config_of, find_file, published_form, region, shape_of
 
 ROOT = "folder of VOC2010 and the annotations of parts"
-LIST, ANNOTATIONS = "all_obj_part_to_image.json", "Annotations_Part_json_merged_part_classes"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
 LEFT_OUT = "aeroplane+TAIL"  # by the published code
-BENCHMARK = Benchmark("pascalpart", "PASCAL-Part", len(GROUPS), "class_in_turn", "distinct", 2500)
-BOX = ("xmin", "ymin", "xmax", "ymax")
 
 
 def find(options: argparse.Namespace) -> Plan:
@@ -36,72 +31,55 @@ def find(options: argparse.Namespace) -> Plan:
     Raises:
         UserError: a file is missing or damaged.
     """
-    source = regions.find_file(options.root, LIST)
+    source = find_file(options.root, "all_obj_part_to_image.json")
     content = read_json(source, "this list", "unpack the benchmark's annotations")
-    try:
-        photos = photos_of(content)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{source}: is not in the benchmark's form ({error!r}); unpack it again") from None
-    stems = {name: stems for group in photos.values() for name, stems in group.items()}
-    classes, jobs = list(stems), []
+    with published_form(source):
+        groups = photos_of(content)
+    photos = {name: stems for group in groups for name, stems in group.items()}
+    classes, folder, jobs = list(photos), source.parent, []
     for class_id, name in enumerate(classes, 1):
-        for stem in (f"{class_id}/{stem}" for stem in stems[name]):
-            photo = source.parent / f"JPEGImages/{Path(stem).name}.jpg"
-            jobs.append(Region(stem, class_id, f"{stem}.png", photo, (), None))
-    benchmark = replace(BENCHMARK, fold_classes=[list(group) for group in photos.values()])
-    plan = regions.plan_of(options, jobs, [source], benchmark, classes)
-    return replace(plan, make=_Maker(source.parent / ANNOTATIONS, classes), words=(*jobs, *classes))
+        for stem in photos[name]:
+            path = folder / f"Annotations_Part_json_merged_part_classes/{stem}.json"
+            photo = folder / f"JPEGImages/{stem}.jpg"
+            jobs.append(Job(photo, (path, name), f"{class_id}/{stem}", class_id, f"{class_id}/{stem}.png"))
+    lists = {"classes": classes, "fold_classes": [list(group) for group in groups]}
+    episodes = {"query": "class_in_turn", "supports": "distinct", "episodes": 2500}
+    config = config_of(options, lists, name="pascalpart", title="PASCAL-Part", folds=len(GROUPS), **episodes)
+    return Plan(jobs, largest_part, classes, {"classes": None}, sources=[source], config=config)
 
 
-def photos_of(content: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """Return the validation photos of each class, ``object+part``, by group; each photo once.
+def photos_of(content: dict[str, Any]) -> list[dict[str, list[str]]]:
+    """Return the validation photos of each class, ``object+part``, of each group; each photo once.
 
     Raises:
         ValueError: a group has none.
     """
-    out: dict[str, dict[str, list[str]]] = {}
+    out = []
     for group in GROUPS:
         parts = {
             f"{thing}+{part}": splits
             for thing, of_thing in content[group]["object"].items()
             for part, splits in of_thing["part"].items()
         }
-        out[group] = {
-            name: list(dict.fromkeys(splits["val"]))
-            for name, splits in parts.items()
-            if splits["train"] and splits["val"] and name != LEFT_OUT
-        }
-        if not out[group]:
+        usable = {name: s["val"] for name, s in parts.items() if s["train"] and s["val"] and name != LEFT_OUT}
+        if not usable:
             raise ValueError(f"{group} has no part in training and validation photos")
+        out.append({name: list(dict.fromkeys(stems)) for name, stems in usable.items()})
     return out
 
 
-class _Maker:
-    """Reads the annotation of a region's photo, and writes the region."""
-
-    def __init__(self, folder: Path, classes: list[str]):
-        self.folder, self.classes = folder, classes
-
-    def __call__(self, job: Region, out: Path, since: int) -> Made:
-        thing, part = self.classes[job.class_id - 1].split("+", 1)
-        path = self.folder / f"{job.photo.stem}.json"
-        content = read_json(path, "this annotation", "unpack the benchmark's annotations")
-        try:
-            shapes, box = largest(content, thing, part)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(f"{path}: {part} of {thing}: not in the benchmark's form ({error!r})") from None
-        return regions.make_region(replace(job, shapes=shapes, box=box), out, since) if shapes else Made((), (EMPTY,))
-
-
-def largest(content: dict[str, Any], thing: str, part: str) -> tuple[tuple[Any, ...], tuple[int, int, int, int]]:
-    """Return the run lengths of a part of the object whose part has the most pixels, and that object's box."""
-    best: tuple[int, tuple[Any, ...], tuple[int, int, int, int]] = (0, (), (0, 0, 0, 0))
-    for one in content["object"]:
-        if one["name"] != thing:
-            continue
-        shapes = tuple(regions.shape_of(m) for p in one["parts"] if p["name"] == part for m in p["mask"])
-        area = sum(int(np.count_nonzero(decoded(shape))) for shape in shapes if isinstance(shape, dict))
-        if area > best[0]:
-            left, top, right, bottom = (int(float(one["bndbox"][side])) for side in BOX)
-            best = area, shapes, (left, top, right, bottom)
-    return best[1], best[2]
+def largest_part(job: Job, image: np.ndarray) -> Iterator[Piece]:
+    """Yield the part of the object whose part has the most pixels; ``job.source`` is the annotation and the class."""
+    path, name = job.source
+    thing, part = name.split("+", 1)
+    content = read_json(path, "this annotation", "unpack the benchmark's annotations")
+    most, source = 0, None
+    with published_form(path):
+        for one in (one for one in content["object"] if one["name"] == thing):
+            shapes = tuple(shape_of(mask) for p in one["parts"] if p["name"] == part for mask in p["mask"])
+            area = sum(int(np.count_nonzero(decoded(shape))) for shape in shapes if isinstance(shape, dict))
+            if area > most:
+                box = tuple(int(float(one["bndbox"][side])) for side in ("xmin", "ymin", "xmax", "ymax"))
+                most, source = area, (shapes, box)
+    if source is not None:
+        yield from region(replace(job, source=source), image)

@@ -1,116 +1,120 @@
-"""How every data set is made: the recipe says which jobs, and this module runs them and writes the lists.
+"""What a recipe says: the photos of a data set, what their masks are made from, and the lists that name them.
 
-A recipe is a module of this package: its docstring is the help of its command, ``ROOT`` that of ``--root``, and
-``find(options)`` returns its ``Plan``. PASCAL and COCO have commands of their own around the same ``make``.
+A recipe is a module of this package. Its docstring is the help of its command, ``ROOT`` that of ``--root``, and
+``find(options)`` returns its ``Plan``, which ``util/prepare/make.py`` carries out. The least that it needs:
+
+    ROOT = "folder of photos and masks"
+
+    def find(options):
+        photos = sorted((options.root / "photos").glob("*.jpg"))
+        jobs = [Job(path, options.root / "masks" / f"{path.stem}.png", path.stem) for path in photos]
+        return Plan(jobs, partial(labels, classes=20), suffix=".jpg")
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
 
 from util.config.read import read_data
+from util.data.images.orientation import fitted_mask
+from util.data.images.read import header_of, opened_mask
+from util.data.lists.index import measure
 from util.errors import UserError
-from util.files import REPOSITORY, fingerprint, kept_json, write_atomically
-from util.parallel import attempt, parallel_map
-from util.prepare.common import STAMP, add_common_options, already_done, compare_count, keep_good, mark_done
+from util.files import REPOSITORY
 
-IMAGES, MASKS, LISTS = "images", "masks", "lists"
-MADE_FROM = "made_from.txt"  # fingerprint in --out; outputs that are older than it are outdated
-RULES = 2  # raise when the same sources give other files
-EMPTY = "masks show no pixel of their class and are left out"
-RESIZED = "masks had another size than their photo and were resized to it"
-SHOWN_DIGITS = 12  # of a list's digest
-Value = TypeVar("Value")
+DIFFERS = "differs"
+THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
+UNCLEAR, MAX_UNCLEAR = (64, 192), 0.05  # values between off and on; share of a mask's pixels that may have one
 
 
 @dataclass(frozen=True)
-class Made:
-    """The result of a job: lines of lists as (part, line), and the classes or sentences as which it is counted."""
+class Job:
+    """A photo, and the mask or the masks that are made for it.
 
-    lines: tuple[tuple[str, str], ...] = ()
-    counted: tuple[str, ...] = ()
+    Attributes:
+        photo: its file.
+        source: what the mask is made from, for ``Plan.read``: mostly a file.
+        name: of the mask, without suffix; empty if ``Plan.read`` names several.
+        class_id: of a mask of one class, 1-based; 0 if the mask holds class ids.
+        photo_name: of the prepared photo, for masks of one class.
+        parts: the lists that it goes to.
+    """
+
+    photo: Path
+    source: Any
+    name: str = ""
+    class_id: int = 0
+    photo_name: str = ""
+    parts: tuple[str, ...] = ("test",)
+
+    @property
+    def line(self) -> str:
+        """The line of the lists."""
+        return line_of(self.name, self.class_id, self.photo_name)
 
 
-def mask_outputs(line: str) -> tuple[str, ...]:
-    """Return the files of a line of a list of masks of one class each: mask, class id, photo."""
-    name, _, photo = line.split()
-    return f"{MASKS}/{name}.png", f"{IMAGES}/{photo}"
+class Piece(NamedTuple):
+    """A mask that is read: its line, its values (H, W) uint8 or a file to link, and pixels to write as its photo."""
+
+    line: str
+    mask: np.ndarray | Path
+    photo: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs, sources and lists of a data set.
+    """The jobs and the lists of a data set.
 
     Attributes:
-        jobs: returns the jobs, in the order of the lines of the lists; called unless the data set is complete.
-        make: of a job, ``out`` (the folder) and ``since``, the time (ns) from which on outputs there are up to date.
-        sources: the files that the data set is made from; a missing one is left to the job that reads it.
-        words: what else decides the result.
+        jobs: in the order of the lines of the lists; a function that returns them is called unless all is done.
+        read: of a job and its photo, upright (H, W, 3) uint8, the masks; none where a class shows no pixel.
+        classes: names, to count the masks of each.
+        published: list, class or "classes" -> its documented count, None if there is none; these are printed.
+        notes: to be printed.
         parts: the lists that must not be empty.
-        published: list, class or sentence -> its documented count, None if there is none; these are printed.
-        outputs: of a line of a list, the files under ``--out`` that it stands for.
-        finish: called at the end with the facts.
+        sources: files beside those of the jobs that the data set is made from.
+        images, masks, lists: folders of the prepared data set.
+        suffix: of its photos, where masks hold class ids.
+        config: text of the data set's config, where the annotations name its classes.
     """
 
-    jobs: Callable[[], Sequence[Any]]
-    make: Callable[..., Made]
-    sources: Iterable[Path]
-    words: Iterable[Any] = ()
+    jobs: Sequence[Job] | Callable[[], Sequence[Job]]
+    read: Callable[[Job, np.ndarray], Iterable[Piece]]
+    classes: Sequence[str] = ()
+    published: Mapping[str, int | None] = field(default_factory=dict)
     notes: Sequence[str] = ()
     parts: Sequence[str] = ("test",)
-    published: dict[str, Any] | None = None
-    outputs: Callable[[str], tuple[str, ...]] = mask_outputs
-    lists: Path = Path(LISTS)
-    finish: Callable[[Facts], None] | None = None
+    sources: Sequence[Path] = ()
+    images: str = "images"
+    masks: str = "masks"
+    lists: str = "lists"
+    suffix: str = ".png"
+    config: str = ""
+
+    def outputs(self, line: str) -> tuple[Path, Path]:
+        """Return mask and photo of a line of a list, relative to the prepared folder."""
+        name, *others = line.split()
+        return Path(self.masks, f"{name}.png"), Path(self.images, others[-1] if others else name + self.suffix)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """Facts about a prepared data set, kept in its stamp.
+def line_of(name: str, class_id: int, photo_name: str) -> str:
+    """Return a line of a list: the name alone of a mask of class ids; mask, class and photo of a mask of one class.
 
-    Attributes:
-        sizes: part -> number of lines.
-        digests: part -> SHA-256 of the list.
-        counts: of classes and sentences.
-        left_out: number of jobs that failed.
+    Raises:
+        UserError: a name has a space.
     """
-
-    sizes: dict[str, int]
-    digests: dict[str, str]
-    counts: dict[str, int]
-    left_out: int
-
-
-class Recipe:
-    """The sub-command of ``prepare.py`` that makes a data set as a module says."""
-
-    def __init__(self, module: ModuleType):
-        self.module, self.__doc__ = module, module.__doc__
-        self.out = f"data/{module.__name__.rpartition('.')[2]}"
-
-    def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Add this command's options."""
-        parser.add_argument("--root", type=Path, required=True, help=self.module.ROOT)
-        add_common_options(parser, self.out)
-        parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
-
-    def run(self, options: argparse.Namespace) -> int:
-        """Prepare the data set and print its counts.
-
-        Raises:
-            UserError: a file is missing, damaged or of another form; no list is written then.
-        """
-        check_root(options.root, options.out)
-        make(self.module.find(options), options.out, options.skip_bad)
-        return 0
+    words = [name, str(class_id), photo_name] if class_id else [name]
+    for word in words:
+        if not word.isprintable() or len(word.split()) != 1:
+            raise UserError(f"{word}: a list cannot hold a file name with a space or a line break; rename the file")
+    return " ".join(words)
 
 
 def classes_of(dataset: str) -> list[str]:
@@ -118,101 +122,88 @@ def classes_of(dataset: str) -> list[str]:
     return read_data(REPOSITORY / "config" / dataset / f"{dataset}.yaml").classes
 
 
-def make(plan: Plan, out: Path, skip_bad: bool) -> None:
-    """Run every job that is not done, write the lists and the stamp, and print the counts.
+def by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Return files by name.
 
     Raises:
-        UserError: a job fails and ``skip_bad`` is False; no list is written then.
+        UserError: two files have one name.
     """
-    made_from = fingerprint((path for path in plan.sources if path.exists()), RULES, *plan.words)
-    stamp = already_done(out, made_from, [])
-    if stamp is not None and (skip_bad or not stamp["left_out"]) and _is_complete(plan, out, stamp["digests"]):
-        print(f"{out}: is complete already; nothing to do")
-        facts = Facts(**{key: value for key, value in stamp.items() if key != "made_from"})
-    else:
-        facts = _make(plan, out, made_from, skip_bad)
-        mark_done(out, made_from, **asdict(facts))
-        print(f"{out}: ready")
-    published = plan.published or {}
-    for part, size in facts.sizes.items():
-        print(f"  {compare_count(part, size, published.get(part))}; list {facts.digests[part][:SHOWN_DIGITS]}")
-    for name in (name for name in published if name not in facts.sizes):
-        print("  " + compare_count(name, facts.counts.get(name, 0), published[name]))
-    for note in (*plan.notes, *(f"{count} {what}" for what, count in facts.counts.items() if what in (EMPTY, RESIZED))):
-        print(f"  {note}")
-    if facts.left_out:
-        print(f"  {facts.left_out} omitted; without --skip-bad they are tried again")
-    if plan.finish is not None:
-        plan.finish(facts)
-
-
-def _make(plan: Plan, out: Path, made_from: str, skip_bad: bool) -> Facts:
-    """Run the jobs and write the lists."""
-    marker, jobs = out / MADE_FROM, plan.jobs()
-    if not marker.exists() or marker.read_text() != made_from:
-        for part in {*plan.parts, *(plan.published or ()), *kept_json(out / STAMP).get("sizes", {})}:
-            (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
-        write_atomically(marker, made_from)
-    one = partial(attempt, partial(plan.make, out=out, since=marker.stat().st_mtime_ns))
-    made = list(keep_good(range(len(jobs)), parallel_map(one, jobs, "photos and masks"), skip_bad).values())
-    lists: dict[str, list[str]] = {part: [] for part in plan.parts}
-    for part, line in (line for of_job in made for line in of_job.lines):
-        lists.setdefault(part, []).append(f"{line}\n")
-    for part, lines in lists.items():
-        if not lines:
-            raise UserError(f"{out}: none of the {len(jobs)} jobs gives a line of {part}; check the download")
-    texts = {part: "".join(lines) for part, lines in lists.items()}
-    for part, text in texts.items():
-        write_atomically(out / plan.lists / f"{part}.txt", text)
-    return Facts(
-        {part: len(lines) for part, lines in lists.items()},
-        {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()},
-        dict(Counter(word for of_job in made for word in of_job.counted)),
-        len(jobs) - len(made),
-    )
-
-
-def _is_complete(plan: Plan, out: Path, digests: dict[str, str]) -> bool:
-    """Return whether the lists are as they were written, and the outputs of each of their lines exist."""
-    for part, digest in digests.items():
-        path = out / plan.lists / f"{part}.txt"
-        content = path.read_bytes() if path.exists() else b""
-        if hashlib.sha256(content).hexdigest() != digest:
-            return False
-        if not all((out / name).exists() for line in content.decode().splitlines() for name in plan.outputs(line)):
-            return False
-    return True
-
-
-def one_each(found: Iterable[tuple[str, Value]], skip_bad: bool) -> dict[str, Value]:
-    """Return files by name, each name once.
-
-    Raises:
-        UserError: two files have one name, and ``skip_bad`` is False.
-    """
-    out: dict[str, Value] = {}
+    out: dict[str, Path] = {}
     for name, path in found:
-        before = out.setdefault(name, path)
-        if before is not path and not skip_bad:
-            raise UserError(f"{before} and {path} are both {name}; remove one (--skip-bad: the second)")
-        if before is not path:
-            print(f"omitted: {path}, which is {name} again")
+        if out.setdefault(name, path) is not path:
+            raise UserError(f"{out[name]} and {path} are both {name}; remove one")
     return out
 
 
-def check_root(root: Path, out: Path) -> None:
-    """Refuse a --root that does not exist or in which the prepared data would lie, and an --out of other files.
+def compare_count(title: str, count: int, expected: int | None) -> str:
+    """Return a line with a count, the published count (None if unknown) and whether both agree."""
+    if expected is None:
+        return f"{title}: {count}"
+    return f"{title}: {count}, published {expected}: {'OK' if count == expected else DIFFERS}"
+
+
+# --- readers of masks ------------------------------------------------------------------------------------------------
+
+
+def labels(job: Job, image: np.ndarray, classes: int) -> Iterator[Piece]:
+    """Yield a PNG of class ids 0 to ``classes`` and 255.
 
     Raises:
-        UserError: names it.
+        UserError: it is missing or damaged, holds another id, or does not fit its photo.
     """
-    if not root.is_dir():
-        raise UserError(f"--root {root}: this folder does not exist; name the unpacked download")
-    if root.resolve() in (out.resolve(), *out.resolve().parents):
-        raise UserError(f"--out {out}: lies in --root {root}; name another --out")
-    if out.is_dir():
-        there = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-        if not there or there & {MADE_FROM, STAMP}:
-            return
-    if out.exists():
-        raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
+    measure((job.photo, job.source), classes)
+    yield Piece(job.line, job.source)
+
+
+def grey(job: Job, image: np.ndarray) -> Iterator[Piece]:
+    """Yield the mask of one class that a file of grey values shows, in the size of its photo.
+
+    Raises:
+        UserError: it is missing, damaged, a JPEG, or holds small numbers as masks of class ids do.
+    """
+    values = np.asarray(open_mask(job.source, "L"))
+    if 0 < int(values.max(initial=0)) < THRESHOLD:
+        raise UserError(f"{job.source}: its largest value is {int(values.max())}, not 255; is it of class ids?")
+    if (values >= THRESHOLD).any():
+        yield Piece(job.line, fitted(job, image, (values >= THRESHOLD).astype(np.uint8)))
+
+
+def fitted(job: Job, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return a mask (H, W) uint8 upright and in the size of its photo."""
+    stored, orientation = header_of(job.photo)
+    if mask.shape in (stored, image.shape[:2]):
+        return fitted_mask(mask, False, stored, orientation, job.source)
+    return cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
+    """Return the class ids (H, W) uint8 of a mask of colours, 0 where it is black.
+
+    Args:
+        colours: red, green and blue of class 1, 2, ..., each 0 or on.
+
+    Raises:
+        UserError: the mask is missing or damaged, or many of its pixels have other colours.
+    """
+    rgb, bits, none = np.asarray(open_mask(path, "RGB")), np.array([4, 2, 1]), 255
+    table = np.array([0] + [none] * 7, np.uint8)
+    for class_id, colour in enumerate(colours, 1):
+        table[(np.array(colour) > 0) @ bits] = class_id
+    ids = table[(rgb >= THRESHOLD) @ bits]
+    unclear = ((rgb >= UNCLEAR[0]) & (rgb < UNCLEAR[1])).any(2) | (ids == none)
+    if unclear.mean() > MAX_UNCLEAR:
+        raise UserError(
+            f"{path}: {unclear.mean():.0%} of its pixels have the colour of no class, such as "
+            f"{tuple(rgb[unclear][0].tolist())}; restore it"
+        )
+    return np.where(ids == none, 0, ids)
+
+
+def open_mask(path: Path, mode: str) -> Image.Image:
+    """Return a mask in one of Pillow's modes.
+
+    Raises:
+        UserError: the file is missing, damaged or a JPEG.
+    """
+    with opened_mask(path) as image:
+        return image.convert(mode)

@@ -1,0 +1,246 @@
+"""The making of a data set as its plan says: jobs in parallel, lists, a stamp, and counts beside the published ones."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from util.data.images.orientation import UPRIGHT
+from util.data.images.read import header_of, read_image, write_mask
+from util.errors import UserError
+from util.files import fingerprint, kept_json, link, write_atomically
+from util.parallel import attempt, parallel_map
+from util.prepare.datasets.recipe import Job, Plan, compare_count
+
+STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
+MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs that are older are outdated
+RULES = 3  # raise when the same sources give other files
+EMPTY = "masks show no pixel of their class and are left out"
+RESIZED = "masks had another size than their photo and were resized to it"
+CLASSES = "classes"  # the number of those that a mask shows
+SHOWN_DIGITS = 12  # of a list's digest
+MAX_SHOWN = 5  # bad files that are named
+
+
+class Recipe:
+    """The sub-command of ``prepare.py`` that makes a data set as a module of ``datasets`` says."""
+
+    def __init__(self, module: ModuleType):
+        self.module, self.__doc__ = module, module.__doc__
+        self.name = module.__name__.rpartition(".")[2]
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add this command's options."""
+        if hasattr(self.module, "add_options"):
+            self.module.add_options(parser)
+        else:
+            parser.add_argument("--root", type=Path, required=True, help=self.module.ROOT)
+            add_out(parser, f"data/{self.name}")
+        parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Prepare the data set and print its counts.
+
+        Raises:
+            UserError: a file is missing, damaged or of another form; no list is written then.
+        """
+        if not hasattr(self.module, "add_options"):
+            check_folders(options.root, options.out)
+        plan, config = self.module.find(options), options.config_dir / self.name / f"{self.name}.yaml"
+        if plan.config:
+            refuse_other(config, plan.config)
+        make(plan, options.out, options.skip_bad)
+        if plan.config:
+            write_atomically(config, plan.config)
+            print(
+                f"config: {config}; now: MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
+            )
+        return 0
+
+
+def add_out(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add ``--out`` and ``--skip-bad``."""
+    parser.add_argument("--out", type=Path, default=Path(out), help=f"folder to create (default {out})")
+    parser.add_argument("--skip-bad", action="store_true", help="omit missing or damaged files instead of stopping")
+
+
+def check_folders(root: Path, out: Path) -> None:
+    """Refuse a --root that does not exist or in which the prepared data would lie, and an --out of other files.
+
+    Raises:
+        UserError: names it.
+    """
+    if not root.is_dir():
+        raise UserError(f"--root {root}: this folder does not exist; name the unpacked download")
+    if root.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UserError(f"--out {out}: lies in --root {root}; name another --out")
+    if out.exists() and not (out / MADE_FROM).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
+
+
+def refuse_other(path: Path, text: str) -> None:
+    """Refuse to write a config over one with other content.
+
+    Raises:
+        UserError: names it.
+    """
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UserError(f"{path}: exists with other content (another --out, or other classes); remove it and repeat")
+
+
+def make(plan: Plan, out: Path, skip_bad: bool) -> None:
+    """Run every job that is not done, write the lists and the stamp, and print the counts.
+
+    Raises:
+        UserError: a job fails and ``skip_bad`` is False; no list is written then.
+    """
+    jobs = [] if callable(plan.jobs) else plan.jobs
+    files = [path for job in jobs for path in (job.photo, job.source) if isinstance(path, Path)]
+    words = (f"{job.photo} {job.name} {job.class_id} {job.parts}" for job in jobs)
+    made_from = fingerprint((path for path in (*plan.sources, *files) if path.exists()), RULES, *words)
+    stamp = kept_json(out / STAMP)
+    if (
+        stamp.get("made_from") == made_from
+        and (skip_bad or not stamp["left_out"])
+        and all(_is_complete(plan, out, part, digest) for part, digest in stamp["digests"].items())
+    ):
+        print(f"{out}: is complete already; nothing to do")
+    else:
+        marker = out / MADE_FROM
+        if not marker.exists() or marker.read_text() != made_from:
+            for part in {*plan.parts, *plan.published, *stamp.get("sizes", {})}:
+                (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
+            write_atomically(marker, made_from)
+        stamp = run_jobs(plan, out, skip_bad, marker.stat().st_mtime_ns)
+        write_stamp(out, made_from, **stamp)
+        print(f"{out}: ready")
+    _report(plan, stamp)
+
+
+def write_stamp(out: Path, made_from: str, **facts: Any) -> None:
+    """Write the stamp of a complete folder, as the last step of a preparation."""
+    write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
+
+
+def _is_complete(plan: Plan, out: Path, part: str, digest: str) -> bool:
+    """Return whether a list is as it was written, and the files of each of its lines exist."""
+    path = out / plan.lists / f"{part}.txt"
+    content = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(content).hexdigest() != digest:
+        return False
+    return all((out / name).exists() for line in content.decode().splitlines() for name in plan.outputs(line))
+
+
+def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str, Any]:
+    """Run the jobs and write the lists; return the facts for stamp and report.
+
+    Args:
+        since: time (ns) from which on outputs are up to date.
+
+    Raises:
+        UserError: a job fails and ``skip_bad`` is False, or a list is empty; no list is written then.
+    """
+    jobs = plan.jobs() if callable(plan.jobs) else plan.jobs
+    alone = replace(plan, jobs=(), sources=())  # what other processes get with each job
+    one = partial(attempt, partial(_make, plan=alone, out=out, since=since))
+    results = list(parallel_map(one, jobs, "photos and masks"))
+    _report_bad([result for result in results if isinstance(result, UserError)], skip_bad)
+    made = [(job, result) for job, result in zip(jobs, results, strict=True) if not isinstance(result, UserError)]
+    lists: dict[str, list[str]] = {part: [] for part in plan.parts}
+    for job, (lines, _) in made:
+        for part in job.parts:
+            lists.setdefault(part, []).extend(lines)
+    for part, lines in lists.items():
+        if not lines:
+            raise UserError(f"{out}: none of the {len(jobs)} photos gives a line of {part}; check the download")
+    texts = {part: "".join(f"{line}\n" for line in lines) for part, lines in lists.items()}
+    for part, text in texts.items():
+        write_atomically(out / plan.lists / f"{part}.txt", text)
+    words = [line.split() for _, (lines, _) in made for line in lines]
+    counts = Counter(plan.classes[int(others[0]) - 1] for _, *others in words if others and plan.classes)
+    counts[CLASSES] = len(counts)
+    return {
+        "sizes": {part: len(lines) for part, lines in lists.items()},
+        "digests": {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()},
+        "counts": counts + Counter(remark for _, (_, remarks) in made for remark in remarks),
+        "left_out": len(jobs) - len(made),
+    }
+
+
+def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[str]]:
+    """Write the masks and the photos of a job unless they are up to date; return their lines, and remarks."""
+    if job.name and _is_made(job, plan, out, since):
+        lines = [job.line]
+    else:
+        image, upright = read_image(job.photo), header_of(job.photo)[1] == UPRIGHT
+        lines = []
+        for piece in plan.read(job, image):
+            target, photo = (out / name for name in plan.outputs(piece.line))
+            if piece.photo is None:
+                link(job.photo, photo)
+            elif not _is_new(photo, since):  # masks of several classes may share a photo
+                pixels = cv2.cvtColor(piece.photo, cv2.COLOR_RGB2BGR)
+                write_atomically(photo, cv2.imencode(photo.suffix, pixels)[1].tobytes())
+            target.unlink(missing_ok=True)  # from an earlier preparation
+            if isinstance(piece.mask, np.ndarray):
+                write_mask(target, piece.mask, stated=piece.photo is None and not upright)
+            else:
+                link(piece.mask, target)
+            lines.append(piece.line)
+    if not lines:
+        return [], [EMPTY] * (job.class_id > 0)
+    resized = False
+    if job.class_id and isinstance(job.source, Path):
+        given, stored, made = (header_of(p)[0] for p in (job.source, job.photo, out / plan.outputs(job.line)[0]))
+        resized = given not in (stored, made)
+    return lines, [RESIZED] * resized
+
+
+def _is_made(job: Job, plan: Plan, out: Path, since: int) -> bool:
+    """Return whether the mask of a job, and its photo, are there and up to date."""
+    mask, photo = (out / name for name in plan.outputs(job.line))
+    return photo.exists() and mask.exists() and _is_new(mask, since)
+
+
+def _is_new(path: Path, since: int) -> bool:
+    return path.exists() and path.lstat().st_mtime_ns >= since
+
+
+def _report_bad(bad: Sequence[UserError], skip_bad: bool) -> None:
+    """Print the errors of jobs and their number.
+
+    Raises:
+        UserError: there are errors and ``skip_bad`` is False.
+    """
+    if bad and not skip_bad:
+        others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}{others}; --skip-bad omits them")
+    for error in bad[:MAX_SHOWN]:
+        print(f"omitted: {error}")
+    if len(bad) > MAX_SHOWN:
+        print(f"omitted: {len(bad) - MAX_SHOWN} more")
+
+
+def _report(plan: Plan, facts: dict[str, Any]) -> None:
+    """Print the sizes of the lists, the documented counts and the notes."""
+    sizes, counts = facts["sizes"], facts["counts"]
+    for part, size in sizes.items():
+        digits = facts["digests"][part][:SHOWN_DIGITS]
+        print(f"  {compare_count(part, size, plan.published.get(part))}; list {digits}")
+    for name in (name for name in plan.published if name not in sizes):
+        print("  " + compare_count(name, counts.get(name, 0), plan.published[name]))
+    for note in (*plan.notes, *(f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts)):
+        print(f"  {note}")
+    if facts["left_out"]:
+        print(f"  {facts['left_out']} omitted; without --skip-bad they are tried again")
