@@ -1,7 +1,6 @@
 """INSID3 (Cuttano et al., CVPR 2026): segment by whole clusters of patches, without training. See ``INSID3.forward``.
 
-Module by module in the paper's order: ``positional_basis.py``, ``candidates.py``, ``clusters.py``, ``scores.py``, and
-``segmentation.py``, which joins them.
+``segmentation.py`` has the steps in the paper's order.
 """
 
 from __future__ import annotations
@@ -15,15 +14,20 @@ from torch import Tensor
 from model.common.training_free import OnCells, TrainingFreeSettings
 from model.contract import Task
 from model.episode import Episode, Output
-from model.insid3.candidates import Reference
-from model.insid3.clusters import MAX_PATCHES
-from model.insid3.positional_basis import PositionalBasis, check_components, positional_basis
-from model.insid3.segmentation import Segmentation, Target, class_logits, segment
+from model.insid3.segmentation import (
+    MAX_PATCHES,
+    PositionalBasis,
+    Reference,
+    Segmentation,
+    Target,
+    class_logits,
+    positional_basis,
+    segment,
+)
 from model.mismatch import Mismatch
 from model.registry import register
 
 BASES_KEPT = 16  # one for each size of images
-MAX_SIDE = 10_000  # px, of images in messages
 
 Support = tuple[Tensor, Tensor, PositionalBasis | None]  # features (C, h, w), label (H, W), basis of the image's size
 
@@ -39,25 +43,12 @@ class INSID3Settings(TrainingFreeSettings):
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if images of this side have too many patches, or too few for the basis."""
         side = self.encoder.grid(size, self.stages[0])
+        patches = f"{size} px give {side} x {side} patches"
         if side**2 > MAX_PATCHES:
-            fits = _largest_side(self, size)
-            return "stage", (
-                f"= {self.stage}: {size} px give {side} x {side} patches, and clustering takes at most {MAX_PATCHES}; "
-                f"set data.size to at most {fits}"
-            )
+            return "stage", f"= {self.stage}: {patches}, and clustering takes at most {MAX_PATCHES}; lower data.size"
         if self.components > side**2 - 1:
-            return "components", (
-                f"= {self.components}: {size} px give {side} x {side} patches, which have at most {side**2 - 1} "
-                "directions; set fewer components, or a larger data.size"
-            )
+            return "components", f"= {self.components}: {patches}, which have fewer directions; set fewer components"
         return None
-
-
-def _largest_side(settings: INSID3Settings, size: int) -> int:
-    """Return the largest legal image side up to ``size`` whose patches can be clustered."""
-    step, rest = INSID3.rule(settings)
-    legal = (side for side in range(size, 0, -1) if side % step == rest % step)
-    return next(side for side in legal if settings.encoder.grid(side, settings.stages[0]) ** 2 <= MAX_PATCHES)
 
 
 @register("insid3")
@@ -72,8 +63,6 @@ class INSID3(OnCells):
 
     def __init__(self, settings: INSID3Settings, task: Task):
         super().__init__(settings, task)
-        channels = sum(self.encoder.channels[stage] for stage in settings.stages)
-        check_components(settings.components, channels, settings.encoder.grid(task.size, settings.stages[0]) ** 2)
         self._bases: dict[object, PositionalBasis] = {}
 
     @torch.no_grad()
@@ -101,10 +90,7 @@ class INSID3(OnCells):
     def _segment(self, target: Target, supports: list[Support], count: int) -> Segmentation:
         """Return the segmentation of a query for so many classes; a class's supports are those that show it."""
         if len(target.plain) > MAX_PATCHES:
-            raise Mismatch(
-                f"an image gives {' x '.join(map(str, target.grid))} patches, and {self.title} takes at most "
-                f"{MAX_PATCHES}; give it images whose sides are at most {_largest_side(self.settings, MAX_SIDE)} px"
-            )
+            raise Mismatch(f"an image gives {len(target.plain)} patches, more than {MAX_PATCHES}; give smaller images")
         references = [
             [one for f, label, basis in supports if (one := Reference.of(f, label == c, basis)) is not None]
             for c in range(1, count + 1)
@@ -125,6 +111,5 @@ class INSID3(OnCells):
             black = torch.zeros(1, 3, *size, device=next(self.encoder.parameters()).device)
             blank = self.compared(self.encode_images(self.encoder.normalise(black)))[0]
             found = positional_basis(blank, self.settings.components)
-            kept = list(self._bases.items())[-(BASES_KEPT - 1) :]
-            self._bases = dict([*kept, (key, found)])  # a new one: other threads may be reading the old
+            self._bases = dict([*list(self._bases.items())[-(BASES_KEPT - 1) :], (key, found)])
         return found

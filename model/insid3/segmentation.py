@@ -1,27 +1,69 @@
-"""From features to a mask: candidates of each class, clusters of the target, and the class of each cluster."""
+"""INSID3's steps, in the paper's order: positions removed (sections 2, 3), candidates (4, 5), clusters (6), scores (7).
+
+A transformer's features hold the position of a patch beside its content: patches at equal positions of two images
+resemble each other. A black image has no content, so the directions in which its features vary are those of position.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import resize_cells
-from model.insid3.candidates import FORWARD_QUANTILE, Candidates, Reference, find_candidates
-from model.insid3.clusters import clusters_of
-from model.insid3.positional_basis import PositionalBasis, debiased
-from model.insid3.scores import ClusterScores, score_clusters
+from model.common.ops import resize_cells, unit
+from model.common.training_free import mask_on_grid
+from model.mismatch import Mismatch
 
+FORWARD_ABOVE = 0.0  # cosine to the prototype from which a patch resembles it
+FORWARD_QUANTILE = 0.9  # where no patch does, those above this quantile count
+BLOCK_ELEMENTS = 2**22  # of the cosines between two images that exist at a time, 16 MiB
+MAX_PATCHES = 10_000  # whose pairs take 400 MB twice
+BLOCK_ROWS = 256  # of the matrix of distances that exist at a time
 INSIDE = 0.5  # a pixel belongs to the mask if the resized mask of patches is larger
-EVIDENCE = ("largest sim", "0.9 quantile of sim", "candidates", "seed_sim", "largest score", "score of the seed")
-PICTURES = ("sim_forward", "candidates", "cluster_score")  # maps that are drawn
 
 
-@dataclass(frozen=True)
-class Target:
+class PositionalBasis(NamedTuple):
+    """The leading directions of position: ``vectors`` U_r (C, r), ``singular_values`` (r,), descending; float32."""
+
+    vectors: Tensor
+    singular_values: Tensor
+
+    def removed(self, features_nc: Tensor) -> Tensor:
+        """Return D(X) = unit(X - U_r U_r^T X) of unit features (n, C)."""
+        return unit(features_nc - (features_nc @ self.vectors) @ self.vectors.T, dim=1)
+
+
+def positional_basis(blank_chw: Tensor, components: int) -> PositionalBasis:
+    """Return the first r left singular vectors of a black image's unit features, centred over positions.
+
+    They are the eigenvectors of E E^T, found in float64 on the CPU; their signs have no influence.
+
+    Args:
+        blank_chw: unit features (C, h, w) of a black image.
+        components: r, at least 1.
+
+    Raises:
+        Mismatch: r >= C or r > n - 1: all directions would be removed, and rounding would remain.
+    """
+    channels, patches = len(blank_chw), blank_chw[0].numel()
+    if components > min(channels, patches) - 1:
+        raise Mismatch(
+            f"model.components = {components}: features of {channels} channels at {patches} patches have no more "
+            f"directions; set at most {min(channels, patches) - 1}, or 0 to remove nothing"
+        )
+    centred = blank_chw.flatten(1).cpu().double()
+    centred = centred - centred.mean(1, keepdim=True)  # E, (C, n)
+    values, vectors = torch.linalg.eigh(centred @ centred.T)  # ascending
+    leading = slice(-components, None)
+    singular = values[leading].flip(0).clamp(min=0).sqrt()
+    return PositionalBasis(vectors[:, leading].flip(1).float().to(blank_chw.device), singular.float())
+
+
+class Target(NamedTuple):
     """A query: unit features T and debiased features D(T), (n, C) each, and its grid (h, w)."""
 
     plain: Tensor
@@ -32,47 +74,144 @@ class Target:
     def of(features_chw: Tensor, basis: PositionalBasis | None) -> Target:
         """Return a query with unit features (C, h, w)."""
         plain = features_chw.flatten(1).T.contiguous()
-        return Target(plain, debiased(plain, basis), (features_chw.shape[1], features_chw.shape[2]))
+        return Target(plain, basis.removed(plain) if basis else plain, (features_chw.shape[1], features_chw.shape[2]))
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """The clusters and classes of a target of n patches, for N classes.
+class Reference(NamedTuple):
+    """A support: its debiased features D(F_k) (n, C), and the cells of its mask, bool (n,)."""
 
-    Attributes:
-        candidates: of each class; None for a class without references.
-        clusters: (n,) int64; None if no class has a candidate.
-        scores: of each class; None for a class without candidates.
-        classes: (h, w) int64, 0 background, else the class of each patch.
+    features: Tensor
+    mask: Tensor
+
+    @staticmethod
+    def of(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> Reference | None:
+        """Return a support with unit features (C, h, w) and a mask (H, W); None if the mask is empty."""
+        mask, features = mask_on_grid(mask_hw, features_chw.shape[1:]), features_chw.flatten(1).T
+        return Reference(basis.removed(features) if basis else features, mask.flatten()) if mask.any() else None
+
+
+class Candidates(NamedTuple):
+    """How the target's n patches match K references."""
+
+    prototype: Tensor  # (C,), the mean over references of the mean over their masks, of length 1
+    sim_forward: Tensor  # (n,), cosine of each patch to the prototype
+    forward: Tensor  # bool (n,), patches that resemble the prototype
+    best_ref: list[Tensor]  # K of (n,), int64: the most similar patch of each reference, row-major
+    votes: Tensor  # (n,), int64: references whose most similar patch lies inside their mask
+    candidates: Tensor  # bool (n,): forward, and voted for by at least half of the references
+
+
+def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candidates:
+    """Return the candidates among the target's debiased features (n, C), from at least one reference."""
+    means = torch.stack([r.features[r.mask].mean(0) for r in references])
+    prototype = unit(means.mean(0), dim=0)
+    sim_forward = target_nc @ prototype
+    forward = sim_forward > FORWARD_ABOVE
+    if not forward.any():
+        forward = sim_forward > sim_forward.quantile(FORWARD_QUANTILE)
+    best_ref = [_most_similar(target_nc, r.features) for r in references]
+    votes = torch.stack([r.mask[best] for r, best in zip(references, best_ref)]).sum(0)
+    candidates = forward & (votes >= (len(references) + 1) // 2)
+    return Candidates(prototype, sim_forward, forward, best_ref, votes, candidates)
+
+
+def _most_similar(target_nc: Tensor, reference_mc: Tensor) -> Tensor:
+    """Return for each target patch the first reference patch of largest cosine, (n,) int64, in blocks of patches."""
+    rows = max(1, BLOCK_ELEMENTS // len(reference_mc))
+    return torch.cat([(block @ reference_mc.T).argmax(1) for block in target_nc.split(rows)])
+
+
+def clusters_of(target_nc: Tensor, tau: float) -> Tensor:
+    """Return the cluster of each patch, (n,) int64, numbered by first appearance, by average linkage.
+
+    All merges at an average distance 1 - cosine below 1 - tau are carried out.
+
+    Args:
+        target_nc: unit features (n, C), not debiased.
+        tau: cosine from which on clusters are merged.
     """
+    from scipy.cluster.hierarchy import fcluster, linkage  # other methods need no scipy
 
-    candidates: list[Candidates | None]
-    clusters: Tensor | None
-    scores: list[ClusterScores | None]
-    classes: Tensor
+    count = len(target_nc)
+    if count == 1:
+        return torch.zeros(1, dtype=torch.int64, device=target_nc.device)
+    distances, filled = np.empty(count * (count - 1) // 2), 0  # of all pairs i < j, row by row, float64
+    for start in range(0, count, BLOCK_ROWS):
+        cosines = (target_nc[start : start + BLOCK_ROWS] @ target_nc[start:].T).clamp(-1, 1).cpu().numpy()
+        for row, values in enumerate(cosines):
+            others = values[row + 1 :]
+            distances[filled : filled + len(others)] = 1 - others.astype(np.float64)
+            filled += len(others)
+    labels = fcluster(linkage(distances, method="average"), np.nextafter(1 - tau, 0), criterion="distance")
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    number = np.empty_like(first)
+    number[first.argsort()] = np.arange(len(first))
+    return torch.from_numpy(number[inverse]).to(target_nc.device)
+
+
+class ClusterScores(NamedTuple):
+    """Scores of M clusters for one class, (M,) float32 each."""
+
+    seed_sim: Tensor  # cosine of the prototype to the cluster's mean debiased feature
+    cross: Tensor  # mean cosine of the cluster's patches to the prototype
+    intra: Tensor  # cosine of the cluster's mean plain feature to the seed's
+    fraction: Tensor  # share of candidates among the cluster's patches
+    score: Tensor  # cross * intra * fraction, where the seed's fraction counts as 1
+    seed: int  # the cluster of largest ``seed_sim`` among those that hold a candidate
+
+
+def score_clusters(clusters_n: Tensor, target: Target, found: Candidates) -> ClusterScores:
+    """Return the clusters' scores for a class with at least one candidate; ``clusters_n`` are those of the patches."""
+    fraction = _means(found.candidates[:, None].float(), clusters_n)[:, 0]
+    cross = _means(found.sim_forward[:, None], clusters_n)[:, 0]
+    seed_sim = unit(_means(target.debiased, clusters_n), dim=1) @ found.prototype
+    seed = int(seed_sim.masked_fill(fraction == 0, -torch.inf).argmax())
+    plain = unit(_means(target.plain, clusters_n), dim=1)
+    intra = plain @ plain[seed]
+    counted = fraction.clone()
+    counted[seed] = 1
+    return ClusterScores(seed_sim, cross, intra, fraction, cross * intra * counted, seed)
+
+
+def _means(x_nc: Tensor, clusters_n: Tensor) -> Tensor:
+    """Return the mean of x over each cluster, (M, C)."""
+    count = clusters_n.bincount()
+    total = x_nc.new_zeros(len(count), x_nc.shape[1]).index_add_(0, clusters_n, x_nc)
+    return total / count[:, None]
+
+
+class Segmentation(NamedTuple):
+    """The clusters and classes of a target of n patches, for N classes."""
+
+    candidates: list[Candidates | None]  # of each class; None for a class without references
+    clusters: Tensor | None  # (n,) int64; None if no class has a candidate
+    scores: list[ClusterScores | None]  # of each class; None for a class without candidates
+    classes: Tensor  # (h, w) int64, 0 background, else the class of each patch
 
     def evidence(self, index: int) -> Tensor:
-        """Return numbers (E,) that tell whether a class, by index, is there: similarities, candidates, best cluster."""
-        found, scores = self.candidates[index], self.scores[index]
-        out = torch.zeros(len(EVIDENCE), device=self.classes.device)
+        """Return numbers (6,) that tell whether a class, by index, is there.
+
+        They are the largest and the 0.9 quantile of the cosines to its prototype, the share of candidates; the seed's
+        cosine, the largest score, the seed's score.
+        """
+        found, scores, out = self.candidates[index], self.scores[index], self.classes.new_zeros(6, dtype=torch.float32)
         if found is not None:
-            out[:3] = torch.stack(
-                [found.sim_forward.max(), found.sim_forward.quantile(FORWARD_QUANTILE), found.candidates.float().mean()]
-            )
+            sim = found.sim_forward
+            out[:3] = torch.stack([sim.max(), sim.quantile(FORWARD_QUANTILE), found.candidates.float().mean()])
         if scores is not None:
             out[3:] = torch.stack([scores.seed_sim[scores.seed], scores.score.max(), scores.score[scores.seed]])
         return out
 
     def pictures(self, index: int) -> dict[str, Tensor]:
         """Return maps (h, w) in 0..1 of a class, by index: cosine to its prototype, candidates, clusters' scores."""
-        maps = dict.fromkeys(PICTURES, torch.zeros_like(self.classes, dtype=torch.float32))
-        found, scores = self.candidates[index], self.scores[index]
-        if found is not None:
-            maps["sim_forward"] = found.sim_forward.clamp(0, 1).view_as(self.classes)
-            maps["candidates"] = found.candidates.float().view_as(self.classes)
-        if scores is not None and self.clusters is not None:
-            maps["cluster_score"] = scores.score.clamp(0, 1)[self.clusters].view_as(self.classes)
-        return maps
+        found, scores, nothing = self.candidates[index], self.scores[index], torch.zeros_like(self.classes).float()
+        flat = nothing.flatten()
+        maps = {
+            "sim_forward": flat if found is None else found.sim_forward.clamp(0, 1),
+            "candidates": flat if found is None else found.candidates.float(),
+            "cluster_score": flat if scores is None else scores.score.clamp(0, 1)[self.clusters],
+        }
+        return {name: x.view_as(nothing) for name, x in maps.items()}
 
 
 def segment(target: Target, references: Sequence[Sequence[Reference]], tau: float, merge: float) -> Segmentation:
@@ -88,19 +227,14 @@ def segment(target: Target, references: Sequence[Sequence[Reference]], tau: floa
     """
     found = [find_candidates(target.debiased, own) if own else None for own in references]
     present = [one if one is not None and bool(one.candidates.any()) else None for one in found]
-    empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
     if not any(present):
+        empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
         return Segmentation(found, None, [None] * len(found), empty)
     clusters = clusters_of(target.plain, tau)
-    scores = [score_clusters(clusters, target.plain, target.debiased, p) if p else None for p in present]
+    scores = [score_clusters(clusters, target, one) if one else None for one in present]
     nothing = target.plain.new_full((int(clusters.max()) + 1,), merge)
     of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
     return Segmentation(found, clusters, scores, of_class.argmax(0)[clusters].unflatten(0, target.grid))
-
-
-def on_canvas(mask_nhw: Tensor, size: Sequence[int]) -> Tensor:
-    """Return masks (N, h, w) resized bilinearly to ``size``, (N, H, W) float32 in 0..1."""
-    return resize_cells(mask_nhw.float()[None], size)[0]
 
 
 def class_logits(classes_hw: Tensor, classes: int, size: Sequence[int]) -> Tensor:
@@ -109,5 +243,5 @@ def class_logits(classes_hw: Tensor, classes: int, size: Sequence[int]) -> Tenso
     With one class they are [1/2 - a, a - 1/2], so that their argmax is the mask a > 1/2.
     """
     foreground = F.one_hot(classes_hw, classes + 1).movedim(-1, 0)[1:]
-    share = on_canvas(foreground, size)
+    share = resize_cells(foreground.float()[None], size)[0]
     return torch.cat([1 - share.sum(0, keepdim=True), share]) - INSIDE

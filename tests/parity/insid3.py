@@ -6,10 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.common.ops import unit
-from model.insid3.candidates import Reference
-from model.insid3.positional_basis import positional_basis
-from model.insid3.segmentation import INSIDE, Target, class_logits, on_canvas, segment
+from model.common.ops import resize_cells, unit
+from model.insid3.segmentation import INSIDE, Reference, Target, class_logits, positional_basis, segment
 from tests.parity.case_types import Case
 
 
@@ -47,7 +45,9 @@ def insid3_case(inputs: Case, device: str = "cpu") -> Case:
         "mask": mask,
     }
     if "original" in inputs:
-        out["mask_original"] = on_canvas(mask[None], [int(n) for n in inputs["original"]])[0] > INSIDE
+        out["mask_original"] = (
+            resize_cells(mask[None, None].float(), [int(n) for n in inputs["original"]])[0, 0] > INSIDE
+        )
     (candidates,), (scores,) = found.candidates, found.scores
     if candidates is not None:
         out["prototype"] = candidates.prototype
