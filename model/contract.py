@@ -160,14 +160,11 @@ class FewShotModel(Trainable):
         return below, below + step
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
-        """Return the output for n classes that compete with each other and with the background.
+        """Return the output for n classes, an episode each with the same B queries, that compete with the background.
 
         This is the rule for models of one class: channel c of the logits (B, n + 1, S, S) is the foreground logit of
         episode c minus its background logit, and channel 0 is 0. A model that compares several classes itself overrides
         it. ``base_logits`` and ``maps`` are those of the first episode.
-
-        Args:
-            episodes: one for each class, with the same B queries, which are encoded once.
         """
         outputs = [self(episode) for episode in self.sharing_queries(episodes)]
         first = outputs[0]

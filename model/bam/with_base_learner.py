@@ -46,13 +46,7 @@ class WithBaseSettings(ModelSettings):
 
 
 class WithBaseLearner(WithEncoder):
-    """A model whose encoder and base learner come from a base stage and are frozen.
-
-    Args:
-        settings: the model's own, a subclass of ``WithBaseSettings``.
-        task: the classes, shots and image side that the model is built for.
-        weights_in_shot_order: see :class:`ShotWeights`.
-    """
+    """A model whose encoder and base learner come from a base stage and are frozen."""
 
     settings: WithBaseSettings
     ensemble: Ensemble  # the subclass builds it

@@ -1,26 +1,32 @@
 """Linear probe: a query's cells are classified by a logistic regression that was fitted to the supports' cells.
 
-Nothing is trained beforehand. With many supports it is better than prototypes, with few worse.
+Nothing is trained beforehand. With many supports it is better than prototypes, with few worse. An example is a cell,
+its target the share of each class in it; the loss is the cross entropy of all cells and a penalty on the weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from model.baselines.regression import Head, examples_of, fit
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings
-from model.common.with_encoder import Shot
 from model.contract import Task
-from model.episode import IGNORE, CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
+from model.episode import IGNORE, Episode, Output
 from model.registry import register
 
 HEADS_KEPT = 8  # of the last supports
-KEY_STEP = 8  # px between the pixels by which images are told apart
+KEY_STEP = 8  # between the pixels, or the channels, by which images are told apart
+LEAST_KNOWN = 1e-6  # share of known pixels that a cell's shares are divided by at least
+MAX_ROUNDS = 200  # of L-BFGS
+PRECISION = 1e-6  # largest entry of the gradient at which it ends
+LEAST_DEVIATION = 1e-6  # of the features, by which they are divided
 
 
 @dataclass
@@ -31,76 +37,47 @@ class ProbeSettings(TrainingFreeSettings):
     penalty: float = field(default=0.3, metadata={"low": 0})
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A head, and the supports that it was fitted to."""
-
-    supports: list[CachedFeatures]
-    labels: list[Tensor]
-    head: Head
-
-    def is_of(self, supports: list[CachedFeatures], labels: list[Tensor]) -> bool:
-        """Return whether these are the same features with equal labels."""
-        return (
-            len(supports) == len(self.supports)
-            and all(one is other for one, other in zip(supports, self.supports))
-            and all(torch.equal(one, other) for one, other in zip(labels, self.labels, strict=True))
-        )
-
-
 @register("probe")
 class Probe(OnCells):
     """Multinomial logistic regression on the cells of all supports. Nothing learns beforehand."""
 
     Settings = ProbeSettings
     title = "linear probe"
-    never_compiled = ("_heads",)
+    never_compiled = ("_head",)
     cannot_export = "it is fitted to the supports by an optimiser"
     settings: ProbeSettings
 
     def __init__(self, settings: ProbeSettings, task: Task):
         super().__init__(settings, task)
-        self._fitted: list[Fitted] = []
+        self._heads: dict[bytes, Head] = {}
 
     @torch.no_grad()
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
-        """Return logits (B, N + 1, H, W) of N classes, background first.
-
-        Args:
-            episodes: one for each class, with the same B queries.
-        """
+        """Return logits (B, N + 1, H, W) of N classes, background first."""
         encoded = [self.encode_each(episode, self.compared) for episode in self.sharing_queries(episodes)]
-        query, shots = encoded[0][0], [own for _, own in encoded]
+        query, shots = encoded[0][0], [feature for _, own in encoded for feature, _ in own]
         with torch.autocast(query.device.type, enabled=False):
-            heads = self._heads(episodes, shots)
+            heads = [self._head(episodes, [f[item] for f in shots], item) for item in range(len(query))]
             logits = torch.cat([head.logits(features[None]) for head, features in zip(heads, query)])
             return Output(resize_cells(logits, episodes[0].query.shape[-2:]))
 
-    def _heads(self, episodes: Sequence[Episode], shots: list[list[Shot]]) -> list[Head]:
-        """Return the head of each of the B queries; those that share supports, one call after the other too, share it.
+    def _head(self, episodes: Sequence[Episode], features: Sequence[Tensor], item: int) -> Head:
+        """Return the head of one query of the batch, by the features (C, h, w) of all its supports.
 
-        Args:
-            shots: of each class.
+        Queries that share supports, one call after the other too, share it.
         """
-        items = range(len(episodes[0].query))
-        if not all(map(_shares_supports, episodes)):
-            return [self._fit(episodes, shots, item) for item in items]
-        supports = [part for episode in episodes for part in episode.cached_support or ()]
-        labels = [label[:1] for own in shots for _, label in own]
-        found = next((one for one in self._fitted if one.is_of(supports, labels)), None)
-        if found is None:
-            found = Fitted(supports, labels, self._fit(episodes, shots, 0))
-            self._fitted = [found, *self._fitted][:HEADS_KEPT]
-        return [found.head for _ in items]
-
-    def _fit(self, episodes: Sequence[Episode], shots: list[list[Shot]], item: int) -> Head:
-        """Return the head for one query of the batch."""
-        labels = _joint_labels(episodes, item)
-        features = [of_shot[item] for own in shots for of_shot, _ in own]
-        return fit(examples_of(list(zip(features, labels, strict=True)), len(episodes)), self.settings.penalty)
+        labels = joint_labels(episodes, item)
+        seen = [*(x[::KEY_STEP] for x in features), *labels]  # some channels tell the maps of images apart
+        key = b"".join(x.cpu().numpy().tobytes() for x in seen)
+        if key not in self._heads:
+            examples = examples_of(list(zip(features, labels, strict=True)), len(episodes))
+            self._heads[key] = fit(examples, self.settings.penalty)
+            for old in list(self._heads)[:-HEADS_KEPT]:
+                del self._heads[old]
+        return self._heads[key]
 
 
-def _joint_labels(episodes: Sequence[Episode], item: int) -> list[Tensor]:
+def joint_labels(episodes: Sequence[Episode], item: int) -> list[Tensor]:
     """Return the labels (H, W) of all shots of N classes: 0, the number of the class, or 255.
 
     Where an image supports several classes, the objects of the others are unknown to each: they are not background.
@@ -121,8 +98,75 @@ def _key(image: Tensor) -> bytes:
     return image[..., ::KEY_STEP, ::KEY_STEP].float().cpu().numpy().tobytes()
 
 
-def _shares_supports(episode: Episode) -> bool:
-    """Return whether all queries of an episode have the same supports, whose features it brings along."""
-    if isinstance(episode, EpisodeOfOriginalSizes) or episode.cached_support is None:
-        return False
-    return sum(map(len, episode.cached_support)) == episode.support.shape[1]  # type: ignore[arg-type]
+class Examples(NamedTuple):
+    """The cells of all supports, shot-major, then row-major, float32."""
+
+    points: Tensor  # features (n, C)
+    shares: Tensor  # of background and classes among a cell's known pixels, (n, N + 1); a row sums to 1, or is 0
+    weight: Tensor  # share of known pixels in a cell, (n,)
+
+
+def examples_of(supports: Sequence[tuple[Tensor, Tensor]], classes: int) -> Examples:
+    """Return the cells of at least one support, of features (C, h, w) and a label map (H, W)."""
+    parts = [(x.flatten(1).T, *_shares(label, classes, x.shape[-2:])) for x, label in supports]
+    points, shares, weight = (torch.cat(kind) for kind in zip(*parts))
+    return Examples(points, shares, weight)
+
+
+def _shares(label_hw: Tensor, classes: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the share of each class in the known part of each cell, (n, N + 1), and that part, (n,)."""
+    of_class = torch.stack([label_hw == c for c in range(classes + 1)] + [label_hw != IGNORE]).float()
+    *shares, known = F.adaptive_avg_pool2d(of_class, (size[0], size[1])).flatten(1)
+    return torch.stack(shares, dim=1) / known.clamp(min=LEAST_KNOWN)[:, None], known
+
+
+class Head(NamedTuple):
+    """A linear map of features to the logits of background and N classes: ``weight`` (N + 1, C), ``bias`` (N + 1,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, x_bchw: Tensor) -> Tensor:
+        """Return the logits of each cell, (B, N + 1, h, w)."""
+        return F.conv2d(x_bchw, self.weight[:, :, None, None], self.bias)
+
+
+def fit(examples: Examples, penalty: float) -> Head:
+    """Return the head of least mean cross entropy over the cells plus penalty / 2 times the squared weights.
+
+    Background and classes count alike, however many cells show them. The weights of the penalty act on features of mean
+    0 and mean square 1; the head has both built in. Without a cell of known pixels it says nothing. All is computed in
+    float64 on the CPU, so that the order of the cells does not matter.
+    """
+    x, shares = examples.points.double().cpu(), _balanced(examples)
+    importance = shares.sum(1)
+    mean = importance @ x
+    deviation = (importance @ (x - mean).square()).mean().sqrt().clamp(min=LEAST_DEVIATION)
+    x = (x - mean) / deviation
+    outputs, channels = shares.shape[1], x.shape[1]
+
+    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        parameters = torch.from_numpy(flat).view(outputs, channels + 1)
+        weight, bias = parameters[:, :-1], parameters[:, -1]
+        log_probability = torch.log_softmax(x @ weight.T + bias, dim=1)
+        loss = penalty / 2 * weight.square().sum() - (shares * log_probability).sum()
+        error = log_probability.exp() * importance[:, None] - shares  # (n, N + 1)
+        gradient = torch.cat([error.T @ x + penalty * weight, error.sum(0)[:, None]], dim=1)
+        return float(loss), gradient.numpy().ravel()
+
+    from scipy.optimize import minimize
+
+    start = np.zeros(outputs * (channels + 1))
+    options = {"maxiter": MAX_ROUNDS, "ftol": 0, "gtol": PRECISION}
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+    parameters = torch.from_numpy(found.x).view(outputs, channels + 1)
+    weight = parameters[:, :-1] / deviation
+    return Head(*(part.to(examples.points) for part in (weight, parameters[:, -1] - weight @ mean)))
+
+
+def _balanced(examples: Examples) -> Tensor:
+    """Return the weight of each class in each cell, (n, N + 1), of equal sum for all classes that exist, 1 in all."""
+    weight = (examples.weight[:, None] * examples.shares).double().cpu()
+    total = weight.sum(0)
+    weight = weight / total.clamp(min=LEAST_KNOWN)
+    return weight / (total > 0).sum().clamp(min=1)

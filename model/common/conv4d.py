@@ -27,13 +27,6 @@ class CentrePivotConv4d(nn.Module):
     """Convolve (B, C, R, R', h, w) with a centre-pivot kernel.
 
     With a stride over the support, query maps are convolved at every ``stride``-th support position, the pivots.
-
-    Args:
-        channels: C.
-        width: channels of the output.
-        kernel: side k of both 2D kernels.
-        stride: over the support; the query's grid stays.
-        bias: whether each of the two convolutions has a bias of its own.
     """
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int, bias: bool):

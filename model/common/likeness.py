@@ -48,11 +48,9 @@ def likeness_to_supports(query_bchw: Tensor, support_nchw: Tensor, mask_bk1ss: T
 @torch.no_grad()
 @in_float32
 def likeness(query_bchw: Tensor, seen_bkc: Tensor) -> Tensor:
-    """Return the evidence of the class, (B, 1, 6) float32: the likeness of the queries, then of the supports' photos.
+    """Return the evidence of the class, (B, 1, 6) float32: of the queries, then of the supports' photos.
 
-    Args:
-        query_bchw: features of the queries.
-        seen_bkc: ``seen_object`` of the K supports of each, (B, K, C + 3).
+    ``seen_bkc`` is ``seen_object`` of the K supports of each query, (B, K, C + 3).
     """
     of_query = _likeness(query_bchw, seen_bkc[..., :-NUMBERS])
     return torch.cat([of_query, seen_bkc[..., -NUMBERS:]], dim=-1).mean(1, keepdim=True)

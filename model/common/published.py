@@ -34,19 +34,12 @@ ENSEMBLE = (
 
 @dataclass(frozen=True)
 class Layout:
-    """The tensor names of one method's checkpoints.
+    """The tensor names of one method's checkpoints."""
 
-    Attributes:
-        title: the method's name.
-        signature: names that every checkpoint of this method has, and no other method's.
-        renames: published name -> ours, as regular expressions on whole names; ``\\1`` keeps a part.
-        constants: regular expression of tensor names to omit: constants, and tensors that nothing uses.
-    """
-
-    title: str
-    signature: tuple[str, ...]
-    renames: tuple[tuple[str, str], ...]
-    constants: str = "$^"
+    title: str  # the method's name
+    signature: tuple[str, ...]  # names that every checkpoint of this method has, and no other method's
+    renames: tuple[tuple[str, str], ...]  # published name -> ours, as regular expressions on whole names
+    constants: str = "$^"  # regular expression of tensor names to omit: constants, and tensors that nothing uses
 
     def name(self, published: str) -> str:
         """Return our name of a published tensor; unknown names are returned unchanged."""

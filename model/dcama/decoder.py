@@ -19,12 +19,7 @@ MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolu
 
 
 class MaskDecoder(nn.Module):
-    """Encode each stage's stack, merge from stage 4 up to stage 2, then upsample to the image's size.
-
-    Args:
-        intermediate_counts: stage -> soft masks in its stack.
-        channels: stage -> channels of the encoder's features.
-    """
+    """Encode each stage's stack, merge from stage 4 up to stage 2, then upsample to the image's size."""
 
     def __init__(self, intermediate_counts: dict[int, int], channels: dict[int, int]):
         super().__init__()

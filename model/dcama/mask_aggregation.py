@@ -33,13 +33,7 @@ class MaskAggregation(nn.Module):
         self.attention_dropout = nn.Dropout(DROPOUT)
 
     def forward(self, query_maps: list[Tensor], support_maps: list[Tensor], mask_bk1hw: Tensor) -> Tensor:
-        """Return the soft mask of each of the stage's intermediate features, (B, n, h, w) float32.
-
-        Args:
-            query_maps: n maps (B, C, h, w).
-            support_maps: n maps (B * K, C, h, w).
-            mask_bk1hw: (B, K, 1, S, S) float32, 1 on the object.
-        """
+        """Return the soft mask of each of the stage's intermediate features, (B, n, h, w) float32."""
         batch, size = len(mask_bk1hw), query_maps[0].shape[-2:]
         value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)
         position = position_encoding(query_maps[0].shape[1], size.numel(), value.device)  # (L, C)

@@ -32,22 +32,15 @@ STAGE = r"(?:layer|merge)([0-4])\."  # how tensor names of the encoders written 
 
 @dataclass(frozen=True)
 class EncoderVariant:
-    """Changes that a method makes to an encoder; the defaults are Sym-Net's. An encoder ignores what it does not have.
+    """Changes that a method makes to an encoder, which ignores what it does not have; the defaults are Sym-Net's."""
 
-    Attributes:
-        dilation: stage -> dilation of its 3x3 convolutions, which replaces its stride (ResNet).
-        first_block_dilated: whether the stage's first block has that dilation too; otherwise it has the dilation of
-            the stage before it, as in torchvision (ResNet).
-        final_relu: whether the last block of the last stage ends with its ReLU (ResNet).
-        intermediate: stage -> number of its last intermediate features to return, None for all (ResNet, Swin, timm).
-        any_width: whether blocks with other channels than their stage's output give intermediate features too (timm).
-    """
-
+    # Stage -> dilation of its 3x3 convolutions, which replaces its stride (ResNet).
     dilation: Mapping[int, int] = field(default_factory=lambda: dict(DILATION))
-    first_block_dilated: bool = True
-    final_relu: bool = True
+    first_block_dilated: bool = True  # False: as the stage before it, as in torchvision (ResNet)
+    final_relu: bool = True  # whether the last block of the last stage ends with its ReLU (ResNet)
+    # Stage -> number of its last intermediate features to return, None for all (ResNet, Swin, timm).
     intermediate: Mapping[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
-    any_width: bool = False
+    any_width: bool = False  # whether blocks of other widths than their stage's output give features too (timm)
 
     def stride(self, stage: int) -> int:
         """Return the stride of a stage's output in pixels: 2^(stage + 1), divided by the dilation."""
@@ -64,22 +57,14 @@ class EncoderVariant:
 
 
 class Encoder(nn.Module):
-    """Base class of the encoders: ``forward(images, intermediate) -> Features``.
+    """Base class of the encoders: ``forward(images, intermediate) -> Features``."""
 
-    Attributes:
-        channels: stage -> channels of its output, of the stages that are returned.
-        intermediate_counts: stage -> number of intermediate features.
-        last_stage: the deepest stage that exists.
-        title: its name in messages.
-        licence, pretraining: of the weights, and the data that they were trained on, where known.
-    """
-
-    channels: dict[int, int]
-    intermediate_counts: dict[int, int]
-    last_stage: int
-    title: str = "an encoder"
-    licence: str | None = None
-    pretraining: str | None = None
+    channels: dict[int, int]  # stage -> channels of its output, of the stages that are returned
+    intermediate_counts: dict[int, int]  # stage -> number of intermediate features
+    last_stage: int  # the deepest one that exists
+    title: str = "an encoder"  # in messages
+    licence: str | None = None  # of the weights, where it is known
+    pretraining: str | None = None  # the data that the weights were trained on, where it is known
 
     def stage(self, i: int) -> nn.Sequential:
         """Return the module of stage ``i``."""

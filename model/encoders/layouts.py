@@ -20,23 +20,14 @@ OWN = "encoder."  # prefix of the encoder's tensors in a whole model's state dic
 
 @dataclass
 class Fit:
-    """A state dict beside the encoder that it shall fill, by our names.
+    """A state dict beside the encoder that it shall fill, by our names."""
 
-    Attributes:
-        given: the encoder's tensors that it holds.
-        others: its other tensors.
-        foreign: those of ``others`` that belong to another encoder of the family.
-        missing: tensors of the encoder that it lacks.
-        absent_stages: stages without any tensor.
-        inside: missing tensors of the other stages; a file may stop after a stage, not inside one.
-    """
-
-    given: dict[str, Tensor]
-    others: list[str]
-    foreign: list[str]
-    missing: list[str]
-    absent_stages: list[int]
-    inside: list[str]
+    given: dict[str, Tensor]  # the encoder's tensors that it holds
+    others: list[str]  # its other tensors
+    foreign: list[str]  # those of ``others`` that belong to another encoder of the family
+    missing: list[str]  # tensors of the encoder that it lacks
+    absent_stages: list[int]  # stages without any tensor
+    inside: list[str]  # missing tensors of the other stages; a file may stop after a stage, not inside one
 
 
 def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:

@@ -21,37 +21,22 @@ from model.encoders.vgg import VGGEncoder, vgg_grid
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """One image encoder.
+    """One image encoder."""
 
-    Attributes:
-        title: its name in tables and messages.
-        family: the class of the network, which also knows the tensor names in weight files.
-        build: (stem, last stage, variant) -> the encoder with random weights.
-        grid: (image side in pixels, output stride) -> side of stage 3's grid.
-        stems: the stems that it can have.
-        sides: the only image sides that it takes; None for all.
-        torchvision: torchvision's name of its ImageNet weights; None if there are none.
-        published_file: name of the file with the deep stem that the published settings start from.
-        size_rule: output stride -> (step, rest) of the image sides that it takes, S % step == rest; None: the method's.
-        strides: output strides that may be asked for; empty: it has one.
-        one_grid: whether stages 3 and 4 have the same grid at output strides 8 and 16.
-        any_size: whether it also takes images of any height and width.
-        patch: side in pixels of the patches of a transformer on one grid; None for other networks.
-    """
-
-    title: str
-    family: type[Encoder]
-    build: Callable[[str, int, EncoderVariant], Encoder]
-    grid: Callable[[int, int], int]
-    stems: tuple[str, ...] = (PLAIN,)
-    sides: tuple[int, ...] | None = None
-    torchvision: str | None = None
-    published_file: str | None = None
+    title: str  # in tables and messages
+    family: type[Encoder]  # the class of the network, which also knows the tensor names in weight files
+    build: Callable[[str, int, EncoderVariant], Encoder]  # from stem, last stage and variant, with random weights
+    grid: Callable[[int, int], int]  # (image side in pixels, output stride) -> side of stage 3's grid
+    stems: tuple[str, ...] = (PLAIN,)  # that it can have
+    sides: tuple[int, ...] | None = None  # the only image sides that it takes; None for all
+    torchvision: str | None = None  # torchvision's name of its ImageNet weights; None if there are none
+    published_file: str | None = None  # with the deep stem, that the published settings start from
+    # Output stride -> (step, rest) of the image sides that it takes, S % step == rest; None: the method's.
     size_rule: Callable[[int], tuple[int, int] | None] = lambda stride: None
-    strides: tuple[int, ...] = ()
-    one_grid: bool = True
-    any_size: bool = True
-    patch: int | None = None
+    strides: tuple[int, ...] = ()  # output strides that may be asked for; empty: it has one
+    one_grid: bool = True  # whether stages 3 and 4 have the same grid at output strides 8 and 16
+    any_size: bool = True  # whether it also takes images of any height and width
+    patch: int | None = None  # side in pixels of the patches of a transformer on one grid; None for other networks
 
 
 def _resnet(name: str, title: str, published_file: str | None = None) -> EncoderSpec:

@@ -26,18 +26,11 @@ def encoder_of(*families: type[Encoder], one_grid: bool = False, pyramid: bool =
 
 @dataclass
 class Learn:
-    """The parts of an encoder that learn in the meta stage; batch norms keep their statistics and weights.
+    """The parts of an encoder that learn in the meta stage; batch norms keep their statistics and weights."""
 
-    Attributes:
-        parts: stages by number (``4``), or modules by name (``net.blocks.11``).
-        lr_factor: learning-rate factor beside the method's 1.
-        depthwise: whether depthwise kernels among them learn. They are few, and their gradient takes a CPU longer than
-            all the rest of the network.
-    """
-
-    parts: list[str]
-    lr_factor: float = field(default=0.1, metadata={"low": 0})
-    depthwise: bool = True
+    parts: list[str]  # stages by number (``4``), or modules by name (``net.blocks.11``)
+    lr_factor: float = field(default=0.1, metadata={"low": 0})  # beside the method's 1
+    depthwise: bool = True  # whether depthwise kernels among them learn, whose gradient takes a CPU long
 
 
 @dataclass

@@ -25,25 +25,15 @@ DOWNSAMPLE = "downsample"  # timm's name of the part that halves the grid at the
 
 @dataclass(frozen=True)
 class TimmFacts:
-    """A network of timm as an encoder of stages 1..4.
+    """A network of timm as an encoder of stages 1..4."""
 
-    Attributes:
-        transformer: whether all blocks work on one grid of patches, so that stages are groups of blocks.
-        patch: stride of a transformer's grid; 32 for a pyramid.
-        centred: whether cell i is centred on pixel s i, or covers the pixels from s i on, as a patch.
-        outputs: stage -> position of its output in ``forward_intermediates``.
-        channels: stage -> channels of its output.
-        stages: stage -> name of the module that ends with its output.
-        blocks: stage -> module -> channels of its output, for all blocks on the stage's grid, also those of another
-            width than the stage's output; empty for a transformer.
-    """
-
-    transformer: bool
-    patch: int
-    centred: bool
-    outputs: dict[int, int]
-    channels: dict[int, int]
-    stages: dict[int, str]
+    transformer: bool  # whether all blocks work on one grid of patches, so that stages are groups of blocks
+    patch: int  # stride of a transformer's grid; 32 for a pyramid
+    centred: bool  # whether cell i is centred on pixel s i, or covers the pixels from s i on, as a patch
+    outputs: dict[int, int]  # stage -> position of its output in ``forward_intermediates``
+    channels: dict[int, int]  # stage -> channels of its output
+    stages: dict[int, str]  # stage -> name of the module that ends with its output
+    # Stage -> module -> channels of its output, for all blocks on the stage's grid, of any width; not of a transformer.
     blocks: dict[int, dict[str, int]]
 
 

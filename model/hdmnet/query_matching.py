@@ -43,13 +43,7 @@ class QueryMatching(nn.Module):
         self.feed_forward = FeedForward()
 
     def forward(self, query_bchw: Tensor, support_bkchw: Tensor, mask_bkhw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w).
-
-        Args:
-            query_bchw: the query's tokens of the level.
-            support_bkchw: the tokens of every shot.
-            mask_bkhw: 1 on the object, on the level's grid.
-        """
+        """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w)."""
         size, linear = query_bchw.shape[-2:], self.linear
         x = to_tokens(query_bchw)
         all_shots = support_bkchw.transpose(1, 2).flatten(2).transpose(1, 2)  # (B, K L, C), one shot after the other
@@ -97,12 +91,7 @@ def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: T
 
 
 def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor) -> Tensor:
-    """Return the mean over levels of the divergence from the teacher.
-
-    Args:
-        correlation: maps of logits (B, h_i, w_i), finest first.
-        label_bhw: the query's label in {0, 1, 255}.
-    """
+    """Return the mean over levels of the divergence of logits (B, h_i, w_i), finest first, from their teachers."""
     total, teacher = correlation[0].new_zeros((), dtype=torch.float32), None
     for student in reversed(correlation):
         size = student.shape[1:]

@@ -51,12 +51,7 @@ def _block(channels: int, width: int, kernel: int, stride: int) -> list[nn.Modul
 
 
 class Squeeze(nn.Module):
-    """Squeeze one level: C_l (B, n, h, w, h, w) to Z_l (B, 128, r, r, h, w).
-
-    Args:
-        level: 2, 3 or 4.
-        count: n, intermediate features of the level.
-    """
+    """Squeeze level 2, 3 or 4 of n intermediate features: C_l (B, n, h, w, h, w) to Z_l (B, 128, r, r, h, w)."""
 
     def __init__(self, level: int, count: int):
         super().__init__()
@@ -114,11 +109,7 @@ class Mix(nn.Sequential):
 
 
 class HypercorrelationSqueeze(nn.Module):
-    """All levels, from the deepest to the shallowest.
-
-    Args:
-        counts: level -> number of its intermediate features.
-    """
+    """All levels, from the deepest to the shallowest; ``counts`` are the levels' intermediate features."""
 
     def __init__(self, counts: dict[int, int]):
         super().__init__()

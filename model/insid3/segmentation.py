@@ -122,13 +122,9 @@ def _most_similar(target_nc: Tensor, reference_mc: Tensor) -> Tensor:
 
 
 def clusters_of(target_nc: Tensor, tau: float) -> Tensor:
-    """Return the cluster of each patch, (n,) int64, numbered by first appearance, by average linkage.
+    """Return the cluster of each patch of T (n, C), (n,) int64, numbered by first appearance, by average linkage.
 
     All merges at an average distance 1 - cosine below 1 - tau are carried out.
-
-    Args:
-        target_nc: unit features (n, C), not debiased.
-        tau: cosine from which on clusters are merged.
     """
     from scipy.cluster.hierarchy import fcluster, linkage  # other methods need no scipy
 

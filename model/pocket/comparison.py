@@ -66,13 +66,9 @@ class Comparison(nn.Module):
 
     @in_float32
     def forward(self, query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Compared:
-        """Return logits and cosines of B queries.
+        """Return logits and cosines of B queries, from K shots of B supports each.
 
-        Args:
-            query: of B queries.
-            supports: of the K shots, B supports each.
-            object_bkhw: share of each cell of the supports that the object covers.
-            back_bkhw: share that the background covers.
+        ``object_bkhw`` and ``back_bkhw`` are the shares of each cell of the supports that object and background cover.
         """
         temperature = self.log_temperature.exp()
         size = query.joint.shape[-2:]

@@ -33,11 +33,8 @@ class Residual(nn.Module):
 class Decoder(nn.Module):
     """From a comparison to logits; both corrections are nearly 0 at the start, so that training starts from the match.
 
-    Args:
-        maps: cosines of the comparison.
-        extra: further maps of the query.
-        joint: channels of the encoder's levels.
-        fine: channels of the stage for outlines.
+    The arguments are numbers of channels: of the comparison's cosines, further maps of the query, the encoder's levels,
+    and the stage for outlines.
     """
 
     def __init__(self, maps: int, extra: int, joint: int, fine: int):
@@ -71,13 +68,8 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the corrected logits (B, 1, h, w), and those with outlines on the grid of ``query.fine``, float32.
 
-        Args:
-            maps_bmhw: the comparison's cosines.
-            said_b2hw: its two logits.
-            match_b1hw: the logits that are corrected.
-            extra_behw: further maps of the query.
-            query: its levels.
-            object_bc: mean of ``Levels.joint`` over the supports' objects.
+        The comparison gives its cosines, its two logits and the match, which is corrected; ``extra_behw`` are further
+        maps of the query, ``object_bc`` is the mean of ``Levels.joint`` over the supports' objects.
         """
         feature = self.project_query(query.joint)
         alike = feature * self.project_object(object_bc[:, :, None, None])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -27,18 +27,15 @@ from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.settings import OneGridSettings, build_encoder
 from model.episode import Episode, Output
-from model.pocket.base_classes import MAPS as BASE_MAPS
-from model.pocket.base_classes import BaseClasses, equal_weights
 from model.pocket.closeup import Closeup, closeup
 from model.pocket.comparison import Comparison, shares
 from model.pocket.decoder import Decoder
-from model.pocket.levels import VARIANT, Levels, LevelsOf
+from model.pocket.levels import CLAIMS, MASK_EPS, VARIANT, BaseClasses, Levels, LevelsOf, equal_weights
 from model.pocket.probe import probe, probe_with_query
 from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
 DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED: of guess and second
-MASK_EPS = 1e-4  # smallest sum of a mask
 
 
 @dataclass
@@ -47,16 +44,6 @@ class PocketSettings(ModelSettings):
 
     encoder: OneGridSettings = field(default_factory=OneGridSettings)
     foreground_weight: float = field(default=2.0, metadata={"low": 0})
-
-
-class Logits(NamedTuple):
-    """Logits of queries, (B, 1, h, w) each, float32; the last one has the grid of ``Levels.fine``."""
-
-    guess: Tensor
-    second: Tensor
-    match: Tensor
-    coarse: Tensor
-    fine: Tensor
 
 
 @register("pocket")
@@ -80,7 +67,7 @@ class Pocket(WithEncoder):
         count, joint = len(self.levels.channels), sum(self.levels.channels)
         self.base_classes = BaseClasses(joint, task.base_classes)
         self.comparison = Comparison(count + 1, nearest=range(1, count + 1))  # of all levels but stage 3's
-        self.decoder = Decoder(self.comparison.maps, BASE_MAPS, joint, self.encoder.channels[LOW])
+        self.decoder = Decoder(self.comparison.maps, CLAIMS, joint, self.encoder.channels[LOW])
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
@@ -97,7 +84,7 @@ class Pocket(WithEncoder):
         compared = self._compare(query, supports, label_bkss, single)
 
         size = episode.query.shape[-2:]
-        logits, match = (resize(_two_classes(x), size) for x in (compared.fine, compared.match))
+        logits, match = (resize(_two_classes(compared[name]), size) for name in ("fine", "match"))
         output = Output(logits, extra={"match": match})
         if self.training:
             assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
@@ -122,11 +109,13 @@ class Pocket(WithEncoder):
             kept[box] = self.encode_supports(close.image[:1], close.label[:1])
         return kept[box].repeat(len(close.image))
 
-    def _compare(self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, single: bool) -> Logits:
-        """Return the logits of B queries from K views of supports each and their labels.
+    def _compare(
+        self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, single: bool
+    ) -> dict[str, Tensor]:
+        """Return the logits of B queries, (B, 1, h, w) each, float32, from K views of supports each and their labels.
 
-        Args:
-            single: whether the views are of one photo.
+        They are ``guess``, ``second``, ``match``, ``coarse`` and, on the grid of ``Levels.fine``, ``fine``. The views
+        are of a ``single`` photo or of K.
         """
         size = query.joint.shape[-2:]
         masks = [mask(label_bkss).flatten(0, 1) for mask in (foreground_mask, background_mask)]
@@ -146,14 +135,11 @@ class Pocket(WithEncoder):
             else:
                 probed = probe(query, supports, objects, backs)
             fine = fine + resize(probed, fine.shape[-2:])
-        return Logits(found.guess, found.second, found.match, coarse, fine)
+        return {"guess": found.guess, "second": found.second, "match": found.match, "coarse": coarse, "fine": fine}
 
-    def _losses(self, logits: Logits, label_bss: Tensor) -> dict[str, Tensor]:
+    def _losses(self, logits: dict[str, Tensor], label_bss: Tensor) -> dict[str, Tensor]:
         weights = {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED}
-        return {
-            name: weight * self._loss(_two_classes(getattr(logits, name)), label_bss, self._weighted)
-            for name, weight in weights.items()
-        }
+        return {n: w * self._loss(_two_classes(logits[n]), label_bss, self._weighted) for n, w in weights.items()}
 
     def _loss(self, logits_bnhw: Tensor, label_bss: Tensor, rule: Callable[..., Tensor] = cross_entropy) -> Tensor:
         """Return the loss at every fourth pixel."""

@@ -33,11 +33,7 @@ TINY = 1e-12  # smallest squared length of a residual
 def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
     """Return logits (B, 1, h, w) of B queries from K photos each.
 
-    Args:
-        query: of B queries.
-        photos: K of B photos each.
-        object_bkhw: share of each cell of the photos that the object covers, or another weight of it as object.
-        back_bkhw: the same of the background.
+    ``object_bkhw`` and ``back_bkhw`` weigh each cell of the photos as object and as background, such as by its share.
     """
     share_b2kl = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(3)
     x_bmc = torch.cat([_joined(photo) for photo in photos], dim=1)  # m of all photos' positions
@@ -66,11 +62,8 @@ def probe_with_query(
 ) -> Tensor:
     """Return logits (B, 1, h, w) of B queries from K views of a single support each, and the query itself.
 
-    Args:
-        query, views, object_bkhw, back_bkhw: as for ``probe``.
-        first_b1hw: the logits whose sure positions are taken first.
-        coarse_b1hw: the decoder's logits. With the first probe's they are the prediction after it, whose mean with
-            ``first_b1hw`` has the positions of the second round.
+    The sure positions of ``first_b1hw`` are taken first. The decoder's logits ``coarse_b1hw`` with the first probe's
+    are the prediction after it, whose mean with ``first_b1hw`` has the positions of the second round.
     """
     logit_b1hw = first_b1hw
     for _ in range(ROUNDS):

@@ -7,7 +7,6 @@ supports can be encoded one by one before the query: m of L = h w positions with
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -63,26 +62,13 @@ def correlation(query_1chw: Tensor, shots: Sequence[ObjectMap], reduce: Reduce, 
     return (out / length_l1).unflatten(0, query_1chw.shape[-2:]).unsqueeze(0)
 
 
-class CorrelationHead(nn.Module):
-    """A reduction of 4D correlations to maps of the query, in two parts.
+class PooledCorrelation(nn.Module):
+    """The published head: one map per intermediate feature map, the mean over support positions inside the mask.
 
     Each call receives one intermediate feature map of a query as the encoder produces it, and returns the part of its
-    correlation that is kept, without gradient. ``squeeze`` reduces each stage's kept parts and may have parameters.
+    correlation that is kept, without gradient. ``squeeze`` reduces each stage's kept parts; ``out_counts`` are the
+    numbers of maps that it gives. Another head overrides both.
     """
-
-    out_counts: dict[int, int]  # stage -> maps that ``squeeze`` gives
-
-    @abstractmethod
-    def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
-        """Return the kept part of the correlation, (1, ...) float32, of a query with its K supports."""
-
-    @abstractmethod
-    def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
-        """Return stage -> (B, ``out_counts[stage]``, h, w) from stage -> the kept part of each of its maps."""
-
-
-class PooledCorrelation(CorrelationHead):
-    """The published head: one map per intermediate feature map, the mean over support positions inside the mask."""
 
     def __init__(self, intermediate_counts: dict[int, int]):
         super().__init__()
@@ -103,13 +89,9 @@ def _mean_inside(correlation_lm: Tensor, inside_l: Tensor) -> Tensor:
 
 
 class Correlations:
-    """The correlations of B episodes, from intermediate features that arrive one by one: the shots', then the queries'.
+    """The correlations of B episodes, from features that arrive one by one: the shots', then the queries'."""
 
-    Args:
-        head: of which the kept parts are.
-    """
-
-    def __init__(self, head: CorrelationHead):
+    def __init__(self, head: PooledCorrelation):
         self.head = head
         self._shots: list[dict[tuple[int, int], list[ObjectMap]]] = []  # of each shot: (stage, support) -> features
         self._kept: dict[tuple[int, int], list[Tensor]] = defaultdict(list)  # (stage, query) -> parts

@@ -20,13 +20,7 @@ def _project(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Merge query features, hybrid prototype and maps (hyper-correlation, prior) at four scales.
-
-    Args:
-        width: channels of features and prototype.
-        map_channels: channels of all maps together.
-        scales: grid sizes z_i.
-    """
+    """Merge query features, hybrid prototype and maps (hyper-correlation, prior) at four scales."""
 
     def __init__(self, width: int, map_channels: int, scales: list[int]):
         super().__init__()

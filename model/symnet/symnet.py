@@ -27,7 +27,6 @@ from model.registry import register
 from model.symnet.correlation import (
     OUT_CHANNELS,
     CorrelationFusion,
-    CorrelationHead,
     Correlations,
     PooledCorrelation,
 )
@@ -100,7 +99,7 @@ class SymNet(WithBaseLearner):
         self.ensemble = Ensemble()
         self.freeze()
 
-    def _build_correlation(self) -> CorrelationHead:
+    def _build_correlation(self) -> PooledCorrelation:
         return PooledCorrelation(self.encoder.intermediate_counts)
 
     def _build_decoder(self, scales: list[int]) -> Decoder:

@@ -21,7 +21,7 @@ from model.common.with_encoder import HIGH, LOW, MID
 from model.encoders.features import Features
 from model.episode import Episode
 from model.registry import register
-from model.symnet.correlation import CorrelationHead
+from model.symnet.correlation import PooledCorrelation
 from model.symnet.decoder import Decoder
 from model.symnet.extensions import match
 from model.symnet.extensions.calibration import Shares, claimed_shares, shot_shares, with_likelihood
@@ -71,7 +71,7 @@ class SymNetPlus(SymNet):
     title = "Sym-Net+"
     settings: SymNetPlusSettings
 
-    def _build_correlation(self) -> CorrelationHead:
+    def _build_correlation(self) -> PooledCorrelation:
         if self.settings.correlation.kind == "pooled":
             return super()._build_correlation()
         grid = self.settings.correlation.support_grid or SUPPORT_GRID

@@ -44,12 +44,6 @@ def shot_shares(base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor
     """Return the mean claims inside the objects and in the background of one shot, without ignored pixels.
 
     The base learner is evaluated on a lattice, and at every position of an object that the lattice misses.
-
-    Args:
-        base_learner: frozen.
-        support_f4: last stage of the B supports, (B, C, h, w).
-        label_bhw: their labels in {0, 1, 255}, of any size.
-        unknown_b: channels treated as unknown to the base learner; see :func:`claims`.
     """
     images, size = len(label_bhw), support_f4.shape[-2:]
     inside, background = (

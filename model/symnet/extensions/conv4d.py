@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from model.common.conv4d import CentrePivotConv4d
 from model.common.fixed_shapes import rows_inside
-from model.symnet.correlation import CorrelationHead, ObjectMap, correlation
+from model.symnet.correlation import ObjectMap, PooledCorrelation, correlation
 
 SUPPORT_GRID = 8  # default of R
 SMALL_GRID = 2  # side of the support's grid at which convolutions stop and a mean follows
@@ -33,16 +33,14 @@ WIDTH = 16
 NORM_EPS = 1e-8  # an object of one position gives cells of 1 / 50 of a cosine; 1e-5 would exceed their variance
 
 
-class Conv4dCorrelation(CorrelationHead):
+class Conv4dCorrelation(PooledCorrelation):
     """Keep each correlation four-dimensional, and squeeze those of each stage to ``WIDTH`` maps of the query.
 
-    Args:
-        intermediate_counts: stage -> number of intermediate feature maps.
-        support_grid: R, cells along each side of a support.
+    ``support_grid`` is R, the cells along each side of a support.
     """
 
     def __init__(self, intermediate_counts: dict[int, int], support_grid: int = SUPPORT_GRID):
-        super().__init__()
+        super().__init__(intermediate_counts)
         self.support_grid = support_grid
         self.out_counts = dict.fromkeys(intermediate_counts, WIDTH)
         self.stages = nn.ModuleDict({str(stage): _squeeze(n, support_grid) for stage, n in intermediate_counts.items()})

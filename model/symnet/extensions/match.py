@@ -29,11 +29,7 @@ MAPS = 1  # more input channels of the decoder
 
 
 class Match(nn.Module):
-    """Two-class logits of a query by cosines in a learned space.
-
-    Args:
-        channels: of the mid-level features.
-    """
+    """Two-class logits of a query by cosines in a learned space."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -42,23 +38,12 @@ class Match(nn.Module):
         self.self_support, self.similarity = SelfSupport(), Similarity()
 
     def prototypes(self, support_bchw: Tensor, masks_b1hw: Sequence[Tensor]) -> Tensor:
-        """Return the prototypes of one shot, (B, 2, C) float32.
-
-        Args:
-            support_bchw: mid-level features of its supports.
-            masks_b1hw: their objects and their background on that grid.
-        """
+        """Return the prototypes of one shot, (B, 2, C) float32."""
         support = self.project(support_bchw)
         return torch.stack([in_float32(support_prototype)(support, mask) for mask in masks_b1hw], dim=1)
 
     def forward(self, query_bchw: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
-        """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first.
-
-        Args:
-            query_bchw: mid-level features of B queries.
-            prototypes_bk2c: of their K supports.
-            weight_bk: of the shots.
-        """
+        """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first."""
         return self._compare(self.project(query_bchw), prototypes_bk2c, weight_bk)
 
     @in_float32
