@@ -9,17 +9,14 @@ from torch import Tensor, nn
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
 from tests import parity
-from tests.parity.insid3 import insid3_case
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init
 from util.checkpoints.checkpoint import load_weights
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.words.text import read_vectors
-from util.run.device import autocast
 from util.run.network import build_model
 
-__all__ = ["forward_case", "insid3_case"]
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others
 
@@ -33,7 +30,6 @@ def forward_case(
     dataset: str = "pascal",
     train: bool = False,
     device: str = "cpu",
-    precision: str = "float32",
 ) -> dict[str, np.ndarray]:
     """Return the model's tensors for a case, under the names and in the thinned shapes of the case files."""
     shots = case["support"].shape[1]
@@ -55,7 +51,7 @@ def forward_case(
         if isinstance(module, NORMALLY_RANDOM):
             module.eval()
     watched = parity.METHODS[model].watch(network, shots)
-    with torch.set_grad_enabled(train), autocast(torch.device(device), precision):
+    with torch.set_grad_enabled(train):
         output = network(_episode(case, fold, vectors).to(torch.device(device)))
     result = parity.METHODS[model].collect(case, network, output, watched)
     if train:
@@ -75,8 +71,7 @@ def _plain(value: Tensor | dict, stored: np.ndarray | None) -> np.ndarray | dict
     """Return an array, thinned to every c-th channel and every s-th position where the case's array is."""
     if isinstance(value, dict):
         return value
-    array = value.detach().cpu()
-    array = (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+    array = value.detach().cpu().numpy()
     if stored is None or array.shape == stored.shape or array.ndim < 2 or array.ndim != stored.ndim:
         return array
     channels = array.shape[1] // stored.shape[1]

@@ -1,6 +1,6 @@
 """Our tensors of a measured case beside the published ones: the deviation of each, and whether it is within its bound.
 
-Used by the tests on the CPU, and by ``python -m benchmark gpu`` on other devices and precisions.
+The tests use it, on the CPU or on ``--device``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from tests.parity_case import forward_case, insid3_case
+from tests.parity.insid3 import insid3_case
+from tests.parity_case import forward_case
 from tests.paths import SHARED
 
 SYMNET, INSID3 = "symnet", "insid3"
@@ -93,9 +94,7 @@ def measured(model: str, stem: str) -> dict[str, np.ndarray]:
         return dict(stored)
 
 
-def deviations(
-    model: str, stem: str, device: str = "cpu", precision: str = "float32", prefix: str = ""
-) -> list[Deviation]:
+def deviations(model: str, stem: str, device: str = "cpu", prefix: str = "") -> list[Deviation]:
     """Return the deviation of each tensor of a case.
 
     Args:
@@ -109,9 +108,7 @@ def deviations(
     if model in (SYMNET, "hdmnet", "bam"):  # where the number of shots has weights, it is in the name
         layout += f"_pascal_{part['shots']}"
     state = {prefix + name: tensor for name, tensor in weights(model, layout).items()}
-    ours = forward_case(
-        model, arrays, state, backbone=part["backbone"], train=train, device=device, precision=precision
-    )
+    ours = forward_case(model, arrays, state, backbone=part["backbone"], train=train, device=device)
     names = sorted(set(arrays) - INPUTS)
     assert len(names) > 3
     assert set(names) <= set(ours)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -111,28 +110,6 @@ def test_encoder_weights_enter_through_the_model(name: str) -> None:
     assert network.load_encoder(state, partial=False) == []
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.encoder.state_dict().items())
     assert network.load_published(state) is None
-
-
-@every_model
-def test_remembered_supports_give_the_same_prediction(name: str) -> None:
-    network, episode = fresh_model(name), episode_of(name)
-    shared = dataclasses.replace(
-        episode,
-        support=episode.support[:1].expand_as(episode.support),
-        support_label=episode.support_label[:1].expand_as(episode.support_label),
-    )
-    want = predict(network, shared)
-    with torch.no_grad():
-        memory = network.cache_support(shared.support[:1], shared.support_label[:1])
-    if memory is None:
-        return  # this model keeps nothing, and so has nothing that could differ
-    encoded = []
-    network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
-    for _ in range(2):  # cached features can be used more than once
-        got = predict(network, dataclasses.replace(shared, cached_support=[memory]))
-        for key, logits in scored_outputs(want).items():
-            assert torch.allclose(scored_outputs(got)[key], logits, **CLOSE), key
-    assert sum(encoded) == 2 * BATCH
 
 
 @every_model

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from model.common.training_free import mask_on_grid
-from tests.model.small import rectangle_mask
 
 GRID = (3, 4)
 SIDES = (24, 32)  # of the masks: cells of 8 pixels
@@ -15,12 +14,6 @@ SIDES = (24, 32)  # of the masks: cells of 8 pixels
 
 def _cells(mask_hw: torch.Tensor) -> set[tuple[int, int]]:
     return {tuple(cell) for cell in mask_on_grid(mask_hw, GRID).nonzero().tolist()}
-
-
-def test_a_cell_counts_where_the_mask_covers_its_middle() -> None:
-    mask = rectangle_mask(*SIDES, slice(0, 16), slice(8, 24))[0]
-    assert _cells(mask) == {(0, 1), (0, 2), (1, 1), (1, 2)}
-    assert _cells(mask) == _cells(mask.bool())
 
 
 @pytest.mark.parametrize("shape", [(24, 32), (25, 33), (17, 19)])

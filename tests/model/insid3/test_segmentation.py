@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from model.common.ops import unit
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.insid3.insid3 import INSID3Settings
-from model.insid3.segmentation import Reference, Segmentation, Target, class_logits, clusters_of, segment
+from model.insid3.segmentation import Reference, Segmentation, Target, class_logits, segment
 from tests.model.small import SETTINGS, drawn_episode, small_model
 
 CHANNELS, SIDE = 12, 6
@@ -58,24 +57,6 @@ def test_classes_share_the_clusters_and_compete_for_them() -> None:
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
-
-
-def test_clusters_are_those_of_average_linkage_position_by_position() -> None:
-    x = unit(torch.randn(16, 4, generator=torch.Generator().manual_seed(1)), dim=1)
-    tau, distance = 0.3, 1 - (x.double() @ x.double().T).numpy()
-    groups = [[i] for i in range(len(x))]
-    while len(groups) > 1:
-        pairs = [(i, j) for i in range(len(groups)) for j in range(i)]
-        means = [distance[np.ix_(groups[i], groups[j])].mean() for i, j in pairs]
-        if min(means) >= 1 - tau:
-            break
-        i, j = pairs[int(np.argmin(means))]
-        groups[j] += groups.pop(i)
-    label = {patch: min(group) for group in groups for patch in group}
-    first = list(dict.fromkeys(label[i] for i in range(len(x))))
-    assert clusters_of(x, tau).tolist() == [first.index(label[i]) for i in range(len(x))]
-    assert 1 < len(groups) < len(x)
-    assert clusters_of(x[:1], tau).tolist() == [0]
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

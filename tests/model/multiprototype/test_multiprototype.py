@@ -47,17 +47,6 @@ def test_centres_are_those_of_the_definition(count: int, k: int) -> None:
     np.testing.assert_allclose(centres.numpy(), _slow_kmeans(points.double().numpy(), k), atol=1e-5)
 
 
-def test_fewer_distinct_points_than_centres_repeat_the_first_whatever_the_rounding() -> None:
-    distinct = _points(K)
-    for noise in (0, 1e-7, -1e-7):
-        points = distinct.repeat(3, 1)
-        points[1:] += noise * torch.randn(len(points) - 1, CHANNELS, generator=torch.Generator().manual_seed(1))
-        centres = spherical_kmeans(points, K + 2)
-        nearest = (centres @ distinct.T).argmax(1).tolist()
-        assert sorted(nearest[:K]) == [0, 1, 2] and nearest[K:] == [0, 0]
-        torch.testing.assert_close(centres, distinct[nearest], atol=1e-5, rtol=0)
-
-
 def test_classes_share_the_background_of_all_supports() -> None:
     network, one = small_model("multiprototype", 1), drawn_episode("multiprototype", 1, batch=1)
     other = drawn_episode("multiprototype", 1, batch=1, seed=1)

@@ -48,16 +48,6 @@ def test_it_stays_in_the_image_and_enlarges_so_far_alone() -> None:
     assert bottom == pytest.approx(SIDE / MOST - 1, abs=1e-3) and left == pytest.approx(SIDE - SIDE / MOST, abs=1e-3)
 
 
-def test_its_label_is_that_of_its_pixels() -> None:
-    label = boxes((41, 59, 30, 59))
-    label[0, 20:30] = IGNORE
-    found = closeup(ramps(1), label)
-    assert found is not None
-    rows, columns = found[0][0, 0].round().long(), found[0][0, 1].round().long()
-    assert found[1].dtype == torch.uint8 and torch.equal(found[1][0], label[0, rows, columns])
-    assert set(found[1].unique().tolist()) == {0, 1, IGNORE}
-
-
 def test_large_and_absent_objects_have_none() -> None:
     large, small, absent = (10, 90, 10, 90), (40, 50, 40, 50), (1, 0, 1, 0)
     assert closeup(ramps(2), boxes(large, absent)) is None
@@ -82,19 +72,6 @@ def test_a_small_object_beside_it_changes_nothing_for_a_large_one() -> None:
             fixed = network(one).logits
     torch.testing.assert_close(beside[:1], alone, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(fixed, alone, atol=1e-4, rtol=1e-4)
-
-
-def test_a_small_object_of_a_single_support_is_seen_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 1)
-    episode.support_label[:] = 0
-    episode.support_label[0, 0, 20:30, 20:30] = 1
-    with torch.no_grad():
-        with_it = network(episode)
-        monkeypatch.setattr("model.pocket.pocket.closeup", lambda *_: None)
-        without = network(episode)
-    assert (with_it.extra["match"] - without.extra["match"]).abs().max() > 1e-3
-    assert with_it.evidence is not None and without.evidence is not None
-    torch.testing.assert_close(with_it.evidence, without.evidence)
 
 
 def test_the_close_up_of_a_cached_support_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:

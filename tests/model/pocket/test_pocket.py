@@ -41,41 +41,6 @@ def test_shares_lie_where_the_encoders_cells_lie() -> None:
 # --- several supports -------------------------------------------------------------------------------------------------
 
 
-def test_more_shots_of_the_same_photo_change_nothing() -> None:
-    network = small_model("pocket", 1)
-    two, four = (drawn_episode("pocket", 1, 1) for _ in range(2))
-    for episode, shots in ((two, 2), (four, 4)):
-        episode.support, episode.support_label = two.support[:, :1], two.support_label[:, :1]
-        episode.query, episode.query_label = two.query, two.query_label
-        episode.support = episode.support.repeat(1, shots, 1, 1, 1)
-        episode.support_label = episode.support_label.repeat(1, shots, 1, 1)
-    with torch.no_grad():
-        torch.testing.assert_close(network(four).logits, network(two).logits, atol=1e-3, rtol=1e-3)
-
-
-def test_beside_one_support_the_query_is_the_second_photo(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[list[Levels], Tensor, Tensor]] = []
-
-    def recorded(query: Levels, photos: list[Levels], *shares: Tensor) -> Tensor:
-        seen.append((photos, *shares))
-        assert len(photos) == shares[0].shape[1] == shares[1].shape[1] and all(p is not query for p in photos[:-1])
-        seen_query.append(photos[-1] is query)
-        return probe(query, photos, *shares)
-
-    seen_query: list[bool] = []
-    monkeypatch.setattr("model.pocket.pocket.closeup", lambda *_: None)
-    monkeypatch.setattr("model.pocket.pocket.probe", recorded)
-    monkeypatch.setattr("model.pocket.probe.probe", recorded)
-    with torch.no_grad():
-        for shots in (1, 2):
-            small_model("pocket", shots)(drawn_episode("pocket", shots, 2))
-    assert [len(photos) for photos, *_ in seen] == [2, 2, 2] and seen_query == [True, True, False]
-    first, again = (torch.stack([share[:, 1] for share in shares], dim=1) for _, *shares in seen[:2])
-    for own in (first, again):  # weights of sure object and background
-        torch.testing.assert_close(own.sum((2, 3)), torch.ones(2, 2))
-    assert not torch.equal(first, again)
-
-
 def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     torch.manual_seed(6)
     query, supports, (inside, outside) = drawn_levels(1), [drawn_levels(1) for _ in range(2)], masks_of(1, 2)
