@@ -82,8 +82,9 @@ def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Ca
 
 def add_training_options(out: argparse.ArgumentParser) -> None:
     """Add the options of both training scripts for a run folder that is already in use."""
-    out.add_argument("--resume", action="store_true", help="continue the run in this folder from its last checkpoint")
-    out.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")
+    which = out.add_mutually_exclusive_group()
+    which.add_argument("--resume", action="store_true", help="continue the run in this folder from its last checkpoint")
+    which.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")
     out.add_argument(
         "--allow-changes", action="store_true", help="resume although settings that decide the result were changed"
     )

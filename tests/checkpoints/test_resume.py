@@ -16,19 +16,11 @@ CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model
 CONFIG |= {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
 PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
 PROGRESS = {"step": 4, "best": 1.0, "best_epoch": 1.0, "minutes": 0.1, "history": [{"step": 2}], "totals": {}}
-STATE = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "photos": "sizes"}
+STATE = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "photos": "sizes", "schedule": PLAN}
 
 
 def _saved(**changes: Any) -> dict[str, Any]:
-    return {
-        "format": "sym-net/1",
-        **STATE,
-        "plan": PLAN,
-        "progress": PROGRESS,
-        "optimizers": {},
-        "schedule": PLAN,
-        **changes,
-    }
+    return {"format": "sym-net/1", **STATE, "progress": PROGRESS, "optimizers": {}, **changes}
 
 
 def _touch(folder: Path, *names: str) -> Path:
@@ -71,17 +63,17 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
     ],
 )
 def test_what_is_not_this_run_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    assert check_continues(_saved(), STATE, PLAN, tmp_path, allow_changes=False) == []
+    assert check_continues(_saved(), STATE, tmp_path / LAST, allow_changes=False) == []
     with pytest.raises(UserError, match=rf"{tmp_path / LAST}: .*{reason}"):
-        check_continues(_saved(**changes), STATE, PLAN, tmp_path, allow_changes=False)
+        check_continues(_saved(**changes), STATE, tmp_path / LAST, allow_changes=False)
 
 
 def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) -> None:
     elsewhere = {**CONFIG, "run": {"seed": 1, "folder": "other"}, "base_stage": {"epochs": 2}}
     elsewhere["meta_stage"] = {**CONFIG["meta_stage"], "log_steps": 5}
-    changed = check_continues(_saved(config=elsewhere), STATE, PLAN, tmp_path, allow_changes=False)
+    changed = check_continues(_saved(config=elsewhere), STATE, tmp_path / LAST, allow_changes=False)
     assert sorted(changed) == ["base_stage.epochs", "meta_stage.log_steps", "run.folder"]
     other = _saved(config={**CONFIG, "run": {"seed": 2, "folder": "runs"}})
-    assert check_continues(other, STATE, PLAN, tmp_path, allow_changes=True) == ["run.seed"]
+    assert check_continues(other, STATE, tmp_path / LAST, allow_changes=True) == ["run.seed"]
     older = {**CONFIG, "run": {"folder": "runs"}}  # written before a setting existed
-    assert check_continues(_saved(config=older), STATE, PLAN, tmp_path, allow_changes=False) == ["run.seed"]
+    assert check_continues(_saved(config=older), STATE, tmp_path / LAST, allow_changes=False) == ["run.seed"]

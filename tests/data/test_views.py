@@ -87,7 +87,7 @@ def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, mini_
         base_label={},
         ways=[SimpleNamespace(class_id=torch.tensor([2]))],
     )
-    board = Scoreboard(3, CPU, scored_on)
+    board = Scoreboard(3, scored_on)
     board.add([0], batch, Output(logits))
     counted = board.records["final"][0][0].tolist()
 

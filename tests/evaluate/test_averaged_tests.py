@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from model import registry
-from model.baselines import prototype as prototype_baseline
-from model.contract import Task
-from util.checkpoints import checkpoint
-from util.config.read import read_config, to_dict
+from tests.evaluate.quick import new_checkpoint
+from util.config.read import read_config
 from util.data.trials import collate
 from util.errors import UserError
 from util.evaluate.jobs import Request, build_test_jobs
@@ -23,8 +17,6 @@ from util.evaluate.testing import test as score
 from util.evaluate.tta import TestTimeAugmentation
 from util.run.context import make_run_context
 from util.run.data import trials
-from util.run.folders import run_folder
-from util.run.network import new_model
 from util.run.processes import World
 
 pytestmark = pytest.mark.train
@@ -120,50 +112,8 @@ def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str,
     assert ("base" in results[0]["mean"]) == (model in ("symnet", "hdmnet"))
 
 
-@pytest.fixture
-def trained(config, tmp_path: Path):
-    """Return a function that leaves Sym-Net's best checkpoint of so many shots where training leaves it."""
-
-    def make(shots: int) -> Path:
-        context = make_run_context(config("symnet", f"data.shot={shots}"))
-        folder = run_folder(context.config, "meta")
-        folder.mkdir(parents=True)
-        content = {"stage": "meta", "config": to_dict(context.config), "text": context.text_digest}
-        checkpoint.save(folder / "best.pth", {**content, "weights": new_model(context).state_dict()})
-        return folder / "best.pth"
-
-    return make
-
-
-# --- refused settings ------------------------------------------------------------------------------------------------
-
-
-def test_weights_of_two_shots_are_refused_by_masks_and_of_one_without(config, trained) -> None:
-    two = [f"test.checkpoint={trained(2)}", "data.shot=2"]
-    with pytest.raises(UserError, match=r"trained with 2 shot\(s\), test.fuse: masks takes .* 1, .*test.fuse=features"):
-        score(config("symnet", *two, "test.fuse=masks"))
-    one = [f"test.checkpoint={trained(1)}", "data.shot=2"]
-    with pytest.raises(UserError, match=r"trained with 1 shot\(s\), this run has 2, .* with --set test.fuse=masks"):
-        score(config("symnet", *one))
-
-
-@dataclass
-class Settings(prototype_baseline.PrototypeSettings):
-    """Those of the baseline."""
-
-
-class Sided(prototype_baseline.PrototypeBaseline):
-    """The baseline with a weight for every column of its images."""
-
-    Settings = Settings
-
-    def __init__(self, settings: Settings, task: Task):
-        super().__init__(settings, task)
-        self.columns = nn.Parameter(torch.zeros(task.size))
-
-
-@pytest.fixture
-def sided(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
-    """Register the model above and give the section that names it."""
-    monkeypatch.setattr(registry, "_MODELS", {**registry.models(), "sided": Sided})
-    return {"model": {"name": "sided", **ENCODER}}
+def test_weights_of_another_number_of_shots_name_the_mend(config, tmp_path: Path) -> None:
+    for shots, other in ((2, ("data.shot=2", "test.fuse=masks")), (1, ("data.shot=2",))):
+        path = new_checkpoint(config("symnet", f"data.shot={shots}"), tmp_path / "best.pth")
+        with pytest.raises(UserError, match=rf"trained with {shots} shot\(s\), this network takes .*test.fuse=masks"):
+            score(config("symnet", f"test.checkpoint={path}", *other))

@@ -11,10 +11,10 @@ import pytest
 from tests.outcome import run_script
 from tests.prepare import class_trees as trees
 from util.checkpoints import checkpoint
-from util.checkpoints.checkpoint import FORMAT
-from util.checkpoints.weights import check_start, load_weights
+from util.checkpoints.weights import load_weights, network_to_train
 from util.config.compose import config_path
-from util.config.read import read_config
+from util.config.read import read_config, to_dict
+from util.config.settings import Config
 from util.data.images.views import LETTERBOX, View
 from util.errors import UserError
 from util.evaluate.testing import test as run_test
@@ -73,7 +73,7 @@ def test_base_learners_are_refused_in_one_line() -> None:
         read_config(config_path("split0", "isic", "symnet", "resnet50"))
     config = read_config(config_path("split0", "isic", "pocket", "lite0"))
     with pytest.raises(UserError, match=r"Pocket learns from the masks of all base classes .* has a mask of one class"):
-        check_start(make_run_context(config), "meta")
+        network_to_train(make_run_context(config), "meta", resume=False)
 
 
 def test_weights_of_another_data_set_keep_their_base_classes() -> None:
@@ -120,11 +120,12 @@ def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
 
 
 def test_weights_of_another_data_set_need_its_name() -> None:
-    data = {"name": "pascal", "classes": ["a"], "folds": 1, "fold_rule": "lists", "fold_classes": None, "fold": 0}
-    content = {"format": FORMAT, "stage": "meta", "config": {"model": {"name": "hsnet"}, "data": data}}
-    here = {"model": {"name": "hsnet"}, "data": {**data, "name": "isic", "classes": ["b"]}}
-    with pytest.raises(UserError, match=r"data\.name = pascal, this run has isic"):
-        checkpoint.check_identity(content, here, "meta", "best.pth")
-    checkpoint.check_identity(content, here, "meta", "best.pth", trained_on="pascal")
-    with pytest.raises(UserError, match=r"data\.name = pascal, this run has coco"):
-        checkpoint.check_identity(content, here, "meta", "best.pth", trained_on="coco")
+    def here(*overrides: str) -> Config:
+        return read_config(config_path("split0", "isic", "hsnet", "resnet50"), list(overrides))
+
+    trained = to_dict(read_config(config_path("split0", "pascal", "hsnet", "resnet50")))
+    content = {"format": checkpoint.FORMAT, "stage": "meta", "config": trained}
+    checkpoint.check_identity(content, here("test.trained_on=pascal"), "meta", "best.pth")
+    for overrides, name in (((), "isic"), (("test.trained_on=coco",), "coco")):
+        with pytest.raises(UserError, match=rf"data\.name = pascal, this run has {name}"):
+            checkpoint.check_identity(content, here(*overrides), "meta", "best.pth")

@@ -6,7 +6,7 @@ import torch
 
 from model.episode import Output
 from util.config.read import read_config
-from util.evaluate.evaluate import PassOptions, evaluate
+from util.evaluate.evaluate import Scoreboard, run_pass
 from util.run.context import make_run_context
 from util.run.data import images_for_test, training_size_episodes
 from util.run.loading import evaluation_numbers
@@ -30,7 +30,9 @@ def score(context, **options) -> dict:
     data = training_size_episodes(context, images, context.config.protocols["symnet"], seed=0)
     world = World(0, 1, torch.device("cpu"))
     network = prepare_network(Brightness(), world.device)
-    return evaluate(network, data, 13, 8, world, PassOptions(progress=False, **options))
+    board = Scoreboard(8)
+    run_pass(network, data, 13, [board], world, "test", **options)
+    return board.gather(world)[0]
 
 
 def test_batches_and_workers_change_nothing(mini_yaml):

@@ -14,7 +14,7 @@ from util.config.read import read_config
 from util.data.sampling import EpisodeKey
 from util.data.trials import Trial
 from util.evaluate.cache import GIB, FeatureCache, ordered_by_images
-from util.evaluate.evaluate import PassOptions, Scoreboard, run_pass
+from util.evaluate.evaluate import Scoreboard, run_pass
 from util.run.context import make_run_context
 from util.run.data import images_for_test, training_size_episodes
 from util.run.network import new_model, prepare_network
@@ -43,10 +43,9 @@ def run(request, mini_yaml):
     def counts(cache: FeatureCache | None, batch: int = 1, scope: str = "view") -> np.ndarray:
         if cache is not None:
             cache.use_for(network, scope)
-        board = Scoreboard(8, WORLD.device)
-        options = PassOptions(batch, progress=False)
-        run_pass(prepare_network(network, WORLD.device), data, EPISODES, [board], WORLD, options, cache=cache)
-        return board.episode_records(WORLD)["final"]
+        board = Scoreboard(8)
+        run_pass(prepare_network(network, WORLD.device), data, EPISODES, [board], WORLD, "test", batch, cache=cache)
+        return board.gather(WORLD)[1]["final"]
 
     return counts
 

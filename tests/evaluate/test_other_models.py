@@ -214,11 +214,7 @@ def _published(model: str) -> dict[str, torch.Tensor]:
     [
         ("ssp", _published("dcama"), "this is a DCAMA checkpoint, the config wants SSP"),
         ("dcama", _published("ssp"), "this is a SSP checkpoint, the config wants DCAMA"),
-        ("hdmnet", _published("symnet"), "this is a Sym-Net checkpoint, the config wants HDMNet"),
-        ("ssp", _published("sccan"), "this is a SCCAN checkpoint, the config wants SSP"),
         ("bam", _published("hdmnet"), "this is a HDMNet checkpoint, the config wants BAM"),
-        ("hdmnet", _published("bam"), "this is a BAM checkpoint, the config wants HDMNet"),
-        ("dcama", _published("hsnet"), "this is a HSNet checkpoint, the config wants DCAMA"),
         ("hdmnet", _published("hdmnet"), "not weights of this model as configured"),
     ],
 )

@@ -122,7 +122,7 @@ def test_a_calibration_of_other_weights_is_not_used_and_a_damaged_one_is_one_lin
     assert find_calibration(config, "training-free", "digest") is None
     for change, message in (
         ({"weights": "many"}, "weights = 'many' must be"),
-        ({"calibration": "other"}, "not a calibration of this project"),
+        ({"calibration": "other"}, "calibration = 'other' is not"),
     ):
         own.write_text(yaml.safe_dump(content | change))
         with pytest.raises(UserError, match=re.escape(str(own)) + ".*" + message):
@@ -144,7 +144,7 @@ def test_calibrations_of_lite0_are_shipped(model: str, tmp_path: Path, caplog) -
     path, sizes = f"config/pascal/pascal_split0_{model}_lite0.yaml", ["run.folder=/no/folder", "data.size=33"]
     context = make_run_context(read_config(path, sizes))
     network = new_model(context)
-    fill_encoder(context, network)
+    fill_encoder(context.config, network)
     digest = digest_of(network.state_dict())
     found = find_calibration(context.config, "training-free", digest)
     assert found is not None and found.model == network.title

@@ -83,7 +83,7 @@ def make_checkpoint(model_yaml, made: Made) -> Callable[..., Path]:
             context = make_run_context(config)
             content = {"stage": "meta", "config": to_dict(config), "weights": new_model(context).state_dict()}
             path = made.folder / f"{model or 'symnet'}{len(made.checkpoints)}.pth"
-            checkpoint.save(path, {**content, checkpoint.TEXT: context.text_digest})
+            checkpoint.save(path, {**content, "text": context.text_digest})
             made.checkpoints[model, overrides] = path
         return made.checkpoints[model, overrides]
 

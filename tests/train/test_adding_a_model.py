@@ -21,9 +21,9 @@ from util.evaluate.testing import test as score
 from util.run.context import make_run_context
 from util.run.folders import run_folder
 from util.run.network import new_model
+from util.train import trainer
 from util.train.optim import build_optimizers
 from util.train.stages import train_meta
-from util.train.trainer import Trainer
 
 CODE = '''
 """A toy: two pixel-wise layers, weighed by the supports' mean colour."""
@@ -138,7 +138,7 @@ def test_a_run_of_two_optimisers_resumes_to_the_same(toy: Path, monkeypatch: pyt
     last = run_folder(config, "meta") / "last.pth"
     unbroken = checkpoint.read(last)
     with monkeypatch.context() as patched:  # the run dies after its first epoch
-        patched.setattr(Trainer, "_patience_spent", lambda trainer: _die_at(trainer.progress.step, 2))
+        patched.setattr(trainer, "patience_spent", lambda training: _die_at(training.progress.step, 2))
         with pytest.raises(RuntimeError, match="died"):
             train_meta(config, resume=False, overwrite=True)
     optimizers = checkpoint.read(last)["optimizers"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from util.train.optim import EMA, WARM_UP
+from util.train.optim import EMA, WARM_UP, copy_tensors
 
 
 def network(value: float) -> nn.Module:
@@ -37,9 +37,9 @@ def test_only_trained_weights_are_kept_and_a_copy_continues():
     average = EMA(net, decay=0.5)
     net[0].weight.data.fill_(3.0)
     average.update(1000)
-    assert list(average.state()) == ["0.weight"]
+    assert list(average.average) == ["0.weight"]
     other = network(7.0)
     copy = EMA(other, decay=0.5)
-    copy.load(average.state())
+    copy_tensors(average.average, copy.average)
     with copy.applied():
         assert other[0].weight[0, 0].item() == 2.0

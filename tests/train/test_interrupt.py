@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from util.train.trainer import Interrupt
+from util.train.hooks import Interrupt
 
 
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])

@@ -70,8 +70,8 @@ def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("meta_stage.views=null",), r"keeps the features of fixed views: set meta_stage.views"),
-        (("model.encoder.learn.parts=[4]",), r"features of a frozen encoder, but SCCAN has none here"),
+        (("meta_stage.views=null",), r"meta_stage.cache_gib .*: set meta_stage.views"),
+        (("model.encoder.learn.parts=[4]",), r"meta_stage.cache_gib .* frozen encoder: SCCAN has none"),
     ],
 )
 def test_settings_that_cannot_keep_features_are_refused(config, overrides: tuple[str, ...], message: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ from torch.utils.data import Dataset
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
 from util.checkpoints import checkpoint
-from util.checkpoints.resume import newest
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.report.run_folder import RunFolder
 from util.run.folders import BEST, LAST, METRICS
-from util.run.network import PreparedNetwork
+from util.run.loading import batches, training_numbers
+from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World
-from util.train.trainer import Trainer, TrainerOptions
+from util.train import hooks
+from util.train.optim import EMA, StepSchedule, build_optimizers
+from util.train.trainer import train
 
+WORLD = World(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
 EVERY = [5, 7, 10, 12, 15, 17, 20]  # steps at which four epochs are validated
 
@@ -72,10 +76,12 @@ class Run:
         self.folder, self.validated, self.score = folder, [], score
         stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
-        state = {"stage": "meta", "config": {}, "data": "numbers"}
-        options = TrainerOptions(settings, "meta_stage", BATCH * STEPS, state=state)
-        world = World(0, 1, torch.device("cpu"))
-        self.trainer = Trainer(network(), Numbers(end), self._validate, RunFolder(folder), world, options)
+        schedule, net = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage"), network()
+        state = {"stage": "meta", "config": {}, "data": "numbers", "schedule": asdict(schedule)}
+        optimizers = build_optimizers(net.param_groups(), settings.optimizers)
+        prepared, ema = prepare_network(net, WORLD.device), EMA(net, settings.ema_decay)
+        self.data, out = Numbers(end), RunFolder(folder)
+        self.training = hooks.Training(net, prepared, optimizers, ema, settings, schedule, state, out, WORLD)
 
     def _validate(self, prepared: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
         score = self.score(step)
@@ -85,16 +91,18 @@ class Run:
     def fit(self) -> Run:
         """Train to the end, or to where it stops."""
         try:
-            self.trainer.fit()
+            done, steps = self.training.progress.step, self.training.schedule.steps
+            numbers = training_numbers(done, steps, BATCH, 0, 1, 1)
+            train(self.training, batches(self.data, numbers, 0, WORLD.device), self._validate, seed=0)
         except Stopped:
             pass
         finally:
-            self.trainer.folder.close()
+            self.training.folder.close()
         return self
 
     def resume(self) -> Run:
         """Train on from the last checkpoint."""
-        self.trainer.resume(newest(self.folder))
+        hooks.resume(self.training, allow_changes=False)
         return self.fit()
 
     @property

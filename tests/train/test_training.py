@@ -52,7 +52,7 @@ def test_a_run_whose_process_group_was_terminated_continues_to_the_same_end(mini
     os.killpg(training.process.pid, signal.SIGTERM)
     assert training.code == 130 and "Traceback" not in training.stderr, training.stderr
     stopped = torch.load(folder / "last.pth", weights_only=True)
-    assert 0 < stopped["progress"]["step"] < stopped[checkpoint.SCHEDULE]["steps"]
+    assert 0 < stopped["progress"]["step"] < stopped["schedule"]["steps"]
     spawned.run("train.py", path, "--resume")
     assert same(folder / "last.pth", unbroken / "last.pth") and same(folder / "best.pth", unbroken / "best.pth")
     records = [json.loads((p / "metrics.json").read_text()) for p in (folder, unbroken)]

@@ -22,6 +22,5 @@ def without_dropout(context: RunContext, *_: object) -> tuple[nn.Module, str, li
 
 
 if __name__ == "__main__":
-    training.network_to_train = without_dropout
-    training.check_start = lambda *_: None  # there is no base stage
+    training.network_to_train = without_dropout  # there is no base stage
     sys.exit(training.train_meta(read_config(sys.argv[1]), resume=False, overwrite=False))

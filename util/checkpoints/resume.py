@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from util.checkpoints import checkpoint
 from util.errors import UserError
 from util.run.folders import BEST, LAST, PREVIOUS
 
+log = logging.getLogger("symnet")
 ALLOW = "--allow-changes"
-RESTART = "or start again with --overwrite"
 SHOWN = 5  # changed settings in a message
 # Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
 HARMLESS = (
@@ -24,6 +25,14 @@ OF_STAGE = (
     *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
     *("save_minutes", "log_steps"),
 )
+# Entries of a checkpoint that a run which continues must share: what is wrong if it does not.
+SAME = {
+    "format": "holds weights only",
+    "schedule": "was made with other epochs, batch, processes or list",
+    "data": "the training list has changed",
+    "photos": "photos or masks of the training list have changed",
+    "text": "was trained with other text vectors",
+}
 
 
 def newest(folder: Path) -> dict[str, Any]:
@@ -37,7 +46,7 @@ def newest(folder: Path) -> dict[str, Any]:
     except UserError as error:
         if not (folder / PREVIOUS).exists():
             raise
-        checkpoint.log.warning("%s; continuing from the one before, %s", error, folder / PREVIOUS)
+        log.warning("%s; continuing from the one before, %s", error, folder / PREVIOUS)
         return checkpoint.read(folder / PREVIOUS)
 
 
@@ -48,8 +57,6 @@ def check_free(folder: Path, resume: bool, overwrite: bool) -> None:
         UserError: the folder holds a run, or there is nothing to resume.
     """
     there = [name for name in (LAST, PREVIOUS, BEST) if (folder / name).exists()]
-    if resume and overwrite:
-        raise UserError("--resume and --overwrite exclude each other; give only one")
     if resume and not there:
         raise UserError(f"{folder / LAST}: nothing to resume here; omit --resume")
     if there and not resume and not overwrite:
@@ -58,44 +65,43 @@ def check_free(folder: Path, resume: bool, overwrite: bool) -> None:
         raise UserError(f"{folder}: holds a run already ({', '.join(there)}); {how}")
 
 
-def check_continues(
-    content: dict[str, Any], state: dict[str, Any], schedule: dict[str, int], folder: Path, allow_changes: bool
-) -> list[str]:
+def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> list[str]:
     """Refuse a checkpoint that this training does not continue; return the settings that were changed.
 
     Args:
         content: of the checkpoint.
         state: the entries of this run's checkpoints beside weights and progress.
-        schedule: the steps of this run.
+        path: of the checkpoint.
         allow_changes: whether settings that decide the result may differ.
 
     Raises:
         UserError: the checkpoint is of another length, batch, list, photos or settings, or holds no training state.
     """
-    path = folder / LAST
-    if not checkpoint.is_own(content):
-        raise UserError(f"{path}: holds weights only, training cannot continue from it")
-    if content[checkpoint.SCHEDULE] != schedule:
-        raise UserError(
-            f"{path}: was made with other epochs, batch, processes or list ({content[checkpoint.SCHEDULE]}, now "
-            f"{schedule}); continue with the same, {RESTART}"
-        )
-    if content["data"] != state["data"]:
-        raise UserError(f"{path}: the training list has changed since; restore the data, {RESTART}")
-    if checkpoint.PHOTOS in content and content[checkpoint.PHOTOS] != state.get(checkpoint.PHOTOS):
-        raise UserError(f"{path}: photos or masks of the training list have changed since; restore them, {RESTART}")
-    if checkpoint.TEXT in content and content[checkpoint.TEXT] != state.get(checkpoint.TEXT):
-        raise UserError(f"{path}: was trained with other text vectors; restore data.text, {RESTART}")
+    now = {"format": checkpoint.FORMAT, **state}
+    for key, what in SAME.items():
+        if content.get(key, now.get(key)) != now.get(key) or not checkpoint.is_own(content):
+            raise UserError(f"{path}: {what}; continue with the same, or start again with --overwrite")
     before = content["config"]
     decisive = _differences(before, state["config"], state["stage"])
     if decisive and not allow_changes:
-        shown = decisive[:SHOWN]
         more = f" and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
         raise UserError(
-            f"{path}: settings that decide the result were changed since ({'; '.join(shown)}{more}); undo the change, "
-            f"continue with it by {ALLOW}, {RESTART}"
+            f"{path}: settings that decide the result were changed since ({'; '.join(decisive[:SHOWN])}{more}); undo "
+            f"the change, continue with it by {ALLOW}, or start again with --overwrite"
         )
-    return checkpoint.changed_settings(before, state["config"])
+    return changed_settings(before, state["config"])
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the keys in which two configs differ, as ``section.key``."""
+    out = []
+    for key in {**before, **now}:
+        a, b = before.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += changed_settings(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out.append(f"{prefix}{key}")
+    return out
 
 
 def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str) -> list[str]:
@@ -114,7 +120,7 @@ def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], stage: str, free: tuple[str, ...] = ()) -> list[str]:
-    changed = [key for key in checkpoint.changed_settings(before, now) if _decides(key, stage) and key not in free]
+    changed = [key for key in changed_settings(before, now) if _decides(key, stage) and key not in free]
     pairs = [(key, checkpoint.value_at(before, key), checkpoint.value_at(now, key)) for key in changed]
     return [f"{key} = {old}, now {new}" for key, old, new in pairs if old is not None]
 
@@ -122,8 +128,6 @@ def _differences(before: dict[str, Any], now: dict[str, Any], stage: str, free: 
 def _decides(key: str, stage: str) -> bool:
     """Return whether a setting decides the weights that a stage's training ends with."""
     section, _, rest = key.partition(".")
-    if section in ("base_stage", "meta_stage") and section != f"{stage}_stage":
-        return False
-    if section == f"{stage}_stage" and rest in OF_STAGE:
-        return False
-    return not any(key == harmless or key.startswith(f"{harmless}.") for harmless in HARMLESS)
+    if section == f"{stage}_stage":
+        return rest not in OF_STAGE
+    return not section.endswith("_stage") and not any(key == h or key.startswith(f"{h}.") for h in HARMLESS)

@@ -6,10 +6,9 @@ import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,20 +22,7 @@ from util.run.device import CUDA
 GIB, MIB = 2**30, 2**20
 AUTO_SHARE = 0.5  # of the memory that is free when the test begins
 AUTO_LEAST = 4.0  # GiB, for each process
-
-
-class Cacheable(Protocol):
-    """A network whose features can be cached: a model, or one in test-time augmentation."""
-
-    @property
-    def masks_supports(self) -> bool:
-        """Whether the features of a support depend on its label."""
-
-    def cache_support(self, support: Tensor, support_label: Tensor) -> CachedFeatures | None:
-        """Return the features of supports (1, K, 3, H, W) with labels (1, K, H, W), None if there are none."""
-
-    def cache_query(self, query: Tensor) -> CachedFeatures | None:
-        """Return the features of a query (1, 3, H, W), None if there are none."""
+RECENT = 32  # images that the order of episodes counts as kept; caches of 8 to 100 images need few encodings with it
 
 
 def feature_cache(gib: float | Literal["auto"], device: torch.device, processes: int) -> FeatureCache | None:
@@ -64,15 +50,12 @@ def free_bytes() -> int:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     except OSError:
         return 0
-    free, group = int(lines["MemAvailable"].split()[0]) * 2**10, Path("/sys/fs/cgroup")
-    limit, use = (_number(group / name) for name in ("memory.max", "memory.current"))
-    return free if limit is None or use is None else max(min(free, limit - use), 0)
-
-
-def _number(path: Path) -> int | None:
-    """Return the number in a file, None if it is not there or says ``max``."""
-    text = path.read_text().strip() if path.exists() else ""
-    return int(text) if text.isdigit() else None
+    free = int(lines["MemAvailable"].split()[0]) * 2**10
+    try:
+        limit, use = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no container, or no limit: "max"
+        return free
+    return max(min(free, limit - use), 0)
 
 
 class FeatureCache:
@@ -82,25 +65,25 @@ class FeatureCache:
     the image that is needed again last, of the episodes that ``expect`` names (Belady's rule).
 
     Args:
-        gib: its maximal size in GiB.
+        gib: its maximal size in GiB; the images of the current episodes come on top.
     """
 
     def __init__(self, gib: float):
         self.limit = gib * GIB
-        self.network: Cacheable | None = None
+        self.network: Any = None  # a model, or one in test-time augmentation
         self.scope: tuple[Any, ...] = ()
         self.clear()
 
     def clear(self) -> None:
         """Drop every entry."""
-        self.kept: dict[Hashable, CachedFeatures] = {}
+        self.kept: dict[Hashable, CachedFeatures] = {}  # the one used last at the end
         self._bytes: dict[Hashable, int] = {}  # of each entry
-        self._touched: set[Hashable] = set()  # entries of the last episodes, to which the model may have added maps
+        self._touched: set[Hashable] = set()  # entries of the current episodes
         self._needed: dict[Hashable, list[int]] = {}  # the steps that need an image, the next one last
         self._step = -1
         self.used = self.hits = self.misses = 0
 
-    def use_for(self, network: Cacheable, *scope: Any) -> None:
+    def use_for(self, network: Any, *scope: Any) -> None:
         """Name the network of the next episodes; another network or ``scope`` (view, data, precision) empties it."""
         if self.network is not network or self.scope != scope:
             self.network, self.scope = network, scope
@@ -112,13 +95,13 @@ class FeatureCache:
         self._needed, self._step = defaultdict(list), -1
         for step in reversed(range(len(steps))):
             for episode in map(sampler, steps[step]):
-                supports = [(row, way.class_id, episode.classes) for way in episode.ways for row in way.supports]
-                for key in (self._key(episode.query), *(self._key(*support) for support in supports)):
-                    self._needed[key].append(step)
+                self._needed[self._key(episode.query)].append(step)
+                for way in episode.ways:
+                    for row in way.supports:
+                        self._needed[self._key(row, way.class_id, episode.classes)].append(step)
 
     def _key(self, row: int, class_id: int | None = None, classes: Sequence[int] = ()) -> Hashable:
         """Return the key of a query, or of a support of one of an episode's classes."""
-        assert self.network is not None
         masked = class_id is not None and self.network.masks_supports
         return row, (class_id, tuple(classes)) if masked else None  # labels of one way ignore the others
 
@@ -128,54 +111,46 @@ class FeatureCache:
         ``use_for`` comes first, and ``settle`` once the network has seen them.
         """
         network, ways = self.network, trial.ways
-        assert network is not None
+        queries: list[Any] = []
+        supports: list[list[Any]] = [[] for _ in ways]
         self._step += 1
-        queries: list[CachedFeatures | None] = []
-        supports: list[list[CachedFeatures | None]] = [[] for _ in ways]
         for item, (row, *others) in enumerate(trial.rows):
-            queries.append(self._features(self._key(row), partial(network.cache_query, ways[0].query[item : item + 1])))
-            classes = [int(way.class_id[item]) for way in ways]
-            rows = iter(others)
+            queries.append(self._features(self._key(row), network.cache_query, ways[0].query[item : item + 1]))
+            rows, classes = iter(others), [int(way.class_id[item]) for way in ways]
             for of_way, way, class_id in zip(supports, ways, classes, strict=True):
                 for image, label in way.shots(item):
-                    compute = partial(network.cache_support, image[None, None], label[None, None])
-                    of_way.append(self._features(self._key(next(rows), class_id, classes), compute))
+                    key = self._key(next(rows), class_id, classes)
+                    of_way.append(self._features(key, network.cache_support, image[None, None], label[None, None]))
         if any(features is None for features in (*queries, *chain(*supports))):  # this model caches nothing
             return ways
-        kept_queries, kept_supports = _kept(queries), map(_kept, supports)
-        return [replace(w, cached_support=s, cached_query=kept_queries) for w, s in zip(ways, kept_supports)]
+        return [replace(w, cached_support=s, cached_query=queries) for w, s in zip(ways, supports, strict=True)]
 
-    def _features(self, key: Hashable, compute: Callable[[], CachedFeatures | None]) -> CachedFeatures | None:
+    def _features(
+        self, key: Hashable, compute: Callable[..., CachedFeatures | None], *images: Tensor
+    ) -> CachedFeatures | None:
         found = self.kept.pop(key, None)
         if found is not None:
             self.hits += 1
         else:
             self.misses += 1
-            found = compute()
-        steps = self._needed.get(key, [])
-        while steps and steps[-1] <= self._step:
-            steps.pop()
+            found = compute(*images)
         if found is not None:
-            self.kept[key] = found  # the last one is the one used last
-            self._weigh(key)
+            self.kept[key] = found
             self._touched.add(key)
-            self._drop_unneeded()
         return found
 
     def settle(self) -> None:
-        """Count what the model has added to the images of the last episodes, and drop what is too much."""
-        for key in self._touched & self.kept.keys():
-            self._weigh(key)
+        """Count the images of the last episodes, with what the model has added to them, and drop what is too much.
+
+        Dropped is what is needed again last; of images not needed again, the one used longest ago.
+        """
+        for key in self._touched:
+            size = self.kept[key].nbytes
+            self.used += size - self._bytes.get(key, 0)
+            self._bytes[key] = size
+            while self._needed.get(key) and self._needed[key][-1] <= self._step:
+                self._needed[key].pop()
         self._touched.clear()
-        self._drop_unneeded()
-
-    def _weigh(self, key: Hashable) -> None:
-        size = self.kept[key].nbytes
-        self.used += size - self._bytes.get(key, 0)
-        self._bytes[key] = size
-
-    def _drop_unneeded(self) -> None:
-        """Drop what is needed again last until the rest fits; of images not needed again, the one used longest ago."""
         while self.used > self.limit:
             dropped = max(self.kept, key=lambda key: self._needed[key][-1] if self._needed.get(key) else math.inf)
             del self.kept[dropped]
@@ -187,16 +162,6 @@ class FeatureCache:
         return f"{self.hits} images from the feature cache, {self.misses} encoded; {size}"
 
 
-def _kept(features: Sequence[CachedFeatures | None]) -> list[CachedFeatures]:
-    return [x for x in features if x is not None]
-
-
-# --- order of episodes -----------------------------------------------------------------------------------------------
-
-
-RECENT = 32  # images; caches of 8 to 100 images need few encodings with it
-
-
 def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> list[int]:
     """Return the numbers below ``episodes`` in an order that needs few images at a time.
 
@@ -204,32 +169,23 @@ def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> li
     most recent ones, the first of them by number.
     """
     keys = sorted(map(sampler, range(episodes)), key=lambda key: (key.classes, key.number))
-    return [number for _, group in groupby(keys, lambda key: key.classes) for number in _chained(list(group))]
-
-
-def _chained(keys: Sequence[EpisodeKey]) -> list[int]:
-    """Return the numbers of episodes of the same classes, each after those that share its images."""
-    images = [set(key.rows) for key in keys]
-    users: dict[int, list[int]] = defaultdict(list)  # image -> positions of its episodes
-    for position, rows in enumerate(images):
-        for row in rows:
-            users[row].append(position)
-    new = [len(rows) for rows in images]  # images of each episode that are not recent
-    left, recent, order = dict.fromkeys(range(len(keys))), OrderedDict[int, None](), []
-    while left:
-        nearest = min(left, key=new.__getitem__)
-        del left[nearest]
-        order.append(keys[nearest].number)
-        for row in sorted(images[nearest]):
-            if row not in recent:
-                _count(new, users[row], -1)
-            recent[row] = None
-            recent.move_to_end(row)
-        while len(recent) > RECENT:
-            _count(new, users[recent.popitem(last=False)[0]], 1)
+    order: list[int] = []
+    for _, group in groupby(keys, lambda key: key.classes):
+        left, recent = {key.number: set(key.rows) for key in group}, OrderedDict[int, None]()
+        new = {number: len(rows) for number, rows in left.items()}  # images of each episode that are not recent
+        users: dict[int, list[int]] = defaultdict(list)  # image -> its episodes
+        for number, rows in left.items():
+            for row in rows:
+                users[row].append(number)
+        while left:
+            nearest = min(left, key=new.__getitem__)
+            order.append(nearest)
+            for row in sorted(left.pop(nearest)):
+                for number in users[row] if row not in recent else ():
+                    new[number] -= 1
+                recent[row] = None
+                recent.move_to_end(row)
+            while len(recent) > RECENT:
+                for number in users[recent.popitem(last=False)[0]]:
+                    new[number] += 1
     return order
-
-
-def _count(new: list[int], positions: Sequence[int], change: int) -> None:
-    for position in positions:
-        new[position] += change

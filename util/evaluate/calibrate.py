@@ -12,13 +12,12 @@ therefore fitted on its own numbers alone (``Output.evidence``), which come from
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+import yaml
 
 from model.common.ops import resize
 from model.contract import FewShotModel
@@ -26,7 +25,6 @@ from model.episode import IGNORE, Output
 from util.checkpoints.weights import load_weights
 from util.config.folds import LISTS
 from util.config.settings import Config
-from util.data.lists.image_list import ImageList
 from util.data.marks import KINDS, MASK, drawn_mark
 from util.data.sampling import EpisodeSampler, random_stream
 from util.data.trials import Trial, TrialDataset
@@ -39,10 +37,10 @@ from util.evaluate.calibration import (
     evidence_in,
     key_of,
     presence_scores,
-    write_calibration,
 )
-from util.evaluate.evaluate import PassOptions, run_pass
-from util.run.context import RunContext, make_run_context, with_data
+from util.evaluate.evaluate import run_pass
+from util.files import write_atomically
+from util.run.context import make_run_context, with_data
 from util.run.data import check_sampler, images_for_training, trials
 from util.run.input_size import scored_on, view_of
 from util.run.network import prepare_network
@@ -73,45 +71,36 @@ def calibrate(config: Config) -> Path:
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if world.size > 1:
             raise UserError("--calibrate: runs in one process; give one GPU, or 0 for the CPU")
-        context, view = make_run_context(config), view_of(config, protocol)
-        network, weights = load_weights(context, view.side or None)
+        view = view_of(config, protocol)
+        network, weights = load_weights(make_run_context(config), view.side or None)
+        fixed = network.shots_of(network.state_dict())
+        own, parts = fixed or config.data.shot, []
+        for shot in sorted({own} if fixed else {own, *SHOTS}):  # those that network and training list allow
+            context = make_run_context(with_data(config, shot=shot))
+            try:
+                parts.append((context, images_for_training(context)))
+            except UserError as error:  # too few images of a class
+                if shot == own:
+                    raise
+                log.warning("--calibrate: without %s-shot episodes: %s", shot, error)
+        shots = ", ".join(str(context.config.data.shot) for context, _ in parts)
         part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
         made_on = f"{config.data.name} {part}"
-        parts = list(_parts(context, network.shots_of(network.state_dict())))
-        shots = ", ".join(str(run.config.data.shot) for run, _ in parts)
         print(f"calibrate {weights.source} on {count} episodes of {made_on}, {shots}-shot", flush=True)
         seen = Evidence()
         prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
-        options = PassOptions(config.test.batch, config.data.workers, "calibrate")
-        for run, images in parts:
-            sampler = EpisodeSampler(images, "shuffle", run.config.data.shot, config.run.seed, absent=protocol.absent)
+        for context, images in parts:
+            shot, batch, workers = context.config.data.shot, config.test.batch, config.data.workers
+            sampler = EpisodeSampler(images, "shuffle", shot, config.run.seed, absent=protocol.absent)
             check_sampler(images, sampler, PROTOCOL, "the training list")
-            data = _MarkedAsNovel(trials(run, sampler, view, (scored_on(view, protocol),)))
-            run_pass(prepared, data, count // len(parts), [seen], world, options)
+            data = _MarkedAsNovel(trials(context, sampler, view, (scored_on(view, protocol),)))
+            run_pass(prepared, data, count // len(parts), [seen], world, "calibrate", batch, workers)
     made_on += f", {count} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {view.side}"
     made = seen.fitted(network, key_of(config, weights.digest), made_on)
     path = calibration_path(config, weights.source)
-    write_calibration(path, made)
+    write_atomically(path, yaml.safe_dump(asdict(made), sort_keys=False))
     print(f"{seen.fit_in_words(made)}\ncalibration: {path}", flush=True)
     return path
-
-
-def _parts(context: RunContext, fixed: int | None) -> Iterator[tuple[RunContext, ImageList]]:
-    """Yield a run for each number of shots that the network (``fixed``: one alone) and the training list allow."""
-    own = fixed or context.config.data.shot
-    for shot in sorted({own} if fixed else {own, *SHOTS}):
-        part = with_shots(context, shot)
-        try:
-            yield part, images_for_training(part)
-        except UserError as error:  # too few images of a class
-            if shot == own:
-                raise
-            log.warning("--calibrate: without %s-shot episodes: %s", shot, error)
-
-
-def with_shots(context: RunContext, shot: int) -> RunContext:
-    """Return a run with another number of shots."""
-    return make_run_context(replace(context.config, data=replace(context.config.data, shot=shot)))
 
 
 class _MarkedAsNovel(TrialDataset):
@@ -125,14 +114,9 @@ class _MarkedAsNovel(TrialDataset):
 
     def __getitem__(self, number: int) -> Trial:
         trial, random = super().__getitem__(number), random_stream(0, MARK_STREAM, number)
-        (way,), kind = trial.ways, kind_of(number)
+        (way,), kind = trial.ways, KINDS[number % len(KINDS)]
         marked = torch.stack([torch.from_numpy(drawn_mark(x.numpy(), kind, random)) for x in way.support_label])
         return replace(trial, ways=[replace(way, left_out=way.base_id, support_label=marked)])
-
-
-def kind_of(number: int) -> str:
-    """Return the kind of the marks of an episode."""
-    return KINDS[number % len(KINDS)]
 
 
 class Evidence:
@@ -141,7 +125,7 @@ class Evidence:
     def __init__(self) -> None:
         self.evidence: list[np.ndarray] = []
         self.present: list[bool] = []
-        self.margins: list[np.ndarray] = []
+        self.margins: list[np.ndarray] = []  # of pixels
         self.labels: list[np.ndarray] = []
 
     def add(self, numbers: list[int], batch: Trial, output: Output) -> None:
@@ -151,16 +135,12 @@ class Evidence:
             shown = bool((labels[item] == 1).any())
             self.evidence.append(evidence_in(output, item, batch.shown[item])[0].cpu().numpy())
             self.present.append(shown)
-            if shown and kind_of(number) == MASK:
+            if shown and KINDS[number % len(KINDS)] == MASK:
                 logits = resize(output.logits[item : item + 1].float(), labels[item].shape)[0]
-                self._add_pixels(logits[1] - logits[0], labels[item], number)
-
-    def _add_pixels(self, margin_hw: Tensor, label_hw: Tensor, number: int) -> None:
-        margin, label = margin_hw.cpu().numpy().ravel(), label_hw.cpu().numpy().ravel()
-        known = np.flatnonzero(label != IGNORE)
-        drawn = random_stream(0, PIXEL_STREAM, number).choice(known, PIXELS)
-        self.margins.append(margin[drawn])
-        self.labels.append(label[drawn] == 1)
+                margin, label = (x.cpu().numpy().ravel() for x in (logits[1] - logits[0], labels[item]))
+                drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), PIXELS)
+                self.margins.append(margin[drawn])
+                self.labels.append(label[drawn] == 1)
 
     def running(self) -> str:
         """Return the number of queries that show their class, for the progress bar."""
@@ -172,12 +152,14 @@ class Evidence:
         Raises:
             UserError: all queries or none show their class, or larger margins do not mean the class.
         """
-        if len(set(self.present)) < 2:
-            raise UserError("--calibrate: queries with and without their class are needed; take more --episodes")
-        margins, labels = np.concatenate(self.margins), np.concatenate(self.labels)
-        (scale,), offset = fit_logistic(margins[:, None], labels)
+        scale = offset = 0.0
+        if len(set(self.present)) == 2:
+            (scale,), offset = fit_logistic(np.concatenate(self.margins)[:, None], np.concatenate(self.labels))
         if not scale > 0:
-            raise UserError("--calibrate: this network does not tell base classes from background; train it first")
+            raise UserError(
+                "--calibrate: this network does not tell base classes from background; train it first, or take more "
+                "--episodes: queries with and without their class are needed"
+            )
         evidence = np.stack(self.evidence)
         unused = MARGIN_NUMBERS if network.learns and evidence.shape[1] > MARGIN_NUMBERS else 0
         weights, bias = fit_logistic(evidence[:, unused:], np.array(self.present))
@@ -190,11 +172,8 @@ class Evidence:
         """Return the scores of a calibration on the episodes that it was fitted on."""
         score = [made.presence(evidence) for evidence in self.evidence]
         own = presence_scores(self.present, score, [s >= made.threshold for s in score])
-        absent = [s for s, shown in zip(score, self.present, strict=True) if not shown]
-        hidden = np.mean(np.array(absent) < made.threshold)
         listed = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in own.items())
-        pixels = f"a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
-        return f"on these episodes: {listed}, {100 * hidden:.1f} % of absent objects hidden; {pixels}"
+        return f"on these episodes: {listed}; a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
 
 
 def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:

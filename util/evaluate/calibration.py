@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from util.checkpoints.weights import TRAINING_FREE, UNTRAINED
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
-from util.files import REPOSITORY, read_text, write_atomically
+from util.files import REPOSITORY, read_text
 from util.run.folders import run_folder
 from util.typecheck import Misfit, convert, hints_of
 
@@ -84,7 +84,7 @@ def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequ
 
 
 log = logging.getLogger("symnet")
-FORMAT = "sym-net-calibration/1"
+FORMAT: Literal["sym-net-calibration/1"] = "sym-net-calibration/1"
 FILE = "calibration.yaml"
 SHIPPED = REPOSITORY / "config" / "calibration"
 MEND = "make it again: python test.py CONFIG --calibrate"
@@ -105,7 +105,7 @@ class Calibration:
         threshold: least probability of presence with which a mask is shown.
     """
 
-    calibration: str
+    calibration: Literal["sym-net-calibration/1"]
     model: str
     made_for: str
     made_on: str
@@ -123,21 +123,14 @@ class Calibration:
         """Return the probability that a photo shows a class, from its evidence (F,).
 
         Raises:
-            UserError: the calibration is of other evidence.
+            ValueError: the calibration is of other evidence.
         """
-        if len(evidence) != len(self.weights):
-            counts = f"{len(self.weights)} numbers, and {self.model} gives {len(evidence)}"
-            raise UserError(f"calibration {self.made_on}: its presence score reads {counts}; {MEND}")
         return sigmoid(float(np.dot(self.weights, evidence.astype(np.float64))) + self.bias)
-
-    @property
-    def digest(self) -> str:
-        """A digest of all values, for results."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def facts(self) -> dict[str, Any]:
         """Return the entry of a result: origin, digest and threshold."""
-        return {"made_on": self.made_on, "digest": self.digest, "threshold": self.threshold}
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return {"made_on": self.made_on, "digest": digest, "threshold": self.threshold}
 
 
 def sigmoid(x: float) -> float:
@@ -173,14 +166,11 @@ def find_calibration(config: Config, source: str, weights: str) -> Calibration |
         UserError: the run's file is damaged.
     """
     key, own = key_of(config, weights), calibration_path(config, source)
-    exists = own.exists()
-    for path in [*([own] if exists else []), *sorted(SHIPPED.glob("*.yaml"))]:
-        found = read_calibration(path)
-        if found.made_for == key:
-            return found
-    if exists:
+    files = ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml"))
+    found = next((known for known in map(read_calibration, files) if known.made_for == key), None)
+    if found is None and own.exists():
         log.warning("%s: is of other weights or model settings, so it is not used; %s", own, MEND)
-    return None
+    return found
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -191,24 +181,6 @@ def read_calibration(path: Path) -> Calibration:
     """
     try:
         content = yaml.safe_load(read_text(path, "this calibration", MEND))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({str(error).splitlines()[0]}); {MEND}") from None
-    if not isinstance(content, dict) or content.get("calibration") != FORMAT:
-        raise UserError(f"{path}: not a calibration of this project ({FORMAT}); {MEND}")
-    try:
-        found = Calibration(
-            **{name: convert(kind, content.get(name), name) for name, kind in hints_of(Calibration).items()}
-        )
-    except Misfit as misfit:
-        raise UserError(f"{path}: {misfit}; {MEND}") from None
-    return found
-
-
-def write_calibration(path: Path, made: Calibration) -> None:
-    """Write a calibration's file, atomically.
-
-    Raises:
-        WriteError: the disk is full or the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, yaml.safe_dump(asdict(made), sort_keys=False))
+        return Calibration(**{name: convert(kind, content[name], name) for name, kind in hints_of(Calibration).items()})
+    except (yaml.YAMLError, KeyError, TypeError, Misfit) as error:
+        raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MEND}") from None

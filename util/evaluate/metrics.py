@@ -1,16 +1,20 @@
-"""Intersections and unions, summed as integers over episodes; IoU, mIoU and FB-IoU are computed from the sums."""
+"""Intersections and unions as integers, and the scores that follow from their sums: IoU, mIoU and FB-IoU."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from model.episode import IGNORE
 from util.report.scores import mean_iou
 
-BACKGROUND, FOREGROUND = 0, 1
+# Columns of a record: an episode has one for each of its classes. The last four are the same in all of them; with one
+# class the foreground is that class.
+NUMBER, CLASS, INTERSECTION, UNION = range(4)
+BACKGROUND_INTERSECTION, BACKGROUND_UNION, FOREGROUND_INTERSECTION, FOREGROUND_UNION = range(4, 8)
 
 
 def predicted(logits_bnhw: Tensor) -> Tensor:
@@ -21,117 +25,78 @@ def predicted(logits_bnhw: Tensor) -> Tensor:
     return logits_bnhw.max(1).indices
 
 
-def count_binary(prediction_bhw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]:
-    """Return intersection and union of each item, (B, 2) int64: background, foreground; pixels of 255 are ignored."""
-    valid = label_bhw != IGNORE
-    both, either = [], []
-    for side in (BACKGROUND, FOREGROUND):
-        predicted, true = (prediction_bhw == side) & valid, label_bhw == side
-        both.append((predicted & true).sum((1, 2)))
-        either.append((predicted | true).sum((1, 2)))
-    return torch.stack(both, 1), torch.stack(either, 1)
+# --- episodes --------------------------------------------------------------------------------------------------------
 
 
-def count_values(prediction_bhw: Tensor, label_bhw: Tensor, values: int) -> tuple[Tensor, Tensor]:
-    """Return intersection and union of the values 1..``values``, (B, values) int64; pixels of 255 are ignored."""
-    valid = label_bhw != IGNORE
-    both, either = [], []
-    for value in range(1, values + 1):
-        predicted, true = (prediction_bhw == value) & valid, label_bhw == value
-        both.append((predicted & true).sum((1, 2)))
-        either.append((predicted | true).sum((1, 2)))
-    return torch.stack(both, 1), torch.stack(either, 1)
+def episode_records(number: int, class_id_n: Tensor, prediction_hw: Tensor, label_hw: Tensor) -> Tensor:
+    """Return the records (N, 8) int64 of one episode; pixels labelled 255 are ignored.
 
-
-@dataclass
-class BinaryCounts:
-    """Counts of one output: of each class of the data set, and of background and foreground (any class).
-
-    Attributes:
-        intersection, union: (classes + 1,) int64, by class id.
-        episodes: (classes + 1,) int64, the number of episodes in which each class was asked for.
-        side_intersection, side_union: (2,) int64, background and foreground.
+    Args:
+        class_id_n: of the N classes, which prediction and label call 1..N.
     """
+    valid = label_hw != IGNORE
 
-    intersection: Tensor
-    union: Tensor
-    episodes: Tensor
-    side_intersection: Tensor
-    side_union: Tensor
+    def counts(mask: Tensor, true: Tensor) -> list[Tensor]:
+        mask = mask & valid
+        return [(mask & true).sum(), (mask | true).sum()]
 
-    @classmethod
-    def zeros(cls, classes: int, device: torch.device) -> BinaryCounts:
-        """Return empty counts for class ids 1..classes."""
-        return cls(*(torch.zeros(n, dtype=torch.int64, device=device) for n in (*[classes + 1] * 3, 2, 2)))
-
-    def add(self, prediction_bhw: Tensor, label_bhw: Tensor, class_id_b: Tensor) -> None:
-        """Count a batch: prediction in {0, 1}, label in {0, 1, 255}; pixels labelled 255 are ignored."""
-        both, either = count_binary(prediction_bhw, label_bhw)
-        self.add_classes(both[:, FOREGROUND], either[:, FOREGROUND], class_id_b)
-        self.add_sides(both, either)
-
-    def add_classes(self, intersection_n: Tensor, union_n: Tensor, class_id_n: Tensor) -> None:
-        """Add intersections and unions of some classes, each of which was asked for once."""
-        self.intersection.index_add_(0, class_id_n, intersection_n)
-        self.union.index_add_(0, class_id_n, union_n)
-        self.episodes.index_add_(0, class_id_n, torch.ones_like(class_id_n))
-
-    def add_sides(self, intersection_b2: Tensor, union_b2: Tensor) -> None:
-        """Add the intersections and unions of background and foreground."""
-        self.side_intersection += intersection_b2.sum(0)
-        self.side_union += union_b2.sum(0)
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return the tensors to be summed over processes."""
-        return self.intersection, self.union, self.episodes, self.side_intersection, self.side_union
-
-    def scores(self) -> dict:
-        """Return ``miou`` (see ``mean_iou``), ``fb_iou``, and ``per_class`` of the classes that occurred; in %."""
-        occurred = [c for c, count in enumerate(self.episodes.tolist()) if count]
-        per_class = {c: _percent(self.intersection[c], self.union[c]) for c in occurred}
-        miou = float(mean_iou(*(t.cpu().numpy() for t in (self.intersection, self.union, self.episodes))))
-        sides = [_percent(self.side_intersection[s], self.side_union[s]) for s in (BACKGROUND, FOREGROUND)]
-        return {"miou": miou, "fb_iou": _mean(sides), "per_class": per_class}
+    classes = [counts(prediction_hw == value, label_hw == value) for value in range(1, len(class_id_n) + 1)]
+    background = counts(prediction_hw == 0, label_hw == 0)
+    foreground = classes[0] if len(classes) == 1 else counts(prediction_hw > 0, (label_hw > 0) & valid)
+    of_class = torch.stack([torch.stack(pair) for pair in classes])
+    sides = torch.stack([*background, *foreground]).expand(len(classes), -1)
+    return torch.cat([torch.full_like(class_id_n, number)[:, None], class_id_n[:, None], of_class, sides], 1)
 
 
-@dataclass
-class ClassCounts:
-    """Counts of an ordinary segmentation of N classes and background, (N + 1,) int64 each."""
-
-    intersection: Tensor
-    union: Tensor
-    labelled: Tensor  # pixels whose label is the class
-
-    @classmethod
-    def zeros(cls, channels: int, device: torch.device) -> ClassCounts:
-        """Return empty counts for ``channels`` = N + 1 values."""
-        return cls(*(torch.zeros(channels, dtype=torch.int64, device=device) for _ in range(3)))
-
-    def add(self, prediction_bhw: Tensor, label_bhw: Tensor) -> None:
-        """Count a batch of predictions and labels in 0..N; pixels labelled 255 are ignored."""
-        valid = label_bhw != IGNORE
-        prediction, label = prediction_bhw[valid].long(), label_bhw[valid].long()
-        channels = len(self.union)
-        hit = torch.bincount(label[prediction == label], minlength=channels)
-        true = torch.bincount(label, minlength=channels)
-        self.intersection += hit
-        self.union += torch.bincount(prediction, minlength=channels) + true - hit
-        self.labelled += true
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return the tensors to be summed over processes."""
-        return self.intersection, self.union, self.labelled
-
-    def scores(self) -> dict:
-        """Return ``miou`` over the classes 1..N that occur in the labels and ``per_class``; in %."""
-        occurred = [c for c in range(1, len(self.union)) if int(self.labelled[c]) > 0]
-        per_class = {c: _percent(self.intersection[c], self.union[c]) for c in occurred}
-        return {"miou": _mean(list(per_class.values())), "per_class": per_class}
+def iou_of(records: np.ndarray) -> float:
+    """Return the IoU of an episode's records in percent, its classes' pixels counted together."""
+    records = np.atleast_2d(records)
+    return _percent(records[:, INTERSECTION].sum(), records[:, UNION].sum())
 
 
-def _percent(part: Tensor, whole: Tensor) -> float:
+def episode_scores(records: np.ndarray, classes: int) -> dict[str, Any]:
+    """Return the scores of the records of all episodes.
+
+    Args:
+        classes: of the data set, whose ids are 1..classes.
+
+    Returns:
+        ``miou`` (see ``mean_iou``), ``fb_iou``, and ``per_class`` of the classes that occurred; in percent.
+    """
+    intersection, union, episodes = np.zeros((3, classes + 1), np.int64)
+    np.add.at(intersection, records[:, CLASS], records[:, INTERSECTION])
+    np.add.at(union, records[:, CLASS], records[:, UNION])
+    np.add.at(episodes, records[:, CLASS], 1)
+    _, first = np.unique(records[:, NUMBER], return_index=True)  # sides are the same in all records of an episode
+    sides = records[first, BACKGROUND_INTERSECTION:].sum(0)
+    return {
+        "miou": float(mean_iou(intersection, union, episodes)),
+        "fb_iou": (_percent(sides[0], sides[1]) + _percent(sides[2], sides[3])) / 2,
+        "per_class": {c: _percent(intersection[c], union[c]) for c in np.flatnonzero(episodes).tolist()},
+    }
+
+
+# --- ordinary segmentation -------------------------------------------------------------------------------------------
+
+
+def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
+    """Return intersection, union and labelled pixels, (3, channels) int64, of predictions and labels in 0..N.
+
+    Pixels labelled 255 are ignored.
+    """
+    valid = label != IGNORE
+    prediction, label = prediction[valid].long(), label[valid].long()
+    hit = torch.bincount(label[prediction == label], minlength=channels)
+    true = torch.bincount(label, minlength=channels)
+    return torch.stack([hit, torch.bincount(prediction, minlength=channels) + true - hit, true])
+
+
+def class_scores(counts: np.ndarray) -> dict[str, Any]:
+    """Return ``miou`` over the classes 1..N that occur in the labels and ``per_class``; in percent."""
+    intersection, union, labelled = counts
+    per_class = {c: _percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
+    return {"miou": sum(per_class.values()) / max(len(per_class), 1), "per_class": per_class}
+
+
+def _percent(part: np.integer, whole: np.integer) -> float:
     return 100.0 * int(part) / max(int(whole), 1)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

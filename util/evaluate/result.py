@@ -25,14 +25,9 @@ from util.run.processes import World
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
     """Return the result of a job in the form of ``util/report/schema.py``."""
     config, weights = job.context.config, job.weights
-    data, merged = config.data, to_dict(config)
-    trained = weights.trained_with
-    of_another = config.test.trained_on is not None
-    mismatch = (
-        trained is not None
-        and not of_another
-        and any(trained.get(key) != merged[section][key] for section, key in FOLD)
-    )
+    data, merged, trained = config.data, to_dict(config), weights.trained_with
+    other_fold = trained is not None and any(trained.get(key) != merged["data"][key] for key in FOLD)
+    seen = {c for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
         "schema": SCHEMA,
         "protocol": job.name,
@@ -41,7 +36,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "input_side": job.view.side or None,
         "scored_on": job.scored_on,
         "quick_look": job.quick_look,
-        "other_seeds": job.other_seeds,
+        "other_seeds": job.replayed is None and list(job.samplers) != job.protocol.seeds,
         "replayed": None if job.replayed is None else str(job.replayed),
         "episodes": max(job.episodes.values()),
         "seeds": list(job.samplers),
@@ -71,12 +66,12 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "trained_with": trained,
         "training": weights.training,
         "trained_otherwise": weights.otherwise,
-        "fold_mismatch": mismatch,
+        "fold_mismatch": other_fold and config.test.trained_on is None,
         "list": job.images.digest,
         "list_images": len(job.images.queries),
         "list_source": job.images.source or MADE_FROM_MASKS,
         "list_note": job.images.note,
-        "classes_without_episodes": _without_episodes(job, per_seed),
+        "classes_without_episodes": len(set(job.images.classes) - seen),  # in no mean
         "left_out": [data.classes[c - 1] for c in job.images.left_out],
         "episode_digests": [job.samplers[seed].digest(job.episodes[seed]) for seed in job.samplers],
         "manifest": MANIFEST,
@@ -109,12 +104,6 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     if config.test.trained_on is None and trained["name"] == config.data.name:
         out |= {"training": "in-domain", "novel_photos": "removed" if trained.get("exclude_novel", True) else "kept"}
     return out
-
-
-def _without_episodes(job: Job, per_seed: list[dict[str, Any]]) -> int:
-    """Return the number of novel classes that occurred in no episode of any seed and are therefore in no mean."""
-    seen = {c for scores in per_seed for c in scores[FINAL]["per_class"]}
-    return len(set(job.images.classes) - seen)
 
 
 def _json_keys(scores: dict[str, Any]) -> dict[str, Any]:

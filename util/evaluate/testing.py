@@ -6,26 +6,18 @@ import logging
 import os
 import time
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
-from util.evaluate.cache import Cacheable, FeatureCache, feature_cache
-from util.evaluate.evaluate import (
-    BACKGROUND_INTERSECTION,
-    FOREGROUND_INTERSECTION,
-    INTERSECTION,
-    NUMBER,
-    Observer,
-    PassOptions,
-    Scoreboard,
-    run_pass,
-)
-from util.evaluate.jobs import Job, Pass, Request, build_test_jobs, passes
+from util.evaluate.cache import FeatureCache, feature_cache
+from util.evaluate.evaluate import Observer, Scoreboard, run_pass
+from util.evaluate.jobs import Job, Request, build_test_jobs, passes, result_folder
 from util.evaluate.kept_predictions import KeptPredictions
+from util.evaluate.metrics import BACKGROUND_INTERSECTION, INTERSECTION, NUMBER
 from util.evaluate.pictures import EPISODES, remove_pictures, save_pictures
 from util.evaluate.result import result_of
 from util.files import write_atomically
@@ -40,7 +32,7 @@ from util.run.device import describe
 from util.run.processes import World, join
 
 log = logging.getLogger("symnet")
-Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in evaluation.py
+Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in metrics.py
 
 
 def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]:
@@ -48,83 +40,76 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
     request = request or Request()
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         jobs = build_test_jobs(config, request, world)
-        folders = [RunFolder(job.folder, world.is_main) for job in jobs]
-        _log_jobs(jobs, folders)
-        pictures = {id(job): FirstEpisodes(config.data.classes, config.test.pictures) for job in jobs}
-        log.info("on %s, %d process(es)", describe(world.device), world.size)
-        for job in jobs:
-            job.kept = KeptPredictions(request.save_images, job.episodes) if request.save_images else None
-        cache = feature_cache(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        for shared in passes(jobs):
-            _run(shared, world, pictures, cache)
-        out = []
+        folders = [
+            RunFolder(result_folder(j.context.config, j.name, j.replayed is not None, j.quick_look), world.is_main)
+            for j in jobs
+        ]
         for job, folder in zip(jobs, folders, strict=True):
-            out.append(_finish(job, folder, world, request, pictures[id(job)]))
+            folder.describe(to_dict(job.context.config))
+            sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
+            log.info(
+                "test %s by %s: %d images, %s, seeds %s",
+                *(job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)),
+            )
+            job.kept = KeptPredictions(request.save_images, job.episodes) if request.save_images else None
+        for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
+            log.info("%s", note)
+        log.info("on %s, %d process(es)", describe(world.device), world.size)
+        pictures = [FirstEpisodes(config.data.classes, config.test.pictures if world.is_main else 0) for _ in jobs]
+        cache = feature_cache(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        for seed, members in passes(jobs):
+            _run(members, seed, world, [pictures[jobs.index(job)] for job in members], cache)
+        out = []
+        for job, folder, first in zip(jobs, folders, pictures, strict=True):
+            out.append(_finish(job, folder, world, request, first))
             folder.close()
     if len(out) > 1 and world.is_main:
         log.info("%s", protocol_table(out))
     return out
 
 
-def _log_jobs(jobs: list[Job], folders: list[RunFolder]) -> None:
-    """Log every job and the notes about its weights, and write its config."""
-    for job, folder in zip(jobs, folders, strict=True):
-        folder.describe(to_dict(job.context.config))
-        sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
-        log.info(
-            "test %s by %s: %d images, %s, seeds %s",
-            *(job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)),
-        )
-    for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
-        log.info("%s", note)
-
-
-def _run(shared: Pass, world: World, pictures: dict[int, FirstEpisodes], cache: FeatureCache | None) -> None:
-    """Run the network over one pass and count it for each of its jobs."""
-    first, seed = shared.jobs[0], shared.seed
-    config = first.context.config
-    scored_on = tuple(dict.fromkeys(job.scored_on for job in shared.jobs))
+def _run(jobs: list[Job], seed: int, world: World, others: list[Observer], cache: FeatureCache | None) -> None:
+    """Run the network once over the episodes of a seed, count them for each of some jobs, and show them to others."""
+    first, config, names = jobs[0], jobs[0].context.config, [job.name for job in jobs]
+    scored_on = tuple(dict.fromkeys(job.scored_on for job in jobs))
     data = trials(first.context, first.samplers[seed], first.view, scored_on)
-    for job in shared.jobs:
-        keep = None if job.kept is None else partial(job.kept.add, seed)
+    for job in jobs:
         job.boards[seed] = Scoreboard(
-            *(len(config.data.classes), world.device, job.scored_on, job.episodes[seed], keep),
+            *(len(config.data.classes), job.scored_on, job.episodes[seed]),
+            keep=None if job.kept is None else partial(job.kept.add, seed),
             asks_presence=job.protocol.absent > 0,
             calibration=job.calibration,
         )
-        job.shared_with = sorted({*job.shared_with, *(j.name for j in shared.jobs if j is not job)})
-    started = time.monotonic()
+        job.shared_with = sorted({*job.shared_with, *names} - {job.name})
+    started, label = time.monotonic(), f"{'+'.join(names)} {config.data.shot}-shot seed {seed}"
     if cache is not None:
-        network = cast(Cacheable, first.prepared.network)
-        cache.use_for(network, first.view, first.images.index.fingerprint, config.run.precision)
-
-    observers: list[Observer] = [job.boards[seed] for job in shared.jobs]
-    if world.is_main:
-        observers += [pictures[id(job)] for job in shared.jobs]
-    options = PassOptions(config.test.batch, config.data.workers, shared.title)
-    run_pass(first.prepared, data, shared.episodes, observers, world, options, cache)
+        cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, config.run.precision)
+    observers: list[Observer] = [*(job.boards[seed] for job in jobs), *others]
+    longest, batch = max(job.episodes[seed] for job in jobs), config.test.batch
+    run_pass(first.prepared, data, longest, observers, world, label, batch, config.data.workers, cache)
     if cache is not None:
-        log.info("%s: %s", shared.title, cache.report())
-    for job in shared.jobs:
+        log.info("%s: %s", label, cache.report())
+    for job in jobs:
         job.seconds += time.monotonic() - started
 
 
 def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: FirstEpisodes) -> dict[str, Any]:
     """Sum a job over processes; write its result, its episodes and its pictures."""
-    per_seed = [job.boards[seed].scores(world) for seed in job.samplers]
-    records = {seed: job.boards[seed].episode_records(world) for seed in job.samplers}
-    presence = {seed: job.boards[seed].all_presence(world) for seed in job.samplers}
+    per_seed, records = [], {}
+    for seed in job.samplers:
+        scores, records[seed] = job.boards[seed].gather(world)
+        per_seed.append(scores)
     kept = {} if job.kept is None else job.kept.gathered(world)
     result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
     if not world.is_main:
         return result
     remove_pictures(folder.path)
-    manifest = _manifest(job, records, presence, passes_in_words(result))
+    manifest = _manifest(job, records, passes_in_words(result))
     folder.write_text(MANIFEST, manifest.text())
+    folder.write_json(RESULT, result)
     if request.manifest is not None and job.replayed is None:
         write_atomically(request.manifest, manifest.text())
         log.info("episodes: %s", request.manifest)
-    folder.write_json(RESULT, result)
     write_charts(folder.path, request.figures)
     if figure := first.drawn():
         write_figure(folder.path / EPISODES, figure, request.figures)
@@ -144,16 +129,9 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
     return result
 
 
-def _manifest(
-    job: Job, records: Records, presence: dict[int, dict[int, tuple[bool, float, bool]]], averaged: str
-) -> Manifest:
-    """Return every episode of a job with its counts.
-
-    Args:
-        presence: seed -> number -> see ``Scoreboard.presence``; empty where it is not asked for.
-        averaged: the views that predictions are averaged over, in words.
-    """
-    data, names = job.context.config.data, job.images.index.names
+def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
+    """Return every episode of a job with its counts; ``averaged``: the views of its predictions, in words."""
+    data, names, ways = job.context.config.data, job.images.index.names, job.protocol.ways
     header = {
         "dataset": data.name,
         "folds": data.folds,
@@ -163,7 +141,7 @@ def _manifest(
         "protocol": job.name,
         "scored_on": job.scored_on,
         "supports": WITH_REPLACEMENT if job.replayed else job.protocol.supports,  # a replay may hold any
-        **({"ways": job.ways} if job.ways > 1 else {}),
+        **({"ways": ways} if ways > 1 else {}),
         "list": job.images.digest,
         "weights": job.weights.digest,
         "quick_look": job.quick_look,
@@ -171,18 +149,21 @@ def _manifest(
     }
     out = Manifest(header)
     for seed, outputs in records.items():
+        presence = job.boards[seed].presence
         for place, number in enumerate(np.unique(next(iter(outputs.values()))[:, NUMBER]).tolist()):
-            key = job.samplers[seed](number)
-            episode = {"seed": seed, "number": number, **described(key, names)}
-            if number in presence[seed]:
-                episode["presence"] = presence[seed][number][1]
-            rows = slice(place * job.ways, (place + 1) * job.ways)
+            episode = {"seed": seed, "number": number, **described(job.samplers[seed](number), names)}
+            if number in presence:
+                episode["presence"] = presence[number][1]
+            rows = slice(place * ways, (place + 1) * ways)
             out.episodes.append({**episode, "outputs": {name: _counts(table[rows]) for name, table in outputs.items()}})
     return out
 
 
 def _counts(records: np.ndarray) -> list[int]:
-    """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
-    of_classes = records[:, [INTERSECTION, INTERSECTION + 1]].ravel().tolist()
-    sides = (FOREGROUND_INTERSECTION, BACKGROUND_INTERSECTION) if len(records) > 1 else (BACKGROUND_INTERSECTION,)
-    return of_classes + [count for side in sides for count in records[0, [side, side + 1]].tolist()]
+    """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``.
+
+    They are those of each class, of the foreground if there are several classes, and of the background.
+    """
+    of_classes = records[:, INTERSECTION:BACKGROUND_INTERSECTION].ravel().tolist()
+    background, foreground = records[0, BACKGROUND_INTERSECTION:].reshape(2, 2).tolist()
+    return of_classes + (foreground if len(records) > 1 else []) + background

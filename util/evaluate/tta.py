@@ -37,9 +37,14 @@ class TtaView:
     factor: float
     mirrored: bool
 
+    def size(self, x: Tensor) -> tuple[int, int]:
+        """Return height and width of the view of maps (..., H, W)."""
+        height, width = (max(round(self.factor * side), 1) for side in x.shape[-2:])
+        return height, width
+
     def image(self, image: Tensor) -> Tensor:
         """Return the view of images (..., 3, H, W), float32 if they are resized."""
-        size = self._size(image)
+        size = self.size(image)
         if size != tuple(image.shape[-2:]):
             image = resize(image.flatten(0, -4).float(), size).unflatten(0, image.shape[:-3])
         return image.flip(-1) if self.mirrored else image
@@ -48,53 +53,28 @@ class TtaView:
         """Return the view of label maps (..., H, W): nearest pixels, on the grid that ``image`` interpolates on."""
         rows, columns = (
             torch.linspace(0, length - 1, wanted, device=label.device).round().long()
-            for length, wanted in zip(label.shape[-2:], self._size(label))
+            for length, wanted in zip(label.shape[-2:], self.size(label))
         )
         label = label[..., rows[:, None], columns]
         return label.flip(-1) if self.mirrored else label
 
-    def episode(self, episode: Episode) -> Episode:
-        """Return the view of an episode, query and supports alike, without cached features."""
-        base_label = episode.query_base_label
-        support: Any
-        support_label: Any
-        if isinstance(episode, EpisodeOfOriginalSizes):
-            support = [self.image(image) for image in episode.support]
-            support_label = [self.label(label) for label in episode.support_label]
-        else:
-            support, support_label = self.image(episode.support), self.label(episode.support_label)
-        return replace(
-            episode,
-            query=self.image(episode.query),
-            query_label=self.label(episode.query_label),
-            support=support,
-            support_label=support_label,
-            query_base_label=None if base_label is None else self.label(base_label),
-            cached_support=None,
-            cached_query=None,
-        )
-
     @in_float32
-    def probability(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+    def back(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         """Return the probabilities (B, C, *size) of the query's pixels from the logits (B, C, H, W) of the view."""
         probability = logits.softmax(1)
         return resize(probability.flip(-1) if self.mirrored else probability, size)
 
-    def _size(self, x: Tensor) -> tuple[int, int]:
-        height, width = (max(round(self.factor * side), 1) for side in x.shape[-2:])
-        return height, width
-
 
 @dataclass(frozen=True)
 class CachedByView:
-    """The cached features of images, by view: for every view a list with one entry per image."""
+    """The cached features of an image in every view."""
 
-    by_view: list[list[CachedFeatures]]
+    by_view: list[CachedFeatures]
 
     @property
     def nbytes(self) -> int:
         """The size of all of them in bytes."""
-        return sum(features.nbytes for views in self.by_view for features in views)
+        return sum(features.nbytes for features in self.by_view)
 
 
 class TestTimeAugmentation(nn.Module):
@@ -114,7 +94,8 @@ class TestTimeAugmentation(nn.Module):
     ):
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.tta_views = [TtaView(factor, mirrored) for factor in factors for mirrored in (False, True)[: 1 + flip]]
+        sides = (False, True) if flip else (False,)
+        self.views = [(n, TtaView(f, mirrored)) for n, f in zip(networks, factors) for mirrored in sides]
         self.each_support_alone = each_support_alone
         self.masks_supports = networks[0].masks_supports
 
@@ -137,47 +118,68 @@ class TestTimeAugmentation(nn.Module):
         sums: dict[str, Tensor] = {}
         maps: dict[str, Tensor] = {}
         passes, size = 0, episodes[0].query.shape[-2:]
-        for network, tta_view, seen in self._seen(episodes):
-            output = outputs(network, seen)
-            passes, maps = passes + 1, maps if passes else output.maps
-            for name, logits in scored_outputs(output).items():
-                probability = tta_view.probability(logits, size)
-                sums[name] = sums[name] + probability if name in sums else probability
+        for number, (network, view) in enumerate(self.views):
+            seen = [_seen(episode, view, number) for episode in episodes]
+            for each in zip(*map(_one_by_one, seen)) if self.each_support_alone else [seen]:
+                output = outputs(network, each)
+                passes, maps = passes + 1, maps if passes else output.maps
+                for name, logits in scored_outputs(output).items():
+                    probability = view.back(logits, size)
+                    sums[name] = sums[name] + probability if name in sums else probability
         averages = {name: (total / passes).clamp_min(MIN).log() for name, total in sums.items()}
         return Output(averages.pop(FINAL), averages.pop(BASE, None), averages, maps)
 
-    def _by_view(self) -> Iterator[tuple[int, FewShotModel, TtaView]]:
-        """Yield every view with its number and its network."""
-        per_network = len(self.tta_views) // len(self.networks)
-        for number, tta_view in enumerate(self.tta_views):
-            yield number, cast(FewShotModel, self.networks[number // per_network]), tta_view
-
-    def _seen(self, episodes: Sequence[Episode]) -> Iterator[tuple[FewShotModel, TtaView, Sequence[Episode]]]:
-        """Yield each pass: its network, its view, and the episodes in that view; with masks, one shot of each."""
-        for number, network, tta_view in self._by_view():
-            views = []
-            for episode in episodes:
-                seen = tta_view.episode(episode)
-                seen.cached_support = _of_view(episode.cached_support, number)
-                seen.cached_query = _of_view(episode.cached_query, number)
-                views.append(seen)
-            for each in zip(*map(_one_by_one, views)) if self.each_support_alone else [views]:
-                yield network, tta_view, each
-
-    # --- called by the feature cache ---------------------------------------------------------------------------------
+    # --- called by the feature cache, image by image -----------------------------------------------------------------
 
     def cache_support(self, support: Tensor, support_label: Tensor) -> CachedByView | None:
-        """Return the cached features of supports (1, K, 3, H, W) with labels (1, K, H, W), None if there are none."""
-
-        def by(network: FewShotModel, tta_view: TtaView) -> list[CachedFeatures | None]:
-            pairs = zip(tta_view.image(support).split(1, dim=1), tta_view.label(support_label).split(1, dim=1))
-            return [network.cache_support(*pair) for pair in pairs]
-
-        return _cached([by(network, tta_view) for _, network, tta_view in self._by_view()])
+        """Return the cached features of a support (1, 1, 3, H, W) with its label (1, 1, H, W), None for none."""
+        return _cached([n.cache_support(view.image(support), view.label(support_label)) for n, view in self.views])
 
     def cache_query(self, query: Tensor) -> CachedByView | None:
         """Return the cached features of a query (1, 3, H, W), None if there are none."""
-        return _cached([[n.cache_query(tta_view.image(query))] for _, n, tta_view in self._by_view()])
+        return _cached([n.cache_query(view.image(query)) for n, view in self.views])
+
+
+def _cached(by_view: list[CachedFeatures | None]) -> CachedByView | None:
+    kept = [features for features in by_view if features is not None]
+    return CachedByView(kept) if len(kept) == len(by_view) else None
+
+
+def _seen(episode: Episode, view: TtaView, number: int) -> Episode:
+    """Return an episode in the view of a number, query and supports alike, with the cached features of this view."""
+    support: Any
+    support_label: Any
+    if isinstance(episode, EpisodeOfOriginalSizes):
+        support, support_label = list(map(view.image, episode.support)), list(map(view.label, episode.support_label))
+    else:
+        support, support_label = view.image(episode.support), view.label(episode.support_label)
+    base_label = episode.query_base_label
+    return replace(
+        episode,
+        query=view.image(episode.query),
+        query_label=view.label(episode.query_label),
+        support=support,
+        support_label=support_label,
+        query_base_label=None if base_label is None else view.label(base_label),
+        cached_support=_of_view(episode.cached_support, number),
+        cached_query=_of_view(episode.cached_query, number),
+    )
+
+
+def _of_view(cached: list[CachedFeatures] | None, number: int) -> list[CachedFeatures] | None:
+    return None if cached is None else [cast(CachedByView, kept).by_view[number] for kept in cached]
+
+
+def _one_by_one(episode: Episode) -> Iterator[Episode]:
+    """Yield the one-shot episodes of B K-shot episodes, support by support."""
+    listed = isinstance(episode, EpisodeOfOriginalSizes)
+    shots = len(episode.support) if listed else episode.support.shape[1]
+    for k in range(shots):
+        here: Any = slice(k, k + 1) if listed else (slice(None), slice(k, k + 1))
+        cached = None if episode.cached_support is None else episode.cached_support[k::shots]
+        yield replace(
+            episode, support=episode.support[here], support_label=episode.support_label[here], cached_support=cached
+        )
 
 
 def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int) -> FewShotModel | TestTimeAugmentation:
@@ -214,28 +216,3 @@ def _at(network: FewShotModel, context: RunContext, side: int) -> FewShotModel:
             "set test.scales to [1.0]"
         ) from None
     return other
-
-
-def _of_view(cached: list[CachedFeatures] | None, number: int) -> list[CachedFeatures] | None:
-    """Return the cached features of one view, in the order of the images."""
-    if cached is None:
-        return None
-    return [features for kept in cached for features in cast(CachedByView, kept).by_view[number]]
-
-
-def _one_by_one(episode: Episode) -> Iterator[Episode]:
-    """Yield the one-shot episodes of B K-shot episodes, support by support."""
-    listed = isinstance(episode, EpisodeOfOriginalSizes)
-    shots = len(episode.support) if listed else episode.support.shape[1]
-    for k in range(shots):
-        here: Any = slice(k, k + 1) if listed else (slice(None), slice(k, k + 1))
-        cached = None if episode.cached_support is None else episode.cached_support[k::shots]
-        yield replace(
-            episode, support=episode.support[here], support_label=episode.support_label[here], cached_support=cached
-        )
-
-
-def _cached(by_view: list[list[CachedFeatures | None]]) -> CachedByView | None:
-    """Return the cached features by view, None if the model keeps none of some image."""
-    kept = [[features for features in views if features is not None] for views in by_view]
-    return CachedByView(kept) if list(map(len, kept)) == list(map(len, by_view)) else None

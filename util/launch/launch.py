@@ -30,7 +30,7 @@ from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY
 from util.run.device import CUDA, gpu_count
 from util.run.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder, weights_folder
-from util.train.schedule import StepSchedule
+from util.train.optim import least_batch
 
 RESUME, OVERWRITE = "--resume", "--overwrite"
 SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
@@ -85,7 +85,7 @@ def usable_gpus(config: Config, stage: str, gpus: int) -> int:
         UserError: the batch is too small for one process on every machine.
     """
     settings, key, machines = getattr(config, f"{stage}_stage"), f"{stage}_stage", _machines()
-    most = max(StepSchedule.most_processes(settings, key), 1)
+    most = max(settings.batch // least_batch(settings, key), 1)
     if most < machines and settings.batch_per != "process":
         raise UserError(f"{config.path}: {key}.batch = {settings.batch} is too small for NNODES={machines}; use {most}")
     return gpus if settings.batch_per == "process" else min(gpus, most // machines)

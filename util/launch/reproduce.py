@@ -15,7 +15,7 @@ from typing import Any
 
 from model.registry import class_of
 from util import cli
-from util.checkpoints.checkpoint import changed_settings
+from util.checkpoints.resume import changed_settings
 from util.checkpoints.weights import OWN, weights_source
 from util.config import command_line
 from util.config.compose import MAIN_METHOD, config_path

@@ -17,8 +17,7 @@ from model.contract import Trainable
 from model.encoders.registry import downloadable
 from model.encoders.weights import TIMM, TORCHVISION, weights_url
 from model.registry import class_of
-from util.checkpoints.checkpoint import load_encoder_weights
-from util.checkpoints.weights import how_to_get
+from util.checkpoints.weights import fill_encoder, how_to_get
 from util.config.folds import Fold
 from util.config.read import read_data
 from util.config.settings import Config, DataSettings, StageSettings
@@ -157,8 +156,7 @@ def _weights(config: Config, source: str) -> Iterator[str]:
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights_url(backbone)).name
         yield str(file) if file.is_file() else "a run will download them (network needed)"
     else:
-        missing = load_encoder_weights(build_model(config, text_width=1), source, config.model.start().partial)
-        yield f"fits; {len(missing)} tensors will start from random values" if missing else "fits, complete"
+        yield fill_encoder(config, build_model(config, text_width=1)).removeprefix("encoder: ")
 
 
 def _disk(config: Config) -> Iterator[str]:

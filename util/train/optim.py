@@ -1,34 +1,31 @@
-"""The optimisers of a stage, built from the config and the parameter groups that the model declares."""
+"""The optimisers of a stage, its steps and learning rates, and the moving average of its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from model.contract import ParamGroup
-from util.config.settings import OptimizerSettings
-from util.errors import UserError, nearest
+from util.config.settings import OptimizerSettings, StageSettings
+from util.errors import UserError
 
 
 def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSettings]) -> dict[str, Optimizer]:
     """Return an optimiser for every name that the groups use; each torch group holds its learning-rate ``factor``.
 
     Raises:
-        UserError: a group names an optimiser that the config lacks, or the config has one that no group names.
+        UserError: the names differ from those of the config, or the model has nothing to train.
     """
-    out: dict[str, Optimizer] = {}
-    used = {group.optimizer for group in groups}
-    for name in settings.keys() - used:
-        raise UserError(f"'optimizers' has an entry '{name}' that this model does not use{nearest(name, used)}")
-    for name in dict.fromkeys(group.optimizer for group in groups):
-        if name not in settings:
-            raise UserError(f"the model wants an optimiser '{name}' under 'optimizers'{nearest(name, settings)}")
-        out[name] = _build(settings[name], [group for group in groups if group.optimizer == name])
-    return out
+    used = list(dict.fromkeys(group.optimizer for group in groups))
+    if set(used) != settings.keys():
+        names = ", ".join(used) or "none: it has nothing to train, test it as it is"
+        raise UserError(f"optimizers: this model uses {names}; the config has {', '.join(settings)}")
+    return {name: _build(settings[name], [group for group in groups if group.optimizer == name]) for name in used}
 
 
 def _build(settings: OptimizerSettings, groups: list[ParamGroup]) -> Optimizer:
@@ -54,7 +51,43 @@ def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -
             group.update(settings)
 
 
-# --- learning rates --------------------------------------------------------------------------------------------------
+# --- steps and learning rates ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class StepSchedule:
+    """The number of optimiser steps of a stage; a checkpoint can only continue under the same one."""
+
+    steps_per_epoch: int
+    steps: int
+    batch: int  # over all processes
+
+    @classmethod
+    def from_settings(cls, stage: StageSettings, epoch_length: int, processes: int, key: str) -> StepSchedule:
+        """Return the schedule of a stage, the config's section ``key``, for epochs of so many examples.
+
+        Raises:
+            UserError: the batch is too small for the processes and the parts of an accumulated batch.
+        """
+        total = stage.batch * processes if stage.batch_per == "process" else stage.batch
+        least = processes * least_batch(stage, key)
+        if total < least:
+            raise UserError(
+                f"{key}.batch = {total} in all is too small for {processes} processes and {key}.accumulate = "
+                f"{stage.accumulate}; at least {least}"
+            )
+        per_epoch = max(epoch_length // total, 1)
+        return cls(per_epoch, per_epoch * stage.epochs, total)
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs of the whole stage."""
+        return self.steps // self.steps_per_epoch
+
+
+def least_batch(stage: StageSettings, key: str) -> int:
+    """Return the least batch of a process: an image for every part, in the base stage two, as batch norm learns."""
+    return (2 if key == "base_stage" else 1) * stage.accumulate
 
 
 def lr_factor(settings: OptimizerSettings, step: int, steps: int) -> float:
@@ -92,20 +125,20 @@ class EMA:
     """The exponential moving average of a network's trainable parameters; buffers stay the network's own.
 
     Args:
-        decay: share of the average that stays in each step; about 1 / (1 - decay) steps count.
+        decay: share of the average that stays in each step; about 1 / (1 - decay) steps count. 0 keeps no average.
     """
 
     def __init__(self, network: nn.Module, decay: float):
         self.decay = decay
-        self._learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self._average = {name: p.detach().clone() for name, p in self._learning.items()}
+        self._learning = {n: p for n, p in network.named_parameters() if p.requires_grad} if decay else {}
+        self.average = {name: p.detach().clone() for name, p in self._learning.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Add the weights after so many steps to the average."""
         decay = min(self.decay, (1 + step) / (WARM_UP + step))
         for name, tensor in self._learning.items():
-            self._average[name].lerp_(tensor, 1 - decay)
+            self.average[name].lerp_(tensor, 1 - decay)
 
     @contextmanager
     @torch.no_grad()
@@ -113,24 +146,18 @@ class EMA:
         """Replace the network's weights by the average inside the block."""
         own = {name: tensor.clone() for name, tensor in self._learning.items()}
         try:
-            self._fill(self._average)
+            copy_tensors(self.average, self._learning)
             yield
         finally:
-            self._fill(own)
+            copy_tensors(own, self._learning)
 
-    def _fill(self, values: dict[str, Tensor]) -> None:
-        for name, tensor in self._learning.items():
-            tensor.copy_(values[name])
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the average, for a checkpoint."""
-        return self._average
+@torch.no_grad()
+def copy_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    """Copy the values of named tensors into those of the same names.
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Replace the average by that of a checkpoint.
-
-        Raises:
-            KeyError: it lacks a tensor.
-        """
-        for name, tensor in self._average.items():
-            tensor.copy_(state[name])
+    Raises:
+        KeyError: the source lacks one.
+    """
+    for name, tensor in target.items():
+        tensor.copy_(source[name])

@@ -1,177 +1,124 @@
-"""The two training commands, base stage and meta stage: each builds its data and network, then calls the trainer."""
+"""The two training commands, base stage and meta stage: data, network and what they start from, then the loop."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from model.contract import Trainable
-from util.checkpoints import checkpoint
-from util.checkpoints.resume import check_free, newest
-from util.checkpoints.weights import check_start, encoder_licence, network_to_train
+from util.checkpoints.resume import check_free
+from util.checkpoints.weights import encoder_licence, network_to_train
 from util.config.read import to_dict
-from util.config.settings import Config, StageSettings
+from util.config.settings import Config
+from util.data.episodes import EpisodeDataset
 from util.errors import EXIT_INTERRUPTED, UserError
-from util.evaluate.evaluate import BASE, FINAL, Observer, PassOptions, evaluate
+from util.evaluate.evaluate import BASE, FINAL, Scoreboard, run_pass
 from util.report.figure import pixels
 from util.report.pictures import FirstEpisodes
 from util.report.run_folder import RunFolder
-from util.run.context import RunContext, make_run_context
+from util.run.context import make_run_context
 from util.run.data import StageData, base_stage_data, meta_stage_data
 from util.run.device import describe
 from util.run.folders import base_folder, run_folder
-from util.run.network import PreparedNetwork
+from util.run.loading import batches, training_numbers
+from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World, join
-from util.train.schedule import StepSchedule
-from util.train.trainer import Trainer, TrainerOptions
+from util.train import hooks
+from util.train.kept_features import KeptEpisodes, RecordFile
+from util.train.optim import EMA, StepSchedule, build_optimizers
+from util.train.trainer import train
 
 log = logging.getLogger("symnet")
 VALIDATION_PICTURES = 4
-Scores = tuple[float, dict[str, Any]]  # the score that picks the best checkpoint, and all scores
 
 
 def train_base(config: Config, resume: bool, overwrite: bool, allow_changes: bool = False) -> int:
     """Run the base stage; return the exit code."""
-    with join(config.run.device, "base_stage.batch, base_stage.size or data.workers") as world:
-        context, settings = make_run_context(config), config.base_stage
-        if settings is None or not context.model_class.has_base_stage:
-            raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
-        folder = base_folder(config)
-        check_free(folder, resume, overwrite)
-        if not resume:
-            check_start(context, "base")
-        data = base_stage_data(context, settings, world)
-        stage = Stage("base", settings, context, data, world)
-        model, note, _ = network_to_train(context, "base", resume)
-        stage.check_batch()
-        out = RunFolder(folder, world.is_main, fresh=overwrite)
-        return _train(stage, model.base_stage(), partial(_validate_base, stage, out), out, note, resume, allow_changes)
+    return _train(config, "base", resume, overwrite, allow_changes)
 
 
 def train_meta(
     config: Config, resume: bool, overwrite: bool, base: str | None = None, allow_changes: bool = False
 ) -> int:
     """Run the meta stage from a base-stage checkpoint (if the model has that stage); return the exit code."""
-    with join(config.run.device, "meta_stage.batch, meta_stage.size or data.workers") as world:
-        context, folder = make_run_context(config), run_folder(config, "meta")
-        check_free(folder, resume, overwrite)
-        if not resume:
-            check_start(context, "meta", base)
-        data = meta_stage_data(context, world)
-        stage = Stage("meta", config.meta_stage, context, data, world)
-        model, note, before = network_to_train(context, "meta", resume, base)
-        stage.check_batch()
-        out = RunFolder(folder, world.is_main, fresh=overwrite)
-        return _train(stage, model, partial(_validate_meta, stage, out), out, note, resume, allow_changes, before)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of a run: its name (base or meta), its settings and its data."""
-
-    name: str
-    settings: StageSettings
-    context: RunContext
-    data: StageData
-    world: World
-
-    @property
-    def key(self) -> str:
-        """The section of the config."""
-        return f"{self.name}_stage"
-
-    def check_batch(self) -> None:
-        """Refuse, before anything is written, a batch that is too small to be split.
-
-        Raises:
-            UserError: some process would get no image, or batch norm a single one.
-        """
-        stage, processes = self.settings, self.world.size
-        schedule = StepSchedule.from_settings(stage, self.data.epoch_length, processes, self.key)
-        if self.name == "base" and schedule.batch < 2 * processes * stage.accumulate:
-            raise UserError(
-                f"base_stage.batch = {schedule.batch} in all: batch norm needs two images in every part; enlarge it"
-            )
+    return _train(config, "meta", resume, overwrite, allow_changes, base)
 
 
 def _train(
-    stage: Stage,
-    network: Trainable,
-    validate: Callable[[PreparedNetwork, int], Scores],
-    out: RunFolder,
-    note: str,
-    resume: bool,
-    allow_changes: bool,
-    before: Sequence[dict[str, Any]] = (),
+    config: Config, name: str, resume: bool, overwrite: bool, allow_changes: bool, base: str | None = None
 ) -> int:
-    """Train a network for one stage, which started from weights with the training ``before``; return the exit code."""
-    config, images, world = stage.context.config, stage.data.images, stage.world
-    device = describe(world.device)
-    facts = {
-        "images": len(images.queries),
-        "list": images.digest,
-        "list_source": images.source,
-        "list_note": images.note,
-    }
-    text = stage.context.text_digest
-    options = TrainerOptions(
-        stage.settings,
-        stage.key,
-        stage.data.epoch_length,
-        precision=config.run.precision,
-        compile=config.run.compile,
-        seed=config.run.seed,
-        workers=config.data.workers,
-        state={
+    with join(config.run.device, f"{name}_stage.batch, {name}_stage.size or data.workers") as world:
+        context, is_base, key = make_run_context(config), name == "base", f"{name}_stage"
+        stage = config.base_stage if is_base else config.meta_stage
+        if stage is None:
+            raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
+        folder = base_folder(config) if is_base else run_folder(config, "meta")
+        check_free(folder, resume, overwrite)
+        model, note, before = network_to_train(context, name, resume, base)  # fails before photos are read
+        data = base_stage_data(context, stage, world) if is_base else meta_stage_data(context, world)
+        schedule = StepSchedule.from_settings(stage, data.epoch_length, world.size, key)
+        network = model.base_stage() if is_base else model
+        prepared = prepare_network(network, world.device, config.run.precision, config.run.compile, world.size)
+        optimizers = build_optimizers(network.param_groups(), stage.optimizers)
+        kept = None
+        if stage.cache_gib is not None:
+            file = RecordFile(folder, stage.cache_gib / world.size)
+            kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
+        images = data.images
+        state = {
             "licence": encoder_licence(config, network),
-            "stage": stage.name,
+            "stage": name,
             "config": to_dict(config),
             "data": images.digest,
-            checkpoint.TEXT: text,
-            checkpoint.PHOTOS: images.files_digest,
-            checkpoint.BASE: list(before),
-        },
-        allow_changes=allow_changes,
+            "text": context.text_digest,
+            "photos": images.files_digest,
+            "base": before,
+            "schedule": asdict(schedule),
+        }
+        out = RunFolder(folder, world.is_main, fresh=overwrite)
+        ema = EMA(network, stage.ema_decay)
+        training = hooks.Training(network, prepared, optimizers, ema, stage, schedule, state, out, world)
+        try:
+            if resume:
+                hooks.resume(training, allow_changes)
+            device, facts = describe(world.device), {"list_source": images.source, "list_note": images.note}
+            out.describe(to_dict(config), images=len(images.queries), list=images.digest, **facts, device=device)
+            if note:
+                log.info("%s", note)
+            log.info("%s stage on %s: %d images, %d processes", name, device, len(images.queries), world.size)
+            place = schedule.batch, world.rank, world.size, stage.accumulate
+            numbers = training_numbers(training.progress.step, schedule.steps, *place)
+            workers = config.data.workers
+            stream = kept.batches(numbers) if kept else batches(data.training, numbers, workers, world.device)
+            pictures = 0 if is_base or not world.is_main else VALIDATION_PICTURES
+            validate = partial(_validate, config, data, out, world, pictures) if stage.validate_every else None
+            finished = train(training, stream, validate, config.run.seed)
+            if kept:
+                log.info("encoder: %s", kept.file.in_words())
+        finally:
+            out.close()
+        return 0 if finished else EXIT_INTERRUPTED
+
+
+def _validate(
+    config: Config, data: StageData, out: RunFolder, world: World, shown: int, network: PreparedNetwork, step: int
+) -> tuple[float, dict[str, Any]]:
+    """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
+    board = Scoreboard(len(data.held_out_classes))
+    pictures = FirstEpisodes(data.held_out_classes, shown)
+    run_pass(
+        network,
+        data.held_out,
+        data.validation_length,
+        [board, pictures],
+        world,
+        title="validate",
+        batch=config.test.batch,
+        workers=config.data.workers,
     )
-    trainer = Trainer(network, stage.data.training, validate, out, world, options)
-    try:
-        if resume:
-            continued = newest(out.path)
-            options.state[checkpoint.BASE] = continued.get(checkpoint.BASE, [])
-            trainer.resume(continued)
-        out.describe(to_dict(config), **facts, device=device)
-        if note:
-            log.info("%s", note)
-        log.info("%s stage on %s: %d images, %d processes", stage.name, device, len(images.queries), world.size)
-        finished = trainer.fit()
-    finally:
-        out.close()
-    return 0 if finished else EXIT_INTERRUPTED
-
-
-# --- validation ------------------------------------------------------------------------------------------------------
-
-
-def _validate_base(stage: Stage, out: RunFolder, network: PreparedNetwork, step: int) -> Scores:
-    scores = _evaluate(stage, network)
-    out.scalars("validation", {"base_miou": scores[BASE]["miou"]}, step)
-    return scores[BASE]["miou"], scores
-
-
-def _validate_meta(stage: Stage, out: RunFolder, network: PreparedNetwork, step: int) -> Scores:
-    pictures = FirstEpisodes(stage.data.held_out_classes, VALIDATION_PICTURES)
-    scores = _evaluate(stage, network, [pictures] if stage.world.is_main else [])
+    scores, _ = board.gather(world)
     out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
     if figure := pictures.drawn():
         out.image("validation", pixels(figure), step)
-    return scores[FINAL]["miou"], scores
-
-
-def _evaluate(stage: Stage, network: PreparedNetwork, others: Sequence[Observer] = ()) -> dict[str, Any]:
-    config, data = stage.context.config, stage.data
-    options = PassOptions(config.test.batch, config.data.workers, title="validate")
-    classes = len(data.held_out_classes)
-    return evaluate(network, data.held_out, data.validation_length, classes, stage.world, options, others)
+    return scores[FINAL if FINAL in scores else BASE]["miou"], scores

@@ -1,0 +1,256 @@
+"""What happens beside the steps of a training: records, validations, checkpoints, patience, Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from model.contract import Trainable
+from util.checkpoints import checkpoint
+from util.checkpoints.resume import ALLOW, check_continues, newest
+from util.config.settings import StageSettings
+from util.errors import UserError
+from util.report.run_folder import RunFolder
+from util.run.folders import BEST, LAST, METRICS, PREVIOUS
+from util.run.network import PreparedNetwork
+from util.run.processes import World
+from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
+
+log = logging.getLogger("symnet")
+
+# Returns (score that picks the best checkpoint, everything to record) for the network and the step.
+Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
+
+
+@dataclass
+class Progress:
+    """The position of a run and its history, kept in its checkpoints."""
+
+    step: int = 0  # steps done
+    best: float = -math.inf
+    best_epoch: float = 0  # n - 0.5 is the middle of epoch n
+    minutes: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
+    totals: dict[str, float] = field(default_factory=dict)  # sums of the losses since the epoch began
+
+    @property
+    def on_record(self) -> bool:
+        """Whether the newest record is of this step, or the run has not begun."""
+        return self.step == (self.history[-1]["step"] if self.history else 0)
+
+
+@dataclass
+class Training:
+    """A network in training for one stage, and all that its checkpoints hold.
+
+    Attributes:
+        state: entries of the checkpoints beside weights, optimisers, EMA and progress.
+        folder: of checkpoints, records and curves; only the main process writes.
+    """
+
+    network: Trainable
+    prepared: PreparedNetwork
+    optimizers: dict[str, Optimizer]
+    ema: EMA
+    stage: StageSettings
+    schedule: StepSchedule
+    state: dict[str, Any]
+    folder: RunFolder
+    world: World
+    progress: Progress = field(default_factory=Progress)
+    saved_at: float = field(default_factory=time.monotonic)
+
+
+# --- losses ----------------------------------------------------------------------------------------------------------
+
+
+def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float], bar: tqdm) -> None:
+    """Add the losses of a step, the mean over processes, to the sums of the epoch, to the bar and to the curves."""
+    progress, world, names = training.progress, training.world, list(losses)
+    values = world.sum(torch.stack([losses[n].float() for n in names])).cpu().double() / world.size
+    of_step = dict(zip(names, values.tolist(), strict=True))
+    of_step["total"] = sum(of_step.values())
+    check_finite(math.isfinite(of_step["total"]), progress.step, f"the loss {of_step}")
+    for name, value in of_step.items():
+        progress.totals[name] = progress.totals.get(name, 0.0) + value
+    epoch = f"{progress.step / training.schedule.steps_per_epoch:.1f}/{training.schedule.epochs}"
+    bar.update()
+    bar.set_postfix(loss=f"{of_step['total']:.3f}", epoch=epoch, refresh=False)
+    if progress.step % training.stage.log_steps == 0 or progress.step == 1:
+        training.folder.scalars("loss", of_step, progress.step)
+        training.folder.scalars("lr", rates, progress.step)
+
+
+def check_finite(finite: bool, step: int, what: str) -> None:
+    """Refuse a loss or weights that are not finite.
+
+    Raises:
+        UserError: they are not.
+    """
+    if not finite:
+        mend = f"lower the learning rate, then start from the last checkpoint with --resume {ALLOW}"
+        raise UserError(f"step {step}: {what} is not finite; {mend}")
+
+
+# --- epochs ----------------------------------------------------------------------------------------------------------
+
+
+def end_epoch(training: Training, validate: Validate | None) -> None:
+    """At the end of an epoch, or in its middle if that is validated: validate, and write a record and checkpoints.
+
+    Every ``validate_every``-th epoch is validated, and the last; without validations the newest weights are the best.
+    """
+    stage, schedule, progress = training.stage, training.schedule, training.progress
+    epochs, steps = divmod(progress.step, schedule.steps_per_epoch)
+    is_end = steps == 0
+    is_middle = stage.validate_midway and epochs > 0 and steps == schedule.steps_per_epoch // 2
+    epoch = epochs if is_end else epochs + 1
+    is_due = validate is not None and (epoch % stage.validate_every == 0 or epoch == schedule.epochs)
+    if progress.on_record or not (is_end or (is_middle and is_due)):
+        return
+    entry: dict[str, Any] = {"epoch": epoch if is_end else epoch - 0.5, "step": progress.step}
+    if is_end:
+        entry["losses"] = {n: total / schedule.steps_per_epoch for n, total in progress.totals.items()}
+        log.info("epoch %d: loss %.4f", epoch, entry["losses"]["total"])
+    better = validate is None
+    if validate is not None and is_due:
+        save_last(training)  # a validation may take long, and the run may end in it
+        with training.ema.applied():
+            score, entry["validation"] = validate(training.prepared, progress.step)
+        if better := score > progress.best:
+            progress.best, progress.best_epoch = score, entry["epoch"]
+        log.info("epoch %g: validation %.2f (best %.2f)", entry["epoch"], score, progress.best)
+    progress.history.append(entry)
+    if is_end:
+        progress.totals = {}
+    if better:
+        with training.ema.applied():
+            _save(training, BEST)
+    save_last(training)
+    write_metrics(training, finished=False)
+
+
+def patience_spent(training: Training) -> bool:
+    """Return whether no validation was better for as many epochs as ``patience`` says."""
+    progress, patience, length = training.progress, training.stage.patience, training.schedule.steps_per_epoch
+    if not patience or not progress.best_epoch or progress.step % length:
+        return False
+    return progress.step // length - progress.best_epoch >= patience
+
+
+def finish(training: Training) -> None:
+    """Write the last checkpoint of a training that is done, without optimisers, and its metrics."""
+    if training.progress.step < training.schedule.steps:
+        log.info("no better validation for %d epochs: stopped", training.stage.patience)
+    elif training.world.is_main:  # nothing continues from its end
+        _write(training, LAST)
+        (training.folder.path / PREVIOUS).unlink(missing_ok=True)
+    write_metrics(training, finished=True)
+
+
+def write_metrics(training: Training, finished: bool) -> None:
+    """Write the losses and scores so far."""
+    progress = training.progress
+    best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
+    content = {"finished": finished, "best": best, "minutes": progress.minutes, "epochs": progress.history}
+    training.folder.write_json(METRICS, content)
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def save_last(training: Training) -> None:
+    """Write the checkpoint that a run resumes from; the one before stays as ``previous.pth``."""
+    _save(training, LAST, resumable=True)
+
+
+def save_overdue(training: Training) -> None:
+    """Write the last checkpoint if ``save_minutes`` have passed since the newest one."""
+    if time.monotonic() - training.saved_at > training.stage.save_minutes * 60 and not training.progress.on_record:
+        save_last(training)
+
+
+def _save(training: Training, name: str, resumable: bool = False) -> None:
+    """Add the time since the newest checkpoint to the run's minutes; the main process writes a new one."""
+    now = time.monotonic()
+    training.progress.minutes += (now - training.saved_at) / 60
+    training.saved_at = now
+    if training.world.is_main:
+        _write(training, name, resumable)
+
+
+def _write(training: Training, name: str, resumable: bool = False) -> None:
+    """Write a checkpoint of this moment, with the state of optimisers and EMA if a run can resume from it."""
+    weights, folder = training.network.state_dict(), training.folder.path
+    for tensor, values in weights.items():  # the loss may still be finite, its gradients not
+        check_finite(not values.is_floating_point() or bool(values.isfinite().all()), training.progress.step, tensor)
+    content = {**training.state, "weights": weights, "progress": asdict(training.progress)}
+    if resumable:
+        content["optimizers"] = {n: o.state_dict() for n, o in training.optimizers.items()}
+        content["ema"] = training.ema.average
+    checkpoint.save(folder / name, content, folder / PREVIOUS if resumable else None)
+
+
+def resume(training: Training, allow_changes: bool) -> None:
+    """Continue from the newest checkpoint of the folder: weights, optimisers, EMA and position.
+
+    Raises:
+        UserError: as ``check_continues``, or its optimisers are of other parameters.
+    """
+    path, content = training.folder.path / LAST, newest(training.folder.path)
+    changed = check_continues(content, training.state, path, allow_changes)
+    if changed:
+        log.info("settings changed since the checkpoint: %s", ", ".join(changed))
+    checkpoint.load_weights(training.network, content["weights"], str(path))
+    try:
+        if "optimizers" in content:  # a training at its end has none
+            load_optimizers(training.optimizers, content["optimizers"])
+            copy_tensors(content["ema"], training.ema.average)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: optimisers or EMA are of other parameters ({error}); undo the changed settings, or start again "
+            "with --overwrite"
+        ) from None
+    training.state["base"] = content.get("base", [])
+    training.progress = Progress(**content["progress"])
+    training.folder.resumed_at = training.progress.step + 1
+    log.info("resumed after step %d of %d", training.progress.step, training.schedule.steps)
+
+
+# --- Ctrl-C and SIGTERM ----------------------------------------------------------------------------------------------
+
+HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
+
+
+class Interrupt:
+    """A context in which the first signal sets ``requested``; the earlier signal handlers are restored at its end."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in {signal.SIGINT, signal.SIGTERM, HANG_UP}:
+            if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:  # nohup lets a run outlive its terminal
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
