@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
@@ -19,11 +17,10 @@ BOX_MODE = "detectron2.structures.boxes", "BoxMode"  # in published annotations;
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickles plain data, NumPy arrays and what ``others`` names (module -> names); refuses everything else."""
+    """Unpickles plain data and NumPy arrays; refuses everything else."""
 
-    def __init__(self, file: IO[bytes], others: Mapping[str, set[str]] = MappingProxyType({})):
+    def __init__(self, file: IO[bytes]):
         super().__init__(file, encoding="latin1")
-        self.others = others
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle names, if it is allowed.
@@ -33,7 +30,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         """
         if (module, name) == BOX_MODE:
             return int
-        if name not in ARRAY_PARTS.get(module, set()) | self.others.get(module, set()):
+        if name not in ARRAY_PARTS.get(module, set()):
             raise pickle.UnpicklingError(f"it would load {module}.{name}")
         if module.startswith("numpy.core"):
             module = module.replace("numpy.core", "numpy._core") if hasattr(np, "_core") else module

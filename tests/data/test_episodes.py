@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ from util.config.folds import Fold
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset
 from util.data.images.read import read_image, read_mask
-from util.data.images.warp import fit_letterbox
+from util.data.images.views import View
 from util.data.lists.image_list import ImageList, train_list
 from util.data.lists.image_list import test_list as novel_list  # under its own name pytest would collect it
 from util.data.lists.index import load_index
@@ -71,24 +69,6 @@ def _centred(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray
     return out
 
 
-# --- photos ----------------------------------------------------------------------------------------------------------
-
-
-# --- shapes and types ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("augment", [AugmentSettings(), None], ids=["training", "evaluation"])
-def test_episode_labels_are_binary_and_show_the_class(train, fold, augment) -> None:
-    dataset = _episodes(train, fold, augment, base_labels=True)
-    for number in range(12):
-        episode = dataset[number]
-        assert set(episode.query_label.unique().tolist()) <= {0, 1, IGNORE}
-        assert set(episode.support_label.unique().tolist()) <= {0, 1, IGNORE}
-        assert (episode.support_label == 1).flatten(1).any(1).all()
-        assert set(episode.query_base_label.unique().tolist()) <= {*range(len(fold.base) + 1), IGNORE}
-        assert episode.number == number and episode.class_id in fold.base
-
-
 # --- the evaluation view ---------------------------------------------------------------------------------------------
 
 
@@ -98,12 +78,12 @@ def test_evaluation_episode_equals_the_files(request, fold, vectors, side: str) 
     dataset = _episodes(images, fold, None, vectors=vectors, base_labels=True)
     for number in range(len(images.queries) // 2):
         key, episode = dataset.sampler(number), dataset[number]
-        photo, classes = fit_letterbox(*_views(images, key.query), SIZE)
+        photo, classes = View("letterbox", SIZE, SIZE).apply(*_views(images, key.query))
         assert torch.equal(episode.query, torch.from_numpy(photo.transpose(2, 0, 1)))
         assert (episode.query_label.numpy() == _binary(classes, key.class_id)).all()
         assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
         for shot, row in enumerate(key.supports):
-            photo, classes = fit_letterbox(*_views(images, row), SIZE)
+            photo, classes = View("letterbox", SIZE, SIZE).apply(*_views(images, row))
             assert torch.equal(episode.support[shot], torch.from_numpy(photo.transpose(2, 0, 1)))
             assert (episode.support_label[shot].numpy() == _binary(classes, key.class_id)).all()
         assert episode.class_id == key.class_id
@@ -153,28 +133,3 @@ def test_query_and_supports_are_augmented_independently(train, fold) -> None:
     share = np.mean(flips, axis=0)
     assert (share > 0.25).all() and (share < 0.75).all()
     assert len({tuple(f) for f in flips}) == 8  # every combination occurs
-
-
-def test_later_laps_see_other_views(train, fold) -> None:
-    dataset, length = _episodes(train, fold, AugmentSettings(), shots=1), len(train.queries)
-    views: dict[int, list[torch.Tensor]] = {}
-    for number in range(2 * length):
-        views.setdefault(dataset.sampler(number).query, []).append(dataset[number].query)
-    assert all(len(v) == 2 for v in views.values())
-    assert sum(torch.equal(*v) for v in views.values()) <= 2
-
-
-def test_items_are_functions_of_their_number(train, fold, vectors) -> None:
-    first = _episodes(train, fold, AugmentSettings(), vectors=vectors, base_labels=True)
-    other = _episodes(train, fold, AugmentSettings(), vectors=vectors, base_labels=True)
-    expected = {n: first[n] for n in (0, 7, 3)}
-    for number in (3, 0, 7):
-        again = other[number]
-        names = [f.name for f in fields(again) if getattr(again, f.name) is not None]
-        assert all(torch.equal(getattr(again, name), getattr(expected[number], name)) for name in names)
-
-
-# --- labelled images -------------------------------------------------------------------------------------------------
-
-
-# --- batches ---------------------------------------------------------------------------------------------------------

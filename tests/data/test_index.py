@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,29 +22,26 @@ def _palette() -> list[int]:
     return [(37 * i + 90 * c) % 256 for i in range(256) for c in range(3)]
 
 
-def _save_mask(path: Path, mask: np.ndarray, mode: str = "P") -> None:
+def _save_mask(path: Path, mask: np.ndarray) -> None:
     image = Image.fromarray(mask)
-    if mode == "P":
-        image.putpalette(_palette())
-    elif mode != "L":
-        image = image.convert(mode)
+    image.putpalette(_palette())
     image.save(path)
 
 
-def _masks(count: int, seed: int = 0, sides: tuple[int, int] = (12, 10)) -> list[np.ndarray]:
-    random = np.random.default_rng(seed)
+def _masks(count: int) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
     values = np.array([0, 1, 2, 3, IGNORE], np.uint8)
-    return [values[random.integers(0, len(values), sides)] for _ in range(count)]
+    return [values[random.integers(0, len(values), (12, 10))] for _ in range(count)]
 
 
-def _write(root: Path, masks: list[np.ndarray], mode: str = "P") -> DataSettings:
+def _write(root: Path, masks: list[np.ndarray]) -> DataSettings:
     """Write a data set of given masks, all in the training list, and return its settings."""
     for folder in ("JPEGImages", "SegmentationClassAug"):
         (root / folder).mkdir(parents=True)
     names = [f"photo{n}" for n in range(len(masks))]
     for name, mask in zip(names, masks, strict=True):
         Image.fromarray(np.full((*mask.shape, 3), 90, np.uint8)).save(root / "JPEGImages" / f"{name}.jpg")
-        _save_mask(root / "SegmentationClassAug" / f"{name}.png", mask, mode)
+        _save_mask(root / "SegmentationClassAug" / f"{name}.png", mask)
     (root / "train.txt").write_text("".join(f"{n}\n" for n in names))
     classes = [f"class{c}" for c in range(1, CLASSES + 1)]
     return DataSettings("tiny", str(root), "train.txt", "train.txt", classes, cache=str(root / "cache"))
@@ -51,14 +49,6 @@ def _write(root: Path, masks: list[np.ndarray], mode: str = "P") -> DataSettings
 
 def _load(data: DataSettings) -> Index:
     return load_index(data, "train", progress=False)
-
-
-def _refusal(data: DataSettings) -> str:
-    with pytest.raises(UserError) as caught:
-        _load(data)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def _mask_path(data: DataSettings, number: int) -> Path:
@@ -94,36 +84,37 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [CLASSES + 1, 254])
-def test_class_ids_out_of_range_are_refused(tiny: DataSettings, wrong: int) -> None:
+def _wrong_id(path: Path) -> str:
     mask = _masks(6)[2]
-    mask[5, 5] = wrong
-    _save_mask(_mask_path(tiny, 2), mask)
-    message = _refusal(tiny)
-    assert "photo2.png" in message and f"class id {wrong} " in message and f"0..{CLASSES} and 255" in message
+    mask[5, 5] = CLASSES + 1
+    _save_mask(path, mask)
+    return f"class id {CLASSES + 1} "
 
 
-def test_mask_of_another_size_than_its_image_is_refused(tiny: DataSettings) -> None:
-    _save_mask(_mask_path(tiny, 4), np.zeros((10, 12), np.uint8))
-    message = _refusal(tiny)
-    assert "photo4.png" in message and "(12, 10) and (10, 12)" in message
+def _other_size(path: Path) -> str:
+    _save_mask(path, np.zeros((10, 12), np.uint8))
+    return "(12, 10) and (10, 12)"
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", "half"])
-def test_damaged_mask_is_named(tiny: DataSettings, content: bytes | str) -> None:
-    path = _mask_path(tiny, 0)
-    path.write_bytes(path.read_bytes()[:-60] if content == "half" else content)
-    message = _refusal(tiny)
-    assert str(path) in message and "damaged" in message
+def _half(path: Path) -> str:
+    path.write_bytes(path.read_bytes()[:-60])
+    return "damaged"
 
 
-# --- list files ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("spoil", [_wrong_id, _other_size, _half, lambda path: path.unlink() or "exist"])
+def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], str]) -> None:
+    says, path = spoil(_mask_path(tiny, 2)), _mask_path(tiny, 2)
+    with pytest.raises(UserError) as caught:
+        _load(tiny)
+    assert str(path) in str(caught.value) and says in str(caught.value)
 
 
-def test_list_that_names_an_image_twice_is_refused(tmp_path: Path) -> None:
+def test_a_list_names_each_image_once(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
-    path.write_text("a\nb\nc\nb\n")
-    with pytest.raises(UserError, match=r"list\.txt: this list names 'b' twice"):
+    path.write_text("a\n\nb -1\n", encoding="utf-8-sig")  # a byte-order mark is no part of the first name
+    assert read_names(path) == ("a", "b")
+    path.write_text("a\nb\nb\n")
+    with pytest.raises(UserError, match=r"list\.txt:3: 'b'"):
         read_names(path)
 
 
@@ -156,18 +147,14 @@ def test_changed_mask_is_counted_anew(tiny: DataSettings) -> None:
     assert second.fingerprint != first.fingerprint
 
 
-@pytest.mark.parametrize("damage", ["empty", "rubbish", "first half", "other archive", "flipped bytes"])
+@pytest.mark.parametrize("damage", ["rubbish", "first half", "flipped bytes"])
 def test_damaged_cache_file_is_rebuilt(tiny: DataSettings, damage: str) -> None:
     first = _load(tiny)
     (path,) = _cache_files(tiny)
     whole = path.read_bytes()
-    if damage == "other archive":
-        np.savez(path, something=np.zeros(3))
-    elif damage == "flipped bytes":
-        middle = len(whole) // 3
-        path.write_bytes(whole[:middle] + bytes(255 - b for b in whole[middle : middle + 40]) + whole[middle + 40 :])
-    else:
-        path.write_bytes({"empty": b"", "rubbish": b"rubbish" * 20, "first half": whole[: len(whole) // 2]}[damage])
+    part, rest = len(whole) // 3, len(whole) // 3 + 40
+    flipped = whole[:part] + bytes(255 - b for b in whole[part:rest]) + whole[rest:]
+    path.write_bytes({"rubbish": b"rubbish", "first half": whole[: len(whole) // 2], "flipped bytes": flipped}[damage])
     assert (_load(tiny).areas == first.areas).all()
     for number in range(6):
         _spoil_unnoticed(_mask_path(tiny, number))

@@ -11,7 +11,7 @@ import torch
 from model.common.ops import normalise
 from tests.data.drawn import drawn_label, noise, seeded
 from util.data.images.read import read_image, read_mask
-from util.data.images.warp import fit_letterbox
+from util.data.images.views import View
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
 
@@ -24,31 +24,18 @@ def test_evaluation_view_equals_the_measured_one(shared: Path, tag: str, size: i
     root = shared / "data/VOC2012"
     photo, classes = read_image(root / f"JPEGImages/{name}.jpg"), read_mask(root / f"SegmentationClassAug/{name}.png")
     assert (photo.shape[0] < photo.shape[1]) == (tag == "landscape")
-    boxed, our_label = fit_letterbox(photo, classes, size)
+    boxed, our_label = View("letterbox", size, size).apply(photo, classes)
     ours = normalise(torch.from_numpy(boxed.transpose(2, 0, 1))).numpy()
     assert (our_label == label).all()
     step = 8 if size == 473 else 1
     assert np.abs(ours[:, ::step, ::step] - image).max() <= 1e-4
 
 
-@pytest.mark.parametrize(
-    ("sides", "size", "new"),
-    [((375, 500), 473, (352, 472)), ((500, 375), 473, (472, 352)), ((60, 64), 65, (56, 64)), ((64, 64), 33, (32, 32))],
-)
-def test_evaluation_sizes_are_multiples_of_eight(sides: tuple, size: int, new: tuple) -> None:
-    boxed, label = fit_letterbox(np.full((*sides, 3), 200, np.uint8), np.full(sides, 5, np.uint8), size)
-    assert boxed.shape == (size, size, 3) and boxed.dtype == np.float32
-    assert label.shape == (size, size) and label.dtype == np.uint8
-    assert (boxed[: new[0], : new[1]] == 200).all() and (label[: new[0], : new[1]] == 5).all()
-    boxed[: new[0], : new[1]], label[: new[0], : new[1]] = 0, IGNORE
-    assert (boxed == 0).all() and (label == IGNORE).all()
-
-
 def test_evaluation_view_follows_the_written_rule() -> None:
     for seed in range(8):
         height, width, size = (int(v) for v in seeded(seed).integers((20, 20, 40), (120, 120, 100)))
         image, label = noise(height, width, seed), drawn_label(height, width, seed=seed)
-        boxed, new_label = fit_letterbox(image, label, size)
+        boxed, new_label = View("letterbox", size, size).apply(image, label)
         new_height, new_width = (int(s * size / max(height, width)) // 8 * 8 for s in (height, width))
         rows = np.floor(np.arange(new_height) * height / new_height).astype(int)
         columns = np.floor(np.arange(new_width) * width / new_width).astype(int)

@@ -1,111 +1,78 @@
-"""Tests of episode sampling: a pure function of the number, fair, and untouched by workers and batches."""
+"""Tests of episode sampling: a pure function of the number, fair, legal by every rule, and untouched by workers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.data.drawn_lists import golden_list, random_list
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
-from util.data.episodes import EpisodeDataset
-from util.data.lists.image_list import ImageList, train_list
+from util.data.episodes import EpisodeDataset, TrialDataset
+from util.data.images.views import View
+from util.data.lists.image_list import ImageList, check_shots, train_list
 from util.data.lists.index import Index, load_index
+from util.data.lists.manifest import digest
 from util.data.sampling import EpisodeSampler
 from util.data.words.text import name_vectors
+from util.errors import UserError
+from util.run.data import check_sampler
 from util.run.loading import batches
 
+RULES = ["sequential", "shuffle", "random", "pairs", "shuffled_pairs", "class_then_query", "class_in_turn"]
 SEEDS = range(5)
-PIXELS = 400  # of mini's 64 x 64: some objects are smaller, so not every image of a class is a candidate
 FAR = 10**9  # numbers need not be small
 GOLDEN_WALK = [(0, 2, (17,)), (1, 3, (16,)), (2, 2, (17,)), (3, 1, (17,))]  # (query, class, supports)
 GOLDEN_DIGESTS = ("d5ea1e74499fc823", "f366a7a7c4373652")
+GOLDEN_TWO_WAYS = "edf3800469ea67cc"
 
 
-@pytest.fixture(scope="module")
-def train(mini_data) -> ImageList:
-    """Return the training list of mini's fold 0."""
-    data = mini_data(min_pixels=PIXELS)
-    return train_list(load_index(data, "train", progress=False), Fold.of(data), data)
+def list_of(areas: np.ndarray, classes: tuple[int, ...], pixels: int = 10) -> ImageList:
+    """Return a list over given areas (images, classes + 1), no file behind it."""
+    names, paths = tuple(f"photo{n}" for n in range(len(areas))), (Path(),) * len(areas)
+    present = areas[:, list(classes)] >= pixels
+    candidates = {c: np.flatnonzero(present[:, i]) for i, c in enumerate(classes)}
+    index = Index(names, areas, paths, paths, "none")
+    return ImageList(index, classes, np.flatnonzero(present.any(1)), candidates)
+
+
+def random_list(seed: int) -> ImageList:
+    """Return a list of 40 images of five classes, three of which count; every image has class 1."""
+    random = np.random.default_rng(seed)
+    areas = random.integers(0, 100, (40, 6)) * (random.random((40, 6)) < 0.4)
+    areas[:, 1] += 10
+    return list_of(areas, (1, 2, 4))
+
+
+def golden_list() -> ImageList:
+    """Return a list whose areas come from a formula, so that it is the same everywhere and for ever."""
+    areas = np.array([[0, *(7 * n * c % 11 * 10 for c in (1, 2, 3))] for n in range(1, 21)], np.int64)
+    return list_of(areas, (1, 2, 3), 30)
 
 
 # --- a pure function -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("query", ["sequential", "shuffle"])
-def test_episode_depends_on_the_number_alone(query: str) -> None:
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("with_replacement", [False, True])
+def test_every_episode_is_legal_and_depends_on_its_number_alone(rule: str, with_replacement: bool) -> None:
     for seed in SEEDS:
         images = random_list(seed)
-        sampler = EpisodeSampler(images, query, 2, seed)
+        sampler = EpisodeSampler(images, rule, 3, seed, with_replacement)
         numbers = [*range(150), FAR, FAR + 1]
-        first = {n: sampler(n) for n in numbers}
-        order = np.random.default_rng(seed).permutation(numbers).tolist()
-        assert {n: sampler(n) for n in order} == first
-        assert {n: EpisodeSampler(random_list(seed), query, 2, seed)(n) for n in reversed(numbers)} == first
-        assert all(key.number == n for n, key in first.items())
-
-
-# --- the episode itself ----------------------------------------------------------------------------------------------
-
-
-def _check_episodes(images: ImageList, query: str, shots: int, seed: int, numbers: range) -> None:
-    for number in numbers:
-        key = EpisodeSampler(images, query, shots, seed)(number)
-        assert key.query in images.queries
-        assert key.class_id in images.classes
-        assert images.index.areas[key.query, key.class_id] >= 1
-        assert len(key.supports) == len(set(key.supports)) == shots
-        assert key.query not in key.supports
-        assert set(key.supports) <= set(images.candidates[key.class_id].tolist())
-
-
-@pytest.mark.parametrize("query", ["sequential", "shuffle"])
-@pytest.mark.parametrize("shots", [1, 3])
-def test_supports_are_distinct_candidates_and_never_the_query(train, novel, query: str, shots: int) -> None:
-    _check_episodes(train, query, shots, 321, range(200))
-    _check_episodes(novel, query, shots, 0, range(100))
-    for seed in SEEDS:
-        _check_episodes(random_list(seed), query, shots, seed, range(100))
-
-
-# --- order -----------------------------------------------------------------------------------------------------------
-
-
-def test_shuffle_visits_every_image_once_per_lap_and_laps_differ(train: ImageList) -> None:
-    length = len(train.queries)
-    for seed in SEEDS:
-        sampler = EpisodeSampler(train, "shuffle", 1, seed)
-        laps = [tuple(sampler(n).query for n in range(lap * length, (lap + 1) * length)) for lap in range(6)]
-        assert all(sorted(lap) == train.queries.tolist() for lap in laps)
-        assert len(set(laps)) == len(laps)
-        assert train.queries.tolist() not in [list(lap) for lap in laps]
-
-
-# --- fairness --------------------------------------------------------------------------------------------------------
-
-
-def _chi_square(counts: Counter, kinds: int) -> float:
-    expected = counts.total() / kinds
-    return sum((counts[k] - expected) ** 2 / expected for k in counts)
-
-
-def test_supports_are_drawn_uniformly() -> None:
-    areas = np.array([[0, 50]] * 10)
-    index = Index(tuple("abcdefghij"), areas, (Path(),) * 10, (Path(),) * 10, "none")
-    images = ImageList(index, (1,), np.arange(10), {1: np.arange(10)})
-    for shots in (1, 4):
-        sampler = EpisodeSampler(images, "sequential", shots, 0)
-        counts = Counter(s for n in range(0, 9000, 10) for s in sampler(n).supports)
-        assert set(counts) == set(range(1, 10))
-        assert _chi_square(counts, 9) < 35  # eight degrees of freedom: exceeded once in 30 000
-
-
-# --- digest ----------------------------------------------------------------------------------------------------------
+        keys = {n: sampler(n) for n in numbers}
+        other = EpisodeSampler(random_list(seed), rule, 3, seed, with_replacement)
+        assert {n: other(n) for n in np.random.default_rng(seed).permutation(numbers).tolist()} == keys
+        for number, key in keys.items():
+            assert key.number == number and key.query in images.queries and key.query not in key.supports
+            assert key.class_id in images.classes and images.index.areas[key.query, key.class_id] > 0
+            assert set(key.supports) <= set(images.candidates[key.class_id].tolist()) and len(key.supports) == 3
+            assert with_replacement or len(set(key.supports)) == 3
+        assert with_replacement == any(len(set(key.supports)) < 3 for key in keys.values())
 
 
 def test_episodes_of_a_fixed_list_never_change() -> None:
@@ -113,8 +80,112 @@ def test_episodes_of_a_fixed_list_never_change() -> None:
     images = golden_list()
     walk = EpisodeSampler(images, "sequential", 1, 0)
     assert [(k.query, k.class_id, k.supports) for k in map(walk, range(4))] == GOLDEN_WALK
-    assert walk.digest(200)[:16] == GOLDEN_DIGESTS[0]
-    assert EpisodeSampler(images, "shuffle", 2, 321).digest(200)[:16] == GOLDEN_DIGESTS[1]
+    assert digest(walk, 200)[:16] == GOLDEN_DIGESTS[0]
+    assert digest(EpisodeSampler(images, "shuffle", 2, 321), 200)[:16] == GOLDEN_DIGESTS[1]
+
+
+def test_supports_drawn_with_replacement_need_one_candidate_beside_the_query(mini_data) -> None:
+    images, data = list_of(np.array([[0, 50], [0, 50]]), (1,)), mini_data(shot=5)
+    check_shots(images, data, with_replacement=True)
+    assert EpisodeSampler(images, "sequential", 5, 0, True)(0).supports == (1,) * 5
+    with pytest.raises(UserError, match="5 shots need 6"):
+        check_shots(images, data)
+
+
+# --- order and fairness ----------------------------------------------------------------------------------------------
+
+
+def test_shuffle_visits_every_image_once_per_lap_and_laps_differ() -> None:
+    for seed in SEEDS:
+        images = golden_list()
+        length, sampler = len(images.queries), EpisodeSampler(images, "shuffle", 1, seed)
+        laps = [tuple(sampler(n).query for n in range(lap * length, (lap + 1) * length)) for lap in range(6)]
+        assert all(sorted(lap) == images.queries.tolist() for lap in laps)
+        assert len({*laps, tuple(images.queries.tolist())}) == len(laps) + 1
+
+
+def test_pairs_are_taken_in_the_order_of_the_list() -> None:
+    images = random_list(1)
+    expected = [(r, c) for r in range(40) for c in (1, 2, 4) if images.index.areas[r, c] >= 10]
+    sampler = EpisodeSampler(images, "pairs", 1, 0)
+    found = [(sampler(n).query, sampler(n).class_id) for n in range(len(expected) + 5)]
+    assert list(images.pairs) == expected and found == expected + expected[:5]
+
+
+def test_class_then_query_draws_classes_evenly_and_random_draws_images_evenly() -> None:
+    images = list_of(np.array([[0, 50, 0]] * 18 + [[0, 0, 50]] * 2), (1, 2))
+    by_class = Counter(EpisodeSampler(images, "class_then_query", 1, 0)(n).class_id for n in range(4000))
+    assert abs(by_class[1] - 2000) < 160  # five standard deviations
+    by_image = Counter(EpisodeSampler(images, "random", 1, 0)(n).query for n in range(8000))
+    assert all(abs(by_image[r] - 400) < 100 for r in range(20))
+
+
+@pytest.mark.parametrize("shots", [1, 4])
+def test_supports_are_drawn_uniformly(shots: int) -> None:
+    sampler = EpisodeSampler(list_of(np.array([[0, 50]] * 10), (1,)), "sequential", shots, 0)
+    counts = Counter(s for n in range(0, 9000, 10) for s in sampler(n).supports)
+    expected = counts.total() / 9
+    assert set(counts) == set(range(1, 10))
+    assert sum((count - expected) ** 2 / expected for count in counts.values()) < 35  # exceeded once in 30 000
+
+
+# --- several ways, absent classes ------------------------------------------------------------------------------------
+
+
+def test_more_ways_keep_the_episode_and_add_classes_with_supports() -> None:
+    for seed in SEEDS:
+        images = random_list(seed)
+        one, three = (EpisodeSampler(images, "sequential", 2, seed, ways=ways) for ways in (1, 3))
+        for number in range(60):
+            key, first = three(number), one(number)
+            assert (key.query, key.class_id, key.supports) == (first.query, first.class_id, first.supports)
+            assert key.classes == [1, 2, 4] and [way.classes for way in key.ways] == [[1], [2], [4]]
+            for way in key.ways:
+                assert key.query not in way.supports and len(set(way.supports)) == 2
+                assert set(way.supports) <= set(images.candidates[way.class_id].tolist())
+
+
+def test_other_ways_are_drawn_uniformly_and_belong_to_the_digest() -> None:
+    images = golden_list()
+    two = EpisodeSampler(images, "sequential", 1, 0, ways=2)
+    others = Counter((k.class_id, k.others[0][0]) for k in map(two, range(1200)))
+    assert len(others) == 6 and all(others[a, b] > 0.35 * (others[a, b] + others[a, 6 - a - b]) for a, b in others)
+    assert digest(two, 200)[:16] == GOLDEN_TWO_WAYS
+
+
+def test_absent_classes_replace_queries_alone() -> None:
+    everywhere = random_list(0)  # class 1 is
+    with pytest.raises(UserError, match=r"protocols.p on the list: absent = 0.5, but every image shows class 1"):
+        check_sampler(everywhere, EpisodeSampler(everywhere, "sequential", 1, 0, absent=0.5), "p", "the list")
+    queries = np.flatnonzero((everywhere.index.areas[:, [2, 4]] > 0).any(1))
+    images = replace(everywhere, classes=(2, 4), queries=queries)
+    plain, half = (EpisodeSampler(images, "sequential", 1, 0, absent=share) for share in (0.0, 0.5))
+    lacking = 0
+    for number in range(400):
+        key, shown = half(number), plain(number)
+        assert (key.class_id, key.supports) == (shown.class_id, shown.supports) and half(number) == key
+        lacks = images.index.areas[key.query, key.class_id] == 0
+        assert lacks or key == shown
+        lacking += int(lacks)
+    assert 160 < lacking < 240
+
+
+def test_pixels_of_other_ways_are_ignored_in_supports_and_numbered_in_labels(novel: ImageList, mini_data) -> None:
+    sampler, view = EpisodeSampler(novel, "sequential", 1, 0, ways=2), View("stretch", 33, 33)
+    data, seen = TrialDataset(EpisodeDataset(sampler, Fold.of(mini_data()), 33, view=view), ("original",)), set()
+    for number in range(20):
+        key, trial = sampler(number), data[number]
+        truth = novel.index.pair(key.query)[1]
+        want = np.where(truth == 255, 255, np.where(truth == 1, 1, np.where(truth == 2, 2, 0)))
+        assert np.array_equal(trial.label["original"][0].numpy(), want)
+        for way, of_way in zip(key.ways, trial.ways, strict=True):
+            assert int(of_way.class_id) == way.class_id and torch.equal(of_way.query, trial.episode.query)
+            classes = view.apply(*novel.index.pair(way.supports[0]))[1]
+            label = of_way.support_label[0].numpy()
+            assert ((label == 1) == (classes == way.class_id)).all()
+            assert ((label == 255) == np.isin(classes, [3 - way.class_id, 255])).all()
+            seen.add(bool((classes == 3 - way.class_id).any()))
+    assert seen == {True, False}
 
 
 # --- workers and batches ---------------------------------------------------------------------------------------------
@@ -132,9 +203,10 @@ def _load(dataset: EpisodeDataset, numbers: list[list[int]], workers: int) -> di
 
 @pytest.mark.process
 @pytest.mark.parametrize("augment", [AugmentSettings(scale=[0.7, 1.2]), None], ids=["training", "evaluation"])
-def test_workers_and_batch_size_change_no_tensor(mini_data, train: ImageList, augment) -> None:
-    data = mini_data()
-    sampler = EpisodeSampler(train, "shuffle", 2, 321)
+def test_workers_and_batch_size_change_no_tensor(mini_data, augment) -> None:
+    data = mini_data(min_pixels=400)  # of mini's 64 x 64: some objects are smaller
+    images = train_list(load_index(data, "train", progress=False), Fold.of(data), data)
+    sampler = EpisodeSampler(images, "shuffle", 2, 321)
     dataset = EpisodeDataset(sampler, Fold.of(data), 65, augment, name_vectors(data.classes), base_labels=True)
     single, fours = [[n] for n in range(40, 52)], [list(range(n, n + 4)) for n in range(40, 52, 4)]
     expected = _load(dataset, single, workers=0)
@@ -143,6 +215,3 @@ def test_workers_and_batch_size_change_no_tensor(mini_data, train: ImageList, au
         found = _load(dataset, numbers, workers)
         assert {name for name, v in expected.items() if v is None} == {"left_out", "cached_support", "cached_query"}
         assert all(v is None or torch.equal(found[name], v) for name, v in expected.items())
-
-
-# --- several ways ----------------------------------------------------------------------------------------------------

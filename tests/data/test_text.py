@@ -10,32 +10,24 @@ import numpy as np
 import pytest
 
 from util.config.settings import DataSettings
-from util.data.words.text import class_vectors, name_vectors, read_vectors
+from util.data.words.text import class_vectors, name_vectors, read_vectors, write_vectors
 from util.errors import UserError
 
 WIDTH = 300
 CLASSES = ["cat", "dog", "traffic light"]
 
 
-def _table(rows: int = len(CLASSES) + 1, kind: type = np.float32) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((rows, 5)).astype(kind)
+def _table(rows: int = len(CLASSES) + 1) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((rows, 5)).astype(np.float32)
 
 
-def _pickled(path: Path, content: object, protocol: int = pickle.DEFAULT_PROTOCOL) -> Path:
-    path.write_bytes(pickle.dumps(content, protocol))
+def _pickled(path: Path, content: object) -> Path:
+    path.write_bytes(pickle.dumps(content))
     return path
 
 
 def _settings(**changes) -> DataSettings:
     return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", list(CLASSES), **changes)
-
-
-def _refusal(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        read_vectors(path)
-    message = str(caught.value)
-    assert str(path) in message and "\n" not in message
-    return message
 
 
 # --- files that are read ---------------------------------------------------------------------------------------------
@@ -47,14 +39,6 @@ def test_published_vectors_are_unit_rows(shared: Path, name: str, rows: int) -> 
     assert table.shape == (rows, WIDTH) and table.dtype == np.float32
     assert np.linalg.norm(table[1:], axis=1) == pytest.approx(1, abs=1e-4)
     assert len(np.unique(table, axis=0)) == rows
-
-
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_pickled_arrays_of_every_protocol_are_read(tmp_path: Path, protocol: int, kind: type) -> None:
-    table = _table(kind=kind)
-    read = read_vectors(_pickled(tmp_path / "vectors.pkl", table, protocol))
-    assert (read == table.astype(np.float32)).all() and read.dtype == np.float32
 
 
 # --- files that are refused ------------------------------------------------------------------------------------------
@@ -71,11 +55,11 @@ class _Malicious:
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: [_table(), m], lambda m: np.array([[m]], object)])
-@pytest.mark.parametrize("protocol", [0, 2, pickle.HIGHEST_PROTOCOL])
-def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, wrap, protocol: int) -> None:
+def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, wrap) -> None:
     marker = tmp_path / "marker"
-    path = _pickled(tmp_path / "vectors.pkl", wrap(_Malicious(f"touch {marker}")), protocol)
-    assert "system" in _refusal(path)
+    path = _pickled(tmp_path / "vectors.pkl", wrap(_Malicious(f"touch {marker}")))
+    with pytest.raises(UserError, match=r"vectors\.pkl: .*system"):
+        read_vectors(path)
     assert not marker.exists()
     pickle.loads(path.read_bytes())  # it would have run
     assert marker.exists()
@@ -84,12 +68,13 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, wrap, prot
 # --- files that settings name ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [len(CLASSES), len(CLASSES) + 2, 1])
-def test_wrong_number_of_rows_is_refused(tmp_path: Path, rows: int) -> None:
-    path = _pickled(tmp_path / "word2vec_tiny.pkl", _table(rows))
-    with pytest.raises(UserError) as caught:
+def test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:
+    _pickled(tmp_path / "word2vec_tiny.pkl", _table(3))
+    with pytest.raises(UserError, match=r"word2vec_tiny\.pkl: .*3 rows.* needs 4"):
         class_vectors(_settings(text_dir=str(tmp_path)))
-    assert str(path) in str(caught.value) and f"{rows} rows" in str(caught.value) and "needs 4" in str(caught.value)
+    write_vectors(tmp_path / "own.npz", _table(), ["cat", "cow", "traffic light"])
+    with pytest.raises(UserError, match=r"own\.npz: .*'cow'"):
+        class_vectors(_settings(text=str(tmp_path / "own.npz")))
 
 
 def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.prepare.vector_files import FORMS, refusal, words_of, write_words
-from util.data.words.files import read_words
+from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
+from util.data.words.vectors import read_words
+from util.prepare import embeddings
 
 
 @pytest.mark.parametrize("form", [*FORMS, "word2vec.bin.bz2", "fasttext.vec.xz"])
@@ -19,7 +20,7 @@ def test_words_come_out_as_gensim_reads_them(tmp_path: Path, form: str) -> None:
     source = write_words(tmp_path / form, words)
     binary, bare = ".bin" in form, "glove" in form
     theirs = KeyedVectors.load_word2vec_format(str(source), binary=binary, no_header=bare)
-    ours = read_words(source, words, words).vectors
+    ours = read_words(source, words, words)
     assert set(ours) == set(words)
     for name, vector in ours.items():
         assert (vector == theirs[name]).all() and vector.dtype == np.float32
@@ -27,33 +28,56 @@ def test_words_come_out_as_gensim_reads_them(tmp_path: Path, form: str) -> None:
 
 def test_words_with_spaces_in_them_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "glove.txt").write_text("the 1 2 3\ncat at home 9 9 9\ncat 4 5 6\n")
-    assert read_words(tmp_path / "glove.txt", ["cat"], ["cat"]).vectors["cat"].tolist() == [4, 5, 6]
+    assert read_words(tmp_path / "glove.txt", ["cat"], ["cat"])["cat"].tolist() == [4, 5, 6]
 
 
 @pytest.mark.parametrize("form", ["word2vec.bin", "glove.txt"])
 def test_of_a_word_written_twice_the_first_counts(tmp_path: Path, form: str) -> None:
     source = write_words(tmp_path / form, words_of("cat", "dog", "Cat"))
     source.write_bytes(source.read_bytes().replace(b"Cat", b"cat"))
-    found = read_words(source, ["cat", "absent"], ["absent"]).vectors["cat"]
+    found = read_words(source, ["cat", "absent"], ["absent"])["cat"]
     assert found == pytest.approx(words_of("cat")["cat"])
 
 
 def test_common_words_need_the_start_of_a_file_and_rare_ones_a_second_pass(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("util.data.words.files.COMMON", 95)
+    monkeypatch.setattr("util.data.words.vectors.COMMON", 95)
     words = words_of(*(f"word{i}" for i in range(100)))
     source = write_words(tmp_path / "word2vec.bin", words)
-    rare = read_words(source, ["word5", "word98"], ["word98"]).vectors
+    rare = read_words(source, ["word5", "word98"], ["word98"])
     assert (rare["word98"] == words["word98"]).all() and (rare["word5"] == words["word5"]).all()
     source.write_bytes(source.read_bytes()[:-100])
-    assert set(read_words(source, ["word5", "word90"], ["word90"]).vectors) == {"word5", "word90"}
+    assert set(read_words(source, ["word5", "word90"], ["word90"])) == {"word5", "word90"}
     assert "unexpected end" in refusal(lambda: read_words(source, ["word5", "absent"], ["absent"]))
 
 
 def test_the_end_of_a_text_file_is_not_read_when_all_words_are_found(tmp_path: Path) -> None:
     source = write_words(tmp_path / "glove.txt", words_of(*(f"word{i}" for i in range(100))))
     source.write_bytes(source.read_bytes()[:-30])
-    assert set(read_words(source, ["word5", "word90"], ["word90"]).vectors) == {"word5", "word90"}
+    assert set(read_words(source, ["word5", "word90"], ["word90"])) == {"word5", "word90"}
     assert "cut short" in refusal(lambda: read_words(source, ["word5", "absent"], ["absent"]))
 
 
-# --- damaged and foreign files ---------------------------------------------------------------------------------------
+def test_a_binary_file_of_fasttext_is_read(tmp_path: Path) -> None:
+    from gensim.models import FastText
+    from gensim.models.fasttext import save_facebook_model
+
+    sentences = [["cat", "dog", "cow"]] * 5
+    model = FastText(sentences, bucket=20, min_count=1, vector_size=8, epochs=1, workers=1, seed=1)
+    save_facebook_model(model, str(tmp_path / "cc.bin"))
+    found = read_words(tmp_path / "cc.bin", ["cat", "cow", "absent"], ["cat"])
+    assert sorted(found) == ["cat", "cow"]
+    assert found["cat"] == pytest.approx(model.wv.vectors[model.wv.key_to_index["cat"]])
+
+
+def test_downloads_are_gensims_and_fail_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, asked = write_words(tmp_path / "word2vec.bin", mini_words()), []
+    monkeypatch.setattr("gensim.downloader.load", lambda name, return_path: asked.append(name) or str(source))
+    assert embeddings.run(options_of(tmp_path, download="word2vec-google-news-300")) == 0
+    assert asked == ["word2vec-google-news-300"] and (tmp_path / "out/word2vec_mini.npz").exists()
+
+    def unreachable(name: str, return_path: bool) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("gensim.downloader.load", unreachable)
+    message = refusal(lambda: embeddings.run(options_of(tmp_path, download="word2vec-google-news-300")))
+    assert "Name or service not known" in message

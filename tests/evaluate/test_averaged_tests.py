@@ -10,7 +10,7 @@ import torch
 
 from tests.evaluate.quick import new_checkpoint
 from util.config.read import read_config
-from util.data.trials import collate
+from util.data.episodes import collate
 from util.errors import UserError
 from util.evaluate.jobs import Request, build_test_jobs
 from util.evaluate.testing import test as score

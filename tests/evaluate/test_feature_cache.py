@@ -11,8 +11,8 @@ import torch
 from model.encoders.features import Features
 from model.episode import Episode
 from util.config.read import read_config
+from util.data.episodes import Trial
 from util.data.sampling import EpisodeKey
-from util.data.trials import Trial
 from util.evaluate.cache import GIB, FeatureCache, ordered_by_images
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.run.context import make_run_context

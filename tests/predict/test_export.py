@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from tests.predict.conftest import SIDE
-from util.data.images.views import LETTERBOX, to_photo
-from util.data.images.warp import fit_letterbox
+from util.data.images.views import LETTERBOX, View
 from util.errors import UserError
 from util.export import export as exporting
 from util.export.export import FACTS, write_export
@@ -63,14 +62,14 @@ def _needs(name: str) -> None:
 
 
 def _letterboxed(photo: Path, side: int) -> np.ndarray:
-    image = read_photo(photo)
-    return fit_letterbox(image, np.zeros(image.shape[:2], np.uint8), side)[0].transpose(2, 0, 1)
+    return View(LETTERBOX, side, side).image(read_photo(photo)).transpose(2, 0, 1)
 
 
 def _mask(answer: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return the mask of a photo, of ``shape`` (H, W), from probabilities (n + 1, S, S)."""
     margins = np.log(answer[1:]) - np.log(answer[:1])
-    on_photo = np.stack([to_photo(m, shape, LETTERBOX, LETTERBOX, answer.shape[-1]) for m in margins])
+    view = View(LETTERBOX, answer.shape[-1], answer.shape[-1])
+    on_photo = np.stack([view.back(m, shape, LETTERBOX) for m in margins])
     return np.where(on_photo.max(0) > 0, on_photo.argmax(0) + 1, 0)
 
 

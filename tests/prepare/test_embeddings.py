@@ -104,12 +104,10 @@ def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str
     assert table[0] == pytest.approx(np.full(8, 8**-0.5))
 
 
-def test_names_that_the_file_lacks_are_reported_with_similar_words(tmp_path: Path) -> None:
-    source = write_words(tmp_path / "glove.txt", words_of("background", "cat", "gardens", "garlic", "strip", "zoo"))
-    message = refusal(lambda: build_vectors(source, ["garden gnome", "cat", "stripe", "x", "y"]))
-    assert "'garden gnome', which needs 'garden' (similar: gardens" in message
-    assert "'stripe' (similar: strip)" in message
-    assert "1 more" in message and "'cat'" not in message and "--missing names" in message
+def test_names_that_the_file_lacks_are_named(tmp_path: Path) -> None:
+    source = write_words(tmp_path / "glove.txt", words_of("background", "cat", "garden", "zoo"))
+    message = refusal(lambda: build_vectors(source, ["garden gnome", "cat", "stripe"]))
+    assert "'garden gnome', 'stripe'" in message and "--missing names" in message
 
 
 def test_missing_names_get_rows_of_their_own_when_asked(tmp_path: Path) -> None:
@@ -161,7 +159,7 @@ def test_published_files_are_imported_unchanged(tmp_path: Path, shared: Path, pu
     data = replace(data, text="word2vec", text_dir=str(tmp_path / "out"))
     assert (class_vectors(data) == published[name]).all()
     wrong = options_of(tmp_path, "mini", published=shared / f"embeddings/word2vec_{name}.pkl")
-    assert f"{len(published[name])} rows, mini needs 9" in refusal(lambda: embeddings.run(wrong))
+    assert f"{len(published[name])} rows" in refusal(lambda: embeddings.run(wrong))
 
 
 class _Malicious:

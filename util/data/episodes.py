@@ -1,26 +1,28 @@
-"""Episodes and labelled images as torch data sets: item n depends on the number n alone."""
+"""Episodes, trials of a test and labelled images as torch data sets: item n depends on the number n alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
-from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages
+from model.episode import Batch, Episode, EpisodeOfOriginalSizes, LabelledImages
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
-from util.data.images.labels import binary, channels_first, relabelled
-from util.data.images.views import LETTERBOX, ORIGINAL, View
-from util.data.images.warp import fit_letterbox, warp_training
+from util.data.images.views import LETTERBOX, ORIGINAL, View, channels_first, numbered, relabelled
+from util.data.images.warp import warp_training
 from util.data.lists.image_list import ImageList
-from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, random_stream, shuffled
+from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, Sampler, random_stream, shuffled
 
 QUERY_SLOT = 0  # augmentation streams of an episode: 0 is the query's, 1..K are the supports'
 Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)
+
+Sample = TypeVar("Sample", bound=Batch)
 
 
 class ViewKey(NamedTuple):
@@ -29,24 +31,6 @@ class ViewKey(NamedTuple):
     row: int  # of the index
     class_id: int  # crops keep a part of the class
     view: int
-
-
-class Sampler(Protocol):
-    """Source of episodes by number: drawn from a list, or read from a manifest."""
-
-    @property
-    def images(self) -> ImageList:
-        """The list of the episodes' images."""
-
-    @property
-    def seed(self) -> int:
-        """The seed of everything random about the episodes."""
-
-    def __call__(self, number: int) -> EpisodeKey:
-        """Return the episode of a number."""
-
-    def digest(self, episodes: int) -> str:
-        """Return the hexadecimal SHA-256 of the first episodes, by image names."""
 
 
 class EpisodeDataset(Dataset):
@@ -76,23 +60,16 @@ class EpisodeDataset(Dataset):
     ):
         self.sampler, self.fold, self.size, self.augment, self.views = sampler, fold, size, augment, views
         self.vectors, self.base_labels = vectors, base_labels
-        self.view = view or View(LETTERBOX, size, size)
+        self.view, self.index = view or View(LETTERBOX, size, size), sampler.images.index
 
     def __getitem__(self, number: int) -> Episode:
         key = self.sampler(number)
-        return self.episode(key, *self._view(key.query, key, QUERY_SLOT))
+        return self.episode(key, self._view(key.query, key, QUERY_SLOT))
 
-    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return an image of the index and its map of class ids in their original size."""
-        return self.sampler.images.index.pair(row)
-
-    def episode(self, key: EpisodeKey, query: Tensor, classes: np.ndarray, ignored: Sequence[int] = ()) -> Episode:
-        """Return the episode of a key from its query, (3, S, S), already sized, and the query's map of class ids.
-
-        ``ignored`` is as in ``assemble``.
-        """
+    def episode(self, key: EpisodeKey, query: Sized, ignored: Sequence[int] = ()) -> Episode:
+        """Return the episode of a key from its sized query; ``ignored`` is as in ``assemble``."""
         supports = [self._view(row, key, slot) for slot, row in enumerate(key.supports, QUERY_SLOT + 1)]
-        return self.assemble(key, [(query, classes), *supports], ignored)
+        return self.assemble(key, [query, *supports], ignored)
 
     def assemble(self, key: EpisodeKey, views: Sequence[Sized], ignored: Sequence[int] = ()) -> Episode:
         """Return the episode of a key from the sized images and class ids of its query and of its supports.
@@ -102,11 +79,11 @@ class EpisodeDataset(Dataset):
         """
         (query, classes), *views = views
         support = [image for image, _ in views]
-        value = self.sampler.images.index.value_of(key.class_id)
-        support_label = [binary(c, value, ignored) for _, c in views]
+        values = [self.index.value_of(key.class_id)]
+        support_label = [numbered(c, values, ignored) for _, c in views]
         rest: dict[str, Any] = {
             "query": query,
-            "query_label": binary(classes, value),
+            "query_label": numbered(classes, values),
             "class_id": torch.tensor(key.class_id),
             "base_id": torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
             "number": torch.tensor(key.number),
@@ -117,19 +94,16 @@ class EpisodeDataset(Dataset):
             return EpisodeOfOriginalSizes(support=support, support_label=support_label, **rest)
         return Episode(support=torch.stack(support), support_label=torch.stack(support_label), **rest)
 
-    def evaluation_view(self, image: np.ndarray, classes: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Return an image as the network's input, (3, S, S) float32, and its map of class ids (S, S) uint8."""
-        image, classes = self.view.sized(image, classes)
+    def evaluation_view(self, image: np.ndarray, classes: np.ndarray) -> Sized:
+        """Return an image (H, W, 3) and its map of class ids (H, W), uint8, in the evaluation view."""
+        image, classes = self.view.apply(image, classes)
         return channels_first(image), classes
 
-    def _view(self, row: int, key: EpisodeKey, slot: int) -> tuple[Tensor, np.ndarray]:
-        """Return an image of the index as the network's input, and its map of class ids."""
-        if self.augment is None:
-            return self.evaluation_view(*self.read(row))
-        if self.views is not None:
+    def _view(self, row: int, key: EpisodeKey, slot: int) -> Sized:
+        """Return an image of an episode; ``slot`` is as in ``QUERY_SLOT``."""
+        if self.augment is None or self.views is not None:
             return self.fixed_view(self.view_key(row, key, slot))
-        random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)
-        return self._warped(row, key.class_id, random)
+        return self._warped(row, key.class_id, random_stream(self.sampler.seed, AUGMENT, key.number, slot))
 
     def view_key(self, row: int, key: EpisodeKey, slot: int) -> ViewKey:
         """Return which of its fixed views an image has in an episode; ``slot`` is as in ``QUERY_SLOT``."""
@@ -141,17 +115,13 @@ class EpisodeDataset(Dataset):
     def fixed_view(self, view: ViewKey) -> Sized:
         """Return one of the fixed views of an image."""
         if self.augment is None:
-            return self.evaluation_view(*self.read(view.row))
+            return self.evaluation_view(*self.index.pair(view.row))
         return self._warped(view.row, view.class_id, random_stream(self.sampler.seed, FIXED, *view))
-
-    def label(self, classes: np.ndarray, view: ViewKey) -> Tensor:
-        """Return the label (S, S) uint8 in {0, 1, 255} of a view's class."""
-        return binary(classes, self.sampler.images.index.value_of(view.class_id))
 
     def _warped(self, row: int, class_id: int, random: np.random.Generator) -> Sized:
         assert self.augment is not None
-        index = self.sampler.images.index
-        image, classes = warp_training(index.stacked(row), self.size, self.augment, random, index.value_of(class_id))
+        value = self.index.value_of(class_id)
+        image, classes = warp_training(self.index.stacked(row), self.size, self.augment, random, value)
         return torch.from_numpy(image), classes
 
 
@@ -172,10 +142,79 @@ class LabelledDataset(Dataset):
             position = int(shuffled(length, self.seed, epoch)[position])
         row, index = self.images.queries[position], self.images.index
         if self.augment is None:
-            image, classes = fit_letterbox(*index.pair(row), self.size)
+            image, classes = View(LETTERBOX, self.size, self.size).apply(*index.pair(row))
             pixels = channels_first(image)
         else:
             random = random_stream(self.seed, AUGMENT, number)
             image, classes = warp_training(index.stacked(row), self.size, self.augment, random)
             pixels = torch.from_numpy(image)
         return LabelledImages(pixels, relabelled(classes, self.fold.base_table))
+
+
+@dataclass
+class Trial(Batch):
+    """B episodes of N ways, and the labels that their predictions are scored against, for each value of scored_on.
+
+    Attributes:
+        ways: N one-class episodes of the same B queries; each query's classes ascend.
+        rows: of the index for each query: the query itself, then the supports of way after way.
+        label: scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes.
+        base_label: the same in base-class ids; empty for models without base labels.
+        shown: height and width of each query within the network's input; the rest is padding.
+    """
+
+    ways: list[Episode]
+    rows: list[tuple[int, ...]]
+    label: dict[str, list[Tensor]]
+    base_label: dict[str, list[Tensor]]
+    shown: list[tuple[int, int]]
+
+    @property
+    def episode(self) -> Episode:
+        """The episodes of the first way."""
+        return self.ways[0]
+
+
+class TrialDataset(Dataset):
+    """The episodes of a test by number; ``scored_on`` names the labels to make."""
+
+    def __init__(self, episodes: EpisodeDataset, scored_on: tuple[str, ...]):
+        self.episodes, self.scored_on, self.sampler = episodes, scored_on, episodes.sampler
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether images keep their original sizes, so that a batch can hold only one episode."""
+        return self.episodes.view.rule == ORIGINAL
+
+    def __getitem__(self, number: int) -> Trial:
+        episodes = self.episodes
+        key = episodes.sampler(number)
+        image, classes = episodes.index.pair(key.query)
+        maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
+        base = {s: [relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}
+        values = [episodes.index.value_of(c) for c in key.classes]
+        labels = {s: [numbered(m, values)] for s, m in maps.items()}
+        query = episodes.evaluation_view(image, classes)
+        ways = [episodes.episode(way, query, [c for c in key.classes if c != way.class_id]) for way in key.ways]
+        return Trial(ways, [key.rows], labels, base, [episodes.view.shown(image.shape)])
+
+
+def collate(items: Sequence[Sample]) -> Sample:
+    """Return the batch of single items: tensors are stacked, empty fields stay None, scored labels become lists."""
+    first = items[0]
+    names = [field.name for field in fields(first)]  # type: ignore[arg-type]  # every Batch is a dataclass
+    return type(first)(**{name: _joined([getattr(item, name) for item in items]) for name in names})
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Return a field of a batch from those of its items."""
+    first = parts[0]
+    if first is None:
+        return None
+    if isinstance(first, dict):  # scored labels
+        return {key: [label for part in parts for label in part[key]] for key in first}
+    if isinstance(first, list) and isinstance(first[0], Batch):  # ways
+        return [collate(of_way) for of_way in zip(*parts, strict=True)]
+    if isinstance(first, list) and isinstance(first[0], tuple):  # rows, sizes
+        return [entry for part in parts for entry in part]
+    return default_collate([*parts])

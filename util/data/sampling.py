@@ -5,8 +5,6 @@ Workers, batches, processes and resuming only choose the numbers that are reques
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -46,15 +44,19 @@ class EpisodeKey:
     others: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
     @property
+    def drawn(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """Class and supports of each way, in the order in which they were drawn."""
+        return ((self.class_id, self.supports), *self.others)
+
+    @property
     def ways(self) -> list[EpisodeKey]:
         """The episodes of each class alone, by ascending class: way i has the value i + 1 in labels."""
-        every = sorted([(self.class_id, self.supports), *self.others])
-        return [replace(self, class_id=class_id, supports=supports, others=()) for class_id, supports in every]
+        return [replace(self, class_id=c, supports=supports, others=()) for c, supports in sorted(self.drawn)]
 
     @property
     def classes(self) -> list[int]:
         """The classes of all ways, ascending."""
-        return [way.class_id for way in self.ways]
+        return sorted(class_id for class_id, _ in self.drawn)
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -89,30 +91,24 @@ class EpisodeSampler:
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
-        key = self._shown(number)
+        random = random_stream(self.seed, EPISODE, number)
+        query, class_id = self._query(number, random)
+        supports, others = self._supports(query, class_id, random), []
+        if self.ways > 1:
+            rest = [c for c in self.complete_classes if c != class_id]
+            drawn = random.choice(rest, size=self.ways - 1, replace=False).tolist()
+            others = [(c, self._supports(query, c, random)) for c in drawn]
         if self.absent > 0:
             random = random_stream(self.seed, ABSENT, number)
             if random.random() < self.absent:
-                return replace(key, query=int(random.choice(self.without[key.class_id])))
-        return key
+                query = int(random.choice(self.without[class_id]))
+        return EpisodeKey(number, query, class_id, supports, tuple(others))
 
     @cached_property
     def without(self) -> dict[int, np.ndarray]:
         """Rows of the list's images that show no pixel of each class."""
         queries, areas = self.images.queries, self.images.index.areas
         return {c: queries[areas[queries, c] == 0] for c in self.images.classes}
-
-    def _shown(self, number: int) -> EpisodeKey:
-        """Return the episode of a number, whose query shows its class."""
-        random = random_stream(self.seed, EPISODE, number)
-        query, class_id = self._query(number, random)
-        supports = self._supports(query, class_id, random)
-        others: tuple[tuple[int, tuple[int, ...]], ...] = ()
-        if self.ways > 1:
-            rest = [c for c in self.complete_classes if c != class_id]
-            drawn = random.choice(rest, size=self.ways - 1, replace=False).tolist()
-            others = tuple((c, self._supports(query, c, random)) for c in drawn)
-        return EpisodeKey(number, query, class_id, supports, others)
 
     @cached_property
     def complete_classes(self) -> list[int]:
@@ -146,25 +142,18 @@ class EpisodeSampler:
         query = int(images.queries[position])
         return query, int(random.choice(images.classes_in(query)))
 
-    def digest(self, episodes: int) -> str:
-        """Return the hexadecimal SHA-256 of the first episodes, by image names."""
-        return digest(self.images.index.names, map(self, range(episodes)))
+
+@dataclass(frozen=True)
+class ListedEpisodes:
+    """Sampler that returns given episodes by number, such as those of one seed of a manifest."""
+
+    images: ImageList
+    seed: int
+    keys: tuple[EpisodeKey, ...]
+
+    def __call__(self, number: int) -> EpisodeKey:
+        """Return the episode of a number."""
+        return self.keys[number]
 
 
-def digest(names: tuple[str, ...], keys: Iterable[EpisodeKey]) -> str:
-    """Return the hexadecimal SHA-256 of episodes, by image names; episode numbers are ignored."""
-    return digest_of_ways(
-        (names[key.query], [(c, [names[s] for s in of]) for c, of in ((key.class_id, key.supports), *key.others)])
-        for key in keys
-    )
-
-
-def digest_of_ways(episodes: Iterable[tuple[str, Sequence[tuple[int, Sequence[str]]]]]) -> str:
-    """Return the hexadecimal SHA-256 of episodes as (query, ways), a way being (class, supports)."""
-    out = hashlib.sha256()
-    for query, ways in episodes:
-        row = [query]
-        for class_id, supports in ways:
-            row += [str(class_id), *supports]
-        out.update((" ".join(row) + "\n").encode())
-    return out.hexdigest()
+Sampler = EpisodeSampler | ListedEpisodes

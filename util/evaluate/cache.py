@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from model.episode import CachedFeatures, Episode
+from util.data.episodes import Trial
 from util.data.sampling import EpisodeKey
-from util.data.trials import Trial
 from util.parallel import KEEP_ALL, set_allocator
 from util.run.device import CUDA
 

@@ -25,9 +25,9 @@ from model.episode import IGNORE, Output
 from util.checkpoints.weights import load_weights
 from util.config.folds import LISTS
 from util.config.settings import Config
+from util.data.episodes import Trial, TrialDataset
 from util.data.marks import KINDS, MASK, drawn_mark
 from util.data.sampling import EpisodeSampler, random_stream
-from util.data.trials import Trial, TrialDataset
 from util.errors import UserError
 from util.evaluate.calibration import (
     FORMAT,

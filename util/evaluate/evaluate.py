@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
-from util.data.trials import Trial
+from util.data.episodes import Trial
 from util.evaluate.cache import FeatureCache, ordered_by_images
 from util.evaluate.calibration import NO_CALIBRATION, Calibration, evidence_in, presence_scores
 from util.evaluate.metrics import (

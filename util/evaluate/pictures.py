@@ -14,8 +14,7 @@ import torch
 from tqdm import tqdm
 
 from model.common.ops import resize
-from util.data.images.labels import binary, numbered
-from util.data.images.views import to_photo
+from util.data.images.views import numbered
 from util.data.sampling import EpisodeKey
 from util.errors import UserError, nearest
 from util.evaluate.evaluate import BASE, FINAL, NUMBER, iou_of
@@ -113,7 +112,7 @@ def save_pictures(
         panels: Panels = []
         for value, way in enumerate(key.ways, 1):
             for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
-                label = binary(classes, index.value_of(way.class_id)).numpy()
+                label = numbered(classes, [index.value_of(way.class_id)]).numpy()
                 label[label == 1] = value
                 drawn = labelled(image, label, SUPPORT_COLOUR, bool(key.others))
                 panels.append((f"support {support}: {names[way.class_id - 1]}", drawn))
@@ -138,7 +137,7 @@ def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, 
 
     def on_photo(scored: np.ndarray) -> np.ndarray:
         """Return a map (H', W') of the scored label's size on the panel's pixels (H, W)."""
-        full = to_photo(scored, stored, job.view.rule, job.scored_on, job.view.side)
+        full = job.view.back(scored, stored, job.scored_on)
         how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
         return cv2.resize(full, (image.shape[1], PANEL_HEIGHT), interpolation=how)
 

@@ -10,6 +10,7 @@ from model.encoders.registry import title_of
 from util.checkpoints.checkpoint import FOLD
 from util.checkpoints.weights import TRAINING_FREE, UNTRAINED, Weights, weights_mark
 from util.config.read import MODEL_NAME, to_dict
+from util.data.lists.manifest import digest
 from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import Job
 from util.report.result_table import MADE_FROM_MASKS
@@ -73,7 +74,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "list_note": job.images.note,
         "classes_without_episodes": len(set(job.images.classes) - seen),  # in no mean
         "left_out": [data.classes[c - 1] for c in job.images.left_out],
-        "episode_digests": [job.samplers[seed].digest(job.episodes[seed]) for seed in job.samplers],
+        "episode_digests": [digest(job.samplers[seed], job.episodes[seed]) for seed in job.samplers],
         "manifest": MANIFEST,
         "per_seed": [_json_keys(scores) for scores in per_seed],
         **over_seeds(per_seed),

@@ -15,7 +15,7 @@ import numpy as np
 
 from util.checkpoints.weights import Weights, load_weights
 from util.config.read import from_dict
-from util.data.lists.manifest import digest_of_rows, read_manifest
+from util.data.lists.manifest import digest, digest_of_rows, read_manifest
 from util.errors import UserError
 from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
@@ -85,7 +85,7 @@ def checks_of(path: Path, result: Result) -> Checks:
 
     def drawn() -> list[str]:
         samplers = (protocol_sampler(context, images, protocol, seed) for seed in result["seeds"])
-        return [sampler.digest(result["episodes"]) for sampler in samplers]
+        return [digest(sampler, result["episodes"]) for sampler in samplers]
 
     check("list", lambda: "" if images.digest == result["list"] else f"is {images.digest[:8]} today", UNCHECKED)
     if result["replayed"] is None and out["list"][0] == AGREES:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from util.checkpoints.weights import encoder_licence
-from util.data.images.warp import BLOCK
+from util.data.images.views import BLOCK
 from util.errors import UserError
 from util.export.exportable import CheckEpisode, Exportable
 from util.export.formats import BATCH, FORMATS, PROBABILITIES, Format, quiet

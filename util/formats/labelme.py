@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from util.data.images.orientation import upright_size
-from util.data.images.read import header_of
+from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import read_text, write_atomically
 from util.formats.annotations import (

@@ -14,8 +14,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from model.episode import IGNORE
-from util.data.images.orientation import fitted_mask, upright_size
-from util.data.images.read import header_of
+from util.data.images.read import fitted_mask, header_of, upright_size
 from util.errors import UserError
 from util.formats.annotations import Instance, Photo, reason_of
 from util.formats.run_lengths import decoded

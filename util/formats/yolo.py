@@ -14,8 +14,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from util.data.images.orientation import upright_size
-from util.data.images.read import header_of
+from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import link, read_text, write_atomically
 from util.formats.annotations import MANY, Annotations, Found, Instance, Photo, PhotoFiles, corners_of, reason_of

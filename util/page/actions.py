@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from util.data.mini import JPEG_QUALITY
-from util.data.mini_drawing import CLASS_NAMES, draw_image
+from util.data.mini import CLASS_NAMES, JPEG_QUALITY, draw_image
 from util.errors import UserError
 from util.files import read_json, write_atomically
 from util.page.found import FoundPhoto

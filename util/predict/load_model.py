@@ -14,8 +14,7 @@ from model.contract import FewShotModel
 from model.registry import class_of
 from util.checkpoints.weights import load_weights, settings_of
 from util.config.compose import config_path
-from util.data.images.labels import channels_first
-from util.data.images.views import LETTERBOX, View, to_photo
+from util.data.images.views import LETTERBOX, View, channels_first
 from util.errors import UserError
 from util.files import REPOSITORY
 from util.run.context import RunContext, make_run_context
@@ -49,12 +48,12 @@ class LoadedModel:
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return a photo (H, W, 3) uint8 and its label (H, W) as input: (3, S, S) float32 and (S, S) uint8."""
-        image, label = self.view.sized(image, label)
+        image, label = self.view.apply(image, label)
         return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))
 
     def on_photo(self, map_hw: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Return a map (S, S) of the input on the pixels of its photo, of a shape (H, W)."""
-        return to_photo(map_hw, shape, self.view.rule, LETTERBOX, self.view.side)
+        return self.view.back(map_hw, shape, LETTERBOX)
 
 
 def load_model(

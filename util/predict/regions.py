@@ -17,8 +17,7 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.data import marks
-from util.data.images.orientation import UPRIGHT, fitted_mask, stated_orientation, turned
-from util.data.images.read import header_of, opened_mask
+from util.data.images.read import UPRIGHT, fitted_mask, header_of, opened_mask, stated_orientation, turned
 from util.data.marks import BOX, POINTS, SCRIBBLE
 from util.errors import UserError, nearest
 from util.formats import labelme, recognise

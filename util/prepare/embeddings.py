@@ -11,13 +11,10 @@ import argparse
 import re
 from pathlib import Path
 
-import numpy as np
-
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.words.files import download
 from util.data.words.text import NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
-from util.data.words.vectors import build_vectors
+from util.data.words.vectors import build_vectors, download
 from util.errors import UserError, nearest
 from util.files import fingerprint
 
@@ -29,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--dataset", required=True, help="a folder of config/, such as pascal, or a config file")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--vectors", type=Path, metavar="FILE", help="word2vec, GloVe, fastText or gensim; also as .gz")
+    source.add_argument("--vectors", type=Path, metavar="FILE", help="word2vec, GloVe or fastText; also as .gz")
     source.add_argument(
         "--download", metavar="NAME", help="vectors that gensim downloads, such as word2vec-google-news-300 (1.7 GB)"
     )
@@ -66,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     if options.vectors:
         table, notes = build_vectors(source, data.classes, options.missing == NAMES)
     else:
-        table, notes = import_vectors(source, data), [f"rows of {source}, unchanged"]
+        table, notes = read_vectors(source, data.classes), [f"rows of {source}, unchanged"]
     write_vectors(target, table, data.classes, made_from)
     for note in notes:
         print(note)
@@ -97,15 +94,3 @@ def dataset_settings(dataset: str) -> DataSettings:
         known = [p.parent.name for p in CONFIG.glob("*/*.yaml") if p.stem == p.parent.name]
         raise UserError(f"--dataset {dataset}: {CONFIG / dataset} holds no {dataset}_*.yaml{nearest(dataset, known)}")
     return read_config(configs[0]).data
-
-
-def import_vectors(source: Path, data: DataSettings) -> np.ndarray:
-    """Return the rows of a published file unchanged, (classes + 1, T) float32.
-
-    Raises:
-        UserError: as ``read_vectors``, or another number of rows than the data set has.
-    """
-    table, rows = read_vectors(source, data.classes), len(data.classes) + 1
-    if len(table) != rows:
-        raise UserError(f"{source}: {len(table)} rows, {data.name} needs {rows} (background + classes)")
-    return table

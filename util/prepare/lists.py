@@ -15,7 +15,6 @@ from pathlib import Path
 from util.config.folds import LISTS, Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.lists.files import match, read_list_file
 from util.data.lists.image_list import ImageList, test_list, train_list
 from util.data.lists.index import Index, load_index
 from util.errors import UserError
@@ -111,15 +110,12 @@ def check_import(path: Path, data: DataSettings, part: str) -> int:
     own = replace(data, train_fold_list=None, test_fold_list=None)
     fold, index = Fold.of(own), load_index(own, part)
     ours = MAKERS[part](index, fold, own)
-    listed = read_list_file(path)
-    matched = match(listed, index, ours.classes)
-    rows = set(matched.rows)
-    print(f"{path}: {listed.form}, {len(matched.rows)} lines, {len(rows)} images; all are in {data.root}")
-    _compare("images", rows, set(ours.queries.tolist()), index)
-    if matched.classes is not None:
-        pairs = set(zip(matched.rows, matched.classes, strict=True))
-        _compare("(image, class) pairs", pairs, set(ours.pairs), index)
     key = f"data.{part}_fold_list"
+    theirs = MAKERS[part](index, fold, replace(own, **{f"{part}_fold_list": str(path)}))  # type: ignore[arg-type]
+    print(f"{path}: {len(theirs.queries)} images; all are in {data.root}")
+    _compare("images", set(theirs.queries.tolist()), set(ours.queries.tolist()), index)
+    if theirs.listed_pairs:
+        _compare("(image, class) pairs", set(theirs.listed_pairs), set(ours.pairs), index)
     print(f"  to run on it: --set {key}={path}")
     return 0
 

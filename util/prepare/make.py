@@ -16,8 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from util.data.images.orientation import UPRIGHT
-from util.data.images.read import header_of, read_image, write_mask
+from util.data.images.read import UPRIGHT, header_of, read_image, write_mask
 from util.errors import UserError
 from util.files import fingerprint, kept_json, link, write_atomically
 from util.parallel import attempt, parallel_map

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from util.data.mini import generate
+from util.cli import within
+from util.data.mini import MIN_SIDE, generate
 
 TRAIN_SHARE = 5 / 6  # of the images; the rest is for testing
 
@@ -16,16 +17,17 @@ TRAIN_SHARE = 5 / 6  # of the images; the rest is for testing
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--out", type=Path, default=Path("data/mini"), help="folder to draw into")
-    parser.add_argument("--images", type=int, default=960, metavar="N", help="number of images, 5/6 of them to train")
-    parser.add_argument("--size", type=int, default=128, metavar="S", help="longer side in pixels")
-    parser.add_argument("--seed", type=int, default=0, metavar="K", help="another seed draws other images")
+    count, side, seed = within(int, 2), within(int, MIN_SIDE, 4096), within(int, 0)
+    parser.add_argument("--images", type=count, default=960, metavar="N", help="number of images, 5/6 of them to train")
+    parser.add_argument("--size", type=side, default=128, metavar="S", help="longer side in pixels")
+    parser.add_argument("--seed", type=seed, default=0, metavar="K", help="another seed draws other images")
 
 
 def run(options: argparse.Namespace) -> int:
     """Draw the data set unless it is there already.
 
     Raises:
-        UserError: impossible numbers, or a folder that holds something else.
+        UserError: the folder holds something else.
     """
     train = round(options.images * TRAIN_SHARE)
     test = options.images - train

@@ -11,14 +11,13 @@ from torch.utils.data import Dataset
 from util.config.folds import masks_hold_all_classes
 from util.config.read import read_data
 from util.config.settings import BINARY, AugmentSettings, ProtocolSettings, StageSettings
-from util.data.episodes import EpisodeDataset, LabelledDataset, Sampler
+from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
 from util.data.lists.files import found
 from util.data.lists.image_list import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
 from util.data.lists.index import list_of, load_index, read_names
-from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler
-from util.data.trials import TrialDataset
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler
 from util.errors import UserError
 from util.run.context import RunContext, make_run_context
 from util.run.input_size import scored_on, view_of

@@ -10,7 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from util.data.trials import collate
+from util.data.episodes import collate
 from util.errors import UserError
 from util.parallel import usable_cores
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from model.contract import FewShotModel
 from model.encoders.features import Features
 from model.episode import CachedFeatures, Episode
-from util.data.episodes import QUERY_SLOT, EpisodeDataset, ViewKey
-from util.data.trials import collate
+from util.data.episodes import QUERY_SLOT, EpisodeDataset, ViewKey, collate
+from util.data.images.views import numbered
 from util.errors import UserError
 from util.run.network import PreparedNetwork
 
@@ -138,7 +138,7 @@ class KeptEpisodes:
         record = self.file.get((view, masked))
         if record is None:
             image, classes = self.dataset.fixed_view(view)
-            features = self._encoded(image, self.dataset.label(classes, view), masked)
+            features = self._encoded(image, numbered(classes, [self.dataset.index.value_of(view.class_id)]), masked)
             self._like = self._like or features.each(lambda x: x.to("meta"))
             record = packed(features, classes)  # kept or not, features take the same way: equal to the last bit
             self.file.put((view, masked), record)

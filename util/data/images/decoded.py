@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import re
 import shutil
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
-from itertools import accumulate
 from pathlib import Path
 
 import cv2
@@ -34,28 +31,21 @@ FORMAT = 2  # raise when the stored content changes
 SUFFIX = ".pictures"
 GIB = 2**30
 CHECKSUM = np.dtype("<u4")
-MIN_FREE = 2  # free space on the disk before writing, as a multiple of the file's size
 
 
-@dataclass(frozen=True)
 class MappedImages:
     """Stacked images by row; the file is opened at the first access, so that the object can be sent to other processes.
 
-    Attributes:
+    Args:
         path: file of the stacked images, (H, W, 4) uint8, one after the other, then their checksums.
-        starts: offset of each image in bytes, and the end of the last one.
         sizes: (images, 2) height and width.
     """
 
-    path: Path
-    starts: tuple[int, ...]
-    sizes: np.ndarray
-
-    @classmethod
-    def of(cls, path: Path, sizes: np.ndarray) -> MappedImages:
-        """Return the images of these sizes in a file that may not exist yet."""
-        lengths = (sizes.prod(1) * STACKED_CHANNELS).tolist()
-        return cls(path, tuple(accumulate(lengths, initial=0)), sizes)
+    def __init__(self, path: Path, sizes: np.ndarray):
+        self.path, self.sizes = path, sizes
+        self.starts = [0, *np.cumsum(sizes.prod(1) * STACKED_CHANNELS).tolist()]  # of the images, then of the checksums
+        self.length = self.starts[-1] + len(sizes) * CHECKSUM.itemsize  # of the file in bytes
+        self.sound: set[int] = set()  # rows that this process has compared with their checksums
 
     def __getitem__(self, row: int) -> np.ndarray:
         """Return a stacked image, (H, W, 4) uint8, read-only.
@@ -64,39 +54,19 @@ class MappedImages:
             UserError: the image is not the one that was written.
         """
         content = self._content[self.starts[row] : self.starts[row + 1]]
-        if row not in self._sound:
-            if zlib.crc32(content.data) != int(self._checksums[row]):
-                raise UserError(
-                    f"{self.path}: this cache of decoded images is damaged; remove it, a run makes it again"
-                )
-            self._sound.add(row)
+        if row not in self.sound:
+            checksums = self._content[self.starts[-1] :].view(CHECKSUM)
+            if zlib.crc32(content.data) != int(checksums[row]):
+                raise UserError(f"{self.path}: this cache of decoded images is damaged; remove it")
+            self.sound.add(row)
         return content.reshape(*self.sizes[row], STACKED_CHANNELS)
-
-    @cached_property
-    def _sound(self) -> set[int]:
-        """Rows that this process has compared with their checksums."""
-        return set()
-
-    @cached_property
-    def _checksums(self) -> np.ndarray:
-        return self._content[self.starts[-1] :].view(CHECKSUM)
 
     @cached_property
     def _content(self) -> np.ndarray:
         return np.memmap(self.path, np.uint8, mode="r").view(np.ndarray)
 
     def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_content", "_checksums", "_sound")}
-
-    @property
-    def length(self) -> int:
-        """The size of the complete file in bytes."""
-        return self.starts[-1] + len(self.sizes) * CHECKSUM.itemsize
-
-    @property
-    def complete(self) -> bool:
-        """Whether the file exists in its full size."""
-        return self.path.is_file() and self.path.stat().st_size == self.length
+        return {key: value for key, value in self.__dict__.items() if key != "_content"}
 
 
 def with_decoded_images(index: Index, data: DataSettings, list_file: str, progress: bool = True) -> Index:
@@ -111,52 +81,41 @@ def with_decoded_images(index: Index, data: DataSettings, list_file: str, progre
     Raises:
         UserError: a photo or mask is missing or damaged, or their sizes differ.
     """
-    size = int(index.sizes.prod(1).sum()) * STACKED_CHANNELS
-    allowed = data.decoded_gib * GIB
-    report = log.info if progress else log.debug
-    if size > allowed:
-        if allowed:
-            report(
-                "no cache of decoded images: it would take %.1f GiB, data.decoded_gib is %g", size / GIB, allowed / GIB
-            )
+    report, gib = log.info if progress else log.debug, int(index.sizes.prod(1).sum()) * STACKED_CHANNELS / GIB
+    if gib > data.decoded_gib:
+        if data.decoded_gib:
+            report("no cache of decoded images: %.1f GiB, data.decoded_gib is %g", gib, data.decoded_gib)
         return index
     lacking = "this image does not exist; restore it or take it out of the list"
     made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__, lacking=lacking)
     own = hashlib.sha256(f"{Path(data.root).resolve()} {list_file}".encode()).hexdigest()[:8]
-    stem = f"{data.name}-{Path(list_file).stem}-{own}"
-    path = Path(data.cache) / f"{stem}-{made_from[:16]}{SUFFIX}"
-    decoded = MappedImages.of(path, index.sizes)
-    if not decoded.complete:
+    stem = f"{data.name}-{Path(list_file).stem}-{own}-"
+    decoded = MappedImages(Path(data.cache) / f"{stem}{made_from[:16]}{SUFFIX}", index.sizes)
+    path = decoded.path
+    if not (path.is_file() and path.stat().st_size == decoded.length):
         try:
-            _decode_all(decoded, index, f"decode {data.name}", progress)
+            write_atomically(path, partial(_decode_all, decoded, index, progress), durable=True)
         except WriteError as error:
             report("no cache of decoded images: %s", error)
             return index
-        name = re.escape(f"{data.name}-{Path(list_file).stem}")  # in format 1 without the list's own digest
-        outdated = re.compile(rf"{name}(-{own})?-[0-9a-f]{{16}}{re.escape(SUFFIX)}")
         for old in path.parent.iterdir():
-            if old != path and outdated.fullmatch(old.name):  # of this list alone
+            if old != path and old.name.startswith(stem) and old.suffix == SUFFIX:  # of this list alone
                 old.unlink(missing_ok=True)
-        report("cache of decoded images: %s, %.1f GiB (data.decoded_gib)", path, size / GIB)
+        report("cache of decoded images: %s, %.1f GiB (data.decoded_gib)", path, gib)
     return replace(index, decoded=decoded)
 
 
-def _decode_all(decoded: MappedImages, index: Index, title: str, progress: bool) -> None:
-    """Write every image of the index to the file."""
-    length, folder = decoded.length, decoded.path.parent
-
-    def write(file: Path) -> None:
-        if shutil.disk_usage(folder).free < MIN_FREE * length:
-            raise WriteError(f"{folder}: less than {MIN_FREE * length / GIB:.1f} GiB are free")
-        with file.open("wb") as out:
-            out.truncate(length)
-        jobs = list(zip(index.images, index.masks, decoded.starts))
-        checksums = list(parallel_map(partial(_decode, file=file), jobs, title, progress=progress))
-        with file.open("r+b") as out:
-            out.seek(decoded.starts[-1], os.SEEK_SET)
-            out.write(np.array(checksums, CHECKSUM).data)
-
-    write_atomically(decoded.path, write, durable=True)
+def _decode_all(decoded: MappedImages, index: Index, progress: bool, file: Path) -> None:
+    """Write every image of the index, then the checksums, to a file."""
+    if shutil.disk_usage(file.parent).free < 2 * decoded.length:
+        raise WriteError(f"{file.parent}: less than {2 * decoded.length / GIB:.1f} GiB are free")
+    with file.open("wb") as out:
+        out.truncate(decoded.length)
+    jobs = list(zip(index.images, index.masks, decoded.starts))
+    checksums = list(parallel_map(partial(_decode, file=file), jobs, "decode photos", progress=progress))
+    with file.open("r+b") as out:
+        out.seek(decoded.starts[-1])
+        out.write(np.array(checksums, CHECKSUM).data)
 
 
 def _decode(job: tuple[Path, Path, int], file: Path) -> int:
@@ -164,6 +123,6 @@ def _decode(job: tuple[Path, Path, int], file: Path) -> int:
     image, mask, start = job
     stacked = read_stacked(image, mask)
     with file.open("r+b") as out:
-        out.seek(start, os.SEEK_SET)
+        out.seek(start)
         out.write(stacked.data)
     return zlib.crc32(stacked.data)

@@ -1,11 +1,15 @@
 """Reading of photos (RGB) and masks (class indices from palette or grey PNGs), upright; writing of masks.
 
+Photos are turned upright as their EXIF data say, and masks with them. The orientation is 1 to 8, as EXIF numbers them;
+1 is upright. A mask with EXIF data of its own is turned as those say. Any other mask is of the upright photo or of the
+photo as stored, which its size tells. Where both sizes are equal and the mask differs from its turned self, nothing
+tells how it was drawn, and it is refused.
+
 A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red, green, blue, class index.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,99 +19,95 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from util.data.images.orientation import (
-    TAG,
-    UPRIGHT,
-    fitted_mask,
-    orientation_in,
-    orientation_of,
-    stated_orientation,
-    turned,
-)
 from util.errors import UserError
-from util.files import read_bytes, write_atomically
+from util.files import write_atomically
 
-START = b"\xff\xd8"
-SHRUNK = 8  # the least that libjpeg builds of a picture: an eighth of each side
-
-
-def damage_in(content: bytes) -> str | None:
-    """Return libjpeg's first error or warning about a JPEG file; None for a sound one and for other formats."""
-    if not content.startswith(START):
-        return None
-    try:
-        kind = simplejpeg.decode_jpeg_header(content, strict=True)[2]
-        colours = "CMYK" if kind in ("CMYK", "YCCK") else "GRAY"
-        simplejpeg.decode_jpeg(content, colours, fastdct=True, min_height=1, min_width=1, min_factor=SHRUNK)
-    except ValueError as error:
-        return " ".join(str(error).split())
-    return None
-
-
+TAG = 0x0112  # of the orientation in EXIF data
+UPRIGHT = 1
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
-BY_OPENCV = (b"\xff\xd8", b"\x89PNG")  # beginnings of files that it decodes faster; of TIFF it takes other colours
-SIXTEEN_BIT, BYTE = "I;16", 256
-WIDE_MODES = ("I", "F")  # Pillow's modes of 32-bit numbers
-INDEX_MODES = ("P", "L")  # palette and 8-bit grey: the stored value is the class index
+JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
 CLASS_CHANNEL = 3  # of a stacked image
 STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
+
+
+@contextmanager
+def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
+    """Open an image file without decoding its pixels; every error inside the context becomes one line.
+
+    Raises:
+        UserError: the file is missing, damaged or no image.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            yield image
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can raise any exception
+        missing = isinstance(error, FileNotFoundError)
+        problem = "does not exist" if missing else f"is damaged or not an image ({error})"
+        raise UserError(f"{path}: this {what} {problem}; restore it or take it out of the list") from None
+
+
+def stated_orientation(image: Image.Image) -> int | None:
+    """Return the orientation that an image's EXIF data state, None where they state none or are damaged."""
+    try:
+        value = image.getexif().get(TAG)
+    except Exception:  # damaged EXIF data can raise anything while the pixels are intact
+        return None
+    return value if value in range(1, 9) else None
+
+
+def turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Return an image (H, W) or (H, W, C) upright, contiguous; an upright one is returned as it is."""
+    sideways, flip = divmod(orientation - 1, 4)
+    upright = array.swapaxes(0, 1) if sideways else array
+    upright = upright[::-1] if flip in (2, 3) else upright
+    upright = upright[:, ::-1] if flip in (1, 2) else upright
+    return np.ascontiguousarray(upright)
+
+
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Return (height, width) of the upright image from those of the stored one."""
+    return size if orientation < 5 else (size[1], size[0])
 
 
 def read_image(path: Path) -> np.ndarray:
     """Return a photo as RGB, (H, W, 3) uint8, upright as its EXIF data say.
 
     Raises:
-        UserError: the file is missing, damaged or not an image.
+        UserError: the file is missing, damaged, not an image or of 32-bit values.
     """
-    stored, orientation = _read_stored(path)
-    return turned(stored, orientation)
+    return turned(*_read_stored(path))
 
 
 def _read_stored(path: Path) -> tuple[np.ndarray, int]:
     """Return a photo's stored pixels as RGB, (H, W, 3) uint8, and its orientation."""
-    _check_present(path, "this image does not exist; restore it or take it out of the list")
-    content = read_bytes(path, "this image", "restore it or take it out of the list")
-    try:
-        return pixels_of(content), orientation_in(content)
-    except ValueError as error:
-        raise UserError(
-            f"{path}: this image is damaged or not an image ({error}); restore it or take it out of the list"
-        ) from None
+    with opened(path) as photo:
+        orientation, content = stated_orientation(photo) or UPRIGHT, path.read_bytes()
+        if content.startswith((JPEG, PNG)):
+            if content.startswith(JPEG):  # libjpeg reads it to its end, at an eighth of each side: warnings are errors
+                kind = simplejpeg.decode_jpeg_header(content, strict=True)[2]
+                colours = "CMYK" if kind in ("CMYK", "YCCK") else "GRAY"
+                simplejpeg.decode_jpeg(content, colours, fastdct=True, min_height=1, min_width=1, min_factor=8)
+            stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+            if stored is None:
+                raise ValueError("no pixels can be decoded")
+            return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), orientation
+        if photo.mode in ("I", "F"):
+            raise ValueError("32-bit values, whose white is unknown: save it with 8 or 16 bits")
+        if photo.mode.startswith("I;16"):
+            return cv2.cvtColor((np.asarray(photo) // 256).astype(np.uint8), cv2.COLOR_GRAY2RGB), orientation
+        return np.array(photo.convert("RGB")), orientation
 
 
-def pixels_of(content: bytes) -> np.ndarray:
-    """Return the stored pixels of an image file as RGB, (H, W, 3) uint8.
+def header_of(path: Path) -> tuple[tuple[int, int], int]:
+    """Return (height, width) of an image's stored pixels, and its orientation; only its header is read.
 
     Raises:
-        ValueError: the file is damaged, of an unknown format, or of 32-bit values.
+        UserError: the file is missing or not an image.
     """
-    if (damage := damage_in(content)) is not None:
-        raise ValueError(damage)
-    try:
-        image = _decoded(content)
-    except Exception as error:  # a damaged file can raise any exception
-        raise ValueError(str(error)) from None
-    if image is None:
-        raise ValueError("no image can be decoded")
-    return image
-
-
-def _decoded(content: bytes) -> np.ndarray | None:
-    """Return the pixels of an image file as RGB, (H, W, 3) uint8; None for none."""
-    if content.startswith(BY_OPENCV):
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    with Image.open(io.BytesIO(content), formats=FORMATS) as photo:
-        if photo.mode in WIDE_MODES:
-            raise ValueError("32-bit values, whose white is unknown: save it with 8 or 16 bits")
-        if photo.mode.startswith(SIXTEEN_BIT):
-            return cv2.cvtColor((np.asarray(photo) // BYTE).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-        return np.array(photo.convert("RGB"))
-
-
-def _check_present(path: Path, message: str) -> None:
-    if not path.exists():
-        raise UserError(f"{path}: {message}")
+    with opened(path) as image:
+        return (image.height, image.width), stated_orientation(image) or UPRIGHT
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -122,7 +122,7 @@ def read_mask(path: Path) -> np.ndarray:
 def _read_own(path: Path) -> tuple[np.ndarray, bool]:
     """Return a mask turned as its own EXIF data say, and whether they say anything."""
     with opened_mask(path) as image:
-        if image.mode not in INDEX_MODES:
+        if image.mode not in ("P", "L"):  # palette and 8-bit grey: the stored value is the class index
             raise UserError(
                 f"{path}: this mask is stored as {image.mode}, not as class indices; "
                 "convert it to a palette or 8-bit grey PNG whose values are class ids"
@@ -133,48 +133,47 @@ def _read_own(path: Path) -> tuple[np.ndarray, bool]:
 
 @contextmanager
 def opened_mask(path: Path) -> Iterator[Image.Image]:
-    """Open a mask; every error inside the context becomes one line.
+    """Open a mask as ``opened`` does an image.
 
     Raises:
-        UserError: the file is missing, damaged, no image or a JPEG.
+        UserError: as ``opened``, or the mask is a JPEG, which changes values along edges.
     """
-    _check_present(path, "this mask does not exist; every listed image needs one")
-    try:
-        with Image.open(path) as image:
-            refuse_lossy(image, path)
-            yield image
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can raise any exception
-        raise UserError(f"{path}: this mask is damaged or not an image ({error})") from None
+    with opened(path, "mask") as image:
+        if image.format == "JPEG":
+            raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
+        yield image
 
 
-def refuse_lossy(image: Image.Image, path: Path) -> None:
-    """Refuse a mask in a format that changes its values.
+def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
+    """Return a photo's mask (H, W) for the upright photo.
+
+    Args:
+        tagged: whether the mask has been turned as its own EXIF data say.
+        stored: (height, width) of the photo's stored pixels.
+        orientation: of the photo.
 
     Raises:
-        UserError: the mask is a JPEG.
+        UserError: the sizes differ, or nothing tells whether the mask was drawn on the upright photo.
     """
-    if image.format == "JPEG":
-        raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
-
-
-def read_pair(image: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return a photo, (H, W, 3) uint8, and its class indices, (H, W) uint8, both upright.
-
-    Raises:
-        UserError: one of the files is missing, damaged or of the wrong kind, or they do not fit each other.
-    """
-    (stored, orientation), (indices, tagged) = _read_stored(image), _read_own(mask)
-    height, width = stored.shape[:2]
-    return turned(stored, orientation), fitted_mask(indices, tagged, (height, width), orientation, mask)
+    upright = upright_size(stored, orientation)
+    if mask.shape == upright and (tagged or orientation == UPRIGHT or upright != stored):
+        return mask
+    if tagged or mask.shape != stored:
+        raise UserError(f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}")
+    other = turned(mask, orientation)
+    if mask.shape == upright and not np.array_equal(other, mask):
+        raise UserError(
+            f"{path}: its photo has EXIF orientation {orientation}, and by its size this mask may be of the stored or "
+            "of the upright photo; save the photo upright without that entry (mogrify -auto-orient), and the mask too"
+        )
+    return other
 
 
 def read_mask_of(image: Path, mask: Path) -> np.ndarray:
     """Return the class indices of a photo, (H, W) uint8, upright; of the photo only the header is read.
 
     Raises:
-        UserError: as ``read_pair``.
+        UserError: as ``read_stacked``.
     """
     indices, tagged = _read_own(mask)
     return fitted_mask(indices, tagged, *header_of(image), mask)
@@ -184,11 +183,12 @@ def read_stacked(image: Path, mask: Path) -> np.ndarray:
     """Return a photo and its mask as a stacked image, (H, W, 4) uint8, upright.
 
     Raises:
-        UserError: as ``read_pair``.
+        UserError: one of the files is missing, damaged or of the wrong kind, or they do not fit each other.
     """
-    photo, classes = read_pair(image, mask)
-    stacked = cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA)
-    return cv2.insertChannel(classes, stacked, CLASS_CHANNEL)
+    (stored, orientation), (indices, tagged) = _read_stored(image), _read_own(mask)
+    height, width = stored.shape[:2]
+    classes = fitted_mask(indices, tagged, (height, width), orientation, mask)
+    return cv2.insertChannel(classes, cv2.cvtColor(turned(stored, orientation), cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)
 
 
 def unstack(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -208,27 +208,10 @@ def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
         stated: state in the file that the mask is upright; needed where its photo's orientation leaves that open.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        WriteError: the disk is full or the folder cannot be written.
     """
-    image = Image.fromarray(mask)
+    image, exif = Image.fromarray(mask), Image.Exif()
     image.putpalette(voc_palette())
-    if not stated:
-        write_atomically(path, image.save)
-        return
-    exif = Image.Exif()
-    exif[TAG] = UPRIGHT
+    if stated:
+        exif[TAG] = UPRIGHT
     write_atomically(path, lambda file: image.save(file, exif=exif))
-
-
-def header_of(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (height, width) of an image's stored pixels, and its orientation; only its header is read.
-
-    Raises:
-        UserError: the file is missing or not an image.
-    """
-    _check_present(path, "this image does not exist; restore it or take it out of the list")
-    try:
-        with Image.open(path) as image:
-            return (image.height, image.width), orientation_of(image)
-    except Exception as error:  # a damaged file can raise any exception
-        raise UserError(f"{path}: this image is damaged or not an image ({error})") from None

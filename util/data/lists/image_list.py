@@ -10,7 +10,7 @@ import numpy as np
 
 from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings
-from util.data.lists.files import ListFile, match, misfit, read_fold_list, shown
+from util.data.lists.files import ListFile, match, read_fold_list
 from util.data.lists.index import Index
 from util.errors import UserError
 
@@ -38,6 +38,13 @@ class ImageList:
     listed_pairs: tuple[tuple[int, int], ...] = ()
     left_out: tuple[int, ...] = ()
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if not len(self.queries):
+            raise UserError(
+                f"{self.source or self.index.masks[0].parent}: a list is empty: no image shows enough of the fold's "
+                "classes, or no class has enough images; check data.fold, data.min_pixels, data.shot and the masks"
+            )
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -73,29 +80,28 @@ def train_list(index: Index, fold: Fold, data: DataSettings, published: str | No
     """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel.
 
     ``published`` is the list file of a method, which is taken instead if it fits the data.
+
+    Raises:
+        UserError: the list is empty, or the file ``data.train_fold_list``, which comes first, does not fit the data.
     """
     exclude = fold.novel if data.exclude_novel and fold.rule != LISTS else ()
-    classes = _of_list(index, fold, fold.base)
-    return _without_rare(_make_list(index, data, fold, "train", classes, exclude, published), data)
+    return _without_rare(_of_fold(index, fold, data, fold.base, data.train_fold_list, published, exclude), data)
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
     """Return the images to test on: a novel class is present.
 
     ``published`` is the list file of a protocol, which is taken instead if it fits the data.
+
+    Raises:
+        UserError: as ``train_list``, of ``data.test_fold_list``.
     """
-    classes = _of_list(index, fold, fold.novel)
-    return _without_rare(_make_list(index, data, fold, "test", classes, (), published), data)
-
-
-def _of_list(index: Index, fold: Fold, classes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return those of ``classes`` that a list may show: all, or with the fold rule ``lists`` those that it shows."""
-    return classes if fold.rule != LISTS else tuple(c for c in classes if (index.areas[:, c] > 0).any())
+    return _without_rare(_of_fold(index, fold, data, fold.novel, data.test_fold_list, published), data)
 
 
 def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
     """Return the test images in which a base class is present, for the validation of the base learner."""
-    return _make_list(index, data, fold, "base validation", fold.base)
+    return _by_pixels(index, data, fold.base)
 
 
 def whole_list(index: Index, fold: Fold) -> ImageList:
@@ -108,60 +114,63 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
     )
 
 
-def _make_list(
+def _of_fold(
     index: Index,
-    data: DataSettings,
     fold: Fold,
-    title: str,
+    data: DataSettings,
     classes: tuple[int, ...],
+    own: str | None,
+    published: str | None,
     exclude: tuple[int, ...] = (),
-    published: str | None = None,
 ) -> ImageList:
-    """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel.
+    """Return the list of the user's ``own`` file, else of the ``published`` one if it fits, else by pixels."""
+    if fold.rule == LISTS:
+        classes = tuple(c for c in classes if (index.areas[:, c] > 0).any())
+    if own is not None:
+        return _of_file(index, data, classes, read_fold_list(own, fold))
+    if published is None:
+        return _by_pixels(index, data, classes, exclude)
+    listed = read_fold_list(published, fold)
+    try:
+        return _of_file(index, data, classes, listed, drop_hidden=True)
+    except UserError as error:
+        note = f"the published list is not used: {error}; images and pairs by data.min_pixels = {data.min_pixels}"
+        return replace(_by_pixels(index, data, classes, exclude), note=note)
 
-    A list file of the settings is taken instead; so is ``published``, if all its images and classes are there.
-    """
-    path = {"train": data.train_fold_list, "test": data.test_fold_list}.get(title)
-    if path is not None:
-        return _matched(index, data, read_fold_list(path, fold), classes)
-    note = ""
-    if published is not None:
-        listed = read_fold_list(published, fold)
-        note = misfit(listed, index, classes)
-        if not note:
-            return _published(index, data, listed, classes)
-        note = f"{listed.path} is not used: {note}; images and pairs follow from data.min_pixels = {data.min_pixels}"
+
+def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:
+    """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel."""
     present = index.areas[:, classes] >= data.min_pixels  # (images, classes)
     allowed = (index.areas[:, exclude] == 0).all(1)
     queries = np.flatnonzero(present.any(1) & allowed)
-    if not len(queries):
-        raise UserError(
-            f"{data.root}: the {title} list of fold {fold.number} is empty: no image shows {data.min_pixels} pixels of "
-            "one of its classes; check data.fold, data.min_pixels and the masks"
-        )
-    candidates = {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
-    return ImageList(index, classes, queries, candidates, note=note)
+    return ImageList(
+        index, classes, queries, {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
+    )
 
 
-def _published(index: Index, data: DataSettings, listed: ListFile, classes: tuple[int, ...]) -> ImageList:
-    """Return a published list that fits, without pairs whose class a mask made in another way does not show."""
-    visible = shown(listed, index)
-    hidden = len(listed.stems) - len(visible.stems)
-    note = f"{listed.path}: left out {hidden} of {len(listed.stems)} pairs, whose masks show no pixel of the class"
-    return replace(_matched(index, data, visible, classes), note=note if hidden else "")
+def _of_file(
+    index: Index, data: DataSettings, classes: tuple[int, ...], listed: ListFile, drop_hidden: bool = False
+) -> ImageList:
+    """Return the list of a file; its pairs are the candidates, without pairs ``data.min_pixels`` decides.
 
-
-def _matched(index: Index, data: DataSettings, listed: ListFile, classes: tuple[int, ...]) -> ImageList:
-    """Return the list of a file; its pairs are the candidates, without pairs ``data.min_pixels`` decides."""
-    matched, source = match(listed, index, classes), listed.path.as_posix()
-    queries = np.array(list(dict.fromkeys(matched.rows)))
-    if matched.classes is None:
+    ``drop_hidden`` leaves out pairs whose mask, made in another way, shows no pixel of the class.
+    """
+    rows, source, note = match(listed, index, classes), listed.path.as_posix(), ""
+    of_row = [classes] * len(rows) if listed.classes is None else [(c,) for c in listed.classes]
+    shown = np.array([index.areas[row, its].any() for row, its in zip(rows, of_row, strict=True)])
+    if not shown.all() and (listed.classes is None or not drop_hidden):
+        first = int(shown.argmin())
+        raise UserError(f"{source}: the mask of {listed.stems[first]} shows no pixel of class {of_row[first]}")
+    if listed.classes is None:
+        queries = np.array(list(dict.fromkeys(rows)))
         candidates = {c: queries[index.areas[queries, c] >= data.min_pixels] for c in classes}
         return ImageList(index, classes, queries, candidates, source)
-    pairs = tuple(zip(matched.rows, matched.classes, strict=True))
-    rows, of_rows = np.array(matched.rows), np.array(matched.classes)
-    candidates = {c: rows[of_rows == c] for c in classes}
-    return ImageList(index, classes, queries, candidates, source, pairs)
+    if not shown.all():
+        note = f"{source}: left out {(~shown).sum()} of {len(rows)} pairs, whose masks show no pixel of the class"
+    pairs = tuple((row, c) for row, c, there in zip(rows, listed.classes, shown, strict=True) if there)
+    queries = np.array(list(dict.fromkeys(row for row, _ in pairs)))
+    candidates = {c: np.array([row for row, its in pairs if its == c], np.int64) for c in classes}
+    return ImageList(index, classes, queries, candidates, source, pairs, note=note)
 
 
 def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
@@ -171,8 +180,6 @@ def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
         return images
     areas = images.index.areas
     queries = np.array([row for row in images.queries if (areas[int(row), kept] > 0).any()], np.int64)
-    if not len(queries):
-        raise UserError(f"{data.root}: no class has {data.shot + 1} images for a query and its supports; add images")
     return replace(
         images,
         classes=kept,

@@ -3,6 +3,11 @@
 It is built once, in parallel, and cached. A fingerprint of the list and of every mask file's size and time of change
 decides whether the cache is valid. Folds, lists, support candidates and base labels are computed from the index and
 never stored, so they cannot become outdated.
+
+Where a data set has one mask per photo and class (``data.mask_form: binary``), a list has one line per mask: the mask's
+name, its class id and its photo, such as ``melanoma/ISIC_0000030 1 ISIC_0000030.jpg``. The mask holds 0, 1 and, where
+pixels are ignored, 255. Class ids never pass through a pixel, so a data set may have any number of classes, and classes
+of one photo may overlap.
 """
 
 from __future__ import annotations
@@ -10,56 +15,64 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model.episode import IGNORE
 from util.config.settings import BINARY, DataSettings
-from util.data.images.read import read_mask_of, read_pair, read_stacked, unstack
-from util.data.lists.class_masks import VALUE, Entries, OneClassAreas, read_entries
+from util.data.images.read import read_mask_of, read_stacked, unstack
 from util.errors import UserError
 from util.files import fingerprint, read_text, write_atomically
 from util.parallel import parallel_map
 
-# Commands that prepare the built-in data sets; other data sets are made by `custom`.
+if TYPE_CHECKING:
+    from util.data.images.decoded import MappedImages
+
+FORMAT = 3  # raise when the stored content changes
+VALUE = 1  # of the class in a mask of one class
+# What `prepare.py <name>` needs for the built-in data sets; other data sets are made by `prepare.py custom`.
 PREPARE = {
-    "pascal": "python prepare.py pascal --voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> --out {root}",
-    "coco": "python prepare.py coco --root <folder of train2014, val2014, annotations> --out {root}",
-    **{
-        name: f"python prepare.py {name} --root <the unpacked download> --out {{root}}"
-        for name in (
-            "fss1000",
-            "deepglobe",
-            "isic",
-            "chestxray",
-            "suim",
-            "lvis92i",
-            "isaid5i",
-            "pacopart",
-            "pascalpart",
-        )
-    },
-    "mini": "python prepare.py mini --out {root}",
+    "pascal": "--voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> ",
+    "coco": "--root <folder of train2014, val2014, annotations> ",
+    "mini": "",
 }
-PREPARE_OTHER = "python prepare.py custom --name {name} --out {root} --images <DIR> --masks <DIR> --classes <names.txt>"
+DOWNLOADS = "fss1000 deepglobe isic chestxray suim lvis92i isaid5i pacopart pascalpart"
+PREPARE |= dict.fromkeys(DOWNLOADS.split(), "--root <the unpacked download> ")
 
 
 def prepare_command(data: DataSettings) -> str:
     """Return the command that makes the folder of a data set."""
-    return PREPARE.get(data.name, PREPARE_OTHER).format(root=data.root, name=data.name)
+    if data.name in PREPARE:
+        return f"python prepare.py {data.name} {PREPARE[data.name]}--out {data.root}"
+    made = f"python prepare.py custom --name {data.name} --out {data.root}"
+    return f"{made} --images <DIR> --masks <DIR> --classes <names.txt>"
 
 
-FORMAT = 3  # raise when the stored content changes
-VALUES = 256  # of a uint8 mask
+class OneClassAreas:
+    """The areas of masks of one class each, read like the table (images, classes + 1) int64 that they stand for.
 
+    That table of LVIS would take gigabytes; this one has two columns. ``areas[row, c]``, ``areas[rows, c]``,
+    ``areas[row, classes]``, ``areas[:, classes]`` and ``areas[rows]`` return what NumPy returns.
 
-class DecodedImages(Protocol):
-    """Stacked images by row that need no decoding (``util/data/images/decoded.py``)."""
+    Args:
+        pixels: (images, 2) int64 pixels of the background and of the class.
+        class_ids: (images,) int64 class of each mask.
+        classes: of the data set.
+    """
 
-    def __getitem__(self, row: int) -> np.ndarray:
-        """Return a stacked image, (H, W, 4) uint8, read-only."""
+    def __init__(self, pixels: np.ndarray, class_ids: np.ndarray, classes: int):
+        self.pixels, self.class_ids, self.shape = pixels, class_ids, (len(class_ids), classes + 1)
+
+    def __getitem__(self, place: Any) -> Any:
+        rows, columns = place if isinstance(place, tuple) else (place, slice(None))
+        classes = np.arange(self.shape[1])[columns if isinstance(columns, slice) else np.asarray(columns, np.int64)]
+        ids, pixels = self.class_ids[rows], self.pixels[rows]
+        if ids.ndim and classes.ndim:  # every row with every class
+            ids, pixels = ids[:, None], pixels[:, None]
+        of_class = np.where(ids == classes, pixels[..., VALUE], 0)
+        return np.where(classes == 0, pixels[..., 0], of_class)
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ class Index:
     masks: tuple[Path, ...]
     fingerprint: str
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    decoded: DecodedImages | None = None
+    decoded: MappedImages | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -104,54 +117,68 @@ class Index:
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""
-        if self.decoded is not None:
-            return unstack(self.decoded[row])
-        return read_pair(self.images[row], self.masks[row])
+        return unstack(self.stacked(row))
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Return the image names of an image-set file: the first word of each line that is not empty.
+    """Return the image names of an image-set file: the first word of each line.
 
     Raises:
-        UserError: the file is missing, empty, names an image twice, or one outside the data set's folders.
+        UserError: as ``read_rows``.
     """
-    lines = read_text(path, "this list", "set data.train_list / data.test_list").splitlines()
-    names = tuple(str(PurePosixPath(line.split()[0])) for line in lines if line.strip())  # ./a and a are one photo
-    if not names:
+    return tuple(name for (name,) in read_rows(path, 1))
+
+
+def read_rows(path: Path, words: int) -> list[list[str]]:
+    """Return the first words of each line of a list: a name, or with three words a mask, its class id and its photo.
+
+    Raises:
+        UserError: the file is missing or names no image, a line has fewer words, or a name occurs twice.
+    """
+    rows: dict[str, list[str]] = {}
+    for number, line in enumerate(read_text(path, "this list", "set data.train_list / data.test_list").splitlines(), 1):
+        row = line.split()[:words]
+        if not row:
+            continue
+        if row[0] in rows or len(row) < words or not all(word.isdecimal() for word in row[1:2]):
+            form = "an image" if words == 1 else "a mask, its class id and its photo"
+            raise UserError(f"{path}:{number}: {line[:80]!r} is not {form} that no other line names")
+        rows[row[0]] = row
+    if not rows:
         raise UserError(f"{path}: this list names no image; write one name per line")
-    if len(set(names)) < len(names):
-        twice = next(n for i, n in enumerate(names) if n in set(names[:i]))
-        raise UserError(f"{path}: this list names '{twice}' twice; keep one line")
-    return names
+    return list(rows.values())
 
 
 def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     """Return the index of ``part`` (as in ``list_of``), from the cache if that is valid, else built and cached.
 
     Raises:
-        UserError: a folder, list, image or mask is missing, a list has two names of one photo, or a mask holds no class
-            indices or has another size.
+        UserError: a folder, list, image or mask is missing, or a mask holds no class indices or has another size.
     """
-    root, listed = Path(data.root), list_of(data, part)
+    root, listed, binary = Path(data.root), list_of(data, part), data.mask_form == BINARY
     if not root.is_dir():
         raise UserError(f"{root}: this data folder does not exist; set data.root, or make it: {prepare_command(data)}")
-    entries = read_entries(root / listed, len(data.classes)) if data.mask_form == BINARY else None
-    names = read_names(root / listed) if entries is None else entries.names
-    photos, values = (names, len(data.classes)) if entries is None else (entries.photos, VALUE)
-    images = tuple(root / data.images / f"{n}{data.image_suffix}" for n in photos)
-    masks = tuple(root / data.masks / f"{n}{data.mask_suffix}" for n in names)
+    rows = read_rows(root / listed, 3 if binary else 1)
+    names = tuple(row[0] for row in rows)
+    images = tuple(root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows)
+    masks = tuple(root / data.masks / f"{name}{data.mask_suffix}" for name in names)
     lacking = "this mask does not exist; every listed image needs one"
-    lines = names if entries is None else entries.lines()
-    made_from = fingerprint(masks, FORMAT, len(data.classes), *lines, lacking=lacking)
+    made_from = fingerprint(masks, FORMAT, len(data.classes), *map(" ".join, rows), lacking=lacking)
     cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
-    found = read_cache(cache, made_from, len(names), values)
+    found = read_cache(cache, made_from)
     if found is None:
-        if entries is None:
-            _refuse_one_file_twice(images, root / listed)
-        found = _build(images, masks, values, f"index {data.name} {part}", progress)
-        write_cache(cache, made_from, *found)
+        count = partial(measure, classes=VALUE if binary else len(data.classes))
+        pairs = list(zip(images, masks, strict=True))
+        counted = list(parallel_map(count, pairs, f"index {data.name} {part}", progress=progress))
+        found = np.stack([areas for areas, _ in counted]), np.stack([size for _, size in counted])
+        save = partial(np.savez_compressed, areas=found[0], sizes=found[1], fingerprint=np.array(made_from))
+        with contextlib.suppress(UserError):  # if the folder cannot be written, the next run builds it again
+            write_atomically(cache, save)
     areas, sizes = found
-    return Index(names, _of_classes(areas, entries, len(data.classes)), images, masks, made_from, sizes)
+    if binary:
+        table = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes))
+        return Index(names, table, images, masks, made_from, sizes)
+    return Index(names, areas, images, masks, made_from, sizes)
 
 
 def list_of(data: DataSettings, part: str) -> str:
@@ -163,25 +190,19 @@ def list_of(data: DataSettings, part: str) -> str:
     lists = {"train": data.train_list, "validation": data.validation_list or data.test_list, "test": data.test_list}
     listed = lists[part]
     if listed is None:
-        does = {"train": "is for tests only", "test": "is for training only"}.get(part, "has no images to validate on")
-        raise UserError(f"data set {data.name} {does}: data.{part}_list is null; name another data set")
+        raise UserError(f"data set {data.name} has no images for this: data.{part}_list is null; name another data set")
     return listed
 
 
-def _of_classes(areas: np.ndarray, entries: Entries | None, classes: int) -> np.ndarray | OneClassAreas:
-    """Return the areas by class id, from those of each mask's own class if masks show one class each."""
-    return areas if entries is None else OneClassAreas(areas, np.array(entries.class_ids), classes)
-
-
-def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return (classes + 1,) int64 pixels of each class in one mask, and (height, width), after checking both files.
+def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (classes + 1,) int64 pixels of each class in one mask, and its height and width; both files are checked.
 
     Raises:
         UserError: sizes differ, or the mask holds an id above ``classes`` that is not 255.
     """
     image, mask_path = pair
     mask = read_mask_of(image, mask_path)
-    return count_classes(mask, mask_path, classes), (mask.shape[0], mask.shape[1])
+    return count_classes(mask, mask_path, classes), np.array(mask.shape, np.int64)
 
 
 def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray:
@@ -190,7 +211,7 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     Raises:
         UserError: the mask holds an id above ``classes`` that is not 255.
     """
-    counts = np.bincount(mask.ravel(), minlength=VALUES)
+    counts = np.bincount(mask.ravel(), minlength=256)
     wrong = [v for v in np.flatnonzero(counts) if classes < v != IGNORE]
     if wrong:
         raise UserError(
@@ -200,43 +221,10 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     return counts[: classes + 1].astype(np.int64)
 
 
-def _refuse_one_file_twice(images: tuple[Path, ...], listed: Path) -> None:
-    """Refuse two names of one photo, which could be its own support."""
-    known: dict[tuple[int, int], Path] = {}
-    for image in images:
-        if image.exists():
-            stat = image.stat()
-            if (other := known.setdefault((stat.st_dev, stat.st_ino), image)) is not image:
-                raise UserError(f"{listed}: {other} and {image} are one file; keep one of them")
-
-
-def _build(
-    images: tuple[Path, ...], masks: tuple[Path, ...], classes: int, title: str, progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return areas (images, classes + 1) and sizes (images, 2), int64."""
-    pairs = list(zip(images, masks, strict=True))
-    measured = parallel_map(partial(measure, classes=classes), pairs, title, progress=progress)
-    areas, sizes = zip(*measured)
-    return np.stack(areas), np.array(sizes, np.int64)
-
-
-def read_cache(path: Path, fingerprint: str, images: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return areas and sizes of a cache file, None if it is missing, damaged, of other files, or cannot be true."""
+def read_cache(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return areas and sizes of a cache file, None if it is missing, damaged or of other files."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) != fingerprint:
-                return None
-            areas, sizes = stored["areas"], stored["sizes"]
+            return (stored["areas"], stored["sizes"]) if str(stored["fingerprint"]) == fingerprint else None
     except Exception:  # a damaged file can raise any exception
         return None
-    tables = ((areas, (images, classes + 1)), (sizes, (images, 2)))
-    if any(table.shape != shape or table.dtype != np.int64 or (table < 0).any() for table, shape in tables):
-        return None
-    return (areas, sizes) if (areas.sum(1) <= sizes.prod(1)).all() else None
-
-
-def write_cache(path: Path, fingerprint: str, areas: np.ndarray, sizes: np.ndarray) -> None:
-    """Cache the index; if the folder cannot be written, the next run builds it again."""
-    mark = np.array(fingerprint)
-    with contextlib.suppress(UserError):
-        write_atomically(path, lambda file: np.savez_compressed(file, fingerprint=mark, areas=areas, sizes=sizes))

@@ -28,8 +28,8 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     """Return the vectors of a file, (classes + 1, T) float32: ``.npz`` (array ``vectors``) or a pickled array.
 
     Args:
-        classes: expected names of the classes, compared with the array ``names`` if an ``.npz`` has one; None skips
-            the comparison.
+        classes: expected names of the classes, compared with the number of rows and the array ``names`` of an
+            ``.npz``; None skips the comparison.
 
     Raises:
         UserError: the file is missing or damaged, holds anything but one numeric table, or has rows of other classes.
@@ -39,9 +39,11 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as stored:
                 table = stored["vectors"]
-                names = np.ravel(stored["names"]).tolist() if "names" in stored else None
+                names = stored["names"].tolist() if "names" in stored else None
         else:
             table = RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
+        if table.ndim != 2 or table.dtype.kind != "f":
+            raise ValueError("no table (classes + 1, width) of numbers")
     except FileNotFoundError:
         raise UserError(
             f"{path}: these text vectors do not exist; python prepare.py embeddings makes them from a file of word "
@@ -49,16 +51,13 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         ) from None
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not text vectors that can be read safely ({error})") from None
-    if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":
-        raise UserError(f"{path}: text vectors must be one table of numbers, (classes + 1, width)")
-    with np.errstate(over="ignore"):
-        table = np.ascontiguousarray(table, np.float32)
-    if names is not None and classes is not None and names != table_names(classes):
-        wanted = table_names(classes)
-        row = next((i for i, (a, b) in enumerate(zip(names, wanted)) if a != b), min(len(names), len(wanted)))
-        given, want = (f"'{n[row]}'" if row < len(n) else "no row" for n in (names, wanted))
-        raise UserError(f"{path}: vectors of other classes: row {row} is {given}, expected {want}; set data.text")
-    return table
+    wanted = None if classes is None else table_names(classes)
+    if wanted is not None and (len(table) != len(wanted) or names not in (None, wanted)):
+        what = next((repr(name) for name in names or () if name not in wanted), f"{len(table)} rows")
+        raise UserError(
+            f"{path}: vectors of other classes ({what}), this data set needs {len(wanted)} rows; set data.text"
+        )
+    return np.ascontiguousarray(table, np.float32)
 
 
 def stored_origin(path: Path) -> str | None:
@@ -103,13 +102,8 @@ def class_vectors(data: DataSettings) -> np.ndarray:
     """Return the vectors (classes + 1, T) float32 that the settings name.
 
     Raises:
-        UserError: as ``read_vectors``, or another number of rows than the data set has classes.
+        UserError: as ``read_vectors``.
     """
     if data.text == NAMES:
         return name_vectors(data.classes)
-    path = vectors_path(data)
-    table = read_vectors(path, data.classes)
-    rows = len(data.classes) + 1
-    if len(table) != rows:
-        raise UserError(f"{path}: {len(table)} rows of text vectors, {data.name} needs {rows} (background + classes)")
-    return table
+    return read_vectors(vectors_path(data), data.classes)

@@ -13,12 +13,14 @@ traffic light and wine glass are sums of their words even if the file has the jo
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from util.data.words.files import Words, read_words
 from util.data.words.text import NAMES, name_vectors, table_names
 from util.errors import UserError
 
@@ -31,7 +33,8 @@ INSTEAD = {"aeroplane": "airplane", "diningtable": "table", "pottedplant": "pott
 JOINED = {"diningtable": "dining table", "tvmonitor": "tv monitor"}  # tried if the file lacks the word above as well
 ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
 ADDED |= {"stop sign", "traffic light", "wine glass"}
-MAX_NAMES_SHOWN = 3  # in an error message
+COMMON = 500_000  # rows of a binary file that are read first; files are sorted by frequency
+FASTTEXT = b"\xba\x16\x4f\x2f"  # first bytes of fastText's .bin
 
 
 def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -45,40 +48,29 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
         UserError: the file cannot be read, or lacks names while ``fill`` is False.
     """
     names = table_names(classes)
-    ways = {name: lookups(name) for name in names}
-    words = _read_for(source, ways)
-    rows: list[np.ndarray | None] = []
-    respelt, missing = [], []
-    for name in names:
-        found = _first_found(words, ways[name])
-        rows.append(_sum(words, found) if found else None)
-        if not found:
-            missing.append(name)
-        elif found != [name]:
-            respelt.append(f"{name} = {' + '.join(found)}")
-    if missing and (not fill or len(missing) == len(names)):
-        raise UserError(_missing_message(source, missing, ways, words))
-    width = len(next(row for row in rows if row is not None))
-    table = np.stack([name_vectors([n], width)[1] if r is None else r for n, r in zip(names, rows, strict=True)])
-    lengths = np.linalg.norm(table, axis=1, keepdims=True)
+    found = _find(source, names)
+    missing = [name for name in names if name not in found]
+    if missing and (not fill or not found):
+        raise UserError(
+            f"{source}: has no word for {', '.join(map(repr, missing))}; use another file, rename the class, or make "
+            f"such rows from the names alone with --missing {NAMES}"
+        )
+    width = len(next(iter(found.values()))[1])
+    table = np.stack([found[n][1] if n in found else name_vectors([n], width)[1] for n in names])
+    respelt = [f"{name} = {' + '.join(words)}" for name, (words, _) in found.items() if words != [name]]
     notes = [f"looked up under other spellings: {', '.join(respelt)}"] if respelt else []
     notes += [f"made from the name alone, without meaning: {', '.join(missing)}"] if missing else []
-    return (table / lengths).astype(np.float32), notes
+    return (table / np.linalg.norm(table, axis=1, keepdims=True)).astype(np.float32), notes
 
 
 def find_row(source: Path, name: str) -> np.ndarray | None:
     """Return the unit row (T,) float32 of one name by this module's rule, None if the file has no word for it.
 
     Raises:
-        UserError: the file cannot be read, or the vectors of the name's words add up to 0.
+        UserError: the file cannot be read.
     """
-    ways = lookups(name)
-    words = _read_for(source, {name: ways})
-    found = _first_found(words, ways)
-    if not found:
-        return None
-    row = _sum(words, found)
-    return (row / np.linalg.norm(row)).astype(np.float32)
+    found = _find(source, [name])
+    return (found[name][1] / np.linalg.norm(found[name][1])).astype(np.float32) if found else None
 
 
 def lookups(name: str) -> list[list[str]]:
@@ -93,47 +85,116 @@ def lookups(name: str) -> list[list[str]]:
     return ways
 
 
-def _read_for(source: Path, ways: dict[str, list[list[str]]]) -> Words:
-    """Read every word, in every spelling, that the ways to look up some names need."""
-    wanted = {spelling for way in ways.values() for words in way for word in words for spelling in _spellings(word)}
-    return read_words(source, wanted, {word for way in ways.values() for word in way[0]})
-
-
 def _spellings(word: str) -> list[str]:
     titled = "_".join(part.capitalize() for part in word.split("_"))
     return list(dict.fromkeys((word, word.lower(), word.capitalize(), titled, word.upper())))
 
 
-def _first_found(words: Words, ways: list[list[str]]) -> list[str] | None:
-    """Return the words of the first way that the file can serve, as the file spells them; None if there is no such."""
-    return next(filter(None, (_spelt(words, way) for way in ways)), None)
+def _find(source: Path, names: list[str]) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Return, for every name that a file has words for, those words as it spells them and the sum of their vectors."""
+    ways = {name: lookups(name) for name in names}
+    wanted = {spelling for way in ways.values() for words in way for word in words for spelling in _spellings(word)}
+    vectors = read_words(source, wanted, {word for way in ways.values() for word in way[0]})
+    out = {}
+    for name in names:
+        spelt = next(filter(None, (_spelt(words, vectors) for words in ways[name])), None)
+        if spelt is not None:
+            out[name] = spelt, np.sum([vectors[word].astype(np.float64) for word in spelt], axis=0)
+    return out
 
 
-def _spelt(words: Words, way: list[str]) -> list[str] | None:
-    """Return the words of a way as the file spells them; None if the file lacks one."""
-    found = []
-    for word in way:
-        spelling = next((s for s in _spellings(word) if s in words.vectors), None)
-        if spelling is None:
-            return None
-        found.append(spelling)
+def _spelt(words: list[str], vectors: dict[str, np.ndarray]) -> list[str]:
+    """Return some words as the file spells them; none if it lacks one."""
+    spelt = [next((s for s in _spellings(word) if s in vectors), "") for word in words]
+    return spelt if all(spelt) else []
+
+
+def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return the wanted words that a file has, each (T,) float32; if a word occurs twice, its first row counts.
+
+    gensim reads binary files. Of text files this module picks the lines of the wanted words: gensim converts every
+    number of every line (minutes for GloVe) and stops at the words with spaces that GloVe has.
+
+    Args:
+        wanted: words to look for.
+        enough: if all of these are among the first words, the rest of the file is not read.
+
+    Raises:
+        UserError: the file is missing, of another format, damaged or cut short; or a wanted vector is zero or not
+            finite.
+    """
+    try:
+        found = _read(path, set(wanted), set(enough))
+        odd = [word for word, row in found.items() if not np.isfinite(row).all() or not row.any()]
+        if odd:
+            raise ValueError(f"the row of '{odd[0]}' is not finite or is 0")
+        return found
+    except Exception as error:  # a damaged file can raise any exception
+        raise UserError(
+            f"{path}: cannot be read as word vectors ({error or type(error).__name__}); expected word2vec's binary or "
+            "text form, GloVe's text, or fastText's .vec or .bin"
+        ) from None
+
+
+def _read(path: Path, wanted: set[str], enough: set[str]) -> dict[str, np.ndarray]:
+    from gensim import utils  # takes a second
+    from gensim.models import KeyedVectors
+    from gensim.models.fasttext import load_facebook_vectors
+
+    logging.getLogger("gensim").setLevel(logging.ERROR)
+    with utils.open(str(path), "rb") as file:
+        head, sample = file.readline(2**18), file.read(2**12)
+    fields = head.split()
+    header = len(fields) == 2 and all(text.isdigit() for text in fields)
+    if head.startswith(FASTTEXT):
+        table = load_facebook_vectors(str(path))
+    elif header and any(byte < 9 or 13 < byte < 32 for byte in sample):
+        table = KeyedVectors.load_word2vec_format(str(path), binary=True, limit=COMMON, unicode_errors="replace")
+        if int(fields[0]) > COMMON and not enough <= table.key_to_index.keys():
+            table = KeyedVectors.load_word2vec_format(str(path), binary=True, unicode_errors="replace")
+    else:
+        rows, width = (int(fields[0]), int(fields[1])) if header else (1, len(fields) - 1)
+        with utils.open(str(path), "rb") as file:
+            return _of_text(islice(file, int(header), None), rows, width, wanted, enough)
+    there = wanted & table.key_to_index.keys()
+    return {word: np.array(table.vectors[table.key_to_index[word]], np.float32) for word in there}
+
+
+def _of_text(
+    lines: Iterable[bytes], rows: int, width: int, wanted: set[str], enough: set[str]
+) -> dict[str, np.ndarray]:
+    """Return the wanted words of lines ``word number ... number``, of which there must be at least ``rows``."""
+    words, found = {word.encode(): word for word in wanted}, {}
+    count, numbers = 0, b""
+    for count, line in enumerate(lines, 1):  # noqa: B007
+        name, _, numbers = line.partition(b" ")
+        word = words.get(name)
+        if word is None or word in found:
+            continue
+        fields = numbers.split()
+        if len(fields) < width:
+            raise ValueError(f"the row of '{word}' has {len(fields)} numbers, not {width}")
+        if len(fields) == width:  # others are words with spaces
+            found[word] = np.array([float(text) for text in fields], np.float32)
+        if enough <= found.keys():
+            return found
+    if width < 2 or len(numbers.split()) < width or count < rows:
+        raise ValueError(f"cut short or no table of numbers: it ends after {count} words")
     return found
 
 
-def _sum(words: Words, spelt: list[str]) -> np.ndarray:
-    return np.sum([words.vectors[word].astype(np.float64) for word in spelt], axis=0)
+def download(name: str) -> Path:
+    """Return the file of one of gensim's published sets of vectors, downloaded unless it is there.
 
+    Raises:
+        UserError: there is no such set, or no connection.
+    """
+    from gensim import downloader
 
-def _missing_message(source: Path, missing: list[str], ways: dict[str, list[list[str]]], words: Words) -> str:
-    """Return the message about names that a file lacks: each with its missing word and similar words of the file."""
-    parts = []
-    for name in missing[:MAX_NAMES_SHOWN]:
-        absent = [w for w in ways[name][-1] if _spelt(words, [w]) is None]
-        similar = list(dict.fromkeys(c for w in absent for c in words.close_to(w)))
-        hint = f" (similar: {', '.join(similar)})" if similar else ""
-        parts.append(f"'{name}'{hint}" if absent == [name] else f"'{name}', which needs '{absent[0]}'{hint}")
-    more = f" and {len(missing) - MAX_NAMES_SHOWN} more" if len(missing) > MAX_NAMES_SHOWN else ""
-    return (
-        f"{source}: has no word for {'; '.join(parts)}{more}; use another file, rename the class, "
-        f"or make such rows from the names alone with --missing {NAMES}"
-    )
+    try:
+        return Path(downloader.load(name, return_path=True))
+    except Exception as error:  # a connection can fail in any way
+        raise UserError(
+            f"--download {name}: gensim could not download these vectors ({error or type(error).__name__}); check the "
+            "name and connection, or bring the file to this machine and name it with --vectors"
+        ) from None

@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.images.orientation import turned
-from util.data.images.read import header_of
+from util.data.images.read import header_of, turned
 from util.errors import UserError
 from util.files import link
 from util.formats.coco import class_table, read_annotations

@@ -23,8 +23,7 @@ from PIL import Image
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from util.data.images.orientation import fitted_mask
-from util.data.images.read import header_of, read_mask
+from util.data.images.read import fitted_mask, header_of, read_mask
 from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
 from util.prepare.datasets.recipe import Job, Piece, Plan

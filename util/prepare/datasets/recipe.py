@@ -23,8 +23,7 @@ import numpy as np
 from PIL import Image
 
 from util.config.read import read_data
-from util.data.images.orientation import fitted_mask
-from util.data.images.read import header_of, opened_mask
+from util.data.images.read import fitted_mask, header_of, opened_mask
 from util.data.lists.index import measure
 from util.errors import UserError
 from util.files import REPOSITORY

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from util.data.images.orientation import turned
-from util.data.images.read import header_of
+from util.data.images.read import header_of, turned
 from util.errors import UserError
 from util.files import read_bytes
 from util.formats.annotations import Instance, Photo, Shape
