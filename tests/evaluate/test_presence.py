@@ -29,7 +29,6 @@ from util.evaluate.calibration import (
 )
 from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
-from util.predict.load_model import load_model
 from util.report.result_table import score_table
 from util.report.schema import read_result
 from util.run.context import make_run_context
@@ -127,12 +126,6 @@ def test_a_calibration_of_other_weights_is_not_used_and_a_damaged_one_is_one_lin
         own.write_text(yaml.safe_dump(content | change))
         with pytest.raises(UserError, match=re.escape(str(own)) + ".*" + message):
             find_calibration(config, "training-free", "digest")
-
-
-def test_the_calibration_of_the_shipped_weights_is_theirs() -> None:
-    loaded = load_model(None, side=33, device="cpu")
-    found = find_calibration(loaded.context.config, loaded.source, digest_of(loaded.network.state_dict()))
-    assert found is not None and found.model == loaded.network.title and 0 < found.threshold < 0.5
 
 
 OTHER = {"insid3": "multiprototype", "multiprototype": "insid3"}

@@ -109,7 +109,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 def is_own(content: dict[str, Any]) -> bool:
     """Return whether a checkpoint says that it is of this project."""
-    return isinstance(content.get("format"), str) and content["format"] == FORMAT
+    return content.get("format") == FORMAT
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:

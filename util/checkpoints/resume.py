@@ -116,18 +116,20 @@ def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str
     """
     own = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
     a, b = ({section: config.get(section, {}) for section in own} for config in (before, now))
-    return _differences(a, b, stage, ("data.shot", "run.precision"))
+    return _differences(a, b, stage, (*HARMLESS, "data.shot", "run.precision"))
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any], stage: str, free: tuple[str, ...] = ()) -> list[str]:
-    changed = [key for key in changed_settings(before, now) if _decides(key, stage) and key not in free]
-    pairs = [(key, checkpoint.value_at(before, key), checkpoint.value_at(now, key)) for key in changed]
-    return [f"{key} = {old}, now {new}" for key, old, new in pairs if old is not None]
-
-
-def _decides(key: str, stage: str) -> bool:
-    """Return whether a setting decides the weights that a stage's training ends with."""
-    section, _, rest = key.partition(".")
-    if section == f"{stage}_stage":
-        return rest not in OF_STAGE
-    return not section.endswith("_stage") and not any(key == h or key.startswith(f"{h}.") for h in HARMLESS)
+def _differences(
+    before: dict[str, Any], now: dict[str, Any], stage: str, harmless: tuple[str, ...] = HARMLESS
+) -> list[str]:
+    """Return the settings that decide the weights at a stage's end and differ, unless there was none before."""
+    out = []
+    for key in changed_settings(before, now):
+        section, _, rest = key.partition(".")
+        decides = section == f"{stage}_stage" and rest not in OF_STAGE
+        if not section.endswith("_stage"):
+            decides = not any(key == h or key.startswith(f"{h}.") for h in harmless)
+        old = checkpoint.value_at(before, key)
+        if decides and old is not None:
+            out.append(f"{key} = {old}, now {checkpoint.value_at(now, key)}")
+    return out

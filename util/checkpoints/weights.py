@@ -168,7 +168,8 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     elsewhere = config.test.trained_on is not None and trained  # on another data set, with other base classes
     classes = len(Fold.of(from_dict(trained, str(source)).data).base) if elsewhere else None
     network = new_model(context, side, classes)
-    trained_with, otherwise = None, []
+    trained_with: dict[str, Any] | None = None
+    otherwise: list[str] = []
     if isinstance(source, str):
         note = fill_encoder(config, network)
     else:
@@ -181,7 +182,11 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
             if "weights" in given:
                 start = Start(given["weights"], pretraining=given.get("pretraining"))
         if weights_mark(config) != FOREIGN:
-            otherwise = _otherwise(config, trained, training)
+            for stage in training:
+                before = {**trained, f"{stage['stage']}_stage": stage["settings"]}
+                otherwise += training_differences(before, to_dict(config), stage["stage"])
+            if training and not is_finished(weights_folder(config)):
+                otherwise.append(f"not finished (step {training[-1]['step']} of {training[-1]['steps']})")
     encoder = getattr(network, "encoder", None)
     return network, Weights(
         str(source),
@@ -193,17 +198,6 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         training,
         otherwise,
     )
-
-
-def _otherwise(config: Config, trained: dict[str, Any], training: list[dict[str, Any]]) -> list[str]:
-    """Return how the training of a run's own weights differs from its config, in words."""
-    now, out = to_dict(config), []
-    for stage in training:
-        key = f"{stage['stage']}_stage"
-        out += training_differences({**trained, key: stage["settings"]}, now, stage["stage"])
-    if training and not is_finished(weights_folder(config)):
-        out.append(f"not finished (step {training[-1]['step']} of {training[-1]['steps']})")
-    return out
 
 
 def weights_source(config: Config) -> Path | str:

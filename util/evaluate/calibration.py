@@ -75,10 +75,9 @@ def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequ
     out = {"presence_accuracy": 100.0 * float((truth == np.array(shown, bool)).mean())}
     with_class, without = int(truth.sum()), int((~truth).sum())
     if with_class and without:
-        from scipy.stats import rankdata
+        from scipy.stats import mannwhitneyu
 
-        ranks = rankdata(score)  # ties have their mean rank
-        wins = ranks[truth].sum() - with_class * (with_class + 1) / 2
+        wins = mannwhitneyu(np.array(score)[truth], np.array(score)[~truth]).statistic  # ties are half a win
         out["presence_auroc"] = 100.0 * float(wins / (with_class * without))
     return out
 

@@ -20,7 +20,6 @@ from model.contract import FewShotModel
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
 from util.config.settings import MASKS
 from util.data.images.views import ORIGINAL, View
-from util.errors import UserError
 from util.evaluate.evaluate import BASE, scored_outputs
 from util.report.scores import FINAL
 from util.run.context import RunContext
@@ -204,15 +203,8 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
 
 def _at(network: FewShotModel, context: RunContext, side: int) -> FewShotModel:
     """Return the network built for another side, over the same weights."""
-    own = network.task.size
-    if side == own:
+    if side == network.task.size:
         return network
     other = new_model(context, side, network.task.base_classes)
-    try:
-        other.load_state_dict(network.state_dict(), assign=True)  # no copy
-    except RuntimeError:
-        raise UserError(
-            f"test.scales: {network.title} has weights for one image side, {own} px here, and cannot see {side} px; "
-            "set test.scales to [1.0]"
-        ) from None
+    other.load_state_dict(network.state_dict(), assign=True)  # no copy
     return other

@@ -125,7 +125,7 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
         log.info("epoch %d: loss %.4f", epoch, entry["losses"]["total"])
     better = validate is None
     if validate is not None and is_due:
-        save_last(training)  # a validation may take long, and the run may end in it
+        save(training)  # a validation may take long, and the run may end in it
         with training.ema.applied():
             score, entry["validation"] = validate(training.prepared, progress.step)
         if better := score > progress.best:
@@ -136,8 +136,8 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
         progress.totals = {}
     if better:
         with training.ema.applied():
-            _save(training, BEST)
-    save_last(training)
+            save(training, BEST, resumable=False)
+    save(training)
     write_metrics(training, finished=False)
 
 
@@ -153,9 +153,10 @@ def finish(training: Training) -> None:
     """Write the last checkpoint of a training that is done, without optimisers, and its metrics."""
     if training.progress.step < training.schedule.steps:
         log.info("no better validation for %d epochs: stopped", training.stage.patience)
-    elif training.world.is_main:  # nothing continues from its end
-        _write(training, LAST)
-        (training.folder.path / PREVIOUS).unlink(missing_ok=True)
+    else:  # nothing continues from its end
+        save(training, LAST, resumable=False)
+        if training.world.is_main:
+            (training.folder.path / PREVIOUS).unlink(missing_ok=True)
     write_metrics(training, finished=True)
 
 
@@ -170,36 +171,30 @@ def write_metrics(training: Training, finished: bool) -> None:
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 
-def save_last(training: Training) -> None:
-    """Write the checkpoint that a run resumes from; the one before stays as ``previous.pth``."""
-    _save(training, LAST, resumable=True)
+def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
+    """Add the time since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
+
+    A resumable one has the state of optimisers and EMA, and the one before it stays as ``previous.pth``.
+    """
+    now, progress, path = time.monotonic(), training.progress, training.folder.path
+    progress.minutes += (now - training.saved_at) / 60
+    training.saved_at = now
+    if not training.world.is_main:
+        return
+    weights = training.network.state_dict()
+    for tensor, values in weights.items():  # the loss may still be finite, its gradients not
+        check_finite(not values.is_floating_point() or bool(values.isfinite().all()), progress.step, tensor)
+    content = {**training.state, "weights": weights, "progress": asdict(progress)}
+    if resumable:
+        content["optimizers"] = {n: o.state_dict() for n, o in training.optimizers.items()}
+        content["ema"] = training.ema.average
+    checkpoint.save(path / name, content, path / PREVIOUS if resumable else None)
 
 
 def save_overdue(training: Training) -> None:
     """Write the last checkpoint if ``save_minutes`` have passed since the newest one."""
     if time.monotonic() - training.saved_at > training.stage.save_minutes * 60 and not training.progress.on_record:
-        save_last(training)
-
-
-def _save(training: Training, name: str, resumable: bool = False) -> None:
-    """Add the time since the newest checkpoint to the run's minutes; the main process writes a new one."""
-    now = time.monotonic()
-    training.progress.minutes += (now - training.saved_at) / 60
-    training.saved_at = now
-    if training.world.is_main:
-        _write(training, name, resumable)
-
-
-def _write(training: Training, name: str, resumable: bool = False) -> None:
-    """Write a checkpoint of this moment, with the state of optimisers and EMA if a run can resume from it."""
-    weights, folder = training.network.state_dict(), training.folder.path
-    for tensor, values in weights.items():  # the loss may still be finite, its gradients not
-        check_finite(not values.is_floating_point() or bool(values.isfinite().all()), training.progress.step, tensor)
-    content = {**training.state, "weights": weights, "progress": asdict(training.progress)}
-    if resumable:
-        content["optimizers"] = {n: o.state_dict() for n, o in training.optimizers.items()}
-        content["ema"] = training.ema.average
-    checkpoint.save(folder / name, content, folder / PREVIOUS if resumable else None)
+        save(training)
 
 
 def resume(training: Training, allow_changes: bool) -> None:

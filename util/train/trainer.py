@@ -20,7 +20,7 @@ from util.train.hooks import (
     finish,
     patience_spent,
     record,
-    save_last,
+    save,
     save_overdue,
 )
 from util.train.optim import set_learning_rates
@@ -48,7 +48,7 @@ def train(training: Training, batches: Iterator[Any], validate: Validate | None,
             training.ema.update(progress.step)
             record(training, losses, rates, bar)
             if world.any(interrupt.requested):
-                save_last(training)
+                save(training)
                 log.info("interrupted after step %d; continue with --resume", progress.step)
                 return False
             end_epoch(training, validate)
