@@ -54,17 +54,6 @@ def test_it_gives_the_masks_of_the_library(predict, weights: Path, drawn_support
         assert np.array_equal(segmenter(photo).mask, read_mask(tmp_path / "out" / f"{photo.stem}_mask.png"))
 
 
-def test_it_segments_several_classes_at_once(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
-    supports = ("--support", f"cat={marked['box']}", "--support", f"big dog={marked['polygon']}")
-    out, stem = tmp_path / "out", photos[0].stem
-    assert predict("--config", baseline, *supports, "--query", photos[0], "--out", out).code == 0
-    record = json.loads((out / f"{stem}.json").read_text())
-    assert [(c["name"], c["value"]) for c in record["classes"]] == [("cat", 1), ("big dog", 2)]
-    assert (out / f"{stem}_probability_big_dog.png").exists()
-    one = Segmenter(config=baseline, supports=[marked["box"]])(photos[0])
-    assert np.array_equal(read_mask(out / f"{stem}_mask.png"), one.mask)  # of two equal classes the first wins
-
-
 def test_a_damaged_photo_is_skipped(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
     content = photos[0].read_bytes()
     cut = tmp_path / f"cut{photos[0].suffix}"

@@ -1,4 +1,4 @@
-"""``from util.predict import Segmenter`` changes nothing in the process, so notebooks and services can use it."""
+"""``from util.predict import Segmenter`` loads nothing that notebooks and services do not need."""
 
 from __future__ import annotations
 
@@ -12,47 +12,19 @@ from tests.paths import REPOSITORY
 
 pytestmark = pytest.mark.process
 
-BEFORE = """
-import ctypes, logging, os, random, resource, signal, sys, threading, warnings
-import cv2, numpy, torch, torchvision, tqdm, yaml
-from PIL import Image
-
+UNNEEDED = {"gradio", "util.cli", "util.predict.options", "util.page"}
+CODE = f"""
+import ctypes, sys, cv2, torch
 called = []
 find = ctypes.CDLL.__getattr__
 ctypes.CDLL.__getattr__ = lambda library, name: called.append(name) or find(library, name)
-
-def state():
-    return {
-        "environment": dict(os.environ),
-        "folder": os.getcwd(),
-        "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
-        "logging": (logging.raiseExceptions, logging.root.level, list(logging.root.handlers)),
-        "excepthook": (sys.excepthook, threading.excepthook),
-        "torch threads": torch.get_num_threads(),
-        "torch random": torch.random.get_rng_state().sum().item(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "cv2 threads": cv2.getNumThreads(),
-        "largest image": Image.MAX_IMAGE_PIXELS,
-        "threads": threading.active_count(),
-        "limits": resource.getrlimit(resource.RLIMIT_NOFILE),
-        "random": random.getstate(),
-    }
-
-before = state()
-"""
-AFTER = """
-changed = [name for name, value in state().items() if value != before[name]]
-assert not changed, changed
+from util.predict import Segmenter
+assert not {UNNEEDED!r} & {{*sys.modules}}
+assert "mallopt" not in called, "the import changes the allocator"
 """
 
 
-def test_the_import_changes_nothing_in_the_process() -> None:
-    unneeded = ("gradio", "util.cli", "util.predict.options", "util.page")
-    code = (
-        f"{BEFORE}from util.predict import Segmenter\n{AFTER}"
-        f"assert not {{*{unneeded!r}}} & {{*sys.modules}}\n"
-        "assert 'mallopt' not in called, 'the import changes the allocator'\n"
-    )
-    environment = {"PATH": os.environ["PATH"]}  # without the variables that the tests' own process has set
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+def test_the_import_of_the_segmenter_is_lean() -> None:
+    words, options = [sys.executable, "-c", CODE], {"cwd": REPOSITORY, "capture_output": True, "text": True}
+    done = subprocess.run(words, env={"PATH": os.environ["PATH"]}, **options)
     assert done.returncode == 0, done.stderr

@@ -51,9 +51,3 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     assert "insid3" in line.rpartition("--config ")[2] and read_config(REPOSITORY / line.rpartition("--config ")[2])
     record = json.loads(Path("found", photos[0].stem + ".json").read_text())
     assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")
-
-
-def test_insid3_cannot_be_exported(config_of, predict, marked: dict, tmp_path: Path) -> None:
-    words = ("export", "--config", config_of("insid3"), "--support", marked["box"], "--out", tmp_path / "m.pt")
-    assert "INSID3: cannot be exported: its clusters depend on" in predict(*words).error
-    assert not (tmp_path / "m.pt").exists()

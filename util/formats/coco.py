@@ -84,9 +84,10 @@ def write(folder: Path, found: Found) -> None:
     """
     ids = {name: number for number, name in found.categories.items()}
 
-    def images() -> Iterator[dict[str, Any]]:
-        for number, photo in enumerate(found.photos, 1):
-            yield {"id": number, "file_name": photo.name, "height": photo.height, "width": photo.width}
+    images = (
+        {"id": number, "file_name": photo.name, "height": photo.height, "width": photo.width}
+        for number, photo in enumerate(found.photos, 1)
+    )
 
     def annotations() -> Iterator[dict[str, Any]]:
         objects = ((n, one) for n, photo in enumerate(found.photos, 1) for one in photo.objects)
@@ -109,7 +110,7 @@ def write(folder: Path, found: Found) -> None:
     def write_to(target: Path) -> None:
         with open(target, "w", encoding="utf-8") as file:
             file.write('{"images": ')
-            write_list(file, images())
+            write_list(file, images)
             file.write(',\n"annotations": ')
             write_list(file, annotations())
             entries = [{"id": number, "name": name} for number, name in found.categories.items()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 from util.files import read_text
 from util.formats.annotations import PhotoFiles
@@ -16,21 +15,16 @@ PHOTO_FOLDERS = ("images", "photos", "jpegimages")  # in lower case
 MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
 
 
-def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path] | None:
-    """Return the folders of photos and of masks that a folder stands for, None if it holds no masks.
+def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
+    """Return the folders of photos and of masks that a folder stands for: two of usual names in it, else itself.
 
     Args:
         photos: the folder of photos; then ``path`` is that of the masks.
     """
-    if photos is None:
-        inside = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
-        of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
-        of_masks = [inside[name] for name in MASK_FOLDERS if name in inside]
-        if of_photos and of_masks:
-            return of_photos[0], of_masks[0]
-    stems = {p.stem for p in (photos or path).rglob("*") if p.suffix.lower() in {*IMAGE_SUFFIXES} - {MASK_SUFFIX}}
-    is_masked = any(photos is not None or p.stem in stems for p in path.glob(f"*{MASK_SUFFIX}"))
-    return (photos or path, path) if is_masked else None
+    inside = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
+    of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
+    of_masks = [inside[name] for name in MASK_FOLDERS if name in inside]
+    return (of_photos[0], of_masks[0]) if of_photos and of_masks and photos is None else (photos or path, path)
 
 
 def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:

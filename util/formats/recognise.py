@@ -8,7 +8,7 @@ from pathlib import Path
 
 from util.errors import UserError
 from util.files import read_bytes
-from util.formats import coco, labelme, labelstudio, masks, yolo
+from util.formats import coco, labelme, labelstudio, yolo
 from util.formats.annotations import Annotations, Found
 
 COCO, YOLO, LABELME, LABELSTUDIO, MASKS = "coco", "yolo", "labelme", "labelstudio", "masks"
@@ -29,11 +29,8 @@ SAMPLED = 20  # files of a folder whose content is looked at; readers refuse oth
 EXPECTED = "a JSON file of COCO or labelme, a data file of YOLO, or a folder of such files or masks"
 
 
-def recognise(text: str, photos: Path | None = None) -> tuple[str, Path]:
+def recognise(text: str) -> tuple[str, Path]:
     """Return the format and the path of ``[format:]path``; where a folder holds a file of COCO, that file.
-
-    Args:
-        photos: the folder of the photos, where it is named.
 
     Raises:
         UserError: the path does not exist, or its content has no format or several.
@@ -43,7 +40,7 @@ def recognise(text: str, photos: Path | None = None) -> tuple[str, Path]:
     path = Path(rest if named else text)
     if not path.exists():
         raise UserError(f"--supports {text}: this file or folder does not exist; name {EXPECTED}")
-    found = _formats_in(path, photos)
+    found = _formats_in(path)
     if named is not None:
         return named, found.get(named, path)
     if len(found) != 1:
@@ -58,14 +55,14 @@ def read(text: str, photos: Path | None = None) -> tuple[str, Annotations]:
     Raises:
         UserError: as ``recognise`` and as the reader of the format.
     """
-    kind, path = recognise(text, photos)
+    kind, path = recognise(text)
     if kind == MASKS:
         raise UserError(f"{path}: is a folder of masks; name a file or folder of another format")
     return kind, READERS[kind](path, photos)
 
 
-def _formats_in(path: Path, photos: Path | None) -> dict[str, Path]:
-    """Return the formats that a file may have, or the files of a folder, each with the path to read."""
+def _formats_in(path: Path) -> dict[str, Path]:
+    """Return the formats that a file may have, or the files of a folder, else masks, each with the path to read."""
     if not path.is_dir():
         content = read_bytes(path, "these annotations", "check the name")
         if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
@@ -73,13 +70,11 @@ def _formats_in(path: Path, photos: Path | None) -> dict[str, Path]:
         return {YOLO: path} if path.suffix.lower() in yolo.YAML_SUFFIXES or path.name == yolo.CLASS_FILE else {}
     found: dict[str, Path] = {}
     for file in sorted(path.glob(f"*{labelme.SUFFIX}"))[:SAMPLED]:
-        for kind in _formats_in(file, photos):
+        for kind in _formats_in(file):
             if kind == COCO and kind in found:
                 raise UserError(f"{path}: holds {found[kind].name} and {file.name}; name one of them")
             found[kind] = path if kind == LABELME else file
     data = yolo.data_files_in(path)
     if data and (data[0].name != yolo.CLASS_FILE or any(path.rglob(f"{yolo.LABELS}/*{yolo.ROWS_SUFFIX}"))):
         found[YOLO] = path
-    if not found and masks.folders_in(path, photos):
-        found[MASKS] = path
-    return found
+    return found or {MASKS: path}

@@ -84,15 +84,15 @@ def read_data_file(path: Path) -> tuple[list[str], Path]:
         try:
             content = yaml.safe_load(text)
             names = content["names"]
-            names = [names[number] for number in range(len(names))]
-            if not all(isinstance(name, (str, int)) for name in names) or isinstance(content["names"], str):
+            if not isinstance(names, (list, dict)):
                 raise TypeError("names must list the classes, or map 0, 1, ... to them")
+            names = [str(names[number]) for number in range(len(names))]
         except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: {reason_of(error)}; write names: [cat, dog]") from None
         stated = path.parent / str(content.get("path", ""))
         root = stated if "path" in content and stated.is_dir() else root
     check_unique(names, path)
-    return [str(name) for name in names], root
+    return names, root
 
 
 def _photo_of(file: Path, photos: dict[Path, Path]) -> Path:

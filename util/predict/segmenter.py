@@ -44,7 +44,7 @@ GivenSupport = str | Marked | tuple[np.ndarray, np.ndarray]
 
 
 class Segmenter:
-    """A network and the classes that it segments.
+    """A network and the classes that it segments; threads take turns, since a network keeps what its pass needs.
 
     Args:
         checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket.
@@ -118,8 +118,6 @@ class Segmenter:
             raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
         embedding = class_embedding(name, self.model.context, self.vectors)
         self.classes.append(encode_supports(shown, embedding, supports, self.model))
-        if self.output != FINAL:  # a forward pass shows whether the model has such an output
-            self.margins(torch.zeros(1, 3, self.model.view.side, self.model.view.side, device=self.model.device))
         if embedding.note:
             self.notes.append(embedding.note)
 

@@ -149,7 +149,7 @@ def supports_in(
     listed: list[Marked] = []
     categories: list[dict[int, str]] = []
     for text in texts:
-        kind, path = recognise.recognise(text, photos)
+        kind, path = recognise.recognise(text)
         if kind == recognise.MASKS:
             names, found = _masked(path, photos, shots, mask_value)
         else:
@@ -196,8 +196,6 @@ def _masked(
     Without a file of class names there are none, and the object is every value but 0, or ``mask_value``.
     """
     folders = masks.folders_in(path, photos)
-    if folders is None:
-        raise UserError(f"{path}: holds no masks named like photos (photo.jpg, photo.png); name their folder")
     pairs, names = masks.pairs(*folders), masks.names_beside(folders[1])
     if names is None:
         objects = (

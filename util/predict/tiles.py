@@ -45,17 +45,17 @@ class TiledPhoto:
 
 
 def windows(shape: tuple[int, ...], tile: int | None) -> list[Window]:
-    """Return the tiles that cover a photo of ``shape`` (H, W); a single one if the photo is no larger than a tile."""
-    if tile is None:
-        return [(slice(0, shape[0]), slice(0, shape[1]))]
-    rows, columns = (_spans(length, tile) for length in shape)
+    """Return the tiles that cover a photo of ``shape`` (H, W), evenly spread; neighbours overlap by at least a quarter.
+
+    A photo that is no larger than a tile has one.
+    """
+    rows, columns = (_spans(length, tile or length) for length in shape)
     return [(row, column) for row in rows for column in columns]
 
 
 def _spans(length: int, tile: int) -> list[slice]:
-    """Return spans of length ``tile``, evenly spread; neighbours overlap by at least ``OVERLAP`` of it."""
-    if length <= tile:
-        return [slice(0, length)]
+    """Return the tiles' extents along one side."""
+    tile = min(tile, length)
     count = int(np.ceil((length - tile) / (tile * (1 - OVERLAP)))) + 1
     starts = np.linspace(0, length - tile, count).round().astype(int).tolist()
     return [slice(start, start + tile) for start in starts]
@@ -63,10 +63,8 @@ def _spans(length: int, tile: int) -> list[slice]:
 
 def blend_weight(shape: tuple[int, ...]) -> np.ndarray:
     """Return the weight of each pixel of a tile of ``shape`` (H, W), float32; it falls towards the edges."""
-    rows, columns = (_ramp(length) for length in shape)
-    return np.outer(rows, columns).astype(np.float32)
-
-
-def _ramp(length: int) -> np.ndarray:
-    from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
-    return np.minimum(from_edge / max(length * OVERLAP, 1), 1)
+    ramps = []
+    for length in shape:
+        from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+        ramps.append(np.minimum(from_edge / max(length * OVERLAP, 1), 1))
+    return np.outer(*ramps).astype(np.float32)

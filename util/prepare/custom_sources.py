@@ -71,7 +71,7 @@ def annotation_files(options: argparse.Namespace) -> list[Path]:
     """
     if options.annotations is None:
         return []
-    path = recognise.recognise(options.annotations, options.images)[1]
+    path = recognise.recognise(options.annotations)[1]
     return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
