@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, fields, replace
-from functools import reduce
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 from model.registry import class_of
@@ -14,9 +13,7 @@ from util.config.tree import OVERRIDE, Tree, find, places
 from util.errors import nearest
 from util.typecheck import Misfit
 
-OF_SCHEDULES = {"poly": ["power"], "step": ["milestones", "decay"]}
-OF_OPTIMIZERS = {"sgd": ["momentum", "nesterov"], "adamw": ["betas"]}
-OF_META_STAGE = ["query", "supports", "input", "views", "cache_gib", "validate_on", "validate_seed"]
+OF_META_STAGE = ("query", "supports", "input", "views", "cache_gib", "validate_on", "validate_seed")
 
 
 def checked(config: Config, tree: Tree) -> Config:
@@ -27,16 +24,37 @@ def checked(config: Config, tree: Tree) -> Config:
     """
     for key, problem in _problems(config):
         raise Misfit(key, f"{key} {problem}".strip())
-    for section, key, reason in _dead(config):
-        settings = reduce(_get, filter(None, section.split(".")), config)
-        spec = next(f for f in fields(settings) if f.name == key)
-        default = spec.default if spec.default_factory is MISSING else spec.default_factory()
-        name = f"{section}.{key}".strip(".")
-        own = [p for p in places(find(tree, name)) if p.startswith(OVERRIDE) or p.rpartition(":")[0] == config.path]
-        if getattr(settings, key) != default and own:
+    cls = class_of(config.model)
+    dead = {"meta_stage.images": "it is a setting of the base stage"}
+    dead |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
+    if not cls.has_base_stage:
+        dead["base_stage"] = f"{cls.title} has no base learner and so no base stage"
+    if getattr(getattr(config.model, "encoder", None), "weights", "") is None:
+        dead |= {f"model.encoder.{key}": "model.encoder.weights is null" for key in ("partial", "pretraining")}
+    return _alive(config, "", dead, tree, config.path)
+
+
+def _alive(value: Any, key: str, dead: dict[str, str], tree: Tree, origin: str) -> Any:
+    """Return settings with the defaults of those that mean nothing: ``dead``, or a field's ``only`` does not hold."""
+    if isinstance(value, dict):
+        return {name: _alive(v, f"{key}.{name}", dead, tree, origin) for name, v in value.items()}
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    changes = {}
+    for field in fields(value):
+        name, own = f"{key}.{field.name}".lstrip("."), getattr(value, field.name)
+        other, wanted = field.metadata.get("only", ("", None))
+        given = getattr(value, other) if other else None
+        reason = dead.get(name, f"{name.rpartition('.')[0]}.{other} is {given}")
+        if name not in dead and (bool(given) if wanted is True else given) == wanted:
+            changes[field.name] = _alive(own, name, dead, tree, origin)
+            continue
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        written = (p for p in places(find(tree, name)) if p.startswith(OVERRIDE) or p.rpartition(":")[0] == origin)
+        if own != default and any(written):
             raise Misfit(name, f"{name} has no effect: {reason}; leave it at {default}")
-        config = _with(config, name.split("."), default)
-    return config
+        changes[field.name] = default
+    return replace(value, **changes)
 
 
 def stages_of(config: Config) -> tuple[str, ...]:
@@ -82,46 +100,3 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
             yield key, f"= {size} is no image side that {taken}"
     if found := model.problem(data.size):
         yield f"model.{found[0]}", found[1]
-
-
-def _dead(config: Config) -> Iterator[tuple[str, str, str]]:
-    """Yield the keys that mean nothing beside other values of a config: section, key, reason."""
-    dead: list[tuple[str, Sequence[str], str]] = []
-    if config.data.fold_rule != "given":
-        dead.append(("data", ["fold_classes"], f"data.fold_rule = {config.data.fold_rule} makes the folds"))
-    encoder = getattr(config.model, "encoder", None)
-    if encoder is not None and encoder.weights is None:
-        dead.append(("model.encoder", ["partial", "pretraining"], "model.encoder.weights is null"))
-    if "base_stage" not in stages_of(config):
-        dead.append(("", ["base_stage"], f"{class_of(config.model).title} has no base learner and so no base stage"))
-    for name in stages_of(config):
-        stage = getattr(config, name)
-        if name == "base_stage":
-            dead.append((name, OF_META_STAGE, "it is a setting of the meta stage"))
-        else:
-            dead.append((name, ["images"], "it is a setting of the base stage"))
-        if not stage.validate_every:
-            dead.append((name, ["patience", "validate_midway"], f"{name}.validate_every is 0"))
-        if not stage.augment.keep_target:
-            dead.append((f"{name}.augment", ["keep_tries"], f"{name}.augment.keep_target is 0"))
-        for key, optimizer in stage.optimizers.items():
-            where = f"{name}.optimizers.{key}"
-            for setting, of in (("kind", OF_OPTIMIZERS), ("schedule", OF_SCHEDULES)):
-                value = getattr(optimizer, setting)
-                for other in of.keys() - {value}:
-                    dead.append((where, of[other], f"{where}.{setting} is {value}"))
-    for section, keys, reason in dead:
-        yield from ((section, key, reason) for key in keys)
-
-
-def _get(settings: Any, name: str) -> Any:
-    return settings[name] if isinstance(settings, dict) else getattr(settings, name)
-
-
-def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
-    """Return nested settings with another value at a path of names."""
-    if not path:
-        return value
-    first, *rest = path
-    changed = {first: _with(_get(settings, first), rest, value)}
-    return settings | changed if isinstance(settings, dict) else replace(settings, **changed)

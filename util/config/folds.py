@@ -85,32 +85,25 @@ def masks_hold_all_classes(mask_form: Any) -> bool:
 
 def problem(data: DataSettings) -> tuple[str, str] | None:
     """Return (key of ``data``, error and correction) if the settings describe no valid folds, else None."""
-    twice = next((name for i, name in enumerate(data.classes) if name in data.classes[:i]), None)
-    if twice is not None:
-        return "classes", f"names '{twice}' twice; keep one"
-    odd = next((name for name in data.classes if not name.strip() or not name.isprintable()), None)
-    if odd is not None:
-        return "classes", f"has the name {odd[:80]!r}, which is empty or has control characters; correct it"
+    count, given = len(data.classes), data.fold_classes or []
+    names = [name for fold in given for name in fold]
+    unknown = [name for name in names if name not in data.classes]
+    if len(set(data.classes)) < count:
+        return "classes", f"names '{next(c for c in data.classes if data.classes.count(c) > 1)}' twice; keep one"
     if data.fold >= data.folds:
         return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
-    if len(data.classes) > MAX_INDEX and data.mask_form != BINARY:
-        return "classes", f"has {len(data.classes)} names; masks of class indices hold {MAX_INDEX}: data.mask_form"
+    if count > MAX_INDEX and data.mask_form != BINARY:
+        return "classes", f"has {count} names; masks of class indices hold {MAX_INDEX}: data.mask_form"
     if data.fold_rule == LISTS:
         return None if data.folds == 1 else ("folds", f"= {data.folds} must be 1 where the lists part the classes")
     if data.fold_rule != "given":
-        if len(data.classes) % data.folds or data.folds < 2:
-            classes = len(data.classes)
-            return "folds", f"= {data.folds} must be at least 2 and divide the number of classes, {classes}"
-        return None
-    given = data.fold_classes or []
+        fits = data.folds > 1 and count % data.folds == 0
+        rule = f"= {data.folds} must be at least 2 and divide the number of classes, {count}"
+        return None if fits else ("folds", rule)
     if len(given) != data.folds or data.folds < 2:
         return "fold_classes", f"lists {len(given)} folds, data.folds is {data.folds}; both must be equal, at least 2"
-    names = [name for fold in given for name in fold]
-    for name in names:
-        if name not in data.classes:
-            return "fold_classes", f"names '{name}', which is not in data.classes{nearest(name, data.classes)}"
-    if len(set(names)) < len(names) or not all(given):
-        return "fold_classes", "must name every class at most once, and at least one in each fold"
-    if any(len(fold) == len(data.classes) for fold in given):
-        return "fold_classes", "leaves a fold without base classes; list fewer in it"
+    if unknown:
+        return "fold_classes", f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
+    if len(set(names)) < len(names) or not all(0 < len(fold) < count for fold in given):
+        return "fold_classes", "must name every class at most once, and in each fold at least one but not all"
     return None

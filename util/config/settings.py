@@ -1,43 +1,31 @@
 """The settings of a run as typed, nested dataclasses; ``config/default.yaml`` explains each key.
 
-A field's ``metadata`` may hold inclusive bounds, ``low`` and ``high``, and for lists ``length``, checked wherever the
-value came from.
+A field's ``metadata`` may hold bounds (see ``bounded``), which are checked wherever the value came from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from model.contract import ModelSettings
 
-AUTO = "auto"  # the value of test.cache_gib that goes by the free memory
 PLAIN_SCALES = [1.0]
-MAX_SIDE = 8193  # pixels of an input
-MAX_CLASSES = 10_000
-MAX_SHOTS, MAX_WORKERS = 1000, 256
-MAX_WAYS = 254  # values of an 8-bit label beside background and ignored pixels
-MAX_SEED = 2**63 - 1  # the largest that torch and NumPy both take
 BINARY = "binary"  # a value of data.mask_form
 MASKS = "masks"  # the value of test.fuse that uses every support alone
 
 
-def bounded(
-    default: Any,
-    low: float | None = None,
-    high: float | None = None,
-    length: tuple[int, int | None] = (0, None),
-    problem: Callable[[Any], str | None] | None = None,
-) -> Any:
-    """Return a dataclass field with a default and inclusive bounds (of each element and of the length for lists).
+def bounded(default: Any, low: float | None = None, high: float | None = None, **others: Any) -> Any:
+    """Return a dataclass field with a default and inclusive bounds (of each element for lists).
 
     Args:
-        problem: returns in words why a value is impossible, None if it is possible.
+        others: ``length``: shortest and longest list (None: any); ``problem``: a function that returns in words why a
+            value is impossible, None if it is possible; ``only``: (key, value) of the same section beside which alone
+            the setting means something, value True for any that is not 0, false or null.
     """
-    metadata = {"low": low, "high": high, "length": length, "problem": problem}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    metadata = {"low": low, "high": high, **others}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -47,15 +35,20 @@ def _repeated(values: list[int] | None) -> str | None:
     return None if twice is None else f"holds {twice} twice; repeated episodes are no further measurement"
 
 
+def _leads_away(name: str | None) -> str | None:
+    """Return in words that a name would lead out of the folder that it names a folder or file in."""
+    return None if name is None or not {"", ".", ".."} & {*name.split("/")} else "must be a name, not a path"
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """The data set, the fold, and the size of episodes."""
 
-    name: str = field(metadata={"file_name": True})
+    name: str = field(metadata={"problem": _leads_away})
     root: str
     train_list: str | None
     test_list: str | None
-    classes: list[str] = field(metadata={"length": (1, MAX_CLASSES)})
+    classes: list[str] = field(metadata={"length": (1, None)})
     validation_list: str | None = None
     mask_form: Literal["indices", "binary"] = "indices"
     images: str = "JPEGImages"
@@ -64,20 +57,20 @@ class DataSettings:
     mask_suffix: str = ".png"
     folds: int = bounded(4, 1)
     fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = "contiguous"
-    fold_classes: list[list[str]] | None = None
+    fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"))
     fold: int = bounded(0, 0)
     rare_classes: Literal["refuse", "skip"] = "refuse"
     train_fold_list: str | None = None
     test_fold_list: str | None = None
     exclude_novel: bool = True
     min_pixels: int = bounded(2048, 1)
-    size: int = bounded(473, 33, MAX_SIDE)
-    shot: int = bounded(1, 1, MAX_SHOTS)
+    size: int = bounded(473, 33)
+    shot: int = bounded(1, 1)
     text: str = "word2vec"
     text_dir: str = "initmodel"
     cache: str = "cache"
     decoded_gib: float = bounded(8.0, 0)
-    workers: int = bounded(4, 0, MAX_WORKERS)
+    workers: int = bounded(4, 0)
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,7 @@ class AugmentSettings:
     blur_probability: float = bounded(0.5, 0, 1)
     flip_probability: float = bounded(0.5, 0, 1)
     keep_target: float = bounded(0.0, 0, 1)
-    keep_tries: int = bounded(30, 1)
+    keep_tries: int = bounded(30, 1, only=("keep_target", True))
     pad: Literal["mean", "black"] = "mean"
     pad_at: Literal["around", "end"] = "around"
     fit: Literal["crop", "stretch"] = "crop"
@@ -102,14 +95,14 @@ class OptimizerSettings:
 
     kind: Literal["sgd", "adamw"] = "sgd"
     lr: float = bounded(0.05, 0)
-    momentum: float = bounded(0.9, 0, 1)
-    nesterov: bool = False
-    betas: list[float] = bounded([0.9, 0.999], 0, 1, length=(2, 2))
+    momentum: float = bounded(0.9, 0, 1, only=("kind", "sgd"))
+    nesterov: bool = bounded(False, only=("kind", "sgd"))
+    betas: list[float] = bounded([0.9, 0.999], 0, 1, length=(2, 2), only=("kind", "adamw"))
     weight_decay: float = bounded(1e-4, 0)
     schedule: Literal["poly", "constant", "step"] = "poly"
-    power: float = bounded(0.9, 0)
-    milestones: list[float] = bounded([], 0, 1)
-    decay: float = bounded(0.1, 0, 1)
+    power: float = bounded(0.9, 0, only=("schedule", "poly"))
+    milestones: list[float] = bounded([], 0, 1, only=("schedule", "step"))
+    decay: float = bounded(0.1, 0, 1, only=("schedule", "step"))
 
 
 @dataclass(frozen=True)
@@ -129,15 +122,15 @@ class StageSettings:
     batch_per: Literal["process", "run"] = "process"
     accumulate: int = bounded(1, 1)
     ema_decay: float = bounded(0.0, 0, 0.99999)
-    size: int | None = bounded(None, 33, MAX_SIDE)
+    size: int | None = bounded(None, 33)
     views: int | None = bounded(None, 1)
     cache_gib: float | None = bounded(None, 0)
     validate_every: int = bounded(1, 0)
-    validate_midway: bool = False
+    validate_midway: bool = bounded(False, only=("validate_every", True))
     validate_episodes: int = bounded(1000, 1)
     validate_on: str | None = None
-    validate_seed: int | None = bounded(None, 0, MAX_SEED)
-    patience: int = bounded(0, 0)
+    validate_seed: int | None = bounded(None, 0)
+    patience: int = bounded(0, 0, only=("validate_every", True))
     save_minutes: float = bounded(10.0, 0)
     log_steps: int = bounded(20, 1)
 
@@ -148,27 +141,22 @@ class ProtocolSettings:
 
     query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random"] = "sequential"
     supports: Literal["distinct", "with_replacement"] = "distinct"
-    ways: int = bounded(1, 1, MAX_WAYS)
+    ways: int = bounded(1, 1, 254)
     absent: float = bounded(0.0, 0, 1)
     list_file: str | None = None
     episodes: int = bounded(1000, 1)
-    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, MAX_SEED, length=(1, None), problem=_repeated)
+    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated)
     input: Literal["letterbox", "stretch", "original"] = "letterbox"
-    side: int | None = bounded(None, 33, MAX_SIDE)
+    side: int | None = bounded(None, 33)
     smooth: bool = False
     scored_on: Literal["letterbox", "square", "original"] = "letterbox"
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
-        allowed = {
-            "letterbox": ("letterbox", "square"),
-            "stretch": ("letterbox", "original"),
-            "original": ("original",),
-        }
+        allowed = {"letterbox": ["letterbox", "square"], "stretch": ["letterbox", "original"], "original": ["original"]}
         if self.scored_on not in allowed[self.input]:
-            return "scored_on", f"= {self.scored_on} does not go with input: {self.input}; use " + " or ".join(
-                allowed[self.input]
-            )
+            fitting = " or ".join(allowed[self.input])
+            return "scored_on", f"= {self.scored_on} does not go with input: {self.input}; use {fitting}"
         if self.absent > 0 and self.ways > 1:
             return "absent", f"= {self.absent:g} does not go with ways: {self.ways}; use one way, or set absent to 0"
         if self.input == "original" and self.side is not None:
@@ -186,9 +174,9 @@ class TestSettings:
     checkpoint: str = "best"
     batch: int = bounded(1, 1)
     episodes: int | None = bounded(None, 1)
-    seeds: list[int] | None = bounded(None, 0, MAX_SEED, length=(1, None), problem=_repeated)
+    seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)
     pictures: int = bounded(8, 0)
-    cache_gib: float | Literal["auto"] = bounded(AUTO, 0)
+    cache_gib: float | Literal["auto"] = bounded("auto", 0)
     flip: bool = False
     scales: list[float] = bounded(PLAIN_SCALES, 0.25, 4, length=(1, 9))
     fuse: Literal["features", "masks"] = "features"
@@ -215,12 +203,12 @@ class RunSettings:
     """The device, the folder and the seed of a run."""
 
     folder: str = "runs"
-    name: str | None = field(default=None, metadata={"file_name": True})
+    name: str | None = bounded(None, problem=_leads_away)
     base_folder: str | None = None
     device: str = "auto"
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False
-    seed: int = bounded(321, 0, MAX_SEED)
+    seed: int = bounded(321, 0)
 
 
 @dataclass(frozen=True)
