@@ -18,30 +18,17 @@ from util.report.figure import SUFFIXES
 def command() -> None:
     """Parse, build, call."""
     parser = command_line.parser(__doc__)
-    parser.add_argument("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
-    parser.add_argument("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
-    parser.add_argument(
-        "--shot", type=cli.numbers, default=(), help="one or more numbers of supports, such as 1,5; default data.shot"
-    )
-    parser.add_argument("--episodes", help="a quick look at so many episodes, marked as such everywhere")
-    parser.add_argument(
-        "--manifest",
-        type=Path,
-        metavar="FILE.jsonl",
-        help="an existing file of episodes is replayed, else it is written",
-    )
-    parser.add_argument(
-        "--save-images", default="", metavar="worst:20,best:20,random:20", help="draw episodes and a contact sheet"
-    )
-    parser.add_argument("--figures", choices=SUFFIXES, help="write curves, bars and pictures in this format beside PNG")
-    parser.add_argument(
-        "--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked as such everywhere)"
-    )
-    parser.add_argument(
-        "--calibrate",
-        action="store_true",
-        help="fit pixel probabilities and the presence score on base classes, and write them beside the weights",
-    )
+    add = parser.add_argument
+    add("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
+    add("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
+    add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
+    add("--episodes", help="a quick look at so many episodes, marked as such everywhere")
+    add("--manifest", type=Path, metavar="FILE.jsonl", help="a file of episodes: replayed if it exists, else written")
+    add("--save-images", default="", metavar="worst:20,best:20,random:20", help="draw episodes and a contact sheet")
+    add("--figures", choices=SUFFIXES, help="write curves, bars and pictures in this format beside PNG")
+    add("--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked everywhere)")
+    text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
+    add("--calibrate", action="store_true", help=text)
     options = parser.parse_args()
     if options.checkpoint:
         options.overrides.append(override("test.checkpoint", options.checkpoint))

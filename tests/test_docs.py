@@ -1,4 +1,4 @@
-"""The documents refer to files, sections, scripts and paths that exist, and the README stays short."""
+"""The documents refer to files, sections, scripts and paths that exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from tests.paths import REPOSITORY
 
-MAX_LINE = 120  # of prose; rows of tables cannot be wrapped
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
     [
@@ -61,13 +60,6 @@ def test_commands_and_paths_exist(document: Path):
         path = path.rstrip("./") if path.endswith((".", "/")) else path
         if path not in EXAMPLES and not COMPOSED.fullmatch(path):
             assert (REPOSITORY / path).exists(), f"{document.name}: {path} does not exist"
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_names(DOCUMENTS))
-def test_lines_are_wrapped(document: Path):
-    """Prose and code have at most 120 characters a line."""
-    lines = enumerate(document.read_text().splitlines(), 1)
-    assert not [n for n, line in lines if len(line) > MAX_LINE and not line.startswith("|")]
 
 
 def test_readme_leads_to_every_document():

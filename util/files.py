@@ -82,8 +82,14 @@ def write_atomically(
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            link_over(path, previous)
+        if previous is not None and path.exists() and not (previous.exists() and path.samefile(previous)):
+            spare = temporary.with_name(f"{temporary.name}.previous")  # neither name is ever missing
+            spare.unlink(missing_ok=True)
+            try:
+                os.link(path, spare)
+            except OSError:  # no hard links here
+                shutil.copyfile(path, spare)
+            os.replace(spare, previous)
         os.replace(temporary, path)
     except OSError as error:
         reason = str(error.strerror or error)
@@ -93,23 +99,6 @@ def write_atomically(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-
-
-def link_over(path: Path, other: Path) -> None:
-    """Make ``other`` the file that ``path`` is, by a hard link where there are any; neither is ever missing.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written.
-    """
-    if other.exists() and path.samefile(other):
-        return  # one file under both names, which no rename would tell apart
-    spare = other.with_name(f".{os.getpid()}{TEMPORARY}{other.name}")
-    spare.unlink(missing_ok=True)
-    try:
-        os.link(path, spare)
-    except OSError:  # no hard links here
-        shutil.copyfile(path, spare)
-    os.replace(spare, other)
 
 
 def lock(path: Path, refusal: str) -> TextIO:

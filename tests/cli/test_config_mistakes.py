@@ -51,12 +51,8 @@ def test_config_without_base_lacks_its_sections(tmp_path: Path) -> None:
     [
         ("data: {sise: 97}\n", 2, "data.sise", "did you mean 'size'?"),
         ("data:\n  fold: 1\n\n  # a comment\n  sise: 97\n", 6, "data.sise", "did you mean 'size'?"),
-        ("dta: {fold: 1}\n", 2, "dta", "did you mean 'data'?"),
         ("meta_stage:\n  augment:\n    scal: [1, 1]\n", 4, "meta_stage.augment.scal", "did you mean 'scale'?"),
-        ("base_stage: {optimizers: {main: {lrr: 1}}}\n", 2, "base_stage.optimizers.main.lrr", "did you mean 'lr'?"),
         ("model: {auxweight: 1}\n", 2, "model.auxweight", "did you mean 'aux_weight'?"),
-        ("model: {encoder: {backbon: vgg16}}\n", 2, "model.encoder.backbon", "did you mean 'backbone'?"),
-        ("protocols: {symnet: {episode: 3}}\n", 2, "protocols.symnet.episode", "did you mean 'episodes'?"),
         ("test: {qqqqqq: 1}\n", 2, "test.qqqqqq", "known: allow_fold_mismatch, batch, "),
         ("path: elsewhere\n", 2, "path", ""),
     ],
@@ -76,10 +72,6 @@ def test_unknown_model_is_named_with_the_nearest(tmp_path: Path) -> None:
     check_refusal(tmp_path, "model: {name: symnett}\n", 2, ("model.name = 'symnett'", "did you mean 'symnet'?"))
 
 
-def test_keys_of_another_model_are_refused(tmp_path: Path) -> None:
-    assert "unknown key 'model." in refusal(write_config(tmp_path, "model: {name: prototype}\n"))
-
-
 # --- types -----------------------------------------------------------------------------------------------------------
 
 
@@ -87,38 +79,22 @@ def test_keys_of_another_model_are_refused(tmp_path: Path) -> None:
     ("text", "key", "wanted"),
     [
         ("data: {size: big}\n", "data.size", "a whole number"),
-        ("data: {size: 97.0}\n", "data.size", "a whole number"),
-        ("data: {size: [97]}\n", "data.size", "a whole number"),
-        ("data: {size: true}\n", "data.size", "a whole number"),
         ("data: {size: null}\n", "data.size", "a whole number"),
         ("data: {size: {value: 97}}\n", "data.size", "a whole number"),
-        ("meta_stage: {size: half}\n", "meta_stage.size", "a whole number"),
         ("meta_stage: {augment: {rotate: fast}}\n", "meta_stage.augment.rotate", "a number"),
-        ("meta_stage: {augment: {rotate: true}}\n", "meta_stage.augment.rotate", "a number"),
-        ("meta_stage: {augment: {rotate: [1]}}\n", "meta_stage.augment.rotate", "a number"),
         ("meta_stage: {augment: {scale: 1}}\n", "meta_stage.augment.scale", "a list, each a number"),
         ("meta_stage: {augment: {scale: [1, up]}}\n", "meta_stage.augment.scale[1]", "a number"),
         ("meta_stage: {optimizers: {main: {lr: 1e}}}\n", "meta_stage.optimizers.main.lr", "a number"),
-        ("meta_stage: {optimizers: {main: {lr: false}}}\n", "meta_stage.optimizers.main.lr", "a number"),
-        ("meta_stage: {optimizers: 3}\n", "meta_stage.optimizers", "a section"),
         ("meta_stage: {optimizers: {main: 3}}\n", "meta_stage.optimizers.main", "a section"),
         ("data: {exclude_novel: 1}\n", "data.exclude_novel", "true or false"),
-        ("data: {exclude_novel: maybe}\n", "data.exclude_novel", "true or false"),
         ("data: {root: [a]}\n", "data.root", "text"),
-        ("data: {root: true}\n", "data.root", "text"),
-        ("data: {root: null}\n", "data.root", "text"),
         ("data: {root: {a: b}}\n", "data.root", "text"),
         ("data: {classes: cat}\n", "data.classes", "a list, each text"),
         ("data: {classes: [cat, [dog]]}\n", "data.classes[1]", "text"),
-        ("data: {classes: [cat, {dog: 1}]}\n", "data.classes[1]", "text"),
-        ("test: {seeds: 3}\n", "test.seeds", "a list, each a whole number"),
         ("test: {seeds: [1, 2.5]}\n", "test.seeds[1]", "a whole number"),
         ("data: 5\n", "data", "a section"),
-        ("data:\n", "data", "a section"),
-        ("data: [a, b]\n", "data", "a section"),
         ("protocols: 3\n", "protocols", "a section"),
         ("run: {precision: float16}\n", "run.precision", "float32, bf16"),
-        ("run: {precision: [bf16]}\n", "run.precision", "float32, bf16"),
     ],
 )
 def test_wrong_type_is_named_with_place_and_expected_type(tmp_path: Path, text: str, key: str, wanted: str) -> None:
@@ -134,10 +110,6 @@ def test_numbers_may_be_written_in_any_way(tmp_path: Path, written: str, value: 
     assert read_config(MINI, [f"meta_stage.optimizers.main.lr={written}"]).meta_stage.optimizers["main"].lr == value
 
 
-def test_a_number_serves_as_a_name(tmp_path: Path) -> None:
-    assert read_text(tmp_path, "run: {name: 7}\n").run.name == "7"
-
-
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
@@ -148,40 +120,21 @@ def test_a_number_serves_as_a_name(tmp_path: Path) -> None:
         ("data: {size: 25}\n", ("data.size = 25", "at least 33")),
         ("base_stage: {size: 100}\n", ("base_stage.size = 100", "nearest: 97, 105")),
         ("data: {fold: 7}\n", ("data.fold = 7", "0..3")),
-        ("data: {fold: 4}\n", ("data.fold = 4", "0..3")),
-        ("data: {fold: -1}\n", ("data.fold = -1", "at least 0")),
         ("data: {folds: 3}\n", ("data.folds = 3", "divide the number of classes, 8")),
         ("data: {shot: 0}\n", ("data.shot = 0", "at least 1")),
-        ("data: {workers: -1}\n", ("data.workers = -1", "at least 0")),
         ("data: {fold_rule: interleave}\n", ("data.fold_rule", "did you mean 'interleaved'?")),
-        ("data: {classes: []}\n", ("data.classes",)),
         ("meta_stage: {optimizers: {main: {lr: -0.1}}}\n", ("meta_stage.optimizers.main.lr = -0.1", "at least 0")),
-        ("meta_stage: {optimizers: {main: {lr: -1e-4}}}\n", ("meta_stage.optimizers.main.lr", "at least 0")),
         ("meta_stage: {optimizers: {main: {lr: .nan}}}\n", ("meta_stage.optimizers.main.lr = nan",)),
-        ("meta_stage: {optimizers: {main: {lr: .inf}}}\n", ("meta_stage.optimizers.main.lr = inf",)),
-        ("meta_stage: {optimizers: {main: {momentum: 2}}}\n", ("meta_stage.optimizers.main.momentum", "0 and 1")),
         ("meta_stage: {optimizers: {main: {kind: adamw, betas: [0.9]}}}\n", ("meta_stage.optimizers.main.betas",)),
         ("meta_stage: {augment: {scale: [2, 1]}}\n", ("meta_stage.augment.scale = [2.0, 1.0]", "[low, high]")),
         ("base_stage: {augment: {scale: [1]}}\n", ("base_stage.augment.scale = [1.0]", "must hold 2 values")),
-        ("base_stage: {augment: {scale: [0, 1]}}\n", ("base_stage.augment.scale = 0", "at least 0.01")),
         ("meta_stage: {augment: {flip_probability: 1.5}}\n", ("flip_probability = 1.5", "between 0 and 1")),
         ("test: {protocol: symnett}\n", ("test.protocol = 'symnett'", "did you mean 'symnet'?")),
-        ("test: {episodes: 0}\n", ("test.episodes = 0", "at least 1")),
         ("test: {seeds: []}\n", ("test.seeds",)),
-        ("protocols: {symnet: {seeds: []}}\n", ("protocols.symnet.seeds",)),
         ("model: {encoder: {backbone: resnet51}}\n", ("model.encoder.backbone = 'resnet51'", "did you mean 'resnet")),
         (
             "model: {scales: [12, 6, 3, 2]}\ndata: {size: 97}\n",
             ("model.scales = [12, 6, 3, 2]", "start at 13", "data.size 97"),
-        ),
-        ("model: {scales: []}\n", ("model.scales",)),
-        (
-            "model: {name: symnet_plus, correlation: {kind: conv4}}\n",
-            ("kind = 'conv4'", "did you mean 'conv4d'?"),
-        ),
-        (
-            "model: {name: symnet_plus, correlation: {kind: conv4d, support_grid: 2}}\n",
-            ("support_grid = 2", "4"),
         ),
         (
             "model: {name: symnet_plus, correlation: {support_grid: 8}}\n",

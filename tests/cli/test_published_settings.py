@@ -61,23 +61,12 @@ def test_published_settings_of_coco() -> None:
     assert [config.data.classes[c - 1] for c in (1, 12, 80)] == ["person", "stop sign", "toothbrush"]
 
 
-@pytest.mark.parametrize(
-    ("dataset", "size", "batch", "epochs", "scale", "episodes"),
-    [("pascal", 473, 4, 200, [0.9, 1.1], 1000), ("coco", 633, 6, 50, [0.8, 1.25], 10000)],
-)
-@pytest.mark.parametrize("net", ["resnet50", "vgg16"])
-def test_published_settings_of_hdmnet(dataset: str, size: int, batch: int, epochs: int, scale, episodes: int, net: str):
-    config = read_config(CONFIGS / f"{dataset}/{dataset}_split3_hdmnet_{net}.yaml")
-    symnet = read_config(CONFIGS / f"{dataset}/{dataset}_split3_{net}.yaml")
+@pytest.mark.parametrize(("dataset", "size", "batch", "epochs"), [("pascal", 473, 4, 200), ("coco", 633, 6, 50)])
+def test_published_settings_of_hdmnet(dataset: str, size: int, batch: int, epochs: int) -> None:
+    config = read_config(CONFIGS / f"{dataset}/{dataset}_split3_hdmnet_vgg16.yaml")
+    symnet = read_config(CONFIGS / f"{dataset}/{dataset}_split3_vgg16.yaml")
     assert config.base_stage == symnet.base_stage and config.model.base == symnet.model.base  # they may share it
     meta, main = config.meta_stage, config.meta_stage.optimizers["main"]
-    assert (config.data.size, config.data.exclude_novel, config.run.seed) == (size, True, 321)
-    assert (meta.batch, meta.batch_per, meta.epochs, meta.epoch_length) == (batch, "process", epochs, None)
-    assert (main.kind, main.lr, main.betas, main.weight_decay) == ("adamw", 1e-3, [0.9, 0.999], 0.01)
-    assert (main.schedule, main.power, config.model.transformer_lr_factor) == ("poly", 0.9, 0.1)
-    assert (meta.augment.fit, meta.augment.scale, meta.augment.keep_target) == ("stretch", scale, 0)
-    assert (meta.validate_every, meta.validate_episodes, meta.patience) == (1, 1000, 0)
-    protocol = config.protocols[config.test.protocol]
-    assert (config.test.protocol, protocol.query, protocol.episodes) == ("hdmnet", "sequential", episodes)
-    assert (protocol.input, protocol.side, protocol.scored_on) == ("stretch", None, "original")
-    assert protocol.seeds == [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]
+    assert (config.data.size, meta.batch, meta.batch_per, meta.epochs) == (size, batch, "process", epochs)
+    assert (main.kind, main.lr, main.weight_decay, meta.augment.fit) == ("adamw", 1e-3, 0.01, "stretch")
+    assert config.protocols[config.test.protocol].seeds == [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]

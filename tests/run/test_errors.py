@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests import spawned
-from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.data.lists.index import load_index
@@ -70,24 +66,6 @@ def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, tmp_path: Path,
     assert [r.code for r in ranks] == [2, 2]
     lines = errors(*ranks)
     assert lines and all(str(photos) in line and "damaged" in line for line in lines) and loadable(tmp_path)
-
-
-@pytest.mark.process
-def test_a_process_of_several_that_is_killed(long, tmp_path: Path) -> None:
-    """``torchrun`` ends the other one within its half minute of grace; the last checkpoint loads."""
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py", long()]
-    run = subprocess.Popen([sys.executable, *map(str, words)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 55
-        while not (tmp_path / "runs/tiny/meta/last.pth").exists():
-            assert run.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        ranks = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        os.kill(int(ranks[-1]), signal.SIGKILL)
-        assert run.wait(55) != 0
-        assert not any(Path(f"/proc/{rank}/exe").exists() for rank in ranks) and loadable(tmp_path)
-    finally:
-        run.kill()
 
 
 @pytest.mark.process

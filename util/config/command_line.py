@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,9 @@ from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow
 from util.errors import UserError, one_line
-from util.files import write_atomically
 
-CHOICE = ("MODEL", "NET")  # names in the environment
+CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 COLUMN = 56  # of the comments in printed configs
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The method and the encoder of an experiment; None is the default of each."""
-
-    method: str | None = None
-    encoder: str | None = None
-
-
-def choice_from_environment() -> Choice:
-    """Return the choice by MODEL and NET in the environment; only commands read them, and pass the choice on."""
-    return Choice(*(os.environ.get(name) or None for name in CHOICE))
 
 
 def parser(description: str | None) -> cli.Parser:
@@ -39,20 +24,19 @@ def parser(description: str | None) -> cli.Parser:
     out = cli.Parser(description=description)
     words = "a YAML file under config/, or an experiment and a data set such as: split2 pascal"
     out.add_argument("config", nargs="+", help=words)
-    add_method_options(out, choice_from_environment())
+    add_method_options(out)
     text = "override one setting; may be repeated"
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
     text = "print the merged config and where each value comes from, and end"
     out.add_argument("--print-config", action="store_true", help=text)
-    text = "write the same to a file, to be edited, and end"
-    out.add_argument("--write-config", type=Path, metavar="FILE", help=text)
     return out
 
 
-def add_method_options(out: argparse.ArgumentParser, choice: Choice) -> None:
-    """Add the options that choose method and encoder of an experiment, with their defaults."""
-    out.add_argument("--model", default=choice.method, help="method of an experiment, such as dcama; default symnet")
-    out.add_argument("--net", default=choice.encoder, help="encoder of an experiment; default resnet50")
+def add_method_options(out: argparse.ArgumentParser) -> None:
+    """Add the options that choose method and encoder of an experiment; their defaults are in the environment."""
+    model, net = (os.environ.get(name) or None for name in CHOICE)
+    out.add_argument("--model", default=model, help="method of an experiment, such as dcama; default symnet")
+    out.add_argument("--net", default=net, help="encoder of an experiment; default resnet50")
 
 
 def read(options: argparse.Namespace) -> Config:
@@ -65,24 +49,15 @@ def read(options: argparse.Namespace) -> Config:
 
 
 def show(options: argparse.Namespace) -> bool:
-    """Print or write the config where the command line asks for that; return whether it does.
+    """Print the config, to be read or edited, where the command line asks for that; return whether it does.
 
     Raises:
-        UserError: the words name no config, it cannot be read, or the file to write exists.
+        UserError: the words name no config, or it cannot be read.
     """
-    target = options.write_config
-    if not options.print_config and target is None:
-        return False
-    config, tree = read_with_sources(named(options, options.config), options.overrides)
-    text = "".join(f"{line}\n" for line in _lines(to_dict(config), tree, config.path, ""))
     if options.print_config:
-        print(text, end="")
-    if target is not None:
-        if target.exists():
-            raise UserError(f"--write-config {target}: exists already; name another file, or remove it")
-        write_atomically(target, f"# Every setting of {one_line(config.path)}, and where it comes from.\n{text}")
-        print(f"written: {target}; use it in place of the config's name, such as: python train.py {target}")
-    return True
+        config, tree = read_with_sources(named(options, options.config), options.overrides)
+        print("\n".join(_lines(to_dict(config), tree, config.path, "")))
+    return options.print_config
 
 
 def named(options: argparse.Namespace, words: list[str]) -> Path:

@@ -1,8 +1,8 @@
-"""The files that make a config: those that it names as ``base`` or ``parts``, or those that its name stands for.
+"""The files that make a config: those that it names as ``base``, or those that its name stands for.
 
 ``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. A name ``<data set>_split<fold>[_<method>]_<encoder>
 [_<variant>]`` stands for ``data.fold: 2`` over the parts ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``
-and ``encoder/resnet50.yaml``, later ones winning. A file names its parts itself: ``parts: [pascal, ssp, resnet50]``.
+and ``encoder/resnet50.yaml``, later ones winning. A file may name it: ``base: pascal_split2_ssp_resnet50.yaml``.
 
 What holds for some compositions alone stands in a part's section ``for``. The words of an entry are names of methods
 and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where all of them are true. Entries come
@@ -39,7 +39,7 @@ class Parts:
     """The parts of a config; ``encoder`` is None for a method without an ``encoder`` section."""
 
     folder: Path  # of the data set: config/<data set>
-    fold: int | None  # None: that of the data set's file
+    fold: int
     method: str
     encoder: str | None
     variant: str | None = None  # a file config/model/<method>_<variant>.yaml on top of all others
@@ -158,41 +158,18 @@ def parts_of_name(path: Path) -> Parts | None:
         _rest(method, encoder): (method, encoder) for method in methods(root) for encoder in (*encoders(root), None)
     }
     for start, (method, encoder) in named.items():
-        variant = rest.removeprefix(f"{start}_")
-        if rest != start and (variant == rest or not _file(root, "model", f"{method}_{variant}").exists()):
+        variant = rest.removeprefix(f"{start}_") if rest != start else None
+        if variant == rest or (variant and not _file(root, "model", f"{method}_{variant}").exists()):
             continue
-        parts = Parts(folder, fold, method, encoder, None if rest == start else variant)
-        if encoder is not None or encoders_of(root, method) == [None]:
-            return _checked(parts, path)
-    hint = nearest(path.stem, known_names(folder, fold))
-    raise UserError(f"{_shown(path)}: no such config, nor one composed of a method and an encoder{hint}")
-
-
-def _named_parts(path: Path, parts: Leaf) -> Parts:
-    """Return the parts that a file's ``parts`` name: data set, method, encoder and variant."""
-    words = [str(word) for word in parts.value] if isinstance(parts.value, list) else []
-    if len(words) in (3, 4):
-        out = Parts(path.parent.parent / words[0], None, *words[1:])
-        variant = [_file(out.folder.parent, "model", "_".join((words[1], *words[3:])))]
-        if all(file.exists() for file in (*out.files(), *variant)):
-            return _checked(out, path)
-    raise UserError(f"{parts.where}: parts = {parts.value} must be [data set, method, encoder(, variant)]")
-
-
-def _checked(parts: Parts, path: Path) -> Parts:
-    """Return the parts of a config if their method takes their encoder."""
-    root = parts.folder.parent
-    if parts.encoder not in (taken := encoders_of(root, parts.method)):
-        title, names = model_class(root, parts.method).title, ", ".join(map(str, taken))
-        raise UserError(f"{_shown(path)}: {title} does not take the encoder {parts.encoder}; it takes {names}")
-    return parts
-
-
-def known_names(folder: Path, fold: int) -> list[str]:
-    """Return the names of all configs of a data set's fold: of its files, and those that can be composed."""
-    root, start = folder.parent, f"{folder.name}_split{fold}_"
-    composed = {f"{start}{_rest(m, encoder)}" for m in methods(root) for encoder in encoders_of(root, m)}
-    return sorted(composed | {path.stem for path in folder.glob(f"{start}*.yaml")})
+        if encoder in (taken := encoders_of(root, method)):
+            return Parts(folder, fold, method, encoder, variant)
+        if encoder is not None and taken != [None]:
+            title, names = model_class(root, method).title, ", ".join(map(str, taken))
+            raise UserError(f"{_shown(path)}: {title} does not take the encoder {encoder}; it takes {names}")
+    known = {f"{folder.name}_split{fold}_{start}" for start in named} | {
+        file.stem for file in folder.glob("*_split*.yaml")
+    }
+    raise UserError(f"{_shown(path)}: no such config, nor one of a method and an encoder{nearest(path.stem, known)}")
 
 
 def config_path(
@@ -259,7 +236,7 @@ def experiments(root: Path) -> list[Path]:
 
 
 def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
-    """Return the merged content of a config: of a file, or of the parts that its name composes.
+    """Return the merged content of a config: of a file with its bases, or of the parts that its name composes.
 
     Bases come before the file that names them, later ones win, and each file counts once (``done``), in its first
     place.
@@ -275,9 +252,6 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
     tree = parse_file(path) if parts is None else {"data": {"fold": Leaf(parts.fold, str(path))}}
     if path.parent.name in ("model", "encoder", path.stem):
         tree = {key: value for key, value in tree.items() if key not in OF_PARTS}
-    if isinstance(named := tree.get("parts"), Leaf):
-        parts = _named_parts(path, named)
-        del tree["parts"]
     low = {} if parts is None else _composed(parts, done)
     if isinstance(bases := tree.get("base"), Leaf):
         for base in bases.value if isinstance(bases.value, list) else [bases.value]:

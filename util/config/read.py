@@ -85,7 +85,7 @@ def _configure(tree: Tree, origin: str, overrides: list[str] | None) -> tuple[Co
         section = {key: value for key, value in content["model"].items() if key != MODEL_NAME}
         content["model"] = _typed(settings, section, "model", tree, origin)
     if "path" in content:
-        raise UserError(f"{next(places(tree['path']))}: unknown key 'path'")
+        raise _at_place(Misfit("path", "unknown key 'path'"), tree, origin)
     config = _typed(Config, {**content, "path": origin}, "", tree, origin)
     if config.run.name is None:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=Path(origin).stem))

@@ -53,7 +53,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     cut = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
     words = out.parse_args(arguments[:cut] or ["--help"])
     chosen = cli.Parser(add_help=False, allow_abbrev=False)
-    command_line.add_method_options(chosen, command_line.choice_from_environment())
+    command_line.add_method_options(chosen)
     method, options = chosen.parse_known_args(arguments[cut:])
     options = ["--set", device_setting(words.gpus), *options]
     for word in words.rest:
@@ -153,7 +153,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     cli.add_training_options(parser)
     parser.add_argument("--checkpoint")
     asked = parser.parse_known_args([str(path), *options])[0]
-    if asked.print_config or asked.write_config is not None:
+    if asked.print_config:
         return run_script(SCRIPTS["meta"], 0, [str(path), *options])
     config = read_config(path, asked.overrides)
     if not gpus and not class_of(config.model).for_cpu:

@@ -17,7 +17,6 @@ from model.registry import class_of
 from util import cli
 from util.checkpoints.resume import changed_settings
 from util.checkpoints.weights import OWN, weights_source
-from util.config import command_line
 from util.config.compose import MAIN_METHOD, config_path
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
@@ -139,7 +138,7 @@ def parts_of(options: argparse.Namespace) -> list[Part]:
     """Return every model's folds and shots, all of their configs read before anything is trained."""
     out: list[Part] = []
     given, protocol = [device_setting(options.gpus), *options.overrides], options.protocol
-    for method in cli.words(options.models or command_line.choice_from_environment().method or MAIN_METHOD):
+    for method in cli.words(options.models or os.environ.get("MODEL") or MAIN_METHOD):
 
         def read(dataset: str, fold: object, overrides: list[str], method: str = method) -> Config:
             return read_config(config_path(f"split{fold}", dataset, method, options.net), overrides)

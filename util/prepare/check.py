@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="YAML files under config/, or an experiment and a data set such as: split2 pascal (default: all)",
     )
-    command_line.add_method_options(parser, command_line.choice_from_environment())
+    command_line.add_method_options(parser)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--all", action="store_true", help="without configs: list every finding and experiment")
 
