@@ -8,6 +8,7 @@ Everything that would stop a later part is said before the first training. What 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
