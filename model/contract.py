@@ -185,15 +185,15 @@ class FewShotModel(Trainable):
             if features is None:  # this model keeps none
                 return episodes
             queries = [features]
-        return [replace(e, cached_query=queries, cached_support=self._cached_supports(e)) for e in episodes]
-
-    def _cached_supports(self, episode: Episode) -> list[CachedFeatures] | None:
-        """Return the features of an episode's B * K supports, or those that it has; None if the model keeps none."""
-        if episode.cached_support is not None:
-            return episode.cached_support
-        shots = [shot for item in range(len(episode.query)) for shot in episode.shots(item)]
-        each = [self.cache_support(image[None, None], label[None, None]) for image, label in shots]
-        return [features for features in each if features is not None] or None
+        shared = []
+        for episode in episodes:
+            supports: list[Any] | None = episode.cached_support
+            if supports is None:
+                shots = [shot for item in range(len(episode.query)) for shot in episode.shots(item)]
+                supports = [self.cache_support(image[None, None], label[None, None]) for image, label in shots]
+                supports = None if supports[0] is None else supports  # this model keeps none
+            shared.append(replace(episode, cached_query=queries, cached_support=supports))
+        return shared
 
     def base_stage(self) -> Trainable:
         """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""

@@ -60,11 +60,7 @@ class MultiPrototype(OnCells):
 def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[int], rule: Rule) -> Tensor:
     """Return the score of each class at every pixel, (N + 1, H, W) float32; ``ABSENT`` for a class without centres.
 
-    Args:
-        query_chw: unit features (C, h, w).
-        centres: of each class, (k', C), unit vectors.
-        size: (H, W), to which the cosines are resized first.
-        rule: the largest cosine to a centre of the class, times the mean one for ``max_mean``.
+    It is the largest cosine to a centre (k', C) of the class, times the mean one for ``max_mean``, after resizing.
     """
     scores = []
     for of_class in centres:
@@ -80,9 +76,7 @@ def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[in
 def points_of_class(supports: Sequence[tuple[Tensor, Tensor]], class_index: int) -> Tensor:
     """Return the unit features of a class's cells over all supports, shot-major, then row-major, (n, C); n may be 0.
 
-    Args:
-        supports: at least one, of unit features (C, h, w) and a label map (H, W).
-        class_index: 0 background, 1..N the classes of the episode; pixels of label 255 are of none.
+    Class 0 is the background; pixels of label 255 are of none.
     """
     points = [f.flatten(1).T[mask_on_grid(label == class_index, f.shape[-2:]).flatten()] for f, label in supports]
     return torch.cat(points)

@@ -71,8 +71,10 @@ def _over_support(x: Tensor, weight_ockk: Tensor, stride: int) -> Tensor:
     nothing.
     """
     rows, columns = (-(-side // stride) for side in x.shape[2:4])
-    maps = [_product(weight_ockk[kernel], x[region]) for region, kernel in _pivots(x, weight_ockk, stride)]
-    return torch.stack(maps, dim=2).unflatten(2, (rows, columns))
+    pivots = _pivots(x, weight_ockk, stride)
+    # (B, O, h w) of each: the sum over channels and covered positions.
+    maps = [weight_ockk[kernel].flatten(1) @ x[region].flatten(1, 3).flatten(2) for region, kernel in pivots]
+    return torch.stack(maps, dim=2).unflatten(3, x.shape[-2:]).unflatten(2, (rows, columns))
 
 
 class _OverSupport(torch.autograd.Function):
@@ -101,21 +103,13 @@ class _OverSupport(torch.autograd.Function):
         return of_x, of_weight, None
 
 
-def _product(weight_ocab: Tensor, x_bcabhw: Tensor) -> Tensor:
-    """Return the sum over channels and covered positions, (B, O, h, w)."""
-    return (weight_ocab.flatten(1) @ x_bcabhw.flatten(1, 3).flatten(2)).unflatten(2, x_bcabhw.shape[-2:])
-
-
 def _pivots(x: Tensor, weight_ockk: Tensor, stride: int) -> Iterator[tuple[Region, Region]]:
     """Yield, for every pivot, the region of the input that its kernel covers and that part of the kernel."""
     kernel = weight_ockk.shape[-1]
     rows, columns = (list(_covered(side, kernel, stride)) for side in x.shape[2:4])
     for of_rows, part_rows in rows:
         for of_columns, part_columns in columns:
-            yield (
-                (EVERYTHING, EVERYTHING, of_rows, of_columns),
-                (EVERYTHING, EVERYTHING, part_rows, part_columns),
-            )
+            yield (EVERYTHING, EVERYTHING, of_rows, of_columns), (EVERYTHING, EVERYTHING, part_rows, part_columns)
 
 
 def _covered(side: int, kernel: int, stride: int) -> Iterator[tuple[slice, slice]]:

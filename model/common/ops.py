@@ -20,11 +20,7 @@ R = TypeVar("R")
 
 
 def normalise(image: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
-    """Return the float32 input of an encoder from RGB pixels 0..255 (..., 3, H, W), uint8 or float32.
-
-    Args:
-        mean, std: (3, 1, 1), for pixels 0..1; default ImageNet's.
-    """
+    """Return an encoder's float32 input from RGB pixels 0..255 (..., 3, H, W); mean and std are (3, 1, 1), of 0..1."""
     if mean is None or std is None:
         mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(3, 1, 1)
         std = torch.tensor(IMAGENET_STD, device=image.device).view(3, 1, 1)

@@ -22,10 +22,7 @@ def support_prototype(feature_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
 def choose(chosen_bl: Tensor, ranking_bl: Tensor, first_rank: int = 0) -> Tensor:
     """Return weights (B, L): 1 at the chosen positions, or at ``FALLBACK`` positions by rank where none is chosen.
 
-    Args:
-        chosen_bl: bool, the positions that qualify.
-        ranking_bl: positions from the highest rank down, as ``argsort`` gives them.
-        first_rank: where in the ranking the fallback begins.
+    ``ranking_bl`` are the positions from the highest rank down; the fallback begins at ``first_rank`` of them.
     """
     take = min(FALLBACK, ranking_bl.shape[1])
     chosen = chosen_bl.float()
@@ -45,12 +42,8 @@ def greatest_cosine(query_bchw: Tensor, foreground_nc: Tensor, inside_bkhw: Tens
     """Return the cosine of each query position to the most similar one of each support, (B, K, h, w) (PFENet).
 
     Positions outside the object count as zero vectors, as published, so the result is negative only where the object
-    fills its support.
-
-    Args:
-        query_bchw: query features.
-        foreground_nc: support features at the positions of ``inside_bkhw``, as ``rows_inside`` gives them.
-        inside_bkhw: bool, the supports' objects on their grid, or on a part of it that holds all of the object.
+    fills its support. ``foreground_nc`` are the support features at the positions of ``inside_bkhw`` (bool), as
+    ``rows_inside`` gives them, on the supports' grid or on a part of it that holds all of the object.
     """
     shots, (channels, height, width) = inside_bkhw.shape[1], query_bchw.shape[1:]
     direction = F.normalize(foreground_nc, dim=1, eps=COSINE_EPS)

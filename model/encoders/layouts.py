@@ -52,11 +52,7 @@ class Recognised:
 
 
 def recognise(state: dict[str, Tensor], named: str | None = None) -> Recognised | None:
-    """Return the encoder that a state dict fits, the one that lacks least; None if none.
-
-    Args:
-        named: a network of timm that it may be too, ``timm/<name>``.
-    """
+    """Return the encoder that a state dict fits, also of timm's network ``named``; None if none."""
     fits = []
     for backbone in (*ENCODERS, *([] if named is None else [named])):
         for stem in spec_of(backbone).stems:

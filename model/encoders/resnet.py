@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
-from model.encoders.folding import conv_norm
+from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature, conv_norm
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet

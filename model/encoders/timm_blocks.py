@@ -16,7 +16,7 @@ from timm.models import _efficientnet_blocks as blocks
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.folding import folded, is_depthwise
+from model.encoders.encoder import folded, is_depthwise
 
 # Blocks of timm's EfficientNets and MobileNets, with their pairs of a convolution and the norm after it.
 PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {

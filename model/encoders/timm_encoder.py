@@ -21,8 +21,7 @@ from torch.nn import functional as F
 from model.common.ops import resize
 from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
 from model.encoders.features import Features
-from model.encoders.pretraining import pretraining_of_tag
-from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts
+from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts, pretraining_of_tag
 
 NET = "net."  # prefix of the network's tensors among the encoder's
 CONSTANTS = ("mean", "std")  # the encoder's own tensors
@@ -30,11 +29,6 @@ CONSTANTS = ("mean", "std")  # the encoder's own tensors
 
 class TimmEncoder(Encoder):
     """A network of timm, ``net``, and the normalisation of its input, ``mean`` and ``std`` for pixels 0..1.
-
-    Args:
-        backbone: ``timm/<name>``.
-        last_stage: the deepest stage to build.
-        variant: ``dilation`` gives the output stride, ``intermediate`` the number of intermediate features.
 
     Raises:
         Mismatch: timm has no such network, or it cannot have that output stride.

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from model.encoders.encoder import Encoder
-from model.encoders.pretraining import IMAGENET, NOTHING
 from model.encoders.registry import ENCODERS
-from model.encoders.timm_facts import PREFIX, bare_name
+from model.encoders.timm_facts import IMAGENET, NOTHING, PREFIX, bare_name
 from model.mismatch import Mismatch
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.

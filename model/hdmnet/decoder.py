@@ -64,15 +64,10 @@ class LinearBlock(nn.Module):
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Return (B, out, H, W)."""
         enter, mix = self.enter_norm.after(self.enter), self.mix_norm.after(self.mix)
-        weight, bias = as_one(*enter, *mix, *self._leave())
+        leave = tuple(self.leave.parameters()) if self.leave_norm is None else self.leave_norm.after(self.leave)
+        weight, bias = as_one(*enter, *mix, *leave)
         ones = torch.ones_like(x_bchw[:, :1])
         return F.conv2d(torch.cat([x_bchw, ones], dim=1), weight, bias, padding=self.mix.padding)
-
-    def _leave(self) -> tuple[Tensor, Tensor]:
-        if self.leave_norm is not None:
-            return self.leave_norm.after(self.leave)
-        assert self.leave.bias is not None
-        return self.leave.weight, self.leave.bias
 
 
 @in_float32

@@ -20,7 +20,7 @@ from model.common.ops import foreground_mask, resize
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, Task
-from model.encoders.encoder import Encoder, EncoderVariant
+from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
@@ -70,10 +70,6 @@ class EncoderSettings(BareEncoderSettings):
     default_stride: ClassVar[int] = 32
     backbone: str = encoder_of(ResNetEncoder, VGGEncoder, pyramid=True)
 
-    def build(self) -> Encoder:
-        """Return the encoder with random weights."""
-        return VGGEncoder(batch_norm=False) if self.backbone == VGG else build_encoder(self, variant=ENCODER)
-
 
 @dataclass
 class HSNetSettings(ModelSettings):
@@ -113,7 +109,8 @@ class HSNet(WithEncoder):
 
     def __init__(self, settings: HSNetSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = settings.encoder.build()
+        plain_vgg = settings.encoder.backbone == VGG
+        self.encoder = VGGEncoder(batch_norm=False) if plain_vgg else build_encoder(settings.encoder, variant=ENCODER)
         self.squeeze = HypercorrelationSqueeze(self.encoder.intermediate_counts)
         self.decoder = Decoder()
         self.freeze()

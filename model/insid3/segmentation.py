@@ -42,10 +42,6 @@ def positional_basis(blank_chw: Tensor, components: int) -> PositionalBasis:
 
     They are the eigenvectors of E E^T, found in float64 on the CPU; their signs have no influence.
 
-    Args:
-        blank_chw: unit features (C, h, w) of a black image.
-        components: r, at least 1.
-
     Raises:
         Mismatch: r >= C or r > n - 1: all directions would be removed, and rounding would remain.
     """

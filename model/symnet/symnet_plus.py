@@ -17,13 +17,13 @@ from model.bam.with_base_learner import mid_features
 from model.common.layers import WIDTH
 from model.common.loss import cross_entropy, mask_loss
 from model.common.ops import background_mask, foreground_mask, resize
+from model.common.self_support import FOREGROUND_CHANNEL
 from model.common.with_encoder import HIGH, LOW, MID
 from model.encoders.features import Features
 from model.episode import Episode
 from model.registry import register
 from model.symnet.correlation import PooledCorrelation
 from model.symnet.decoder import Decoder
-from model.symnet.extensions import match
 from model.symnet.extensions.calibration import Shares, claimed_shares, shot_shares, with_likelihood
 from model.symnet.extensions.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.extensions.match import Match
@@ -80,7 +80,7 @@ class SymNetPlus(SymNet):
     def _build_decoder(self, scales: list[int]) -> Decoder:
         mid_channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
         self.match = Match(mid_channels) if self.settings.self_support == "match" else None
-        return Decoder(WIDTH, MAPS + (match.MAPS if self.match else 0), scales)
+        return Decoder(WIDTH, MAPS + (1 if self.match else 0), scales)  # with the match's probability
 
     def _read_more(self, episode: Episode, k: int, support: Features) -> ReadMore:
         """Return the prototypes of the match and the claims of the base learner, of the steps that are on."""
@@ -102,8 +102,10 @@ class SymNetPlus(SymNet):
             return super()._decode(encoded, query_feature, prototype, hyper, prior)
         prototypes = torch.stack([shot.more.prototypes for shot in encoded.shots], dim=1)  # (B, K, 2, C)
         predictions = self.match(mid_features(encoded.query), prototypes, encoded.weight)
-        decoded, auxiliary = self.decoder(query_feature, prototype, hyper, prior, Match.seen(predictions["match"]))
-        return {**predictions, "meta": self.match.add(decoded, predictions["match"])}, auxiliary
+        match = predictions["match"]
+        seen = match.detach().softmax(1)[:, FOREGROUND_CHANNEL:]  # the match's foreground probability, (B, 1, h, w)
+        decoded, auxiliary = self.decoder(query_feature, prototype, hyper, prior, seen)
+        return {**predictions, "meta": decoded.float() + self.match.share * match}, auxiliary
 
     def _ensemble(self, encoded: Encoded, meta: Tensor) -> Tensor:
         """Return the final logits; ``likelihood`` replaces the published ensemble."""

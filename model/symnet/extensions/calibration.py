@@ -84,10 +84,8 @@ def claimed_shares(shots: Sequence[Shares], weight_bk: Tensor) -> Shares:
 def claims(base_logits: Tensor, unknown: Tensor | None = None) -> Tensor:
     """Return the probabilities of all channels, (B, N + 1, ...), of logits of that shape.
 
-    Args:
-        base_logits: of the base learner, channel 0 background.
-        unknown: (B,) int64, a channel treated as unknown to the base learner, 0 for none; the other channels share
-            its probability. In training the query's object is a base class; hiding it imitates a novel class.
+    ``unknown`` (B,) are channels treated as unknown to the base learner, 0 for none; the other channels share their
+    probability. In training the query's object is a base class; hiding it imitates a novel class.
     """
     if unknown is not None:
         channel = torch.arange(base_logits.shape[1], device=base_logits.device)

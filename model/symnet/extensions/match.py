@@ -23,9 +23,7 @@ from torch import Tensor, nn
 from model.common.layers import WIDTH
 from model.common.ops import in_float32, mean_over_shots
 from model.common.prototype import support_prototype
-from model.common.self_support import FOREGROUND_CHANNEL, SelfSupport, Similarity, with_own
-
-MAPS = 1  # more input channels of the decoder
+from model.common.self_support import SelfSupport, Similarity, with_own
 
 
 class Match(nn.Module):
@@ -52,12 +50,3 @@ class Match(nn.Module):
         guess = self.similarity(query, foreground, background)
         own = self.self_support(query, guess)
         return {"guess": guess, "match": self.similarity(query, *with_own(foreground, own))}
-
-    @staticmethod
-    def seen(match_b2hw: Tensor) -> Tensor:
-        """Return the decoder's additional input: the match's foreground probability (B, 1, h, w), without gradient."""
-        return match_b2hw.detach().softmax(1)[:, FOREGROUND_CHANNEL:]
-
-    def add(self, decoded_b2hw: Tensor, match_b2hw: Tensor) -> Tensor:
-        """Return the meta logits: the decoder's plus alpha times the match."""
-        return decoded_b2hw.float() + self.share * match_b2hw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.encoders.pretraining import pretraining_of_tag
+from model.encoders.timm_facts import pretraining_of_tag
 
 
 @pytest.mark.parametrize(
