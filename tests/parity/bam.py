@@ -8,26 +8,20 @@ from torch import Tensor, nn
 from model.bam.bam import BAM
 from model.common.ops import foreground_mask, resize
 from model.episode import Output
-from tests.parity.case_types import Case, Seen
-from tests.parity.encoded import on_encoded
+from tests.parity.encoded import Case, Seen, keep, on_encoded
 from util.evaluate.evaluate import scored_outputs
 
 
 def watch(network: BAM, shots: int) -> Seen:
     seen: Seen = {"supports": []}
 
-    def keep(name: str):
-        return lambda module, inputs, output: seen.update({name: output, f"{name} in": inputs})
-
     def keep_support(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         seen["supports"].append((inputs[0], output))  # [f3; f2] and x_k of one shot
 
     network.project_support.register_forward_hook(keep_support)
     on_encoded(network, lambda features: seen.update(encoder=features))
-    for part in ("project_query", "shot_weights", "fuse", "ensemble"):
-        getattr(network, part).register_forward_hook(keep(part))
-    network.decoder.aspp.register_forward_hook(keep("mid_aspp"))
-    network.decoder.refine.register_forward_hook(keep("mid_decoder"))
+    keep(seen, {part: getattr(network, part) for part in ("project_query", "shot_weights", "fuse", "ensemble")})
+    keep(seen, {"mid_aspp": network.decoder.aspp, "mid_decoder": network.decoder.refine})
     return seen
 
 

@@ -6,21 +6,15 @@ import torch
 
 from model.dcama.dcama import DCAMA
 from model.episode import Output
-from tests.parity.case_types import Case, Seen
-from tests.parity.encoded import on_encoded
+from tests.parity.encoded import Case, Seen, keep, on_encoded
 
 
 def watch(network: DCAMA, shots: int) -> Seen:
     seen: Seen = {}
 
-    def keep(name: str):
-        return lambda module, inputs, output: seen.__setitem__(name, output)
-
     on_encoded(network, lambda features: seen.update(features=features))
-    for stage, block in network.aggregate.items():
-        block.register_forward_hook(keep(f"mid_coarse_{2 ** (int(stage) + 1)}"))
-    network.decoder.merge["2"].register_forward_hook(keep("mid_mix"))
-    network.decoder.mixer1.register_forward_hook(keep("mid_mixer1"))
+    keep(seen, {f"mid_coarse_{2 ** (int(stage) + 1)}": block for stage, block in network.aggregate.items()})
+    keep(seen, {"mid_mix": network.decoder.merge["2"], "mid_mixer1": network.decoder.mixer1})
     return seen
 
 

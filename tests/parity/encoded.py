@@ -1,14 +1,25 @@
-"""The features that a method's encoder returns, image by image or together."""
+"""What the hooks of all methods share: types, kept outputs, and the features that an encoder returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+from torch import Tensor, nn
 
 from model.common.with_encoder import WithEncoder
 from model.encoders.features import Features
+
+Case, Seen = dict[str, np.ndarray], dict[str, Any]
+
+
+def keep(seen: Seen, modules: dict[str, nn.Module]) -> None:
+    """Have the outputs of modules kept in ``seen`` under their names, and their inputs under ``<name> in``."""
+    for name, module in modules.items():
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: seen.update({name: output, f"{name} in": inputs})
+        )
 
 
 def on_encoded(network: WithEncoder, note: Callable[[Features], Any]) -> None:

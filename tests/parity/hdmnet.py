@@ -7,26 +7,20 @@ import torch
 from model.episode import Output
 from model.hdmnet.hdmnet import SHARPENED, HDMNet
 from model.hdmnet.token_pyramid import to_tokens
-from tests.parity.case_types import Case, Seen
-from tests.parity.encoded import on_encoded
+from tests.parity.encoded import Case, Seen, keep, on_encoded
 from util.evaluate.evaluate import scored_outputs
 
 
 def watch(network: HDMNet, shots: int) -> Seen:
     seen: Seen = {}
 
-    def keep(name: str):
-        return lambda module, inputs, output: seen.update({name: output, f"{name} in": inputs})
-
     parts = {"query_down": "project_query", "supp_down": "project_support", "supp_merge": "merge_support"}
-    for name, part in {**parts, "query_merge": "merge_query", "shot_weight": "shot_weights"}.items():
-        getattr(network, part).register_forward_hook(keep(f"mid_{name}"))
+    parts |= {"query_merge": "merge_query", "shot_weight": "shot_weights"}
+    keep(seen, {f"mid_{name}": getattr(network, part) for name, part in parts.items()})
     on_encoded(network, lambda features: seen.update(encoder=features))
-    for part in ("pyramid", "ensemble"):
-        getattr(network, part).register_forward_hook(keep(part))
+    keep(seen, {"pyramid": network.pyramid, "ensemble": network.ensemble})
     for i, (match, fuse) in enumerate(zip(network.match, network.fuse)):
-        match.register_forward_hook(keep(f"match{i}"))
-        fuse.register_forward_hook(keep(f"mid_fuse_level{i}"))
+        keep(seen, {f"match{i}": match, f"mid_fuse_level{i}": fuse})
     return seen
 
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from model.encoders.features import Features
 from model.episode import Output
 from model.hsnet.hsnet import HSNet
-from tests.parity.case_types import Case, Seen
-from tests.parity.encoded import on_encoded
+from tests.parity.encoded import Case, Seen, on_encoded
 
 
 def watch(network: HSNet, shots: int) -> Seen:

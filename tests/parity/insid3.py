@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model.common.ops import resize_cells, unit
 from model.insid3.segmentation import INSIDE, Reference, Target, class_logits, positional_basis, segment
-from tests.parity.case_types import Case
+from tests.parity.encoded import Case
 
 
 def insid3_case(inputs: Case, device: str = "cpu") -> Case:

@@ -8,14 +8,11 @@ from torch import Tensor, nn
 from model.common.loss import dice
 from model.episode import Output
 from model.sccan.sccan import SCCAN
-from tests.parity.case_types import Case, Seen
+from tests.parity.encoded import Case, Seen, keep
 
 
 def watch(network: SCCAN, shots: int) -> Seen:
     seen: Seen = {}
-
-    def keep(name: str):
-        return lambda module, inputs, output: seen.__setitem__(name, output)
 
     def keep_features(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         name = "query" if module is network.fuse_query else "support"
@@ -33,12 +30,11 @@ def watch(network: SCCAN, shots: int) -> Seen:
     for fuse in (network.fuse_query, network.fuse_support):
         fuse.register_forward_hook(keep_features)
     for i, block in enumerate(network.attend.blocks):
-        block.align.register_forward_hook(keep(f"mid_align_{i}"))
+        keep(seen, {f"mid_align_{i}": block.align})
         block.register_forward_hook(keep_block(i))
-    network.attend.register_forward_hook(keep("mid_fused"))
-    network.decoder.aspp.register_forward_hook(keep("mid_aspp"))
-    network.decoder.register_forward_hook(keep("mid_logits"))
-    network.decoder.refine.register_forward_hook(keep("mid_decoder"))
+    decoder = network.decoder
+    keep(seen, {"mid_fused": network.attend, "mid_aspp": decoder.aspp})
+    keep(seen, {"mid_logits": decoder, "mid_decoder": decoder.refine})
     return seen
 
 

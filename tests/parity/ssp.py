@@ -7,7 +7,7 @@ import torch
 from model.common.ops import resize
 from model.episode import Output
 from model.ssp.ssp import SSP, SUPPORT_LOSS
-from tests.parity.case_types import Case, Seen
+from tests.parity.encoded import Case, Seen
 
 SSP_LOSSES = {"plain": "loss_out1", "refined": "loss_out2", "self_support": "loss_self_out", "support": "loss_supp_out"}
 

@@ -8,21 +8,13 @@ from torch import Tensor, nn
 from model.common.ops import resize
 from model.episode import Output
 from model.symnet.symnet import SymNet
-from tests.parity.case_types import Case, Seen
+from tests.parity.encoded import Case, Seen, keep
 from util.evaluate.evaluate import scored_outputs
-
-MODULES = {  # Sym-Net's published intermediate -> module
-    "mid_query_feat": "project_query",
-    "mid_hyper": "fuse_correlation",
-}
 
 
 def watch(network: SymNet, shots: int) -> Seen:
     seen: Seen = {}
     aligned: list[Tensor] = []
-
-    def keep(name: str):
-        return lambda module, inputs, output: seen.__setitem__(name, output)
 
     def keep_prior(module: nn.Module, inputs: tuple, output: tuple) -> None:
         seen["mid_prior"] = inputs[-1]
@@ -38,8 +30,7 @@ def watch(network: SymNet, shots: int) -> Seen:
         elif len(aligned) > shots:
             seen["mid_query_text"] = output
 
-    for name, module in MODULES.items():
-        getattr(network, module).register_forward_hook(keep(name))
+    keep(seen, {"mid_query_feat": network.project_query, "mid_hyper": network.fuse_correlation})
     network.decoder.register_forward_hook(keep_prior)
     network.fuse_correlation.register_forward_pre_hook(keep_correlation)
     network.align.register_forward_hook(keep_alignment)

@@ -62,13 +62,6 @@ def test_gradients_are_those_of_the_separate_layers(depthwise: bool) -> None:
             torch.testing.assert_close(b.grad, a.grad, msg=name)
 
 
-def test_norms_that_learn_are_computed_as_before() -> None:
-    plain, folded = (net.train() for net in networks())
-    image = torch.randn(4, 3, 64, 64, dtype=torch.float64)
-    assert torch.equal(run(folded, image), run(plain, image))
-    assert all(torch.equal(a, b) for a, b in zip(plain.buffers(), folded.buffers(), strict=True))
-
-
 def test_an_encoder_of_timm_is_folded_and_its_depthwise_kernels_may_stay() -> None:
     encoder = build_encoder(BareEncoderSettings(backbone=f"timm/{NAME}"), variant=EncoderVariant())
     convolutions = [m for m in encoder.modules() if isinstance(m, FoldedConv)]

@@ -9,7 +9,6 @@ import torch
 from model.dcama.dcama import ENCODER, EncoderSettings
 from model.encoders.layouts import rename
 from model.encoders.settings import build_encoder
-from model.encoders.swin import SWIN_SIDE
 
 
 def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
@@ -30,14 +29,3 @@ def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
         renamed = rename(encoder, given)
         assert renamed.keys() == own.keys()
         assert all(renamed[name] is tensor for name, tensor in own.items())
-
-
-def test_grids_are_whole_windows() -> None:
-    with torch.device("meta"):
-        encoder = build_encoder(EncoderSettings(backbone="swin_b"), variant=ENCODER)
-        features = encoder(torch.empty(1, 3, SWIN_SIDE, SWIN_SIDE), intermediate=True)
-    sides = {stage: SWIN_SIDE // 2 ** (stage + 1) for stage in encoder.channels}
-    assert {stage: x.shape[1:] for stage, x in features.stage.items()} == {
-        stage: (encoder.channels[stage], side, side) for stage, side in sides.items()
-    }
-    assert {stage: len(maps) for stage, maps in features.intermediate.items()} == encoder.intermediate_counts

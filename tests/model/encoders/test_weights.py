@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+from torchvision.models import resnet, vgg
 
 from model.encoders.layouts import load_encoder
 from model.mismatch import Mismatch
-from tests.model.varied import bare_encoder, varied_encoder
+from tests.model.varied import bare_encoder, varied_encoder, vary_norms
 
 COUNTER = "num_batches_tracked"
 
@@ -23,8 +24,8 @@ def same_state(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @torch.no_grad()
-def test_torchvision_weights_load_and_compute_the_same(torchvision_resnet18: nn.Module) -> None:
-    net, encoder = torchvision_resnet18, varied_encoder("resnet18")
+def test_torchvision_weights_load_and_compute_the_same() -> None:
+    net, encoder = vary_norms(resnet.resnet18(weights=None)).eval(), varied_encoder("resnet18")
     assert load_encoder(encoder, net.state_dict(), partial=False) == []
     net, encoder = copy.deepcopy(net).double(), encoder.double()
     x = image = torch.randn(2, 3, 33, 33, dtype=torch.float64)
@@ -59,18 +60,18 @@ def test_deep_stem_files_load_under_every_naming(naming: str, prefix: str) -> No
 
 
 @torch.no_grad()
-def test_torchvision_vgg_naming_loads(torchvision_vgg16: nn.Sequential) -> None:
-    encoder = varied_encoder("vgg16")
-    state = {f"features.{k}": v for k, v in torchvision_vgg16.state_dict().items()}
+def test_torchvision_vgg_naming_loads() -> None:
+    encoder, theirs = varied_encoder("vgg16"), vary_norms(vgg.make_layers(vgg.cfgs["D"], batch_norm=True)).state_dict()
+    state = {f"features.{k}": v for k, v in theirs.items()}
     state["classifier.0.weight"] = torch.zeros(2, 2)
     assert load_encoder(encoder, state, partial=False) == []
     ours = [p for name, p in encoder.state_dict().items() if not name.endswith(COUNTER)]
-    theirs = [p for name, p in torchvision_vgg16.state_dict().items() if not name.endswith(COUNTER)]
-    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    stored = [p for name, p in theirs.items() if not name.endswith(COUNTER)]
+    assert all(torch.equal(a, b) for a, b in zip(ours, stored, strict=True))
 
 
-def test_partial_files_are_refused_unless_allowed(torchvision_resnet18: nn.Module) -> None:
-    state = {k: v for k, v in torchvision_resnet18.state_dict().items() if not k.startswith("layer4")}
+def test_partial_files_are_refused_unless_allowed() -> None:
+    state = {k: v for k, v in resnet.resnet18(weights=None).state_dict().items() if not k.startswith("layer4")}
     encoder = varied_encoder("resnet18")
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     missing = [k for k in before if k.startswith("layer4") and not k.endswith(COUNTER)]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -19,32 +17,6 @@ K = 3
 
 def _points(count: int, seed: int = 0) -> Tensor:
     return unit(torch.randn(count, CHANNELS, generator=torch.Generator().manual_seed(seed)), dim=1)
-
-
-def _slow_kmeans(x: np.ndarray, k: int) -> np.ndarray:
-    """Return the centres, point by point, in float64."""
-    mean = x.mean(0) / np.linalg.norm(x.mean(0))
-    chosen = [int(np.argmax(x @ mean))]
-    while len(chosen) < k:
-        chosen.append(int(np.argmin([max(point @ x[c] for c in chosen) for point in x])))
-    centres, before = x[chosen].copy(), None
-    for _ in range(20):
-        nearest = [int(np.argmax(centres @ point)) for point in x]
-        if nearest == before:
-            break
-        before = nearest
-        for j in range(k):
-            own = x[np.array(nearest) == j]
-            if len(own):
-                centres[j] = own.mean(0) / np.linalg.norm(own.mean(0))
-    return centres
-
-
-@pytest.mark.parametrize(("count", "k"), [(40, 5), (7, 2), (6, 5), (12, 1)])
-def test_centres_are_those_of_the_definition(count: int, k: int) -> None:
-    points = _points(count, seed=count)
-    centres = spherical_kmeans(points, k)
-    np.testing.assert_allclose(centres.numpy(), _slow_kmeans(points.double().numpy(), k), atol=1e-5)
 
 
 def test_classes_share_the_background_of_all_supports() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,7 +9,6 @@ from torch.nn import functional as F
 from model.pocket.comparison import shares
 from model.pocket.levels import Levels
 from model.pocket.probe import GAIN, RIDGE, probe
-from tests.model.small import drawn_episode, small_model
 
 WIDTHS, SIDE = (5, 7), 4
 
@@ -54,17 +52,3 @@ def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     direction = torch.linalg.solve(matrix, (o @ x - b @ x) / 2)
     seen = torch.cat([u[0].flatten(1) for u in query.unit]).T
     torch.testing.assert_close(found.flatten(), GAIN * (seen - centre) @ direction, atol=1e-2, rtol=1e-3)
-
-
-@pytest.mark.parametrize("shots", [1, 2])
-def test_in_tests_the_probe_is_added(shots: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, episode = small_model("pocket", shots), drawn_episode("pocket", shots, 2)
-    with torch.no_grad():
-        logits = network(episode).logits
-        name = f"model.pocket.pocket.probe{'_with_query' if shots == 1 else ''}"
-        monkeypatch.setattr(name, lambda query, *_: torch.full_like(query.joint[:, :1], 2.0))
-        fixed = network(episode).logits
-        monkeypatch.setattr(name, lambda query, *_: torch.zeros_like(query.joint[:, :1]))
-        without = network(episode).logits
-    torch.testing.assert_close(fixed[:, 1] - fixed[:, 0], without[:, 1] - without[:, 0] + 2)
-    assert (logits - without).abs().max() > 0.1
