@@ -18,11 +18,6 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return seeded(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    blurred = cv2.GaussianBlur(noise(height, width, seed).astype(np.float32), (0, 0), 4)
-    return cv2.normalize(blurred, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-
-
 def drawn_label(height: int, width: int, values: tuple[int, ...] = (0, 3, 7, IGNORE), seed: int = 0) -> np.ndarray:
     """Return a map of rectangles of the values."""
     coarse = np.array(values, np.uint8)[seeded(seed).integers(0, len(values), (6, 5))]

@@ -16,7 +16,6 @@ from util.data.lists.image_list import check_shots, train_list
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import OneClassAreas, load_index
 from util.data.sampling import EpisodeSampler
-from util.errors import UserError
 
 CLASSES = 600
 IDS = {"train": (3, 300), "test": (512, 513)}
@@ -95,10 +94,3 @@ def test_episodes_of_classes_beyond_255(data: DataSettings) -> None:
         episode = episodes[number]
         assert int(episode.query_label.sum()) == SIDE * (10 + int(episode.class_id) % 7)
         assert set(episode.support_label.unique().tolist()) == {0, 1}
-
-
-def test_a_mask_of_ids_is_refused(data: DataSettings) -> None:
-    mask = np.full((SIDE, SIDE), 7, np.uint8)
-    Image.fromarray(mask).save(Path(data.root) / "masks/512/0.png")
-    with pytest.raises(UserError, match=r"512/0\.png: class id 7 is out of range; allowed: 0\.\.1 and 255"):
-        load_index(data, "test")

@@ -34,7 +34,7 @@ def data(mini_data, mini_root: Path, tmp_path: Path) -> DataSettings:
 
 
 def _index(data: DataSettings) -> Index:
-    return with_decoded_images(load_index(data, "train", progress=False), data, data.train_list, progress=False)
+    return with_decoded_images(load_index(data, "train", progress=False), data, progress=False)
 
 
 def _files(data: DataSettings) -> list[Path]:

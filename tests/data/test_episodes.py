@@ -78,27 +78,16 @@ def test_evaluation_episode_equals_the_files(request, fold, vectors, side: str) 
     dataset = _episodes(images, fold, None, vectors=vectors, base_labels=True)
     for number in range(len(images.queries) // 2):
         key, episode = dataset.sampler(number), dataset[number]
-        photo, classes = View("letterbox", SIZE, SIZE).apply(*_views(images, key.query))
-        assert torch.equal(episode.query, torch.from_numpy(photo.transpose(2, 0, 1)))
-        assert (episode.query_label.numpy() == _binary(classes, key.class_id)).all()
-        assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
-        for shot, row in enumerate(key.supports):
+        shown = [(episode.query, episode.query_label), *zip(episode.support, episode.support_label, strict=True)]
+        for row, (image, label) in zip(key.rows, shown, strict=True):
             photo, classes = View("letterbox", SIZE, SIZE).apply(*_views(images, row))
-            assert torch.equal(episode.support[shot], torch.from_numpy(photo.transpose(2, 0, 1)))
-            assert (episode.support_label[shot].numpy() == _binary(classes, key.class_id)).all()
+            assert torch.equal(image, torch.from_numpy(photo.transpose(2, 0, 1)))
+            assert (label.numpy() == _binary(classes, key.class_id)).all()
+            if row == key.query:
+                assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
+        assert episode.base_id == fold.base_table[key.class_id]
         assert episode.class_id == key.class_id
         assert (episode.text.numpy() == vectors[key.class_id]).all()
-
-
-def test_base_id_is_the_channel_of_the_class(train, novel, mini_data) -> None:
-    for number in range(4):
-        split = Fold.of(mini_data(fold=number))
-        data = mini_data(fold=number)
-        images = train_list(load_index(data, "train", progress=False), split, data)
-        for episode in map(_episodes(images, split, None, shots=1).__getitem__, range(10)):
-            assert episode.base_id == split.base.index(int(episode.class_id)) + 1
-    fold = Fold.of(mini_data(fold=FOLD))
-    assert all(_episodes(novel, fold, None, shots=1)[n].base_id == 0 for n in range(6))
 
 
 # --- the training view -----------------------------------------------------------------------------------------------

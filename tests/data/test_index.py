@@ -65,9 +65,6 @@ def tiny(tmp_path: Path) -> DataSettings:
     return _write(tmp_path / "tiny", _masks(6))
 
 
-# --- counts ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("part", "file"), [("train", "train"), ("test", "val")])
 def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> None:
     data = mini_data()
@@ -79,9 +76,6 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
         values = np.asarray(Image.open(mask)).ravel().tolist()
         assert areas.tolist() == [values.count(c) for c in range(9)]
     assert index.areas.dtype == np.int64
-
-
-# --- refusals --------------------------------------------------------------------------------------------------------
 
 
 def _wrong_id(path: Path) -> str:
@@ -116,9 +110,6 @@ def test_a_list_names_each_image_once(tmp_path: Path) -> None:
     path.write_text("a\nb\nb\n")
     with pytest.raises(UserError, match=r"list\.txt:3: 'b'"):
         read_names(path)
-
-
-# --- cache -----------------------------------------------------------------------------------------------------------
 
 
 def _spoil_unnoticed(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,35 +22,17 @@ FOLDS = 4
 PIXELS = 500  # of mini's 64 x 64: some objects are smaller
 
 
-@pytest.fixture(scope="module")
-def voc(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], tuple[DataSettings, Fold]]:
-    """Return settings and fold 0 of the shared VOC subset, with or without images that show a novel class."""
-    cache = tmp_path_factory.mktemp("voc_cache")
-
-    def read(exclude_novel: bool) -> tuple[DataSettings, Fold]:
-        overrides = [f"data.root={shared / 'data/VOC2012'}", f"data.cache={cache}"]
-        overrides.append(f"data.exclude_novel={str(exclude_novel).lower()}")
-        data = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", overrides).data
-        return data, Fold.of(data)
-
-    return read
-
-
 @pytest.mark.parity
 @pytest.mark.parametrize(("exclude_novel", "images"), [(True, 1031), (False, 1153)])
-def test_training_list_of_the_voc_subset(voc, exclude_novel: bool, images: int) -> None:
-    data, fold = voc(exclude_novel)
-    index = load_index(data, "train", progress=False)
-    assert len(index) == 1464
-    assert len(train_list(index, fold, data).queries) == images
-
-
-def test_test_list_of_the_voc_subset_is_the_published_one(voc) -> None:
-    data, fold = voc(True)
-    images = novel_list(load_index(data, "test", progress=False), fold, data)
-    assert len(images.queries) == 364
-    assert images.classes == (1, 2, 3, 4, 5)
-    check_shots(images, data)
+def test_lists_of_the_voc_subset(shared: Path, tmp_path: Path, exclude_novel: bool, images: int) -> None:
+    """The test list is the published one."""
+    overrides = [f"data.root={shared / 'data/VOC2012'}", f"data.cache={tmp_path}"]
+    overrides.append(f"data.exclude_novel={str(exclude_novel).lower()}")
+    data = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", overrides).data
+    training, test = load_index(data, "train", progress=False), load_index(data, "test", progress=False)
+    assert len(training) == 1464 and len(train_list(training, Fold.of(data), data).queries) == images
+    novel = novel_list(test, Fold.of(data), data)
+    assert len(novel.queries) == 364 and novel.classes == (1, 2, 3, 4, 5)
 
 
 def _truth(data: DataSettings, file: str) -> list[dict[int, int]]:

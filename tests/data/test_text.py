@@ -30,18 +30,12 @@ def _settings(**changes) -> DataSettings:
     return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", list(CLASSES), **changes)
 
 
-# --- files that are read ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("name", "rows"), [("pascal", 21), ("coco", 81)])
 def test_published_vectors_are_unit_rows(shared: Path, name: str, rows: int) -> None:
     table = read_vectors(shared / f"embeddings/word2vec_{name}.pkl")
     assert table.shape == (rows, WIDTH) and table.dtype == np.float32
     assert np.linalg.norm(table[1:], axis=1) == pytest.approx(1, abs=1e-4)
     assert len(np.unique(table, axis=0)) == rows
-
-
-# --- files that are refused ------------------------------------------------------------------------------------------
 
 
 class _Malicious:
@@ -65,9 +59,6 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, wrap) -> N
     assert marker.exists()
 
 
-# --- files that settings name ----------------------------------------------------------------------------------------
-
-
 def test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:
     _pickled(tmp_path / "word2vec_tiny.pkl", _table(3))
     with pytest.raises(UserError, match=r"word2vec_tiny\.pkl: .*3 rows.* needs 4"):
@@ -84,9 +75,6 @@ def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
     assert (class_vectors(_settings(text_dir=str(tmp_path))) == _table()).all()
     assert (class_vectors(_settings(text_dir=str(tmp_path), text="fasttext")) == 2 * _table()).all()
     assert (class_vectors(_settings(text_dir="elsewhere", text=str(tmp_path / "own.pkl"))) == 3 * _table()).all()
-
-
-# --- vectors made from names -----------------------------------------------------------------------------------------
 
 
 def test_name_vectors_are_unit_distinct_and_repeatable() -> None:

@@ -31,14 +31,6 @@ def test_words_with_spaces_in_them_are_passed_over(tmp_path: Path) -> None:
     assert read_words(tmp_path / "glove.txt", ["cat"], ["cat"])["cat"].tolist() == [4, 5, 6]
 
 
-@pytest.mark.parametrize("form", ["word2vec.bin", "glove.txt"])
-def test_of_a_word_written_twice_the_first_counts(tmp_path: Path, form: str) -> None:
-    source = write_words(tmp_path / form, words_of("cat", "dog", "Cat"))
-    source.write_bytes(source.read_bytes().replace(b"Cat", b"cat"))
-    found = read_words(source, ["cat", "absent"], ["absent"])["cat"]
-    assert found == pytest.approx(words_of("cat")["cat"])
-
-
 def test_common_words_need_the_start_of_a_file_and_rare_ones_a_second_pass(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("util.data.words.vectors.COMMON", 95)
     words = words_of(*(f"word{i}" for i in range(100)))

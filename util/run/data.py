@@ -16,7 +16,7 @@ from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
 from util.data.lists.files import found
 from util.data.lists.image_list import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
-from util.data.lists.index import list_of, load_index, read_names
+from util.data.lists.index import load_index, read_names
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler
 from util.errors import UserError
 from util.run.context import RunContext, make_run_context
@@ -110,7 +110,7 @@ def images_for_training(
         stage: whose published list is taken; default the meta stage.
     """
     data, stage = context.config.data, stage or context.config.meta_stage
-    index = with_decoded_images(load_index(data, "train", progress), data, list_of(data, "train"), progress)
+    index = with_decoded_images(load_index(data, "train", progress), data, progress)
     if whole:
         return whole_list(index, context.fold)
     return _logged(data.classes, train_list(index, context.fold, data, stage.list_file), progress)

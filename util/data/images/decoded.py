@@ -69,13 +69,12 @@ class MappedImages:
         return {key: value for key, value in self.__dict__.items() if key != "_content"}
 
 
-def with_decoded_images(index: Index, data: DataSettings, list_file: str, progress: bool = True) -> Index:
-    """Return the index with a cache of its decoded images, unchanged if they take more than ``data.decoded_gib``.
+def with_decoded_images(index: Index, data: DataSettings, progress: bool = True) -> Index:
+    """Return the training list's index with a cache of its decoded images, or without if that exceeds ``decoded_gib``.
 
     A full disk is no error: the log says so, and images are decoded at each access.
 
     Args:
-        list_file: the list of the index; its name is part of the cache file's name.
         progress: whether this process shows progress and logs at level INFO.
 
     Raises:
@@ -88,8 +87,8 @@ def with_decoded_images(index: Index, data: DataSettings, list_file: str, progre
         return index
     lacking = "this image does not exist; restore it or take it out of the list"
     made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__, lacking=lacking)
-    own = hashlib.sha256(f"{Path(data.root).resolve()} {list_file}".encode()).hexdigest()[:8]
-    stem = f"{data.name}-{Path(list_file).stem}-{own}-"
+    own = hashlib.sha256(f"{Path(data.root).resolve()} {data.train_list}".encode()).hexdigest()[:8]
+    stem = f"{data.name}-train-{own}-"
     decoded = MappedImages(Path(data.cache) / f"{stem}{made_from[:16]}{SUFFIX}", index.sizes)
     path = decoded.path
     if not (path.is_file() and path.stat().st_size == decoded.length):
