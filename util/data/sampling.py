@@ -15,7 +15,6 @@ from util.data.lists.image_list import ImageList
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
-CLASS_THEN_QUERY, CLASS_IN_TURN = "class_then_query", "class_in_turn"  # query rules
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
@@ -123,24 +122,24 @@ class EpisodeSampler:
 
     def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:
         """Return the query and one of its classes."""
-        images, length = self.images, len(self.images.queries)
-        if self.query == "pairs":
-            return images.pairs[number % len(images.pairs)]
-        if self.query == SHUFFLED_PAIRS:
-            epoch, position = divmod(number, len(images.pairs))
-            return images.pairs[int(shuffled(len(images.pairs), self.seed, epoch)[position])]
-        if self.query in (CLASS_THEN_QUERY, CLASS_IN_TURN):
-            known = [c for c in images.classes if len(images.candidates[c])]
-            class_id = int(random.choice(known)) if self.query == CLASS_THEN_QUERY else known[number % len(known)]
-            return int(random.choice(images.candidates[class_id])), class_id
-        if self.query == "random":
-            position = int(random.integers(length))
-        else:
-            epoch, position = divmod(number, length)
-            if self.query == "shuffle":
-                position = int(shuffled(length, self.seed, epoch)[position])
-        query = int(images.queries[position])
+        images = self.images
+        match self.query:
+            case "pairs" | "shuffled_pairs":
+                return images.pairs[self._position(number, len(images.pairs))]
+            case "class_then_query" | "class_in_turn":
+                known = [c for c in images.classes if len(images.candidates[c])]
+                class_id = known[number % len(known)] if self.query == "class_in_turn" else int(random.choice(known))
+                return int(random.choice(images.candidates[class_id])), class_id
+            case "random":
+                query = int(images.queries[random.integers(len(images.queries))])
+            case _:  # sequential, shuffle
+                query = int(images.queries[self._position(number, len(images.queries))])
         return query, int(random.choice(images.classes_in(query)))
+
+    def _position(self, number: int, length: int) -> int:
+        """Return the position of a number in a list that is read again and again, shuffled each time by some rules."""
+        epoch, position = divmod(number, length)
+        return int(shuffled(length, self.seed, epoch)[position]) if "shuffle" in self.query else position
 
 
 @dataclass(frozen=True)

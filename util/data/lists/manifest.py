@@ -23,7 +23,6 @@ from util.data.sampling import EpisodeKey, ListedEpisodes, Sampler
 from util.errors import UserError
 from util.files import read_text
 
-FORMAT = "sym-net-manifest/1"
 WITH_REPLACEMENT = "with_replacement"  # the header's "supports" where one image may be drawn twice
 
 
@@ -37,7 +36,7 @@ class Manifest:
 
     def text(self) -> str:
         """Return the content of the file."""
-        rows = [{"manifest": FORMAT, **self.header}, *self.episodes]
+        rows = [{"manifest": "sym-net-manifest/1", **self.header}, *self.episodes]
         return "".join(json.dumps(row) + "\n" for row in rows)
 
 
