@@ -1,21 +1,98 @@
-"""Sym-Net from nothing to a table: draw a data set, train both stages, test beside two baselines, find an object."""
+"""Sym-Net+ from nothing to a table: draw a data set, train both stages, test beside two baselines, find an object."""
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from util import cli
-from util.demo import run
+from util.config.read import read_config, to_dict
+from util.config.settings import Config
+from util.config.tree import override
+from util.data.images.read import read_mask
+from util.data.lists.index import list_of
+from util.data.mini import generate
+from util.errors import EXIT_INTERRUPTED
+from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
+from util.evaluate.testing import test
+from util.predict.command import command as predict
+from util.report.table import Table
+from util.run.folders import BEST, run_folder
+from util.train.stages import train_base, train_meta
+
+CONFIG = "config/mini/mini_demo.yaml"
+BASELINE = "config/mini/mini_split0_prototype_lite0.yaml"
+STAGES = ("base_stage.", "meta_stage.")  # prefixes of settings that the baseline does not have
 
 
 def command() -> int:
-    """Parse, call."""
+    """Draw, train, test and predict; print each step; return the exit code."""
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--fold", type=int, default=0, help="the fold, whose two of the eight classes are novel")
-    parser.add_argument("--folder", default="runs/demo", help="the folder of data, runs and the picture")
+    parser.add_argument("--folder", type=Path, default="runs/demo", help="the folder of data, runs and the picture")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     options = parser.parse_args()
-    return run(Path(options.folder), options.fold, options.overrides)
+    folder, overrides = options.folder, options.overrides
+    places = {"run.folder": folder, "data.root": folder / "data", "data.cache": folder / "cache"}
+    own = [*(override(key, str(path)) for key, path in places.items()), f"data.fold={options.fold}"]
+    symnet = read_config(CONFIG, [*own, *overrides, "run.name=symnet"])
+    untrained = read_config(CONFIG, [*own, *overrides, "run.name=untrained", "test.checkpoint=none"])
+    stride = to_dict(symnet)["model"]["encoder"]["output_stride"]  # of the same maps as Sym-Net+'s
+    own += [override("data.size", symnet.data.size), override("model.encoder.output_stride", stride)]
+    of_both = [setting for setting in overrides if not setting.startswith(STAGES)]
+    prototype = read_config(BASELINE, [*own, *of_both, "run.name=prototype"])
+
+    generate(folder / "data", progress=lambda ids: tqdm(ids, desc="draw mini", unit="image"))
+    print("\n== base stage: the base learner, over a frozen encoder ==", flush=True)
+    if train_base(symnet, resume=False, overwrite=True):
+        return EXIT_INTERRUPTED
+    print("\n== meta stage: episodes of base classes ==", flush=True)
+    if train_meta(symnet, resume=False, overwrite=True):
+        return EXIT_INTERRUPTED
+    print("\n== test on the novel classes ==", flush=True)
+    results = [test(config)[0] for config in (symnet, untrained, prototype)]
+    rows = [
+        _row("Sym-Net+", results[0]),
+        _row("Sym-Net+, meta output alone", results[0], "meta"),
+        _row("untrained Sym-Net+", results[1]),
+        _row("prototype baseline", results[2]),
+        _row("everything foreground", results[0], ALL_FOREGROUND),
+    ]
+    shutil.copy(next(run_folder(symnet, "test").rglob("episodes.png")), folder / "demo.png")
+    names = [symnet.data.classes[int(c) - 1] for c in results[0]["per_seed"][0][FINAL]["per_class"]]
+    print(f"\n1-shot, {results[0]['episodes']} episodes of classes never trained on: {', '.join(names)}")
+    print(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows))
+    print(f"\npicture (support, query, prediction, truth): {folder / 'demo.png'}")
+    print("\n== one picture, as you would do it with your own ==", flush=True)
+    words = _prediction(symnet, folder, names[0])
+    print(shlex.join(["python", "predict.py", *words]), flush=True)
+    predict(words)
+    return 0
+
+
+def _row(title: str, result: dict[str, Any], output: str = FINAL) -> list[str]:
+    scores = result["mean"][output]
+    return [title, f"{scores['miou']:.1f}", f"{scores['fb_iou']:.1f}"]
+
+
+def _prediction(config: Config, folder: Path, name: str) -> list[str]:
+    """Return the arguments of a prediction: a class marked in one test picture, to be found in another."""
+    data = config.data
+    class_id = data.classes.index(name) + 1
+    root, ids = Path(data.root), (Path(data.root) / list_of(data, "test")).read_text().split()
+    masks = {i: root / data.masks / f"{i}{data.mask_suffix}" for i in ids}
+    showing = [i for i in ids if (read_mask(masks[i]) == class_id).any()]
+    support, query = (root / data.images / f"{i}{data.image_suffix}" for i in showing[:2])
+    return [
+        *("--checkpoint", str(run_folder(config, "meta") / BEST)),
+        *("--support", f"{support}:{masks[showing[0]]}"),
+        *("--mask-value", str(class_id), "--name", name),
+        *("--query", str(query), "--out", str(folder / "predicted"), "--overwrite"),
+    ]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.__main__ import command
+from benchmark import command
 from util.errors import UserError
 
 SMALL = ("--device", "cpu", "--threads", "1", "--repeats", "1", "--set", "data.size=65", "--net", "resnet18")

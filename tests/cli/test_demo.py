@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests import spawned
+from tests.outcome import run_script
 from util.data import mini
 
-pytestmark = [pytest.mark.process, pytest.mark.train]
+pytestmark = pytest.mark.train
 
 SHORT = {
     "data.size": 65,
@@ -22,23 +22,21 @@ SHORT = {
     "base_stage.validate_episodes": 4,
     "meta_stage.epochs": 1,
     "meta_stage.batch": 4,
+    "meta_stage.epoch_length": 8,
     "test.episodes": 8,
 }
 
 
-def draw_few() -> None:
-    """Let the demo draw few and small pictures."""
-    mini.generate = partial(mini.generate, images_train=48, images_test=32, side=64)
-
-
-def test_the_demo_ends_with_a_table_and_a_picture(tmp_path: Path):
+def test_the_demo_ends_with_a_table_and_a_picture(tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mini, "generate", partial(mini.generate, images_train=48, images_test=32, side=64))
     options = [word for key, value in SHORT.items() for word in ("--set", f"{key}={value}")]
-    done = spawned.run("demo.py", "--folder", tmp_path / "demo", *options, before=draw_few)
-    table = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    done = run_script("demo.py", ("--folder", tmp_path / "demo", *options), capfd, monkeypatch)
+    assert done.code == 0, done.errors
+    table = [line for line in done.output.splitlines() if line.startswith("| ")]
     names = ("Sym-Net+ ", "Sym-Net+, meta", "untrained Sym-Net+", "prototype baseline", "everything foreground")
     for name in names:
         assert sum(line.startswith(f"| {name}") for line in table) == 1, name
     picture = cv2.imread(str(tmp_path / "demo" / "demo.png"))
     assert picture is not None and picture.std() > 10
-    assert sum(line.startswith("python predict.py --checkpoint ") for line in done.stdout.splitlines()) == 1
+    assert sum(line.startswith("python predict.py --checkpoint ") for line in done.output.splitlines()) == 1
     assert len(list((tmp_path / "demo" / "predicted").iterdir())) == 5

@@ -23,7 +23,7 @@ def state():
     return [dict(os.environ), logging.raiseExceptions, logging.root.handlers, handlers, threads]
 
 states = [state()]
-import util.demo, util.launch.launch, util.predict, util.prepare.check, benchmark.__main__
+import util.launch.launch, util.predict, util.prepare.check, benchmark
 from util.cli import configure_process
 states.append(state())
 configure_process()

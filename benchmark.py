@@ -1,0 +1,233 @@
+"""Measure the time (``speed``) or the peak memory (``memory``) of methods, in evaluation episodes and training steps.
+
+Networks have random weights and images are noise with a brighter rectangle of an eighth of the image: costs depend on
+neither, but on the share of the image that the object covers. Every case runs in a fresh process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.common.ops import normalise
+from model.contract import FewShotModel
+from model.encoders.resnet import ResNetEncoder
+from model.episode import Episode
+from model.registry import class_of, models
+from util import cli
+from util.config.compose import config_path
+from util.config.read import read_config
+from util.config.settings import Config
+from util.errors import UserError, nearest
+from util.files import write_atomically
+from util.report.table import Table
+from util.run.device import describe, pick_device
+from util.run.network import build_model
+
+STAGES = EVALUATION, TRAINING = "evaluation", "training"
+BATCH = {EVALUATION: 1, TRAINING: 4}
+MIB = 2**20
+TEXT_WIDTH = 300  # of word2vec
+NORM_WEIGHT = 0.5  # of batch norms; with 1 the maps of random residual networks grow from block to block
+COLUMNS = {
+    "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
+    "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method with its config, in episodes of an evaluation or in training steps."""
+
+    name: str
+    config: Config
+    stage: str
+
+    def __str__(self) -> str:
+        data, backbone = self.config.data, self.config.model.backbone() or ""
+        return f"{self.name} {backbone}, {data.size} px, {data.shot}-shot {self.stage}, batch {BATCH[self.stage]}"
+
+    def prepare(self, options: argparse.Namespace) -> tuple[FewShotModel, Episode, Callable[[], object]]:
+        """Set this process up as a command does, and return network, episodes and one pass over them."""
+        cli.configure_process(self.stage == TRAINING)
+        torch.set_num_threads(options.threads)
+        device, data = pick_device(options.device), self.config.data
+        network = build_model(self.config, TEXT_WIDTH if class_of(self.config.model).reads_text else 0)
+        network = network.eval().to(device)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.constant_(module.weight, NORM_WEIGHT)
+        episode = _episode(data.size, data.shot, BATCH[self.stage]).to(device)
+
+        def step() -> None:
+            network.train()
+            sum(network(episode).losses.values(), torch.zeros((), device=device)).backward()
+            network.zero_grad(set_to_none=True)
+            network.eval()
+
+        return network, episode, step if self.stage == TRAINING else torch.inference_mode()(lambda: network(episode))
+
+
+def command() -> int:
+    """Measure the cases of the command line, print the table and return 0."""
+    parser = cli.Parser(prog="python -m benchmark", description=__doc__)
+    parser.add_argument("what", choices=COLUMNS)
+    parser.add_argument("--models", help="such as symnet,ssp; default all")
+    parser.add_argument("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
+    parser.add_argument("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
+    parser.add_argument("--stages", default=",".join(STAGES), help="default both: evaluation,training")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU; default 2")
+    parser.add_argument("--repeats", type=int, default=5, help="measured rounds of speed; default 5")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
+    options = parser.parse_args()
+    measured_under = {
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "device": describe(pick_device(options.device)),
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    rows: list[dict[str, Any]] = []
+    for case in _cases(options):
+        print(case, file=sys.stderr, flush=True)
+        with get_context("spawn").Pool(1) as pool:  # inherits no memory
+            measured = pool.apply(seconds if options.what == "speed" else peak_memory, (case, options))
+        rows.append({"case": str(case), **measured})
+    columns = COLUMNS[options.what]
+    print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
+    print(Table(["case", *columns], [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]))
+    if options.json:
+        content = {"command": options.what, "conditions": measured_under, "rows": rows}
+        write_atomically(options.json, json.dumps(content, indent=1) + "\n")
+    return 0
+
+
+def _cases(options: argparse.Namespace) -> list[Case]:
+    """Return the cases of a command line, every config of them read."""
+    stages = cli.words(options.stages)
+    if wrong := [stage for stage in stages if stage not in STAGES]:
+        raise UserError(f"--stages: '{wrong[0]}' is no stage{nearest(wrong[0], STAGES)}")
+    out = []
+    for name in cli.words(options.models or ",".join(models())):
+        net = options.net if options.net or name not in models() else models()[name].default_net or "resnet50"
+        path = config_path("split0", "pascal", name, net)
+        for stage, shot in [(EVALUATION, shot) for shot in options.shot] + [(TRAINING, 1)]:
+            config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
+            if stage in stages and (stage == EVALUATION or class_of(config.model).learns):
+                out.append(Case(name, config, stage))
+    return out
+
+
+def _processor() -> str:
+    """Return the processor's name."""
+    facts = Path("/proc/cpuinfo")  # Linux
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
+    """Return seconds and units of an episode, the median over rounds in which all take turns.
+
+    A unit is one image through the method's encoder, a residual one as torchvision computes it: convolution, norm and
+    ReLU one after the other. ``encoder_units`` is the same image through the encoder as it is.
+    """
+    network, episode, run = case.prepare(options)
+    image, runs, batch = normalise(episode.query[:1]), {"episode": run}, BATCH[case.stage]
+    encoder = getattr(network, "encoder", None)
+    if encoder is not None:
+        plain = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
+        runs["encoder"] = torch.inference_mode()(lambda: encoder(image))
+        runs["unit"] = torch.inference_mode()(lambda: _plain(plain, image))
+    took: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(options.repeats + 1):
+        for name, each in runs.items():
+            start = time.perf_counter()
+            each()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            took[name].append(time.perf_counter() - start)
+    took = {name: times[1:] for name, times in took.items()}  # without the first round, which warms up
+    unit = took.get("unit", [float("nan")] * options.repeats)
+    return {
+        "seconds": median(took["episode"]) / batch,
+        "units": median(a / b for a, b in zip(took["episode"], unit)) / batch,
+        "unit_seconds": median(unit),
+        "encoder_units": median(a / b for a, b in zip(took.get("encoder", unit), unit)),
+    }
+
+
+def peak_memory(case: Case, options: argparse.Namespace) -> dict[str, float]:
+    """Return the peak of a pass in MiB above network and episodes, and the whole: of the process, on a GPU of torch."""
+    _, episode, run = case.prepare(options)
+    on_gpu = episode.query.is_cuda
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+    before = torch.cuda.memory_allocated() / MIB if on_gpu else _status("VmRSS")
+    run()
+    peak = torch.cuda.max_memory_allocated() / MIB if on_gpu else _status("VmHWM")
+    return {"mib": peak - before, "peak_mib": peak}
+
+
+def _plain(encoder: nn.Module, image: Tensor) -> object:
+    """Return the last stage's map, of a residual network by torchvision's own blocks; others are plain already."""
+    if not isinstance(encoder, ResNetEncoder):
+        return encoder(image)
+    for i in range(encoder.last_stage + 1):
+        image = encoder.stage(i)(image)
+    return image
+
+
+def _status(name: str) -> float:
+    """Return a value of /proc/self/status in MiB; where there is none, the peak."""
+    file = Path("/proc/self/status")
+    if not file.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return int(next(line for line in file.read_text().splitlines() if line.startswith(name)).split()[1]) / 2**10
+
+
+def _episode(size: int, shots: int, batch: int) -> Episode:
+    """Return B episodes of noise with a brighter rectangle as the object of each image."""
+    random = torch.Generator().manual_seed(0)
+    label = torch.zeros(batch, shots + 1, size, size, dtype=torch.uint8)
+    label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
+    images = torch.randint(0, 128, (batch, shots + 1, 3, size, size), dtype=torch.uint8, generator=random)
+    images += 100 * label.unsqueeze(2)
+    one = torch.ones(batch, dtype=torch.int64)
+    return Episode(
+        query=images[:, 0],
+        query_label=label[:, 0],
+        support=images[:, 1:],
+        support_label=label[:, 1:],
+        class_id=one,
+        base_id=one,
+        number=torch.arange(batch),
+        query_base_label=label[:, 0].clone(),
+        text=torch.randn(batch, TEXT_WIDTH, generator=random),
+    )
+
+
+if __name__ == "__main__":
+    cli.main(command)

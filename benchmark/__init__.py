@@ -1,1 +1,0 @@
-"""Measure time and memory of the models and of plain references: ``python -m benchmark``."""
