@@ -56,7 +56,6 @@ class Pocket(WithEncoder):
     reads_intermediate = True
     shots_share_weights = True
     default_net = "lite0"
-    for_cpu = True
     size_rule = (ENCODER_STRIDE, 1)
     settings: PocketSettings
 

@@ -16,13 +16,11 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from model.registry import class_of, models
 from util import cli
 from util.checkpoints import checkpoint
 from util.checkpoints.resume import training_differences
 from util.config import command_line
 from util.config.compose import config_path
-from util.config.folds import masks_hold_all_classes
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.data.words.text import SUFFIXES
@@ -38,9 +36,6 @@ SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
 
 def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list[str]]:
     """Return what the words of ``train.sh`` or ``test.sh`` describe: the config, the GPUs, and options of the scripts.
-
-    Args:
-        arguments: the words, then options; ``--model`` and ``--net`` among them win over the environment.
 
     Raises:
         UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
@@ -62,8 +57,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
         elif "/" not in word or word.endswith(SUFFIXES):
             options = ["--set", f"data.text={word}", *options]
         else:
-            endings = ", ".join(checkpoint.ENDINGS)
-            raise UserError(f"'{word}' is neither the name of text vectors nor a checkpoint ({endings})")
+            raise UserError(f"'{word}' is no name of text vectors, nor a checkpoint ({', '.join(checkpoint.ENDINGS)})")
     return config_path(words.experiment, words.dataset, method.model, method.net), words.gpus, options
 
 
@@ -79,28 +73,20 @@ def device_setting(gpus: int) -> str:
 
 
 def usable_gpus(config: Config, stage: str, gpus: int) -> int:
-    """Return how many of a machine's GPUs the batch of a training stage (base, meta) can be split over.
-
-    Raises:
-        UserError: the batch is too small for one process on every machine.
-    """
-    settings, key, machines = getattr(config, f"{stage}_stage"), f"{stage}_stage", _machines()
-    most = max(settings.batch // least_batch(settings, key), 1)
-    if most < machines and settings.batch_per != "process":
-        raise UserError(f"{config.path}: {key}.batch = {settings.batch} is too small for NNODES={machines}; use {most}")
-    return gpus if settings.batch_per == "process" else min(gpus, most // machines)
-
-
-def _machines() -> int:
-    """Return the number of machines."""
-    return int(os.environ.get("NNODES", "1"))
+    """Return how many of a machine's GPUs the batch of a training stage (base, meta) is split over; say so if fewer."""
+    key, settings = f"{stage}_stage", getattr(config, f"{stage}_stage")
+    most = max(settings.batch // least_batch(settings, key) // int(os.environ.get("NNODES", "1")), 1)
+    if settings.batch_per == "process" or gpus <= most:
+        return gpus
+    print(f"{key}.batch = {settings.batch} in all: {most} of {gpus} GPUs of every machine are used", flush=True)
+    return most
 
 
 def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     for name in command_line.CHOICE:  # the scripts get the config's file
         os.environ.pop(name, None)
-    words, nodes = [str(REPOSITORY / script), *words], _machines()
+    words, nodes = [str(REPOSITORY / script), *words], int(os.environ.get("NNODES", "1"))
     if gpus < 2 and nodes == 1:
         return _run_alone([sys.executable, *words])
     place = ["--standalone"]
@@ -156,23 +142,12 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     if asked.print_config:
         return run_script(SCRIPTS["meta"], 0, [str(path), *options])
     config = read_config(path, asked.overrides)
-    if not gpus and not class_of(config.model).for_cpu:
-        name, quick = next((name, cls) for name, cls in models().items() if cls.for_cpu)
-        if not quick.reads_base_labels or masks_hold_all_classes(config.data.mask_form):
-            command = f"MODEL={name} sh train.sh split{config.data.fold} {path.parent.name} 0"
-            print(f"no GPU: {quick.title} is made for CPUs and trains within an hour: {command}", flush=True)
 
     def run(stage: str, folder: Path) -> int:
         begun = (folder / LAST).exists() or (folder / PREVIOUS).exists()
         flags = [RESUME] if asked.resume and begun else [OVERWRITE] if asked.overwrite else []
-        usable = usable_gpus(config, stage, gpus)
-        if usable < gpus:
-            batch = getattr(config, f"{stage}_stage").batch
-            print(
-                f"{stage}_stage.batch = {batch} in all: {usable} of {gpus} GPUs of every machine are used", flush=True
-            )
         passed_on = [word for word in options if word not in (RESUME, OVERWRITE)]
-        return run_script(SCRIPTS[stage], usable, [str(path), *passed_on, *flags])
+        return run_script(SCRIPTS[stage], usable_gpus(config, stage, gpus), [str(path), *passed_on, *flags])
 
     if config.base_stage is not None and asked.checkpoint is None:
         folder, otherwise = base_folder(config), trained_otherwise(config, "base")

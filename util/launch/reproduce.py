@@ -24,14 +24,14 @@ from util.config.settings import Config
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.jobs import result_folder
 from util.files import write_atomically
-from util.launch.launch import RESUME, device_setting, run_script, train, trained_otherwise, usable_gpus
+from util.launch.launch import RESUME, device_setting, run_script, train, trained_otherwise
 from util.prepare.needs import Needs
 from util.report.compare import compare
 from util.report.paper_table import table
 from util.report.schema import RESULT, read_result
 from util.report.table import FORMATS
 from util.run.context import network_config
-from util.run.folders import BEST, LAST, base_folder, is_finished, run_folder, weights_folder
+from util.run.folders import BEST, base_folder, is_finished, weights_folder
 
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 
@@ -42,24 +42,20 @@ class Part:
 
     Attributes:
         config: of the test, read with these overrides.
-        source: of the training, which may be on another data set, read with these overrides.
+        source: of the training, which may be on another data set.
+        given: the overrides of the command line, which the training has.
     """
 
     method: str
     config: Config
     overrides: list[str]
     source: Config
-    source_overrides: list[str]
+    given: list[str]
 
     @property
     def result(self) -> Path:
         """The result file that its test leaves."""
         return result_folder(self.config, self.config.test.protocol) / RESULT
-
-    @property
-    def place(self) -> tuple[str, int, int]:
-        """Data set, fold and number of shots: parts of one place have the same episodes."""
-        return self.config.data.name, self.config.data.fold, self.config.data.shot
 
     @property
     def learns(self) -> bool:
@@ -76,17 +72,15 @@ class Part:
         config, source, title = self.config, self.source, "== {}, {}-shot: {} =="
         if self.trains:
             print(title.format(source.run.name, source.data.shot, "training"), flush=True)
-            network = network_config(source)
-            begun = any((run_folder(network, stage) / LAST).exists() for stage in ("base", "meta"))
-            options = [*_set([*self.source_overrides, f"data.shot={network.data.shot}"]), *([RESUME] if begun else [])]
-            if code := train(Path(source.path), gpus, options):
+            options = _set([*self.given, f"data.shot={network_config(source).data.shot}"])
+            if code := train(Path(source.path), gpus, [*options, RESUME]):
                 return code
         why = undone(config, self.result)
         what = f"test by {config.test.protocol}" if why else "done"
         print(title.format(config.run.name, config.data.shot, what) + (f" ({why})" if why else ""), flush=True)
         return run_script("test.py", gpus, [config.path, *_set(self.overrides)]) if why else 0
 
-    def refusals(self, gpus: int, needs: Needs, made: set[str]) -> list[str]:
+    def refusals(self, needs: Needs, made: set[str]) -> list[str]:
         """Return why its training or test cannot run, one line each; nothing is changed.
 
         Args:
@@ -96,13 +90,9 @@ class Part:
         found = needs.of(self.config, trains=False) if undone(self.config, self.result) else []
         out = [trained_otherwise(self.source, stage) for stage in ("base", "meta") if self.learns]
         if self.trains:
-            found += [
-                f for f in needs.of(self.source) if not f.what.startswith(tuple(f"weights {m} for" for m in made))
-            ]
+            there = tuple(f"weights {file} for" for file in made)
+            found += [finding for finding in needs.of(self.source) if not finding.what.startswith(there)]
             made |= {str(folder / BEST) for folder in (base_folder(self.source), weights_folder(self.source))}
-            for stage in ("base", "meta"):
-                if getattr(self.source, f"{stage}_stage") is not None:
-                    usable_gpus(self.source, stage, gpus)
         out += [f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in found if not f.fine]
         return list(filter(None, out))
 
@@ -120,7 +110,7 @@ def main() -> int:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     options = parser.parse_args()
     parts, needs, made = parts_of(options), Needs(), set[str]()
-    if refused := dict.fromkeys(line for part in parts for line in part.refusals(options.gpus, needs, made)):
+    if refused := dict.fromkeys(line for part in parts for line in part.refusals(needs, made)):
         print("\n".join(f"error: {line}" for line in refused), file=sys.stderr)
         return EXIT_USER_ERROR
     for part in parts:
@@ -151,16 +141,13 @@ def parts_of(options: argparse.Namespace) -> list[Part]:
         for shot in options.shot:
             trained = [*given, f"data.shot={shot}"]
             tested = [*trained, f"test.protocol={protocol}"]
-            if first.test.data_sets:  # of a cross-domain benchmark: one 1-shot training serves all of them
-                trained = [*given, "data.shot=1"]
-                if class_of(first.model).learns:
-                    tested += [f"test.checkpoint={weights_source(first)}", f"test.trained_on={first.data.name}"]
-                for name in first.test.data_sets:
-                    out.append(Part(method, read(name, 0, tested), tested, first, trained))
-            else:
-                for fold in cli.words(options.folds or "") or range(first.data.folds):
-                    config, source = (read(options.dataset, fold, overrides) for overrides in (tested, trained))
-                    out.append(Part(method, config, tested, source, trained))
+            if first.test.data_sets and class_of(first.model).learns:
+                tested += [f"test.checkpoint={weights_source(first)}", f"test.trained_on={first.data.name}"]
+            for name in first.test.data_sets or ():  # of a cross-domain benchmark: one 1-shot training serves all
+                out.append(Part(method, read(name, 0, tested), tested, first, given))
+            for fold in () if first.test.data_sets else cli.words(options.folds or "") or range(first.data.folds):
+                config, source = (read(options.dataset, fold, overrides) for overrides in (tested, trained))
+                out.append(Part(method, config, tested, source, given))
     return out
 
 
@@ -170,14 +157,14 @@ def _set(overrides: list[str]) -> list[str]:
 
 def _differences(parts: list[Part]) -> list[str]:
     """Return lines that say how every model differs from the first on the same episodes."""
-    lines = []
+    lines, firsts = [], dict[tuple, Part]()
     for part in parts:
-        base = next(other for other in parts if other.place == part.place)
-        if base.method != part.method:
-            name, fold, shot = part.place
-            where = f"fold {fold}" if part.source.data.name == name else name
-            text = compare(base.result, part.result)
-            lines.append(f"{part.method} and {base.method}, {where}, {shot}-shot: {text}\n")
+        data = part.config.data
+        first = firsts.setdefault((data.name, data.fold, data.shot), part)
+        if first is not part:
+            where = f"fold {data.fold}" if part.source.data.name == data.name else data.name
+            text = compare(first.result, part.result)
+            lines.append(f"{part.method} and {first.method}, {where}, {data.shot}-shot: {text}\n")
     return lines
 
 
