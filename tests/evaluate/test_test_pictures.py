@@ -17,6 +17,7 @@ from util.data.lists.index import Index
 from util.evaluate import testing
 from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
+from util.report.pictures import CAPTION, GAP, PANEL_HEIGHT
 from util.run.context import make_run_context
 from util.run.data import images_for_test, protocol_sampler
 
@@ -79,7 +80,9 @@ def test_pictures_need_no_second_pass_and_read_a_photo_once(config, tmp_path: Pa
 def test_a_second_test_leaves_no_picture_of_the_first(config, tmp_path: Path):
     score(config(PROTOTYPE, "test.pictures=2"), Request(save_images={"worst": 2}))
     folder = tmp_path / "runs/tiny/test/symnet_quick"
-    assert (folder / "pictures/index.html").exists() and (folder / "episodes.png").exists()
+    assert (folder / "pictures/index.html").exists()
+    height = len(np.array(Image.open(folder / "episodes.png")))  # of two rows of panels
+    assert height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
     score(config())
     assert not (folder / "pictures").exists() and not (folder / "episodes.png").exists()
     assert (folder / "curve.png").exists() and (folder / "result.json").exists()

@@ -9,14 +9,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from model.episode import IGNORE, Episode, Output
 from tests.report.conftest import counts
 from util.report.figure import pixels, write_figure
 from util.report.overlay import SUPPORT_COLOUR, overlay
-from util.report.pictures import CAPTION, GAP, PANEL_HEIGHT, draw, episode_panels
+from util.report.pictures import CAPTION, GAP, PANEL_HEIGHT, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = "mIoU <é> & Ω самолёт $x_1$"
@@ -49,39 +47,10 @@ def test_an_outline_is_dark_and_light_on_any_ground(ground) -> None:
     assert (out[5, 5] == image[5, 5]).all()
 
 
-def episode(side: int, seen: tuple[int, int]) -> tuple[list[Episode], Output]:
-    """Return an episode of letterboxed images that cover the top left, ``seen`` pixels, and a prediction for it."""
-    image, label = torch.full((1, 3, side, side), 120.0), torch.full((1, side, side), IGNORE, dtype=torch.uint8)
-    image[:, :, : seen[0], : seen[1]] = 10.0
-    label[:, : seen[0], : seen[1]] = 0
-    label[:, 4:9, 4:9] = 1
-    one = torch.ones(1, dtype=torch.long)
-    item = Episode(
-        query=image,
-        query_label=label,
-        support=image[:, None],
-        support_label=label[:, None],
-        class_id=one,
-        base_id=one,
-        number=one,
-        query_base_label=None,
-        text=None,
-    )
-    return [item], Output(torch.stack([1 - label.float(), label.float()], 1))
-
-
-def test_panels_of_an_episode_have_one_height_and_no_padding() -> None:
-    wide, tall = (episode_panels(*episode(40, seen), 0, ["disc"]) for seen in ((20, 40), (40, 20)))
-    for panels, width in ((wide, 2 * PANEL_HEIGHT), (tall, PANEL_HEIGHT // 2)):
-        assert [panel.shape for _, panel in panels] == [(PANEL_HEIGHT, width, 3)] * 4
-        assert panels[1][1].max() < 20  # no pixel of the padding
-    first, second, both = (pixels(draw(boards)).shape for boards in ([wide], [tall], [wide, tall]))
-    assert both == (first[0] + second[0], max(first[1], second[1]), 3)
-
-
 def test_a_board_breaks_into_rows() -> None:
     panels = [(f"panel {n}", np.zeros((100, 300, 3), np.uint8)) for n in range(5)]
-    assert len(pixels(draw([panels], "title"))) == CAPTION + GAP + 3 * (CAPTION + PANEL_HEIGHT + GAP)
+    drawn = pixels(draw([panels, panels[:1]], "title"))
+    assert len(drawn) == CAPTION + GAP + 4 * (CAPTION + PANEL_HEIGHT + GAP)
 
 
 @pytest.mark.parametrize("suffix", ["pdf", "svg"])

@@ -1,4 +1,4 @@
-"""The predictions that pictures of a test will show, kept while they are scored: worst, best and random ones."""
+"""The predictions that pictures of a test will show, kept while they are scored: first, worst, best, random."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from util.data.sampling import random_stream
 from util.run.processes import World
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
+FIRST = "first"  # which every test shows
 STREAM = 3  # of random numbers, beside those of util/data/sampling.py
 LEVEL = 1  # of compression: masks are flat
 Episode = tuple[int, int]  # seed, number
@@ -48,13 +49,14 @@ class KeptPredictions:
     """Keeps the predictions of the episodes that a choice may fall on, in bounded memory.
 
     Args:
-        wanted: kind (worst, best, random) -> number of episodes.
+        wanted: kind (first, worst, best, random) -> number of episodes.
         episodes: seed -> number of scored episodes.
     """
 
     def __init__(self, wanted: dict[str, int], episodes: dict[int, int]):
         self.wanted = wanted
-        self._random = set(random_episodes(episodes, wanted.get(RANDOM, 0)))
+        self.first = every_episode(episodes)[: wanted.get(FIRST, 0)]
+        self._fixed = {*self.first, *random_episodes(episodes, wanted.get(RANDOM, 0))}
         self._kept: dict[Episode, Kept] = {}
 
     def add(self, seed: int, number: int, iou: float, predictions: dict[str, Tensor], maps: dict[str, Tensor]) -> None:
@@ -68,7 +70,7 @@ class KeptPredictions:
         ious = {episode: kept.iou for episode, kept in self._kept.items()} | {(seed, number): iou}
         ranked = sorted(ious, key=lambda episode: (ious[episode], episode))
         best = ranked[::-1][: self.wanted.get(BEST, 0)]
-        wanted = {*ranked[: self.wanted.get(WORST, 0)], *best, *self._random}
+        wanted = {*ranked[: self.wanted.get(WORST, 0)], *best, *self._fixed}
         if (seed, number) in wanted:
             masks = {name: Packed(p[0].byte().cpu().numpy()) for name, p in predictions.items()}
             small = {name: Packed(m.half().cpu().numpy()) for name, m in maps.items()}
@@ -81,7 +83,12 @@ class KeptPredictions:
         return {episode: kept for part in world.gather(self._kept) for episode, kept in part.items()}
 
 
+def every_episode(episodes: dict[int, int]) -> list[Episode]:
+    """Return all episodes, (seed, number)."""
+    return [(seed, number) for seed, length in episodes.items() for number in range(length)]
+
+
 def random_episodes(episodes: dict[int, int], count: int) -> list[Episode]:
     """Return ``count`` episodes, (seed, number), drawn without replacement; always the same ones."""
-    every = [(seed, number) for seed, length in episodes.items() for number in range(length)]
+    every = every_episode(episodes)
     return [every[i] for i in random_stream(0, STREAM).permutation(len(every))[:count].tolist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from string import Template
@@ -55,7 +56,7 @@ def parse_kinds(text: str) -> dict[str, int]:
 
 
 def choose(records: Records, wanted: dict[str, int]) -> dict[tuple[int, int], list[str]]:
-    """Return the chosen episodes, (seed, number) -> kinds, by the final output's IoU."""
+    """Return the episodes chosen for the contact sheet, (seed, number) -> kinds, by the final output's IoU."""
     numbers = {seed: np.unique(outputs[FINAL][:, NUMBER]).tolist() for seed, outputs in records.items()}
     ranked = sorted((iou_of(_episode(records[s][FINAL], n)), s, n) for s, of_seed in numbers.items() for n in of_seed)
     order = [entry[1:] for entry in ranked]
@@ -82,21 +83,17 @@ def remove_pictures(folder: Path) -> None:
 
 
 def save_pictures(
-    job: Job,
-    records: Records,
-    wanted: dict[str, int],
-    kept: dict[tuple[int, int], Kept],
-    folder: Path,
-    title: str,
-    suffix: str,
+    job: Job, records: Records, kept: dict[tuple[int, int], Kept], folder: Path, title: str, suffix: str
 ) -> None:
-    """Draw the chosen episodes of a job into ``folder/pictures``, with an index.html that shows them.
+    """Draw the first episodes of a job together, and the chosen ones each, with a page that shows them.
 
     Args:
-        wanted: kind (worst, best, random) -> number of episodes.
-        kept: (seed, number) -> predictions of the chosen episodes, at least.
+        kept: (seed, number) -> predictions of these episodes, at least.
+        folder: of the result: ``episodes.png``, and ``pictures`` with an index.html.
         suffix: see ``write_figure``.
     """
+    if job.kept is None:
+        return
     names, index = job.context.config.data.classes, job.images.index
 
     @lru_cache(maxsize=PHOTOS)
@@ -104,28 +101,36 @@ def save_pictures(
         image, classes = index.pair(row)
         return at_panel_size(image), at_panel_size(classes), (image.shape[0], image.shape[1])
 
-    entries = []
-    for (seed, number), kinds in tqdm(choose(records, wanted).items(), desc="draw", unit="picture", leave=False):
-        ious = {name: iou_of(_episode(table, number)) for name, table in records[seed].items()}
-        key = job.samplers[seed](number)
-        name, query = ", ".join(names[c - 1] for c in key.classes), index.names[key.query]
-        panels: Panels = []
+    def panels(seed: int, number: int, found: Kept) -> Panels:
+        key, out = job.samplers[seed](number), []
         for value, way in enumerate(key.ways, 1):
             for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
                 label = numbered(classes, [index.value_of(way.class_id)]).numpy()
                 label[label == 1] = value
                 drawn = labelled(image, label, SUPPORT_COLOUR, bool(key.others))
-                panels.append((f"support {support}: {names[way.class_id - 1]}", drawn))
-        panels += _query(job, key, photo(key.query), kept[seed, number], ious)
+                out.append((f"support {support}: {names[way.class_id - 1]}", drawn))
+        ious = {name: iou_of(_episode(table, number)) for name, table in records[seed].items()}
+        return out + _query(job, key, photo(key.query), found, ious)
+
+    if first := job.kept.first:
+        finals = [replace(kept[e], predictions={FINAL: kept[e].predictions[FINAL]}, maps={}) for e in first]
+        boards = [panels(*episode, final) for episode, final in zip(first, finals)]
+        write_figure(folder / EPISODES, draw(boards), suffix)
+    entries = []
+    chosen = choose(records, job.kept.wanted)
+    for (seed, number), kinds in tqdm(chosen.items(), desc="draw", unit="picture", leave=False):
+        key, iou = job.samplers[seed](number), iou_of(_episode(records[seed][FINAL], number))
+        name, query = ", ".join(names[c - 1] for c in key.classes), index.names[key.query]
         file = f"seed{seed}_episode{number:05d}"
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
-        write_figure(folder / FOLDER / file, draw([panels], caption), suffix)
+        write_figure(folder / FOLDER / file, draw([panels(seed, number, kept[seed, number])], caption), suffix)
         shown = {"name": html.escape(name), "query": html.escape(query), "kinds": " ".join(kinds)}
-        entries.append((ious[FINAL], FIGURE.format(iou=ious[FINAL], file=f"{file}.png", **shown)))
-    figures = "\n".join(figure for _, figure in sorted(entries))
-    page = Template(PAGE.read_text(encoding="utf-8"))
-    text = page.substitute(title=html.escape(title), count=len(entries), figures=figures)
-    write_atomically(folder / FOLDER / SHEET, text)
+        entries.append((iou, FIGURE.format(iou=iou, file=f"{file}.png", **shown)))
+    if entries:
+        figures = "\n".join(figure for _, figure in sorted(entries))
+        page = Template(PAGE.read_text(encoding="utf-8"))
+        text = page.substitute(title=html.escape(title), count=len(entries), figures=figures)
+        write_atomically(folder / FOLDER / SHEET, text)
 
 
 def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> Panels:

@@ -16,14 +16,12 @@ from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Observer, Scoreboard, run_pass
 from util.evaluate.jobs import Job, Request, build_test_jobs, passes, result_folder
-from util.evaluate.kept_predictions import KeptPredictions
+from util.evaluate.kept_predictions import FIRST, KeptPredictions
 from util.evaluate.metrics import BACKGROUND_INTERSECTION, INTERSECTION, NUMBER
-from util.evaluate.pictures import EPISODES, remove_pictures, save_pictures
+from util.evaluate.pictures import remove_pictures, save_pictures
 from util.evaluate.result import result_of
 from util.files import write_atomically
 from util.report.charts import write_charts
-from util.report.figure import write_figure
-from util.report.pictures import FirstEpisodes
 from util.report.result_table import class_table, passes_in_words, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result, in_words
@@ -51,25 +49,25 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
                 "test %s by %s: %d images, %s, seeds %s",
                 *(job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)),
             )
-            job.kept = KeptPredictions(request.save_images, job.episodes) if request.save_images else None
+            wanted = {**request.save_images, FIRST: config.test.pictures}
+            job.kept = KeptPredictions(wanted, job.episodes) if any(wanted.values()) else None
         for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
             log.info("%s", note)
         log.info("on %s, %d process(es)", describe(world.device), world.size)
-        pictures = [FirstEpisodes(config.data.classes, config.test.pictures if world.is_main else 0) for _ in jobs]
         cache = feature_cache(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         for seed, members in passes(jobs):
-            _run(members, seed, world, [pictures[jobs.index(job)] for job in members], cache)
+            _run(members, seed, world, cache)
         out = []
-        for job, folder, first in zip(jobs, folders, pictures, strict=True):
-            out.append(_finish(job, folder, world, request, first))
+        for job, folder in zip(jobs, folders, strict=True):
+            out.append(_finish(job, folder, world, request))
             folder.close()
     if len(out) > 1 and world.is_main:
         log.info("%s", protocol_table(out))
     return out
 
 
-def _run(jobs: list[Job], seed: int, world: World, others: list[Observer], cache: FeatureCache | None) -> None:
-    """Run the network once over the episodes of a seed, count them for each of some jobs, and show them to others."""
+def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:
+    """Run the network once over the episodes of a seed and count them for each of some jobs."""
     first, config, names = jobs[0], jobs[0].context.config, [job.name for job in jobs]
     scored_on = tuple(dict.fromkeys(job.scored_on for job in jobs))
     data = trials(first.context, first.samplers[seed], first.view, scored_on)
@@ -84,7 +82,7 @@ def _run(jobs: list[Job], seed: int, world: World, others: list[Observer], cache
     started, label = time.monotonic(), f"{'+'.join(names)} {config.data.shot}-shot seed {seed}"
     if cache is not None:
         cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, config.run.precision)
-    observers: list[Observer] = [*(job.boards[seed] for job in jobs), *others]
+    observers: list[Observer] = [job.boards[seed] for job in jobs]
     longest, batch = max(job.episodes[seed] for job in jobs), config.test.batch
     run_pass(first.prepared, data, longest, observers, world, label, batch, config.data.workers, cache)
     if cache is not None:
@@ -93,7 +91,7 @@ def _run(jobs: list[Job], seed: int, world: World, others: list[Observer], cache
         job.seconds += time.monotonic() - started
 
 
-def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: FirstEpisodes) -> dict[str, Any]:
+def _finish(job: Job, folder: RunFolder, world: World, request: Request) -> dict[str, Any]:
     """Sum a job over processes; write its result, its episodes and its pictures."""
     per_seed, records = [], {}
     for seed in job.samplers:
@@ -111,10 +109,7 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request, first: 
         write_atomically(request.manifest, manifest.text())
         log.info("episodes: %s", request.manifest)
     write_charts(folder.path, request.figures)
-    if figure := first.drawn():
-        write_figure(folder.path / EPISODES, figure, request.figures)
-    if request.save_images:
-        save_pictures(job, records, request.save_images, kept, folder.path, title(result), request.figures)
+    save_pictures(job, records, kept, folder.path, title(result), request.figures)
     log.info(
         "%s, list %s\n%s\n%s\n\n%s",
         title(result),

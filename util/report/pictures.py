@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from torch import Tensor
 
-from model.episode import IGNORE, Episode, Output
+from model.episode import Output
 from util.errors import one_line
 from util.report.figure import styled
-from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, class_map, overlay
+from util.report.overlay import PREDICTION_COLOUR, TRUTH_COLOUR, Colour, class_map, overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,67 +76,23 @@ def labelled(image: np.ndarray, label: np.ndarray, colour: Colour, several: bool
     return class_map(image, label) if several else overlay(image, label, colour)
 
 
-def episode_panels(ways: Sequence[Episode], output: Output, item: int, class_names: list[str]) -> Panels:
-    """Return the panels of one episode of a batch: supports, query, prediction (with its IoU), ground truth.
+class Examples:
+    """The observer that shows the first queries of a validation, by number: with the truth, and with the prediction."""
 
-    The padding of the network's input is cut off.
-    """
-    query, prediction, several = ways[0].query[item], _array(output.logits[item].argmax(0)), len(ways) > 1
-    truth = _array(ways[0].query_label[item])
-    for value, way in enumerate(ways[1:], 2):
-        truth[_array(way.query_label[item]) == 1] = value
-    valid, values = truth != IGNORE, range(1, len(ways) + 1)
-    both = ((prediction == truth) & valid & (truth > 0)).sum()
-    union = sum((((prediction == value) | (truth == value)) & valid).sum() for value in values)
-    panels = []
-    for value, way in zip(values, ways):
-        name = class_names[int(way.class_id[item]) - 1]
-        for image, label in way.shots(item):
-            own = _array(label)
-            shown = np.where(own == 1, value, own).astype(np.uint8)
-            panels.append((f"support: {name}", _panel(image, shown, own, SUPPORT_COLOUR, several)))
-    shown = np.where(valid, prediction, IGNORE).astype(np.uint8)
-    found = f"prediction, IoU {100 * both / max(union, 1):.0f} %"
-    return [
-        *panels,
-        ("query", _panel(query, np.zeros_like(truth), truth, TRUTH_COLOUR, several)),
-        (found, _panel(query, shown, truth, PREDICTION_COLOUR, several)),
-        ("truth", _panel(query, truth, truth, TRUTH_COLOUR, several)),
-    ]
-
-
-def _panel(image_3hw: Tensor, label: np.ndarray, own: np.ndarray, colour: Colour, several: bool) -> np.ndarray:
-    """Return an image at the height of a panel with a label drawn over it, without the padding that its own label has.
-
-    Padding is ignored pixels in all of the last rows or columns.
-    """
-    seen = own != IGNORE
-    height, width = (int(np.flatnonzero(seen.any(axis))[-1]) + 1 if seen.any() else None for axis in (1, 0))
-    image = _array(image_3hw.permute(1, 2, 0).round())[:height, :width]
-    return labelled(at_panel_size(image), at_panel_size(label[:height, :width]), colour, several)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().byte().numpy().copy()
-
-
-class FirstEpisodes:
-    """The observer that draws the first seed's episodes with a number below ``count``; ``boards`` are by number."""
-
-    def __init__(self, class_names: list[str], count: int):
-        self.names, self.count = class_names, count
-        self.boards: dict[int, Panels] = {}
+    def __init__(self, count: int):
+        self.count = count
+        self.shown: dict[int, np.ndarray] = {}
 
     def add(self, numbers: list[int], batch: Any, output: Output) -> None:
-        """Draw each such episode of a batch."""
+        """Draw each such query of a batch, (H, 2 W, 3) uint8."""
         for item, number in enumerate(numbers):
-            if number < self.count and number not in self.boards:
-                self.boards[number] = episode_panels(batch.ways, output, item, self.names)
+            if number < self.count:
+                maps = batch.episode.query_label[item], output.logits[item].argmax(0)
+                image = batch.episode.query[item].permute(1, 2, 0).round().byte().cpu().numpy()
+                truth, found = (labels.byte().cpu().numpy() for labels in maps)
+                shown = overlay(image, truth, TRUTH_COLOUR), overlay(image, found, PREDICTION_COLOUR)
+                self.shown[number] = np.hstack(shown)
 
     def running(self) -> str:
         """Return nothing: pictures have no words."""
         return ""
-
-    def drawn(self) -> Figure | None:
-        """Return the figure of the episodes, None without any."""
-        return draw([panels for _, panels in sorted(self.boards.items())]) if self.boards else None

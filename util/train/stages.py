@@ -14,8 +14,7 @@ from util.config.settings import Config
 from util.data.episodes import EpisodeDataset
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Scoreboard, run_pass
-from util.report.figure import pixels
-from util.report.pictures import FirstEpisodes
+from util.report.pictures import Examples
 from util.report.run_folder import RunFolder
 from util.run.context import make_run_context
 from util.run.data import StageData, base_stage_data, meta_stage_data
@@ -106,12 +105,12 @@ def _validate(
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
     board = Scoreboard(len(data.held_out_classes))
-    pictures = FirstEpisodes(data.held_out_classes, shown)
+    examples = Examples(shown)
     run_pass(
         network,
         data.held_out,
         data.validation_length,
-        [board, pictures],
+        [board, examples],
         world,
         title="validate",
         batch=config.test.batch,
@@ -119,6 +118,6 @@ def _validate(
     )
     scores, _ = board.gather(world)
     out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
-    if figure := pictures.drawn():
-        out.image("validation", pixels(figure), step)
+    for number, picture in sorted(examples.shown.items()):
+        out.image(f"validation/{number}", picture, step)
     return scores[FINAL if FINAL in scores else BASE]["miou"], scores
