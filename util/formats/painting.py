@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from model.episode import IGNORE
-from util.data.images.read import fitted_mask, header_of, upright_size
+from util.data.images.read import fitted_mask, header_of
 from util.errors import UserError
 from util.formats.annotations import Instance, Photo, reason_of
 from util.formats.run_lengths import decoded
@@ -54,24 +54,14 @@ def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
     return mask
 
 
-def label_of(photo: Photo, path: Path, table: Mapping[int, int], source: Path) -> np.ndarray:
+def label_of(photo: Photo, path: Path, table: Mapping[int, int]) -> np.ndarray:
     """Return the class indices of a photo's file, upright, (H, W) uint8: as ``class_mask``.
-
-    Args:
-        source: the file of annotations, for messages.
 
     Raises:
         UserError: as ``class_mask``; or the file, stored or upright, has another size than its annotations; or nothing
             tells which of both they are of.
     """
-    stored, orientation = header_of(path)
-    upright = upright_size(stored, orientation)
-    if (photo.height, photo.width) not in (stored, upright):
-        raise UserError(
-            f"{source}: is of a photo of {photo.width} x {photo.height} pixels, this one has {upright[1]} x "
-            f"{upright[0]} ({path}); they must be equal"
-        )
-    return fitted_mask(class_mask(photo, table), False, stored, orientation, path)
+    return fitted_mask(class_mask(photo, table), False, *header_of(path), path)
 
 
 def _region(instance: Instance, photo: Photo) -> np.ndarray:

@@ -18,7 +18,7 @@ from util.config.read import to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.export.export import export
 from util.page.server import serve
-from util.predict.options import POLYGONS, export_parser, marked_by, parser, segmenter_of
+from util.predict.options import export_parser, marked_by, parser, segmenter_of
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import Results, facts_of
 from util.predict.segmenter import Segmenter
@@ -59,7 +59,7 @@ def _predict(options: argparse.Namespace) -> int:
         if not given:
             raise UserError(need)
     names = [name or UNNAMED for name in by_class(marked, options.name)]
-    formats, polygons = words(options.formats), options.outlines == POLYGONS
+    formats, polygons = words(options.formats), options.outlines == "polygons"
     results = Results(options.out, names, formats, categories, polygons, options.instances)
     queries = photos_in(options.queries, options.recursive)
     failed = _unreadable(queries, options.queries)

@@ -21,7 +21,6 @@ from util.errors import UserError
 from util.predict.load_model import LoadedModel
 from util.predict.supports import Support
 from util.run.context import RunContext
-from util.run.device import autocast
 
 
 class ClassEmbedding(NamedTuple):
@@ -196,7 +195,7 @@ def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) 
     batches, count = [], images.shape[1]
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
         image, label = images[:, shots], labels[:, shots]
-        with autocast(model.device, model.precision):
+        with model.autocast():
             batches.append(SupportBatch(image, label, model.network.cache_support(image, label)))
     return batches
 

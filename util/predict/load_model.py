@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from util.data.images.views import LETTERBOX, View, channels_first
 from util.errors import UserError
 from util.files import REPOSITORY
 from util.run.context import RunContext, make_run_context
-from util.run.device import pick_device
+from util.run.device import autocast, pick_device
 from util.run.input_size import legal_side
 from util.run.network import prepare_network
 
@@ -41,10 +42,9 @@ class LoadedModel:
     source: str  # the file of the weights, or why there is none
     note: str = ""  # a line that says which model was taken where none was named
 
-    @property
-    def precision(self) -> str:
-        """The value of ``run.precision``."""
-        return self.context.config.run.precision
+    def autocast(self) -> AbstractContextManager:
+        """Return the context of a forward pass in the precision of ``run.precision``."""
+        return autocast(self.device, self.context.config.run.precision)
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return a photo (H, W, 3) uint8 and its label (H, W) as input: (3, S, S) float32 and (S, S) uint8."""

@@ -20,7 +20,6 @@ from util.predict.supports import MAX_SHOTS, Marked, parse_support, supports_in
 from util.predict.tiles import MIN_TILE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
-RLE, POLYGONS = "rle", "polygons"
 DEFAULT_FORMAT = "pt2"  # of an export; needs no package beside torch
 
 
@@ -42,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
     formats = f"results to write, with commas: {', '.join(FORMATS)}; default {PICTURES}"
     add("--format", dest="formats", default=PICTURES, metavar="NAMES", help=formats)
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
-    outlines = f"of objects in coco and labelstudio; default {RLE}"
-    add("--outlines", choices=(RLE, POLYGONS), default=RLE, help=outlines)
+    outlines = "of objects in coco and labelstudio; default rle"
+    add("--outlines", choices=("rle", "polygons"), default="rle", help=outlines)
     score = "least presence score of a class that is shown; default the calibration's threshold"
     add("--min-score", type=within(float, 0, 1), metavar="P", help=score)
     threshold = "least probability of a class's pixels; default the method's own rule"

@@ -74,7 +74,7 @@ def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
         hint = nearest(name, labels) if name else f"; choose one of {', '.join(chosen)} with --name"
         raise UserError(f"{path}: outlines several things, and none has the label '{name or ''}'{hint}")
     table = {category: 1 for category, label in annotations.categories.items() if label in chosen}
-    return label_of(listed[0], photo, table, path)
+    return label_of(listed[0], photo, table)
 
 
 def drawn_label(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:

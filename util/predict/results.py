@@ -165,22 +165,6 @@ class Results:
         write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
         return rows
 
-    def found(self, query: Path, folder: Path) -> FoundPhoto:
-        """Return what the JSON of a query says was found: its classes with pixels, or their listed parts.
-
-        Args:
-            folder: of all photos, to which the photo's name is relative.
-        """
-        path = self.paths(query)[0]
-        record = read_json(path, "this result", "make it again")
-        objects = [
-            FoundObject(entry["name"], one["confidence"], one["pixels"], tuple(one["box"]), one["runs"])
-            for entry in record["classes"]
-            for one in entry.get("instances", [entry] if entry["pixels"] else [])
-        ]
-        name = Path(os.path.relpath(query, folder)).as_posix()
-        return FoundPhoto(query, name, record["height"], record["width"], tuple(objects), path.stat().st_mtime_ns)
-
     def write_formats(self, queries: Sequence[Path], model: str, keep: bool = False) -> None:
         """Write the other formats for queries whose results are complete.
 
@@ -191,7 +175,7 @@ class Results:
         Raises:
             UserError: the disk is full, or a folder cannot be written.
         """
-        found = Found(_Photos(self, queries), self.categories, model, self.polygons, keep)
+        found = Found(FoundPhotos(self, queries), self.categories, model, self.polygons, keep)
         for name in self.formats:
             if name != PICTURES:
                 recognise.WRITERS[name](self.out / name, found)
@@ -218,16 +202,27 @@ class Results:
 
 
 @dataclass
-class _Photos:
-    """Reads what was found on photos, again at each iteration."""
+class FoundPhotos:
+    """What the JSON files of queries say was found, read again at each iteration, one photo at a time.
+
+    An object is a class with pixels, or one of its parts where those are listed. Names of photos are relative to the
+    folder that holds all.
+    """
 
     results: Results
     queries: Sequence[Path]
 
     def __iter__(self) -> Iterator[FoundPhoto]:
-        folder = Path(os.path.commonpath([query.parent.absolute() for query in self.queries]))
+        folder = os.path.commonpath([query.parent.absolute() for query in self.queries])
         for query in tqdm(self.queries, desc="write", unit="photo", leave=False):
-            yield self.results.found(query, folder)
+            path, name = self.results.paths(query)[0], Path(os.path.relpath(query, folder)).as_posix()
+            record = read_json(path, "this result", "make it again")
+            objects = tuple(
+                FoundObject(entry["name"], one["confidence"], one["pixels"], tuple(one["box"]), one["runs"])
+                for entry in record["classes"]
+                for one in entry.get("instances", [entry] if entry["pixels"] else [])
+            )
+            yield FoundPhoto(query, name, record["height"], record["width"], objects, path.stat().st_mtime_ns)
 
 
 def _file_facts(query: Path) -> list[int]:

@@ -34,7 +34,6 @@ from util.predict.supports import (
     support_from_arrays,
 )
 from util.predict.tiles import TiledPhoto, Window
-from util.run.device import autocast
 from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
@@ -195,7 +194,7 @@ class Segmenter:
         """Return the network's output for all batches of supports of all classes in a row."""
         network, base_labels = self.model.network, self.model.network.reads_base_labels
         episodes = [known.episode(query, some, base_labels) for known in self.classes for some in known.support_batches]
-        with autocast(self.model.device, self.model.precision):
+        with self.model.autocast():
             output = network.forward_classes(episodes)
         check_finite(output)
         return output

@@ -70,7 +70,7 @@ class Marked:
         image, path, source = read_photo(self.photo), Path(self.marks), f"{self.photo}:{self.marks}"
         if self.annotated is not None:
             table = {instance.category: 1 for instance in self.annotated.instances}
-            label = label_of(self.annotated, self.photo, table, path)
+            label = label_of(self.annotated, self.photo, table)
         elif self.marks.startswith(tuple(f"{kind}=" for kind in DRAWN_KINDS)):
             label = drawn_label(self.marks, image.shape[:2], self.radius, source)
         elif path.suffix.lower() == labelme.SUFFIX:
@@ -162,8 +162,6 @@ def supports_in(
         for name, marked in of_class.items():
             if classes and name not in classes:
                 continue
-            if name is not None:
-                check_class_name(name, f"{path}:")
             if shots is None and len(marked) > MAX_SHOTS:
                 raise UserError(
                     f"{path}: {len(marked)} photos show {name or 'the object'}; take some of them with --max-shots N, "

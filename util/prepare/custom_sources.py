@@ -51,16 +51,16 @@ def from_annotations(options: argparse.Namespace) -> Plan:
             raise UserError(f"{options.classes}: '{name}' is no category of {source}{nearest(name, by_category)}")
     table = {by_category[name]: number for number, name in enumerate(classes, 1)}
     photos = [p for p in annotations.annotated if any(instance.category in table for instance in p.instances)]
-    return _plan(((options.images / p.name, p) for p in photos), partial(draw, table=table, source=source), classes)
+    return _plan(((options.images / p.name, p) for p in photos), partial(draw, table=table), classes)
 
 
-def draw(job: Job, image: np.ndarray, table: dict[int, int], source: Path) -> Iterator[Piece]:
+def draw(job: Job, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
     """Yield the mask of a photo's annotations.
 
     Raises:
         UserError: they do not fit the photo.
     """
-    yield Piece(job.line, label_of(job.source, job.photo, table, source))
+    yield Piece(job.line, label_of(job.source, job.photo, table))
 
 
 def annotation_files(options: argparse.Namespace) -> list[Path]:
