@@ -133,7 +133,7 @@ class Evidence:
         (labels,) = batch.label.values()
         for item, number in enumerate(numbers):
             shown = bool((labels[item] == 1).any())
-            self.evidence.append(evidence_in(output, item, batch.shown[item])[0].cpu().numpy())
+            self.evidence.append(evidence_in(output, item, batch.shown[item]).cpu().numpy())
             self.present.append(shown)
             if shown and KINDS[number % len(KINDS)] == MASK:
                 logits = resize(output.logits[item : item + 1].float(), labels[item].shape)[0]

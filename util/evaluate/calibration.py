@@ -52,12 +52,11 @@ def evidence_of(margin_hw: Tensor, own: Tensor | None) -> Tensor:
     return torch.cat([quantiles, rest] if own is None else [quantiles, rest, own.float()])
 
 
-def evidence_in(output: Output, item: int, shown: tuple[int, int]) -> list[Tensor]:
-    """Return the evidence (F,) of each class in one query of a batch, of which ``shown`` (h, w) is no padding."""
+def evidence_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
+    """Return the evidence (F,) of the class in one query of a batch, of which ``shown`` (h, w) is no padding."""
     height, width = shown
-    logits = output.logits[item, :, :height, :width].float()
-    own = [None] * (len(logits) - 1) if output.evidence is None else list(output.evidence[item])
-    return [evidence_of(logits[c] - logits[0], numbers) for c, numbers in enumerate(own, 1)]
+    background, foreground = output.logits[item, :, :height, :width].float()
+    return evidence_of(foreground - background, None if output.evidence is None else output.evidence[item, 0])
 
 
 def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequence[bool]) -> dict[str, float]:

@@ -101,7 +101,7 @@ class Scoreboard:
         for name, logits in scored_outputs(output).items():
             predictions[name] = predicted(resize(logits[item : item + 1].float(), label.shape))
         if self.asks_presence:
-            self._decide(number, predictions, label, evidence_in(output, item, batch.shown[item])[0])
+            self._decide(number, predictions, label, evidence_in(output, item, batch.shown[item]))
         counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
         if len(class_id_n) == 1:
             counted[ALL_FOREGROUND] = torch.ones_like(label)

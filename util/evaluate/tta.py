@@ -8,7 +8,7 @@ of a narrow range, such as cosines, their softmax is flat, and the average is cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -105,22 +105,17 @@ class TestTimeAugmentation(nn.Module):
 
     def forward(self, episode: Episode) -> Output:
         """Return the averaged outputs at the query's size; ``maps``, which are only displayed, are the first pass's."""
-        return self._averaged([episode], lambda network, seen: network(*seen))
+        return self.forward_classes([episode])
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the averaged outputs for several classes that compete."""
-        return self._averaged(episodes, lambda network, seen: network.forward_classes(seen))
-
-    def _averaged(
-        self, episodes: Sequence[Episode], outputs: Callable[[FewShotModel, Sequence[Episode]], Output]
-    ) -> Output:
         sums: dict[str, Tensor] = {}
         maps: dict[str, Tensor] = {}
         passes, size = 0, episodes[0].query.shape[-2:]
         for number, (network, view) in enumerate(self.views):
             seen = [_seen(episode, view, number) for episode in episodes]
             for each in zip(*map(_one_by_one, seen)) if self.each_support_alone else [seen]:
-                output = outputs(network, each)
+                output = network(each[0]) if len(each) == 1 else network.forward_classes(each)
                 passes, maps = passes + 1, maps if passes else output.maps
                 for name, logits in scored_outputs(output).items():
                     probability = view.back(logits, size)
