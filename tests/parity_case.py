@@ -60,7 +60,7 @@ def forward_case(
         ours = {name: models()[model].published.name(name) for name in state_dict}
         norms = {n: _norm(named[o]) for n, o in ours.items() if o in named and named[o].requires_grad}
         result["grad_norms"] = norms
-    return {name: _plain(value, case.get(name)) for name, value in result.items()}
+    return {name: _plain(value, case.get(name)) for name, value in result.items() if not name.endswith(" in")}
 
 
 def _norm(parameter: nn.Parameter) -> float:
