@@ -96,11 +96,6 @@ def test_pycocotools_opens_cocos_json(photos: list[FoundPhoto], polygons: bool, 
     assert len(results.getAnnIds()) == 2
 
 
-def test_nothing_found_is_cocos_json_too(photos: list[FoundPhoto], tmp_path: Path) -> None:
-    coco.write(tmp_path, Found([], NAMES))
-    assert json.loads((tmp_path / coco.FILE).read_text())["annotations"] == []
-
-
 @pytest.mark.parametrize("kind", ["yolo", "labelme"])
 def test_files_of_single_photos_are_read_again(photos: list[FoundPhoto], kind: str, tmp_path: Path) -> None:
     out = tmp_path / "out"

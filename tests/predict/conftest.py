@@ -24,18 +24,6 @@ from util.run.network import new_model
 SIDE, DCAMA_SIDE = 33, 64  # of the networks' inputs
 
 
-class Lone(Outcome):
-    """An outcome whose error is the only line on stderr."""
-
-    @property
-    def error(self) -> str:
-        """The only line on stderr apart from progress bars; fails if there is another one."""
-        assert self.code == 2, self.errors
-        lines = [line for line in self.errors.replace("\r", "\n").split("\n") if line.strip() and "| 0" not in line]
-        assert len(lines) == 1 and lines[0].startswith("error: "), self.errors
-        return lines[0]
-
-
 @dataclass
 class Made:
     """Checkpoints and networks that the tests of this folder share, and their folder."""
@@ -50,7 +38,7 @@ def predict(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
     """Return a function that runs ``predict.py`` with arguments in this process and gives the outcome."""
 
     def call(*arguments: object) -> Outcome:
-        return run_script("predict.py", arguments, capfd, monkeypatch, Lone)
+        return run_script("predict.py", arguments, capfd, monkeypatch)
 
     return call
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from util.data.mini import CLASS_NAMES
-from util.predict import Segmenter
 from util.predict.encoded_class import class_embedding
 from util.predict.supports import parse_support
 
@@ -43,8 +42,3 @@ def test_a_segmenter_passes_the_vector_on(empty_segmenter, drawn_support: str) -
     assert segmenter.notes == [known.embedding.note] and known.embedding.class_id == 1
     episode = known.episode(torch.zeros(2, 3, SIDE, SIDE), known.support_batches[0], False)
     assert np.array_equal(episode.text, 2 * [segmenter.model.context.vectors[1]])
-
-
-def test_a_model_that_reads_no_text_ignores_names(baseline: Path, marked: dict, photos) -> None:
-    one, two = (Segmenter(config=baseline, supports=[marked["box"]], name=n) for n in ("cat", None))
-    assert not one.notes and np.array_equal(one(photos[0]).probability, two(photos[0]).probability)

@@ -13,13 +13,6 @@ MARGINS = np.array([[[2.0, -1.0, 1.0, 3.0]], [[1.0, -2.0, 4.0, -1.0]]], np.float
 IMAGE = np.zeros((1, 4, 3), np.uint8)
 
 
-def test_the_probability_is_the_softmax_and_the_mask_its_argmax() -> None:
-    found = Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS)
-    assert found.mask.tolist() == [[1, 0, 2, 1]]
-    logits = torch.from_numpy(np.concatenate([0 * MARGINS[:1], MARGINS]))
-    assert np.allclose(found.probability, logits.softmax(0)[1:].numpy())
-
-
 def _calibration(scale: float = 2.0, threshold: float = 0.5) -> Calibration:
     """Return a calibration whose presence score is the sigmoid of the evidence's only number."""
     return Calibration(FORMAT, "model", "key", "base classes", scale, 0.0, [1.0], 0.0, threshold)

@@ -45,7 +45,7 @@ def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
     except Exception as error:  # a damaged file can raise any exception
         missing = isinstance(error, FileNotFoundError)
         problem = "does not exist" if missing else f"is damaged or not an image ({error})"
-        raise UserError(f"{path}: this {what} {problem}; restore it or take it out of the list") from None
+        raise UserError(f"{path}: this {what} {problem}; restore it or leave it out") from None
 
 
 def stated_orientation(image: Image.Image) -> int | None:
