@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests import spawned
 from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.errors import UserError
+from util.report.__main__ import command
 from util.report.paper_table import PUBLISHED, table
 from util.report.table import FORMATS
 
@@ -128,8 +129,7 @@ def test_published_rows_are_whole_and_have_their_source():
             assert sum(row["miou"][:4]) / 4 == pytest.approx(row["miou"][4], abs=0.11), row
 
 
-@pytest.mark.process
-def test_the_command_prints_the_table(leave):
-    """As a process of its own, the way a person runs it."""
-    done = spawned.run("-m", "util.report", "table", leave("runs/a").parent, "--format", "csv")
-    assert "Sym-Net ResNet-50,bam (contiguous folds),50.0,-" in done.stdout
+def test_the_command_prints_the_table(leave, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["report", "table", str(leave("runs/a").parent), "--format", "csv"])
+    assert command() == 0
+    assert "Sym-Net ResNet-50,bam (contiguous folds),50.0,-" in capsys.readouterr().out

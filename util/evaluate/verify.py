@@ -39,14 +39,16 @@ def verify(paths: Sequence[Path]) -> int:
     Raises:
         UserError: a path holds no result, or a file that is none.
     """
-    found = {path: (result := read_result(path), checks_of(path, result)) for path in find_results(list(paths))}
-    for path, (result, checks) in found.items():
-        print(f"{path}: {title(result)}")
-        print(Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()]))
-        if missing := result["classes_without_episodes"]:
-            print(f"{missing} classes have no episode and are in no mean")
-        print(verdict(result, checks), end="\n\n")
-    return int(any(DIFFERS in outcome for _, checks in found.values() for outcome, _ in checks.values()))
+    texts, agree = [], True
+    for path in find_results(list(paths)):
+        result = read_result(path)
+        checks, missing = checks_of(path, result), result["classes_without_episodes"]
+        table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
+        note = [f"{missing} classes have no episode and are in no mean"] if missing else []
+        texts.append("\n".join([f"{path}: {title(result)}", str(table), *note, verdict(result, checks)]))
+        agree &= all(outcome != DIFFERS for outcome, _ in checks.values())
+    print("\n\n".join(texts))
+    return int(not agree)
 
 
 def verdict(result: Result, checks: Checks) -> str:

@@ -121,7 +121,7 @@ def main() -> int:
     for form in FORMATS.values():
         write_atomically(out.with_suffix(f".{form.suffix}"), form.text(whole) + "\n")
     print("\n".join(["", str(whole), "", *_differences(parts)]))
-    print(f"kept as {out}.{', .'.join(form.suffix for form in FORMATS.values())}", flush=True)
+    print(f"kept as {out}, in the formats {', '.join(form.suffix for form in FORMATS.values())}", flush=True)
     return 0
 
 
