@@ -29,11 +29,7 @@ class PeerLost(UserError):
 
 
 class WriteError(UserError):
-    """A file could not be written; ``reason`` is the system's message."""
-
-    def __init__(self, message: str, reason: str = ""):
-        super().__init__(message)
-        self.reason = reason
+    """A file could not be written."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -40,11 +40,9 @@ def read_text(path: Path, what: str, mend: str) -> str:
     return read_bytes(path, what, mend, lambda content: content.decode("utf-8-sig"))
 
 
-def read_json(path: Path, what: str, mend: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
+def read_json(path: Path, what: str, mend: str) -> Any:
     """Return the content of a JSON file; errors as ``read_bytes``."""
-    return read_bytes(
-        path, what, mend, lambda content: json.loads(content.decode("utf-8-sig"), object_hook=object_hook)
-    )
+    return read_bytes(path, what, mend, json.loads)
 
 
 def kept_json(path: Path) -> dict[str, Any]:
@@ -92,10 +90,8 @@ def write_atomically(
             os.replace(spare, previous)
         os.replace(temporary, path)
     except OSError as error:
-        reason = str(error.strerror or error)
-        raise WriteError(
-            f"{path}: cannot be written ({reason}); free some space or name another folder", reason
-        ) from None
+        reason = error.strerror or error
+        raise WriteError(f"{path}: cannot be written ({reason}); free some space or name another folder") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

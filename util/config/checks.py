@@ -57,11 +57,6 @@ def _alive(value: Any, key: str, dead: dict[str, str], tree: Tree, origin: str) 
     return replace(value, **changes)
 
 
-def stages_of(config: Config) -> tuple[str, ...]:
-    """Return the sections of the stages that a run has."""
-    return ("base_stage", "meta_stage") if class_of(config.model).has_base_stage else ("meta_stage",)
-
-
 def _problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield (key, problem and remedy in words) for values that do not go together."""
     data, model, cls = config.data, config.model, class_of(config.model)
@@ -82,7 +77,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     if found := model.encoder_problem():
         yield f"model.encoder.{found[0]}", found[1]
     sizes, sides, (step, rest) = {"data.size": data.size}, model.sides(), cls.rule(model)
-    for name in stages_of(config):
+    for name in ("base_stage", "meta_stage") if cls.has_base_stage else ("meta_stage",):
         stage = getattr(config, name)
         if stage is None:
             yield "", f"key '{name}' is missing; set it or inherit it with 'base: ...'"
