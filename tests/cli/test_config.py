@@ -37,11 +37,6 @@ def test_bases_are_sought_beside_the_file_that_names_them(tmp_path: Path, monkey
     assert (config.data.shot, config.data.fold) == (4, 2)
 
 
-def test_missing_base_is_named(tmp_path: Path) -> None:
-    message = refusal(write_config(tmp_path, "", base=Path("nowhere.yaml")))
-    assert str(tmp_path / "nowhere.yaml") in message and "cannot read" in message
-
-
 # --- overrides -------------------------------------------------------------------------------------------------------
 
 

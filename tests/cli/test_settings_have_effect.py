@@ -15,20 +15,12 @@ DEAD = [
     ("mini_split0_resnet10.yaml", setting)
     for setting in (
         "base_stage.query=random",
-        "base_stage.supports=with_replacement",
-        "base_stage.views=2",
-        "base_stage.cache_gib=1",
-        "base_stage.validate_on=gone.yaml",
-        "base_stage.validate_seed=3",
-        "base_stage.input=stretch",
         "meta_stage.images=all",
         "base_stage.augment.keep_tries=3",
         "meta_stage.optimizers.main.betas=[0.8,0.9]",
         "meta_stage.optimizers.main.milestones=[0.5]",
-        "meta_stage.optimizers.main.decay=0.5",
         "data.fold_classes=[[disc],[ring]]",
         "model.encoder.partial=true",
-        "model.encoder.pretraining=ImageNet",
     )
 ]
 DEAD += [
