@@ -51,7 +51,6 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         ("test.py", path, "--checkpoint", "gone.pth"),
         ("test.py", path, "--protocol", "symnett"),
         ("test.py", path, "--calibrate", "--shot", "5"),
-        ("test.py", path, "--manifest", tmp_path / "gone/a.jsonl"),
         (*predict, "--out", out),
         (*predict, "--out", out, "--overwrite", "--query", tmp_path / "gone.jpg"),
         (*predict, "--out", out, "--overwrite", "--mask-value", "3"),
