@@ -53,8 +53,6 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         ("test.py", path, "--calibrate", "--shot", "5"),
         (*predict, "--out", out),
         (*predict, "--out", out, "--overwrite", "--query", tmp_path / "gone.jpg"),
-        (*predict, "--out", out, "--overwrite", "--mask-value", "3"),
-        (*predict, "--out", out, "--overwrite", "--min-score", "0.5"),
         (*predict, "--out", out, "--overwrite", "--support", f"{others[0]}:{damaged}"),
         ("prepare.py", "mini", "--out", tmp_path / "mini", "--size", "100000"),
         ("prepare.py", "mini", "--out", tmp_path / "runs"),
