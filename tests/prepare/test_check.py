@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from model.contract import Trainable
 from tests.paths import REPOSITORY
 from util.config.read import read_config
-from util.config.settings import StageSettings
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.run.folders import BEST, run_folder
 from util.run.network import build_model
-from util.train.optim import build_optimizers
 
 
 @pytest.fixture(autouse=True)
@@ -50,55 +46,36 @@ def test_everything_is_available(prepare, config: Path) -> None:
     assert any(line.startswith("ok") and f"torch: {torch.__version__}" in line for line in lines)
     assert any(line.startswith("ok") and "lists mini fold 0" in line for line in lines)
     assert "  MODEL=prototype NET=resnet18 sh test.sh split0 mini 0" in outcome.output
-    assert "Missing" not in outcome.output
+    assert "wait for" not in outcome.output
 
 
 def test_missing_prerequisites_come_with_commands(prepare, config: Path, tmp_path: Path) -> None:
     lost = ("--set", f"data.root={tmp_path / 'nowhere'}", "--set", "model.encoder.weights=initmodel/lost.pth")
     outcome = prepare("check", config, *lost)
-    assert outcome.code == 2 and "Nothing can be run yet" in outcome.output
+    assert outcome.code == 2 and "0 of 1 experiments can be run now" in outcome.output
     assert f"python prepare.py mini --out {tmp_path / 'nowhere'}" in outcome.output
     assert "python prepare.py weights resnet18" in outcome.output
 
 
-def file_size(content: dict) -> int:
-    """Return the size of a file of this content."""
-    torch.save(content, file := io.BytesIO())
-    return file.tell()
-
-
-def optimizer_states(network: Trainable, stage: StageSettings) -> dict:
-    """Return the states of a stage's optimisers after a step."""
-    optimizers = build_optimizers(network.param_groups(), stage.optimizers)
-    for p in (p for p in network.parameters() if p.requires_grad):
-        p.grad = torch.zeros_like(p)
-    for optimizer in optimizers.values():
-        optimizer.step()
-    return {name: o.state_dict() for name, o in optimizers.items()}
-
-
-def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk, tmp_path: Path) -> None:
+def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk) -> None:
     path = mini_yaml("mini_split0_resnet10.yaml", model={"encoder": {"weights": None}})
     config = read_config(path, [])
     network = build_model(config, NAME_VECTOR_WIDTH)
-    base = network.base_stage()
-    whole = file_size(base.state_dict())  # the base stage's weights, which the meta stage shares
-    own = network.state_dict()
-    last = file_size({"weights": base.state_dict(), **optimizer_states(base, config.base_stage)})
-    first = whole + 2 * last + max(last, whole)
     network.freeze()
-    best, last = file_size(own), file_size({"weights": own, **optimizer_states(network, config.meta_stage)})
-    need = max(first, 2 * whole + best + 2 * last + last) / 1e9
+    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+    learnt = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+    base = sum(tensor.nbytes for tensor in network.base_stage().state_dict().values())
+    need = (weights + 3 * (weights + learnt) + 2 * base) / 1e9  # SGD: a number for each; the base stage's remain
     disk(need * 0.98)
     outcome = prepare("check", path)
     assert outcome.code == 2 and "--set run.folder=<DIR> on another disk" in outcome.output
-    disk(need * 1.02)
+    disk(need * 2)
     assert prepare("check", path).code == 0
     disk(need * 0.5)
     best = run_folder(config, "meta") / BEST
     best.parent.mkdir(parents=True)
     with best.open("wb") as file:
-        file.truncate(round(need * 0.52e9))
+        file.truncate(round(need * 1.5e9))
     assert prepare("check", path).code == 0  # a run that has written most of it can be continued
 
 
@@ -155,4 +132,4 @@ def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path,
     outcome = prepare("check", REPOSITORY / "config/pascal/pascal_split0_resnet50_plain.yaml", *settings)
     assert outcome.code == 0, outcome.output
     assert any(line.startswith("differs data ") for line in outcome.output.splitlines())
-    assert "Not as published: data" in outcome.output and "published 5953: differs" in outcome.output
+    assert "published 5953: differs" in outcome.output

@@ -105,7 +105,7 @@ def test_fetch_from_a_server_that_cannot_continue(server: Server, tmp_path: Path
 
 
 def test_fetch_with_a_wrong_checksum(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="checksum md5:0123"):
+    with pytest.raises(UserError, match="checksum is not md5:0123"):
         fetch(server.url, tmp_path / "data.bin", "md5:0123")
     assert _names(tmp_path) == []
     (tmp_path / "data.bin").write_bytes(b"put there by hand")
@@ -149,20 +149,15 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def test_unpack(tmp_path: Path, kind: str) -> None:
     archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
-    unpack(archive, out)
-    assert {n: (out / n).read_bytes() for n in _names(out)} == FILES
-
-
-def test_unpack_only_wanted_files(tmp_path: Path, kind: str) -> None:
-    archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
     (out / "set/deep").mkdir(parents=True)
     (out / "set/deep/b.bin").write_bytes(b"cut off")
     (out / "mine.txt").write_bytes(b"mine")
-    unpack(archive, out, lambda name: name.startswith("set/"))
-    assert {n: (out / n).read_bytes() for n in _names(out)} == {
-        "mine.txt": b"mine",
-        **{name: content for name, content in FILES.items() if name.startswith("set/")},
-    }
+    unpack(archive, out)
+    found = {name: (out / name).read_bytes() for name in _names(out) if not name.startswith(".")}
+    assert found == {**FILES, "mine.txt": b"mine"}
+    (out / "c.txt").write_bytes(b"changed")
+    unpack(archive, out)  # is done already
+    assert (out / "c.txt").read_bytes() == b"changed"
 
 
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "set/../../outside", "a\\..\\outside"])
@@ -173,22 +168,17 @@ def test_unpack_stays_inside(tmp_path: Path, kind: str, name: str) -> None:
     assert _names(tmp_path) == [kind]
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.9])
-def test_a_truncated_archive_leaves_nothing(tmp_path: Path, kind: str, keep: float) -> None:
+@pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.9, "one bit differs"])
+def test_a_damaged_archive_leaves_nothing(tmp_path: Path, kind: str, keep: float | str) -> None:
     archive = _archive(tmp_path / kind, FILES)
-    content = archive.read_bytes()
-    archive.write_bytes(content[: int(keep * len(content))])
+    content = bytearray(archive.read_bytes())
+    if isinstance(keep, float):
+        del content[int(keep * len(content)) :]
+    elif kind == "a.tar":
+        pytest.skip("a file in a plain tar has no checksum")
+    else:
+        content[len(content) // 2] ^= 255
+    archive.write_bytes(content)
     with pytest.raises(UserError, match=f"{kind}: this archive is cut short or damaged"):
         unpack(archive, tmp_path / "out")
     assert _names(tmp_path) == [kind]
-
-
-@pytest.mark.parametrize("name", ["a.zip", "a.tgz"])
-def test_a_damaged_archive_leaves_nothing(tmp_path: Path, name: str) -> None:
-    archive = _archive(tmp_path / name, {"set/deep/b.bin": CONTENT[:300_000]})
-    content = bytearray(archive.read_bytes())
-    content[len(content) // 2] ^= 255
-    archive.write_bytes(content)
-    with pytest.raises(UserError, match="damaged"):
-        unpack(archive, tmp_path / "out")
-    assert _names(tmp_path) == [name]

@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.prepare.vector_files import FORMS, mini_words, options_of, refusal, words_of, write_words
-from util import cli
+from tests.prepare.vector_files import FORMS, mini_words, refusal, words_of, write_words
 from util.data.words.text import class_vectors, name_vectors, read_vectors, table_names
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors
-from util.prepare import embeddings
 from util.prepare.embeddings import dataset_settings
 
 WIDTH = 300
@@ -77,23 +75,18 @@ def _unit(*vectors: np.ndarray) -> np.ndarray:
     ("name", "present", "expected"),
     [
         ("cat", "Cat cat CAT", "cat"),
-        ("cat", "Cat CAT", "Cat"),
         ("tv", "TV", "TV"),
-        ("Cat", "cat", "cat"),
         ("garden gnome", "garden_gnome garden gnome", "garden_gnome"),
         ("garden gnome", "Garden_Gnome garden gnome", "Garden_Gnome"),
         ("garden gnome", "garden gnome", "garden gnome"),
-        ("garden_gnome", "garden gnome", "garden gnome"),
         ("t-shirt", "t-shirt t shirt", "t-shirt"),
         ("t-shirt", "t shirt", "t shirt"),
         ("aeroplane", "aeroplane airplane", "airplane"),
-        ("aeroplane", "aeroplane", "aeroplane"),
         ("diningtable", "dining table diningtable dining_table", "table"),
         ("diningtable", "diningtable dining_table", "diningtable"),
         ("pottedplant", "potted plant", "potted plant"),
         ("tvmonitor", "monitor TV", "TV"),
         ("hot dog", "hot_dog hot dog", "hot dog"),
-        ("hot dog", "Hot dog cold", "Hot dog"),
         ("teddy bear", "teddy_bear teddy bear", "teddy_bear"),
     ],
 )
@@ -124,42 +117,35 @@ def test_missing_names_get_rows_of_their_own_when_asked(tmp_path: Path) -> None:
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_found_by_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    options = options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words()), name="glove")
-    assert embeddings.run(options) == 0
-    data = dataset_settings("mini")
-    data = replace(data, text="glove", text_dir=str(tmp_path / "out"))
-    table = class_vectors(data)
-    words = mini_words()
-    assert table[1] == pytest.approx(_unit(words["striped"], words["disc"]), abs=1e-6)
-    with np.load(tmp_path / "out/glove_mini.npz") as stored:
+def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path) -> None:
+    out, source = tmp_path / "out", write_words(tmp_path / "glove.txt", mini_words())
+    words = ("embeddings", "--dataset", "mini", "--name", "glove", "--out", out, "--vectors")
+    assert "9 rows" in prepare(*words, source).output
+    data = replace(dataset_settings("mini"), text="glove", text_dir=str(out))
+    table, given = class_vectors(data), mini_words()
+    assert table[1] == pytest.approx(_unit(given["striped"], given["disc"]), abs=1e-6)
+    with np.load(out / "glove_mini.npz") as stored:
         assert stored["names"].tolist() == ["background", *data.classes] and stored["vectors"].dtype == np.float32
-    assert "9 rows" in capsys.readouterr().out
-
-
-def test_repeating_does_nothing_and_another_source_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    options = options_of(tmp_path, vectors=write_words(tmp_path / "word2vec.bin", mini_words()))
-    embeddings.run(options)
-    before = (tmp_path / "out/word2vec_mini.npz").stat()
-    embeddings.run(options)
-    assert "nothing to do" in capsys.readouterr().out
-    assert (tmp_path / "out/word2vec_mini.npz").stat().st_mtime_ns == before.st_mtime_ns
-    other = options_of(tmp_path, vectors=write_words(tmp_path / "glove.txt", mini_words()))
-    assert "another --name" in refusal(lambda: embeddings.run(other))
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["word2vec_mini.npz"]
+    before = (out / "glove_mini.npz").stat().st_mtime_ns
+    assert "nothing to do" in prepare(*words, source).output
+    other = write_words(tmp_path / "word2vec.bin", mini_words())
+    assert "another --name" in prepare(*words, other).error
+    assert [p.stat().st_mtime_ns for p in out.iterdir()] == [before]
 
 
 # --- published files -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["pascal", "coco"])
-def test_published_files_are_imported_unchanged(tmp_path: Path, shared: Path, published: dict, name: str) -> None:
-    embeddings.run(options_of(tmp_path, name, published=shared / f"embeddings/word2vec_{name}.pkl"))
-    data = dataset_settings(name)
-    data = replace(data, text="word2vec", text_dir=str(tmp_path / "out"))
+def test_published_files_are_imported_unchanged(
+    prepare, tmp_path: Path, shared: Path, published: dict, name: str
+) -> None:
+    source = shared / f"embeddings/word2vec_{name}.pkl"
+    assert prepare("embeddings", "--dataset", name, "--import", source, "--out", tmp_path).code == 0
+    data = replace(dataset_settings(name), text="word2vec", text_dir=str(tmp_path))
     assert (class_vectors(data) == published[name]).all()
-    wrong = options_of(tmp_path, "mini", published=shared / f"embeddings/word2vec_{name}.pkl")
-    assert f"{len(published[name])} rows" in refusal(lambda: embeddings.run(wrong))
+    error = prepare("embeddings", "--dataset", "mini", "--import", source, "--out", tmp_path).error
+    assert f"{len(published[name])} rows" in error
 
 
 class _Malicious:
@@ -173,21 +159,10 @@ class _Malicious:
 
 
 @pytest.mark.parametrize("option", ["--import", "--vectors"])
-def test_a_pickle_that_would_execute_code_is_refused_unread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, option: str
-) -> None:
+def test_a_pickle_that_would_execute_code_is_refused_unread(prepare, tmp_path: Path, option: str) -> None:
     marker, source = tmp_path / "marker", tmp_path / "word2vec_mini.pkl"
     source.write_bytes(pickle.dumps(_Malicious(f"touch {marker}")))
-
-    def command() -> int:
-        parser = cli.Parser()
-        embeddings.add_options(parser)
-        return embeddings.run(parser.parse_args(["--dataset", "mini", option, str(source), "--out", str(tmp_path)]))
-
-    with pytest.raises(SystemExit) as left:
-        cli.main(command)
-    message = capsys.readouterr().err
-    assert left.value.code == 2 and message.count("\n") == 1 and str(source) in message
+    assert str(source) in prepare("embeddings", "--dataset", "mini", option, source, "--out", tmp_path).error
     assert not marker.exists() and [p.name for p in tmp_path.iterdir()] == [source.name]
     pickle.loads(source.read_bytes())
     assert marker.exists()  # it would have run

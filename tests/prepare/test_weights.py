@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -99,25 +95,13 @@ def test_other_files_are_refused(prepare, tmp_path: Path, name: str) -> None:
 # --- fetching --------------------------------------------------------------------------------------------------------
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Serve a resnet18 file, named by its checksum as torchvision's are, at the address that is asked; return it."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    file = _save(folder / "resnet18.pth", _torchvision("resnet18"))
-    file = file.rename(folder / f"resnet18-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/{file.name}"
-    monkeypatch.setattr(weights, "weights_url", lambda network: url)
-    yield file
-    server.shutdown()
-    server.server_close()
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a resnet18 file, named by its checksum as torchvision's are, which is at the address that is asked."""
+    file = _save(tmp_path / "resnet18.pth", _torchvision("resnet18"))
+    file = file.rename(tmp_path / f"resnet18-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth")
+    monkeypatch.setattr(weights, "weights_url", lambda network: file.as_uri())
+    return file
 
 
 def test_weights_are_fetched_checked_and_explained(prepare, tmp_path: Path, served: Path) -> None:

@@ -28,7 +28,7 @@ from util.files import write_atomically
 from util.predict.options import segmenter_of
 from util.predict.results import facts_of
 from util.predict.segmenter import Segmenter
-from util.prepare.staging import alone, made_aside
+from util.prepare.staging import made_aside
 
 FACTS = "export.json"
 SUPPORTS, QUERY = "supports", "query"  # names of the files
@@ -71,7 +71,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
         raise UserError(f"{title}: cannot be exported: {reason}")
     network = Exportable(segmenter, shots)
     noise, given = network.noise(), network.given()
-    with alone(out), made_aside(out, FACTS) as folder:
+    with made_aside(out, FACTS) as folder:
         files = {part: folder / f"{part}{kind.suffix}" for part in (SUPPORTS, QUERY)}
         try:
             with quiet(), torch.no_grad():

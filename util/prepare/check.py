@@ -66,10 +66,7 @@ def run(options: argparse.Namespace) -> int:
             reports.append(check_config(path, needs, options.overrides))
         except UserError as error:  # in its place among all
             reports.append(Report(path, [Finding(f"config {path}", False, str(error), "correct that line")]))
-    if words or options.all:
-        print_all(reports)
-    else:
-        print_summary(reports)
+    print_reports(reports, everything=bool(words) or options.all)
     enough = all if words else any
     return 0 if enough(report.ready for report in reports) else EXIT_USER_ERROR
 
@@ -90,40 +87,21 @@ def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
     return Report(path, needs.of(config), command)
 
 
-def print_summary(reports: list[Report]) -> None:
-    """Print for each data set how many experiments can be run now, and the command for each gap."""
+def print_reports(reports: list[Report], everything: bool) -> None:
+    """Print for each data set what can be run now, and a command for each gap; before that all findings if asked."""
+    found = dict.fromkeys(finding for report in reports for finding in report.findings)
+    for finding in [*machine(), *found] if everything else []:
+        print(finding.line())
     for name, group in groupby(reports, lambda report: report.path.parent.name):
         of_dataset = list(group)
-        ready = [report for report in of_dataset if report.ready]
+        ready = [report.command for report in of_dataset if report.ready]
         print(f"{name}: {len(ready)} of {len(of_dataset)} experiments can be run now")
-        if ready:
-            print(f"  such as: {ready[0].command}")
-        print_missing([finding for report in of_dataset for finding in report.findings], "{count} wait for {what}")
-    print("python prepare.py check --all lists everything")
-
-
-def print_all(reports: list[Report]) -> None:
-    """Print all findings, the commands that can be run now, and the missing prerequisites."""
-    found = list(dict.fromkeys(finding for report in reports for finding in report.findings))
-    for finding in [*machine(), *found]:
-        print(finding.line())
-    ready = [r for r in reports if r.ready]
-    print(f"\nCan be run now ({len(ready)} of {len(reports)} experiments):" if ready else "\nNothing can be run yet.")
-    for report in ready:
-        print(f"  {report.command}")
-    for finding in (f for f in found if f.partly):
-        print(f"\nNot as published: {finding.what}\n    {finding.says}")
-    if not all(finding.fine for finding in found):
-        print("\nMissing:")
-        print_missing(found, "{what}{more}")
-
-
-def print_missing(findings: list[Finding], form: str) -> None:
-    """Print the requirements that are not met, by the command that mends them."""
-    mends: dict[str, list[Finding]] = {}
-    for finding in (f for f in findings if not f.fine):
-        mends.setdefault(finding.mend, []).append(finding)
-    for mend, of_mend in mends.items():
-        count = len(of_mend)
-        more = f" (and {count - 1} more)" if count > 1 else ""
-        print(f"  {form.format(count=count, what=of_mend[0].what, more=more)}\n    {mend}")
+        for command in ready if everything else ready[:1]:
+            print(f"  {command}")
+        mends: dict[str, list[Finding]] = {}
+        for finding in (f for report in of_dataset for f in report.findings if not f.fine):
+            mends.setdefault(finding.mend, []).append(finding)
+        for mend, waiting in mends.items():
+            print(f"  {len(waiting)} wait for {waiting[0].what}\n    {mend}")
+    if not everything:
+        print("python prepare.py check --all lists everything")

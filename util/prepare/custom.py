@@ -2,8 +2,8 @@
 
 The annotations are masks (PNGs of class indices named like the photos; names.txt has one class per line, the first is
 id 1) or files of COCO, labelme or YOLO (names.txt then selects classes by name). The command creates data/<name>
-(links to the photos, masks, lists), config/<name> (commented YAML files for each fold) and, from --vectors, the text
-vectors of the class names. Then `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
+(links to the photos, masks, lists) and config/<name>/<name>.yaml, a commented config of which the runs of all folds and
+methods are composed. Then `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import check_shots, test_list, train_list
 from util.data.lists.index import PREPARE, Index, load_index
-from util.data.words.text import write_vectors
-from util.data.words.vectors import build_vectors
 from util.errors import UserError
 from util.files import fingerprint, kept_json, write_atomically
 from util.prepare.custom_sources import ALL, annotation_files, from_annotations, from_masks
 from util.prepare.make import STAMP, add_out, refuse_other, run_jobs, write_stamp
-from util.prepare.staging import alone, made_aside
+from util.prepare.staging import made_aside
 
 DATA = """\
 # {name}: made by `python prepare.py custom`. Edit freely; config/default.yaml explains every key.
@@ -72,13 +70,10 @@ for:
 """
 
 
-TEST_SHARE = 0.25
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
-DEFAULT_FOLDS = 4
 RESERVED = (*PREPARE, "crossdomain", "model", "encoder")  # folders of config/
 ALL_IMAGES = f"lists/{ALL}.txt"
 CACHE = ".cache"  # of the index while the data set is made
-VECTORS = "word2vec"  # value of data.text
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -89,17 +84,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, PNGs of class indices")
     marked.add_argument("--annotations", metavar="PATH", help="file or folder of COCO, labelme or YOLO")
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
-    parser.add_argument(
-        "--folds", type=within(int, 2), help=f"number of folds (default {DEFAULT_FOLDS}, or that of --fold)"
-    )
-    parser.add_argument(
-        "--fold", action="append", default=[], metavar="NAMES", help="novel classes of a fold: cat,dog; repeat"
-    )
-    parser.add_argument(
-        "--test-share", type=within(float, 0.01, 0.99), default=TEST_SHARE, help=f"of the images (default {TEST_SHARE})"
-    )
-    parser.add_argument("--vectors", type=Path, metavar="FILE", help="word vectors for the class names")
-    parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
+    parser.add_argument("--folds", type=within(int, 2), help="number of folds (default 4, or that of --fold)")
+    novel = "novel classes of a fold: cat,dog; repeat"
+    parser.add_argument("--fold", type=words, action="append", default=[], metavar="NAMES", help=novel)
+    share = within(float, 0.01, 0.99)
+    parser.add_argument("--test-share", type=share, default=0.25, help="of the images (default 0.25)")
     add_out(parser, "data/<name>")
 
 
@@ -110,23 +99,15 @@ def run(options: argparse.Namespace) -> int:
         UserError: a file or class does not fit; the message names it and the remedy. No config is written then.
     """
     out = Path(str(options.out).replace("<name>", options.name))
-    config = options.config_dir / options.name / f"{options.name}.yaml"
+    config = Path(f"config/{options.name}/{options.name}.yaml")
     _check_options(options, out)
-    with alone(out):
-        made_from = _check_unchanged(options, out)
-        with made_aside(out, STAMP) as aside:
-            data = _make_data(options, aside)
-            data = replace(data, root=str(out), cache=DataSettings.cache)
-            if options.vectors is not None:
-                table, notes = build_vectors(options.vectors, data.classes)
-                data = replace(data, text=VECTORS)
-            text = config_text(data)
-            refuse_other(config, text)
-            write_stamp(aside, made_from)
-        if options.vectors is not None:
-            write_vectors(Path(data.text_dir) / f"{VECTORS}_{data.name}.npz", table, data.classes)
-            print("\n".join(notes))
-        write_atomically(config, text)
+    made_from = _check_unchanged(options, out)
+    with made_aside(out, STAMP) as aside:
+        data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
+        text = config_text(data)
+        refuse_other(config, text)
+        write_stamp(aside, made_from)
+    write_atomically(config, text)
     images = len((out / ALL_IMAGES).read_text(encoding="utf-8").split())
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
@@ -155,23 +136,20 @@ def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
     """
     files = [options.classes] if options.classes is not None and options.classes.is_file() else []
     given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
-    made_from = fingerprint([*files, *annotation_files(options)], *given, options.vectors)
-    in_use = (options.config_dir / options.name).exists() and (out / STAMP).exists()
-    if in_use and kept_json(out / STAMP).get("made_from") != made_from:
-        raise UserError(
-            f"{options.config_dir / options.name}: '{options.name}' was made from other files or options; "
-            f"remove that folder and {out}, or choose another --name"
-        )
+    made_from = fingerprint([*files, *annotation_files(options)], *given)
+    config, stamp = Path("config", options.name), out / STAMP
+    if config.exists() and stamp.exists() and kept_json(stamp).get("made_from") != made_from:
+        mend = f"remove that folder and {out}, or choose another --name"
+        raise UserError(f"{config}: '{options.name}' was made from other files or options; {mend}")
     return made_from
 
 
 def config_text(data: DataSettings) -> str:
     """Return the config of a data set."""
-    lists = yaml.safe_dump(
-        {"classes": data.classes, "fold_classes": data.fold_classes}, width=110, default_flow_style=None
-    )
+    lists = {"classes": data.classes, "fold_classes": data.fold_classes}
+    text = yaml.safe_dump(lists, width=110, default_flow_style=None)
     values = {key: flow(value) for key, value in vars(data).items()}
-    return DATA.format(**{**values, "lists": "".join(f"  {line}\n" for line in lists.splitlines())})
+    return DATA.format(**values, lists="".join(f"  {line}\n" for line in text.splitlines()))
 
 
 def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
@@ -199,8 +177,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
     if absent:
         raise UserError(f"class '{absent[0]}' occurs in no image; take it out of --classes names.txt")
-    given = [list(words(fold)) for fold in options.fold]
-    fold_classes = given or assign_folds(index, data.classes, options.folds or DEFAULT_FOLDS)
+    fold_classes = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, options.folds or 4)
     data = replace(data, fold_classes=fold_classes, folds=options.folds or len(fold_classes))
     if wrong := folds.problem(data):
         raise UserError(f"--folds, --fold: {wrong[0]} {wrong[1]}")

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -42,9 +42,7 @@ def fetch(url: str, target: Path, checksum: str | None = None) -> Path:
             target for a manual download); a wrong checksum (the ``.part`` is removed, an existing target stays).
     """
     if target.exists():
-        if checksum and not _matches(target, checksum):
-            raise UserError(f"{target}: its checksum is not {checksum} of {url}; remove it and run this again")
-        return target
+        return _checked(target, checksum, url)
     part = target.with_name(f"{target.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -56,10 +54,11 @@ def fetch(url: str, target: Path, checksum: str | None = None) -> Path:
         raise UserError(
             f"{url}: {error}; run the same command again to continue, or download it by hand and put it at {target}"
         ) from None
-    if checksum and not _matches(part, checksum):
+    try:
+        os.replace(_checked(part, checksum, url), target)
+    except UserError:
         part.unlink()
-        raise UserError(f"{url}: the download has not the checksum {checksum} and was removed; run this again")
-    os.replace(part, target)
+        raise
     return target
 
 
@@ -81,46 +80,36 @@ def _download(url: str, file: IO[bytes], title: str) -> None:
         raise ConnectionError(f"the connection broke after {bar.n} of {total} bytes")
 
 
-def _matches(path: Path, checksum: str) -> bool:
-    """Return whether a file has a checksum, written as in ``fetch``."""
-    algorithm, _, wanted = checksum.partition(":")
-    digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest().startswith(wanted.lower())
+def _checked(path: Path, checksum: str | None, url: str) -> Path:
+    """Return a file after comparing it with a checksum, written as in ``fetch``."""
+    if checksum is not None:
+        algorithm, _, wanted = checksum.partition(":")
+        digest = hashlib.new(algorithm)
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+        if not digest.hexdigest().startswith(wanted.lower()):
+            raise UserError(f"{path}: its checksum is not {checksum} of {url}; remove it and run this again")
+    return path
 
 
-def unpack_once(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
-    """Unpack the wanted files of an archive unless an earlier call has finished that.
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip or tar (plain, gz, bz2, xz) beside a folder, and move the files into it at the end.
 
-    Raises:
-        UserError: as ``unpack``.
-    """
-    stamp, made_from = folder / f".{archive.name}.unpacked", fingerprint([archive])
-    if not stamp.exists() or stamp.read_text() != made_from:
-        unpack(archive, folder, wanted)
-        write_atomically(stamp, made_from)
-
-
-def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
-    """Unpack the wanted files of a zip or tar (plain, gz, bz2, xz) beside a folder, and move them into it at the end.
-
-    Links and special files are ignored; access rights and times are not restored.
-
-    Args:
-        wanted: predicate on the name of a file in the archive (``"VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg"``).
+    Links and special files are ignored; access rights and times are not restored. An archive that was unpacked before
+    is skipped.
 
     Raises:
-        UserError: the archive is cut short, damaged or of another format, or a wanted name leads out of the folder;
-            nothing is unpacked then.
+        UserError: the archive is cut short, damaged or of another format, or a name leads out of the folder; nothing
+            is unpacked then.
     """
-    aside = folder / f".{archive.name}.unpacking"
+    aside, stamp = folder / f".{archive.name}.unpacking", folder / f".{archive.name}.unpacked"
+    made_from = fingerprint([archive])
+    if stamp.exists() and stamp.read_text() == made_from:
+        return
     shutil.rmtree(aside, ignore_errors=True)  # of an interrupted call
     try:
         for name, source in tqdm(_files_in(archive), desc=f"unpack {archive.name}", unit="file"):
-            if not wanted(name):
-                continue
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
                 raise UserError(f"{archive}: its file '{name}' would lie outside {folder}; it is not the official one")
             target = aside / name
@@ -131,6 +120,7 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda n
             target = folder / path.relative_to(aside)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
+        write_atomically(stamp, made_from)
     except DAMAGE as error:
         if getattr(error, "errno", None):  # of the disk
             raise

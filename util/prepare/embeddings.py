@@ -11,15 +11,13 @@ import argparse
 import re
 from pathlib import Path
 
+from util.config.compose import config_path
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.words.text import NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
 from util.data.words.vectors import build_vectors, download
-from util.errors import UserError, nearest
+from util.errors import UserError
 from util.files import fingerprint
-
-CONFIG = Path("config")
-REFUSE = "refuse"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder to write into (default data.text_dir, initmodel)")
     parser.add_argument(
         "--missing",
-        choices=(REFUSE, NAMES),
-        default=REFUSE,
+        choices=("refuse", NAMES),
+        default="refuse",
         help="if the file lacks a name: stop, or make a row from the name alone (without meaning)",
     )
 
@@ -48,19 +46,19 @@ def run(options: argparse.Namespace) -> int:
         UserError: unknown data set, a file that cannot be read safely, names that the file lacks, or an existing
             target that was made from something else.
     """
-    data = dataset_settings(options.dataset)
-    _check_name(options.name)
-    target = (options.out or Path(data.text_dir)) / f"{options.name}_{data.name}.npz"
-    if options.download:
-        options.vectors = download(options.download)
-    source = options.vectors or options.published
-    made_from = fingerprint([source], *data.classes, options.missing, bool(options.vectors))
+    data, name = dataset_settings(options.dataset), options.name
+    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
+        raise UserError(f"--name {name}: not a possible value of data.text; use letters, digits, . - and _")
+    target = (options.out or Path(data.text_dir)) / f"{name}_{data.name}.npz"
+    vectors = download(options.download) if options.download else options.vectors
+    source = vectors or options.published
+    made_from = fingerprint([source], *data.classes, options.missing, bool(vectors))
     if target.exists():
         if stored_origin(target) != made_from:
             raise UserError(f"{target}: was made from something else; remove it or give another --name")
         print(f"{target}: made from {source} already; nothing to do")
         return 0
-    if options.vectors:
+    if vectors:
         table, notes = build_vectors(source, data.classes, options.missing == NAMES)
     else:
         table, notes = read_vectors(source, data.classes), [f"rows of {source}, unchanged"]
@@ -73,24 +71,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_name(name: str) -> None:
-    """Refuse names that ``data.text`` cannot have."""
-    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
-        raise UserError(
-            f"--name {name}: not a possible value of data.text; use letters, digits, . - and _, and no suffix"
-        )
-
-
 def dataset_settings(dataset: str) -> DataSettings:
-    """Return the data settings of a folder of ``config/`` (of its first run config) or of a config file.
+    """Return the data settings of a folder of ``config/`` (of its first fold) or of a config file.
 
     Raises:
         UserError: there is no such folder or file, or the config is broken.
     """
-    if dataset.endswith((".yaml", ".yml")):
-        return read_config(dataset).data
-    configs = sorted((CONFIG / dataset).glob(f"{dataset}_*.yaml"))
-    if not configs:
-        known = [p.parent.name for p in CONFIG.glob("*/*.yaml") if p.stem == p.parent.name]
-        raise UserError(f"--dataset {dataset}: {CONFIG / dataset} holds no {dataset}_*.yaml{nearest(dataset, known)}")
-    return read_config(configs[0]).data
+    return read_config(dataset if dataset.endswith(".yaml") else config_path("split0", dataset)).data

@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from util.config.folds import LISTS, Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.lists.image_list import ImageList, test_list, train_list
-from util.data.lists.index import Index, load_index
-from util.errors import UserError
+from util.data.lists.index import load_index
 from util.files import write_atomically
 from util.prepare.datasets.recipe import compare_count
 
@@ -38,7 +38,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", default=DEFAULT_CONFIG, help=f"config (default {DEFAULT_CONFIG})")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--fold", type=int, help="only this fold")
-    parser.add_argument("--candidates", action="store_true", help="also print the support candidates of each class")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write the lists there, in two columns")
     parser.add_argument("--import", dest="imported", type=Path, metavar="FILE", help="compare another list file")
     parser.add_argument("--part", choices=MAKERS, default="test", help="part of the --import file (default test)")
@@ -50,27 +49,22 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: data is missing or damaged, or a list file does not fit it.
     """
-    data = read_config(options.config, options.overrides).data
-    if options.fold is not None and not 0 <= options.fold < data.folds:
-        raise UserError(f"--fold {options.fold} does not exist; allowed: 0..{data.folds - 1}")
-    folds = range(data.folds) if options.fold is None else [options.fold]
+    chosen = [] if options.fold is None else [f"data.fold={options.fold}"]
+    data = read_config(options.config, [*options.overrides, *chosen]).data
     if options.imported is not None:
-        fold = data.fold if options.fold is None else options.fold
-        return check_import(options.imported, replace(data, fold=fold), options.part)
+        print_differences(options.imported, data, options.part)
+        return 0
     for part, make in MAKERS.items():
         if getattr(data, f"{part}_list") is None:
             continue
         index = load_index(data, part)
         print(f"{part}: {len(index)} images of {data.root}/{getattr(data, part + '_list')}")
-        for number in folds:
-            chosen = replace(data, fold=number)
-            images = make(index, Fold.of(chosen), chosen)
-            print(f"  {compare_count(f'fold {number}', len(images.queries), published(chosen, part))}")
-            if options.candidates:
-                counts = (f"{data.classes[c - 1]} {len(rows)}" for c, rows in images.candidates.items())
-                print("    candidates: " + ", ".join(counts))
+        for number in range(data.folds) if options.fold is None else [options.fold]:
+            of_fold = replace(data, fold=number)
+            images = make(index, Fold.of(of_fold), of_fold)
+            print(f"  {compare_count(f'fold {number}', len(images.queries), published(of_fold, part))}")
             if options.export is not None:
-                export(images, chosen, part, options.export)
+                export(images, Path(data.root), options.export / f"fold{number}_{part}")
     if options.export is not None:
         print(f"written to {options.export}")
     return 0
@@ -84,51 +78,41 @@ def published(data: DataSettings, part: str) -> int | None:
     return sizes[data.fold] if sizes and known and data.fold_rule != LISTS and listed is None else None
 
 
-def export(images: ImageList, data: DataSettings, part: str, folder: Path) -> None:
-    """Write ``fold<i>_<part>.txt`` (image and mask per line) and a file of candidates for each class.
-
-    Raises:
-        WriteError: the folder cannot be written.
-    """
-
-    def lines(rows: list[int]) -> str:
-        columns = ((images.index.images[r], images.index.masks[r]) for r in rows)
-        return "".join(f"{image.relative_to(root)} {mask.relative_to(root)}\n" for image, mask in columns)
-
-    root, stem = Path(data.root), f"fold{data.fold}_{part}"
-    write_atomically(folder / f"{stem}.txt", lines(images.queries.tolist()))
-    for c, rows in images.candidates.items():
-        write_atomically(folder / f"{stem}_candidates" / f"class{c}.txt", lines(rows.tolist()))
+def export(images: ImageList, root: Path, stem: Path) -> None:
+    """Write ``<stem>.txt`` (image and mask per line, relative to ``root``) and a file of candidates for each class."""
+    files = {stem.with_suffix(".txt"): images.queries}
+    files |= {Path(f"{stem}_candidates/class{c}.txt"): rows for c, rows in images.candidates.items()}
+    for path, rows in files.items():
+        columns = ((images.index.images[r], images.index.masks[r]) for r in rows.tolist())
+        lines = (f"{image.relative_to(root)} {mask.relative_to(root)}\n" for image, mask in columns)
+        write_atomically(path, "".join(lines))
 
 
-def check_import(path: Path, data: DataSettings, part: str) -> int:
-    """Print the differences of a list file from our own list; return the exit code.
+def print_differences(path: Path, data: DataSettings, part: str) -> None:
+    """Print the differences of a list file from our own list.
 
     Raises:
         UserError: the file cannot be read, or lists an image or class that this fold does not have.
     """
+    key = f"{part}_fold_list"
     own = replace(data, train_fold_list=None, test_fold_list=None)
     fold, index = Fold.of(own), load_index(own, part)
     ours = MAKERS[part](index, fold, own)
-    key = f"data.{part}_fold_list"
-    theirs = MAKERS[part](index, fold, replace(own, **{f"{part}_fold_list": str(path)}))  # type: ignore[arg-type]
-    print(f"{path}: {len(theirs.queries)} images; all are in {data.root}")
-    _compare("images", set(theirs.queries.tolist()), set(ours.queries.tolist()), index)
-    if theirs.listed_pairs:
-        _compare("(image, class) pairs", set(theirs.listed_pairs), set(ours.pairs), index)
-    print(f"  to run on it: --set {key}={path}")
-    return 0
-
-
-def _compare(what: str, theirs: set, ours: set, index: Index) -> None:
-    """Print the differences of two sets of rows or of (row, class) pairs."""
-    if theirs == ours:
-        print(f"  {what}: the same {len(ours)} as the list made from the masks")
-        return
-    text = f"  {what}: {len(theirs)}, the list made from the masks has {len(ours)}"
-    for title, difference in (("only in the file", theirs - ours), ("not in the file", ours - theirs)):
-        if difference:
-            first = min(difference)
-            name = index.names[first] if isinstance(first, int) else f"{index.names[first[0]]} with class {first[1]}"
-            text += f"; {len(difference)} {title} ({name}{', ...' if len(difference) > 1 else ''})"
-    print(text)
+    listed = MAKERS[part](index, fold, replace(own, **{key: str(path)}))  # type: ignore[arg-type]
+    print(f"{path}: {len(listed.queries)} images; all are in {data.root}")
+    compared: list[tuple[str, set[Any], set[Any]]] = [
+        ("images", {(row,) for row in listed.queries.tolist()}, {(row,) for row in ours.queries.tolist()})
+    ]
+    if listed.listed_pairs:
+        compared.append(("(image, class) pairs", set(listed.listed_pairs), set(ours.pairs)))
+    for what, theirs, made in compared:
+        if theirs == made:
+            print(f"  {what}: the same {len(made)} as the list made from the masks")
+            continue
+        print(f"  {what}: {len(theirs)}, the list made from the masks has {len(made)}")
+        for title, difference in (("only in the file", theirs - made), ("not in the file", made - theirs)):
+            if difference:
+                row, *of_class = min(difference)
+                words = [index.names[row], *(f"class {c}" for c in of_class)]
+                print(f"    {len(difference)} {title}, such as {', '.join(words)}")
+    print(f"  to run on it: --set data.{key}={path}")

@@ -20,7 +20,8 @@ from util.data.images.read import UPRIGHT, header_of, read_image, write_mask
 from util.errors import UserError
 from util.files import fingerprint, kept_json, link, write_atomically
 from util.parallel import attempt, parallel_map
-from util.prepare.datasets.recipe import Job, Plan, compare_count
+from util.prepare.datasets.recipe import Job, Piece, Plan, compare_count
+from util.prepare.staging import refuse_other_files
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
 MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs that are older are outdated
@@ -57,14 +58,15 @@ class Recipe:
         if not hasattr(self.module, "add_options"):
             check_folders(options.root, options.out)
         plan, config = self.module.find(options), options.config_dir / self.name / f"{self.name}.yaml"
+        if not plan.jobs:
+            raise UserError(f"--root {options.root}: nothing of {self.name} is there; name the {self.module.ROOT}")
         if plan.config:
             refuse_other(config, plan.config)
         make(plan, options.out, options.skip_bad)
         if plan.config:
             write_atomically(config, plan.config)
-            print(
-                f"config: {config}; now: MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
-            )
+            command = f"MODEL=multiprototype sh test.sh split0 {self.name} 1"
+            print(f"config: {config}; now: {command}   (0 in place of 1: CPU)")
         return 0
 
 
@@ -75,17 +77,14 @@ def add_out(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 def check_folders(root: Path, out: Path) -> None:
-    """Refuse a --root that does not exist or in which the prepared data would lie, and an --out of other files.
+    """Refuse a --root in which the prepared data would lie, and an --out of other files.
 
     Raises:
         UserError: names it.
     """
-    if not root.is_dir():
-        raise UserError(f"--root {root}: this folder does not exist; name the unpacked download")
     if root.resolve() in (out.resolve(), *out.resolve().parents):
         raise UserError(f"--out {out}: lies in --root {root}; name another --out")
-    if out.exists() and not (out / MADE_FROM).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
+    refuse_other_files(out, MADE_FROM)
 
 
 def refuse_other(path: Path, text: str) -> None:
@@ -179,49 +178,39 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
 
 def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[str]]:
     """Write the masks and the photos of a job unless they are up to date; return their lines, and remarks."""
-    if job.name and _is_made(job, plan, out, since):
-        lines = [job.line]
-    else:
-        image, upright = read_image(job.photo), header_of(job.photo)[1] == UPRIGHT
-        lines = []
-        for piece in plan.read(job, image):
-            target, photo = (out / name for name in plan.outputs(piece.line))
-            if piece.photo is None:
-                link(job.photo, photo)
-            elif not _is_new(photo, since):  # masks of several classes may share a photo
-                pixels = cv2.cvtColor(piece.photo, cv2.COLOR_RGB2BGR)
-                write_atomically(photo, cv2.imencode(photo.suffix, pixels)[1].tobytes())
-            target.unlink(missing_ok=True)  # from an earlier preparation
-            if isinstance(piece.mask, np.ndarray):
-                write_mask(target, piece.mask, stated=piece.photo is None and not upright)
-            else:
-                link(piece.mask, target)
-            lines.append(piece.line)
+    lines = []
+    if job.name and all((out / name).exists() for name in plan.outputs(job.line)):
+        made = (out / plan.outputs(job.line)[0]).lstat().st_mtime_ns
+        lines = [job.line] if made >= since else []
+    if not lines:
+        image = read_image(job.photo)
+        lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
     if not lines:
         return [], [EMPTY] * (job.class_id > 0)
-    resized = False
-    if job.class_id and isinstance(job.source, Path):
-        given, stored, made = (header_of(p)[0] for p in (job.source, job.photo, out / plan.outputs(job.line)[0]))
-        resized = given not in (stored, made)
-    return lines, [RESIZED] * resized
+    if not job.class_id or not isinstance(job.source, Path):
+        return lines, []
+    given, stored, now = (header_of(p)[0] for p in (job.source, job.photo, out / plan.outputs(job.line)[0]))
+    return lines, [RESIZED] * (given not in (stored, now))
 
 
-def _is_made(job: Job, plan: Plan, out: Path, since: int) -> bool:
-    """Return whether the mask of a job, and its photo, are there and up to date."""
-    mask, photo = (out / name for name in plan.outputs(job.line))
-    return photo.exists() and mask.exists() and _is_new(mask, since)
-
-
-def _is_new(path: Path, since: int) -> bool:
-    return path.exists() and path.lstat().st_mtime_ns >= since
+def _write(piece: Piece, job: Job, plan: Plan, out: Path, since: int) -> str:
+    """Write a mask and its photo, or link them; return the line."""
+    target, photo = (out / name for name in plan.outputs(piece.line))
+    if piece.photo is None:
+        link(job.photo, photo)
+    elif not photo.exists() or photo.stat().st_mtime_ns < since:  # masks of several classes may share a photo
+        pixels = cv2.cvtColor(piece.photo, cv2.COLOR_RGB2BGR)
+        write_atomically(photo, cv2.imencode(photo.suffix, pixels)[1].tobytes())
+    if isinstance(piece.mask, np.ndarray):
+        write_mask(target, piece.mask, stated=piece.photo is None and header_of(job.photo)[1] != UPRIGHT)
+    elif target.resolve() != piece.mask.resolve():
+        target.unlink(missing_ok=True)  # from an earlier preparation
+        link(piece.mask, target)
+    return piece.line
 
 
 def _report_bad(bad: Sequence[UserError], skip_bad: bool) -> None:
-    """Print the errors of jobs and their number.
-
-    Raises:
-        UserError: there are errors and ``skip_bad`` is False.
-    """
+    """Print the errors of jobs and their number; raise the first one unless ``skip_bad``."""
     if bad and not skip_bad:
         others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{others}; --skip-bad omits them")

@@ -62,15 +62,14 @@ class Finding:
 
 def machine() -> list[Finding]:
     """Return the facts about Python, torch, GPUs and cores."""
-    properties = [torch.cuda.get_device_properties(number) for number in range(gpu_count())]
-    gpus = ", ".join(f"{p.name} ({p.total_memory / GIGABYTE:.0f} GB)" for p in properties)
-    facts = {
-        "Python": platform.python_version(),
-        "torch": f"{torch.__version__}, torchvision {torchvision.__version__}, CUDA {torch.version.cuda or 'none'}",
-        "GPU": gpus or "none; runs use the CPU: sh train.sh ... 0",
-        "cores": f"{usable_cores()} usable",
-    }
-    return [Finding(what, True, says) for what, says in facts.items()]
+    gpus = [torch.cuda.get_device_name(number) for number in range(gpu_count())]
+    versions = f"{torch.__version__}, torchvision {torchvision.__version__}, CUDA {torch.version.cuda or 'none'}"
+    return [
+        Finding("Python", True, platform.python_version()),
+        Finding("torch", True, versions),
+        Finding("GPU", True, ", ".join(gpus) or "none; runs use the CPU: sh train.sh ... 0"),
+        Finding("cores", True, f"{usable_cores()} usable"),
+    ]
 
 
 class Needs:

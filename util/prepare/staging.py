@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from util.errors import UserError, WriteError
-from util.files import lock
+from util.errors import UserError
 
 
-@contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Return the context in which no other process of this machine makes ``out``.
+def refuse_other_files(out: Path, marker: str) -> None:
+    """Refuse a folder that holds files, but not the one that every folder made in this way holds.
 
     Raises:
-        UserError: another one does.
+        UserError: names it.
     """
-    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
-    refusal = f"{out}: another command is making it; wait for its end, or name another"
-    with lock(Path(tempfile.gettempdir()) / f"symnet-{getpass.getuser()}-{name}.lock", refusal):
-        yield
+    if out.exists() and not (out / marker).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
 
 
 @contextlib.contextmanager
@@ -37,17 +30,12 @@ def made_aside(out: Path, marker: str) -> Iterator[Path]:
 
     Raises:
         UserError: ``out`` holds other files, or the block raises; nothing has changed then.
-        WriteError: the folder cannot be made.
     """
-    if out.exists() and not (out / marker).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: holds other files; remove it, or name another --out")
+    refuse_other_files(out, marker)
     aside = out.with_name(f".{out.name}.making")
     lacking = [folder for folder in aside.parents if not folder.exists()]
-    try:
-        shutil.rmtree(aside, ignore_errors=True)  # of an interrupted run
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise WriteError(f"{out}: cannot be made ({error.strerror}); name another --out") from None
+    shutil.rmtree(aside, ignore_errors=True)  # of an interrupted run
+    aside.mkdir(parents=True)
     try:
         yield aside
         out.mkdir(exist_ok=True)

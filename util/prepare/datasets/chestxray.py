@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import re
 
-from util.errors import UserError
 from util.prepare.datasets.recipe import Job, Plan, by_name, compare_count, grey
 
 ROOT = "folder of CXR_png and masks"
@@ -21,19 +20,14 @@ PUBLISHED = {"test": 704, "shenzhen": 566}
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of the chest X-rays: all masks by name.
-
-    Raises:
-        UserError: the folders are missing, or there is no mask of either hospital.
-    """
-    folders = [path for path in sorted(options.root.rglob("CXR_png")) if (path.parent / "masks").is_dir()]
-    if not folders:
-        raise UserError(f"{options.root}: holds no folders CXR_png and masks side by side; unpack the download there")
-    files = sorted((folders[0].parent / "masks").iterdir())
+    """Return the plan of the chest X-rays: all masks by name."""
+    found = (path for path in sorted(options.root.rglob("CXR_png")) if (path.parent / "masks").is_dir())
+    folder = next(found, options.root / "CXR_png")
+    files = sorted((folder.parent / "masks").iterdir())
     masks = by_name((match[1].upper(), path) for path in files if (match := MASK.fullmatch(path.name)))
-    photos = {path.stem.upper(): path for path in folders[0].glob("*.[pP][nN][gG]")}
+    photos = {path.stem.upper(): path for path in folder.glob("*.[pP][nN][gG]")}
     jobs = [
-        Job(photos.get(name, folders[0] / f"{name}.png"), mask, name, 1, f"{name}.png", PARTS[name.split("_")[0]])
+        Job(photos.get(name, folder / f"{name}.png"), mask, name, 1, f"{name}.png", PARTS[name.split("_")[0]])
         for name, mask in masks.items()
     ]
     unmasked = compare_count("photos without a mask, left out", len(photos.keys() - masks.keys()), 96)

@@ -56,15 +56,8 @@ def find(options: argparse.Namespace) -> Plan:
     for needed in (*files.values(), *(root / split for split in SPLITS)):
         if not needed.exists():
             raise UserError(f"{needed}: is missing; unpack COCO's official files into {root}, or add --download")
-    return Plan(
-        partial(read_jobs, files, options.out),
-        draw,
-        published=SPLITS,
-        parts=tuple(SPLITS),
-        sources=list(files.values()),
-        images="",
-        suffix=".jpg",
-    )
+    jobs, sources = partial(read_jobs, files, options.out), list(files.values())
+    return Plan(jobs, draw, (), SPLITS, (), tuple(SPLITS), sources, images="", suffix=".jpg")
 
 
 def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
@@ -110,11 +103,10 @@ def draw(job: Job, image: np.ndarray) -> Iterator[Piece]:
 
 def _download(root: Path, files: dict[str, Path]) -> None:
     """Download and unpack the missing files; the archives stay."""
-    if not all(path.exists() for path in files.values()):
-        archive = fetch(f"{OFFICIAL}/annotations/annotations_trainval2014.zip", root / "annotations_trainval2014.zip")
-        unpack(archive, root, lambda name: root / name in files.values())
+    wanted = [] if all(path.exists() for path in files.values()) else ["annotations/annotations_trainval2014.zip"]
     for split, count in PHOTOS.items():
         if sum(1 for _ in (root / split).glob("*.jpg")) < count:
-            archive = fetch(f"{OFFICIAL}/zips/{split}.zip", root / f"{split}.zip")
-            unpack(archive, root, lambda name: name.startswith(tuple(PHOTOS)))
+            wanted.append(f"zips/{split}.zip")
+    for name in wanted:
+        unpack(fetch(f"{OFFICIAL}/{name}", root / Path(name).name), root)
     print(f"{root}: complete; its zip files can be removed")

@@ -45,14 +45,11 @@ def find(options: argparse.Namespace) -> Plan:
     """Return the plan of DeepGlobe, from whole images or from tiles.
 
     Raises:
-        UserError: there are neither, or both, or two files have one name.
+        UserError: two files have one name.
     """
-    root, files = options.root, sorted(options.root.rglob("*"))
-    raw, tiles = find_raw(files), find_tiles(files)
-    if bool(raw) == bool(tiles):
-        what = "whole images and tiles; name one of them" if raw else "no <id>_mask.png, and no tiles in folders 1 to 6"
-        raise UserError(f"{root}: holds {what}")
-    return Plan(raw or tiles, cut if raw else grey, list(COLOURS), PUBLISHED, [NOTE])
+    files = sorted(options.root.rglob("*"))
+    raw = find_raw(files)
+    return Plan(raw or find_tiles(files, options.root), cut if raw else grey, list(COLOURS), PUBLISHED, [NOTE])
 
 
 def find_raw(files: list[Path]) -> list[Job]:
@@ -69,12 +66,15 @@ def find_raw(files: list[Path]) -> list[Job]:
     ]
 
 
-def find_tiles(files: list[Path]) -> list[Job]:
+def find_tiles(files: list[Path], root: Path) -> list[Job]:
     """Return the masks of tiles that were cut before, by class and tile."""
     photos: dict[str, Path] = {}  # each class folder may have a copy
     sources: list[tuple[str, Path]] = []
     for path, match in ((path, match) for path in files if (match := TILE.fullmatch(path.name))):
-        tile, folders = f"{match[1]}_sat_{match[2]}", [part for part in path.parts[:-1] if part in set("123456")]
+        tile, folders = (
+            f"{match[1]}_sat_{match[2]}",
+            [part for part in path.relative_to(root).parts[:-1] if part in set("123456")],
+        )
         if match[3].lower() == "jpg":
             photos.setdefault(tile, path)
         elif folders:

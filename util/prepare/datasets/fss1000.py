@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 
-from util.errors import UserError
 from util.files import REPOSITORY
 from util.prepare.datasets.recipe import Job, Plan, classes_of, grey
 
@@ -20,16 +19,10 @@ PUBLISHED = {"train": 5200, "validation": 2400, "test": 2400}
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of FSS-1000: masks sorted by their paths as text.
-
-    Raises:
-        UserError: no folder holds a class.
-    """
+    """Return the plan of FSS-1000: masks sorted by their paths as text."""
     ids = {name: class_id for class_id, name in enumerate(classes_of("fss1000"), 1)}
     found = (path.parents[1] for path in sorted(options.root.rglob("1.jpg")) if path.parent.name in ids)
-    if (folder := next(found, None)) is None:
-        raise UserError(f"{options.root}: no folder here holds classes of FSS-1000, such as abacus/1.jpg")
-    jobs = []
+    folder, jobs = next(found, options.root), []
     for part, file in SPLITS.items():
         names = sorted((REPOSITORY / f"lists/fss1000/{file}.txt").read_text(encoding="utf-8").split())
         for name in (f"{class_name}/{number}" for class_name in names for number in NUMBERS):

@@ -12,7 +12,6 @@ import argparse
 import csv
 import re
 
-from util.errors import UserError
 from util.files import REPOSITORY
 from util.prepare.datasets.recipe import Job, Plan, by_name, classes_of, grey
 
@@ -32,7 +31,7 @@ def find(options: argparse.Namespace) -> Plan:
     """Return the plan of ISIC: masks of all listed photos, by class and name.
 
     Raises:
-        UserError: there are none, or a photo lies in two places.
+        UserError: a photo lies in two places.
     """
     root, classes, known = options.root, classes_of("isic"), class_of_photo()
     files = sorted(root.rglob("ISIC_*"))
@@ -40,9 +39,6 @@ def find(options: argparse.Namespace) -> Plan:
         by_name((match[1].upper(), path) for path in files if (match := kind.fullmatch(path.name)))
         for kind in (PHOTO, MASK)
     )
-    if not photos or not masks:
-        lacking = "ISIC_*_segmentation.png" if photos else "ISIC_*.jpg"
-        raise UserError(f"{root}: holds no {lacking}; unpack the training input and the ground truth of task 1 there")
     jobs = []
     for class_id, name in sorted((classes.index(of_class) + 1, name) for name, of_class in known.items()):
         photo, mask = photos.get(name, root / f"{name}.jpg"), masks.get(name, root / f"{name}_segmentation.png")

@@ -13,20 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from util.files import read_json
+from util.prepare.datasets import regions
 from util.prepare.datasets.recipe import Job, Plan
-from util.prepare.datasets.regions import (
-    coco_photo,
-    config_of,
-    find_file,
-    published_form,
-    read_pickle,
-    region,
-    shape_of,
-    whole_folds,
-)
 
 ROOT = "folder of the photos and the annotations"
 FOLDS = 10
+RULE = {"title": "LVIS-92i", "folds": FOLDS, "query": "class_in_turn", "supports": "with_replacement", "episodes": 2300}
 MIN_PHOTOS = 2  # of a class: a query and a support
 Annotations = dict[str, dict[str, list[Any]]]  # class -> photo -> segmentations
 
@@ -37,18 +29,16 @@ def find(options: argparse.Namespace) -> Plan:
     Raises:
         UserError: a file is missing or damaged.
     """
-    source, jobs = find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json"), []
-    with published_form(source):
+    source, jobs = regions.find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json"), []
+    with regions.published_form(source):
         found = from_pickle(source) if source.suffix == ".pkl" else from_json(source)
         valid = [name for name, photos in found.items() if len(photos) >= MIN_PHOTOS]
-        classes = whole_folds(valid, FOLDS, source)
+        classes = valid[: len(valid) // FOLDS * FOLDS]
         for class_id, name in enumerate(classes, 1):
             for photo, segmentations in sorted(found[name].items()):
-                path, shapes = coco_photo(options.root, photo), tuple(map(shape_of, segmentations))
+                path, shapes = regions.coco_photo(options.root, photo), tuple(map(regions.shape_of, segmentations))
                 jobs.append(Job(path, (shapes, None), f"{class_id}/{path.stem}", class_id, path.name))
-    episodes = {"query": "class_in_turn", "supports": "with_replacement", "episodes": 2300}
-    config = config_of(options, {"classes": classes}, name="lvis92i", title="LVIS-92i", folds=FOLDS, **episodes)
-    return Plan(jobs, region, classes, {"classes": 920}, sources=[source], config=config)
+    return regions.plan_of(options, jobs, [source], {"classes": classes}, RULE, 920)
 
 
 def from_pickle(path: Path) -> Annotations:
@@ -57,7 +47,7 @@ def from_pickle(path: Path) -> Annotations:
         f"lvis_{category}": {
             str(photo): [one["segmentation"] for one in content["annotations"]] for photo, content in photos.items()
         }
-        for category, photos in read_pickle(path).items()
+        for category, photos in regions.read_pickle(path).items()
     }
 
 

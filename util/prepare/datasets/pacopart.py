@@ -13,20 +13,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from util.prepare.datasets import regions
 from util.prepare.datasets.recipe import Job, Plan
-from util.prepare.datasets.regions import (
-    coco_photo,
-    config_of,
-    find_file,
-    published_form,
-    read_pickle,
-    region,
-    shape_of,
-    whole_folds,
-)
 
 ROOT = "folder of the photos and the annotations"
-FOLDS = 4
+RULE = {"title": "PACO-Part", "folds": 4, "query": "class_then_query", "supports": "with_replacement", "episodes": 2500}
 
 
 def find(options: argparse.Namespace) -> Plan:
@@ -35,21 +26,19 @@ def find(options: argparse.Namespace) -> Plan:
     Raises:
         UserError: a file is missing or damaged.
     """
-    files = [find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
-    train, val = map(read_pickle, files)
-    with published_form(files[0]):
-        numbers = whole_folds(list(train["cid2img"]), FOLDS, files[0])
-    jobs = []
-    with published_form(files[1]):
+    files = [regions.find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
+    with regions.published_form(files[0]):
+        numbers = list(regions.read_pickle(files[0])["cid2img"])
+    numbers, jobs = numbers[: len(numbers) // 4 * 4], []
+    with regions.published_form(files[1]):
+        val = regions.read_pickle(files[1])
         for class_id, number in enumerate(numbers, 1):
             entries = {key: str(name) for entry in val["cid2img"].get(number, ()) for key, name in entry.items()}
             for key, name in entries.items():
                 of_class = [part for part in val["img2anno"][key] if part["category_id"] == number]
-                jobs.append(_job(coco_photo(options.root, name), class_id, of_class))
-    classes = [f"part_{number}" for number in numbers]
-    episodes = {"query": "class_then_query", "supports": "with_replacement", "episodes": 2500}
-    config = config_of(options, {"classes": classes}, name="pacopart", title="PACO-Part", folds=FOLDS, **episodes)
-    return Plan(jobs, region, classes, {"classes": 448}, sources=files, config=config)
+                jobs.append(_job(regions.coco_photo(options.root, name), class_id, of_class))
+    lists = {"classes": [f"part_{number}" for number in numbers]}
+    return regions.plan_of(options, jobs, files, lists, RULE, 448)
 
 
 def _job(photo: Path, class_id: int, parts: list[dict[str, Any]]) -> Job:
@@ -60,5 +49,5 @@ def _job(photo: Path, class_id: int, parts: list[dict[str, Any]]) -> Job:
     largest = max(objects.values(), key=lambda parts: sum(float(part.get("area") or 0) for part in parts))
     left, top, width, height = largest[0]["obj_bbox"]
     box = int(left), int(top), int(left + width), int(top + height)
-    shapes, name = tuple(shape_of(part["segmentation"]) for part in largest), f"{class_id}/{photo.stem}"
+    shapes, name = tuple(regions.shape_of(part["segmentation"]) for part in largest), f"{class_id}/{photo.stem}"
     return Job(photo, (shapes, box), name, class_id, f"{name}.png")

@@ -27,7 +27,7 @@ from util.data.images.read import fitted_mask, header_of, read_mask
 from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
 from util.prepare.datasets.recipe import Job, Piece, Plan
-from util.prepare.download import fetch, unpack_once
+from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out
 
 CLASSES = 20
@@ -35,8 +35,6 @@ PUBLISHED = {"train": 5953, "trainaug": 10582, "val": 1449}
 LISTS = "ImageSets/Segmentation"
 MASKS = ("SegmentationClass", "SegmentationClassAug")  # the official folder first
 MATLAB = ".mat"
-VOC_PARTS = ("/JPEGImages/", "/SegmentationClass/", "/ImageSets/Segmentation/")
-SBD_PARTS = ("/cls/", "/img/", "/train.txt", "/val.txt")
 VOC_YEAR = DATASET_YEAR_DICT["2012"]  # torchvision's address and checksum
 
 
@@ -69,8 +67,8 @@ def find(options: argparse.Namespace) -> Plan:
     if options.download:
         voc_path = fetch(VOC_YEAR["url"], raw / VOC_YEAR["filename"], f"md5:{VOC_YEAR['md5']}")
         sbd_path = fetch(SBDataset.url, raw / SBDataset.filename, f"md5:{SBDataset.md5}")
-    voc = find_voc(_unpacked(voc_path, raw, VOC_PARTS))
-    sources = [voc] if sbd_path is None else [voc, find_sbd(_unpacked(sbd_path, raw, SBD_PARTS))]
+    voc = find_voc(_unpacked(voc_path, raw))
+    sources = [voc] if sbd_path is None else [voc, find_sbd(_unpacked(sbd_path, raw))]
     if options.out.resolve() == voc.photos.parent.resolve():
         raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
     sets = make_sets(*sources)
@@ -89,21 +87,11 @@ def find(options: argparse.Namespace) -> Plan:
     if sbd_path is None:
         notes.append("without --sbd the training sets hold only VOC's own images; published results use SBD as well")
     elif "train" not in sets:
-        notes.append(
-            f"no train.txt: {sources[1].masks} holds masks but not SBD's own train.txt and val.txt; put them beside it "
-            "and repeat, or train on data.train_list: ImageSets/Segmentation/trainaug.txt"
-        )
-    return Plan(
-        jobs,
-        read,
-        published={part: PUBLISHED[part] for part in sets},
-        notes=notes,
-        parts=tuple(sets),
-        images="JPEGImages",
-        masks=MASKS[1],
-        lists=LISTS,
-        suffix=".jpg",
-    )
+        lacking = f"SBD's own train.txt and val.txt are not beside {sources[1].masks}"
+        notes.append(f"no train.txt: {lacking}; put them there, or set data.train_list to trainaug.txt")
+    folders = {"images": "JPEGImages", "masks": MASKS[1], "lists": LISTS}
+    published = {part: PUBLISHED[part] for part in sets}
+    return Plan(jobs, read, (), published, notes, tuple(sets), (), **folders, suffix=".jpg")
 
 
 def make_sets(voc: Source, sbd: Source | None = None) -> dict[str, list[str]]:
@@ -163,29 +151,22 @@ def read(job: Job, image: np.ndarray) -> Iterator[Piece]:
     Raises:
         UserError: it is missing, damaged or no mask, or does not fit its photo.
     """
-    mask = read_matlab(job.source) if job.source.suffix == MATLAB else read_mask(job.source)
+    linked = False
+    if job.source.suffix == MATLAB:
+        from scipy.io import loadmat
+
+        try:
+            content = loadmat(job.source, squeeze_me=True, struct_as_record=False)
+            mask = np.asarray(content["GTcls"].Segmentation).astype(np.uint8)
+        except Exception as error:  # scipy raises many types of exceptions for damaged files
+            raise UserError(f"{job.source}: no SBD mask (GTcls.Segmentation) that can be read ({error})") from None
+    else:
+        mask = read_mask(job.source)
+        with Image.open(job.source) as stored:
+            linked = stored.mode == "P"
     mask = fitted_mask(mask, False, *header_of(job.photo), job.source)
     count_classes(mask, job.source, CLASSES)
-    if job.source.suffix == ".png":
-        with Image.open(job.source) as stored:
-            yield Piece(job.line, job.source if stored.mode == "P" else mask)
-    else:
-        yield Piece(job.line, mask)
-
-
-def read_matlab(path: Path) -> np.ndarray:
-    """Return a mask of SBD as class indices (H, W) uint8.
-
-    Raises:
-        UserError: missing, damaged, or not a mask.
-    """
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path, squeeze_me=True, struct_as_record=False)
-        return np.asarray(content["GTcls"].Segmentation).astype(np.uint8)
-    except Exception as error:  # scipy raises many types of exceptions for damaged files
-        raise UserError(f"{path}: not an SBD mask (GTcls.Segmentation) that can be read ({error})") from None
+    yield Piece(job.line, job.source if linked else mask)
 
 
 def _first(paths: list[Path]) -> Path:
@@ -193,11 +174,9 @@ def _first(paths: list[Path]) -> Path:
     return next((path for path in paths if path.exists()), paths[-1])
 
 
-def _unpacked(path: Path, raw: Path, parts: tuple[str, ...]) -> Path:
-    """Return a folder as it is; unpack the needed parts of an archive into ``raw`` and return that."""
-    if not path.exists():
-        raise UserError(f"{path}: does not exist; give the folder or the official archive")
-    if path.is_dir():
+def _unpacked(path: Path, raw: Path) -> Path:
+    """Return a folder as it is; unpack an archive into ``raw`` and return that."""
+    if not path.is_file():
         return path
-    unpack_once(path, raw, lambda name: any(p in f"/{name}" for p in parts))
+    unpack(path, raw)
     return raw

@@ -18,10 +18,11 @@ import numpy as np
 from util.files import read_json
 from util.formats.run_lengths import decoded
 from util.prepare.datasets.recipe import Job, Piece, Plan
-from util.prepare.datasets.regions import config_of, find_file, published_form, region, shape_of
+from util.prepare.datasets.regions import find_file, plan_of, published_form, region, shape_of
 
 ROOT = "folder of VOC2010 and the annotations of parts"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
+RULE = {"title": "PASCAL-Part", "folds": 4, "query": "class_in_turn", "supports": "distinct", "episodes": 2500}
 LEFT_OUT = "aeroplane+TAIL"  # by the published code
 
 
@@ -43,9 +44,7 @@ def find(options: argparse.Namespace) -> Plan:
             photo = folder / f"JPEGImages/{stem}.jpg"
             jobs.append(Job(photo, (path, name), f"{class_id}/{stem}", class_id, f"{class_id}/{stem}.png"))
     lists = {"classes": classes, "fold_classes": [list(group) for group in groups]}
-    episodes = {"query": "class_in_turn", "supports": "distinct", "episodes": 2500}
-    config = config_of(options, lists, name="pascalpart", title="PASCAL-Part", folds=len(GROUPS), **episodes)
-    return Plan(jobs, largest_part, classes, {"classes": None}, sources=[source], config=config)
+    return plan_of(options, jobs, [source], lists, RULE, read=largest_part)
 
 
 def photos_of(content: dict[str, Any]) -> list[dict[str, list[str]]]:

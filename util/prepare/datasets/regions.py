@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,9 @@ import yaml
 
 from util.data.images.read import header_of, turned
 from util.errors import UserError
-from util.files import read_bytes
 from util.formats.annotations import Instance, Photo, Shape
 from util.formats.painting import class_mask
-from util.prepare.datasets.recipe import Job, Piece
+from util.prepare.datasets.recipe import Job, Piece, Plan
 from util.unpickle import RestrictedUnpickler
 
 CLASS = 1  # of every shape of a region
@@ -50,22 +49,6 @@ protocols:
     {{query: {query}, supports: {supports}, episodes: {episodes}, seeds: [0], input: stretch, side: 518, smooth: true,
      scored_on: letterbox}}
 """
-
-
-def config_of(options: argparse.Namespace, lists: dict[str, Any], **entries: Any) -> str:
-    """Return the config of a data set.
-
-    Args:
-        lists: ``classes``, and ``fold_classes`` where folds are not interleaved.
-        entries: of the text above: name, title, folds, and the rule of the episodes.
-    """
-    text = yaml.safe_dump(lists, width=110, default_flow_style=None, sort_keys=False)
-    return CONFIG.format(
-        **entries,
-        root=options.out,
-        fold_rule="given" if "fold_classes" in lists else "interleaved",
-        lists="".join(f"  {line}\n" for line in text.splitlines()),
-    )
 
 
 def region(job: Job, image: np.ndarray) -> Iterator[Piece]:
@@ -103,14 +86,16 @@ def shape_of(segmentation: Any) -> Shape:
 
 @contextmanager
 def published_form(path: Path) -> Iterator[None]:
-    """Turn an error of taking values out of annotations into one line.
+    """Turn an error of reading annotations into one line.
 
     Raises:
-        UserError: the annotations are in another form than the published one.
+        UserError: the annotations are damaged, unsafe, or in another form than the published one.
     """
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: is not in its published form ({error!r}); unpack it again") from None
 
 
@@ -125,17 +110,9 @@ def find_file(root: Path, *names: str) -> Path:
     raise UserError(f"{root}: holds no {' or '.join(names)}; unpack the annotations there")
 
 
-def read_pickle(path: Path) -> dict[Any, Any]:
-    """Return the content of a pickle file, whose code is not executed.
-
-    Raises:
-        UserError: the file is damaged, or holds other than plain data.
-    """
-    content = read_bytes(path, "this annotation file", "unpack the download again")
-    try:
-        return RestrictedUnpickler(io.BytesIO(content)).load()
-    except Exception as error:  # a damaged pickle can raise any exception
-        raise UserError(f"{path}: cannot be read safely ({error}); unpack it again") from None
+def read_pickle(path: Path) -> Any:
+    """Return the content of a pickle file, whose code is not executed."""
+    return RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
 
 
 def coco_photo(root: Path, name: str) -> Path:
@@ -145,12 +122,29 @@ def coco_photo(root: Path, name: str) -> Path:
     return next((path for path in places if path.exists()), base / name)
 
 
-def whole_folds(classes: Sequence[Any], folds: int, source: Path) -> list[Any]:
-    """Return the classes without the last ones that fill no fold.
+def plan_of(
+    options: argparse.Namespace,
+    jobs: Sequence[Job],
+    sources: Sequence[Path],
+    lists: dict[str, Any],
+    rule: dict[str, Any],
+    classes: int | None = None,
+    read: Callable[[Job, np.ndarray], Iterator[Piece]] = region,
+) -> Plan:
+    """Return the plan of a data set with its config.
 
-    Raises:
-        UserError: there are fewer than two classes for each fold.
+    Args:
+        sources: the files of annotations.
+        lists: ``classes``, and ``fold_classes`` where the folds are not interleaved.
+        rule: entries of the config's text above: title, folds, query, supports, episodes.
+        classes: their published number.
     """
-    if len(classes) < 2 * folds:
-        raise UserError(f"{source}: holds {len(classes)} usable classes for {folds} folds; unpack the whole download")
-    return list(classes[: len(classes) // folds * folds])
+    text = yaml.safe_dump(lists, width=110, default_flow_style=None, sort_keys=False)
+    config = CONFIG.format(
+        **rule,
+        name=options.what,
+        root=options.out,
+        fold_rule="given" if "fold_classes" in lists else "interleaved",
+        lists="".join(f"  {line}\n" for line in text.splitlines()),
+    )
+    return Plan(jobs, read, lists["classes"], {"classes": classes}, sources=sources, config=config)

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from util.errors import UserError
 from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, classes_of, fitted, grey, ids_of_colours, line_of
 
 ROOT = "folder of images and masks"
@@ -31,30 +30,19 @@ SUFFIXES = (".png", ".bmp", ".jpg")
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of SUIM, from masks of classes or of colours.
-
-    Raises:
-        UserError: there are neither.
-    """
+    """Return the plan of SUIM, from masks of classes or of colours."""
     classes = classes_of("suim")
     folders = [p.parent for p in sorted(options.root.rglob("images")) if (p.parent / "masks").is_dir()]
     files = [path for folder in folders for code in CODES for path in sorted((folder / "masks" / code).glob("*"))]
     masks = by_name((f"{path.parent.name}/{path.stem}", path) for path in files if path.suffix.lower() in SUFFIXES)
-    jobs = [
-        Job(
-            path.parents[2] / f"images/{path.stem}.jpg",
-            path,
-            name,
-            list(CODES).index(path.parent.name) + 1,
-            f"{path.stem}.jpg",
-        )
-        for name, path in masks.items()
-    ]
+    ids = {code: class_id for class_id, code in enumerate(CODES, 1)}
+    jobs = []
+    for name, path in masks.items():
+        photo = path.parents[2] / f"images/{path.stem}.jpg"
+        jobs.append(Job(photo, path, name, ids[path.parent.name], photo.name))
     if not jobs:
         coloured = [path for folder in folders for path in sorted((folder / "masks").glob("*.bmp"))]
         jobs = [Job(path.parents[1] / f"images/{path.stem}.jpg", path) for path in coloured]
-    if not jobs:
-        raise UserError(f"{options.root}: holds no folder images beside masks with *.bmp or with folders FV, HD, ...")
     published = {"test": 3859, **dict.fromkeys(classes)}  # masks that are not empty
     return Plan(jobs, grey if masks else coloured_masks, classes, published)
 
