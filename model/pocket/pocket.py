@@ -101,9 +101,10 @@ class Pocket(WithEncoder):
     def _encode_closeup(self, close: Closeup, episode: Episode) -> Features:
         """Return the features of B close-ups; those of a cached support that all queries share are kept with it."""
         cached = cast("list[Features] | None", episode.cached_support)
-        if cached is None or sum(map(len, cached)) > 1 or shapes_are_fixed():
+        if cached is None or sum(map(len, cached)) > 1:
             return self.encode_supports(close.image, close.label)
-        kept, box = cached[0].closeups, tuple(close.box[0].tolist())
+        # An export's box is no number; there a support has one label, and so one box.
+        kept, box = cached[0].closeups, () if shapes_are_fixed() else tuple(close.box[0].tolist())
         if box not in kept:
             kept[box] = self.encode_supports(close.image[:1], close.label[:1])
         return kept[box].repeat(len(close.image))

@@ -10,15 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.predict.conftest import SIDE
 from util.data.images.views import LETTERBOX, View
 from util.errors import UserError
 from util.export import export as exporting
 from util.export.export import FACTS, write_export
-from util.export.exportable import Exportable
-from util.export.graphs import cut
 from util.predict import Segmenter
 from util.predict.photos import read_photo
 from util.predict.supports import parse_support
@@ -47,18 +44,12 @@ given = numpy.load(sys.argv[2])
 with torch.no_grad():
     state = supports(*(torch.from_numpy(given[x["name"]]) for x in facts["supports"]["inputs"]))
     assert [list(x.shape) for x in state] == [x["shape"] for x in facts["query"]["inputs"][1:]]
-    for count in (1, 3):
-        answer = query(torch.from_numpy(given["query"][:count]), *state)
-        answer = answer if isinstance(answer, torch.Tensor) else answer[0]
-        assert list(answer.shape) == [count, *facts["query"]["outputs"][0]["shape"][1:]], answer.shape
+    answers = [query(torch.from_numpy(photo[None]), *state) for photo in given["query"]]
+    answers = torch.cat([x if isinstance(x, torch.Tensor) else x[0] for x in answers])
+    assert list(answers[:1].shape) == facts["query"]["outputs"][0]["shape"]
 assert not [name for name in sys.modules if name.split(".")[0] in ("model", "util")]
-numpy.save(sys.argv[3], answer.numpy())
+numpy.save(sys.argv[3], answers.numpy())
 """
-
-
-def _needs(name: str) -> None:
-    for package in exporting.FORMATS[name].packages:
-        pytest.importorskip(package, reason=f"{package} is not installed (requirements-export.txt)")
 
 
 def _letterboxed(photo: Path, side: int) -> np.ndarray:
@@ -78,15 +69,15 @@ def _mask(answer: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def test_the_files_give_the_same_masks(
     predict, baseline: Path, marked: dict, drawn_support, photos, tmp_path: Path, name: str
 ) -> None:
-    _needs(name)
+    if name == "onnx":
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (requirements-export.txt)")
     out, supports = tmp_path / "out", [drawn_support, f"box={marked['box']}"]
     words = ("export", "--config", baseline, "--format", name, "--out", out)
     done = predict(*words, "--support", supports[0], "--support", supports[1])
     assert done.code == 0 and not done.errors.strip(), done.errors
     segmenter = Segmenter(config=baseline, supports=supports)
-    episode = Exportable(segmenter, None).given()
     queries = np.stack([_letterboxed(photo, SIDE) for photo in photos])
-    given = {name: x.numpy() for name, x in episode.supports.items()}
+    given = {name: x.numpy() for name, x in exporting._inputs(segmenter).items()}
     np.savez(tmp_path / "given.npz", query=queries, **given)
     files = (out, tmp_path / "given.npz", tmp_path / "answer.npy")
     script = ALONE.replace("{loader}", LOADERS[name])
@@ -104,36 +95,10 @@ def test_the_files_give_the_same_masks(
 
 @pytest.mark.compile
 @pytest.mark.parametrize("model", ["", "ssp", "dcama", "sccan", "hsnet", "pocket"])
-def test_the_graphs_of_every_method_equal_the_network(empty_segmenter, drawn_support, model: str) -> None:
+def test_every_method_equals_its_files(empty_segmenter, drawn_support, tmp_path: Path, model: str) -> None:
     segmenter = empty_segmenter(model)
     segmenter.add("disc", [parse_support(drawn_support).read()])
-    network = Exportable(segmenter, None)
-    episode, other = network.noise(), network.given()
-    graphs = cut(network, *episode)
-    with torch.no_grad():
-        for query, supports in (episode, other):
-            found = graphs.query(query, *graphs.supports(*supports.values()))
-            assert (found - network(query, **supports)).abs().max() < exporting.MAX_DIFFERENCE
-
-
-def test_the_state_is_the_last_of_the_supports_alone() -> None:
-    weight = torch.randn(4, 3)
-
-    def network(query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        return (once(query, images) + once(query, images)) / 2
-
-    def once(query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        prototype = (weight * 2) @ images.mean(1)
-        return (weight @ query) * prototype[:, None].expand(-1, query.shape[1]).clone().clamp_(min=0)
-
-    query, images = torch.randn(3, 5), torch.randn(3, 7)
-    graphs = cut(network, query, {"images": images})
-    (state,) = graphs.supports(images)
-    assert state.numel() <= 20 and torch.equal(graphs.query(query, state), network(query, images))
-    others = torch.randn(3, 5), torch.randn(3, 7)
-    assert torch.allclose(graphs.query(others[0], *graphs.supports(others[1])), network(*others))
-    assert len(list(graphs.query.buffers())) == 1  # constants, and operations that are repeated, exist once
-    assert [n.target for n in graphs.query.graph.nodes].count(torch.ops.aten.mm.default) == 1
+    assert write_export(segmenter, tmp_path / "out", "pt2") < exporting.MAX_DIFFERENCE
 
 
 @pytest.mark.compile
@@ -162,9 +127,6 @@ def test_a_method_that_cannot_be_exported_says_so(
         (("--out", "{full}"), "not empty"),
         (("--out", "{full}", "--overwrite"), "holds other files"),
         (("--out", "{file}/out"), "cannot be made"),
-        (("--out", "m", "--device", "cuda"), "made on the cpu"),
-        (("--out", "m", "--format", "tflite"), "invalid choice"),
-        ((), "--out"),
     ],
 )
 def test_refusals(predict, baseline: Path, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:

@@ -1,151 +1,131 @@
-"""Cut a network into two graphs of fixed sizes: supports to a state, and query and state to an output.
+"""The two modules of an export, supports -> state and query and state -> probabilities, and their files.
 
-The network is traced once, for one query. Operations that depend on the supports alone become the first graph, the rest
-becomes the second; the tensors on the cut are the state. Operations that depend on neither run here, once.
+The state holds the supports' labels, the text vectors, and all that the network keeps of the supports for its queries.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
-from model.common.fixed_shapes import fixed_shapes
+from model.encoders.features import Features
+from model.episode import Episode
+from util.predict.encoded_class import SupportBatch, episode_of, shots_per_batch
+from util.predict.segmenter import Segmenter
 
-CONSTANT, SUPPORTS, QUERY = 0, 1, 2  # what a value depends on; of several inputs the largest decides
-SMALL_CONSTANT = 64  # numbers up to which constants with equal values count as one
-QUERY_NAME, STATE_NAME = "query", "state_{}"  # of the inputs
-# Operations that give their input another form; the state holds the input, which is never larger.
-FORMS = {"alias", "clone", "detach", "expand", "permute", "t", "transpose", "unsqueeze", "view", "_unsafe_view"}
-
-
-@dataclass
-class Graphs:
-    """The two graphs of a network.
-
-    Attributes:
-        supports: the supports' tensors -> the state, a tuple of tensors.
-        query: (query, *state) -> the output.
-    """
-
-    supports: fx.GraphModule
-    query: fx.GraphModule
+torch.export.register_dataclass(Features)  # the state is the list of its tensors
 
 
-def cut(network: Callable[..., Tensor], query: Tensor, supports: dict[str, Tensor]) -> Graphs:
-    """Return the graphs of ``network(query, **supports)``; the tensors are examples, whose sizes the graphs keep."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fixed_shapes():
-        functional = torch.func.functionalize(lambda query, *others: network(query, **dict(zip(supports, others))))
-        traced = make_fx(functional)(query, *supports.values())
-    graph = traced.graph
-    graph.eliminate_dead_code()
-    _without_mutations(graph)
-    _without_repetitions(traced)
-    depends = _dependence(graph)
-    constants = _constants(traced, depends)
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    output = next(node for node in graph.nodes if node.op == "output").args[0]
-    state = _state(graph, depends)
-    to_state = _part(dict(zip(inputs[1:], supports)), state, constants)
-    names = {inputs[0]: QUERY_NAME, **{node: STATE_NAME.format(i) for i, node in enumerate(state)}}
-    return Graphs(to_state, _part(names, output, constants))
+class Supports(nn.Module):
+    """Turns K supports of each of n classes into the state."""
+
+    def __init__(self, segmenter: Segmenter, shots: int):
+        super().__init__()
+        self.network = segmenter.model.network
+        self.together = shots_per_batch("--shots", shots, segmenter.model)
+
+    def forward(self, images: Tensor, labels: Tensor, text: Tensor | None = None) -> list[Tensor]:
+        """Return the state: images (n, K, 3, S, S) float32, labels (n, K, S, S) uint8, vectors of the names (n, T)."""
+        return pytree.tree_leaves(self.kept(images, labels, text))
+
+    def kept(self, images: Tensor, labels: Tensor, text: Tensor | None = None) -> dict[str, Any]:
+        """Return the state as labels, text vectors and features; a first query lets the network keep all it can."""
+        parts = zip(images.split(1), labels.split(1), strict=True)
+        pairs = [pair for part in parts for pair in zip(*(x.split(self.together, 1) for x in part), strict=True)]
+        features = [self.network.cache_support(*pair) for pair in pairs]
+        state = {"labels": labels.clone(), "features": features} | ({} if text is None else {"text": text.clone()})
+        self.network.forward_classes(self.episodes(torch.zeros_like(images[:1, 0]), state, [pair[0] for pair in pairs]))
+        return state
+
+    def episodes(self, query: Tensor, state: dict[str, Any], images: list[Tensor] | None = None) -> list[Episode]:
+        """Return the episodes of a query (1, 3, S, S); once all is kept of the supports, their images are black."""
+        labels = [part for of_class in state["labels"].split(1) for part in of_class.split(self.together, 1)]
+        text = state.get("text", [None] * len(state["labels"]))
+        episodes = []
+        for i, (label, features) in enumerate(zip(labels, state["features"], strict=True)):
+            image = query.new_zeros(*label.shape[:2], *query.shape[1:]) if images is None else images[i]
+            batch = SupportBatch(image, label, features)
+            vector = text[i * len(text) // len(labels)]
+            episodes.append(episode_of(query, batch, vector, 0, self.network.reads_base_labels))
+        return episodes
 
 
-def _without_mutations(graph: fx.Graph) -> None:
-    """Replace operations that change their input; the nodes after one read its result, so both kinds are equal."""
-    for node in graph.nodes:
-        name = getattr(node.target, "_opname", "")
-        if node.op == "call_function" and name.endswith("_"):
-            node.target = getattr(getattr(torch.ops.aten, name[:-1]), node.target._overloadname)
+class Query(nn.Module):
+    """Turns a query (1, 3, S, S) and the state into probabilities (1, n + 1, S, S)."""
+
+    def __init__(self, supports: Supports, segmenter: Segmenter, example: dict[str, Any]):
+        """``example``: what ``kept`` returns, whose form every state has."""
+        super().__init__()
+        self.supports, self.margins_of, self.form = supports, segmenter.margins_of, pytree.tree_structure(example)
+
+    def forward(self, query: Tensor, *state: Tensor) -> Tensor:
+        """Return the probabilities for one query, RGB in 0..255, background first."""
+        kept = pytree.tree_unflatten(state, self.form)
+        output = self.supports.network.forward_classes(self.supports.episodes(query, kept))
+        count = len(kept["labels"])
+        return with_background(self.margins_of(output, [len(kept["features"]) // count] * count))
 
 
-def _without_repetitions(traced: fx.GraphModule) -> None:
-    """Keep the first of equal operations: classes and shots share weights and what depends on the query alone."""
-    first: dict[Any, fx.Node] = {}
-    for node in traced.graph.nodes:
-        if node.op not in ("call_function", "get_attr"):
-            continue
-        key: Any = (str(node.target), str(node.args), str(node.kwargs))
-        if node.op == "get_attr":
-            value = operator.attrgetter(str(node.target))(traced)
-            small = value.numel() <= SMALL_CONSTANT
-            key = (value.dtype, value.shape, str(value.tolist())) if small else id(value)
-        kept = first.setdefault(key, node)
-        if kept is not node:
-            node.replace_all_uses_with(kept)
-            traced.graph.erase_node(node)
+def with_background(margins: Tensor) -> Tensor:
+    """Return the probabilities (B, n + 1, S, S) of background and classes from margins (B, n, S, S)."""
+    return torch.cat([torch.zeros_like(margins[:, :1]), margins], 1).softmax(1)
 
 
-def _dependence(graph: fx.Graph) -> dict[fx.Node, int]:
-    """Return node -> what its value depends on; the query is the first input."""
-    out: dict[fx.Node, int] = {}
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            out[node] = SUPPORTS if out else QUERY
-        else:
-            out[node] = max((out[x] for x in node.all_input_nodes), default=CONSTANT)
-    return out
+def traced(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
+    """Return the program of a module, for inputs of these sizes."""
+
+    def argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
+        return torch.argsort(x, dim, descending)  # ONNX sorts in a stable way and has no word for it
+
+    program = torch.export.export(module, tuple(inputs), strict=False)
+    attention = torch.ops.aten.scaled_dot_product_attention.default  # of sizes that ONNX's operation does not take
+    table = {torch.ops.aten.argsort.stable: argsort, attention: torch.export.default_decompositions()[attention]}
+    program = program.run_decompositions(table)  # drops the contexts of autocast too
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+        program.graph.erase_node(node)  # a reader of values that nothing else reads
+    program.graph.eliminate_dead_code()
+    for node, spec in zip(program.graph.nodes, program.graph_signature.input_specs, strict=False):
+        if spec.target in program.state_dict and not node.users:  # weights of the other file
+            program.state_dict[spec.target] = nn.Parameter(torch.zeros(()), requires_grad=False)
+    return program
 
 
-def _constants(traced: fx.GraphModule, depends: dict[fx.Node, int]) -> dict[fx.Node, Any]:
-    """Return the values of the nodes that depend on no input."""
-    interpreter = fx.Interpreter(traced)
-    for node in traced.graph.nodes:
-        if depends[node] == CONSTANT and node.op != "output":
-            interpreter.env[node] = interpreter.run_node(node)
-    return dict(interpreter.env)
+def pt2(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Return a program as torch.export's archive, which names no tensors."""
+    content = io.BytesIO()  # with a full disk, a file would abort the process in C++
+    torch.export.save(program, content)
+    return content.getvalue()
 
 
-def _state(graph: fx.Graph, depends: dict[fx.Node, int]) -> list[fx.Node]:
-    """Return the nodes of the supports that the query's nodes read, before operations that only change their form."""
-    out: dict[fx.Node, None] = {}
-    for node in graph.nodes:
-        if depends[node] == QUERY:
-            out.update(dict.fromkeys(_before_forms(x) for x in node.all_input_nodes if depends[x] == SUPPORTS))
-    return list(out)
+def run_pt2(path: Path) -> Callable[..., Any]:
+    """Return a file of ``pt2`` as a function of tensors."""
+    return torch.export.load(path).module()
 
 
-def _before_forms(node: fx.Node) -> fx.Node:
-    while node.op == "call_function" and getattr(node.target, "_opname", None) in FORMS:
-        node = node.all_input_nodes[0]
-    return node
+def onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Return a program as ONNX's file, with the names of its tensors."""
+
+    written = torch.onnx.export(program, dynamo=True, input_names=inputs, output_names=outputs, verbose=False)
+    assert written is not None
+    return written.model_proto.SerializeToString()
 
 
-def _part(
-    inputs: dict[fx.Node, str], outputs: fx.Node | Sequence[fx.Node], constants: dict[fx.Node, Any]
-) -> fx.GraphModule:
-    """Return the graph from some nodes, with their new names, to others; it holds the constants that it reads."""
-    root, graph = nn.Module(), fx.Graph()
-    copies = {node: graph.placeholder(name) for node, name in inputs.items()}
-    wanted = [outputs] if isinstance(outputs, fx.Node) else list(outputs)
+def run_onnx(path: Path) -> Callable[..., Any]:
+    """Return a file of ``onnx`` as a function of tensors."""
+    import onnxruntime
 
-    def copy(node: fx.Node) -> fx.Node:
-        if node not in copies:
-            name = f"constant_{len(copies)}"
-            root.register_buffer(name, constants[node].detach().clone())
-            copies[node] = graph.get_attr(name)
-        return copies[node]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
 
-    for node in _between(wanted, {*inputs, *constants}):
-        copies[node] = graph.node_copy(node, copy)
-    out = tuple(copy(node) for node in wanted)
-    graph.output(out[0] if isinstance(outputs, fx.Node) else out)
-    return fx.GraphModule(root, graph)
+    def run(*inputs: Tensor) -> list[Tensor]:
+        outputs = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))
+        return [torch.from_numpy(x) for x in outputs]
 
-
-def _between(outputs: Sequence[fx.Node], ends: Collection[fx.Node]) -> list[fx.Node]:
-    """Return the nodes from which ``outputs`` are computed, back to ``ends``, which are left out; in their order."""
-    found: set[fx.Node] = set()
-    waiting = list(outputs)
-    while waiting:
-        node = waiting.pop()
-        if node not in found and node not in ends:
-            found.add(node)
-            waiting.extend(node.all_input_nodes)
-    return [node for node in outputs[0].graph.nodes if node in found]
+    return run

@@ -1,6 +1,7 @@
 // Draws marks on a photo and sends them to the page as JSON in pixels of the photo (see marks.py).
-// props.scene: the photo (Scene.text); props.value: its marks; props.place: the name of this canvas in events;
-// props.hints: a line for each tool; props.empty: the line without a photo.
+// props.scene: the photo (Photo.scene); props.value: key and marks that are sent; props.place: the name of this
+// canvas in events; props.empty: the line without a photo; props.colours: of the classes;
+// props.unknown: radii of a point's ring.
 
 const LEAST_DRAG = 5; // pixels of the screen; a shorter drag is the first of two clicks
 const THOUSANDTHS = 1000; // the slider's unit, of the photo's longer side
@@ -13,12 +14,12 @@ const paint = document.createElement("canvas"); // the layer and the marks, opaq
 const photo = new Image();
 const layer = new Image();
 const dash = [6, 4];
+const OPACITY = 0.5; // of masks and marks
 
 let scene = null;
 let marks = [];
 let tool = "brush";
 let value = 1; // the class
-let opacity = 0.5;
 let drawn = null; // the mark that is being drawn
 let cross = null; // the place of the keyboard's cross, or of the pointer
 let pressed = null; // the pointer's place on the screen when it was pressed
@@ -37,7 +38,7 @@ function place(event) {
 function trace(pen, mark, scale) {
   const points = mark.points.map(([x, y]) => [x * scale, y * scale]);
   pen.globalCompositeOperation = mark.tool === "eraser" ? "destination-out" : "source-over";
-  pen.fillStyle = pen.strokeStyle = scene.colours[mark.value - 1];
+  pen.fillStyle = pen.strokeStyle = props.colours[mark.value - 1];
   pen.lineWidth = 2 * mark.radius * scale;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
@@ -78,12 +79,12 @@ function draw() {
   if (layer.naturalWidth && scene.layer) pen.drawImage(layer, 0, 0, paint.width, paint.height);
   all.forEach((mark) => trace(pen, mark, scale));
   context.drawImage(photo, 0, 0, canvas.width, canvas.height);
-  context.globalAlpha = opacity;
+  context.globalAlpha = OPACITY;
   context.drawImage(paint, 0, 0);
   context.globalAlpha = 1;
   for (const mark of all)
     if (mark.tool === "point")
-      for (const [x, y] of mark.points) ring(x * scale, y * scale, scene.unknown * mark.radius * scale, true);
+      for (const [x, y] of mark.points) ring(x * scale, y * scale, props.unknown * mark.radius * scale, true);
   if (cross) {
     const [x, y] = [cross[0] * scale, cross[1] * scale];
     ring(x, y, tool === "box" ? 4 : Math.max(radius() * scale, 2), false);
@@ -92,19 +93,11 @@ function draw() {
 
 function show() {
   root.classList.toggle("empty", !scene);
-  for (const button of root.querySelectorAll("[data-tool]")) {
-    button.hidden = Boolean(scene) && !scene.tools.includes(button.dataset.tool);
+  for (const button of root.querySelectorAll("[data-tool]"))
     button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
-  }
   for (const input of root.querySelectorAll("button, input")) input.disabled = !scene;
-  root.querySelector(".hint").textContent = scene ? props.hints[tool] : props.empty;
-  draw();
-}
-
-function readMarks() {
-  const sent = props.value ? JSON.parse(props.value) : { marks: [] };
-  marks = scene && sent.key === scene.key ? sent.marks : [];
-  drawn = null;
+  const hint = root.querySelector(`[data-tool=${tool}]`).dataset.hint;
+  root.querySelector(".hint").textContent = scene ? hint : props.empty;
   draw();
 }
 
@@ -112,10 +105,9 @@ function load() {
   const before = scene;
   scene = props.scene ? JSON.parse(props.scene) : null;
   if (!scene) photo.removeAttribute("src");
-  if (scene && !scene.tools.includes(tool)) tool = scene.tools[0];
   if (scene && (!before || before.key !== scene.key)) {
-    cross = null;
-    readMarks();
+    cross = drawn = null;
+    marks = scene.marks;
     photo.src = scene.photo;
   }
   if (scene && scene.layer) layer.src = scene.layer;
@@ -239,12 +231,9 @@ root.addEventListener("click", (event) => {
 size.addEventListener("input", draw);
 
 window.addEventListener("marker", (event) => {
-  if (event.detail.place !== props.place) return;
-  if (event.detail.value) value = event.detail.value;
-  if (event.detail.opacity !== undefined) opacity = event.detail.opacity;
-  draw();
+  if (event.detail.place === props.place) value = event.detail.value;
 });
 watch("scene", load);
-watch("value", readMarks);
 size.value = 20;
+root.querySelector("[data-tool=point]").hidden = props.place === "found"; // a point says nothing about a mask
 load();

@@ -1,30 +1,20 @@
-"""Marks that a visitor draws on a photo: checked, then drawn as the label of a support or as a correction of a mask.
+"""Marks that the user draws on a photo, as a support's label or a correction of a mask.
 
-The browser sends strokes, boxes and points as JSON in pixels of the photo, not images:
-``{"key": 3, "marks": [{"tool": "brush", "value": 1, "radius": 7.5, "points": [[10, 20], [12, 21]]}]}``. ``value`` is
-the class, counted from 1; ``key`` tells which photo was marked.
+The browser sends strokes, boxes and points in pixels of the photo, not images.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from model.episode import IGNORE
-from util.errors import UserError
 from util.predict.regions import box_label, point_label
 
 BRUSH, ERASER, BOX, POINT = TOOLS = ("brush", "eraser", "box", "point")
-CORRECTING = (BRUSH, ERASER, BOX)  # the tools that change a predicted mask
-CORNERS = 2  # of a box, opposite to each other
-MAX_MARKS, MAX_POINTS = 1000, 50_000  # of one photo: marks, points of all marks
-FAR = 2**15  # pixels beyond which no point of a photo lies, in any direction
-UNREADABLE = "the marks cannot be read; load the page again"
 
 
 @dataclass(frozen=True)
@@ -41,68 +31,7 @@ class Mark:
     tool: str
     value: int
     radius: float
-    points: tuple[tuple[float, float], ...]
-
-
-def read_marks(text: str | None, classes: int) -> tuple[int, list[Mark]]:
-    """Return the key of the photo and the marks on it; (0, []) without any.
-
-    Args:
-        classes: the number of classes, the largest value of a mark.
-
-    Raises:
-        UserError: there are too many marks, or the text has another form.
-    """
-    if not text:
-        return 0, []
-    try:
-        content = json.loads(text)
-        key, entries = int(content["key"]), list(content["marks"])
-        marks = [_mark(entry, classes) for entry in entries[: MAX_MARKS + 1]]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
-        raise UserError(UNREADABLE) from None
-    if len(marks) > MAX_MARKS or sum(len(mark.points) for mark in marks) > MAX_POINTS:
-        raise UserError(
-            f"more than {MAX_MARKS} marks or {MAX_POINTS} points on one photo; use fewer or shorter strokes"
-        )
-    return key, marks
-
-
-def _mark(entry: dict, classes: int) -> Mark:
-    """Return a mark."""
-    points = tuple((float(x), float(y)) for x, y in entry["points"])
-    tool, value, radius = entry["tool"], int(entry["value"]), float(entry["radius"])
-    numbers = [radius, *(number for point in points for number in point)]
-    if tool not in TOOLS or not 1 <= value <= classes or not points or (tool == BOX and len(points) != CORNERS):
-        raise ValueError(tool)
-    if not all(math.isfinite(number) and abs(number) < FAR for number in numbers) or radius <= 0:
-        raise ValueError(radius)
-    return Mark(tool, value, radius, points)
-
-
-def text_of(key: int, marks: Sequence[Mark]) -> str:
-    """Return marks as the browser sends them."""
-    return json.dumps({"key": key, "marks": [asdict(mark) for mark in marks]})
-
-
-def without_class(marks: Sequence[Mark], value: int) -> list[Mark]:
-    """Return the marks after a class was removed: those of later classes move up by one."""
-    kept = [mark for mark in marks if mark.value != value]
-    return [replace(mark, value=mark.value - 1) if mark.value > value else mark for mark in kept]
-
-
-def checked_corrections(marks: list[Mark], classes: int) -> list[Mark]:
-    """Return marks that can correct a mask of some classes.
-
-    Raises:
-        UserError: a mark is a point, which says nothing about a mask, or of another class.
-    """
-    for mark in marks:
-        if mark.tool not in CORRECTING:
-            raise UserError(f"a mask is corrected with {', '.join(CORRECTING)}, not with a {mark.tool}")
-        if mark.value > classes:
-            raise UserError(UNREADABLE)
-    return marks
+    points: list[list[float]]
 
 
 def support_label(marks: Sequence[Mark], value: int, shape: tuple[int, int]) -> np.ndarray:
@@ -110,14 +39,11 @@ def support_label(marks: Sequence[Mark], value: int, shape: tuple[int, int]) -> 
 
     Strokes and boxes cover the object. Around points the object's extent is unknown (``regions.py``). A later mark
     covers earlier ones, also those of other classes.
-
-    Raises:
-        UserError: a point is outside the photo.
     """
     label = np.zeros(shape, np.uint8)
     for mark in marks:
         if mark.tool == POINT:
-            drawn = point_label(list(mark.points), shape, False, mark.radius, "a mark")
+            drawn = point_label([(x, y) for x, y in mark.points], shape, False, mark.radius, "a mark")
             if mark.value == value:
                 label[(drawn == IGNORE) & (label == 0)] = IGNORE
             label[drawn == 1] = mark.value == value

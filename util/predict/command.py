@@ -17,7 +17,6 @@ from util.cli import words
 from util.config.read import to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.export.export import export
-from util.page.server import serve
 from util.predict.options import export_parser, marked_by, parser, segmenter_of
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import Results, facts_of
@@ -41,7 +40,20 @@ def command(arguments: list[str]) -> int:
     if arguments[:1] == [EXPORT]:
         return export(export_parser().parse_args(arguments[1:]))
     options = parser().parse_args(arguments)
-    return serve(options) if options.serve else _predict(options)
+    return _serve(options) if options.serve else _predict(options)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    """Serve the page; nothing else imports gradio."""
+    supports = (options.supports, "--support"), (options.support_files, "--supports")
+    for given, name in (*supports, (options.queries, "--query"), (options.out, "--out")):
+        if given:
+            raise UserError(f"--serve: takes no {name}; supports and queries are uploaded on the page")
+    try:
+        from util.page.page import serve
+    except ModuleNotFoundError:
+        raise UserError("--serve: gradio is not installed; pip install -r requirements-serve.txt") from None
+    return serve(options)
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 from model.episode import IGNORE
 from util.cli import Parser, within, words
 from util.evaluate.evaluate import FINAL
-from util.export import formats as export_formats
 from util.formats import recognise
 from util.predict.adapt import MIN_SUPPORTS, adapted
 from util.predict.load_model import MAX_SIDE
@@ -20,7 +19,7 @@ from util.predict.supports import MAX_SHOTS, Marked, parse_support, supports_in
 from util.predict.tiles import MIN_TILE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
-DEFAULT_FORMAT = "pt2"  # of an export; needs no package beside torch
+EXPORT_FORMATS = ("pt2", "onnx")  # the first is the default, which needs no package beside torch
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,9 +64,9 @@ def export_parser() -> argparse.ArgumentParser:
         description="Export the network as two files of graphs, of the supports and of the query.",
     )
     _add_model_and_supports(out)
-    add, default = out.add_argument, f"default {DEFAULT_FORMAT}"
+    add, default = out.add_argument, EXPORT_FORMATS[0]
     add("--out", type=Path, required=True, help="folder to write")
-    add("--format", choices=list(export_formats.FORMATS), default=DEFAULT_FORMAT, help=default)
+    add("--format", choices=EXPORT_FORMATS, default=default, help=f"default {default}")
     shots = "supports of a class; default the number given, else as trained, else 1"
     add("--shots", type=within(int, 1), metavar="K", help=shots)
     add("--overwrite", action="store_true", help="overwrite an earlier export in this folder")
