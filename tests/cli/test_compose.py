@@ -139,3 +139,10 @@ def test_a_name_that_does_not_compose_is_refused_in_one_line(words: tuple, parts
 def test_a_fold_that_does_not_exist_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"pascal_split9_resnet50.yaml: data.fold = 9 does not exist"):
         read_config(CONFIGS / "pascal/pascal_split9_resnet50.yaml")
+
+
+def test_a_file_of_a_composed_name_lies_on_top_of_its_parts(configs: Path) -> None:
+    base = read_config(configs / "mini/mini_split2_ssp_lite0.yaml")
+    (configs / "mini/mini_split2_ssp_lite0.yaml").write_text("data: {shot: 5}")
+    config = read_config(configs / "mini/mini_split2_ssp_lite0.yaml")
+    assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage

@@ -2,7 +2,8 @@
 
 ``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. A name ``<data set>_split<fold>[_<method>]_<encoder>
 [_<variant>]`` stands for ``data.fold: 2`` over the parts ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``
-and ``encoder/resnet50.yaml``, later ones winning. A file may name it: ``base: pascal_split2_ssp_resnet50.yaml``.
+and ``encoder/resnet50.yaml``, later ones winning. A file of that name lies on top of them, unless it names a ``base``;
+a file of another name may name it: ``base: pascal_split2_ssp_resnet50.yaml``.
 
 What holds for some compositions alone stands in a part's section ``for``. The words of an entry are names of methods
 and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where all of them are true. Entries come
@@ -148,7 +149,7 @@ def parts_of_name(path: Path) -> Parts | None:
     """Return the parts that a config's name stands for; None where it is not the name of a composed config.
 
     Raises:
-        UserError: the name has the form of one, but names no method and encoder that go together.
+        UserError: no file has the name, which has the form of one, but names no method and encoder that go together.
     """
     folder, match = path.parent, NAME.fullmatch(path.name)
     if match is None or match["dataset"] != folder.name or not _data_file(folder).exists():
@@ -166,6 +167,8 @@ def parts_of_name(path: Path) -> Parts | None:
         if encoder is not None and taken != [None]:
             title, names = model_class(root, method).title, ", ".join(map(str, taken))
             raise UserError(f"{_shown(path)}: {title} does not take the encoder {encoder}; it takes {names}")
+    if path.exists():
+        return None
     known = {f"{folder.name}_split{fold}_{start}" for start in named} | {
         file.stem for file in folder.glob("*_split*.yaml")
     }
@@ -248,8 +251,11 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
     if path.resolve() in done:
         return {}
     done.add(path.resolve())
-    parts = None if path.exists() else parts_of_name(path)
-    tree = parse_file(path) if parts is None else {"data": {"fold": Leaf(parts.fold, str(path))}}
+    composed = parts_of_name(path)
+    tree = parse_file(path) if path.exists() or composed is None else {}
+    parts = None if "base" in tree else composed
+    if parts is not None:
+        tree = merge({"data": {"fold": Leaf(parts.fold, str(path))}}, tree)
     if path.parent.name in ("model", "encoder", path.stem):
         tree = {key: value for key, value in tree.items() if key not in OF_PARTS}
     low = {} if parts is None else _composed(parts, done)
