@@ -30,7 +30,7 @@ def parser(description: str | None) -> cli.Parser:
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
     text = "print the merged config and where each value comes from, and end"
     out.add_argument("--print-config", action="store_true", help=text)
-    out.add_argument("--write-config", type=Path, metavar="FILE", help="write the same to a file, to be edited, and end")
+    out.add_argument("--write-config", type=Path, metavar="FILE", help="write the same to a file, and end")
     return out
 
 
