@@ -38,7 +38,7 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[s
     assert config.run.name == name and again == config and to_dict(again) == to_dict(config)
     options.write_config = tmp_path / "written.yaml"
     assert command_line.show(options) and options.write_config.read_text() == text
-    with pytest.raises(UserError, match="written.yaml"):
+    with pytest.raises(UserError, match=r"written\.yaml"):
         command_line.show(options)
     assert all(line.endswith(":") or "  # " in line for line in text.splitlines())
 
