@@ -23,23 +23,26 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from util.packages import loaded
 
-from model.common.ops import normalise
-from model.contract import FewShotModel
-from model.encoders.resnet import ResNetEncoder
-from model.episode import Episode
-from model.registry import class_of, models
-from util import cli
-from util.config.compose import config_path
-from util.config.read import read_config
-from util.config.settings import Config
-from util.errors import UserError, nearest
-from util.files import write_atomically
-from util.report.table import Table
-from util.run.device import describe, pick_device
-from util.run.network import build_model
+with loaded():
+    import torch
+    from torch import Tensor, nn
+
+    from model.common.ops import normalise
+    from model.contract import FewShotModel
+    from model.encoders.resnet import ResNetEncoder
+    from model.episode import Episode
+    from model.registry import class_of, models
+    from util import cli
+    from util.config.compose import config_path
+    from util.config.read import read_config
+    from util.config.settings import Config
+    from util.errors import UserError, nearest
+    from util.files import write_atomically
+    from util.report.table import Table
+    from util.run.device import describe, pick_device
+    from util.run.network import build_model
 
 STAGES = EVALUATION, TRAINING = "evaluation", "training"
 BATCH = {EVALUATION: 1, TRAINING: 4}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from util import cli
-from util.predict.command import command
+from util.packages import loaded
+
+with loaded():
+    from util import cli
+    from util.predict.command import command
 
 if __name__ == "__main__":
     cli.main(lambda: command(sys.argv[1:]))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from util import cli
-from util.prepare import check, custom, embeddings, lists, mini, weights
-from util.prepare.datasets import (
-    chestxray,
-    coco,
-    deepglobe,
-    fss1000,
-    isaid5i,
-    isic,
-    lvis92i,
-    pacopart,
-    pascal,
-    pascalpart,
-    suim,
-)
-from util.prepare.make import Recipe
+from util.packages import loaded
+
+with loaded():
+    from util import cli
+    from util.prepare import check, custom, embeddings, lists, mini, weights
+    from util.prepare.datasets import (
+        chestxray,
+        coco,
+        deepglobe,
+        fss1000,
+        isaid5i,
+        isic,
+        lvis92i,
+        pacopart,
+        pascal,
+        pascalpart,
+        suim,
+    )
+    from util.prepare.make import Recipe
 
 RECIPES = pascal, coco, fss1000, deepglobe, isic, chestxray, suim, lvis92i, isaid5i, pacopart, pascalpart
 COMMANDS = {

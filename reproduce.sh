@@ -4,4 +4,4 @@
 # and ends with the table and every model's paired difference to the first. MODEL as in train.sh.
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
-exec python3 util/packages.py util.launch.reproduce "$@"
+exec python3 -m util.launch.reproduce "$@"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util import cli
-from util.config import command_line
-from util.config.tree import override
-from util.errors import UserError
-from util.evaluate.calibrate import calibrate
-from util.evaluate.jobs import Request
-from util.evaluate.pictures import parse_kinds
-from util.evaluate.testing import test
-from util.report.figure import SUFFIXES
+from util.packages import loaded
+
+with loaded():
+    from util import cli
+    from util.config import command_line
+    from util.config.tree import override
+    from util.errors import UserError
+    from util.evaluate.calibrate import calibrate
+    from util.evaluate.jobs import Request
+    from util.evaluate.pictures import parse_kinds
+    from util.evaluate.testing import test
+    from util.report.figure import SUFFIXES
 
 
 def command() -> None:

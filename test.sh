@@ -5,4 +5,4 @@
 # Scores a checkpoint (default: the best of this run) on the fold's novel classes. NET and MODEL as in train.sh.
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
-exec python3 util/packages.py util.launch.launch test "$@"
+exec python3 -m util.launch.launch test "$@"

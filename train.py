@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from util import cli
-from util.config import command_line
-from util.train.stages import train_meta
+from util.packages import loaded
+
+with loaded():
+    from util import cli
+    from util.config import command_line
+    from util.train.stages import train_meta
 
 
 def command() -> int:

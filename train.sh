@@ -4,4 +4,4 @@
 # NET=resnet101 picks another network, MODEL=... another model; NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT: many machines.
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
-exec python3 util/packages.py util.launch.launch train "$@"
+exec python3 -m util.launch.launch train "$@"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -116,8 +117,9 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
     except OSError as error:
         code = EXIT_UNREAD if isinstance(error, BrokenPipeError) else EXIT_USER_ERROR
         if code == EXIT_USER_ERROR:
-            where = one_line(error.filename or "the output could not be written")
-            print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            where = error.filename or ("the output could not be written" if full else type(error).__name__)
+            print(one_line(f"error: {where}: {error.strerror or error}"), file=sys.stderr)
         if error.filename is None:  # what is left of the output would raise again at the end of the process
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)

@@ -1,24 +1,33 @@
-"""Run a module of this project as the shell scripts do: ``python util/packages.py MODULE [words]``.
+"""The packages of all commands: that they are installed, and Ctrl-C while they load. Needs the standard library alone.
 
-A package that is not installed is one line and exit code 2, before hours of work could lack it at their end.
+A missing package ends a command at its start, before hours of work could lack it at their end.
 """
 
 import importlib.util
-import runpy
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 NEEDED = "torch torchvision numpy cv2 PIL yaml tensorboardX tqdm gensim scipy matplotlib simplejpeg"
 ROOT = Path(__file__).resolve().parents[1]
 
-if __name__ == "__main__":
+
+@contextmanager
+def loaded() -> Iterator[None]:
+    """Enclose the imports of a command: a missing package or Ctrl-C is one line and exit code 2 or 130."""
+    before = signal.signal(signal.SIGINT, lambda *_: _end("interrupted", 130))
     for name in NEEDED.split():
         if importlib.util.find_spec(name) is None:
             mend = ". .venv/bin/activate" if (ROOT / ".venv").exists() else "sh demo.sh, which installs everything"
-            print(
-                f"error: the package '{name}' is not installed for {sys.executable}; first run: {mend}", file=sys.stderr
-            )
-            sys.exit(2)
-    module, *sys.argv[1:] = sys.argv[1:]
-    sys.path[0] = str(ROOT)
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+            _end(f"error: the package '{name}' is not installed for {sys.executable}; first run: {mend}", 2)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def _end(line: str, code: int) -> None:
+    """End the process at once; an exception that ends an import of C++ halfway can abort the process."""
+    print(line, file=sys.stderr, flush=True)
+    os._exit(code)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,21 +91,32 @@ def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> N
 
 
 @pytest.mark.process
-def test_shell_scripts_without_the_packages_name_the_first_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", ["train.sh", "reproduce.sh", "train.py", "predict.py", "prepare.py"])
+def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: Path) -> None:
     """A folder without ``.venv``, and a Python that has the standard library alone."""
-    (tmp_path / "util").mkdir()
-    shutil.copy(REPOSITORY / "util/packages.py", tmp_path / "util")
+    for folder in ("util", "model"):
+        (tmp_path / folder).symlink_to(REPOSITORY / folder)
+    shutil.copy(REPOSITORY / script, tmp_path)
     bare = tmp_path / "bin/python3"
     bare.parent.mkdir()
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
     bare.chmod(0o755)
-    for script in ("train.sh", "test.sh", "reproduce.sh"):
-        shutil.copy(REPOSITORY / script, tmp_path)
-        done = subprocess.run(
-            ["sh", tmp_path / script, "split0", "pascal", "0"],
-            env={"PATH": f"{bare.parent}:/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
-        assert done.stderr.startswith("error: the package 'torch' is not installed") and "sh demo.sh" in done.stderr
+    done = subprocess.run(
+        ["sh" if script.endswith("sh") else bare, tmp_path / script, "split0", "pascal", "0"],
+        env={"PATH": f"{bare.parent}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("error: the package 'torch' is not installed") and "first run: " in done.stderr
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("script", ["train.py", "test.sh"])
+def test_an_interrupt_while_packages_load_is_one_line(script: str) -> None:
+    words = ["sh" if script.endswith("sh") else sys.executable, script, "split0", "pascal", "0"]
+    started = subprocess.Popen(words, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while "site-packages" not in Path(f"/proc/{started.pid}/maps").read_text():  # a library of a package
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGINT)
+    assert (started.communicate()[1], started.returncode) == ("interrupted\n", 130)

@@ -42,6 +42,17 @@ def test_an_output_without_room_is_a_line(
     assert capfd.readouterr().err == "error: the output could not be written: No space left on device\n"
 
 
+@pytest.mark.parametrize("error", [OSError(12, "Cannot allocate memory"), OSError("no route to host")], ids=str)
+def test_an_error_of_no_file_is_not_of_the_output(error: OSError, capfd: pytest.CaptureFixture) -> None:
+    def command() -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        cli.main(command)
+    assert left.value.code == EXIT_USER_ERROR
+    assert capfd.readouterr().err == f"error: OSError: {error.strerror or error}\n"
+
+
 def test_a_name_that_the_output_cannot_encode_does_not_end_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))

@@ -10,6 +10,18 @@ from PIL import Image
 
 from tests.formats import drawn
 
+WITHOUT_EFFECT = (  # beside a box of a named class and a model without text
+    {"photos": "set"},
+    {"classes": "horse"},
+    {"max_shots": 1},
+    {"mask_value": 2},
+    {"radius": 3},
+    {"name": "dog", "support": "cat=set/a.jpg:box=1,1,9,9"},
+    {"vectors": "some.vec"},
+    {"host": "localhost"},
+    {"port": 80},
+)
+
 
 @pytest.fixture
 def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: Path) -> Callable[..., str]:
@@ -58,6 +70,7 @@ def test_marks(refused, marked: dict[str, str], marks: str) -> None:
         ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),
         ({"min_score": 0.5}, "--min-score 0.5"),
         ({"output": "mete"}, "--output mete"),
+        *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "checkpoint": "gone.pth"}, "gone.pth: "),
         ({"checkpoint": "some.pth"}, "some.pth: "),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,12 @@ def test_supports_and_queries_may_be_arrays(baseline: Path, drawn_support: str, 
     assert [known.name for known in from_arrays.classes] == [CLASS_NAMES[0]]
     image = read_photo(photos[1])
     assert np.array_equal(from_files(photos[1]).probability, from_arrays(image).probability)
+
+
+def test_four_threads_share_a_segmenter(photos) -> None:
+    """Encoders of timm keep what the pass under way asks of them."""
+    segmenter = Segmenter(None, [f"{photos[0]}:box=10,10,50,50"])
+    expected = [segmenter(photo).probability for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: segmenter(photos[n % 3]).probability, range(12)))
+    assert all(np.array_equal(x, expected[n % 3]) for n, x in enumerate(found))

@@ -12,23 +12,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-from torch.distributed import run as torchrun
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from util.packages import loaded
 
-from util import cli
-from util.checkpoints import checkpoint
-from util.checkpoints.resume import training_differences
-from util.config import command_line
-from util.config.compose import config_path
-from util.config.read import read_config, to_dict
-from util.config.settings import Config
-from util.data.words.text import SUFFIXES
-from util.errors import EXIT_INTERRUPTED, UserError
-from util.files import REPOSITORY
-from util.run.device import CUDA, gpu_count
-from util.run.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder, weights_folder
-from util.train.optim import least_batch
+with loaded():
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    from util import cli
+    from util.checkpoints import checkpoint
+    from util.checkpoints.resume import training_differences
+    from util.config import command_line
+    from util.config.compose import config_path
+    from util.config.read import read_config, to_dict
+    from util.config.settings import Config
+    from util.data.words.text import SUFFIXES
+    from util.errors import EXIT_INTERRUPTED, UserError
+    from util.files import REPOSITORY
+    from util.run.device import CUDA, gpu_count
+    from util.run.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder, weights_folder
+    from util.train.optim import least_batch
 
 RESUME, OVERWRITE = "--resume", "--overwrite"
 SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage

@@ -14,24 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.registry import class_of
-from util import cli
-from util.checkpoints.resume import changed_settings
-from util.checkpoints.weights import OWN, weights_source
-from util.config.compose import MAIN_METHOD, config_path
-from util.config.read import read_config, to_dict
-from util.config.settings import Config
-from util.errors import EXIT_USER_ERROR, UserError
-from util.evaluate.jobs import result_folder
-from util.files import write_atomically
-from util.launch.launch import RESUME, device_setting, run_script, train, trained_otherwise
-from util.prepare.needs import Needs
-from util.report.compare import compare
-from util.report.paper_table import table
-from util.report.schema import RESULT, read_result
-from util.report.table import FORMATS
-from util.run.context import network_config
-from util.run.folders import BEST, base_folder, is_finished, weights_folder
+from util.packages import loaded
+
+with loaded():
+    from model.registry import class_of
+    from util import cli
+    from util.checkpoints.resume import changed_settings
+    from util.checkpoints.weights import OWN, weights_source
+    from util.config.compose import MAIN_METHOD, config_path
+    from util.config.read import read_config, to_dict
+    from util.config.settings import Config
+    from util.errors import EXIT_USER_ERROR, UserError
+    from util.evaluate.jobs import result_folder
+    from util.files import write_atomically
+    from util.launch.launch import RESUME, device_setting, run_script, train, trained_otherwise
+    from util.prepare.needs import Needs
+    from util.report.compare import compare
+    from util.report.paper_table import table
+    from util.report.schema import RESULT, read_result
+    from util.report.table import FORMATS
+    from util.run.context import network_config
+    from util.run.folders import BEST, base_folder, is_finished, weights_folder
 
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 

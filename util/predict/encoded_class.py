@@ -195,7 +195,7 @@ def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) 
     batches, count = [], images.shape[1]
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
         image, label = images[:, shots], labels[:, shots]
-        with model.autocast():
+        with model.forward_pass():
             batches.append(SupportBatch(image, label, model.network.cache_support(image, label)))
     return batches
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import RLock
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,10 +43,13 @@ class LoadedModel:
     view: View
     source: str  # the file of the weights, or why there is none
     note: str = ""  # a line that says which model was taken where none was named
+    lock: Any = field(default_factory=RLock)  # shared by the models that share an encoder
 
-    def autocast(self) -> AbstractContextManager:
-        """Return the context of a forward pass in the precision of ``run.precision``."""
-        return autocast(self.device, self.context.config.run.precision)
+    @contextmanager
+    def forward_pass(self) -> Iterator[None]:
+        """Enclose a forward pass: in ``run.precision``, one thread at a time, since encoders keep what a pass needs."""
+        with self.lock, autocast(self.device, self.context.config.run.precision):
+            yield
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return a photo (H, W, 3) uint8 and its label (H, W) as input: (3, S, S) float32 and (S, S) uint8."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from model.episode import IGNORE
 from util.cli import Parser, within, words
+from util.data.marks import POINTS, SCRIBBLE
+from util.errors import UserError
 from util.evaluate.evaluate import FINAL
 from util.formats import recognise
 from util.predict.adapt import MIN_SUPPORTS, adapted
@@ -121,13 +123,14 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked] | None = 
         marked: the supports, where they have been listed.
 
     Raises:
-        UserError: as ``Segmenter``.
+        UserError: as ``Segmenter``; or an option is given that nothing reads.
     """
     given = vars(options)  # an export has fewer options
     decision = {name: given[name] for name in ("min_score", "threshold", "min_pixels") if name in given}
+    marked = marked_by(options)[0] if marked is None else marked
     segmenter = Segmenter(
         options.checkpoint,
-        marked_by(options)[0] if marked is None else marked,
+        marked,
         options.name,
         config=options.config,
         overrides=options.overrides,
@@ -138,6 +141,20 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked] | None = 
         output=options.output,
         decision=Decision(**decision),
     )
+    kinds, unnamed = {one.kind for one in marked}, any(one.name is None for one in marked)
+    for name, has_effect, needed in (
+        ("photos", options.support_files, "--supports"),
+        ("classes", options.support_files, "--supports"),
+        ("max_shots", options.support_files, "--supports"),
+        ("mask_value", "mask" in kinds, "a mask among the supports"),
+        ("radius", kinds & {POINTS, SCRIBBLE}, "points=... or scribble=... among the supports"),
+        ("name", unnamed, "a support that names no class"),
+        ("vectors", segmenter.model.context.vectors is not None, "a model that reads text"),
+        ("host", given.get("serve"), "--serve"),
+        ("port", given.get("serve"), "--serve"),
+    ):
+        if given.get(name) and not has_effect:
+            raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")
     if segmenter.model.note:
         print(segmenter.model.note)
     return adapted(segmenter) if given.get("adapt") else segmenter

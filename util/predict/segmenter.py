@@ -194,7 +194,7 @@ class Segmenter:
         """Return the network's output for all batches of supports of all classes in a row."""
         network, base_labels = self.model.network, self.model.network.reads_base_labels
         episodes = [known.episode(query, some, base_labels) for known in self.classes for some in known.support_batches]
-        with self.model.autocast():
+        with self.model.forward_pass():
             output = network.forward_classes(episodes)
         check_finite(output)
         return output

@@ -61,6 +61,13 @@ class Marked:
     radius: float | None = None
     annotated: Photo | None = None
 
+    @property
+    def kind(self) -> str:
+        """What marks the object: ``box``, ``points``, ``scribble``, ``outlines`` or ``mask``."""
+        outlined = self.annotated is not None or Path(self.marks).suffix.lower() == labelme.SUFFIX
+        drawn = (kind for kind in DRAWN_KINDS if self.marks.startswith(f"{kind}="))
+        return next(drawn, "outlines" if outlined else "mask")
+
     def read(self, name: str | None = None) -> Support:
         """Return the marked photo; ``name`` is the class of marks that name none.
 
@@ -71,9 +78,9 @@ class Marked:
         if self.annotated is not None:
             table = {instance.category: 1 for instance in self.annotated.instances}
             label = label_of(self.annotated, self.photo, table)
-        elif self.marks.startswith(tuple(f"{kind}=" for kind in DRAWN_KINDS)):
+        elif self.kind in DRAWN_KINDS:
             label = drawn_label(self.marks, image.shape[:2], self.radius, source)
-        elif path.suffix.lower() == labelme.SUFFIX:
+        elif self.kind == "outlines":
             label = outlined_label(path, self.photo, self.name or name)
         else:
             label = mask_label(path, self.photo, self.mask_value)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from util import cli
-from util.report.charts import write_charts
-from util.report.compare import compare
-from util.report.figure import SUFFIXES
-from util.report.paper_table import table
-from util.report.schema import find_results
-from util.report.scores import FINAL
-from util.report.table import FORMATS
+from util.packages import loaded
+
+with loaded():
+    from util import cli
+    from util.report.charts import write_charts
+    from util.report.compare import compare
+    from util.report.figure import SUFFIXES
+    from util.report.paper_table import table
+    from util.report.schema import find_results
+    from util.report.scores import FINAL
+    from util.report.table import FORMATS
 
 
 def command() -> int:
