@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
@@ -39,32 +39,23 @@ def set_allocator(options: tuple[tuple[int, int], ...]) -> None:
 
 
 def parallel_map(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    title: str,
-    unit: str = "image",
-    progress: bool = True,
-    total: int | None = None,
+    function: Callable[[Item], Result], items: Sequence[Item], title: str, progress: bool = True
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for every item, in order; the first error ends it.
 
-    Args:
-        function: can be pickled, for other processes.
-        total: the number of items, for ``items`` without a length.
+    ``function`` can be pickled, for other processes.
     """
     from tqdm import tqdm  # commands without bars need none
 
-    if total is None:
-        total = len(items) if isinstance(items, Sized) else 0
     processes = min(usable_cores(), MAX_PROCESSES)
     with contextlib.ExitStack() as stack:
         results: Iterable[Result] = map(function, items)
-        if processes > 1 and total >= FEW:
+        if processes > 1 and len(items) >= FEW:
             pool = stack.enter_context(ProcessPoolExecutor(processes, initializer=_ignore_interrupts))
             stack.callback(pool.shutdown, cancel_futures=True)  # waits for the items that are being worked on
             with interrupts_held_back():  # the processes start here
                 results = pool.map(function, items, chunksize=CHUNK)
-        yield from tqdm(results, total=total, desc=title, unit=unit, disable=not progress)
+        yield from tqdm(results, total=len(items), desc=title, unit="image", disable=not progress)
 
 
 @contextlib.contextmanager

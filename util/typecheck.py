@@ -7,7 +7,6 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Literal
 
 from util.errors import nearest
@@ -16,7 +15,6 @@ NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "
 MAX_SHOWN = 80  # characters of a value in a message
 MAX_NUMBER = 2**63 - 1  # the largest whole number that a tensor holds
 UNIONS = (typing.Union, types.UnionType)
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Misfit(Exception):

@@ -10,9 +10,9 @@ from model.common.layers import Head, Refine
 from model.common.ops import resize
 
 
-def default_scales(grid: int, count: int = 4) -> list[int]:
-    """Return z_i = ceil(h / 2^i), the default grid sizes of the decoder."""
-    return [-(-grid // 2**i) for i in range(count)]
+def default_scales(grid: int) -> list[int]:
+    """Return z_i = ceil(h / 2^i), i = 0..3, the default grid sizes of the decoder."""
+    return [-(-grid // 2**i) for i in range(4)]
 
 
 def _project(channels_in: int, channels_out: int) -> nn.Sequential:

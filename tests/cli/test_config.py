@@ -11,9 +11,6 @@ from tests.cli.configs import MINI, read_text, refusal, write_config
 from tests.paths import REPOSITORY
 from util.config.read import read_config
 
-TIMEOUT = 600  # seconds; a machine may be busy
-
-
 # --- inheritance -----------------------------------------------------------------------------------------------------
 
 

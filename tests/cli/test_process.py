@@ -12,8 +12,6 @@ import pytest
 from util import cli
 from util.errors import EXIT_UNREAD, EXIT_USER_ERROR
 
-PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
-
 
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_an_output_that_is_no_longer_read_ends_a_command_silently(

@@ -18,8 +18,6 @@ from util.run import data as run_data
 from util.run.context import make_run_context
 from util.run.input_size import in_words, view_of
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture(scope="module")
 def photo(shared) -> tuple[np.ndarray, np.ndarray]:

@@ -100,10 +100,3 @@ def _rectangle(random: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
     label[top:bottom, left:right] = 1
     label[bottom : bottom + 2, left:right] = IGNORE
     return torch.from_numpy(image.astype(np.uint8)), torch.from_numpy(label)
-
-
-def rectangle_mask(height: int, width: int, rows: slice, columns: slice) -> Tensor:
-    """Return a binary float32 mask (1, H, W) that is 1 in the given rows and columns."""
-    mask = torch.zeros(1, height, width)
-    mask[:, rows, columns] = 1
-    return mask

@@ -16,8 +16,6 @@ from util.data.words.vectors import ADDED, INSTEAD, build_vectors
 from util.prepare.embeddings import dataset_settings
 
 WIDTH = 300
-SHARED_ROWS = ["background", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dog", "horse"]
-SHARED_ROWS += ["person", "sheep", "train"]
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ FIGURE = """<figure data-iou="{iou:.4f}" data-class="{name}" data-kinds="{kinds}
 </figure>"""
 BASE_NAMES = 2  # base classes named in a caption
 PHOTOS = 256  # kept in the size of a panel, 0.3 MiB each
-Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) counts, see evaluation.py
+Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) counts, see evaluate.py
 Photo = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # panel (H, W, 3) and class ids (H, W), uint8; size as stored
 
 

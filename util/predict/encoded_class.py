@@ -131,14 +131,7 @@ class EncodedClass:
         return replace(self, support_batches=batches, sources=[self.sources[i] for i in shots])
 
 
-def episode_of(
-    query: Tensor,
-    supports: SupportBatch,
-    text: Tensor | None,
-    class_id: int,
-    base_labels: bool,
-    cached_query: CachedFeatures | None = None,
-) -> Episode:
+def episode_of(query: Tensor, supports: SupportBatch, text: Tensor | None, class_id: int, base_labels: bool) -> Episode:
     """Return an episode of B queries (B, 3, S, S) that share supports and a text vector (T,).
 
     Labels of the queries are ``IGNORE`` everywhere; ``base_labels`` adds such labels of base classes.
@@ -157,7 +150,6 @@ def episode_of(
         query_base_label=unknown if base_labels else None,
         text=None if text is None else text.expand(count, -1),
         cached_support=None if supports.cached is None else [supports.cached],
-        cached_query=None if cached_query is None else [cached_query],
     )
 
 

@@ -9,11 +9,6 @@ import torch
 from model.common.training_free import mask_on_grid
 
 GRID = (3, 4)
-SIDES = (24, 32)  # of the masks: cells of 8 pixels
-
-
-def _cells(mask_hw: torch.Tensor) -> set[tuple[int, int]]:
-    return {tuple(cell) for cell in mask_on_grid(mask_hw, GRID).nonzero().tolist()}
 
 
 @pytest.mark.parametrize("shape", [(24, 32), (25, 33), (17, 19)])

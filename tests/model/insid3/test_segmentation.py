@@ -16,7 +16,6 @@ from tests.model.small import SETTINGS, drawn_episode, small_model
 CHANNELS, SIDE = 12, 6
 CANVAS = (48, 48)
 TAU, MERGE = 0.6, 0.05
-CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
 def _features(seed: int, side: int = SIDE) -> Tensor:

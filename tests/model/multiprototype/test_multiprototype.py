@@ -5,18 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import Tensor
 
 from model.baselines.multiprototype import class_scores, points_of_class, spherical_kmeans
-from model.common.ops import unit
 from tests.model.small import drawn_episode, small_model
 
 CHANNELS, GRID, CANVAS = 6, (4, 5), (16, 20)
-K = 3
-
-
-def _points(count: int, seed: int = 0) -> Tensor:
-    return unit(torch.randn(count, CHANNELS, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
 def test_classes_share_the_background_of_all_supports() -> None:
