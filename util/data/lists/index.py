@@ -16,7 +16,7 @@ import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from util.data.images.read import read_mask_of, read_stacked, unstack
 from util.errors import UserError
 from util.files import fingerprint, read_text, write_atomically
 from util.parallel import parallel_map
-
-if TYPE_CHECKING:
-    from util.data.images.decoded import MappedImages
 
 FORMAT = 3  # raise when the stored content changes
 VALUE = 1  # of the class in a mask of one class
@@ -86,7 +83,7 @@ class Index:
         images, masks: path of each image and mask.
         fingerprint: hexadecimal digest of the list and the mask files.
         sizes: (images, 2) int64 height and width.
-        decoded: cache of decoded images, None without one.
+        decoded: cache of stacked images by row (``util/data/images/decoded.py``), None without one.
     """
 
     names: tuple[str, ...]
@@ -95,7 +92,7 @@ class Index:
     masks: tuple[Path, ...]
     fingerprint: str
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    decoded: MappedImages | None = None
+    decoded: Any = None
 
     def __len__(self) -> int:
         return len(self.names)
