@@ -76,7 +76,7 @@ def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[in
 def points_of_class(supports: Sequence[tuple[Tensor, Tensor]], class_index: int) -> Tensor:
     """Return the unit features of a class's cells over all supports, shot-major, then row-major, (n, C); n may be 0.
 
-    Class 0 is the background; pixels of label 255 are of none.
+    Supports are unit features (C, h, w) and a label map (H, W); class 0 is the background, 255 of no class.
     """
     points = [f.flatten(1).T[mask_on_grid(label == class_index, f.shape[-2:]).flatten()] for f, label in supports]
     return torch.cat(points)
