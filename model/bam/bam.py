@@ -18,8 +18,8 @@ from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_f
 from model.common.fixed_shapes import rows_inside
 from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
-from model.common.ops import foreground_mask, in_float32, mean_over_shots, min_max, resize
-from model.common.prototype import greatest_cosine, support_prototype
+from model.common.ops import foreground_mask, in_float32, masked_mean, mean_over_shots, min_max, resize
+from model.common.prototype import greatest_cosine
 from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, GiveOf
 from model.contract import Task
@@ -101,7 +101,7 @@ class BAM(WithBaseLearner):
         prior, seen = shot_prior(query.stage[HIGH], high, mask_b1ss), seen_object(high, mask_b1ss)
         del high
         feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)
-        return distance, prior, support_prototype(feature, resize(mask_b1ss, feature.shape[-2:])), seen
+        return distance, prior, masked_mean(feature, resize(mask_b1ss, feature.shape[-2:])), seen
 
     # --- supports --------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from model.common.ops import resize_cells, unit
+from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings, mask_on_grid
 from model.episode import Episode, Output
 from model.registry import register
@@ -99,13 +100,13 @@ def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
         assigned = nearest
         total = torch.zeros_like(centres).index_add_(0, assigned, points_nc)
         occupied = assigned.bincount(minlength=k) > 0
-        centres = torch.where(occupied[:, None], unit(total, dim=1), centres)
+        centres = torch.where(occupied[:, None], F.normalize(total, dim=1), centres)
     return centres
 
 
 def _farthest_first(points_nc: Tensor, k: int) -> Tensor:
     """Return k of the points: the one nearest to the mean, then each time the one farthest from those chosen."""
-    chosen = [int((points_nc @ unit(points_nc.mean(0), dim=0)).argmax())]
+    chosen = [int((points_nc @ F.normalize(points_nc.mean(0), dim=0)).argmax())]
     largest = points_nc @ points_nc[chosen[0]]  # cosine to the nearest centre so far
     while len(chosen) < k:
         chosen.append(int(largest.clamp(max=1 - SAME).argmin()))

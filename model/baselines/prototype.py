@@ -5,8 +5,6 @@ It is also the worked example of a new model: settings, declarations, and one fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,19 +14,12 @@ from model.common.training_free import TrainingFree, TrainingFreeSettings
 from model.episode import Episode, Output
 from model.registry import register
 
-EPS = 5e-4  # in the masked mean of a support
-
-
-@dataclass
-class PrototypeSettings(TrainingFreeSettings):
-    """The baseline's settings; ``config/model/prototype.yaml`` explains them."""
-
 
 @register("prototype")
 class PrototypeBaseline(TrainingFree):
     """Masked-average prototypes and a cosine. Nothing learns, so it needs no checkpoint."""
 
-    Settings = PrototypeSettings
+    Settings = TrainingFreeSettings
     title = "prototype baseline"
 
     @torch.no_grad()
@@ -43,7 +34,7 @@ class PrototypeBaseline(TrainingFree):
 def _prototypes(support_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
     """Return one shot's background and foreground prototype, (B, 2, C)."""
     mask = resize(mask_b1hw, support_bchw.shape[-2:])
-    return torch.stack([masked_mean(support_bchw, m, EPS) for m in (1 - mask, mask)], dim=1)
+    return torch.stack([masked_mean(support_bchw, m) for m in (1 - mask, mask)], dim=1)
 
 
 @in_float32

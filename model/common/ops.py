@@ -13,7 +13,7 @@ from torch.nn import functional as F
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PIXEL_MAX = 255.0
-UNIT_EPS = 1e-12  # least length that a vector is divided by
+SUPPORT_EPS = 5e-4  # added to the sum of a support's mask
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,11 +37,6 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 def resize_cells(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize (B, C, H, W) bilinearly without aligned corners: cells tile the image, each covers H / h pixels."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def unit(x: Tensor, dim: int) -> Tensor:
-    """Return x at length 1 along a dimension: x / max(|x|, 1e-12)."""
-    return F.normalize(x, dim=dim, eps=UNIT_EPS)
 
 
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
@@ -72,7 +67,7 @@ def background_mask(label: Tensor) -> Tensor:
     return (label == 0).float().unsqueeze(-3)
 
 
-def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = 0.0) -> Tensor:
+def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = SUPPORT_EPS) -> Tensor:
     """Return the mean of x over a (soft) mask, (B, C): sum(x m) / (sum(m) + eps)."""
     total_bc = torch.einsum("bchw,bhw->bc", x_bchw, mask_b1hw[:, 0].to(x_bchw.dtype))
     return total_bc / (mask_b1hw.sum((1, 2, 3)).unsqueeze(1) + eps)

@@ -1,4 +1,4 @@
-"""Prototypes and positions: masked averages, means over chosen positions, cosines to the most similar position."""
+"""Chosen positions: means over them, and cosines to the most similar one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.common.fixed_shapes import shapes_are_fixed
-from model.common.ops import in_float32, masked_mean
+from model.common.ops import in_float32
 
-SUPPORT_EPS = 5e-4  # added to the sum of a mask
 FALLBACK = 12  # positions taken by rank where no position qualifies
 COSINE_EPS = 1e-7
-
-
-def support_prototype(feature_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
-    """Return the masked average p of support features over their (soft) mask, (B, C)."""
-    return masked_mean(feature_bchw, mask_b1hw, SUPPORT_EPS)
 
 
 def choose(chosen_bl: Tensor, ranking_bl: Tensor, first_rank: int = 0) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from model.common.ops import in_float32, resize, resize_cells, unit
+from model.common.ops import in_float32, resize, resize_cells
 from model.common.with_encoder import Shot, WithEncoder
 from model.contract import ModelSettings, Task
 from model.encoders.encoder import ENCODER_STRIDE
@@ -18,7 +19,7 @@ from model.encoders.registry import spec_of
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.episode import Episode, Output
 
-unit_of = in_float32(unit)
+unit = in_float32(F.normalize)  # features of length 1
 
 
 @dataclass
@@ -87,8 +88,8 @@ class OnCells(TrainingFree):
 
     def compared(self, features: Features) -> Tensor:
         """Return the unit features of all chosen stages, concatenated and again of length 1, (B, C, h, w) float32."""
-        stages = {stage: unit_of(features.stage[stage], 1) for stage in self.settings.stages}
-        return unit_of(super().compared(Features(stages, {})), 1)
+        stages = {stage: unit(features.stage[stage], dim=1) for stage in self.settings.stages}
+        return unit(super().compared(Features(stages, {})), dim=1)
 
 
 def mask_on_grid(mask_hw: Tensor, size: Sequence[int]) -> Tensor:

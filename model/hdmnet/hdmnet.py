@@ -20,8 +20,8 @@ from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_f
 from model.common.fixed_shapes import rows_inside
 from model.common.layers import WIDTH
 from model.common.likeness import likeness_to_supports
-from model.common.ops import foreground_mask, resize
-from model.common.prototype import greatest_cosine, support_prototype
+from model.common.ops import foreground_mask, masked_mean, resize
+from model.common.prototype import greatest_cosine
 from model.common.with_encoder import HIGH, LOW, MID
 from model.contract import ParamGroup, Task
 from model.encoders.features import Features
@@ -95,7 +95,7 @@ class HDMNet(WithBaseLearner):
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
         support_feature = self.project_support(mid_features(support))  # x_k, (B * K, 256, h, w)
         size = query_feature.shape[-2:]
-        prototype = support_prototype(support_feature, resize(mask.flatten(0, 1), size))  # p_k, (B * K, 256)
+        prototype = masked_mean(support_feature, resize(mask.flatten(0, 1), size))  # p_k, (B * K, 256)
         mean_prototype = prototype.unflatten(0, (batch, shots)).mean(1)  # p
         query_map = self.merge_query(_beside(query_feature, mean_prototype, SHARPENED * similarity))  # X
         support_map = self.merge_support(_beside(support_feature, prototype))  # X_k, (B * K, 64, h, w)

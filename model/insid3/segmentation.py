@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import resize_cells, unit
+from model.common.ops import resize_cells
 from model.common.training_free import mask_on_grid
 from model.mismatch import Mismatch
 
@@ -34,7 +34,7 @@ class PositionalBasis(NamedTuple):
 
     def removed(self, features_nc: Tensor) -> Tensor:
         """Return D(X) = unit(X - U_r U_r^T X) of unit features (n, C)."""
-        return unit(features_nc - (features_nc @ self.vectors) @ self.vectors.T, dim=1)
+        return F.normalize(features_nc - (features_nc @ self.vectors) @ self.vectors.T, dim=1)
 
 
 def positional_basis(blank_chw: Tensor, components: int) -> PositionalBasis:
@@ -100,7 +100,7 @@ class Candidates(NamedTuple):
 def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candidates:
     """Return the candidates among the target's debiased features (n, C), from at least one reference."""
     means = torch.stack([r.features[r.mask].mean(0) for r in references])
-    prototype = unit(means.mean(0), dim=0)
+    prototype = F.normalize(means.mean(0), dim=0)
     sim_forward = target_nc @ prototype
     forward = sim_forward > FORWARD_ABOVE
     if not forward.any():
@@ -156,9 +156,9 @@ def score_clusters(clusters_n: Tensor, target: Target, found: Candidates) -> Clu
     """Return the clusters' scores for a class with at least one candidate; ``clusters_n`` are those of the patches."""
     fraction = _means(found.candidates[:, None].float(), clusters_n)[:, 0]
     cross = _means(found.sim_forward[:, None], clusters_n)[:, 0]
-    seed_sim = unit(_means(target.debiased, clusters_n), dim=1) @ found.prototype
+    seed_sim = F.normalize(_means(target.debiased, clusters_n), dim=1) @ found.prototype
     seed = int(seed_sim.masked_fill(fraction == 0, -torch.inf).argmax())
-    plain = unit(_means(target.plain, clusters_n), dim=1)
+    plain = F.normalize(_means(target.plain, clusters_n), dim=1)
     intra = plain @ plain[seed]
     counted = fraction.clone()
     counted[seed] = 1

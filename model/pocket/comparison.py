@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, unit
+from model.common.ops import in_float32
 from model.common.self_support import SURE_BACKGROUND, SURE_FOREGROUND, TEMPERATURE
 from model.pocket.levels import Levels
 
@@ -80,7 +80,7 @@ class Comparison(nn.Module):
         for i, x_bchw in enumerate(query.unit):
             x_bcl = x_bchw.flatten(2)
             shots_bkcl = torch.stack([shot.unit[i].flatten(2) for shot in supports], dim=1)
-            p_b2c = unit((mean_bk2l @ shots_bkcl.transpose(2, 3)).sum(1), 2)
+            p_b2c = F.normalize((mean_bk2l @ shots_bkcl.transpose(2, 3)).sum(1), dim=2)
             prototypes.append(p_b2c)
             cosines.append(p_b2c @ x_bcl)
             maps.append(cosines[-1])
@@ -106,16 +106,17 @@ class Comparison(nn.Module):
     def _self_support(self, level: int, x_bcl: Tensor, p_b2c: Tensor, sure_b2l: Tensor) -> Tensor:
         """Return the cosines (B, 2, L) to object and background prototypes that the query's own are added to."""
         p_bc, b_bc = p_b2c.unbind(1)
-        own_bc, own_back_bc = unit(sure_b2l @ x_bcl.transpose(1, 2), 2).unbind(1)
-        object_bl = (unit(p_bc + own_bc, 1)[:, None] @ x_bcl)[:, 0]
+        own_bc, own_back_bc = F.normalize(sure_b2l @ x_bcl.transpose(1, 2), dim=2).unbind(1)
+        object_bl = (F.normalize(p_bc + own_bc, dim=1)[:, None] @ x_bcl)[:, 0]
         if level == self.learnt:
             excluded = torch.where(sure_b2l[:, 1:] > 0, 0.0, -torch.inf)
             attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
-            each_bcl = unit(x_bcl @ attention_bll.transpose(1, 2), 1)  # a background prototype for each position
-            back_bcl = unit((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, 1)
+            # Each position has a background prototype of its own.
+            each_bcl = F.normalize(x_bcl @ attention_bll.transpose(1, 2), dim=1)
+            back_bcl = F.normalize((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, dim=1)
             back_bl = (x_bcl * back_bcl).sum(1)
         else:
-            back_bl = (unit(SUPPORT_BACKGROUND * b_bc + own_back_bc, 1)[:, None] @ x_bcl)[:, 0]
+            back_bl = (F.normalize(SUPPORT_BACKGROUND * b_bc + own_back_bc, dim=1)[:, None] @ x_bcl)[:, 0]
         return torch.stack([object_bl, back_bl], dim=1)
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from model.common.ops import in_float32, unit
+from model.common.ops import in_float32
 from model.common.with_encoder import HIGH, LOW, MID
 from model.encoders.encoder import Encoder, EncoderVariant
 from model.encoders.features import Features
@@ -56,9 +57,9 @@ class LevelsOf(nn.Module):
     def forward(self, features: Features, classify: Callable[[Tensor], Tensor]) -> Levels:
         """Return the levels of B images; ``classify`` gives the logits of the base classes from ``Levels.joint``."""
         maps = [features.stage[MID], *features.intermediate[HIGH]]
-        own = [in_float32(unit)(x, 1) for x in maps]
+        own = [in_float32(F.normalize)(x, dim=1) for x in maps]
         joint = torch.cat([x * x.shape[1] ** 0.5 for x in own], dim=1)
-        embedded = in_float32(unit)(self.embed(joint), 1)
+        embedded = in_float32(F.normalize)(self.embed(joint), dim=1)
         return Levels([*own, embedded], joint, classify(joint), features.stage[LOW].float())
 
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import in_float32
-from model.common.prototype import SUPPORT_EPS
+from model.common.ops import SUPPORT_EPS, in_float32
 
 WINDOW = 8  # side of a window in tokens
 SHIFT = WINDOW // 2  # rows and columns of zeros around a shifted grid, which then has one more window per axis

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from model.common.layers import WIDTH, ASPPDecoder, Fusion, projection
 from model.common.likeness import likeness, seen_object
 from model.common.loss import dice, mask_loss
-from model.common.ops import foreground_mask, in_float32, min_max, resize
-from model.common.prototype import support_prototype
+from model.common.ops import foreground_mask, in_float32, masked_mean, min_max, resize
 from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, ParamGroup, Task
@@ -125,7 +124,7 @@ class SCCAN(WithEncoder):
         of_image = foreground_mask(episode.support_label[:, k])
         mask = resize(of_image, feature.shape[-2:])
         prior = pseudo_mask(query_f4, support_f4, mask)
-        return feature * mask, support_prototype(feature, mask), mask, prior, seen_object(support_f4, of_image)
+        return feature * mask, masked_mean(feature, mask), mask, prior, seen_object(support_f4, of_image)
 
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
         """Return [f2; f3] projected and resized to the working grid, and f4; ``features`` is emptied to free memory."""

@@ -17,8 +17,7 @@ from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_f
 from model.common.layers import WIDTH
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
-from model.common.ops import foreground_mask, mean_over_shots, resize
-from model.common.prototype import support_prototype
+from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.with_encoder import HIGH, LOW
 from model.contract import Task
 from model.encoders.features import Features
@@ -165,7 +164,7 @@ class SymNet(WithBaseLearner):
         del f4
         feature = self.project_support(mid_features(support))  # X_k, (B, 256, h, w)
         small_mask = resize(mask, feature.shape[-2:])  # m_k, (B, 1, h, w)
-        prototype = support_prototype(feature, small_mask)  # p_k, (B, 256)
+        prototype = masked_mean(feature, small_mask)  # p_k, (B, 256)
         aligned = self.align(feature * small_mask, text, prototype)
         kept = feature if self.training else None
         return Shot(gram(support.stage[LOW]), directions, seen, kept, aligned, more)

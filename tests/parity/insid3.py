@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from model.common.ops import resize_cells, unit
+from model.common.ops import resize_cells
 from model.insid3.segmentation import INSIDE, Reference, Target, class_logits, positional_basis, segment
 from tests.parity.encoded import Case
 
@@ -62,4 +63,4 @@ def insid3_case(inputs: Case, device: str = "cpu") -> Case:
 
 
 def _unit(features: np.ndarray, dim: int, device: str) -> Tensor:
-    return unit(torch.from_numpy(features.astype(np.float32)).to(device), dim)
+    return F.normalize(torch.from_numpy(features.astype(np.float32)).to(device), dim=dim)

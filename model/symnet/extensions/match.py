@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.layers import WIDTH
-from model.common.ops import in_float32, mean_over_shots
-from model.common.prototype import support_prototype
+from model.common.ops import in_float32, masked_mean, mean_over_shots
 from model.common.self_support import SelfSupport, Similarity, with_own
 
 
@@ -38,7 +37,7 @@ class Match(nn.Module):
     def prototypes(self, support_bchw: Tensor, masks_b1hw: Sequence[Tensor]) -> Tensor:
         """Return the prototypes of one shot, (B, 2, C) float32."""
         support = self.project(support_bchw)
-        return torch.stack([in_float32(support_prototype)(support, mask) for mask in masks_b1hw], dim=1)
+        return torch.stack([in_float32(masked_mean)(support, mask) for mask in masks_b1hw], dim=1)
 
     def forward(self, query_bchw: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
         """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first."""

@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from model.common.ops import unit
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.insid3.insid3 import INSID3Settings
 from model.insid3.segmentation import Reference, Segmentation, Target, class_logits, segment
@@ -24,7 +24,7 @@ def _features(seed: int, side: int = SIDE) -> Tensor:
     x = 0.1 * torch.randn(CHANNELS, side, side, generator=random)
     x[0, :, : side // 2] += 1
     x[1, :, side // 2 :] += 1
-    return unit(x, dim=0)
+    return F.normalize(x, dim=0)
 
 
 def _half(left: bool, canvas: tuple[int, int] = CANVAS) -> Tensor:
