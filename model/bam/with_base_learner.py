@@ -40,10 +40,6 @@ class WithBaseSettings(ModelSettings):
     encoder: OneGridSettings = field(default_factory=OneGridSettings)
     base: BaseSettings = field(default_factory=BaseSettings)
 
-    def grid(self, size: int) -> int:
-        """Return h, the side of the feature grid of an S x S image."""
-        return self.encoder.grid(size)
-
 
 class WithBaseLearner(WithEncoder):
     """A model whose encoder and base learner come from a base stage and are frozen."""

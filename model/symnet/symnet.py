@@ -5,7 +5,7 @@ Read ``SymNet.forward`` first; it follows the paper. Steps beyond the paper are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,23 +18,43 @@ from model.common.layers import WIDTH
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW
 from model.contract import Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.registry import register
-from model.symnet.correlation import (
-    OUT_CHANNELS,
-    CorrelationFusion,
-    Correlations,
-    PooledCorrelation,
-)
+from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation
 from model.symnet.decoder import Decoder, default_scales
 from model.symnet.hybrid_prototype import TextAlignment, query_prototypes, query_triplet, support_triplet
 from model.symnet.prior import SelfActivationPrior, object_directions
-from model.symnet.published import LAYOUT
 
 MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
+LAYOUT = Layout(
+    "Sym-Net",
+    ("down_supp.0.weight", "hyper_final.conv1.weight", "CrossAttention.weight"),
+    (
+        *(*ENCODER, *BASE_LEARNER, *PROJECTIONS, *ENSEMBLE),
+        (r"CrossAttention\.weight", r"align.bilinear"),
+        (r"CrossAttention\.w_q\.(.*)", r"align.query.\1"),
+        (r"CrossAttention\.w_k\.(.*)", r"align.key.\1"),
+        (r"CrossAttention\.proj\.(.*)", r"align.project.\1"),
+        (r"hyper_final\.conv1\.(.*)", r"fuse_correlation.enter.4.\1"),
+        (r"hyper_final\.conv2\.(.*)", r"fuse_correlation.enter.3.\1"),
+        (r"hyper_final\.conv3\.(.*)", r"fuse_correlation.enter.2.\1"),
+        (r"hyper_final\.merge1\.(.*)", r"fuse_correlation.top.\1"),
+        (r"hyper_final\.merge2\.(.*)", r"fuse_correlation.bottom.\1"),
+        (r"init_merge\.(\d)\.0\.(.*)", r"decoder.enter.\1.0.\2"),
+        (r"alpha_conv\.(\d)\.0\.(.*)", r"decoder.descend.\1.0.\2"),
+        (r"beta_conv\.(\d)\.(.*)", r"decoder.refine.\1.body.\2"),
+        (r"inner_cls\.(\d)\.0\.(.*)", r"decoder.auxiliary.\1.conv.\2"),
+        (r"inner_cls\.(\d)\.3\.(.*)", r"decoder.auxiliary.\1.classify.\2"),
+        (r"res1\.0\.(.*)", r"decoder.merge.0.\1"),
+        (r"res2\.(.*)", r"decoder.refine_merged.body.\1"),
+        (r"cls\.0\.(.*)", r"decoder.head.conv.\1"),
+        (r"cls\.3\.(.*)", r"decoder.head.classify.\1"),
+    ),
+)
 
 
 @dataclass
@@ -46,35 +66,11 @@ class SymNetSettings(WithBaseSettings):
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if the decoder's scales do not fit the image side."""
-        grid = self.grid(size)
+        grid = self.encoder.grid(size)
         if self.scales is not None and self.scales[0] != grid:
             hint = f"null gives {default_scales(grid)}"
             return "scales", f"= {self.scales} must start at {grid}, the grid of data.size {size}; {hint}"
         return None
-
-
-@dataclass
-class Shot:
-    """Everything that one shot of B episodes contributes; the encoder's features of K shots take the memory of one."""
-
-    gram: Tensor  # G_k, (B, C_2, C_2)
-    directions: Tensor  # of the object, for the prior, (B, 3, C_4)
-    object: Tensor | None  # for the presence score, (B, C_4 + 3); None in training
-    feature: Tensor | None  # X_k, for the triplet loss, (B, 256, h, w); None in evaluation
-    prototype: Tensor  # r_k, aligned with the class name, (B, 256)
-    more: Any = None  # read by steps beyond the paper
-
-
-@dataclass
-class Encoded:
-    """An episode after the frozen parts and the weighting of its shots."""
-
-    episode: Episode
-    query: Features  # of B images
-    shots: list[Shot]
-    base_logits: Tensor  # (B, N + 1, h, w)
-    weight: Tensor  # w_k, (B, K)
-    scene: Tensor  # e, (B,)
 
 
 @register("symnet")
@@ -94,7 +90,7 @@ class SymNet(WithBaseLearner):
         self.align = TextAlignment(WIDTH, task.text_width)
         self.correlation = self._build_correlation()
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
-        self.decoder = self._build_decoder(settings.scales or default_scales(settings.grid(task.size)))
+        self.decoder = self._build_decoder(settings.scales or default_scales(settings.encoder.grid(task.size)))
         self.ensemble = Ensemble()
         self.freeze()
 
@@ -112,6 +108,7 @@ class SymNet(WithBaseLearner):
         # The frozen encoder and base learner. Every intermediate feature map becomes a correlation at once.
         correlations = Correlations(self.correlation)
         shots = [self._shot(episode, k, mask[:, k], text, correlations) for k in range(mask.shape[1])]
+        grams, directions, aligned, objects, features, more = zip(*shots)
         with self.encoder_grad():
             query = self.encode_query(episode, correlations.query)
             correlation = correlations.take()
@@ -119,43 +116,48 @@ class SymNet(WithBaseLearner):
 
         # The weight of each shot, by the similarity of its scene.
         query_gram = gram(query.stage[LOW])
-        distance = _stack(gram_distance(query_gram, shot.gram) for shot in shots)  # e_k, (B, K)
+        distance = torch.stack([gram_distance(query_gram, own) for own in grams], dim=1)  # e_k, (B, K)
         weight = self.shot_weights(distance)  # w_k, (B, K)
         scene = mean_over_shots(distance, weight)  # e, (B,)
-        encoded = Encoded(episode, query, shots, base_logits, weight, scene)
 
         # The self-activation prior: a pseudo mask of the query.
-        directions = _stack(shot.directions for shot in shots)  # (B, K, 3, C_4)
-        prior = mean_over_shots(self.prior(query.stage[HIGH], directions), weight).unsqueeze(1)  # P, (B, 1, h, w)
+        priors = self.prior(query.stage[HIGH], torch.stack(directions, dim=1))  # (B, K, h, w)
+        prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
 
         # The hybrid prototype: support and query, each aligned with the class name.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
-        prototypes = _stack(shot.prototype for shot in shots)  # r_k, (B, K, 256)
-        support_vector = mean_over_shots(prototypes, weight)  # r_s, (B, 256)
+        support_vector = mean_over_shots(torch.stack(aligned, dim=1), weight)  # r_s, (B, 256)
         own = query_prototypes(query_feature, prior)  # (B, 256) each
         query_vector = self.align(query_feature * prior, text, own.foreground)  # r_q, (B, 256)
         prototype = (support_vector + query_vector) / 2  # r
 
         # The hyper-correlation, the four-scale decoder, and the ensemble with the base learner.
         hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
-        predictions, auxiliary = self._decode(encoded, query_feature, prototype, hyper, prior)
-        final = self._ensemble(encoded, predictions["meta"])  # (B, 2, h, w)
+        predictions, auxiliary = self._decode(query, more, weight, query_feature, prototype, hyper, prior)
+        own_class = episode.own_class(self.training)
+        final = self._final(more, weight, predictions["meta"], base_logits, scene, own_class)  # (B, 2, h, w)
 
         size = episode.query.shape[-2:]
         extra = {name: resize(logits.float(), size) for name, logits in predictions.items()}
         base_logits = resize(base_logits.float(), size)
         output = Output(resize(final.float(), size), base_logits, extra, {"prior": prior[:, 0].float()})
         if self.training:
-            support_feature = _stack(shot.feature for shot in shots)  # X_k, (B, K, 256, h, w)
-            support_loss = support_triplet(support_vector, support_feature, mask)
+            support_loss = support_triplet(support_vector, torch.stack(features, dim=1), mask)
             triplet = support_loss + query_triplet(query_vector, own.ambiguous, own.background)
             output.losses = self._losses(output, auxiliary, triplet, episode)
         else:
-            output.evidence = likeness(query.stage[HIGH], _stack(shot.object for shot in shots))
+            output.evidence = likeness(query.stage[HIGH], torch.stack(objects, dim=1))
         return output
 
-    def _shot(self, episode: Episode, k: int, mask: Tensor, text: Tensor, correlations: Correlations) -> Shot:
-        """Encode one shot of the B episodes with M_k (B, 1, S, S), and keep no more of it than is read later."""
+    def _shot(
+        self, episode: Episode, k: int, mask: Tensor, text: Tensor, correlations: Correlations
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Any]:
+        """Return of one shot with M_k (B, 1, S, S) what is read later; its features would take the memory of K shots.
+
+        That is G_k (B, C_2, C_2), the object's directions for the prior (B, 3, C_4), r_k aligned with the class name
+        (B, 256), in evaluation the object for the presence score (B, C_4 + 3), in training X_k for the triplet loss
+        (B, 256, h, w), and what steps beyond the paper read.
+        """
         with self.encoder_grad():
             support = self.encode_shot(episode, k, correlations.shot(mask))
         more, f4 = self._read_more(episode, k, support), support.stage.pop(HIGH)
@@ -166,24 +168,22 @@ class SymNet(WithBaseLearner):
         small_mask = resize(mask, feature.shape[-2:])  # m_k, (B, 1, h, w)
         prototype = masked_mean(feature, small_mask)  # p_k, (B, 256)
         aligned = self.align(feature * small_mask, text, prototype)
-        kept = feature if self.training else None
-        return Shot(gram(support.stage[LOW]), directions, seen, kept, aligned, more)
+        return gram(support.stage[LOW]), directions, aligned, seen, feature if self.training else None, more
 
     def _read_more(self, episode: Episode, k: int, support: Features) -> Any:
         """Return what a step beyond the paper reads of one shot's features."""
         return None
 
     def _decode(
-        self, encoded: Encoded, query_feature: Tensor, prototype: Tensor, hyper: Tensor, prior: Tensor
+        self, query: Features, more: Sequence[Any], weight: Tensor, *inputs: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return two-class logits (B, 2, h, w) by name, ``meta`` last, and in training those of each scale."""
-        meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)
+        meta, auxiliary = self.decoder(*inputs)
         return {"meta": meta}, auxiliary
 
-    def _ensemble(self, encoded: Encoded, meta: Tensor) -> Tensor:
+    def _final(self, more: Sequence[Any], weight: Tensor, *inputs: Any) -> Tensor:
         """Return the final logits (B, 2, h, w); in training the episode's own base class suppresses nothing."""
-        own_class = encoded.episode.own_class(self.training)
-        return self.ensemble(meta, encoded.base_logits, encoded.scene, own_class)
+        return self.ensemble(*inputs)
 
     def _losses(self, output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode) -> dict[str, Tensor]:
         """Return the weighted losses; ``meta`` is the sum over the logits in ``extra``."""
@@ -199,8 +199,3 @@ class SymNet(WithBaseLearner):
 
     def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
         return mask_loss(logits_b2hw, label_bhw)
-
-
-def _stack(shots: Iterable[Tensor | None]) -> Tensor:
-    """Return tensors (B, ...) of K shots as one, (B, K, ...)."""
-    return torch.stack(list(cast("Iterable[Tensor]", shots)), dim=1)

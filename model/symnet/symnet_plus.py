@@ -5,10 +5,10 @@ With default settings every step is off, and the numbers are those of the publis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from model.symnet.decoder import Decoder
 from model.symnet.extensions.calibration import Shares, claimed_shares, shot_shares, with_likelihood
 from model.symnet.extensions.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.extensions.match import Match
-from model.symnet.symnet import MAPS, Encoded, SymNet, SymNetSettings
+from model.symnet.symnet import MAPS, SymNet, SymNetSettings
 
 
 @dataclass
@@ -95,25 +95,24 @@ class SymNetPlus(SymNet):
         return ReadMore(prototypes, shares)
 
     def _decode(
-        self, encoded: Encoded, query_feature: Tensor, prototype: Tensor, hyper: Tensor, prior: Tensor
+        self, query: Features, more: Sequence[Any], weight: Tensor, *inputs: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return two-class logits by name; with a match these include it and its first ``guess``."""
         if self.match is None:
-            return super()._decode(encoded, query_feature, prototype, hyper, prior)
-        prototypes = torch.stack([shot.more.prototypes for shot in encoded.shots], dim=1)  # (B, K, 2, C)
-        predictions = self.match(mid_features(encoded.query), prototypes, encoded.weight)
+            return super()._decode(query, more, weight, *inputs)
+        prototypes = torch.stack([shot.prototypes for shot in more], dim=1)  # (B, K, 2, C)
+        predictions = self.match(mid_features(query), prototypes, weight)
         match = predictions["match"]
         seen = match.detach().softmax(1)[:, FOREGROUND_CHANNEL:]  # the match's foreground probability, (B, 1, h, w)
-        decoded, auxiliary = self.decoder(query_feature, prototype, hyper, prior, seen)
+        decoded, auxiliary = self.decoder(*inputs, seen)
         return {**predictions, "meta": decoded.float() + self.match.share * match}, auxiliary
 
-    def _ensemble(self, encoded: Encoded, meta: Tensor) -> Tensor:
+    def _final(self, more: Sequence[Any], weight: Tensor, *inputs: Any) -> Tensor:
         """Return the final logits; ``likelihood`` replaces the published ensemble."""
         if self.settings.calibration == "none":
-            return super()._ensemble(encoded, meta)
-        own_class = encoded.episode.own_class(self.training)
-        shares = claimed_shares([shot.more.shares for shot in encoded.shots], encoded.weight)
-        return with_likelihood(meta, encoded.base_logits, shares, own_class)
+            return super()._final(more, weight, *inputs)
+        meta, base_logits, _, own_class = inputs
+        return with_likelihood(meta, base_logits, claimed_shares([shot.shares for shot in more], weight), own_class)
 
     def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
         """Return the cross-entropy of two-class logits, foreground pixels counting ``foreground_weight`` times."""

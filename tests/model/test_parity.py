@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from model.contract import Task
-from model.symnet.published import LAYOUT
-from model.symnet.symnet import SymNet
+from model.symnet.symnet import LAYOUT, SymNet
 from tests.parity_check import SYMNET, cases, deviations
 from tests.paths import SHARED
 
