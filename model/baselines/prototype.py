@@ -5,6 +5,8 @@ It is also the worked example of a new model: settings, declarations, and one fo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,11 +17,16 @@ from model.episode import Episode, Output
 from model.registry import register
 
 
+@dataclass
+class PrototypeSettings(TrainingFreeSettings):
+    """The baseline's settings; ``config/model/prototype.yaml`` explains them."""
+
+
 @register("prototype")
 class PrototypeBaseline(TrainingFree):
     """Masked-average prototypes and a cosine. Nothing learns, so it needs no checkpoint."""
 
-    Settings = TrainingFreeSettings
+    Settings = PrototypeSettings
     title = "prototype baseline"
 
     @torch.no_grad()
