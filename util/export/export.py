@@ -110,7 +110,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
             ) from None
         to_state, to_probabilities = (FORMATS[name][1](path) for path in files.values())
         found = to_probabilities(query, *to_state(*given.values()))
-        difference = float(((found if isinstance(found, Tensor) else found[0]) - expected).abs().max())
+        difference = ((found if isinstance(found, Tensor) else found[0]) - expected).abs().max().item()
         if not difference <= MAX_DIFFERENCE:  # also where it is not a number
             raise UserError(
                 f"--out {out}: removed, because its probabilities differ from the network's by {difference:.1e}, "
