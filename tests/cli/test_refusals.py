@@ -37,7 +37,7 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
     damaged.write_bytes(damaged.read_bytes()[:500])
     (tmp_path / "names.txt").write_text("a\nb\n")
     custom = ("prepare.py", "custom", "--images", mini_root / "JPEGImages", "--masks", mini_root / "gone")
-    custom += ("--classes", tmp_path / "names.txt", "--out", tmp_path / "data", "--config-dir", tmp_path / "config")
+    custom += ("--classes", tmp_path / "names.txt", "--out", tmp_path / "data")
     refused = [
         ("train.py", path),
         ("train.py", path, "--resume", "--set", "run.seed=5"),
@@ -50,6 +50,7 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         ("test.py", path, "--checkpoint", damaged),
         ("test.py", path, "--checkpoint", "gone.pth"),
         ("test.py", path, "--protocol", "symnett"),
+        ("test.py", path, "--set", "test.fuse=masks"),
         ("test.py", path, "--calibrate", "--shot", "5"),
         (*predict, "--out", out),
         (*predict, "--out", out, "--overwrite", "--query", tmp_path / "gone.jpg"),

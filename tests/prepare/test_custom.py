@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +136,20 @@ def test_a_refused_run_leaves_nothing_and_the_next_one_is_as_the_first(prepare, 
     bad.write_bytes(content)
     assert prepare(*words).code == 0
     assert not list((project / "data").glob(".*")) and not (project / "data/toys/.cache").exists()
+
+
+@pytest.mark.process
+def test_another_command_that_makes_the_folder_is_waited_for(prepare, project: Path, own: tuple) -> None:
+    code = (
+        "import pathlib, util.prepare.staging as s\nwith s.alone(pathlib.Path('data/toys')): print(flush=True), input()"
+    )
+    words, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(words, env={"PYTHONPATH": str(REPOSITORY)}, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert "data/toys: another command is making it" in prepare(*own, "--name", "toys").error
+        other.communicate(b"\n")
+    assert prepare(*own, "--name", "toys").code == 0
 
 
 def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, tmp_path: Path) -> None:

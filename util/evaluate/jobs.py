@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from util.checkpoints.weights import Weights, load_weights, weights_mark
-from util.config.settings import Config, ProtocolSettings
+from util.config.settings import MASKS, Config, ProtocolSettings
 from util.data.episodes import Sampler
 from util.data.images.views import View
 from util.data.lists.image_list import ImageList
@@ -125,6 +125,8 @@ def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]
     for name in names:
         if name not in config.protocols:
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
+    if config.test.fuse == MASKS and max(shots) == 1:
+        raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
     if request.manifest is not None and not request.manifest.exists() and len(names) * len(shots) > 1:
         raise UserError(
             f"--manifest {request.manifest}: a new manifest takes one protocol and one number of shots; with several, "

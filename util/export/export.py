@@ -32,7 +32,7 @@ from util.predict.options import segmenter_of
 from util.predict.results import facts_of
 from util.predict.segmenter import Segmenter
 from util.predict.supports import Support
-from util.prepare.staging import made_aside
+from util.prepare.staging import alone, made_aside
 
 FACTS = "export.json"
 PARTS = ("supports", "query")  # names of the files
@@ -87,7 +87,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
     expected = with_background(segmenter.margins(query))
     # The trace sees other images than the check, which would notice a value that became a constant.
     others = {**given, "images": given["images"].flip(-1), "labels": given["labels"].flip(-1)}
-    with made_aside(out, FACTS) as folder:
+    with alone(out), made_aside(out, FACTS) as folder:
         files = {part: folder / f"{part}.{name}" for part in PARTS}
         try:
             with _quiet(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fixed_shapes():

@@ -30,7 +30,7 @@ from util.errors import UserError
 from util.files import fingerprint, kept_json, write_atomically
 from util.prepare.custom_sources import ALL, annotation_files, from_annotations, from_masks
 from util.prepare.make import STAMP, add_out, refuse_other, run_jobs, write_stamp
-from util.prepare.staging import made_aside
+from util.prepare.staging import alone, made_aside
 
 DATA = """\
 # {name}: made by `python prepare.py custom`. Edit freely; config/default.yaml explains every key.
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
     config = Path(f"config/{options.name}/{options.name}.yaml")
     _check_options(options, out)
     made_from = _check_unchanged(options, out)
-    with made_aside(out, STAMP) as aside:
+    with alone(out), made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
         text = config_text(data)
         refuse_other(config, text)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from util.errors import UserError
+from util.files import lock
 
 
 def refuse_other_files(out: Path, marker: str) -> None:
@@ -19,6 +23,19 @@ def refuse_other_files(out: Path, marker: str) -> None:
     """
     if out.exists() and not (out / marker).exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Return the context in which no other process of this user makes ``out``.
+
+    Raises:
+        UserError: another one does.
+    """
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"symnet-{getpass.getuser()}-{name}.lock")
+    with lock(path, f"--out {out}: another command is making it; wait for its end, or name another"):
+        yield
 
 
 @contextlib.contextmanager
