@@ -119,7 +119,7 @@ class StageSettings:
     images: Literal["fold", "all"] = "fold"
     input: Literal["crop", "stretch"] = "crop"
     batch: int = bounded(8, 1)
-    batch_per: Literal["process", "run"] = "process"
+    batch_per: Literal["run", "process"] = "run"
     accumulate: int = bounded(1, 1)
     ema_decay: float = bounded(0.0, 0, 0.99999)
     size: int | None = bounded(None, 33)
