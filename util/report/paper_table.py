@@ -146,34 +146,29 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
 def published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list[Row], list[str]]:
     """Return the published rows, and notes on those that are omitted because their folds differ."""
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
-    rows: dict[tuple, Row] = {}
-    omitted: dict[str, None] = {}
+    rows, omitted = [], list[str]()
     for entry in content["rows"]:
-        paper, backbone, shot = entry["paper"], entry["backbone"], entry["shot"]
-        if entry["dataset"] != dataset or shot not in shots:
+        paper, encoder = entry["paper"], entry["encoder"]
+        known_shots = [shot for shot in shots if shot in entry["miou"]]
+        if entry["dataset"] != dataset or not known_shots:
             continue
-        variant = f", {entry['variant']}" if "variant" in entry else ""
-        name = f"{paper} {content['names'].get(backbone, backbone)}{variant}"
+        name = ", ".join(filter(None, [f"{paper} {encoder}", entry.get("variant")]))
         protocol, rule = entry["protocol"] or NOT_STATED, entry.get("fold_rule", fold_rule)
         if rule not in (None, fold_rule):
-            omitted[f"omitted: {name} by {protocol}, published on other folds ({rule})."] = None
+            omitted.append(f"omitted: {name} by {protocol}, published on other folds ({rule}).")
             continue
         if "fold_rule" in entry:
             protocol += f" ({rule or 'unstated'} folds)"
-        row = rows.setdefault((name, protocol), Row(name, protocol, content["papers"][paper]))
-        *folds, mean = entry["miou"]
-        row.cells |= {(shot, fold): miou for fold, miou in enumerate(folds)} | {(shot, "mean"): mean}
-        if "fb_iou" in entry:
-            row.cells[shot, "fb_iou"] = entry["fb_iou"]
-        known = content["tracks"].get(paper, {})
-        row.tracks[shot] = Track(
-            encoder_data=content["encoder_data"].get(backbone),
-            text=known.get("text"),
-            training=content["trained_on"].get(dataset, "in-domain"),
-            novel_photos=known.get("novel_photos"),
-            train_shot=shot if known.get("train_shot") == "same" else known.get("train_shot"),
-        )
-    return list(rows.values()), list(omitted)
+        row = Row(name, protocol, content["papers"][paper])
+        for shot in known_shots:
+            *folds, row.cells[shot, "mean"] = entry["miou"][shot]
+            row.cells |= {(shot, fold): miou for fold, miou in enumerate(folds)}
+            if "fb_iou" in entry:
+                row.cells[shot, "fb_iou"] = entry["fb_iou"][shot]
+            known: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
+            row.tracks[shot] = known | {"train_shot": known["train_shot"].get(shot)}
+        rows.append(row)
+    return rows, omitted
 
 
 def _as_table(rows: list[Row], columns: list[Column]) -> Table:
