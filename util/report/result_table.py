@@ -56,47 +56,33 @@ def protocol_table(results: list[dict[str, Any]]) -> Table:
 
 def title(result: dict[str, Any]) -> str:
     """Return the title of a result; it begins in capitals if the result is not the protocol's full number."""
-    ways, replayed = result["protocol_settings"].get("ways", 1), result["replayed"]
+    ways, elsewhere = result["protocol_settings"].get("ways", 1), result["weights_mark"] and not result["fold_mismatch"]
+    marks = [f"{mark.upper()} ({words})" if words else mark.upper() for mark, words in departures(result).items()]
     out = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, "
     out += f"{ways}-way {result['shot']}-shot" if ways > 1 else f"{result['shot']}-shot"
-    out += f", REPLAY of {Path(replayed).name}" if replayed else ""
-    out += f", {seeds_in_words(result)}" if result["other_seeds"] else ""
-    whole = "" if replayed else f" of {result['protocol_settings']['episodes']}"
-    marks = {
-        "WEIGHTS OF ANOTHER FOLD": result["fold_mismatch"],
-        WEIGHTS.get(result["weights_mark"]): result["weights_mark"] and not result["fold_mismatch"],
-        f"TRAINED WITH OTHER SETTINGS ({'; '.join(result['trained_otherwise'][:3])})": result["trained_otherwise"],
-        f"QUICK LOOK ({result['episodes']}{whole} episodes)": result["quick_look"],
-        f"TEST-TIME AVERAGING ({passes_in_words(result)})": result["averaged"],
-    }
-    return ": ".join([*(str(mark) for mark, holds in marks.items() if holds), out])
+    return ": ".join([*([WEIGHTS[result["weights_mark"]]] if elsewhere else []), *marks, out])
 
 
-def departures(result: dict[str, Any]) -> list[str]:
-    """Return why a result is not the number of its protocol and config; empty if it is."""
+def departures(result: dict[str, Any]) -> dict[str, str]:
+    """Return why a result is not the number of its protocol and config, each with details; empty if it is."""
+    own, entry, replayed = result["seeds"], result["protocol_settings"], result["replayed"]
+    seeds = f"{len(own)} of {len(entry['seeds'])} seeds"
+    whole = "" if replayed else f" of {entry['episodes']}"
     marks = {
-        "quick look": result["quick_look"],
-        seeds_in_words(result).lower(): result["other_seeds"],
-        "replay": result["replayed"],
-        "weights of another fold": result["fold_mismatch"],
-        AVERAGED: result["averaged"],
+        "weights of another fold": (result["fold_mismatch"], ""),
+        "trained with other settings": (result["trained_otherwise"], "; ".join(result["trained_otherwise"][:3])),
+        "quick look": (result["quick_look"], f"{result['episodes']}{whole} episodes"),
+        seeds if set(own) < set(entry["seeds"]) else "other seeds than the protocol's": (result["other_seeds"], ""),
+        "replay": (replayed, Path(replayed or "").name),
+        AVERAGED: (result["averaged"], passes_in_words(result)),
     }
-    return [
-        *(mark for mark, holds in marks.items() if holds),
-        *(f"trained with {t}" for t in result["trained_otherwise"]),
-    ]
+    return {mark: words for mark, (holds, words) in marks.items() if holds}
 
 
 def passes_in_words(result: dict[str, Any]) -> str:
     """Return the test-time averaging of a result and its cost, such as 'flip, 2 passes'; '' without averaging."""
     passes = f"{result['passes']} pass{'es' * (result['passes'] > 1)}"
     return f"{', '.join(result['averaged'])}, {passes}" if result["averaged"] else ""
-
-
-def seeds_in_words(result: dict[str, Any]) -> str:
-    """Return the difference of a result's seeds from the protocol's, such as '1 OF 5 SEEDS'."""
-    own, entry = result["seeds"], result["protocol_settings"]["seeds"]
-    return f"{len(own)} OF {len(entry)} SEEDS" if set(own) < set(entry) else "OTHER SEEDS THAN THE PROTOCOL'S"
 
 
 def protocol_title(result: dict[str, Any]) -> str:
