@@ -12,7 +12,6 @@ import copy
 import json
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -204,11 +203,9 @@ def _plain(encoder: nn.Module, image: Tensor) -> object:
 
 
 def _status(name: str) -> float:
-    """Return a value of /proc/self/status in MiB; where there is none, the peak."""
-    file = Path("/proc/self/status")
-    if not file.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return int(next(line for line in file.read_text().splitlines() if line.startswith(name)).split()[1]) / 2**10
+    """Return a value of Linux's /proc/self/status in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 2**10
 
 
 def _episode(size: int, shots: int, batch: int) -> Episode:

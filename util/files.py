@@ -114,11 +114,8 @@ def lock(path: Path, refusal: str) -> TextIO:
     return file
 
 
-def fingerprint(files: Iterable[Path], *words: Any, lacking: str = "this file is missing") -> str:
+def fingerprint(files: Iterable[Path], *words: Any) -> str:
     """Return a digest of the names, sizes and modification times of files, and of some words.
-
-    Args:
-        lacking: the words of the error about a missing file.
 
     Raises:
         UserError: a file is missing.
@@ -128,7 +125,7 @@ def fingerprint(files: Iterable[Path], *words: Any, lacking: str = "this file is
         try:
             stat = path.stat()
         except OSError:
-            raise UserError(f"{path}: {lacking}") from None
+            raise UserError(f"{path}: this file is missing; restore it, or take it out of its list") from None
         digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

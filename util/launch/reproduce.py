@@ -72,32 +72,15 @@ class Part:
 
     def run(self, gpus: int) -> int:
         """Train and test where that is not done; return the exit code."""
-        config, source, title = self.config, self.source, "== {}, {}-shot: {} =="
+        config, source = self.config, self.source
         if self.trains:
-            print(title.format(source.run.name, source.data.shot, "training"), flush=True)
+            print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
             options = _set([*self.given, f"data.shot={network_config(source).data.shot}"])
             if code := train(Path(source.path), gpus, [*options, RESUME]):
                 return code
-        why = undone(config, self.result)
-        what = f"test by {config.test.protocol}" if why else "done"
-        print(title.format(config.run.name, config.data.shot, what) + (f" ({why})" if why else ""), flush=True)
+        why, title = undone(config, self.result), f"== {config.run.name}, {config.data.shot}-shot"
+        print(f"{title}: test by {config.test.protocol} == ({why})" if why else f"{title}: done ==", flush=True)
         return run_script("test.py", gpus, [config.path, *_set(self.overrides)]) if why else 0
-
-    def refusals(self, needs: Needs, made: set[str]) -> list[str]:
-        """Return why its training or test cannot run, one line each; nothing is changed.
-
-        Args:
-            needs: the findings about prerequisites that other parts share.
-            made: checkpoints that the parts before make; this part's are added.
-        """
-        found = needs.of(self.config, trains=False) if undone(self.config, self.result) else []
-        out = [trained_otherwise(self.source, stage) for stage in ("base", "meta") if self.learns]
-        if self.trains:
-            there = tuple(f"weights {file} for" for file in made)
-            found += [finding for finding in needs.of(self.source) if not finding.what.startswith(there)]
-            made |= {str(folder / BEST) for folder in (base_folder(self.source), weights_folder(self.source))}
-        out += [f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in found if not f.fine]
-        return list(filter(None, out))
 
 
 def main() -> int:
@@ -112,8 +95,8 @@ def main() -> int:
     parser.add_argument("--folds", help="such as 0,1; default: all")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     options = parser.parse_args()
-    parts, needs, made = parts_of(options), Needs(), set[str]()
-    if refused := dict.fromkeys(line for part in parts for line in part.refusals(needs, made)):
+    parts = parts_of(options)
+    if refused := refusals(parts):
         print("\n".join(f"error: {line}" for line in refused), file=sys.stderr)
         return EXIT_USER_ERROR
     for part in parts:
@@ -141,17 +124,34 @@ def parts_of(options: argparse.Namespace) -> list[Part]:
         protocol = protocol or first.test.protocol
         if first.test.data_sets and options.folds:
             raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
+        folds = cli.words(options.folds or "") or range(first.data.folds)
+        places: list[tuple[str, object]] = [(name, 0) for name in first.test.data_sets or ()]
+        places = places or [(options.dataset, fold) for fold in folds]
         for shot in options.shot:
             trained = [*given, f"data.shot={shot}"]
             tested = [*trained, f"test.protocol={protocol}"]
             if first.test.data_sets and class_of(first.model).learns:
                 tested += [f"test.checkpoint={weights_source(first)}", f"test.trained_on={first.data.name}"]
-            for name in first.test.data_sets or ():  # of a cross-domain benchmark: one 1-shot training serves all
-                out.append(Part(method, read(name, 0, tested), tested, first, given))
-            for fold in () if first.test.data_sets else cli.words(options.folds or "") or range(first.data.folds):
-                config, source = (read(options.dataset, fold, overrides) for overrides in (tested, trained))
+            for dataset, fold in places:  # of a cross-domain benchmark: one 1-shot training serves all
+                config = read(dataset, fold, tested)
+                source = first if first.test.data_sets else read(dataset, fold, trained)
                 out.append(Part(method, config, tested, source, given))
     return out
+
+
+def refusals(parts: list[Part]) -> list[str]:
+    """Return why trainings or tests cannot run, one line each; nothing is changed."""
+    needs, made, lines = Needs(), tuple[str, ...](), list[str]()
+    for part in parts:
+        found = needs.of(part.config, trains=False) if undone(part.config, part.result) else []
+        if part.learns:
+            lines += [trained_otherwise(part.source, stage) for stage in ("base", "meta")]
+        if part.trains:
+            found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
+            folders = base_folder(part.source), weights_folder(part.source)
+            made += tuple(f"weights {folder / BEST} for" for folder in folders)  # later parts may start from them
+        lines += [f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in found if not f.fine]
+    return list(dict.fromkeys(filter(None, lines)))
 
 
 def _set(overrides: list[str]) -> list[str]:

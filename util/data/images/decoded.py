@@ -85,8 +85,7 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
         if data.decoded_gib:
             report("no cache of decoded images: %.1f GiB, data.decoded_gib is %g", gib, data.decoded_gib)
         return index
-    lacking = "this image does not exist; restore it or take it out of the list"
-    made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__, lacking=lacking)
+    made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__)
     own = hashlib.sha256(f"{Path(data.root).resolve()} {data.train_list}".encode()).hexdigest()[:8]
     stem = f"{data.name}-train-{own}-"
     decoded = MappedImages(Path(data.cache) / f"{stem}{made_from[:16]}{SUFFIX}", index.sizes)

@@ -159,8 +159,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     names = tuple(row[0] for row in rows)
     images = tuple(root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows)
     masks = tuple(root / data.masks / f"{name}{data.mask_suffix}" for name in names)
-    lacking = "this mask does not exist; every listed image needs one"
-    made_from = fingerprint(masks, FORMAT, len(data.classes), *map(" ".join, rows), lacking=lacking)
+    made_from = fingerprint(masks, FORMAT, len(data.classes), *map(" ".join, rows))
     cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
     found = read_cache(cache, made_from)
     if found is None:
