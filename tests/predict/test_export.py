@@ -126,7 +126,7 @@ def test_a_method_that_cannot_be_exported_says_so(
     [
         (("--out", "{full}"), "not empty"),
         (("--out", "{full}", "--overwrite"), "holds other files"),
-        (("--out", "{file}/out"), "cannot be made"),
+        (("--out", "{file}/out"), "Not a directory"),
     ],
 )
 def test_refusals(predict, baseline: Path, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
