@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -187,9 +188,8 @@ class Encoder(nn.Module):
 # parameters: every pass scales them anew, and gradients flow through the scale.
 
 
-def folded(conv: nn.Conv2d, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     """Return kernels and bias of a convolution and a norm with fixed statistics together."""
-    assert norm.running_mean is not None and norm.running_var is not None
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.affine:
         scale = norm.weight * scale

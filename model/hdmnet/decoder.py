@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.ops import in_float32
+from model.encoders.encoder import folded
 
 INNER = 256  # channels inside a block
-NORM_EPS = 1e-5
 CLASSES = 2  # background, foreground
 
 
@@ -24,6 +24,7 @@ class FixedNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    eps, affine = 1e-5, True
 
     def __init__(self, channels: int):
         super().__init__()
@@ -33,19 +34,9 @@ class FixedNorm(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Return the map with every channel scaled and shifted."""
-        scale, shift = (v.view(-1, 1, 1) for v in self.affine())
-        return x_bchw * scale + shift
-
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """Return the factor and the offset of each channel, (C,) each."""
-        scale = self.weight * torch.rsqrt(self.running_var + NORM_EPS)
-        return scale, self.bias - self.running_mean * scale
-
-    def after(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-        """Return weight and bias of the convolution that equals ``conv`` followed by this norm."""
-        scale, shift = self.affine()
-        bias = shift if conv.bias is None else shift + scale * conv.bias
-        return conv.weight * scale.view(-1, 1, 1, 1), bias
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        shift = self.bias - self.running_mean * scale
+        return x_bchw * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
 
 
 class LinearBlock(nn.Module):
@@ -63,8 +54,8 @@ class LinearBlock(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Return (B, out, H, W)."""
-        enter, mix = self.enter_norm.after(self.enter), self.mix_norm.after(self.mix)
-        leave = tuple(self.leave.parameters()) if self.leave_norm is None else self.leave_norm.after(self.leave)
+        enter, mix = folded(self.enter, self.enter_norm), folded(self.mix, self.mix_norm)
+        leave = tuple(self.leave.parameters()) if self.leave_norm is None else folded(self.leave, self.leave_norm)
         weight, bias = as_one(*enter, *mix, *leave)
         ones = torch.ones_like(x_bchw[:, :1])
         return F.conv2d(torch.cat([x_bchw, ones], dim=1), weight, bias, padding=self.mix.padding)
