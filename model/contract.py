@@ -31,46 +31,20 @@ class ParamGroup:
     optimizer: str = "main"
 
 
-@dataclass(frozen=True)
-class Start:
-    """The initial weights of a model's encoder: a file, a name that the model can download, or None for random values.
-
-    With ``partial``, weights may lack some tensors; these start from random values. ``pretraining`` is the data that a
-    file's weights were trained on, as the user states it.
-    """
-
-    weights: str | None = None
-    partial: bool = False
-    pretraining: str | None = None
-
-
-@dataclass
 class ModelSettings:
-    """Base of every model's settings dataclass: the questions that the engine asks before a network exists.
+    """Base of every model's settings dataclass: the questions that the engine asks before a network exists."""
 
-    The defaults serve a model with an ``encoder`` section of keys ``backbone``, ``weights`` and ``partial``.
-    """
-
+    encoder: Any = None  # an ``EncoderSettings`` where the model has an encoder of this project
     # Keys that a checkpoint must share.
     identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
 
-    def start(self) -> Start:
-        """Return the encoder's initial weights."""
-        section = getattr(self, "encoder", None)
-        return Start() if section is None else Start(section.weights, section.partial, section.pretraining)
-
     def backbone(self) -> str | None:
         """Return the name of the encoder's architecture, for results and messages."""
-        return getattr(getattr(self, "encoder", None), "backbone", None)
+        return None if self.encoder is None else self.encoder.backbone
 
     def sides(self) -> tuple[int, ...] | None:
         """Return the only image sides that these settings allow; None for all that the model's size rule allows."""
         return None
-
-    def encoder_problem(self) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to fix it) if the ``encoder`` section contradicts itself."""
-        check = getattr(getattr(self, "encoder", None), "problem", None)
-        return None if check is None else check()
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if a setting does not fit the image side."""

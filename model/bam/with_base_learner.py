@@ -19,7 +19,8 @@ from model.contract import ModelSettings, ParamGroup, Task, Trainable
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.layouts import describe
-from model.encoders.settings import OneGridSettings, build_encoder
+from model.encoders.registry import ONE_GRID
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.episode import Episode, Output
 
 BASE_HIDDEN = "base_hidden"  # the base learner's h5 among the maps that are kept beside an image's features
@@ -37,7 +38,7 @@ class BaseSettings:
 class WithBaseSettings(ModelSettings):
     """Settings that every model with a base learner has."""
 
-    encoder: OneGridSettings = field(default_factory=OneGridSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     base: BaseSettings = field(default_factory=BaseSettings)
 
 
@@ -48,6 +49,7 @@ class WithBaseLearner(WithEncoder):
     ensemble: Ensemble  # the subclass builds it
     has_base_stage = True
     reads_base_labels = True
+    grids = ONE_GRID
     size_rule = (ENCODER_STRIDE, 1)
 
     def __init__(self, settings: WithBaseSettings, task: Task, weights_in_shot_order: bool = True):

@@ -69,8 +69,8 @@ class OnCells(TrainingFree):
     def rule(cls, settings: Any) -> tuple[int, int]:
         """Return (step, rest) of the image sides: a transformer's patches tile them, convolutions take any."""
         spec = spec_of(settings.encoder.backbone)
-        if spec.patch is not None:
-            return spec.patch, 0
+        if spec.transformer:
+            return spec.stride, 0
         return cls.size_rule if spec.any_size else super().rule(settings)
 
     def forward(self, episode: Episode) -> Output:

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from model.common.fixed_shapes import shapes_are_fixed
 from model.contract import FewShotModel, ParamGroup
-from model.encoders.encoder import Encoder
+from model.encoders.encoder import ENCODER_STRIDE, Encoder
 from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part, load_encoder
-from model.encoders.registry import spec_of
+from model.encoders.registry import ANY_GRIDS, problem_of, spec_of
+from model.encoders.resnet import ResNetEncoder
+from model.encoders.settings import EncoderSettings
+from model.encoders.vgg import VGGEncoder
 from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
 
@@ -31,6 +34,12 @@ class WithEncoder(FewShotModel):
     """
 
     downloads = (TORCHVISION, TIMM, PACKAGE)
+    families: ClassVar[tuple[type[Encoder], ...]] = (
+        ResNetEncoder,
+        VGGEncoder,
+    )  # that it takes, beside timm's
+    grids: ClassVar[str] = ANY_GRIDS  # that it needs (``registry.py``)
+    stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     encoder: Encoder
     settings: Any  # a ModelSettings with an ``encoder`` section
@@ -129,9 +138,15 @@ class WithEncoder(FewShotModel):
         return torch.set_grad_enabled(learns and torch.is_grad_enabled())
 
     @classmethod
+    def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:
+        """Return (key, what is wrong and how to fix it) if the method does not take an encoder, or not this stride."""
+        problem = problem_of(encoder.backbone, cls.families, cls.grids)
+        return encoder.problem() if problem is None else ("backbone", f"= {encoder.backbone!r}: {problem}")
+
+    @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:
         """Return (step, rest) of the image sides: the encoder's rule where it has one, else the method's."""
-        return settings.encoder.size_rule() or cls.size_rule
+        return settings.encoder.size_rule(cls.stride) or cls.size_rule
 
     @classmethod
     def takes_any_size(cls, settings: Any) -> bool:

@@ -6,7 +6,7 @@ Read ``DCAMA.forward`` first; ``mask_aggregation.py`` is the attention, ``decode
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.registry import spec_of
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.swin import SWIN_NAMES, SwinEncoder
 from model.episode import Episode, Output
 from model.registry import register
@@ -51,14 +51,6 @@ LAYOUT = Layout(
 
 
 @dataclass
-class EncoderSettings(BareEncoderSettings):
-    """The encoder, a ResNet with a plain stem, Swin-B or a network of timm, and the weights that it starts from."""
-
-    default_stride: ClassVar[int] = STRIDE
-    backbone: str = encoder_of(ResNetEncoder, SwinEncoder)
-
-
-@dataclass
 class DCAMASettings(ModelSettings):
     """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
 
@@ -76,6 +68,7 @@ class DCAMA(WithEncoder):
     Settings = DCAMASettings
     title = "DCAMA"
     published = LAYOUT
+    families, stride = (ResNetEncoder, SwinEncoder), STRIDE
     reads_intermediate = True
     size_rule = (STRIDE, 0)
     shots_share_weights = True

@@ -27,12 +27,13 @@ ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gi
 INTERMEDIATE_STAGES = (2, 3, 4)
 MEMORY_FORMAT = torch.channels_last  # of weights and maps: convolutions are faster than in the default format
 GiveFeature = Callable[[int, Tensor], None]  # receives (stage, intermediate feature)
+DEEP, PLAIN = "deep", "plain"  # stems of a ResNet: three 3x3 convolutions, or torchvision's one of 7x7
 STAGE = r"(?:layer|merge)([0-4])\."  # how tensor names of the encoders written here begin
 
 
 @dataclass(frozen=True)
 class EncoderVariant:
-    """Changes that a method makes to an encoder, which ignores what it does not have; the defaults are Sym-Net's."""
+    """Changes that a method makes to an encoder; the defaults are Sym-Net's."""
 
     # Stage -> dilation of its 3x3 convolutions, which replaces its stride (ResNet).
     dilation: Mapping[int, int] = field(default_factory=lambda: dict(DILATION))
@@ -41,10 +42,6 @@ class EncoderVariant:
     # Stage -> number of its last intermediate features to return, None for all (ResNet, Swin, timm).
     intermediate: Mapping[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
     any_width: bool = False  # whether blocks of other widths than their stage's output give features too (timm)
-
-    def stride(self, stage: int) -> int:
-        """Return the stride of a stage's output in pixels: 2^(stage + 1), divided by the dilation."""
-        return 2 ** (stage + 1) // self.dilation.get(stage, 1)
 
     def returned_stages(self, last_stage: int) -> range:
         """Return the stages whose outputs are returned."""
@@ -56,8 +53,14 @@ class EncoderVariant:
         return blocks if wanted is None else min(wanted, blocks)
 
 
+USUAL = EncoderVariant()
+
+
 class Encoder(nn.Module):
-    """Base class of the encoders: ``forward(images, intermediate) -> Features``."""
+    """Base class of the encoders: ``forward(images, intermediate) -> Features``.
+
+    They are built from a name of the registry, stem, last stage and variant; each ignores what it does not have.
+    """
 
     channels: dict[int, int]  # stage -> channels of its output, of the stages that are returned
     intermediate_counts: dict[int, int]  # stage -> number of intermediate features

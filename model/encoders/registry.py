@@ -1,4 +1,4 @@
-"""Encoders by the name that configs give them: how each is built, on which grid it works, where its weights come from.
+"""Encoders by the name that configs give them: how each is built, on which grid it works, what its weights are called.
 
 This is the one place that knows the names; a new encoder is one more entry of ``ENCODERS``. Names that begin with
 ``timm/`` need no entry: any network of timm that gives the maps of an encoder is one (``timm_facts.py``).
@@ -6,17 +6,16 @@ This is the one place that knows the names; a new encoder is one more entry of `
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
-from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
-from model.encoders.resnet import DEEP, NARROW, PLAIN, SMALL, ResNetEncoder, resnet_grid
-from model.encoders.swin import SWIN_SIDE, SwinEncoder, swin_grid
+from model.encoders.encoder import DEEP, LAST_STAGE, PLAIN, USUAL, Encoder, EncoderVariant
+from model.encoders.resnet import NARROW, SMALL, ResNetEncoder
+from model.encoders.swin import SWIN_SIDE, SWIN_STRIDE, SwinEncoder
 from model.encoders.timm_encoder import TimmEncoder
-from model.encoders.timm_facts import PREFIX, STAGE_STRIDES, STRIDES, can_have, facts, unknown
-from model.encoders.vgg import VGGEncoder, vgg_grid
+from model.encoders.timm_facts import PREFIX, STRIDES, can_have, facts, unknown
+from model.encoders.vgg import VGG_STRIDE, VGGEncoder
 
 
 @dataclass(frozen=True)
@@ -25,53 +24,37 @@ class EncoderSpec:
 
     title: str  # in tables and messages
     family: type[Encoder]  # the class of the network, which also knows the tensor names in weight files
-    build: Callable[[str, int, EncoderVariant], Encoder]  # from stem, last stage and variant, with random weights
-    grid: Callable[[int, int], int]  # (image side in pixels, output stride) -> side of stage 3's grid
     stems: tuple[str, ...] = (PLAIN,)  # that it can have
+    strides: tuple[int, ...] = ()  # output strides that may be asked for; empty: it has one
+    stride: int = 0  # in pixels, of stage 3's grid where none can be asked for
+    transformer: bool = False  # whether all stages have one grid, of patches
+    any_size: bool = True  # whether it also takes images of any height and width
     sides: tuple[int, ...] | None = None  # the only image sides that it takes; None for all
     torchvision: str | None = None  # torchvision's name of its ImageNet weights; None if there are none
-    published_file: str | None = None  # with the deep stem, that the published settings start from
-    # Output stride -> (step, rest) of the image sides that it takes, S % step == rest; None: the method's.
-    size_rule: Callable[[int], tuple[int, int] | None] = lambda stride: None
-    strides: tuple[int, ...] = ()  # output strides that may be asked for; empty: it has one
-    one_grid: bool = True  # whether stages 3 and 4 have the same grid at output strides 8 and 16
-    any_size: bool = True  # whether it also takes images of any height and width
-    patch: int | None = None  # side in pixels of the patches of a transformer on one grid; None for other networks
+
+    def grid(self, size: int, stride: int) -> int:
+        """Return the side of the grid of a stage of that stride, for an image of ``size`` pixels."""
+        return -(-size // (self.stride or stride))
 
 
-def _resnet(name: str, title: str, published_file: str | None = None) -> EncoderSpec:
-    def build(stem: str, last_stage: int, variant: EncoderVariant) -> Encoder:
-        return ResNetEncoder(name, stem == DEEP, last_stage, variant)
-
-    weights = None if name in (SMALL, NARROW) else name
-    return EncoderSpec(
-        title, ResNetEncoder, build, resnet_grid, (PLAIN, DEEP), None, weights, published_file, strides=STRIDES
-    )
-
-
-ENCODERS: dict[str, EncoderSpec] = {
-    SMALL: _resnet(SMALL, "ResNet-10"),
-    NARROW: _resnet(NARROW, "narrow ResNet-10"),
-    "resnet18": _resnet("resnet18", "ResNet-18"),
-    "resnet34": _resnet("resnet34", "ResNet-34"),
-    "resnet50": _resnet("resnet50", "ResNet-50", "resnet50_v2.pth"),
-    "resnet101": _resnet("resnet101", "ResNet-101", "resnet101_v2.pth"),
-    "vgg16": EncoderSpec(
-        "VGG-16",
-        VGGEncoder,
-        lambda stem, last_stage, variant: VGGEncoder(last_stage),
-        lambda size, stride: vgg_grid(size),
-        torchvision="vgg16_bn",
-    ),
-    "swin_b": EncoderSpec(
-        "Swin-B",
-        SwinEncoder,
-        lambda stem, last_stage, variant: SwinEncoder(variant),
-        lambda size, stride: swin_grid(size),
-        sides=(SWIN_SIDE,),
-    ),
+RESNETS = {
+    SMALL: "ResNet-10",
+    NARROW: "narrow ResNet-10",
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
 }
-DEFAULT = "resnet50"
+ENCODERS = {
+    name: EncoderSpec(
+        title, ResNetEncoder, (PLAIN, DEEP), STRIDES, torchvision=None if name in (SMALL, NARROW) else name
+    )
+    for name, title in RESNETS.items()
+}
+ENCODERS["vgg16"] = EncoderSpec("VGG-16", VGGEncoder, stride=VGG_STRIDE, torchvision="vgg16_bn")
+ENCODERS["swin_b"] = EncoderSpec("Swin-B", SwinEncoder, stride=SWIN_STRIDE, sides=(SWIN_SIDE,))
+# What a method may need of stages 2, 3 and 4, in words for messages.
+ANY_GRIDS, ONE_GRID, PYRAMID = "", "stages 3 and 4 on one grid", "maps at strides 8, 16 and 32"
 # How people write networks of timm, by timm's names without the weights' tag.
 TIMM_TITLES = {
     "tf_efficientnet_lite0": "EfficientNet-Lite0",
@@ -96,45 +79,15 @@ def spec_of(backbone: str) -> EncoderSpec:
 @cache
 def _timm(backbone: str) -> EncoderSpec:
     known = facts(backbone)
-
-    def build(stem: str, last_stage: int, variant: EncoderVariant) -> Encoder:
-        return TimmEncoder(backbone, last_stage, variant)
-
     if known.transformer:
-        patch = known.patch
-        return EncoderSpec(
-            title_of(backbone),
-            TimmEncoder,
-            build,
-            lambda size, stride: resnet_grid(size, patch),
-            size_rule=lambda stride: (patch, 1),
-            any_size=False,
-            patch=patch,
-        )
-
-    def size_rule(stride: int) -> tuple[int, int] | None:
-        if stride < STAGE_STRIDES[LAST_STAGE]:
-            return stride, 1
-        return None if known.centred else (stride, 0)
-
+        return EncoderSpec(title_of(backbone), TimmEncoder, stride=known.patch, transformer=True, any_size=False)
     strides = tuple(stride for stride in STRIDES if can_have(backbone, stride))
-    return EncoderSpec(
-        title_of(backbone),
-        TimmEncoder,
-        build,
-        resnet_grid,
-        size_rule=size_rule,
-        strides=strides,
-        one_grid=len(strides) > 1,
-        any_size=known.centred,
-    )
+    return EncoderSpec(title_of(backbone), TimmEncoder, strides=strides, any_size=known.centred)
 
 
-def build(
-    backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant | None = None
-) -> Encoder:
+def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
     """Return an encoder with random weights, without the stages after ``last_stage``."""
-    encoder = spec_of(backbone).build(stem, last_stage, variant or EncoderVariant())
+    encoder = spec_of(backbone).family(backbone, stem, last_stage, variant)
     encoder.title = in_words(backbone, stem)
     return encoder
 
@@ -145,15 +98,12 @@ def in_words(backbone: str, stem: str) -> str:
     return f"{spec.title} with a {stem} stem" if len(spec.stems) > 1 else spec.title
 
 
-def problem_of(
-    backbone: str, families: tuple[type[Encoder], ...], one_grid: bool = False, pyramid: bool = False
-) -> str | None:
+def problem_of(backbone: str, families: tuple[type[Encoder], ...], grids: str = ANY_GRIDS) -> str | None:
     """Return why a method does not take an encoder, and which it takes; None if it does.
 
     Args:
         families: classes of the encoders written here that the method takes.
-        one_grid: whether it needs stages 3 and 4 on the same grid.
-        pyramid: whether it needs stages 2, 3 and 4 at strides 8, 16 and 32.
+        grids: of stages 2, 3 and 4 that it needs: ``ANY_GRIDS``, ``ONE_GRID`` or ``PYRAMID``.
     """
     names = [name for name, spec in ENCODERS.items() if spec.family in families]
     if not backbone.startswith(PREFIX):
@@ -162,16 +112,15 @@ def problem_of(
         return None if backbone in names else f"it is not one of {', '.join(names)}, {PREFIX}<name>{hint}"
     if (problem := unknown(backbone)) is not None:
         return problem
-    if one_grid and not spec_of(backbone).one_grid:
-        needed, fitting = "stages 3 and 4 on one grid", "resnet50, tf_efficientnet_lite0, vit_small_patch14_dinov2"
-    elif pyramid and spec_of(backbone).patch is not None:
-        needed, fitting = (
-            "maps at strides 8, 16 and 32",
-            "resnet50, tf_efficientnet_lite0, swin_tiny_patch4_window7_224",
-        )
-    else:
+    spec = spec_of(backbone)
+    one_grid = spec.transformer or len(spec.strides) > 1
+    if grids == ANY_GRIDS or (one_grid if grids == ONE_GRID else not spec.transformer):
         return None
-    return f"this method needs {needed}; it takes {', '.join(names)}, and of timm for example {fitting}"
+    fitting = "vit_small_patch14_dinov2" if grids == ONE_GRID else "swin_tiny_patch4_window7_224"
+    return (
+        f"this method needs {grids}; it takes {', '.join(names)}, and of timm for example resnet50, "
+        f"tf_efficientnet_lite0, {fitting}"
+    )
 
 
 def downloadable() -> tuple[str, ...]:

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature, conv_norm
+from model.encoders.encoder import (
+    DEEP,
+    LAST_STAGE,
+    MEMORY_FORMAT,
+    PLAIN,
+    USUAL,
+    Encoder,
+    EncoderVariant,
+    GiveFeature,
+    conv_norm,
+)
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-DEEP, PLAIN = "deep", "plain"  # stems: three 3x3 convolutions, or torchvision's one of 7x7
 # Files with a deep stem call it conv1..3 / bn1..3, or conv1.{0,1,3,4,6} / bn1; here it is one Sequential.
 DEEP_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1", "conv2": "layer0.3", "bn2": "layer0.4"}
 DEEP_NAMES |= {"conv3": "layer0.6", "bn3": "layer0.7"}
@@ -31,13 +40,11 @@ class ResNetEncoder(Encoder):
     An intermediate feature is the map before the last ReLU of a residual block.
     """
 
-    def __init__(
-        self, backbone: str, deep_stem: bool, last_stage: int = LAST_STAGE, variant: EncoderVariant | None = None
-    ):
+    def __init__(self, backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL):
         super().__init__()
-        self.variant = variant = variant or EncoderVariant()
+        self.variant = variant
         net = _residual_network(backbone)
-        if deep_stem:
+        if stem == DEEP:
             self.layer0 = _deep_stem(net.conv1.out_channels, net.maxpool)
             _widen_input(net.layer1[0], 2 * net.conv1.out_channels)
         else:
@@ -93,11 +100,6 @@ class ResNetEncoder(Encoder):
             if not name.startswith(CLASSIFIER):
                 out[f"{stem[owner]}.{leaf}" if owner in stem else name] = tensor
         return out
-
-
-def resnet_grid(size: int, stride: int) -> int:
-    """Return the side of a grid of that stride for an image of ``size`` pixels."""
-    return (size - 1) // stride + 1
 
 
 def residual(block: Block, x: Tensor) -> Tensor:

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
-from model.encoders.encoder import DILATIONS, LAST_STAGE, Encoder, EncoderVariant
-from model.encoders.registry import DEFAULT, build, problem_of, spec_of
-from model.encoders.resnet import PLAIN, ResNetEncoder
+from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, Encoder, EncoderVariant
+from model.encoders.registry import ENCODERS, build, spec_of
 from model.encoders.timm_facts import STAGE_STRIDES
-from model.encoders.vgg import VGGEncoder
-
-
-def encoder_of(*families: type[Encoder], one_grid: bool = False, pyramid: bool = False) -> Any:
-    """Return the dataclass field of a setting that names an encoder of one of these families, or of timm.
-
-    Args:
-        one_grid: whether the method needs stages 3 and 4 on the same grid.
-        pyramid: whether it needs stages 2, 3 and 4 at strides 8, 16 and 32.
-    """
-    problem = partial(problem_of, families=families, one_grid=one_grid, pyramid=pyramid)
-    return field(default=DEFAULT, metadata={"problem": problem})
 
 
 @dataclass
@@ -34,31 +20,32 @@ class Learn:
 
 
 @dataclass
-class BareEncoderSettings:
-    """The settings of every encoder; ``config/model/symnet.yaml`` explains them."""
+class EncoderSettings:
+    """Which encoder, and its start; ``config/model/symnet.yaml`` explains them, ``WithEncoder`` declares what fits."""
 
-    default_stride: ClassVar[int] = 8  # output stride where none is set
-    stem: ClassVar[str] = PLAIN
-    backbone: str = encoder_of(ResNetEncoder)
-    weights: str | None = None
-    pretraining: str | None = None
-    partial: bool = False
+    backbone: str = "resnet50"
+    stem: Literal["deep", "plain"] = "deep"
+    weights: str | None = None  # a file, a name that can be downloaded, or None for random values
+    pretraining: str | None = None  # the data that a file's weights were trained on, as the user states it
+    partial: bool = False  # whether weights may lack tensors, which start from random values
     output_stride: Literal[8, 16, 32] | None = None
     learn: Learn | None = None
 
-    @property
-    def stride(self) -> int:
-        """The output stride in pixels."""
-        return self.output_stride or self.default_stride
+    def size_rule(self, default_stride: int) -> tuple[int, int] | None:
+        """Return (step, rest) of the image sides that the encoder takes, S % step == rest; None: the method's rule.
 
-    def size_rule(self) -> tuple[int, int] | None:
-        """Return (step, rest) of the image sides that the encoder takes, S % step == rest; None: the method's rule."""
-        own = None if self.output_stride is None else (self.output_stride, int(self.output_stride < max(DILATIONS)))
-        return spec_of(self.backbone).size_rule(self.stride) or own
+        Args:
+            default_stride: the method's output stride where none is set.
+        """
+        spec, stride, own_stride = spec_of(self.backbone), self.output_stride or default_stride, STAGE_STRIDES[4]
+        if spec.transformer:
+            return spec.stride, 1
+        free = self.backbone in ENCODERS or (stride == own_stride and spec.any_size)
+        return None if self.output_stride is None and free else (stride, int(stride < own_stride))
 
     def grid(self, size: int, stage: int = 3) -> int:
         """Return the side of a stage's grid, 2..4, for an image of ``size`` pixels."""
-        return spec_of(self.backbone).grid(size, min(self.stride, STAGE_STRIDES[stage]))
+        return spec_of(self.backbone).grid(size, min(self.output_stride or ENCODER_STRIDE, STAGE_STRIDES[stage]))
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to fix it) if the encoder cannot have the output stride."""
@@ -69,31 +56,7 @@ class BareEncoderSettings:
         return "output_stride", f"= {self.output_stride} does not go with {self.backbone}; {can}"
 
 
-@dataclass
-class EncoderSettings(BareEncoderSettings):
-    """The section of a model that takes convolutional encoders."""
-
-    backbone: str = encoder_of(ResNetEncoder, VGGEncoder)
-    stem: Literal["deep", "plain"] = "deep"  # type: ignore[misc]  # a setting here, a constant of the base class
-
-
-@dataclass
-class OneGridSettings(EncoderSettings):
-    """The section of a model that needs stages 3 and 4 on the same grid."""
-
-    backbone: str = encoder_of(ResNetEncoder, VGGEncoder, one_grid=True)
-
-
-@dataclass
-class ResNetSettings(EncoderSettings):
-    """The section of a model that takes residual networks alone, and networks of timm."""
-
-    backbone: str = encoder_of(ResNetEncoder)
-
-
-def build_encoder(
-    settings: BareEncoderSettings, last_stage: int = LAST_STAGE, variant: EncoderVariant | None = None
-) -> Encoder:
+def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
     """Return the encoder that ``settings`` name, with random weights, without the stages after ``last_stage``.
 
     Args:
@@ -101,5 +64,5 @@ def build_encoder(
     """
     if settings.output_stride is not None:
         dilation = {i: d for i, d in DILATIONS[settings.output_stride].items() if i <= last_stage}
-        variant = replace(variant or EncoderVariant(), dilation=dilation)
+        variant = replace(variant, dilation=dilation)
     return build(settings.backbone, settings.stem, last_stage, variant)

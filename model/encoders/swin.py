@@ -9,7 +9,7 @@ import re
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant, GiveFeature
+from model.encoders.encoder import LAST_STAGE, PLAIN, USUAL, Encoder, EncoderVariant, GiveFeature
 
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
 SWIN_STRIDE = 16  # of stage 3
@@ -31,7 +31,7 @@ GEOMETRY = ("relative_position_index", "attn_mask")  # tensors of files that are
 class SwinEncoder(Encoder):
     """Swin-B; stage 0 is the patch embedding, ``merge<i>`` halves the grid after stage i."""
 
-    def __init__(self, variant: EncoderVariant):
+    def __init__(self, backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL):
         from torchvision.models.swin_transformer import SwinTransformer  # takes seconds
 
         super().__init__()
@@ -85,8 +85,3 @@ class SwinEncoder(Encoder):
             pattern, ours = next(((p, o) for p, o in SWIN_NAMES if re.fullmatch(p, name)), ("$^", ""))
             out[re.sub(pattern, ours, name)] = tensor
         return out
-
-
-def swin_grid(size: int) -> int:
-    """Return the side of stage 3's grid for an image of ``size`` pixels."""
-    return size // SWIN_STRIDE

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.ops import resize
-from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
+from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, PLAIN, USUAL, Encoder, EncoderVariant, GiveFeature
 from model.encoders.features import Features
 from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts, pretraining_of_tag
 
@@ -36,14 +36,14 @@ class TimmEncoder(Encoder):
 
     net: Any
 
-    def __init__(self, backbone: str, last_stage: int = LAST_STAGE, variant: EncoderVariant | None = None):
+    def __init__(self, backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL):
         from model.encoders.timm_blocks import fold_frozen_norms  # imports timm
 
         super().__init__()
-        self.variant = variant = variant or EncoderVariant()
-        self.backbone, self.facts, self.last_stage = backbone, facts(backbone), last_stage
-        stride, pyramid = variant.stride(last_stage), not self.facts.transformer
-        self.net = create(backbone, stride if pyramid and stride < STAGE_STRIDES[last_stage] else None)
+        self.variant, self.backbone, self.facts, self.last_stage = variant, backbone, facts(backbone), last_stage
+        pyramid, dilation = not self.facts.transformer, variant.dilation.get(last_stage, 1)
+        stride = STAGE_STRIDES[last_stage] // dilation
+        self.net = create(backbone, stride if pyramid and dilation > 1 else None)
         self.net.prune_intermediate_layers([self.facts.outputs[last_stage]], prune_norm=pyramid)
         fold_frozen_norms(self.net)
         config = self.net.pretrained_cfg

@@ -6,7 +6,16 @@ from bisect import bisect
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import INTERMEDIATE_STAGES, LAST_STAGE, MEMORY_FORMAT, Encoder, GiveFeature
+from model.encoders.encoder import (
+    INTERMEDIATE_STAGES,
+    LAST_STAGE,
+    MEMORY_FORMAT,
+    PLAIN,
+    USUAL,
+    Encoder,
+    EncoderVariant,
+    GiveFeature,
+)
 
 # Where stages end in torchvision's list of layers: after each pool but the last, then after the last ReLU; without
 # batch norm after each pool.
@@ -25,7 +34,14 @@ class VGGEncoder(Encoder):
     Without batch norm pools round down, stage 4 ends with a pool, and its output alone is returned.
     """
 
-    def __init__(self, last_stage: int = LAST_STAGE, batch_norm: bool = True):
+    def __init__(
+        self,
+        backbone: str = "vgg16",
+        stem: str = PLAIN,
+        last_stage: int = LAST_STAGE,
+        variant: EncoderVariant = USUAL,
+        batch_norm: bool = True,
+    ):
         from torchvision.models import vgg  # takes seconds
 
         super().__init__()
@@ -68,8 +84,3 @@ class VGGEncoder(Encoder):
                 stage = bisect(self.ends, int(index))
                 out[f"layer{stage}.{int(index) - (0, *self.ends)[stage]}.{leaf}"] = tensor
         return out
-
-
-def vgg_grid(size: int) -> int:
-    """Return the side of stage 3's grid for an image of ``size`` pixels."""
-    return -(-size // VGG_STRIDE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +21,8 @@ from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
-from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import BareEncoderSettings, build_encoder, encoder_of
+from model.encoders.registry import PYRAMID
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.vgg import PLAIN_ENDS, VGGEncoder
 from model.encoders.weights import from_torchvision
 from model.episode import Episode, Output
@@ -64,14 +63,6 @@ LAYOUT = Layout(
 
 
 @dataclass
-class EncoderSettings(BareEncoderSettings):
-    """The encoder: a ResNet with a plain stem, VGG-16 without batch norm, or a pyramid of timm."""
-
-    default_stride: ClassVar[int] = 32
-    backbone: str = encoder_of(ResNetEncoder, VGGEncoder, pyramid=True)
-
-
-@dataclass
 class HSNetSettings(ModelSettings):
     """HSNet's own settings; ``config/model/hsnet.yaml`` explains them."""
 
@@ -103,6 +94,7 @@ class HSNet(WithEncoder):
     Settings = HSNetSettings
     title = "HSNet"
     published = LAYOUT
+    grids, stride = PYRAMID, 32
     reads_intermediate = True
     shots_share_weights = True
     settings: HSNetSettings

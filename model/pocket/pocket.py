@@ -25,7 +25,8 @@ from model.common.with_encoder import HIGH, LOW, WithEncoder
 from model.contract import ModelSettings, Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
-from model.encoders.settings import OneGridSettings, build_encoder
+from model.encoders.registry import ONE_GRID
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.episode import Episode, Output
 from model.pocket.closeup import Closeup, closeup
 from model.pocket.comparison import Comparison, shares
@@ -42,7 +43,7 @@ DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED
 class PocketSettings(ModelSettings):
     """Pocket's own settings; ``config/model/pocket.yaml`` explains them."""
 
-    encoder: OneGridSettings = field(default_factory=OneGridSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     foreground_weight: float = field(default=2.0, metadata={"low": 0})
 
 
@@ -56,6 +57,7 @@ class Pocket(WithEncoder):
     reads_intermediate = True
     shots_share_weights = True
     default_net = "lite0"
+    grids = ONE_GRID
     size_rule = (ENCODER_STRIDE, 1)
     settings: PocketSettings
 

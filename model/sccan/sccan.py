@@ -21,7 +21,8 @@ from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import ModelSettings, ParamGroup, Task
 from model.encoders.encoder import ENCODER_STRIDE, EncoderVariant
 from model.encoders.features import Features
-from model.encoders.settings import ResNetSettings, build_encoder
+from model.encoders.resnet import ResNetEncoder
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.episode import Episode, Output
 from model.registry import register
 from model.sccan.attention import WINDOW, SelfCalibratedAttention
@@ -60,7 +61,7 @@ LAYOUT = Layout(
 class SCCANSettings(ModelSettings):
     """SCCAN's own settings; ``config/model/sccan.yaml`` explains them."""
 
-    encoder: ResNetSettings = field(default_factory=ResNetSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     grid: int = field(default=64, metadata={"low": WINDOW})
     blocks: int = field(default=8, metadata={"low": 1})
 
@@ -78,6 +79,7 @@ class SCCAN(WithEncoder):
 
     Settings = SCCANSettings
     title = "SCCAN"
+    families = (ResNetEncoder,)
     published = LAYOUT
     size_rule = (ENCODER_STRIDE, 1)
     settings: SCCANSettings

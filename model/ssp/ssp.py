@@ -20,7 +20,8 @@ from model.common.self_support import SelfSupport, Similarity, with_own
 from model.common.with_encoder import Shot, WithEncoder
 from model.contract import ModelSettings, ParamGroup, Task
 from model.encoders.encoder import EncoderVariant
-from model.encoders.settings import ResNetSettings, build_encoder
+from model.encoders.resnet import ResNetEncoder
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.episode import Episode, Output
 from model.registry import register
 
@@ -38,7 +39,7 @@ SUPPORT_LOSS = 0.2  # weight of the loss on the supports
 class SSPSettings(ModelSettings):
     """SSP's own settings; ``config/model/ssp.yaml`` explains them."""
 
-    encoder: ResNetSettings = field(default_factory=ResNetSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     refine: bool = True
 
 
@@ -48,6 +49,7 @@ class SSP(WithEncoder):
 
     Settings = SSPSettings
     title = "SSP"
+    families = (ResNetEncoder,)
     published = Layout(
         "SSP",
         ("layer0.0.0.weight", "layer0.0.6.weight", "layer0.1.weight", "layer3.0.conv1.weight"),

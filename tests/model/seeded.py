@@ -6,7 +6,6 @@ No bias is 0 and every norm has statistics of its own, so that a part that forge
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 from unittest import mock
 
@@ -16,6 +15,7 @@ from torch import nn
 
 from model.contract import FewShotModel
 from model.encoders import swin
+from model.encoders.settings import EncoderSettings
 from model.registry import models
 from tests.model.small import SETTINGS, task_of
 from tests.skip_init import skip_init
@@ -28,17 +28,14 @@ LEAST_SIDE = 65  # pixels of the drawn images
 
 def takes(name: str, backbone: str) -> bool:
     """Say whether a method takes an encoder."""
-    (known,) = (f for f in dataclasses.fields(models()[name].Settings().encoder) if f.name == "backbone")
-    return known.metadata["problem"](backbone) is None
+    return models()[name].encoder_problem(EncoderSettings(backbone)) is None
 
 
 def seeded_model(name: str, shots: int, backbone: str, stem: str = "plain") -> FewShotModel:
     """Return a registered model, small but for its encoder, in evaluation mode; ``task.size`` is the images' side."""
     model_class = models()[name]
     settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {})))
-    settings.encoder.backbone = backbone
-    if any(f.name == "stem" for f in dataclasses.fields(settings.encoder)):
-        settings.encoder.stem = stem
+    settings.encoder = EncoderSettings(backbone, stem)
     step, rest = model_class.rule(settings)
     sides = settings.sides() or (s for s in range(LEAST_SIDE, 2 * LEAST_SIDE) if s % step == rest % step)
     side = next(s for s in sides if settings.problem(s) is None)

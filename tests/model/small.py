@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model.contract import FewShotModel, Task
 from model.encoders.resnet import NARROW, SMALL
+from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
 from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
@@ -57,7 +58,7 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     """
     model_class = models()[name]
     settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {}) | changes))
-    settings.encoder.backbone, settings.encoder.stem = BACKBONES.get(name, NARROW), "plain"
+    settings.encoder = EncoderSettings(BACKBONES.get(name, NARROW), "plain")
     torch.manual_seed(seed)
     network = model_class(settings, task_of(name, shots)).eval()
     with torch.no_grad():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import pytest
 import torch
 
-from model.encoders.settings import Learn
+from model.encoders.settings import EncoderSettings, Learn
 from model.registry import models
 from tests.model.small import SETTINGS, drawn_episode, task_of
 
@@ -21,9 +20,7 @@ def method_on(name: str, backbone: str, **encoder: object):
     """Return a registered model on an encoder of timm with random weights, and the image side that fits both."""
     model_class = models()[name]
     settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {})))
-    settings.encoder.backbone = backbone
-    for key, value in encoder.items():
-        setattr(settings.encoder, key, value)
+    settings.encoder = EncoderSettings(backbone, **encoder)
     step, rest = model_class.rule(settings)
     step = max(step, STRIDE)
     side = 8 * step + rest if step < 32 else 4 * step + rest
@@ -36,8 +33,8 @@ def method_on(name: str, backbone: str, **encoder: object):
 @pytest.mark.parametrize("name", sorted(models()))
 def test_a_method_predicts_and_learns_on_an_encoder_of_timm(name: str, backbone: str) -> None:
     if (name, backbone) == ("hsnet", TRANSFORMER):  # it has no pyramid
-        (field,) = (f for f in dataclasses.fields(models()[name].Settings().encoder) if f.name == "backbone")
-        assert "needs maps at strides 8, 16 and 32" in field.metadata["problem"](backbone)
+        key, words = models()[name].encoder_problem(EncoderSettings(backbone))
+        assert key == "backbone" and "needs maps at strides 8, 16 and 32" in words
         return
     network, side = method_on(name, backbone)
     episode = drawn_episode(name, SHOTS, BATCH, size=side)

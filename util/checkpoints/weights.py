@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.contract import FewShotModel, Start, Trainable
+from model.contract import FewShotModel, Trainable
 from model.encoders.registry import downloadable
 from model.encoders.weights import checksum_of, licence_of, pretraining_of
 from model.mismatch import Mismatch
@@ -122,8 +122,8 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
     Raises:
         UserError: the weights are missing, which says how to get them, of another encoder, or of another fold.
     """
-    start = config.model.start()
-    if start.weights is None:
+    start = config.model.encoder
+    if start is None or start.weights is None:
         return "encoder: random weights (none are named)"
     path, downloaded = Path(start.weights), start.weights in network.downloads
     if not downloaded and not path.exists():
@@ -146,8 +146,8 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
 
 def encoder_licence(config: Config, network: Trainable) -> str | None:
     """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
-    encoder = getattr(network, "encoder", None)
-    return None if encoder is None else licence_of(config.model.start().weights, encoder)
+    start, encoder = config.model.encoder, getattr(network, "encoder", None)
+    return licence_of(start.weights, encoder) if start is not None and encoder is not None else None
 
 
 # --- the weights of a test or a prediction ---------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     Raises:
         UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
-    config, source, start = context.config, weights_source(context.config), context.config.model.start()
+    config, source, start = context.config, weights_source(context.config), context.config.model.encoder
     if source == TRAINING_FREE and config.test.checkpoint not in (*OWN, NO_CHECKPOINT):
         raise UserError(f"{config.test.checkpoint}: this model learns nothing and loads no checkpoint; leave it out")
     content = checkpoint.read(source) if isinstance(source, Path) else {}
@@ -180,7 +180,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
             trained_with = {**trained["data"], "model": trained["model"]}
             given = trained["model"].get("encoder") or {}
             if "weights" in given:
-                start = Start(given["weights"], pretraining=given.get("pretraining"))
+                start = replace(start, weights=given["weights"], pretraining=given.get("pretraining"))
         if weights_mark(config) != FOREIGN:
             for stage in training:
                 before = {**trained, f"{stage['stage']}_stage": stage["settings"]}
@@ -194,7 +194,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         checkpoint.digest_of(network.state_dict()),
         note,
         encoder_licence(config, network),
-        None if encoder is None else pretraining_of(start.weights, encoder, start.pretraining),
+        None if start is None or encoder is None else pretraining_of(start.weights, encoder, start.pretraining),
         training,
         otherwise,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
+from model.common.with_encoder import WithEncoder
 from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config
@@ -29,7 +30,7 @@ def checked(config: Config, tree: Tree) -> Config:
     dead |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
     if not cls.has_base_stage:
         dead["base_stage"] = f"{cls.title} has no base learner and so no base stage"
-    if getattr(getattr(config.model, "encoder", None), "weights", "") is None:
+    if config.model.encoder is not None and config.model.encoder.weights is None:
         dead |= {f"model.encoder.{key}": "model.encoder.weights is null" for key in ("partial", "pretraining")}
     return _alive(config, "", dead, tree, config.path)
 
@@ -74,7 +75,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     for name, protocol in config.protocols.items():
         if found := protocol.problem():
             yield f"protocols.{name}.{found[0]}", found[1]
-    if found := model.encoder_problem():
+    if issubclass(cls, WithEncoder) and (found := cls.encoder_problem(model.encoder)):
         yield f"model.encoder.{found[0]}", found[1]
     sizes, sides, (step, rest) = {"data.size": data.size}, model.sides(), cls.rule(model)
     for name in ("base_stage", "meta_stage") if cls.has_base_stage else ("meta_stage",):

@@ -12,20 +12,20 @@ after all parts, those of the encoder before those of the data set, in the order
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.common.with_encoder import WithEncoder
 from model.contract import FewShotModel
+from model.encoders.settings import EncoderSettings
 from model.registry import models
 from util.config.folds import teach_base_learners
 from util.config.tree import Leaf, Tree, fill, find, merge, parse_file, places, value_of
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
-from util.typecheck import hints_of
 
 CONFIG = REPOSITORY / "config"
 MAIN_METHOD = "symnet"  # not part of its configs' names
@@ -118,24 +118,17 @@ def model_named(name: Any, origin: str) -> type[FewShotModel]:
     return models()[str(word)]
 
 
-def _encoder_fields(cls: type[FewShotModel]) -> dict[str, dataclasses.Field] | None:
-    """Return the fields of a model's ``encoder`` section by name, None for a model without one."""
-    settings: type = cls.Settings
-    section = hints_of(settings).get("encoder")
-    return {f.name: f for f in dataclasses.fields(section)} if dataclasses.is_dataclass(section) else None
-
-
 def encoders_of(root: Path, method: str) -> list[str | None]:
-    """Return the encoders that a method takes and that serve it; [None] for a method without ``encoder`` section."""
-    fields = _encoder_fields(model_class(root, method))
-    if fields is None:
+    """Return the encoders that a method takes and that serve it; [None] for a method without an encoder."""
+    cls = model_class(root, method)
+    if not issubclass(cls, WithEncoder):
         return [None]
     out: list[str | None] = []
-    problem = fields["backbone"].metadata["problem"]
     for encoder in encoders(root):
         tree = parse_file(_file(root, "encoder", encoder))
         serves = method in (value_of(tree, "methods") or [method])
-        if serves and problem(value_of(tree, "model.encoder.backbone")) is None:
+        settings = EncoderSettings(value_of(tree, "model.encoder.backbone"))
+        if serves and cls.encoder_problem(settings) is None:
             out.append(encoder)
     return out
 
@@ -217,7 +210,7 @@ def _shown(path: Path) -> Path:
 def _default_encoder(folder: Path, method: str) -> str | None:
     """Return the encoder of a method on a data set where none is named."""
     cls = model_class(folder.parent, method)
-    if _encoder_fields(cls) is None:
+    if not issubclass(cls, WithEncoder):
         return None
     return cls.default_net or value_of(parse_file(_data_file(folder)), "net") or DEFAULT_NET
 
@@ -269,12 +262,8 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
 def _composed(parts: Parts, done: set[Path]) -> Tree:
     tree: Tree = {}
     root = parts.folder.parent
-    fields = _encoder_fields(model_class(root, parts.method))
     for path in parts.files():
-        layer = read_tree(path, done)
-        if path.parent.name == "encoder" and "stem" not in (fields or {}):
-            (find(layer, "model.encoder") or {}).pop("stem", None)
-        tree = merge(tree, layer)
+        tree = merge(tree, read_tree(path, done))
     for entry in parts.entries():
         tree = merge(tree, entry)
     if parts.variant is not None:

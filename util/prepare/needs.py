@@ -95,8 +95,8 @@ class Needs:
             path = NAMES if data.text == NAMES else vectors_path(data)
             mend = f"{VECTORS.format(data.name)} (or --set data.text=names)"
             out.append(self.check(f"vectors {path} for {data.name}", partial(_vectors, data), mend))
-        start, backbone = config.model.start(), config.model.backbone() or ""
-        if start.weights is not None and (trains or not method.learns):
+        start, backbone = config.model.encoder, config.model.backbone() or ""
+        if start is not None and start.weights is not None and (trains or not method.learns):
             what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
             mend = "name a file in model.encoder.weights, or NET=lite0"
             if start.weights not in (TORCHVISION, TIMM):

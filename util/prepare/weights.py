@@ -21,8 +21,7 @@ import torch
 from safetensors.torch import save
 
 from model.encoders.layouts import Recognised, describe, encoder_part, recognise
-from model.encoders.registry import downloadable, spec_of
-from model.encoders.settings import BareEncoderSettings, build_encoder
+from model.encoders.registry import build, downloadable, spec_of
 from model.encoders.timm_facts import PREFIX, bare_name, unknown
 from model.encoders.weights import (
     LITE0,
@@ -161,7 +160,7 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
         return [f"{line}; the authors' {layout.title} checkpoint", test]
     kind = "encoder weights"
     if found.backbone.startswith(PREFIX):
-        encoder = build_encoder(BareEncoderSettings(backbone=found.backbone))
+        encoder = build(found.backbone)
         kind = f"licence of the weights: {licence_of(source, encoder)}"
     elif fit.others:
         kind = "a checkpoint of another network around such an encoder"
@@ -181,7 +180,7 @@ def _settings(source: str, found: Recognised) -> list[str]:
         return ["not usable: bring a file that is complete, or that ends with a whole stage"]
     spec = spec_of(found.backbone)
     lines = ["to use it, write in the config (or after --set, with = for the colon):"]
-    lines += [f"  model.encoder.backbone: {found.backbone}"] if spec.published_file is None else []
+    lines += [f"  model.encoder.backbone: {found.backbone}"]
     lines += [f"  model.encoder.stem: {found.stem}"] if len(spec.stems) > 1 else []
     lines += [f"  model.encoder.weights: {source}"]
     lines += ["  model.encoder.partial: true"] if found.fit.missing else []

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.encoders.encoder import EncoderVariant
-from model.encoders.settings import BareEncoderSettings, build_encoder
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.timm_blocks import FoldedConv, fold_frozen_norms
 from tests.model.varied import vary_norms
 
@@ -63,7 +63,7 @@ def test_gradients_are_those_of_the_separate_layers(depthwise: bool) -> None:
 
 
 def test_an_encoder_of_timm_is_folded_and_its_depthwise_kernels_may_stay() -> None:
-    encoder = build_encoder(BareEncoderSettings(backbone=f"timm/{NAME}"), variant=EncoderVariant())
+    encoder = build_encoder(EncoderSettings(backbone=f"timm/{NAME}"))
     convolutions = [m for m in encoder.modules() if isinstance(m, FoldedConv)]
     assert len(convolutions) > 5
     for module in encoder.frozen_beside([str(HIGH)], depthwise=False):
@@ -74,7 +74,7 @@ def test_an_encoder_of_timm_is_folded_and_its_depthwise_kernels_may_stay() -> No
 
 def test_blocks_of_another_width_on_a_stages_grid_can_be_read() -> None:
     variant = EncoderVariant(intermediate={HIGH: 2}, any_width=True)
-    encoder = build_encoder(BareEncoderSettings(backbone="timm/tf_efficientnet_lite0", output_stride=16), HIGH, variant)
+    encoder = build_encoder(EncoderSettings(backbone="timm/tf_efficientnet_lite0", output_stride=16), HIGH, variant)
     with torch.no_grad():
         maps = encoder.eval()(torch.randn(1, 3, 65, 65), intermediate=True)
     assert encoder.widths(HIGH) == [192, 320]

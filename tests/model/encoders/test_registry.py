@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -14,6 +12,7 @@ from model.encoders.swin import SwinEncoder
 from model.encoders.vgg import VGGEncoder
 from model.encoders.weights import weights_url
 from model.registry import models
+from tests.model.seeded import takes
 from tests.skip_init import skip_init
 
 FAMILIES = {name: {ResNetEncoder, VGGEncoder} for name in sorted(models())}
@@ -34,13 +33,10 @@ def test_an_encoder_works_on_the_grid_that_its_spec_declares(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_method_takes_the_encoders_of_its_families_and_no_other(name: str) -> None:
-    section = type(models()[name].Settings().encoder)
-    (backbone,) = (f for f in dataclasses.fields(section) if f.name == "backbone")
     want = [n for n, spec in ENCODERS.items() if spec.family in FAMILIES[name]]
-    problem = backbone.metadata["problem"]
-    assert [n for n in ENCODERS if problem(n) is None] == want
-    assert backbone.default in want
-    assert problem("timm/test_resnet") is None
+    assert [n for n in ENCODERS if takes(name, n)] == want
+    assert models()[name].Settings().encoder.backbone in want
+    assert takes(name, "timm/test_resnet")
 
 
 def test_titles_are_distinct_and_an_unknown_encoder_keeps_its_name() -> None:

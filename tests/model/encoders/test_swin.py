@@ -6,9 +6,9 @@ import re
 
 import torch
 
-from model.dcama.dcama import ENCODER, EncoderSettings
+from model.dcama.dcama import ENCODER
 from model.encoders.layouts import rename
-from model.encoders.settings import build_encoder
+from model.encoders.settings import EncoderSettings, build_encoder
 
 
 def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:

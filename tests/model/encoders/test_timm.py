@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from model.encoders.encoder import EncoderVariant
 from model.encoders.layouts import load_encoder
-from model.encoders.registry import problem_of, spec_of
+from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import BareEncoderSettings, build_encoder
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.weights import LITE0, PACKAGE_MEAN, download, package_file
 from model.mismatch import Mismatch
 from tests.model.varied import vary_norms
@@ -30,7 +30,7 @@ ALL_STAGES = dict.fromkeys((1, 2, 3, 4))
 def encoder_of(backbone: str, **settings: Any):
     torch.manual_seed(0)
     return build_encoder(
-        BareEncoderSettings(backbone=backbone, **settings), variant=EncoderVariant(intermediate=ALL_STAGES)
+        EncoderSettings(backbone, "plain", **settings), variant=EncoderVariant(intermediate=ALL_STAGES)
     ).eval()
 
 
@@ -41,7 +41,7 @@ def encoder_of(backbone: str, **settings: Any):
 @torch.no_grad()
 def test_stages_of_a_transformer_are_groups_of_blocks_after_its_norm(backbone: str) -> None:
     encoder = encoder_of(backbone)
-    patch, depth = spec_of(backbone).size_rule(8)[0], len(encoder.net.blocks)
+    patch, depth = spec_of(backbone).stride, len(encoder.net.blocks)
     image = torch.randn(1, 3, 4 * patch, 4 * patch)
     features = encoder(image, intermediate=True)
     every = encoder.net.forward_intermediates(image, norm=True, intermediates_only=True)
@@ -76,9 +76,7 @@ def test_constants_of_the_weights_normalise_the_image() -> None:
     ],
 )
 def test_an_encoder_that_does_not_fit_is_refused_in_one_line(backbone: str, one_grid: bool, parts: tuple) -> None:
-    from model.encoders.resnet import ResNetEncoder
-
-    problem = problem_of(backbone, (ResNetEncoder,), one_grid)
+    problem = problem_of(backbone, (ResNetEncoder,), ONE_GRID if one_grid else ANY_GRIDS)
     assert problem is not None and "\n" not in problem and all(part in problem for part in parts), problem
 
 
@@ -135,9 +133,7 @@ def test_named_parts_learn_and_batch_norms_do_not(backbone: str, part: str, pref
 def test_timms_resnet_equals_ours_but_for_the_first_dilated_blocks() -> None:
     theirs, image = vary_norms(encoder_of("timm/resnet50", output_stride=8)), torch.randn(1, 3, 65, 65)
     state = {name.removeprefix("net."): x for name, x in theirs.state_dict().items() if name.startswith("net.")}
-    alike, published = (
-        ResNetEncoder("resnet50", False, variant=EncoderVariant(first_block_dilated=d)) for d in (False, True)
-    )
+    alike, published = (ResNetEncoder("resnet50", variant=EncoderVariant(first_block_dilated=d)) for d in (False, True))
     for encoder in (alike, published):
         encoder.load_state_dict(encoder.own_names(state))
         encoder.eval()

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from model.encoders.layouts import load_encoder
+from model.encoders.settings import EncoderSettings
 from model.encoders.vgg import VGGEncoder
-from model.hsnet.hsnet import EncoderSettings, HSNetSettings, vote
+from model.hsnet.hsnet import HSNetSettings, vote
 from model.mismatch import Mismatch
 from tests.model.varied import bare_encoder
 
