@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,11 @@ class ParamGroup:
     optimizer: str = "main"
 
 
+@dataclass
 class ModelSettings:
     """Base of every model's settings dataclass: the questions that the engine asks before a network exists."""
 
-    encoder: Any = None  # an ``EncoderSettings`` where the model has an encoder of this project
+    encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
     # Keys that a checkpoint must share.
     identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
 
