@@ -8,7 +8,7 @@ from typing import Any
 from util.report.table import Table
 
 HELD = ("miou", "fb_iou")  # scores of every table
-SCORES = {
+SCORES = {  # the first columns; a further metric's column is named by its key
     "miou": "mIoU %",
     "fb_iou": "FB-IoU %",
     "presence_accuracy": "presence accuracy %",
@@ -21,13 +21,14 @@ WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIG
 
 def score_table(result: dict[str, Any]) -> Table:
     """Return the table of a result: one row per output, each score as mean (and deviation) over seeds."""
-    keys = [key for key in SCORES if key in HELD or any(key in scores for scores in result["mean"].values())]
+    there = {key for scores in result["mean"].values() for key in scores}
+    keys = [key for key in SCORES if key in there or key in HELD] + sorted(there - SCORES.keys())
     several = len(result["seeds"]) > 1
     rows = []
     for name, scores in result["mean"].items():
         spread = {key: f" +- {result['deviation'][name][key]:.2f}" if several else "" for key in scores}
         rows.append([name, *(f"{scores[key]:.2f}{spread[key]}" if key in scores else "-" for key in keys)])
-    return Table(["output", *(SCORES[key] for key in keys)], rows)
+    return Table(["output", *(str(SCORES.get(key, key)) for key in keys)], rows)
 
 
 def class_table(result: dict[str, Any]) -> Table:

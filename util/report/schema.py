@@ -16,17 +16,11 @@ from util.typecheck import Misfit, convert
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
-Scores = dict[str, float]  # miou, and fb_iou for two-channel outputs; in percent
-
-
-class SeedScores(TypedDict, total=False):
-    """Scores of one output over one seed's episodes, in percent."""
-
-    miou: float  # mean of per_class
-    fb_iou: float  # mean of foreground and background IoU, regardless of class; not for outputs over base classes
-    presence_accuracy: float  # final output, protocols with absent classes: share of right decisions to show a mask
-    presence_auroc: float  # area under the ROC curve of the presence score
-    per_class: dict[str, float]  # class id (base output: base-class id) -> foreground IoU
+# In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
+# protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
+# area under the ROC curve of the presence score. A further metric adds its own key.
+Scores = dict[str, float]
+SeedScores = dict[str, float | dict[str, float]]  # these, and per_class: class id -> IoU of its foreground
 
 
 class Track(TypedDict):
