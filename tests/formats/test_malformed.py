@@ -48,7 +48,7 @@ DAMAGES: dict[str, list[tuple[str, Change, str]]] = {
         ("coco.json", _json("categories", name="cat"), "the same"),
         ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": "0~"}), "its runs cover 14 pixels"),
         ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": [10**9]}), "its runs cover 1000000000 pixels"),
-        ("a.jpg", _json("annotations", segmentation=[[0, 0, 1e8, 0, 9, 9]]), "its outlines are longer"),
+        ("a.jpg", _json("annotations", segmentation=[[0, 0, 1e8, 0, 9, 9]]), "its outlines reach far"),
         ("a.jpg", _json("images", width=50), "different sizes"),
     ],
     "labelme": [

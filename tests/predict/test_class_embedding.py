@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from util.data.mini import CLASS_NAMES
-from util.predict.encoded_class import class_embedding
+from util.predict.encoded_class import text_of
 from util.predict.supports import parse_support
 
 SIDE, WIDTH = 33, 300  # of the input in pixels, of text vectors
@@ -29,16 +29,16 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, tmp_pa
         None: (table[1:].mean(0), f"the supports have no class name, {mean}; give --name CLASS"),
     }
     for name, (vector, note) in cases.items():
-        embedding = class_embedding(name, context, words)
-        assert np.allclose(embedding.vector, vector, atol=1e-6) and note in embedding.note, name
-    assert class_embedding("horse", context, None).note.endswith("give the name of a class, or --vectors FILE")
-    assert [class_embedding(name, context, None).class_id for name in (CLASS_NAMES[2], "horse", None)] == [3, 0, 0]
+        _, found, line = text_of(name, context, words)
+        assert np.allclose(found, vector, atol=1e-6) and note in line, name
+    assert text_of("horse", context, None)[2].endswith("give the name of a class, or --vectors FILE")
+    assert [text_of(name, context, None)[0] for name in (CLASS_NAMES[2], "horse", None)] == [3, 0, 0]
 
 
 def test_a_segmenter_passes_the_vector_on(empty_segmenter, drawn_support: str) -> None:
     segmenter = empty_segmenter()
     segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
     (known,) = segmenter.classes
-    assert segmenter.notes == [known.embedding.note] and known.embedding.class_id == 1
+    assert segmenter.notes == [known.note] and known.class_id == 1
     episode = known.episode(torch.zeros(2, 3, SIDE, SIDE), known.support_batches[0], False)
     assert np.array_equal(episode.text, 2 * [segmenter.model.context.vectors[1]])

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from tests.formats import drawn
 from util.data.images.read import read_mask
 from util.formats.run_lengths import decoded
-from util.predict.results import FoundPhotos, Results
+from util.predict.results import Results
 
 ALL = "coco,yolo,labelme,labelstudio,png"
 
@@ -66,7 +66,7 @@ def test_every_format_holds_the_masks(run, photos: list[Path], tmp_path: Path) -
 def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_path: Path) -> None:
     assert run("--query", photos[0], "--format", "coco", "--instances", "--outlines", "polygons").code == 0
     assert not list((tmp_path / "out").glob("*.png"))
-    (found,) = FoundPhotos(Results(tmp_path / "out", ["cat", "dog"]), photos[:1])
+    (found,) = Results(tmp_path / "out", ["cat", "dog"]).found(photos[:1])
     record = json.loads((tmp_path / "out" / f"{photos[0].stem}.json").read_text())
     for entry in record["classes"]:
         parts = [o for o in found.objects if o.name == entry["name"]]

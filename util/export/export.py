@@ -135,7 +135,7 @@ def _inputs(segmenter: Segmenter) -> dict[str, Tensor]:
     images, labels = (torch.cat([getattr(c, kind) for c in segmenter.classes]) for kind in ("images", "labels"))
     out = {"images": images.clone(), "labels": labels.clone()}  # no longer tensors of the inference mode
     if segmenter.model.network.reads_text:
-        out["text"] = torch.stack([torch.tensor(known.embedding.vector) for known in segmenter.classes]).float()
+        out["text"] = torch.stack([torch.tensor(known.vector) for known in segmenter.classes]).float()
     return out
 
 

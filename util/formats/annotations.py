@@ -12,6 +12,8 @@ import numpy as np
 
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
+from util.formats.contours import polygons_of
+from util.formats.run_lengths import decoded
 
 MANY = 200  # files whose reading takes long enough for a bar
 Shape = tuple[np.ndarray, ...] | dict[str, Any] | str
@@ -100,6 +102,10 @@ class FoundObject(NamedTuple):
     box: tuple[int, int, int, int]
     runs: dict[str, Any]
 
+    def polygons(self) -> list[np.ndarray]:
+        """Return the simplified outlines of the connected parts, each (corners, 2) float64 of x and y."""
+        return polygons_of(decoded(self.runs))
+
 
 class FoundPhoto(NamedTuple):
     """A photo, its name in files of annotations, its upright size, the objects found on it, and when (ns)."""
@@ -117,7 +123,7 @@ class Found:
     """What a format is written from.
 
     Attributes:
-        photos: read from the beginning at each iteration, one at a time.
+        photos: to be passed through once.
         categories: all of them, id -> name by ascending id, whether found or not.
         model: its name, for people.
         polygons: write outlines in place of exact masks where a format has both.

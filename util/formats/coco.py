@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from util.errors import UserError
 from util.files import read_text, write_atomically
 from util.formats.annotations import Annotations, Found, Instance, Photo, reason_of
-from util.formats.contours import polygons_of
-from util.formats.run_lengths import decoded
 
 FILE = "instances.json"
 
@@ -75,7 +73,7 @@ def class_table(categories: Iterable[int]) -> dict[int, int]:
 
 
 def write(folder: Path, found: Found) -> None:
-    """Write predictions as one JSON file, photo by photo; each annotation has a ``score`` beside COCO's keys.
+    """Write predictions as one JSON file; each annotation has a ``score`` beside COCO's keys.
 
     The area of an object is the number of its pixels, also where polygons are written.
 
@@ -83,46 +81,30 @@ def write(folder: Path, found: Found) -> None:
         WriteError: the file cannot be written.
     """
     ids = {name: number for number, name in found.categories.items()}
-
-    images = (
-        {"id": number, "file_name": photo.name, "height": photo.height, "width": photo.width}
-        for number, photo in enumerate(found.photos, 1)
-    )
-
-    def annotations() -> Iterator[dict[str, Any]]:
-        objects = ((n, one) for n, photo in enumerate(found.photos, 1) for one in photo.objects)
-        for count, (number, one) in enumerate(objects, 1):
-            shape: Any = one.runs
-            if found.polygons:
-                shape = [polygon.reshape(-1).tolist() for polygon in polygons_of(decoded(one.runs))]
+    images: list[str] = []
+    annotations: list[str] = []
+    for photo in found.photos:
+        image = {"id": len(images) + 1, "file_name": photo.name, "height": photo.height, "width": photo.width}
+        images.append(json.dumps(image))
+        for one in photo.objects:
             left, top, right, bottom = one.box
-            yield {
-                "id": count,
-                "image_id": number,
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": len(images),
                 "category_id": ids[one.name],
-                "segmentation": shape,
+                "segmentation": [p.reshape(-1).tolist() for p in one.polygons()] if found.polygons else one.runs,
                 "bbox": [left, top, right - left, bottom - top],
                 "area": one.area,
                 "iscrowd": 0,
                 "score": one.score,
             }
-
-    def write_to(target: Path) -> None:
-        with open(target, "w", encoding="utf-8") as file:
-            file.write('{"images": ')
-            write_list(file, images)
-            file.write(',\n"annotations": ')
-            write_list(file, annotations())
-            entries = [{"id": number, "name": name} for number, name in found.categories.items()]
-            file.write(f',\n"categories": {json.dumps(entries)}}}\n')
-
-    write_atomically(folder / FILE, write_to)
+            annotations.append(json.dumps(annotation))
+    categories = [json.dumps({"id": number, "name": name}) for number, name in found.categories.items()]
+    lists = {"images": images, "annotations": annotations, "categories": categories}
+    entries = ",\n".join(f'"{name}": {json_list(lines)}' for name, lines in lists.items())
+    write_atomically(folder / FILE, f"{{{entries}}}\n")
 
 
-def write_list(file: TextIO, entries: Iterable[Any]) -> None:
-    """Write the entries of a JSON list as they come, one a line."""
-    separator = "["
-    for entry in entries:
-        file.write(f"{separator}\n{json.dumps(entry)}")
-        separator = ","
-    file.write("]" if separator == "," else "[]")
+def json_list(entries: Iterable[str]) -> str:
+    """Return a list of entries in JSON, one a line."""
+    return "[\n" + ",\n".join(entries) + "\n]"

@@ -26,8 +26,7 @@ from util.formats.annotations import (
     corners_of,
     reason_of,
 )
-from util.formats.contours import polygons_of
-from util.formats.run_lengths import decoded, encoded
+from util.formats.run_lengths import encoded
 
 SUFFIX = ".json"
 POLYGON, RECTANGLE, CIRCLE, MASK = "polygon", "rectangle", "circle", "mask"
@@ -121,7 +120,7 @@ def write(folder: Path, found: Found) -> None:
                 "score": one.score,
             }
             for number, one in enumerate(photo.objects)
-            for polygon in polygons_of(decoded(one.runs))
+            for polygon in one.polygons()
         ]
         content: dict[str, Any] = {
             "version": VERSION,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -11,8 +11,7 @@ import numpy as np
 
 from util.files import write_atomically
 from util.formats.annotations import Found, FoundObject, FoundPhoto
-from util.formats.coco import write_list
-from util.formats.contours import polygons_of
+from util.formats.coco import json_list
 from util.formats.run_lengths import decoded
 
 TASKS_FILE, CONFIG_FILE = "tasks.json", "config.xml"
@@ -28,39 +27,32 @@ def write(folder: Path, found: Found) -> None:
     Raises:
         WriteError: a file cannot be written.
     """
-
-    def tasks() -> Iterator[dict[str, Any]]:
-        for photo in found.photos:
-            scores = [one.score for one in photo.objects]
-            entries = [entry for one in photo.objects for entry in _entries(one, photo, found.polygons)]
-            prediction = {
-                "model_version": found.model,
-                "score": sum(scores) / len(scores) if scores else 0.0,
-                "result": [{"id": f"r{number}", **entry} for number, entry in enumerate(entries)],
-            }
-            yield {"data": {"image": LOCAL_FILES + photo.name}, "predictions": [prediction]}
-
-    def write_tasks(target: Path) -> None:
-        with open(target, "w", encoding="utf-8") as file:
-            write_list(file, tasks())
-
+    tasks = []
+    for photo in found.photos:
+        scores = [one.score for one in photo.objects]
+        entries = [entry for one in photo.objects for entry in _entries(one, photo, found.polygons)]
+        prediction = {
+            "model_version": found.model,
+            "score": sum(scores) / len(scores) if scores else 0.0,
+            "result": [{"id": f"r{number}", **entry} for number, entry in enumerate(entries)],
+        }
+        tasks.append(json.dumps({"data": {"image": LOCAL_FILES + photo.name}, "predictions": [prediction]}))
     tag = "PolygonLabels" if found.polygons else "BrushLabels"
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in found.categories.values())
     image = '  <Image name="image" value="$image"/>\n'
     config = f'<View>\n{image}  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
     write_atomically(folder / CONFIG_FILE, config)
-    write_atomically(folder / TASKS_FILE, write_tasks)
+    write_atomically(folder / TASKS_FILE, json_list(tasks))
 
 
 def _entries(found: FoundObject, photo: FoundPhoto, polygons: bool) -> list[dict[str, Any]]:
     """Return an object's entries of ``result``: one stroke, or a polygon for each connected part."""
-    mask = decoded(found.runs)
     kind = "polygonlabels" if polygons else "brushlabels"
     if polygons:
         sides = (photo.width, photo.height)
-        values = [{"points": (p / sides * 100).tolist(), "closed": True} for p in polygons_of(mask)]
+        values = [{"points": (p / sides * 100).tolist(), "closed": True} for p in found.polygons()]
     else:
-        values = [{"format": "rle", "rle": brush_runs(mask)}]
+        values = [{"format": "rle", "rle": brush_runs(decoded(found.runs))}]
     common = {
         "type": kind,
         "from_name": "label",

@@ -18,9 +18,7 @@ from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import link, read_text, write_atomically
 from util.formats.annotations import MANY, Annotations, Found, Instance, Photo, PhotoFiles, corners_of, reason_of
-from util.formats.contours import polygons_of
 from util.formats.masks import check_unique
-from util.formats.run_lengths import decoded
 
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
@@ -143,7 +141,7 @@ def write(folder: Path, found: Found) -> None:
             continue
         rows = []
         for one in photo.objects:
-            for polygon in polygons_of(decoded(one.runs)):
+            for polygon in one.polygons():
                 shares = (polygon / (photo.width, photo.height)).reshape(-1)
                 rows.append(" ".join([str(names.index(one.name)), *(f"{share:.6f}" for share in shares)]))
         write_atomically(path, "".join(f"{row}\n" for row in rows))

@@ -164,6 +164,6 @@ def _fingerprint(segmenter: Segmenter) -> str:
     out = hashlib.sha256(json.dumps([to_dict(model.context.config), digest_of(model.network.state_dict())]).encode())
     for known in segmenter.classes:
         tensors = [t for batch in known.support_batches for t in (batch.image, batch.label)]
-        for array in [*(t.cpu().numpy() for t in tensors), known.embedding.vector]:
+        for array in [*(t.cpu().numpy() for t in tensors), known.vector]:
             out.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     return out.hexdigest()

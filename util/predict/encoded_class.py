@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,25 +22,12 @@ from util.predict.supports import Support
 from util.run.context import RunContext
 
 
-class ClassEmbedding(NamedTuple):
-    """The inputs of a model about a class besides its supports.
+def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[int, np.ndarray | None, str]:
+    """Return what a model reads of a class name: class id, text vector (T,) float32, and a line on its source.
 
-    Attributes:
-        vector: text vector, (T,) float32; None for models that read no text.
-        class_id: 1-based id in the model's data set, 0 for a class that the data set lacks.
-        note: one line on the source of the vector, empty without a vector.
-    """
-
-    vector: np.ndarray | None
-    class_id: int
-    note: str = ""
-
-
-def class_embedding(name: str | None, context: RunContext, words: Path | None) -> ClassEmbedding:
-    """Return the embedding of a class name.
-
-    The vector is, in this order: that of the data set's class of the same name (upper and lower case are equal), that
-    of the word in ``words``, the mean over the data set's classes.
+    The id is that of the data set's class of the same name (upper and lower case are equal), else 0. The vector is that
+    class's, else that of the word in ``words``, else the mean over the data set's classes; None for models that read
+    no text.
 
     Args:
         name: None for supports without a class name.
@@ -55,14 +41,14 @@ def class_embedding(name: str | None, context: RunContext, words: Path | None) -
     ids = {known.lower(): number for number, known in enumerate(data.classes, 1)}
     class_id = ids.get((name or "").lower(), 0)
     if table is None:
-        return ClassEmbedding(None, class_id)
+        return class_id, None, ""
     if class_id:
-        return ClassEmbedding(table[class_id], class_id, f"{name}: uses the text vector of {data.name}'s class")
+        return class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class"
     row = find_row(words, name) if words is not None and name else None
     if row is not None:
         if row.shape != table.shape[1:]:
             raise UserError(f"{words}: has vectors of {len(row)} numbers, this model was trained with {table.shape[1]}")
-        return ClassEmbedding(row, 0, f"{name}: uses the text vector in {words}")
+        return 0, row, f"{name}: uses the text vector in {words}"
     mean = f"so the mean text vector of {data.name}'s classes is used"
     if name is None:
         note = f"the supports have no class name, {mean}; give --name CLASS"
@@ -70,7 +56,7 @@ def class_embedding(name: str | None, context: RunContext, words: Path | None) -
         note = f"{name}: not a class of {data.name}, {mean}; give the name of a class, or --vectors FILE"
     else:
         note = f"{name}: not a class of {data.name} and not a word of {words}, {mean}"
-    return ClassEmbedding(table[1:].mean(0), 0, note)
+    return 0, table[1:].mean(0), note
 
 
 @dataclass
@@ -92,10 +78,19 @@ class SupportBatch:
 
 @dataclass
 class EncodedClass:
-    """A class to segment: its name, its embedding, its encoded supports, and the files they come from."""
+    """A class to segment.
+
+    Attributes:
+        class_id: 1-based id in the model's data set, 0 for a class that the data set lacks.
+        vector: text vector, (T,) float32; None for models that read no text.
+        note: one line on the source of the vector, empty without a vector.
+        sources: the files of the supports.
+    """
 
     name: str
-    embedding: ClassEmbedding
+    class_id: int
+    vector: np.ndarray | None
+    note: str
     support_batches: list[SupportBatch]
     sources: list[str]
 
@@ -111,9 +106,8 @@ class EncodedClass:
 
     def episode(self, query: Tensor, supports: SupportBatch, base_labels: bool) -> Episode:
         """Return an episode of B queries (B, 3, S, S) that share one batch of supports; see ``episode_of``."""
-        vector = self.embedding.vector
-        text = None if vector is None else torch.from_numpy(vector).to(query.device)
-        return episode_of(query, supports, text, self.embedding.class_id, base_labels)
+        text = None if self.vector is None else torch.from_numpy(self.vector).to(query.device)
+        return episode_of(query, supports, text, self.class_id, base_labels)
 
     def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:
         """Return the class with some of its supports, at least one, by index; they are not encoded again.
@@ -153,8 +147,8 @@ def episode_of(query: Tensor, supports: SupportBatch, text: Tensor | None, class
     )
 
 
-def encode_supports(name: str, embedding: ClassEmbedding, supports: list[Support], model: LoadedModel) -> EncodedClass:
-    """Size the supports of a class as the evaluation does, and encode them.
+def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> list[SupportBatch]:
+    """Return the supports of a class, sized as the evaluation does, and encoded.
 
     Raises:
         UserError: no supports, a number of them that the model does not take, or no marked pixel at the network's
@@ -170,7 +164,7 @@ def encode_supports(name: str, embedding: ClassEmbedding, supports: list[Support
                 "crop the photo closer to it, or give a larger --resize"
             )
     images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*inputs))  # (1, K, ...)
-    return EncodedClass(name, embedding, encode_shots(name, images, labels, model), [s.source for s in supports])
+    return encode_shots(name, images, labels, model)
 
 
 @torch.inference_mode()

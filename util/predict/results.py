@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def facts_of(segmenter: Segmenter) -> dict[str, Any]:
         "settings": to_dict(model.context.config)["model"],
         "adapt": segmenter.adaptation,
         "supports": {known.name: known.sources for known in segmenter.classes},
-        "text": {known.name: known.embedding.note for known in segmenter.classes if known.embedding.note},
+        "text": {known.name: known.note for known in segmenter.classes if known.note},
     }
 
 
@@ -175,10 +175,26 @@ class Results:
         Raises:
             UserError: the disk is full, or a folder cannot be written.
         """
-        found = Found(FoundPhotos(self, queries), self.categories, model, self.polygons, keep)
         for name in self.formats:
             if name != PICTURES:
+                found = Found(self.found(queries), self.categories, model, self.polygons, keep)
                 recognise.WRITERS[name](self.out / name, found)
+
+    def found(self, queries: Sequence[Path]) -> Iterator[FoundPhoto]:
+        """Yield what the JSON files of queries say was found; names of photos are relative to the folder of all.
+
+        An object is a class with pixels, or one of its parts where those are listed.
+        """
+        folder = os.path.commonpath([query.parent.absolute() for query in queries])
+        for query in tqdm(queries, desc="write", unit="photo", leave=False):
+            path, name = self.paths(query)[0], Path(os.path.relpath(query, folder)).as_posix()
+            record = read_json(path, "this result", "make it again")
+            objects = tuple(
+                FoundObject(entry["name"], one["confidence"], one["pixels"], tuple(one["box"]), one["runs"])
+                for entry in record["classes"]
+                for one in entry.get("instances", [entry] if entry["pixels"] else [])
+            )
+            yield FoundPhoto(query, name, record["height"], record["width"], objects, path.stat().st_mtime_ns)
 
     def write_summary(self, failed: dict[Path, str]) -> None:
         """Write a table of all results in the folder: a row for each photo and class, and for each photo with an error.
@@ -199,30 +215,6 @@ class Results:
                 table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
 
         write_atomically(self.out / SUMMARY, write)
-
-
-@dataclass
-class FoundPhotos:
-    """What the JSON files of queries say was found, read again at each iteration, one photo at a time.
-
-    An object is a class with pixels, or one of its parts where those are listed. Names of photos are relative to the
-    folder that holds all.
-    """
-
-    results: Results
-    queries: Sequence[Path]
-
-    def __iter__(self) -> Iterator[FoundPhoto]:
-        folder = os.path.commonpath([query.parent.absolute() for query in self.queries])
-        for query in tqdm(self.queries, desc="write", unit="photo", leave=False):
-            path, name = self.results.paths(query)[0], Path(os.path.relpath(query, folder)).as_posix()
-            record = read_json(path, "this result", "make it again")
-            objects = tuple(
-                FoundObject(entry["name"], one["confidence"], one["pixels"], tuple(one["box"]), one["runs"])
-                for entry in record["classes"]
-                for one in entry.get("instances", [entry] if entry["pixels"] else [])
-            )
-            yield FoundPhoto(query, name, record["height"], record["width"], objects, path.stat().st_mtime_ns)
 
 
 def _file_facts(query: Path) -> list[int]:

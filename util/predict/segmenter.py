@@ -20,7 +20,7 @@ from util.checkpoints.checkpoint import digest_of
 from util.errors import UserError, nearest
 from util.evaluate.calibration import evidence_of, find_calibration
 from util.evaluate.evaluate import FINAL
-from util.predict.encoded_class import EncodedClass, class_embedding, encode_supports
+from util.predict.encoded_class import EncodedClass, encode_supports, text_of
 from util.predict.load_model import load_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision, Prediction
@@ -115,10 +115,11 @@ class Segmenter:
         shown = name or UNNAMED
         if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
             raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
-        embedding = class_embedding(name, self.model.context, self.vectors)
-        self.classes.append(encode_supports(shown, embedding, supports, self.model))
-        if embedding.note:
-            self.notes.append(embedding.note)
+        text = text_of(name, self.model.context, self.vectors)
+        batches = encode_supports(shown, supports, self.model)
+        self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in supports]))
+        if self.classes[-1].note:
+            self.notes.append(self.classes[-1].note)
 
     def without_classes(self) -> Segmenter:
         """Return a segmenter that shares this network and has no classes yet."""
