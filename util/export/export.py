@@ -6,7 +6,6 @@ probabilities, with fixed sizes; docs/predict.md says how images are made.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import io
@@ -24,11 +23,12 @@ from torch.utils import _pytree as pytree
 
 from model.common.fixed_shapes import fixed_shapes
 from util.checkpoints.weights import encoder_licence
+from util.cli import Parser, within
 from util.data.images.views import BLOCK
 from util.errors import UserError
 from util.export.graphs import Query, Supports, onnx, pt2, run_onnx, run_pt2, traced, with_background
 from util.files import write_atomically
-from util.predict.options import segmenter_of
+from util.predict.options import add_model_and_supports, segmenter_of
 from util.predict.results import facts_of
 from util.predict.segmenter import Segmenter
 from util.predict.supports import Support
@@ -40,20 +40,35 @@ FORMATS = {"pt2": (pt2, run_pt2), "onnx": (onnx, run_onnx)}
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported files and the network
 
 
-def export(options: argparse.Namespace) -> int:
+def export(arguments: list[str]) -> int:
     """Write the folder that a command line describes, and return the exit code 0.
 
     Raises:
         UserError: the command line, a file or the disk; the model cannot be exported in this format; or the files'
             probabilities differ from the network's.
     """
+    parser = Parser(
+        prog="predict.py export",
+        description="Export the network as two files of graphs, of the supports and of the query.",
+    )
+    add_model_and_supports(parser)
+    add, default = parser.add_argument, next(iter(FORMATS))
+    add("--out", type=Path, required=True, help="folder to write")
+    add("--format", choices=FORMATS, default=default, help=f"default {default}")
+    shots = "supports of a class; default the number given, else as trained, else 1"
+    add("--shots", type=within(int, 1), metavar="K", help=shots)
+    add("--overwrite", action="store_true", help="overwrite an earlier export in this folder")
+    parser.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=False)  # not to be exported
+    parser.set_defaults(serve=False, host=None, port=None)
+    options = parser.parse_args(arguments)
     packages = ("onnx", "onnxscript", "onnxruntime") if options.format == "onnx" else ()
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise UserError(f"--format onnx: {missing[0]} is not installed; pip install -r requirements-export.txt")
     if options.out.exists() and any(options.out.iterdir()) and not options.overwrite:
         raise UserError(f"--out {options.out}: this folder is not empty; name another, or add --overwrite")
-    overrides = [*options.overrides, "run.precision=float32"]
-    segmenter = segmenter_of(argparse.Namespace(**{**vars(options), "device": "cpu", "overrides": overrides}))
+    options.device = "cpu"
+    options.overrides.append("run.precision=float32")
+    segmenter = segmenter_of(options)
     for note in segmenter.notes:
         print(note)
     difference = write_export(segmenter, options.out, options.format, options.shots)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import html
 import os
 import re
@@ -18,8 +17,8 @@ from util.data.marks import UNKNOWN
 from util.errors import UserError, one_line
 from util.page.photo import MAX_CLASSES
 from util.page.state import COLUMNS, State
-from util.predict.options import HOST, PORT, segmenter_of
 from util.predict.results import FORMATS, PICTURES
+from util.predict.segmenter import Segmenter
 from util.predict.supports import UNNAMED
 from util.report.overlay import class_colour
 
@@ -186,10 +185,8 @@ def _gallery(label: str) -> Any:
     return gr.Gallery(label=label, columns=4, height=190, elem_id=label.lower(), elem_classes="pictures", **options)
 
 
-def serve(options: argparse.Namespace) -> int:
+def serve(segmenter: Segmenter, host: str, port: int) -> int:
     """Serve the page until it is interrupted, and return the exit code 0; its files are removed then."""
-    host, port = options.host or HOST, PORT if options.port is None else options.port
-    segmenter = segmenter_of(options)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     swatches = (
         f".choice label:nth-of-type({value}) span::before {{ content: ''; background: {colour}; }}"

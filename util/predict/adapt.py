@@ -62,20 +62,22 @@ def adapted(segmenter: Segmenter) -> Segmenter:
             f"--adapt: needs supports on the command line, an image encoder, and weights that take any number of "
             f"supports, which {model.source} ({title}) may not; omit --adapt"
         )
-    if len(fewest.sources) < MIN_SUPPORTS:
-        facts: dict[str, Any] = {"chosen": title, "supports": len(fewest.sources)}
-        note = f"needs {MIN_SUPPORTS} supports of each class, {fewest.name} has {len(fewest.sources)}"
-        return _with_result(segmenter, note, facts)
-    probe, photos = _probe_of(segmenter, model.network), photos_of(segmenter)
-    of_network, of_probe = (_cross_validated(one, photos) for one in (segmenter, probe))
-    better, chance = (of_probe - of_network).mean() > 0, _chance(of_probe, of_network)
-    chosen = probe if better and chance <= CHANCE else segmenter
-    scores = {title: round(float(of_network.mean()), 2), Probe.title: round(float(of_probe.mean()), 2)}
-    found = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-    note = f"mean IoU % of {len(photos)} photos in {FOLDS}-fold cross-validation: {found}"
-    if better:
-        note += f" (an advantage by chance: p = {chance:.2f})"
-    return _with_result(chosen, note, {"chosen": chosen.model.network.title, "iou": scores, "photos": len(photos)})
+    chosen, facts = segmenter, dict[str, Any](supports=len(fewest.sources))
+    note = f"needs {MIN_SUPPORTS} supports of each class, {fewest.name} has {len(fewest.sources)}"
+    if len(fewest.sources) >= MIN_SUPPORTS:
+        probe, photos = _probe_of(segmenter, model.network), photos_of(segmenter)
+        of_network, of_probe = (_cross_validated(one, photos) for one in (segmenter, probe))
+        better, chance = (of_probe - of_network).mean() > 0, _chance(of_probe, of_network)
+        chosen = probe if better and chance <= CHANCE else segmenter
+        scores = {title: round(float(of_network.mean()), 2), Probe.title: round(float(of_probe.mean()), 2)}
+        facts = {"iou": scores, "photos": len(photos)}
+        found = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
+        note = f"mean IoU % of {len(photos)} photos in {FOLDS}-fold cross-validation: {found}"
+        if better:
+            note += f" (an advantage by chance: p = {chance:.2f})"
+    out, title = copy.copy(chosen), chosen.model.network.title
+    out.notes, out.adaptation = [*segmenter.notes, f"--adapt: {note}; uses {title}"], {"chosen": title, **facts}
+    return out
 
 
 def _chance(probe: np.ndarray, network: np.ndarray) -> float:
@@ -83,12 +85,6 @@ def _chance(probe: np.ndarray, network: np.ndarray) -> float:
     from scipy.stats import ttest_rel
 
     return float(ttest_rel(probe, network, alternative="greater").pvalue)
-
-
-def _with_result(segmenter: Segmenter, note: str, adaptation: dict[str, Any]) -> Segmenter:
-    out = copy.copy(segmenter)
-    out.notes, out.adaptation = [*segmenter.notes, f"--adapt: {note}; uses {adaptation['chosen']}"], adaptation
-    return out
 
 
 def _probe_of(segmenter: Segmenter, network: WithEncoder) -> Segmenter:
@@ -102,7 +98,7 @@ def _probe_of(segmenter: Segmenter, network: WithEncoder) -> Segmenter:
     probe.encoder = network.encoder
     out = segmenter.without_classes()
     out.model = replace(model, context=context, network=probe.to(model.device).eval())
-    out.output, out.presence_by, out.notes = FINAL, segmenter, segmenter.notes
+    out.output, out.presence_by = FINAL, segmenter
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
     for known in segmenter.classes:

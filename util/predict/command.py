@@ -17,7 +17,7 @@ from util.cli import words
 from util.config.read import to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.export.export import export
-from util.predict.options import export_parser, marked_by, parser, segmenter_of
+from util.predict.options import HOST, PORT, marked_by, parser, segmenter_of
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import Results, facts_of
 from util.predict.segmenter import Segmenter
@@ -28,7 +28,6 @@ from util.run.processes import as_user_error
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 MANY = 200  # photos whose check takes long enough for a bar
 MEMORY = "--batch, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
-EXPORT = "export"  # the first word of the other command
 
 
 def command(arguments: list[str]) -> int:
@@ -37,8 +36,8 @@ def command(arguments: list[str]) -> int:
     Raises:
         UserError: the command line, a file or the disk.
     """
-    if arguments[:1] == [EXPORT]:
-        return export(export_parser().parse_args(arguments[1:]))
+    if arguments[:1] == ["export"]:
+        return export(arguments[1:])
     options = parser().parse_args(arguments)
     return _serve(options) if options.serve else _predict(options)
 
@@ -53,7 +52,7 @@ def _serve(options: argparse.Namespace) -> int:
         from util.page.page import serve
     except ModuleNotFoundError:
         raise UserError("--serve: gradio is not installed; pip install -r requirements-serve.txt") from None
-    return serve(options)
+    return serve(segmenter_of(options), options.host or HOST, options.port or PORT)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -79,8 +78,7 @@ def _predict(options: argparse.Namespace) -> int:
     results.check(queries, options.overwrite or options.resume)
     with as_user_error(MEMORY):
         segmenter = segmenter_of(options, marked)
-        for note in [*segmenter.notes, _on_presence(segmenter)]:
-            print(note)
+        print(*segmenter.notes, _on_presence(segmenter), sep="\n")
         facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter)}
         waiting = queries
         if options.resume:

@@ -21,7 +21,6 @@ from util.predict.supports import MAX_SHOTS, Marked, parse_support, supports_in
 from util.predict.tiles import MIN_TILE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
-EXPORT_FORMATS = ("pt2", "onnx")  # the first is the default, which needs no package beside torch
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         description="Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
         "how to export the network.",
     )
-    _add_model_and_supports(out)
+    add_model_and_supports(out)
     add = out.add_argument
     add("--query", dest="queries", nargs="+", type=Path, default=[], metavar="PHOTO", help="photos, folders of photos")
     add("--recursive", action="store_true", help="take photos in the sub-folders of such folders too")
@@ -59,23 +58,7 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def export_parser() -> argparse.ArgumentParser:
-    """Return the parser of exports."""
-    out = Parser(
-        prog="predict.py export",
-        description="Export the network as two files of graphs, of the supports and of the query.",
-    )
-    _add_model_and_supports(out)
-    add, default = out.add_argument, EXPORT_FORMATS[0]
-    add("--out", type=Path, required=True, help="folder to write")
-    add("--format", choices=EXPORT_FORMATS, default=default, help=f"default {default}")
-    shots = "supports of a class; default the number given, else as trained, else 1"
-    add("--shots", type=within(int, 1), metavar="K", help=shots)
-    add("--overwrite", action="store_true", help="overwrite an earlier export in this folder")
-    return out
-
-
-def _add_model_and_supports(out: argparse.ArgumentParser) -> None:
+def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     """Add the options of the network and of the supports."""
     add = out.add_argument
     checkpoint = "weights, of this project or of a method's authors; default: the method of --config, else Pocket"
@@ -125,8 +108,6 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked] | None = 
     Raises:
         UserError: as ``Segmenter``; or an option is given that nothing reads.
     """
-    given = vars(options)  # an export has fewer options
-    decision = {name: given[name] for name in ("min_score", "threshold", "min_pixels") if name in given}
     marked = marked_by(options)[0] if marked is None else marked
     segmenter = Segmenter(
         options.checkpoint,
@@ -135,11 +116,11 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked] | None = 
         config=options.config,
         overrides=options.overrides,
         side=options.resize,
-        tile=given.get("tile"),
+        tile=options.tile,
         device=options.device,
         vectors=options.vectors,
         output=options.output,
-        decision=Decision(**decision),
+        decision=Decision(options.min_score, options.threshold, options.min_pixels),
     )
     kinds, unnamed = {one.kind for one in marked}, any(one.name is None for one in marked)
     for name, has_effect, needed in (
@@ -150,11 +131,11 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked] | None = 
         ("radius", kinds & {POINTS, SCRIBBLE}, "points=... or scribble=... among the supports"),
         ("name", unnamed, "a support that names no class"),
         ("vectors", segmenter.model.context.vectors is not None, "a model that reads text"),
-        ("host", given.get("serve"), "--serve"),
-        ("port", given.get("serve"), "--serve"),
+        ("host", options.serve, "--serve"),
+        ("port", options.serve, "--serve"),
     ):
-        if given.get(name) and not has_effect:
+        if getattr(options, name) and not has_effect:
             raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")
     if segmenter.model.note:
         print(segmenter.model.note)
-    return adapted(segmenter) if given.get("adapt") else segmenter
+    return adapted(segmenter) if options.adapt else segmenter

@@ -155,10 +155,14 @@ def supports_in(
     """
     listed: list[Marked] = []
     categories: list[dict[int, str]] = []
+    found: Iterator[Marked]
     for text in texts:
         kind, path = recognise.recognise(text)
         if kind == recognise.MASKS:
-            names, found = _masked(path, photos, shots, mask_value)
+            of_photos, of_masks = masks.folders_in(path, photos)
+            pairs, known = masks.pairs(of_photos, of_masks), masks.names_beside(of_masks)
+            names = dict(enumerate(known or [], 1))
+            found = islice(_masked(pairs, known, mask_value), None if names else shots)
         else:
             annotations = recognise.READERS[kind](path, photos)
             names, found = annotations.categories, _annotated(annotations, path)
@@ -175,10 +179,10 @@ def supports_in(
                     f"at most {MAX_SHOTS}, and some classes with --classes"
                 )
             listed += marked[:shots]
-    known = {name for names in categories for name in names.values()}
+    declared = {name for names in categories for name in names.values()}
     for name in classes:
-        if texts and name not in known:
-            raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, known)}")
+        if texts and name not in declared:
+            raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, declared)}")
     if texts and not listed:
         raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
     return listed, categories[0] if categories else {}
@@ -194,48 +198,35 @@ def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
 
 
 def _masked(
-    path: Path, photos: Path | None, shots: int | None, mask_value: int | None
-) -> tuple[dict[int, str], Iterator[Marked]]:
-    """Return the classes of a folder of masks, by their values, and every class on every photo.
-
-    Without a file of class names there are none, and the object is every value but 0, or ``mask_value``.
-    """
-    folders = masks.folders_in(path, photos)
-    pairs, names = masks.pairs(*folders), masks.names_beside(folders[1])
-    if names is None:
-        objects = (
-            Marked(None, photo, str(mask), mask_value) for photo, mask in pairs if _marks(photo, mask, mask_value)
-        )
-        return {}, islice(objects, shots)
-    return dict(enumerate(names, 1)), _of_values(pairs, names)
-
-
-def _marks(photo: Path, mask: Path, mask_value: int | None) -> bool:
-    """Return whether a mask without class names marks something.
+    pairs: Iterable[tuple[Path, Path]], names: Sequence[str] | None, mask_value: int | None
+) -> Iterator[Marked]:
+    """Yield the class of every value in every mask; without names every mask that marks something is of the object.
 
     Raises:
-        UserError: it is a palette mask of several class indices, of which none was chosen.
+        UserError: a value has no name; or none of several was chosen in a palette mask without names.
     """
-    if mask_value is None:
-        with opened_mask(mask) as image:
-            indices = {*np.unique(np.asarray(image)).tolist()} - {0, IGNORE} if image.mode == "P" else set()
-        if len(indices) > 1:
-            raise UserError(
-                f"{mask}: holds the class indices {sorted(indices)[:5]}; name the classes in {masks.NAME_FILES[0]} "
-                "beside the masks, one per line, or take one by --mask-value"
-            )
-    return bool((mask_label(mask, photo, mask_value) == 1).any())
-
-
-def _of_values(pairs: Iterable[tuple[Path, Path]], names: Sequence[str]) -> Iterator[Marked]:
-    """Yield the class of every value in every mask."""
     for photo, mask in pairs:
+        if names is None:
+            if mask_value is None and len(indices := _indices(mask)) > 1:
+                raise UserError(
+                    f"{mask}: holds the class indices {sorted(indices)[:5]}; name the classes in {masks.NAME_FILES[0]} "
+                    "beside the masks, one per line, or take one by --mask-value"
+                )
+            if (mask_label(mask, photo, mask_value) == 1).any():
+                yield Marked(None, photo, str(mask), mask_value)
+            continue
         for value in np.unique(read_mask_of(photo, mask)).tolist():
             if value in (0, IGNORE):
                 continue
             if value > len(names):
                 raise UserError(f"{mask}: holds the value {value}, but the file of names has {len(names)} classes")
             yield Marked(names[value - 1], photo, str(mask), value)
+
+
+def _indices(mask: Path) -> set[int]:
+    """Return the class indices of a palette mask; none of other images."""
+    with opened_mask(mask) as image:
+        return {*np.unique(np.asarray(image)).tolist()} - {0, IGNORE} if image.mode == "P" else set()
 
 
 def support_from_arrays(image: np.ndarray, mask: np.ndarray) -> Support:
