@@ -12,7 +12,6 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from tests.formats.brush import unpacked
 from util.formats import coco, labelstudio, recognise
 from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.contours import polygons_of
@@ -50,6 +49,25 @@ def photos(tmp_path: Path) -> list[FoundPhoto]:
     return out
 
 
+def unpacked(content: list[int]) -> np.ndarray:
+    """Return the values of a stroke of Label Studio's brush, uint8; bit by bit, as its format is defined."""
+    bits = "".join(f"{byte:08b}" for byte in content)
+    at = 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        return int(bits[at - count : at], 2)
+
+    total, word = take(32), take(5) + 1
+    sizes = [take(4) + 1 for _ in range(4)]
+    out: list[int] = []
+    while len(out) < total:
+        repeated, count = take(1), take(sizes[take(2)]) + 1
+        out += [take(word)] * count if repeated else [take(word) for _ in range(count)]
+    return np.array(out, np.uint8)
+
+
 def iou(a: np.ndarray, b: np.ndarray) -> float:
     return (a & b).sum() / (a | b).sum()
 
@@ -77,10 +95,8 @@ def test_pycocotools_opens_cocos_json(photos: list[FoundPhoto], polygons: bool, 
     path = tmp_path / "out" / "instances.json"
     coco.write(tmp_path / "out", Found(photos, NAMES, polygons=polygons))
     opened = COCO(path)
-    assert [(i["file_name"], i["width"], i["height"]) for i in opened.loadImgs([1, 2])] == [
-        ("a.jpg", W, H),
-        ("b.jpg", W, H),
-    ]
+    sizes = {i["file_name"]: (i["width"], i["height"]) for i in opened.loadImgs([1, 2])}
+    assert sizes == {"a.jpg": (W, H), "b.jpg": (W, H)}
     assert {c["id"]: c["name"] for c in opened.loadCats(opened.getCatIds())} == NAMES
     annotations = opened.loadAnns(opened.getAnnIds())
     assert [(a["image_id"], a["category_id"], a["score"]) for a in annotations] == [(1, 3, 0.75), (1, 44, 0.5)]
@@ -104,7 +120,7 @@ def test_files_of_single_photos_are_read_again(photos: list[FoundPhoto], kind: s
     assert found_kind == kind and [Path(p.name).name for p in again.photos] == ["a.jpg", "b.jpg"]
     assert list(again.categories.values()) == list(NAMES.values())
     for category, want in zip(again.categories, photos[0].objects, strict=True):
-        label = label_of(again.photos[0], again.path_of(again.photos[0]), {category: 1})
+        label = label_of(again.photos[0], again.folder / again.photos[0].name, {category: 1})
         assert iou(label == 1, decoded(want.runs)) > SIMILAR
 
 

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from tests.outcome import Outcome, run_script
-from tests.predict.marked import BOX, HEIGHT, WIDTH
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
@@ -22,6 +21,8 @@ from util.run.context import make_run_context
 from util.run.network import new_model
 
 SIDE, DCAMA_SIDE = 33, 64  # of the networks' inputs
+WIDTH, HEIGHT = 60, 44  # of the photos that the tests mark
+BOX = (12, 8, 40, 30)  # x0, y0, x1, y1 of their object
 
 
 @dataclass

@@ -122,16 +122,8 @@ def test_an_interrupted_run_is_resumed(predict, baseline: Path, marked: dict, ph
 def test_what_decides_a_result_is_compared(predict, baseline: Path, photos, tmp_path: Path, other: tuple) -> None:
     query = tmp_path / "query.png"
     Image.open(photos[1]).save(query)
-    words = (
-        "--config",
-        baseline,
-        "--support",
-        f"{photos[0]}:points=30,30",
-        "--out",
-        tmp_path / "out",
-        "--query",
-        query,
-    )
+    files = ("--support", f"{photos[0]}:points=30,30", "--out", tmp_path / "out", "--query", query)
+    words = ("--config", baseline, *files)
     assert predict(*words, "--radius", "5").code == 0
     assert "1 of 1 results are complete" in predict(*words, "--radius", "5", "--resume").output
     if not other:  # an older file in the query's place

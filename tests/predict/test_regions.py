@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from model.episode import IGNORE
-from tests.predict.marked import BOX, HEIGHT, WIDTH
+from tests.predict.conftest import BOX, HEIGHT, WIDTH
 from util.data.marks import UNKNOWN
 from util.errors import UserError
 from util.predict.supports import Support, by_class, parse_support

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.paths import REPOSITORY
-from tests.predict.marked import BOX
+from tests.predict.conftest import BOX
 from util.config.read import read_config
 from util.predict import Segmenter
 from util.predict.load_model import SHIPPED

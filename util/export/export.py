@@ -11,7 +11,6 @@ import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,15 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
     with alone(out), made_aside(out, FACTS) as folder:
         files = {part: folder / f"{part}.{name}" for part in PARTS}
         try:
-            with _quiet(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fixed_shapes():
+            with (  # without the exporters' progress and advice
+                warnings.catch_warnings(),
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+                torch.no_grad(),
+                sdpa_kernel(SDPBackend.MATH),
+                fixed_shapes(),
+            ):
+                warnings.simplefilter("ignore")
                 supports = Supports(segmenter, given["images"].shape[1])
                 example = supports.kept(**others)
                 state = {f"state_{i}": x for i, x in enumerate(pytree.tree_leaves(example))}
@@ -181,12 +188,3 @@ def _described(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
         {"name": name, "dtype": str(x.dtype).removeprefix("torch."), "shape": list(x.shape)}
         for name, x in tensors.items()
     ]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporters' progress and advice from the terminal."""
-    out = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        warnings.simplefilter("ignore")
-        yield

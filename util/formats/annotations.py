@@ -15,7 +15,7 @@ from util.errors import UserError
 from util.formats.contours import polygons_of
 from util.formats.run_lengths import decoded
 
-MANY = 200  # files whose reading takes long enough for a bar
+DELAY = 1  # seconds before a bar is shown
 Shape = tuple[np.ndarray, ...] | dict[str, Any] | str
 
 
@@ -54,10 +54,6 @@ class Annotations:
     def annotated(self) -> tuple[Photo, ...]:
         """The photos that have at least one annotation."""
         return tuple(p for p in self.photos if p.instances)
-
-    def path_of(self, photo: Photo) -> Path:
-        """Return the path of a photo's file."""
-        return self.folder / photo.name
 
 
 class PhotoFiles:

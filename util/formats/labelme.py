@@ -16,7 +16,7 @@ from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import read_text, write_atomically
 from util.formats.annotations import (
-    MANY,
+    DELAY,
     Annotations,
     Found,
     Instance,
@@ -49,7 +49,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     photo_files = None if folder is None else PhotoFiles(folder)
     ids: dict[str, int] = {}
     photos = []
-    for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, disable=len(files) < MANY), 1):
+    for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=DELAY), 1):
         try:
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             image = photo or _photo_of(content["imagePath"], file, photo_files)

@@ -17,6 +17,7 @@ from util.cli import words
 from util.config.read import to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.export.export import export
+from util.formats.annotations import DELAY
 from util.predict.options import HOST, PORT, marked_by, parser, segmenter_of
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import Results, facts_of
@@ -26,7 +27,6 @@ from util.run.device import describe
 from util.run.processes import as_user_error
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
-MANY = 200  # photos whose check takes long enough for a bar
 MEMORY = "--batch, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 
 
@@ -82,7 +82,7 @@ def _predict(options: argparse.Namespace) -> int:
         facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter)}
         waiting = queries
         if options.resume:
-            verified = tqdm(queries, desc="verify", unit="photo", leave=False, disable=len(queries) < MANY)
+            verified = tqdm(queries, desc="verify", unit="photo", leave=False, delay=DELAY)
             waiting = [query for query in verified if not results.is_complete(query, facts)]
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
         written = _write(segmenter, waiting, results, facts, options.batch, failed)
@@ -103,7 +103,7 @@ def _unreadable(queries: Sequence[Path], named: Sequence[Path]) -> dict[Path, st
         named: paths that the command line names itself, whose errors end the command.
     """
     failed: dict[Path, str] = {}
-    for query in tqdm(queries, desc="check", unit="photo", leave=False, disable=len(queries) < MANY):
+    for query in tqdm(queries, desc="check", unit="photo", leave=False, delay=DELAY):
         try:
             check_photo(query)
         except UserError as error:

@@ -34,7 +34,6 @@ from util.report.overlay import write_png
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 PROBABILITY_ONE = 2**16 - 1  # the value of probability 1 in a 16-bit PNG
-NOT_IN_FILE_NAMES = re.compile(r"[^\w-]+")  # characters of a class name that become one _ in file names
 SUMMARY = "summary.csv"
 SUMMARY_COLUMNS = ("photo", "class", "pixels", "share", "x0", "y0", "x1", "y1", "confidence", "presence", "error")
 
@@ -92,7 +91,8 @@ class Results:
 
     def paths(self, query: Path) -> list[Path]:
         """Return the paths of a query's JSON, mask and overlay, and of the probabilities of each class."""
-        kinds = ["mask", "overlay", *(f"probability_{NOT_IN_FILE_NAMES.sub('_', name)}" for name in self.names)]
+        words = [re.sub(r"[^\w-]+", "_", name) for name in self.names]
+        kinds = ["mask", "overlay", *(f"probability_{word}" for word in words)]
         return [self.out / f"{query.stem}.json", *(self.out / f"{query.stem}_{kind}.png" for kind in kinds)]
 
     def check(self, queries: Sequence[Path], again: bool) -> None:

@@ -20,8 +20,7 @@ from util.predict.regions import DRAWN_KINDS, drawn_label, mask_label, outlined_
 
 UNNAMED = "object"  # the name of a class without a name
 FORM = (
-    "write photo.jpg:mask.png, photo.jpg:outlines.json, photo.jpg:box=x0,y0,x1,y1, photo.jpg:points=x,y;x,y or "
-    "photo.jpg:scribble=x,y;x,y"
+    "write photo.jpg:mask.png or :outlines.json, :box=x0,y0,x1,y1, :points=x,y;x,y, :scribble=x,y;x,y after the photo"
 )
 MAX_NAME_LENGTH = 80
 MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and are hardly meant
@@ -194,7 +193,7 @@ def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
         for category in dict.fromkeys(instance.category for instance in photo.instances if not instance.crowd):
             of_class = photo._replace(instances=tuple(i for i in photo.instances if i.category == category))
             name = annotations.categories[category]
-            yield Marked(name, annotations.path_of(photo), str(path), annotated=of_class)
+            yield Marked(name, annotations.folder / photo.name, str(path), annotated=of_class)
 
 
 def _masked(
