@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from util.formats.run_lengths import encoded
+from util.formats.shapes import encoded
 
 WIDTH, HEIGHT = 40, 30
 CAT, DOG = (4, 6, 18, 20), (22, 3, 36, 13)  # x0, y0, x1, y1

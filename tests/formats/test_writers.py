@@ -14,9 +14,8 @@ from pycocotools.coco import COCO
 
 from util.formats import coco, labelstudio, recognise
 from util.formats.annotations import Found, FoundObject, FoundPhoto
-from util.formats.contours import polygons_of
 from util.formats.painting import label_of
-from util.formats.run_lengths import decoded, encoded
+from util.formats.shapes import decoded, encoded, polygons_of
 
 H, W = 60, 80
 NAMES = {3: "cat", 44: 'a "dog" & co'}

@@ -54,17 +54,6 @@ def test_it_gives_the_masks_of_the_library(predict, weights: Path, drawn_support
         assert np.array_equal(segmenter(photo).mask, read_mask(tmp_path / "out" / f"{photo.stem}_mask.png"))
 
 
-def test_a_damaged_photo_is_skipped(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
-    content = photos[0].read_bytes()
-    cut = tmp_path / f"cut{photos[0].suffix}"
-    cut.write_bytes(content[: len(content) // 2])  # the header is intact
-    words = ("--config", baseline, "--support", marked["box"], "--out", tmp_path / "out")
-    done = predict(*words, "--query", photos[1], cut, photos[2])
-    assert done.code == 2 and f"error: {cut}: " in done.errors
-    assert "2 of 3 photos" in done.output
-    assert {p.stem for p in (tmp_path / "out").glob("*.json")} == {photos[1].stem, photos[2].stem}
-
-
 def test_a_checkpoint_of_the_authors_predicts_like_the_same_weights_of_this_project(
     predict, make_checkpoint, model_yaml, marked: dict, photos, tmp_path: Path
 ) -> None:

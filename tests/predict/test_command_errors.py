@@ -90,15 +90,6 @@ def test_a_number_of_shots_that_the_weights_are_not_for(predict, make_checkpoint
     assert predict(*words, *five).code == 0
 
 
-def test_results_are_not_overwritten(predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
-    words = ("--config", baseline, "--support", marked["box"], "--query", photos[0], "--out", tmp_path / "out")
-    assert predict(*words).code == 0
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
-    assert "add --overwrite" in predict(*words).error
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
-    assert predict(*words, "--overwrite").code == 0
-
-
 def test_queries_that_would_share_their_results(predict, baseline, marked, photos, tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     twin = tmp_path / "again" / f"{photos[0].stem}.png"

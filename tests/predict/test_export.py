@@ -20,10 +20,7 @@ from util.predict import Segmenter
 from util.predict.photos import read_photo
 from util.predict.supports import parse_support
 
-LOADERS = {
-    "pt2": "lambda path: torch.export.load(path).module()",
-    "onnx": "onnx_file",
-}
+LOADERS = {"pt2": "lambda path: torch.export.load(path).module()", "onnx": "onnx_file"}
 ALONE = """
 import json, sys, numpy, torch
 from pathlib import Path

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from tests.formats import drawn
 from util.data.images.read import read_mask
-from util.formats.run_lengths import decoded
+from util.formats.shapes import decoded
 from util.predict.results import Results
 
 ALL = "coco,yolo,labelme,labelstudio,png"

@@ -18,20 +18,10 @@ SETTINGS = ("model.stage=3", "model.encoder.output_stride=8")
 EASY = {"insid3": ("model.tau=0.95",), "multiprototype": (), "probe": ()}  # features of random weights are all alike
 
 
-@pytest.fixture
-def config_of(mini_yaml):
-    """Return a function that writes a method's config over the tiny data set, with random weights."""
-
-    def make(model: str) -> Path:
-        return mini_yaml(f"mini_split0_{model}_resnet10.yaml", model={"encoder": {"weights": None}})
-
-    return make
-
-
 @pytest.mark.parametrize("model", EASY)
-def test_photos_are_segmented_alone_and_in_batches(config_of, model: str, marked: dict, photos: list[Path]) -> None:
+def test_photos_are_segmented_alone_and_in_batches(model_yaml, model: str, marked: dict, photos: list[Path]) -> None:
     supports = [marked["box"]] * 3
-    segmenter = Segmenter(config=config_of(model), supports=supports, overrides=[*SETTINGS, *EASY[model]])
+    segmenter = Segmenter(config=model_yaml(model), supports=supports, overrides=[*SETTINGS, *EASY[model]])
     support = marked["box"].rpartition(":")[0]
     together = list(segmenter.many([support, *photos], batch=3))
     for photo, found in zip([support, *photos], together, strict=True):

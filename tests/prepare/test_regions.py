@@ -16,7 +16,7 @@ from PIL import Image
 from tests.outcome import Outcome
 from tests.prepare.class_trees import SIDE, save_photo
 from util.data.images.read import read_mask
-from util.formats.run_lengths import encoded
+from util.formats.shapes import encoded
 
 Prepare = Callable[..., Outcome]
 SQUARE = [[4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]]

@@ -1,7 +1,8 @@
 """Export a network as two files that run without this project, and a JSON file that describes them.
 
 ``supports`` turns the supports of every class into a state of fixed size; ``query`` turns queries and that state into
-probabilities, with fixed sizes; docs/predict.md says how images are made.
+probabilities, with fixed sizes; docs/predict.md says how images are made. The state holds the supports' labels, the
+text vectors, and all that the network keeps of the supports for its queries.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ import importlib.util
 import io
 import json
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from model.common.fixed_shapes import fixed_shapes
+from model.encoders.features import Features
+from model.episode import Episode
 from util.checkpoints.weights import encoder_licence
 from util.cli import Parser, within
 from util.data.images.views import BLOCK
 from util.errors import UserError
-from util.export.graphs import Query, Supports, onnx, pt2, run_onnx, run_pt2, traced, with_background
 from util.files import write_atomically
-from util.predict.options import add_model_and_supports, segmenter_of
+from util.predict.encoded_class import SupportBatch, episode_of, shots_per_batch
+from util.predict.options import add_model_and_supports, marked_by, segmenter_of
 from util.predict.results import facts_of
 from util.predict.segmenter import Segmenter
 from util.predict.supports import Support
@@ -35,8 +40,121 @@ from util.prepare.staging import alone, made_aside
 
 FACTS = "export.json"
 PARTS = ("supports", "query")  # names of the files
-FORMATS = {"pt2": (pt2, run_pt2), "onnx": (onnx, run_onnx)}
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported files and the network
+
+
+torch.export.register_dataclass(Features)  # the state is the list of its tensors
+
+
+class Supports(nn.Module):
+    """Turns K supports of each of n classes into the state."""
+
+    def __init__(self, segmenter: Segmenter, shots: int):
+        super().__init__()
+        self.network = segmenter.model.network
+        self.together = shots_per_batch("--shots", shots, segmenter.model)
+
+    def forward(self, images: Tensor, labels: Tensor, text: Tensor | None = None) -> list[Tensor]:
+        """Return the state: images (n, K, 3, S, S) float32, labels (n, K, S, S) uint8, vectors of the names (n, T)."""
+        return pytree.tree_leaves(self.kept(images, labels, text))
+
+    def kept(self, images: Tensor, labels: Tensor, text: Tensor | None = None) -> dict[str, Any]:
+        """Return the state as labels, text vectors and features; a first query lets the network keep all it can."""
+        parts = zip(images.split(1), labels.split(1), strict=True)
+        pairs = [pair for part in parts for pair in zip(*(x.split(self.together, 1) for x in part), strict=True)]
+        features = [self.network.cache_support(*pair) for pair in pairs]
+        state = {"labels": labels.clone(), "features": features} | ({} if text is None else {"text": text.clone()})
+        self.network.forward_classes(self.episodes(torch.zeros_like(images[:1, 0]), state, [pair[0] for pair in pairs]))
+        return state
+
+    def episodes(self, query: Tensor, state: dict[str, Any], images: list[Tensor] | None = None) -> list[Episode]:
+        """Return the episodes of a query (1, 3, S, S); once all is kept of the supports, their images are black."""
+        labels = [part for of_class in state["labels"].split(1) for part in of_class.split(self.together, 1)]
+        text = state.get("text", [None] * len(state["labels"]))
+        episodes = []
+        for i, (label, features) in enumerate(zip(labels, state["features"], strict=True)):
+            image = query.new_zeros(*label.shape[:2], *query.shape[1:]) if images is None else images[i]
+            batch = SupportBatch(image, label, features)
+            vector = text[i * len(text) // len(labels)]
+            episodes.append(episode_of(query, batch, vector, 0, self.network.reads_base_labels))
+        return episodes
+
+
+class Query(nn.Module):
+    """Turns a query (1, 3, S, S) and the state into probabilities (1, n + 1, S, S)."""
+
+    def __init__(self, supports: Supports, segmenter: Segmenter, example: dict[str, Any]):
+        """``example``: what ``kept`` returns, whose form every state has."""
+        super().__init__()
+        self.supports, self.margins_of, self.form = supports, segmenter.margins_of, pytree.tree_structure(example)
+
+    def forward(self, query: Tensor, *state: Tensor) -> Tensor:
+        """Return the probabilities for one query, RGB in 0..255, background first."""
+        kept = pytree.tree_unflatten(state, self.form)
+        output = self.supports.network.forward_classes(self.supports.episodes(query, kept))
+        count = len(kept["labels"])
+        return with_background(self.margins_of(output, [len(kept["features"]) // count] * count))
+
+
+def with_background(margins: Tensor) -> Tensor:
+    """Return the probabilities (B, n + 1, S, S) of background and classes from margins (B, n, S, S)."""
+    return torch.cat([torch.zeros_like(margins[:, :1]), margins], 1).softmax(1)
+
+
+def traced(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
+    """Return the program of a module, for inputs of these sizes."""
+
+    def argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
+        return torch.argsort(x, dim, descending)  # ONNX sorts in a stable way and has no word for it
+
+    program = torch.export.export(module, tuple(inputs), strict=False)
+    attention = torch.ops.aten.scaled_dot_product_attention.default  # of sizes that ONNX's operation does not take
+    table = {torch.ops.aten.argsort.stable: argsort, attention: torch.export.default_decompositions()[attention]}
+    program = program.run_decompositions(table)  # drops the contexts of autocast too
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+        program.graph.erase_node(node)  # a reader of values that nothing else reads
+    program.graph.eliminate_dead_code()
+    for node, spec in zip(program.graph.nodes, program.graph_signature.input_specs, strict=False):
+        if spec.target in program.state_dict and not node.users:  # weights of the other file
+            program.state_dict[spec.target] = nn.Parameter(torch.zeros(()), requires_grad=False)
+    return program
+
+
+def pt2(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Return a program as torch.export's archive, which names no tensors."""
+    content = io.BytesIO()  # with a full disk, a file would abort the process in C++
+    torch.export.save(program, content)
+    return content.getvalue()
+
+
+def run_pt2(path: Path) -> Callable[..., Any]:
+    """Return a file of ``pt2`` as a function of tensors."""
+    return torch.export.load(path).module()
+
+
+def onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Return a program as ONNX's file, with the names of its tensors."""
+
+    written = torch.onnx.export(program, dynamo=True, input_names=inputs, output_names=outputs, verbose=False)
+    assert written is not None
+    return written.model_proto.SerializeToString()
+
+
+def run_onnx(path: Path) -> Callable[..., Any]:
+    """Return a file of ``onnx`` as a function of tensors."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        outputs = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))
+        return [torch.from_numpy(x) for x in outputs]
+
+    return run
+
+
+FORMATS = {"pt2": (pt2, run_pt2), "onnx": (onnx, run_onnx)}
 
 
 def export(arguments: list[str]) -> int:
@@ -67,7 +185,7 @@ def export(arguments: list[str]) -> int:
         raise UserError(f"--out {options.out}: this folder is not empty; name another, or add --overwrite")
     options.device = "cpu"
     options.overrides.append("run.precision=float32")
-    segmenter = segmenter_of(options)
+    segmenter = segmenter_of(options, marked_by(options)[0])
     for note in segmenter.notes:
         print(note)
     difference = write_export(segmenter, options.out, options.format, options.shots)
@@ -118,11 +236,10 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
                 state = {f"state_{i}": x for i, x in enumerate(pytree.tree_leaves(example))}
                 tensors = (others, state), ({"query": query.flip(-1), **state}, {"probabilities": expected})
                 modules = supports, Query(supports, segmenter, example)
-                for path, module, (inputs, outputs) in zip(files.values(), modules, tensors, strict=True):
-                    program = traced(module, [*inputs.values()])
-                    write_atomically(path, FORMATS[name][0](program, [*inputs], [*outputs]))
-        except UserError:
-            raise
+                contents = [
+                    FORMATS[name][0](traced(module, [*inputs.values()]), [*inputs], [*outputs])
+                    for module, (inputs, outputs) in zip(modules, tensors, strict=True)
+                ]
         except Exception as error:  # the exporters raise many kinds
             said = str(error.__cause__ or error).strip()  # the cause says more
             reason = next(iter(said.splitlines()), type(error).__name__)
@@ -130,6 +247,8 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
                 f"{network.title}: torch {torch.__version__} cannot export this network as {name} ({reason}); try "
                 "another --format or a newer torch"
             ) from None
+        for path, content in zip(files.values(), contents, strict=True):
+            write_atomically(path, content)
         to_state, to_probabilities = (FORMATS[name][1](path) for path in files.values())
         found = to_probabilities(query, *to_state(*given.values()))
         difference = ((found if isinstance(found, Tensor) else found[0]) - expected).abs().max().item()
@@ -166,9 +285,10 @@ def _facts(segmenter: Segmenter, given: dict[str, Tensor]) -> dict[str, Any]:
     model, config = segmenter.model, segmenter.model.context.config
     encoder = getattr(model.network, "encoder", None)
     mean, std = (None, None) if encoder is None else encoder.normalisation()
-    classes = [{"name": known.name, "supports": known.sources, "text": None} for known in segmenter.classes]
-    for entry, vector in zip(classes, given.get("text", ()), strict=False):
-        entry["text"] = vector.tolist()
+    classes = [
+        {"name": known.name, "supports": known.sources, "text": None if known.vector is None else known.vector.tolist()}
+        for known in segmenter.classes
+    ]
     return {
         **{key: facts_of(segmenter)[key] for key in ("model", "checkpoint", "output", "input")},
         "torch": torch.__version__,

@@ -12,8 +12,7 @@ import numpy as np
 
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
-from util.formats.contours import polygons_of
-from util.formats.run_lengths import decoded
+from util.formats.shapes import decoded, polygons_of
 
 DELAY = 1  # seconds before a bar is shown
 Shape = tuple[np.ndarray, ...] | dict[str, Any] | str

@@ -26,7 +26,7 @@ from util.formats.annotations import (
     corners_of,
     reason_of,
 )
-from util.formats.run_lengths import encoded
+from util.formats.shapes import encoded
 
 SUFFIX = ".json"
 POLYGON, RECTANGLE, CIRCLE, MASK = "polygon", "rectangle", "circle", "mask"

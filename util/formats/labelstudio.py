@@ -12,7 +12,7 @@ import numpy as np
 from util.files import write_atomically
 from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.coco import json_list
-from util.formats.run_lengths import decoded
+from util.formats.shapes import decoded
 
 TASKS_FILE, CONFIG_FILE = "tasks.json", "config.xml"
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's address of files on its own machine

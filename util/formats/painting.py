@@ -17,7 +17,7 @@ from model.episode import IGNORE
 from util.data.images.read import fitted_mask, header_of
 from util.errors import UserError
 from util.formats.annotations import Instance, Photo, reason_of
-from util.formats.run_lengths import decoded
+from util.formats.shapes import decoded
 
 MIN_NUMBERS = 6  # of a polygon: three points
 FARTHEST = 2**17  # pixels; rasterising takes a hundred bytes for each along an outline

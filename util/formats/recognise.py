@@ -25,7 +25,6 @@ WRITERS: dict[str, Callable[[Path, Found], None]] = {  # to a folder
 }
 FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``masks.pairs``
 KEYS = {COCO: re.compile(rb'"annotations"\s*:'), LABELME: re.compile(rb'"shapes"\s*:')}
-SAMPLED = 20  # files of a folder whose content is looked at; readers refuse other files
 EXPECTED = "a JSON file of COCO or labelme, a data file of YOLO, or a folder of such files or masks"
 
 
@@ -69,7 +68,7 @@ def _formats_in(path: Path) -> dict[str, Path]:
             return dict([(kind, path) for kind, key in KEYS.items() if key.search(content)][:1])
         return {YOLO: path} if path.suffix.lower() in yolo.YAML_SUFFIXES or path.name == yolo.CLASS_FILE else {}
     found: dict[str, Path] = {}
-    for file in sorted(path.glob(f"*{labelme.SUFFIX}"))[:SAMPLED]:
+    for file in sorted(path.glob(f"*{labelme.SUFFIX}"))[:20]:  # readers refuse other files
         for kind in _formats_in(file):
             if kind == COCO and kind in found:
                 raise UserError(f"{path}: holds {found[kind].name} and {file.name}; name one of them")

@@ -52,7 +52,7 @@ def _serve(options: argparse.Namespace) -> int:
         from util.page.page import serve
     except ModuleNotFoundError:
         raise UserError("--serve: gradio is not installed; pip install -r requirements-serve.txt") from None
-    return serve(segmenter_of(options), options.host or HOST, options.port or PORT)
+    return serve(segmenter_of(options, []), options.host or HOST, options.port or PORT)
 
 
 def _predict(options: argparse.Namespace) -> int:

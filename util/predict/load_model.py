@@ -56,10 +56,6 @@ class LoadedModel:
         image, label = self.view.apply(image, label)
         return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))
 
-    def on_photo(self, map_hw: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Return a map (S, S) of the input on the pixels of its photo, of a shape (H, W)."""
-        return self.view.back(map_hw, shape, LETTERBOX)
-
 
 def load_model(
     weights: str | Path | None,

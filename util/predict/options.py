@@ -99,16 +99,12 @@ def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]
     return [*marked, *listed], categories
 
 
-def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked] | None = None) -> Segmenter:
-    """Return the segmenter that a command line describes; a model that it does not name is printed.
-
-    Args:
-        marked: the supports, where they have been listed.
+def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segmenter:
+    """Return the segmenter of some supports that a command line describes; a model that it does not name is printed.
 
     Raises:
         UserError: as ``Segmenter``; or an option is given that nothing reads.
     """
-    marked = marked_by(options)[0] if marked is None else marked
     segmenter = Segmenter(
         options.checkpoint,
         marked,

@@ -61,7 +61,7 @@ class Prediction:
         margins: np.ndarray,
         presence: list[float] | None = None,
         calibration: Calibration | None = None,
-        decision: Decision | None = None,
+        decision: Decision = Decision(),
     ) -> Prediction:
         """Return the softmax over classes and background at each pixel, and the mask that a decision makes of it.
 
@@ -69,9 +69,8 @@ class Prediction:
             margins: each class's logit minus the background's, (classes, H, W) float32.
             presence: the score of each class; None without a calibration.
             calibration: of the network.
-            decision: default as its defaults.
         """
-        decision, min_score = decision or Decision(), None
+        min_score = None
         # The maps have the photo's size, so the softmax is taken in place.
         probability = margins.astype(np.float32) if calibration is None else calibration.margins(margins)
         highest = np.maximum(probability.max(0), 0)

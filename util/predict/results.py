@@ -7,6 +7,7 @@ format is written from the JSON files alone, one photo at a time.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from util.errors import UserError, nearest
 from util.files import kept_json, read_json, write_atomically
 from util.formats import recognise, yolo
 from util.formats.annotations import Found, FoundObject, FoundPhoto
-from util.formats.run_lengths import encoded
+from util.formats.shapes import encoded
 from util.predict.prediction import DIGITS, Prediction
 from util.predict.segmenter import Segmenter
 from util.report.overlay import write_png
@@ -202,19 +203,16 @@ class Results:
         Raises:
             WriteError: the disk is full or the folder cannot be written.
         """
-
-        def write(target: Path) -> None:
-            with open(target, "w", encoding="utf-8", newline="") as file:
-                table = csv.DictWriter(file, SUMMARY_COLUMNS, extrasaction="ignore")
-                table.writeheader()
-                for path in sorted(self.out.glob("*.json")):
-                    record = kept_json(path)
-                    for row in record["classes"] if "query_file" in record else []:  # else another JSON file
-                        box = dict(zip(("x0", "y0", "x1", "y1"), row["box"] or ()))
-                        table.writerow({**row, "photo": record["query"], "class": row["name"], **box})
-                table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
-
-        write_atomically(self.out / SUMMARY, write)
+        text = io.StringIO()
+        table = csv.DictWriter(text, SUMMARY_COLUMNS, extrasaction="ignore")
+        table.writeheader()
+        for path in sorted(self.out.glob("*.json")):
+            record = kept_json(path)
+            for row in record["classes"] if "query_file" in record else []:  # else another JSON file
+                box = dict(zip(("x0", "y0", "x1", "y1"), row["box"] or ()))
+                table.writerow({**row, "photo": record["query"], "class": row["name"], **box})
+        table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
+        write_atomically(self.out / SUMMARY, text.getvalue())
 
 
 def _file_facts(query: Path) -> list[int]:

@@ -24,15 +24,7 @@ from util.predict.encoded_class import EncodedClass, encode_supports, text_of
 from util.predict.load_model import load_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision, Prediction
-from util.predict.supports import (
-    UNNAMED,
-    Marked,
-    Support,
-    by_class,
-    check_image,
-    parse_support,
-    support_from_arrays,
-)
+from util.predict.supports import UNNAMED, Marked, Support, by_class, check_image, parse_support, support_from_arrays
 from util.predict.tiles import TiledPhoto, Window
 from util.run.network import check_finite
 
@@ -161,9 +153,9 @@ class Segmenter:
         images = [photo.image[window] for photo, window in views]
         inputs = torch.stack([self.model.sized(image, np.zeros(image.shape[:2], np.uint8))[0] for image in images])
         output = self._output(inputs.to(self.model.device))
-        margins = self.margins_of(output, self._batches).cpu().numpy()
+        margins, view = self.margins_of(output, self._batches).cpu().numpy(), self.model.view
         for (photo, window), image, of_view in zip(views, images, margins, strict=True):
-            photo.add(window, [self.model.on_photo(of_class, image.shape[:2]) for of_class in of_view])
+            photo.add(window, [view.back(of_class, image.shape[:2], view.rule) for of_class in of_view])
         if output.evidence is not None:  # the model's own numbers (B, batches, E)
             for (photo, _), numbers in zip(views, _means(output.evidence.float(), self._batches).cpu(), strict=True):
                 photo.evidence.append(numbers)

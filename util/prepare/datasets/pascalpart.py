@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from util.files import read_json
-from util.formats.run_lengths import decoded
+from util.formats.shapes import decoded
 from util.prepare.datasets.recipe import Job, Piece, Plan
 from util.prepare.datasets.regions import find_file, plan_of, published_form, region, shape_of
 
