@@ -76,9 +76,6 @@ def write(folder: Path, found: Found) -> None:
     """Write predictions as one JSON file; each annotation has a ``score`` beside COCO's keys.
 
     The area of an object is the number of its pixels, also where polygons are written.
-
-    Raises:
-        WriteError: the file cannot be written.
     """
     ids = {name: number for number, name in found.categories.items()}
     images: list[str] = []

@@ -99,11 +99,7 @@ def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
 
 
 def write(folder: Path, found: Found) -> None:
-    """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score.
-
-    Raises:
-        WriteError: a file cannot be written.
-    """
+    """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score."""
     for photo in found.photos:
         path = folder / f"{photo.path.stem}{SUFFIX}"
         if found.keeps(path, photo):

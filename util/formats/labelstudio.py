@@ -22,11 +22,7 @@ COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its 
 
 
 def write(folder: Path, found: Found) -> None:
-    """Write one task with one prediction for each photo, and the labelling configuration that the tasks need.
-
-    Raises:
-        WriteError: a file cannot be written.
-    """
+    """Write one task with one prediction for each photo, and the labelling configuration that the tasks need."""
     tasks = []
     for photo in found.photos:
         scores = [one.score for one in photo.objects]

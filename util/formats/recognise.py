@@ -17,7 +17,7 @@ READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {  # of a path,
     YOLO: yolo.read_annotations,
     LABELME: labelme.read_annotations,
 }
-WRITERS: dict[str, Callable[[Path, Found], None]] = {  # to a folder
+WRITERS: dict[str, Callable[[Path, Found], None]] = {  # to a folder; they raise WriteError
     COCO: coco.write,
     YOLO: yolo.write,
     LABELME: labelme.write,

@@ -129,9 +129,6 @@ def write(folder: Path, found: Found) -> None:
     """Write the text file of each photo beside a link to the photo, and last the data file.
 
     Each connected part of an object is a row. The paths in the data file are relative to its folder.
-
-    Raises:
-        WriteError: the folder cannot be written.
     """
     names = list(found.categories.values())
     for photo in found.photos:

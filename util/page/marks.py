@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from model.episode import IGNORE
-from util.predict.regions import box_label, point_label
+from util.data.marks import point_label
 
 BRUSH, ERASER, BOX, POINT = TOOLS = ("brush", "eraser", "box", "point")
 
@@ -43,7 +43,7 @@ def support_label(marks: Sequence[Mark], value: int, shape: tuple[int, int]) -> 
     label = np.zeros(shape, np.uint8)
     for mark in marks:
         if mark.tool == POINT:
-            drawn = point_label([(x, y) for x, y in mark.points], shape, False, mark.radius, "a mark")
+            drawn = point_label([(x, y) for x, y in mark.points], shape, False, mark.radius)
             if mark.value == value:
                 label[(drawn == IGNORE) & (label == 0)] = IGNORE
             label[drawn == 1] = mark.value == value
@@ -71,7 +71,7 @@ def _draw(mask: np.ndarray, mark: Mark, value: int, scale: float) -> None:
         limits = np.array(mask.shape[::-1])
         (left, top), (right, bottom) = np.clip(points.min(0), 0, limits), np.clip(points.max(0), 0, limits)
         if min(right - left, bottom - top) >= 1:
-            mask[box_label((left, top, right, bottom), mask.shape[:2], "a mark") == 1] = value
+            mask[round(top) : round(bottom), round(left) : round(right)] = value
         return
     cells = np.floor(points).astype(np.int32)
     radius = max(round(mark.radius * scale), 0)

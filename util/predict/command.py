@@ -56,11 +56,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    """Write the results of every query, after all checks that need no decoded photo.
-
-    Returns:
-        the exit code: 0, or 2 if photos with an intact header were damaged and skipped.
-    """
+    """Write the results of every query, after all checks that need no decoded photo; return the exit code."""
     marked, categories = marked_by(options)
     for given, need in (
         (options.queries, "no queries: add --query photo.jpg ..."),
@@ -97,11 +93,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _unreadable(queries: Sequence[Path], named: Sequence[Path]) -> dict[Path, str]:
-    """Return the photos of folders whose headers cannot be read, with the reason, which is printed.
-
-    Args:
-        named: paths that the command line names itself, whose errors end the command.
-    """
+    """Return the photos of folders whose headers cannot be read, with the reason; raise the error of ``named`` ones."""
     failed: dict[Path, str] = {}
     for query in tqdm(queries, desc="check", unit="photo", leave=False, delay=DELAY):
         try:

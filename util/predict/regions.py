@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from model.episode import IGNORE
-from util.data import marks
 from util.data.images.read import UPRIGHT, fitted_mask, header_of, opened_mask, stated_orientation, turned
-from util.data.marks import BOX, POINTS, SCRIBBLE
+from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
 from util.formats import labelme, recognise
 from util.formats.painting import label_of
@@ -87,45 +86,21 @@ def drawn_label(text: str, shape: tuple[int, int], radius: float | None, origin:
         UserError: the text has another form, or reaches beyond the photo; begins with ``origin``.
     """
     kind, _, numbers = text.partition("=")
+    height, width = shape
     try:
         points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]
         if kind == BOX:
-            (corners,) = points
-            return box_label(corners, shape, origin)
-        return point_label([(x, y) for x, y in points], shape, kind == SCRIBBLE, radius, origin)
+            ((left, top, right, bottom),) = points
+            fits = 0 <= left < right <= width and 0 <= top < bottom <= height
+        else:
+            fits = all(0 <= x < width and 0 <= y < height for x, y in points)
     except ValueError:
-        form = "x0,y0,x1,y1" if kind == BOX else "x,y;x,y"
-        raise UserError(f"{origin}: write numbers, {kind}={form}") from None
-
-
-def box_label(corners: tuple[float, ...], shape: tuple[int, int], origin: str) -> np.ndarray:
-    """Return the label of a box x0, y0, x1, y1.
-
-    Raises:
-        UserError: the box is empty or reaches beyond the photo.
-    """
-    (left, top, right, bottom), (height, width) = corners, shape
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise UserError(f"{origin}: must be x0,y0,x1,y1 within 0,0,{width},{height}, with x0 < x1 and y0 < y1")
+        fits = False
+    if not fits:
+        form = "x0,y0,x1,y1 with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
+        raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
+    if kind != BOX:
+        return point_label(points, shape, kind == SCRIBBLE, radius)
     label = np.zeros(shape, np.uint8)
     label[round(top) : round(bottom), round(left) : round(right)] = 1
     return label
-
-
-def point_label(
-    points: list[tuple[float, float]], shape: tuple[int, int], joined: bool, radius: float | None, origin: str
-) -> np.ndarray:
-    """Return the label of points, or of the lines that join them: object, unknown pixels around it, background.
-
-    Args:
-        joined: whether the lines between the points are marked too.
-        radius: in pixels; None for 2 % of the longer side.
-
-    Raises:
-        UserError: a point is outside the photo.
-    """
-    height, width = shape
-    for x, y in points:
-        if not (0 <= x < width and 0 <= y < height):
-            raise UserError(f"{origin}: the point {x:g},{y:g} is outside the photo, {width} x {height} pixels")
-    return marks.point_label(points, shape, joined, radius)

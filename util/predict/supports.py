@@ -199,11 +199,7 @@ def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
 def _masked(
     pairs: Iterable[tuple[Path, Path]], names: Sequence[str] | None, mask_value: int | None
 ) -> Iterator[Marked]:
-    """Yield the class of every value in every mask; without names every mask that marks something is of the object.
-
-    Raises:
-        UserError: a value has no name; or none of several was chosen in a palette mask without names.
-    """
+    """Yield the class of every value in every mask; without names every mask that marks something is of the object."""
     for photo, mask in pairs:
         if names is None:
             if mask_value is None and len(indices := _indices(mask)) > 1:
