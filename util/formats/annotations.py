@@ -103,14 +103,21 @@ class FoundObject(NamedTuple):
 
 
 class FoundPhoto(NamedTuple):
-    """A photo, its name in files of annotations, its upright size, the objects found on it, and when (ns)."""
+    """A photo, its name in files of annotations, its upright size, and the objects found on it.
+
+    kept_since: files of this photo are kept, such as corrected ones, if they are not older (ns); None for no files.
+    """
 
     path: Path
     name: str
     height: int
     width: int
     objects: tuple[FoundObject, ...]
-    time: int = 0
+    kept_since: int | None = None
+
+    def keeps(self, path: Path) -> bool:
+        """Return whether a file of the photo is to be kept."""
+        return self.kept_since is not None and path.is_file() and path.stat().st_mtime_ns >= self.kept_since
 
 
 @dataclass(frozen=True)
@@ -122,18 +129,12 @@ class Found:
         categories: all of them, id -> name by ascending id, whether found or not.
         model: its name, for people.
         polygons: write outlines in place of exact masks where a format has both.
-        keep: keep files of single photos that are newer than what was found, such as corrected ones.
     """
 
     photos: Iterable[FoundPhoto]
     categories: dict[int, str]
     model: str = ""
     polygons: bool = False
-    keep: bool = False
-
-    def keeps(self, path: Path, photo: FoundPhoto) -> bool:
-        """Return whether the file of a photo is to be kept."""
-        return self.keep and path.is_file() and path.stat().st_mtime_ns >= photo.time
 
 
 def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:

@@ -102,7 +102,7 @@ def write(folder: Path, found: Found) -> None:
     """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score."""
     for photo in found.photos:
         path = folder / f"{photo.path.stem}{SUFFIX}"
-        if found.keeps(path, photo):
+        if photo.keeps(path):
             continue
         shapes = [
             {

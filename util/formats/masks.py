@@ -51,11 +51,7 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
 
 
 def names_beside(masks: Path) -> list[str] | None:
-    """Return the class names of a folder of masks, from a file there or in the folder above; None if there is none.
-
-    Raises:
-        UserError: as ``read_class_names``.
-    """
+    """Return the class names in a file beside or above masks, None if there is none; errors as ``read_class_names``."""
     files = [folder / name for folder in (masks, masks.parent) for name in NAME_FILES if (folder / name).is_file()]
     return read_class_names(files[0]) if files else None
 

@@ -49,11 +49,7 @@ def recognise(text: str) -> tuple[str, Path]:
 
 
 def read(text: str, photos: Path | None = None) -> tuple[str, Annotations]:
-    """Return the format and the content of ``[format:]path``, for all formats but ``masks``.
-
-    Raises:
-        UserError: as ``recognise`` and as the reader of the format.
-    """
+    """Return format and content of ``[format:]path`` but for ``masks``; errors as ``recognise`` and the reader."""
     kind, path = recognise(text)
     if kind == MASKS:
         raise UserError(f"{path}: is a folder of masks; name a file or folder of another format")

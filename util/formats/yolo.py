@@ -134,7 +134,7 @@ def write(folder: Path, found: Found) -> None:
     for photo in found.photos:
         link(photo.path, folder / IMAGES / photo.path.name)
         path = folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}"
-        if found.keeps(path, photo):
+        if photo.keeps(path):
             continue
         rows = []
         for one in photo.objects:

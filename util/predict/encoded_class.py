@@ -110,11 +110,7 @@ class EncodedClass:
         return episode_of(query, supports, text, self.class_id, base_labels)
 
     def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:
-        """Return the class with some of its supports, at least one, by index; they are not encoded again.
-
-        Raises:
-            UserError: as ``shots_per_batch``.
-        """
+        """Return the class with some of its supports by index, not encoded again; errors as ``shots_per_batch``."""
         each = [one for batch in self.support_batches for one in batch.apart()]
         batches = []
         for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model)):
@@ -169,14 +165,11 @@ def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> l
 
 @torch.inference_mode()
 def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) -> list[SupportBatch]:
-    """Return the batches in which a model sees the supports of a class, encoded.
+    """Return the batches in which a model sees the supports of a class, encoded; errors as ``shots_per_batch``.
 
     Args:
         images: (1, K, 3, S, S) float32.
         labels: (1, K, S, S) uint8.
-
-    Raises:
-        UserError: as ``shots_per_batch``.
     """
     batches, count = [], images.shape[1]
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):

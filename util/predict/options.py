@@ -88,11 +88,7 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
 
 
 def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]]:
-    """Return the marked photos of a command line, and the categories of the first file of annotations, id -> name.
-
-    Raises:
-        UserError: as ``parse_support`` and ``supports_in``.
-    """
+    """Return all marked photos, and the first file's categories; errors as ``parse_support`` and ``supports_in``."""
     marked = [parse_support(text, options.mask_value, options.radius) for text in options.supports]
     files, classes = options.support_files, words(options.classes)
     listed, categories = supports_in(files, options.photos, classes, options.max_shots, options.mask_value)

@@ -178,10 +178,10 @@ class Results:
         """
         for name in self.formats:
             if name != PICTURES:
-                found = Found(self.found(queries), self.categories, model, self.polygons, keep)
+                found = Found(self.found(queries, keep), self.categories, model, self.polygons)
                 recognise.WRITERS[name](self.out / name, found)
 
-    def found(self, queries: Sequence[Path]) -> Iterator[FoundPhoto]:
+    def found(self, queries: Sequence[Path], keep: bool = False) -> Iterator[FoundPhoto]:
         """Yield what the JSON files of queries say was found; names of photos are relative to the folder of all.
 
         An object is a class with pixels, or one of its parts where those are listed.
@@ -195,7 +195,8 @@ class Results:
                 for entry in record["classes"]
                 for one in entry.get("instances", [entry] if entry["pixels"] else [])
             )
-            yield FoundPhoto(query, name, record["height"], record["width"], objects, path.stat().st_mtime_ns)
+            since = path.stat().st_mtime_ns if keep else None
+            yield FoundPhoto(query, name, record["height"], record["width"], objects, since)
 
     def write_summary(self, failed: dict[Path, str]) -> None:
         """Write a table of all results in the folder: a row for each photo and class, and for each photo with an error.
