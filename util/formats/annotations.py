@@ -14,7 +14,6 @@ from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 from util.formats.shapes import decoded, polygons_of
 
-DELAY = 1  # seconds before a bar is shown
 Shape = tuple[np.ndarray, ...] | dict[str, Any] | str
 
 

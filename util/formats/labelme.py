@@ -15,21 +15,11 @@ from tqdm import tqdm
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import read_text, write_atomically
-from util.formats.annotations import (
-    DELAY,
-    Annotations,
-    Found,
-    Instance,
-    Photo,
-    PhotoFiles,
-    Shape,
-    corners_of,
-    reason_of,
-)
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, corners_of, reason_of
 from util.formats.shapes import encoded
 
 SUFFIX = ".json"
-POLYGON, RECTANGLE, CIRCLE, MASK = "polygon", "rectangle", "circle", "mask"
+POLYGON = "polygon"
 POLYGONS = (POLYGON, "rotation", "oriented_rectangle")  # turned rectangles have their four corners as points
 VERSION = "5.5.0"  # of labelme, whose keys are written
 
@@ -49,7 +39,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     photo_files = None if folder is None else PhotoFiles(folder)
     ids: dict[str, int] = {}
     photos = []
-    for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=DELAY), 1):
+    for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
         try:
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             image = photo or _photo_of(content["imagePath"], file, photo_files)
@@ -81,13 +71,13 @@ def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
     """Return the shape of one entry of ``shapes`` on a photo of a size (height, width)."""
     kind = entry.get("shape_type") or POLYGON
     points = np.array(entry["points"], np.float64).reshape(-1, 2)
-    if kind == RECTANGLE:
+    if kind == "rectangle":
         return (corners_of(*points.min(0), *points.max(0)),)
-    if kind == CIRCLE:
+    if kind == "circle":
         angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
         radius = float(np.linalg.norm(points[1] - points[0]))
         return ((points[0] + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)).reshape(-1),)
-    if kind == MASK:  # a PNG in base64, whose first point is its upper left pixel
+    if kind == "mask":  # a PNG in base64, whose first point is its upper left pixel
         part = cv2.imdecode(np.frombuffer(base64.b64decode(entry["mask"]), np.uint8), cv2.IMREAD_GRAYSCALE)
         if part is None:
             raise ValueError("a mask is damaged")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import link, read_text, write_atomically
-from util.formats.annotations import DELAY, Annotations, Found, Instance, Photo, PhotoFiles, corners_of, reason_of
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, corners_of, reason_of
 from util.formats.masks import check_unique
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -52,7 +52,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     photo_files = PhotoFiles(folder or root)
     beside = {photo.with_suffix(""): photo for photo in photo_files.paths}
     photos = []
-    for number, file in enumerate(tqdm(files, str(root), unit="file", leave=False, delay=DELAY), 1):
+    for number, file in enumerate(tqdm(files, str(root), unit="file", leave=False, delay=1), 1):
         photo = _photo_of(file, beside) if folder is None else photo_files.named(file.stem, file)
         size = upright_size(*header_of(photo))
         instances = tuple(Instance(number, n + 1, False, (points,)) for n, points in _rows_of(file, size, len(names)))

@@ -17,7 +17,6 @@ from util.cli import words
 from util.config.read import to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.export.export import export
-from util.formats.annotations import DELAY
 from util.predict.options import HOST, PORT, marked_by, parser, segmenter_of
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import Results, facts_of
@@ -78,7 +77,7 @@ def _predict(options: argparse.Namespace) -> int:
         facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter)}
         waiting = queries
         if options.resume:
-            verified = tqdm(queries, desc="verify", unit="photo", leave=False, delay=DELAY)
+            verified = tqdm(queries, desc="verify", unit="photo", leave=False, delay=1)
             waiting = [query for query in verified if not results.is_complete(query, facts)]
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
         written = _write(segmenter, waiting, results, facts, options.batch, failed)
@@ -95,7 +94,7 @@ def _predict(options: argparse.Namespace) -> int:
 def _unreadable(queries: Sequence[Path], named: Sequence[Path]) -> dict[Path, str]:
     """Return the photos of folders whose headers cannot be read, with the reason; raise the error of ``named`` ones."""
     failed: dict[Path, str] = {}
-    for query in tqdm(queries, desc="check", unit="photo", leave=False, delay=DELAY):
+    for query in tqdm(queries, desc="check", unit="photo", leave=False, delay=1):
         try:
             check_photo(query)
         except UserError as error:

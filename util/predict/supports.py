@@ -19,9 +19,7 @@ from util.predict.photos import read_photo
 from util.predict.regions import DRAWN_KINDS, drawn_label, mask_label, outlined_label
 
 UNNAMED = "object"  # the name of a class without a name
-FORM = (
-    "write photo.jpg:mask.png or :outlines.json, :box=x0,y0,x1,y1, :points=x,y;x,y, :scribble=x,y;x,y after the photo"
-)
+FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y"
 MAX_NAME_LENGTH = 80
 MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and are hardly meant
 
