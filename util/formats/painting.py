@@ -19,7 +19,6 @@ from util.errors import UserError
 from util.formats.annotations import Instance, Photo, reason_of
 from util.formats.shapes import decoded
 
-MIN_NUMBERS = 6  # of a polygon: three points
 FARTHEST = 2**17  # pixels; rasterising takes a hundred bytes for each along an outline
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
@@ -85,7 +84,7 @@ def _region(instance: Instance, photo: Photo) -> np.ndarray:
 
 def _has_area(polygon: np.ndarray) -> bool:
     """Return whether a polygon (2 x points,) has at least three points that are not on one line."""
-    if len(polygon) < MIN_NUMBERS:
+    if len(polygon) < 6:  # three points
         return False
     points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
     longest = points[(points**2).sum(1).argmax()]

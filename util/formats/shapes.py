@@ -14,7 +14,6 @@ from pycocotools import mask as rle
 
 TOLERANCE = 0.75  # pixels; turns the steps of a slanted edge into a line
 ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
-MIN_CORNERS = 3
 FIRST_CHILD, PARENT = 2, 3  # columns of OpenCV's hierarchy of contours
 
 
@@ -88,7 +87,7 @@ def _corners(contour: np.ndarray, tolerance: float) -> np.ndarray:
     simple = points
     if tolerance:
         simple = cv2.approxPolyDP(points.astype(np.float32)[:, None], tolerance, closed=True)[:, 0]
-        if len(simple) < MIN_CORNERS or not cv2.contourArea(simple):
+        if not cv2.contourArea(simple):  # nor have two corners one
             simple = points
     before, after = simple - np.roll(simple, 1, 0), np.roll(simple, -1, 0) - simple
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]

@@ -106,19 +106,17 @@ class Results:
             UserError: names the first conflict; or earlier files of YOLO are of other classes, whose numbers differ.
         """
         sources = {query.resolve() for query in queries}
-        written_for: dict[str, Path] = {}
-        written = [self.out / name for name in self.formats if name != PICTURES]
+        paths: dict[str, Path] = {}
         for query in queries:
             for path in self.paths(query):
                 key = unicodedata.normalize("NFC", str(path)).casefold()
-                if key in written_for or path.resolve() in sources:
+                if key in paths or path.resolve() in sources:
                     raise UserError(
                         f"{path}: would be written for {query}, but is a query or written for another or another "
                         "class; rename a photo or a class, or name another --out"
                     )
-                written_for[key] = query
-                written.append(path)
-        for path in written:
+                paths[key] = path
+        for path in [*(self.out / name for name in self.formats if name != PICTURES), *paths.values()]:
             if path.exists() and not again:
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
         data = self.out / recognise.YOLO / yolo.DATA_FILE
