@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from model.bam.base_learner import HEAD_DROPOUT
 from model.bam.ensemble import Ensemble, gram, gram_distance
-from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
+from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features, on_one_grid
 from model.common.fixed_shapes import rows_inside
 from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
@@ -66,7 +66,7 @@ class BAM(WithBaseLearner):
 
         # The base learner, on the query.
         with self.encoder_grad():
-            query = _on_one_grid(self.encode_query(episode))
+            query = on_one_grid(self.encode_query(episode))
             hidden = self.query_hidden(episode, query)
             base_logits = self.base_learner.logits(self.base_dropout(hidden))  # (B, N + 1, h, w)
             query_gram = gram(query.stage[LOW])
@@ -95,7 +95,7 @@ class BAM(WithBaseLearner):
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
-        support = _on_one_grid(self.encode_shot(episode, k))
+        support = on_one_grid(self.encode_shot(episode, k))
         distance = gram_distance(query_gram, gram(support.stage[LOW]))
         high = support.stage.pop(HIGH)
         prior, seen = shot_prior(query.stage[HIGH], high, mask_b1ss), seen_object(high, mask_b1ss)
@@ -103,19 +103,11 @@ class BAM(WithBaseLearner):
         feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)
         return distance, prior, masked_mean(feature, resize(mask_b1ss, feature.shape[-2:])), seen
 
-    # --- supports --------------------------------------------------------------------------------------------------
-
     def encode_supports(self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None) -> Features:
         """Return the features of B supports; the last stage sees the object alone: f4_k = stage 4 of (f3_k m_k)."""
         with self.encoder_grad():
             image = self.encoder.normalise(support_b3hw)
             return self.encoder.forward_masked(image, foreground_mask(label_bhw), MID)
-
-
-def _on_one_grid(features: Features) -> Features:
-    """Return features whose f2 is on f3's grid, as published also for the Gram matrices; VGG's f2 is finer."""
-    features.stage[LOW] = resize(features.stage[LOW], features.stage[MID].shape[-2:])
-    return features
 
 
 @torch.no_grad()

@@ -119,3 +119,9 @@ def mid_features(features: Features) -> Tensor:
     """Return [f3; f2] on f3's grid."""
     f3 = features.stage[MID]
     return torch.cat([f3, resize(features.stage[LOW], f3.shape[-2:])], dim=1)
+
+
+def on_one_grid(features: Features) -> Features:
+    """Return features whose f2 is on f3's grid, as published also for BAM's Gram matrices; VGG's f2 is finer."""
+    features.stage[LOW] = resize(features.stage[LOW], features.stage[MID].shape[-2:])
+    return features

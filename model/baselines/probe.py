@@ -24,8 +24,6 @@ from model.registry import register
 HEADS_KEPT = 8  # of the last supports
 KEY_STEP = 8  # between the pixels, or the channels, by which images are told apart
 LEAST_KNOWN = 1e-6  # share of known pixels that a cell's shares are divided by at least
-MAX_ROUNDS = 200  # of L-BFGS
-PRECISION = 1e-6  # largest entry of the gradient at which it ends
 LEAST_DEVIATION = 1e-6  # of the features, by which they are divided
 
 
@@ -157,7 +155,7 @@ def fit(examples: Examples, penalty: float) -> Head:
     from scipy.optimize import minimize
 
     start = np.zeros(outputs * (channels + 1))
-    options = {"maxiter": MAX_ROUNDS, "ftol": 0, "gtol": PRECISION}
+    options = {"maxiter": 200, "ftol": 0, "gtol": 1e-6}  # it ends by the largest entry of the gradient
     found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
     parameters = torch.from_numpy(found.x).view(outputs, channels + 1)
     weight = parameters[:, :-1] / deviation

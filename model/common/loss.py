@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from model.common.ops import in_float32, resize
 from model.episode import IGNORE
 
-BACKGROUND_LABEL = 0
 DICE_EPS = 1e-8  # smallest denominator
 DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio of the foreground's Dice coefficient
 
@@ -40,8 +39,8 @@ def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: flo
     weight, count = None, (target != IGNORE).sum()
     if foreground_weight != 1:
         weight = torch.full_like(logits_bnhw[0, :, 0, 0], foreground_weight)
-        weight[BACKGROUND_LABEL] = 1
-        count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != BACKGROUND_LABEL)).sum()
+        weight[0] = 1
+        count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != 0)).sum()
     total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
     return batch_mean(total, count)
 

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-PIXEL_MAX = 255.0
 SUPPORT_EPS = 5e-4  # added to the sum of a support's mask
 
 P = ParamSpec("P")
@@ -24,7 +23,7 @@ def normalise(image: Tensor, mean: Tensor | None = None, std: Tensor | None = No
     if mean is None or std is None:
         mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(3, 1, 1)
         std = torch.tensor(IMAGENET_STD, device=image.device).view(3, 1, 1)
-    return (image.float() / PIXEL_MAX - mean) / std
+    return (image.float() / 255 - mean) / std
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -12,7 +12,6 @@ from model.common.layers import two_convolutions
 from model.common.ops import resize
 
 WIDTH = 128  # channels of the mixed masks
-STEPS = (16, 64, WIDTH)  # channels on the way there
 KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
 GROUPS = 4  # of every group norm
 MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolutions, two each
@@ -24,7 +23,7 @@ class MaskDecoder(nn.Module):
     def __init__(self, intermediate_counts: dict[int, int], channels: dict[int, int]):
         super().__init__()
         self.enter = nn.ModuleDict(
-            {str(i): _block(intermediate_counts[i], STEPS, kernels) for i, kernels in KERNELS.items()}
+            {str(i): _block(intermediate_counts[i], (16, 64, WIDTH), kernels) for i, kernels in KERNELS.items()}
         )
         self.merge = nn.ModuleDict({str(i): _block(WIDTH, (WIDTH,) * 3, KERNELS[4]) for i in (3, 2)})
         skips = 2 * channels[2] + 2 * channels[1]

@@ -13,7 +13,6 @@ from model.common.ops import in_float32
 from model.encoders.encoder import folded
 
 INNER = 256  # channels inside a block
-CLASSES = 2  # background, foreground
 
 
 class FixedNorm(nn.Module):
@@ -78,7 +77,7 @@ class LinearDecoder(nn.Module):
     def __init__(self, channels: int, levels: int):
         super().__init__()
         self.refine = nn.ModuleList(LinearBlock(channels, channels, last_norm=True) for _ in range(levels))
-        self.head = LinearBlock(channels, CLASSES, last_norm=False)
+        self.head = LinearBlock(channels, 2, last_norm=False)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Return meta logits (B, 2, h, w) from the maps of every level (B, C, h_i, w_i), finest first."""

@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from model.bam.base_learner import HEAD_DROPOUT
 from model.bam.ensemble import Ensemble, gram, gram_distance
-from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
+from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features, on_one_grid
 from model.common.fixed_shapes import rows_inside
 from model.common.layers import WIDTH
 from model.common.likeness import likeness_to_supports
 from model.common.ops import foreground_mask, masked_mean, resize
 from model.common.prototype import greatest_cosine
 from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_encoder import HIGH, LOW, MID
+from model.common.with_encoder import HIGH, LOW
 from model.contract import ParamGroup, Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
@@ -128,7 +128,7 @@ class HDMNet(WithBaseLearner):
 
         # Encoder (frozen unless a part of it learns), base learner, and everything computed from them alone.
         with self.encoder_grad():
-            query, support = self._encode(episode)
+            query, support = map(on_one_grid, self.encode(episode))
             hidden = self.query_hidden(episode, query)  # h5
             base_logits = self.base_learner.logits(self.base_dropout(hidden))
             similarity = self._similarity(query, support, hidden, mask)  # A, (B, 2, h, w)
@@ -162,13 +162,6 @@ class HDMNet(WithBaseLearner):
         """Return the normalised supports with every pixel outside the object set to the mean colour."""
         return super().support_input(support, support_label) * foreground_mask(support_label)
 
-    def _encode(self, episode: Episode) -> tuple[Features, Features]:
-        """Return the features of queries and of masked supports, with f2 resized to f3's grid (VGG's is finer)."""
-        query, support = self.encode(episode)
-        for features in (query, support):
-            features.stage[LOW] = resize(features.stage[LOW], features.stage[MID].shape[-2:])
-        return query, support
-
     def _similarity(self, query: Features, support: Features, hidden_bchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
         """Return A = [A_5; A_4]: the query's similarity to the supports in h5 and in f4, (B, 2, h, w) float32."""
         inside = _on_grid(mask_bk1hw, hidden_bchw.shape[-2:]) > 0  # (B, K, h, w)
@@ -192,23 +185,18 @@ class HDMNet(WithBaseLearner):
             correlation.append(logits)
         return fused, correlation
 
-    # --- the engine's questions --------------------------------------------------------------------------------------
-
     def param_groups(self) -> list[ParamGroup]:
         """Return the transformer with a learning rate of its own, the projections, and the shots' weights with rate 0.
 
         The published optimiser does not hold the shots' weights: they get gradients and keep their initial values.
         """
-
-        def parameters(parts: Sequence[nn.Module]) -> list[nn.Parameter]:
-            return [p for part in parts for p in part.parameters()]
-
-        transformer = [self.pyramid, self.match, self.fuse, self.decoder]
-        others = [self.project_query, self.project_support, self.merge_query, self.merge_support, self.ensemble]
+        transformer = nn.ModuleList([self.pyramid, self.match, self.fuse, self.decoder])
+        projections = [self.project_query, self.project_support, self.merge_query, self.merge_support]
+        others = nn.ModuleList([*projections, self.ensemble])
         groups = [
-            ParamGroup("transformer", parameters(transformer), self.settings.transformer_lr_factor),
-            ParamGroup("others", parameters(others)),
-            ParamGroup("shot_weights", parameters([self.shot_weights]), factor=0.0),
+            ParamGroup("transformer", list(transformer.parameters()), self.settings.transformer_lr_factor),
+            ParamGroup("others", list(others.parameters())),
+            ParamGroup("shot_weights", list(self.shot_weights.parameters()), factor=0.0),
         ]
         return [*(group for group in groups if group.params), *self.encoder_group()]
 

@@ -32,7 +32,6 @@ from model.registry import register
 VGG = "vgg16"  # in configs and, without batch norm, in torchvision
 ENCODER = EncoderVariant(dilation={})  # torchvision's ResNet without dilation
 VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down
-SHARE = 0.5  # of the image's largest number of votes, from which a pixel is foreground
 # Published names of the squeeze's parts, and ours.
 SEQUENCES = {f"encoder_layer{level}": f"squeeze.levels.{level}.blocks" for level in (4, 3, 2)}
 SEQUENCES |= {"encoder_layer4to3": "squeeze.mix.3", "encoder_layer3to2": "squeeze.mix.2"}
@@ -134,10 +133,7 @@ class HSNet(WithEncoder):
     def _one_shot(
         self, episode: Episode, k: int, query: dict[int, list[Tensor]], mask_b1ss: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the logits by one support, (B, 2, S, S) float32, and its object, (B, C + 3).
-
-        One shot is encoded at a time: the encoder's features of K shots take the memory of one.
-        """
+        """Return the logits by one support, (B, 2, S, S) float32, and its object, (B, C + 3)."""
         with self.encoder_grad():
             support = dict(_intermediate(self.encode_shot(episode, k)))
             object_bc = seen_object(support[HIGH][-1], mask_b1ss)
@@ -179,7 +175,7 @@ def vote(shot_logits_bk2hw: Tensor) -> tuple[Tensor, Tensor]:
     with equal votes are ranked by the shots' mean foreground probability, which is below 1 and makes no tie possible.
     """
     votes = (shot_logits_bk2hw[:, :, 1] > shot_logits_bk2hw[:, :, 0]).long().sum(1)
-    needed = (SHARE * votes.flatten(1).amax(1).clamp(min=1)).ceil().long()  # (B,)
+    needed = (0.5 * votes.flatten(1).amax(1).clamp(min=1)).ceil().long()  # (B,)
     probability = shot_logits_bk2hw.float().softmax(2)[:, :, 1].mean(1)  # (B, H, W)
     margin = votes - needed[:, None, None] + probability
     return torch.stack([torch.zeros_like(margin), margin], dim=1), votes

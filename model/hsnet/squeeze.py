@@ -23,7 +23,6 @@ WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions
 KERNELS = {HIGH: (3, 3, 3), MID: (5, 3, 3), LOW: (5, 5, 3)}  # level -> sides of its three kernels
 STRIDES = {HIGH: (2, 2, 2), MID: (4, 2, 2), LOW: (4, 4, 2)}  # level -> their strides over the support
-MIX_KERNEL, MIX_BLOCKS = 3, 3
 NORM_EPS = 1e-5  # added to the norm of a position
 
 
@@ -100,7 +99,7 @@ class Mix(nn.Sequential):
 
     def __init__(self):
         width = WIDTHS[-1]
-        super().__init__(*(m for _ in range(MIX_BLOCKS) for m in _block(width, width, MIX_KERNEL, 1)))
+        super().__init__(*(m for _ in range(3) for m in _block(width, width, kernel=3, stride=1)))
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # type: ignore[override]  # takes two maps
         """Return (B, 128, r, r, h, w); U resizes the query's dimensions of ``coarse``, for each support position."""

@@ -18,8 +18,7 @@ from model.common.ops import resize_cells
 from model.common.training_free import mask_on_grid
 from model.mismatch import Mismatch
 
-FORWARD_ABOVE = 0.0  # cosine to the prototype from which a patch resembles it
-FORWARD_QUANTILE = 0.9  # where no patch does, those above this quantile count
+FORWARD_QUANTILE = 0.9  # of cosines: where no patch resembles the prototype, those above this quantile count
 BLOCK_ELEMENTS = 2**22  # of the cosines between two images that exist at a time, 16 MiB
 MAX_PATCHES = 10_000  # whose pairs take 400 MB twice
 BLOCK_ROWS = 256  # of the matrix of distances that exist at a time
@@ -102,7 +101,7 @@ def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candi
     means = torch.stack([r.features[r.mask].mean(0) for r in references])
     prototype = F.normalize(means.mean(0), dim=0)
     sim_forward = target_nc @ prototype
-    forward = sim_forward > FORWARD_ABOVE
+    forward = sim_forward > 0
     if not forward.any():
         forward = sim_forward > sim_forward.quantile(FORWARD_QUANTILE)
     best_ref = [_most_similar(target_nc, r.features) for r in references]

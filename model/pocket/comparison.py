@@ -23,13 +23,9 @@ from model.common.ops import in_float32
 from model.common.self_support import SURE_BACKGROUND, SURE_FOREGROUND, TEMPERATURE
 from model.pocket.levels import Levels
 
-MAPS = 4  # of each level: cosines to both prototypes of the supports, and to both after the self-support step
-NEAREST_MAPS = 2  # of a level with them: cosines to the most similar position of the object, and of the background
 NEARLY = 0.95  # share of an image's greatest probability that is sure enough, if that is below SSP's thresholds
 SHARPNESS = 10.0  # of the attention of positions to sure background
 ADAPTIVE = 0.7  # share of each position's own background in the learnt level
-SUPPORT_BACKGROUND = 0.5  # weight of the supports' background beside the query's, in the other levels
-MOSTLY = 0.5  # share of a cell above which it counts as object, or as background
 FAR = 4.0  # subtracted from the cosines of excluded positions
 EPS = 1e-4  # smallest sum of a mask
 
@@ -58,7 +54,7 @@ class Comparison(nn.Module):
     def __init__(self, levels: int, nearest: Sequence[int]):
         super().__init__()
         self.nearest, self.learnt = tuple(nearest), levels - 1
-        self.maps = MAPS * levels + NEAREST_MAPS * len(self.nearest)
+        self.maps = 4 * levels + 2 * len(self.nearest)  # cosines to both prototypes, at first and after self-support
         self.log_temperature = nn.Parameter(torch.tensor(TEMPERATURE).log())
         self.first_weight = nn.Parameter(torch.full((levels,), 1 / levels))  # w
         self.second_weight = nn.Parameter(torch.full((levels,), 1 / levels))  # v
@@ -116,7 +112,7 @@ class Comparison(nn.Module):
             back_bcl = F.normalize((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, dim=1)
             back_bl = (x_bcl * back_bcl).sum(1)
         else:
-            back_bl = (F.normalize(SUPPORT_BACKGROUND * b_bc + own_back_bc, dim=1)[:, None] @ x_bcl)[:, 0]
+            back_bl = (F.normalize(b_bc / 2 + own_back_bc, dim=1)[:, None] @ x_bcl)[:, 0]
         return torch.stack([object_bl, back_bl], dim=1)
 
 
@@ -127,7 +123,7 @@ def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
 
 def _mostly(share: Tensor) -> Tensor:
     """Return where a share (..., L) exceeds half of a cell, or is greatest if it nowhere does; nowhere if it is 0."""
-    return (share > 0) & (share >= share.amax(-1, keepdim=True).clamp(max=MOSTLY))
+    return (share > 0) & (share >= share.amax(-1, keepdim=True).clamp(max=0.5))
 
 
 @in_float32

@@ -118,10 +118,7 @@ class SCCAN(WithEncoder):
         return output
 
     def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, ...]:
-        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k and prior (B, 1, G, G), and the object (B, C + 3).
-
-        One shot is encoded at a time: the encoder's features of K shots take the memory of one.
-        """
+        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k and prior (B, 1, G, G), and the object (B, C + 3)."""
         feature, support_f4 = self._projected(self.encode_shot(episode, k), self.project_support)
         of_image = foreground_mask(episode.support_label[:, k])
         mask = resize(of_image, feature.shape[-2:])
@@ -134,8 +131,6 @@ class SCCAN(WithEncoder):
         low, mid = stages.pop(LOW), stages.pop(MID)
         x = project(torch.cat([resize(low, mid.shape[-2:]), mid], dim=1))
         return resize(x, (self.settings.grid, self.settings.grid)), stages.pop(HIGH)
-
-    # --- the engine's questions --------------------------------------------------------------------------------------
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder, and the parts of the last block that exist only for checkpoints."""

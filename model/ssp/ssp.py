@@ -123,8 +123,6 @@ class SSP(WithEncoder):
         losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(each), torch.cat([label for _, label in shots]))
         return losses
 
-    # --- the engine's questions --------------------------------------------------------------------------------------
-
     def frozen(self) -> Iterator[nn.Module]:
         """Yield stem, stage 1 and every batch norm: stages 2 and 3 learn, or the parts that ``encoder.learn`` names."""
         if self.settings.encoder.learn is not None:

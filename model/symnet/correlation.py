@@ -18,7 +18,6 @@ from model.common.fixed_shapes import rows_inside
 from model.common.ops import in_float32, inner_products, resize
 from model.common.with_encoder import GiveOf
 
-FUSION_CHANNELS = 16
 OUT_CHANNELS = 48
 NORM_EPS = 1e-5
 INSIDE = 1 - 1e-6  # resized mask value from which a support position lies entirely inside the object
@@ -131,7 +130,7 @@ class CorrelationFusion(nn.Module):
 
     def __init__(self, counts: dict[int, int]):
         super().__init__()
-        width = FUSION_CHANNELS
+        width = 16
         self.enter = nn.ModuleDict({str(stage): nn.Conv2d(n, width, 1) for stage, n in counts.items()})
         self.top = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(1, width), nn.ReLU(inplace=True))
         self.bottom = nn.Sequential(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from model.common.fixed_shapes import shapes_are_fixed
@@ -44,23 +44,21 @@ def object_directions(support_f4_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
     return torch.stack([unit.sum(2) for unit in units], dim=1)
 
 
-class SelfActivationPrior(nn.Module):
-    """Mean similarity of each query position to all support positions, under three pooling kernels.
+@torch.no_grad()
+@in_float32
+def self_activation_priors(query_f4_bchw: Tensor, directions_bk3c: Tensor) -> Tensor:
+    """Return one prior per shot in [0, 1], (B, K, h, w); all zeros for an empty mask.
 
-    The published form averages the rows of an (h w x h w) matrix of cosines scaled by |q_i|. This mean over support
+    It is the mean similarity of each query position to all support positions, under three pooling kernels. The
+    published form averages the rows of an (h w x h w) matrix of cosines scaled by |q_i|. This mean over support
     positions j is one product, q_i . mean_j(s_j / |s_j|), so of a support only ``object_directions`` are kept. Pooling
     commutes with the sum over channels, so only the (h, w) map of products is pooled, not the query.
     """
-
-    @torch.no_grad()
-    @in_float32
-    def forward(self, query_f4_bchw: Tensor, directions_bk3c: Tensor) -> Tensor:
-        """Return one prior per shot in [0, 1], (B, K, h, w); all zeros for an empty mask."""
-        size = query_f4_bchw.shape[-2:]
-        query = query_f4_bchw.flatten(2)  # (B, C, L)
-        prior = torch.zeros(*directions_bk3c.shape[:2], *size, device=query.device)
-        for kernel, direction_bkc in zip(KERNELS, (directions_bk3c / query.shape[2]).unbind(2)):
-            product = torch.bmm(direction_bkc, query)  # (B, K, L)
-            activation = _pool(product.unflatten(2, size), kernel).flatten(2)
-            prior += min_max(activation, EPS).unflatten(2, size)
-        return prior / len(KERNELS)
+    size = query_f4_bchw.shape[-2:]
+    query = query_f4_bchw.flatten(2)  # (B, C, L)
+    prior = torch.zeros(*directions_bk3c.shape[:2], *size, device=query.device)
+    for kernel, direction_bkc in zip(KERNELS, (directions_bk3c / query.shape[2]).unbind(2)):
+        product = torch.bmm(direction_bkc, query)  # (B, K, L)
+        activation = _pool(product.unflatten(2, size), kernel).flatten(2)
+        prior += min_max(activation, EPS).unflatten(2, size)
+    return prior / len(KERNELS)

@@ -27,7 +27,7 @@ from model.registry import register
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation
 from model.symnet.decoder import Decoder, default_scales
 from model.symnet.hybrid_prototype import TextAlignment, query_prototypes, query_triplet, support_triplet
-from model.symnet.prior import SelfActivationPrior, object_directions
+from model.symnet.prior import object_directions, self_activation_priors
 
 MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
 LAYOUT = Layout(
@@ -86,7 +86,6 @@ class SymNet(WithBaseLearner):
 
     def __init__(self, settings: SymNetSettings, task: Task):
         super().__init__(settings, task)
-        self.prior = SelfActivationPrior()
         self.align = TextAlignment(WIDTH, task.text_width)
         self.correlation = self._build_correlation()
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
@@ -121,7 +120,7 @@ class SymNet(WithBaseLearner):
         scene = mean_over_shots(distance, weight)  # e, (B,)
 
         # The self-activation prior: a pseudo mask of the query.
-        priors = self.prior(query.stage[HIGH], torch.stack(directions, dim=1))  # (B, K, h, w)
+        priors = self_activation_priors(query.stage[HIGH], torch.stack(directions, dim=1))  # (B, K, h, w)
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
 
         # The hybrid prototype: support and query, each aligned with the class name.

@@ -120,8 +120,6 @@ class SymNetPlus(SymNet):
             logits_b2hw, label_bhw, partial(cross_entropy, foreground_weight=self.settings.foreground_weight)
         )
 
-    # --- the engine's questions --------------------------------------------------------------------------------------
-
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, and the published ensemble where a calibration replaces it."""
         yield from super().frozen()

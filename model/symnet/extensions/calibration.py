@@ -28,7 +28,6 @@ from model.common.self_support import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL
 
 RARE = 0.01  # added to shares, so that rare claims have little influence
 EPS = 1e-6  # smallest weight of a mean
-HALF = 0.5  # resized mask value from which a position belongs to the mask
 LATTICE = 2  # step in rows and columns between the sampled positions of a support
 
 
@@ -47,7 +46,7 @@ def shot_shares(base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor
     """
     images, size = len(label_bhw), support_f4.shape[-2:]
     inside, background = (
-        resize(mask_of(label_bhw), size)[:, 0] >= HALF for mask_of in (foreground_mask, background_mask)
+        resize(mask_of(label_bhw), size)[:, 0] >= 0.5 for mask_of in (foreground_mask, background_mask)
     )  # (B, h, w)
     lattice = torch.zeros_like(inside)
     lattice[:, ::LATTICE, ::LATTICE] = True

@@ -8,10 +8,8 @@ Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, 2
 (``model/hsnet/``) squeezes the support's whole grid; the cells are an addition that keeps the cost small beside the
 rest of Sym-Net. There is no bias in the convolutions, because a norm follows.
 
-Memory in float32: n feature maps keep 4 n B h w R^2 bytes until they are squeezed, and a map inside the squeeze takes
-4 B WIDTH h w (R / 2)^2. One episode with one shot at 473 px on ResNet-50 (n = 13, h = w = 60, R = 8) takes 11.4 MiB
-and 3.5 MiB; all correlations at full resolution, 4 n (h w)^2 bytes, would take 643 MiB. Shots are averaged here; each
-keeps the features inside its object until the query has been encoded.
+In float32, n feature maps keep 4 n B h w R^2 bytes until they are squeezed: 11.4 MiB for an episode at 473 px on
+ResNet-50 (n = 13, h = w = 60, R = 8), where the whole correlations, 4 n (h w)^2 bytes, would take 643 MiB.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ from model.symnet.correlation import ObjectMap, PooledCorrelation, correlation
 SUPPORT_GRID = 8  # default of R
 SMALL_GRID = 2  # side of the support's grid at which convolutions stop and a mean follows
 STRIDE = 2  # over the support's cells, of every convolution
-KERNEL = 3
 WIDTH = 16
 NORM_EPS = 1e-8  # an object of one position gives cells of 1 / 50 of a cosine; 1e-5 would exceed their variance
 
@@ -68,7 +65,7 @@ def _squeeze(channels: int, support_grid: int) -> nn.Sequential:
     """Return 4D convolutions that reduce the support's grid to ``SMALL_GRID``, each with norm and ReLU."""
     layers: list[nn.Module] = []
     while support_grid > SMALL_GRID:
-        layers.append(CentrePivotConv4d(channels, WIDTH, KERNEL, STRIDE, bias=False))
+        layers.append(CentrePivotConv4d(channels, WIDTH, 3, STRIDE, bias=False))
         layers += [nn.GroupNorm(1, WIDTH, NORM_EPS), nn.ReLU(inplace=True)]
         channels, support_grid = WIDTH, -(-support_grid // STRIDE)
     return nn.Sequential(*layers)

@@ -16,17 +16,12 @@ from model.mismatch import Mismatch
 from tests.model.varied import bare_encoder
 
 
-def _logits(pred: torch.Tensor) -> torch.Tensor:
-    """Return logits (B, K, 2, H, W) of any confidence with these predictions."""
-    margin = (2 * pred.float() - 1) * (torch.rand(pred.shape) * 30 + 1e-3)
-    return torch.stack([torch.zeros_like(margin), margin], dim=2)
-
-
 def test_made_up_predictions_vote_as_measured(shared: Path) -> None:
     torch.manual_seed(0)
     with np.load(shared / "parity/hsnet/voting.npz") as stored:
         each, want = (torch.from_numpy(stored[name]) for name in ("shot_pred", "pred"))
-    logits, votes = vote(_logits(each))
+    margin = (2 * each.float() - 1) * (torch.rand(each.shape) * 30 + 1e-3)  # of any confidence
+    logits, votes = vote(torch.stack([torch.zeros_like(margin), margin], dim=2))
     assert torch.equal(votes, each.long().sum(1))
     assert torch.equal(logits.argmax(1), want.long())
 

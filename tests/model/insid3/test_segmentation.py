@@ -43,9 +43,6 @@ def _segment(*classes: list[Reference], target: int = 0) -> Segmentation:
     return segment(Target.of(_features(target), None), classes, TAU, MERGE)
 
 
-# --- the mask --------------------------------------------------------------------------------------------------------
-
-
 def test_classes_share_the_clusters_and_compete_for_them() -> None:
     left, right = [_reference(1, left=True)], [_reference(2, left=False)]
     found = _segment(left, right, [])
@@ -53,12 +50,6 @@ def test_classes_share_the_clusters_and_compete_for_them() -> None:
     assert torch.equal(_segment(right, left).classes, torch.tensor([0, 2, 1])[found.classes])
     assert _segment(left, left).classes.unique().tolist() == [0, 1]  # ties go to the lowest class
     assert class_logits(found.classes, 3, CANVAS).argmax(0).unique().tolist() == [1, 2]
-
-
-# --- steps -----------------------------------------------------------------------------------------------------------
-
-
-# --- the model -------------------------------------------------------------------------------------------------------
 
 
 def _settings(**changes: object) -> INSID3Settings:

@@ -9,8 +9,6 @@ import torch
 from model.baselines.multiprototype import class_scores, points_of_class, spherical_kmeans
 from tests.model.small import drawn_episode, small_model
 
-CHANNELS, GRID, CANVAS = 6, (4, 5), (16, 20)
-
 
 def test_classes_share_the_background_of_all_supports() -> None:
     network, one = small_model("multiprototype", 1), drawn_episode("multiprototype", 1, batch=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from model.pocket.comparison import shares
@@ -19,12 +18,6 @@ def drawn_levels(batch: int) -> Levels:
     return Levels(maps, torch.cat(maps, dim=1), unused, unused)
 
 
-def masks_of(batch: int, shots: int) -> tuple[Tensor, Tensor]:
-    inside = (torch.rand(batch, shots, SIDE, SIDE) > 0.6).float()
-    inside[:, :, 0, 0], inside[:, :, 1, 1] = 1, 0
-    return inside, 1 - inside
-
-
 def test_shares_lie_where_the_encoders_cells_lie() -> None:
     mask = torch.zeros(1, 1, 33, 33)
     mask[:, :, 12:21, 12:21] = 1  # around the pixel that cell (2, 2) of five is centred on
@@ -33,16 +26,12 @@ def test_shares_lie_where_the_encoders_cells_lie() -> None:
     torch.testing.assert_close(found[1, 2], torch.tensor(1 / 9))  # one of the nine rows around that cell
 
 
-# --- the model --------------------------------------------------------------------------------------------------------
-
-
-# --- several supports -------------------------------------------------------------------------------------------------
-
-
 def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     torch.manual_seed(6)
-    query, supports, (inside, outside) = drawn_levels(1), [drawn_levels(1) for _ in range(2)], masks_of(1, 2)
-    inside[:, 1], outside[:, 1] = 1, 0
+    query, supports = drawn_levels(1), [drawn_levels(1) for _ in range(2)]
+    inside = (torch.rand(1, 2, SIDE, SIDE) > 0.6).float()
+    inside[:, 1] = 1
+    outside = 1 - inside
     found = probe(query, supports, inside, outside)
     x = torch.cat([torch.cat([u[0].flatten(1) for u in s.unit]).T for s in supports])
     means = [mask / mask.sum((2, 3), keepdim=True).clamp(min=1) for mask in (inside, outside)]

@@ -9,18 +9,11 @@ from model.symnet.symnet_plus import CorrelationSettings
 from tests.model.small import drawn_episode, small_model
 from util.evaluate.evaluate import scored_outputs
 
-OFF = {
-    "correlation": {"kind": "pooled", "support_grid": None},
-    "calibration": "none",
-    "self_support": "none",
-    "foreground_weight": 1.0,
-}
-
 
 def test_with_every_step_off_it_is_the_published_network() -> None:
     published = small_model("symnet", 2)
-    steps_off = {**OFF, "correlation": CorrelationSettings()}
-    network = small_model("symnet_plus", 2, **steps_off)
+    steps_off = {"correlation": CorrelationSettings(), "calibration": "none", "self_support": "none"}
+    network = small_model("symnet_plus", 2, foreground_weight=1.0, **steps_off)
     assert list(network.state_dict()) == list(published.state_dict())
     episode = drawn_episode("symnet", 2, 1)
     with torch.no_grad():
