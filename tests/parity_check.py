@@ -94,12 +94,8 @@ def measured(model: str, stem: str) -> dict[str, np.ndarray]:
         return dict(stored)
 
 
-def deviations(model: str, stem: str, device: str = "cpu", prefix: str = "") -> list[Deviation]:
-    """Return the deviation of each tensor of a case.
-
-    Args:
-        prefix: of the weights' names, such as those of a distributed run.
-    """
+def deviations(model: str, stem: str, device: str = "cpu") -> list[Deviation]:
+    """Return the deviation of each tensor of a case."""
     arrays = measured(model, stem)
     if model == INSID3:
         return _insid3(arrays, device)
@@ -107,8 +103,7 @@ def deviations(model: str, stem: str, device: str = "cpu", prefix: str = "") -> 
     layout, train = part["backbone"], bool(part["train"])
     if model in (SYMNET, "hdmnet", "bam"):  # where the number of shots has weights, it is in the name
         layout += f"_pascal_{part['shots']}"
-    state = {prefix + name: tensor for name, tensor in weights(model, layout).items()}
-    ours = forward_case(model, arrays, state, backbone=part["backbone"], train=train, device=device)
+    ours = forward_case(model, arrays, weights(model, layout), backbone=part["backbone"], train=train, device=device)
     names = sorted(set(arrays) - INPUTS)
     assert len(names) > 3
     assert set(names) <= set(ours)
