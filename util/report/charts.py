@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, DPI = 9, 4.6, 100  # of a curve, inches; pixels of an inch
 HEAD, CLASS_HEIGHT = 1.3, 0.17  # inches of a bar chart without bars, of a bar
-GROUP = 0.8  # share of a class's place that its bars take
-STEP = 10  # the axis of mIoU ends at a multiple
-TITLE_LENGTH = 110  # characters of a line
 GRID_COLOUR = "0.88"
 CHARTS = CURVE, BARS = "curve", "per_class"  # names of the files
 HIDDEN = "all_foreground"  # a reference prediction, not shown
@@ -39,9 +36,10 @@ def write_charts(folder: Path, suffix: str = "png") -> list[Path]:
     seed = result["seeds"][0]
     scored = [episode for episode in episodes if episode.get("seed", 0) == seed]
     curves = {name: running_miou([counts_of(e, name) for e in scored]) for name in scored[0]["outputs"]}
-    for name, figure in ((CURVE, score_curve(curves, seed, title(result))), (BARS, class_bars(result))):
+    charts = {CURVE: score_curve(curves, seed, title(result)), BARS: class_bars(result)}
+    for name, figure in charts.items():
         write_figure(folder / name, figure, suffix)
-    return [folder / f"{name}.{suffix}" for name in CHARTS]
+    return [folder / f"{name}.{suffix}" for name in charts]
 
 
 def running_miou(counts: list[list[tuple[int, int, int]]]) -> np.ndarray:
@@ -60,7 +58,7 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
     for name, curve in shown.items():
         axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
     highest = max(curve.max() for curve in shown.values())
-    axes.set_ylim(0, min(100.0, STEP * np.ceil((highest + 1) / STEP)))
+    axes.set_ylim(0, min(100.0, 10 * np.ceil((highest + 1) / 10)))
     axes.set_xlim(left=0)
     axes.set_xlabel(f"episodes of seed {seed} so far")
     axes.set_ylabel("mIoU in %")
@@ -74,7 +72,7 @@ def class_bars(result: dict[str, Any]) -> Figure:
     """Return a bar chart of a result: IoU of each novel class and output, mean over seeds."""
     outputs = [n for n, s in result["mean"].items() if "fb_iou" in s and n != HIDDEN]
     classes = list(result["per_seed"][0][outputs[0]]["per_class"])
-    thickness = GROUP / len(outputs)
+    thickness = 0.8 / len(outputs)  # of a class's place
     figure, axes = _chart(HEAD + CLASS_HEIGHT * (len(outputs) + 1) * len(classes), title(result))
     for j, name in enumerate(outputs):
         values = [np.mean([s[name]["per_class"].get(c, 0.0) for s in result["per_seed"]]) for c in classes]
@@ -96,6 +94,6 @@ def _chart(height: float, title: str) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     axes = figure.add_subplot(axisbelow=True)
-    axes.set_title(textwrap.fill(one_line(title), TITLE_LENGTH), loc="left", fontsize="medium")
+    axes.set_title(textwrap.fill(one_line(title), 110), loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

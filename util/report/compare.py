@@ -15,8 +15,6 @@ from util.report.schema import MANIFEST, find_results
 from util.report.scores import FINAL, counts_of, mean_iou
 
 DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
-TAIL = 2.5  # percent on either side of the interval
-DIFFERENT = "scored differently: the difference below is that of the scoring too, and no verdict on the systems"
 CHUNK = 100  # samples computed at once
 
 
@@ -64,7 +62,12 @@ def compare(*runs: Path, output: str = FINAL) -> str:
     seconds = [read_scored(path, of_b or of_a) for path in runs[1::2]]
     everything = [*firsts, *seconds]
     for scored in everything[1:]:
-        _check_same_episodes(firsts[0], scored)
+        if scored.episodes != (expected := firsts[0].episodes):
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(expected, scored.episodes)))
+            raise UserError(
+                f"{firsts[0].source} has {len(expected)} episodes, {scored.source} has {len(scored.episodes)}, "
+                f"different from number {same} on; score both on the same: test.py --manifest FILE.jsonl replays one's"
+            )
     lines, several = [], len(firsts) > 1
     for a, b in zip(firsts, seconds):
         d = difference([a], [b])
@@ -79,7 +82,7 @@ def compare(*runs: Path, output: str = FINAL) -> str:
         f"{d.queries} query images, each with all its episodes)"
     )
     if len({scored.note for scored in everything}) > 1:
-        lines.insert(0, DIFFERENT)
+        lines.insert(0, "scored differently: the difference is that of the scoring too, and no verdict on the systems")
     else:
         where, contains = ("within", "contains") if d.low <= 0 <= d.high else ("beyond", "does not contain")
         lines.append(f"{where} the noise: the interval {contains} 0")
@@ -115,15 +118,6 @@ def read_scored(path: Path, output: str) -> Scored:
     return Scored(path, f"({', '.join(filter(None, words))})", episodes, counts)
 
 
-def _check_same_episodes(a: Scored, b: Scored) -> None:
-    if a.episodes != b.episodes:
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a.episodes, b.episodes)))
-        raise UserError(
-            f"{a.source} has {len(a.episodes)} episodes, {b.source} has {len(b.episodes)}, and they differ from number "
-            f"{same} on; score both on the same: test.py --manifest FILE.jsonl writes those of one and replays them"
-        )
-
-
 def difference(firsts: Sequence[Scored], seconds: Sequence[Scored]) -> Difference:
     """Return the paired difference; in each bootstrap sample mIoU is computed for each run and seed, then averaged.
 
@@ -140,7 +134,7 @@ def difference(firsts: Sequence[Scored], seconds: Sequence[Scored]) -> Differenc
     for _ in range(0, DRAWS, CHUNK):
         times = random.multinomial(queries, np.full(queries, 1 / queries), size=CHUNK).astype(np.float64)
         draws.append(_miou(times, tables[1]) - _miou(times, tables[0]))
-    low, high = np.percentile(np.concatenate(draws), [TAIL, 100 - TAIL])
+    low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
     a, b = (float(_miou(np.ones((1, queries)), table)[0]) for table in tables)
     return Difference(a, b, float(low), float(high), queries)
 
