@@ -24,7 +24,7 @@ with loaded():
     from util.evaluate.testing import test
     from util.predict.command import command as predict
     from util.report.table import Table
-    from util.run.folders import BEST, run_folder
+    from util.run.context import BEST, run_folder
     from util.train.stages import train_base, train_meta
 
 CONFIG = "config/mini/mini_demo.yaml"

@@ -12,7 +12,6 @@ with loaded():
     from util.config.tree import override
     from util.errors import UserError
     from util.evaluate.calibrate import calibrate
-    from util.evaluate.jobs import Request
     from util.evaluate.pictures import parse_kinds
     from util.evaluate.testing import test
     from util.report.figure import SUFFIXES
@@ -48,8 +47,8 @@ def command() -> None:
         calibrate(command_line.read(options))
         return
     pictures = parse_kinds(options.save_images)
-    request = Request(cli.words(options.protocol), options.shot, options.manifest, pictures, options.figures or "png")
-    test(command_line.read(options), request)
+    protocols, figures = cli.words(options.protocol), options.figures or "png"
+    test(command_line.read(options), protocols, options.shot, options.manifest, pictures, figures)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 
 from util.checkpoints.resume import check_continues, check_free, newest
 from util.errors import UserError
-from util.run.folders import BEST, LAST, PREVIOUS
+from util.run.context import BEST, LAST, PREVIOUS
 
 CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
 CONFIG |= {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}

@@ -12,7 +12,7 @@ from tests.evaluate.quick import new_checkpoint
 from util.config.read import read_config
 from util.data.episodes import collate
 from util.errors import UserError
-from util.evaluate.jobs import Request, build_test_jobs
+from util.evaluate.jobs import build_test_jobs
 from util.evaluate.testing import test as score
 from util.evaluate.tta import TestTimeAugmentation
 from util.run.context import make_run_context
@@ -50,9 +50,9 @@ def counts(result: dict, tmp_path: Path, folder: str) -> list[dict]:
 @pytest.mark.parametrize("model", ["prototype", "hdmnet"])
 def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, model: str, protocol: str) -> None:
     context = make_run_context(config(model, "data.shot=2"))
-    job = build_test_jobs(context.config, Request((protocol,)), WORLD)[0]
+    job = build_test_jobs(context.config, WORLD, (protocol,))[0]
     data = trials(context, job.samplers[0], job.view, (job.scored_on,))
-    jobs = build_test_jobs(config(model), Request((protocol,)), WORLD)
+    jobs = build_test_jobs(config(model), WORLD, (protocol,))
     network = jobs[0].prepared.network.eval()
     numbers = [0] if data.one_by_one else [0, 1]
     both = collate([data[n] for n in numbers]).episode
@@ -80,10 +80,10 @@ def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, 
 def test_the_feature_cache_changes_no_count(
     config, tmp_path: Path, capfd, model: str, protocol: str, options: tuple[str, ...], name: str
 ) -> None:
-    own, request = ("test.batch=1", "test.episodes=6", *options), Request((protocol,))
+    own = "test.batch=1", "test.episodes=6", *options
     folder = f"test_2shot/{name}"
-    expected = counts(score(config(model, *own), request)[0], tmp_path, folder)
-    kept = score(config(model, *own, "test.cache_gib=1"), request)[0]
+    expected = counts(score(config(model, *own), [protocol])[0], tmp_path, folder)
+    kept = score(config(model, *own, "test.cache_gib=1"), [protocol])[0]
     assert counts(kept, tmp_path, folder) == expected
     line = next(line for line in "".join(capfd.readouterr()).splitlines() if "images from the feature cache" in line)
     assert int(line.split("seed 0: ")[1].split(" images")[0]) > 0, line
@@ -103,8 +103,8 @@ def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str,
     own = {"data": {"size": size, "shot": 2}, "test": {**QUICK, "episodes": 2, "flip": True, "fuse": "masks"}}
     if model == "sccan":
         own["model"] = {**ENCODER, "grid": 16, "blocks": 2}
-    request = Request(("symnet", "ssp") if model == "ssp" else ("symnet",))
-    results = score(config(model, f"test.scales={scales}", **own), request)
+    protocols = ["symnet", "ssp"] if model == "ssp" else ["symnet"]
+    results = score(config(model, f"test.scales={scales}", **own), protocols)
     times = scales.strip("[]").replace(".0", "")
     ends = [f"letterbox {size} x {size}; seen at px {sides}", f"original sizes, nothing resized; seen times {times}"]
     assert [r["input"] for r in results] == ends[: len(results)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from util.evaluate.evaluate import FINAL, iou_of
 from util.evaluate.kept_predictions import KeptPredictions
-from util.evaluate.pictures import choose
 from util.run.processes import World
 
 EPISODES = {0: 40, 7: 25}
@@ -33,9 +33,10 @@ def test_the_chosen_episodes_are_kept_with_their_predictions(wanted: dict[str, i
         own = part.gathered(World(0, 1, torch.device("cpu")))
         assert len(own) <= sum(wanted.values())
         kept |= own
-    chosen = choose(records, wanted)
-    assert set(chosen) <= set(kept)
+    chosen = part.chosen({(s, int(r[0])): iou_of(r) for s, outputs in records.items() for r in outputs[FINAL]})
+    assert chosen == part.chosen({episode: found.iou for episode, found in kept.items()})
     for seed, number in chosen:
-        mask, prior = kept[seed, number].predictions[FINAL].array(), kept[seed, number].maps["prior"].array()
+        mask = cv2.imdecode(kept[seed, number].predictions[FINAL], cv2.IMREAD_UNCHANGED)
+        prior = kept[seed, number].maps["prior"]
         assert mask.shape == (6, 8) and mask.dtype == np.uint8 and (mask == number % 2).all()
         assert prior.shape == (3, 4) and (prior == seed / 8).all()

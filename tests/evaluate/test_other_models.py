@@ -14,9 +14,8 @@ from util.checkpoints import checkpoint
 from util.checkpoints.weights import TRAINING_FREE, load_checkpoint
 from util.config.read import read_config, to_dict
 from util.errors import UserError
-from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
-from util.run.context import make_run_context, with_data
+from util.run.context import make_run_context, run_folder, weights_folder, with_data
 from util.run.data import (
     base_stage_data,
     epoch_length,
@@ -25,7 +24,6 @@ from util.run.data import (
     training_episodes,
     validation_episodes,
 )
-from util.run.folders import run_folder, weights_folder
 from util.run.network import new_model
 from util.run.processes import World
 from util.train.stages import train_base, train_meta
@@ -69,7 +67,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
     record = json.loads((run_folder(short, "meta") / "metrics.json").read_text())
     assert record["finished"] and record["epochs"][0]["step"] == 2  # eight episodes, four at a time
     protocols = ("hdmnet", "ssp", "dcama")
-    results = score(short, Request(protocols=protocols))
+    results = score(short, protocols=protocols)
     assert tuple(r["protocol"] for r in results) == protocols
     size = MODELS[model]["size"]
     assert results[0]["input"].startswith(f"stretch {size} x {size}")
@@ -86,7 +84,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
 def test_a_method_that_learns_nothing_is_tested_by_every_kind_of_protocol(mini_yaml, model: str) -> None:
     path = mini_yaml(f"mini_split0_{model}_resnet10.yaml", model={"encoder": {"weights": None}}, test=FAST)
     config = read_config(path, ["data.shot=2", "test.batch=3"])
-    results = score(config, Request(protocols=("symnet", "hsnet", "hdmnet", "ssp", "2way", "presence")))
+    results = score(config, protocols=("symnet", "hsnet", "hdmnet", "ssp", "2way", "presence"))
     inputs = {result["protocol"]: result["input"] for result in results}
     assert len(inputs) == len(results)
     assert inputs["symnet"] == "letterbox 33 x 33" and inputs["ssp"] == "original sizes, nothing resized"

@@ -27,7 +27,6 @@ from util.evaluate.calibration import (
     read_calibration,
     sigmoid,
 )
-from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
 from util.report.result_table import score_table
 from util.report.schema import read_result
@@ -70,7 +69,7 @@ def test_scores_of_presence_equal_a_recount_of_pairs() -> None:
 @pytest.mark.train
 def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yaml, tmp_path: Path, capsys) -> None:
     path = mini_yaml(PROTOTYPE, model=ENCODER, test=QUICK)
-    plain = score(read_config(path), Request(("presence",)))[0]
+    plain = score(read_config(path), ("presence",))[0]
     assert plain["calibration"] is None and "always_shown" not in plain["mean"]
     made = calibrate(
         read_config(path, ["data.test_list=no_such_list.txt", "test.episodes=160"])
@@ -79,7 +78,7 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     assert f"calibration: {made}" in (said := capsys.readouterr().out) and "presence accuracy" in said
     known = read_calibration(made)
     assert known.scale > 0 and len(known.weights) == 6 and "base classes of fold 0, 160 episodes" in known.made_on
-    result = score(read_config(path, ["test.batch=3", "test.cache_gib=1"]), Request(("presence",)))[0]
+    result = score(read_config(path, ["test.batch=3", "test.cache_gib=1"]), ("presence",))[0]
     folder = tmp_path / "runs/tiny/test/presence_quick"
     assert read_result(folder / "result.json") == result and result["calibration"] == known.facts()
     assert result["mean"]["always_shown"]["miou"] == plain["mean"]["final"]["miou"]
@@ -97,10 +96,10 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     shown = [e["presence"] >= known.threshold and e["outputs"]["always_shown"][1] > 0 for e in episodes]
     final = result["mean"]["final"]
     assert final["presence_accuracy"] == pytest.approx(100 * np.mean(np.array(shown) == present), abs=10)
-    replayed = score(read_config(path), Request(("presence",), manifest=folder / "episodes.jsonl"))[0]
+    replayed = score(read_config(path), ("presence",), manifest=folder / "episodes.jsonl")[0]
     assert replayed["per_seed"] == result["per_seed"]
     with pytest.raises(UserError, match=r"'.*' shows no pixel of class"):
-        score(read_config(path), Request(("symnet",), manifest=folder / "episodes.jsonl"))
+        score(read_config(path), ("symnet",), manifest=folder / "episodes.jsonl")
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import load_index
-from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
 from util.report.paper_table import table
 from util.report.result_table import title
@@ -48,7 +47,7 @@ def queries(folder: Path) -> list[str]:
 def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None:
     path, names = listed()
     wide = ["protocols.symnet.input=stretch", "protocols.symnet.side=100", "protocols.symnet.smooth=true"]
-    one, two, other = score(read_config(path, wide), Request(("hsnet", "dcama", "symnet")))
+    one, two, other = score(read_config(path, wide), ("hsnet", "dcama", "symnet"))
     folder = tmp_path / "runs/tiny/test"
     assert queries(folder / "hsnet_quick") == queries(folder / "dcama_quick") == names
     assert "hsnet (contiguous folds, published list)" in title(one) and one["list_note"] == ""
@@ -58,7 +57,7 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
 
 def test_pairs_by_the_rule_remain_as_an_option(listed, tmp_path: Path) -> None:
     path, names = listed()
-    rule = score(read_config(path, ["protocols.hsnet.list_file=null"]), Request(("hsnet",)))[0]
+    rule = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))[0]
     assert "pairs by 100 pixels" in title(rule) and rule["list_source"] == "made from the masks"
     assert queries(tmp_path / "runs/tiny/test/hsnet_quick") != names
     assert "hsnet (contiguous folds, pairs by 100 pixels)" in str(table([tmp_path / "runs/tiny/test/hsnet_quick"]))
@@ -66,7 +65,7 @@ def test_pairs_by_the_rule_remain_as_an_option(listed, tmp_path: Path) -> None:
 
 def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.CaptureFixture) -> None:
     path, _ = listed("lost 1\n")
-    result = score(read_config(path), Request(("hsnet", "dcama")))[0]
+    result = score(read_config(path), ("hsnet", "dcama"))[0]
     told = [line for line in "".join(capfd.readouterr()).splitlines() if "is not used" in line]
     assert len(told) == 1 and "1 of its" in told[0] and result["list_note"] in told[0]
     assert "pairs by 100 pixels" in title(result)
@@ -74,9 +73,7 @@ def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.Capture
 
 def test_a_replay_needs_no_list(listed, tmp_path: Path) -> None:
     path, _ = listed()
-    first = score(read_config(path), Request(("hsnet",)))[0]
+    first = score(read_config(path), ("hsnet",))[0]
     (tmp_path / "val_fold0.txt").unlink()
-    again = score(
-        read_config(path), Request(("hsnet",), manifest=tmp_path / "runs/tiny/test/hsnet_quick/episodes.jsonl")
-    )
+    again = score(read_config(path), ("hsnet",), manifest=tmp_path / "runs/tiny/test/hsnet_quick/episodes.jsonl")
     assert again[0]["per_seed"] == first["per_seed"] and "list" not in title(again[0])

@@ -15,7 +15,6 @@ from model.baselines.prototype import PrototypeBaseline
 from tests.evaluate.quick import PROTOTYPE, lines, quick_config
 from util.data.lists.index import Index
 from util.evaluate import testing
-from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
 from util.report.pictures import CAPTION, GAP, PANEL_HEIGHT
 from util.run.context import make_run_context
@@ -31,7 +30,7 @@ def config(mini_yaml):
 
 
 def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, tmp_path: Path):
-    score(config(), Request(save_images={"worst": 3, "best": 2, "random": 4}))
+    score(config(), save_images={"worst": 3, "best": 2, "random": 4})
     folder = tmp_path / "runs/tiny/test/symnet_quick"
     page = (folder / "pictures/index.html").read_text()
     figures = re.findall(r'data-iou="([\d.]+)" data-class="([^"]+)" data-kinds="([^"]+)"', page)
@@ -67,7 +66,7 @@ def test_pictures_need_no_second_pass_and_read_a_photo_once(config, tmp_path: Pa
     save = testing.save_pictures
     monkeypatch.setattr(PrototypeBaseline, "forward", counted)
     monkeypatch.setattr(testing, "save_pictures", drawn)
-    score(config(PROTOTYPE, "data.shot=3"), Request(save_images={"random": 14}, figures="svg"))
+    score(config(PROTOTYPE, "data.shot=3"), save_images={"random": 14}, figures="svg")
     assert passes["network"] == 14 and 0 < len(decoded) <= photos and set(decoded.values()) == {1}
     folder = tmp_path / "runs/tiny/test_3shot/symnet_quick"
     pictures = sorted(p.name for p in (folder / "pictures").iterdir())
@@ -78,7 +77,7 @@ def test_pictures_need_no_second_pass_and_read_a_photo_once(config, tmp_path: Pa
 
 
 def test_a_second_test_leaves_no_picture_of_the_first(config, tmp_path: Path):
-    score(config(PROTOTYPE, "test.pictures=2"), Request(save_images={"worst": 2}))
+    score(config(PROTOTYPE, "test.pictures=2"), save_images={"worst": 2})
     folder = tmp_path / "runs/tiny/test/symnet_quick"
     assert (folder / "pictures/index.html").exists()
     height = len(np.array(Image.open(folder / "episodes.png")))  # of two rows of panels

@@ -10,12 +10,11 @@ import pytest
 
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
 from util.checkpoints import checkpoint
-from util.evaluate.jobs import Request
 from util.evaluate.testing import test as score
 from util.evaluate.verify import AGREES, DIFFERS, checks_of, verdict, verify
 from util.report.result_table import protocol_table, title
 from util.report.schema import MANIFEST, RESULT, read_result
-from util.run.folders import run_folder
+from util.run.context import run_folder
 
 pytestmark = pytest.mark.train
 
@@ -71,7 +70,7 @@ def test_what_was_edited_is_found_and_what_was_not_is_trusted(result: Path, caps
 
 
 def test_presence_scores_are_counted(mini_yaml, tmp_path: Path) -> None:
-    score(quick_config(mini_yaml, SYMNET), Request(protocols=("presence",)))
+    score(quick_config(mini_yaml, SYMNET), protocols=("presence",))
     (found,) = (tmp_path / "runs").rglob(RESULT)
     assert outcomes(found.parent)["scores"] == AGREES
     edit(found, lambda r: r["per_seed"][0]["final"].update(presence_accuracy=97.0))
@@ -79,7 +78,7 @@ def test_presence_scores_are_counted(mini_yaml, tmp_path: Path) -> None:
 
 
 def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
-    results = score(quick_config(mini_yaml, PROTOTYPE, *FEW), Request(protocols=("all",)))
+    results = score(quick_config(mini_yaml, PROTOTYPE, *FEW), protocols=("all",))
     names = [result["protocol"] for result in results]
     assert {"symnet", "bam", "hsnet"} <= set(names) and not {"2way", "presence"} & set(names)
     assert "mIoU - first" in str(protocol_table(results))

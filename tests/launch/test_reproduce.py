@@ -20,7 +20,7 @@ from util.errors import UserError
 from util.evaluate.jobs import own_config
 from util.launch.reproduce import Part, main, undone
 from util.report.schema import RESULT
-from util.run.folders import BEST, METRICS, run_folder
+from util.run.context import BEST, METRICS, run_folder
 
 
 @pytest.mark.process

@@ -13,7 +13,7 @@ import torch
 from tests.paths import REPOSITORY
 from util.config.read import read_config
 from util.data.words.text import NAME_VECTOR_WIDTH
-from util.run.folders import BEST, run_folder
+from util.run.context import BEST, run_folder
 from util.run.network import build_model
 
 

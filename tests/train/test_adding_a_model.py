@@ -18,8 +18,7 @@ from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.evaluate.testing import test as score
-from util.run.context import make_run_context
-from util.run.folders import run_folder
+from util.run.context import make_run_context, run_folder
 from util.run.network import new_model
 from util.train import trainer
 from util.train.optim import build_optimizers

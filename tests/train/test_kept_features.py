@@ -10,9 +10,8 @@ from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.data.sampling import EpisodeKey
 from util.errors import UserError
-from util.run.context import make_run_context
+from util.run.context import LAST, make_run_context, run_folder
 from util.run.data import meta_stage_data
-from util.run.folders import LAST, run_folder
 from util.run.processes import World
 from util.train.stages import train_meta
 

@@ -15,7 +15,7 @@ import torch
 from tests import spawned
 from util.checkpoints import checkpoint
 from util.files import write_atomically
-from util.run.folders import BEST, LAST, METRICS
+from util.run.context import BEST, LAST, METRICS
 
 pytestmark = [pytest.mark.process, pytest.mark.train]
 

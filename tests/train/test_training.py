@@ -14,7 +14,7 @@ from tests import spawned
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
-from util.run.folders import BEST, base_folder
+from util.run.context import BEST, base_folder
 from util.run.loading import training_numbers
 from util.run.network import build_model
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from util.checkpoints import checkpoint
 from util.errors import UserError
-from util.run.folders import BEST, LAST, PREVIOUS
+from util.run.context import BEST, LAST, PREVIOUS
 
 log = logging.getLogger("symnet")
 ALLOW = "--allow-changes"

@@ -18,9 +18,8 @@ from util.config.folds import Fold, masks_hold_all_classes
 from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import Config
 from util.errors import UserError
-from util.run.context import RunContext
+from util.run.context import BEST, LAST, RunContext, base_folder, is_finished, weights_folder
 from util.run.device import gpu_count
-from util.run.folders import BEST, LAST, base_folder, is_finished, weights_folder
 from util.run.network import new_model
 
 NO_CHECKPOINT = "none"
@@ -90,15 +89,7 @@ def network_to_train(
             f"{start}: the base stage's checkpoint does not exist; train it first: python train_base.py {config.path}, "
             "or name one with --checkpoint"
         )
-    before = checkpoint.training_of(load_checkpoint(context, network, "base", start))
-    for facts in before:
-        differences = training_differences({"base_stage": facts["settings"]}, to_dict(config), "base")
-        if base is None and differences:
-            raise UserError(
-                f"{start}: the base stage was trained with {', '.join(differences)}; train it again by train_base.py "
-                "--overwrite, or name this file with --checkpoint"
-            )
-    return network, f"base stage: {start}", before
+    return network, f"base stage: {start}", checkpoint.training_of(load_checkpoint(context, network, "base", start))
 
 
 def how_to_get(path: Path, backbone: str | None) -> str:

@@ -142,10 +142,6 @@ class Evidence:
                 self.margins.append(margin[drawn])
                 self.labels.append(label[drawn] == 1)
 
-    def running(self) -> str:
-        """Return the number of queries that show their class, for the progress bar."""
-        return f"{sum(self.present)} of {len(self.present)} show their class"
-
     def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> Calibration:
         """Return the calibration of what was collected; margins of a network that learns weigh nothing.
 

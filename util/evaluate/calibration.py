@@ -27,8 +27,8 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import REPOSITORY, read_text
-from util.run.folders import run_folder
-from util.typecheck import Misfit, convert, hints_of
+from util.run.context import run_folder
+from util.typecheck import Misfit, convert
 
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
 MARGIN_NUMBERS = len(QUANTILES) + 3  # numbers that come from the margin: quantiles, mean, deviation, share above 0
@@ -178,7 +178,6 @@ def read_calibration(path: Path) -> Calibration:
         UserError: it is damaged or no such file.
     """
     try:
-        content = yaml.safe_load(read_text(path, "this calibration", MEND))
-        return Calibration(**{name: convert(kind, content[name], name) for name, kind in hints_of(Calibration).items()})
-    except (yaml.YAMLError, KeyError, TypeError, Misfit) as error:
+        return convert(Calibration, yaml.safe_load(read_text(path, "this calibration", MEND)), "")
+    except (yaml.YAMLError, Misfit) as error:
         raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MEND}") from None

@@ -32,7 +32,6 @@ from util.run.processes import World
 BASE = "base"  # the score of logits over the base classes
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 UNGATED = "always_shown"  # the final output whatever the presence score says
-POSTFIX_EVERY = 10  # batches between updates of the running score
 
 # Sees every episode once it is counted: number, IoU of the final output in percent, predictions and maps.
 Keeper = Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None]
@@ -43,9 +42,6 @@ class Observer(Protocol):
 
     def add(self, numbers: list[int], batch: Any, output: Output) -> None:
         """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
-
-    def running(self) -> str:
-        """Return what is known so far in words, for the progress bar."""
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -132,13 +128,6 @@ class Scoreboard:
         counts = class_counts(prediction_bhw, label_bhw, channels)
         self.base = counts if self.base is None else self.base + counts
 
-    def running(self) -> str:
-        """Return the mIoU so far of the final (or the base) output in words, for the progress bar."""
-        if FINAL in self.records:
-            records = torch.cat(self.records[FINAL]).cpu().numpy()
-            return f"mIoU={episode_scores(records, self.classes)['miou']:.2f}"
-        return "" if self.base is None else f"mIoU={class_scores(self.base.cpu().numpy())['miou']:.2f}"
-
     def gather(self, world: World) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Return the scores of every output, and the records of its episodes, of all processes together.
 
@@ -177,7 +166,7 @@ def run_pass(
     that share images follow each other; their order affects no count.
 
     Args:
-        title: the label of the progress bar, which shows what the first observer knows.
+        title: the label of the progress bar.
         batch: items that the network sees together; images of their original sizes come one by one.
         workers: loader processes, 0 for none.
     """
@@ -191,7 +180,7 @@ def run_pass(
         cache.expect(dataset.sampler, numbers)
     with tqdm(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False) as bar:
         items = batches(dataset, numbers, workers, world.device)
-        for step, (these, item) in enumerate(zip(numbers, items, strict=True)):
+        for these, item in zip(numbers, items, strict=True):
             inputs = item.ways if isinstance(item, Trial) else [item]
             with prepared.autocast():
                 seen = inputs if cache is None else cache.fill(item)
@@ -202,6 +191,4 @@ def run_pass(
             for observer in observers:
                 observer.add(these, item, output)
             bar.update(min(len(these) * world.size, episodes - bar.n))
-            if step % POSTFIX_EVERY == 0:
-                bar.set_postfix_str(observers[0].running(), refresh=False)
     network.train(was_training)

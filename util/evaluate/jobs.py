@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,32 +22,11 @@ from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.kept_predictions import KeptPredictions
 from util.evaluate.tta import with_tta
-from util.run.context import RunContext, make_run_context, network_config, with_data, with_test
+from util.run.context import RunContext, make_run_context, network_config, run_folder, with_data
 from util.run.data import check_sampler, images_for_test, protocol_sampler
-from util.run.folders import run_folder
 from util.run.input_size import scored_on, view_of
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of a test beyond its config.
-
-    Attributes:
-        protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
-        shots: numbers of supports; none means ``data.shot``.
-        manifest: a file of episodes: replayed if it exists, else written.
-        save_images: kind (worst, best, random) -> number of episodes to draw.
-        figures: the format of every picture: png, or pdf or svg beside it.
-    """
-
-    protocols: tuple[str, ...] = ()
-    shots: tuple[int, ...] = ()
-    manifest: Path | None = None
-    save_images: dict[str, int] = field(default_factory=dict)
-    figures: str = "png"
-
 
 log = logging.getLogger("symnet")
 ALL = "all"
@@ -107,34 +87,36 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
 
 def own_config(config: Config, name: str, shot: int) -> Config:
     """Return the config that repeats one job alone."""
-    return with_test(with_data(config, shot=shot), protocol=name)
+    return replace(with_data(config, shot=shot), test=replace(config.test, protocol=name))
 
 
-def build_test_jobs(config: Config, request: Request, world: World) -> list[Job]:
-    """Return the jobs of a request, weights loaded and episodes chosen.
+def build_test_jobs(
+    config: Config, world: World, protocols: Sequence[str] = (), shots: Sequence[int] = (), manifest: Path | None = None
+) -> list[Job]:
+    """Return the jobs of a test, weights loaded and episodes chosen; the options are those of ``testing.test``.
 
     With ``all``, protocols that do not fit model and data are left out, and logged.
 
     Raises:
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
-    every = request.protocols == (ALL,)
+    every = list(protocols) == [ALL]
     one_class = [name for name, protocol in config.protocols.items() if protocol.ways == 1 and protocol.absent == 0]
-    names = dict.fromkeys(one_class if every else request.protocols or (config.test.protocol,))
-    shots = dict.fromkeys(request.shots or (config.data.shot,))
+    names = dict.fromkeys(one_class if every else protocols or (config.test.protocol,))
+    each_shots = dict.fromkeys(shots or (config.data.shot,))
     for name in names:
         if name not in config.protocols:
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
-    if config.test.fuse == MASKS and max(shots) == 1:
+    if config.test.fuse == MASKS and max(each_shots) == 1:
         raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
-    if request.manifest is not None and not request.manifest.exists() and len(names) * len(shots) > 1:
+    if manifest is not None and not manifest.exists() and len(names) * len(each_shots) > 1:
         raise UserError(
-            f"--manifest {request.manifest}: a new manifest takes one protocol and one number of shots; with several, "
+            f"--manifest {manifest}: a new manifest takes one protocol and one number of shots; with several, "
             "take episodes.jsonl from each result's folder"
         )
-    builder = _Builder(world, request.manifest)
+    builder = _Builder(world, manifest)
     jobs: list[Job] = []
-    for shot, name in itertools.product(shots, names):
+    for shot, name in itertools.product(each_shots, names):
         try:
             jobs.append(builder.job(make_run_context(own_config(config, name, shot)), name))
         except UserError as error:

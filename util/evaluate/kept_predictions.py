@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from torch import Tensor
 
@@ -14,20 +14,7 @@ from util.run.processes import World
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST = "first"  # which every test shows
 STREAM = 3  # of random numbers, beside those of util/data/sampling.py
-LEVEL = 1  # of compression: masks are flat
 Episode = tuple[int, int]  # seed, number
-
-
-class Packed:
-    """A compressed array."""
-
-    def __init__(self, array: np.ndarray):
-        self.content = zlib.compress(np.ascontiguousarray(array).tobytes(), LEVEL)
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def array(self) -> np.ndarray:
-        """Return the array, read-only."""
-        return np.frombuffer(zlib.decompress(self.content), self.dtype).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -36,13 +23,13 @@ class Kept:
 
     Attributes:
         iou: of the final output, in percent.
-        predictions: output -> (H', W') uint8: 0 and 1, or base-class ids.
+        predictions: output -> the bytes of a PNG file of (H', W') uint8: 0 and 1, or base-class ids.
         maps: name -> (h, w) float16.
     """
 
     iou: float
-    predictions: dict[str, Packed]
-    maps: dict[str, Packed]
+    predictions: dict[str, np.ndarray]
+    maps: dict[str, np.ndarray]
 
 
 class KeptPredictions:
@@ -55,8 +42,10 @@ class KeptPredictions:
 
     def __init__(self, wanted: dict[str, int], episodes: dict[int, int]):
         self.wanted = wanted
-        self.first = every_episode(episodes)[: wanted.get(FIRST, 0)]
-        self._fixed = {*self.first, *random_episodes(episodes, wanted.get(RANDOM, 0))}
+        every = [(seed, number) for seed, length in episodes.items() for number in range(length)]
+        self.first = every[: wanted.get(FIRST, 0)]
+        drawn = random_stream(0, STREAM).permutation(len(every))[: wanted.get(RANDOM, 0)]  # always the same ones
+        self._random = [every[i] for i in drawn.tolist()]
         self._kept: dict[Episode, Kept] = {}
 
     def add(self, seed: int, number: int, iou: float, predictions: dict[str, Tensor], maps: dict[str, Tensor]) -> None:
@@ -68,27 +57,23 @@ class KeptPredictions:
             maps: name -> (h, w) in 0..1.
         """
         ious = {episode: kept.iou for episode, kept in self._kept.items()} | {(seed, number): iou}
-        ranked = sorted(ious, key=lambda episode: (ious[episode], episode))
-        best = ranked[::-1][: self.wanted.get(BEST, 0)]
-        wanted = {*ranked[: self.wanted.get(WORST, 0)], *best, *self._fixed}
+        wanted = {*self.chosen(ious), *self.first}
         if (seed, number) in wanted:
-            masks = {name: Packed(p[0].byte().cpu().numpy()) for name, p in predictions.items()}
-            small = {name: Packed(m.half().cpu().numpy()) for name, m in maps.items()}
+            masks = {name: cv2.imencode(".png", p[0].byte().cpu().numpy())[1] for name, p in predictions.items()}
+            small = {name: m.half().cpu().numpy() for name, m in maps.items()}
             self._kept[seed, number] = Kept(iou, masks, small)
         for episode in self._kept.keys() - wanted:
             del self._kept[episode]
 
+    def chosen(self, ious: dict[Episode, float]) -> dict[Episode, list[str]]:
+        """Return the episodes that are chosen by their IoU or by chance -> their kinds."""
+        ranked = sorted(ious, key=lambda episode: (ious[episode], episode))
+        out: dict[Episode, list[str]] = {}
+        for kind, episodes in ((WORST, ranked), (BEST, ranked[::-1]), (RANDOM, self._random)):
+            for episode in episodes[: self.wanted.get(kind, 0)]:
+                out.setdefault(episode, []).append(kind)
+        return out
+
     def gathered(self, world: World) -> dict[Episode, Kept]:
         """Return the kept episodes of all processes, (seed, number) -> predictions."""
         return {episode: kept for part in world.gather(self._kept) for episode, kept in part.items()}
-
-
-def every_episode(episodes: dict[int, int]) -> list[Episode]:
-    """Return all episodes, (seed, number)."""
-    return [(seed, number) for seed, length in episodes.items() for number in range(length)]
-
-
-def random_episodes(episodes: dict[int, int], count: int) -> list[Episode]:
-    """Return ``count`` episodes, (seed, number), drawn without replacement; always the same ones."""
-    every = every_episode(episodes)
-    return [every[i] for i in random_stream(0, STREAM).permutation(len(every))[:count].tolist()]

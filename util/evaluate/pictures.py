@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from util.data.sampling import EpisodeKey
 from util.errors import UserError, nearest
 from util.evaluate.evaluate import BASE, FINAL, NUMBER, iou_of
 from util.evaluate.jobs import Job
-from util.evaluate.kept_predictions import BEST, KINDS, RANDOM, WORST, Kept, random_episodes
+from util.evaluate.kept_predictions import KINDS, Kept
 from util.files import write_atomically
 from util.report.charts import CHARTS
 from util.report.figure import SUFFIXES, write_figure
@@ -53,24 +54,6 @@ def parse_kinds(text: str) -> dict[str, int]:
             raise UserError(f"--save-images {part}: write such as worst:20{nearest(kind, KINDS)}")
         out[kind] = int(count)
     return out
-
-
-def choose(records: Records, wanted: dict[str, int]) -> dict[tuple[int, int], list[str]]:
-    """Return the episodes chosen for the contact sheet, (seed, number) -> kinds, by the final output's IoU."""
-    numbers = {seed: np.unique(outputs[FINAL][:, NUMBER]).tolist() for seed, outputs in records.items()}
-    ranked = sorted((iou_of(_episode(records[s][FINAL], n)), s, n) for s, of_seed in numbers.items() for n in of_seed)
-    order = [entry[1:] for entry in ranked]
-    drawn = random_episodes({seed: len(of_seed) for seed, of_seed in numbers.items()}, wanted.get(RANDOM, 0))
-    chosen: dict[tuple[int, int], list[str]] = {}
-    for kind, episodes in ((WORST, order), (BEST, order[::-1]), (RANDOM, drawn)):
-        for episode in episodes[: wanted.get(kind, 0)]:
-            chosen.setdefault(episode, []).append(kind)
-    return chosen
-
-
-def _episode(records: np.ndarray, number: int) -> np.ndarray:
-    """Return the records of one episode."""
-    return records[records[:, NUMBER] == number]
 
 
 def remove_pictures(folder: Path) -> None:
@@ -109,7 +92,7 @@ def save_pictures(
                 label[label == 1] = value
                 drawn = labelled(image, label, SUPPORT_COLOUR, bool(key.others))
                 out.append((f"support {support}: {names[way.class_id - 1]}", drawn))
-        ious = {name: iou_of(_episode(table, number)) for name, table in records[seed].items()}
+        ious = {name: iou_of(table[table[:, NUMBER] == number]) for name, table in records[seed].items()}
         return out + _query(job, key, photo(key.query), found, ious)
 
     if first := job.kept.first:
@@ -117,9 +100,9 @@ def save_pictures(
         boards = [panels(*episode, final) for episode, final in zip(first, finals)]
         write_figure(folder / EPISODES, draw(boards), suffix)
     entries = []
-    chosen = choose(records, job.kept.wanted)
+    chosen = job.kept.chosen({episode: found.iou for episode, found in kept.items()})
     for (seed, number), kinds in tqdm(chosen.items(), desc="draw", unit="picture", leave=False):
-        key, iou = job.samplers[seed](number), iou_of(_episode(records[seed][FINAL], number))
+        key, iou = job.samplers[seed](number), kept[seed, number].iou
         name, query = ", ".join(names[c - 1] for c in key.classes), index.names[key.query]
         file = f"seed{seed}_episode{number:05d}"
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
@@ -146,10 +129,12 @@ def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, 
         how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
         return cv2.resize(full, (image.shape[1], PANEL_HEIGHT), interpolation=how)
 
-    predictions = {name: packed.array() for name, packed in kept.predictions.items()}
+    predictions: dict[str, Any] = {
+        name: cv2.imdecode(png, cv2.IMREAD_UNCHANGED) for name, png in kept.predictions.items()
+    }
     predictions[FINAL] = predictions.pop(FINAL)  # drawn last
-    for name, packed in kept.maps.items():
-        kept_map = torch.from_numpy(packed.array().astype(np.float32))[None, None]
+    for name, values in kept.maps.items():
+        kept_map = torch.from_numpy(values.astype(np.float32))[None, None]
         shown = resize(kept_map, predictions[FINAL].shape)[0, 0].numpy()
         panels.append((f"{name} (blue 0, red 1)", heat(image, on_photo(shown))))
     if BASE in predictions:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from util.config.settings import Config
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Observer, Scoreboard, run_pass
-from util.evaluate.jobs import Job, Request, build_test_jobs, passes, result_folder
+from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
 from util.evaluate.kept_predictions import FIRST, KeptPredictions
 from util.evaluate.metrics import BACKGROUND_INTERSECTION, INTERSECTION, NUMBER
 from util.evaluate.pictures import remove_pictures, save_pictures
@@ -33,11 +35,25 @@ log = logging.getLogger("symnet")
 Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in metrics.py
 
 
-def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]:
-    """Score the model over the episodes and seeds of each requested protocol; write, print and return the results."""
-    request = request or Request()
+def test(
+    config: Config,
+    protocols: Sequence[str] = (),
+    shots: Sequence[int] = (),
+    manifest: Path | None = None,
+    save_images: dict[str, int] | None = None,
+    figures: str = "png",
+) -> list[dict[str, Any]]:
+    """Score the model over the episodes and seeds of each protocol; write, print and return the results.
+
+    Args:
+        protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
+        shots: numbers of supports; none means ``data.shot``.
+        manifest: a file of episodes: replayed if it exists, else written.
+        save_images: kind (worst, best, random) -> number of episodes to draw.
+        figures: the format of every picture: png, or pdf or svg beside it.
+    """
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
-        jobs = build_test_jobs(config, request, world)
+        jobs = build_test_jobs(config, world, protocols, shots, manifest)
         folders = [
             RunFolder(result_folder(j.context.config, j.name, j.replayed is not None, j.quick_look), world.is_main)
             for j in jobs
@@ -49,7 +65,7 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
                 "test %s by %s: %d images, %s, seeds %s",
                 *(job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)),
             )
-            wanted = {**request.save_images, FIRST: config.test.pictures}
+            wanted = {**(save_images or {}), FIRST: config.test.pictures}
             job.kept = KeptPredictions(wanted, job.episodes) if any(wanted.values()) else None
         for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
             log.info("%s", note)
@@ -59,7 +75,7 @@ def test(config: Config, request: Request | None = None) -> list[dict[str, Any]]
             _run(members, seed, world, cache)
         out = []
         for job, folder in zip(jobs, folders, strict=True):
-            out.append(_finish(job, folder, world, request))
+            out.append(_finish(job, folder, world, manifest, figures))
             folder.close()
     if len(out) > 1 and world.is_main:
         log.info("%s", protocol_table(out))
@@ -91,7 +107,7 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
         job.seconds += time.monotonic() - started
 
 
-def _finish(job: Job, folder: RunFolder, world: World, request: Request) -> dict[str, Any]:
+def _finish(job: Job, folder: RunFolder, world: World, file: Path | None, figures: str) -> dict[str, Any]:
     """Sum a job over processes; write its result, its episodes and its pictures."""
     per_seed, records = [], {}
     for seed in job.samplers:
@@ -105,11 +121,11 @@ def _finish(job: Job, folder: RunFolder, world: World, request: Request) -> dict
     manifest = _manifest(job, records, passes_in_words(result))
     folder.write_text(MANIFEST, manifest.text())
     folder.write_json(RESULT, result)
-    if request.manifest is not None and job.replayed is None:
-        write_atomically(request.manifest, manifest.text())
-        log.info("episodes: %s", request.manifest)
-    write_charts(folder.path, request.figures)
-    save_pictures(job, records, kept, folder.path, title(result), request.figures)
+    if file is not None and job.replayed is None:
+        write_atomically(file, manifest.text())
+        log.info("episodes: %s", file)
+    write_charts(folder.path, figures)
+    save_pictures(job, records, kept, folder.path, title(result), figures)
     log.info(
         "%s, list %s\n%s\n%s\n\n%s",
         title(result),

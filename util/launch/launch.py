@@ -29,8 +29,8 @@ with loaded():
     from util.data.words.text import SUFFIXES
     from util.errors import EXIT_INTERRUPTED, UserError
     from util.files import REPOSITORY
+    from util.run.context import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder, weights_folder
     from util.run.device import CUDA, gpu_count
-    from util.run.folders import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder, weights_folder
     from util.train.optim import least_batch
 
 RESUME, OVERWRITE = "--resume", "--overwrite"

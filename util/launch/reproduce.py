@@ -33,8 +33,7 @@ with loaded():
     from util.report.paper_table import table
     from util.report.schema import RESULT, read_result
     from util.report.table import FORMATS
-    from util.run.context import network_config
-    from util.run.folders import BEST, base_folder, is_finished, weights_folder
+    from util.run.context import BEST, base_folder, is_finished, network_config, weights_folder
 
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 

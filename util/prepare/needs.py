@@ -30,8 +30,8 @@ from util.parallel import usable_cores
 from util.prepare.datasets import coco, pascal
 from util.prepare.datasets.recipe import DIFFERS, compare_count
 from util.prepare.lists import MAKERS, published
+from util.run.context import base_folder, run_folder
 from util.run.device import gpu_count
-from util.run.folders import base_folder, run_folder
 from util.run.network import build_model
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images

@@ -92,7 +92,3 @@ class Examples:
                 truth, found = (labels.byte().cpu().numpy() for labels in maps)
                 shown = overlay(image, truth, TRUTH_COLOUR), overlay(image, found, PREDICTION_COLOUR)
                 self.shown[number] = np.hstack(shown)
-
-    def running(self) -> str:
-        """Return nothing: pictures have no words."""
-        return ""

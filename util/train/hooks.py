@@ -22,7 +22,7 @@ from util.checkpoints.resume import ALLOW, check_continues, newest
 from util.config.settings import StageSettings
 from util.errors import UserError
 from util.report.run_folder import RunFolder
-from util.run.folders import BEST, LAST, METRICS, PREVIOUS
+from util.run.context import BEST, LAST, METRICS, PREVIOUS
 from util.run.network import PreparedNetwork
 from util.run.processes import World
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers

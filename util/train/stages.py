@@ -16,10 +16,9 @@ from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Scoreboard, run_pass
 from util.report.pictures import Examples
 from util.report.run_folder import RunFolder
-from util.run.context import make_run_context
+from util.run.context import base_folder, make_run_context, run_folder
 from util.run.data import StageData, base_stage_data, meta_stage_data
 from util.run.device import describe
-from util.run.folders import base_folder, run_folder
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World, join
