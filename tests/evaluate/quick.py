@@ -10,7 +10,7 @@ from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.run.context import make_run_context
-from util.run.network import new_model
+from util.run.network import build_model
 
 ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
@@ -32,5 +32,5 @@ def new_checkpoint(config: Config, path: Path) -> Path:
     """Write a checkpoint of a config as training writes it, with the weights that it would start from."""
     context = make_run_context(config)
     content = {"stage": "meta", "config": to_dict(config), "text": context.text_digest}
-    checkpoint.save(path, {**content, "weights": new_model(context).state_dict()})
+    checkpoint.save(path, {**content, "weights": build_model(context.config, context.text_width).state_dict()})
     return path

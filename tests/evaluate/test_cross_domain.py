@@ -1,8 +1,7 @@
-"""Tests on data sets with a mask per photo and class, and the cross-domain benchmark of reproduce.sh."""
+"""Tests on data sets with a mask per photo and class."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -19,13 +18,10 @@ from util.data.images.views import LETTERBOX, View
 from util.errors import UserError
 from util.evaluate.testing import test as run_test
 from util.evaluate.tta import TestTimeAugmentation, with_tta
-from util.launch.reproduce import parts_of
 from util.predict.load_model import SHIPPED
 from util.report.paper_table import table
 from util.run.context import make_run_context
 from util.run.data import validation_context
-
-SETS = ("fss1000", "deepglobe", "isic", "chestxray")
 
 
 @pytest.mark.train
@@ -85,29 +81,6 @@ def test_weights_of_another_data_set_keep_their_base_classes() -> None:
     side = network.task.size
     averaged = with_tta(network, context, View(LETTERBOX, side, side), 1)
     assert isinstance(averaged, TestTimeAugmentation) and len(averaged.networks) == 2
-
-
-def options(models: str, **changes: object) -> argparse.Namespace:
-    words = {
-        "dataset": "crossdomain",
-        "net": "resnet50",
-        "gpus": 0,
-        "models": models,
-        "protocol": None,
-        "folds": None,
-        "shot": (1, 5),
-    }
-    return argparse.Namespace(**{**words, "overrides": ["data.workers=0"], **changes})
-
-
-def test_reproduce_tests_one_training_on_four_sets() -> None:
-    parts = parts_of(options("hsnet"))
-    assert [(p.config.data.name, p.config.data.shot) for p in parts] == [(n, k) for k in (1, 5) for n in SETS]
-    assert {p.config.test.protocol for p in parts} == {"crossdomain"}
-    assert {p.config.test.trained_on for p in parts} == {"pascal"}
-    (source,) = {p.source.run.name for p in parts if p.source}
-    assert source == "crossdomain_split0_hsnet_resnet50"
-    assert {p.config.test.checkpoint for p in parts} == {f"runs/{source}/meta/best.pth"}
 
 
 def test_training_takes_all_classes_and_validates_on_fss1000() -> None:

@@ -16,8 +16,8 @@ from util.data.sampling import EpisodeKey
 from util.evaluate.cache import GIB, FeatureCache, ordered_by_images
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.run.context import make_run_context
-from util.run.data import images_for_test, training_size_episodes
-from util.run.network import new_model, prepare_network
+from util.run.data import images_for_test, validation_episodes
+from util.run.network import build_model, prepare_network
 from util.run.processes import World
 
 pytestmark = pytest.mark.train
@@ -35,10 +35,9 @@ WORLD = World(0, 1, torch.device("cpu"))
 def run(request, mini_yaml):
     """Return a function that tests an untrained network by a protocol and gives every episode's counts."""
     file, protocol_name = request.param
-    context = make_run_context(read_config(mini_yaml(file, model=ENCODER)))
-    network = new_model(context)
-    protocol = context.config.protocols[protocol_name]
-    data = training_size_episodes(context, images_for_test(context, progress=False), protocol, seed=0)
+    context = make_run_context(read_config(mini_yaml(file, model=ENCODER, test={"protocol": protocol_name})))
+    network = build_model(context.config, context.text_width)
+    data = validation_episodes(context, images_for_test(context, progress=False))
 
     def counts(cache: FeatureCache | None, batch: int = 1, scope: str = "view") -> np.ndarray:
         if cache is not None:

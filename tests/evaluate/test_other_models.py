@@ -24,7 +24,7 @@ from util.run.data import (
     training_episodes,
     validation_episodes,
 )
-from util.run.network import new_model
+from util.run.network import build_model
 from util.run.processes import World
 from util.train.stages import train_base, train_meta
 
@@ -199,4 +199,4 @@ def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path
     torch.save(state, tmp_path / "authors.pth")
     context = make_run_context(config(model))
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(context, new_model(context), "meta", tmp_path / "authors.pth")
+        load_checkpoint(context, build_model(context.config, context.text_width), "meta", tmp_path / "authors.pth")

@@ -31,7 +31,7 @@ from util.evaluate.testing import test as score
 from util.report.result_table import score_table
 from util.report.schema import read_result
 from util.run.context import make_run_context
-from util.run.network import new_model
+from util.run.network import build_model
 
 ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
 PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
@@ -135,7 +135,7 @@ def test_calibrations_of_lite0_are_shipped(model: str, tmp_path: Path, caplog) -
     """Another image size or stage: the calibration belongs to the weights and the model's settings alone."""
     path, sizes = f"config/pascal/pascal_split0_{model}_lite0.yaml", ["run.folder=/no/folder", "data.size=33"]
     context = make_run_context(read_config(path, sizes))
-    network = new_model(context)
+    network = build_model(context.config, context.text_width)
     fill_encoder(context.config, network)
     digest = digest_of(network.state_dict())
     found = find_calibration(context.config, "training-free", digest)

@@ -18,7 +18,7 @@ from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
 from util.predict import Segmenter
 from util.run.context import make_run_context
-from util.run.network import new_model
+from util.run.network import build_model
 
 SIDE, DCAMA_SIDE = 33, 64  # of the networks' inputs
 WIDTH, HEIGHT = 60, 44  # of the photos that the tests mark
@@ -70,7 +70,8 @@ def make_checkpoint(model_yaml, made: Made) -> Callable[..., Path]:
         if (model, overrides) not in made.checkpoints:
             config = read_config(model_yaml(model), list(overrides))
             context = make_run_context(config)
-            content = {"stage": "meta", "config": to_dict(config), "weights": new_model(context).state_dict()}
+            weights = build_model(config, context.text_width).state_dict()
+            content = {"stage": "meta", "config": to_dict(config), "weights": weights}
             path = made.folder / f"{model or 'symnet'}{len(made.checkpoints)}.pth"
             checkpoint.save(path, {**content, "text": context.text_digest})
             made.checkpoints[model, overrides] = path

@@ -18,8 +18,8 @@ from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.evaluate.testing import test as score
-from util.run.context import make_run_context, run_folder
-from util.run.network import new_model
+from util.run.context import run_folder
+from util.run.network import build_model
 from util.train import trainer
 from util.train.optim import build_optimizers
 from util.train.stages import train_meta
@@ -114,7 +114,7 @@ def test_a_model_of_one_file_and_one_yaml_trains_and_tests(toy: Path) -> None:
     assert train_meta(config, resume=False, overwrite=False) == 0
     folder = run_folder(config, "meta")
     assert json.loads((folder / "metrics.json").read_text())["finished"]
-    before = new_model(make_run_context(config)).state_dict()
+    before = build_model(config, text_width=0).state_dict()
     after = checkpoint.read(folder / "last.pth")["weights"]
     assert {k for k in after if not torch.equal(after[k], before[k])} == {k for k in after if not k.startswith("still")}
     result = score(config)[0]
@@ -124,7 +124,7 @@ def test_a_model_of_one_file_and_one_yaml_trains_and_tests(toy: Path) -> None:
 
 def test_its_groups_get_their_optimisers_and_factors(toy: Path) -> None:
     config = read_config(toy)
-    network = new_model(make_run_context(config))
+    network = build_model(config, text_width=0)
     optimizers = build_optimizers(network.param_groups(), config.meta_stage.optimizers)
     assert {n: type(o).__name__ for n, o in optimizers.items()} == {"main": "SGD", "other": "AdamW"}
     assert optimizers["main"].param_groups[0]["lr"] == pytest.approx(0.05)

@@ -14,7 +14,7 @@ from util.train import stages as training
 
 def without_dropout(context: RunContext, *_: object) -> tuple[nn.Module, str, list[None]]:
     """Return the model with all dropout probabilities 0."""
-    model = weights.new_model(context)
+    model = weights.build_model(context.config, context.text_width)
     for module in model.modules():
         if isinstance(module, (nn.Dropout, nn.Dropout2d)):
             module.p = 0.0

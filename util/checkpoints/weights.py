@@ -20,7 +20,7 @@ from util.config.settings import Config
 from util.errors import UserError
 from util.run.context import BEST, LAST, RunContext, base_folder, is_finished, weights_folder
 from util.run.device import gpu_count
-from util.run.network import new_model
+from util.run.network import build_model
 
 NO_CHECKPOINT = "none"
 OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
@@ -78,7 +78,7 @@ def network_to_train(
         )
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
-    network = new_model(context)
+    network = build_model(context.config, context.text_width)
     if resume:
         return network, "", []
     if stage == "base" or not model_class.has_base_stage:
@@ -158,7 +158,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     training = checkpoint.training_of(content)
     elsewhere = config.test.trained_on is not None and trained  # on another data set, with other base classes
     classes = len(Fold.of(from_dict(trained, str(source)).data).base) if elsewhere else None
-    network = new_model(context, side, classes)
+    network = build_model(context.config, context.text_width, side, classes)
     trained_with: dict[str, Any] | None = None
     otherwise: list[str] = []
     if isinstance(source, str):

@@ -24,7 +24,7 @@ from util.evaluate.evaluate import BASE, scored_outputs
 from util.report.scores import FINAL
 from util.run.context import RunContext
 from util.run.input_size import real_scales
-from util.run.network import new_model
+from util.run.network import build_model
 
 MIN = torch.finfo(torch.float32).tiny  # the smallest probability whose logarithm is finite
 
@@ -192,14 +192,11 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
     if not test.averaged(shots):
         return network
     factors = real_scales(context.config, view)
-    networks = [network if view.rule == ORIGINAL else _at(network, context, round(f * view.side)) for f in factors]
+    networks = []
+    for factor in factors:
+        side, other = round(factor * view.side), network
+        if view.rule != ORIGINAL and side != network.task.size:
+            other = build_model(context.config, context.text_width, side, network.task.base_classes)
+            other.load_state_dict(network.state_dict(), assign=True)  # no copy
+        networks.append(other)
     return TestTimeAugmentation(networks, factors, test.flip, test.fuse == MASKS and shots > 1)
-
-
-def _at(network: FewShotModel, context: RunContext, side: int) -> FewShotModel:
-    """Return the network built for another side, over the same weights."""
-    if side == network.task.size:
-        return network
-    other = new_model(context, side, network.task.base_classes)
-    other.load_state_dict(network.state_dict(), assign=True)  # no copy
-    return other

@@ -23,7 +23,7 @@ from util.errors import UserError
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import encode_shots
 from util.predict.segmenter import Segmenter
-from util.run.network import new_model
+from util.run.network import build_model
 
 FOLDS = 5
 MIN_SUPPORTS = 5  # of each class; with fewer, a fold says little
@@ -94,7 +94,7 @@ def _probe_of(segmenter: Segmenter, network: WithEncoder) -> Segmenter:
     context = replace(
         model.context, config=replace(model.context.config, model=settings), model_class=Probe, vectors=None
     )
-    probe = new_model(context, model.view.side)
+    probe = build_model(context.config, context.text_width, model.view.side)
     probe.encoder = network.encoder
     out = segmenter.without_classes()
     out.model = replace(model, context=context, network=probe.to(model.device).eval())

@@ -43,7 +43,7 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
     """Return the data of the base stage: labelled images."""
     data, fold, whole = context.config.data, context.fold, stage.images == "all"
     with world.main_first():
-        images = images_for_training(context, world.is_main, whole, stage)
+        images = images_for_training(context, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
         held_out = whole_list(index, fold) if whole else base_validation_list(index, fold, data)
     size, seed = context.config.stage_size(stage), context.config.run.seed
@@ -99,19 +99,15 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 
-def images_for_training(
-    context: RunContext, progress: bool = True, whole: bool = False, stage: StageSettings | None = None
-) -> ImageList:
-    """Return the fold's training list, or all images, their pictures decoded where the settings allow it.
+def images_for_training(context: RunContext, progress: bool = True, stage: StageSettings | None = None) -> ImageList:
+    """Return a stage's training list, default the meta stage's, its pictures decoded where the settings allow it.
 
     Args:
         progress: whether this process shows bars and warnings.
-        whole: all images instead of the fold's.
-        stage: whose published list is taken; default the meta stage.
     """
     data, stage = context.config.data, stage or context.config.meta_stage
     index = with_decoded_images(load_index(data, "train", progress), data, progress)
-    if whole:
+    if stage.images == "all":
         return whole_list(index, context.fold)
     return _logged(data.classes, train_list(index, context.fold, data, stage.list_file), progress)
 
@@ -151,18 +147,15 @@ def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
 
 
 def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
-    """Return the meta stage's validation episodes: the test protocol's, of ``validate_seed`` or its first seed."""
+    """Return the meta stage's validation episodes, at the image size of training.
+
+    They are those of the test protocol, of ``validate_seed`` or its first seed.
+    """
     config = context.config
     protocol, seed = config.protocols[config.test.protocol], config.meta_stage.validate_seed
-    return training_size_episodes(context, images, protocol, protocol.seeds[0] if seed is None else seed)
-
-
-def training_size_episodes(
-    context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int
-) -> TrialDataset:
-    """Return a protocol's episodes by number at the image size of training, as validations use them."""
-    view = view_of(context.config, protocol, context.config.data.size)
-    return trials(context, protocol_sampler(context, images, protocol, seed), view, (scored_on(view, protocol),))
+    sampler = protocol_sampler(context, images, protocol, protocol.seeds[0] if seed is None else seed)
+    view = view_of(config, protocol, config.data.size)
+    return trials(context, sampler, view, (scored_on(view, protocol),))
 
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:

@@ -15,10 +15,7 @@ from model.registry import class_of
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
-from util.run.context import RunContext
 from util.run.device import autocast
-
-FLOAT32 = "float32"  # a value of run.precision
 
 
 def build_model(
@@ -35,11 +32,6 @@ def build_model(
     count = len(Fold.of(config.data).base) if base_classes is None else base_classes
     task = Task(count, config.data.shot, side or config.data.size, text_width)
     return class_of(config.model)(config.model, task)
-
-
-def new_model(context: RunContext, side: int | None = None, base_classes: int | None = None) -> FewShotModel:
-    """Return the model of a run with random weights; ``side`` and ``base_classes`` as in ``build_model``."""
-    return build_model(context.config, context.text_width, side, base_classes)
 
 
 def check_finite(output: Output) -> None:
@@ -77,7 +69,7 @@ class PreparedNetwork:
 
 
 def prepare_network(
-    network: nn.Module, device: torch.device, precision: str = FLOAT32, compile: bool = False, processes: int = 1
+    network: nn.Module, device: torch.device, precision: str = "float32", compile: bool = False, processes: int = 1
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called.
 
