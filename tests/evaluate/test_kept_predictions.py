@@ -29,11 +29,11 @@ def test_the_chosen_episodes_are_kept_with_their_predictions(wanted: dict[str, i
             for record in outputs[FINAL][rank::processes]:
                 number = int(record[0])
                 mask = torch.full((1, 6, 8), number % 2)
-                part.add(seed, number, iou_of(record), {FINAL: mask}, {"prior": torch.full((3, 4), seed / 8)})
+                part.add(seed, number, iou_of(record[None]), {FINAL: mask}, {"prior": torch.full((3, 4), seed / 8)})
         own = part.gathered(World(0, 1, torch.device("cpu")))
         assert len(own) <= sum(wanted.values())
         kept |= own
-    chosen = part.chosen({(s, int(r[0])): iou_of(r) for s, outputs in records.items() for r in outputs[FINAL]})
+    chosen = part.chosen({(s, int(r[0])): iou_of(r[None]) for s, outputs in records.items() for r in outputs[FINAL]})
     assert chosen == part.chosen({episode: found.iou for episode, found in kept.items()})
     for seed, number in chosen:
         mask = cv2.imdecode(kept[seed, number].predictions[FINAL], cv2.IMREAD_UNCHANGED)

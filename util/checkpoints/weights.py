@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.checkpoints.resume import changed_settings, training_differences
 from util.config.folds import Fold, masks_hold_all_classes
-from util.config.read import from_dict, read_config, to_dict
+from util.config.read import from_dict, to_dict
 from util.config.settings import Config
 from util.errors import UserError
 from util.run.context import BEST, LAST, RunContext, base_folder, is_finished, weights_folder
@@ -233,18 +232,3 @@ def load_checkpoint(
         network.requires_grad_(True)
         network.freeze()
     return content
-
-
-def settings_of(weights: str | Path | None, config: str | Path | None, overrides: Sequence[str]) -> Config:
-    """Return the named config, or the one in the checkpoint.
-
-    Raises:
-        UserError: the file is missing, damaged, or carries no config; or the config does not fit it.
-    """
-    if config is not None:
-        return read_config(config, list(overrides))
-    assert weights is not None
-    content = checkpoint.read(weights)
-    if not checkpoint.is_own(content):
-        raise UserError(f"{weights}: carries no config; name its own, as in --config config/pascal/X.yaml")
-    return from_dict(content["config"], str(weights), list(overrides))

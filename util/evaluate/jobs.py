@@ -30,6 +30,8 @@ from util.run.processes import World
 
 log = logging.getLogger("symnet")
 ALL = "all"
+Lists = dict[tuple[int, str | None], ImageList]  # by number of shots and published list
+Networks = dict[tuple[int, int], tuple[PreparedNetwork, Weights]]  # by number of shots and image side
 
 
 @dataclass(eq=False)
@@ -109,16 +111,18 @@ def build_test_jobs(
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
     if config.test.fuse == MASKS and max(each_shots) == 1:
         raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
-    if manifest is not None and not manifest.exists() and len(names) * len(each_shots) > 1:
+    played = manifest if manifest is not None and manifest.exists() else None
+    if manifest is not None and not played and len(names) * len(each_shots) > 1:
         raise UserError(
             f"--manifest {manifest}: a new manifest takes one protocol and one number of shots; with several, "
             "take episodes.jsonl from each result's folder"
         )
-    builder = _Builder(world, manifest)
     jobs: list[Job] = []
+    lists: Lists = {}
+    networks: Networks = {}
     for shot, name in itertools.product(each_shots, names):
         try:
-            jobs.append(builder.job(make_run_context(own_config(config, name, shot)), name))
+            jobs.append(_job(make_run_context(own_config(config, name, shot)), name, world, played, lists, networks))
         except UserError as error:
             if not every:
                 raise
@@ -128,62 +132,42 @@ def build_test_jobs(
     return jobs
 
 
-class _Builder:
-    """Builds jobs that share lists and networks."""
-
-    def __init__(self, world: World, manifest: Path | None):
-        self.world, self.played = world, manifest if manifest is not None and manifest.exists() else None
-        self.lists: dict[tuple[int, str | None], ImageList] = {}  # by number of shots and published list
-        self.networks: dict[tuple[int, int], tuple[PreparedNetwork, Weights]] = {}  # by number of shots and image side
-
-    def job(self, context: RunContext, name: str) -> Job:
-        """Return the job of a protocol."""
-        config, protocol = context.config, context.config.protocols[name]
-        view, images, wanted = view_of(config, protocol), self._images(context, protocol), config.test.episodes
-        samplers: dict[int, Sampler]
-        if self.played:
-            listed = replay(self.played, images, config.data, protocol.ways, protocol.absent > 0)
-            samplers = dict(listed)
-            episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
-            quick = any(episodes[seed] < len(s.keys) for seed, s in listed.items())
-        else:
-            seeds = protocol.seeds if config.test.seeds is None else config.test.seeds
-            drawn = {seed: protocol_sampler(context, images, protocol, seed) for seed in seeds}
-            check_sampler(images, drawn[seeds[0]], name, f"fold {config.data.fold} of {config.data.name}")
-            samplers = dict(drawn)
-            episodes, quick = dict.fromkeys(samplers, wanted or protocol.episodes), is_quick(config, name)
-        if protocol.absent > 0 and config.test.averaged(config.data.shot):
-            raise UserError(
-                f"protocol {name}: its presence scores are calibrated for one pass of the network; leave out "
-                "test.flip, test.scales and test.fuse"
-            )
-        prepared, weights = self._network(context, view)
-        calibration = find_calibration(config, weights.source, weights.digest) if protocol.absent > 0 else None
-        if protocol.absent > 0 and calibration is None:
-            how = "python test.py CONFIG --calibrate"
-            log.info("%s: no calibration of these weights: every mask is shown; for one: %s", name, how)
-        on = scored_on(view, protocol)
-        chosen = samplers, episodes, prepared, weights, self.played, quick, calibration
-        return Job(name, protocol, context, images, view, on, *chosen)
-
-    def _images(self, context: RunContext, protocol: ProtocolSettings) -> ImageList:
-        key = context.config.data.shot, None if self.played else protocol.list_file
-        if key not in self.lists:
-            with self.world.main_first():
-                published = None if self.played else protocol
-                self.lists[key] = images_for_test(context, self.world.is_main, published)
-        return self.lists[key]
-
-    def _network(self, context: RunContext, view: View) -> tuple[PreparedNetwork, Weights]:
-        config = context.config
-        key = config.data.shot, view.side
-        if key not in self.networks:
-            of_network = replace(context, config=network_config(config))
-            model, weights = load_weights(of_network, view.side or None)
-            network = with_tta(model, of_network, view, config.data.shot)
-            prepared = prepare_network(network, self.world.device, config.run.precision, config.run.compile)
-            self.networks[key] = prepared, weights
-        return self.networks[key]
+def _job(context: RunContext, name: str, world: World, played: Path | None, lists: Lists, networks: Networks) -> Job:
+    """Return the job of a protocol; ``lists`` and ``networks`` hold what the jobs before it have loaded."""
+    config, protocol, shot = context.config, context.config.protocols[name], context.config.data.shot
+    view, wanted, published = view_of(config, protocol), config.test.episodes, None if played else protocol.list_file
+    if (shot, published) not in lists:
+        with world.main_first():
+            lists[shot, published] = images_for_test(context, world.is_main, published)
+    images, samplers = lists[shot, published], dict[int, Sampler]()
+    if played:
+        listed = replay(played, images, config.data, protocol.ways, protocol.absent > 0)
+        samplers |= listed
+        episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
+        quick = any(episodes[seed] < len(s.keys) for seed, s in listed.items())
+    else:
+        for seed in protocol.seeds if config.test.seeds is None else config.test.seeds:
+            samplers[seed] = drawn = protocol_sampler(context, images, protocol, seed)
+        check_sampler(images, drawn, name, f"fold {config.data.fold} of {config.data.name}")
+        episodes, quick = dict.fromkeys(samplers, wanted or protocol.episodes), is_quick(config, name)
+    if protocol.absent > 0 and config.test.averaged(shot):
+        raise UserError(
+            f"protocol {name}: its presence scores are calibrated for one pass of the network; leave out "
+            "test.flip, test.scales and test.fuse"
+        )
+    if (shot, view.side) not in networks:
+        of_network = replace(context, config=network_config(config))
+        model, loaded = load_weights(of_network, view.side or None)
+        network = with_tta(model, of_network, view, shot)
+        prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
+        networks[shot, view.side] = prepared, loaded
+    prepared, weights = networks[shot, view.side]
+    calibration = find_calibration(config, weights.source, weights.digest) if protocol.absent > 0 else None
+    if protocol.absent > 0 and calibration is None:
+        how = "python test.py CONFIG --calibrate"
+        log.info("%s: no calibration of these weights: every mask is shown; for one: %s", name, how)
+    chosen = samplers, episodes, prepared, weights, played, quick, calibration
+    return Job(name, protocol, context, images, view, scored_on(view, protocol), *chosen)
 
 
 def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:

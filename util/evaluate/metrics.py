@@ -49,8 +49,7 @@ def episode_records(number: int, class_id_n: Tensor, prediction_hw: Tensor, labe
 
 
 def iou_of(records: np.ndarray) -> float:
-    """Return the IoU of an episode's records in percent, its classes' pixels counted together."""
-    records = np.atleast_2d(records)
+    """Return the IoU of an episode's records (N, 8) in percent, its classes' pixels counted together."""
     return _percent(records[:, INTERSECTION].sum(), records[:, UNION].sum())
 
 

@@ -81,7 +81,7 @@ def checks_of(path: Path, result: Result) -> Checks:
     try:
         config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
         protocol, context = config.protocols[result["protocol"]], make_run_context(config)
-        images, side = images_for_test(context, False, protocol), view_of(config, protocol).side or None
+        images, side = images_for_test(context, False, protocol.list_file), view_of(config, protocol).side or None
     except UserError as error:
         return out | dict.fromkeys(("list", "draw", "weights"), (UNCHECKED, str(error)))
 

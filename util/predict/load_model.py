@@ -15,14 +15,16 @@ from torch import Tensor
 
 from model.contract import FewShotModel
 from model.registry import class_of
-from util.checkpoints.weights import load_weights, settings_of
+from util.checkpoints import checkpoint
+from util.checkpoints.weights import load_weights
 from util.config.compose import config_path
+from util.config.read import from_dict, read_config
 from util.data.images.views import LETTERBOX, View, channels_first
 from util.errors import UserError
 from util.files import REPOSITORY
 from util.run.context import RunContext, make_run_context
 from util.run.device import autocast, pick_device
-from util.run.input_size import legal_side
+from util.run.input_size import nearest_side
 from util.run.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
@@ -80,14 +82,20 @@ def load_model(
     """
     is_default = weights is None and config is None
     weights = SHIPPED if is_default else weights
-    settings = settings_of(weights, config, overrides)
+    if config is None:
+        content = checkpoint.read(str(weights))
+        if not checkpoint.is_own(content):
+            raise UserError(f"{weights}: carries no config; name its own, as in --config config/pascal/X.yaml")
+        settings = from_dict(content["config"], str(weights), list(overrides))
+    else:
+        settings = read_config(config, list(overrides))
     test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
         test = replace(test, checkpoint=str(weights))
     settings = replace(settings, test=test)
     side = side or settings.data.size
     sides = class_of(settings.model).sizes_around(side, settings.model)
-    if side != settings.data.size and (side != sides[0] or side != legal_side(settings, side)):
+    if side != settings.data.size and (side != sides[0] or side != nearest_side(settings, side)):
         raise UserError(
             f"--resize {side}: the model does not take this side; nearest: {', '.join(map(str, sides))}; as trained: "
             f"{settings.data.size}"

@@ -67,7 +67,7 @@ def meta_stage_data(context: RunContext, world: World) -> StageData:
     with world.main_first():
         images = images_for_training(context, world.is_main)
         if config.data.validation_list is None:
-            novel = images_for_test(held_out, world.is_main, config.protocols[config.test.protocol])
+            novel = images_for_test(held_out, world.is_main, config.protocols[config.test.protocol].list_file)
         else:
             index = load_index(config.data, "validation", world.is_main)
             novel = _logged(config.data.classes, test_list(index, held_out.fold, config.data), world.is_main)
@@ -112,9 +112,9 @@ def images_for_training(context: RunContext, progress: bool = True, stage: Stage
     return _logged(data.classes, train_list(index, context.fold, data, stage.list_file), progress)
 
 
-def images_for_test(context: RunContext, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
-    """Return the fold's test list, or the published list of a protocol that has one."""
-    data, published = context.config.data, None if protocol is None else protocol.list_file
+def images_for_test(context: RunContext, progress: bool = True, published: str | None = None) -> ImageList:
+    """Return the fold's test list, or the published list of that name."""
+    data = context.config.data
     images = test_list(load_index(data, "test", progress), context.fold, data, published)
     training = None if data.train_list is None or data.mask_form == BINARY else Path(data.root) / data.train_list
     if progress and training is not None and training.is_file():

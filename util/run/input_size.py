@@ -19,7 +19,7 @@ def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None)
         any_size = class_of(config.model).takes_any_size(config.model)
         return View(ORIGINAL, 0, 0) if any_size else View(LETTERBOX, size, size)
     asked = side or protocol.side or size
-    return View(protocol.input, legal_side(config, asked), asked, protocol.smooth)
+    return View(protocol.input, nearest_side(config, asked) or size, asked, protocol.smooth)
 
 
 def scored_on(view: View, protocol: ProtocolSettings) -> str:
@@ -27,12 +27,7 @@ def scored_on(view: View, protocol: ProtocolSettings) -> str:
     return SQUARE if protocol.scored_on == ORIGINAL and view.rule == LETTERBOX else protocol.scored_on
 
 
-def legal_side(config: Config, asked: int) -> int:
-    """Return the side nearest to ``asked`` that the model takes, or ``data.size`` if it takes none beside it."""
-    return _nearest_side(config, asked) or config.data.size
-
-
-def _nearest_side(config: Config, asked: int) -> int | None:
+def nearest_side(config: Config, asked: int) -> int | None:
     """Return the side nearest to ``asked`` that the model takes, the one below or the one above; None for neither."""
     around, sides = class_of(config.model).sizes_around(asked, config.model), config.model.sides()
     fitting = [s for s in around if s > 0 and (sides is None or s in sides) and config.model.problem(s) is None]
@@ -49,7 +44,7 @@ def real_scales(config: Config, view: View) -> list[float]:
     """
     scales, sizes = config.test.scales, list(config.test.scales)
     if view.rule != ORIGINAL:
-        sizes = [view.side if f == 1 else _nearest_side(config, round(f * view.side)) or 0 for f in scales]
+        sizes = [view.side if f == 1 else nearest_side(config, round(f * view.side)) or 0 for f in scales]
     for i, (factor, size) in enumerate(zip(scales, sizes, strict=True)):
         if not size or size in sizes[:i]:
             why = (

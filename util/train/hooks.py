@@ -191,12 +191,6 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     checkpoint.save(path / name, content, path / PREVIOUS if resumable else None)
 
 
-def save_overdue(training: Training) -> None:
-    """Write the last checkpoint if ``save_minutes`` have passed since the newest one."""
-    if time.monotonic() - training.saved_at > training.stage.save_minutes * 60 and not training.progress.on_record:
-        save(training)
-
-
 def resume(training: Training, allow_changes: bool) -> None:
     """Continue from the newest checkpoint of the folder: weights, optimisers, EMA and position.
 

@@ -138,17 +138,12 @@ class KeptEpisodes:
         record = self.file.get((view, masked))
         if record is None:
             image, classes = self.dataset.fixed_view(view)
-            features = self._encoded(image, numbered(classes, [self.dataset.index.value_of(view.class_id)]), masked)
+            label = numbered(classes, [self.dataset.index.value_of(view.class_id)])
+            image, label = image[None].to(self.network.device), label[None].to(self.network.device)
+            with torch.no_grad(), self.network.autocast():
+                cached = self.model.cache_support(image[None], label[None]) if masked else self.model.cache_query(image)
+            features = cast(Features, cached)
             self._like = self._like or features.each(lambda x: x.to("meta"))
             record = packed(features, classes)  # kept or not, features take the same way: equal to the last bit
             self.file.put((view, masked), record)
         return unpacked(record, cast(Features, self._like))
-
-    def _encoded(self, image: Tensor, label: Tensor, masked: bool) -> Features:
-        image, label = image.to(self.network.device), label.to(self.network.device)
-        with torch.no_grad(), self.network.autocast():
-            if masked:
-                features = self.model.cache_support(image[None, None], label[None, None])
-            else:
-                features = self.model.cache_query(image[None])
-        return cast(Features, features)

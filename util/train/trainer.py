@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -21,7 +22,6 @@ from util.train.hooks import (
     patience_spent,
     record,
     save,
-    save_overdue,
 )
 from util.train.optim import set_learning_rates
 
@@ -52,7 +52,8 @@ def train(training: Training, batches: Iterator[Any], validate: Validate | None,
                 log.info("interrupted after step %d; continue with --resume", progress.step)
                 return False
             end_epoch(training, validate)
-            save_overdue(training)
+            if time.monotonic() - training.saved_at > stage.save_minutes * 60 and not progress.on_record:
+                save(training)
     finish(training)
     return True
 
