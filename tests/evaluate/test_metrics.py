@@ -39,7 +39,7 @@ def test_scores_of_episodes_equal_a_recount(seed: int):
         for n, (prediction, label, c) in enumerate(episodes)
     ]
     scores = episode_scores(torch.cat(records).numpy(), 6)
-    per_class = {c: brute_iou([(p, t) for p, t, k in episodes if k == c], 1) for c in NOVEL}
+    per_class = {str(c): brute_iou([(p, t) for p, t, k in episodes if k == c], 1) for c in NOVEL}
     assert scores["per_class"] == pytest.approx(per_class)
     assert scores["miou"] == pytest.approx(sum(per_class.values()) / len(per_class))
     sides = [brute_iou([(p, t) for p, t, _ in episodes], value) for value in (0, 1)]
@@ -52,6 +52,6 @@ def test_class_scores_equal_a_recount(seed: int):
     label = random.choice([0, 1, 2, 3, 255], size=(6, 8, 8))
     prediction = random.integers(0, 4, size=(6, 8, 8))
     scores = class_scores(class_counts(torch.tensor(prediction), torch.tensor(label), 5).numpy())
-    expected = {c: brute_iou([(prediction, label)], c) for c in (1, 2, 3)}  # class 4 never occurs
+    expected = {str(c): brute_iou([(prediction, label)], c) for c in (1, 2, 3)}  # class 4 never occurs
     assert scores["per_class"] == pytest.approx(expected)
     assert scores["miou"] == pytest.approx(sum(expected.values()) / 3)

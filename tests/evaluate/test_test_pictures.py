@@ -13,12 +13,8 @@ from PIL import Image
 
 from model.baselines.prototype import PrototypeBaseline
 from tests.evaluate.quick import PROTOTYPE, lines, quick_config
-from util.data.lists.index import Index
-from util.evaluate import testing
 from util.evaluate.testing import test as score
 from util.report.pictures import CAPTION, GAP, PANEL_HEIGHT
-from util.run.context import make_run_context
-from util.run.data import images_for_test, protocol_sampler
 
 pytestmark = pytest.mark.train
 
@@ -45,29 +41,17 @@ def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, 
         assert np.array(Image.open(folder / name)).std() > 10
 
 
-def test_pictures_need_no_second_pass_and_read_a_photo_once(config, tmp_path: Path, monkeypatch):
-    """The network runs once per episode; a photo that several pictures show is decoded once for all of them."""
-    passes, decoded = Counter(), Counter()
-    forward, read = PrototypeBaseline.forward, Index.pair
-    first = make_run_context(config())
-    photos = len(
-        protocol_sampler(first, images_for_test(first, False), first.config.protocols["symnet"], 0).images.index
-    )
+def test_pictures_need_no_second_pass(config, tmp_path: Path, monkeypatch):
+    passes = Counter()
+    forward = PrototypeBaseline.forward
 
     def counted(network, episode):
         passes["network"] += len(episode.query)
         return forward(network, episode)
 
-    def drawn(kept, *args, **kwargs):
-        with monkeypatch.context() as patch:
-            patch.setattr(Index, "pair", lambda index, row: (decoded.update([row]), read(index, row))[1])
-            return save(kept, *args, **kwargs)
-
-    save = testing.save_pictures
     monkeypatch.setattr(PrototypeBaseline, "forward", counted)
-    monkeypatch.setattr(testing, "save_pictures", drawn)
     score(config(PROTOTYPE, "data.shot=3"), save_images={"random": 14}, figures="svg")
-    assert passes["network"] == 14 and 0 < len(decoded) <= photos and set(decoded.values()) == {1}
+    assert passes["network"] == 14
     folder = tmp_path / "runs/tiny/test_3shot/symnet_quick"
     pictures = sorted(p.name for p in (folder / "pictures").iterdir())
     assert len([p for p in pictures if p.endswith(".svg")]) == len([p for p in pictures if p.endswith(".png")]) == 14

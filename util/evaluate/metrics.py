@@ -60,7 +60,7 @@ def episode_scores(records: np.ndarray, classes: int) -> dict[str, Any]:
         classes: of the data set, whose ids are 1..classes.
 
     Returns:
-        ``miou`` (see ``mean_iou``), ``fb_iou``, and ``per_class`` of the classes that occurred; in percent.
+        ``miou`` (see ``mean_iou``), ``fb_iou``, and ``per_class`` of the ids that occurred, as text; in percent.
     """
     intersection, union, episodes = np.zeros((3, classes + 1), np.int64)
     np.add.at(intersection, records[:, CLASS], records[:, INTERSECTION])
@@ -71,7 +71,7 @@ def episode_scores(records: np.ndarray, classes: int) -> dict[str, Any]:
     return {
         "miou": float(mean_iou(intersection, union, episodes)),
         "fb_iou": (_percent(sides[0], sides[1]) + _percent(sides[2], sides[3])) / 2,
-        "per_class": {c: _percent(intersection[c], union[c]) for c in np.flatnonzero(episodes).tolist()},
+        "per_class": {str(c): _percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
     }
 
 
@@ -93,7 +93,7 @@ def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
 def class_scores(counts: np.ndarray) -> dict[str, Any]:
     """Return ``miou`` over the classes 1..N that occur in the labels and ``per_class``; in percent."""
     intersection, union, labelled = counts
-    per_class = {c: _percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
+    per_class = {str(c): _percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
     return {"miou": sum(per_class.values()) / max(len(per_class), 1), "per_class": per_class}
 
 

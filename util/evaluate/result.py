@@ -28,7 +28,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
     config, weights = job.context.config, job.weights
     data, merged, trained = config.data, to_dict(config), weights.trained_with
     other_fold = trained is not None and any(trained.get(key) != merged["data"][key] for key in FOLD)
-    seen = {c for scores in per_seed for c in scores[FINAL]["per_class"]}
+    seen = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
         "schema": SCHEMA,
         "protocol": job.name,
@@ -76,7 +76,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "left_out": [data.classes[c - 1] for c in job.images.left_out],
         "episode_digests": [digest(job.samplers[seed], job.episodes[seed]) for seed in job.samplers],
         "manifest": MANIFEST,
-        "per_seed": [_json_keys(scores) for scores in per_seed],
+        "per_seed": per_seed,
         **over_seeds(per_seed),
         "device": describe(world.device),
         "processes": world.size,
@@ -105,11 +105,3 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     if config.test.trained_on is None and trained["name"] == config.data.name:
         out |= {"training": "in-domain", "novel_photos": "removed" if trained.get("exclude_novel", True) else "kept"}
     return out
-
-
-def _json_keys(scores: dict[str, Any]) -> dict[str, Any]:
-    """Return scores with class ids as text, since JSON has no other keys."""
-    return {
-        name: {k: {str(c): x for c, x in v.items()} if k == "per_class" else v for k, v in s.items()}
-        for name, s in scores.items()
-    }

@@ -20,9 +20,10 @@ from util.errors import UserError
 from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.jobs import own_config
+from util.evaluate.metrics import episode_scores
 from util.report.result_table import departures, title
 from util.report.schema import MANIFEST, find_results, read_result
-from util.report.scores import FINAL, counts_of, mean_iou, over_seeds
+from util.report.scores import FINAL, counts_of, over_seeds
 from util.report.table import Table
 from util.run.context import make_run_context
 from util.run.data import images_for_test, protocol_sampler
@@ -124,15 +125,11 @@ def _difference(given: Any, counted: dict[str, Any]) -> str:
 
 def _counted(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """Return ``miou``, ``fb_iou`` and ``per_class`` in percent, from one seed's episodes."""
-    sums: dict[int, np.ndarray] = {}  # class -> intersection, union, episodes
-    for class_id, *pair in (way for row in rows for way in counts_of(row, name)):
-        sums[class_id] = sums.get(class_id, 0) + np.array([*pair, 1])
-    sides = np.sum([row["outputs"][name][-4:] for row in rows], axis=0)
-    return {
-        "miou": float(mean_iou(*np.array(list(sums.values())).T)),
-        "fb_iou": float(50 * (sides[0] / max(sides[1], 1) + sides[2] / max(sides[3], 1))),
-        "per_class": {str(class_id): 100 * int(i) / max(int(u), 1) for class_id, (i, u, _) in sums.items()},
-    }
+    records = []
+    for number, row in enumerate(rows):
+        sides = row["outputs"][name][-4:]  # foreground and background
+        records += [(number, *way, *sides[2:], *sides[:2]) for way in counts_of(row, name)]
+    return episode_scores(np.array(records), max(class_id for _, class_id, *_ in records))
 
 
 def _presence(rows: list[dict[str, Any]]) -> dict[str, float]:
