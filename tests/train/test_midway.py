@@ -81,7 +81,7 @@ class Run:
         optimizers = build_optimizers(net.param_groups(), settings.optimizers)
         prepared, ema = prepare_network(net, WORLD.device), EMA(net, settings.ema_decay)
         self.data, out = Numbers(end), RunFolder(folder)
-        self.training = hooks.Training(net, prepared, optimizers, ema, settings, schedule, state, out, WORLD)
+        self.training = hooks.Training(prepared, optimizers, ema, settings, schedule, state, out, WORLD)
 
     def _validate(self, prepared: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
         score = self.score(step)

@@ -20,23 +20,21 @@ from util.parallel import KEEP_ALL, set_allocator
 from util.run.device import CUDA
 
 GIB, MIB = 2**30, 2**20
-AUTO_SHARE = 0.5  # of the memory that is free when the test begins
-AUTO_LEAST = 4.0  # GiB, for each process
 RECENT = 32  # images that the order of episodes counts as kept; caches of 8 to 100 images need few encodings with it
 
 
 def feature_cache(gib: float | Literal["auto"], device: torch.device, processes: int) -> FeatureCache | None:
     """Return the cache that ``test.cache_gib`` asks for, None for 0.
 
-    ``auto`` is a share of a CPU's free memory. It keeps none where that is little, because the images of an episode are
-    then held together; and none on a GPU, where images without a cache are encoded together.
+    ``auto`` is half of a CPU's free memory. It keeps none below 4 GiB for each process, because the images of an
+    episode are then held together; and none on a GPU, where images without a cache are encoded together.
 
     Args:
         processes: of this machine, which share its memory.
     """
     if isinstance(gib, str):
-        share = 0.0 if device.type == CUDA else AUTO_SHARE * free_bytes() / processes / GIB
-        gib = share if share >= AUTO_LEAST else 0.0
+        share = 0.0 if device.type == CUDA else free_bytes() / 2 / processes / GIB
+        gib = share if share >= 4 else 0.0
     if not gib:
         return None
     if device.type != CUDA:

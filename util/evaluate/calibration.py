@@ -33,7 +33,6 @@ from util.typecheck import Misfit, convert
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
 MARGIN_NUMBERS = len(QUANTILES) + 3  # numbers that come from the margin: quantiles, mean, deviation, share above 0
 GRID = 128  # longest side of the margin when its statistics are taken, so that they hardly depend on the photo's size
-NO_CALIBRATION = 0  # the entry of the evidence that ranks photos without a calibration: the largest quantile
 
 
 def evidence_of(margin_hw: Tensor, own: Tensor | None) -> Tensor:
@@ -86,8 +85,6 @@ FORMAT: Literal["sym-net-calibration/1"] = "sym-net-calibration/1"
 FILE = "calibration.yaml"
 SHIPPED = REPOSITORY / "config" / "calibration"
 MEND = "make it again: python test.py CONFIG --calibrate"
-LIKENESS = "likeness of each support"  # made from which evidence, of methods that learn
-NOT_IN_KEY = ("weights", "pretraining", "partial")  # of the encoder: the digest of the weights says it
 
 
 @dataclass(frozen=True)
@@ -140,9 +137,10 @@ def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
     section = to_dict(config)["model"]
     if class_of(config.model).learns:
-        section["presence"] = LIKENESS
+        section["presence"] = "likeness of each support"  # the evidence that it was made from
     if isinstance(section.get("encoder"), dict):
-        section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in NOT_IN_KEY}
+        told = ("weights", "pretraining", "partial")  # by the digest of the weights
+        section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in told}
     return hashlib.sha256(f"{weights} {json.dumps(section, sort_keys=True)}".encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
 from util.data.episodes import Trial
 from util.evaluate.cache import FeatureCache, ordered_by_images
-from util.evaluate.calibration import NO_CALIBRATION, Calibration, evidence_in, presence_scores
+from util.evaluate.calibration import Calibration, evidence_in, presence_scores
 from util.evaluate.metrics import (
     NUMBER,
     class_counts,
@@ -116,7 +116,7 @@ class Scoreboard:
         Pixels of the mask in the padding do not count as shown.
         """
         mask, numbers = predictions[FINAL], evidence.cpu().numpy()
-        score = float(numbers[NO_CALIBRATION])
+        score = float(numbers[0])  # without a calibration: the largest quantile of the margin
         if self.calibration is not None:
             score, predictions[UNGATED] = self.calibration.presence(numbers), mask
             if score < self.calibration.threshold:

@@ -51,10 +51,7 @@ class KeptPredictions:
     def add(self, seed: int, number: int, iou: float, predictions: dict[str, Tensor], maps: dict[str, Tensor]) -> None:
         """Keep an episode if it is among the worst, the best or the random ones so far.
 
-        Args:
-            iou: of the final output, in percent.
-            predictions: output -> (1, H', W') classes per pixel.
-            maps: name -> (h, w) in 0..1.
+        Predictions are classes per pixel (1, H', W'), maps (h, w) are in 0..1.
         """
         ious = {episode: kept.iou for episode, kept in self._kept.items()} | {(seed, number): iou}
         wanted = {*self.chosen(ious), *self.first}

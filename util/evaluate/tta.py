@@ -26,8 +26,6 @@ from util.run.context import RunContext
 from util.run.input_size import real_scales
 from util.run.network import build_model
 
-MIN = torch.finfo(torch.float32).tiny  # the smallest probability whose logarithm is finite
-
 
 @dataclass(frozen=True)
 class TtaView:
@@ -120,7 +118,8 @@ class TestTimeAugmentation(nn.Module):
                 for name, logits in scored_outputs(output).items():
                     probability = view.back(logits, size)
                     sums[name] = sums[name] + probability if name in sums else probability
-        averages = {name: (total / passes).clamp_min(MIN).log() for name, total in sums.items()}
+        least = torch.finfo(torch.float32).tiny  # the smallest probability whose logarithm is finite
+        averages = {name: (total / passes).clamp_min(least).log() for name, total in sums.items()}
         return Output(averages.pop(FINAL), averages.pop(BASE, None), averages, maps)
 
     # --- called by the feature cache, image by image -----------------------------------------------------------------
@@ -179,11 +178,7 @@ def _one_by_one(episode: Episode) -> Iterator[Episode]:
 def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int) -> FewShotModel | TestTimeAugmentation:
     """Return the network of a test of K shots, in test-time augmentation if ``test.flip``, ``scales`` or ``fuse`` ask.
 
-    Args:
-        network: with its weights, built for the view.
-        context: that the network was built from.
-        view: of the test's images.
-        shots: K of its episodes.
+    ``network`` has its weights, and was built from the context for the view of the test's images.
 
     Raises:
         UserError: ``test.scales`` names sizes that the model does not take.

@@ -14,8 +14,6 @@ from util.data.episodes import collate
 from util.errors import UserError
 from util.parallel import usable_cores
 
-TERM_GRACE = 60  # seconds that a loader process outlives SIGTERM if the main process does not end it
-
 
 def training_numbers(
     first_step: int, last_step: int, batch: int, rank: int, processes: int, parts: int
@@ -72,12 +70,12 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
 
 
 def _start_worker(_: int) -> None:
-    """Prepare a loader process: it ignores Ctrl-C, and delays SIGTERM and SIGHUP.
+    """Prepare a loader process: it ignores Ctrl-C, and outlives SIGTERM and SIGHUP by 60 seconds at most.
 
     The main process decides when it ends. A loader process whose main process has ended ends by itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, lambda *_: signal.alarm(TERM_GRACE))
+            signal.signal(number, lambda *_: signal.alarm(60))
     cv2.setNumThreads(0)

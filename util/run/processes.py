@@ -19,7 +19,6 @@ from util.run.device import CUDA, pick_device
 NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "Insufficient memory", "out of memory")
 NO_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer", "client socket", "wait timeout")
 LOST = (TimeoutError, ConnectionError, distributed.DistError)
-OF_MACHINE = (RuntimeError, MemoryError, *LOST)
 SHOWN = 120  # characters of the original message that are shown
 
 
@@ -99,7 +98,7 @@ def as_user_error(lower: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, OF_MACHINE) and type(error).__module__ != "cv2":
+        if not isinstance(error, (RuntimeError, MemoryError, *LOST)) and type(error).__module__ != "cv2":
             raise
         text = " ".join(str(error).split())
         if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from model.contract import Trainable
 from util.checkpoints import checkpoint
 from util.checkpoints.resume import ALLOW, check_continues, newest
 from util.config.settings import StageSettings
@@ -59,7 +58,6 @@ class Training:
         folder: of checkpoints, records and curves; only the main process writes.
     """
 
-    network: Trainable
     prepared: PreparedNetwork
     optimizers: dict[str, Optimizer]
     ema: EMA
@@ -181,7 +179,7 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     training.saved_at = now
     if not training.world.is_main:
         return
-    weights = training.network.state_dict()
+    weights = training.prepared.network.state_dict()
     for tensor, values in weights.items():  # the loss may still be finite, its gradients not
         check_finite(not values.is_floating_point() or bool(values.isfinite().all()), progress.step, tensor)
     content = {**training.state, "weights": weights, "progress": asdict(progress)}
@@ -201,7 +199,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     changed = check_continues(content, training.state, path, allow_changes)
     if changed:
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-    checkpoint.load_weights(training.network, content["weights"], str(path))
+    checkpoint.load_weights(training.prepared.network, content["weights"], str(path))
     try:
         if "optimizers" in content:  # a training at its end has none
             load_optimizers(training.optimizers, content["optimizers"])

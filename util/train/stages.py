@@ -28,7 +28,6 @@ from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
 
 log = logging.getLogger("symnet")
-VALIDATION_PICTURES = 4
 
 
 def train_base(config: Config, resume: bool, overwrite: bool, allow_changes: bool = False) -> int:
@@ -76,7 +75,7 @@ def _train(
         }
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         ema = EMA(network, stage.ema_decay)
-        training = hooks.Training(network, prepared, optimizers, ema, stage, schedule, state, out, world)
+        training = hooks.Training(prepared, optimizers, ema, stage, schedule, state, out, world)
         try:
             if resume:
                 hooks.resume(training, allow_changes)
@@ -89,7 +88,7 @@ def _train(
             numbers = training_numbers(training.progress.step, schedule.steps, *place)
             workers = config.data.workers
             stream = kept.batches(numbers) if kept else batches(data.training, numbers, workers, world.device)
-            pictures = 0 if is_base or not world.is_main else VALIDATION_PICTURES
+            pictures = 0 if is_base or not world.is_main else 4
             validate = partial(_validate, config, data, out, world, pictures) if stage.validate_every else None
             finished = train(training, stream, validate, config.run.seed)
             if kept:

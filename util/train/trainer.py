@@ -36,7 +36,7 @@ def train(training: Training, batches: Iterator[Any], validate: Validate | None,
         validate: scores the network after the epochs that the stage names; None: never.
     """
     stage, schedule, progress, world = training.stage, training.schedule, training.progress, training.world
-    training.network.train()
+    training.prepared.network.train()
     bar = tqdm(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
     with Interrupt() as interrupt, bar:
         end_epoch(training, validate)  # the run may have ended between a step and its validation
