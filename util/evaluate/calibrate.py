@@ -96,10 +96,10 @@ def calibrate(config: Config) -> Path:
             data = _MarkedAsNovel(trials(context, sampler, view, (scored_on(view, protocol),)))
             run_pass(prepared, data, count // len(parts), [seen], world, "calibrate", batch, workers)
     made_on += f", {count} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {view.side}"
-    made = seen.fitted(network, key_of(config, weights.digest), made_on)
+    made, scores = seen.fitted(network, key_of(config, weights.digest), made_on)
     path = calibration_path(config, weights.source)
     write_atomically(path, yaml.safe_dump(asdict(made), sort_keys=False))
-    print(f"{seen.fit_in_words(made)}\ncalibration: {path}", flush=True)
+    print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)
     return path
 
 
@@ -142,8 +142,10 @@ class Evidence:
                 self.margins.append(margin[drawn])
                 self.labels.append(label[drawn] == 1)
 
-    def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> Calibration:
-        """Return the calibration of what was collected; margins of a network that learns weigh nothing.
+    def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[Calibration, str]:
+        """Return the calibration of what was collected, and its scores in words.
+
+        Margins of a network that learns weigh nothing.
 
         Raises:
             UserError: all queries or none show their class, or larger margins do not mean the class.
@@ -161,15 +163,12 @@ class Evidence:
         weights, bias = fit_logistic(evidence[:, unused:], np.array(self.present))
         every = [0.0] * unused + [float(w) for w in weights]
         made = Calibration(FORMAT, network.title, made_for, made_on, float(scale), float(offset), every, bias, 0.0)
-        scores = [made.presence(x) for x, present in zip(evidence, self.present, strict=True) if present]
-        return replace(made, threshold=float(np.quantile(scores, 1 - KEPT)))
-
-    def fit_in_words(self, made: Calibration) -> str:
-        """Return the scores of a calibration on the episodes that it was fitted on."""
-        score = [made.presence(evidence) for evidence in self.evidence]
-        own = presence_scores(self.present, score, [s >= made.threshold for s in score])
+        score = [made.presence(x) for x in evidence]
+        threshold = float(np.quantile([s for s, present in zip(score, self.present) if present], 1 - KEPT))
+        own = presence_scores(self.present, score, [s >= threshold for s in score])
         listed = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in own.items())
-        return f"on these episodes: {listed}; a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
+        words = f"{listed}; a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
+        return replace(made, threshold=threshold), words
 
 
 def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:

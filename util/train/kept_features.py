@@ -116,22 +116,19 @@ class KeptEpisodes:
     def batches(self, numbers: Iterable[list[int]]) -> Iterator[Episode]:
         """Yield the batch of each list of episode numbers, in order, on the network's device."""
         for some in numbers:
-            yield self._batch(some).to(self.network.device)
-
-    def _batch(self, numbers: list[int]) -> Episode:
-        episodes: list[Episode] = []
-        queries: list[CachedFeatures] = []
-        supports: list[CachedFeatures] = []
-        for number in numbers:
-            key = self.dataset.sampler(number)
-            views = []
-            for slot, row in enumerate((key.query, *key.supports)):
-                is_support = slot != QUERY_SLOT
-                features, classes = self._view(self.dataset.view_key(row, key, slot), is_support)
-                views.append((torch.zeros(3, *classes.shape, dtype=torch.uint8), classes))
-                (supports if is_support else queries).append(features.each(lambda x: x.to(self.network.device)))
-            episodes.append(self.dataset.assemble(key, views))
-        return replace(collate(episodes), cached_query=queries, cached_support=supports)
+            episodes: list[Episode] = []
+            queries: list[CachedFeatures] = []
+            supports: list[CachedFeatures] = []
+            for key in map(self.dataset.sampler, some):
+                views = []
+                for slot, row in enumerate((key.query, *key.supports)):
+                    is_support = slot != QUERY_SLOT
+                    features, classes = self._view(self.dataset.view_key(row, key, slot), is_support)
+                    views.append((torch.zeros(3, *classes.shape, dtype=torch.uint8), classes))
+                    (supports if is_support else queries).append(features.each(lambda x: x.to(self.network.device)))
+                episodes.append(self.dataset.assemble(key, views))
+            batch = replace(collate(episodes), cached_query=queries, cached_support=supports)
+            yield batch.to(self.network.device)
 
     def _view(self, view: ViewKey, is_support: bool) -> tuple[Features, np.ndarray]:
         masked = is_support and self.model.masks_supports
