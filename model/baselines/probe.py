@@ -136,7 +136,9 @@ def fit(examples: Examples, penalty: float) -> Head:
     0 and mean square 1; the head has both built in. Without a cell of known pixels it says nothing. All is computed in
     float64 on the CPU, so that the order of the cells does not matter.
     """
-    x, shares = examples.points.double().cpu(), _balanced(examples)
+    x, shares = examples.points.double().cpu(), (examples.weight[:, None] * examples.shares).double().cpu()
+    total = shares.sum(0)
+    shares = shares / total.clamp(min=LEAST_KNOWN) / (total > 0).sum().clamp(min=1)  # of equal sum for all classes
     importance = shares.sum(1)
     mean = importance @ x
     deviation = (importance @ (x - mean).square()).mean().sqrt().clamp(min=LEAST_DEVIATION)
@@ -160,11 +162,3 @@ def fit(examples: Examples, penalty: float) -> Head:
     parameters = torch.from_numpy(found.x).view(outputs, channels + 1)
     weight = parameters[:, :-1] / deviation
     return Head(*(part.to(examples.points) for part in (weight, parameters[:, -1] - weight @ mean)))
-
-
-def _balanced(examples: Examples) -> Tensor:
-    """Return the weight of each class in each cell, (n, N + 1), of equal sum for all classes that exist, 1 in all."""
-    weight = (examples.weight[:, None] * examples.shares).double().cpu()
-    total = weight.sum(0)
-    weight = weight / total.clamp(min=LEAST_KNOWN)
-    return weight / (total > 0).sum().clamp(min=1)

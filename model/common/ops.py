@@ -83,16 +83,10 @@ def min_max(x: Tensor, eps: float) -> Tensor:
     return (x - low) / (high - low + eps)
 
 
-def inner_products(x_bchw: Tensor, vectors_mc: Tensor) -> Tensor:
-    """Return the inner product of every position with every vector, (B, m, H, W).
-
-    It is computed as a convolution: on the channels-last maps of the encoders, a multi-core CPU needs half the time of
-    a matrix product.
-    """
-    return F.conv2d(x_bchw, vectors_mc[:, :, None, None])
-
-
 def linear_over_map(x_blc: Tensor, size: Sequence[int], weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x weight^T + bias, (B, L, C'), for the L positions of a grid; a convolution, as in ``inner_products``."""
+    """Return x weight^T + bias, (B, L, C'), for the L positions of a grid.
+
+    It is a convolution: on channels-last maps a multi-core CPU needs half the time of a matrix product.
+    """
     grid = x_blc.transpose(1, 2).unflatten(2, tuple(size))
     return F.conv2d(grid, weight[:, :, None, None], bias).flatten(2).transpose(1, 2).contiguous()

@@ -81,11 +81,10 @@ class INSID3(OnCells):
             for item, features in enumerate(query):
                 supports = [(f[item], label[item], own) for (f, label), own in zip(shots, of_shot)]
                 found.append(self._segment(Target.of(features, basis), supports, count))
-        logits = [class_logits(one.classes, count, size) for one in found]
+        logits = torch.stack([class_logits(one.classes, count, size) for one in found])
         maps = [one.pictures(0) for one in found]
         evidence = torch.stack([torch.stack([one.evidence(c) for c in range(count)]) for one in found])
-        pictures = {name: torch.stack([m[name] for m in maps]) for name in maps[0]}
-        return Output(torch.stack(logits), maps=pictures, evidence=evidence)
+        return Output(logits, maps={n: torch.stack([m[n] for m in maps]) for n in maps[0]}, evidence=evidence)
 
     def _segment(self, target: Target, supports: list[Support], count: int) -> Segmentation:
         """Return the segmentation of a query for so many classes; a class's supports are those that show it."""

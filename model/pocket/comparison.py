@@ -21,13 +21,12 @@ from torch.nn import functional as F
 
 from model.common.ops import in_float32
 from model.common.self_support import SURE_BACKGROUND, SURE_FOREGROUND, TEMPERATURE
-from model.pocket.levels import Levels
+from model.pocket.levels import MASK_EPS, Levels
 
 NEARLY = 0.95  # share of an image's greatest probability that is sure enough, if that is below SSP's thresholds
 SHARPNESS = 10.0  # of the attention of positions to sure background
 ADAPTIVE = 0.7  # share of each position's own background in the learnt level
 FAR = 4.0  # subtracted from the cosines of excluded positions
-EPS = 1e-4  # smallest sum of a mask
 
 
 class Compared(NamedTuple):
@@ -69,7 +68,7 @@ class Comparison(nn.Module):
         temperature = self.log_temperature.exp()
         size = query.joint.shape[-2:]
         share_bk2l = torch.stack([object_bkhw, back_bkhw], dim=2).flatten(3)
-        mean_bk2l = share_bk2l / (share_bk2l.sum(3, keepdim=True) + EPS)
+        mean_bk2l = share_bk2l / (share_bk2l.sum(3, keepdim=True) + MASK_EPS)
         excluded_b2m = FAR * ~_mostly(share_bk2l).transpose(1, 2).flatten(2)  # m of K * L positions
 
         prototypes, cosines, maps = [], [], []

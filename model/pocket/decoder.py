@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.ops import resize
+from model.pocket.comparison import Compared
 from model.pocket.levels import Levels
 
 WIDTH = 64
@@ -57,25 +58,18 @@ class Decoder(nn.Module):
         )
         self.outline = _small(nn.Conv2d(FINE_WIDTH, 1, 1))
 
-    def forward(
-        self,
-        maps_bmhw: Tensor,
-        said_b2hw: Tensor,
-        match_b1hw: Tensor,
-        extra_behw: Tensor,
-        query: Levels,
-        object_bc: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, found: Compared, extra_behw: Tensor, query: Levels, object_bc: Tensor) -> tuple[Tensor, Tensor]:
         """Return the corrected logits (B, 1, h, w), and those with outlines on the grid of ``query.fine``, float32.
 
-        The comparison gives its cosines, its two logits and the match, which is corrected; ``extra_behw`` are further
-        maps of the query, ``object_bc`` is the mean of ``Levels.joint`` over the supports' objects.
+        The match of ``found`` is corrected; ``extra_behw`` are further maps of the query, ``object_bc`` is the mean of
+        ``Levels.joint`` over the supports' objects.
         """
         feature = self.project_query(query.joint)
         alike = feature * self.project_object(object_bc[:, :, None, None])
-        seen = torch.cat([maps_bmhw * COSINE_GAIN, said_b2hw * LOGIT_GAIN, extra_behw, feature, alike], dim=1)
+        said = found.guess * LOGIT_GAIN, found.second * LOGIT_GAIN
+        seen = torch.cat([found.maps * COSINE_GAIN, *said, extra_behw, feature, alike], dim=1)
         x = self.residual(self.mix(seen.contiguous(memory_format=torch.channels_last)))
-        coarse = match_b1hw + self.correct(x).float()
+        coarse = found.match + self.correct(x).float()
 
         size = query.fine.shape[-2:]
         above = resize(self.project_coarse(torch.cat([x, coarse.to(x.dtype) * LOGIT_GAIN], dim=1)), size)

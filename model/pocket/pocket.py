@@ -128,9 +128,7 @@ class Pocket(WithEncoder):
         claims = self.base_classes.claims(query.classes, of_supports, objects)
         means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
         mean_bc = mean_over_shots(torch.stack(means, dim=1), equal_weights(objects))
-        coarse, fine = self.decoder(
-            found.maps, torch.cat([found.guess, found.second], dim=1), found.match, claims, query, mean_bc
-        )
+        coarse, fine = self.decoder(found, claims, query, mean_bc)
         if not self.training:
             if single:  # too few for a probe: the query's own sure positions are the second photo
                 probed = probe_with_query(query, supports, objects, backs, (coarse + found.match) / 2, coarse)

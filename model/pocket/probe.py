@@ -19,13 +19,12 @@ from torch import Tensor
 
 from model.common.ops import in_float32
 from model.pocket.comparison import sure
-from model.pocket.levels import Levels
+from model.pocket.levels import MASK_EPS, Levels
 
 RIDGE = 0.01  # r
 GAIN = 6.0  # G
 ROUNDS = 2  # of the query's own sure positions
 STEPS = 40  # of conjugate gradients, which need no matrix of channels x channels
-EPS = 1e-4  # smallest sum of a mask
 TINY = 1e-12  # smallest squared length of a residual
 
 
@@ -37,8 +36,10 @@ def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkh
     """
     share_b2kl = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(3)
     x_bmc = torch.cat([_joined(photo) for photo in photos], dim=1)  # m of all photos' positions
-    weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + EPS)).flatten(2)
-    weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(min=EPS)  # a photo without object counts for none
+    weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + MASK_EPS)).flatten(2)
+    weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(
+        min=MASK_EPS
+    )  # a photo without object counts for none
     mean_b2c = weight_b2m @ x_bmc
     centre_b1c = mean_b2c.mean(1, keepdim=True)
     x_bmc, half_bm1 = x_bmc - centre_b1c, weight_b2m.mean(1).unsqueeze(2)

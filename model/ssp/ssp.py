@@ -17,7 +17,7 @@ from model.common.loss import mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, resize
 from model.common.published import Layout
 from model.common.self_support import SelfSupport, Similarity, with_own
-from model.common.with_encoder import Shot, WithEncoder
+from model.common.with_encoder import WithEncoder
 from model.contract import ModelSettings, ParamGroup, Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
@@ -96,32 +96,18 @@ class SSP(WithEncoder):
             second = self.similarity(query, second_fg, second_bg)  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
         if self.training:
-            output.losses = self._losses(output, query, shots, pairs, episode.query_label)
+            label = episode.query_label
+            output.losses = {"plain": mask_loss(plain, label)}
+            if self.settings.refine:
+                output.losses["refined"] = mask_loss(output.logits, label)
+            # The query, and the shots, by prototypes from their own labels.
+            output.losses["self_support"] = mask_loss(self.similarity(query, *prototypes(query, label)), label)
+            each = [resize(self.similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(shots, pairs)]
+            output.losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(each), torch.cat([y for _, y in shots]))
         else:
             objects = [seen_object(support, foreground_mask(label)) for support, label in shots]
             output.evidence = likeness(query, torch.stack(objects, dim=1))
         return output
-
-    def _losses(
-        self,
-        output: Output,
-        query: Tensor,
-        shots: list[Shot],
-        pairs: list[tuple[Tensor, Tensor]],
-        query_label: Tensor,
-    ) -> dict[str, Tensor]:
-        """Return the cross-entropies of the predictions, and of images segmented by prototypes from their own labels.
-
-        ``self_support`` is that of the query, ``support`` the weighted mean of the shots'.
-        """
-        by_own_label = self.similarity(query, *prototypes(query, query_label))
-        each = [resize(self.similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(shots, pairs)]
-        losses = {"plain": mask_loss(output.extra.get("plain", output.logits), query_label)}
-        if self.settings.refine:
-            losses["refined"] = mask_loss(output.logits, query_label)
-        losses["self_support"] = mask_loss(by_own_label, query_label)
-        losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(each), torch.cat([label for _, label in shots]))
-        return losses
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield stem, stage 1 and every batch norm: stages 2 and 3 learn, or the parts that ``encoder.learn`` names."""

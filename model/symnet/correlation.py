@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from model.common.fixed_shapes import rows_inside
-from model.common.ops import in_float32, inner_products, resize
+from model.common.ops import in_float32, resize
 from model.common.with_encoder import GiveOf
 
 OUT_CHANNELS = 48
@@ -56,7 +57,8 @@ def correlation(query_1chw: Tensor, shots: Sequence[ObjectMap], reduce: Reduce, 
     out = torch.zeros(len(length_l1), cells, device=length_l1.device)
     for direction_mc, inside_l in shots:
         if len(direction_mc):
-            correlation_mhw = inner_products(query_1chw, direction_mc)[0].clamp_(min=0)
+            # A convolution: on channels-last maps, a multi-core CPU needs half the time of a matrix product.
+            correlation_mhw = F.conv2d(query_1chw, direction_mc[:, :, None, None])[0].clamp_(min=0)
             out += reduce(correlation_mhw.flatten(1).T, inside_l) / len(shots)
     return (out / length_l1).unflatten(0, query_1chw.shape[-2:]).unsqueeze(0)
 
