@@ -13,9 +13,9 @@ from model.mismatch import Mismatch
 from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.checkpoints.resume import changed_settings, training_differences
-from util.config.folds import Fold, masks_hold_all_classes
+from util.config.folds import Fold
 from util.config.read import from_dict, to_dict
-from util.config.settings import Config
+from util.config.settings import BINARY, Config
 from util.errors import UserError
 from util.run.context import BEST, LAST, RunContext, base_folder, is_finished, weights_folder
 from util.run.device import gpu_count
@@ -70,7 +70,7 @@ def network_to_train(
             model learns from the base classes of a photo, and the data set has a mask of one class.
     """
     config, model_class = context.config, context.model_class
-    if model_class.reads_base_labels and not masks_hold_all_classes(config.data.mask_form):
+    if model_class.reads_base_labels and config.data.mask_form == BINARY:
         raise UserError(
             f"{config.path}: {model_class.title} learns from the masks of all base classes of a photo; data set "
             f"{config.data.name} has a mask of one class for each; take another method, such as MODEL=hsnet"

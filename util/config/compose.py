@@ -48,8 +48,9 @@ class Parts:
     def files(self) -> list[Path]:
         """Return the files of its parts, later ones winning; the variant's counts after ``entries``."""
         root = self.folder.parent
-        encoder = [] if self.encoder is None else [_file(root, "encoder", self.encoder)]
-        return [root / "default.yaml", _data_file(self.folder), _file(root, "model", self.method), *encoder]
+        encoder = [] if self.encoder is None else [root / "encoder" / f"{self.encoder}.yaml"]
+        data, method = self.folder / f"{self.folder.name}.yaml", root / "model" / f"{self.method}.yaml"
+        return [root / "default.yaml", data, method, *encoder]
 
     def entries(self) -> Iterator[Tree]:
         """Yield the entries of ``for`` that count here, of the encoder's file and of the data set's.
@@ -73,14 +74,6 @@ class Parts:
                     yield tree
 
 
-def _file(root: Path, kind: str, name: str) -> Path:
-    return root / kind / f"{name}.yaml"
-
-
-def _data_file(folder: Path) -> Path:
-    return folder / f"{folder.name}.yaml"
-
-
 def _data_sets(root: Path) -> list[Path]:
     return [path.parent for path in root.glob("*/*.yaml") if path.stem == path.parent.name]
 
@@ -102,7 +95,7 @@ def model_class(root: Path, method: str) -> type[FewShotModel]:
     Raises:
         UserError: there is no such model.
     """
-    path = _file(root, "model", method)
+    path = root / "model" / f"{method}.yaml"
     return model_named(find(parse_file(path), "model.name"), str(path))
 
 
@@ -125,7 +118,7 @@ def encoders_of(root: Path, method: str) -> list[str | None]:
         return [None]
     out: list[str | None] = []
     for encoder in encoders(root):
-        tree = parse_file(_file(root, "encoder", encoder))
+        tree = parse_file(root / "encoder" / f"{encoder}.yaml")
         serves = method in (value_of(tree, "methods") or [method])
         settings = EncoderSettings(value_of(tree, "model.encoder.backbone"))
         if serves and cls.encoder_problem(settings) is None:
@@ -145,7 +138,7 @@ def parts_of_name(path: Path) -> Parts | None:
         UserError: no file has the name, which has the form of one, but names no method and encoder that go together.
     """
     folder, match = path.parent, NAME.fullmatch(path.name)
-    if match is None or match["dataset"] != folder.name or not _data_file(folder).exists():
+    if match is None or match["dataset"] != folder.name or not (folder / f"{folder.name}.yaml").exists():
         return None
     root, fold, rest = folder.parent, int(match["fold"]), match["rest"]
     named = {
@@ -153,7 +146,7 @@ def parts_of_name(path: Path) -> Parts | None:
     }
     for start, (method, encoder) in named.items():
         variant = rest.removeprefix(f"{start}_") if rest != start else None
-        if variant == rest or (variant and not _file(root, "model", f"{method}_{variant}").exists()):
+        if variant == rest or (variant and not (root / "model" / f"{method}_{variant}.yaml").exists()):
             continue
         if encoder in (taken := encoders_of(root, method)):
             return Parts(folder, fold, method, encoder, variant)
@@ -190,7 +183,7 @@ def config_path(
         raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
     variant = ""
     for name in methods(root):
-        if method.startswith(f"{name}_") and _file(root, "model", method).exists():
+        if method.startswith(f"{name}_") and (root / "model" / f"{method}.yaml").exists():
             method, variant = name, method.removeprefix(name)
     if method not in methods(root):
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}")
@@ -212,14 +205,14 @@ def _default_encoder(folder: Path, method: str) -> str | None:
     cls = model_class(folder.parent, method)
     if not issubclass(cls, WithEncoder):
         return None
-    return cls.default_net or value_of(parse_file(_data_file(folder)), "net") or DEFAULT_NET
+    return cls.default_net or value_of(parse_file(folder / f"{folder.name}.yaml"), "net") or DEFAULT_NET
 
 
 def experiments(root: Path) -> list[Path]:
     """Return all configs that are files and, of every data set, all folds and methods with the default encoder."""
     paths = set(root.glob("*/*_split*.yaml"))
     for folder in _data_sets(root):
-        tree = parse_file(_data_file(folder))
+        tree = parse_file(folder / f"{folder.name}.yaml")
         folds, form, rule = (value_of(tree, f"data.{key}") for key in ("folds", "mask_form", "fold_rule"))
         for method in methods(root):
             if teach_base_learners(form, rule) or not model_class(root, method).has_base_stage:
@@ -267,5 +260,5 @@ def _composed(parts: Parts, done: set[Path]) -> Tree:
     for entry in parts.entries():
         tree = merge(tree, entry)
     if parts.variant is not None:
-        tree = merge(tree, read_tree(_file(root, "model", f"{parts.method}_{parts.variant}"), done))
+        tree = merge(tree, read_tree(root / "model" / f"{parts.method}_{parts.variant}.yaml", done))
     return fill(tree, BASE_FOLDER, {"encoder": parts.encoder})

@@ -75,12 +75,7 @@ class Fold:
 
 def teach_base_learners(mask_form: Any, rule: Any) -> bool:
     """Return whether a data set can train a base learner: its masks hold all classes, and folds part them."""
-    return masks_hold_all_classes(mask_form) and rule != LISTS
-
-
-def masks_hold_all_classes(mask_form: Any) -> bool:
-    """Return whether a mask of a data set (``data.mask_form``) holds all classes of its photo, not one."""
-    return mask_form != BINARY
+    return mask_form != BINARY and rule != LISTS
 
 
 def problem(data: DataSettings) -> tuple[str, str] | None:

@@ -14,8 +14,6 @@ Colour = tuple[int, int, int]  # RGB
 TINT = 0.5  # share of the mask's colour in an overlay, and of the colours in a heat map
 SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
 OUTLINE = (((0, 0, 0), 3), ((255, 255, 255), 1))  # a light line on a wider dark one shows on any ground: colour, pixels
-HUE_STEP, HUES = 67, 180  # difference of the hues of classes c and c + 1; number of OpenCV's hues
-SATURATION, BRIGHTNESS = 220, 235  # of a class's colour
 
 
 def overlay(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
@@ -38,7 +36,7 @@ def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def class_colour(value: int) -> Colour:
     """Return the colour of a class id in class maps."""
-    hsv = np.array([[[value * HUE_STEP % HUES, SATURATION, BRIGHTNESS]]], np.uint8)
+    hsv = np.array([[[67 * value % 180, 220, 235]]], np.uint8)  # of OpenCV's 180 hues, far from those of the next ids
     red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
     return red, green, blue
 

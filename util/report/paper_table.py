@@ -19,8 +19,6 @@ from util.report.scores import FINAL
 from util.report.table import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
-CROSS_DOMAIN = "crossdomain"  # `dataset` of published rows over several data sets
-COLUMN_NAMES = {"fb_iou": "FB-IoU"}
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
 Results = dict[Path, dict[str, Any]]
 Column = tuple[int, Any]  # number of shots; a fold's number, a data set, ``mean`` or ``fb_iou``
@@ -62,7 +60,7 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
         )
     _check(results, across)
     first, by = next(iter(results.values())), "dataset" if across else "fold"
-    shots, quoted_from = sorted({r["shot"] for r in results.values()}), CROSS_DOMAIN if across else first["dataset"]
+    shots, quoted_from = sorted({r["shot"] for r in results.values()}), "crossdomain" if across else first["dataset"]
     places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
     columns = [(shot, c) for shot in shots for c in (*places, "mean", *([] if across else ["fb_iou"]))]
     quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"])
@@ -178,7 +176,7 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     letters = {track: f"({letter})" for track, letter in zip(dict.fromkeys(tracks), names)}
     sources = list(dict.fromkeys(row.source for row in rows if row.source))
     doubts = [", ".join(dict.fromkeys(row.doubts.values())) for row in rows]
-    headings = [f"fold {c}" if isinstance(c, int) else COLUMN_NAMES.get(c) or str(c) for _, c in columns]
+    headings = [f"fold {c}" if isinstance(c, int) else {"fb_iou": "FB-IoU"}.get(c, str(c)) for _, c in columns]
     out = Table(["method", "protocol", *headings], [], ["", "", *(f"{shot}-shot" for shot, _ in columns)])
     for i, (row, track) in enumerate(zip(rows, tracks)):
         out.rows.append(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from util.config.folds import masks_hold_all_classes
 from util.config.read import read_data
 from util.config.settings import BINARY, AugmentSettings, ProtocolSettings, StageSettings
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
@@ -203,5 +202,5 @@ def _episodes(
     view: View | None = None,
     views: int | None = None,
 ) -> EpisodeDataset:
-    base_labels = context.model_class.reads_base_labels and masks_hold_all_classes(context.config.data.mask_form)
+    base_labels = context.model_class.reads_base_labels and context.config.data.mask_form != BINARY
     return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view, views)
