@@ -24,7 +24,6 @@ from tqdm import tqdm
 from util.data.mini import CLASS_NAMES, JPEG_QUALITY, draw_image
 from util.errors import UserError
 from util.evaluate.calibration import sigmoid
-from util.files import read_json, write_atomically
 from util.page.marks import Mark, support_label
 from util.page.photo import MAX_CLASSES, THUMBNAIL, Photo, reduced
 from util.predict.photos import read_photo
@@ -252,13 +251,9 @@ class State:
         copies[0].parent.mkdir(parents=True)
         for copy, photo in zip(copies, self.found, strict=True):
             shutil.copyfile(photo.path, copy)
-            facts = {**self.facts, "threshold": self.threshold, "corrections": len(photo.marks)}
-            results.write(copy, photo.corrected(self.threshold), facts)
+            facts = {"query": f"photos/{copy.name}", "threshold": self.threshold, "corrections": len(photo.marks)}
+            results.write(copy, photo.corrected(self.threshold), {**self.facts, **facts})
         results.write_formats(copies, self.facts["model"])
-        for copy in copies:
-            path = results.paths(copy)[0]
-            record = {**read_json(path, "this result", "make it again"), "query": f"photos/{copy.name}"}
-            write_atomically(path, json.dumps(record, indent=2) + "\n")
         results.write_summary({})
         archive = Path(shutil.make_archive(str(folder), "zip", folder))
         shutil.rmtree(folder)
