@@ -13,8 +13,6 @@ from util.errors import UserError
 from util.files import read_text, write_atomically
 from util.formats.annotations import Annotations, Found, Instance, Photo, reason_of
 
-FILE = "instances.json"
-
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the content of a JSON file in COCO's format; annotations of images that it does not list are ignored.
@@ -99,7 +97,7 @@ def write(folder: Path, found: Found) -> None:
     categories = [json.dumps({"id": number, "name": name}) for number, name in found.categories.items()]
     lists = {"images": images, "annotations": annotations, "categories": categories}
     entries = ",\n".join(f'"{name}": {json_list(lines)}' for name, lines in lists.items())
-    write_atomically(folder / FILE, f"{{{entries}}}\n")
+    write_atomically(folder / "instances.json", f"{{{entries}}}\n")
 
 
 def json_list(entries: Iterable[str]) -> str:

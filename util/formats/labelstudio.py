@@ -14,7 +14,6 @@ from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.coco import json_list
 from util.formats.shapes import decoded
 
-TASKS_FILE, CONFIG_FILE = "tasks.json", "config.xml"
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's address of files on its own machine
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
@@ -37,8 +36,8 @@ def write(folder: Path, found: Found) -> None:
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in found.categories.values())
     image = '  <Image name="image" value="$image"/>\n'
     config = f'<View>\n{image}  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
-    write_atomically(folder / CONFIG_FILE, config)
-    write_atomically(folder / TASKS_FILE, json_list(tasks))
+    write_atomically(folder / "config.xml", config)
+    write_atomically(folder / "tasks.json", json_list(tasks))
 
 
 def _entries(found: FoundObject, photo: FoundPhoto, polygons: bool) -> list[dict[str, Any]]:

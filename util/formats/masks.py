@@ -8,9 +8,7 @@ from util.errors import UserError
 from util.files import read_text
 from util.formats.annotations import PhotoFiles
 
-MASK_SUFFIX = ".png"
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt")  # one class per line, the first is value 1
-BACKGROUND_NAME = "background"  # optional first line of a file of class names
 PHOTO_FOLDERS = ("images", "photos", "jpegimages")  # in lower case
 MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
 
@@ -36,7 +34,7 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     named = {path.name for path in masks.iterdir()} if masks.is_dir() else set()
     out: dict[str, tuple[Path, Path]] = {}
     for photo in PhotoFiles(photos).paths:
-        name = f"{photo.stem}{MASK_SUFFIX}"
+        name = f"{photo.stem}.png"
         if name not in named or photo == masks / name:
             continue
         if name in out:
@@ -64,7 +62,7 @@ def read_class_names(path: Path) -> list[str]:
     """
     lines = read_text(path, "the class names", "write one name per line").splitlines()
     names = [line.strip() for line in lines if line.strip()]
-    names = names[1:] if names and names[0].lower() == BACKGROUND_NAME else names
+    names = names[1:] if names and names[0].lower() == "background" else names
     check_unique(names, path)
     return names
 

@@ -24,7 +24,6 @@ YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
 DATA_FILE, CLASS_FILE = "data.yaml", "classes.txt"
 LABELS, IMAGES = "labels", "images"  # folders
-BOX_NUMBERS = 4
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 
 
@@ -114,7 +113,7 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int,
             category, shares = int(line.split()[0]), np.array(line.split()[1:], np.float64)
             if category not in range(classes):
                 raise ValueError(f"class {category} is not among the classes 0..{classes - 1}")
-            if len(shares) == BOX_NUMBERS:
+            if len(shares) == 4:  # a box
                 x, y, width, height = shares
                 shares = corners_of(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
             if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():

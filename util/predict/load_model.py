@@ -28,7 +28,6 @@ from util.run.input_size import nearest_side
 from util.run.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
-UNTRAINED = ("insid3", "lite0")  # method and encoder for which nothing was trained
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
@@ -109,6 +108,6 @@ def load_model(
         note = (
             f"no --checkpoint: takes {context.model_class.title} on {settings.model.backbone()}, trained on the "
             f"{len(settings.data.classes)} classes of {settings.data.name} ({SHIPPED.relative_to(REPOSITORY)}); "
-            f"without training: --config {config_path('split0', 'pascal', *UNTRAINED)}"
+            f"without training: --config {config_path('split0', 'pascal', 'insid3', 'lite0')}"
         )
     return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded.source, note)

@@ -34,8 +34,6 @@ from util.report.overlay import write_png
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
-PROBABILITY_ONE = 2**16 - 1  # the value of probability 1 in a 16-bit PNG
-SUMMARY = "summary.csv"
 SUMMARY_COLUMNS = ("photo", "class", "pixels", "share", "x0", "y0", "x1", "y1", "confidence", "presence", "error")
 
 
@@ -158,7 +156,7 @@ class Results:
             if self.instances:
                 row["instances"] = _parts(inside, probability)
             if PICTURES in self.formats:
-                _, content = cv2.imencode(".png", (probability * PROBABILITY_ONE).round().astype(np.uint16))
+                _, content = cv2.imencode(".png", (probability * (2**16 - 1)).round().astype(np.uint16))
                 write_atomically(file, content.tobytes())
                 row["probability"] = file.name
         write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
@@ -211,7 +209,7 @@ class Results:
                 box = dict(zip(("x0", "y0", "x1", "y1"), row["box"] or ()))
                 table.writerow({**row, "photo": record["query"], "class": row["name"], **box})
         table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
-        write_atomically(self.out / SUMMARY, text.getvalue())
+        write_atomically(self.out / "summary.csv", text.getvalue())
 
 
 def _file_facts(query: Path) -> list[int]:
