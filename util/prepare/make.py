@@ -58,7 +58,7 @@ class Recipe:
         if not hasattr(self.module, "add_options"):
             check_folders(options.root, options.out)
         plan, config = self.module.find(options), options.config_dir / self.name / f"{self.name}.yaml"
-        if not plan.jobs:
+        if not (callable(plan.jobs) or any(job.photo.exists() for job in plan.jobs)):
             raise UserError(f"--root {options.root}: nothing of {self.name} is there; name the {self.module.ROOT}")
         if plan.config:
             refuse_other(config, plan.config)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from model.encoders.layouts import Recognised, describe, encoder_part, recognise
+from model.encoders.layouts import Recognised, encoder_part, recognise
 from model.encoders.registry import build, downloadable, spec_of
 from model.encoders.timm_facts import PREFIX, bare_name, unknown
 from model.encoders.weights import (
@@ -132,9 +132,10 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
     state = state if layout is None else layout.translate(state) or state
     found = recognise(state, _timm_network(content, network))
     if found is None:
+        nor = "" if network is None else f", nor of {network}"
         raise UserError(
-            f"{source}: holds {describe(state)}, which has the layout of no encoder of this project "
-            f"(docs/encoders.md); if it is of timm: prepare.py weights timm/<name> --check {source}"
+            f"{source}: has the tensors of no encoder of this project (docs/encoders.md){nor}; if it is of timm: "
+            f"prepare.py weights timm/<name> --check {source}"
         )
     if network not in (None, found.backbone):
         raise UserError(f"{source}: holds a {found.backbone}, not a {network}")
