@@ -27,7 +27,7 @@ def full(leave, shots=(1,), **changes) -> Path:
 
 
 def text(runs: Path, form: str = "markdown", **options) -> str:
-    return FORMATS[form].text(table([runs], **options))
+    return FORMATS[form][1](table([runs], **options))
 
 
 def cells(runs: Path, method: str) -> dict[str, str]:

@@ -103,10 +103,10 @@ def main() -> int:
             return code
     whole = table([part.result for part in parts], across=parts[0].source.data.name != parts[0].config.data.name)
     out = Path(parts[0].config.run.folder) / f"{options.dataset}_{options.net}_table"
-    for form in FORMATS.values():
-        write_atomically(out.with_suffix(f".{form.suffix}"), form.text(whole) + "\n")
+    for suffix, printed in FORMATS.values():
+        write_atomically(out.with_suffix(f".{suffix}"), printed(whole) + "\n")
     print("\n".join(["", str(whole), "", *_differences(parts)]))
-    print(f"kept as {out}, in the formats {', '.join(form.suffix for form in FORMATS.values())}", flush=True)
+    print(f"kept as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
     return 0
 
 

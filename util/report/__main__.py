@@ -52,7 +52,8 @@ def command() -> int:
         for path in find_results(options.runs):
             print("\n".join(map(str, write_charts(path.parent, options.figures))))
     else:
-        print(FORMATS[options.format].text(table(options.runs, options.output, options.protocol)))
+        _, printed = FORMATS[options.format]
+        print(printed(table(options.runs, options.output, options.protocol)))
     return 0
 
 

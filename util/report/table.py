@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from util.errors import one_line
 
@@ -95,15 +93,8 @@ def comma_separated(table: Table) -> str:
     return out.getvalue().rstrip("\n")
 
 
-class Format(NamedTuple):
-    """A format of tables: the ending of its files, and the function that prints one."""
-
-    suffix: str
-    text: Callable[[Table], str]
-
-
-FORMATS = {  # by the name of --format
-    "markdown": Format("md", markdown),
-    "latex": Format("tex", latex),
-    "csv": Format("csv", comma_separated),
+FORMATS = {  # by the name of --format: the ending of files, and the function that prints a table
+    "markdown": ("md", markdown),
+    "latex": ("tex", latex),
+    "csv": ("csv", comma_separated),
 }
