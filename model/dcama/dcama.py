@@ -6,7 +6,6 @@ Read ``DCAMA.forward`` first; ``mask_aggregation.py`` is the attention, ``decode
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -94,8 +93,12 @@ class DCAMA(WithEncoder):
             support.stage.clear()
             skips = self._skips(query, support, shots=mask.shape[1])
 
-        # Aggregate the supports' masks at every intermediate feature, then decode.
-        masks = self._aggregated(query, support, mask)
+        # Aggregate the supports' masks at every intermediate feature: stage 2, 3, 4 -> (B, n, h, w). These features are
+        # most of the memory, and those of a stage are released with its masks. Then decode.
+        masks = {}
+        for name, aggregate in self.aggregate.items():
+            i = int(name)
+            masks[i] = aggregate(query.intermediate.pop(i), support.intermediate.pop(i), mask)
         logits = self.decoder(masks, skips, episode.query.shape[-2:]).float()
 
         output = Output(logits)
@@ -116,14 +119,3 @@ class DCAMA(WithEncoder):
             skips[i] = torch.cat([query.intermediate[i][-1], of_shots.amax(1)], dim=1)
         del query.intermediate[1], support.intermediate[1]
         return skips
-
-    def _aggregated(self, query: Features, support: Features, mask_bk1hw: Tensor) -> dict[int, Tensor]:
-        """Return stage 2, 3, 4 -> the soft masks of its intermediate features, (B, n, h, w).
-
-        Intermediate features are most of the memory: those of a stage are released as soon as its masks exist.
-        """
-        masks = {}
-        for stage in (LOW, MID, HIGH):
-            aggregate = cast(MaskAggregation, self.aggregate[str(stage)])
-            masks[stage] = aggregate(query.intermediate.pop(stage), support.intermediate.pop(stage), mask_bk1hw)
-        return masks

@@ -116,8 +116,13 @@ class HSNet(WithEncoder):
         with self.encoder_grad():
             query = {level: [unit(x) for x in maps] for level, maps in _intermediate(self.encode_query(episode))}
 
-        pairs = [self._one_shot(episode, k, query, mask[:, k]) for k in range(shots)]
-        each, objects = zip(*pairs)  # K of (B, 2, S, S) and of (B, C + 3)
+        each, objects = [], []  # K of (B, 2, S, S) float32 and of (B, C + 3)
+        for k in range(shots):  # one at a time: the encoder's features of K shots take the memory of one
+            with self.encoder_grad():
+                support = dict(_intermediate(self.encode_shot(episode, k)))
+                objects.append(seen_object(support[HIGH][-1], mask[:, k]))
+            squeezed = self.squeeze(query, support, mask[:, k])
+            each.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
         logits, maps = each[0], {}
         if shots > 1:
             logits, votes = vote(torch.stack(each, dim=1))
@@ -129,15 +134,6 @@ class HSNet(WithEncoder):
         else:
             output.evidence = likeness(query[HIGH][-1], torch.stack(objects, dim=1))
         return output
-
-    def _one_shot(
-        self, episode: Episode, k: int, query: dict[int, list[Tensor]], mask_b1ss: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the logits by one support, (B, 2, S, S) float32, and its object, (B, C + 3)."""
-        with self.encoder_grad():
-            support = dict(_intermediate(self.encode_shot(episode, k)))
-            object_bc = seen_object(support[HIGH][-1], mask_b1ss)
-        return self.decoder(self.squeeze(query, support, mask_b1ss), episode.query.shape[-2:]).float(), object_bc
 
     def download_encoder(self, name: str) -> dict[str, Tensor]:
         """Return torchvision's ImageNet weights of the encoder."""
