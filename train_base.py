@@ -17,7 +17,8 @@ def command() -> int:
     options = parser.parse_args()
     if command_line.show(options):
         return 0
-    return train_base(command_line.read(options), options.resume, options.overwrite, options.allow_changes)
+    config, allow_changes = command_line.read(options), options.allow_changes
+    return train_base(config, options.resume, options.overwrite, allow_changes=allow_changes)
 
 
 if __name__ == "__main__":

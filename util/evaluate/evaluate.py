@@ -33,9 +33,6 @@ BASE = "base"  # the score of logits over the base classes
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 UNGATED = "always_shown"  # the final output whatever the presence score says
 
-# Sees every episode once it is counted: number, IoU of the final output in percent, predictions and maps.
-Keeper = Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None]
-
 
 class Observer(Protocol):
     """Sees every batch of a pass that this process scores: counts, evidence of a calibration, pictures."""
@@ -57,7 +54,7 @@ class Scoreboard:
         classes: of the data set.
         scored_on: the name of the trial's label to count on; None takes the only one.
         episodes: only episodes with a number below it count; None counts all.
-        keep: called with the predictions of every counted episode.
+        keep: called with number, IoU of the final output in percent, predictions and maps of every counted episode.
         asks_presence: whether queries may lack their class, so that the presence score is scored too.
         calibration: of the network; masks of queries below its threshold are empty.
     """
@@ -67,7 +64,7 @@ class Scoreboard:
         classes: int,
         scored_on: str | None = None,
         episodes: int | None = None,
-        keep: Keeper | None = None,
+        keep: Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None] | None = None,
         asks_presence: bool = False,
         calibration: Calibration | None = None,
     ):

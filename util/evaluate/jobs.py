@@ -29,7 +29,6 @@ from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World
 
 log = logging.getLogger("symnet")
-ALL = "all"
 Lists = dict[tuple[int, str | None], ImageList]  # by number of shots and published list
 Networks = dict[tuple[int, int], tuple[PreparedNetwork, Weights]]  # by number of shots and image side
 
@@ -102,7 +101,7 @@ def build_test_jobs(
     Raises:
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
-    every = list(protocols) == [ALL]
+    every = list(protocols) == ["all"]
     one_class = [name for name, protocol in config.protocols.items() if protocol.ways == 1 and protocol.absent == 0]
     names = dict.fromkeys(one_class if every else protocols or (config.test.protocol,))
     each_shots = dict.fromkeys(shots or (config.data.shot,))

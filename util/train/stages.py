@@ -30,21 +30,14 @@ from util.train.trainer import train
 log = logging.getLogger("symnet")
 
 
-def train_base(config: Config, resume: bool, overwrite: bool, allow_changes: bool = False) -> int:
-    """Run the base stage; return the exit code."""
-    return _train(config, "base", resume, overwrite, allow_changes)
-
-
-def train_meta(
-    config: Config, resume: bool, overwrite: bool, base: str | None = None, allow_changes: bool = False
+def train_stage(
+    name: str, config: Config, resume: bool, overwrite: bool, base: str | None = None, allow_changes: bool = False
 ) -> int:
-    """Run the meta stage from a base-stage checkpoint (if the model has that stage); return the exit code."""
-    return _train(config, "meta", resume, overwrite, allow_changes, base)
+    """Run a stage, base or meta, and return the exit code.
 
-
-def _train(
-    config: Config, name: str, resume: bool, overwrite: bool, allow_changes: bool, base: str | None = None
-) -> int:
+    Args:
+        base: a base-stage checkpoint that the meta stage starts from, in place of the run's own.
+    """
     with join(config.run.device, f"{name}_stage.batch, {name}_stage.size or data.workers") as world:
         context, is_base, key = make_run_context(config), name == "base", f"{name}_stage"
         stage = config.base_stage if is_base else config.meta_stage
@@ -96,6 +89,9 @@ def _train(
         finally:
             out.close()
         return 0 if finished else EXIT_INTERRUPTED
+
+
+train_base, train_meta = partial(train_stage, "base"), partial(train_stage, "meta")
 
 
 def _validate(
