@@ -10,6 +10,7 @@ import torch
 
 from model.encoders.features import Features
 from model.episode import Episode
+from tests.evaluate.quick import ENCODER, PROTOTYPE
 from util.config.read import read_config
 from util.data.episodes import Trial
 from util.data.sampling import EpisodeKey
@@ -22,14 +23,13 @@ from util.run.processes import World
 
 pytestmark = pytest.mark.train
 
-ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
-BASELINE, WITH_BASE_LEARNER = "mini_split0_prototype_resnet10.yaml", "mini_split0_bam_resnet10.yaml"
+WITH_BASE_LEARNER = "mini_split0_bam_resnet10.yaml"
 EPISODES = 20  # more images in all than the list has
 WORLD = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(
-    params=[(BASELINE, "symnet"), (BASELINE, "ssp"), (WITH_BASE_LEARNER, "symnet")],
+    params=[(PROTOTYPE, "symnet"), (PROTOTYPE, "ssp"), (WITH_BASE_LEARNER, "symnet")],
     ids=["letterbox", "original sizes", "base learner"],
 )
 def run(request, mini_yaml):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from tests.evaluate.quick import ENCODER, PROTOTYPE, lines
 from tests.model.small import drawn_episode, small_model
 from util.checkpoints.checkpoint import digest_of
 from util.checkpoints.weights import fill_encoder
@@ -33,8 +33,6 @@ from util.report.schema import read_result
 from util.run.context import make_run_context
 from util.run.network import build_model
 
-ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
-PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
 EPISODES = 40
 QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0], "pictures": 0}
 
@@ -83,7 +81,7 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     assert read_result(folder / "result.json") == result and result["calibration"] == known.facts()
     assert result["mean"]["always_shown"]["miou"] == plain["mean"]["final"]["miou"]
     assert "AUROC" in str(score_table(result)) and result["episode_digests"] == plain["episode_digests"]
-    episodes = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()[1:]]
+    episodes = lines(folder)
     present = [e["outputs"]["all_foreground"][0] > 0 for e in episodes]
     assert 10 < sum(present) < 30
     for episode in episodes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
+from tests.evaluate.quick import ENCODER, PROTOTYPE, lines
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.lists.image_list import test_list as novel_list
@@ -17,8 +17,6 @@ from util.report.result_table import title
 
 pytestmark = pytest.mark.train
 
-PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
-ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
 TEST = {"checkpoint": "none", "episodes": 5, "pictures": 0}
 
 
@@ -41,7 +39,7 @@ def listed(mini_yaml, tmp_path: Path):
 
 def queries(folder: Path) -> list[str]:
     """Return the queries of a result's episodes."""
-    return [e["query"] for e in map(json.loads, (folder / "episodes.jsonl").read_text().splitlines()[1:])]
+    return [episode["query"] for episode in lines(folder)]
 
 
 def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None:
