@@ -130,6 +130,15 @@ def test_second_load_reads_no_mask(tiny: DataSettings) -> None:
     assert [(p, p.stat().st_mtime_ns) for p in _cache_files(tiny)] == before
 
 
+def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
+    root = Path(tiny.root)
+    (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
+    (root / "SegmentationClassAug/again.png").symlink_to("photo0.png")
+    (root / "train.txt").write_text((root / "train.txt").read_text() + "again\n")
+    with pytest.raises(UserError, match=r"photo0\.jpg and .*again\.jpg are one file"):
+        load_index(tiny, "train")
+
+
 def test_changed_mask_is_counted_anew(tiny: DataSettings) -> None:
     first, path = _load(tiny), _mask_path(tiny, 2)
     _save_mask(path, np.full((12, 10), 3, np.uint8))

@@ -12,6 +12,7 @@ from tests.evaluate.quick import new_checkpoint
 from util.config.read import read_config
 from util.data.episodes import collate
 from util.errors import UserError
+from util.evaluate import tta
 from util.evaluate.jobs import build_test_jobs
 from util.evaluate.testing import test as score
 from util.evaluate.tta import TestTimeAugmentation
@@ -115,3 +116,9 @@ def test_weights_of_another_number_of_shots_name_the_mend(config, tmp_path: Path
         path = new_checkpoint(config("symnet", f"data.shot={shots}"), tmp_path / "best.pth")
         with pytest.raises(UserError, match=rf"trained with {shots} shot\(s\), this network takes .*test.fuse=masks"):
             score(config("symnet", f"test.checkpoint={path}", *other))
+
+
+def test_weights_of_one_side_say_that_scales_need_others(config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tta, "build_model", lambda *_: torch.nn.Linear(1, 1))  # as a Swin, whose weights fit one side
+    with pytest.raises(UserError, match=r"test\.scales: .* 49 px"):
+        score(config("symnet", "test.scales=[1.0, 1.5]"))

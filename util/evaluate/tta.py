@@ -20,6 +20,7 @@ from model.contract import FewShotModel
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
 from util.config.settings import MASKS
 from util.data.images.views import ORIGINAL, View
+from util.errors import UserError
 from util.evaluate.evaluate import BASE, scored_outputs
 from util.report.scores import FINAL
 from util.run.context import RunContext
@@ -192,6 +193,9 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
         side, other = round(factor * view.side), network
         if view.rule != ORIGINAL and side != network.task.size:
             other = build_model(context.config, context.text_width, side, network.task.base_classes)
-            other.load_state_dict(network.state_dict(), assign=True)  # no copy
+            try:
+                other.load_state_dict(network.state_dict(), assign=True)  # no copy
+            except RuntimeError:
+                raise UserError(f"test.scales: these weights of {network.title} fit no side of {side} px") from None
         networks.append(other)
     return TestTimeAugmentation(networks, factors, test.flip, test.fuse == MASKS and shots > 1)

@@ -150,7 +150,8 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     """Return the index of ``part`` (as in ``list_of``), from the cache if that is valid, else built and cached.
 
     Raises:
-        UserError: a folder, list, image or mask is missing, or a mask holds no class indices or has another size.
+        UserError: a folder, list, image or mask is missing, a mask holds no class indices or has another size, or
+            two names are of one photo.
     """
     root, listed, binary = Path(data.root), list_of(data, part), data.mask_form == BINARY
     if not root.is_dir():
@@ -166,6 +167,11 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
         count = partial(measure, classes=VALUE if binary else len(data.classes))
         pairs = list(zip(images, masks, strict=True))
         counted = list(parallel_map(count, pairs, f"index {data.name} {part}", progress=progress))
+        known: dict[tuple[int, int], Path] = {}
+        for image in () if binary else images:  # masks of one class share their photo
+            stat = image.stat()
+            if (other := known.setdefault((stat.st_dev, stat.st_ino), image)) is not image:
+                raise UserError(f"{root / listed}: {other} and {image} are one file, which would support itself")
         found = np.stack([areas for areas, _ in counted]), np.stack([size for _, size in counted])
         save = partial(np.savez_compressed, areas=found[0], sizes=found[1], fingerprint=np.array(made_from))
         with contextlib.suppress(UserError):  # if the folder cannot be written, the next run builds it again
