@@ -9,9 +9,10 @@ import pytest
 import torch
 import yaml
 
-from model.encoders.resnet import NARROW, SMALL
+from model.encoders.resnet import SMALL
 from model.registry import class_of
 from tests import spawned
+from tests.narrow import NARROW
 from tests.paths import REPOSITORY, SHARED
 from util.config.read import read_config
 from util.data.mini import generate

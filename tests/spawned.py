@@ -22,6 +22,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from tests import narrow  # noqa: F401  # an encoder that configs of tests name
 from tests.paths import REPOSITORY
 
 PRELOAD = ["tests.preloaded"]

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from model.encoders.encoder import DEEP, LAST_STAGE, PLAIN, USUAL, Encoder, EncoderVariant
-from model.encoders.resnet import NARROW, SMALL, ResNetEncoder
+from model.encoders.resnet import SMALL, ResNetEncoder
 from model.encoders.swin import SWIN_SIDE, SWIN_STRIDE, SwinEncoder
 from model.encoders.timm_encoder import TimmEncoder
 from model.encoders.timm_facts import PREFIX, STRIDES, can_have, facts, unknown
@@ -37,20 +37,10 @@ class EncoderSpec:
         return -(-size // (self.stride or stride))
 
 
-RESNETS = {
-    SMALL: "ResNet-10",
-    NARROW: "narrow ResNet-10",
-    "resnet18": "ResNet-18",
-    "resnet34": "ResNet-34",
-    "resnet50": "ResNet-50",
-    "resnet101": "ResNet-101",
-}
-ENCODERS = {
-    name: EncoderSpec(
-        title, ResNetEncoder, (PLAIN, DEEP), STRIDES, torchvision=None if name in (SMALL, NARROW) else name
-    )
-    for name, title in RESNETS.items()
-}
+RESNETS = {"resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50", "resnet101": "ResNet-101"}
+ENCODERS = {SMALL: EncoderSpec("ResNet-10", ResNetEncoder, (PLAIN, DEEP), STRIDES)}
+for _name, _title in RESNETS.items():
+    ENCODERS[_name] = EncoderSpec(_title, ResNetEncoder, (PLAIN, DEEP), STRIDES, torchvision=_name)
 ENCODERS["vgg16"] = EncoderSpec("VGG-16", VGGEncoder, stride=VGG_STRIDE, torchvision="vgg16_bn")
 ENCODERS["swin_b"] = EncoderSpec("Swin-B", SwinEncoder, stride=SWIN_STRIDE, sides=(SWIN_SIDE,))
 # What a method may need of stages 2, 3 and 4, in words for messages.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,8 +28,7 @@ DEEP_NAMES |= {"conv3": "layer0.6", "bn3": "layer0.7"}
 NESTED_DEEP_NAMES = {f"conv1.{i}": f"layer0.{i}" for i in (0, 1, 3, 4, 6)} | {"bn1": "layer0.7"}
 PLAIN_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1"}
 CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does not use
-SMALL, NARROW = "resnet10", "resnet10_narrow"  # one basic block a stage; torchvision has neither
-NARROWING = 4  # the narrow one, for tests, has a quarter of the channels
+SMALL = "resnet10"  # one basic block a stage; torchvision has none
 
 Block: TypeAlias = "BasicBlock | Bottleneck"
 
@@ -116,22 +115,12 @@ def residual(block: Block, x: Tensor) -> Tensor:
 
 
 def _residual_network(backbone: str) -> ResNet:
-    """Return torchvision's network, or a smaller one, with random weights."""
+    """Return torchvision's network, or ResNet-10, with random weights."""
     from torchvision.models import resnet  # seconds, which a process that builds no network saves
 
-    class Narrow(resnet.ResNet):
-        def _make_layer(self, block: Any, planes: int, *args: Any, **options: Any) -> nn.Sequential:
-            if self.inplanes == planes:  # the first stage, after a stem that is narrowed below
-                self.inplanes //= NARROWING
-            return super()._make_layer(block, planes // NARROWING, *args, **options)
-
-    if backbone not in (SMALL, NARROW):
-        return getattr(resnet, backbone)(weights=None)
-    net = (resnet.ResNet if backbone == SMALL else Narrow)(resnet.BasicBlock, [1, 1, 1, 1])
-    if backbone == NARROW:
-        width = net.conv1.out_channels // NARROWING
-        net.conv1, net.bn1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(width)
-    return net
+    if backbone == SMALL:
+        return resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1])
+    return getattr(resnet, backbone)(weights=None)
 
 
 def _deep_stem(width: int, pool: nn.Module) -> nn.Sequential:

@@ -21,7 +21,7 @@ from util.launch.launch import _exit_code, main, parse, usable_gpus
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {
-    "model.encoder.backbone": "resnet10_narrow",
+    "model.encoder.backbone": "resnet10",
     "data.size": 33,
     "data.min_pixels": 100,
     "base_stage.size": 33,

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from model.contract import FewShotModel, Task
-from model.encoders.resnet import NARROW, SMALL
+from model.encoders.resnet import SMALL
 from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
 from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
+from tests.narrow import NARROW
 
 BASE_CLASSES, TEXT_WIDTH = 3, 8
 MIN_SIZE = 33

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.encoders.resnet import NARROW
 from model.registry import models
 from tests.model.seeded import seeded_model, takes
+from tests.narrow import NARROW
 
 ENCODERS = [
     *((NARROW, stem) for stem in ("deep", "plain")),

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from model.encoders.resnet import NARROW, SMALL
+from model.encoders.resnet import SMALL
 from model.episode import LabelledImages
 from model.registry import models
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import drawn_episode
+from tests.narrow import NARROW
 from util.evaluate.evaluate import scored_outputs
 
 FOLDER = Path(__file__).parents[1] / "golden"
