@@ -64,12 +64,7 @@ class EpisodeDataset(Dataset):
 
     def __getitem__(self, number: int) -> Episode:
         key = self.sampler(number)
-        return self.episode(key, self._view(key.query, key, QUERY_SLOT))
-
-    def episode(self, key: EpisodeKey, query: Sized, ignored: Sequence[int] = ()) -> Episode:
-        """Return the episode of a key from its sized query; ``ignored`` is as in ``assemble``."""
-        supports = [self._view(row, key, slot) for slot, row in enumerate(key.supports, QUERY_SLOT + 1)]
-        return self.assemble(key, [query, *supports], ignored)
+        return self.assemble(key, [self._view(row, key, slot) for slot, row in enumerate((key.query, *key.supports))])
 
     def assemble(self, key: EpisodeKey, views: Sequence[Sized], ignored: Sequence[int] = ()) -> Episode:
         """Return the episode of a key from the sized images and class ids of its query and of its supports.
@@ -107,10 +102,8 @@ class EpisodeDataset(Dataset):
 
     def view_key(self, row: int, key: EpisodeKey, slot: int) -> ViewKey:
         """Return which of its fixed views an image has in an episode; ``slot`` is as in ``QUERY_SLOT``."""
-        if self.augment is None:
-            return ViewKey(row, key.class_id, 0)
-        view = int(random_stream(self.sampler.seed, CHOICE, key.number, slot).integers(self.views or 1))
-        return ViewKey(row, key.class_id, view)
+        random = random_stream(self.sampler.seed, CHOICE, key.number, slot)
+        return ViewKey(row, key.class_id, 0 if self.augment is None else int(random.integers(self.views or 1)))
 
     def fixed_view(self, view: ViewKey) -> Sized:
         """Return one of the fixed views of an image."""
@@ -194,8 +187,10 @@ class TrialDataset(Dataset):
         base = {s: [relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}
         values = [episodes.index.value_of(c) for c in key.classes]
         labels = {s: [numbered(m, values)] for s, m in maps.items()}
-        query = episodes.evaluation_view(image, classes)
-        ways = [episodes.episode(way, query, [c for c in key.classes if c != way.class_id]) for way in key.ways]
+        query, ways = episodes.evaluation_view(image, classes), []
+        for way in key.ways:
+            supports = [episodes.evaluation_view(*episodes.index.pair(row)) for row in way.supports]
+            ways.append(episodes.assemble(way, [query, *supports], [c for c in key.classes if c != way.class_id]))
         return Trial(ways, [key.rows], labels, base, [episodes.view.shown(image.shape)])
 
 

@@ -17,6 +17,7 @@ from util.config import command_line
 from util.config.compose import MAIN_METHOD, experiments
 from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR, UserError
+from util.prepare.datasets.recipe import DIFFERS
 from util.prepare.needs import Finding, Needs, machine
 from util.run.device import gpu_count
 
@@ -91,7 +92,8 @@ def print_reports(reports: list[Report], everything: bool) -> None:
     """Print for each data set what can be run now, and a command for each gap; before that all findings if asked."""
     found = dict.fromkeys(finding for report in reports for finding in report.findings)
     for finding in [*machine(), *found] if everything else []:
-        print(finding.line())
+        state = "MISSING" if not finding.fine else "differs" if DIFFERS in finding.says else "ok"
+        print(f"{state:8}{finding.what}: {finding.says}")
     for name, group in groupby(reports, lambda report: report.path.parent.name):
         of_dataset = list(group)
         ready = [report.command for report in of_dataset if report.ready]

@@ -153,11 +153,7 @@ def config_text(data: DataSettings) -> str:
 
 
 def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
-    """Make images, masks and lists; return the settings with folds and ``min_pixels``.
-
-    Raises:
-        UserError: a file does not fit, a class occurs in no image, or folds or shots are impossible.
-    """
+    """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
     run_jobs(plan, out, options.skip_bad)
     data = DataSettings(

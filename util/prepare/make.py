@@ -56,7 +56,10 @@ class Recipe:
             UserError: a file is missing, damaged or of another form; no list is written then.
         """
         if not hasattr(self.module, "add_options"):
-            check_folders(options.root, options.out)
+            root, out = options.root.resolve(), options.out.resolve()
+            if root in (out, *out.parents):
+                raise UserError(f"--out {options.out}: lies in --root {options.root}; name another --out")
+            refuse_other_files(options.out, MADE_FROM)
         plan, config = self.module.find(options), options.config_dir / self.name / f"{self.name}.yaml"
         if not (callable(plan.jobs) or any(job.photo.exists() for job in plan.jobs)):
             raise UserError(f"--root {options.root}: nothing of {self.name} is there; name the {self.module.ROOT}")
@@ -74,17 +77,6 @@ def add_out(parser: argparse.ArgumentParser, out: str) -> None:
     """Add ``--out`` and ``--skip-bad``."""
     parser.add_argument("--out", type=Path, default=Path(out), help=f"folder to create (default {out})")
     parser.add_argument("--skip-bad", action="store_true", help="omit missing or damaged files instead of stopping")
-
-
-def check_folders(root: Path, out: Path) -> None:
-    """Refuse a --root in which the prepared data would lie, and an --out of other files.
-
-    Raises:
-        UserError: names it.
-    """
-    if root.resolve() in (out.resolve(), *out.resolve().parents):
-        raise UserError(f"--out {out}: lies in --root {root}; name another --out")
-    refuse_other_files(out, MADE_FROM)
 
 
 def refuse_other(path: Path, text: str) -> None:

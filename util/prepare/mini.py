@@ -11,8 +11,6 @@ from tqdm import tqdm
 from util.cli import within
 from util.data.mini import MIN_SIDE, generate
 
-TRAIN_SHARE = 5 / 6  # of the images; the rest is for testing
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
@@ -29,10 +27,10 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: the folder holds something else.
     """
-    train = round(options.images * TRAIN_SHARE)
+    train = round(options.images * 5 / 6)
     test = options.images - train
     progress = partial(tqdm, desc="draw mini", unit="image")
     drawn = generate(options.out, train, test, options.size, options.seed, progress=progress)
-    done = f"{train} training and {test} test images"
-    print(f"{options.out}: {done}" if drawn else f"{options.out}: {done} exist already; nothing to do")
+    there = "" if drawn else " exist already; nothing to do"
+    print(f"{options.out}: {train} training and {test} test images{there}")
     return 0

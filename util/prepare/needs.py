@@ -28,7 +28,7 @@ from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vector
 from util.errors import UserError
 from util.parallel import usable_cores
 from util.prepare.datasets import coco, pascal
-from util.prepare.datasets.recipe import DIFFERS, compare_count
+from util.prepare.datasets.recipe import compare_count
 from util.prepare.lists import MAKERS, published
 from util.run.context import base_folder, run_folder
 from util.run.device import gpu_count
@@ -48,16 +48,6 @@ class Finding:
     fine: bool  # whether it is met
     says: str  # details
     mend: str = ""  # command or advice if it is not met
-
-    @property
-    def partly(self) -> bool:
-        """Whether it is met, but published results were made with something else."""
-        return self.fine and DIFFERS in self.says
-
-    def line(self) -> str:
-        """Return the finding as a line of text."""
-        state = "MISSING" if not self.fine else "differs" if self.partly else "ok"
-        return f"{state:8}{self.what}: {self.says}"
 
 
 def machine() -> list[Finding]:

@@ -20,18 +20,10 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from model.encoders.layouts import Recognised, encoder_part, recognise
+from model.encoders.layouts import encoder_part, recognise
 from model.encoders.registry import build, downloadable, spec_of
 from model.encoders.timm_facts import PREFIX, bare_name, unknown
-from model.encoders.weights import (
-    LITE0,
-    PACKAGE,
-    TIMM,
-    checksum_of,
-    download,
-    licence_of,
-    weights_url,
-)
+from model.encoders.weights import LITE0, PACKAGE, TIMM, checksum_of, download, licence_of, weights_url
 from model.registry import published_layout
 from util.checkpoints import checkpoint
 from util.checkpoints.checkpoint import SAFETENSORS
@@ -130,7 +122,9 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
             raise UserError(f"{source}: tensor {name} has values that are not finite; restore the file")
     layout = published_layout(state)
     state = state if layout is None else layout.translate(state) or state
-    found = recognise(state, _timm_network(content, network))
+    config = content["config"] if checkpoint.is_own(content) else {}
+    backbone = network or str(config.get("model", {}).get("encoder", {}).get("backbone"))
+    found = recognise(state, backbone if backbone.startswith(PREFIX) and unknown(backbone) is None else None)
     if found is None:
         nor = "" if network is None else f", nor of {network}"
         raise UserError(
@@ -139,18 +133,18 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
         )
     if network not in (None, found.backbone):
         raise UserError(f"{source}: holds a {found.backbone}, not a {network}")
-    fit, complete = found.fit, "complete"
+    fit, complete, spec = found.fit, "complete", spec_of(found.backbone)
     if fit.inside:
         complete = f"{len(fit.missing)} tensors missing, such as {fit.inside[0]} inside a stage: not usable"
     elif fit.missing:
         stages = " and ".join(map(str, fit.absent_stages))
         complete = f"all {len(fit.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
-    stem = f", {found.stem} stem" if len(spec_of(found.backbone).stems) > 1 else ""
+    stem = f", {found.stem} stem" if len(spec.stems) > 1 else ""
     kinds = {str(t.dtype).removeprefix("torch.") for t in encoder_part(state).values() if t.is_floating_point()}
     line = f"{source}: {found.backbone}{stem}, {complete}, {' and '.join(sorted(kinds))}, all finite"
     test = f"to test it: sh test.sh <experiment> <data set> <GPUs> {source}"
-    if checkpoint.is_own(content):
-        data, model, run = (content["config"].get(section, {}) for section in ("data", "model", "run"))
+    if config:
+        data, model, run = (config.get(section, {}) for section in ("data", "model", "run"))
         start = f"to start the meta stage from it: run.base_folder: {Path(source).parent}"
         return [
             f"{line}; a checkpoint of this project: {content.get('stage')} stage of {run.get('name')} "
@@ -161,28 +155,12 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
         return [f"{line}; the authors' {layout.title} checkpoint", test]
     kind = "encoder weights"
     if found.backbone.startswith(PREFIX):
-        encoder = build(found.backbone)
-        kind = f"licence of the weights: {licence_of(source, encoder)}"
+        kind = f"licence of the weights: {licence_of(source, build(found.backbone))}"
     elif fit.others:
         kind = "a checkpoint of another network around such an encoder"
-    return [f"{line}; {kind}", *_settings(source, found)]
-
-
-def _timm_network(content: dict[str, Any], network: str | None) -> str | None:
-    """Return the network of timm that is named, or that a checkpoint of this project names; None: none that exists."""
-    config = content["config"] if checkpoint.is_own(content) else {}
-    backbone = network or str(config.get("model", {}).get("encoder", {}).get("backbone"))
-    return backbone if backbone.startswith(PREFIX) and unknown(backbone) is None else None
-
-
-def _settings(source: str, found: Recognised) -> list[str]:
-    """Return the settings that use an encoder's weights."""
-    if found.fit.inside:
-        return ["not usable: bring a file that is complete, or that ends with a whole stage"]
-    spec = spec_of(found.backbone)
-    lines = ["to use it, write in the config (or after --set, with = for the colon):"]
-    lines += [f"  model.encoder.backbone: {found.backbone}"]
-    lines += [f"  model.encoder.stem: {found.stem}"] if len(spec.stems) > 1 else []
-    lines += [f"  model.encoder.weights: {source}"]
-    lines += ["  model.encoder.partial: true"] if found.fit.missing else []
-    return lines
+    if fit.inside:
+        return [f"{line}; {kind}", "not usable: bring a file that is complete, or that ends with a whole stage"]
+    settings = {"backbone": found.backbone, "stem": stem and found.stem, "weights": source}
+    settings["partial"] = "true" if fit.missing else ""
+    use = "to use it, write in the config (or after --set, with = for the colon):"
+    return [f"{line}; {kind}", use, *(f"  model.encoder.{key}: {value}" for key, value in settings.items() if value)]

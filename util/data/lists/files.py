@@ -120,13 +120,8 @@ def match(listed: ListFile, index: Index, classes: tuple[int, ...]) -> list[int]
     where = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
     if len(where) < len(index.names):
         raise UserError(f"{listed.path}: ambiguous, the data set has images of one name in two folders; rename them")
-    missing = list(dict.fromkeys(stem for stem in listed.stems if stem not in where))
-    if missing:
-        images = len(set(listed.stems))
-        raise UserError(
-            f"{listed.path}: {len(missing)} of its {images} images are not in the data set, such as {missing[0]}"
-        )
-    odd = next((c for c in listed.classes or () if c not in classes), None)
-    if odd is not None:
-        raise UserError(f"{listed.path}: lists class {odd}, which is not of this fold: {classes}")
+    if missing := [stem for stem in listed.stems if stem not in where]:
+        raise UserError(f"{listed.path}: {len(missing)} of its lines are not in the data set, such as {missing[0]}")
+    if odd := [c for c in listed.classes or () if c not in classes]:
+        raise UserError(f"{listed.path}: lists class {odd[0]}, which is not of this fold: {classes}")
     return [where[stem] for stem in listed.stems]

@@ -109,9 +109,8 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
 
     Images without any base class and images that show novel classes stay; what is no base class is background.
     """
-    return ImageList(
-        index, fold.base, np.arange(len(index.names)), {c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
-    )
+    candidates = {c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
+    return ImageList(index, fold.base, np.arange(len(index)), candidates)
 
 
 def _of_fold(
@@ -143,9 +142,8 @@ def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclu
     present = index.areas[:, classes] >= data.min_pixels  # (images, classes)
     allowed = (index.areas[:, exclude] == 0).all(1)
     queries = np.flatnonzero(present.any(1) & allowed)
-    return ImageList(
-        index, classes, queries, {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
-    )
+    candidates = {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
+    return ImageList(index, classes, queries, candidates)
 
 
 def _of_file(

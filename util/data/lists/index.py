@@ -178,8 +178,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
             write_atomically(cache, save)
     areas, sizes = found
     if binary:
-        table = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes))
-        return Index(names, table, images, masks, made_from, sizes)
+        areas = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes))
     return Index(names, areas, images, masks, made_from, sizes)
 
 
@@ -190,8 +189,7 @@ def list_of(data: DataSettings, part: str) -> str:
         UserError: the data set has no such part.
     """
     lists = {"train": data.train_list, "validation": data.validation_list or data.test_list, "test": data.test_list}
-    listed = lists[part]
-    if listed is None:
+    if (listed := lists[part]) is None:
         raise UserError(f"data set {data.name} has no images for this: data.{part}_list is null; name another data set")
     return listed
 

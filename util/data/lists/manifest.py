@@ -47,9 +47,8 @@ def read_manifest(path: Path) -> Manifest:
         UserError: the file is missing, or a line is not an episode.
     """
     out = Manifest()
-    for number, line in enumerate(
-        read_text(path, "this manifest", "name the episodes.jsonl of a test").splitlines(), 1
-    ):
+    text = read_text(path, "this manifest", "name the episodes.jsonl of a test")
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.words.text import NAMES, name_vectors, table_names
+from util.data.words.text import name_vectors, table_names
 from util.errors import UserError
 
 # The departures were derived from the published rows. GoogleNews vectors have 8 significant bits: a normalised row that
@@ -51,9 +51,9 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     found = _find(source, names)
     missing = [name for name in names if name not in found]
     if missing and (not fill or not found):
+        words = ", ".join(map(repr, missing))
         raise UserError(
-            f"{source}: has no word for {', '.join(map(repr, missing))}; use another file, rename the class, or make "
-            f"such rows from the names alone with --missing {NAMES}"
+            f"{source}: has no word for {words}; rename them, or make rows without meaning: --missing names"
         )
     width = len(next(iter(found.values()))[1])
     table = np.stack([found[n][1] if n in found else name_vectors([n], width)[1] for n in names])
@@ -130,10 +130,7 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict
             raise ValueError(f"the row of '{odd[0]}' is not finite or is 0")
         return found
     except Exception as error:  # a damaged file can raise any exception
-        raise UserError(
-            f"{path}: cannot be read as word vectors ({error or type(error).__name__}); expected word2vec's binary or "
-            "text form, GloVe's text, or fastText's .vec or .bin"
-        ) from None
+        raise UserError(f"{path}: no word vectors of word2vec, GloVe or fastText ({error!r})") from None
 
 
 def _read(path: Path, wanted: set[str], enough: set[str]) -> dict[str, np.ndarray]:
@@ -194,7 +191,4 @@ def download(name: str) -> Path:
     try:
         return Path(downloader.load(name, return_path=True))
     except Exception as error:  # a connection can fail in any way
-        raise UserError(
-            f"--download {name}: gensim could not download these vectors ({error or type(error).__name__}); check the "
-            "name and connection, or bring the file to this machine and name it with --vectors"
-        ) from None
+        raise UserError(f"--download {name}: cannot be downloaded ({error!r}); or name a file with --vectors") from None

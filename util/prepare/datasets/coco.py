@@ -37,9 +37,7 @@ OFFICIAL = "http://images.cocodataset.org"  # without checksums; a zip file has 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--root", type=Path, required=True, help="folder of train2014, val2014 and annotations")
-    parser.add_argument(
-        "--download", action="store_true", help="download missing files to --root from the official site (20 GB)"
-    )
+    parser.add_argument("--download", action="store_true", help="download missing files to --root (20 GB)")
     add_out(parser, "data/COCO2014")
 
 
@@ -71,10 +69,7 @@ def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
         print(f"reading {path}")
         annotations = read_annotations(path)
         if list(annotations.categories.values()) != classes_of("coco"):
-            raise UserError(
-                f"{path}: its {len(annotations.categories)} categories are not the 80 of COCO in config/coco; "
-                f"for your own data set: python prepare.py custom --annotations {path} --images DIR"
-            )
+            raise UserError(f"{path}: its categories are not COCO's; for a data set of your own: prepare.py custom")
         table = class_table(annotations.categories)
         for photo in annotations.annotated:
             name = f"{split}/{Path(photo.name).stem}"
@@ -93,11 +88,9 @@ def draw(job: Job, image: np.ndarray) -> Iterator[Piece]:
     """
     photo, table = job.source
     shape, orientation = header_of(job.photo)
-    if shape != (photo.height, photo.width):
-        raise UserError(
-            f"{job.photo}: is {shape[0]} x {shape[1]} (height, width), its annotations are for "
-            f"{photo.height} x {photo.width}; restore it"
-        )
+    stated = photo.height, photo.width
+    if shape != stated:
+        raise UserError(f"{job.photo}: is {shape} (height, width), its annotations are for {stated}; restore it")
     yield Piece(job.line, turned(class_mask(photo, table), orientation))
 
 

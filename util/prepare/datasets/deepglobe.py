@@ -71,10 +71,8 @@ def find_tiles(files: list[Path], root: Path) -> list[Job]:
     photos: dict[str, Path] = {}  # each class folder may have a copy
     sources: list[tuple[str, Path]] = []
     for path, match in ((path, match) for path in files if (match := TILE.fullmatch(path.name))):
-        tile, folders = (
-            f"{match[1]}_sat_{match[2]}",
-            [part for part in path.relative_to(root).parts[:-1] if part in set("123456")],
-        )
+        tile = f"{match[1]}_sat_{match[2]}"
+        folders = [part for part in path.relative_to(root).parts[:-1] if part in set("123456")]
         if match[3].lower() == "jpg":
             photos.setdefault(tile, path)
         elif folders:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
+from itertools import product
 
 from util.prepare.datasets.recipe import Job, Plan, labels
 
@@ -23,16 +23,10 @@ FORMS = (("img_dir/{}", "ann_dir/{}"), ("{}/images", "{}/semantic_png"))
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of iSAID-5i: patches by name."""
-    jobs = [job for part, folder in PARTS.items() for job in _patches(options.root, part, folder)]
-    published = {"train": None, "test": 6363}
-    return Plan(jobs, partial(labels, classes=15), published=published, parts=tuple(PARTS))
-
-
-def _patches(root: Path, part: str, folder: str) -> list[Job]:
-    jobs = []
-    for photos, masks in FORMS:
-        for path in sorted((root / photos.format(folder)).glob("*.png")):
-            mask = root / masks.format(folder) / f"{path.stem}_instance_color_RGB.png"
+    jobs, published = [], {"train": None, "test": 6363}
+    for (part, folder), (photos, masks) in product(PARTS.items(), FORMS):
+        for path in sorted((options.root / photos.format(folder)).glob("*.png")):
+            mask = options.root / masks.format(folder) / f"{path.stem}_instance_color_RGB.png"
             same = mask.with_name(path.name)
             jobs.append(Job(path, same if same.exists() else mask, f"{folder}/{path.stem}", parts=(part,)))
-    return jobs
+    return Plan(jobs, partial(labels, classes=15), published=published, parts=tuple(PARTS))

@@ -137,10 +137,7 @@ def find_sbd(folder: Path) -> Source:
         return Source(root / "img", root / "cls", MATLAB, lists)
     masks = _first([folder / MASKS[1], folder])
     if not any(masks.glob("*.png")):
-        raise UserError(
-            f"{folder}: no SBD here; give --sbd the benchmark_RELEASE folder, torchvision's SBD folder, or a "
-            "SegmentationClassAug folder of PNGs"
-        )
+        raise UserError(f"{folder}: no SBD here; give --sbd benchmark_RELEASE, or a SegmentationClassAug of PNGs")
     beside = {name: _first([masks / f"{name}.txt", masks.parent / f"{name}.txt"]) for name in ("train", "val")}
     return Source(root / "img", masks, ".png", {n: read_names(path) for n, path in beside.items() if path.is_file()})
 

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from util.config.read import read_data
 from util.data.images.read import fitted_mask, header_of, opened_mask
@@ -160,7 +159,8 @@ def grey(job: Job, image: np.ndarray) -> Iterator[Piece]:
     Raises:
         UserError: it is missing, damaged, a JPEG, or holds small numbers as masks of class ids do.
     """
-    values = np.asarray(open_mask(job.source, "L"))
+    with opened_mask(job.source) as stored:
+        values = np.asarray(stored.convert("L"))
     if 0 < int(values.max(initial=0)) < THRESHOLD:
         raise UserError(f"{job.source}: its largest value is {int(values.max())}, not 255; is it of class ids?")
     if (values >= THRESHOLD).any():
@@ -184,7 +184,9 @@ def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
     Raises:
         UserError: the mask is missing or damaged, or many of its pixels have other colours.
     """
-    rgb, bits, none = np.asarray(open_mask(path, "RGB")), np.array([4, 2, 1]), 255
+    with opened_mask(path) as stored:
+        rgb = np.asarray(stored.convert("RGB"))
+    bits, none = np.array([4, 2, 1]), 255
     table = np.array([0] + [none] * 7, np.uint8)
     for class_id, colour in enumerate(colours, 1):
         table[(np.array(colour) > 0) @ bits] = class_id
@@ -196,13 +198,3 @@ def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
             f"{tuple(rgb[unclear][0].tolist())}; restore it"
         )
     return np.where(ids == none, 0, ids)
-
-
-def open_mask(path: Path, mode: str) -> Image.Image:
-    """Return a mask in one of Pillow's modes.
-
-    Raises:
-        UserError: the file is missing, damaged or a JPEG.
-    """
-    with opened_mask(path) as image:
-        return image.convert(mode)
