@@ -147,14 +147,12 @@ def test_changed_mask_is_counted_anew(tiny: DataSettings) -> None:
     assert second.fingerprint != first.fingerprint
 
 
-@pytest.mark.parametrize("damage", ["rubbish", "first half", "flipped bytes"])
-def test_damaged_cache_file_is_rebuilt(tiny: DataSettings, damage: str) -> None:
+def test_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
     first = _load(tiny)
     (path,) = _cache_files(tiny)
     whole = path.read_bytes()
     part, rest = len(whole) // 3, len(whole) // 3 + 40
-    flipped = whole[:part] + bytes(255 - b for b in whole[part:rest]) + whole[rest:]
-    path.write_bytes({"rubbish": b"rubbish", "first half": whole[: len(whole) // 2], "flipped bytes": flipped}[damage])
+    path.write_bytes(whole[:part] + bytes(255 - b for b in whole[part:rest]) + whole[rest:])
     assert (_load(tiny).areas == first.areas).all()
     for number in range(6):
         _spoil_unnoticed(_mask_path(tiny, number))

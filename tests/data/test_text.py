@@ -30,14 +30,6 @@ def _settings(**changes) -> DataSettings:
     return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", list(CLASSES), **changes)
 
 
-@pytest.mark.parametrize(("name", "rows"), [("pascal", 21), ("coco", 81)])
-def test_published_vectors_are_unit_rows(shared: Path, name: str, rows: int) -> None:
-    table = read_vectors(shared / f"embeddings/word2vec_{name}.pkl")
-    assert table.shape == (rows, WIDTH) and table.dtype == np.float32
-    assert np.linalg.norm(table[1:], axis=1) == pytest.approx(1, abs=1e-4)
-    assert len(np.unique(table, axis=0)) == rows
-
-
 class _Malicious:
     """Runs a command when it is unpickled by an ordinary unpickler."""
 

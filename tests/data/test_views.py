@@ -107,9 +107,8 @@ def test_every_protocol_finds_a_size_that_the_model_takes(name: str, model: str,
     view = view_of(config, config.protocols[name])
     assert (view.rule, view.side, view.label_side) == (rule, side, label_side)
     words = in_words(config, config.protocols[name], view)
-    assert ("does not take" in words) == (side != label_side) and ("takes no images" in words) == (
-        name == "ssp" and rule == "letterbox"
-    )
+    assert ("does not take" in words) == (side != label_side)
+    assert ("takes no images" in words) == (name == "ssp" and rule == "letterbox")
 
 
 def test_a_model_whose_settings_fix_the_size_keeps_its_own(monkeypatch):
@@ -118,9 +117,8 @@ def test_a_model_whose_settings_fix_the_size_keeps_its_own(monkeypatch):
 
 
 def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
-    path = mini_yaml(
-        "mini_split0_prototype_resnet10.yaml", model={"encoder": {"backbone": "resnet10_narrow", "weights": None}}
-    )
+    encoder = {"backbone": "resnet10_narrow", "weights": None}
+    path = mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": encoder})
     context = make_run_context(read_config(path, ["data.shot=2"]))
     protocol = context.config.protocols["ssp"]
     sampler = run_data.protocol_sampler(context, run_data.images_for_test(context, False), protocol, 0)

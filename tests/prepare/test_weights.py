@@ -12,7 +12,6 @@ from torchvision.models import resnet as tv_resnet
 from torchvision.models import vgg as tv_vgg
 
 from model.encoders.settings import EncoderSettings, build_encoder
-from model.encoders.weights import checksum_of
 from util.checkpoints import checkpoint
 from util.prepare import weights
 
@@ -118,9 +117,3 @@ def test_a_wrong_checksum_leaves_nothing(prepare, tmp_path: Path, served: Path) 
     served.write_bytes(served.read_bytes()[:-1] + b"?")
     assert "checksum" in prepare("weights", "resnet18", "--out", tmp_path / "initmodel").error
     assert not list((tmp_path / "initmodel").iterdir())
-
-
-@pytest.mark.parametrize("network", sorted(weights.NETWORKS))
-def test_every_network_has_an_address_with_a_checksum(network: str) -> None:
-    url = weights.weights_url(network)
-    assert url.startswith("https://") and checksum_of(url)

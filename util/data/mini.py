@@ -8,7 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,17 +34,14 @@ CLASS_NAMES: tuple[str, ...] = (
 VERSION = 1  # raise when the same parameters draw other pixels
 SUPERSAMPLING = 3  # the scene is drawn this many times larger per axis, then averaged
 MIN_SIDE = 64  # px; below it the textures cannot be resolved, and no arrangement of objects may be found
-MIN_OBJECT_AREA = 0.05  # least visible share of the image for every object
-MAX_HIDDEN = 0.45  # largest share of an object that a nearer object may cover
 AREAS = {1: (0.09, 0.34), 2: (0.09, 0.20)}  # objects -> range of the share of the image that each covers
-MAX_RADIUS = 0.56  # of the shorter image side
-MAX_LIGHTING = 0.3  # largest relative change of brightness, positive on the lit side and negative on the other
 PAIR_PERIOD, PAIR_COUNT = 20, 7  # 7 of 20 blocks of images (35 %) show a second object
 CLASS_HUES = tuple((k / 8, (k / 8 + 0.42) % 1) for k in (0, 3, 6, 1, 4, 7, 2, 5))  # two mean hues per class
 HUE_JITTER = 0.07  # of the full hue circle
 
 Field = np.ndarray  # float32, one value per pixel of the supersampled image or of one object in it
 Rng = np.random.Generator
+PlacedObject = tuple[np.ndarray, Field, Field, float]  # bool (h, w): inside; coordinates u, v; radius in pixels
 
 
 def generate(
@@ -177,7 +174,7 @@ def _clutter_colour(labels: list[int], rng: Rng) -> list[float]:
 
 def _light(x: Field, y: Field, rng: Rng) -> Field:
     """Return a lighting factor around 1 that rises linearly in a random direction of x, y in about [-1, 1]."""
-    angle, amount = rng.uniform(0, 2 * np.pi), rng.uniform(0, MAX_LIGHTING)
+    angle, amount = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3)  # change of brightness
     return 1 + amount * (math.cos(angle) * x + math.sin(angle) * y)
 
 
@@ -209,28 +206,19 @@ def _rotation(rng: Rng) -> np.ndarray:
     return np.array(((np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))))
 
 
-class PlacedObject(NamedTuple):
-    """One object in a supersampled image."""
-
-    inside: np.ndarray  # (height, width) bool
-    u: Field  # object coordinates of each pixel
-    v: Field
-    radius: float  # in pixels
-
-
 def _place(label: int, height: int, width: int, area: float, rng: Rng) -> PlacedObject:
     """Place one object at random in an image of height x width, so that it covers about ``area`` of it."""
     shape_seed = int(rng.integers(2**31))  # the seed fixes the shape's own parameters
     v, u = np.mgrid[-1.1:1.1:64j, -1.1:1.1:64j]
     unit_area = 2.2**2 * _shape(label, u, v, np.random.default_rng(shape_seed)).mean()
-    radius = min(np.sqrt(area * height * width / unit_area), MAX_RADIUS * min(height, width))
+    radius = min(np.sqrt(area * height * width / unit_area), 0.56 * min(height, width))
     margin = np.minimum(0.8 * radius, np.array((width, height)) / 2)
     centre = rng.uniform(margin, np.array((width, height)) - margin)
     stretch = np.exp(rng.uniform(-0.15, 0.15))
     warp = _rotation(rng) @ np.diag((stretch, 1 / stretch)) @ _rotation(rng) / radius
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     u, v = ((row[0] * (x - centre[0]) + row[1] * (y - centre[1])).astype(np.float32) for row in warp)
-    return PlacedObject(_shape(label, u, v, np.random.default_rng(shape_seed)), u, v, float(radius))
+    return _shape(label, u, v, np.random.default_rng(shape_seed)), u, v, float(radius)
 
 
 def _downsample(image: np.ndarray) -> np.ndarray:
@@ -249,11 +237,12 @@ def _arrange(labels: list[int], height: int, width: int, rng: Rng) -> tuple[np.n
         for label in labels:
             area = np.exp(rng.uniform(np.log(low), np.log(high)))
             objects.append(_place(label, height * SUPERSAMPLING, width * SUPERSAMPLING, area, rng))
-            covered = _downsample(objects[-1].inside) >= 0.5
+            covered = _downsample(objects[-1][0]) >= 0.5
             alone.append(covered.mean())
             mask[covered] = label
         seen = [(mask == label).mean() for label in labels]
-        if all(s >= max(MIN_OBJECT_AREA, (1 - MAX_HIDDEN) * a) for s, a in zip(seen, alone, strict=True)):
+        # Each covers 5 % of the image or more, and a nearer object hides 45 % of it at most.
+        if all(s >= max(0.05, (1 - 0.45) * a) for s, a in zip(seen, alone, strict=True)):
             return mask, objects
 
 

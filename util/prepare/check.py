@@ -8,7 +8,6 @@ configs cannot be run, without a config if nothing can.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -21,19 +20,7 @@ from util.prepare.datasets.recipe import DIFFERS
 from util.prepare.needs import Finding, Needs, machine
 from util.run.device import gpu_count
 
-
-@dataclass(frozen=True)
-class Report:
-    """Prerequisites of one config and the command that runs it."""
-
-    path: Path
-    findings: list[Finding]
-    command: str = ""
-
-    @property
-    def ready(self) -> bool:
-        """Whether all prerequisites are met."""
-        return all(f.fine for f in self.findings)
+Report = tuple[str, str, list[Finding]]  # data set and command of a config; its prerequisites that are checked
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,10 +53,11 @@ def run(options: argparse.Namespace) -> int:
         try:
             reports.append(check_config(path, needs, options.overrides))
         except UserError as error:  # in its place among all
-            reports.append(Report(path, [Finding(f"config {path}", False, str(error), "correct that line")]))
+            broken = Finding(f"config {path}", False, str(error), "correct that line")
+            reports.append((path.parent.name, "", [broken]))
     print_reports(reports, everything=bool(words) or options.all)
-    enough = all if words else any
-    return 0 if enough(report.ready for report in reports) else EXIT_USER_ERROR
+    ready = [all(finding.fine for finding in findings) for *_, findings in reports]
+    return 0 if (all if words else any)(ready) else EXIT_USER_ERROR
 
 
 def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
@@ -85,23 +73,23 @@ def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
     action = "train" if class_of(config.model).learns else "test"
     net = net.removeprefix(f"{model}_") if method else net
     command = f"{method}NET={net} sh {action}.sh {experiment} {path.parent.name} {gpu_count()}"
-    return Report(path, needs.of(config), command)
+    return path.parent.name, command, needs.of(config)
 
 
 def print_reports(reports: list[Report], everything: bool) -> None:
     """Print for each data set what can be run now, and a command for each gap; before that all findings if asked."""
-    found = dict.fromkeys(finding for report in reports for finding in report.findings)
+    found = dict.fromkeys(finding for *_, findings in reports for finding in findings)
     for finding in [*machine(), *found] if everything else []:
         state = "MISSING" if not finding.fine else "differs" if DIFFERS in finding.says else "ok"
         print(f"{state:8}{finding.what}: {finding.says}")
-    for name, group in groupby(reports, lambda report: report.path.parent.name):
+    for name, group in groupby(reports, lambda report: report[0]):
         of_dataset = list(group)
-        ready = [report.command for report in of_dataset if report.ready]
+        ready = [command for _, command, findings in of_dataset if all(f.fine for f in findings)]
         print(f"{name}: {len(ready)} of {len(of_dataset)} experiments can be run now")
         for command in ready if everything else ready[:1]:
             print(f"  {command}")
         mends: dict[str, list[Finding]] = {}
-        for finding in (f for report in of_dataset for f in report.findings if not f.fine):
+        for finding in (f for *_, findings in of_dataset for f in findings if not f.fine):
             mends.setdefault(finding.mend, []).append(finding)
         for mend, waiting in mends.items():
             print(f"  {len(waiting)} wait for {waiting[0].what}\n    {mend}")

@@ -73,7 +73,6 @@ for:
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
 RESERVED = (*PREPARE, "crossdomain", "model", "encoder")  # folders of config/
 ALL_IMAGES = f"lists/{ALL}.txt"
-CACHE = ".cache"  # of the index while the data set is made
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +103,10 @@ def run(options: argparse.Namespace) -> int:
     made_from = _check_unchanged(options, out)
     with alone(out), made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
-        text = config_text(data)
+        lists = {"classes": data.classes, "fold_classes": data.fold_classes}
+        lines = yaml.safe_dump(lists, width=110, default_flow_style=None).splitlines()
+        values = {key: flow(value) for key, value in vars(data).items()}
+        text = DATA.format(**values, lists="".join(f"  {line}\n" for line in lines))
         refuse_other(config, text)
         write_stamp(aside, made_from)
     write_atomically(config, text)
@@ -144,14 +146,6 @@ def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
     return made_from
 
 
-def config_text(data: DataSettings) -> str:
-    """Return the config of a data set."""
-    lists = {"classes": data.classes, "fold_classes": data.fold_classes}
-    text = yaml.safe_dump(lists, width=110, default_flow_style=None)
-    values = {key: flow(value) for key, value in vars(data).items()}
-    return DATA.format(**values, lists="".join(f"  {line}\n" for line in text.splitlines()))
-
-
 def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
@@ -167,7 +161,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         image_suffix=plan.suffix,
         fold_rule="given",
         text="names",
-        cache=str(out / CACHE),
+        cache=str(out / ".cache"),
     )
     index = load_index(data, "train")
     absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
@@ -181,7 +175,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         write_atomically(out / f"lists/{part}.txt", "".join(f"{index.names[r]}\n" for r in rows))
     data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
     min_pixels, exclude_novel = _choose_presence(data)
-    shutil.rmtree(out / CACHE)
+    shutil.rmtree(data.cache)
     return replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
 
 

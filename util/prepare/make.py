@@ -29,7 +29,6 @@ RULES = 3  # raise when the same sources give other files
 EMPTY = "masks show no pixel of their class and are left out"
 RESIZED = "masks had another size than their photo and were resized to it"
 CLASSES = "classes"  # the number of those that a mask shows
-SHOWN_DIGITS = 12  # of a list's digest
 MAX_SHOWN = 5  # bad files that are named
 
 
@@ -80,11 +79,7 @@ def add_out(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 def refuse_other(path: Path, text: str) -> None:
-    """Refuse to write a config over one with other content.
-
-    Raises:
-        UserError: names it.
-    """
+    """Refuse (UserError) to write a config over one with other content."""
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise UserError(f"{path}: exists with other content (another --out, or other classes); remove it and repeat")
 
@@ -216,8 +211,7 @@ def _report(plan: Plan, facts: dict[str, Any]) -> None:
     """Print the sizes of the lists, the documented counts and the notes."""
     sizes, counts = facts["sizes"], facts["counts"]
     for part, size in sizes.items():
-        digits = facts["digests"][part][:SHOWN_DIGITS]
-        print(f"  {compare_count(part, size, plan.published.get(part))}; list {digits}")
+        print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
     for name in (name for name in plan.published if name not in sizes):
         print("  " + compare_count(name, counts.get(name, 0), plan.published[name]))
     for note in (*plan.notes, *(f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts)):

@@ -16,11 +16,7 @@ from util.files import lock
 
 
 def refuse_other_files(out: Path, marker: str) -> None:
-    """Refuse a folder that holds files, but not the one that every folder made in this way holds.
-
-    Raises:
-        UserError: names it.
-    """
+    """Refuse (UserError) a folder that holds files, but not the one that every folder made in this way holds."""
     if out.exists() and not (out / marker).exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
 

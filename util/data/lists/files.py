@@ -120,8 +120,10 @@ def match(listed: ListFile, index: Index, classes: tuple[int, ...]) -> list[int]
     where = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
     if len(where) < len(index.names):
         raise UserError(f"{listed.path}: ambiguous, the data set has images of one name in two folders; rename them")
-    if missing := [stem for stem in listed.stems if stem not in where]:
-        raise UserError(f"{listed.path}: {len(missing)} of its lines are not in the data set, such as {missing[0]}")
+    stems = dict.fromkeys(listed.stems)
+    if missing := [stem for stem in stems if stem not in where]:
+        lost = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
+        raise UserError(f"{listed.path}: {lost}")
     if odd := [c for c in listed.classes or () if c not in classes]:
         raise UserError(f"{listed.path}: lists class {odd[0]}, which is not of this fold: {classes}")
     return [where[stem] for stem in listed.stems]

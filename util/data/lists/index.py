@@ -177,9 +177,8 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
         with contextlib.suppress(UserError):  # if the folder cannot be written, the next run builds it again
             write_atomically(cache, save)
     areas, sizes = found
-    if binary:
-        areas = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes))
-    return Index(names, areas, images, masks, made_from, sizes)
+    table = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes)) if binary else areas
+    return Index(names, table, images, masks, made_from, sizes)
 
 
 def list_of(data: DataSettings, part: str) -> str:

@@ -19,7 +19,6 @@ from util.prepare.datasets.recipe import Job, Plan
 ROOT = "folder of the photos and the annotations"
 FOLDS = 10
 RULE = {"title": "LVIS-92i", "folds": FOLDS, "query": "class_in_turn", "supports": "with_replacement", "episodes": 2300}
-MIN_PHOTOS = 2  # of a class: a query and a support
 Annotations = dict[str, dict[str, list[Any]]]  # class -> photo -> segmentations
 
 
@@ -32,7 +31,7 @@ def find(options: argparse.Namespace) -> Plan:
     source, jobs = regions.find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json"), []
     with regions.published_form(source):
         found = from_pickle(source) if source.suffix == ".pkl" else from_json(source)
-        valid = [name for name, photos in found.items() if len(photos) >= MIN_PHOTOS]
+        valid = [name for name, photos in found.items() if len(photos) > 1]  # a query and a support
         classes = valid[: len(valid) // FOLDS * FOLDS]
         for class_id, name in enumerate(classes, 1):
             for photo, segmentations in sorted(found[name].items()):
