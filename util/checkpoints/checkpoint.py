@@ -181,7 +181,7 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
     if stage == "meta" and not related(trained["model"]["name"], now["model"]["name"]):
         pairs["model.name"] = trained["model"]["name"], now["model"]["name"]
     for key, (given, want) in {"stage": (content.get("stage"), stage), **pairs}.items():
-        if given != want:
+        if given not in (want, None):  # None: its config does not say
             hint = f"; {FOLD_HINT}" if key.removeprefix("data.") in FOLD and stage == "meta" else ""
             raise UserError(f"{source}: a checkpoint with {key} = {given}, this run has {want}{hint}")
 
