@@ -13,8 +13,10 @@ import torch
 from tests import spawned
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
+from util.checkpoints.weights import network_to_train
 from util.config.read import read_config, to_dict
-from util.run.context import BEST, base_folder
+from util.errors import UserError
+from util.run.context import BEST, base_folder, make_run_context
 from util.run.loading import training_numbers
 from util.run.network import build_model
 
@@ -35,6 +37,14 @@ def base_checkpoint(path: Path) -> None:
     folder.mkdir(parents=True)
     weights = build_model(config, text_width=300).base_stage().state_dict()
     checkpoint.save(folder / BEST, {"stage": "base", "config": to_dict(config), "weights": weights})
+
+
+def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
+    base_checkpoint(path := mini_yaml())
+    changed = make_run_context(read_config(path, ["base_stage.epochs=3"]))
+    with pytest.raises(UserError, match=r"best.pth: .* base_stage.epochs = 1, now 3"):
+        network_to_train(changed, "meta", resume=False)
+    network_to_train(changed, "meta", resume=False, base=base_folder(changed.config) / BEST)
 
 
 @pytest.mark.process

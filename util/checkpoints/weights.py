@@ -88,7 +88,14 @@ def network_to_train(
             f"{start}: the base stage's checkpoint does not exist; train it first: python train_base.py {config.path}, "
             "or name one with --checkpoint"
         )
-    return network, f"base stage: {start}", checkpoint.training_of(load_checkpoint(context, network, "base", start))
+    before = checkpoint.training_of(load_checkpoint(context, network, "base", start))
+    for facts in before if base is None else ():
+        if differences := training_differences({"base_stage": facts["settings"]}, to_dict(config), "base"):
+            raise UserError(
+                f"{start}: the base stage was trained with {', '.join(differences)}; train it again by train_base.py "
+                "--overwrite, or name this file with --checkpoint"
+            )
+    return network, f"base stage: {start}", before
 
 
 def how_to_get(path: Path, backbone: str | None) -> str:
