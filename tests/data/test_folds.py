@@ -15,17 +15,13 @@ EVERY_FOLD = [
 ]
 
 
-def _name(fold: Fold) -> str:
-    return f"{fold.classes}-{fold.rule}-{fold.number}"
-
-
 @pytest.mark.parametrize("number", range(FOLDS))
 def test_folds_are_blocks_of_five_or_every_fourth_class(number: int) -> None:
     assert Fold(PASCAL, FOLDS, number, "contiguous").novel == tuple(range(5 * number + 1, 5 * number + 6))
     assert Fold(COCO, FOLDS, number, "interleaved").novel == tuple(number + 1 + 4 * k for k in range(20))
 
 
-@pytest.mark.parametrize("fold", EVERY_FOLD, ids=_name)
+@pytest.mark.parametrize("fold", EVERY_FOLD, ids=str)
 def test_base_table_numbers_base_classes_in_ascending_order(fold: Fold) -> None:
     table = fold.base_table
     assert table.shape == (256,) and table.dtype == np.uint8

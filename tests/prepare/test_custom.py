@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.formats import drawn
 from tests.paths import REPOSITORY
 from util.config.folds import Fold
 from util.config.read import read_config
@@ -21,8 +19,6 @@ from util.data.images.read import read_mask
 from util.data.lists import image_list as lists
 from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
-from util.prepare.custom_sources import from_annotations
-from util.prepare.make import run_jobs
 
 
 @pytest.fixture
@@ -167,19 +163,8 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     outcome = prepare(*words)
     assert outcome.code == 0 and "left out, on no image: horse" in outcome.output, outcome.errors
     assert read_config("config/pair/pair_split0_lite0.yaml").data.classes == ["cat", "dog: {x}"]
+    mask = read_mask(project / "data/pair/masks/1.png")  # of category 2
+    assert (mask[1:30, 1:30] == 2).all() and not mask[31:].any()
     content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
     path.write_text(json.dumps(content))
     assert "is not a name" in prepare(*words, "--name", "other").error
-
-
-@pytest.mark.parametrize("kind", drawn.WRITERS)
-def test_every_format_of_annotations_becomes_masks(kind: str, tmp_path: Path) -> None:
-    path = drawn.WRITERS[kind](tmp_path / "set")
-    images = next((tmp_path / "set").rglob(drawn.PHOTO)).parent
-    options = argparse.Namespace(annotations=str(path), images=images, classes=None, skip_bad=False)
-    plan = from_annotations(options)
-    run_jobs(plan, tmp_path / "out", skip_bad=False)
-    assert [job.name for job in plan.jobs] == ["a"] and plan.classes == ["cat", "dog"]
-    mask = read_mask(tmp_path / "out" / "masks" / "a.png")
-    assert all(np.array_equal(mask == value, drawn.mask_of(name)) for value, name in enumerate(("cat", "dog"), 1))
-    assert (tmp_path / "out" / "images" / drawn.PHOTO).exists()

@@ -10,15 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.prepare.trees import (
-    SBD_TRAIN,
-    SBD_VAL,
-    VOC_TRAIN,
-    VOC_VAL,
-    sbd_mask,
-    voc_mask,
-    write_names,
-)
+from tests.prepare.trees import SBD_TRAIN, SBD_VAL, VOC_TRAIN, VOC_VAL, sbd_mask, voc_mask, write_names
 from util.data.images.read import read_mask
 
 TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]

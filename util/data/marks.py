@@ -11,9 +11,7 @@ from model.episode import IGNORE
 
 MASK, BOX, POINTS, SCRIBBLE = KINDS = ("mask", "box", "points", "scribble")
 UNKNOWN = 3  # radii around a point within which unmarked pixels are unknown
-RADIUS_SHARE = 0.02  # of the longer side: the default radius
 DRAWN = 3  # points of a mark that is drawn for an object
-INNER = 0.5  # of the largest distance to the object's edge: the least distance of drawn points
 
 
 def point_label(
@@ -32,7 +30,7 @@ def point_label(
         cv2.polylines(unmarked, [cells], isClosed=False, color=0)
     unmarked[cells[:, 1], cells[:, 0]] = 0
     distance = cv2.distanceTransform(unmarked, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    radius = radius or max(RADIUS_SHARE * max(shape), 1)
+    radius = radius or max(0.02 * max(shape), 1)
     label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
     label[distance <= radius] = 1
     return label
@@ -52,7 +50,7 @@ def drawn_mark(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> 
         out[y : y + height, x : x + width] = 1
         return out
     depth = cv2.distanceTransform(np.pad(inside, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    rows, columns = np.nonzero(depth > INNER * depth.max())
+    rows, columns = np.nonzero(depth > 0.5 * depth.max())
     chosen = random.choice(len(rows), DRAWN)
     points = sorted((float(columns[i]), float(rows[i])) for i in chosen)
     return point_label(points, inside.shape, kind == SCRIBBLE)

@@ -30,7 +30,6 @@ PUBLISHED = {
     ("pascal", "trainaug", "test"): (364, 445, 592, 336),
     ("coco", "train2014", "test"): (26037, None, None, None),
 }
-PUBLISHED_PIXELS = 2048
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 def published(data: DataSettings, part: str) -> int | None:
     """Return the published size of a fold's list for these settings, None if unknown."""
     sizes = PUBLISHED.get((data.name, Path(data.train_list or "").stem, part))
-    known = data.min_pixels == PUBLISHED_PIXELS and (data.exclude_novel or part == "test")
+    known = data.min_pixels == 2048 and (data.exclude_novel or part == "test")
     listed = data.train_fold_list if part == "train" else data.test_fold_list
     return sizes[data.fold] if sizes and known and data.fold_rule != LISTS and listed is None else None
 
@@ -100,19 +99,16 @@ def print_differences(path: Path, data: DataSettings, part: str) -> None:
     ours = MAKERS[part](index, fold, own)
     listed = MAKERS[part](index, fold, replace(own, **{key: str(path)}))  # type: ignore[arg-type]
     print(f"{path}: {len(listed.queries)} images; all are in {data.root}")
-    compared: list[tuple[str, set[Any], set[Any]]] = [
-        ("images", {(row,) for row in listed.queries.tolist()}, {(row,) for row in ours.queries.tolist()})
-    ]
+    what, theirs, made = "images", set[Any](listed.queries.tolist()), set[Any](ours.queries.tolist())
     if listed.listed_pairs:
-        compared.append(("(image, class) pairs", set(listed.listed_pairs), set(ours.pairs)))
-    for what, theirs, made in compared:
-        if theirs == made:
-            print(f"  {what}: the same {len(made)} as the list made from the masks")
-            continue
+        what, theirs, made = "(image, class) pairs", set(listed.listed_pairs), set(ours.pairs)
+    if theirs == made:
+        print(f"  {what}: the same {len(made)} as the list made from the masks")
+    else:
         print(f"  {what}: {len(theirs)}, the list made from the masks has {len(made)}")
-        for title, difference in (("only in the file", theirs - made), ("not in the file", made - theirs)):
-            if difference:
-                row, *of_class = min(difference)
-                words = [index.names[row], *(f"class {c}" for c in of_class)]
-                print(f"    {len(difference)} {title}, such as {', '.join(words)}")
+    for title, difference in (("only in the file", theirs - made), ("not in the file", made - theirs)):
+        if difference:
+            first = min(difference)
+            shown = f"{index.names[first[0]]}, class {first[1]}" if listed.listed_pairs else index.names[first]
+            print(f"    {len(difference)} {title}, such as {shown}")
     print(f"  to run on it: --set data.{key}={path}")

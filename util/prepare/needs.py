@@ -37,7 +37,6 @@ from util.run.network import build_model
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
 MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
 VECTORS = "python prepare.py embeddings --dataset {} --vectors <GoogleNews-vectors-negative300.bin.gz>"
-GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def _disk(config: Config) -> Iterator[str]:
     there = sum({stat.st_ino: stat.st_size for stat in stats}.values())  # each file once, whatever its names
     root = Path(config.run.folder).absolute()
     free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
-    says = f"{free / GIGABYTE:.2f} GB free, checkpoints take {need / GIGABYTE:.2f}, {there / GIGABYTE:.2f} of it exist"
+    says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {there / 1e9:.2f} of it exist"
     if free < need - there:
         raise UserError(says)
     yield says

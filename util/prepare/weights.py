@@ -72,8 +72,7 @@ def fetch_weights(network: str, out: Path) -> Path:
     """Return the file of a network's ImageNet weights after downloading it into ``out``.
 
     Raises:
-        UserError: no connection (the message has the URL and the target), the connection broke (the same call
-            continues), a wrong checksum, or the folder cannot be written.
+        UserError: as ``fetch``.
     """
     if network.startswith(PREFIX):
         target = out / f"{bare_name(network)}{SAFETENSORS}"
@@ -83,9 +82,9 @@ def fetch_weights(network: str, out: Path) -> Path:
         return target
     url = weights_url(network)
     target = out / url.rpartition("/")[2]
-    existed = target.exists()
+    done = "exists already" if target.exists() else "downloaded"
     fetch(url, target, f"sha256:{checksum_of(target.name)}")
-    print(f"{target}: {'exists already' if existed else 'downloaded'}, checksum correct")
+    print(f"{target}: {done}, checksum correct")
     return target
 
 

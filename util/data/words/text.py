@@ -45,10 +45,8 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         if table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError("no table (classes + 1, width) of numbers")
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: these text vectors do not exist; python prepare.py embeddings makes them from a file of word "
-            "vectors, and --set data.text=names works without them"
-        ) from None
+        mend = "make them by prepare.py embeddings, or --set data.text=names"
+        raise UserError(f"{path}: these text vectors do not exist; {mend}") from None
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not text vectors that can be read safely ({error})") from None
     wanted = None if classes is None else table_names(classes)

@@ -26,7 +26,6 @@ from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, grey, ids_of
 
 ROOT = "folder in one of the layouts above"
 GRID = 6  # tiles along a side of an image
-RAREST = 0.048  # share of a tile that its rarest colour must exceed
 COLOURS = {  # in the order of the class ids
     "agriculture": (255, 255, 0),
     "urban": (0, 255, 255),
@@ -99,7 +98,7 @@ def cut(job: Job, image: np.ndarray) -> Iterator[Piece]:
         columns = slice(j * width // GRID, (j + 1) * width // GRID)
         tile, name = ids[rows, columns], f"{job.source.name.split('_')[0]}_sat_{i}{j}"
         present, counts = np.unique(tile, return_counts=True)
-        if len(present) == 1 or counts.min() / tile.size <= RAREST:
+        if len(present) == 1 or counts.min() / tile.size <= 0.048:
             continue
         for class_id in present[present > 0].tolist():
             line = line_of(f"{class_id}/{name}", class_id, f"{name}.jpg")

@@ -134,7 +134,6 @@ def plan_of(
     """Return the plan of a data set with its config.
 
     Args:
-        sources: the files of annotations.
         lists: ``classes``, and ``fold_classes`` where the folds are not interleaved.
         rule: entries of the config's text above: title, folds, query, supports, episodes.
         classes: their published number.
