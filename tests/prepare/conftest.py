@@ -8,18 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.outcome import Outcome, run_script
-from tests.prepare.trees import (
-    SBD_TRAIN,
-    SBD_VAL,
-    VOC_TRAIN,
-    VOC_VAL,
-    photo,
-    save_mask,
-    save_mat,
-    sbd_mask,
-    voc_mask,
-    write_names,
-)
+from tests.prepare import trees
 
 
 @pytest.fixture
@@ -42,13 +31,13 @@ def voc_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def voc(tmp_path: Path) -> Path:
     """Return a small VOCdevkit/VOC2012; like the official one, it holds the photos of SBD's images as well."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
-    for seed, name in enumerate(dict.fromkeys(VOC_TRAIN + VOC_VAL + SBD_TRAIN + SBD_VAL)):
+    for seed, name in enumerate(dict.fromkeys(trees.VOC_TRAIN + trees.VOC_VAL + trees.SBD_TRAIN + trees.SBD_VAL)):
         (root / "JPEGImages").mkdir(parents=True, exist_ok=True)
-        (root / "JPEGImages" / f"{name}.jpg").write_bytes(photo(seed))
-    for name in VOC_TRAIN + VOC_VAL:
-        save_mask(root / "SegmentationClass" / f"{name}.png", voc_mask(name))
-    write_names(root / "ImageSets/Segmentation/train.txt", VOC_TRAIN)
-    write_names(root / "ImageSets/Segmentation/val.txt", VOC_VAL)
+        (root / "JPEGImages" / f"{name}.jpg").write_bytes(trees.photo(seed))
+    for name in trees.VOC_TRAIN + trees.VOC_VAL:
+        trees.save_mask(root / "SegmentationClass" / f"{name}.png", trees.voc_mask(name))
+    trees.write_names(root / "ImageSets/Segmentation/train.txt", trees.VOC_TRAIN)
+    trees.write_names(root / "ImageSets/Segmentation/val.txt", trees.VOC_VAL)
     return root
 
 
@@ -58,19 +47,19 @@ def sbd(tmp_path: Path) -> Callable[[str], Path]:
 
     def write(form: str) -> Path:
         root = tmp_path / form
-        names = SBD_TRAIN + SBD_VAL
+        names = trees.SBD_TRAIN + trees.SBD_VAL
         if form in ("benchmark_RELEASE", "torchvision"):
             inner = root / "dataset" if form == "benchmark_RELEASE" else root
             for seed, name in enumerate(names):
-                save_mat(inner / "cls" / f"{name}.mat", sbd_mask(name))
+                trees.save_mat(inner / "cls" / f"{name}.mat", trees.sbd_mask(name))
                 (inner / "img").mkdir(exist_ok=True)
-                (inner / "img" / f"{name}.jpg").write_bytes(photo(100 + seed))
-            write_names(inner / "train.txt", SBD_TRAIN)
-            write_names(inner / "val.txt", SBD_VAL)
+                (inner / "img" / f"{name}.jpg").write_bytes(trees.photo(100 + seed))
+            trees.write_names(inner / "train.txt", trees.SBD_TRAIN)
+            trees.write_names(inner / "val.txt", trees.SBD_VAL)
             return root
-        for name in names + VOC_TRAIN + VOC_VAL:
-            mask = sbd_mask(name) if name in names else voc_mask(name)
-            save_mask(root / "SegmentationClassAug" / f"{name}.png", mask, palette=form == "palette")
+        for name in names + trees.VOC_TRAIN + trees.VOC_VAL:
+            mask = trees.sbd_mask(name) if name in names else trees.voc_mask(name)
+            trees.save_mask(root / "SegmentationClassAug" / f"{name}.png", mask, palette=form == "palette")
         return root
 
     return write

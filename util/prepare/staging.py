@@ -23,11 +23,7 @@ def refuse_other_files(out: Path, marker: str) -> None:
 
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Return the context in which no other process of this user makes ``out``.
-
-    Raises:
-        UserError: another one does.
-    """
+    """Return the context in which no other process of this user makes ``out``; refuse (UserError) if one does."""
     name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir(), f"symnet-{getpass.getuser()}-{name}.lock")
     with lock(path, f"--out {out}: another command is making it; wait for its end, or name another"):
