@@ -11,6 +11,8 @@ from PIL import Image
 from tests.formats import drawn
 from util.errors import UserError
 from util.formats import recognise
+from util.formats.annotations import Instance, Photo
+from util.formats.painting import label_of
 from util.predict.supports import supports_in
 
 
@@ -25,6 +27,13 @@ def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> N
             assert np.array_equal(read.label == 1, drawn.mask_of(support.name))
             assert read.image.shape == (drawn.HEIGHT, drawn.WIDTH, 3)
         assert [support.name for support in listed] == ["cat", "dog"]
+
+
+def test_nothing_is_painted_at_a_stated_size_that_is_not_the_photos(tmp_path: Path) -> None:
+    photo, region = drawn.photo(tmp_path), np.array([0.0, 0, 9, 0, 9, 9])
+    stated = Photo(1, photo.name, 2**20, 2**20, (Instance(1, 1, False, [region]),))  # 2**40 bytes
+    with pytest.raises(UserError, match=rf"{photo.name}: .* different sizes"):
+        label_of(stated, photo, {1: 1})
 
 
 def test_photos_may_lie_elsewhere(tmp_path: Path) -> None:

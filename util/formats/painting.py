@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from model.episode import IGNORE
-from util.data.images.read import fitted_mask, header_of
+from util.data.images.read import fitted_mask, header_of, upright_size
 from util.errors import UserError
 from util.formats.annotations import Instance, Photo, reason_of
 from util.formats.shapes import decoded
@@ -60,7 +60,10 @@ def label_of(photo: Photo, path: Path, table: Mapping[int, int]) -> np.ndarray:
         UserError: as ``class_mask``; or the file, stored or upright, has another size than its annotations; or nothing
             tells which of both they are of.
     """
-    return fitted_mask(class_mask(photo, table), False, *header_of(path), path)
+    (stored, orientation), stated = header_of(path), (photo.height, photo.width)
+    if stated not in (stored, upright_size(stored, orientation)):  # painting at a stated size could take all memory
+        raise UserError(f"{path}: image and annotations have different sizes (height, width): {stored} and {stated}")
+    return fitted_mask(class_mask(photo, table), False, stored, orientation, path)
 
 
 def _region(instance: Instance, photo: Photo) -> np.ndarray:
