@@ -42,12 +42,10 @@ def run(options: argparse.Namespace) -> int:
         UserError: a named config cannot be read.
     """
     words, needs = options.configs, Needs()
-    if (len(words) == 2 and not any(Path(word).suffix for word in words)) or (
-        not words and (options.model or options.net)
-    ):
-        paths = [command_line.named(options, words)]
-    else:
-        paths = [command_line.named(options, [word]) for word in words]
+    together = len(words) == 2 and not any(Path(word).suffix for word in words)  # an experiment and a data set
+    if not words:
+        together = bool(options.model or options.net)
+    paths = [command_line.named(options, group) for group in ([words] if together else [[word] for word in words])]
     reports = [check_config(path, needs, options.overrides) for path in paths]
     for path in () if words else experiments(Path("config")):
         try:

@@ -174,9 +174,9 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     for part, rows in split(index, options.test_share).items():
         write_atomically(out / f"lists/{part}.txt", "".join(f"{index.names[r]}\n" for r in rows))
     data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
-    min_pixels, exclude_novel = _choose_presence(data)
+    data = _with_presence(data)
     shutil.rmtree(data.cache)
-    return replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
+    return data
 
 
 def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:
@@ -204,20 +204,20 @@ def split(index: Index, test_share: float) -> dict[str, list[int]]:
     return {"train": [r for r in range(len(index)) if r not in test], "test": sorted(test)}
 
 
-def _choose_presence(data: DataSettings) -> tuple[int, bool]:
-    """Return ``min_pixels`` and ``exclude_novel`` so that each fold has enough images for 1-shot training and testing.
+def _with_presence(data: DataSettings) -> DataSettings:
+    """Return settings of presence with which each fold has enough images for 1-shot training and testing.
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
     indices = load_index(data, "train"), load_index(data, "test")
     problem = None
     for exclude, pixels in itertools.product((True, False), MIN_PIXELS):
+        chosen = replace(data, min_pixels=pixels, exclude_novel=exclude)
         try:
-            for number in range(data.folds):
-                chosen = replace(data, fold=number, min_pixels=pixels, exclude_novel=exclude)
+            for of_fold in (replace(chosen, fold=number) for number in range(data.folds)):
                 for make, index in zip((train_list, test_list), indices, strict=True):
-                    check_shots(make(index, Fold.of(chosen), chosen), chosen)
-            return pixels, exclude
+                    check_shots(make(index, Fold.of(of_fold), of_fold), of_fold)
+            return chosen
         except UserError as error:
             problem = error
     raise UserError(f"{problem} (or omit the class, or change --folds or --test-share)")

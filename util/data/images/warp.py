@@ -15,8 +15,7 @@ from model.episode import IGNORE
 from util.config.settings import AugmentSettings
 from util.data.images.read import CLASS_CHANNEL, STACKED_CHANNELS
 
-MEAN_RGB = (124, 116, 104)  # ImageNet's mean in 0..255
-PADDING = {"mean": MEAN_RGB, "black": (0, 0, 0)}  # colours of padding
+PADDING = {"mean": (124, 116, 104), "black": (0, 0, 0)}  # colours of padding; the mean is ImageNet's
 BLUR_KERNEL = (5, 5)
 
 Window = tuple[slice, slice]  # rows, columns
