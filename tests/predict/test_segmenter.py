@@ -13,8 +13,7 @@ from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
-from util.predict.photos import read_photo
-from util.predict.supports import Support, parse_support
+from util.predict.supports import Support, parse_support, read_photo
 
 
 @pytest.fixture

@@ -257,7 +257,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
                 f"--out {out}: removed, because its probabilities differ from the network's by {difference:.1e}, "
                 f"{MAX_DIFFERENCE:.0e} is allowed; try another --format"
             )
-        facts = {"format": name, "files": {part: path.name for part, path in files.items()}, **_facts(segmenter, given)}
+        facts = {"format": name, "files": {part: path.name for part, path in files.items()}, **_facts(segmenter)}
         for part, (inputs, outputs) in zip(PARTS, tensors, strict=True):
             facts[part] = {"inputs": _described(inputs), "outputs": _described(outputs)}
         write_atomically(folder / FACTS, json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False))
@@ -280,9 +280,9 @@ def _inputs(segmenter: Segmenter) -> dict[str, Tensor]:
     return out
 
 
-def _facts(segmenter: Segmenter, given: dict[str, Tensor]) -> dict[str, Any]:
+def _facts(segmenter: Segmenter) -> dict[str, Any]:
     """Return the entries of the JSON file about network, images and classes."""
-    model, config = segmenter.model, segmenter.model.context.config
+    model = segmenter.model
     encoder = getattr(model.network, "encoder", None)
     mean, std = (None, None) if encoder is None else encoder.normalisation()
     classes = [
@@ -292,14 +292,10 @@ def _facts(segmenter: Segmenter, given: dict[str, Tensor]) -> dict[str, Any]:
     return {
         **{key: facts_of(segmenter)[key] for key in ("model", "checkpoint", "output", "input")},
         "torch": torch.__version__,
-        "encoder": config.model.backbone(),
-        "licence_of_encoder_weights": encoder_licence(config, model.network),
+        "licence_of_encoder_weights": encoder_licence(model.context.config, model.network),
         "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK, "label_of_padding": 255},
         "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
-        "shots": given["images"].shape[1],
         "classes": classes,
-        "channels": ["background", *(known.name for known in segmenter.classes)],
-        "tolerance": MAX_DIFFERENCE,
     }
 
 

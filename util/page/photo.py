@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from util.page.marks import Mark, corrected
-from util.predict.photos import read_photo
 from util.predict.prediction import Prediction
+from util.predict.supports import read_photo
 from util.report.overlay import class_colour, class_map
 
 MAX_CLASSES = 8  # whose colours differ

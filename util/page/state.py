@@ -26,11 +26,10 @@ from util.errors import UserError
 from util.evaluate.calibration import sigmoid
 from util.page.marks import Mark, support_label
 from util.page.photo import MAX_CLASSES, THUMBNAIL, Photo, reduced
-from util.predict.photos import read_photo
 from util.predict.prediction import EVEN
 from util.predict.results import Results, facts_of
 from util.predict.segmenter import Segmenter
-from util.predict.supports import UNNAMED, Support, check_class_name, support_from_arrays
+from util.predict.supports import UNNAMED, Support, check_class_name, read_photo, support_from_arrays
 from util.report.overlay import class_colour, overlay
 from util.run.processes import as_user_error
 

@@ -18,10 +18,9 @@ from util.config.read import to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.export.export import export
 from util.predict.options import HOST, PORT, marked_by, parser, segmenter_of
-from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import Results, facts_of
 from util.predict.segmenter import Segmenter
-from util.predict.supports import UNNAMED, by_class
+from util.predict.supports import UNNAMED, by_class, check_photo, photos_in, read_photo
 from util.run.device import describe
 from util.run.processes import as_user_error
 

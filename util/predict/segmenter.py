@@ -22,9 +22,8 @@ from util.evaluate.calibration import evidence_of, find_calibration
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import EncodedClass, encode_supports, text_of
 from util.predict.load_model import load_model
-from util.predict.photos import read_photo
 from util.predict.prediction import Decision, Prediction
-from util.predict.supports import UNNAMED, Marked, Support, by_class, check_image, parse_support, support_from_arrays
+from util.predict.supports import UNNAMED, Marked, Support, by_class, parse_support, read_photo, support_from_arrays
 from util.predict.tiles import TiledPhoto, Window
 from util.run.network import check_finite
 
@@ -134,8 +133,7 @@ class Segmenter:
         pending: list[TiledPhoto] = []
         views: list[tuple[TiledPhoto, Window]] = []
         for given in photos:
-            image = check_image(given) if isinstance(given, np.ndarray) else read_photo(Path(given))
-            photo = TiledPhoto(image, len(self.classes), self.tile)
+            photo = TiledPhoto(read_photo(given), len(self.classes), self.tile)
             pending.append(photo)
             for window in photo.windows:
                 views.append((photo, window))

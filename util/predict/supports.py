@@ -1,4 +1,7 @@
-"""Marked photos become supports: given as text ``[class=]photo:marks``, as files of annotations, or as arrays."""
+"""Read photos, and marked photos as supports: text ``[class=]photo:marks``, files of annotations, or arrays.
+
+Photos are upright as their EXIF data say, RGB, of bounded size.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from model.episode import IGNORE
-from util.data.images.read import opened_mask, read_mask_of
+from util.data.images.read import header_of, opened_mask, read_image, read_mask_of
+from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
 from util.formats.annotations import Annotations, Photo
 from util.formats.painting import label_of
-from util.predict.photos import read_photo
 from util.predict.regions import DRAWN_KINDS, drawn_label, mask_label, outlined_label
 
+MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 UNNAMED = "object"  # the name of a class without a name
 FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y"
 MAX_NAME_LENGTH = 80
@@ -228,19 +232,51 @@ def support_from_arrays(image: np.ndarray, mask: np.ndarray) -> Support:
     Raises:
         UserError: an array has another form, or their sizes differ.
     """
-    image, mask = check_image(image), np.asarray(mask)
+    image, mask = read_photo(np.asarray(image)), np.asarray(mask)
     if mask.shape != image.shape[:2] or not np.isin(mask, (0, 1, IGNORE)).all():
         raise UserError("a support's mask: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
     return Support(image, mask.astype(np.uint8), "array")
 
 
-def check_image(image: np.ndarray) -> np.ndarray:
-    """Return an RGB image, (H, W, 3) uint8.
+def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
+    """Return the photos among paths and in folders, each once, those of a folder sorted by name.
+
+    Args:
+        recursive: whether photos in sub-folders count.
 
     Raises:
-        UserError: the array has another form.
+        UserError: a folder holds no photo.
     """
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(f"an image: must be an array (H, W, 3) uint8, not {image.shape} {image.dtype}")
-    return image
+    out: dict[Path, None] = {}
+    for path in paths:
+        inside = path.rglob("*") if recursive else path.glob("*")
+        found = sorted(p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if path.is_dir() and not found:
+            raise UserError(f"{path}: this folder holds no photo ({', '.join(IMAGE_SUFFIXES)}); see also --recursive")
+        out.update(dict.fromkeys(found or [path]))
+    return list(out)
+
+
+def check_photo(path: Path) -> None:
+    """Check a photo by its header alone.
+
+    Raises:
+        UserError: the file is missing, no image, or has more than ``MAX_PIXELS`` pixels.
+    """
+    (height, width), _ = header_of(path)
+    if height * width > MAX_PIXELS:
+        raise UserError(f"{path}: {width} x {height} pixels, the limit is {MAX_PIXELS}; make it smaller")
+
+
+def read_photo(photo: str | Path | np.ndarray) -> np.ndarray:
+    """Return a photo as viewers show it, upright and RGB, (H, W, 3) uint8: of a file, or an array of that form.
+
+    Raises:
+        UserError: as ``check_photo``; the file is damaged or has 32-bit values; or the array has another form.
+    """
+    if not isinstance(photo, np.ndarray):
+        check_photo(Path(photo))
+        return read_image(Path(photo))
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
+        raise UserError(f"an image: must be an array (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
+    return photo

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,33 +16,6 @@ from util.report.scores import FINAL, counts_of, mean_iou
 
 DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
 CHUNK = 100  # samples computed at once
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Episodes with the pixel counts of one system.
-
-    Attributes:
-        note: the protocol and how it was scored.
-        episodes: seed, query, and class and supports of each way.
-        counts: class, intersection and union of each way.
-    """
-
-    source: Path
-    note: str
-    episodes: list[tuple]
-    counts: list[list[tuple[int, int, int]]]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """mIoU of A and of B in percent, and the 95 % interval of B - A in percentage points."""
-
-    a: float
-    b: float
-    low: float
-    high: float
-    queries: int
 
 
 def compare(*runs: Path, output: str = FINAL) -> str:
@@ -58,41 +31,43 @@ def compare(*runs: Path, output: str = FINAL) -> str:
     if len(runs) < 2 or len(runs) % 2:
         raise UserError(f"compare takes pairs A B [A B ...], not {len(runs)} paths; {runs[-1]} has no partner")
     of_a, _, of_b = output.partition(":")
-    firsts = [read_scored(path, of_a) for path in runs[::2]]
-    seconds = [read_scored(path, of_b or of_a) for path in runs[1::2]]
-    everything = [*firsts, *seconds]
-    for scored in everything[1:]:
-        if scored.episodes != (expected := firsts[0].episodes):
-            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(expected, scored.episodes)))
+    outputs = of_a, of_b or of_a
+    files, notes, episodes, sums = zip(*(read_scored(path, outputs[i % 2]) for i, path in enumerate(runs)))
+    for path, others in zip(files, episodes):
+        if others != (expected := episodes[0]):
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(expected, others)))
             raise UserError(
-                f"{firsts[0].source} has {len(expected)} episodes, {scored.source} has {len(scored.episodes)}, "
-                f"different from number {same} on; score both on the same: test.py --manifest FILE.jsonl replays one's"
+                f"{files[0]} has {len(expected)} episodes, {path} has {len(others)}, different from number {same} on; "
+                "score both on the same: test.py --manifest FILE.jsonl replays one's"
             )
-    lines, several = [], len(firsts) > 1
-    for a, b in zip(firsts, seconds):
-        d = difference([a], [b])
-        lines += [f"A  {d.a:6.2f}  {a.source} {a.note}", f"B  {d.b:6.2f}  {b.source} {b.note}"]
-        lines += [f"   {d.b - d.a:+6.2f}  [{d.low:+.2f}, {d.high:+.2f}]"] if several else []
-    d = difference(firsts, seconds)
+    lines, pairs = [], len(runs) // 2
+    for i in range(0, len(runs), 2):
+        a, b, low, high = difference(sums[i : i + 1], sums[i + 1 : i + 2])
+        lines += [f"A  {a:6.2f}  {files[i]} {notes[i]}", f"B  {b:6.2f}  {files[i + 1]} {notes[i + 1]}"]
+        lines += [f"   {b - a:+6.2f}  [{low:+.2f}, {high:+.2f}]"] if pairs > 1 else []
+    a, b, low, high = difference(sums[::2], sums[1::2])
     which = f"{of_a} output" if of_b in ("", of_a) else f"outputs ({of_b} of B, {of_a} of A)"
-    over = f", mean of {len(firsts)} pairs" if several else ""
+    over = f", mean of {pairs} pairs" if pairs > 1 else ""
     lines.append(
-        f"B - A = {d.b - d.a:+.2f} mIoU points of the {which}{over}, 95 % interval [{d.low:+.2f}, {d.high:+.2f}] over "
-        f"{sum(len(scored.episodes) for scored in firsts)} paired episodes ({DRAWS} bootstrap samples of their "
-        f"{d.queries} query images, each with all its episodes)"
+        f"B - A = {b - a:+.2f} mIoU points of the {which}{over}, 95 % interval [{low:+.2f}, {high:+.2f}] over "
+        f"{pairs * len(episodes[0])} paired episodes ({DRAWS} bootstrap samples of their "
+        f"{sums[0].shape[1]} query images, each with all its episodes)"
     )
-    if len({scored.note for scored in everything}) > 1:
+    if len({*notes}) > 1:
         lines.insert(0, "scored differently: the difference is that of the scoring too, and no verdict on the systems")
     else:
-        where, contains = ("within", "contains") if d.low <= 0 <= d.high else ("beyond", "does not contain")
+        where, contains = ("within", "contains") if low <= 0 <= high else ("beyond", "does not contain")
         lines.append(f"{where} the noise: the interval {contains} 0")
-    if several:
+    if pairs > 1:
         lines.append("note: the interval is for these trained networks; the pairs show the spread of training runs")
     return "\n".join(lines)
 
 
-def read_scored(path: Path, output: str) -> Scored:
-    """Return the scored episodes of a result file, of a folder with one result, or of a manifest.
+def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.ndarray]:
+    """Return what a result file, a folder with one result, or a manifest says of one output.
+
+    That is: the manifest; in words the protocol and how it was scored; seed, query, and class and supports of each way
+    of every episode; the sums of ``_sums_by_query``.
 
     Raises:
         UserError: there is no such result, several, or one without counts of that output.
@@ -114,21 +89,20 @@ def read_scored(path: Path, output: str) -> Scored:
         "QUICK LOOK" if head.get("quick_look") else "",
     ]
     episodes = [(e.get("seed", 0), e["query"], ways_of(e)) for e in manifest.episodes]
-    counts = [counts_of(e, output) for e in manifest.episodes]
-    return Scored(path, f"({', '.join(filter(None, words))})", episodes, counts)
+    return path, f"({', '.join(filter(None, words))})", episodes, _sums_by_query(manifest.episodes, output)
 
 
-def difference(firsts: Sequence[Scored], seconds: Sequence[Scored]) -> Difference:
-    """Return the paired difference; in each bootstrap sample mIoU is computed for each run and seed, then averaged.
+def difference(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
+    """Return mIoU of A and of B in percent, and the ends of the 95 % interval of B - A in percentage points.
 
     A bootstrap sample draws query images, each with all its episodes of all seeds and runs, because episodes of the
-    same query image are not independent.
+    same query image are not independent. In each, mIoU is computed for each run and seed, then averaged.
 
     Args:
-        firsts, seconds: the training runs of system A, and of system B, all on the same episodes.
+        firsts, seconds: of the runs of system A, and of system B, all on the same episodes: as ``_sums_by_query``.
     """
     random = np.random.Generator(np.random.PCG64(SEED))
-    tables = [np.concatenate([_sums_by_query(scored) for scored in side]) for side in (firsts, seconds)]
+    tables = [np.concatenate(side) for side in (firsts, seconds)]
     queries = tables[0].shape[1]
     draws = []
     for _ in range(0, DRAWS, CHUNK):
@@ -136,12 +110,12 @@ def difference(firsts: Sequence[Scored], seconds: Sequence[Scored]) -> Differenc
         draws.append(_miou(times, tables[1]) - _miou(times, tables[0]))
     low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
     a, b = (float(_miou(np.ones((1, queries)), table)[0]) for table in tables)
-    return Difference(a, b, float(low), float(high), queries)
+    return a, b, float(low), float(high)
 
 
-def _sums_by_query(scored: Scored) -> np.ndarray:
+def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
     """Return intersections, unions and numbers of episodes, (seeds, queries, 3, classes), summed by query image."""
-    rows = [(e[0], e[1], *way) for e, ways in zip(scored.episodes, scored.counts) for way in ways]
+    rows = [(e.get("seed", 0), e["query"], *way) for e in episodes for way in counts_of(e, output)]
     columns = list(zip(*rows))[:3]
     (seeds, seed), (queries, query), (classes, class_id) = (np.unique(c, return_inverse=True) for c in columns)
     out = np.zeros((len(seeds), len(queries), len(classes), 3))

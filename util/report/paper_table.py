@@ -187,10 +187,8 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
         for j, column in enumerate(columns, 2):
             if column in row.cells and not row.source:
                 out.marks[i, j] = MEASURED + (DOUBTFUL if column in row.doubts else "")
-    out.facts = {"track": tracks, "origin": [], "source": [row.source or "" for row in rows]}
-    out.facts["origin"] = [
-        "quoted" if row.source else f"measured ({why})" if why else "measured" for row, why in zip(rows, doubts)
-    ]
+    origins = ["quoted" if row.source else f"measured ({why})" if why else "measured" for row, why in zip(rows, doubts)]
+    out.facts = {"track": tracks, "origin": origins, "source": [row.source or "" for row in rows]}
     out.best = {(i, j) for j, column in enumerate(columns, 2) for i in _best(rows, column)}
     out.ruled = {sum(row.source is not None for row in rows)} - {0}
     if any(doubts):

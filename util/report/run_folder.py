@@ -42,7 +42,7 @@ class RunFolder:
         self.path, self.writes = path, writes
         self.resumed_at: int | None = None  # step from which existing curves are replaced
         self._curves: SummaryWriter | None = None
-        self._curves_lost = False
+        self._draws = writes  # until the disk is full
         log.setLevel(logging.INFO if writes else logging.ERROR)
         if not any(isinstance(handler, _AboveBars) for handler in log.handlers):
             log.addHandler(_AboveBars())
@@ -87,14 +87,12 @@ class RunFolder:
 
     def _open_curves(self) -> SummaryWriter | None:
         """Return the TensorBoard writer; None where nothing is written, or where its thread died on a full disk."""
-        if not self.writes or self._curves_lost:
-            return None
-        if self._curves is None:
+        if self._draws and self._curves is None:
             self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=self.resumed_at)
-        if not self._curves.file_writer.event_writer._worker.is_alive():
+        if self._curves is not None and not self._curves.file_writer.event_writer._worker.is_alive():
             log.info("curves can no longer be written (is the disk full?); the run continues without them")
-            self._curves_lost = True
-        return None if self._curves_lost else self._curves
+            self._draws, self._curves = False, None
+        return self._curves
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file, atomically."""
@@ -111,7 +109,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Flush the curves, close the log file and release the lock."""
-        if self._curves is not None and not self._curves_lost:
+        if self._curves is not None:
             self._curves.close()
         if self.writes:
             log.removeHandler(self._handler)
