@@ -63,7 +63,7 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
     ],
 )
 def test_what_is_not_this_run_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    assert check_continues(_saved(), STATE, tmp_path / LAST, allow_changes=False) == []
+    check_continues(_saved(), STATE, tmp_path / LAST, allow_changes=False)
     with pytest.raises(UserError, match=rf"{tmp_path / LAST}: .*{reason}"):
         check_continues(_saved(**changes), STATE, tmp_path / LAST, allow_changes=False)
 
@@ -71,9 +71,8 @@ def test_what_is_not_this_run_is_refused(tmp_path: Path, changes: dict[str, Any]
 def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) -> None:
     elsewhere = {**CONFIG, "run": {"seed": 1, "folder": "other"}, "base_stage": {"epochs": 2}}
     elsewhere["meta_stage"] = {**CONFIG["meta_stage"], "log_steps": 5}
-    changed = check_continues(_saved(config=elsewhere), STATE, tmp_path / LAST, allow_changes=False)
-    assert sorted(changed) == ["base_stage.epochs", "meta_stage.log_steps", "run.folder"]
+    check_continues(_saved(config=elsewhere), STATE, tmp_path / LAST, allow_changes=False)
     other = _saved(config={**CONFIG, "run": {"seed": 2, "folder": "runs"}})
-    assert check_continues(other, STATE, tmp_path / LAST, allow_changes=True) == ["run.seed"]
+    check_continues(other, STATE, tmp_path / LAST, allow_changes=True)
     older = {**CONFIG, "run": {"folder": "runs"}}  # written before a setting existed
-    assert check_continues(_saved(config=older), STATE, tmp_path / LAST, allow_changes=False) == ["run.seed"]
+    check_continues(_saved(config=older), STATE, tmp_path / LAST, allow_changes=False)

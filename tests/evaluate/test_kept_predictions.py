@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from util.evaluate.evaluate import FINAL, iou_of
-from util.evaluate.kept_predictions import KeptPredictions
+from util.evaluate.evaluate import FINAL
+from util.evaluate.metrics import iou_of
+from util.evaluate.pictures import KeptPredictions
 from util.run.processes import World
 
 EPISODES = {0: 40, 7: 25}

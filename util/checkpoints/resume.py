@@ -65,8 +65,8 @@ def check_free(folder: Path, resume: bool, overwrite: bool) -> None:
         raise UserError(f"{folder}: holds a run already ({', '.join(there)}); {how}")
 
 
-def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> list[str]:
-    """Refuse a checkpoint that this training does not continue; return the settings that were changed.
+def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
+    """Refuse a checkpoint that this training does not continue.
 
     Args:
         content: of the checkpoint.
@@ -81,15 +81,13 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
     for key, what in SAME.items():
         if content.get(key, now.get(key)) != now.get(key) or not checkpoint.is_own(content):
             raise UserError(f"{path}: {what}; continue with the same, or start again with --overwrite")
-    before = content["config"]
-    decisive = _differences(before, state["config"], state["stage"])
+    decisive = _differences(content["config"], state["config"], state["stage"])
     if decisive and not allow_changes:
         more = f" and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
         raise UserError(
             f"{path}: settings that decide the result were changed since ({'; '.join(decisive[:SHOWN])}{more}); undo "
             f"the change, continue with it by {ALLOW}, or start again with --overwrite"
         )
-    return changed_settings(before, state["config"])
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

@@ -29,15 +29,7 @@ from util.data.episodes import Trial, TrialDataset
 from util.data.marks import KINDS, MASK, drawn_mark
 from util.data.sampling import EpisodeSampler, random_stream
 from util.errors import UserError
-from util.evaluate.calibration import (
-    FORMAT,
-    MARGIN_NUMBERS,
-    Calibration,
-    calibration_path,
-    evidence_in,
-    key_of,
-    presence_scores,
-)
+from util.evaluate import calibration
 from util.evaluate.evaluate import run_pass
 from util.files import write_atomically
 from util.run.context import make_run_context, with_data
@@ -93,11 +85,12 @@ def calibrate(config: Config) -> Path:
             shot, batch, workers = context.config.data.shot, config.test.batch, config.data.workers
             sampler = EpisodeSampler(images, "shuffle", shot, config.run.seed, absent=protocol.absent)
             check_sampler(images, sampler, PROTOCOL, "the training list")
-            data = _MarkedAsNovel(trials(context, sampler, view, (scored_on(view, protocol),)))
-            run_pass(prepared, data, count // len(parts), [seen], world, "calibrate", batch, workers)
+            data = trials(context, sampler, view, (scored_on(view, protocol),))
+            marked = _MarkedAsNovel(data.episodes, data.scored_on)
+            run_pass(prepared, marked, count // len(parts), [seen], world, "calibrate", batch, workers)
     made_on += f", {count} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {view.side}"
-    made, scores = seen.fitted(network, key_of(config, weights.digest), made_on)
-    path = calibration_path(config, weights.source)
+    made, scores = seen.fitted(network, calibration.key_of(config, weights.digest), made_on)
+    path = calibration.calibration_path(config, weights.source)
     write_atomically(path, yaml.safe_dump(asdict(made), sort_keys=False))
     print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)
     return path
@@ -108,9 +101,6 @@ class _MarkedAsNovel(TrialDataset):
 
     A base learner does not claim the episode's own class.
     """
-
-    def __init__(self, trials: TrialDataset):
-        super().__init__(trials.episodes, trials.scored_on)
 
     def __getitem__(self, number: int) -> Trial:
         trial, random = super().__getitem__(number), random_stream(0, MARK_STREAM, number)
@@ -133,7 +123,7 @@ class Evidence:
         (labels,) = batch.label.values()
         for item, number in enumerate(numbers):
             shown = bool((labels[item] == 1).any())
-            self.evidence.append(evidence_in(output, item, batch.shown[item]).cpu().numpy())
+            self.evidence.append(calibration.evidence_in(output, item, batch.shown[item]).cpu().numpy())
             self.present.append(shown)
             if shown and KINDS[number % len(KINDS)] == MASK:
                 logits = resize(output.logits[item : item + 1].float(), labels[item].shape)[0]
@@ -142,7 +132,7 @@ class Evidence:
                 self.margins.append(margin[drawn])
                 self.labels.append(label[drawn] == 1)
 
-    def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[Calibration, str]:
+    def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:
         """Return the calibration of what was collected, and its scores in words.
 
         Margins of a network that learns weigh nothing.
@@ -159,13 +149,15 @@ class Evidence:
                 "--episodes: queries with and without their class are needed"
             )
         evidence = np.stack(self.evidence)
-        unused = MARGIN_NUMBERS if network.learns and evidence.shape[1] > MARGIN_NUMBERS else 0
+        unused = calibration.MARGIN_NUMBERS if network.learns and evidence.shape[1] > calibration.MARGIN_NUMBERS else 0
         weights, bias = fit_logistic(evidence[:, unused:], np.array(self.present))
         every = [0.0] * unused + [float(w) for w in weights]
-        made = Calibration(FORMAT, network.title, made_for, made_on, float(scale), float(offset), every, bias, 0.0)
+        made = calibration.Calibration(
+            calibration.FORMAT, network.title, made_for, made_on, float(scale), float(offset), every, bias, 0.0
+        )
         score = [made.presence(x) for x in evidence]
         threshold = float(np.quantile([s for s, present in zip(score, self.present) if present], 1 - KEPT))
-        own = presence_scores(self.present, score, [s >= threshold for s in score])
+        own = calibration.presence_scores(self.present, score, [s >= threshold for s in score])
         listed = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in own.items())
         words = f"{listed}; a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
         return replace(made, threshold=threshold), words

@@ -13,17 +13,9 @@ from tqdm import tqdm
 from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
 from util.data.episodes import Trial
+from util.evaluate import metrics
 from util.evaluate.cache import FeatureCache, ordered_by_images
 from util.evaluate.calibration import Calibration, evidence_in, presence_scores
-from util.evaluate.metrics import (
-    NUMBER,
-    class_counts,
-    class_scores,
-    episode_records,
-    episode_scores,
-    iou_of,
-    predicted,
-)
 from util.report.scores import FINAL
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite
@@ -77,7 +69,7 @@ class Scoreboard:
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
         """Count one batch; ``numbers`` are those of its episodes."""
         if isinstance(batch, LabelledImages):
-            self._add_base(predicted(output.logits), batch.label, output.logits.shape[1])
+            self._add_base(metrics.predicted(output.logits), batch.label, output.logits.shape[1])
             return
         on = self.scored_on or next(iter(batch.label))
         for item, number in enumerate(numbers):
@@ -92,19 +84,19 @@ class Scoreboard:
         class_id_n = torch.stack([way.class_id[item] for way in batch.ways])
         predictions = {}
         for name, logits in scored_outputs(output).items():
-            predictions[name] = predicted(resize(logits[item : item + 1].float(), label.shape))
+            predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
         if self.asks_presence:
             self._decide(number, predictions, label, evidence_in(output, item, batch.shown[item]))
         counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
         if len(class_id_n) == 1:
             counted[ALL_FOREGROUND] = torch.ones_like(label)
         for name, prediction in counted.items():
-            records = episode_records(number, class_id_n, prediction, label)
+            records = metrics.episode_records(number, class_id_n, prediction, label)
             self.records.setdefault(name, []).append(records)
         if BASE in predictions and base_label is not None:
             self._add_base(predictions[BASE], base_label[None], scored_outputs(output)[BASE].shape[1])
         if self.keep is not None:
-            iou = iou_of(self.records[FINAL][-1].cpu().numpy())
+            iou = metrics.iou_of(self.records[FINAL][-1].cpu().numpy())
             self.keep(number, iou, predictions, {name: values[item] for name, values in output.maps.items()})
 
     def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, evidence: Tensor) -> None:
@@ -122,7 +114,7 @@ class Scoreboard:
         self.presence[number] = bool((label_hw == 1).any()), score, shown
 
     def _add_base(self, prediction_bhw: Tensor, label_bhw: Tensor, channels: int) -> None:
-        counts = class_counts(prediction_bhw, label_bhw, channels)
+        counts = metrics.class_counts(prediction_bhw, label_bhw, channels)
         self.base = counts if self.base is None else self.base + counts
 
     def gather(self, world: World) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
@@ -133,11 +125,11 @@ class Scoreboard:
         own = {name: torch.cat(rows).cpu().numpy() for name, rows in self.records.items()}
         parts = world.gather((own, None if self.base is None else self.base.cpu().numpy(), self.presence))
         joined = {n: np.concatenate([of[n] for of, *_ in parts if n in of]) for of, *_ in parts for n in of}
-        records = {name: rows[np.argsort(rows[:, NUMBER], kind="stable")] for name, rows in joined.items()}
-        scores = {name: episode_scores(rows, self.classes) for name, rows in records.items()}
+        records = {name: rows[np.argsort(rows[:, metrics.NUMBER], kind="stable")] for name, rows in joined.items()}
+        scores = {name: metrics.episode_scores(rows, self.classes) for name, rows in records.items()}
         base = [counts for _, counts, _ in parts if counts is not None]
         if base:
-            scores[BASE] = class_scores(np.sum(base, axis=0))
+            scores[BASE] = metrics.class_scores(np.sum(base, axis=0))
             scores |= {name: scores.pop(name) for name in (UNGATED, ALL_FOREGROUND) if name in scores}  # come last
         self.presence = dict(sorted(entry for *_, presence in parts for entry in presence.items()))
         if self.asks_presence:

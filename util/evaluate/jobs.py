@@ -20,7 +20,7 @@ from util.data.lists.manifest import replay
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.evaluate import Scoreboard
-from util.evaluate.kept_predictions import KeptPredictions
+from util.evaluate.pictures import KeptPredictions
 from util.evaluate.tta import with_tta
 from util.run.context import RunContext, make_run_context, network_config, run_folder, with_data
 from util.run.data import check_sampler, images_for_test, protocol_sampler

@@ -1,33 +1,40 @@
-"""Pictures of chosen episodes of a test (worst, best, random), drawn on the photos from the predictions it scored."""
+"""Pictures of episodes of a test (first, worst, best, random): predictions kept while they are scored, then drawn."""
 
 from __future__ import annotations
 
 import contextlib
 import html
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
 from util.data.images.views import numbered
-from util.data.sampling import EpisodeKey
+from util.data.sampling import EpisodeKey, random_stream
 from util.errors import UserError, nearest
-from util.evaluate.evaluate import BASE, FINAL, NUMBER, iou_of
-from util.evaluate.jobs import Job
-from util.evaluate.kept_predictions import KINDS, Kept
+from util.evaluate.evaluate import BASE, FINAL
+from util.evaluate.metrics import NUMBER, iou_of
 from util.files import write_atomically
 from util.report.charts import CHARTS
 from util.report.figure import SUFFIXES, write_figure
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat
 from util.report.pictures import PANEL_HEIGHT, Panels, at_panel_size, draw, labelled
+from util.run.processes import World
 
+if TYPE_CHECKING:
+    from util.evaluate.jobs import Job
+
+KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
+FIRST = "first"  # which every test shows
+STREAM = 3  # of random numbers, beside those of util/data/sampling.py
 FOLDER, SHEET = "pictures", "index.html"
 EPISODES = "episodes"  # beside every result, with the charts
 PAGE = Path(__file__).with_name("contact_sheet.html")
@@ -37,8 +44,68 @@ FIGURE = """<figure data-iou="{iou:.4f}" data-class="{name}" data-kinds="{kinds}
 </figure>"""
 BASE_NAMES = 2  # base classes named in a caption
 PHOTOS = 256  # kept in the size of a panel, 0.3 MiB each
-Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes, 6) counts, see evaluate.py
+Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in metrics.py
+Episode = tuple[int, int]  # seed, number
 Photo = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # panel (H, W, 3) and class ids (H, W), uint8; size as stored
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One episode's predictions at the size of its scored label, and its maps at their own size.
+
+    Attributes:
+        iou: of the final output, in percent.
+        predictions: output -> the bytes of a PNG file of (H', W') uint8: 0 and 1, or base-class ids.
+        maps: name -> (h, w) float16.
+    """
+
+    iou: float
+    predictions: dict[str, np.ndarray]
+    maps: dict[str, np.ndarray]
+
+
+class KeptPredictions:
+    """Keeps the predictions of the episodes that a choice may fall on, in bounded memory.
+
+    Args:
+        wanted: kind (first, worst, best, random) -> number of episodes.
+        episodes: seed -> number of scored episodes.
+    """
+
+    def __init__(self, wanted: dict[str, int], episodes: dict[int, int]):
+        self.wanted = wanted
+        every = [(seed, number) for seed, length in episodes.items() for number in range(length)]
+        self.first = every[: wanted.get(FIRST, 0)]
+        drawn = random_stream(0, STREAM).permutation(len(every))[: wanted.get(RANDOM, 0)]  # always the same ones
+        self._random = [every[i] for i in drawn.tolist()]
+        self._kept: dict[Episode, Kept] = {}
+
+    def add(self, seed: int, number: int, iou: float, predictions: dict[str, Tensor], maps: dict[str, Tensor]) -> None:
+        """Keep an episode if it is among the worst, the best or the random ones so far.
+
+        Predictions are classes per pixel (1, H', W'), maps (h, w) are in 0..1.
+        """
+        ious = {episode: kept.iou for episode, kept in self._kept.items()} | {(seed, number): iou}
+        wanted = {*self.chosen(ious), *self.first}
+        if (seed, number) in wanted:
+            masks = {name: cv2.imencode(".png", p[0].byte().cpu().numpy())[1] for name, p in predictions.items()}
+            small = {name: m.half().cpu().numpy() for name, m in maps.items()}
+            self._kept[seed, number] = Kept(iou, masks, small)
+        for episode in self._kept.keys() - wanted:
+            del self._kept[episode]
+
+    def chosen(self, ious: dict[Episode, float]) -> dict[Episode, list[str]]:
+        """Return the episodes that are chosen by their IoU or by chance -> their kinds."""
+        ranked = sorted(ious, key=lambda episode: (ious[episode], episode))
+        out: dict[Episode, list[str]] = {}
+        for kind, episodes in ((WORST, ranked), (BEST, ranked[::-1]), (RANDOM, self._random)):
+            for episode in episodes[: self.wanted.get(kind, 0)]:
+                out.setdefault(episode, []).append(kind)
+        return out
+
+    def gathered(self, world: World) -> dict[Episode, Kept]:
+        """Return the kept episodes of all processes, (seed, number) -> predictions."""
+        return {episode: kept for part in world.gather(self._kept) for episode, kept in part.items()}
 
 
 def parse_kinds(text: str) -> dict[str, int]:
@@ -65,9 +132,7 @@ def remove_pictures(folder: Path) -> None:
         (folder / FOLDER).rmdir()
 
 
-def save_pictures(
-    job: Job, records: Records, kept: dict[tuple[int, int], Kept], folder: Path, title: str, suffix: str
-) -> None:
+def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder: Path, title: str, suffix: str) -> None:
     """Draw the first episodes of a job together, and the chosen ones each, with a page that shows them.
 
     Args:

@@ -18,9 +18,8 @@ from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Observer, Scoreboard, run_pass
 from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
-from util.evaluate.kept_predictions import FIRST, KeptPredictions
 from util.evaluate.metrics import BACKGROUND_INTERSECTION, INTERSECTION, NUMBER
-from util.evaluate.pictures import remove_pictures, save_pictures
+from util.evaluate.pictures import FIRST, KeptPredictions, Records, remove_pictures, save_pictures
 from util.evaluate.result import result_of
 from util.files import write_atomically
 from util.report.charts import write_charts
@@ -32,7 +31,6 @@ from util.run.device import describe
 from util.run.processes import World, join
 
 log = logging.getLogger("symnet")
-Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in metrics.py
 
 
 def test(

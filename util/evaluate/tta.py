@@ -8,7 +8,7 @@ of a narrow range, such as cosines, their softmax is flat, and the average is cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -141,19 +141,17 @@ def _cached(by_view: list[CachedFeatures | None]) -> CachedByView | None:
 
 def _seen(episode: Episode, view: TtaView, number: int) -> Episode:
     """Return an episode in the view of a number, query and supports alike, with the cached features of this view."""
-    support: Any
-    support_label: Any
-    if isinstance(episode, EpisodeOfOriginalSizes):
-        support, support_label = list(map(view.image, episode.support)), list(map(view.label, episode.support_label))
-    else:
-        support, support_label = view.image(episode.support), view.label(episode.support_label)
+
+    def of_shots(change: Callable[[Tensor], Tensor], shots: Any) -> Any:
+        return list(map(change, shots)) if isinstance(shots, list) else change(shots)
+
     base_label = episode.query_base_label
     return replace(
         episode,
         query=view.image(episode.query),
         query_label=view.label(episode.query_label),
-        support=support,
-        support_label=support_label,
+        support=of_shots(view.image, episode.support),
+        support_label=of_shots(view.label, episode.support_label),
         query_base_label=None if base_label is None else view.label(base_label),
         cached_support=_of_view(episode.cached_support, number),
         cached_query=_of_view(episode.cached_query, number),

@@ -83,9 +83,7 @@ def run_folder(config: Config, stage: str) -> Path:
 
 def base_folder(config: Config) -> Path:
     """Return the folder of the base stage: ``run.base_folder`` or the run's own."""
-    if config.run.base_folder:
-        return Path(config.run.base_folder)
-    return run_folder(config, "base")
+    return Path(config.run.base_folder) if config.run.base_folder else run_folder(config, "base")
 
 
 def weights_folder(config: Config) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -46,7 +45,7 @@ def check_finite(output: Output) -> None:
 
 @dataclass(frozen=True)
 class PreparedNetwork:
-    """A network on its device that is called at a fixed precision.
+    """A network on its device; every call is inside ``autocast()``, at a fixed precision.
 
     Attributes:
         network: the network itself, whose state dict a checkpoint holds.
@@ -57,11 +56,6 @@ class PreparedNetwork:
     learner: nn.Module
     device: torch.device
     precision: str
-
-    def __call__(self, batch: Any) -> Output:
-        """Return the network's output at this precision; processes need not call it equally often."""
-        with self.autocast():
-            return self.network(batch)
 
     def autocast(self) -> torch.autocast:
         """Return the context of a forward pass at this precision."""

@@ -196,9 +196,7 @@ def resume(training: Training, allow_changes: bool) -> None:
         UserError: as ``check_continues``, or its optimisers are of other parameters.
     """
     path, content = training.folder.path / LAST, newest(training.folder.path)
-    changed = check_continues(content, training.state, path, allow_changes)
-    if changed:
-        log.info("settings changed since the checkpoint: %s", ", ".join(changed))
+    check_continues(content, training.state, path, allow_changes)
     checkpoint.load_weights(training.prepared.network, content["weights"], str(path))
     try:
         if "optimizers" in content:  # a training at its end has none

@@ -13,22 +13,13 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from util.run.device import seed_step
-from util.train.hooks import (
-    Interrupt,
-    Training,
-    Validate,
-    end_epoch,
-    finish,
-    patience_spent,
-    record,
-    save,
-)
+from util.train import hooks
 from util.train.optim import set_learning_rates
 
 log = logging.getLogger("symnet")
 
 
-def train(training: Training, batches: Iterator[Any], validate: Validate | None, seed: int) -> bool:
+def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Validate | None, seed: int) -> bool:
     """Train to the end and return True; False: interrupted, with a checkpoint to resume from.
 
     Args:
@@ -38,27 +29,27 @@ def train(training: Training, batches: Iterator[Any], validate: Validate | None,
     stage, schedule, progress, world = training.stage, training.schedule, training.progress, training.world
     training.prepared.network.train()
     bar = tqdm(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
-    with Interrupt() as interrupt, bar:
-        end_epoch(training, validate)  # the run may have ended between a step and its validation
-        while progress.step < schedule.steps and not patience_spent(training):
+    with hooks.Interrupt() as interrupt, bar:
+        hooks.end_epoch(training, validate)  # the run may have ended between a step and its validation
+        while progress.step < schedule.steps and not hooks.patience_spent(training):
             rates = set_learning_rates(training.optimizers, stage.optimizers, progress.step, schedule.steps)
             seed_step(seed, progress.step, world.rank)
             losses = optimiser_step(training, [next(batches) for _ in range(stage.accumulate)])
             progress.step += 1
             training.ema.update(progress.step)
-            record(training, losses, rates, bar)
+            hooks.record(training, losses, rates, bar)
             if world.any(interrupt.requested):
-                save(training)
+                hooks.save(training)
                 log.info("interrupted after step %d; continue with --resume", progress.step)
                 return False
-            end_epoch(training, validate)
+            hooks.end_epoch(training, validate)
             if time.monotonic() - training.saved_at > stage.save_minutes * 60 and not progress.on_record:
-                save(training)
-    finish(training)
+                hooks.save(training)
+    hooks.finish(training)
     return True
 
 
-def optimiser_step(training: Training, parts: list[Any]) -> dict[str, Tensor]:
+def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tensor]:
     """Do one optimiser step over the parts of a local batch; return the mean of each loss over the parts."""
     learner: Any = training.prepared.learner
     optimizers = training.optimizers.values()
