@@ -20,7 +20,7 @@ from util.config.read import read_config
 from util.evaluate.testing import test as score
 from util.run.context import run_folder
 from util.run.network import build_model
-from util.train import trainer
+from util.train import hooks
 from util.train.optim import build_optimizers
 from util.train.stages import train_meta
 
@@ -137,7 +137,7 @@ def test_a_run_of_two_optimisers_resumes_to_the_same(toy: Path, monkeypatch: pyt
     last = run_folder(config, "meta") / "last.pth"
     unbroken = checkpoint.read(last)
     with monkeypatch.context() as patched:  # the run dies after its first epoch
-        patched.setattr(trainer, "patience_spent", lambda training: _die_at(training.progress.step, 2))
+        patched.setattr(hooks, "patience_spent", lambda training: _die_at(training.progress.step, 2))
         with pytest.raises(RuntimeError, match="died"):
             train_meta(config, resume=False, overwrite=True)
     optimizers = checkpoint.read(last)["optimizers"]
