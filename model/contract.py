@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from model.encoders.registry import spec_of
 from model.episode import CachedFeatures, Episode, Output, against_background
 from model.mismatch import Mismatch
 
@@ -44,8 +45,8 @@ class ModelSettings:
         return None if self.encoder is None else self.encoder.backbone
 
     def sides(self) -> tuple[int, ...] | None:
-        """Return the only image sides that these settings allow; None for all that the model's size rule allows."""
-        return None
+        """Return the only image sides that the encoder takes; None for all that the model's size rule allows."""
+        return None if self.encoder is None else spec_of(self.encoder.backbone).sides
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if a setting does not fit the image side."""

@@ -20,7 +20,6 @@ from model.dcama.decoder import MaskDecoder
 from model.dcama.mask_aggregation import MaskAggregation
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
-from model.encoders.registry import spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.swin import SWIN_NAMES, SwinEncoder
@@ -54,10 +53,6 @@ class DCAMASettings(ModelSettings):
     """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
-
-    def sides(self) -> tuple[int, ...] | None:
-        """Return the one side that Swin takes; residual networks take every multiple of their stride."""
-        return spec_of(self.encoder.backbone).sides
 
 
 @register("dcama")

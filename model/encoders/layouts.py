@@ -32,7 +32,12 @@ class Fit:
 
 def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     """Return how a state dict of any known layout fills an encoder."""
-    renamed, own = rename(encoder, state), encoder.state_dict()
+    stripped, own = {}, encoder.state_dict()
+    for name, tensor in state.items():
+        for prefix in PREFIXES:
+            name = name.removeprefix(prefix)
+        stripped[name] = tensor
+    renamed = encoder.own_names(stripped)
     given = {k: v for k, v in renamed.items() if k in own}
     begun = {encoder.stage_of(k) for k in given if k not in CONSTANTS}
     needed = [k for k in own if k not in CONSTANTS and not k.endswith(COUNTER)]
@@ -42,25 +47,16 @@ def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     return Fit(given, [k for k in renamed if k not in own], encoder.foreign(renamed), missing, absent, inside)
 
 
-@dataclass
-class Recognised:
-    """The encoder that a state dict fits."""
-
-    backbone: str
-    stem: str  # "plain" for encoders with one stem
-    fit: Fit
-
-
-def recognise(state: dict[str, Tensor], named: str | None = None) -> Recognised | None:
-    """Return the encoder that a state dict fits, also of timm's network ``named``; None if none."""
+def recognise(state: dict[str, Tensor], named: str | None = None) -> tuple[str, str, Fit] | None:
+    """Return backbone, stem and fit of the encoder that a state dict fits, or timm's ``named`` fits; None if none."""
     fits = []
     for backbone in (*ENCODERS, *([] if named is None else [named])):
         for stem in spec_of(backbone).stems:
             encoder = _bare(backbone, stem)
             found, own = fit(encoder, encoder_part(state)), encoder.state_dict()
             if found.given and not found.foreign and all(own[k].shape == x.shape for k, x in found.given.items()):
-                fits.append(Recognised(backbone, stem, found))
-    return min(fits, key=lambda one: len(one.fit.missing), default=None)
+                fits.append((backbone, stem, found))
+    return min(fits, key=lambda one: len(one[2].missing), default=None)
 
 
 @cache
@@ -73,22 +69,12 @@ def _bare(backbone: str, stem: str) -> Encoder:
 def describe(state: dict[str, Tensor]) -> str:
     """Return the encoder of a state dict in words, for messages."""
     found = recognise(state)
-    return "no encoder known here" if found is None else in_words(found.backbone, found.stem)
+    return "no encoder known here" if found is None else in_words(*found[:2])
 
 
 def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of the encoder if a state dict is of a whole model of ours, otherwise all of them."""
     return {k: v for k, v in state.items() if k.startswith(OWN)} or state
-
-
-def rename(encoder: Encoder, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict of any known layout under the names of ``encoder``; unknown names stay as they are."""
-    stripped = {}
-    for name, tensor in state.items():
-        for prefix in PREFIXES:
-            name = name.removeprefix(prefix)
-        stripped[name] = tensor
-    return encoder.own_names(stripped)
 
 
 def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> list[str]:

@@ -61,13 +61,11 @@ TIMM_TITLES = {
 }
 
 
+@cache
 def spec_of(backbone: str) -> EncoderSpec:
     """Return the encoder of a name in ``ENCODERS``, or of ``timm/<name>``."""
-    return ENCODERS[backbone] if backbone in ENCODERS else _timm(backbone)
-
-
-@cache
-def _timm(backbone: str) -> EncoderSpec:
+    if backbone in ENCODERS:
+        return ENCODERS[backbone]
     known = facts(backbone)
     if known.transformer:
         return EncoderSpec(title_of(backbone), TimmEncoder, stride=known.patch, transformer=True, any_size=False)

@@ -113,7 +113,6 @@ def create(backbone: str, output_stride: int | None = None, device: str = "cpu")
     raise Mismatch(f"it has no output stride of {output_stride}: its grid is fixed")
 
 
-@cache
 def can_have(backbone: str, output_stride: int) -> bool:
     """Return whether a network of timm with a pyramid can have an output stride."""
     try:

@@ -7,7 +7,7 @@ import re
 import torch
 
 from model.dcama.dcama import ENCODER
-from model.encoders.layouts import rename
+from model.encoders.layouts import fit
 from model.encoders.settings import EncoderSettings, build_encoder
 
 
@@ -26,6 +26,6 @@ def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
         timm[moved] = tensor
     unused = {"head.weight": None, "norm.weight": None, "layers.0.blocks.1.attn_mask": None}
     for given in (theirs | unused, {"head.fc.bias": None} | timm):
-        renamed = rename(encoder, given)
-        assert renamed.keys() == own.keys()
-        assert all(renamed[name] is tensor for name, tensor in own.items())
+        found = fit(encoder, given)
+        assert found.given.keys() == own.keys() and not found.others
+        assert all(found.given[name] is tensor for name, tensor in own.items())
