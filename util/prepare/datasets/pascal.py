@@ -14,7 +14,7 @@ interruption, run the command again: it continues.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +49,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """One of the two data sets: folders of photos and masks, and the image names of its lists "train" and "val"."""
+    """One of the two data sets: folders of photos and masks, and the image names of its sets."""
 
     photos: Path
     masks: Path
     suffix: str  # of the masks
-    lists: dict[str, tuple[str, ...]]
+    sets: Mapping[str, Sequence[str]]
 
 
 def find(options: argparse.Namespace) -> Plan:
@@ -71,7 +71,11 @@ def find(options: argparse.Namespace) -> Plan:
     sources = [voc] if sbd_path is None else [voc, find_sbd(_unpacked(sbd_path, raw))]
     if options.out.resolve() == voc.photos.parent.resolve():
         raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
-    sets = make_sets(*sources)
+    val = set(voc.sets["val"])
+    own = [name for name in voc.sets["train"] if name not in val]
+    added = {"train": ()} if sbd_path is None else sources[1].sets
+    sets = {part: list(dict.fromkeys([*own, *sorted(set(names) - val)])) for part, names in added.items()}
+    sets["val"] = list(voc.sets["val"])
     names = dict.fromkeys(name for part in ("trainaug", "train", "val") for name in sets.get(part, ()))
     members = {part: set(of_part) for part, of_part in sets.items()}
     jobs = [
@@ -94,22 +98,6 @@ def find(options: argparse.Namespace) -> Plan:
     return Plan(jobs, read, (), published, notes, tuple(sets), (), **folders, suffix=".jpg")
 
 
-def make_sets(voc: Source, sbd: Source | None = None) -> dict[str, list[str]]:
-    """Return the image names of each set; without SBD's train list there is no ``train``."""
-    val = list(voc.lists["val"])
-    own = [name for name in voc.lists["train"] if name not in set(val)]
-    if sbd is None:
-        return {"train": own, "val": val}
-
-    def with_sbd(*names: str) -> list[str]:
-        return list(dict.fromkeys([*own, *sorted(set(names) - set(val))]))
-
-    if "train" not in sbd.lists:
-        return {"trainaug": with_sbd(*(path.stem for path in sbd.masks.glob(f"*{sbd.suffix}"))), "val": val}
-    train = sbd.lists["train"]
-    return {"train": with_sbd(*train), "trainaug": with_sbd(*train, *sbd.lists.get("val", ())), "val": val}
-
-
 def find_voc(folder: Path) -> Source:
     """Return VOC 2012 from its folder, or from ``VOC2012`` or ``VOCdevkit/VOC2012`` inside a folder.
 
@@ -121,25 +109,30 @@ def find_voc(folder: Path) -> Source:
     for part in (root / "JPEGImages", masks):
         if not part.is_dir():
             raise UserError(f"{part}: this folder is missing; unpack VOC 2012, and give --voc VOCdevkit/VOC2012")
-    lists = {name: read_names(root / LISTS / f"{name}.txt") for name in ("train", "val")}
-    return Source(root / "JPEGImages", masks, ".png", lists)
+    sets = {name: read_names(root / LISTS / f"{name}.txt") for name in ("train", "val")}
+    return Source(root / "JPEGImages", masks, ".png", sets)
 
 
 def find_sbd(folder: Path) -> Source:
     """Return SBD from a folder: ``benchmark_RELEASE``, torchvision's layout, or ``SegmentationClassAug`` with PNGs.
 
+    PNGs without the list ``train.txt`` are all of ``trainaug``, and there is no ``train``.
+
     Raises:
         UserError: the folder holds none of them.
     """
     root = _first([folder / place for place in ("benchmark_RELEASE/dataset", "dataset", "")])
-    if (root / "cls").is_dir():
-        lists = {name: read_names(root / f"{name}.txt") for name in ("train", "val")}
-        return Source(root / "img", root / "cls", MATLAB, lists)
-    masks = _first([folder / MASKS[1], folder])
-    if not any(masks.glob("*.png")):
+    official = (root / "cls").is_dir()
+    masks, suffix = (root / "cls", MATLAB) if official else (_first([folder / MASKS[1], folder]), ".png")
+    names = [path.stem for path in masks.glob(f"*{suffix}")]
+    if not names:
         raise UserError(f"{folder}: no SBD here; give --sbd benchmark_RELEASE, or a SegmentationClassAug of PNGs")
-    beside = {name: _first([masks / f"{name}.txt", masks.parent / f"{name}.txt"]) for name in ("train", "val")}
-    return Source(root / "img", masks, ".png", {n: read_names(path) for n, path in beside.items() if path.is_file()})
+    train, val = (_first([masks / f"{part}.txt", masks.parent / f"{part}.txt"]) for part in ("train", "val"))
+    sets: dict[str, Sequence[str]] = {"trainaug": names}
+    if official or train.is_file():
+        listed = read_names(train)
+        sets = {"train": listed, "trainaug": [*listed, *(read_names(val) if official or val.is_file() else ())]}
+    return Source(root / "img", masks, suffix, sets)
 
 
 def read(job: Job, image: np.ndarray) -> Iterator[Piece]:
