@@ -45,14 +45,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Download a network's weights unless they exist already, or describe a file.
+    """Download a network's weights unless they exist already, describe a file, or write it in half precision.
 
     Raises:
-        UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout.
+        UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout;
+            ``--small`` names a file that exists or has another ending, or the checkpoint is none of this project.
     """
-    what, network = options.what, LITE0 if options.what == PACKAGE else options.what
-    if options.small is not None:
-        write_small(Path(what), options.small)
+    what, small, network = options.what, options.small, LITE0 if options.what == PACKAGE else options.what
+    if small is not None:
+        content = checkpoint.read(Path(what))
+        if not checkpoint.is_own(content):
+            raise UserError(f"{what}: no checkpoint of this project; name one before --small")
+        if small.exists() or small.suffix != SAFETENSORS:
+            raise UserError(f"--small {small}: exists already, or does not end in {SAFETENSORS}; name another file")
+        checkpoint.save_small(small, content)
+        print(f"{small}: {small.stat().st_size / 1e6:.2f} MB")
         return 0
     if network in NETWORKS or network.startswith(PREFIX):
         if what == PACKAGE and options.check is None:
@@ -88,22 +95,6 @@ def fetch_weights(network: str, out: Path) -> Path:
     return target
 
 
-def write_small(path: Path, out: Path) -> None:
-    """Write a checkpoint of this project in half precision, and print its size.
-
-    Raises:
-        UserError: it cannot be read or is none of this project, or the file exists, has another ending or cannot be
-            written.
-    """
-    content = checkpoint.read(path)
-    if not checkpoint.is_own(content):
-        raise UserError(f"{path}: no checkpoint of this project; name one before --small")
-    if out.exists() or out.suffix != SAFETENSORS:
-        raise UserError(f"--small {out}: exists already, or does not end in {SAFETENSORS}; name another file")
-    checkpoint.save_small(out, content)
-    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
-
-
 def lines_about(source: str, content: dict[str, Any], network: str | None = None) -> list[str]:
     """Return what weights are, and how they are used.
 
@@ -130,17 +121,19 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
             f"{source}: has the tensors of no encoder of this project (docs/encoders.md){nor}; if it is of timm: "
             f"prepare.py weights timm/<name> --check {source}"
         )
-    if network not in (None, found.backbone):
-        raise UserError(f"{source}: holds a {found.backbone}, not a {network}")
-    fit, complete, spec = found.fit, "complete", spec_of(found.backbone)
+    backbone, stem, fit = found
+    if network not in (None, backbone):
+        raise UserError(f"{source}: holds a {backbone}, not a {network}")
+    complete = "complete"
     if fit.inside:
         complete = f"{len(fit.missing)} tensors missing, such as {fit.inside[0]} inside a stage: not usable"
     elif fit.missing:
         stages = " and ".join(map(str, fit.absent_stages))
         complete = f"all {len(fit.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
-    stem = f", {found.stem} stem" if len(spec.stems) > 1 else ""
+    several = len(spec_of(backbone).stems) > 1
+    encoder = f"{backbone}, {stem} stem" if several else backbone
     kinds = {str(t.dtype).removeprefix("torch.") for t in encoder_part(state).values() if t.is_floating_point()}
-    line = f"{source}: {found.backbone}{stem}, {complete}, {' and '.join(sorted(kinds))}, all finite"
+    line = f"{source}: {encoder}, {complete}, {' and '.join(sorted(kinds))}, all finite"
     test = f"to test it: sh test.sh <experiment> <data set> <GPUs> {source}"
     if config:
         data, model, run = (config.get(section, {}) for section in ("data", "model", "run"))
@@ -153,13 +146,13 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
     if layout is not None:
         return [f"{line}; the authors' {layout.title} checkpoint", test]
     kind = "encoder weights"
-    if found.backbone.startswith(PREFIX):
-        kind = f"licence of the weights: {licence_of(source, build(found.backbone))}"
+    if backbone.startswith(PREFIX):
+        kind = f"licence of the weights: {licence_of(source, build(backbone))}"
     elif fit.others:
         kind = "a checkpoint of another network around such an encoder"
     if fit.inside:
         return [f"{line}; {kind}", "not usable: bring a file that is complete, or that ends with a whole stage"]
-    settings = {"backbone": found.backbone, "stem": stem and found.stem, "weights": source}
+    settings = {"backbone": backbone, "stem": stem if several else "", "weights": source}
     settings["partial"] = "true" if fit.missing else ""
     use = "to use it, write in the config (or after --set, with = for the colon):"
     return [f"{line}; {kind}", use, *(f"  model.encoder.{key}: {value}" for key, value in settings.items() if value)]
