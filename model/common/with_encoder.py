@@ -34,10 +34,7 @@ class WithEncoder(FewShotModel):
     """
 
     downloads = (TORCHVISION, TIMM, PACKAGE)
-    families: ClassVar[tuple[type[Encoder], ...]] = (
-        ResNetEncoder,
-        VGGEncoder,
-    )  # that it takes, beside timm's
+    families: ClassVar[tuple[type[Encoder], ...]] = (ResNetEncoder, VGGEncoder)  # that it takes, beside timm's
     grids: ClassVar[str] = ANY_GRIDS  # that it needs (``registry.py``)
     stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features

@@ -51,7 +51,7 @@ class SwinEncoder(Encoder):
 
     def stages(self) -> list[nn.Module]:
         """Return patch embedding and stages, each with the patch merging that opens it."""
-        opened = [nn.ModuleList([self._merging(i), self.stage(i)]) for i in range(2, LAST_STAGE + 1)]
+        opened = [nn.ModuleList([getattr(self, f"merge{i - 1}"), self.stage(i)]) for i in range(2, LAST_STAGE + 1)]
         return [self.stage(0), self.stage(1), *opened]
 
     def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
@@ -59,17 +59,13 @@ class SwinEncoder(Encoder):
         x = self.stage(0)(x)  # (B, H, W, C)
         for i in range(1, LAST_STAGE + 1):
             if i > 1:
-                x = self._merging(i)(x)
+                x = getattr(self, f"merge{i - 1}")(x)
             first_given = len(self.stage(i)) - self.intermediate_counts.get(i, 0)
             for position, block in enumerate(self.stage(i)):
                 x = block(x)
                 if give is not None and position >= first_given:
                     give(i, x.permute(0, 3, 1, 2))
             out[i] = x.permute(0, 3, 1, 2)
-
-    def _merging(self, stage: int) -> nn.Module:
-        """Return the patch merging that opens a stage."""
-        return getattr(self, f"merge{stage - 1}")
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the tensors of its authors' file or of timm's.
