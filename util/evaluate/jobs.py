@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from util.checkpoints.weights import Weights, load_weights, weights_mark
 from util.config.settings import MASKS, Config, ProtocolSettings
@@ -20,7 +21,6 @@ from util.data.lists.manifest import replay
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.evaluate import Scoreboard
-from util.evaluate.pictures import KeptPredictions
 from util.evaluate.tta import with_tta
 from util.run.context import RunContext, make_run_context, network_config, run_folder, with_data
 from util.run.data import check_sampler, images_for_test, protocol_sampler
@@ -46,7 +46,7 @@ class Job:
         quick_look: whether the number of scored episodes is not the protocol's, or is below that of the manifest.
         calibration: of the network, where the protocol asks whether queries show their class.
         boards: the counts, by seed.
-        kept: the predictions that pictures will show, None without pictures.
+        kept: the ``KeptPredictions`` that pictures will show, None without pictures.
         shared_with: names of the protocols scored in the same passes.
     """
 
@@ -64,7 +64,7 @@ class Job:
     quick_look: bool
     calibration: Calibration | None
     boards: dict[int, Scoreboard] = field(default_factory=dict)
-    kept: KeptPredictions | None = None
+    kept: Any = None
     seconds: float = 0.0
     shared_with: list[str] = field(default_factory=list)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from util.data.images.views import numbered
 from util.data.sampling import EpisodeKey, random_stream
 from util.errors import UserError, nearest
 from util.evaluate.evaluate import BASE, FINAL
+from util.evaluate.jobs import Job
 from util.evaluate.metrics import NUMBER, iou_of
 from util.files import write_atomically
 from util.report.charts import CHARTS
@@ -28,9 +29,6 @@ from util.report.figure import SUFFIXES, write_figure
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat
 from util.report.pictures import PANEL_HEIGHT, Panels, at_panel_size, draw, labelled
 from util.run.processes import World
-
-if TYPE_CHECKING:
-    from util.evaluate.jobs import Job
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST = "first"  # which every test shows
@@ -162,7 +160,7 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
 
     if first := job.kept.first:
         finals = [replace(kept[e], predictions={FINAL: kept[e].predictions[FINAL]}, maps={}) for e in first]
-        boards = [panels(*episode, final) for episode, final in zip(first, finals)]
+        boards = [panels(seed, number, final) for (seed, number), final in zip(first, finals)]
         write_figure(folder / EPISODES, draw(boards), suffix)
     entries = []
     chosen = job.kept.chosen({episode: found.iou for episode, found in kept.items()})

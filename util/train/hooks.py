@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from util.checkpoints import checkpoint
-from util.checkpoints.resume import ALLOW, check_continues, newest
+from util.checkpoints.resume import ALLOW, changed_settings, check_continues, newest
 from util.config.settings import StageSettings
 from util.errors import UserError
 from util.report.run_folder import RunFolder
@@ -197,6 +197,8 @@ def resume(training: Training, allow_changes: bool) -> None:
     """
     path, content = training.folder.path / LAST, newest(training.folder.path)
     check_continues(content, training.state, path, allow_changes)
+    if changed := changed_settings(content["config"], training.state["config"]):
+        log.info("settings changed since the checkpoint: %s", ", ".join(changed))
     checkpoint.load_weights(training.prepared.network, content["weights"], str(path))
     try:
         if "optimizers" in content:  # a training at its end has none
