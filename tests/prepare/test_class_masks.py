@@ -58,6 +58,7 @@ def test_isic(prepare: Prepare, tmp_path: Path, folders: bool, monkeypatch: pyte
     monkeypatch.setattr(isic, "class_of_photo", lambda all_of=isic.class_of_photo: {k: all_of()[k] for k in known})
     done = prepare("isic", "--root", root, "--out", out)
     assert done.code == 0 and "nevus: 2, published 1867: differs" in done.output
+    assert "3 masks had another size than their photo" in done.output
     (out / "prepared.json").unlink()  # as after an interruption
     assert prepare("isic", "--root", root, "--out", out).output == done.output
     assert [number for _, number, _ in lines(out)] == ["1", "1", "2", "2", "3", "3"]

@@ -27,6 +27,7 @@ STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and
 MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs that are older are outdated
 RULES = 3  # raise when the same sources give other files
 EMPTY = "masks show no pixel of their class and are left out"
+RESIZED = "masks had another size than their photo and were resized to it"
 CLASSES = "classes"  # the number of those that a mask shows
 MAX_SHOWN = 5  # bad files that are named
 
@@ -142,7 +143,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     _report_bad([result for result in results if isinstance(result, UserError)], skip_bad)
     made = [(job, result) for job, result in zip(jobs, results, strict=True) if not isinstance(result, UserError)]
     lists: dict[str, list[str]] = {part: [] for part in plan.parts}
-    for job, lines in made:
+    for job, (lines, _) in made:
         for part in job.parts:
             lists.setdefault(part, []).extend(lines)
     for part, lines in lists.items():
@@ -151,25 +152,32 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     texts = {part: "".join(f"{line}\n" for line in lines) for part, lines in lists.items()}
     for part, text in texts.items():
         write_atomically(out / plan.lists / f"{part}.txt", text)
-    words = [line.split() for _, lines in made for line in lines]
+    words = [line.split() for _, (lines, _) in made for line in lines]
     counts = Counter(plan.classes[int(others[0]) - 1] for _, *others in words if others and plan.classes)
     counts[CLASSES] = len(counts)
-    counts[EMPTY] = sum(job.class_id > 0 and not lines for job, lines in made)
     return {
         "sizes": {part: len(lines) for part, lines in lists.items()},
         "digests": {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()},
-        "counts": +counts,  # none that is 0
+        "counts": counts + Counter(remark for _, (_, remarks) in made for remark in remarks),
         "left_out": len(jobs) - len(made),
     }
 
 
-def _make(job: Job, plan: Plan, out: Path, since: int) -> list[str]:
-    """Write the masks and the photos of a job unless they are up to date; return their lines."""
+def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[str]]:
+    """Write the masks and the photos of a job unless they are up to date; return their lines, and remarks."""
+    lines = []
     if job.name and all((out / name).exists() for name in plan.outputs(job.line)):
         made = (out / plan.outputs(job.line)[0]).lstat().st_mtime_ns
-        if made >= since:
-            return [job.line]
-    return [_write(piece, job, plan, out, since) for piece in plan.read(job, read_image(job.photo))]
+        lines = [job.line] if made >= since else []
+    if not lines:
+        image = read_image(job.photo)
+        lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
+    if not lines:
+        return [], [EMPTY] * (job.class_id > 0)
+    if not job.class_id or not isinstance(job.source, Path):
+        return lines, []
+    given, stored, now = (header_of(p)[0] for p in (job.source, job.photo, out / plan.outputs(job.line)[0]))
+    return lines, [RESIZED] * (given not in (stored, now))
 
 
 def _write(piece: Piece, job: Job, plan: Plan, out: Path, since: int) -> str:
@@ -206,7 +214,7 @@ def _report(plan: Plan, facts: dict[str, Any]) -> None:
         print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
     for name in (name for name in plan.published if name not in sizes):
         print("  " + compare_count(name, counts.get(name, 0), plan.published[name]))
-    for note in (*plan.notes, *([f"{counts[EMPTY]} {EMPTY}"] if EMPTY in counts else [])):
+    for note in (*plan.notes, *(f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts)):
         print(f"  {note}")
     if facts["left_out"]:
         print(f"  {facts['left_out']} omitted; without --skip-bad they are tried again")
