@@ -86,6 +86,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int):
         ("data.fold=1", "data.fold = 0, this run has 1"),
         ("model.encoder.backbone=resnet18", "backbone = resnet10_narrow, this run has resnet18"),
         ("data.name=other", "data.name = mini, this run has other"),
+        ("model.encoder.output_stride=16", "output_stride = None, this run has 16"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(tiny, tmp_path: Path, override: str, expected: str):

@@ -98,6 +98,8 @@ def test_a_line_that_is_no_episode_is_named(context, tmp_path: Path):
         (tmp_path / "m.jsonl").write_text(f"{line}\n")
         with pytest.raises(UserError, match=r"m.jsonl:1: no episode"):
             replay(tmp_path / "m.jsonl", images, data)
+    with pytest.raises(UserError, match=r"m.jsonl: this manifest holds no episode"):
+        replay(write(tmp_path / "m.jsonl", []), images, data)
 
 
 @pytest.mark.parametrize(("key", "value"), [("fold", 2), ("dataset", "pascal"), ("shot", 1)])

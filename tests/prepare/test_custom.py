@@ -83,6 +83,7 @@ def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prep
         (("--name", "pascal"), "reserved: pascal"),
         (("--name", "toys", "--fold", "striped disk", "--fold", "veined leaf"), "did you mean 'striped disc'"),
         (("--name", "toys", "--folds", 9), "fold_classes"),
+        (("--name", "toys", "--folds", 3, "--fold", "veined leaf"), "--folds 3"),
         (("--name", "toys", "--test-share", 1), "--test-share: 1 is out of range"),
         (("--name", "toys", "--images", "nowhere"), "does not exist"),
         (("--name", "toys", "--masks", "nowhere"), "does not exist"),
@@ -168,3 +169,11 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
     path.write_text(json.dumps(content))
     assert "is not a name" in prepare(*words, "--name", "other").error
+    names[0]["name"] = "cat"
+    for name, message in (("0.png", "are both 0"), ("../0.png", "file_name '../0.png'")):
+        again = {"images": [*images, {**images[0], "id": 99, "file_name": name}], "categories": names}
+        path.write_text(json.dumps({**again, "annotations": [*marks, {**marks[1], "id": 99, "image_id": 99}]}))
+        assert message in prepare(*words, "--name", "other").error  # a second entry of a photo would cost objects
+    many = {"categories": [{"id": c, "name": f"thing {c}"} for c in range(1, 301)], "images": images}
+    path.write_text(json.dumps({**many, "annotations": [{**marks[0], "category_id": c} for c in range(1, 301)]}))
+    assert "300 classes" in prepare(*words, "--name", "other").error

@@ -122,6 +122,9 @@ def test_pascal_part(prepare: Prepare, tmp_path: Path) -> None:
     assert len(lines(out)) == 3 * 2 and "8 masks show no pixel" in done.output
     assert read_mask(out / f"masks/1/{stems[0]}.png").shape == (27, 30)
     assert "aeroplane+TAIL" not in (tmp_path / "config/pascalpart/pascalpart.yaml").read_text()
+    bird = content["animals"]["object"]["bird"]["part"]["BODY"] = {"train": stems, "val": ["../../../outside"]}
+    (root / "all_obj_part_to_image.json").write_text(json.dumps(content))
+    assert f"{bird['val'][0]}: leads out" in prepare("pascalpart", *options).errors
     content["person"] = {"object": {}}
     (root / "all_obj_part_to_image.json").write_text(json.dumps(content))
     refused = prepare("pascalpart", *options)

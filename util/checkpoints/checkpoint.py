@@ -150,10 +150,10 @@ def digest_of(state: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
-def value_at(section: Any, dotted: str) -> Any:
-    """Return the value of a key such as ``model.encoder.backbone`` in a merged config, None if there is none."""
+def value_at(section: Any, dotted: str, default: Any = None) -> Any:
+    """Return the value of a key such as ``model.encoder.backbone`` in a merged config, ``default`` if it lacks it."""
     for part in dotted.split("."):
-        section = section.get(part) if isinstance(section, dict) else None
+        section = section.get(part, default) if isinstance(section, dict) else default
     return section
 
 
@@ -175,13 +175,14 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
         keys.append("data.classes")
         if stage == "base" or not config.test.allow_fold_mismatch:
             keys += [f"data.{key}" for key in FOLD]
-    pairs = {key: (value_at(trained, key), value_at(now, key)) for key in keys}
+    wanted = {key: value_at(now, key) for key in keys}
+    pairs = {key: (value_at(trained, key, want), want) for key, want in wanted.items()}  # it may not state every key
     if config.test.trained_on is not None:
         pairs["data.name"] = pairs["data.name"][0], config.test.trained_on
     if stage == "meta" and not related(trained["model"]["name"], now["model"]["name"]):
         pairs["model.name"] = trained["model"]["name"], now["model"]["name"]
     for key, (given, want) in {"stage": (content.get("stage"), stage), **pairs}.items():
-        if given not in (want, None):  # None: its config does not say
+        if given != want:
             hint = f"; {FOLD_HINT}" if key.removeprefix("data.") in FOLD and stage == "meta" else ""
             raise UserError(f"{source}: a checkpoint with {key} = {given}, this run has {want}{hint}")
 

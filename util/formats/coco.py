@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,9 @@ def _collected(content: dict[str, list], folder: Path) -> Annotations:
             raise ValueError(f"category_id {instance.category} is not among the categories")
         if instance.image in of_image:
             of_image[instance.image].append(instance)
+    for name in (PurePosixPath(str(image["file_name"])) for image in content["images"]):
+        if name.is_absolute() or ".." in name.parts:
+            raise ValueError(f"file_name '{name}' is not in the folder of photos")
     photos = [
         Photo(number, str(image["file_name"]), int(image["height"]), int(image["width"]), tuple(of_image[number]))
         for number, image in sorted((int(image["id"]), image) for image in content["images"])

@@ -78,7 +78,8 @@ def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
         radius = float(np.linalg.norm(points[1] - points[0]))
         return ((points[0] + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)).reshape(-1),)
     if kind == "mask":  # a PNG in base64, whose first point is its upper left pixel
-        part = cv2.imdecode(np.frombuffer(base64.b64decode(entry["mask"]), np.uint8), cv2.IMREAD_GRAYSCALE)
+        content = np.frombuffer(base64.b64decode(entry["mask"]), np.uint8)
+        part = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) if content.size else None
         if part is None:
             raise ValueError("a mask is damaged")
         left, top = points.min(0).round().astype(int)

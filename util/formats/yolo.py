@@ -116,6 +116,8 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int,
             if len(shares) == 4:  # a box
                 x, y, width, height = shares
                 shares = corners_of(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            if len(shares) < 6:
+                raise ValueError("an outline has at least three corners x y")
             if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
                 raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
             out.append((category, (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)))

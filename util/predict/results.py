@@ -219,9 +219,8 @@ def _file_facts(query: Path) -> list[int]:
 
 def _is_whole(path: Path, size: tuple[int, int]) -> bool:
     """Return whether an image file is complete and of a size."""
-    if not path.is_file():
-        return False
-    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    content = path.read_bytes() if path.is_file() else b""  # also of a file that a power cut left empty
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
     return image is not None and image.shape[:2] == size
 
 

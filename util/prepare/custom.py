@@ -126,6 +126,8 @@ def _check_options(options: argparse.Namespace, out: Path) -> None:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
     if options.masks is not None and options.classes is None:
         raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
+    if options.fold and options.folds not in (None, len(options.fold)):
+        raise UserError(f"--folds {options.folds}: --fold is given {len(options.fold)} times; leave out --folds")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
         if folder is not None and out.resolve() in (folder.resolve(), *folder.resolve().parents):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from util.config.folds import MAX_INDEX
 from util.errors import UserError, nearest
 from util.formats import recognise
 from util.formats.annotations import Annotations, PhotoFiles
@@ -91,9 +92,14 @@ def _plan(
 
     A list has one word for each image, so spaces in a file's name become underscores. All links have the suffix that
     most photos have; readers ignore it.
+
+    Raises:
+        UserError: two photos have one name, one is annotated in two entries, or masks cannot hold so many classes.
     """
-    sources = dict(found)
-    named = by_name((re.sub(r"\s+", "_", path.stem), path) for path in sources)
-    jobs = [Job(path, sources[path], name, parts=(ALL,)) for name, path in named.items()]
-    suffixes = Counter(path.suffix for path in sources)
+    if len(classes) > MAX_INDEX:
+        raise UserError(f"{len(classes)} classes: masks hold {MAX_INDEX}; name some of them in --classes names.txt")
+    sources = list(found)
+    named = by_name((re.sub(r"\s+", "_", path.stem), path) for path, _ in sources)
+    jobs = [Job(path, of, name, parts=(ALL,)) for name, (path, of) in zip(named, sources, strict=True)]
+    suffixes = Counter(path.suffix for path, _ in sources)
     return Plan(jobs, read, classes, parts=(ALL,), suffix=max(suffixes, key=suffixes.__getitem__, default=""))

@@ -203,7 +203,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     try:
         if "optimizers" in content:  # a training at its end has none
             load_optimizers(training.optimizers, content["optimizers"])
-            copy_tensors(content["ema"], training.ema.average)
+            copy_tensors(content.get("ema", {}), training.ema.average)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{path}: optimisers or EMA are of other parameters ({error}); undo the changed settings, or start again "

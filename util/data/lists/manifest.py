@@ -44,7 +44,7 @@ def read_manifest(path: Path) -> Manifest:
     """Return the content of a manifest file.
 
     Raises:
-        UserError: the file is missing, or a line is not an episode.
+        UserError: the file is missing or holds no episode, or a line is not one.
     """
     out = Manifest()
     text = read_text(path, "this manifest", "name the episodes.jsonl of a test")
@@ -62,6 +62,8 @@ def read_manifest(path: Path) -> Manifest:
             raise UserError(f"{path}:{number}: no episode {form} in JSON ({error!r})") from None
         out.episodes.append(row)
         out.lines.append(number)
+    if not out.episodes:
+        raise UserError(f"{path}: this manifest holds no episode; name the episodes.jsonl of a test")
     return out
 
 

@@ -106,12 +106,14 @@ def line_of(name: str, class_id: int, photo_name: str) -> str:
     """Return a line of a list: the name alone of a mask of class ids; mask, class and photo of a mask of one class.
 
     Raises:
-        UserError: a name has a space.
+        UserError: a name has a space, or leads out of its folder.
     """
     words = [name, str(class_id), photo_name] if class_id else [name]
     for word in words:
         if not word.isprintable() or len(word.split()) != 1:
             raise UserError(f"{word}: a list cannot hold a file name with a space or a line break; rename the file")
+        if word.startswith("/") or ".." in word.split("/"):
+            raise UserError(f"{word}: leads out of the prepared folder; correct the annotations")
     return " ".join(words)
 
 
