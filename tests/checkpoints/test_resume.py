@@ -56,6 +56,7 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
         ({"format": "other"}, "holds weights only"),
         ({"config": {**CONFIG, "run": {"seed": 2, "folder": "runs"}}}, "run.seed = 2, now 1.*--allow-changes"),
         ({"config": {**CONFIG, "model": {"name": "symnet", "shots": 5}}}, "model.shots = 5, now 1"),
+        ({"config": {**CONFIG, "model": {"name": "symnet", "shots": None}}}, "model.shots = None, now 1"),
         (
             {"config": {**CONFIG, "meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.2}}}}},
             "meta_stage.optimizers.main.lr = 0.2, now 0.1",

@@ -19,7 +19,7 @@ HARMLESS = (
     *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text", "data.text_dir"),
     *("data.images", "data.masks", "data.image_suffix", "data.mask_suffix", "data.train_list", "data.train_fold_list"),
     "data.validation_list",
-    *("model.encoder.weights", "model.encoder.partial", "test", "protocols"),
+    *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", "test", "protocols"),
 )
 OF_STAGE = (
     *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
@@ -120,14 +120,15 @@ def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str
 def _differences(
     before: dict[str, Any], now: dict[str, Any], stage: str, harmless: tuple[str, ...] = HARMLESS
 ) -> list[str]:
-    """Return the settings that decide the weights at a stage's end and differ, unless there was none before."""
+    """Return the settings that decide the weights at a stage's end and differ; one that ``before`` lacks does not."""
     out = []
     for key in changed_settings(before, now):
         section, _, rest = key.partition(".")
         decides = section == f"{stage}_stage" and rest not in OF_STAGE
         if not section.endswith("_stage"):
             decides = not any(key == h or key.startswith(f"{h}.") for h in harmless)
-        old = checkpoint.value_at(before, key)
-        if decides and old is not None:
-            out.append(f"{key} = {old}, now {checkpoint.value_at(now, key)}")
+        new = checkpoint.value_at(now, key)
+        old = checkpoint.value_at(before, key, new)
+        if decides and old != new:
+            out.append(f"{key} = {old}, now {new}")
     return out

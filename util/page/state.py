@@ -179,6 +179,7 @@ class State:
                 segmenter.add(None if name == UNNAMED else name, supports)
             else:
                 notes.append(f"{name}: left out, because no photo of it is marked")
+        self.facts = facts_of(segmenter)
         for query in self.queries:
             query.prediction = None
         for query in tqdm(self.queries, unit="photo", leave=False):
@@ -186,7 +187,6 @@ class State:
                 if self.ended:
                     break
                 query.take(next(self.keys), segmenter(read_photo(query.path)), self.folder)
-        self.facts = facts_of(segmenter)
         return "; ".join([f"{len(self.found)} photo(s) segmented", *notes, *segmenter.notes])
 
     def end(self) -> None:
