@@ -69,7 +69,7 @@ def command() -> int:
     names = [symnet.data.classes[int(c) - 1] for c in results[0]["per_seed"][0][FINAL]["per_class"]]
     print(f"\n1-shot, {results[0]['episodes']} episodes of classes never trained on: {', '.join(names)}")
     print(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows))
-    print(f"\npicture (support, query, prediction, truth): {folder / 'demo.png'}")
+    print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
     print("\n== one picture, as you would do it with your own ==", flush=True)
     words = _prediction(symnet, folder, names[0])
     print(shlex.join(["python", "predict.py", *words]), flush=True)
