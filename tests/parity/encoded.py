@@ -1,4 +1,4 @@
-"""What the hooks of all methods share: types, kept outputs, and the features that an encoder returns."""
+"""Types, kept outputs and encoder features that the hooks of all methods share."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class FoundPhoto(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """What a format is written from.
+    """The results that a format is written from.
 
     Attributes:
         photos: to be passed through once.

@@ -40,7 +40,7 @@ COLUMNS = ("name", "presence", "pixels", "share", "confidence")  # of the table 
 
 
 class State:
-    """What the page shows, and the actions of its user; an action returns a note.
+    """The state of the page, and the actions of its user; an action returns a note.
 
     Attributes:
         classes: names, in the order of their values in marks; ``chosen`` is the value of the last one changed.

@@ -64,7 +64,7 @@ class Marked:
 
     @property
     def kind(self) -> str:
-        """What marks the object: ``box``, ``points``, ``scribble``, ``outlines`` or ``mask``."""
+        """The kind of mark: ``box``, ``points``, ``scribble``, ``outlines`` or ``mask``."""
         outlined = self.annotated is not None or Path(self.marks).suffix.lower() == labelme.SUFFIX
         drawn = (kind for kind in DRAWN_KINDS if self.marks.startswith(f"{kind}="))
         return next(drawn, "outlines" if outlined else "mask")

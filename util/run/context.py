@@ -1,4 +1,4 @@
-"""What every stage and the test of a run share: config, fold, model class, text vectors, folders and their files."""
+"""The context that the stages and the test of a run share: config, fold, model class, text vectors, folders."""
 
 from __future__ import annotations
 

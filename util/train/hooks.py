@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: records, validations, checkpoints, patience, Ctrl-C."""
+"""The hooks beside the steps of a training: records, validations, checkpoints, patience, Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe says: the photos of a data set, what their masks are made from, and the lists that name them.
+"""A recipe names the photos of a data set, the sources of their masks, and their lists.
 
 A recipe is a module of this package. Its docstring is the help of its command, ``ROOT`` that of ``--root``, and
 ``find(options)`` returns its ``Plan``, which ``util/prepare/make.py`` carries out. The least that it needs:
