@@ -56,15 +56,16 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A method with its config, in episodes of an evaluation or in training steps."""
+    """A method with its config, in batches of episodes of an evaluation or in training steps."""
 
     name: str
     config: Config
     stage: str
+    batch: int
 
     def __str__(self) -> str:
         data, backbone = self.config.data, self.config.model.backbone() or ""
-        return f"{self.name} {backbone}, {data.size} px, {data.shot}-shot {self.stage}, batch {BATCH[self.stage]}"
+        return f"{self.name} {backbone}, {data.size} px, {data.shot}-shot {self.stage}, batch {self.batch}"
 
     def prepare(self, options: argparse.Namespace) -> tuple[FewShotModel, Episode, Callable[[], object]]:
         """Set this process up as a command does, and return network, episodes and one pass over them."""
@@ -76,7 +77,7 @@ class Case:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.constant_(module.weight, NORM_WEIGHT)
-        episode = _episode(data.size, data.shot, BATCH[self.stage]).to(device)
+        episode = _episode(data.size, data.shot, self.batch).to(device)
 
         def step() -> None:
             network.train()
@@ -135,7 +136,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
         for stage, shot in [(EVALUATION, shot) for shot in options.shot] + [(TRAINING, 1)]:
             config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
             if stage in stages and (stage == EVALUATION or class_of(config.model).learns):
-                out.append(Case(name, config, stage))
+                out.append(Case(name, config, stage, BATCH[stage]))
     return out
 
 
@@ -154,7 +155,7 @@ def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
     ReLU one after the other. ``encoder_units`` is the same image through the encoder as it is.
     """
     network, episode, run = case.prepare(options)
-    image, runs, batch = normalise(episode.query[:1]), {"episode": run}, BATCH[case.stage]
+    image, runs, batch = normalise(episode.query[:1]), {"episode": run}, case.batch
     encoder = getattr(network, "encoder", None)
     if encoder is not None:
         plain = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)

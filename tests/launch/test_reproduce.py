@@ -18,7 +18,8 @@ from tests.report.conftest import result as drawn
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 from util.evaluate.jobs import own_config
-from util.launch.reproduce import Part, main, undone
+from util.launch import reproduce
+from util.launch.reproduce import Part, lacks_memory, main, undone
 from util.report.schema import RESULT
 from util.run.context import BEST, METRICS, run_folder
 
@@ -139,3 +140,15 @@ def test_bad_words_are_refused(words: list[str], place: str, monkeypatch: pytest
     monkeypatch.setattr(sys, "argv", ["reproduce", *words])
     with pytest.raises(UserError, match=place):
         main()
+
+
+def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
+    case = reproduce._step(config, 1)
+    assert case.batch == 2 and lacks_memory(case, "cpu") == ""
+
+    def full(*_: object) -> None:
+        raise MemoryError("1 GiB")
+
+    monkeypatch.setattr(reproduce, "peak_memory", full)
+    assert "meta_stage.batch" in lacks_memory(case, "cpu")

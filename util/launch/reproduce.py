@@ -8,15 +8,18 @@ Everything that would stop a later part is said before the first training. What 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from util.packages import loaded
 
 with loaded():
+    from benchmark import TRAINING, Case, peak_memory
     from model.registry import class_of
     from util import cli
     from util.checkpoints.resume import changed_settings
@@ -27,13 +30,15 @@ with loaded():
     from util.errors import EXIT_USER_ERROR, UserError
     from util.evaluate.jobs import result_folder
     from util.files import write_atomically
-    from util.launch.launch import RESUME, device_setting, run_script, train, trained_otherwise
+    from util.launch.launch import RESUME, device_setting, run_script, train, trained_otherwise, usable_gpus
     from util.prepare.needs import Needs
     from util.report.compare import compare
     from util.report.paper_table import table
     from util.report.schema import RESULT, read_result
     from util.report.table import FORMATS
     from util.run.context import BEST, base_folder, is_finished, network_config, weights_folder
+    from util.run.device import CUDA
+    from util.run.processes import as_user_error
 
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 
@@ -95,7 +100,7 @@ def main() -> int:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     options = parser.parse_args()
     parts = parts_of(options)
-    if refused := refusals(parts):
+    if refused := refusals(parts, options.gpus):
         print("\n".join(f"error: {line}" for line in refused), file=sys.stderr)
         return EXIT_USER_ERROR
     for part in parts:
@@ -138,19 +143,41 @@ def parts_of(options: argparse.Namespace) -> list[Part]:
     return out
 
 
-def refusals(parts: list[Part]) -> list[str]:
+def refusals(parts: list[Part], gpus: int) -> list[str]:
     """Return why trainings or tests cannot run, one line each; nothing is changed."""
-    needs, made, lines = Needs(), tuple[str, ...](), list[str]()
+    needs, made, lines, tried = Needs(), tuple[str, ...](), list[str](), dict[str, str]()
     for part in parts:
         found = needs.of(part.config, trains=False) if undone(part.config, part.result) else []
         if part.learns:
             lines += [trained_otherwise(part.source, stage) for stage in ("base", "meta")]
         if part.trains:
+            for stage in ("base", "meta") if part.source.base_stage is not None else ("meta",):
+                usable_gpus(part.source, stage, gpus)  # raises where the batch is too small
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
+            if gpus and str(case := _step(part.source, gpus)) not in tried:
+                with get_context("spawn").Pool(1) as pool:  # which gives the memory back
+                    tried[str(case)] = pool.apply(lacks_memory, (case, CUDA))
             folders = base_folder(part.source), weights_folder(part.source)
             made += tuple(f"weights {folder / BEST} for" for folder in folders)  # later parts may start from them
         lines += [f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in found if not f.fine]
-    return list(dict.fromkeys(filter(None, lines)))
+    return list(dict.fromkeys(filter(None, [*lines, *tried.values()])))
+
+
+def _step(config: Config, gpus: int) -> Case:
+    """Return the share of one GPU in a training step of the meta stage."""
+    stage = config.meta_stage
+    share = stage.batch if stage.batch_per == "process" else stage.batch / usable_gpus(config, "meta", gpus)
+    return Case(class_of(config.model).title, config, TRAINING, math.ceil(share / stage.accumulate))
+
+
+def lacks_memory(case: Case, device: str) -> str:
+    """Return which settings to lower if a pass of a case does not fit into the memory of a device, else ''."""
+    try:
+        with as_user_error("meta_stage.batch or meta_stage.size, or enlarge meta_stage.accumulate"):
+            peak_memory(case, argparse.Namespace(device=device, threads=1))
+    except UserError as error:
+        return f"{case}: {error}"
+    return ""
 
 
 def _set(overrides: list[str]) -> list[str]:
