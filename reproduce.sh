@@ -1,7 +1,22 @@
 #!/bin/sh
-# sh reproduce.sh DATASET NET GPUS [--models symnet,ssp] [--shot 1,5] [--protocol NAME] [--folds 0,1] [--set section.key=value]
+# sh reproduce.sh DATASET NET GPUS [options]
+#
 # Trains and tests all models, folds and shots of one table, skipping what is done (run it again after an interruption),
-# and ends with the table and every model's paired difference to the first. MODEL as in train.sh.
+# and ends with the table and every model's paired difference to the first.
+#
+#   DATASET   such as pascal, coco, mini
+#   NET       the encoder, such as resnet50
+#   GPUS      of this machine, a process each; 0 is the CPU
+#
+#   --models symnet,ssp   methods, in one table; default MODEL in the environment, else symnet
+#   --shot 1,5            numbers of supports
+#   --folds 0,1           default: all
+#   --protocol NAME       default: test.protocol of the first model's config
+#   --set KEY=VALUE       override a setting of all parts; may be repeated
+#
+#   sh reproduce.sh pascal resnet50 8 --models symnet,ssp
+#   MODEL=pocket sh reproduce.sh pascal lite0 0 --shot 1 --folds 0
+case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 exec python3 -m util.launch.reproduce "$@"

@@ -1,8 +1,31 @@
 #!/bin/sh
-# sh test.sh EXPERIMENT DATASET GPUS [text vectors] [checkpoint] [--protocol bam,hsnet] [--shot 1,5] [--episodes 100]
-#   [--manifest FILE.jsonl] [--save-images worst:20,best:20,random:20] [--allow-fold-mismatch] [--set section.key=value]
-#   [--calibrate]
-# Scores a checkpoint (default: the best of this run) on the fold's novel classes. NET and MODEL as in train.sh.
+# sh test.sh EXPERIMENT DATASET GPUS [text vectors] [checkpoint] [options]
+#
+# Scores a checkpoint (default: the best of this run) on the fold's novel classes.
+#
+#   EXPERIMENT     such as split0: fold 0
+#   DATASET        such as pascal, coco, mini
+#   GPUS           of this machine, a process each; 0 is the CPU
+#   text vectors   a name, or a file
+#   checkpoint     a file of this project or of the authors
+#
+#   --protocol bam,hsnet   rules of evaluation, or all that fit; default test.protocol
+#   --shot 1,5             numbers of supports; default data.shot
+#   --episodes N           a quick look, marked as such everywhere
+#   --manifest FILE.jsonl  episodes: replayed if the file exists, else written
+#   --save-images KINDS    such as worst:20,best:20,random:20: draw episodes and a contact sheet
+#   --figures FORMAT       pdf or svg: curves, bars and pictures in this format too
+#   --allow-fold-mismatch  score weights of another fold (marked everywhere)
+#   --calibrate            fit pixel probabilities and the presence score on base classes
+#   --set KEY=VALUE        override a setting, such as test.flip=true; may be repeated
+#   --print-config         print the config and where each value comes from, and end
+#   --write-config FILE    write the same to a file, and end
+#
+# In the environment: MODEL, the method (default symnet); NET, the encoder (default resnet50).
+#
+#   sh test.sh split0 pascal 1 --protocol bam,hsnet --shot 1,5
+#   MODEL=ssp sh test.sh split0 pascal 0 runs/mine/meta/best.pth --episodes 100
+case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 exec python3 -m util.launch.launch test "$@"

@@ -1,7 +1,27 @@
 #!/bin/sh
-# sh train.sh EXPERIMENT DATASET GPUS [text vectors] [base checkpoint] [--resume | --overwrite] [--set section.key=value]
-# Trains the base stage where its checkpoint is missing, then the meta stage. 0 GPUs is the CPU.
-# NET=resnet101 picks another network, MODEL=... another model; NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT: many machines.
+# sh train.sh EXPERIMENT DATASET GPUS [text vectors] [checkpoint] [options]
+#
+# Trains the base stage where its checkpoint is missing, then the meta stage.
+#
+#   EXPERIMENT     such as split0: fold 0
+#   DATASET        such as pascal, coco, mini
+#   GPUS           of this machine, a process each; 0 is the CPU
+#   text vectors   a name, or a file
+#   checkpoint     of a base stage, in place of the run's own
+#
+#   --resume             continue from the last checkpoint
+#   --overwrite          start again, discarding the run there
+#   --allow-changes      resume although settings that decide the result were changed
+#   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated
+#   --print-config       print the config and where each value comes from, and end
+#   --write-config FILE  write the same to a file, and end
+#
+# In the environment: MODEL, the method (default symnet); NET, the encoder (default resnet50); for several machines
+# NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT.
+#
+#   sh train.sh split0 pascal 4
+#   MODEL=ssp NET=resnet101 sh train.sh split2 pascal 1 --set data.shot=5
+case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 exec python3 -m util.launch.launch train "$@"

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+import test as scoring
+import train
 from tests import spawned
+from tests.paths import REPOSITORY
+from util import cli
 from util.checkpoints import checkpoint
 from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError
-from util.launch import launch
+from util.launch import launch, reproduce
 from util.launch.launch import _exit_code, main, parse, usable_gpus
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -56,6 +64,24 @@ def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MODEL", "dcama")
     path, _, options = parse(["split1", "mini", "0", "--net", "resnet34", "--resume"])
     assert path == Path("config/mini/mini_split1_dcama_resnet34.yaml") and options == [*CPU, "--resume"]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("script", "command"), [("train", train.command), ("test", scoring.command), ("reproduce", reproduce.main)]
+)
+def test_help_names_all_options_of_a_script(script: str, command: Callable[[], object], monkeypatch):
+    """The shell script prints its own head, without Python."""
+    parsers: list[cli.Parser] = []
+    monkeypatch.setattr(cli.Parser, "parse_args", lambda self: parsers.append(self) or sys.exit())
+    with pytest.raises(SystemExit):
+        command()
+    words = ["sh", REPOSITORY / f"{script}.sh", "split0", "--help"]
+    text = subprocess.run(words, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}).stdout
+    options = {name for action in parsers[0]._actions for name in action.option_strings}
+    assert {"MODEL", "GPUS"} <= set(re.findall(r"\w+", text))
+    elsewhere = {"-h", "--help", "--model", "--net", "--checkpoint"}
+    assert set(re.findall("^  (--[a-z-]+)", text, re.MULTILINE)) == options - elsewhere
 
 
 @pytest.mark.parametrize(

@@ -43,13 +43,13 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     Raises:
         UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
     """
-    out = cli.Parser(prog=prog, usage=f"sh {prog} EXPERIMENT DATASET GPUS [text vectors] [checkpoint] [--options]")
-    out.add_argument("experiment", help="such as split0")
-    out.add_argument("dataset", help="such as pascal")
-    out.add_argument("gpus", type=cli.within(int, 0), help="a process each; 0 is the CPU")
-    out.add_argument("rest", nargs="*", help="text vectors (a name, or a file) and a checkpoint, in either order")
+    out = cli.Parser(prog=prog)  # whose head is the help
+    out.add_argument("experiment")
+    out.add_argument("dataset")
+    out.add_argument("gpus", type=cli.within(int, 0))
+    out.add_argument("rest", nargs="*")  # text vectors and a checkpoint, in either order
     cut = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
-    words = out.parse_args(arguments[:cut] or ["--help"])
+    words = out.parse_args(arguments[:cut])
     chosen = cli.Parser(add_help=False, allow_abbrev=False)
     command_line.add_method_options(chosen)
     method, options = chosen.parse_known_args(arguments[cut:])

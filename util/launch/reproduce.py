@@ -89,15 +89,14 @@ class Part:
 
 def main() -> int:
     """Check all parts, run the missing trainings and tests, print the table and keep it in all formats."""
-    parser = cli.Parser(prog="reproduce.sh", description=__doc__)
-    parser.add_argument("dataset", help="such as pascal")
-    parser.add_argument("net", help="such as resnet50; MODEL in the environment chooses another method")
-    parser.add_argument("gpus", type=cli.within(int, 0), help="0 is the CPU")
+    parser = cli.Parser(prog="reproduce.sh")  # whose head is the help
+    parser.add_argument("dataset")
+    parser.add_argument("net")
+    parser.add_argument("gpus", type=cli.within(int, 0))
     parser.add_argument("--shot", type=cli.numbers, default="1,5")
-    parser.add_argument("--models", help="such as symnet,ssp,hdmnet, in one table, each compared with the first")
-    parser.add_argument("--protocol", help="default: test.protocol of the (first) model's config")
-    parser.add_argument("--folds", help="such as 0,1; default: all")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    for name in ("--models", "--protocol", "--folds"):
+        parser.add_argument(name)
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()
     parts = parts_of(options)
     if refused := refusals(parts, options.gpus):
