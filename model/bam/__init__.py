@@ -1,1 +1,1 @@
-"""Shared by methods with a base learner: base stage, ensemble, shot weights (after BAM)."""
+"""BAM: base and meta learner."""

@@ -1,7 +1,8 @@
 """BAM: a base learner finds the classes of training, a meta learner the novel class, an ensemble corrects the second.
 
-Read ``BAM.forward`` first. The base learner, the shots' weights and the ensemble of this package also serve other
-methods. Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
+Read ``BAM.forward`` first. Base learner, shots' weights and ensemble are in ``model/common/`` (``base_learner.py``,
+``ensemble.py``), because other methods have them too.
+Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
 """
 
 from __future__ import annotations
@@ -12,22 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.bam.base_learner import HEAD_DROPOUT
-from model.bam.ensemble import Ensemble, gram, gram_distance
-from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features, on_one_grid
-from model.common.fixed_shapes import rows_inside
-from model.common.layers import WIDTH, ASPPDecoder, Fusion
+from model.common.ensemble import Ensemble, gram, gram_distance
+from model.common.layers import HEAD_DROPOUT, WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
-from model.common.ops import foreground_mask, in_float32, masked_mean, mean_over_shots, min_max, resize
-from model.common.prototype import greatest_cosine
+from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.prototype import shot_prior
 from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_encoder import HIGH, LOW, MID, GiveOf
+from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.common.with_encoder import HIGH, LOW, MID, GiveOf, mid_features, on_one_grid
 from model.contract import Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.registry import register
-
-EPS = 1e-7
 
 
 @dataclass
@@ -108,18 +105,3 @@ class BAM(WithBaseLearner):
         with self.encoder_grad():
             image = self.encoder.normalise(support_b3hw)
             return self.encoder.forward_masked(image, foreground_mask(label_bhw), MID)
-
-
-@torch.no_grad()
-@in_float32
-def shot_prior(query_f4_bchw: Tensor, support_f4_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
-    """Return the prior (PFENet's) by one shot in [0, 1], (B, h, w); 0 everywhere for an empty mask.
-
-    It is the similarity of each query position to the most similar one of the object. f4 is not negative, so the
-    positions outside the mask, which count as zeros, never have the largest cosine; a mask value between 0 and 1 does
-    not change a cosine.
-    """
-    inside = resize(mask_b1ss, support_f4_bchw.shape[-2:]) > 0  # (B, 1, h, w)
-    foreground = rows_inside(support_f4_bchw.permute(0, 2, 3, 1).flatten(0, 2), inside.flatten())
-    similarity = greatest_cosine(query_f4_bchw, foreground, inside)[:, 0]
-    return min_max(similarity.flatten(1), EPS).view_as(similarity)

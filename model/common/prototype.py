@@ -1,4 +1,4 @@
-"""Chosen positions: means over them, and cosines to the most similar one."""
+"""Chosen positions: means over them, cosines to the most similar one, and the prior that these make."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import shapes_are_fixed
-from model.common.ops import in_float32
+from model.common.fixed_shapes import rows_inside, shapes_are_fixed
+from model.common.ops import in_float32, min_max, resize
 
 FALLBACK = 12  # positions taken by rank where no position qualifies
-COSINE_EPS = 1e-7
+COSINE_EPS = RANGE_EPS = 1e-7
 
 
 def choose(chosen_bl: Tensor, ranking_bl: Tensor, first_rank: int = 0) -> Tensor:
@@ -49,3 +49,18 @@ def greatest_cosine(query_bchw: Tensor, foreground_nc: Tensor, inside_bkhw: Tens
     scaled = torch.stack(best).unflatten(0, (-1, shots))  # |q_i| times the cosine, (B, K, L)
     length = query_bchw.flatten(2).norm(dim=1, keepdim=True).clamp(min=COSINE_EPS)
     return (scaled / length).unflatten(2, (height, width))
+
+
+@torch.no_grad()
+@in_float32
+def shot_prior(query_f4_bchw: Tensor, support_f4_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
+    """Return the prior (PFENet's) by one shot in [0, 1], (B, h, w); 0 everywhere for an empty mask.
+
+    It is the similarity of each query position to the most similar one of the object. f4 is not negative, so the
+    positions outside the mask, which count as zeros, never have the largest cosine; a mask value between 0 and 1 does
+    not change a cosine.
+    """
+    inside = resize(mask_b1ss, support_f4_bchw.shape[-2:]) > 0  # (B, 1, h, w)
+    foreground = rows_inside(support_f4_bchw.permute(0, 2, 3, 1).flatten(0, 2), inside.flatten())
+    similarity = greatest_cosine(query_f4_bchw, foreground, inside)[:, 0]
+    return min_max(similarity.flatten(1), RANGE_EPS).view_as(similarity)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.fixed_shapes import shapes_are_fixed
+from model.common.ops import resize
 from model.contract import FewShotModel, ParamGroup
 from model.encoders.encoder import ENCODER_STRIDE, Encoder
 from model.encoders.features import Features
@@ -184,3 +185,15 @@ def _joined(cached: Sequence[CachedFeatures], give: GiveOf | None = None) -> Fea
                 give(stage, first, maps)
         first += len(part)
     return Features.join([Features(part.stage, {}) for part in parts])
+
+
+def mid_features(features: Features) -> Tensor:
+    """Return [f3; f2] on f3's grid."""
+    f3 = features.stage[MID]
+    return torch.cat([f3, resize(features.stage[LOW], f3.shape[-2:])], dim=1)
+
+
+def on_one_grid(features: Features) -> Features:
+    """Return features whose f2 is on f3's grid, as published also for BAM's Gram matrices; VGG's f2 is finer."""
+    features.stage[LOW] = resize(features.stage[LOW], features.stage[MID].shape[-2:])
+    return features

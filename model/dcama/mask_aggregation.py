@@ -17,7 +17,7 @@ from model.common.ops import linear_over_map, resize
 HEADS = 8
 DROPOUT = 0.5  # of feature plus position encoding, and of the attention
 WAVELENGTH = 10000.0  # of the slowest position sinusoid
-VALUE_WIDTH = 8  # columns to which the value, one number, is padded: the least that fused kernels of GPUs take
+VALUE_WIDTH = 8  # columns of a value, one number and padding: GPU kernels need a multiple of 8 (``attended_mask``)
 MAX_SCORES = 2**21  # attention scores held at a time where no fused kernel exists
 
 
@@ -42,9 +42,11 @@ class MaskAggregation(nn.Module):
         position = position_encoding(query_maps[0].shape[1], size.numel(), value.device)  # (L, C)
         # One feature after the other: their scores never exist together, and those of one are enough to fill a device.
         masks = [self._aggregate(q, s, value, position) for q, s in zip(query_maps, support_maps, strict=True)]
-        # The bias of the keys adds the same to all scores of a query position. It has no effect and is left out of the
-        # products; it stays in the graph, with gradient 0, because every checkpoint has it as a learnable tensor.
-        return torch.stack(masks, dim=1).unflatten(2, size) + 0 * self.key.bias.sum()
+        # The keys' bias adds one number to all scores of a query position, which the softmax removes, so the products
+        # leave it out. Checkpoints have it as a learnable tensor, and several processes exchange a gradient of every
+        # such tensor: this is one, of 0.
+        unused_bias = 0 * self.key.bias.sum()
+        return torch.stack(masks, dim=1).unflatten(2, size) + unused_bias
 
     def _aggregate(self, query: Tensor, support: Tensor, value_bm: Tensor, position: Tensor) -> Tensor:
         """Return the soft mask of one intermediate feature, (B, L)."""

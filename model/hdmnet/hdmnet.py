@@ -2,7 +2,9 @@
 
 A frozen encoder and base learner (after BAM), supports masked as images, a token pyramid shared by query and supports,
 matching at each level, a linear decoder, and the ensemble with the base learner. Coarse correlation maps teach finer
-ones.
+ones (``query_matching.py``).
+Source: Peng et al., Hierarchical Dense Correlation Distillation for Few-Shot Segmentation, CVPR 2023 (arXiv
+2303.14652).
 """
 
 from __future__ import annotations
@@ -14,16 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.bam.base_learner import HEAD_DROPOUT
-from model.bam.ensemble import Ensemble, gram, gram_distance
-from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features, on_one_grid
+from model.common.ensemble import Ensemble, gram, gram_distance
 from model.common.fixed_shapes import rows_inside
-from model.common.layers import WIDTH
+from model.common.layers import HEAD_DROPOUT, WIDTH
 from model.common.likeness import likeness_to_supports
 from model.common.ops import foreground_mask, masked_mean, resize
 from model.common.prototype import greatest_cosine
 from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_encoder import HIGH, LOW
+from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.common.with_encoder import HIGH, LOW, mid_features, on_one_grid
 from model.contract import ParamGroup, Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
@@ -88,6 +89,7 @@ class HDMNetSettings(WithBaseSettings):
     """HDMNet's own settings; ``config/model/hdmnet.yaml`` explains them."""
 
     transformer_lr_factor: float = field(default=0.1, metadata={"low": 0})
+    even_teacher: bool = False
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if the pyramid's finest grid is too small; None if it is not."""
@@ -153,7 +155,8 @@ class HDMNet(WithBaseLearner):
         output = self.corrected(episode, meta, base_logits, scene)
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
-            output.losses["distil"] = correlation_distillation(correlation, episode.query_label)
+            even = self.settings.even_teacher
+            output.losses["distil"] = correlation_distillation(correlation, episode.query_label, even)
         else:
             output.evidence = likeness_to_supports(query.stage[HIGH], support.stage[HIGH], mask)
         return output

@@ -28,6 +28,7 @@ from model.hdmnet.token_pyramid import (
 HEADS = 2
 SHARPNESS = 10.0  # factor of cosines; scores lie in +-10, so that their exponentials need no shift
 MASK_EPS = 1e-9
+SHARE_EPS = 1e-6  # rounding of a resized mask; shares of a cell differ by more
 PROBABILITY_EPS = 1e-12  # added to probabilities before their logarithm
 MAX_KEYS = 2048  # support tokens whose scores are held at a time
 
@@ -90,13 +91,13 @@ def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: T
     return collected, (query @ mean_key.transpose(2, 3)).mean(1)[:, :, 0]
 
 
-def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor) -> Tensor:
+def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor, even_teacher: bool = False) -> Tensor:
     """Return the mean over levels of the divergence of logits (B, h_i, w_i), finest first, from their teachers."""
     total, teacher = correlation[0].new_zeros((), dtype=torch.float32), None
     for student in reversed(correlation):
         size = student.shape[1:]
         if teacher is None:
-            target = true_distribution(label_bhw, size)
+            target = true_distribution(label_bhw, size, even_teacher)
         else:
             target = resize_cells(teacher.detach().float().unsqueeze(1), size).flatten(1).softmax(1)
         total = total + _divergence(target, student.float().flatten(1).softmax(1))
@@ -104,16 +105,17 @@ def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor) -> Te
     return total / len(correlation)
 
 
-def true_distribution(label_bhw: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the uniform distribution over the cells that see only foreground, (B, h w); over all cells if none does.
+def true_distribution(label_bhw: Tensor, size: Sequence[int], even: bool = False) -> Tensor:
+    """Return the uniform distribution over the cells that see most of the foreground, (B, h w).
 
-    A cell sees the pixels that a bilinear resize reads for it. Without such a cell the published teacher consists of
-    rounding errors of a large number, which cannot be reproduced.
+    As published it is the softmax of the mask with -1e9 outside the object, resized bilinearly: where cells see only
+    foreground these share it, else the cells that see least of the rest, which float32 drowns in the rounding of 1e9
+    and this finds. ``even`` takes all cells alike where none sees only foreground.
     """
     rest = resize_cells(1 - foreground_mask(label_bhw), size).flatten(1)
-    full = (rest == 0).float()
-    full = torch.where(full.any(1, keepdim=True), full, torch.ones_like(full))
-    return full / full.sum(1, keepdim=True)
+    least = rest.amin(1, keepdim=True)
+    most = ((rest <= least + SHARE_EPS) | (even & (least > SHARE_EPS))).float()
+    return most / most.sum(1, keepdim=True)
 
 
 @in_float32

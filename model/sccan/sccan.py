@@ -1,7 +1,8 @@
 """SCCAN: the query's windows attend to themselves and to the support's most similar window. Read ``SCCAN.forward``.
 
-A frozen encoder, a prior without parameters, fusion with the support prototype, self-calibrated cross attention, a
-decoder of one scale.
+A frozen encoder, a prior without parameters (the paper's pseudo mask aggregation), fusion with the support prototype,
+self-calibrated cross attention (with its patch alignment, ``attention.py``), a decoder of one scale.
+Source: Xu et al., Self-Calibrated Cross Attention Network for Few-Shot Segmentation, ICCV 2023 (arXiv 2308.09294).
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """SSP: segment a query by cosines to prototypes, first those of the supports, then those of the query itself.
 
 Read ``SSP.forward`` first. There is no decoder and no learned layer beyond the encoder, which learns its middle stages.
+``model/common/self_support.py`` has the paper's self-support prototypes: foreground (SSFP), background (SSBP), adaptive
+background (ASBP); ``self_support`` of the losses is its self-support loss.
+Source: Fan et al., Self-Support Few-Shot Semantic Segmentation, ECCV 2022 (arXiv 2207.11549).
 """
 
 from __future__ import annotations

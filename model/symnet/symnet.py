@@ -1,6 +1,10 @@
 """Sym-Net as published: segment a query image from K annotated supports of a class that training never showed.
 
-Read ``SymNet.forward`` first; it follows the paper. Steps beyond the paper are in ``symnet_plus.py``.
+Read ``SymNet.forward`` first; it follows the paper. ``prior.py`` is the self-activation prior, ``hybrid_prototype.py``
+the visual-text alignment and the triplet losses, ``correlation.py`` the hyper-correlation. The decoder is PFENet's
+(``model/common/enrichment.py``), shots' weights and ensemble are BAM's (``model/common/ensemble.py``). Steps beyond the
+paper are in ``symnet_plus.py``.
+Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 
 from __future__ import annotations
@@ -12,20 +16,20 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from model.bam.ensemble import Ensemble, gram, gram_distance
-from model.bam.with_base_learner import WithBaseLearner, WithBaseSettings, mid_features
+from model.common.enrichment import FeatureEnrichment, default_scales
+from model.common.ensemble import Ensemble, gram, gram_distance
 from model.common.layers import WIDTH
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_encoder import HIGH, LOW
+from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.common.with_encoder import HIGH, LOW, mid_features
 from model.contract import Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.registry import register
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation
-from model.symnet.decoder import Decoder, default_scales
 from model.symnet.hybrid_prototype import TextAlignment, query_prototypes, query_triplet, support_triplet
 from model.symnet.prior import object_directions, self_activation_priors
 
@@ -96,8 +100,8 @@ class SymNet(WithBaseLearner):
     def _build_correlation(self) -> PooledCorrelation:
         return PooledCorrelation(self.encoder.intermediate_counts)
 
-    def _build_decoder(self, scales: list[int]) -> Decoder:
-        return Decoder(WIDTH, MAPS, scales)
+    def _build_decoder(self, scales: list[int]) -> FeatureEnrichment:
+        return FeatureEnrichment(WIDTH, MAPS, scales)
 
     def forward(self, episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""

@@ -13,17 +13,16 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from model.bam.with_base_learner import mid_features
+from model.common.enrichment import FeatureEnrichment
 from model.common.layers import WIDTH
 from model.common.loss import cross_entropy, mask_loss
 from model.common.ops import background_mask, foreground_mask, resize
 from model.common.self_support import FOREGROUND_CHANNEL
-from model.common.with_encoder import HIGH, LOW, MID
+from model.common.with_encoder import HIGH, LOW, MID, mid_features
 from model.encoders.features import Features
 from model.episode import Episode
 from model.registry import register
 from model.symnet.correlation import PooledCorrelation
-from model.symnet.decoder import Decoder
 from model.symnet.extensions.calibration import Shares, claimed_shares, shot_shares, with_likelihood
 from model.symnet.extensions.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.extensions.match import Match
@@ -77,10 +76,10 @@ class SymNetPlus(SymNet):
         grid = self.settings.correlation.support_grid or SUPPORT_GRID
         return Conv4dCorrelation(self.encoder.intermediate_counts, grid)
 
-    def _build_decoder(self, scales: list[int]) -> Decoder:
+    def _build_decoder(self, scales: list[int]) -> FeatureEnrichment:
         mid_channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
         self.match = Match(mid_channels) if self.settings.self_support == "match" else None
-        return Decoder(WIDTH, MAPS + (1 if self.match else 0), scales)  # with the match's probability
+        return FeatureEnrichment(WIDTH, MAPS + (1 if self.match else 0), scales)  # with the match's probability
 
     def _read_more(self, episode: Episode, k: int, support: Features) -> ReadMore:
         """Return the prototypes of the match and the claims of the base learner, of the steps that are on."""

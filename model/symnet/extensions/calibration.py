@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.bam.base_learner import BaseLearner
+from model.common.base_learner import BaseLearner
 from model.common.fixed_shapes import rows_inside
 from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.self_support import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL

@@ -1,4 +1,4 @@
-"""The four-scale decoder: coarse context flows to finer scales, and an auxiliary head supervises each scale."""
+"""The feature enrichment module (PFENet), also Sym-Net's decoder: features, a prototype and maps at several scales."""
 
 from __future__ import annotations
 
@@ -19,8 +19,18 @@ def _project(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.ReLU(inplace=True))
 
 
-class Decoder(nn.Module):
-    """Merge query features, hybrid prototype and maps (hyper-correlation, prior) at four scales."""
+class FeatureEnrichment(nn.Module):
+    """Merge query features, a prototype and maps at several scales, pass them on, and concentrate them.
+
+    The parts have PFENet's names for them: ``enter`` is its inter-source enrichment; ``descend`` and ``refine`` are the
+    inter-scale interaction, in which a finer scale tells the next coarser one what it found; ``merge`` and
+    ``refine_merged`` are the information concentration. An auxiliary head supervises each scale.
+
+    Args:
+        width: channels of features and prototype.
+        map_channels: channels of all maps together.
+        scales: sides of the grids, the finest first.
+    """
 
     def __init__(self, width: int, map_channels: int, scales: list[int]):
         super().__init__()

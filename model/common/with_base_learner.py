@@ -9,8 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.bam.base_learner import BaseLearner, BaseStage
-from model.bam.ensemble import Ensemble, ShotWeights
+from model.common.base_learner import BaseLearner, BaseStage
+from model.common.ensemble import Ensemble, ShotWeights
 from model.common.layers import projection
 from model.common.loss import mask_loss
 from model.common.ops import resize
@@ -113,15 +113,3 @@ class WithBaseLearner(WithEncoder):
         """Return the number of inputs of the convolution over shots; a model of one shot has none."""
         mix = state.get("shot_weights.mix.0.weight")
         return 1 if mix is None else mix.shape[1]
-
-
-def mid_features(features: Features) -> Tensor:
-    """Return [f3; f2] on f3's grid."""
-    f3 = features.stage[MID]
-    return torch.cat([f3, resize(features.stage[LOW], f3.shape[-2:])], dim=1)
-
-
-def on_one_grid(features: Features) -> Features:
-    """Return features whose f2 is on f3's grid, as published also for BAM's Gram matrices; VGG's f2 is finer."""
-    features.stage[LOW] = resize(features.stage[LOW], features.stage[MID].shape[-2:])
-    return features

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.fixed_shapes import rows_inside, shapes_are_fixed
+from model.common.layers import HEAD_DROPOUT
 from model.common.loss import mask_loss
 from model.common.ops import resize
 from model.contract import ParamGroup, Trainable
@@ -23,7 +24,6 @@ from model.episode import LabelledImages, Output
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512
 KERNEL = 3  # side of the classifier's first convolution
-HEAD_DROPOUT = 0.1
 NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))  # offsets of a 3x3 kernel
 
 

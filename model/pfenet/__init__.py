@@ -1,0 +1,1 @@
+"""PFENet: prior guided feature enrichment."""

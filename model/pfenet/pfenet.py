@@ -1,0 +1,91 @@
+"""PFENet: a query's features are enriched, scale by scale, by the supports' prototype and by a prior of the object.
+
+Source: Tian et al., Prior Guided Feature Enrichment Network for Few-Shot Segmentation, TPAMI 2020 (arXiv 2008.01449).
+This is written from the paper. The prior is its "prior generation" (``shot_prior``), the decoder its "feature
+enrichment module" (``FeatureEnrichment``, with the names of its three parts), and the loss that of its section on the
+network. No published weights were compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from model.common.enrichment import FeatureEnrichment, default_scales
+from model.common.layers import WIDTH, projection
+from model.common.likeness import likeness, seen_object
+from model.common.loss import mask_loss
+from model.common.ops import foreground_mask, masked_mean, resize
+from model.common.prototype import shot_prior
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, mid_features
+from model.contract import ModelSettings, Task
+from model.encoders.encoder import ENCODER_STRIDE
+from model.encoders.settings import EncoderSettings, build_encoder
+from model.episode import Episode, Output
+from model.registry import register
+
+
+@dataclass
+class PFENetSettings(ModelSettings):
+    """PFENet's own settings; ``config/model/pfenet.yaml`` explains them."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (1, 8)})
+    aux_weight: float = field(default=1.0, metadata={"low": 0})
+
+
+@register("pfenet")
+class PFENet(WithEncoder):
+    """The published method. Prototypes and priors of the shots are averaged."""
+
+    Settings = PFENetSettings
+    title = "PFENet"
+    size_rule = (ENCODER_STRIDE, 1)
+    shots_share_weights = True
+    settings: PFENetSettings
+
+    def __init__(self, settings: PFENetSettings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = build_encoder(settings.encoder)
+        middle = self.encoder.channels[LOW] + self.encoder.channels[MID]
+        self.project_query = projection(middle)
+        self.project_support = projection(middle)
+        scales = settings.scales or default_scales(settings.encoder.grid(task.size))
+        self.enrich = FeatureEnrichment(WIDTH, map_channels=1, scales=scales)
+        self.freeze()
+
+    def forward(self, episode: Episode) -> Output:
+        """Return logits (B, 2, S, S), and in training the losses ``main`` and ``inner`` (of the scales)."""
+        # The encoder, frozen unless a part of it learns, and what is read of each shot.
+        with self.encoder_grad():
+            query = self.encode_query(episode)
+        shots = [self._shot(episode, k, query.stage[HIGH]) for k in range(episode.support.shape[1])]
+        prototypes, priors, objects = (torch.stack(kind, dim=1) for kind in zip(*shots))
+        prior = priors.mean(1, keepdim=True)  # Y_Q, (B, 1, h, w)
+
+        # Enrich the middle features, X_Q (B, 256, h, w), by the mean prototype X_S (B, 256) and the prior.
+        feature = self.project_query(mid_features(query))
+        logits, auxiliary = self.enrich(feature, prototypes.mean(1), prior)
+
+        output = Output(resize(logits.float(), episode.query.shape[-2:]), maps={"prior": prior[:, 0]})
+        if self.training:
+            inner = torch.stack([mask_loss(x, episode.query_label) for x in auxiliary]).mean()
+            main = mask_loss(output.logits, episode.query_label)
+            output.losses = {"main": main, "inner": self.settings.aux_weight * inner}
+        else:
+            output.evidence = likeness(query.stage[HIGH], objects)
+        return output
+
+    def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the prototype (B, 256), the prior (B, h, w) and the object (B, C + 3) of one shot.
+
+        One shot is encoded at a time: the encoder's features of K shots take the memory of one.
+        """
+        mask = foreground_mask(episode.support_label[:, k])  # (B, 1, S, S)
+        with self.encoder_grad():
+            support = self.encode_shot(episode, k)
+        feature, f4 = self.project_support(mid_features(support)), support.stage[HIGH]
+        prototype = masked_mean(feature, resize(mask, feature.shape[-2:]))
+        return prototype, shot_prior(query_f4, f4, mask), seen_object(f4, mask)
