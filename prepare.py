@@ -7,24 +7,10 @@ from util.packages import loaded
 with loaded():
     from util import cli
     from util.prepare import check, custom, embeddings, lists, mini, weights
-    from util.prepare.datasets import (
-        chestxray,
-        coco,
-        deepglobe,
-        fss1000,
-        isaid5i,
-        isic,
-        lvis92i,
-        pacopart,
-        pascal,
-        pascalpart,
-        suim,
-    )
-    from util.prepare.make import Recipe
+    from util.prepare.make import recipes
 
-RECIPES = pascal, coco, fss1000, deepglobe, isic, chestxray, suim, lvis92i, isaid5i, pacopart, pascalpart
 COMMANDS = {
-    **{recipe.name: recipe for recipe in map(Recipe, RECIPES)},
+    **{recipe.name: recipe for recipe in recipes()},
     "lists": lists,
     "embeddings": embeddings,
     "weights": weights,

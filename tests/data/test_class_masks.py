@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +12,23 @@ from PIL import Image
 from util.config.folds import Fold
 from util.config.settings import DataSettings
 from util.data.episodes import EpisodeDataset
+from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
 from util.data.lists.image_list import check_shots, train_list
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import OneClassAreas, load_index
 from util.data.sampling import EpisodeSampler
+from util.errors import UserError
 
 CLASSES = 600
 IDS = {"train": (3, 300), "test": (512, 513)}
 PER_CLASS, SIDE = 4, 40
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataSettings:
-    """Return a data set of four shown classes of 600; masks of two classes share each photo and overlap."""
+def drawn(tmp_path: Path, parts: dict[str, tuple[int, ...]]) -> DataSettings:
+    """Return a data set whose parts show these classes of 600; masks of two classes share each photo and overlap."""
     root, random = tmp_path / "data", np.random.default_rng(0)
-    for part, ids in IDS.items():
+    for part, ids in parts.items():
         lines = []
         for number in range(PER_CLASS):
             photo = root / "images" / f"{part}{number}.jpg"
@@ -57,6 +59,12 @@ def data(tmp_path: Path) -> DataSettings:
         text="none",
         cache=str(tmp_path / "cache"),
     )
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataSettings:
+    """Return a data set of four shown classes, two of them above 255."""
+    return drawn(tmp_path, IDS)
 
 
 def test_areas_are_read_like_the_table_they_stand_for() -> None:
@@ -94,3 +102,23 @@ def test_episodes_of_classes_beyond_255(data: DataSettings) -> None:
         episode = episodes[number]
         assert int(episode.query_label.sum()) == SIDE * (10 + int(episode.class_id) % 7)
         assert set(episode.support_label.unique().tolist()) == {0, 1}
+
+
+def test_the_masks_of_a_photo_are_joined_where_folds_part_the_classes(tmp_path: Path) -> None:
+    names = [f"class {n}" for n in range(1, 5)]
+    folds = {"fold_rule": "given", "folds": 2, "fold_classes": [names[2:], names[1:2]], "exclude_novel": True}
+    data = replace(drawn(tmp_path, {"train": (1, 2), "test": (3, 4)}), classes=names, **folds)
+    index, fold = load_index(data, "train"), Fold.of(data)
+    small, large = (with_decoded_images(index, data).pair(row)[1] for row in (0, 1))  # the second hides the first
+    assert (small[:11] == 1).all() and (small[11] == 2).all() and not small[12:].any()
+    assert (large[:12] == 2).all() and not large[12:].any() and np.array_equal(index.pair(0)[1], small)
+    sampler = EpisodeSampler(train_list(index, fold, data), "pairs", 1, 0)
+    episodes = EpisodeDataset(sampler, fold, SIDE, base_labels=True, view=View(STRETCH, SIDE, SIDE))
+    for number, own, second in ((0, 11, 1), (1, 12, 12)):  # rows of class 1, of class 2; those that show class 2
+        episode = episodes[number]
+        assert int(episode.query_label.sum()) == own * SIDE == int(episode.support_label.sum())
+        assert int((episode.query_base_label == 2).sum()) == second * SIDE
+    with pytest.raises(UserError, match="a list is empty"):  # every photo shows class 2, if not in every mask
+        train_list(index, Fold.of(replace(data, fold=1)), data)
+    shows_novel = replace(data, fold=1, exclude_novel=False)
+    assert len(train_list(index, Fold.of(shows_novel), shows_novel).queries) == PER_CLASS

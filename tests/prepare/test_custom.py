@@ -80,7 +80,7 @@ def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prep
         (("--name", "toys", "--fold", "striped disc,dotted star", "--fold", "dotted star"), "fold_classes"),
         (("--name", "toys", "--fold", "striped disc"), "fold_classes"),
         (("--name", "Pascal VOC"), "--name Pascal VOC"),
-        (("--name", "pascal"), "reserved: pascal"),
+        (("--name", "pascal"), "reserved:"),
         (("--name", "toys", "--fold", "striped disk", "--fold", "veined leaf"), "did you mean 'striped disc'"),
         (("--name", "toys", "--folds", 9), "fold_classes"),
         (("--name", "toys", "--folds", 3, "--fold", "veined leaf"), "--folds 3"),

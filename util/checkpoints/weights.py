@@ -13,9 +13,9 @@ from model.mismatch import Mismatch
 from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.checkpoints.resume import changed_settings, training_differences
-from util.config.folds import Fold
+from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_dict, to_dict
-from util.config.settings import BINARY, Config
+from util.config.settings import Config
 from util.errors import UserError
 from util.run.context import BEST, LAST, RunContext, base_folder, is_finished, weights_folder
 from util.run.device import gpu_count
@@ -70,10 +70,11 @@ def network_to_train(
             model learns from the base classes of a photo, and the data set has a mask of one class.
     """
     config, model_class = context.config, context.model_class
-    if model_class.reads_base_labels and config.data.mask_form == BINARY:
+    if model_class.reads_base_labels and not has_class_maps(vars(config.data)):
         raise UserError(
-            f"{config.path}: {model_class.title} learns from the masks of all base classes of a photo; data set "
-            f"{config.data.name} has a mask of one class for each; take another method, such as MODEL=hsnet"
+            f"{config.path}: {model_class.title} learns from maps of at most {MAX_INDEX} base classes; data set "
+            f"{config.data.name} has masks of one class each and no folds, or more classes; take another method, such "
+            "as MODEL=hsnet"
         )
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")

@@ -63,11 +63,12 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     data, model, cls = config.data, config.model, class_of(config.model)
     if found := folds.problem(data):
         yield f"data.{found[0]}", found[1]
-    if cls.has_base_stage and not folds.teach_base_learners(data.mask_form, data.fold_rule):
+    if cls.has_base_stage and not folds.teach_base_learners(vars(data)):
         yield (
             "",
-            f"{cls.title} has a base learner, which needs masks of all classes and folds; data set {data.name} has "
-            "neither; take another method, such as MODEL=hsnet or MODEL=multiprototype",
+            f"{cls.title} has a base learner, which learns the base classes of a fold; data set {data.name} has no "
+            f"folds, or more than {folds.MAX_INDEX} classes; take another method, such as MODEL=hsnet or "
+            "MODEL=multiprototype",
         )
     if config.test.protocol not in config.protocols:
         hint = nearest(config.test.protocol, config.protocols)

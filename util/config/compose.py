@@ -213,9 +213,10 @@ def experiments(root: Path) -> list[Path]:
     paths = set(root.glob("*/*_split*.yaml"))
     for folder in _data_sets(root):
         tree = parse_file(folder / f"{folder.name}.yaml")
-        folds, form, rule = (value_of(tree, f"data.{key}") for key in ("folds", "mask_form", "fold_rule"))
+        keys = "mask_form", "fold_rule", "classes", "train_list"
+        folds, known = value_of(tree, "data.folds"), {key: value_of(tree, f"data.{key}") for key in keys}
         for method in methods(root):
-            if teach_base_learners(form, rule) or not model_class(root, method).has_base_stage:
+            if teach_base_learners(known) or not model_class(root, method).has_base_stage:
                 rest = _rest(method, _default_encoder(folder, method))
                 paths |= {folder / f"{folder.name}_split{fold}_{rest}.yaml" for fold in range(folds or 0)}
     return sorted(paths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -73,9 +74,19 @@ class Fold:
         return table
 
 
-def teach_base_learners(mask_form: Any, rule: Any) -> bool:
-    """Return whether a data set can train a base learner: its masks hold all classes, and folds part them."""
-    return mask_form != BINARY and rule != LISTS
+def has_class_maps(data: Mapping[str, Any]) -> bool:
+    """Return whether photos have maps of all their classes: masks of class ids, or of one class each that are joined.
+
+    ``data`` are settings by name. Masks of one class are joined for training alone, where a byte holds the class ids.
+    """
+    if data["mask_form"] != BINARY:
+        return True
+    return data["fold_rule"] != LISTS and data["train_list"] is not None and len(data["classes"]) <= MAX_INDEX
+
+
+def teach_base_learners(data: Mapping[str, Any]) -> bool:
+    """Return whether a data set can train a base learner: it has maps of all classes, and folds part them."""
+    return data["fold_rule"] != LISTS and has_class_maps(data)
 
 
 def problem(data: DataSettings) -> tuple[str, str] | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
+import pkgutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +22,7 @@ from util.data.images.read import UPRIGHT, header_of, read_image, write_mask
 from util.errors import UserError
 from util.files import fingerprint, kept_json, link, write_atomically
 from util.parallel import attempt, parallel_map
+from util.prepare import datasets
 from util.prepare.datasets.recipe import Job, Piece, Plan, compare_count
 from util.prepare.staging import refuse_other_files
 
@@ -36,8 +39,8 @@ class Recipe:
     """The sub-command of ``prepare.py`` that makes a data set as a module of ``datasets`` says."""
 
     def __init__(self, module: ModuleType):
-        self.module, self.__doc__ = module, module.__doc__
-        self.name = module.__name__.rpartition(".")[2]
+        self.module, self.name = module, module.__name__.rpartition(".")[2]
+        self.__doc__ = module.__doc__ or f"Prepare {self.name}."
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add this command's options."""
@@ -70,6 +73,12 @@ class Recipe:
             command = f"MODEL=multiprototype sh test.sh split0 {self.name} 1"
             print(f"config: {config}; now: {command}   (0 in place of 1: CPU)")
         return 0
+
+
+def recipes() -> list[Recipe]:
+    """Return the recipes of all modules of ``datasets`` that have a function ``find``."""
+    names = (found.name for found in pkgutil.iter_modules(datasets.__path__, f"{datasets.__name__}."))
+    return [Recipe(module) for module in map(importlib.import_module, names) if hasattr(module, "find")]
 
 
 def add_out(parser: argparse.ArgumentParser, out: str) -> None:

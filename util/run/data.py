@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import BINARY, AugmentSettings, ProtocolSettings, StageSettings
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
@@ -41,6 +42,7 @@ class StageData:
 def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> StageData:
     """Return the data of the base stage: labelled images."""
     data, fold, whole = context.config.data, context.fold, stage.images == "all"
+    meta_stage_data(context, world)  # refuses a rare class now, not after this stage
     with world.main_first():
         images = images_for_training(context, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
@@ -202,5 +204,5 @@ def _episodes(
     view: View | None = None,
     views: int | None = None,
 ) -> EpisodeDataset:
-    base_labels = context.model_class.reads_base_labels and context.config.data.mask_form != BINARY
+    base_labels = context.model_class.reads_base_labels and has_class_maps(vars(context.config.data))
     return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view, views)

@@ -15,6 +15,7 @@ import zlib
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,7 +86,7 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
         if data.decoded_gib:
             report("no cache of decoded images: %.1f GiB, data.decoded_gib is %g", gib, data.decoded_gib)
         return index
-    made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__)
+    made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__, index.joined)
     own = hashlib.sha256(f"{Path(data.root).resolve()} {data.train_list}".encode()).hexdigest()[:8]
     stem = f"{data.name}-train-{own}-"
     decoded = MappedImages(Path(data.cache) / f"{stem}{made_from[:16]}{SUFFIX}", index.sizes)
@@ -109,17 +110,17 @@ def _decode_all(decoded: MappedImages, index: Index, progress: bool, file: Path)
         raise WriteError(f"{file.parent}: less than {2 * decoded.length / GIB:.1f} GiB are free")
     with file.open("wb") as out:
         out.truncate(decoded.length)
-    jobs = list(zip(index.images, index.masks, decoded.starts))
+    jobs = [(index.files(row), start) for row, start in enumerate(decoded.starts[:-1])]
     checksums = list(parallel_map(partial(_decode, file=file), jobs, "decode photos", progress=progress))
     with file.open("r+b") as out:
         out.seek(decoded.starts[-1])
         out.write(np.array(checksums, CHECKSUM).data)
 
 
-def _decode(job: tuple[Path, Path, int], file: Path) -> int:
+def _decode(job: tuple[tuple[Any, ...], int], file: Path) -> int:
     """Decode an image and its mask, write them to a file at an offset, and return their checksum."""
-    image, mask, start = job
-    stacked = read_stacked(image, mask)
+    files, start = job
+    stacked = read_stacked(*files)
     with file.open("r+b") as out:
         out.seek(start)
         out.write(stacked.data)

@@ -10,7 +10,7 @@ A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,11 +19,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from model.episode import IGNORE
 from util.errors import UserError
 from util.files import write_atomically
 
 TAG = 0x0112  # of the orientation in EXIF data
 UPRIGHT = 1
+VALUE = 1  # of the class in a mask of one class
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
 CLASS_CHANNEL = 3  # of a stacked image
@@ -179,15 +181,29 @@ def read_mask_of(image: Path, mask: Path) -> np.ndarray:
     return fitted_mask(indices, tagged, *header_of(image), mask)
 
 
-def read_stacked(image: Path, mask: Path) -> np.ndarray:
+def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:
     """Return a photo and its mask as a stacked image, (H, W, 4) uint8, upright.
+
+    Args:
+        class_id: of the pixels of a mask of one class.
+        below: further masks of one class of the photo, each with its id; later ones hide earlier ones, and the
+            photo's pixels of ``mask`` hide all.
 
     Raises:
         UserError: one of the files is missing, damaged or of the wrong kind, or they do not fit each other.
     """
-    (stored, orientation), (indices, tagged) = _read_stored(image), _read_own(mask)
-    height, width = stored.shape[:2]
-    classes = fitted_mask(indices, tagged, (height, width), orientation, mask)
+    stored, orientation = _read_stored(image)
+
+    def read(path: Path) -> np.ndarray:
+        indices, tagged = _read_own(path)
+        return fitted_mask(indices, tagged, (stored.shape[0], stored.shape[1]), orientation, path)
+
+    classes = own = read(mask)
+    if class_id != VALUE or below:
+        classes = np.where(own == IGNORE, own, 0)
+        for path, other in below:
+            classes[(read(path) == VALUE) & (own == 0)] = other
+        classes[own == VALUE] = class_id
     return cv2.insertChannel(classes, cv2.cvtColor(turned(stored, orientation), cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)
 
 

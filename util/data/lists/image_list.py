@@ -140,7 +140,7 @@ def _of_fold(
 def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:
     """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel."""
     present = index.areas[:, classes] >= data.min_pixels  # (images, classes)
-    allowed = (index.areas[:, exclude] == 0).all(1)
+    allowed = ~index.showing(exclude)
     queries = np.flatnonzero(present.any(1) & allowed)
     candidates = {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
     return ImageList(index, classes, queries, candidates)

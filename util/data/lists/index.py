@@ -6,37 +6,37 @@ never stored, so they cannot become outdated.
 
 Where a data set has one mask per photo and class (``data.mask_form: binary``), a list has one line per mask: the mask's
 name, its class id and its photo, such as ``melanoma/ISIC_0000030 1 ISIC_0000030.jpg``. The mask holds 0, 1 and, where
-pixels are ignored, 255. Class ids never pass through a pixel, so a data set may have any number of classes, and classes
-of one photo may overlap.
+pixels are ignored, 255. A data set may have any number of classes, and classes of one photo may overlap. For methods
+that learn from all classes of a photo, its masks are joined: an image's own class lies on top, then smaller ones.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model.episode import IGNORE
+from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
-from util.data.images.read import read_mask_of, read_stacked, unstack
+from util.data.images.read import VALUE, read_mask_of, read_stacked, unstack
 from util.errors import UserError
-from util.files import fingerprint, read_text, write_atomically
+from util.files import REPOSITORY, fingerprint, read_text, write_atomically
 from util.parallel import parallel_map
 
 FORMAT = 3  # raise when the stored content changes
-VALUE = 1  # of the class in a mask of one class
-# What `prepare.py <name>` needs for the built-in data sets; other data sets are made by `prepare.py custom`.
-PREPARE = {
+# What `prepare.py <name>` needs for data sets that have a recipe; others are made by `prepare.py custom`.
+RECIPES = sorted(path.stem for path in (REPOSITORY / "util/prepare/datasets").glob("[a-z]*.py"))
+PREPARE = dict.fromkeys(RECIPES, "--root <the unpacked download> ") | {
     "pascal": "--voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> ",
     "coco": "--root <folder of train2014, val2014, annotations> ",
     "mini": "",
 }
-DOWNLOADS = "fss1000 deepglobe isic chestxray suim lvis92i isaid5i pacopart pascalpart"
-PREPARE |= dict.fromkeys(DOWNLOADS.split(), "--root <the unpacked download> ")
 
 
 def prepare_command(data: DataSettings) -> str:
@@ -83,6 +83,7 @@ class Index:
         images, masks: path of each image and mask.
         fingerprint: hexadecimal digest of the list and the mask files.
         sizes: (images, 2) int64 height and width.
+        joined: whether masks of one class become maps of class ids, with the photo's other masks below.
         decoded: cache of stacked images by row (``util/data/images/decoded.py``), None without one.
     """
 
@@ -92,6 +93,7 @@ class Index:
     masks: tuple[Path, ...]
     fingerprint: str
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    joined: bool = False
     decoded: Any = None
 
     def __len__(self) -> int:
@@ -104,13 +106,36 @@ class Index:
 
     def value_of(self, class_id: int) -> int:
         """Return the value of a class in masks that show it."""
-        return VALUE if self.one_class_masks else class_id
+        return VALUE if self.one_class_masks and not self.joined else class_id
+
+    @cached_property
+    def of_photo(self) -> dict[Path, list[int]]:
+        """The rows of each photo; one but with masks of one class each."""
+        rows: dict[Path, list[int]] = {}
+        for row, image in enumerate(self.images):
+            rows.setdefault(image, []).append(row)
+        return rows
+
+    def showing(self, classes: Sequence[int]) -> np.ndarray:
+        """Return whether an image shows a pixel of one of some classes in any of its photo's masks, (images,) bool."""
+        shown = np.asarray((self.areas[:, classes] > 0).any(1))
+        if not self.one_class_masks:
+            return shown
+        return np.array([shown[self.of_photo[image]].any() for image in self.images], bool)
+
+    def files(self, row: int) -> tuple[Any, ...]:
+        """Return the arguments of ``read_stacked`` for an image."""
+        if not self.joined or not isinstance(self.areas, OneClassAreas):
+            return self.images[row], self.masks[row]
+        ids, pixels = self.areas.class_ids, self.areas.pixels[:, VALUE]
+        others = sorted((r for r in self.of_photo[self.images[row]] if r != row), key=lambda r: -pixels[r])
+        return self.images[row], self.masks[row], int(ids[row]), [(self.masks[r], int(ids[r])) for r in others]
 
     def stacked(self, row: int) -> np.ndarray:
         """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
         if self.decoded is not None:
             return self.decoded[row]
-        return read_stacked(self.images[row], self.masks[row])
+        return read_stacked(*self.files(row))
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""
@@ -178,7 +203,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
             write_atomically(cache, save)
     areas, sizes = found
     table = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes)) if binary else areas
-    return Index(names, table, images, masks, made_from, sizes)
+    return Index(names, table, images, masks, made_from, sizes, binary and has_class_maps(vars(data)))
 
 
 def list_of(data: DataSettings, part: str) -> str:

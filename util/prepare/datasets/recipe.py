@@ -1,7 +1,8 @@
 """A recipe names the photos of a data set, the sources of their masks, and their lists.
 
-A recipe is a module of this package. Its docstring is the help of its command, ``ROOT`` that of ``--root``, and
-``find(options)`` returns its ``Plan``, which ``util/prepare/make.py`` carries out. The least that it needs:
+A recipe is a module of this package and becomes the command of ``prepare.py`` that has its name. Its docstring is the
+help of the command, ``ROOT`` that of ``--root``, and ``find(options)`` returns its ``Plan``, which
+``util/prepare/make.py`` carries out. docs/datasets.md has an example of it all; the least that it needs:
 
     ROOT = "folder of photos and masks"
 
