@@ -39,7 +39,7 @@ with loaded():
     from util.config.settings import Config
     from util.errors import UserError, nearest
     from util.files import write_atomically
-    from util.report.table import Table
+    from util.report.table import Table, add_format
     from util.run.device import describe, pick_device
     from util.run.network import build_model
 
@@ -101,6 +101,7 @@ def command() -> int:
     parser.add_argument("--threads", type=int, default=2, help="of the CPU; default 2")
     parser.add_argument("--repeats", type=int, default=5, help="measured rounds of speed; default 5")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
+    add_format(parser)
     options = parser.parse_args()
     measured_under = {
         "machine": f"{_processor()}, {os.cpu_count()} cores",
@@ -117,7 +118,8 @@ def command() -> int:
         rows.append({"case": str(case), **measured})
     columns = COLUMNS[options.what]
     print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
-    print(Table(["case", *columns], [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]))
+    cells = [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]
+    print(format(Table(["case", *columns], cells), options.format))
     if options.json:
         content = {"command": options.what, "conditions": measured_under, "rows": rows}
         write_atomically(options.json, json.dumps(content, indent=1) + "\n")

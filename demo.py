@@ -23,7 +23,7 @@ with loaded():
     from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
     from util.evaluate.testing import test
     from util.predict.command import command as predict
-    from util.report.table import Table
+    from util.report.table import Table, add_format
     from util.run.context import BEST, run_folder
     from util.train.stages import train_base, train_meta
 
@@ -38,6 +38,7 @@ def command() -> int:
     parser.add_argument("--fold", type=int, default=0, help="the fold, whose two of the eight classes are novel")
     parser.add_argument("--folder", type=Path, default="runs/demo", help="the folder of data, runs and the picture")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    add_format(parser)
     options = parser.parse_args()
     folder, overrides = options.folder, options.overrides
     places = {"run.folder": folder, "data.root": folder / "data", "data.cache": folder / "cache"}
@@ -68,7 +69,7 @@ def command() -> int:
     shutil.copy(next(run_folder(symnet, "test").rglob("episodes.png")), folder / "demo.png")
     names = [symnet.data.classes[int(c) - 1] for c in results[0]["per_seed"][0][FINAL]["per_class"]]
     print(f"\n1-shot, {results[0]['episodes']} episodes of classes never trained on: {', '.join(names)}")
-    print(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows))
+    print(format(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows), options.format))
     print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
     print("\n== one picture, as you would do it with your own ==", flush=True)
     words = _prediction(symnet, folder, names[0])

@@ -12,6 +12,7 @@
 #   --shot 1,5            numbers of supports
 #   --folds 0,1           default: all
 #   --protocol NAME       default: test.protocol of the first model's config
+#   --format FORMAT       of the printed table: markdown, latex or csv; all three are kept as files
 #   --set KEY=VALUE       override a setting of all parts; may be repeated
 #
 #   sh reproduce.sh pascal resnet50 8 --models symnet,ssp

@@ -15,6 +15,7 @@ with loaded():
     from util.evaluate.pictures import parse_kinds
     from util.evaluate.testing import test
     from util.report.figure import SUFFIXES
+    from util.report.table import add_format
 
 
 def command() -> None:
@@ -28,6 +29,7 @@ def command() -> None:
     add("--manifest", type=Path, metavar="FILE.jsonl", help="a file of episodes: replayed if it exists, else written")
     add("--save-images", default="", metavar="worst:20,best:20,random:20", help="draw episodes and a contact sheet")
     add("--figures", choices=SUFFIXES, help="write curves, bars and pictures in this format beside PNG")
+    add_format(parser)
     add("--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked everywhere)")
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)
@@ -48,7 +50,7 @@ def command() -> None:
         return
     pictures = parse_kinds(options.save_images)
     protocols, figures = cli.words(options.protocol), options.figures or "png"
-    test(command_line.read(options), protocols, options.shot, options.manifest, pictures, figures)
+    test(command_line.read(options), protocols, options.shot, options.manifest, pictures, figures, options.format)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@
 #   --manifest FILE.jsonl  episodes: replayed if the file exists, else written
 #   --save-images KINDS    such as worst:20,best:20,random:20: draw episodes and a contact sheet
 #   --figures FORMAT       pdf or svg: curves, bars and pictures in this format too
+#   --format FORMAT        of printed tables: markdown, latex or csv
 #   --allow-fold-mismatch  score weights of another fold (marked everywhere)
 #   --calibrate            fit pixel probabilities and the presence score on base classes
 #   --set KEY=VALUE        override a setting, such as test.flip=true; may be repeated

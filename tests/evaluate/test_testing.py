@@ -32,7 +32,7 @@ def config(mini_yaml):
 def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
     path, names = (
-        mini_yaml(SYMNET, model=ENCODER, run={"seed": 1}, test=QUICK | {"seeds": [0]}),
+        mini_yaml(SYMNET, model=ENCODER, run={"seed": 1}, test=QUICK | {"seeds": [0], "metrics": ["boundary_iou"]}),
         ("symnet", "bam", "hsnet"),
     )
 
@@ -88,8 +88,8 @@ def test_a_manifest_is_written_then_replayed(config, tmp_path: Path):
     assert lines(folder / "symnet_quick") == lines(folder / "symnet_replay")
     assert again["replayed"] == str(file) and not again["quick_look"]
     assert again["episode_digests"] == squeezed["episode_digests"]
-    assert "B - A = +0.00" in compare(folder / "symnet_quick", folder / "symnet_replay")
-    assert "14 paired episodes" in compare(file, folder / "hsnet_replay")
+    assert "B - A = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
+    assert "14 paired episodes" in str(compare(file, folder / "hsnet_replay"))
     text = file.read_text()
     assert text == (folder / "symnet_quick/episodes.jsonl").read_text()  # a replay leaves it alone
 
@@ -113,9 +113,11 @@ def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
     assert again["per_seed"] == result["per_seed"]
     replayed = score(config(PROTOTYPE, "data.shot=2"), ("2way",), manifest=file)[0]
     assert replayed["per_seed"] == result["per_seed"] and replayed["episode_digests"] == result["episode_digests"]
-    assert "over 14 paired episodes" in compare(folder, folder)
+    assert "over 14 paired episodes" in str(compare(folder, folder))
     with pytest.raises(UserError, match=r"episodes.jsonl:2: .*2"):
         score(config(PROTOTYPE, "data.shot=2"), manifest=file)
+    with pytest.raises(UserError, match=r"test.metrics.*boundary_iou"):
+        score(config(PROTOTYPE, "test.metrics=[boundary]"))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.train
 @pytest.fixture
 def result(mini_yaml, tmp_path: Path) -> Path:
     """Return the folder of a new result."""
-    score(quick_config(mini_yaml, SYMNET))
+    score(quick_config(mini_yaml, SYMNET, "test.metrics=[boundary_iou]"))
     (found,) = (tmp_path / "runs").rglob(RESULT)
     return found.parent
 
@@ -54,6 +54,7 @@ def test_what_was_edited_is_found_and_what_was_not_is_trusted(result: Path, caps
     for file, line, change, subjects in (
         (episodes, 4, lambda e: e.update(query="other"), {"episodes"}),
         (episodes, 4, lambda e: e["outputs"]["final"].__setitem__(0, e["outputs"]["final"][0] + 5), {"scores"}),
+        (episodes, 4, lambda e: e["boundary_iou"]["final"].__setitem__(0, 5), {"scores"}),
         (episodes, 4, lambda e: e.update(seed=9), {"episodes", "scores"}),
         (stored, 0, lambda r: r["mean"]["final"].update(miou=99.0), {"scores"}),
         (stored, 0, first_class, {"scores"}),

@@ -57,7 +57,7 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
     assert kept.with_suffix(".tex").exists() and kept.with_suffix(".md").read_text() in both
     again = reproduced("--folds", "1", "--models", "prototype,ssp", "--set", "test.checkpoint=none")
     assert again.count(": done ==") == 1 and again.count("test by bam ==") == 1
-    assert again.count("ssp and prototype, fold 1") == 1 and "SSP ResNet-10" in again
+    assert again.count("A: prototype, B: ssp, fold 1") == 1 and "SSP ResNet-10" in again
 
 
 @pytest.mark.process

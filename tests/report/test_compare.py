@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def test_the_difference_is_that_of_summed_counts(leave, scored):
     of_a, of_b, low, high = difference(*scored(a, b))
     assert (of_a, of_b) == (pytest.approx(miou(a)), pytest.approx(miou(b)))
     assert 0 < low < of_b - of_a < high
-    text = compare(leave("c", a), leave("d", b))
+    text = str(compare(leave("c", a), leave("d", b)))
     assert f"B - A = {of_b - of_a:+.2f}" in text and "90 query images" in text and "beyond the noise" in text
 
 
@@ -67,14 +66,15 @@ def test_training_runs_are_compared_by_their_mean(leave):
     """Two pairs: the difference is the mean of theirs, and repeats of a pair tell no more than it does."""
     sides = [counts(20 + i, 90, skill) for i, skill in enumerate((0.4, 0.6, 0.5, 0.55))]
     runs = [leave(f"run{i}", e) for i, e in enumerate(sides)]
-    text = compare(*runs).splitlines()
+    found = compare(*runs)
     each = [miou(b) - miou(a) for a, b in (sides[:2], sides[2:])]
-    assert [line.split()[0] for line in text if line.startswith("   ")] == [f"{d:+.2f}" for d in each]
-    assert f"B - A = {sum(each) / 2:+.2f} mIoU points of the final output, mean of 2 pairs" in "\n".join(text)
+    assert [row[3] for row in found.rows] == [f"{d:+.2f}" for d in (*each, sum(each) / 2)]
+    assert f"B - A = {sum(each) / 2:+.2f} mIoU points of the final output, mean of 2 pairs" in str(found)
+    assert f"\npair 1,{miou(sides[0]):.2f}," in f"{found:csv}" and r"mIoU \% & A & B" in f"{found:latex}"
     widths = []
     for pairs in (1, 3):
-        [interval] = re.findall(r"95 % interval \[(.*), (.*)\]", compare(*runs[:2] * pairs))
-        widths.append(float(interval[1]) - float(interval[0]))
+        *_, low, high = compare(*runs[:2] * pairs).rows[-1]
+        widths.append(float(high) - float(low))
     assert widths[0] == pytest.approx(widths[1], abs=0.02) and widths[0] > 1
 
 

@@ -13,8 +13,7 @@ import yaml
 from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.errors import UserError
 from util.report.__main__ import command
-from util.report.paper_table import PUBLISHED, table
-from util.report.table import FORMATS
+from util.report.paper_table import PUBLISHED, class_table, table
 
 
 def full(leave, shots=(1,), **changes) -> Path:
@@ -27,7 +26,7 @@ def full(leave, shots=(1,), **changes) -> Path:
 
 
 def text(runs: Path, form: str = "markdown", **options) -> str:
-    return FORMATS[form][1](table([runs], **options))
+    return format(table([runs], **options), form)
 
 
 def cells(runs: Path, method: str) -> dict[str, str]:
@@ -70,7 +69,7 @@ def test_latex_has_booktabs_and_bold_best_cells_of_a_protocol_and_track(leave):
 def test_rows_of_different_tracks_are_marked_and_share_no_best_cell(leave):
     first = leave("runs/a", model="prototype", dataset="other")
     track = "encoder's data: ImageNet-1k; text: none; training: in-domain; photos of novel classes: removed."
-    assert f"all rows: {track}" in text(first)
+    assert f"all: {track}" in text(first)
     runs = leave("runs/b", dataset="other", track={**BAMS_TRACK, "text": True, "train_shot": 5}).parent
     printed = text(runs)
     assert " (a) " in line(printed, "prototype") and " (b) " in line(printed, "Sym-Net")
@@ -117,6 +116,38 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
     for wrong in ({"protocol": "bam", "output": "metaa"}, {"protocol": "ssp"}):
         with pytest.raises(UserError, match=f"{wrong.get('output', 'ssp')}"):
             table([runs], **wrong)
+
+
+def test_further_scores_have_columns_where_any_result_has_them(leave):
+    full(leave, model="prototype")  # as before the metric was there
+    runs = [
+        leave(f"runs/new{f}", fold=f, mean={"final": {"miou": 50.0, "fb_iou": 70.0, "boundary_iou": 20.0 + f}})
+        for f in range(4)
+    ]
+    names = "Sym-Net ResNet-50", "prototype baseline ResNet-50"
+    assert [cells(runs[0].parent, name)["1-shot boundary IoU"] for name in names] == ["21.5", "-"]
+
+
+def test_classes_have_rows_and_runs_columns(leave, tmp_path: Path):
+    def of_fold(fold: int, iou: float, **changes) -> None:
+        seeds = [{"final": {"miou": iou, "fb_iou": 70.0, "per_class": {"1": iou - s, "2": iou + s}}} for s in (1, 2)]
+        novel = {"1": f"a&b{fold}", "2": f"c_{fold}", "3": "rare"}
+        leave(f"{fold}{len(changes)}", fold=fold, per_seed=seeds, seeds=[0, 1], novel=novel, **changes)
+
+    for fold in (0, 1):
+        of_fold(fold, 40.0 + fold)
+    of_fold(1, 50.0, model="prototype")
+    of_fold(0, 50.0, model="prototype", quick_look=True)
+    found = class_table([tmp_path])
+    rows = {(row["fold"], row["class"]): row for row in csv.DictReader(io.StringIO(f"{found:csv}"))}
+    ours, other = "1-shot Sym-Net ResNet-50", "1-shot prototype baseline ResNet-50"
+    assert [name for fold, name in rows if fold == "0"] == ["a&b0", "c_0", "rare", "mean"]
+    assert [rows["0", name][ours] for name in ("a&b0", "c_0", "rare", "mean")] == ["38.5", "41.5", "-", "50.0"]
+    assert rows["1", "c_1"][other] == "51.5" and not rows["1", "c_1"]["doubts"]
+    assert "quick look" in rows["0", "c_0"]["doubts"]
+    latex = f"{found:latex}".splitlines()
+    assert r"1 & a\&b1 & 39.5 & \textbf{48.5} \\" in latex and r"0 & c\_0 & 41.5 & 51.5? \\" in latex
+    assert latex[latex.index(r"1 & a\&b1 & 39.5 & \textbf{48.5} \\") - 1] == r"\midrule"
 
 
 def test_published_rows_are_whole_and_have_their_source():

@@ -183,6 +183,7 @@ class TestSettings:
     allow_fold_mismatch: bool = False
     trained_on: str | None = None
     data_sets: list[str] | None = None
+    metrics: list[str] = field(default_factory=list)
 
     def averaged(self, shots: int) -> list[str]:
         """Return in words the averaging of K-shot predictions beyond the protocol's one pass; [] if there is none.

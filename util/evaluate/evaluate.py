@@ -49,6 +49,7 @@ class Scoreboard:
         keep: called with number, IoU of the final output in percent, predictions and maps of every counted episode.
         asks_presence: whether queries may lack their class, so that the presence score is scored too.
         calibration: of the network; masks of queries below its threshold are empty.
+        further: names of ``metrics.METRICS`` that are counted too.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class Scoreboard:
         keep: Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None] | None = None,
         asks_presence: bool = False,
         calibration: Calibration | None = None,
+        further: Sequence[str] = (),
     ):
         self.classes, self.scored_on, self.episodes = classes, scored_on, episodes
-        self.keep, self.asks_presence, self.calibration = keep, asks_presence, calibration
+        self.keep, self.asks_presence, self.calibration, self.further = keep, asks_presence, calibration, further
         self.presence: dict[int, tuple[bool, float, bool]] = {}  # number -> query shows the class, score, mask shown
-        self.records: dict[str, list[Tensor]] = {}  # output -> (N, 8) int64 of each episode
+        self.records: dict[str, list[Tensor]] = {}  # output -> the records of each episode
         self.base: Tensor | None = None  # counts of the base classes, (3, N + 1) int64
 
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
@@ -91,7 +93,7 @@ class Scoreboard:
         if len(class_id_n) == 1:
             counted[ALL_FOREGROUND] = torch.ones_like(label)
         for name, prediction in counted.items():
-            records = metrics.episode_records(number, class_id_n, prediction, label)
+            records = metrics.episode_records(number, class_id_n, prediction, label, self.further)
             self.records.setdefault(name, []).append(records)
         if BASE in predictions and base_label is not None:
             self._add_base(predictions[BASE], base_label[None], scored_outputs(output)[BASE].shape[1])
@@ -120,13 +122,13 @@ class Scoreboard:
     def gather(self, world: World) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Return the scores of every output, and the records of its episodes, of all processes together.
 
-        Records are (episodes * N, 8) int64, sorted by number, then by class. ``presence`` then is of all episodes.
+        Records are of int64, sorted by number, then by class. ``presence`` then is of all episodes.
         """
         own = {name: torch.cat(rows).cpu().numpy() for name, rows in self.records.items()}
         parts = world.gather((own, None if self.base is None else self.base.cpu().numpy(), self.presence))
         joined = {n: np.concatenate([of[n] for of, *_ in parts if n in of]) for of, *_ in parts for n in of}
         records = {name: rows[np.argsort(rows[:, metrics.NUMBER], kind="stable")] for name, rows in joined.items()}
-        scores = {name: metrics.episode_scores(rows, self.classes) for name, rows in records.items()}
+        scores = {name: metrics.episode_scores(rows, self.classes, self.further) for name, rows in records.items()}
         base = [counts for _, counts, _ in parts if counts is not None]
         if base:
             scores[BASE] = metrics.class_scores(np.sum(base, axis=0))

@@ -21,6 +21,7 @@ from util.data.lists.manifest import replay
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.evaluate import Scoreboard
+from util.evaluate.metrics import METRICS
 from util.evaluate.tta import with_tta
 from util.run.context import RunContext, make_run_context, network_config, run_folder, with_data
 from util.run.data import check_sampler, images_for_test, protocol_sampler
@@ -105,6 +106,9 @@ def build_test_jobs(
     one_class = [name for name, protocol in config.protocols.items() if protocol.ways == 1 and protocol.absent == 0]
     names = dict.fromkeys(one_class if every else protocols or (config.test.protocol,))
     each_shots = dict.fromkeys(shots or (config.data.shot,))
+    for name in config.test.metrics:
+        if name not in METRICS:
+            raise UserError(f"{config.path}: test.metrics: '{name}' is unknown{nearest(name, METRICS)}")
     for name in names:
         if name not in config.protocols:
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")

@@ -1,9 +1,15 @@
-"""Intersections and unions as integers, and the scores that follow from their sums: IoU, mIoU and FB-IoU."""
+"""Intersections and unions as integers, and the scores that follow from their sums: IoU, mIoU and FB-IoU.
+
+A further metric is a function of two masks and an entry of ``METRICS``; ``test.metrics`` names those of a test.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,10 +17,14 @@ from torch import Tensor
 from model.episode import IGNORE
 from util.report.scores import mean_iou
 
-# Columns of a record: an episode has one for each of its classes. The last four are the same in all of them; with one
-# class the foreground is that class.
+# Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
+# class the foreground is that class. From FURTHER on each further metric has two, a part and a whole.
 NUMBER, CLASS, INTERSECTION, UNION = range(4)
 BACKGROUND_INTERSECTION, BACKGROUND_UNION, FOREGROUND_INTERSECTION, FOREGROUND_UNION = range(4, 8)
+FURTHER = 8
+
+BOUNDARY = 0.02  # d, the width of boundary regions, as a share of the image's diagonal
+Mask = np.ndarray  # (H, W) uint8 of 0 and 1
 
 
 def predicted(logits_bnhw: Tensor) -> Tensor:
@@ -25,14 +35,39 @@ def predicted(logits_bnhw: Tensor) -> Tensor:
     return logits_bnhw.max(1).indices
 
 
+# --- further metrics -------------------------------------------------------------------------------------------------
+
+
+def boundary_counts(mask: Mask, true: Mask, valid: Mask) -> tuple[int, int]:
+    """Return intersection and union of the boundary regions of two masks, in pixels.
+
+    Source: Cheng et al., Boundary IoU, CVPR 2021. The boundary region of a mask is its pixels within d of its contour,
+    to which the image's border belongs; the diagonal is that of the rectangle of all labelled pixels.
+    """
+    *_, width, height = cv2.boundingRect(valid)
+    side = 2 * max(round(BOUNDARY * math.hypot(width, height)), 1) + 1
+    kernel = np.ones((side, side), np.uint8)
+    inner, true_inner = (cv2.erode(m, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0) for m in (mask, true))
+    band, true_band = mask > inner, true > true_inner
+    return int((band & true_band).sum()), int((band | true_band).sum())
+
+
+# By its key in results: the function of prediction, truth and labelled pixels; what is not labelled is 0 in all three.
+# Part and whole are summed for each class over all episodes; the score is the mean over classes of part / whole.
+METRICS: dict[str, Callable[[Mask, Mask, Mask], tuple[int, int]]] = {"boundary_iou": boundary_counts}
+
+
 # --- episodes --------------------------------------------------------------------------------------------------------
 
 
-def episode_records(number: int, class_id_n: Tensor, prediction_hw: Tensor, label_hw: Tensor) -> Tensor:
-    """Return the records (N, 8) int64 of one episode; pixels labelled 255 are ignored.
+def episode_records(
+    number: int, class_id_n: Tensor, prediction_hw: Tensor, label_hw: Tensor, further: Sequence[str] = ()
+) -> Tensor:
+    """Return the records (N, 8 + 2 for each further metric) int64 of one episode; pixels labelled 255 are ignored.
 
     Args:
         class_id_n: of the N classes, which prediction and label call 1..N.
+        further: names of ``METRICS``.
     """
     valid = label_hw != IGNORE
 
@@ -45,7 +80,12 @@ def episode_records(number: int, class_id_n: Tensor, prediction_hw: Tensor, labe
     foreground = classes[0] if len(classes) == 1 else counts(prediction_hw > 0, (label_hw > 0) & valid)
     of_class = torch.stack([torch.stack(pair) for pair in classes])
     sides = torch.stack([*background, *foreground]).expand(len(classes), -1)
-    return torch.cat([torch.full_like(class_id_n, number)[:, None], class_id_n[:, None], of_class, sides], 1)
+    columns = [torch.full_like(class_id_n, number)[:, None], class_id_n[:, None], of_class, sides]
+    if further:
+        pairs = [((prediction_hw == v) & valid, label_hw == v) for v in range(1, len(class_id_n) + 1)]
+        masks = [[mask.byte().cpu().numpy() for mask in (*pair, valid)] for pair in pairs]
+        columns += [torch.tensor([METRICS[name](*three) for three in masks]).to(sides) for name in further]
+    return torch.cat(columns, 1)
 
 
 def iou_of(records: np.ndarray) -> float:
@@ -53,25 +93,29 @@ def iou_of(records: np.ndarray) -> float:
     return _percent(records[:, INTERSECTION].sum(), records[:, UNION].sum())
 
 
-def episode_scores(records: np.ndarray, classes: int) -> dict[str, Any]:
+def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = ()) -> dict[str, Any]:
     """Return the scores of the records of all episodes.
 
     Args:
         classes: of the data set, whose ids are 1..classes.
+        further: the further metrics of the records, names of ``METRICS``.
 
     Returns:
-        ``miou`` (see ``mean_iou``), ``fb_iou``, and ``per_class`` of the ids that occurred, as text; in percent.
+        ``miou`` (see ``mean_iou``), ``fb_iou``, ``per_class`` of the ids that occurred, as text, and the further
+        metrics; in percent.
     """
-    intersection, union, episodes = np.zeros((3, classes + 1), np.int64)
-    np.add.at(intersection, records[:, CLASS], records[:, INTERSECTION])
-    np.add.at(union, records[:, CLASS], records[:, UNION])
-    np.add.at(episodes, records[:, CLASS], 1)
+    sums = np.zeros((classes + 1, records.shape[1]), np.int64)
+    np.add.at(sums, records[:, CLASS], records)
+    intersection, union = sums[:, INTERSECTION], sums[:, UNION]
+    episodes = np.bincount(records[:, CLASS], minlength=classes + 1)
     _, first = np.unique(records[:, NUMBER], return_index=True)  # sides are the same in all records of an episode
-    sides = records[first, BACKGROUND_INTERSECTION:].sum(0)
+    sides = records[first, BACKGROUND_INTERSECTION:FURTHER].sum(0)
+    pairs = zip(further, sums[:, FURTHER::2].T, sums[:, FURTHER + 1 :: 2].T, strict=True)
     return {
         "miou": float(mean_iou(intersection, union, episodes)),
         "fb_iou": (_percent(sides[0], sides[1]) + _percent(sides[2], sides[3])) / 2,
         "per_class": {str(c): _percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
+        **{name: float(mean_iou(part, whole, episodes)) for name, part, whole in pairs},
     }
 
 

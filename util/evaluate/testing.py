@@ -18,7 +18,7 @@ from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Observer, Scoreboard, run_pass
 from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
-from util.evaluate.metrics import BACKGROUND_INTERSECTION, INTERSECTION, NUMBER
+from util.evaluate.metrics import BACKGROUND_INTERSECTION, FURTHER, INTERSECTION, NUMBER
 from util.evaluate.pictures import FIRST, KeptPredictions, Records, remove_pictures, save_pictures
 from util.evaluate.result import result_of
 from util.files import write_atomically
@@ -26,6 +26,7 @@ from util.report.charts import write_charts
 from util.report.result_table import class_table, passes_in_words, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result, in_words
+from util.report.table import DEFAULT
 from util.run.data import trials
 from util.run.device import describe
 from util.run.processes import World, join
@@ -40,6 +41,7 @@ def test(
     manifest: Path | None = None,
     save_images: dict[str, int] | None = None,
     figures: str = "png",
+    form: str = DEFAULT,
 ) -> list[dict[str, Any]]:
     """Score the model over the episodes and seeds of each protocol; write, print and return the results.
 
@@ -49,6 +51,7 @@ def test(
         manifest: a file of episodes: replayed if it exists, else written.
         save_images: kind (worst, best, random) -> number of episodes to draw.
         figures: the format of every picture: png, or pdf or svg beside it.
+        form: of printed tables, one of ``util.report.table.FORMATS``.
     """
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         jobs = build_test_jobs(config, world, protocols, shots, manifest)
@@ -73,10 +76,10 @@ def test(
             _run(members, seed, world, cache)
         out = []
         for job, folder in zip(jobs, folders, strict=True):
-            out.append(_finish(job, folder, world, manifest, figures))
+            out.append(_finish(job, folder, world, manifest, figures, form))
             folder.close()
     if len(out) > 1 and world.is_main:
-        log.info("%s", protocol_table(out))
+        log.info("%s", format(protocol_table(out), form))
     return out
 
 
@@ -91,6 +94,7 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
             keep=None if job.kept is None else partial(job.kept.add, seed),
             asks_presence=job.protocol.absent > 0,
             calibration=job.calibration,
+            further=config.test.metrics,
         )
         job.shared_with = sorted({*job.shared_with, *names} - {job.name})
     started, label = time.monotonic(), f"{'+'.join(names)} {config.data.shot}-shot seed {seed}"
@@ -105,7 +109,7 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
         job.seconds += time.monotonic() - started
 
 
-def _finish(job: Job, folder: RunFolder, world: World, file: Path | None, figures: str) -> dict[str, Any]:
+def _finish(job: Job, folder: RunFolder, world: World, file: Path | None, figures: str, form: str) -> dict[str, Any]:
     """Sum a job over processes; write its result, its episodes and its pictures."""
     per_seed, records = [], {}
     for seed in job.samplers:
@@ -129,8 +133,8 @@ def _finish(job: Job, folder: RunFolder, world: World, file: Path | None, figure
         title(result),
         result["list_source"] or "made from the masks",
         in_words({result["shot"]: result["track"]}),
-        score_table(result),
-        class_table(result),
+        format(score_table(result), form),
+        format(class_table(result), form),
     )
     if result["classes_without_episodes"]:
         log.info("%d classes have no episode and are in no mean", result["classes_without_episodes"])
@@ -163,8 +167,12 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
             episode = {"seed": seed, "number": number, **described(job.samplers[seed](number), names)}
             if number in presence:
                 episode["presence"] = presence[number][1]
-            rows = slice(place * ways, (place + 1) * ways)
-            out.episodes.append({**episode, "outputs": {name: _counts(table[rows]) for name, table in outputs.items()}})
+            of_episode = {name: table[place * ways : (place + 1) * ways] for name, table in outputs.items()}
+            episode["outputs"] = {name: _counts(rows) for name, rows in of_episode.items()}
+            for i, metric in enumerate(job.context.config.test.metrics):
+                columns = slice(FURTHER + 2 * i, FURTHER + 2 * i + 2)
+                episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in of_episode.items()}
+            out.episodes.append(episode)
     return out
 
 
@@ -174,5 +182,5 @@ def _counts(records: np.ndarray) -> list[int]:
     They are those of each class, of the foreground if there are several classes, and of the background.
     """
     of_classes = records[:, INTERSECTION:BACKGROUND_INTERSECTION].ravel().tolist()
-    background, foreground = records[0, BACKGROUND_INTERSECTION:].reshape(2, 2).tolist()
+    background, foreground = records[0, BACKGROUND_INTERSECTION:FURTHER].reshape(2, 2).tolist()
     return of_classes + (foreground if len(records) > 1 else []) + background

@@ -20,11 +20,11 @@ from util.errors import UserError
 from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.jobs import own_config
-from util.evaluate.metrics import episode_scores
+from util.evaluate.metrics import METRICS, episode_scores
 from util.report.result_table import departures, title
 from util.report.schema import MANIFEST, find_results, read_result
 from util.report.scores import FINAL, counts_of, over_seeds
-from util.report.table import Table
+from util.report.table import DEFAULT, Table
 from util.run.context import make_run_context
 from util.run.data import images_for_test, protocol_sampler
 from util.run.input_size import view_of
@@ -34,8 +34,11 @@ Result = dict[str, Any]
 Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
 
 
-def verify(paths: Sequence[Path]) -> int:
+def verify(paths: Sequence[Path], form: str = DEFAULT) -> int:
     """Print the checks of every result below some paths, and whether it can be trusted; return 1 if one differs.
+
+    Args:
+        form: of the table, one of ``FORMATS``.
 
     Raises:
         UserError: a path holds no result, or a file that is none.
@@ -46,7 +49,7 @@ def verify(paths: Sequence[Path]) -> int:
         checks, missing = checks_of(path, result), result["classes_without_episodes"]
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
         note = [f"{missing} classes have no episode and are in no mean"] if missing else []
-        texts.append("\n".join([f"{path}: {title(result)}", str(table), *note, verdict(result, checks)]))
+        texts.append("\n".join([f"{path}: {title(result)}", format(table, form), *note, verdict(result, checks)]))
         agree &= all(outcome != DIFFERS for outcome, _ in checks.values())
     print("\n\n".join(texts))
     return int(not agree)
@@ -124,12 +127,14 @@ def _difference(given: Any, counted: dict[str, Any]) -> str:
 
 
 def _counted(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return ``miou``, ``fb_iou`` and ``per_class`` in percent, from one seed's episodes."""
-    records = []
+    """Return ``miou``, ``fb_iou``, ``per_class`` and further metrics in percent, from one seed's episodes."""
+    records, further = [], [metric for metric in METRICS if metric in rows[0]]
     for number, row in enumerate(rows):
         sides = row["outputs"][name][-4:]  # foreground and background
-        records += [(number, *way, *sides[2:], *sides[:2]) for way in counts_of(row, name)]
-    return episode_scores(np.array(records), max(class_id for _, class_id, *_ in records))
+        for i, way in enumerate(counts_of(row, name)):
+            pairs = [count for metric in further for count in row[metric][name][2 * i : 2 * i + 2]]
+            records.append((number, *way, *sides[2:], *sides[:2], *pairs))
+    return episode_scores(np.array(records), max(class_id for _, class_id, *_ in records), further)
 
 
 def _presence(rows: list[dict[str, Any]]) -> dict[str, float]:

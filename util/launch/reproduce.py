@@ -35,7 +35,7 @@ with loaded():
     from util.report.compare import compare
     from util.report.paper_table import table
     from util.report.schema import RESULT, read_result
-    from util.report.table import FORMATS
+    from util.report.table import FORMATS, add_format
     from util.run.context import BEST, base_folder, is_finished, network_config, weights_folder
     from util.run.device import CUDA
     from util.run.processes import as_user_error
@@ -97,6 +97,7 @@ def main() -> int:
     for name in ("--models", "--protocol", "--folds"):
         parser.add_argument(name)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
+    add_format(parser)
     options = parser.parse_args()
     parts = parts_of(options)
     if refused := refusals(parts, options.gpus):
@@ -107,9 +108,9 @@ def main() -> int:
             return code
     whole = table([part.result for part in parts], across=parts[0].source.data.name != parts[0].config.data.name)
     out = Path(parts[0].config.run.folder) / f"{options.dataset}_{options.net}_table"
-    for suffix, printed in FORMATS.values():
-        write_atomically(out.with_suffix(f".{suffix}"), printed(whole) + "\n")
-    print("\n".join(["", str(whole), "", *_differences(parts)]))
+    for name, (suffix, _) in FORMATS.items():
+        write_atomically(out.with_suffix(f".{suffix}"), format(whole, name) + "\n")
+    print("\n".join(["", format(whole, options.format), "", *_differences(parts, options.format)]))
     print(f"kept as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
     return 0
 
@@ -183,16 +184,16 @@ def _set(overrides: list[str]) -> list[str]:
     return [word for text in overrides for word in ("--set", text)]
 
 
-def _differences(parts: list[Part]) -> list[str]:
-    """Return lines that say how every model differs from the first on the same episodes."""
+def _differences(parts: list[Part], form: str) -> list[str]:
+    """Return texts that say how every model differs from the first on the same episodes, with tables of a format."""
     lines, firsts = [], dict[tuple, Part]()
     for part in parts:
         data = part.config.data
         first = firsts.setdefault((data.name, data.fold, data.shot), part)
         if first is not part:
             where = f"fold {data.fold}" if part.source.data.name == data.name else data.name
-            text = compare(first.result, part.result)
-            lines.append(f"{part.method} and {first.method}, {where}, {data.shot}-shot: {text}\n")
+            found = format(compare(first.result, part.result), form)
+            lines.append(f"A: {first.method}, B: {part.method}, {where}, {data.shot}-shot\n\n{found}\n")
     return lines
 
 
@@ -221,7 +222,7 @@ def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
         "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
         "model": merged["model"],
         "run": {key: merged["run"][key] for key in ("precision", "seed")},
-        "test": {key: test[key] for key in ("episodes", "seeds", "protocol")},
+        "test": {**{key: test[key] for key in ("episodes", "seeds", "protocol")}, "metrics": test.get("metrics", [])},
         "protocol": merged["protocols"][test["protocol"]],
     }
 

@@ -1,4 +1,4 @@
-"""Results: ``python -m util.report compare A B``, ``table RUNS``, ``figures`` and ``verify``."""
+"""Results: ``python -m util.report compare A B``, ``table [--per-class] RUNS``, ``figures`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ with loaded():
     from util.report.charts import write_charts
     from util.report.compare import compare
     from util.report.figure import SUFFIXES
-    from util.report.paper_table import table
+    from util.report.paper_table import class_table, table
     from util.report.schema import find_results
     from util.report.scores import FINAL
-    from util.report.table import FORMATS
+    from util.report.table import add_format
 
 
 def command() -> int:
@@ -33,7 +33,7 @@ def command() -> int:
         "--output", default=FINAL, help="output of the model: final, meta, ...; meta:final compares A's meta, B's final"
     )
     many = commands.add_parser("table", help="the paper's table of all results below some folders")
-    many.add_argument("--format", choices=FORMATS, default="markdown")
+    many.add_argument("--per-class", action="store_true", help="the IoU of each class of each fold instead")
     many.add_argument("--protocol", help="only results of this protocol")
     many.add_argument("--output", default=FINAL, help="output of the model: final, meta, ...")
     drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
@@ -41,19 +41,21 @@ def command() -> int:
     checked = commands.add_parser("verify", help="whether results can be trusted: counts, lists, episodes and weights")
     for one in (many, drawn, checked):
         one.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
+    for one in (pair, many, checked):
+        add_format(one)
     options = parser.parse_args()
     if options.command == "verify":
         from util.evaluate.verify import verify  # the engine needs seconds to import
 
-        return verify(options.runs)
+        return verify(options.runs, options.format)
     if options.command == "compare":
-        print(compare(*options.runs, output=options.output))
+        print(format(compare(*options.runs, output=options.output), options.format))
     elif options.command == "figures":
         for path in find_results(options.runs):
             print("\n".join(map(str, write_charts(path.parent, options.figures))))
     else:
-        _, printed = FORMATS[options.format]
-        print(printed(table(options.runs, options.output, options.protocol)))
+        made = (class_table if options.per_class else table)(options.runs, options.output, options.protocol)
+        print(format(made, options.format))
     return 0
 
 

@@ -13,13 +13,14 @@ from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
 from util.report.schema import MANIFEST, find_results
 from util.report.scores import FINAL, counts_of, mean_iou
+from util.report.table import Table
 
 DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
 CHUNK = 100  # samples computed at once
 
 
-def compare(*runs: Path, output: str = FINAL) -> str:
-    """Return a text on the paired difference of results, run folders or manifests.
+def compare(*runs: Path, output: str = FINAL) -> Table:
+    """Return a table of the paired difference of results, run folders or manifests; its last note is the verdict.
 
     Args:
         runs: A, B, and for further training runs of both systems A, B again; then the mean over all pairs is compared.
@@ -40,27 +41,35 @@ def compare(*runs: Path, output: str = FINAL) -> str:
                 f"{files[0]} has {len(expected)} episodes, {path} has {len(others)}, different from number {same} on; "
                 "score both on the same: test.py --manifest FILE.jsonl replays one's"
             )
-    lines, pairs = [], len(runs) // 2
-    for i in range(0, len(runs), 2):
-        a, b, low, high = difference(sums[i : i + 1], sums[i + 1 : i + 2])
-        lines += [f"A  {a:6.2f}  {files[i]} {notes[i]}", f"B  {b:6.2f}  {files[i + 1]} {notes[i + 1]}"]
-        lines += [f"   {b - a:+6.2f}  [{low:+.2f}, {high:+.2f}]"] if pairs > 1 else []
-    a, b, low, high = difference(sums[::2], sums[1::2])
+    pairs, of_all = len(runs) // 2, slice(None)
     which = f"{of_a} output" if of_b in ("", of_a) else f"outputs ({of_b} of B, {of_a} of A)"
+    parts = {which: of_all}
+    if pairs > 1:
+        parts = {**{f"pair {i + 1}": slice(i, i + 1) for i in range(pairs)}, "mean": of_all}
+    out = Table(["mIoU %", "A", "B", "B - A", "95 % from", "to"], [])
+    for name, part in parts.items():
+        a, b, low, high = difference(sums[::2][part], sums[1::2][part])
+        out.rows.append([name, f"{a:.2f}", f"{b:.2f}", *(f"{value:+.2f}" for value in (b - a, low, high))])
+    scored = [f"{file} {note}" for file, note in zip(files, notes)]
+    out.facts = {f"of {side}": [*scored[i::2], ""][: len(parts)] for i, side in enumerate("AB")}
+    out.notes = [
+        f"{'AB'[i % 2]}{f', pair {i // 2 + 1}' if pairs > 1 else ''}: {of_run}" for i, of_run in enumerate(scored)
+    ]
     over = f", mean of {pairs} pairs" if pairs > 1 else ""
-    lines.append(
+    out.notes.append(
         f"B - A = {b - a:+.2f} mIoU points of the {which}{over}, 95 % interval [{low:+.2f}, {high:+.2f}] over "
         f"{pairs * len(episodes[0])} paired episodes ({DRAWS} bootstrap samples of their "
         f"{sums[0].shape[1]} query images, each with all its episodes)"
     )
+    if pairs > 1:
+        out.notes.append("the interval is for these trained networks; the pairs show the spread of training runs")
     if len({*notes}) > 1:
-        lines.insert(0, "scored differently: the difference is that of the scoring too, and no verdict on the systems")
+        verdict = "scored differently: the difference is that of the scoring too, and no verdict on the systems"
     else:
         where, contains = ("within", "contains") if low <= 0 <= high else ("beyond", "does not contain")
-        lines.append(f"{where} the noise: the interval {contains} 0")
-    if pairs > 1:
-        lines.append("note: the interval is for these trained networks; the pairs show the spread of training runs")
-    return "\n".join(lines)
+        verdict = f"{where} the noise: the interval {contains} 0"
+    out.notes.append(verdict)
+    return out
 
 
 def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.ndarray]:

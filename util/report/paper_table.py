@@ -1,8 +1,7 @@
-"""The paper's table from result files: folds, mean and FB-IoU for each number of shots, beside published rows."""
+"""The paper's tables from result files: folds, mean and FB-IoU beside published rows, and the IoU of each class."""
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 
 from util.errors import UserError, nearest
-from util.report.result_table import AVERAGED, departures, passes_in_words, protocol_title
+from util.report.result_table import AVERAGED, HELD, SCORES, class_ious, departures, passes_in_words, protocol_title
 from util.report.schema import NOT_STATED, Track, find_results, in_words, read_result
 from util.report.scores import FINAL
 from util.report.table import Table
@@ -21,7 +20,7 @@ from util.report.table import Table
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
 Results = dict[Path, dict[str, Any]]
-Column = tuple[int, Any]  # number of shots; a fold's number, a data set, ``mean`` or ``fb_iou``
+Column = tuple[int, Any]  # number of shots; a fold's number, a data set, ``mean``, a score's key, or (fold, class)
 
 
 @dataclass
@@ -46,6 +45,68 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share
             a column.
     """
+    results, elsewhere = _chosen(paths, protocol, across)
+    first, by = next(iter(results.values())), "dataset" if across else "fold"
+    shots, quoted_from = sorted({r["shot"] for r in results.values()}), "crossdomain" if across else first["dataset"]
+    places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
+    further = sorted({key for r in results.values() for key in r["mean"].get(output, ())} - set(HELD))
+    columns = [(shot, c) for shot in shots for c in (*places, "mean", *([] if across else ["fb_iou", *further]))]
+    quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"])
+    out = _as_table([*quoted, *_measured_rows(results, output, places, by)], columns)
+    out.notes = [
+        f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source.",
+        *out.notes,
+        *(f"{MEASURED} {_note(path, r, output)}" for path, r in results.items()),
+        *omitted,
+        *elsewhere,
+    ]
+    return out
+
+
+def class_table(paths: list[Path], output: str = FINAL, protocol: str | None = None) -> Table:
+    """Return the IoU of each class, with a block of rows for each fold and a column for each method and shots.
+
+    Raises:
+        UserError: as ``table``.
+    """
+    results, elsewhere = _chosen(paths, protocol, across=False)
+    first = next(iter(results.values()))
+    rows = _measured_rows(results, output, list(range(first["folds"])), "fold")
+    letters, notes = _explained(rows)
+    columns = sorted({(shot, i) for i, row in enumerate(rows) for shot, _ in row.cells})
+    names = [rows[i].method + letters[in_words(rows[i].tracks)] for _, i in columns]
+    out = Table(["fold", "class", *names], [], ["", "", *(f"{shot}-shot" for shot, _ in columns)])
+    lines: list[tuple[object, str, Any]] = []  # fold, class, and the key of their cells
+    for fold in sorted({r["fold"] for r in results.values()}):
+        classes = dict.fromkeys(name for r in results.values() if r["fold"] == fold for name in r["novel"].values())
+        out.ruled.add(len(lines))
+        lines += [*((fold, name, (fold, name)) for name in classes), (fold, "mean", fold)]
+    if any(c == "mean" for row in rows for _, c in row.cells):
+        lines.append(("all", "mean", "mean"))
+    doubts = []
+    for i, (fold, name, place) in enumerate(lines):
+        cells = [(j, (shot, place), row) for j, (shot, row) in enumerate(columns, 2)]
+        out.rows.append([str(fold), name, *(_cell(rows[row], key) for _, key, row in cells)])
+        out.marks |= {(i, j): DOUBTFUL for j, key, row in cells if key in rows[row].doubts}
+        out.best |= {(i, j) for j, key, row in cells if row in _best(rows, key)}
+        why = [
+            f"{names[j - 2]}, {key[0]}-shot: {rows[row].doubts[key]}" for j, key, row in cells if (i, j) in out.marks
+        ]
+        doubts.append("; ".join(why))
+    out.ruled -= {0}
+    tracks = "; ".join(f"{mark} {track}".strip() for track, mark in letters.items())
+    out.facts = {"protocol": [protocol_title(first)] * len(lines), "track": [tracks] * len(lines), "doubts": doubts}
+    out.notes = [
+        f"IoU in per cent by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.",
+        *notes,
+        *(_note(path, r, output) for path, r in results.items()),
+        *elsewhere,
+    ]
+    return out
+
+
+def _chosen(paths: list[Path], protocol: str | None, across: bool) -> tuple[Results, list[str]]:
+    """Return the results of a table, after checking that they can share it, and notes on those of another fold."""
     found = {path: read_result(path) for path in find_results(paths)}
     results = {p: r for p, r in found.items() if not r["replayed"] and protocol in (None, r["protocol"])}
     elsewhere = [path for path, r in results.items() if r["fold_mismatch"]]
@@ -59,20 +120,7 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
             "(replayed manifests and weights of another fold are omitted)"
         )
     _check(results, across)
-    first, by = next(iter(results.values())), "dataset" if across else "fold"
-    shots, quoted_from = sorted({r["shot"] for r in results.values()}), "crossdomain" if across else first["dataset"]
-    places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
-    columns = [(shot, c) for shot in shots for c in (*places, "mean", *([] if across else ["fb_iou"]))]
-    quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"])
-    out = _as_table([*quoted, *_measured_rows(results, output, places, by)], columns)
-    out.notes = [
-        f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source.",
-        *out.notes,
-        *(_note(path, r, output) for path, r in results.items()),
-        *omitted,
-        *(f"omitted: {path}, scored with weights of another fold." for path in elsewhere),
-    ]
-    return out
+    return results, [f"omitted: {path}, scored with weights of another fold." for path in elsewhere]
 
 
 def _cell_of(result: dict[str, Any]) -> tuple:
@@ -129,15 +177,17 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
         method, shot, scores = _method(r), r["shot"], r["mean"][output]
         row = rows.setdefault(method, Row(method, protocol_title(r), None))
-        row.cells[shot, r[by]] = scores["miou"]
+        own = {r[by]: scores["miou"]} | {(r[by], name): iou for name, iou in class_ious(r, output).items()}
+        row.cells |= {(shot, c): value for c, value in own.items()}
         row.tracks[shot] = r["track"]
         if why := ", ".join(why for why in departures(r) if why != AVERAGED):
-            row.doubts |= {(shot, c): why for c in (r[by], "mean", "fb_iou")}
+            row.doubts |= {(shot, c): why for c in (*own, *scores, "mean")}
         of_row = found.setdefault((method, shot), [])
         of_row.append(scores)
         if len(of_row) == len(places):
-            row.cells[shot, "mean"] = fmean(s["miou"] for s in of_row)
-            row.cells[shot, "fb_iou"] = fmean(s.get("fb_iou", math.nan) for s in of_row)
+            everywhere = set(scores).intersection(*of_row)  # scores of all of them
+            row.cells |= {(shot, key): fmean(s[key] for s in of_row) for key in everywhere}
+            row.cells[shot, "mean"] = row.cells[shot, "miou"]
     return list(rows.values())
 
 
@@ -172,18 +222,17 @@ def published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list
 def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     """Return the rows as text, with marks, the notes that explain them, and the same in columns of CSV."""
     tracks = [in_words(row.tracks) for row in rows]
-    names = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
-    letters = {track: f"({letter})" for track, letter in zip(dict.fromkeys(tracks), names)}
+    letters, notes = _explained(rows)
     sources = list(dict.fromkeys(row.source for row in rows if row.source))
     doubts = [", ".join(dict.fromkeys(row.doubts.values())) for row in rows]
-    headings = [f"fold {c}" if isinstance(c, int) else {"fb_iou": "FB-IoU"}.get(c, str(c)) for _, c in columns]
+    headings = [
+        f"fold {c}" if isinstance(c, int) else SCORES.get(str(c), str(c)).removesuffix(" %") for _, c in columns
+    ]
     out = Table(["method", "protocol", *headings], [], ["", "", *(f"{shot}-shot" for shot, _ in columns)])
     for i, (row, track) in enumerate(zip(rows, tracks)):
-        out.rows.append(
-            [row.method, row.protocol, *(f"{row.cells[c]:.1f}" if c in row.cells else "-" for c in columns)]
-        )
+        out.rows.append([row.method, row.protocol, *(_cell(row, column) for column in columns)])
         source = f" [{sources.index(row.source) + 1}]" if row.source else ""
-        out.marks[i, 0] = source + (f" {letters[track]}" if len(letters) > 1 else "")
+        out.marks[i, 0] = source + letters[track]
         for j, column in enumerate(columns, 2):
             if column in row.cells and not row.source:
                 out.marks[i, j] = MEASURED + (DOUBTFUL if column in row.doubts else "")
@@ -191,12 +240,24 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     out.facts = {"track": tracks, "origin": origins, "source": [row.source or "" for row in rows]}
     out.best = {(i, j) for j, column in enumerate(columns, 2) for i in _best(rows, column)}
     out.ruled = {sum(row.source is not None for row in rows)} - {0}
-    if any(doubts):
-        why = ", ".join(dict.fromkeys(why for row in rows for why in row.doubts.values()))
-        out.notes.append(f"{DOUBTFUL} ({why}) not to be quoted as the protocol's number of this method.")
-    out.notes += [f"{mark if len(letters) > 1 else 'all rows'}: {track}." for track, mark in letters.items()]
-    out.notes += [f"[{number}] {source}." for number, source in enumerate(sources, 1)]
+    out.notes = [*notes, *(f"[{number}] {source}." for number, source in enumerate(sources, 1))]
     return out
+
+
+def _cell(row: Row, column: Column) -> str:
+    return f"{row.cells[column]:.1f}" if column in row.cells else "-"
+
+
+def _explained(rows: list[Row]) -> tuple[dict[str, str], list[str]]:
+    """Return the mark of each track, '' if there is one, and the notes that explain doubtful cells and tracks."""
+    names = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
+    marks = {track: f" ({name})" for track, name in zip(dict.fromkeys(in_words(row.tracks) for row in rows), names)}
+    notes = []
+    if doubts := ", ".join(dict.fromkeys(why for row in rows for why in row.doubts.values())):
+        notes.append(f"{DOUBTFUL} ({doubts}) not to be quoted as the protocol's number of this method.")
+    if len(marks) == 1:
+        marks = dict.fromkeys(marks, "")
+    return marks, [*notes, *(f"{mark.strip() or 'all'}: {track}." for track, mark in marks.items())]
 
 
 def _best(rows: list[Row], column: Column) -> list[int]:
@@ -218,7 +279,7 @@ def _note(path: Path, result: dict[str, Any], output: str) -> str:
     spread = result["deviation"][output]["miou"]
     several = f", deviation over seeds {spread:.2f}" if len(result["seeds"]) > 1 else ""
     return (
-        f"{MEASURED} {_method(result)}, {result['shot']}-shot, {result['dataset']} fold {result['fold']}: "
+        f"{_method(result)}, {result['shot']}-shot, {result['dataset']} fold {result['fold']}: "
         f"{result['episodes']} episodes, seeds {', '.join(map(str, result['seeds']))}{several}; {result['input']}; "
         f"list {result['list'][:8]} of {result['list_images']}, weights {result['weights'][:8]}, "
         f"{result['date'][:10]}, {result['device']}: {path}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from util.report.table import Table
@@ -13,6 +14,7 @@ SCORES = {  # the first columns; a further metric's column is named by its key
     "fb_iou": "FB-IoU %",
     "presence_accuracy": "presence accuracy %",
     "presence_auroc": "AUROC %",
+    "boundary_iou": "boundary IoU %",
 }
 AVERAGED = "test-time averaging"
 MADE_FROM_MASKS = "made from the masks"  # a list_source
@@ -34,13 +36,18 @@ def score_table(result: dict[str, Any]) -> Table:
 def class_table(result: dict[str, Any]) -> Table:
     """Return the table of a result's novel classes: IoU of each two-channel output, mean over seeds."""
     outputs = [name for name, scores in result["mean"].items() if "fb_iou" in scores]
-    rows = []
-    for class_id, name in result["novel"].items():
-        found = [
-            [s[o]["per_class"][class_id] for s in result["per_seed"] if class_id in s[o]["per_class"]] for o in outputs
-        ]
-        rows.append([name, *(f"{sum(values) / len(values):.2f}" if values else "-" for values in found)])
+    found = [class_ious(result, output) for output in outputs]
+    rows = [[n, *(f"{of[n]:.2f}" if n in of else "-" for of in found)] for n in result["novel"].values()]
     return Table(["class, IoU %", *outputs], rows)
+
+
+def class_ious(result: dict[str, Any], output: str) -> dict[str, float]:
+    """Return the IoU of an output by the names of the novel classes with an episode: mean over seeds, in percent."""
+    found: dict[str, list[float]] = {}
+    for of_seed in result["per_seed"]:
+        for class_id, iou in of_seed[output]["per_class"].items():
+            found.setdefault(result["novel"].get(class_id, class_id), []).append(iou)
+    return {name: fmean(ious) for name, ious in found.items()}
 
 
 def protocol_table(results: list[dict[str, Any]]) -> Table:

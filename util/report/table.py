@@ -1,7 +1,11 @@
-"""Tables as Markdown, LaTeX and CSV: a further format is a further function and an entry of ``FORMATS``."""
+"""Tables as Markdown, LaTeX and CSV: a further format is a further function and an entry of ``FORMATS``.
+
+Every table of every command is a ``Table``, and ``--format`` chooses how it is printed.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 from dataclasses import dataclass, field
@@ -12,12 +16,13 @@ LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",  # which would be an argument of the line end before it
 }
 
 
 @dataclass
 class Table:
-    """Rows of text under a header; printed as a string it is Markdown.
+    """Rows of text under a header; ``f"{table:csv}"`` is CSV, ``str(table)`` Markdown.
 
     Attributes:
         groups: what stands above each column, such as 1-shot; '' for the leading columns, empty for none at all.
@@ -45,8 +50,11 @@ class Table:
         """Return the rows with their marks."""
         return [[text + self.marks.get((i, j), "") for j, text in enumerate(row)] for i, row in enumerate(self.rows)]
 
+    def __format__(self, form: str) -> str:
+        return FORMATS[form or DEFAULT][1](self)
+
     def __str__(self) -> str:
-        return markdown(self)
+        return format(self)
 
 
 def markdown(table: Table) -> str:
@@ -66,8 +74,11 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """Return a table in LaTeX with booktabs, groups above their columns, the best cells bold, the notes as comments."""
 
+    def escaped(text: str) -> str:
+        return "".join(LATEX_SPECIAL.get(c, c) for c in one_line(text)).replace("+-", r"$\pm$")
+
     def line(cells: list[str], row: int | None = None) -> str:
-        texts = ["".join(LATEX_SPECIAL.get(c, c) for c in cell) for cell in cells]
+        texts = [escaped(cell) for cell in cells]
         return " & ".join(rf"\textbf{{{t}}}" if (row, j) in table.best else t for j, t in enumerate(texts)) + r" \\"
 
     leading = table.groups.count("") or 1
@@ -75,7 +86,7 @@ def latex(table: Table) -> str:
     out = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     if groups := list(dict.fromkeys(filter(None, table.groups))):
         spans = [(name, table.groups.index(name) + 1, table.groups.count(name)) for name in groups]
-        above = [rf"\multicolumn{{{count}}}{{c}}{{{name}}}" for name, _, count in spans]
+        above = [rf"\multicolumn{{{count}}}{{c}}{{{escaped(name)}}}" for name, _, count in spans]
         out.append(" & ".join([""] * leading + above) + r" \\")
         out.append(" ".join(rf"\cmidrule(lr){{{first}-{first + count - 1}}}" for _, first, count in spans))
     out += [line(table.header), r"\midrule"]
@@ -98,3 +109,9 @@ FORMATS = {  # by the name of --format: the ending of files, and the function th
     "latex": ("tex", latex),
     "csv": ("csv", comma_separated),
 }
+DEFAULT = "markdown"
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses how a command prints its tables."""
+    parser.add_argument("--format", choices=FORMATS, default=DEFAULT, help=f"of tables; default {DEFAULT}")

@@ -4,8 +4,9 @@ A manifest is a file of JSON lines. The first line may be a header (``{"manifest
 "fold", "shot", ...}``). Every other line is an episode: ``query`` (image name), ``class`` (1-based id) and ``supports``
 (image names) are required; a test adds ``seed``, ``number`` and ``outputs`` (output -> ``[I, U, background I,
 background U]`` in pixels). An episode with N ways has N - 1 ``others`` (``class`` and ``supports`` each), and its
-counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background. The
-query of a protocol with ``absent`` need not show the class; ``presence`` is then the score that it does.
+counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background. A
+further metric of a test is a key of its own, output -> part and whole of each class. The query of a protocol with
+``absent`` need not show the class; ``presence`` is then the score that it does.
 """
 
 from __future__ import annotations
