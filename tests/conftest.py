@@ -76,10 +76,11 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
         content = {
             "base": str(REPOSITORY / "config/mini" / base),
             "run": {"folder": str(tmp_path / "runs"), "name": "tiny", "device": "cpu"},
-            "data": {"root": str(mini_root), "cache": str(tmp_path / "cache"), "size": 33, "min_pixels": 100},
+            "data": {"root": str(mini_root), "cache": str(tmp_path / "cache"), "min_pixels": 100},
         }
         model = read_config(content["base"]).model
         model_class = class_of(model)
+        content["data"]["size"] = next(side for side in model_class.sizes_around(33, model) if side >= 33)
         if model.encoder.backbone in (SMALL, "resnet18"):
             content["model"] = {"encoder": {"backbone": NARROW}}
         stage = {"epochs": 1, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4}

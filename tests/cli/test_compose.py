@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from model.encoders.swin import SwinEncoder
+from model.encoders.vgg import VGGEncoder
 from tests.paths import REPOSITORY
-from util.config.compose import config_path, encoders_of, experiments, parts_of_name
+from util.config.compose import config_path, encoders_of, experiments, methods, model_class, parts_of_name
 from util.config.read import read_config
 from util.config.tree import parse_file
 from util.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
-ON_CELLS = ("insid3", "multiprototype", "probe")
-METHODS = ("symnet", "ssp", "dcama", "hdmnet", "sccan", "hsnet", "bam", "prototype", *ON_CELLS)
-WITH_VGG = ("symnet", "hdmnet", "hsnet", "bam", "prototype", *ON_CELLS)
+METHODS = methods(CONFIGS)
 OF_TIMM = {  # encoders of configs whose names are not their backbones'
     "lite0": "timm/tf_efficientnet_lite0",
     "dinov2_vits14": "timm/vit_small_patch14_dinov2.lvd142m",
@@ -63,7 +63,8 @@ def test_a_name_stands_for_its_parts(name: str, files: str, entries: str) -> Non
 def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
     taken = encoders_of(CONFIGS, method)
     assert {"resnet10", "resnet18", "resnet34", "resnet50", "resnet50_plain", "resnet101"} <= set(taken)
-    assert ("swin_b" in taken, "vgg16" in taken) == (method == "dcama", method in WITH_VGG)
+    families = model_class(CONFIGS, method).families
+    assert ("swin_b" in taken, "vgg16" in taken) == (SwinEncoder in families, VGGEncoder in families)
     for encoder in taken:
         path = config_path("split2", "pascal", method, encoder)
         config = read_config(REPOSITORY / path)
@@ -103,9 +104,9 @@ def test_a_data_set_of_one_file_composes(configs: Path) -> None:
     (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
     assert config_path("split1", "pets", root=configs) == configs / "pets/pets_split1_resnet50.yaml"
     for method in METHODS:
-        sizes = ["data.size=96"] if method == "dcama" else []
-        config = read_config(config_path("split1", "pets", method, "resnet50_plain", configs), sizes)
-        assert config.data.text == ("names" if method == "symnet" else "none")
+        cls, path = model_class(configs, method), config_path("split1", "pets", method, "resnet50_plain", configs)
+        config = read_config(path, [f"data.size={cls.sizes_around(96, cls.Settings())[0]}"])
+        assert config.data.text == ("names" if cls.reads_text else "none")
     assert {p.stem for p in experiments(configs)} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet10"}
     content["data"] |= {"fold_rule": "lists", "folds": 1}
     (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.registry import class_of, models
+from model.common.training_free import OnCells
+from model.registry import models
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import TRAINING_FREE, load_checkpoint
+from util.config.compose import CONFIG, MAIN_METHOD, methods, model_class
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 from util.evaluate.testing import test as score
@@ -28,14 +30,8 @@ from util.run.network import build_model
 from util.run.processes import World
 from util.train.stages import train_base, train_meta
 
-MODELS = {
-    "ssp": {"size": 33},
-    "dcama": {"size": 64},
-    "hdmnet": {"size": 33},
-    "sccan": {"size": 33},
-    "hsnet": {"size": 40},
-    "bam": {"size": 33},
-}
+CLASSES = {name: model_class(CONFIG, name) for name in methods(CONFIG) if name != MAIN_METHOD}
+LEARNING = [name for name, cls in CLASSES.items() if cls.learns]
 FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
 
 
@@ -48,7 +44,6 @@ def config(mini_yaml):
             f"mini_split0_{model}_resnet10.yaml",
             run={"base_folder": None},
             model={"encoder": {"weights": None}},
-            data=MODELS[model],
             meta_stage={"epoch_length": 8, "validate_episodes": 2},
             test=FAST,
         )
@@ -58,29 +53,31 @@ def config(mini_yaml):
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", LEARNING)
 def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tmp_path: Path) -> None:
-    short = config(model)
-    if class_of(short.model).has_base_stage:
+    short, cls = config(model), CLASSES[model]
+    if cls.has_base_stage:
         assert train_base(short, resume=False, overwrite=False) == 0
     assert train_meta(short, resume=False, overwrite=False) == 0
     record = json.loads((run_folder(short, "meta") / "metrics.json").read_text())
     assert record["finished"] and record["epochs"][0]["step"] == 2  # eight episodes, four at a time
-    protocols = ("hdmnet", "ssp", "dcama")
+    protocols = ("hdmnet", "ssp")
     results = score(short, protocols=protocols)
     assert tuple(r["protocol"] for r in results) == protocols
-    size = MODELS[model]["size"]
+    size = short.data.size
     assert results[0]["input"].startswith(f"stretch {size} x {size}")
-    assert results[1]["input"].startswith("original sizes" if model == "ssp" else f"letterbox {size} x {size}")
+    assert results[1]["input"].startswith(
+        "original sizes" if cls.takes_any_size(short.model) else f"letterbox {size} x {size}"
+    )
     assert results[0]["trained_with"]["model"]["name"] == model
-    if model in ("dcama", "hsnet"):  # one training serves every number of shots
+    if cls.shots_share_weights:
         two = with_data(short, shot=2)
         assert weights_folder(two) == weights_folder(short) != run_folder(two, "meta")
         assert score(two)[0]["checkpoint"].endswith("meta/best.pth")
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("model", ["insid3", "multiprototype", "probe"])
+@pytest.mark.parametrize("model", [name for name, cls in CLASSES.items() if issubclass(cls, OnCells)])
 def test_a_method_that_learns_nothing_is_tested_by_every_kind_of_protocol(mini_yaml, model: str) -> None:
     path = mini_yaml(f"mini_split0_{model}_resnet10.yaml", model={"encoder": {"weights": None}}, test=FAST)
     config = read_config(path, ["data.shot=2", "test.batch=3"])

@@ -20,7 +20,7 @@ from util.predict import Segmenter
 from util.run.context import make_run_context
 from util.run.network import build_model
 
-SIDE, DCAMA_SIDE = 33, 64  # of the networks' inputs
+SIDE = 33  # of the networks' inputs where a method takes it
 WIDTH, HEIGHT = 60, 44  # of the photos that the tests mark
 BOX = (12, 8, 40, 30)  # x0, y0, x1, y1 of their object
 
@@ -56,8 +56,7 @@ def model_yaml(mini_yaml) -> Callable[[str], Path]:
 
     def write(model: str) -> Path:
         name = "_".join(filter(None, ("mini_split0", model, "resnet10.yaml")))
-        size = DCAMA_SIDE if model == "dcama" else SIDE
-        return mini_yaml(name, model={"encoder": {"weights": None}}, data={"size": size})
+        return mini_yaml(name, model={"encoder": {"weights": None}})
 
     return write
 

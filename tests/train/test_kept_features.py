@@ -29,7 +29,6 @@ def config(mini_yaml):
         path = mini_yaml(
             f"mini_split0_{model}_resnet10.yaml",
             model={"encoder": ENCODER},
-            data={"size": 64 if model == "dcama" else 33},
             meta_stage={**STAGE, **stage},
         )
         return read_config(path, [f"run.name={name}", *overrides])

@@ -7,16 +7,10 @@ import torch
 
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.registry import ENCODERS, build, downloadable, title_of
-from model.encoders.resnet import ResNetEncoder
-from model.encoders.swin import SwinEncoder
-from model.encoders.vgg import VGGEncoder
 from model.encoders.weights import weights_url
 from model.registry import models
 from tests.model.seeded import takes
 from tests.skip_init import skip_init
-
-FAMILIES = {name: {ResNetEncoder, VGGEncoder} for name in sorted(models())}
-FAMILIES |= {"ssp": {ResNetEncoder}, "sccan": {ResNetEncoder}, "dcama": {ResNetEncoder, SwinEncoder}}
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "resnet101"])  # as resnet50, deeper
@@ -31,9 +25,9 @@ def test_an_encoder_works_on_the_grid_that_its_spec_declares(name: str) -> None:
         assert isinstance(encoder, spec.family)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", sorted(models()))
 def test_a_method_takes_the_encoders_of_its_families_and_no_other(name: str) -> None:
-    want = [n for n, spec in ENCODERS.items() if spec.family in FAMILIES[name]]
+    want = [n for n, spec in ENCODERS.items() if spec.family in models()[name].families]
     assert [n for n in ENCODERS if takes(name, n)] == want
     assert models()[name].Settings().encoder.backbone in want
     assert takes(name, "timm/test_resnet")
