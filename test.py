@@ -8,6 +8,7 @@ from util.packages import loaded
 
 with loaded():
     from util import cli
+    from util.checkpoints.weights import as_its_training
     from util.config import command_line
     from util.config.tree import override
     from util.errors import UserError
@@ -40,17 +41,19 @@ def command() -> None:
         options.overrides.append(f"test.episodes={options.episodes}")
     if options.allow_fold_mismatch:
         options.overrides.append("test.allow_fold_mismatch=true")
+    config = as_its_training(command_line.read(options))
+    options.overrides = config.given
     if command_line.show(options):
         return
     if options.calibrate:
         extra = {"protocol", "shot", "manifest", "save_images", "figures"} & {k for k, v in vars(options).items() if v}
         if extra:
             raise UserError(f"--calibrate takes no --{min(extra).replace('_', '-')}; leave it out")
-        calibrate(command_line.read(options))
+        calibrate(config)
         return
     pictures = parse_kinds(options.save_images)
     protocols, figures = cli.words(options.protocol), options.figures or "png"
-    test(command_line.read(options), protocols, options.shot, options.manifest, pictures, figures, options.format)
+    test(config, protocols, options.shot, options.manifest, pictures, figures, options.format)
 
 
 if __name__ == "__main__":

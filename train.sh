@@ -9,7 +9,7 @@
 #   text vectors   a name, or a file
 #   checkpoint     of a base stage, in place of the run's own
 #
-#   --resume             continue from the last checkpoint
+#   --resume             continue from the last checkpoint, with the options that the run was begun with
 #   --overwrite          start again, discarding the run there
 #   --allow-changes      resume although settings that decide the result were changed
 #   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated

@@ -8,6 +8,7 @@ import errno
 import logging
 import math
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 # torch reads it at its first tensor: large tensors then lie in large pages where the system has them. Without it an
 # encoder on the CPU spends a sixth of its time on page faults, since each layer returns its maps to the system.
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+STOPS = signal.SIGTERM, signal.SIGUSR1  # before a shutdown, a preemption or the end of a job's time
 
 
 class Parser(argparse.ArgumentParser):
@@ -123,6 +125,12 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
         if error.filename is None:  # what is left of the output would raise again at the end of the process
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def heed_stops() -> None:
+    """Let ``STOPS`` end this process as Ctrl-C does."""
+    for number in STOPS:
+        signal.signal(number, signal.default_int_handler)
 
 
 def configure_process(training: bool = False) -> None:

@@ -8,11 +8,12 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-from util.errors import UserError, WriteError
+from util.errors import Busy, UserError, WriteError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
@@ -101,16 +102,16 @@ def lock(path: Path, refusal: str) -> TextIO:
     """Return a locked file; the system releases the lock when the file is closed or this process ends.
 
     Raises:
-        UserError: another process holds the lock: ``refusal``.
+        Busy: another process, on this machine or on another, holds the lock: ``refusal``.
     """
     file = open(path, "a")  # noqa: SIM115  closed by the caller
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.close()
-        raise UserError(refusal) from None
+        raise Busy(refusal) from None
     except OSError:
-        pass  # a file system without locks
+        print(f"{path}: no locks on this file system; start nothing twice", file=sys.stderr)
     return file
 
 

@@ -127,8 +127,37 @@ def test_which_of_several_processes_was_killed_is_said():
 
 
 @pytest.mark.process
+@pytest.mark.parametrize(
+    ("first", "then", "code"),
+    [("", "sleep .05", 130), ("trap 'exit 2' USR1", "sleep .05", 2), ("trap '' USR1", "exit 0", 130)],
+)
+def test_a_signal_of_the_scheduler_ends_what_runs_and_what_would_follow(first: str, then: str, code: int):
+    before = {number: signal.getsignal(number) for number in cli.STOPS}
+    try:
+        assert launch._run_alone(["sh", "-c", f"{first}\nwhile :; do kill -USR1 $PPID; {then}; done"]) == code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("code", "requeues"), [(130, True), (2, False)])
+def test_the_script_for_slurm_requeues_an_interrupted_job(code: int, requeues: bool, tmp_path: Path):
+    (script,) = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "docs/cluster.md").read_text(), re.DOTALL)
+    for name, does in {"srun": f'echo "$@"; exit {code}', "scontrol": 'echo "scontrol $@"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run(
+        ["bash", "-c", script, "job", "train.sh", "split%a"], env=slurm, capture_output=True, text=True
+    )
+    assert ran.returncode == code and "train.sh split2" in ran.stdout and not ran.stderr
+    assert ("scontrol requeue 7" in ran.stdout) == requeues
+
+
+@pytest.mark.process
 @pytest.mark.train
-def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     """As the shell scripts do, in forked processes of this one; ``test_reproduce.py`` runs a shell script itself."""
     settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
@@ -137,18 +166,27 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: p
     assert "training it first" in trained.stdout
     assert json.loads((run / "meta/metrics.json").read_text())["finished"]
     check_story(run)
-    given = "split0", "mini", "0", "names", run / "meta/last.pth"
-    tested = spawned.run(*words, "test", *given, *options, before=spawned.fork_scripts)
+    given = ["split0", "mini", "0", "names", run / "meta/last.pth", "--set", f"run.folder={run.parent}"]
+    given += [word for key in SHORT if key.startswith("test.") for word in ("--set", f"{key}={SHORT[key]}")]
+    tested = spawned.run(*words, "test", *given, before=spawned.fork_scripts)  # all else as in the training
     assert "| final" in tested.stdout + tested.stderr
     result = json.loads((run / "test/symnet_last_quick/result.json").read_text())
     assert result["quick_look"] and result["checkpoint"].endswith("last.pth")
+    assert result["config"]["data"]["size"] == 33 and not result["trained_otherwise"]
     assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
     assert (run / "test/symnet_last_quick/episodes.png").exists()
 
     called: list[tuple[str, bool]] = []  # by a further training over the finished one
-    monkeypatch.setattr(launch, "run_script", lambda script, _, words: called.append((script, "--resume" in words)))
+    sizes: list[bool] = []
+
+    def note(script: str, _: int, words: list[str]) -> None:
+        called.append((script, "--resume" in words))
+        sizes.append("data.size=33" in words)
+
+    monkeypatch.setattr(launch, "run_script", note)
     path, longer = config_path("split0", "mini"), [*options, "--set", "base_stage.epochs=2"]
-    launch.train(path, 0, [*options, "--resume"])
+    launch.train(path, 0, ["--set", f"run.folder={run.parent}", "--resume"])
+    assert sizes == [True] and f"{run}/base/best.pth is kept: steps " in capsys.readouterr().out
     with pytest.raises(UserError, match=r"base_stage\.epochs = 1, now 2"):
         launch.train(path, 0, [*longer, "--resume"])
     launch.train(path, 0, [*longer, "--overwrite"])

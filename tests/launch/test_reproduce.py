@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,13 +16,16 @@ import pytest
 from tests import spawned
 from tests.paths import REPOSITORY
 from tests.report.conftest import result as drawn
+from util.checkpoints.weights import as_its_training
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 from util.evaluate.jobs import own_config
 from util.launch import reproduce
+from util.launch.launch import claim
 from util.launch.reproduce import Part, lacks_memory, main, undone
+from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT
-from util.run.context import BEST, METRICS, run_folder
+from util.run.context import BEST, LAST, METRICS, run_folder
 
 
 @pytest.mark.process
@@ -104,6 +108,37 @@ def test_what_is_done_is_recognised(done_run):
     assert undone(config, result) and undone(config, result.parent / "missing.json")
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint="other.pth")))
     assert "other.pth" in undone(config, result)
+
+
+@pytest.mark.process
+def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypatch: pytest.MonkeyPatch, capsys):
+    config, _, result = done_run
+    result.unlink()
+    part = Part("symnet", config, [], config, [])
+    monkeypatch.setattr(reproduce, "parts_of", lambda _: [part])
+    monkeypatch.setattr(reproduce, "refusals", lambda *_: [])
+    monkeypatch.setattr(reproduce, "run_script", lambda *_: 3)
+    monkeypatch.setattr(sys, "argv", ["reproduce", "mini", "resnet10", "0"])
+    here, there = os.pipe()
+    if not (other := os.fork()):  # another process: a process does not lock itself out
+        with claim(result.parent):
+            os.write(there, b"claimed")
+            signal.pause()
+    assert os.read(here, 9) and main() == 0
+    assert f"{result.parent}: another job" in (told := capsys.readouterr().out) and "left to other jobs: tiny" in told
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    assert main() == 3
+
+
+def test_a_training_begun_with_other_options_is_named(done_run):
+    config, meta = read_config(done_run[0].path), done_run[1]
+    (meta / LAST).touch()
+    (meta / ENVIRONMENT).write_text(json.dumps({"options": ["data.size=41", "data.workers=1", "run.device=cuda"]}))
+    assert f"{meta}: was trained with --set data.size=41; " in reproduce._lacks_options(config)
+    assert not reproduce._lacks_options(read_config(config.path, ["data.size=41"]))
+    assert as_its_training(config).data.size == 41 and as_its_training(config).run.device == "cpu"
+    assert as_its_training(read_config(config.path, ["test.checkpoint=none"])).data.size == 33
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from tests import spawned
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import network_to_train
+from util.cli import STOPS
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 from util.run.context import BEST, base_folder, make_run_context
@@ -50,7 +50,7 @@ def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
 @pytest.mark.process
 @pytest.mark.train
 def test_a_run_whose_process_group_was_terminated_continues_to_the_same_end(mini_yaml, tmp_path: Path):
-    """SIGTERM to the loader processes as well, as SLURM and torchrun send it."""
+    """SIGUSR1 and SIGTERM to the loader processes as well, as Slurm and torchrun send them."""
     stage = {"epochs": 2, "epoch_length": 16, "validate_every": 2}
     path = mini_yaml(meta_stage=stage, data={"shot": 2})
     folder = tmp_path / "runs/tiny/meta_2shot"
@@ -59,7 +59,8 @@ def test_a_run_whose_process_group_was_terminated_continues_to_the_same_end(mini
     unbroken = folder.rename(tmp_path / "unbroken")
     training = spawned.start("train.py", path, "--set", "data.workers=2")
     spawned.wait_for(lambda: "1/8" in training.stderr, training)
-    os.killpg(training.process.pid, signal.SIGTERM)
+    for number in STOPS:
+        os.killpg(training.process.pid, number)
     assert training.code == 130 and "Traceback" not in training.stderr, training.stderr
     stopped = torch.load(folder / "last.pth", weights_only=True)
     assert 0 < stopped["progress"]["step"] < stopped["schedule"]["steps"]

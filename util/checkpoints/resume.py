@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 from util.checkpoints import checkpoint
+from util.config.read import read_config
+from util.config.settings import Config
 from util.errors import UserError
+from util.files import kept_json
+from util.report.run_folder import ENVIRONMENT
 from util.run.context import BEST, LAST, PREVIOUS
 
 log = logging.getLogger("symnet")
 ALLOW = "--allow-changes"
+OPTIONS = "options"  # key of the overrides of a training in its folder's ENVIRONMENT
+OF_COMMAND = ("run.folder", "run.name", "run.device", "data.shot")  # settings that each command on a run names itself
 SHOWN = 5  # changed settings in a message
 # Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
 HARMLESS = (
@@ -48,6 +55,31 @@ def newest(folder: Path) -> dict[str, Any]:
             raise
         log.warning("%s; continuing from the one before, %s", error, folder / PREVIOUS)
         return checkpoint.read(folder / PREVIOUS)
+
+
+def options_of(folder: Path, config: Config, leave: tuple[str, ...] = ()) -> list[str]:
+    """Return the overrides of the training in a folder that a command on it takes over: of settings that it gives none.
+
+    Args:
+        config: of the command.
+        leave: sections of which it takes none.
+    """
+    known, given = kept_json(folder / ENVIRONMENT).get(OPTIONS, []), {_key(text) for text in config.given}
+    free = [text for text in known if _key(text) not in given.union(OF_COMMAND)]
+    return [text for text in free if _key(text).partition(".")[0] not in leave]
+
+
+def as_trained(config: Config, folder: Path, leave: tuple[str, ...] = ()) -> Config:
+    """Return a command's config with the options that ``options_of`` gives; a line says which."""
+    if not (kept := options_of(folder, config, leave)):
+        return config
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{folder}: the options of its training hold here too: {', '.join(kept)}", flush=True)
+    return read_config(config.path, [*kept, *config.given])
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def check_free(folder: Path, resume: bool, overwrite: bool) -> None:

@@ -12,7 +12,7 @@ from model.encoders.weights import checksum_of, licence_of, pretraining_of
 from model.mismatch import Mismatch
 from model.registry import class_of
 from util.checkpoints import checkpoint
-from util.checkpoints.resume import changed_settings, training_differences
+from util.checkpoints.resume import as_trained, changed_settings, training_differences
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_dict, to_dict
 from util.config.settings import Config
@@ -185,6 +185,8 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
                 otherwise += training_differences(before, to_dict(config), stage["stage"])
             if training and not is_finished(weights_folder(config)):
                 otherwise.append(f"not finished (step {training[-1]['step']} of {training[-1]['steps']})")
+        if otherwise:
+            note = f"the training had other settings: {'; '.join(otherwise)}"
     encoder = getattr(network, "encoder", None)
     return network, Weights(
         str(source),
@@ -196,6 +198,12 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         training,
         otherwise,
     )
+
+
+def as_its_training(config: Config) -> Config:
+    """Return the config of a test of the run's own weights with the options of their training, but those of tests."""
+    own = weights_mark(config) in ("", "last")
+    return as_trained(config, weights_folder(config), ("test", "protocols")) if own else config
 
 
 def weights_source(config: Config) -> Path | str:

@@ -61,7 +61,7 @@ def read_data(path: str | Path) -> DataSettings:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
-    del out["path"]
+    del out["path"], out["given"]
     name = next(name for name, cls in models().items() if cls.Settings is type(config.model))
     out["model"] = {MODEL_NAME: name, **out["model"]}
     if config.base_stage is None:
@@ -84,9 +84,9 @@ def _configure(tree: Tree, origin: str, overrides: list[str] | None) -> tuple[Co
         settings = model_named(find(tree, "model.name"), origin).Settings
         section = {key: value for key, value in content["model"].items() if key != MODEL_NAME}
         content["model"] = _typed(settings, section, "model", tree, origin)
-    if "path" in content:
-        raise _at_place(Misfit("path", "unknown key 'path'"), tree, origin)
-    config = _typed(Config, {**content, "path": origin}, "", tree, origin)
+    for key in {"path", "given"} & content.keys():
+        raise _at_place(Misfit(key, f"unknown key '{key}'"), tree, origin)
+    config = _typed(Config, {**content, "path": origin, "given": overrides or []}, "", tree, origin)
     if config.run.name is None:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=Path(origin).stem))
     try:

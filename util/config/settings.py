@@ -225,6 +225,7 @@ class Config:
     base_stage: StageSettings | None = None  # None for a model without that stage
 
     path: str = field(default="", compare=False)  # the file it was read from; not a setting
+    given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting
 
     def stage_size(self, stage: StageSettings) -> int:
         """Return the side in pixels of a stage's training images."""

@@ -10,6 +10,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from util.packages import loaded
@@ -21,15 +23,15 @@ with loaded():
 
     from util import cli
     from util.checkpoints import checkpoint
-    from util.checkpoints.resume import training_differences
+    from util.checkpoints.resume import as_trained, training_differences
     from util.config import command_line
     from util.config.compose import config_path
     from util.config.read import read_config, to_dict
     from util.config.settings import Config
     from util.data.words.text import SUFFIXES
     from util.errors import EXIT_INTERRUPTED, UserError
-    from util.files import REPOSITORY
-    from util.run.context import BEST, LAST, PREVIOUS, base_folder, is_finished, run_folder, weights_folder
+    from util.files import REPOSITORY, lock
+    from util.run.context import BEST, base_folder, begun, is_finished, run_folder, weights_folder
     from util.run.device import CUDA, gpu_count
     from util.train.optim import least_batch
 
@@ -98,44 +100,88 @@ def run_script(script: str, gpus: int, words: list[str]) -> int:
         place += [f"--master_addr={os.environ.get('MASTER_ADDR', '127.0.0.1')}"]
         place += [f"--master_port={os.environ.get('MASTER_PORT', '29500')}"]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
+    signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
     try:
         torchrun.run(torchrun.parse_args([*place, f"--nproc_per_node={max(gpus, 1)}", *words]))
     except ChildFailedError as error:
         return _exit_code(error)
     except SignalException:
         return EXIT_INTERRUPTED
+    finally:
+        cli.heed_stops()
     return 0
 
 
 def _exit_code(error: ChildFailedError) -> int:
     """Return the exit code of the process that failed first."""
     for rank, failure in error.failures.items():
-        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+        if failure.exitcode < 0 and -failure.exitcode not in cli.STOPS:
             raise UserError(
                 f"process {rank} was killed ({signal.Signals(-failure.exitcode).name}), perhaps for lack of memory; "
                 "a training continues from its last checkpoint with --resume"
             ) from None
-    return error.get_first_failure()[1].exitcode
+    code = error.get_first_failure()[1].exitcode
+    return EXIT_INTERRUPTED if -code in cli.STOPS else code
 
 
 def _run_alone(words: list[str]) -> int:
-    """Run a process to its end and return its exit code; the terminal sends it SIGINT, and SIGTERM is passed on."""
-    child = subprocess.Popen(words)
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    while True:
+    """Run a process to its end and return its exit code; the terminal sends it SIGINT, ``cli.STOPS`` are passed on.
+
+    After a signal the code is never 0: what would follow must not begin.
+    """
+    stopped, children = list[int](), list[subprocess.Popen]()
+
+    def stop(number: int, _: object) -> None:
+        stopped.append(number)
+        for child in children:
+            child.send_signal(number)
+
+    for number in cli.STOPS:
+        signal.signal(number, stop)
+    children.append(child := subprocess.Popen(words))
+    while (code := child.poll()) is None:
         try:
-            return child.wait()
+            child.wait()
         except KeyboardInterrupt:  # the child has got it too, and saves what it has
-            continue
+            stopped.append(signal.SIGINT)
+    cli.heed_stops()
+    return EXIT_INTERRUPTED if (stopped and code == 0) or -code in cli.STOPS else code
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Return the context in which no other ``train.sh`` or ``reproduce.sh`` works on a run's folder.
+
+    The lock lies beside the folder, whose files a run may delete. Of a run over several machines, which all call this,
+    the folder's own lock is held by one.
+
+    Raises:
+        Busy: another one does.
+    """
+    if int(os.environ.get("NNODES", "1")) > 1:
+        yield
+        return
+    path = folder.with_name(f".{folder.name}.lock")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(path, f"{folder}: another job works on it; wait for its end, or set another run.name"):
+        try:
+            yield
+        finally:
+            if not folder.exists():  # a refused run leaves nothing
+                path.unlink()
+                with suppress(OSError):
+                    folder.parent.rmdir()
 
 
 def train(path: Path, gpus: int, options: list[str]) -> int:
     """Run the base stage if the model has one and its checkpoint is missing, then the meta stage.
 
     Args:
-        options: of both scripts; ``--resume`` goes to the stages that were begun, ``--checkpoint`` to the meta stage.
+        options: of both scripts; ``--resume`` goes to the stages that were begun, with the options that they were begun
+            with; ``--checkpoint`` goes to the meta stage.
 
     Raises:
+        Busy: another job works on one of the two.
         UserError: the base stage was trained with other settings.
     """
     parser = command_line.parser(None)
@@ -145,22 +191,39 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     if asked.print_config:
         return run_script(SCRIPTS["meta"], 0, [str(path), *options])
     config = read_config(path, asked.overrides)
+    meta = run_folder(config, "meta")
+    if asked.resume:  # of a base stage that other runs share, not all options are this run's
+        config = as_trained(config, meta if begun(meta) else run_folder(config, "base"))
+    kept = config.given[: len(config.given) - len(asked.overrides)]
+    passed_on = [word for text in kept for word in ("--set", text)]
+    passed_on += [word for word in options if word not in (RESUME, OVERWRITE)]
 
     def run(stage: str, folder: Path) -> int:
-        begun = (folder / LAST).exists() or (folder / PREVIOUS).exists()
-        flags = [RESUME] if asked.resume and begun else [OVERWRITE] if asked.overwrite else []
-        passed_on = [word for word in options if word not in (RESUME, OVERWRITE)]
+        flags = [RESUME] if asked.resume and begun(folder) else [OVERWRITE] if asked.overwrite else []
         return run_script(SCRIPTS[stage], usable_gpus(config, stage, gpus), [str(path), *passed_on, *flags])
 
     if config.base_stage is not None and asked.checkpoint is None:
-        folder, otherwise = base_folder(config), trained_otherwise(config, "base")
-        if otherwise and (config.run.base_folder or not asked.overwrite):
-            raise UserError(otherwise)
-        if otherwise or not is_finished(folder):
-            print(otherwise or f"base stage: no finished {folder / BEST} yet, training it first", flush=True)
-            if code := run("base", folder):
-                return code
-    return run("meta", run_folder(config, "meta"))
+        with claim(folder := base_folder(config)):
+            otherwise = trained_otherwise(config, "base")
+            if otherwise and (config.run.base_folder or not asked.overwrite):
+                raise UserError(otherwise)
+            if not otherwise and is_finished(folder):
+                print(f"base stage: {folder / BEST} is kept: {_trained_with(config, folder)}", flush=True)
+            elif not (asked.resume and begun(meta)):  # which holds all that it started from
+                print(otherwise or f"base stage: no finished {folder / BEST} yet, training it first", flush=True)
+                if code := run("base", folder):
+                    return code
+    with claim(meta):
+        return run("meta", meta)
+
+
+def _trained_with(config: Config, folder: Path) -> str:
+    """Return in words how a base stage that is kept was trained, and which settings of data and run are others now."""
+    content, now = checkpoint.read(folder / BEST), to_dict(config)
+    (facts,) = checkpoint.training_of(content)
+    told = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
+    before, after = ({section: c[section] for section in ("data", "run")} for c in (content["config"], now))
+    return ", ".join(told + training_differences(before, after, "meta"))
 
 
 def trained_otherwise(config: Config, stage: str) -> str:
@@ -181,4 +244,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    cli.heed_stops()
     cli.main(main)

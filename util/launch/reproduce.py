@@ -22,21 +22,23 @@ with loaded():
     from benchmark import TRAINING, Case, peak_memory
     from model.registry import class_of
     from util import cli
-    from util.checkpoints.resume import changed_settings
+    from util.checkpoints.checkpoint import value_at
+    from util.checkpoints.resume import changed_settings, options_of
     from util.checkpoints.weights import OWN, weights_source
     from util.config.compose import MAIN_METHOD, config_path
     from util.config.read import read_config, to_dict
     from util.config.settings import Config
-    from util.errors import EXIT_USER_ERROR, UserError
+    from util.config.tree import override
+    from util.errors import EXIT_USER_ERROR, Busy, UserError
     from util.evaluate.jobs import result_folder
     from util.files import write_atomically
-    from util.launch.launch import RESUME, device_setting, run_script, train, trained_otherwise, usable_gpus
+    from util.launch.launch import RESUME, claim, device_setting, run_script, train, trained_otherwise, usable_gpus
     from util.prepare.needs import Needs
     from util.report.compare import compare
     from util.report.paper_table import table
     from util.report.schema import RESULT, read_result
     from util.report.table import FORMATS, add_format
-    from util.run.context import BEST, base_folder, is_finished, network_config, weights_folder
+    from util.run.context import BEST, base_folder, begun, is_finished, network_config, run_folder, weights_folder
     from util.run.device import CUDA
     from util.run.processes import as_user_error
 
@@ -75,16 +77,25 @@ class Part:
         return self.learns and not is_finished(weights_folder(self.source))
 
     def run(self, gpus: int) -> int:
-        """Train and test where that is not done; return the exit code."""
+        """Train and test where that is not done; return the exit code.
+
+        Raises:
+            Busy: another job does.
+        """
         config, source = self.config, self.source
         if self.trains:
             print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
             options = _set([*self.given, f"data.shot={network_config(source).data.shot}"])
             if code := train(Path(source.path), gpus, [*options, RESUME]):
                 return code
-        why, title = undone(config, self.result), f"== {config.run.name}, {config.data.shot}-shot"
-        print(f"{title}: test by {config.test.protocol} == ({why})" if why else f"{title}: done ==", flush=True)
-        return run_script("test.py", gpus, [config.path, *_set(self.overrides)]) if why else 0
+        title = f"== {config.run.name}, {config.data.shot}-shot"
+        if undone(config, self.result):
+            with claim(self.result.parent):
+                if why := undone(config, self.result):  # no other job has done it since
+                    print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
+                    return run_script("test.py", gpus, [config.path, *_set(self.overrides)])
+        print(f"{title}: done ==", flush=True)
+        return 0
 
 
 def main() -> int:
@@ -103,9 +114,21 @@ def main() -> int:
     if refused := refusals(parts, options.gpus):
         print("\n".join(f"error: {line}" for line in refused), file=sys.stderr)
         return EXIT_USER_ERROR
-    for part in parts:
-        if code := part.run(options.gpus):
-            return code
+    left = parts
+    while left:
+        busy: list[Part] = []
+        for part in left:
+            try:
+                if code := part.run(options.gpus):
+                    return code
+            except Busy as error:
+                print(error, flush=True)
+                busy.append(part)
+        if len(busy) == len(left):
+            names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in busy)
+            print(f"left to other jobs: {names}; the one that ends last prints the table", flush=True)
+            return 0
+        left = busy
     whole = table([part.result for part in parts], across=parts[0].source.data.name != parts[0].config.data.name)
     out = Path(parts[0].config.run.folder) / f"{options.dataset}_{options.net}_table"
     for name, (suffix, _) in FORMATS.items():
@@ -150,6 +173,7 @@ def refusals(parts: list[Part], gpus: int) -> list[str]:
         found = needs.of(part.config, trains=False) if undone(part.config, part.result) else []
         if part.learns:
             lines += [trained_otherwise(part.source, stage) for stage in ("base", "meta")]
+            lines.append(_lacks_options(part.source))
         if part.trains:
             for stage in ("base", "meta") if part.source.base_stage is not None else ("meta",):
                 usable_gpus(part.source, stage, gpus)  # raises where the batch is too small
@@ -161,6 +185,17 @@ def refusals(parts: list[Part], gpus: int) -> list[str]:
             made += tuple(f"weights {folder / BEST} for" for folder in folders)  # later parts may start from them
         lines += [f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in found if not f.fine]
     return list(dict.fromkeys(filter(None, [*lines, *tried.values()])))
+
+
+def _lacks_options(source: Config) -> str:
+    """Return a line if a training was begun with options that change a setting and that this command lacks."""
+    folder = next(filter(begun, (weights_folder(source), run_folder(source, "base"))), Path())
+    if not (options := options_of(folder, source, ("test", "protocols"))):
+        return ""
+    was = to_dict(read_config(source.path, [*options, *source.given]))
+    changed = [key for key in changed_settings(to_dict(source), was) if key.rpartition(".")[2] not in IRRELEVANT]
+    lacks = " ".join(f"--set {override(key, value_at(was, key))}" for key in changed)
+    return f"{folder}: was trained with {lacks}; give the same, or set another run.name" if lacks else ""
 
 
 def _step(config: Config, gpus: int) -> Case:
@@ -228,4 +263,5 @@ def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    cli.heed_stops()
     cli.main(main)

@@ -23,7 +23,7 @@ from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
 
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
-LOCK, LOG = ".lock", "log.txt"
+LOCK, LOG, ENVIRONMENT = ".lock", "log.txt", "environment.json"
 
 
 class RunFolder:
@@ -70,7 +70,7 @@ class RunFolder:
         if self.writes:
             known = environment() | facts
             self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
-            self.write_json("environment.json", known)
+            self.write_json(ENVIRONMENT, known)
             told = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
             self._handler.handle(log.makeRecord(log.name, logging.INFO, "", 0, "%s", (told,), None))
 

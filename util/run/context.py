@@ -97,6 +97,11 @@ def weights_folder(config: Config) -> Path:
     return run_folder(with_data(config, shot=1), "meta") if shared else own
 
 
+def begun(folder: Path) -> bool:
+    """Return whether the folder of a stage holds a training that can be resumed."""
+    return (folder / LAST).exists() or (folder / PREVIOUS).exists()
+
+
 def is_finished(folder: Path) -> bool:
     """Return whether the folder of a stage holds a completed training."""
     return bool(kept_json(folder / METRICS).get("finished")) and (folder / BEST).exists()

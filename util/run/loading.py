@@ -70,12 +70,12 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
 
 
 def _start_worker(_: int) -> None:
-    """Prepare a loader process: it ignores Ctrl-C, and outlives SIGTERM and SIGHUP by 60 seconds at most.
+    """Prepare a loader process: it ignores Ctrl-C, and outlives other signals to stop by 60 seconds at most.
 
     The main process decides when it ends. A loader process whose main process has ended ends by itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda *_: signal.alarm(60))
     cv2.setNumThreads(0)

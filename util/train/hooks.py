@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from util.checkpoints import checkpoint
 from util.checkpoints.resume import ALLOW, changed_settings, check_continues, newest
+from util.cli import STOPS
 from util.config.settings import StageSettings
 from util.errors import UserError
 from util.report.run_folder import RunFolder
@@ -215,7 +216,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     log.info("resumed after step %d of %d", training.progress.step, training.schedule.steps)
 
 
-# --- Ctrl-C and SIGTERM ----------------------------------------------------------------------------------------------
+# --- Ctrl-C, SIGTERM and SIGUSR1 -------------------------------------------------------------------------------------
 
 HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
 
@@ -228,7 +229,7 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        for number in {signal.SIGINT, signal.SIGTERM, HANG_UP}:
+        for number in {signal.SIGINT, *STOPS, HANG_UP}:
             if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:  # nohup lets a run outlive its terminal
                 self._before[number] = signal.signal(number, self._note)
         return self

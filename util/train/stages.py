@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
-from util.checkpoints.resume import check_free
+from util.checkpoints.resume import OPTIONS, as_trained, check_free
 from util.checkpoints.weights import encoder_licence, network_to_train
 from util.config.read import to_dict
 from util.config.settings import Config
@@ -39,8 +39,10 @@ def train_stage(
         base: a base-stage checkpoint that the meta stage starts from, in place of the run's own.
     """
     with join(config.run.device, f"{name}_stage.batch, {name}_stage.size or data.workers") as world:
-        context, is_base, key = make_run_context(config), name == "base", f"{name}_stage"
-        stage = config.base_stage if is_base else config.meta_stage
+        is_base, key = name == "base", f"{name}_stage"
+        if resume and not (is_base and config.run.base_folder):  # other runs share that one
+            config = as_trained(config, run_folder(config, name))
+        context, stage = make_run_context(config), config.base_stage if is_base else config.meta_stage
         if stage is None:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
         folder = base_folder(config) if is_base else run_folder(config, "meta")
@@ -72,11 +74,12 @@ def train_stage(
         try:
             if resume:
                 hooks.resume(training, allow_changes)
-            device, facts = describe(world.device), {"list_source": images.source, "list_note": images.note}
-            out.describe(to_dict(config), images=len(images.queries), list=images.digest, **facts, device=device)
+            device, length = describe(world.device), len(images.queries)
+            facts = {"list": images.digest, "list_source": images.source, "list_note": images.note}
+            out.describe(to_dict(config), images=length, **facts, device=device, **{OPTIONS: config.given})
             if note:
                 log.info("%s", note)
-            log.info("%s stage on %s: %d images, %d processes", name, device, len(images.queries), world.size)
+            log.info("%s stage on %s: %d images, %d processes", name, device, length, world.size)
             place = schedule.batch, world.rank, world.size, stage.accumulate
             numbers = training_numbers(training.progress.step, schedule.steps, *place)
             workers = config.data.workers

@@ -40,6 +40,7 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
             hooks.record(training, losses, rates, bar)
             if world.any(interrupt.requested):
                 hooks.save(training)
+                world.any(False)  # no process ends before the checkpoint is written: its end may end all others
                 log.info("interrupted after step %d; continue with --resume", progress.step)
                 return False
             hooks.end_epoch(training, validate)
