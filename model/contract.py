@@ -134,6 +134,14 @@ class FewShotModel(Trainable):
         below = (size - rest) // step * step + rest
         return below, below + step
 
+    @classmethod
+    def nearest_side(cls, size: int, settings: Any) -> int | None:
+        """Return the image side nearest to ``size`` that the model takes, of ``sizes_around``; None for neither."""
+        sides = settings.sides()
+        around = [s for s in cls.sizes_around(size, settings) if s > 0 and (sides is None or s in sides)]
+        fitting = [s for s in around if settings.problem(s) is None]
+        return size if size in fitting else min(fitting, key=lambda s: (abs(s - size), -s), default=None)
+
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for n classes, an episode each with the same B queries, that compete with the background.
 

@@ -104,10 +104,11 @@ def problem_of(backbone: str, families: tuple[type[Encoder], ...], grids: str = 
     one_grid = spec.transformer or len(spec.strides) > 1
     if grids == ANY_GRIDS or (one_grid if grids == ONE_GRID else not spec.transformer):
         return None
+    own = "one grid, of patches" if spec.transformer else "grids of strides 8, 16 and 32 alone"
     fitting = "vit_small_patch14_dinov2" if grids == ONE_GRID else "swin_tiny_patch4_window7_224"
     return (
-        f"this method needs {grids}; it takes {', '.join(names)}, and of timm for example resnet50, "
-        f"tf_efficientnet_lite0, {fitting}"
+        f"it has {own}, this method needs {grids}; it takes {', '.join(names)}, and of timm for example "
+        f"timm/resnet50, timm/tf_efficientnet_lite0, timm/{fitting}"
     )
 
 

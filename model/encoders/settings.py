@@ -31,21 +31,27 @@ class EncoderSettings:
     output_stride: Literal[8, 16, 32] | None = None
     learn: Learn | None = None
 
+    @property
+    def stride(self) -> int | None:
+        """The output stride that is set, or the only one of a network of timm; None: the method's own."""
+        strides = spec_of(self.backbone).strides
+        return strides[0] if self.output_stride is None and len(strides) == 1 else self.output_stride
+
     def size_rule(self, default_stride: int) -> tuple[int, int] | None:
         """Return (step, rest) of the image sides that the encoder takes, S % step == rest; None: the method's rule.
 
         Args:
             default_stride: the method's output stride where none is set.
         """
-        spec, stride, own_stride = spec_of(self.backbone), self.output_stride or default_stride, STAGE_STRIDES[4]
+        spec, stride, own_stride = spec_of(self.backbone), self.stride or default_stride, STAGE_STRIDES[4]
         if spec.transformer:
             return spec.stride, 1
-        free = self.backbone in ENCODERS or (stride == own_stride and spec.any_size)
+        free = self.backbone in ENCODERS or (default_stride == own_stride and spec.any_size)
         return None if self.output_stride is None and free else (stride, int(stride < own_stride))
 
     def grid(self, size: int, stage: int = 3) -> int:
         """Return the side of a stage's grid, 2..4, for an image of ``size`` pixels."""
-        return spec_of(self.backbone).grid(size, min(self.output_stride or ENCODER_STRIDE, STAGE_STRIDES[stage]))
+        return spec_of(self.backbone).grid(size, min(self.stride or ENCODER_STRIDE, STAGE_STRIDES[stage]))
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to fix it) if the encoder cannot have the output stride."""
@@ -60,9 +66,9 @@ def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE, varia
     """Return the encoder that ``settings`` name, with random weights, without the stages after ``last_stage``.
 
     Args:
-        variant: the method's; ``settings.output_stride`` replaces its dilation.
+        variant: the method's; ``settings.stride`` replaces its dilation.
     """
-    if settings.output_stride is not None:
-        dilation = {i: d for i, d in DILATIONS[settings.output_stride].items() if i <= last_stage}
+    if settings.stride is not None:
+        dilation = {i: d for i, d in DILATIONS[settings.stride].items() if i <= last_stage}
         variant = replace(variant, dilation=dilation)
     return build(settings.backbone, settings.stem, last_stage, variant)

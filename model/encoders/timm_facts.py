@@ -23,7 +23,7 @@ STAGE_STRIDES = {1: 4, 2: 8, 3: 16, 4: 32}  # of a network with a pyramid, at it
 STRIDES = (8, 16, 32)  # output strides that may be asked for
 # Arguments that let a network take images of other sides than its own, in the order in which they are tried.
 SIZE_ARGUMENTS: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
-PROBE_CELLS = 8  # side of stage 4's grid in the images that the facts are read from
+PROBE_CELLS = 8  # side of the coarsest grid in the images that the facts are read from
 IMAGENET = "ImageNet-1k"
 NOTHING = "none (random values)"
 SELF_SUPERVISED = "self-supervised"
@@ -82,7 +82,7 @@ def unknown(backbone: str) -> str | None:
         known = timm.list_models(pretrained=bool(tag))
         near, what = get_close_matches(name, known) or get_close_matches(architecture, known), "network"
     elif tag and name not in tags:
-        near, what = tags[:3], "weights"
+        near, what = get_close_matches(name, tags) or tags[:3], "weights"
     else:
         try:
             facts(backbone)
@@ -142,12 +142,18 @@ def facts(backbone: str) -> TimmFacts:
         outputs = {i: len(strides) - 1 - strides[::-1].index(stride) for i, stride in STAGE_STRIDES.items()}
     else:
         raise Mismatch(f"its maps have strides {', '.join(map(str, strides))}; an encoder needs 4, 8, 16 and 32")
+    patch = strides[0] if transformer else STAGE_STRIDES[LAST_STAGE]
+    for side in (patch * PROBE_CELLS, patch * (PROBE_CELLS + 1)):
+        try:
+            _maps(net, side, outputs.values())
+        except (AssertionError, RuntimeError, ValueError):
+            raise Mismatch(f"it takes no images of {side} pixels; an encoder takes many sides") from None
     channels = {i: int(each[output]["num_chs"]) for i, output in outputs.items()}
     stages = {i: str(each[output]["module"]) for i, output in outputs.items()}
     if transformer:
-        return TimmFacts(True, strides[0], False, outputs, channels, stages, {})
+        return TimmFacts(True, patch, False, outputs, channels, stages, {})
     blocks = _blocks(net, outputs, stages)
-    return TimmFacts(False, STAGE_STRIDES[LAST_STAGE], _is_centred(net, outputs), outputs, channels, stages, blocks)
+    return TimmFacts(False, patch, _is_centred(net, outputs), outputs, channels, stages, blocks)
 
 
 def _maps(net: Any, side: int, outputs: Iterable[int]) -> list[Tensor]:

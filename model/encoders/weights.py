@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def _from_timm(name: str) -> dict[str, Tensor]:
     """Return the weights that timm's name stands for; timm's hub verifies their checksum."""
     import timm
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt of a download that fails
     try:
         return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
@@ -70,7 +72,7 @@ def _not_fetched(source: str, name: str, error: Exception) -> Mismatch:
     hint = "accept its licence on its page and log in there first, or " if gated else ""
     return Mismatch(
         f"model.encoder.weights = {source}: could not download {name} ({reason}); {hint}bring the file to this machine "
-        "and set model.encoder.weights to its path"
+        "and set model.encoder.weights to its path, or to null for random values"
     )
 
 

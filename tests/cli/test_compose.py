@@ -73,6 +73,30 @@ def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
         assert encoder.startswith(backbone) or OF_TIMM[encoder] == backbone
 
 
+@pytest.mark.parametrize(
+    ("backbone", "sides"),
+    [
+        ("timm/test_vit.r160_in1k", (97, 81, 80)),
+        ("timm/test_resnet", (96, 81, 81)),
+        ("timm/test_mambaout", (96, 96, 81)),
+    ],
+)
+def test_a_network_of_timm_names_its_run_and_fits_its_sides(backbone: str, sides: tuple[int, ...]) -> None:
+    for method, side in zip(("dcama", "ssp", "insid3"), sides):
+        config = read_config(config_path("split1", "mini", method, backbone))
+        assert config.run.name == f"mini_split1_{method}_{backbone.replace('/', '-')}"
+        assert (config.model.backbone(), config.model.encoder.weights) == (backbone, "timm")
+        assert config.data.size == side
+    with pytest.raises(UserError, match=r"--set data.size=80: data.size = 80 is not "):
+        read_config(config_path("split1", "mini", "ssp", backbone), ["data.size=80"])
+
+
+def test_methods_on_a_network_of_timm_share_its_base_stage() -> None:
+    paths = [config_path("split1", "mini", method, "timm/test_vit") for method in ("symnet_plus", "bam")]
+    assert paths[0].stem == "mini_split1_timm-test_vit_plus"
+    assert {read_config(path).run.base_folder for path in paths} == {"runs/mini_split1_timm-test_vit/base"}
+
+
 def test_a_file_may_name_a_composition(configs: Path) -> None:
     (configs / "mini/mine.yaml").write_text("base: mini_split2_ssp_lite0.yaml\ndata: {shot: 5}")
     config, base = (read_config(configs / f"mini/{name}.yaml") for name in ("mine", "mini_split2_ssp_lite0"))
@@ -125,8 +149,11 @@ def test_a_data_set_of_one_file_composes(configs: Path) -> None:
             ("SSP does not take", "it takes lite0, resnet10, "),
         ),
         (("split0", "pascal", "sspp", None), ("sspp: no such method", "did you mean 'ssp'?")),
-        (("split0", "pascal", None, "resnet51"), ("pascal_split0_resnet51.yaml", "'pascal_split0_resnet50'?")),
-        (("split0", "pascal", "ssp", "resnet50_plus"), ("pascal_split0_ssp_resnet50_plus.yaml: no such config",)),
+        (("split0", "pascal", None, "resnet51"), ("NET resnet51: no such encoder", "did you mean 'resnet50'?")),
+        (("split0", "pascal", "ssp", "resnet50_plus"), ("NET resnet50_plus: no such encoder", "'resnet50_plain'?")),
+        (("split0", "pascal", None, "test_vit.r160_in1k"), ("did you mean 'timm/test_vit.r160_in1k'?",)),
+        (("split0", "mini", "ssp", "timm/test_vit2.r160"), ("SSP on", "knows no weights", "timm/test_vit2.r160_in1k")),
+        (("split0", "mini", "hsnet", "timm/test_vit"), ("HSNet on timm/test_vit: it has one grid", "timm/resnet50")),
         (("split0", "pascall", None, None), ("config/pascall: no such data set", "did you mean 'pascal'?")),
     ],
 )

@@ -45,7 +45,7 @@ def test_everything_is_available(prepare, config: Path) -> None:
     lines = outcome.output.splitlines()
     assert any(line.startswith("ok") and f"torch: {torch.__version__}" in line for line in lines)
     assert any(line.startswith("ok") and "lists mini fold 0" in line for line in lines)
-    assert "  MODEL=prototype NET=resnet18 sh test.sh split0 mini 0" in outcome.output
+    assert f"  python test.py {config}" in outcome.output  # no composed config of config/, which alone the scripts know
     assert "wait for" not in outcome.output
 
 
@@ -101,7 +101,11 @@ def test_experiment_and_data_set_name_a_config(
 ) -> None:
     changes = f"data.root={mini_root}", "data.min_pixels=100", "model.encoder.weights=null"
     settings = [word for change in changes for word in ("--set", change)]
-    assert "NET=resnet10 sh train.sh split2 mini 0" in prepare("check", "split2", "mini", *settings).output
+    command = f"NET=resnet10 sh train.sh split2 mini 0 --set {changes[0]} --set "
+    assert command in prepare("check", "split2", "mini", *settings).output
+    for name, net in (("bam", "timm/test_vit"), ("symnet_plus", "resnet10")):
+        words = ("check", "split2", "mini", "--model", name, "--net", net, *settings)
+        assert f"MODEL={name} NET={net} sh train.sh split2 mini 0" in prepare(*words).output
     monkeypatch.setenv("MODEL", "bam")
     assert "MODEL=bam NET=resnet10 sh train.sh split2 mini 0" in prepare("check", "split2", "mini", *settings).output
     words = ("check", "split2", "mini", "--model", "ssp", *settings)

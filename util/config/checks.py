@@ -20,9 +20,12 @@ OF_META_STAGE = ("query", "supports", "input", "views", "cache_gib", "validate_o
 def checked(config: Config, tree: Tree) -> Config:
     """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
 
+    Inherited image sides become the nearest that method and encoder take.
+
     Raises:
         Misfit: some do not, or the config's own file or an override sets one that means nothing.
     """
+    config = _fitted(config, tree)
     for key, problem in _problems(config):
         raise Misfit(key, f"{key} {problem}".strip())
     cls = class_of(config.model)
@@ -33,6 +36,22 @@ def checked(config: Config, tree: Tree) -> Config:
     if config.model.encoder is not None and config.model.encoder.weights is None:
         dead |= {f"model.encoder.{key}": "model.encoder.weights is null" for key in ("partial", "pretraining")}
     return _alive(config, "", dead, tree, config.path)
+
+
+def _is_own(tree: Tree, key: str, origin: str) -> bool:
+    """Return whether the config's own file or an override sets a value."""
+    return any(p.startswith(OVERRIDE) or p.rpartition(":")[0] == origin for p in places(find(tree, key)))
+
+
+def _fitted(config: Config, tree: Tree) -> Config:
+    model, cls, changes = config.model, class_of(config.model), {}
+    if issubclass(cls, WithEncoder) and cls.encoder_problem(model.encoder):
+        return config
+    for key in ("data", "base_stage", "meta_stage"):
+        size = getattr(getattr(config, key), "size", None)
+        if size is not None and not _is_own(tree, f"{key}.size", config.path):
+            changes[key] = replace(getattr(config, key), size=cls.nearest_side(size, model) or size)
+    return replace(config, **changes)
 
 
 def _alive(value: Any, key: str, dead: dict[str, str], tree: Tree, origin: str) -> Any:
@@ -51,8 +70,7 @@ def _alive(value: Any, key: str, dead: dict[str, str], tree: Tree, origin: str) 
             changes[field.name] = _alive(own, name, dead, tree, origin)
             continue
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        written = (p for p in places(find(tree, name)) if p.startswith(OVERRIDE) or p.rpartition(":")[0] == origin)
-        if own != default and any(written):
+        if own != default and _is_own(tree, name, origin):
             raise Misfit(name, f"{name} has no effect: {reason}; leave it at {default}")
         changes[field.name] = default
     return replace(value, **changes)

@@ -96,10 +96,10 @@ def _lines(section: dict[str, Any], tree: Any, origin: str, prefix: str) -> Iter
             yield from _lines(value, leaf, origin, f"{prefix}{key}.")
         else:
             line = f"{indent}{flow(key)}: {flow(value)}"
-            yield f"{line:<{COLUMN}}  # {one_line(_source(leaf, f'{prefix}{key}', origin))}"
+            yield f"{line:<{COLUMN}}  # {one_line(_source(leaf, f'{prefix}{key}', origin, value))}"
 
 
-def _source(leaf: Any, key: str, origin: str) -> str:
+def _source(leaf: Any, key: str, origin: str, value: Any) -> str:
     """Return where a value comes from, in words."""
     if key == "run.name" and (not isinstance(leaf, Leaf) or leaf.value is None):
         return "composed: the config's name"
@@ -107,4 +107,5 @@ def _source(leaf: Any, key: str, origin: str) -> str:
         return "default"
     if leaf.where == origin:
         return f"composed: {key.rpartition('.')[2]}"
-    return leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where)
+    fitted = f", nearest to {leaf.value}" if key.endswith(".size") and value != leaf.value else ""
+    return leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where) + fitted

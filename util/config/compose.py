@@ -3,7 +3,8 @@
 ``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. A name ``<data set>_split<fold>[_<method>]_<encoder>
 [_<variant>]`` stands for ``data.fold: 2`` over the parts ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``
 and ``encoder/resnet50.yaml``, later ones winning. A file of that name lies on top of them, unless it names a ``base``;
-a file of another name may name it: ``base: pascal_split2_ssp_resnet50.yaml``.
+a file of another name may name it: ``base: pascal_split2_ssp_resnet50.yaml``. The encoder ``timm-<name>`` is a network
+of timm, by ``encoder/timm.yaml``.
 
 What holds for some compositions alone stands in a part's section ``for``. The words of an entry are names of methods
 and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where all of them are true. Entries come
@@ -15,12 +16,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from model.common.with_encoder import WithEncoder
 from model.contract import FewShotModel
+from model.encoders.registry import problem_of
 from model.encoders.settings import EncoderSettings
+from model.encoders.timm_facts import PREFIX, unknown
 from model.registry import models
 from util.config.folds import teach_base_learners
 from util.config.tree import Leaf, Tree, fill, find, merge, parse_file, places, value_of
@@ -32,7 +36,8 @@ MAIN_METHOD = "symnet"  # not part of its configs' names
 DEFAULT_NET = "resnet50"  # the encoder where neither the method nor the data set's ``net`` names one
 NAME = re.compile(r"(?P<dataset>.+)_split(?P<fold>\d+)_(?P<rest>.+)\.yaml")
 OF_PARTS = ("for", "net", "methods")  # keys of a part beside settings; ``methods``: those that an encoder serves
-BASE_FOLDER = "run.base_folder"
+TIMM = "timm"  # the encoder's file for every network of timm
+WITH_WORDS = ("run.base_folder", "model.encoder.weights")  # keys whose values may hold words in braces
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,12 @@ class Parts:
     method: str
     encoder: str | None
     variant: str | None = None  # a file config/model/<method>_<variant>.yaml on top of all others
+    network: str | None = None  # timm's name of it, where ``encoder`` is ``TIMM``
+
+    @property
+    def net(self) -> str | None:
+        """The encoder as ``NET`` names it."""
+        return self.encoder if self.network is None else f"{PREFIX}{self.network}"
 
     def files(self) -> list[Path]:
         """Return the files of its parts, later ones winning; the variant's counts after ``entries``."""
@@ -72,6 +83,11 @@ class Parts:
                         raise UserError(f"{where}: '{word}' of 'for' is unknown{nearest(word, known)}")
                 if all(known[word] for word in key.split()):
                     yield tree
+
+
+def in_names(net: str) -> str:
+    """Return an encoder as names of configs and run folders have it: ``timm-<name>`` for ``timm/<name>``."""
+    return net.replace("/", "-")
 
 
 def _data_sets(root: Path) -> list[Path]:
@@ -112,14 +128,14 @@ def model_named(name: Any, origin: str) -> type[FewShotModel]:
 
 
 def encoders_of(root: Path, method: str) -> list[str | None]:
-    """Return the encoders that a method takes and that serve it; [None] for a method without an encoder."""
+    """Return the encoders that a method takes and that serve it, ``TIMM`` left out; [None]: a method without one."""
     cls = model_class(root, method)
     if not issubclass(cls, WithEncoder):
         return [None]
     out: list[str | None] = []
     for encoder in encoders(root):
         tree = parse_file(root / "encoder" / f"{encoder}.yaml")
-        serves = method in (value_of(tree, "methods") or [method])
+        serves = encoder != TIMM and method in (value_of(tree, "methods") or [method])
         settings = EncoderSettings(value_of(tree, "model.encoder.backbone"))
         if serves and cls.encoder_problem(settings) is None:
             out.append(encoder)
@@ -131,6 +147,17 @@ def _rest(method: str, encoder: str | None) -> str:
     return "_".join(filter(None, (None if method == MAIN_METHOD and encoder else method, encoder)))
 
 
+def _readings(folder: Path, fold: int, rest: str) -> Iterator[Parts]:
+    """Yield the parts that the end of a config's name may stand for."""
+    root = folder.parent
+    for method, encoder in product(methods(root), (*encoders(root), None)):
+        variants = [re.escape(path.stem.removeprefix(method)) for path in (root / "model").glob(f"{method}_*.yaml")]
+        network = "-(.+?)" if encoder == TIMM else "()"  # the shortest, so that a variant is no part of it
+        found = re.fullmatch(f"{re.escape(_rest(method, encoder))}{network}({'|'.join([*variants, ''])})", rest)
+        if found is not None:
+            yield Parts(folder, fold, method, encoder, found[2].removeprefix("_") or None, found[1] or None)
+
+
 def parts_of_name(path: Path) -> Parts | None:
     """Return the parts that a config's name stands for; None where it is not the name of a composed config.
 
@@ -140,24 +167,23 @@ def parts_of_name(path: Path) -> Parts | None:
     folder, match = path.parent, NAME.fullmatch(path.name)
     if match is None or match["dataset"] != folder.name or not (folder / f"{folder.name}.yaml").exists():
         return None
-    root, fold, rest = folder.parent, int(match["fold"]), match["rest"]
-    named = {
-        _rest(method, encoder): (method, encoder) for method in methods(root) for encoder in (*encoders(root), None)
-    }
-    for start, (method, encoder) in named.items():
-        variant = rest.removeprefix(f"{start}_") if rest != start else None
-        if variant == rest or (variant and not (root / "model" / f"{method}_{variant}.yaml").exists()):
-            continue
-        if encoder in (taken := encoders_of(root, method)):
-            return Parts(folder, fold, method, encoder, variant)
-        if encoder is not None and taken != [None]:
-            title, names = model_class(root, method).title, ", ".join(map(str, taken))
-            raise UserError(f"{_shown(path)}: {title} does not take the encoder {encoder}; it takes {names}")
+    root, fold = folder.parent, int(match["fold"])
+    for parts in _readings(folder, fold, match["rest"]):
+        cls, taken = model_class(root, parts.method), encoders_of(root, parts.method)
+        if parts.network is not None and issubclass(cls, WithEncoder):
+            if (problem := problem_of(str(parts.net), cls.families, cls.grids)) is None:
+                return parts
+            raise UserError(f"{_shown(path)}: {cls.title} on {parts.net}: {problem}")
+        if parts.encoder in taken:
+            return parts
+        if parts.encoder is not None and taken != [None]:
+            names = ", ".join(map(str, taken))
+            raise UserError(f"{_shown(path)}: {cls.title} does not take the encoder {parts.encoder}; it takes {names}")
     if path.exists():
         return None
-    known = {f"{folder.name}_split{fold}_{start}" for start in named} | {
-        file.stem for file in folder.glob("*_split*.yaml")
-    }
+    pairs = product(methods(root), (*encoders(root), None))
+    known = {f"{folder.name}_split{fold}_{_rest(*pair)}" for pair in pairs}
+    known |= {file.stem for file in folder.glob("*_split*.yaml")}
     raise UserError(f"{_shown(path)}: no such config, nor one of a method and an encoder{nearest(path.stem, known)}")
 
 
@@ -169,12 +195,12 @@ def config_path(
     Args:
         experiment: such as ``split0``.
         method: default ``MAIN_METHOD``; ``<method>_<variant>`` is that variant, which then ends the encoder's name.
-        encoder: an encoder, or another ending of a config's name after the method, such as ``resnet50_plain``; default
-            the method's, or the ``net`` of the data set.
+        encoder: an encoder, ``timm/<name>``, or another ending of a config's name after the method, such as
+            ``resnet50_plus``; default the method's, or the ``net`` of the data set.
         root: the folder of the configs; default this project's ``config``, and the path is then relative to it.
 
     Raises:
-        UserError: names the nearest data set, method or config that exists.
+        UserError: names the nearest data set, method, encoder or config that exists.
     """
     root = root or CONFIG
     folder, method = root / dataset, method or MAIN_METHOD
@@ -188,7 +214,12 @@ def config_path(
     if method not in methods(root):
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}")
     default = _default_encoder(folder, method)
-    path = folder / f"{dataset}_{experiment}_{_rest(method, default and (encoder or default))}{variant}.yaml"
+    rest = f"{_rest(method, default and in_names(encoder or default))}{variant}"
+    path = folder / f"{dataset}_{experiment}_{rest}.yaml"
+    if default and encoder and not path.exists() and not any(_readings(folder, 0, rest)):
+        near = nearest(encoder, [*map(str, encoders_of(root, method)), f"{PREFIX}<name>"])
+        near = f"; did you mean '{PREFIX}{encoder}'?" if unknown(PREFIX + encoder) is None else near
+        raise UserError(f"NET {encoder}: no such encoder{near}")
     if not path.exists() and parts_of_name(path) is None:
         known = [p.stem for p in folder.glob(f"{dataset}_split*.yaml")]
         raise UserError(f"{_shown(path)}: no such config{nearest(path.stem, known)}")
@@ -262,4 +293,7 @@ def _composed(parts: Parts, done: set[Path]) -> Tree:
         tree = merge(tree, entry)
     if parts.variant is not None:
         tree = merge(tree, read_tree(root / "model" / f"{parts.method}_{parts.variant}.yaml", done))
-    return fill(tree, BASE_FOLDER, {"encoder": parts.encoder})
+    words = {"encoder": parts.net and in_names(parts.net), "network": parts.network}
+    for key in (*WITH_WORDS, "model.encoder.backbone"):
+        tree = fill(tree, key, words)
+    return tree

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from model.registry import models
 from util.config.checks import checked
-from util.config.compose import BASE_FOLDER, model_named, read_tree
+from util.config.compose import WITH_WORDS, in_names, model_named, read_tree
 from util.config.settings import Config, DataSettings
 from util.config.tree import Tree, fill, find, merge, override_tree, places, plain, value_of, with_places
 from util.errors import UserError
@@ -75,10 +75,10 @@ def _configure(tree: Tree, origin: str, overrides: list[str] | None) -> tuple[Co
     Some paths may refer to other settings by words in braces.
     """
     tree = reduce(merge, map(override_tree, overrides or []), tree)
-    words = {"dataset": "data.name", "fold": "data.fold"}
-    words |= {"backbone": "model.encoder.backbone", "encoder": "model.encoder.backbone"}
-    for key in (BASE_FOLDER, "model.encoder.weights"):
-        tree = fill(tree, key, {word: value_of(tree, of) for word, of in words.items()})
+    words = {"dataset": value_of(tree, "data.name"), "fold": value_of(tree, "data.fold")}
+    words["encoder"] = in_names(str(value_of(tree, "model.encoder.backbone")))
+    for key in WITH_WORDS:
+        tree = fill(tree, key, words)
     content = plain(tree)
     if isinstance(content.get("model"), dict):
         settings = model_named(find(tree, "model.name"), origin).Settings

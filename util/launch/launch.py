@@ -188,7 +188,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     cli.add_training_options(parser)
     parser.add_argument("--checkpoint")
     asked = parser.parse_known_args([str(path), *options])[0]
-    if asked.print_config:
+    if asked.print_config or asked.write_config:
         return run_script(SCRIPTS["meta"], 0, [str(path), *options])
     config = read_config(path, asked.overrides)
     meta = run_folder(config, "meta")

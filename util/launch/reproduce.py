@@ -25,7 +25,7 @@ with loaded():
     from util.checkpoints.checkpoint import value_at
     from util.checkpoints.resume import changed_settings, options_of
     from util.checkpoints.weights import OWN, weights_source
-    from util.config.compose import MAIN_METHOD, config_path
+    from util.config.compose import MAIN_METHOD, config_path, in_names
     from util.config.read import read_config, to_dict
     from util.config.settings import Config
     from util.config.tree import override
@@ -130,9 +130,9 @@ def main() -> int:
             return 0
         left = busy
     whole = table([part.result for part in parts], across=parts[0].source.data.name != parts[0].config.data.name)
-    out = Path(parts[0].config.run.folder) / f"{options.dataset}_{options.net}_table"
+    out = Path(parts[0].config.run.folder) / f"{options.dataset}_{in_names(options.net)}_table"
     for name, (suffix, _) in FORMATS.items():
-        write_atomically(out.with_suffix(f".{suffix}"), format(whole, name) + "\n")
+        write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
     print("\n".join(["", format(whole, options.format), "", *_differences(parts, options.format)]))
     print(f"kept as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
     return 0

@@ -24,7 +24,6 @@ from util.errors import UserError
 from util.files import REPOSITORY
 from util.run.context import RunContext, make_run_context
 from util.run.device import autocast, pick_device
-from util.run.input_size import nearest_side
 from util.run.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
@@ -93,8 +92,9 @@ def load_model(
         test = replace(test, checkpoint=str(weights))
     settings = replace(settings, test=test)
     side = side or settings.data.size
-    sides = class_of(settings.model).sizes_around(side, settings.model)
-    if side != settings.data.size and (side != sides[0] or side != nearest_side(settings, side)):
+    cls = class_of(settings.model)
+    sides = cls.sizes_around(side, settings.model)
+    if side != settings.data.size and (side != sides[0] or side != cls.nearest_side(side, settings.model)):
         raise UserError(
             f"--resize {side}: the model does not take this side; nearest: {', '.join(map(str, sides))}; as trained: "
             f"{settings.data.size}"

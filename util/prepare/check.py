@@ -8,16 +8,19 @@ configs cannot be run, without a config if nothing can.
 from __future__ import annotations
 
 import argparse
+import shlex
 from itertools import groupby
 from pathlib import Path
 
 from model.registry import class_of
 from util.config import command_line
-from util.config.compose import MAIN_METHOD, experiments
-from util.config.read import read_config, to_dict
+from util.config.compose import CONFIG, MAIN_METHOD, experiments, parts_of_name
+from util.config.read import read_config
 from util.errors import EXIT_USER_ERROR, UserError
+from util.files import REPOSITORY
 from util.prepare.datasets.recipe import DIFFERS
 from util.prepare.needs import Finding, Needs, machine
+from util.run.context import base_folder, is_finished
 from util.run.device import gpu_count
 
 Report = tuple[str, str, list[Finding]]  # data set and command of a config; its prerequisites that are checked
@@ -64,13 +67,17 @@ def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
     Raises:
         UserError: the config cannot be read.
     """
-    config = read_config(path, overrides)
-    model = to_dict(config)["model"]["name"]
-    experiment, _, net = path.stem.removeprefix(f"{path.parent.name}_").partition("_")
-    method = "" if model == MAIN_METHOD else f"MODEL={model} "
+    config, parts = read_config(path, overrides), parts_of_name(path)
+    given = "".join(f" --set {shlex.quote(text)}" for text in overrides)
     action = "train" if class_of(config.model).learns else "test"
-    net = net.removeprefix(f"{model}_") if method else net
-    command = f"{method}NET={net} sh {action}.sh {experiment} {path.parent.name} {gpu_count()}"
+    if parts is not None and parts.folder.parent in (CONFIG, CONFIG.relative_to(REPOSITORY)):
+        method = "_".join(filter(None, (parts.method, parts.variant)))
+        choice = {"MODEL": None if method == MAIN_METHOD else method, "NET": parts.net}
+        command = "".join(f"{name}={word} " for name, word in choice.items() if word)
+        command += f"sh {action}.sh split{parts.fold} {path.parent.name} {gpu_count()}{given}"
+    else:  # a file that the scripts do not know by experiment and data set
+        before = config.base_stage is not None and not is_finished(base_folder(config))
+        command = f"python train_base.py {path}{given} && " * before + f"python {action}.py {path}{given}"
     return path.parent.name, command, needs.of(config)
 
 

@@ -14,24 +14,17 @@ def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None)
     Args:
         side: in place of the protocol's; validations during training take ``data.size``.
     """
-    size = config.data.size
+    size, cls = config.data.size, class_of(config.model)
     if protocol.input == ORIGINAL:
-        any_size = class_of(config.model).takes_any_size(config.model)
+        any_size = cls.takes_any_size(config.model)
         return View(ORIGINAL, 0, 0) if any_size else View(LETTERBOX, size, size)
     asked = side or protocol.side or size
-    return View(protocol.input, nearest_side(config, asked) or size, asked, protocol.smooth)
+    return View(protocol.input, cls.nearest_side(asked, config.model) or size, asked, protocol.smooth)
 
 
 def scored_on(view: View, protocol: ProtocolSettings) -> str:
     """Return the kind of label that a view is scored on: original labels become squares for a letterboxed view."""
     return SQUARE if protocol.scored_on == ORIGINAL and view.rule == LETTERBOX else protocol.scored_on
-
-
-def nearest_side(config: Config, asked: int) -> int | None:
-    """Return the side nearest to ``asked`` that the model takes, the one below or the one above; None for neither."""
-    around, sides = class_of(config.model).sizes_around(asked, config.model), config.model.sides()
-    fitting = [s for s in around if s > 0 and (sides is None or s in sides) and config.model.problem(s) is None]
-    return asked if asked in fitting else min(fitting, key=lambda s: (abs(s - asked), -s), default=None)
 
 
 def real_scales(config: Config, view: View) -> list[float]:
@@ -42,9 +35,9 @@ def real_scales(config: Config, view: View) -> list[float]:
     Raises:
         UserError: the model takes no side near a factor's, or two factors mean the same side.
     """
-    scales, sizes = config.test.scales, list(config.test.scales)
+    scales, sizes, fit = config.test.scales, list(config.test.scales), class_of(config.model).nearest_side
     if view.rule != ORIGINAL:
-        sizes = [view.side if f == 1 else nearest_side(config, round(f * view.side)) or 0 for f in scales]
+        sizes = [view.side if f == 1 else fit(round(f * view.side), config.model) or 0 for f in scales]
     for i, (factor, size) in enumerate(zip(scales, sizes, strict=True)):
         if not size or size in sizes[:i]:
             why = (
