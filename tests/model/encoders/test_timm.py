@@ -53,6 +53,14 @@ def test_stages_of_a_transformer_are_groups_of_blocks_after_its_norm(backbone: s
     torch.testing.assert_close(features.stage[4].flatten(2).transpose(1, 2), tokens)
 
 
+@torch.no_grad()
+def test_a_network_with_one_output_stride_keeps_it() -> None:
+    settings = EncoderSettings("timm/test_mambaout", "plain")
+    encoder = build_encoder(settings).eval()
+    assert [x.shape[-1] for x in encoder(torch.zeros(1, 3, 64, 64)).stage.values()] == [8, 4, 2]
+    assert (settings.size_rule(8), settings.size_rule(32), settings.grid(64)) == ((32, 0), None, 4)
+
+
 # --- normalisation, licence, refusals ---------------------------------------------------------------------------------
 
 
@@ -71,6 +79,7 @@ def test_constants_of_the_weights_normalise_the_image() -> None:
         ("timm/resnet5", False, ("timm knows no network", "timm/resnet50")),
         ("timm/resnet50.tv_in2k", False, ("timm knows no weights", "timm/resnet50.")),
         ("timm/vgg16", True, ("stages 3 and 4 on one grid", "tf_efficientnet_lite0")),
+        ("timm/coat_tiny", False, ("takes no images of 256 pixels",)),
         (SWIN, True, ("stages 3 and 4 on one grid", "vit_small_patch14_dinov2")),
         ("resnet51", False, ("not one of", "did you mean 'resnet50'")),
     ],
