@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NEEDED = "torch torchvision numpy cv2 PIL yaml tensorboardX tqdm gensim scipy matplotlib simplejpeg"
+NEEDED = "torch torchvision numpy cv2 PIL yaml tensorboardX tqdm gensim scipy matplotlib simplejpeg timm safetensors"
 ROOT = Path(__file__).resolve().parents[1]
 
 

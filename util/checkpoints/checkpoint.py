@@ -3,8 +3,9 @@
 A ``.pth`` file is a dictionary of everything that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
 ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its photos
 (``photos``) and of the text vectors (``text``), the training of the base stage before it (``base``), and the encoder's
-``licence``. A ``.safetensors`` file holds weights in half precision for passing on, and the rest of the content, but
-for the state of the training, as JSON in its header.
+``licence``. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state of the
+training, as JSON in its header. A published folder (``util/export/publish.py``) holds such a file as ``MODEL``, and the
+config beside it as ``CONFIG``, which ``read_config`` reads too; a folder stands for that file wherever one is named.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model.common.published import DDP_PREFIX
@@ -27,11 +28,12 @@ from model.registry import published_layout, related
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import read_json, write_atomically
 
 FORMAT = "sym-net/1"
 SAFETENSORS = ".safetensors"
 ENDINGS = (".pth", ".pt", SAFETENSORS)
+MODEL, CONFIG = f"model{SAFETENSORS}", "config.json"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 OF_TRAINING = ("optimizers", "ema", "progress", "schedule")  # what only a training that continues needs
@@ -66,8 +68,28 @@ def save_small(path: Path, content: dict[str, Any]) -> None:
     small = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in content["weights"].items()}
     if broken := next((name for name, tensor in small.items() if not tensor.isfinite().all()), None):
         raise UserError(f"{path}: {broken} has values that float16 does not hold; pass the .pth file on")
+    _save_safetensors(path, small, content)
+
+
+def save_folder(folder: Path, content: dict[str, Any]) -> None:
+    """Write the content of a checkpoint, without the state of its training, as ``MODEL`` and ``CONFIG`` in a folder.
+
+    Raises:
+        WriteError: a file cannot be written.
+    """
+    weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in content["weights"].items()}
+    _save_safetensors(folder / MODEL, weights, {key: value for key, value in content.items() if key != "config"})
+    write_atomically(folder / CONFIG, json.dumps(content["config"], indent=2) + "\n")
+
+
+def _save_safetensors(path: Path, weights: dict[str, Tensor], content: dict[str, Any]) -> None:
     rest = {key: value for key, value in content.items() if key not in ("weights", *OF_TRAINING)}
-    write_atomically(path, lambda temporary: save_file(small, temporary, {"content": json.dumps(rest)}), durable=True)
+    write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
+
+
+def file_of(path: str | Path) -> Path:
+    """Return the file of weights that a path names: itself, or that of a published folder."""
+    return Path(path) / MODEL if Path(path).is_dir() else Path(path)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -76,7 +98,7 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, truncated, damaged, or not a file of tensors.
     """
-    path = Path(path)
+    path = file_of(path)
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
     try:
@@ -101,7 +123,12 @@ def _read_archive(path: Path) -> Any:
 def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
         weights, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    return {**json.loads(header["content"]), "weights": weights} if "content" in header else weights
+    if "content" not in header:
+        return weights
+    content = {**json.loads(header["content"]), "weights": weights}
+    if "config" not in content:
+        content["config"] = {**read_json(path.with_name(CONFIG), "the config of these weights", "restore it")}
+    return content
 
 
 # --- what a file says ------------------------------------------------------------------------------------------------

@@ -213,7 +213,7 @@ def weights_source(config: Config) -> Path | str:
         return TRAINING_FREE
     if wanted == NO_CHECKPOINT:
         return UNTRAINED
-    return weights_folder(config) / OWN[wanted] if wanted in OWN else Path(wanted)
+    return weights_folder(config) / OWN[wanted] if wanted in OWN else checkpoint.file_of(wanted)
 
 
 def weights_mark(config: Config) -> str:

@@ -57,7 +57,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     method, options = chosen.parse_known_args(arguments[cut:])
     options = ["--set", device_setting(words.gpus), *options]
     for word in words.rest:
-        if word.endswith(checkpoint.ENDINGS):
+        if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
             options += ["--checkpoint", word]
         elif "/" not in word or word.endswith(SUFFIXES):
             options = ["--set", f"data.text={word}", *options]

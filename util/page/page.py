@@ -37,7 +37,7 @@ class Page:
         self.state, model = state, state.segmenter.model
         with gr.Blocks(title="Few-shot segmentation", analytics_enabled=False, fill_width=True) as self.blocks:
             with gr.Row(elem_classes="head"):
-                title = f"{model.network.title}, {Path(model.source).name}"
+                title = f"{model.network.title}, {Path(model.weights.source).name}"
                 gr.Markdown(f"## Mark an object once, segment it elsewhere\n{title}")
                 self.example = gr.Button("Load the example", elem_id="example", scale=0, min_width=170)
             self.note = gr.HTML(html_template='<p role="status">${value}</p>', elem_id="note")

@@ -60,7 +60,7 @@ def adapted(segmenter: Segmenter) -> Segmenter:
     if fewest is None or not isinstance(model.network, WithEncoder) or exactly not in (None, 1):
         raise UserError(
             f"--adapt: needs supports on the command line, an image encoder, and weights that take any number of "
-            f"supports, which {model.source} ({title}) may not; omit --adapt"
+            f"supports, which {model.weights.source} ({title}) may not; omit --adapt"
         )
     chosen, facts = segmenter, dict[str, Any](supports=len(fewest.sources))
     note = f"needs {MIN_SUPPORTS} supports of each class, {fewest.name} has {len(fewest.sources)}"

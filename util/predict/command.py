@@ -13,10 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from util.checkpoints.checkpoint import digest_of
-from util.cli import words
+from util.cli import Parser, words
 from util.config.read import to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.export.export import export
+from util.export.publish import publish
+from util.predict.load_model import load_model
 from util.predict.options import HOST, PORT, marked_by, parser, segmenter_of
 from util.predict.results import Results, facts_of
 from util.predict.segmenter import Segmenter
@@ -36,8 +38,21 @@ def command(arguments: list[str]) -> int:
     """
     if arguments[:1] == ["export"]:
         return export(arguments[1:])
+    if arguments[:1] == ["publish"]:
+        return _publish(arguments[1:])
     options = parser().parse_args(arguments)
     return _serve(options) if options.serve else _predict(options)
+
+
+def _publish(arguments: list[str]) -> int:
+    """Write a folder that ``Segmenter.from_pretrained`` and ``--checkpoint`` load, and return the exit code 0."""
+    parser = Parser(prog="predict.py publish", description="Write a checkpoint as a folder with a model card.")
+    parser.add_argument("--checkpoint", required=True, help="weights of this project")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    options = parser.parse_args(arguments)
+    publish(load_model(options.checkpoint, device="cpu").weights, options.out)
+    print(f"{options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+    return 0
 
 
 def _serve(options: argparse.Namespace) -> int:

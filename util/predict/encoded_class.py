@@ -191,6 +191,6 @@ def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
     if trained_shots == 1:
         return 1
     raise UserError(
-        f"{name}: {supports} support(s), but {model.source} was trained with {trained_shots} shots and its weights fit "
-        f"no other number; give {trained_shots}, or use a checkpoint trained with one shot, which takes any number"
+        f"{name}: {supports} support(s), but {model.weights.source} was trained with {trained_shots} shots and "
+        f"its weights fit no other number; give {trained_shots}, or a checkpoint trained with one shot, for any number"
     )

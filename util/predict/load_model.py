@@ -16,7 +16,7 @@ from torch import Tensor
 from model.contract import FewShotModel
 from model.registry import class_of
 from util.checkpoints import checkpoint
-from util.checkpoints.weights import load_weights
+from util.checkpoints.weights import Weights, load_weights
 from util.config.compose import config_path
 from util.config.read import from_dict, read_config
 from util.data.images.views import LETTERBOX, View, channels_first
@@ -41,7 +41,7 @@ class LoadedModel:
     network: FewShotModel
     device: torch.device
     view: View
-    source: str  # the file of the weights, or why there is none
+    weights: Weights  # where those of the network came from
     note: str = ""  # a line that says which model was taken where none was named
     lock: Any = field(default_factory=RLock)  # shared by the models that share an encoder
 
@@ -110,4 +110,4 @@ def load_model(
             f"{len(settings.data.classes)} classes of {settings.data.name} ({SHIPPED.relative_to(REPOSITORY)}); "
             f"without training: --config {config_path('split0', 'pascal', 'insid3', 'lite0')}"
         )
-    return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded.source, note)
+    return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded, note)

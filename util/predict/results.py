@@ -42,7 +42,7 @@ def facts_of(segmenter: Segmenter) -> dict[str, Any]:
     model = segmenter.model
     return {
         "model": model.network.title,
-        "checkpoint": model.source,
+        "checkpoint": model.weights.source,
         "output": segmenter.output,
         "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
         "tile": segmenter.tile,

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from model.episode import IGNORE, Output
-from util.checkpoints.checkpoint import digest_of
 from util.errors import UserError, nearest
 from util.evaluate.calibration import evidence_of, find_calibration
 from util.evaluate.evaluate import FINAL
+from util.export.publish import publish
 from util.predict.encoded_class import EncodedClass, encode_supports, text_of
 from util.predict.load_model import load_model
 from util.predict.prediction import Decision, Prediction
@@ -74,8 +74,7 @@ class Segmenter:
         self.vectors = None if vectors is None else Path(vectors)
         self.calibration = None  # of the network's final output; others have none
         if output == FINAL:
-            digest = digest_of(model.network.state_dict())
-            self.calibration = find_calibration(model.context.config, model.source, digest)
+            self.calibration = find_calibration(model.context.config, model.weights.source, model.weights.digest)
         if self.decision.min_score is not None and self.calibration is None:
             raise UserError(
                 f"--min-score {self.decision.min_score:g}: {model.network.title} has no calibration for these weights, "
@@ -95,6 +94,32 @@ class Segmenter:
             groups.setdefault(name, []).extend(arrays)
         for class_name, read in groups.items():
             self.add(class_name, read)
+
+    @classmethod
+    def from_pretrained(
+        cls, place: str | Path, *arguments: Any, revision: str | None = None, **options: Any
+    ) -> Segmenter:
+        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the hub at a revision.
+
+        Further arguments are those of this class.
+
+        Raises:
+            UserError: as this class; or the repository cannot be fetched.
+        """
+        if not Path(place).exists():
+            try:
+                from huggingface_hub import snapshot_download
+
+                files = ["*.json", "*.safetensors", "*.yaml"]
+                place = snapshot_download(str(place), revision=revision, allow_patterns=files)
+            except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
+                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                raise UserError(f"{place}: neither a folder nor a repository that can be fetched ({reason})") from None
+        return cls(place, *arguments, **options)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the checkpoint, without ``overrides`` and classes, as a folder; errors as ``publish``."""
+        publish(self.model.weights, Path(folder))
 
     def add(self, name: str | None, supports: list[Support]) -> None:
         """Add a class to segment.

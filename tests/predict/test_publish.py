@@ -1,0 +1,49 @@
+"""Published folders: the same weights, config and predictions; and the entry points of ``torch.hub``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import yaml
+
+from model.registry import models
+from tests.paths import REPOSITORY
+from util.checkpoints import checkpoint
+from util.config.read import from_dict, read_config, to_dict
+from util.errors import UserError
+from util.predict import Segmenter
+
+
+def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "published"
+    assert predict("publish", "--checkpoint", weights, "--out", folder).code == 0
+    before, after = checkpoint.read(weights), Segmenter.from_pretrained(folder, device="cpu").model
+    assert checkpoint.digest_of(before["weights"]) == after.weights.digest
+    again = read_config(folder / "config.json")
+    assert to_dict(again) == to_dict(from_dict(before["config"], "weights"))
+    facts, text = (folder / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
+    assert yaml.safe_load(facts)["datasets"] == [again.data.name] and "train_base.py FOLDER/config.json" in text
+    assert str(folder) in predict("publish", "--checkpoint", weights, "--out", folder).error
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config\.json"):
+        Segmenter(folder)
+
+
+def test_torch_hub_has_every_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub = torch.hub._import_module("hubconf", str(REPOSITORY / "hubconf.py"))
+    assert {k for k, v in vars(hub).items() if callable(v) and not k.startswith("_")} == {*models(), "segmenter"}
+    network = torch.hub.load(str(REPOSITORY), "prototype", source="local", net="resnet10", dataset="mini")
+    assert isinstance(network, models()["prototype"]) and not network.training
+    pocket = torch.hub.load(str(REPOSITORY), "pocket", source="local", pretrained=True)
+    shipped = checkpoint.read(REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors")["weights"]
+    assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in pocket.state_dict().items())
+    with pytest.raises(UserError, match="ssp"):
+        hub.ssp(pretrained=True)
+    monkeypatch.setitem(sys.modules, "util", ModuleType("util"))
+    with pytest.raises(ImportError, match="util"):
+        torch.hub.load(str(REPOSITORY), "pocket", source="local")

@@ -1,0 +1,87 @@
+"""Publish a checkpoint: a folder of weights, config, calibration and model card, the form of repositories of a hub.
+
+The card is ``card.md``, filled from the checkpoint and from the results in the run's folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from model.encoders.registry import title_of
+from model.registry import class_of
+from util.checkpoints import checkpoint
+from util.checkpoints.weights import Weights
+from util.config.folds import Fold
+from util.config.read import from_dict
+from util.config.settings import Config
+from util.config.tree import flow
+from util.errors import UserError
+from util.evaluate.calibration import FILE, find_calibration
+from util.files import kept_json, write_atomically
+from util.prepare.staging import made_aside
+from util.report.result_table import departures, score_table, title
+from util.report.schema import NOT_STATED, RESULT, read_result
+from util.report.scores import FINAL
+from util.run.context import run_folder
+
+CARD = "README.md"
+METRICS = {"miou": "mean_iou", "fb_iou": "fb_iou"}  # score -> its name in model cards
+
+
+def publish(weights: Weights, out: Path) -> None:
+    """Write the folder of a checkpoint that was loaded; its tensors are the checkpoint's, bit by bit.
+
+    Raises:
+        UserError: the weights are no file of this project, ``out`` exists, or it cannot be written.
+    """
+    content = checkpoint.read(weights.source) if Path(weights.source).is_file() else {}
+    if not checkpoint.is_own(content):
+        raise UserError(f"{weights.source}: no checkpoint of this project; publish one that train.py wrote")
+    if out.exists():
+        raise UserError(f"{out}: exists already; name another folder, or remove it")
+    config = from_dict(content["config"], weights.source)
+    calibration = find_calibration(config, weights.source, weights.digest)
+    with made_aside(out, CARD) as folder:
+        checkpoint.save_folder(folder, content)
+        if calibration is not None:
+            write_atomically(folder / FILE, yaml.safe_dump(asdict(calibration), sort_keys=False))
+        write_atomically(folder / CARD, _card(config, weights))
+
+
+def _card(config: Config, weights: Weights) -> str:
+    model, data = class_of(config.model), config.data
+    name = " on ".join(filter(None, (model.title, title_of(config.model.backbone()))))
+    found = map(read_result, sorted(run_folder(config, "test").parent.rglob(RESULT)))
+    results = [r for r in found if r["weights"] == weights.digest and not r["quick_look"]]
+    tables = [f"{title(r)}; {r['device']}, {r['date'][:10]}:\n\n{score_table(r)}" for r in results]
+    index = [
+        {
+            "task": {"type": "image-segmentation"},
+            "dataset": {"type": r["dataset"], "name": r["dataset"], "config": title(r)},
+            "metrics": [{"type": kind, "value": round(r["mean"][FINAL][key], 2)} for key, kind in METRICS.items()],
+        }
+        for r in results
+        if not departures(r)
+    ]
+    stages = [
+        f"{stage['stage']}, epochs {stage['settings']['epochs']}, batch {stage['settings']['batch']}, "
+        f"side {stage['size']} px, seed {stage['seed']}"
+        for stage in weights.training
+    ]
+    return (Path(__file__).with_name("card.md").read_text()).format(
+        data=data,
+        name=name,
+        dataset=flow(data.name),
+        method=flow(model.title),
+        index=yaml.safe_dump({"model-index": [{"name": name, "results": index}]}, sort_keys=False) if index else "",
+        classes=", ".join(data.classes[c - 1] for c in Fold.of(data).base),
+        stages="; ".join(stages),
+        commit=kept_json(Path(weights.source).with_name("environment.json")).get("commit", NOT_STATED),
+        base="python train_base.py FOLDER/config.json\n" if model.has_base_stage else "",
+        results="\n\n".join(tables) or "None is recorded.",
+        encoder_data=weights.encoder_data or NOT_STATED,
+        encoder_licence=weights.encoder_licence or "not known; see their source",
+    )
