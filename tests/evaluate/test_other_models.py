@@ -151,6 +151,9 @@ def test_a_base_stage_may_train_on_all_images(config) -> None:
     novel = list(make_run_context(config("bam")).fold.novel)
     row = int((index.areas[:, novel] > 0).any(1).nonzero()[0][0])
     assert row in found["all"].images.queries and row not in found["fold"].images.queries
+    many = config("bam", "data.shot=40")
+    with pytest.raises(UserError, match="rare_classes"):  # the meta stage would refuse it, after this stage
+        base_stage_data(make_run_context(many), many.base_stage, World(0, 1, torch.device("cpu")))
 
 
 def test_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from util.data.images.read import read_mask
 from util.data.lists import image_list as lists
 from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
+from util.prepare import datasets
 
 
 @pytest.fixture
@@ -177,3 +181,84 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     many = {"categories": [{"id": c, "name": f"thing {c}"} for c in range(1, 301)], "images": images}
     path.write_text(json.dumps({**many, "annotations": [{**marks[0], "category_id": c} for c in range(1, 301)]}))
     assert "300 classes" in prepare(*words, "--name", "other").error
+
+
+# --- a folder of masks for each class --------------------------------------------------------------------------------
+
+
+def test_folders_of_classes_keep_every_class_of_a_photo(
+    prepare, project: Path, mini_root: Path, tmp_path: Path
+) -> None:
+    photos, masks, truth = tmp_path / "photos", tmp_path / "masks", {}
+    for path in sorted((mini_root / "SegmentationClassAug").iterdir()):
+        ids = truth[path.stem] = read_mask(path)
+        for class_id in np.unique(ids[ids > 0]).tolist():
+            for folder in (photos, masks):
+                (folder / CLASS_NAMES[class_id - 1]).mkdir(parents=True, exist_ok=True)
+            shutil.copy(mini_root / f"JPEGImages/{path.stem}.jpg", photos / CLASS_NAMES[class_id - 1])
+            mask = Image.fromarray(np.where(ids == class_id, 255, 0).astype(np.uint8))
+            mask.save(masks / CLASS_NAMES[class_id - 1] / path.name)
+    words = ("custom", "--name", "toys", "--images", photos, "--masks", masks)
+    assert prepare(*words).code == 0
+    config = read_config("config/toys/toys_split0_lite0.yaml")  # of Sym-Net, which has a base learner
+    data, indices = config.data, [load_index(config.data, part, progress=False) for part in ("train", "test")]
+    assert len(indices[0]) + len(indices[1]) == sum(len(np.unique(ids[ids > 0])) for ids in truth.values()) > len(truth)
+    files = [{path.read_bytes() for path in index.images} for index in indices]
+    assert not files[0] & files[1] and len(files[0]) + len(files[1]) == len(truth)
+    table = np.array([0, *(1 + data.classes.index(name) for name in CLASS_NAMES)], np.uint8)
+    for index in indices:
+        for row, name in enumerate(index.names):
+            assert np.array_equal(index.pair(row)[1], table[truth[name.split("/")[1]]])
+    shutil.copy(next((photos / CLASS_NAMES[0]).iterdir()), photos / CLASS_NAMES[0] / "again.jpg")
+    shutil.copy(next((masks / CLASS_NAMES[0]).iterdir()), masks / CLASS_NAMES[0] / "again.png")
+    assert f"{CLASS_NAMES[0]} of" in prepare(*words, "--name", "other").error  # a photo would support itself
+
+
+def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
+    for n in range(4):
+        for folder, pixels in (("photos", np.full((60, 60, 3), n, np.uint8)), ("masks", np.zeros((60, 60), np.uint8))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pixels[:50, : 50 + n] = 255
+            Image.fromarray(pixels).save(tmp_path / folder / f"{n}.png")
+    names = tmp_path / "names.txt"
+    names.write_text("crack\n")
+    words = "custom", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", names, "--name"
+    for answer, code in (("", 2), ("n", 2), ("y", 0)):
+        terminal = SimpleNamespace(isatty=partial(bool, answer), readline=partial(str, answer))
+        monkeypatch.setattr(sys, "stdin", terminal)
+        outcome = prepare(*words, "cracks")
+        assert outcome.code == code and bool(answer) != ("--white-is-object" in outcome.errors)
+    data = read_config("config/cracks/cracks_split0_multiprototype_lite0.yaml").data
+    assert load_index(data, "test", progress=False).areas[:, 1].tolist() == [50 * (50 + n) for n in range(4)]
+    assert prepare(*words, "more", "--white-is-object").code == 0
+    names.write_text("crack\nhole\n")
+    assert "do not tell 2 classes apart" in prepare(*words, "both").error
+
+
+def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
+    recipe, config = re.findall(
+        r"^```(?:python|yaml)\n(.*?)^```", (REPOSITORY / "docs/datasets.md").read_text(), re.M | re.S
+    )
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/oxfordpet.py").write_text(recipe)
+    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path / "recipes")])
+    (project / "config/oxfordpet").mkdir()
+    (project / "config/oxfordpet/oxfordpet.yaml").write_text(config)
+    root = tmp_path / "Pets"
+    (root / "annotations/trimaps").mkdir(parents=True)
+    (root / "images").mkdir()
+    for part in ("trainval", "test"):
+        names = [f"breed_{part}{n}_{c}" for c in range(1, 38) for n in range(2)]
+        lines = "".join(f"{name} {name.rpartition('_')[2]} 1 1\n" for name in names)
+        (root / f"annotations/{part}.txt").write_text(f"#Image CLASS-ID SPECIES BREED-ID\n{lines}")
+        for name in names:
+            trimap = np.full((60, 60), 2, np.uint8)
+            trimap[:50], trimap[50] = 1, 3
+            Image.fromarray(trimap).save(root / f"annotations/trimaps/{name}.png")
+            Image.fromarray(trimap).convert("RGB").save(root / f"images/{name}.jpg")
+    assert "published 3680: differs" in prepare("oxfordpet", "--root", root).output
+    sys.modules.pop("util.prepare.datasets.oxfordpet")
+    checked = prepare("check", "config/oxfordpet/oxfordpet_split0_lite0.yaml", "--set", "model.encoder.weights=null")
+    assert checked.code == 0 and "oxfordpet: 1 of 1" in checked.output, checked.output
+    mask = read_mask(next((project / "data/oxfordpet/masks").iterdir()))
+    assert (mask[:50] == 1).all() and (mask[50] == 255).all() and not mask[51:].any()

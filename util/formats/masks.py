@@ -25,6 +25,13 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     return (of_photos[0], of_masks[0]) if of_photos and of_masks and photos is None else (photos or path, path)
 
 
+def class_folders(masks: Path) -> dict[str, Path]:
+    """Return the folders in a folder that each hold the masks of one class, by class name; none if it holds masks."""
+    if not masks.is_dir() or any(masks.glob("*.png")):
+        return {}
+    return {path.name: path for path in sorted(masks.iterdir()) if any(path.glob("*.png"))}
+
+
 def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; photos without a mask are left out.
 

@@ -1,7 +1,8 @@
 """Make a data set from your own annotated photos.
 
 The annotations are masks (PNGs of class indices named like the photos; names.txt has one class per line, the first is
-id 1) or files of COCO, labelme or YOLO (names.txt then selects classes by name). The command creates data/<name>
+id 1), masks of one class in folders that have the classes' names, or files of COCO, labelme or YOLO (names.txt then
+selects classes by name). The command creates data/<name>
 (links to the photos, masks, lists) and config/<name>/<name>.yaml, a commented config of which the runs of all folds and
 methods are composed. Then `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
 """
@@ -21,14 +22,16 @@ import yaml
 
 from util.cli import within, words
 from util.config import folds
-from util.config.folds import Fold
+from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings
 from util.config.tree import flow
-from util.data.lists.image_list import check_shots, test_list, train_list
+from util.data.lists.image_list import check_shots
 from util.data.lists.index import PREPARE, Index, load_index
 from util.errors import UserError
 from util.files import fingerprint, kept_json, write_atomically
+from util.formats.masks import class_folders
 from util.prepare.custom_sources import ALL, annotation_files, from_annotations, from_masks
+from util.prepare.lists import MAKERS
 from util.prepare.make import STAMP, add_out, refuse_other, run_jobs, write_stamp
 from util.prepare.staging import alone, made_aside
 
@@ -42,6 +45,7 @@ data:
   images: {images}
   masks: {masks}
   image_suffix: {image_suffix}
+  mask_form: {mask_form}
   train_list: {train_list}
   test_list: {test_list}
   size: 353               # side of the square input, 16k + 1 (8k + 1 at output stride 8); smaller is faster
@@ -49,7 +53,7 @@ data:
   exclude_novel: {exclude_novel}     # omit training images that show a novel class
   text: {text}             # `names`: vectors from the names alone, without meaning; others: prepare.py embeddings
   folds: {folds}
-  fold_rule: given        # fold_classes lists the novel classes of each fold; all others are its base classes
+  fold_rule: {fold_rule}        # given: fold_classes lists the novel classes of each fold, all others are base
   fold: 0
 {lists}
 protocols:
@@ -80,10 +84,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="name of the data set: lower-case letters, digits, _")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
     marked = parser.add_mutually_exclusive_group(required=True)
-    marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, PNGs of class indices")
+    marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, or of a folder for each class")
     marked.add_argument("--annotations", metavar="PATH", help="file or folder of COCO, labelme or YOLO")
+    text = "255 is the object in masks of 0 and 255"
+    parser.add_argument("--white-is-object", action="store_true", help=text)
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
-    parser.add_argument("--folds", type=within(int, 2), help="number of folds (default 4, or that of --fold)")
+    parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
     novel = "novel classes of a fold: cat,dog; repeat"
     parser.add_argument("--fold", type=words, action="append", default=[], metavar="NAMES", help=novel)
     share = within(float, 0.01, 0.99)
@@ -103,20 +109,25 @@ def run(options: argparse.Namespace) -> int:
     made_from = _check_unchanged(options, out)
     with alone(out), made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
-        lists = {"classes": data.classes, "fold_classes": data.fold_classes}
+        lists = {"classes": data.classes} | ({"fold_classes": data.fold_classes} if data.fold_classes else {})
         lines = yaml.safe_dump(lists, width=110, default_flow_style=None).splitlines()
         values = {key: flow(value) for key, value in vars(data).items()}
         text = DATA.format(**values, lists="".join(f"  {line}\n" for line in lines))
         refuse_other(config, text)
         write_stamp(aside, made_from)
     write_atomically(config, text)
-    images = len((out / ALL_IMAGES).read_text(encoding="utf-8").split())
+    images = len({line.split()[-1] for line in (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()})
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
     for number, names in enumerate(data.fold_classes or []):
         print(f"  fold {number} tests: {', '.join(names)}")
     print(f"config: {config}; those of its folds and of all methods are composed of it")
-    print(f"now: sh train.sh split0 {data.name} 1 && sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
+    try:
+        _check_folds(replace(data, shot=5), _indices(data))
+    except UserError as error:
+        print(f"  with 5 shots: {error}")
+    train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
+    print(f"now: {train} sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
     return 0
 
 
@@ -124,8 +135,9 @@ def _check_options(options: argparse.Namespace, out: Path) -> None:
     """Refuse a name that is taken, and options that do not go together."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
-    if options.masks is not None and options.classes is None:
-        raise UserError("prepare.py custom: --masks needs --classes names.txt, one class per line, the first is id 1")
+    if options.masks is not None and options.classes is None and not class_folders(options.masks):
+        mend = "one class per line, the first is id 1; or a folder of masks for each class"
+        raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
     if options.fold and options.folds not in (None, len(options.fold)):
         raise UserError(f"--folds {options.folds}: --fold is given {len(options.fold)} times; leave out --folds")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
@@ -161,7 +173,8 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         images=plan.images,
         masks=plan.masks,
         image_suffix=plan.suffix,
-        fold_rule="given",
+        mask_form="indices" if plan.suffix else "binary",
+        fold_rule="given" if len(plan.classes) > 1 else "lists",
         text="names",
         cache=str(out / ".cache"),
     )
@@ -169,13 +182,19 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
     if absent:
         raise UserError(f"class '{absent[0]}' occurs in no image; take it out of --classes names.txt")
-    fold_classes = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, options.folds or 4)
-    data = replace(data, fold_classes=fold_classes, folds=options.folds or len(fold_classes))
+    if data.fold_rule == LISTS:
+        print("one class: all images are for tests, since no other class is left to train on")
+        data = replace(data, folds=1, train_list=None)
+    else:
+        number = options.folds or min(4, len(data.classes))
+        fold_classes = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, number)
+        data = replace(data, fold_classes=fold_classes, folds=options.folds or len(fold_classes))
+        lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
+        for part, rows in split(index, options.test_share).items():
+            write_atomically(out / f"lists/{part}.txt", "".join(f"{lines[r]}\n" for r in rows))
+        data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
     if wrong := folds.problem(data):
         raise UserError(f"--folds, --fold: {wrong[0]} {wrong[1]}")
-    for part, rows in split(index, options.test_share).items():
-        write_atomically(out / f"lists/{part}.txt", "".join(f"{index.names[r]}\n" for r in rows))
-    data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
     data = _with_presence(data)
     shutil.rmtree(data.cache)
     return data
@@ -195,14 +214,17 @@ def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]
 def split(index: Index, test_share: float) -> dict[str, list[int]]:
     """Return the rows of the training and test images; each class is split in about the same proportion.
 
-    Images are grouped by the rarest class that they show; their order in a group depends on their names alone.
+    Photos, with all their masks, are grouped by the rarest class that they show; their order in a group depends on
+    their names alone.
     """
     images = (index.areas[:, 1:] > 0).sum(0)  # per class
-    shown = [np.flatnonzero(index.areas[row, 1:] > 0) for row in range(len(index))]
+    photos = list(index.of_photo.values())
+    shown = [np.flatnonzero((index.areas[rows, 1:] > 0).any(0)) for rows in photos]
     rarest = [min(s, key=lambda c: (images[c], c), default=-1) for s in shown]
-    digest = [hashlib.sha256(Path(n).name.encode()).hexdigest() for n in index.names]
-    order = sorted(range(len(index)), key=lambda r: (rarest[r], digest[r]))
-    test = {r for place, r in enumerate(order) if int((place + 1) * test_share) > int(place * test_share)}
+    digest = [hashlib.sha256(Path(index.names[rows[0]]).name.encode()).hexdigest() for rows in photos]
+    order = sorted(range(len(photos)), key=lambda p: (rarest[p], digest[p]))
+    chosen = (p for place, p in enumerate(order) if int((place + 1) * test_share) > int(place * test_share))
+    test = {row for p in chosen for row in photos[p]}
     return {"train": [r for r in range(len(index)) if r not in test], "test": sorted(test)}
 
 
@@ -211,15 +233,24 @@ def _with_presence(data: DataSettings) -> DataSettings:
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
-    indices = load_index(data, "train"), load_index(data, "test")
-    problem = None
+    indices, problem = _indices(data), None
     for exclude, pixels in itertools.product((True, False), MIN_PIXELS):
         chosen = replace(data, min_pixels=pixels, exclude_novel=exclude)
         try:
-            for of_fold in (replace(chosen, fold=number) for number in range(data.folds)):
-                for make, index in zip((train_list, test_list), indices, strict=True):
-                    check_shots(make(index, Fold.of(of_fold), of_fold), of_fold)
+            _check_folds(chosen, indices)
             return chosen
         except UserError as error:
             problem = error
     raise UserError(f"{problem} (or omit the class, or change --folds or --test-share)")
+
+
+def _indices(data: DataSettings) -> dict[str, Index]:
+    """Return the index of each part that a data set has."""
+    return {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
+
+
+def _check_folds(data: DataSettings, indices: dict[str, Index]) -> None:
+    """Refuse (UserError) settings with which a class of a fold has too few images."""
+    for of_fold in (replace(data, fold=number) for number in range(data.folds)):
+        for part, index in indices.items():
+            check_shots(MAKERS[part](index, Fold.of(of_fold), of_fold), of_fold)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -11,28 +13,114 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
+from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
+from util.data.images.read import opened_mask, read_mask
 from util.errors import UserError, nearest
 from util.formats import recognise
 from util.formats.annotations import Annotations, PhotoFiles
-from util.formats.masks import check_unique, pairs, read_class_names
+from util.formats.masks import check_unique, class_folders, pairs, read_class_names
 from util.formats.painting import label_of
-from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, labels
+from util.parallel import attempt
+from util.prepare.datasets.recipe import THRESHOLD, Job, Piece, Plan, by_name, fitted, grey, labels
 
 ALL = "all"  # the list of all images
+SPACE = re.compile(r"\s+")  # lists have a word for each image
 
 
 def from_masks(options: argparse.Namespace) -> Plan:
-    """Return the plan of photos and their masks (PNGs of class indices with the same stem).
+    """Return the plan of photos and their masks: PNGs of class indices with the same stem, or a folder for each class.
 
     Raises:
-        UserError: there are no photos, none has a mask, or two have one name.
+        UserError: there are no photos, none has a mask, or two have one name; or masks hold 0 and 255 alone, and
+            nothing tells that 255 is the object.
     """
+    if folders := class_folders(options.masks):
+        return _from_class_folders(options, folders)
     classes, masks = read_class_names(options.classes), dict(pairs(options.images, options.masks))
     if lacking := [path for path in PhotoFiles(options.images).paths if path not in masks]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
-    return _plan(masks.items(), partial(labels, classes=len(classes)), classes)
+    white = all(_is_white(mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False))
+    if white and not _white_is_object(options, classes):
+        raise UserError(f"{options.masks}: no mask shows a class; give pixels of class 1 the value 1")
+    return _plan(masks.items(), one_class if white else partial(labels, classes=len(classes)), classes)
+
+
+def _is_white(mask: Path) -> bool:
+    """Return whether a mask holds 0 and 255 alone; the error of a damaged one is its job's."""
+    values = attempt(read_mask, mask)
+    return isinstance(values, np.ndarray) and not (values % IGNORE).any()
+
+
+def _white_is_object(options: argparse.Namespace, classes: list[str]) -> bool:
+    """Return whether 255 is the object in masks of 0 and 255: as the option says, else as the user answers.
+
+    Raises:
+        UserError: there are several classes, or nobody to ask.
+    """
+    if len(classes) > 1:
+        mend = "put those of each class into a folder of its own, <class>/photo.png"
+        raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {mend}")
+    if options.white_is_object:
+        return True
+    if not sys.stdin.isatty():
+        mend = "confirm with --white-is-object that 255 is the object; in masks of class ids it is ignored"
+        raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {mend}")
+    print(f"the masks hold 0 and 255 alone: is 255 the object, {classes[0]}? [y/n] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _from_class_folders(options: argparse.Namespace, folders: dict[str, Path]) -> Plan:
+    """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
+
+    Photos with the same content are one photo, which has several classes.
+
+    Raises:
+        UserError: a class has no folder, no mask has a photo, or one photo has two masks of a class.
+    """
+    classes = read_class_names(options.classes) if options.classes else list(folders)
+    for name in classes:
+        if name not in folders:
+            raise UserError(f"{options.classes}: '{name}' is no folder of {options.masks}{nearest(name, folders)}")
+    masks = [mask for name in classes for mask in sorted(folders[name].glob("*.png"))]
+    photos = {path.with_suffix(""): path for path in PhotoFiles(options.images).paths if path not in {*masks}}
+    jobs, used, first = [], set[Path](), dict[bytes, Path]()
+    for mask in masks:
+        folder = mask.parent.name
+        photo = photos.get(options.images / folder / mask.stem) or photos.get(options.images / mask.stem)
+        if photo is None:
+            continue
+        used |= {mask, photo}
+        photo = first.setdefault(hashlib.sha256(photo.read_bytes()).digest(), photo)
+        name, of_photo = (SPACE.sub("_", str(p)) for p in (Path(folder, mask.stem), photo.relative_to(options.images)))
+        jobs.append(Job(photo, mask, name, classes.index(folder) + 1, of_photo, (ALL,)))
+    if not jobs:
+        mend = f"name photos like masks: {masks[0].stem}.jpg, in {options.images} or in a folder of the class there"
+        raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {mend}")
+    by_name((job.photo_name, job.photo) for job in jobs)
+    by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
+    for what, there in (("mask", photos.values()), ("photo", masks)):
+        if lost := {*there} - used:
+            print(f"left out, without a {what}: {len(lost)} files, such as {min(lost)}")
+    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
+
+
+def one_class(job: Job, image: np.ndarray) -> Iterator[Piece]:
+    """Yield a mask of one class, whose pixels have one value; 255 beside a small one is ignored, as in class ids.
+
+    Raises:
+        UserError: as ``grey``, which reads masks of several values.
+    """
+    with opened_mask(job.source) as stored:
+        values = np.asarray(stored if stored.mode in ("1", "L", "P") else stored.convert("L")).astype(np.uint8)
+    own, *others = [value for value in np.unique(values) if value] or [0]
+    if others and (others != [IGNORE] or own >= THRESHOLD):
+        yield from grey(job, image)
+    elif own:
+        mask = np.where(values == own, 1, IGNORE * (values == IGNORE)).astype(np.uint8)
+        yield Piece(job.line, fitted(job, image, mask))
 
 
 def from_annotations(options: argparse.Namespace) -> Plan:
@@ -99,7 +187,7 @@ def _plan(
     if len(classes) > MAX_INDEX:
         raise UserError(f"{len(classes)} classes: masks hold {MAX_INDEX}; name some of them in --classes names.txt")
     sources = list(found)
-    named = by_name((re.sub(r"\s+", "_", path.stem), path) for path, _ in sources)
+    named = by_name((SPACE.sub("_", path.stem), path) for path, _ in sources)
     jobs = [Job(path, of, name, parts=(ALL,)) for name, (path, of) in zip(named, sources, strict=True)]
     suffixes = Counter(path.suffix for path, _ in sources)
     return Plan(jobs, read, classes, parts=(ALL,), suffix=max(suffixes, key=suffixes.__getitem__, default=""))
