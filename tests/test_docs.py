@@ -22,7 +22,7 @@ MODULE = re.compile(r"\bpython -m ((?:util|benchmark)[\w.]*)")
 PATH = re.compile(r"(?<![\w/.])((?:benchmark|config|docs|model|tests|util)/[\w./-]*)")
 PLACEHOLDER = re.compile(r"[\w./-]*[<{*[][^\s`]*")  # such as config/<dataset>/
 COMPOSED = re.compile(r"config/\w+/\w+_split\d_\w+\.yaml")  # composed where no such file exists
-EXAMPLES = {"config/pascal/mine.yaml", "config/pets"}  # files that a reader makes
+EXAMPLES = {"config/pascal/mine.yaml", "config/pets", "config/oxfordpet"}  # files that a reader makes
 
 
 def _slug(heading: str) -> str:
