@@ -46,30 +46,24 @@ def test_scores_of_episodes_equal_a_recount(seed: int):
     assert scores["fb_iou"] == pytest.approx(sum(sides) / 2)
 
 
-def band(mask: np.ndarray, distance: int) -> np.ndarray:
-    """Return the pixels of a mask from which one outside it, or outside the image, is within a distance."""
-    padded, (height, width) = np.pad(mask, distance), mask.shape
-    steps = range(2 * distance + 1)
-    return mask & ~np.all([padded[y : y + height, x : x + width] for y in steps for x in steps], axis=0)
-
-
 def test_boundary_iou_is_summed_by_class_and_sees_labelled_pixels_alone():
     """The labelled part of each label is 60 x 80, whose diagonal is 100, so that d is 2; a void strip crosses it."""
-    random = np.random.default_rng(0)
-    records, sums = [], {c: [0, 0] for c in NOVEL}
+    random, records, sums, steps = np.random.default_rng(0), [], np.zeros((6, 2)), range(-2, 3)
     for n, c in enumerate((*NOVEL, *NOVEL)):
-        label = np.full((80, 80), 255)
-        prediction = random.integers(0, 2, label.shape)  # what it says outside the labels is to have no effect
+        label, prediction = (
+            np.full((80, 80), 255),
+            random.integers(0, 2, (80, 80)),
+        )  # outside the labels it has no effect
         label[:60], prediction[:60] = 0, 0
-        label[5:40, 10:50], prediction[9 - n : 44, 12:70] = 1, 1
-        label[20:23] = 255
-        valid = label != 255
-        true, mask = (band(side[:60] & valid[:60], 2) for side in (label == 1, prediction == 1))
-        sums[c] = [sums[c][0] + (true & mask).sum(), sums[c][1] + (true | mask).sum()]
-        sides = torch.tensor(prediction), torch.tensor(label)
-        records.append(episode_records(n, torch.tensor([c]), *sides, ["boundary_iou"]))
+        label[5:40, 10:50], prediction[9 - n : 44, 12:70], label[20:23] = 1, 1, 255
+        masks = [np.pad(mask, 2) for mask in (label == 1, (prediction == 1) & (label != 255))]
+        inner = [np.all([np.roll(m, (y, x), (0, 1)) for y in steps for x in steps], axis=0) for m in masks]
+        band, true = (mask & ~within for mask, within in zip(masks, inner))
+        sums[c] += (band & true).sum(), (band | true).sum()
+        sides = torch.tensor([c]), torch.tensor(prediction), torch.tensor(label)
+        records.append(episode_records(n, *sides, ["boundary_iou"]))
     score = episode_scores(torch.cat(records).numpy(), 6, ["boundary_iou"])["boundary_iou"]
-    assert score == pytest.approx(sum(100 * i / u for i, u in sums.values()) / 2) and 0 < score < 90
+    assert score == pytest.approx((100 * sums[[*NOVEL], 0] / sums[[*NOVEL], 1]).mean()) and 0 < score < 90
 
 
 @pytest.mark.parametrize("seed", range(4))

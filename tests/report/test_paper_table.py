@@ -118,36 +118,23 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
             table([runs], **wrong)
 
 
-def test_further_scores_have_columns_where_any_result_has_them(leave):
-    full(leave, model="prototype")  # as before the metric was there
-    runs = [
-        leave(f"runs/new{f}", fold=f, mean={"final": {"miou": 50.0, "fb_iou": 70.0, "boundary_iou": 20.0 + f}})
-        for f in range(4)
-    ]
+def test_classes_have_rows_and_further_scores_columns(leave):
+    seeds = [{"final": {"miou": 50.0, "per_class": {"1": 40.0 - s, "2": 40.0 + s}}} for s in (1, 2)]
+    for fold in range(4):
+        changes = {"fold": fold, "novel": {"1": f"a&b{fold}", "2": f"c_{fold}", "3": "rare"}}
+        scores = {"final": {"miou": 50.0, "fb_iou": 70.0, "boundary_iou": 20.0 + fold}}
+        runs = leave(f"runs/new{fold}", per_seed=seeds, seeds=[0, 1], mean=scores, **changes).parent
+        leave(f"runs/old{fold}", model="prototype", quick_look=fold == 0, **changes)  # without the metric
     names = "Sym-Net ResNet-50", "prototype baseline ResNet-50"
-    assert [cells(runs[0].parent, name)["1-shot boundary IoU"] for name in names] == ["21.5", "-"]
-
-
-def test_classes_have_rows_and_runs_columns(leave, tmp_path: Path):
-    def of_fold(fold: int, iou: float, **changes) -> None:
-        seeds = [{"final": {"miou": iou, "fb_iou": 70.0, "per_class": {"1": iou - s, "2": iou + s}}} for s in (1, 2)]
-        novel = {"1": f"a&b{fold}", "2": f"c_{fold}", "3": "rare"}
-        leave(f"{fold}{len(changes)}", fold=fold, per_seed=seeds, seeds=[0, 1], novel=novel, **changes)
-
-    for fold in (0, 1):
-        of_fold(fold, 40.0 + fold)
-    of_fold(1, 50.0, model="prototype")
-    of_fold(0, 50.0, model="prototype", quick_look=True)
-    found = class_table([tmp_path])
-    rows = {(row["fold"], row["class"]): row for row in csv.DictReader(io.StringIO(f"{found:csv}"))}
-    ours, other = "1-shot Sym-Net ResNet-50", "1-shot prototype baseline ResNet-50"
-    assert [name for fold, name in rows if fold == "0"] == ["a&b0", "c_0", "rare", "mean"]
-    assert [rows["0", name][ours] for name in ("a&b0", "c_0", "rare", "mean")] == ["38.5", "41.5", "-", "50.0"]
-    assert rows["1", "c_1"][other] == "51.5" and not rows["1", "c_1"]["doubts"]
-    assert "quick look" in rows["0", "c_0"]["doubts"]
+    assert [cells(runs, name)["1-shot boundary IoU"] for name in names] == ["21.5", "-"]
+    found = class_table([runs])
+    rows = list(csv.DictReader(io.StringIO(f"{found:csv}")))
+    assert [row["class"] for row in rows if row["fold"] == "1"] == ["a&b1", "c_1", "rare", "mean"]
+    assert [row["1-shot Sym-Net ResNet-50"] for row in rows[4:8]] == ["38.5", "41.5", "-", "50.0"]
+    assert "quick look" in rows[0]["notes"] and "1-shot prototype baseline ResNet-50?" in rows[0]
     latex = f"{found:latex}".splitlines()
-    assert r"1 & a\&b1 & 39.5 & \textbf{48.5} \\" in latex and r"0 & c\_0 & 41.5 & 51.5? \\" in latex
-    assert latex[latex.index(r"1 & a\&b1 & 39.5 & \textbf{48.5} \\") - 1] == r"\midrule"
+    assert r"1 & c\_1 & 41.5 & - \\" in latex
+    assert latex[latex.index(r"1 & a\&b1 & 38.5 & \textbf{50.0} \\") - 1] == r"\midrule"
 
 
 def test_published_rows_are_whole_and_have_their_source():

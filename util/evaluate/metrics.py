@@ -1,7 +1,4 @@
-"""Intersections and unions as integers, and the scores that follow from their sums: IoU, mIoU and FB-IoU.
-
-A further metric is a function of two masks and an entry of ``METRICS``; ``test.metrics`` names those of a test.
-"""
+"""Intersections and unions as integers, and the scores that follow from their sums: IoU, mIoU and FB-IoU."""
 
 from __future__ import annotations
 
@@ -24,7 +21,6 @@ BACKGROUND_INTERSECTION, BACKGROUND_UNION, FOREGROUND_INTERSECTION, FOREGROUND_U
 FURTHER = 8
 
 BOUNDARY = 0.02  # d, the width of boundary regions, as a share of the image's diagonal
-Mask = np.ndarray  # (H, W) uint8 of 0 and 1
 
 
 def predicted(logits_bnhw: Tensor) -> Tensor:
@@ -35,11 +31,8 @@ def predicted(logits_bnhw: Tensor) -> Tensor:
     return logits_bnhw.max(1).indices
 
 
-# --- further metrics -------------------------------------------------------------------------------------------------
-
-
-def boundary_counts(mask: Mask, true: Mask, valid: Mask) -> tuple[int, int]:
-    """Return intersection and union of the boundary regions of two masks, in pixels.
+def boundary_counts(mask: np.ndarray, true: np.ndarray, valid: np.ndarray) -> tuple[int, int]:
+    """Return intersection and union of the boundary regions of two masks (H, W) uint8, in pixels.
 
     Source: Cheng et al., Boundary IoU, CVPR 2021. The boundary region of a mask is its pixels within d of its contour,
     to which the image's border belongs; the diagonal is that of the rectangle of all labelled pixels.
@@ -47,14 +40,15 @@ def boundary_counts(mask: Mask, true: Mask, valid: Mask) -> tuple[int, int]:
     *_, width, height = cv2.boundingRect(valid)
     side = 2 * max(round(BOUNDARY * math.hypot(width, height)), 1) + 1
     kernel = np.ones((side, side), np.uint8)
-    inner, true_inner = (cv2.erode(m, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0) for m in (mask, true))
-    band, true_band = mask > inner, true > true_inner
+    inner = [cv2.erode(m, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0) for m in (mask, true)]
+    band, true_band = mask > inner[0], true > inner[1]
     return int((band & true_band).sum()), int((band | true_band).sum())
 
 
-# By its key in results: the function of prediction, truth and labelled pixels; what is not labelled is 0 in all three.
-# Part and whole are summed for each class over all episodes; the score is the mean over classes of part / whole.
-METRICS: dict[str, Callable[[Mask, Mask, Mask], tuple[int, int]]] = {"boundary_iou": boundary_counts}
+# Further metrics, by their names in test.metrics and results: functions of prediction, truth and labelled pixels, masks
+# (H, W) uint8 that are 0 where nothing is labelled, to a part and a whole. Both are summed for each class over all
+# episodes; the score is the mean over classes of part / whole.
+METRICS: dict[str, Callable[..., tuple[int, int]]] = {"boundary_iou": boundary_counts}
 
 
 # --- episodes --------------------------------------------------------------------------------------------------------
@@ -101,8 +95,7 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
         further: the further metrics of the records, names of ``METRICS``.
 
     Returns:
-        ``miou`` (see ``mean_iou``), ``fb_iou``, ``per_class`` of the ids that occurred, as text, and the further
-        metrics; in percent.
+        ``miou`` (see ``mean_iou``), ``fb_iou``, ``per_class`` of ids that occurred (text), and ``further``; in percent.
     """
     sums = np.zeros((classes + 1, records.shape[1]), np.int64)
     np.add.at(sums, records[:, CLASS], records)

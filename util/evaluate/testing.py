@@ -26,7 +26,6 @@ from util.report.charts import write_charts
 from util.report.result_table import class_table, passes_in_words, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result, in_words
-from util.report.table import DEFAULT
 from util.run.data import trials
 from util.run.device import describe
 from util.run.processes import World, join
@@ -41,7 +40,7 @@ def test(
     manifest: Path | None = None,
     save_images: dict[str, int] | None = None,
     figures: str = "png",
-    form: str = DEFAULT,
+    form: str = "markdown",
 ) -> list[dict[str, Any]]:
     """Score the model over the episodes and seeds of each protocol; write, print and return the results.
 
@@ -170,8 +169,8 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
             of_episode = {name: table[place * ways : (place + 1) * ways] for name, table in outputs.items()}
             episode["outputs"] = {name: _counts(rows) for name, rows in of_episode.items()}
             for i, metric in enumerate(job.context.config.test.metrics):
-                columns = slice(FURTHER + 2 * i, FURTHER + 2 * i + 2)
-                episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in of_episode.items()}
+                first = FURTHER + 2 * i
+                episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
             out.episodes.append(episode)
     return out
 

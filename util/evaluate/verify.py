@@ -24,7 +24,7 @@ from util.evaluate.metrics import METRICS, episode_scores
 from util.report.result_table import departures, title
 from util.report.schema import MANIFEST, find_results, read_result
 from util.report.scores import FINAL, counts_of, over_seeds
-from util.report.table import DEFAULT, Table
+from util.report.table import Table
 from util.run.context import make_run_context
 from util.run.data import images_for_test, protocol_sampler
 from util.run.input_size import view_of
@@ -34,11 +34,8 @@ Result = dict[str, Any]
 Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
 
 
-def verify(paths: Sequence[Path], form: str = DEFAULT) -> int:
-    """Print the checks of every result below some paths, and whether it can be trusted; return 1 if one differs.
-
-    Args:
-        form: of the table, one of ``FORMATS``.
+def verify(paths: Sequence[Path], form: str = "markdown") -> int:
+    """Print tables of the checks of every result below some paths, and whether to trust it; return 1 if one differs.
 
     Raises:
         UserError: a path holds no result, or a file that is none.

@@ -41,34 +41,28 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
                 f"{files[0]} has {len(expected)} episodes, {path} has {len(others)}, different from number {same} on; "
                 "score both on the same: test.py --manifest FILE.jsonl replays one's"
             )
-    pairs, of_all = len(runs) // 2, slice(None)
+    pairs, out = len(runs) // 2, Table(["mIoU %", "A", "B", "B - A", "95 % from", "to"], [])
     which = f"{of_a} output" if of_b in ("", of_a) else f"outputs ({of_b} of B, {of_a} of A)"
-    parts = {which: of_all}
-    if pairs > 1:
-        parts = {**{f"pair {i + 1}": slice(i, i + 1) for i in range(pairs)}, "mean": of_all}
-    out = Table(["mIoU %", "A", "B", "B - A", "95 % from", "to"], [])
-    for name, part in parts.items():
+    each = {f"pair {i + 1}": slice(i, i + 1) for i in range(pairs)} if pairs > 1 else {}
+    for name, part in {**each, which: slice(None)}.items():
         a, b, low, high = difference(sums[::2][part], sums[1::2][part])
         out.rows.append([name, f"{a:.2f}", f"{b:.2f}", *(f"{value:+.2f}" for value in (b - a, low, high))])
     scored = [f"{file} {note}" for file, note in zip(files, notes)]
-    out.facts = {f"of {side}": [*scored[i::2], ""][: len(parts)] for i, side in enumerate("AB")}
-    out.notes = [
-        f"{'AB'[i % 2]}{f', pair {i // 2 + 1}' if pairs > 1 else ''}: {of_run}" for i, of_run in enumerate(scored)
-    ]
+    out.facts = {f"of {side}": [*scored[i::2], ""][: len(out.rows)] for i, side in enumerate("AB")}
     over = f", mean of {pairs} pairs" if pairs > 1 else ""
-    out.notes.append(
+    out.notes = [
+        *(f"{'AB'[i % 2]}: {run}" for i, run in enumerate(scored)),
         f"B - A = {b - a:+.2f} mIoU points of the {which}{over}, 95 % interval [{low:+.2f}, {high:+.2f}] over "
         f"{pairs * len(episodes[0])} paired episodes ({DRAWS} bootstrap samples of their "
-        f"{sums[0].shape[1]} query images, each with all its episodes)"
-    )
+        f"{sums[0].shape[1]} query images, each with all its episodes)",
+    ]
     if pairs > 1:
         out.notes.append("the interval is for these trained networks; the pairs show the spread of training runs")
     if len({*notes}) > 1:
-        verdict = "scored differently: the difference is that of the scoring too, and no verdict on the systems"
+        out.notes.append("scored differently: the difference is that of the scoring too, no verdict on the systems")
     else:
         where, contains = ("within", "contains") if low <= 0 <= high else ("beyond", "does not contain")
-        verdict = f"{where} the noise: the interval {contains} 0"
-    out.notes.append(verdict)
+        out.notes.append(f"{where} the noise: the interval {contains} 0")
     return out
 
 

@@ -64,44 +64,26 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
 
 
 def class_table(paths: list[Path], output: str = FINAL, protocol: str | None = None) -> Table:
-    """Return the IoU of each class, with a block of rows for each fold and a column for each method and shots.
-
-    Raises:
-        UserError: as ``table``.
-    """
+    """Return the IoU of each class: rows by fold, a column for each method and shots; errors as ``table``."""
     results, elsewhere = _chosen(paths, protocol, across=False)
     first = next(iter(results.values()))
     rows = _measured_rows(results, output, list(range(first["folds"])), "fold")
-    letters, notes = _explained(rows)
     columns = sorted({(shot, i) for i, row in enumerate(rows) for shot, _ in row.cells})
-    names = [rows[i].method + letters[in_words(rows[i].tracks)] for _, i in columns]
+    letters, notes = _explained(rows)
+    doubts = [DOUBTFUL if (shot, "mean") in rows[i].doubts else "" for shot, i in columns]
+    names = [rows[i].method + letters[in_words(rows[i].tracks)] + mark for (_, i), mark in zip(columns, doubts)]
     out = Table(["fold", "class", *names], [], ["", "", *(f"{shot}-shot" for shot, _ in columns)])
     lines: list[tuple[object, str, Any]] = []  # fold, class, and the key of their cells
     for fold in sorted({r["fold"] for r in results.values()}):
         classes = dict.fromkeys(name for r in results.values() if r["fold"] == fold for name in r["novel"].values())
-        out.ruled.add(len(lines))
+        out.ruled |= {len(lines)} - {0}
         lines += [*((fold, name, (fold, name)) for name in classes), (fold, "mean", fold)]
-    if any(c == "mean" for row in rows for _, c in row.cells):
-        lines.append(("all", "mean", "mean"))
-    doubts = []
     for i, (fold, name, place) in enumerate(lines):
-        cells = [(j, (shot, place), row) for j, (shot, row) in enumerate(columns, 2)]
-        out.rows.append([str(fold), name, *(_cell(rows[row], key) for _, key, row in cells)])
-        out.marks |= {(i, j): DOUBTFUL for j, key, row in cells if key in rows[row].doubts}
-        out.best |= {(i, j) for j, key, row in cells if row in _best(rows, key)}
-        why = [
-            f"{names[j - 2]}, {key[0]}-shot: {rows[row].doubts[key]}" for j, key, row in cells if (i, j) in out.marks
-        ]
-        doubts.append("; ".join(why))
-    out.ruled -= {0}
-    tracks = "; ".join(f"{mark} {track}".strip() for track, mark in letters.items())
-    out.facts = {"protocol": [protocol_title(first)] * len(lines), "track": [tracks] * len(lines), "doubts": doubts}
-    out.notes = [
-        f"IoU in per cent by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.",
-        *notes,
-        *(_note(path, r, output) for path, r in results.items()),
-        *elsewhere,
-    ]
+        out.rows.append([str(fold), name, *(_cell(rows[row], (shot, place)) for shot, row in columns)])
+        out.best |= {(i, j) for j, (shot, row) in enumerate(columns, 2) if row in _best(rows, (shot, place))}
+    notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *notes]
+    out.facts = {"notes": [" ".join(notes)] * len(lines)}
+    out.notes = [*notes, *(_note(path, r, output) for path, r in results.items()), *elsewhere]
     return out
 
 
@@ -251,13 +233,12 @@ def _cell(row: Row, column: Column) -> str:
 def _explained(rows: list[Row]) -> tuple[dict[str, str], list[str]]:
     """Return the mark of each track, '' if there is one, and the notes that explain doubtful cells and tracks."""
     names = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
-    marks = {track: f" ({name})" for track, name in zip(dict.fromkeys(in_words(row.tracks) for row in rows), names)}
-    notes = []
+    tracks = dict.fromkeys(in_words(row.tracks) for row in rows)
+    marks = {track: f" ({name})" if len(tracks) > 1 else "" for track, name in zip(tracks, names)}
+    notes = [f"{mark.strip() or 'all'}: {track}." for track, mark in marks.items()]
     if doubts := ", ".join(dict.fromkeys(why for row in rows for why in row.doubts.values())):
-        notes.append(f"{DOUBTFUL} ({doubts}) not to be quoted as the protocol's number of this method.")
-    if len(marks) == 1:
-        marks = dict.fromkeys(marks, "")
-    return marks, [*notes, *(f"{mark.strip() or 'all'}: {track}." for track, mark in marks.items())]
+        notes.insert(0, f"{DOUBTFUL} ({doubts}) not to be quoted as the protocol's number of this method.")
+    return marks, notes
 
 
 def _best(rows: list[Row], column: Column) -> list[int]:

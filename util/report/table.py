@@ -1,7 +1,4 @@
-"""Tables as Markdown, LaTeX and CSV: a further format is a further function and an entry of ``FORMATS``.
-
-Every table of every command is a ``Table``, and ``--format`` chooses how it is printed.
-"""
+"""Tables as Markdown, LaTeX and CSV: a further format is a further function and an entry of ``FORMATS``."""
 
 from __future__ import annotations
 
@@ -51,7 +48,7 @@ class Table:
         return [[text + self.marks.get((i, j), "") for j, text in enumerate(row)] for i, row in enumerate(self.rows)]
 
     def __format__(self, form: str) -> str:
-        return FORMATS[form or DEFAULT][1](self)
+        return FORMATS[form or "markdown"][1](self)
 
     def __str__(self) -> str:
         return format(self)
@@ -74,11 +71,8 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """Return a table in LaTeX with booktabs, groups above their columns, the best cells bold, the notes as comments."""
 
-    def escaped(text: str) -> str:
-        return "".join(LATEX_SPECIAL.get(c, c) for c in one_line(text)).replace("+-", r"$\pm$")
-
     def line(cells: list[str], row: int | None = None) -> str:
-        texts = [escaped(cell) for cell in cells]
+        texts = ["".join(LATEX_SPECIAL.get(c, c) for c in cell).replace("+-", r"$\pm$") for cell in cells]
         return " & ".join(rf"\textbf{{{t}}}" if (row, j) in table.best else t for j, t in enumerate(texts)) + r" \\"
 
     leading = table.groups.count("") or 1
@@ -86,7 +80,7 @@ def latex(table: Table) -> str:
     out = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     if groups := list(dict.fromkeys(filter(None, table.groups))):
         spans = [(name, table.groups.index(name) + 1, table.groups.count(name)) for name in groups]
-        above = [rf"\multicolumn{{{count}}}{{c}}{{{escaped(name)}}}" for name, _, count in spans]
+        above = [rf"\multicolumn{{{count}}}{{c}}{{{name}}}" for name, _, count in spans]
         out.append(" & ".join([""] * leading + above) + r" \\")
         out.append(" ".join(rf"\cmidrule(lr){{{first}-{first + count - 1}}}" for _, first, count in spans))
     out += [line(table.header), r"\midrule"]
@@ -109,9 +103,8 @@ FORMATS = {  # by the name of --format: the ending of files, and the function th
     "latex": ("tex", latex),
     "csv": ("csv", comma_separated),
 }
-DEFAULT = "markdown"
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
     """Add the option that chooses how a command prints its tables."""
-    parser.add_argument("--format", choices=FORMATS, default=DEFAULT, help=f"of tables; default {DEFAULT}")
+    parser.add_argument("--format", choices=FORMATS, default="markdown", help="of tables; default markdown")
