@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from util.config.read import to_dict
 from util.config.settings import Config
+from util.data.episodes import collate
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Observer, Scoreboard, run_pass
@@ -28,6 +30,8 @@ from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
 from util.run.device import describe
+from util.run.network import PreparedNetwork
+from util.run.precision import say_faster_precision
 from util.run.processes import World, join
 
 log = logging.getLogger("symnet")
@@ -71,7 +75,10 @@ def test(
             log.info("%s", note)
         log.info("on %s, %d process(es)", describe(world.device), world.size)
         cache = feature_cache(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        for seed, members in passes(jobs):
+        groups = passes(jobs)
+        if world.is_main:
+            _compare_precisions(config, groups, world)
+        for seed, members in groups:
             _run(members, seed, world, cache)
         out = []
         for job, folder in zip(jobs, folders, strict=True):
@@ -80,6 +87,21 @@ def test(
     if len(out) > 1 and world.is_main:
         log.info("%s", format(protocol_table(out), form))
     return out
+
+
+def _compare_precisions(config: Config, groups: list[tuple[int, list[Job]]], world: World) -> None:
+    """Say whether the first episode, its images encoded, is faster in the other precision."""
+    seed, (job, *_) = groups[0]
+    first = collate([trials(job.context, job.samplers[seed], job.view, (job.scored_on,))[0]])
+
+    @torch.inference_mode()
+    def do(prepared: PreparedNetwork) -> None:
+        network: Any = prepared.network.eval()
+        with prepared.autocast():
+            network.forward_classes(first.ways)
+
+    episodes = sum(max(job.episodes[seed] for job in jobs) for seed, jobs in groups)
+    say_faster_precision(config, job.prepared, "an episode whose images are encoded", episodes / world.size, do)
 
 
 def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:

@@ -7,11 +7,13 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
+from torch import Tensor
+
 from util.checkpoints.resume import OPTIONS, as_trained, check_free
 from util.checkpoints.weights import encoder_licence, network_to_train
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.data.episodes import EpisodeDataset
+from util.data.episodes import EpisodeDataset, collate
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Scoreboard, run_pass
 from util.report.pictures import Examples
@@ -21,10 +23,11 @@ from util.run.data import StageData, base_stage_data, meta_stage_data
 from util.run.device import describe
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
+from util.run.precision import say_faster_precision
 from util.run.processes import World, join
 from util.train import hooks
 from util.train.kept_features import KeptEpisodes, RecordFile
-from util.train.optim import EMA, StepSchedule, build_optimizers
+from util.train.optim import EMA, StepSchedule, build_optimizers, least_batch
 from util.train.trainer import train
 
 log = logging.getLogger("symnet")
@@ -84,6 +87,10 @@ def train_stage(
             numbers = training_numbers(training.progress.step, schedule.steps, *place)
             workers = config.data.workers
             stream = kept.batches(numbers) if kept else batches(data.training, numbers, workers, world.device)
+            if world.is_main:
+                few = list(range(least_batch(stage, key) // stage.accumulate))
+                first = next(kept.batches([few])) if kept else collate([data.training[i] for i in few])
+                _compare_precisions(config, training, first, len(few))
             pictures = 0 if is_base or not world.is_main else 4
             validate = partial(_validate, config, data, out, world, pictures) if stage.validate_every else None
             finished = train(training, stream, validate, config.run.seed)
@@ -95,6 +102,20 @@ def train_stage(
 
 
 train_base, train_meta = partial(train_stage, "base"), partial(train_stage, "meta")
+
+
+def _compare_precisions(config: Config, training: hooks.Training, batch: Any, examples: int) -> None:
+    """Say whether forward and backward of a few examples are faster in the other precision."""
+
+    def do(prepared: PreparedNetwork) -> None:
+        with prepared.autocast():
+            losses = prepared.network.train()(batch).losses
+        cast(Tensor, sum(losses.values())).backward()
+
+    schedule = training.schedule
+    times = (schedule.steps - training.progress.step) * schedule.batch / training.world.size / examples
+    part = f"forward and backward of {examples} examples" if examples > 1 else "forward and backward of an episode"
+    say_faster_precision(config, training.prepared, part, times, do)
 
 
 def _validate(
