@@ -44,7 +44,7 @@ def config(mini_yaml):
             f"mini_split0_{model}_resnet10.yaml",
             run={"base_folder": None},
             model={"encoder": {"weights": None}},
-            meta_stage={"epoch_length": 8, "validate_episodes": 2},
+            meta_stage={"epoch_length": 8, "validate_every": 0.5, "validate_episodes": 9, "validate_on": "base"},
             test=FAST,
         )
         return read_config(path, list(overrides))
@@ -60,7 +60,9 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
         assert train_base(short, resume=False, overwrite=False) == 0
     assert train_meta(short, resume=False, overwrite=False) == 0
     record = json.loads((run_folder(short, "meta") / "metrics.json").read_text())
-    assert record["finished"] and record["epochs"][0]["step"] == 2  # eight episodes, four at a time
+    assert record["finished"] and [entry["step"] for entry in record["epochs"]] == [1, 2]  # four episodes at a time
+    base = {str(c) for c in make_run_context(short).fold.base}
+    assert all(set(entry["validation"]["final"]["per_class"]) <= base for entry in record["epochs"])
     protocols = ("hdmnet", "ssp")
     results = score(short, protocols=protocols)
     assert tuple(r["protocol"] for r in results) == protocols

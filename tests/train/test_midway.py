@@ -93,7 +93,8 @@ class Run:
         try:
             done, steps = self.training.progress.step, self.training.schedule.steps
             numbers = training_numbers(done, steps, BATCH, 0, 1, 1)
-            train(self.training, batches(self.data, numbers, 0, WORLD.device), self._validate, seed=0)
+            validate = self._validate if self.training.stage.validate_every else None
+            train(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)
         except Stopped:
             pass
         finally:
@@ -118,6 +119,14 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
     assert run.validated == EVERY
     epochs = [(r["epoch"], r["step"], "losses" in r) for r in run.record["epochs"]]
     assert epochs == [(e, s, s % STEPS == 0) for e, s in zip((1, 1.5, 2, 2.5, 3, 3.5, 4), EVERY)]
+
+
+def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(tmp_path: Path) -> None:
+    some = Run(tmp_path / "some", lambda step: -step, validate_every=0.4, validate_midway=False).fit()
+    assert some.validated == list(range(2, 21, 2)) and some.record["best"] == {"score": -2, "epoch": 0.4}
+    assert [r["epoch"] for r in some.record["epochs"] if "losses" in r] == [1, 2, 3, 4]
+    never = Run(tmp_path / "never", float, validate_every=0, validate_midway=False).fit()
+    assert some.weights(LAST) == never.weights(LAST) == never.weights(BEST) != some.weights(BEST)
 
 
 @pytest.mark.parametrize("where", ["amid", "after", "signal"])

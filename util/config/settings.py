@@ -12,6 +12,7 @@ from model.contract import ModelSettings
 
 PLAIN_SCALES = [1.0]
 BINARY = "binary"  # a value of data.mask_form
+HELD_OUT = "base"  # the value of validate_on that takes base classes
 MASKS = "masks"  # the value of test.fuse that uses every support alone
 
 
@@ -125,7 +126,7 @@ class StageSettings:
     size: int | None = bounded(None, 33)
     views: int | None = bounded(None, 1)
     cache_gib: float | None = bounded(None, 0)
-    validate_every: int = bounded(1, 0)
+    validate_every: float = bounded(1.0, 0)
     validate_midway: bool = bounded(False, only=("validate_every", True))
     validate_episodes: int = bounded(1000, 1)
     validate_on: str | None = None

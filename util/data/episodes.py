@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -192,6 +192,14 @@ class TrialDataset(Dataset):
             supports = [episodes.evaluation_view(*episodes.index.pair(row)) for row in way.supports]
             ways.append(episodes.assemble(way, [query, *supports], [c for c in key.classes if c != way.class_id]))
         return Trial(ways, [key.rows], labels, base, [episodes.view.shown(image.shape)])
+
+
+class BaseTrialDataset(TrialDataset):
+    """Trials of base classes that play novel ones: a base learner does not claim an episode's own class."""
+
+    def __getitem__(self, number: int) -> Trial:
+        trial = super().__getitem__(number)
+        return replace(trial, ways=[replace(way, left_out=way.base_id) for way in trial.ways])
 
 
 def collate(items: Sequence[Sample]) -> Sample:

@@ -25,7 +25,7 @@ from model.episode import IGNORE, Output
 from util.checkpoints.weights import load_weights
 from util.config.folds import LISTS
 from util.config.settings import Config
-from util.data.episodes import Trial, TrialDataset
+from util.data.episodes import BaseTrialDataset, Trial
 from util.data.marks import KINDS, MASK, drawn_mark
 from util.data.sampling import EpisodeSampler, random_stream
 from util.errors import UserError
@@ -86,7 +86,7 @@ def calibrate(config: Config) -> Path:
             sampler = EpisodeSampler(images, "shuffle", shot, config.run.seed, absent=protocol.absent)
             check_sampler(images, sampler, PROTOCOL, "the training list")
             data = trials(context, sampler, view, (scored_on(view, protocol),))
-            marked = _MarkedAsNovel(data.episodes, data.scored_on)
+            marked = _Marked(data.episodes, data.scored_on)
             run_pass(prepared, marked, count // len(parts), [seen], world, "calibrate", batch, workers)
     made_on += f", {count} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {view.side}"
     made, scores = seen.fitted(network, calibration.key_of(config, weights.digest), made_on)
@@ -96,17 +96,14 @@ def calibrate(config: Config) -> Path:
     return path
 
 
-class _MarkedAsNovel(TrialDataset):
-    """Episodes of base classes that play novel ones, with marks of all kinds in turn.
-
-    A base learner does not claim the episode's own class.
-    """
+class _Marked(BaseTrialDataset):
+    """Episodes of base classes, with marks of all kinds in turn."""
 
     def __getitem__(self, number: int) -> Trial:
         trial, random = super().__getitem__(number), random_stream(0, MARK_STREAM, number)
         (way,), kind = trial.ways, KINDS[number % len(KINDS)]
         marked = torch.stack([torch.from_numpy(drawn_mark(x.numpy(), kind, random)) for x in way.support_label])
-        return replace(trial, ways=[replace(way, left_out=way.base_id, support_label=marked)])
+        return replace(trial, ways=[replace(way, support_label=marked)])
 
 
 class Evidence:

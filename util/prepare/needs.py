@@ -20,7 +20,7 @@ from model.registry import class_of
 from util.checkpoints.weights import fill_encoder, how_to_get
 from util.config.folds import Fold
 from util.config.read import read_data
-from util.config.settings import Config, DataSettings, StageSettings
+from util.config.settings import HELD_OUT, Config, DataSettings, StageSettings
 from util.data.lists.files import found
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index, prepare_command
@@ -77,7 +77,7 @@ class Needs:
             rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
             what, mend = f"lists {data.name} fold {data.fold} ({rule})", "change data.min_pixels, data.shot or the list"
             out.append(self.check(what, partial(_lists, data), mend))
-        if trains and config.meta_stage.validate_on is not None:
+        if trains and config.meta_stage.validate_on not in (None, HELD_OUT):
             other = read_data(found(config.meta_stage.validate_on))
             out.append(self.check(f"data {other.root} for validations", partial(_data, other), prepare_command(other)))
         if method.reads_text:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from model.episode import Output
+from model.episode import LabelledImages, Output
 from util.errors import one_line
 from util.report.figure import styled
-from util.report.overlay import PREDICTION_COLOUR, TRUTH_COLOUR, Colour, class_map, overlay
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, class_map, overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,18 +77,30 @@ def labelled(image: np.ndarray, label: np.ndarray, colour: Colour, several: bool
 
 
 class Examples:
-    """The observer that shows the first queries of a validation, by number: with the truth, and with the prediction."""
+    """The observer that draws the first episodes or images of a validation, by number, each as one strip.
+
+    The strip (H, W, 3) uint8 has the supports, the query, the truth and the prediction; images have no supports.
+    """
 
     def __init__(self, count: int):
         self.count = count
         self.shown: dict[int, np.ndarray] = {}
 
     def add(self, numbers: list[int], batch: Any, output: Output) -> None:
-        """Draw each such query of a batch, (H, 2 W, 3) uint8."""
+        """Draw those of a batch, a ``Trial`` or ``LabelledImages``."""
         for item, number in enumerate(numbers):
-            if number < self.count:
-                maps = batch.episode.query_label[item], output.logits[item].argmax(0)
-                image = batch.episode.query[item].permute(1, 2, 0).round().byte().cpu().numpy()
-                truth, found = (labels.byte().cpu().numpy() for labels in maps)
-                shown = overlay(image, truth, TRUTH_COLOUR), overlay(image, found, PREDICTION_COLOUR)
-                self.shown[number] = np.hstack(shown)
+            if number >= self.count:
+                continue
+            found, of_image = output.logits[item].argmax(0), isinstance(batch, LabelledImages)
+            if of_image:
+                shots, image, truth = [], batch.image[item], batch.label[item]
+            else:
+                episode = batch.episode
+                shots, image, truth = episode.shots(item), episode.query[item], episode.query_label[item]
+            parts = [(*shot, SUPPORT_COLOUR) for shot in [*shots, (image, truth * 0)]]
+            parts += [(image, truth, TRUTH_COLOUR), (image, found, PREDICTION_COLOUR)]
+            panels = []
+            for pixels, label, colour in parts:
+                photo, ids = (x.round().byte().cpu().numpy() for x in (pixels.permute(1, 2, 0), label))
+                panels.append(at_panel_size(labelled(photo, ids, colour, several=of_image)))
+            self.shown[number] = np.hstack(panels)

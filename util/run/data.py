@@ -10,12 +10,20 @@ from torch.utils.data import Dataset
 
 from util.config.folds import has_class_maps
 from util.config.read import read_data
-from util.config.settings import BINARY, AugmentSettings, ProtocolSettings, StageSettings
-from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
+from util.config.settings import BINARY, HELD_OUT, AugmentSettings, ProtocolSettings, StageSettings
+from util.data.episodes import BaseTrialDataset, EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
 from util.data.lists.files import found
-from util.data.lists.image_list import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
+from util.data.lists.image_list import (
+    ImageList,
+    base_episodes_list,
+    base_validation_list,
+    check_shots,
+    test_list,
+    train_list,
+    whole_list,
+)
 from util.data.lists.index import load_index, read_names
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler
 from util.errors import UserError
@@ -33,7 +41,7 @@ class StageData:
 
     images: ImageList
     training: Dataset
-    held_out: Dataset
+    held_out: Dataset | None  # None: the lists leave none
     epoch_length: int  # training examples
     validation_length: int  # held-out examples
     held_out_classes: list[str]  # of the data set of the held-out examples
@@ -59,15 +67,18 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
 
 
 def meta_stage_data(context: RunContext, world: World) -> StageData:
-    """Return the data of the meta stage: episodes of base classes, validated on episodes of novel classes.
+    """Return the data of the meta stage: episodes of base classes, and those that validate it.
 
-    Those are of the validation list, else of the test list; perhaps of another data set, ``meta_stage.validate_on``.
+    The latter are of the validation list's classes, else of the test list's novel or, by ``meta_stage.validate_on``,
+    base ones, or of another data set.
     """
     stage, held_out = context.config.meta_stage, validation_context(context)
     config = held_out.config
     with world.main_first():
         images = images_for_training(context, world.is_main)
-        if config.data.validation_list is None:
+        if config.data.validation_list is None and stage.validate_on == HELD_OUT:
+            novel = base_episodes_list(load_index(config.data, "test", world.is_main), images.classes, config.data)
+        elif config.data.validation_list is None:
             novel = images_for_test(held_out, world.is_main, config.protocols[config.test.protocol].list_file)
         else:
             index = load_index(config.data, "validation", world.is_main)
@@ -75,9 +86,9 @@ def meta_stage_data(context: RunContext, world: World) -> StageData:
     return StageData(
         images,
         training_episodes(context, images),
-        validation_episodes(held_out, novel),
+        None if novel is None else validation_episodes(held_out, novel),
         epoch_length(stage, images),
-        stage.validate_episodes,
+        0 if novel is None else stage.validate_episodes,
         config.data.classes,
     )
 
@@ -85,7 +96,7 @@ def meta_stage_data(context: RunContext, world: World) -> StageData:
 def validation_context(context: RunContext) -> RunContext:
     """Return the context of the validations: the run's own, or that of the data set ``meta_stage.validate_on``."""
     config = context.config
-    if config.meta_stage.validate_on is None:
+    if config.meta_stage.validate_on in (None, HELD_OUT):
         return context
     kept = {key: getattr(config.data, key) for key in OF_THE_RUN}
     other = replace(read_data(found(config.meta_stage.validate_on)), **kept)
@@ -150,13 +161,17 @@ def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
 def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
     """Return the meta stage's validation episodes, at the image size of training.
 
-    They are those of the test protocol, of ``validate_seed`` or its first seed.
+    They are those of the test protocol, of ``validate_seed`` or its first seed; of base classes, each class in turn.
     """
     config = context.config
     protocol, seed = config.protocols[config.test.protocol], config.meta_stage.validate_seed
+    of_base = config.meta_stage.validate_on == HELD_OUT
+    if of_base:
+        protocol = replace(protocol, query="class_in_turn")
     sampler = protocol_sampler(context, images, protocol, protocol.seeds[0] if seed is None else seed)
     view = view_of(config, protocol, config.data.size)
-    return trials(context, sampler, view, (scored_on(view, protocol),))
+    data = trials(context, sampler, view, (scored_on(view, protocol),))
+    return BaseTrialDataset(data.episodes, data.scored_on) if of_base else data
 
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:

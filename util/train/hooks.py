@@ -106,22 +106,25 @@ def check_finite(finite: bool, step: int, what: str) -> None:
 
 
 def end_epoch(training: Training, validate: Validate | None) -> None:
-    """At the end of an epoch, or in its middle if that is validated: validate, and write a record and checkpoints.
+    """At the end of an epoch, and where a validation is due: validate, and write a record and checkpoints.
 
-    Every ``validate_every``-th epoch is validated, and the last; without validations the newest weights are the best.
+    Due are every ``validate_every`` epochs, the middle of such epochs by ``validate_midway``, and the end. Without
+    validations the newest weights are the best.
     """
     stage, schedule, progress = training.stage, training.schedule, training.progress
-    epochs, steps = divmod(progress.step, schedule.steps_per_epoch)
+    length = schedule.steps_per_epoch
+    epochs, steps = divmod(progress.step, length)
     is_end = steps == 0
-    is_middle = stage.validate_midway and epochs > 0 and steps == schedule.steps_per_epoch // 2
-    epoch = epochs if is_end else epochs + 1
-    is_due = validate is not None and (epoch % stage.validate_every == 0 or epoch == schedule.epochs)
-    if progress.on_record or not (is_end or (is_middle and is_due)):
+    is_middle = stage.validate_midway and epochs > 0 and steps == length // 2
+    of = (epochs + 1) * length if is_middle else progress.step
+    is_due = validate is not None and (of % max(round(stage.validate_every * length), 1) == 0 or of == schedule.steps)
+    if progress.on_record or not (is_end or is_due):
         return
-    entry: dict[str, Any] = {"epoch": epoch if is_end else epoch - 0.5, "step": progress.step}
+    epoch = epochs + (0.5 if is_middle else round(steps / length, 3))
+    entry: dict[str, Any] = {"epoch": epochs if is_end else epoch, "step": progress.step}
     if is_end:
-        entry["losses"] = {n: total / schedule.steps_per_epoch for n, total in progress.totals.items()}
-        log.info("epoch %d: loss %.4f", epoch, entry["losses"]["total"])
+        entry["losses"] = {n: total / length for n, total in progress.totals.items()}
+        log.info("epoch %d: loss %.4f", epochs, entry["losses"]["total"])
     better = validate is None
     if validate is not None and is_due:
         save(training)  # a validation may take long, and the run may end in it

@@ -31,6 +31,7 @@ from util.train.optim import EMA, StepSchedule, build_optimizers, least_batch
 from util.train.trainer import train
 
 log = logging.getLogger("symnet")
+PICTURES = 8  # of each validation
 
 
 def train_stage(
@@ -91,8 +92,10 @@ def train_stage(
                 few = list(range(least_batch(stage, key) // stage.accumulate))
                 first = next(kept.batches([few])) if kept else collate([data.training[i] for i in few])
                 _compare_precisions(config, training, first, len(few))
-            pictures = 0 if is_base or not world.is_main else 4
-            validate = partial(_validate, config, data, out, world, pictures) if stage.validate_every else None
+            if stage.validate_every and not data.validation_length:
+                log.info("no validations: the test list has too few images of the training list's classes")
+            validates = stage.validate_every and data.validation_length
+            validate = partial(_validate, config, data, out, world) if validates else None
             finished = train(training, stream, validate, config.run.seed)
             if kept:
                 log.info("encoder: %s", kept.file.in_words())
@@ -119,11 +122,11 @@ def _compare_precisions(config: Config, training: hooks.Training, batch: Any, ex
 
 
 def _validate(
-    config: Config, data: StageData, out: RunFolder, world: World, shown: int, network: PreparedNetwork, step: int
+    config: Config, data: StageData, out: RunFolder, world: World, network: PreparedNetwork, step: int
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
     board = Scoreboard(len(data.held_out_classes))
-    examples = Examples(shown)
+    examples = Examples(PICTURES)
     run_pass(
         network,
         data.held_out,
@@ -136,6 +139,6 @@ def _validate(
     )
     scores, _ = board.gather(world)
     out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
-    for number, picture in sorted(examples.shown.items()):
+    for number, picture in sorted(entry for part in world.gather(examples.shown) for entry in part.items()):
         out.image(f"validation/{number}", picture, step)
     return scores[FINAL if FINAL in scores else BASE]["miou"], scores

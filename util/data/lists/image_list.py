@@ -104,6 +104,12 @@ def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageL
     return _by_pixels(index, data, fold.base)
 
 
+def base_episodes_list(index: Index, classes: tuple[int, ...], data: DataSettings) -> ImageList | None:
+    """Return the images for episodes of those of some classes that have enough; None if none has."""
+    enough = tuple(c for c in classes if (index.areas[:, c] >= data.min_pixels).sum() > data.shot)
+    return _by_pixels(index, data, enough) if enough else None
+
+
 def whole_list(index: Index, fold: Fold) -> ImageList:
     """Return all images of a data set's list with the fold's base classes, for a base stage with ``images: all``.
 
