@@ -70,7 +70,7 @@ def test_lists_agree_with_brute_force(mini_data, fold: int, fold_rule: str) -> N
     assert any(0 < n < PIXELS for areas in train_truth for n in areas.values())  # else the rule is not exercised
     _check(train_list(train, split, data), train_truth, split.base, ())
     _check(novel_list(test, split, data), test_truth, split.novel, ())
-    _check(base_validation_list(test, split, data), test_truth, split.base, ())
+    _check(base_validation_list(test, split.base, data), test_truth, split.base, ())
     strict = mini_data(fold=fold, fold_rule=fold_rule, min_pixels=PIXELS, exclude_novel=True)
     _check(train_list(train, split, strict), train_truth, split.base, split.novel)
 

@@ -10,17 +10,11 @@ from util.config.read import read_config
 from util.run import precision
 from util.run.network import PreparedNetwork, prepare_network
 
-SLOW, FAST = 3, 1  # seconds
-
 
 @pytest.mark.parametrize(
-    ("own", "faster", "times", "said"),
-    [("float32", "bf16", 1e6, True), ("bf16", "float32", 1e6, True), ("bf16", "bf16", 1e6, False)]
-    + [("float32", "bf16", times, False) for times in (99, 150)],  # short runs
+    ("own", "times", "said"), [("float32", 1e6, True), ("bf16", 1e6, False), ("float32", 150, False)]
 )
-def test_the_faster_precision_is_named(
-    mini_yaml, caplog, monkeypatch, own: str, faster: str, times: float, said: bool
-) -> None:
+def test_the_faster_precision_is_named(mini_yaml, caplog, monkeypatch, own: str, times: float, said: bool) -> None:
     clock = [0]
     monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
     network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout())
@@ -30,10 +24,10 @@ def test_the_faster_precision_is_named(
     def do(seen: PreparedNetwork) -> None:
         with seen.autocast():
             seen.network(torch.ones(4, 3)).sum().backward()
-        clock[0] += FAST if seen.precision == faster else SLOW
+        clock[0] += 1 if seen.precision == "bf16" else 3
 
     with caplog.at_level("INFO", "symnet"):
         precision.say_faster_precision(read_config(mini_yaml()), prepared, "a part", times, do)
-    assert (f"run.precision={faster}" in caplog.text) == said
+    assert ("run.precision=bf16" in caplog.text) == said
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
     assert torch.equal(state, torch.get_rng_state()) and network[0].weight.grad is None

@@ -124,9 +124,8 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
 def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(tmp_path: Path) -> None:
     some = Run(tmp_path / "some", lambda step: -step, validate_every=0.4, validate_midway=False).fit()
     assert some.validated == list(range(2, 21, 2)) and some.record["best"] == {"score": -2, "epoch": 0.4}
-    assert [r["epoch"] for r in some.record["epochs"] if "losses" in r] == [1, 2, 3, 4]
     never = Run(tmp_path / "never", float, validate_every=0, validate_midway=False).fit()
-    assert some.weights(LAST) == never.weights(LAST) == never.weights(BEST) != some.weights(BEST)
+    assert some.weights(LAST) == never.weights(LAST) != some.weights(BEST)
 
 
 @pytest.mark.parametrize("where", ["amid", "after", "signal"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -169,10 +169,14 @@ class Trial(Batch):
 
 
 class TrialDataset(Dataset):
-    """The episodes of a test by number; ``scored_on`` names the labels to make."""
+    """The episodes of a test by number; ``scored_on`` names the labels to make.
 
-    def __init__(self, episodes: EpisodeDataset, scored_on: tuple[str, ...]):
-        self.episodes, self.scored_on, self.sampler = episodes, scored_on, episodes.sampler
+    With ``play_novel`` they are of base classes that play novel ones: a base learner does not claim the episode's own.
+    """
+
+    def __init__(self, episodes: EpisodeDataset, scored_on: tuple[str, ...], play_novel: bool = False):
+        self.episodes, self.scored_on, self.play_novel = episodes, scored_on, play_novel
+        self.sampler = episodes.sampler
 
     @property
     def one_by_one(self) -> bool:
@@ -191,15 +195,8 @@ class TrialDataset(Dataset):
         for way in key.ways:
             supports = [episodes.evaluation_view(*episodes.index.pair(row)) for row in way.supports]
             ways.append(episodes.assemble(way, [query, *supports], [c for c in key.classes if c != way.class_id]))
+            ways[-1].left_out = ways[-1].base_id if self.play_novel else None
         return Trial(ways, [key.rows], labels, base, [episodes.view.shown(image.shape)])
-
-
-class BaseTrialDataset(TrialDataset):
-    """Trials of base classes that play novel ones: a base learner does not claim an episode's own class."""
-
-    def __getitem__(self, number: int) -> Trial:
-        trial = super().__getitem__(number)
-        return replace(trial, ways=[replace(way, left_out=way.base_id) for way in trial.ways])
 
 
 def collate(items: Sequence[Sample]) -> Sample:

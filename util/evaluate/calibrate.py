@@ -25,7 +25,7 @@ from model.episode import IGNORE, Output
 from util.checkpoints.weights import load_weights
 from util.config.folds import LISTS
 from util.config.settings import Config
-from util.data.episodes import BaseTrialDataset, Trial
+from util.data.episodes import Trial, TrialDataset
 from util.data.marks import KINDS, MASK, drawn_mark
 from util.data.sampling import EpisodeSampler, random_stream
 from util.errors import UserError
@@ -86,7 +86,7 @@ def calibrate(config: Config) -> Path:
             sampler = EpisodeSampler(images, "shuffle", shot, config.run.seed, absent=protocol.absent)
             check_sampler(images, sampler, PROTOCOL, "the training list")
             data = trials(context, sampler, view, (scored_on(view, protocol),))
-            marked = _Marked(data.episodes, data.scored_on)
+            marked = _Marked(data.episodes, data.scored_on, play_novel=True)
             run_pass(prepared, marked, count // len(parts), [seen], world, "calibrate", batch, workers)
     made_on += f", {count} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {view.side}"
     made, scores = seen.fitted(network, calibration.key_of(config, weights.digest), made_on)
@@ -96,7 +96,7 @@ def calibrate(config: Config) -> Path:
     return path
 
 
-class _Marked(BaseTrialDataset):
+class _Marked(TrialDataset):
     """Episodes of base classes, with marks of all kinds in turn."""
 
     def __getitem__(self, number: int) -> Trial:

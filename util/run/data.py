@@ -11,19 +11,11 @@ from torch.utils.data import Dataset
 from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import BINARY, HELD_OUT, AugmentSettings, ProtocolSettings, StageSettings
-from util.data.episodes import BaseTrialDataset, EpisodeDataset, LabelledDataset, TrialDataset
+from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
 from util.data.lists.files import found
-from util.data.lists.image_list import (
-    ImageList,
-    base_episodes_list,
-    base_validation_list,
-    check_shots,
-    test_list,
-    train_list,
-    whole_list,
-)
+from util.data.lists.image_list import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
 from util.data.lists.index import load_index, read_names
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler
 from util.errors import UserError
@@ -54,14 +46,14 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
     with world.main_first():
         images = images_for_training(context, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
-        held_out = whole_list(index, fold) if whole else base_validation_list(index, fold, data)
+        held_out = whole_list(index, fold) if whole else base_validation_list(index, fold.base, data)
     size, seed = context.config.stage_size(stage), context.config.run.seed
     return StageData(
         images,
         LabelledDataset(images, fold, size, seed, stage.augment),
-        LabelledDataset(held_out, fold, size, seed, None),
+        None if held_out is None else LabelledDataset(held_out, fold, size, seed, None),
         epoch_length(stage, images),
-        min(stage.validate_episodes, len(held_out.queries)),
+        0 if held_out is None else min(stage.validate_episodes, len(held_out.queries)),
         data.classes,
     )
 
@@ -77,7 +69,8 @@ def meta_stage_data(context: RunContext, world: World) -> StageData:
     with world.main_first():
         images = images_for_training(context, world.is_main)
         if config.data.validation_list is None and stage.validate_on == HELD_OUT:
-            novel = base_episodes_list(load_index(config.data, "test", world.is_main), images.classes, config.data)
+            index = load_index(config.data, "test", world.is_main)
+            novel = base_validation_list(index, images.classes, config.data, config.data.shot)
         elif config.data.validation_list is None:
             novel = images_for_test(held_out, world.is_main, config.protocols[config.test.protocol].list_file)
         else:
@@ -170,8 +163,7 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
         protocol = replace(protocol, query="class_in_turn")
     sampler = protocol_sampler(context, images, protocol, protocol.seeds[0] if seed is None else seed)
     view = view_of(config, protocol, config.data.size)
-    data = trials(context, sampler, view, (scored_on(view, protocol),))
-    return BaseTrialDataset(data.episodes, data.scored_on) if of_base else data
+    return trials(context, sampler, view, (scored_on(view, protocol),), of_base)
 
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
@@ -198,9 +190,11 @@ def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fol
         raise UserError(f"protocols.{protocol} on {fold}: {problem}")
 
 
-def trials(context: RunContext, sampler: Sampler, view: View, scored_on: tuple[str, ...]) -> TrialDataset:
+def trials(
+    context: RunContext, sampler: Sampler, view: View, scored_on: tuple[str, ...], play_novel: bool = False
+) -> TrialDataset:
     """Return a sampler's episodes by number, sized by a view, with the labels that they are scored on."""
-    return TrialDataset(_episodes(context, sampler, view.side, None, view), scored_on)
+    return TrialDataset(_episodes(context, sampler, view.side, None, view), scored_on, play_novel)
 
 
 def _sampler(

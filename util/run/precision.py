@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import time
@@ -16,7 +17,7 @@ from util.run.network import PreparedNetwork
 log = logging.getLogger("symnet")
 LONG, FEW = 600, 100  # seconds of a run that is worth a word; parts of one that never is
 GAIN = 1.1  # least quotient of the times
-ROUNDS = 2  # the faster counts
+ROUNDS = 3
 
 
 def say_faster_precision(
@@ -34,20 +35,15 @@ def say_faster_precision(
     if prepared.device.type != "cpu" or config.run.compile or times < FEW:
         return
     own, other = prepared.precision, "float32" if prepared.precision == "bf16" else "bf16"
-    seconds: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {own: [], other: []}
     network = copy.deepcopy(prepared.network)
-    with torch.random.fork_rng(devices=[]):
-        for turn in range(1 + ROUNDS):  # the first is not counted: kernels are made ready
-            for precision in (own, other):
-                started = time.perf_counter()
-                do(replace(prepared, network=network, learner=network, precision=precision))
-                taken = time.perf_counter() - started
-                if taken * times < LONG and precision == own:
-                    return
-                if turn:
-                    seconds[precision] = min(taken, seconds.get(precision, taken))
-    if seconds[own] > GAIN * seconds[other]:
-        log.info(
-            "%s would take %.2g s in %s here instead of %.2g s: run.precision=%s",
-            *(part, seconds[other], other, seconds[own], other),
-        )
+    with torch.random.fork_rng(devices=[]), contextlib.suppress(RuntimeError, TypeError):  # not all is made for bf16
+        for precision in ROUNDS * (own, other):
+            started = time.perf_counter()
+            do(replace(prepared, network=network, learner=network, precision=precision))
+            seconds[precision].append(time.perf_counter() - started)
+            if min(seconds[own]) * times < LONG:
+                return
+        now, then = (min(seconds[p][1:]) for p in (own, other))  # in the first round kernels are made ready
+        if now > GAIN * then:
+            log.info("%s: %.2g s in %s, %.2g s in %s here: run.precision=%s", part, now, own, then, other, other)

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
-from torch import Tensor
-
 from util.checkpoints.resume import OPTIONS, as_trained, check_free
 from util.checkpoints.weights import encoder_licence, network_to_train
 from util.config.read import to_dict
@@ -92,10 +90,10 @@ def train_stage(
                 few = list(range(least_batch(stage, key) // stage.accumulate))
                 first = next(kept.batches([few])) if kept else collate([data.training[i] for i in few])
                 _compare_precisions(config, training, first, len(few))
-            if stage.validate_every and not data.validation_length:
+            validate = partial(_validate, config, data, out, world) if stage.validate_every else None
+            if validate and data.held_out is None:
+                validate = None
                 log.info("no validations: the test list has too few images of the training list's classes")
-            validates = stage.validate_every and data.validation_length
-            validate = partial(_validate, config, data, out, world) if validates else None
             finished = train(training, stream, validate, config.run.seed)
             if kept:
                 log.info("encoder: %s", kept.file.in_words())
@@ -111,14 +109,14 @@ def _compare_precisions(config: Config, training: hooks.Training, batch: Any, ex
     """Say whether forward and backward of a few examples are faster in the other precision."""
 
     def do(prepared: PreparedNetwork) -> None:
+        network: Any = prepared.network.train()
         with prepared.autocast():
-            losses = prepared.network.train()(batch).losses
-        cast(Tensor, sum(losses.values())).backward()
+            losses = network(batch).losses
+        sum(losses.values()).backward()
 
     schedule = training.schedule
     times = (schedule.steps - training.progress.step) * schedule.batch / training.world.size / examples
-    part = f"forward and backward of {examples} examples" if examples > 1 else "forward and backward of an episode"
-    say_faster_precision(config, training.prepared, part, times, do)
+    say_faster_precision(config, training.prepared, f"forward and backward of {examples} example(s)", times, do)
 
 
 def _validate(

@@ -99,14 +99,9 @@ def test_list(index: Index, fold: Fold, data: DataSettings, published: str | Non
     return _without_rare(_of_fold(index, fold, data, fold.novel, data.test_fold_list, published), data)
 
 
-def base_validation_list(index: Index, fold: Fold, data: DataSettings) -> ImageList:
-    """Return the test images in which a base class is present, for the validation of the base learner."""
-    return _by_pixels(index, data, fold.base)
-
-
-def base_episodes_list(index: Index, classes: tuple[int, ...], data: DataSettings) -> ImageList | None:
-    """Return the images for episodes of those of some classes that have enough; None if none has."""
-    enough = tuple(c for c in classes if (index.areas[:, c] >= data.min_pixels).sum() > data.shot)
+def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
+    """Return the images that show one of some classes, without those of at most ``shot`` images; None: all are."""
+    enough = tuple(c for c in classes if (index.areas[:, c] >= data.min_pixels).sum() > shot)
     return _by_pixels(index, data, enough) if enough else None
 
 
