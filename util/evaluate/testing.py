@@ -76,8 +76,7 @@ def test(
         log.info("on %s, %d process(es)", describe(world.device), world.size)
         cache = feature_cache(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         groups = passes(jobs)
-        if world.is_main:
-            _compare_precisions(config, groups, world)
+        _compare_precisions(config, groups, world)
         for seed, members in groups:
             _run(members, seed, world, cache)
         out = []
@@ -101,7 +100,7 @@ def _compare_precisions(config: Config, groups: list[tuple[int, list[Job]]], wor
             network.forward_classes(first.ways)
 
     episodes = sum(max(job.episodes[seed] for job in jobs) for seed, jobs in groups)
-    say_faster_precision(config, job.prepared, "an episode whose images are encoded", episodes / world.size, do)
+    say_faster_precision(config, world, job.prepared, "an episode whose images are encoded", episodes, do)
 
 
 def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:

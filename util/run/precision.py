@@ -13,6 +13,7 @@ import torch
 
 from util.config.settings import Config
 from util.run.network import PreparedNetwork
+from util.run.processes import World
 
 log = logging.getLogger("symnet")
 LONG, FEW = 600, 100  # seconds of a run that is worth a word; parts of one that never is
@@ -21,15 +22,21 @@ ROUNDS = 3
 
 
 def say_faster_precision(
-    config: Config, prepared: PreparedNetwork, part: str, times: float, do: Callable[[PreparedNetwork], object]
+    config: Config,
+    world: World,
+    prepared: PreparedNetwork,
+    part: str,
+    times: int,
+    do: Callable[[PreparedNetwork], None],
 ) -> None:
     """Log that the precision not in use is faster here, on a CPU, in a run of ten minutes or more; else log nothing.
 
-    A copy of the network does the part in both precisions; the run's own network and random state do not change.
+    A copy of the network does the part in both precisions, in every process, as losses are averaged over processes; the
+    run's own network and random state do not change.
 
     Args:
         part: that is timed, in words.
-        times: how often this process does it in the run.
+        times: how often the processes do it in the run, all together.
         do: does it once.
     """
     if prepared.device.type != "cpu" or config.run.compile or times < FEW:
@@ -42,7 +49,7 @@ def say_faster_precision(
             started = time.perf_counter()
             do(replace(prepared, network=network, learner=network, precision=precision))
             seconds[precision].append(time.perf_counter() - started)
-            if min(seconds[own]) * times < LONG:
+            if world.any(min(seconds[own]) * times < LONG * world.size):
                 return
         now, then = (min(seconds[p][1:]) for p in (own, other))  # in the first round kernels are made ready
         if now > GAIN * then:

@@ -86,10 +86,9 @@ def train_stage(
             numbers = training_numbers(training.progress.step, schedule.steps, *place)
             workers = config.data.workers
             stream = kept.batches(numbers) if kept else batches(data.training, numbers, workers, world.device)
-            if world.is_main:
-                few = list(range(least_batch(stage, key) // stage.accumulate))
-                first = next(kept.batches([few])) if kept else collate([data.training[i] for i in few])
-                _compare_precisions(config, training, first, len(few))
+            few = list(range(least_batch(stage, key) // stage.accumulate))
+            first = next(kept.batches([few])) if kept else collate([data.training[i] for i in few])
+            _compare_precisions(config, training, first, len(few))
             validate = partial(_validate, config, data, out, world) if stage.validate_every else None
             if validate and data.held_out is None:
                 validate = None
@@ -115,8 +114,8 @@ def _compare_precisions(config: Config, training: hooks.Training, batch: Any, ex
         sum(losses.values()).backward()
 
     schedule = training.schedule
-    times = (schedule.steps - training.progress.step) * schedule.batch / training.world.size / examples
-    say_faster_precision(config, training.prepared, f"forward and backward of {examples} example(s)", times, do)
+    times, part = (schedule.steps - training.progress.step) * schedule.batch // examples, "forward and backward"
+    say_faster_precision(config, training.world, training.prepared, f"{part} of {examples} example(s)", times, do)
 
 
 def _validate(
