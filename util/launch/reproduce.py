@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -22,13 +23,11 @@ with loaded():
     from benchmark import TRAINING, Case, peak_memory
     from model.registry import class_of
     from util import cli
-    from util.checkpoints.checkpoint import value_at
     from util.checkpoints.resume import changed_settings, options_of
     from util.checkpoints.weights import OWN, weights_source
     from util.config.compose import MAIN_METHOD, config_path, in_names
     from util.config.read import read_config, to_dict
     from util.config.settings import Config
-    from util.config.tree import override
     from util.errors import EXIT_USER_ERROR, Busy, UserError
     from util.evaluate.jobs import result_folder
     from util.files import write_atomically
@@ -172,8 +171,8 @@ def refusals(parts: list[Part], gpus: int) -> list[str]:
     for part in parts:
         found = needs.of(part.config, trains=False) if undone(part.config, part.result) else []
         if part.learns:
-            lines += [trained_otherwise(part.source, stage) for stage in ("base", "meta")]
-            lines.append(_lacks_options(part.source))
+            lacks = _lacks_options(part.source)
+            lines += [lacks] if lacks else [trained_otherwise(part.source, stage) for stage in ("base", "meta")]
         if part.trains:
             for stage in ("base", "meta") if part.source.base_stage is not None else ("meta",):
                 usable_gpus(part.source, stage, gpus)  # raises where the batch is too small
@@ -190,12 +189,11 @@ def refusals(parts: list[Part], gpus: int) -> list[str]:
 def _lacks_options(source: Config) -> str:
     """Return a line if a training was begun with options that change a setting and that this command lacks."""
     folder = next(filter(begun, (weights_folder(source), run_folder(source, "base"))), Path())
-    if not (options := options_of(folder, source, ("test", "protocols"))):
+    options = options_of(folder, source, ("test", "protocols"))
+    options = [text for text in options if text.partition("=")[0].rpartition(".")[2] not in IRRELEVANT]
+    if not options or read_config(source.path, [*options, *source.given]) == source:
         return ""
-    was = to_dict(read_config(source.path, [*options, *source.given]))
-    changed = [key for key in changed_settings(to_dict(source), was) if key.rpartition(".")[2] not in IRRELEVANT]
-    lacks = " ".join(f"--set {override(key, value_at(was, key))}" for key in changed)
-    return f"{folder}: was trained with {lacks}; give the same, or set another run.name" if lacks else ""
+    return f"{folder}: was trained with {shlex.join(_set(options))}; give the same, or set another run.name"
 
 
 def _step(config: Config, gpus: int) -> Case:
