@@ -22,12 +22,7 @@ ROUNDS = 3
 
 
 def say_faster_precision(
-    config: Config,
-    world: World,
-    prepared: PreparedNetwork,
-    part: str,
-    times: int,
-    do: Callable[[PreparedNetwork], None],
+    config: Config, world: World, prepared: PreparedNetwork, part: str, times: int, do: Callable[..., None]
 ) -> None:
     """Log that the precision not in use is faster here, on a CPU, in a run of ten minutes or more; else log nothing.
 
@@ -37,7 +32,7 @@ def say_faster_precision(
     Args:
         part: that is timed, in words.
         times: how often the processes do it in the run, all together.
-        do: does it once.
+        do: does it once, with a ``PreparedNetwork``.
     """
     if prepared.device.type != "cpu" or config.run.compile or times < FEW:
         return

@@ -29,7 +29,6 @@ from util.train.optim import EMA, StepSchedule, build_optimizers, least_batch
 from util.train.trainer import train
 
 log = logging.getLogger("symnet")
-PICTURES = 8  # of each validation
 
 
 def train_stage(
@@ -123,7 +122,7 @@ def _validate(
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
     board = Scoreboard(len(data.held_out_classes))
-    examples = Examples(PICTURES)
+    examples = Examples(8)
     run_pass(
         network,
         data.held_out,
