@@ -77,7 +77,7 @@ class Case:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.constant_(module.weight, NORM_WEIGHT)
-        episode = _episode(data.size, data.shot, self.batch).to(device)
+        episode = noise_episodes(data.size, data.shot, self.batch).to(device)
 
         def step() -> None:
             network.train()
@@ -211,7 +211,7 @@ def _status(name: str) -> float:
     return int(next(line for line in lines if line.startswith(name)).split()[1]) / 2**10
 
 
-def _episode(size: int, shots: int, batch: int) -> Episode:
+def noise_episodes(size: int, shots: int, batch: int) -> Episode:
     """Return B episodes of noise with a brighter rectangle as the object of each image."""
     random = torch.Generator().manual_seed(0)
     label = torch.zeros(batch, shots + 1, size, size, dtype=torch.uint8)

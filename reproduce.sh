@@ -14,8 +14,11 @@
 #   --protocol NAME       default: test.protocol of the first model's config
 #   --format FORMAT       of the printed table: markdown, latex or csv; all three are kept as files
 #   --set KEY=VALUE       override a setting of all parts; may be repeated
+#   --dry-run             say what would be done: parts, what is there, steps, hours, memory, disk, all refusals; nothing
+#                         is written, and the GPUs need not be here
+#   --device-speed N      of a dry run: images of 224 px that a GPU takes through ResNet-50 in a second; default: measured
 #
-#   sh reproduce.sh pascal resnet50 8 --models symnet,ssp
+#   sh reproduce.sh pascal resnet50 8 --models symnet,ssp --dry-run
 #   MODEL=pocket sh reproduce.sh pascal lite0 0 --shot 1 --folds 0
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1

@@ -44,7 +44,7 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         device = next(a.device for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
-        with torch.autocast(device.type, enabled=False):
+        with torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False):
             positional: Any = [_as_float32(a) for a in args]
             named: Any = {key: _as_float32(a) for key, a in kwargs.items()}
             return function(*positional, **named)

@@ -16,7 +16,6 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 import test as scoring
-import train
 from tests import spawned
 from tests.paths import REPOSITORY
 from util import cli
@@ -26,6 +25,7 @@ from util.config.read import read_config
 from util.errors import UserError
 from util.launch import launch, reproduce
 from util.launch.launch import _exit_code, main, parse, usable_gpus
+from util.launch.plan import plan_training
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {
@@ -68,12 +68,17 @@ def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("script", "command"), [("train", train.command), ("test", scoring.command), ("reproduce", reproduce.main)]
+    ("script", "command"),
+    [
+        ("train", lambda: plan_training(Path("config.yaml"), 0, [])),
+        ("test", scoring.command),
+        ("reproduce", reproduce.main),
+    ],
 )
 def test_help_names_all_options_of_a_script(script: str, command: Callable[[], object], monkeypatch):
     """The shell script prints its own head, without Python."""
     parsers: list[cli.Parser] = []
-    monkeypatch.setattr(cli.Parser, "parse_args", lambda self: parsers.append(self) or sys.exit())
+    monkeypatch.setattr(cli.Parser, "parse_args", lambda self, *_: parsers.append(self) or sys.exit())
     with pytest.raises(SystemExit):
         command()
     words = ["sh", REPOSITORY / f"{script}.sh", "split0", "--help"]

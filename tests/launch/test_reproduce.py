@@ -16,9 +16,10 @@ import pytest
 from tests import spawned
 from tests.paths import REPOSITORY
 from tests.report.conftest import result as drawn
+from util.checkpoints import checkpoint
 from util.checkpoints.weights import as_its_training
 from util.config.read import read_config, to_dict
-from util.errors import UserError
+from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.jobs import own_config
 from util.launch import reproduce
 from util.launch.launch import claim
@@ -171,10 +172,37 @@ def test_a_result_of_other_settings_is_not_done(done_run, override: str):
         (["pascal", "resnet50", "0", "--models", "symnet,sspp"], "'ssp'"),
     ],
 )
-def test_bad_words_are_refused(words: list[str], place: str, monkeypatch: pytest.MonkeyPatch):
+def test_bad_words_are_refused(words: list[str], place: str, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(sys, "argv", ["reproduce", *words])
-    with pytest.raises(UserError, match=place):
-        main()
+    try:
+        assert main() == EXIT_USER_ERROR
+        said = capsys.readouterr().err
+    except UserError as error:
+        said = str(error)
+    assert place in said
+
+
+def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tmp_path: Path, monkeypatch, capsys):
+    """On a machine without eight GPUs; a base stage is there, begun with other settings."""
+    base = tmp_path / "runs/mini_split0_resnet10/base"
+    schedule, progress = {"steps": 40}, {"step": 10}
+    config = to_dict(read_config(REPOSITORY / "config/mini/mini_split0_resnet10.yaml", ["base_stage.epochs=9"]))
+    checkpoint.save(base / LAST, {"config": config, "schedule": schedule, "progress": progress})
+    before = sorted(tmp_path.rglob("*"))
+    settings = [f"data.root={mini_root}", f"data.cache={tmp_path}/cache", f"run.folder={tmp_path}/runs", "data.size=33"]
+    settings += ["data.min_pixels=100", "data.text=names", "test.seeds=[0]"]
+    options = [word for text in settings for word in ("--set", text)]
+    words = ["mini", "resnet10", "8", "--folds", "0", "--shot", "1", "--models", "symnet,sspp,ssp", *options]
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--dry-run", "--device-speed", "1000"])
+    assert main() == EXIT_USER_ERROR and sorted(tmp_path.rglob("*")) == before
+    said = capsys.readouterr()
+    rows = [[cell.strip() for cell in line.split("|")[2:7]] for line in said.out.splitlines() if "config/" in line]
+    assert rows[:3] == [
+        ["base", "step 10 of 40", "16", "81", "2 x 8"],
+        ["meta", "nothing", "16", "33", "1 x 8"],
+        ["test by symnet", "no result yet", "1 x 200", "33", "8 x 8"],
+    ]
+    assert "base_stage.epochs = 9, now 8" in said.err and "'ssp'" in said.err and "data.text = names" in said.err
 
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ with loaded():
     from util.run.device import CUDA, gpu_count
     from util.train.optim import least_batch
 
-RESUME, OVERWRITE = "--resume", "--overwrite"
+RESUME, OVERWRITE, DRY_RUN = "--resume", "--overwrite", "--dry-run"
 SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
 
 
@@ -55,7 +55,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     chosen = cli.Parser(add_help=False, allow_abbrev=False)
     command_line.add_method_options(chosen)
     method, options = chosen.parse_known_args(arguments[cut:])
-    options = ["--set", device_setting(words.gpus), *options]
+    options = ["--set", f"run.device={CUDA if words.gpus else 'cpu'}", *options]
     for word in words.rest:
         if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
             options += ["--checkpoint", word]
@@ -66,37 +66,44 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     return config_path(words.experiment, words.dataset, method.model, method.net), words.gpus, options
 
 
-def device_setting(gpus: int) -> str:
-    """Return the setting of the device for so many GPUs.
+def check_gpus(gpus: int) -> None:
+    """Refuse more GPUs than this machine has.
 
     Raises:
-        UserError: this machine has fewer; says how many there are.
+        UserError: says how many there are.
     """
     if gpus > (have := gpu_count()):
         raise UserError(f"{gpus} GPUs were asked for, this machine has {have}; ask for at most {have} (0 is the CPU)")
-    return f"run.device={CUDA if gpus else 'cpu'}"
 
 
 def usable_gpus(config: Config, stage: str, gpus: int) -> int:
-    """Return how many of a machine's GPUs the batch of a training stage (base, meta) is split over; say so if fewer."""
+    """Return how many of a machine's GPUs the batch of a training stage (base, meta) is split over."""
     key, settings = f"{stage}_stage", getattr(config, f"{stage}_stage")
-    most = max(settings.batch // least_batch(settings, key) // int(os.environ.get("NNODES", "1")), 1)
-    if settings.batch_per == "process" or gpus <= most:
+    if settings.batch_per == "process":
         return gpus
-    print(f"{key}.batch = {settings.batch} in all: {most} of {gpus} GPUs of every machine are used", flush=True)
-    return most
+    return min(gpus, max(settings.batch // least_batch(settings, key) // nodes(), 1))
+
+
+def processes(config: Config, stage: str, gpus: int) -> int:
+    """Return the processes of a stage or a test on all machines."""
+    return max(gpus if stage == "test" else usable_gpus(config, stage, gpus), 1) * nodes()
+
+
+def nodes() -> int:
+    """Return the number of machines that run a command together."""
+    return int(os.environ.get("NNODES", "1"))
 
 
 def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     for name in command_line.CHOICE:  # the scripts get the config's file
         os.environ.pop(name, None)
-    words, nodes = [str(REPOSITORY / script), *words], int(os.environ.get("NNODES", "1"))
-    if gpus < 2 and nodes == 1:
+    words = [str(REPOSITORY / script), *words]
+    if gpus < 2 and nodes() == 1:
         return _run_alone([sys.executable, *words])
     place = ["--standalone"]
-    if nodes > 1:
-        place = [f"--nnodes={nodes}", f"--node_rank={os.environ.get('NODE_RANK', '0')}"]
+    if nodes() > 1:
+        place = [f"--nnodes={nodes()}", f"--node_rank={os.environ.get('NODE_RANK', '0')}"]
         place += [f"--master_addr={os.environ.get('MASTER_ADDR', '127.0.0.1')}"]
         place += [f"--master_port={os.environ.get('MASTER_PORT', '29500')}"]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
@@ -158,7 +165,7 @@ def claim(folder: Path) -> Iterator[None]:
     Raises:
         Busy: another one does.
     """
-    if int(os.environ.get("NNODES", "1")) > 1:
+    if nodes() > 1:
         yield
         return
     path = folder.with_name(f".{folder.name}.lock")
@@ -200,7 +207,10 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
 
     def run(stage: str, folder: Path) -> int:
         flags = [RESUME] if asked.resume and begun(folder) else [OVERWRITE] if asked.overwrite else []
-        return run_script(SCRIPTS[stage], usable_gpus(config, stage, gpus), [str(path), *passed_on, *flags])
+        if (used := usable_gpus(config, stage, gpus)) < gpus:
+            batch = f"{stage}_stage.batch = {getattr(config, f'{stage}_stage').batch} in all"
+            print(f"{batch}: {used} of {gpus} GPUs of every machine are used", flush=True)
+        return run_script(SCRIPTS[stage], used, [str(path), *passed_on, *flags])
 
     if config.base_stage is not None and asked.checkpoint is None:
         with claim(folder := base_folder(config)):
@@ -240,6 +250,11 @@ def main() -> int:
     """Parse, check, run; return the exit code."""
     action, *arguments = sys.argv[1:]
     path, gpus, options = parse(arguments, f"{action}.sh")
+    if action == "train" and DRY_RUN in options:
+        from util.launch.plan import plan_training  # which imports this module
+
+        return plan_training(path, gpus, options)
+    check_gpus(gpus)
     return train(path, gpus, options) if action == "train" else run_script("test.py", gpus, [str(path), *options])
 
 

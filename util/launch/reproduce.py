@@ -31,14 +31,15 @@ with loaded():
     from util.errors import EXIT_USER_ERROR, Busy, UserError
     from util.evaluate.jobs import result_folder
     from util.files import write_atomically
-    from util.launch.launch import RESUME, claim, device_setting, run_script, train, trained_otherwise, usable_gpus
+    from util.launch.launch import RESUME, check_gpus, claim, processes, run_script, train, trained_otherwise
+    from util.launch.plan import Task, add_options, caches_kept_apart, in_words, plan, trainings
     from util.prepare.needs import Needs
     from util.report.compare import compare
     from util.report.paper_table import table
     from util.report.schema import RESULT, read_result
     from util.report.table import FORMATS, add_format
     from util.run.context import BEST, base_folder, begun, is_finished, network_config, run_folder, weights_folder
-    from util.run.device import CUDA
+    from util.run.device import CUDA, gpu_count
     from util.run.processes import as_user_error
 
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
@@ -108,9 +109,13 @@ def main() -> int:
         parser.add_argument(name)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     add_format(parser)
+    add_options(parser)
     options = parser.parse_args()
-    parts = parts_of(options)
-    if refused := refusals(parts, options.gpus):
+    if options.dry_run:
+        return dry_run(options)
+    check_gpus(options.gpus)
+    parts, refused = parts_of(options)
+    if refused := [*refused, *refusals(parts, options.gpus)]:
         print("\n".join(f"error: {line}" for line in refused), file=sys.stderr)
         return EXIT_USER_ERROR
     left = parts
@@ -137,36 +142,70 @@ def main() -> int:
     return 0
 
 
-def parts_of(options: argparse.Namespace) -> list[Part]:
-    """Return every model's folds and shots, all of their configs read before anything is trained."""
-    out: list[Part] = []
-    given, protocol = [device_setting(options.gpus), *options.overrides], options.protocol
+def dry_run(options: argparse.Namespace) -> int:
+    """Print what this command would do; return 0, or 2 if it would refuse."""
+    first = [part.config for part in parts_of(options)[0][:1]]
+    with caches_kept_apart(first) as cache:
+        options.overrides.append(cache)
+        parts, refused = parts_of(options)
+        tasks: dict[tuple[str, Path], Task] = {}
+        for part in parts:
+            source = network_config(part.source)
+            for folder, task in trainings(source, weights_folder(source)) if part.learns else ():
+                tasks.setdefault((task.stage, folder), task)
+            why = undone(part.config, part.result)
+            tasks["test", part.result] = Task(part.config, "test", why or "finished", float(bool(why)))
+        return plan(
+            list(tasks.values()), [*refused, *refusals(parts, options.gpus)], options.gpus, options.device_speed
+        )
+
+
+def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
+    """Return every model's folds and shots, all of their configs read, and the errors of models that have none."""
+    out, refused, protocol = list[Part](), list[str](), options.protocol
     for method in cli.words(options.models or os.environ.get("MODEL") or MAIN_METHOD):
+        try:
+            of_method = _parts(options, method, protocol)
+        except UserError as error:
+            refused.append(str(error))
+        else:
+            out += of_method
+            protocol = protocol or next((part.config.test.protocol for part in of_method), None)
+    return out, refused
 
-        def read(dataset: str, fold: object, overrides: list[str], method: str = method) -> Config:
-            return read_config(config_path(f"split{fold}", dataset, method, options.net), overrides)
 
-        first = read(options.dataset, 0, [*given, "data.shot=1"])
-        protocol = protocol or first.test.protocol
-        if first.test.data_sets and options.folds:
-            raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
-        folds = cli.words(options.folds or "") or range(first.data.folds)
-        places: list[tuple[str, object]] = [(name, 0) for name in first.test.data_sets or ()]
-        places = places or [(options.dataset, fold) for fold in folds]
-        for shot in options.shot:
-            trained = [*given, f"data.shot={shot}"]
-            tested = [*trained, f"test.protocol={protocol}"]
-            if first.test.data_sets and class_of(first.model).learns:
-                tested += [f"test.checkpoint={weights_source(first)}", f"test.trained_on={first.data.name}"]
-            for dataset, fold in places:  # of a cross-domain benchmark: one 1-shot training serves all
-                config = read(dataset, fold, tested)
-                source = first if first.test.data_sets else read(dataset, fold, trained)
-                out.append(Part(method, config, tested, source, given))
+def _parts(options: argparse.Namespace, method: str, protocol: str | None) -> list[Part]:
+    """Return a model's folds and shots.
+
+    Raises:
+        UserError: one of their configs cannot be read.
+    """
+    given, out = [f"run.device={CUDA if options.gpus else 'cpu'}", *options.overrides], list[Part]()
+
+    def read(dataset: str, fold: object, overrides: list[str]) -> Config:
+        return read_config(config_path(f"split{fold}", dataset, method, options.net), overrides)
+
+    first = read(options.dataset, 0, [*given, "data.shot=1"])
+    if first.test.data_sets and options.folds:
+        raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
+    folds = cli.words(options.folds or "") or range(first.data.folds)
+    places: list[tuple[str, object]] = [(name, 0) for name in first.test.data_sets or ()]
+    places = places or [(options.dataset, fold) for fold in folds]
+    for shot in options.shot:
+        trained = [*given, f"data.shot={shot}"]
+        tested = [*trained, f"test.protocol={protocol or first.test.protocol}"]
+        if first.test.data_sets and class_of(first.model).learns:
+            tested += [f"test.checkpoint={weights_source(first)}", f"test.trained_on={first.data.name}"]
+        for dataset, fold in places:  # of a cross-domain benchmark: one 1-shot training serves all
+            config = read(dataset, fold, tested)
+            source = first if first.test.data_sets else read(dataset, fold, trained)
+            out.append(Part(method, config, tested, source, given))
     return out
 
 
 def refusals(parts: list[Part], gpus: int) -> list[str]:
     """Return why trainings or tests cannot run, one line each; nothing is changed."""
+    gpus_here = gpus and gpu_count()  # none where a dry run plans for another machine
     needs, made, lines, tried = Needs(), tuple[str, ...](), list[str](), dict[str, str]()
     for part in parts:
         found = needs.of(part.config, trains=False) if undone(part.config, part.result) else []
@@ -174,15 +213,13 @@ def refusals(parts: list[Part], gpus: int) -> list[str]:
             lacks = _lacks_options(part.source)
             lines += [lacks] if lacks else [trained_otherwise(part.source, stage) for stage in ("base", "meta")]
         if part.trains:
-            for stage in ("base", "meta") if part.source.base_stage is not None else ("meta",):
-                usable_gpus(part.source, stage, gpus)  # raises where the batch is too small
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
-            if gpus and str(case := _step(part.source, gpus)) not in tried:
+            if gpus_here and str(case := _step(part.source, gpus)) not in tried:
                 with get_context("spawn").Pool(1) as pool:  # which gives the memory back
                     tried[str(case)] = pool.apply(lacks_memory, (case, CUDA))
             folders = base_folder(part.source), weights_folder(part.source)
             made += tuple(f"weights {folder / BEST} for" for folder in folders)  # later parts may start from them
-        lines += [f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in found if not f.fine]
+        lines += in_words(found)
     return list(dict.fromkeys(filter(None, [*lines, *tried.values()])))
 
 
@@ -199,7 +236,7 @@ def _lacks_options(source: Config) -> str:
 def _step(config: Config, gpus: int) -> Case:
     """Return the share of one GPU in a training step of the meta stage."""
     stage = config.meta_stage
-    share = stage.batch if stage.batch_per == "process" else stage.batch / usable_gpus(config, "meta", gpus)
+    share = stage.batch if stage.batch_per == "process" else stage.batch / processes(config, "meta", gpus)
     return Case(class_of(config.model).title, config, TRAINING, math.ceil(share / stage.accumulate))
 
 

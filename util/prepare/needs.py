@@ -24,7 +24,7 @@ from util.config.settings import HELD_OUT, Config, DataSettings, StageSettings
 from util.data.lists.files import found
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index, prepare_command
-from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, class_vectors, vectors_path
+from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, vectors_path
 from util.errors import UserError
 from util.parallel import usable_cores
 from util.prepare.datasets import coco, pascal
@@ -84,6 +84,9 @@ class Needs:
             path = NAMES if data.text == NAMES else vectors_path(data)
             mend = f"{VECTORS.format(data.name)} (or --set data.text=names)"
             out.append(self.check(f"vectors {path} for {data.name}", partial(_vectors, data), mend))
+        elif data.text != NO_TEXT:
+            what, mend = f"data.text = {data.text} for {method.title}", f"set data.text: {NO_TEXT}"
+            out.append(Finding(what, False, "this method reads no text vectors", mend))
         start, backbone = config.model.encoder, config.model.backbone() or ""
         if start is not None and start.weights is not None and (trains or not method.learns):
             what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
@@ -149,13 +152,11 @@ def _weights(config: Config, source: str) -> Iterator[str]:
 
 def _disk(config: Config) -> Iterator[str]:
     """A training's checkpoints fit on the disk of its run folder; existing ones count as free space."""
-    with torch.device("meta"):  # sizes without memory
-        network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
-    need, folders = _checkpoints(network, config.meta_stage), [run_folder(config, "meta")]
+    _, need = checkpoint_bytes(config, "meta")
+    folders = [run_folder(config, "meta")]
     if config.base_stage is not None:
-        base = network.base_stage()
-        after = need + 2 * _bytes(base.state_dict())  # the base stage's best and last remain
-        need = max(_checkpoints(base, config.base_stage), after)
+        of_base, most = checkpoint_bytes(config, "base")
+        need = max(most, need + of_base)
         folders.append(base_folder(config))
     stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
     there = sum({stat.st_ino: stat.st_size for stat in stats}.values())  # each file once, whatever its names
@@ -167,12 +168,23 @@ def _disk(config: Config) -> Iterator[str]:
     yield says
 
 
-def _checkpoints(network: Trainable, stage: StageSettings) -> int:
-    """Return the most bytes that a stage's checkpoints take at a time: best, last, the one before, and a new one."""
+def checkpoint_bytes(config: Config, stage: str) -> tuple[int, int]:
+    """Return the bytes of a stage's checkpoints (base, meta) at its end, and the most that they take at a time.
+
+    These are best and last; before the end the one before and a new one too, with the state of the optimisers.
+    """
+    with torch.device("meta"):  # sizes without memory
+        model = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
+    network: Trainable = model.base_stage() if stage == "base" else model
+    settings = getattr(config, f"{stage}_stage")
     weights = _bytes(network.state_dict())
     learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-    copies = max(MOMENTS[o.kind] for o in stage.optimizers.values()) + (stage.ema_decay > 0)
-    return weights + 3 * (weights + copies * learning)
+    return 2 * weights, weights + 3 * (weights + moments(settings) * learning)
+
+
+def moments(stage: StageSettings) -> int:
+    """Return how many numbers beside itself a stage keeps for each weight that learns, in optimisers and EMA."""
+    return max(MOMENTS[o.kind] for o in stage.optimizers.values()) + (stage.ema_decay > 0)
 
 
 def _bytes(state: dict[str, Tensor]) -> int:

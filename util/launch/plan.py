@@ -1,0 +1,371 @@
+"""What a command would do, for ``--dry-run``: its stages, what is there, steps, batches, hours, memory, disk, refusals.
+
+Work is counted in *units*, the multiplications of one image of 224 px through ResNet-50. Every network's training step
+and evaluation are counted by running them on tensors without memory; a device's speed is the units that it does in a
+second, measured here, or named by ``--device-speed``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet50
+from tqdm import tqdm
+
+from benchmark import noise_episodes
+from model.common.fixed_shapes import fixed_shapes
+from model.episode import LabelledImages
+from model.registry import class_of
+from util import cli
+from util.checkpoints.resume import check_free, newest, training_differences
+from util.config import command_line
+from util.config.folds import Fold
+from util.config.read import read_config, to_dict
+from util.config.settings import Config, StageSettings
+from util.data.lists.files import read_fold_list
+from util.data.lists.image_list import base_validation_list
+from util.data.lists.index import load_index
+from util.data.sampling import SHUFFLED_PAIRS
+from util.data.words.text import NAME_VECTOR_WIDTH
+from util.errors import EXIT_USER_ERROR, UserError
+from util.files import link
+from util.launch.launch import processes, trained_otherwise
+from util.prepare.lists import published
+from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs, checkpoint_bytes, moments
+from util.report.table import Table
+from util.run.context import (
+    LAST,
+    PREVIOUS,
+    RunContext,
+    base_folder,
+    is_finished,
+    run_folder,
+    with_data,
+)
+from util.run.data import epoch_length, images_for_training
+from util.run.device import CUDA, gpu_count, pick_device
+from util.run.input_size import view_of
+from util.run.network import build_model
+from util.train.optim import StepSchedule
+
+UNIT_SIDE, UNIT_FLOPS = 224, 8.18e9  # ResNet-50's, a multiplication and an addition being two
+GIB, GB, HOUR = 2**30, 1e9, 3600
+META = torch.device("meta")  # of tensors without memory
+
+
+class Cost(NamedTuple):
+    """What a pass takes: units for each image or episode, bytes in all, and the bytes of weights that learn."""
+
+    units: float
+    peak: int
+    learning: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage of a training (base, meta) or a test, with what is there of it.
+
+    Attributes:
+        left: the share of its work that is still to be done.
+        refusal: why it cannot go on from what is there.
+    """
+
+    config: Config
+    stage: str
+    there: str
+    left: float
+    refusal: str = ""
+
+    @property
+    def settings(self) -> StageSettings:
+        """The settings of its stage of a training."""
+        return getattr(self.config, f"{self.stage}_stage")
+
+    def schedule(self, gpus: int) -> StepSchedule:
+        """Return the steps of its training; 0 where the length of the list is not known.
+
+        Raises:
+            UserError: the batch is too small.
+        """
+        key, length = f"{self.stage}_stage", _length(self.config, self.settings)
+        schedule = StepSchedule.from_settings(self.settings, length, self.processes(gpus), key)
+        return schedule if length else replace(schedule, steps=0)
+
+    def passes(self, gpus: int) -> list[tuple[Case, float]]:
+        """Return the cases that a process runs, each with the number of its images or episodes."""
+        config, test, is_base, count = self.config, self.config.test, self.stage == "base", self.processes(gpus)
+        if self.stage == "test":
+            protocol = config.protocols[test.protocol]
+            each = math.ceil((test.episodes or protocol.episodes) / count) * protocol.ways
+            number = len(test.seeds or protocol.seeds) * each * test.passes(config.data.shot)
+            return [(Case(with_data(config, size=self.side), test.batch, False, False), number * self.left)]
+        stage, schedule, sized = self.settings, self.schedule(gpus), with_data(config, size=self.side)
+        share = schedule.batch / count
+        part = math.ceil(share / stage.accumulate)
+        out = [(Case(sized, part, is_base, True), schedule.steps * share * self.left)]
+        if stage.validate_every:
+            validations = math.ceil(stage.epochs / stage.validate_every) * (1 + stage.validate_midway)
+            held_out = min(stage.validate_episodes, _held_out(config)) if is_base else stage.validate_episodes
+            number = validations * math.ceil(held_out / count)
+            out.append((Case(sized if is_base else config, test.batch, is_base, False), number * self.left))
+        return out
+
+    def processes(self, gpus: int) -> int:
+        """Return its processes on all machines."""
+        return processes(self.config, self.stage, gpus)
+
+    @property
+    def side(self) -> int:
+        """The side of its images in pixels; of images of their original sizes ``data.size``, in their place."""
+        test, size = self.config.test, self.config.data.size
+        if self.stage == "test":
+            return view_of(self.config, self.config.protocols[test.protocol]).side or size
+        return self.config.stage_size(self.settings)
+
+
+def trainings(config: Config, meta: Path, with_base: bool = True) -> Iterator[tuple[Path, Task]]:
+    """Yield the folder and the task of each stage of a training; ``meta`` is the folder of the last."""
+    folders = {"base": base_folder(config)} if config.base_stage is not None and with_base else {}
+    for stage, folder in {**folders, "meta": meta}.items():
+        there, left, refusal = "nothing", 1.0, ""
+        if is_finished(folder):
+            there, left = "finished", 0.0
+        elif (folder / LAST).exists() or (folder / PREVIOUS).exists():
+            content = newest(folder)
+            step, steps = content["progress"]["step"], content["schedule"]["steps"]
+            there, left = f"step {step} of {steps}", 1 - step / steps
+            if differences := training_differences(content["config"], to_dict(config), stage):
+                refusal = f"{folder}: was begun with {', '.join(differences)}; undo the change, or give --overwrite"
+        yield folder, Task(config, stage, there, left, refusal)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a dry run."""
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--device-speed", type=cli.within(float, 0.1))
+
+
+@contextmanager
+def caches_kept_apart(configs: list[Config]) -> Iterator[str]:
+    """Return the context of an override under which the caches of configs are read, and none is written."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (file for config in configs for file in Path(config.data.cache).glob("*.npz")):
+            link(file, Path(folder, file.name))
+        yield f"data.cache={folder}"
+
+
+def plan_training(path: Path, gpus: int, options: list[str]) -> int:
+    """Print what ``train.sh`` would do; return 0, or 2 if it would refuse."""
+    parser = command_line.parser(None)
+    cli.add_training_options(parser)
+    add_options(parser)
+    parser.add_argument("--checkpoint")
+    asked = parser.parse_args([str(path), *options])
+    with caches_kept_apart([read_config(path, asked.overrides)]) as cache:
+        config = read_config(path, [*asked.overrides, cache])
+        tasks, refused = [], list[str]()
+        for folder, task in trainings(config, run_folder(config, "meta"), asked.checkpoint is None):
+            if asked.overwrite and (task.stage == "meta" or trained_otherwise(config, task.stage)):
+                task = replace(task, there=f"{task.there}, discarded", left=1.0, refusal="")
+            elif task.stage == "meta" or task.left:
+                try:
+                    check_free(folder, asked.resume and task.there != "nothing", False)
+                except UserError as error:
+                    refused.append(str(error))
+            else:
+                refused.append(trained_otherwise(config, task.stage))
+            tasks.append(task)
+        return plan(tasks, [*refused, *in_words(Needs().of(config))], gpus, asked.device_speed)
+
+
+def in_words(findings: list[Finding]) -> list[str]:
+    """Return a line for each prerequisite that is not met."""
+    return [f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in findings if not f.fine]
+
+
+def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) -> int:
+    """Print the tasks of a command and its refusals; return 0, or 2 if there are some.
+
+    Args:
+        speed: units of a device in a second; None: those of this machine.
+    """
+    device = pick_device(CUDA if gpus and gpu_count() else "cpu")
+    here = device.type if device.type == CUDA or not gpus else "one processor like this machine's in place of each GPU"
+    where = "by --device-speed" if speed else f"measured here ({here})"
+    speed, costs = speed or units_here(device), dict[str, Cost]()
+    rows, hours, stay, extra = list[list[str]](), 0.0, 0, 0
+    for task in tqdm(tasks, "counting", unit="stage", leave=False):
+        of_task, memory, remain = 0.0, 0, 0
+        try:
+            passes, described = task.passes(gpus), _described(task, gpus)
+        except UserError as error:
+            refused = [*refused, str(error)]
+            continue
+        for case, number in passes:
+            if (key := str(case)) not in costs:
+                with suppress(NotImplementedError, RuntimeError):  # a network that asks for values of tensors
+                    costs[key] = case.counted()
+            if cost := costs.get(key):
+                of_task += cost.units * number / speed / HOUR
+                kept = moments(task.settings) * cost.learning if case.trains else 0
+                memory = max(memory, cost.peak + kept)
+        if task.stage != "test":
+            remain, most = checkpoint_bytes(task.config, task.stage)
+            if task.left:
+                stay, extra = stay + remain, max(extra, most - remain)
+        hours += of_task
+        figures = ((of_task, 1), (memory, GIB), (remain, GB))
+        rows.append([*described, *(f"{value / unit:.2f}" if value else "-" for value, unit in figures)])
+    print(Table(["config", "stage", "there", "steps", "px", "batch", "hours", "GiB", "disk GB"], rows))
+    print(f"in all {hours:.1f} hours at {speed:.3g} units a second, {where}; batch and GiB are of each process")
+    root = Path(tasks[0].config.run.folder if tasks else ".").absolute()
+    free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
+    print(f"disk: {stay / GB:.1f} GB stay, {extra / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
+    if stay + extra > free:
+        refused = [
+            *refused,
+            f"{root}: the disk is too small; free some space, or --set run.folder=<DIR> on another one",
+        ]
+    lines = list(dict.fromkeys(filter(None, [*refused, *(task.refusal for task in tasks if task.left)])))
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return EXIT_USER_ERROR if lines else 0
+
+
+def _described(task: Task, gpus: int) -> list[str]:
+    """Return the leading cells of a task's row."""
+    config, test, count = task.config, task.config.test, task.processes(gpus)
+    if task.stage == "test":
+        protocol = config.protocols[test.protocol]
+        steps = f"{len(test.seeds or protocol.seeds)} x {test.episodes or protocol.episodes}"
+        stage, share = f"test by {test.protocol}", f"{test.batch}"
+    else:
+        schedule, stage = task.schedule(gpus), task.stage
+        steps, share = str(schedule.steps or "?"), f"{schedule.batch / count:g}"
+        share += f" in {task.settings.accumulate} parts" if task.settings.accumulate > 1 else ""
+    name = config.path if task.stage == "base" else f"{config.path}, {config.data.shot}-shot"
+    return [name, stage, task.there, steps, str(task.side), f"{share} x {count}"]
+
+
+def _length(config: Config, stage: StageSettings) -> int:
+    """Return the examples of an epoch: of the data, or where they are missing the published number; 0: not known."""
+    if stage.epoch_length:
+        return stage.epoch_length
+    data, fold = replace(config.data, decoded_gib=0), Fold.of(config.data)
+    try:
+        context = RunContext(replace(config, data=data), fold, class_of(config.model), None)
+        return epoch_length(stage, images_for_training(context, False, stage))
+    except UserError:
+        if stage.images == "all":
+            return _published_size(config, data.train_list)
+        if stage.list_file is None:
+            return published(data, "train") or 0
+        stems = read_fold_list(stage.list_file, fold).stems
+        return len(stems if stage.query == SHUFFLED_PAIRS else set(stems))
+
+
+def _held_out(config: Config) -> int:
+    """Return the number of images that can validate the base stage, at least one."""
+    data, whole = config.data, config.base_stage is not None and config.base_stage.images == "all"
+    try:
+        index = load_index(data, "test", False)
+        return len(index if whole else base_validation_list(index, Fold.of(data), data).queries)
+    except UserError:
+        return _published_size(config, data.test_list) or 1
+
+
+def _published_size(config: Config, listed: str | None) -> int:
+    return PUBLISHED_SIZES.get(config.data.name, {}).get(Path(listed or "").stem, 0)
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pass of a network, or of its base stage, over a batch: a training step without the optimiser, or an evaluation.
+
+    Attributes:
+        config: with ``data.size`` as the side of the images.
+    """
+
+    config: Config
+    batch: int
+    base: bool
+    trains: bool
+
+    def __str__(self) -> str:
+        config = self.config
+        return repr((config.model, config.data.size, config.data.shot, self.batch, self.base, self.trains))
+
+    def counted(self) -> Cost:
+        """Return what the pass takes; it runs on tensors without memory, with shapes that do not depend on values."""
+        data, model_class = self.config.data, class_of(self.config.model)
+        episodes = noise_episodes(data.size, data.shot, self.batch).to(META)
+        seen = LabelledImages(episodes.query, episodes.query_label) if self.base else episodes
+        live, flops = LiveBytes(), FlopCounterMode(display=False)
+        with META, fixed_shapes():
+            model = build_model(self.config, NAME_VECTOR_WIDTH if model_class.reads_text else 0)
+            network: nn.Module = (model.base_stage() if self.base else model).train(self.trains)
+            with flops, live, nullcontext() if self.trains else torch.no_grad():
+                losses = network(seen).losses
+                if self.trains:
+                    sum(losses.values(), torch.zeros(())).backward()
+        learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+        weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+        return Cost(flops.get_total_flops() / UNIT_FLOPS / self.batch, weights + live.peak, learning)
+
+
+class LiveBytes(TorchDispatchMode):
+    """A mode that counts the bytes of the tensors that are made in it, and the most that are alive at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.known = set[int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and id(storage := tensor.untyped_storage()) not in self.known:
+                self.known.add(id(storage))
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._freed, id(storage), storage.nbytes())
+        return out
+
+    def _freed(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+def units_here(device: torch.device) -> float:
+    """Return the units that a GPU or, on all threads, the processor does in a second; other work does not count."""
+    cpu, threads = device.type == "cpu", torch.get_num_threads()
+    network = resnet50().eval().to(device, memory_format=torch.channels_last)
+    images = torch.zeros(2 if cpu else 64, 3, UNIT_SIDE, UNIT_SIDE, device=device).to(memory_format=torch.channels_last)
+    clock, took = time.process_time if cpu else time.perf_counter, list[float]()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        for _ in range(3):
+            started = clock()
+            network(images).sum().item()
+            took.append(clock() - started)
+    torch.set_num_threads(threads)
+    return len(images) * (threads if cpu else 1) / min(took)
