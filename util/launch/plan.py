@@ -70,11 +70,12 @@ META = torch.device("meta")  # of tensors without memory
 
 
 class Cost(NamedTuple):
-    """What a pass takes: units for each image or episode, bytes in all, and the bytes of weights that learn."""
+    """What a pass takes: units for each image or episode; bytes of weights, of those that learn, and besides."""
 
     units: float
-    peak: int
+    weights: int
     learning: int
+    peak: int
 
 
 @dataclass(frozen=True)
@@ -221,14 +222,15 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
             if (key := str(case)) not in costs:
                 with suppress(NotImplementedError, RuntimeError):  # a network that asks for values of tensors
                     costs[key] = case.counted()
-            if cost := costs.get(key):
-                of_task += cost.units * number / speed / HOUR
-                kept = moments(task.settings) * cost.learning if case.trains else 0
-                memory = max(memory, cost.peak + kept)
-        if task.stage != "test":
-            remain, most = checkpoint_bytes(task.config, task.stage)
-            if task.left:
-                stay, extra = stay + remain, max(extra, most - remain)
+            if (cost := costs.get(key)) is None:
+                continue
+            of_task += cost.units * number / speed / HOUR
+            kept = moments(task.settings) * cost.learning if case.trains else 0
+            memory = max(memory, cost.weights + cost.peak + kept)
+            if case.trains:
+                remain = 2 * cost.weights
+                if task.left:
+                    stay, extra = stay + remain, max(extra, checkpoint_bytes(cost.weights, kept) - remain)
         hours += of_task
         figures = ((of_task, 1), (memory, GIB), (remain, GB))
         rows.append([*described, *(f"{value / unit:.2f}" if value else "-" for value, unit in figures)])
@@ -329,7 +331,7 @@ class Case:
                     sum(losses.values(), torch.zeros(())).backward()
         learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
         weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-        return Cost(flops.get_total_flops() / UNIT_FLOPS / self.batch, weights + live.peak, learning)
+        return Cost(flops.get_total_flops() / UNIT_FLOPS / self.batch, weights, learning, live.peak)
 
 
 class LiveBytes(TorchDispatchMode):

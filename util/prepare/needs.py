@@ -152,11 +152,13 @@ def _weights(config: Config, source: str) -> Iterator[str]:
 
 def _disk(config: Config) -> Iterator[str]:
     """A training's checkpoints fit on the disk of its run folder; existing ones count as free space."""
-    _, need = checkpoint_bytes(config, "meta")
-    folders = [run_folder(config, "meta")]
+    with torch.device("meta"):  # sizes without memory
+        network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
+    need, folders = _checkpoints(network, config.meta_stage), [run_folder(config, "meta")]
     if config.base_stage is not None:
-        of_base, most = checkpoint_bytes(config, "base")
-        need = max(most, need + of_base)
+        base = network.base_stage()
+        after = need + 2 * _bytes(base.state_dict())  # the base stage's best and last remain
+        need = max(_checkpoints(base, config.base_stage), after)
         folders.append(base_folder(config))
     stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
     there = sum({stat.st_ino: stat.st_size for stat in stats}.values())  # each file once, whatever its names
@@ -168,18 +170,18 @@ def _disk(config: Config) -> Iterator[str]:
     yield says
 
 
-def checkpoint_bytes(config: Config, stage: str) -> tuple[int, int]:
-    """Return the bytes of a stage's checkpoints (base, meta) at its end, and the most that they take at a time.
-
-    These are best and last; before the end the one before and a new one too, with the state of the optimisers.
-    """
-    with torch.device("meta"):  # sizes without memory
-        model = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
-    network: Trainable = model.base_stage() if stage == "base" else model
-    settings = getattr(config, f"{stage}_stage")
-    weights = _bytes(network.state_dict())
+def _checkpoints(network: Trainable, stage: StageSettings) -> int:
     learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-    return 2 * weights, weights + 3 * (weights + moments(settings) * learning)
+    return checkpoint_bytes(_bytes(network.state_dict()), moments(stage) * learning)
+
+
+def checkpoint_bytes(weights: int, kept: int) -> int:
+    """Return the most bytes that a stage's checkpoints take at a time: best, last, the one before, and a new one.
+
+    Args:
+        weights, kept: the bytes of all weights, and of what optimisers and EMA keep.
+    """
+    return weights + 3 * (weights + kept)
 
 
 def moments(stage: StageSettings) -> int:
