@@ -33,7 +33,7 @@ from model.common.fixed_shapes import fixed_shapes
 from model.episode import LabelledImages
 from model.registry import class_of
 from util import cli
-from util.checkpoints.resume import check_free, newest, training_differences
+from util.checkpoints.resume import as_trained, check_free, newest, training_differences
 from util.config import command_line
 from util.config.folds import Fold
 from util.config.read import read_config, to_dict
@@ -50,10 +50,9 @@ from util.prepare.lists import published
 from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs, checkpoint_bytes, moments
 from util.report.table import Table
 from util.run.context import (
-    LAST,
-    PREVIOUS,
     RunContext,
     base_folder,
+    begun,
     is_finished,
     run_folder,
     with_data,
@@ -147,7 +146,7 @@ def trainings(config: Config, meta: Path, with_base: bool = True) -> Iterator[tu
         there, left, refusal = "nothing", 1.0, ""
         if is_finished(folder):
             there, left = "finished", 0.0
-        elif (folder / LAST).exists() or (folder / PREVIOUS).exists():
+        elif begun(folder):
             content = newest(folder)
             step, steps = content["progress"]["step"], content["schedule"]["steps"]
             there, left = f"step {step} of {steps}", 1 - step / steps
@@ -180,8 +179,11 @@ def plan_training(path: Path, gpus: int, options: list[str]) -> int:
     asked = parser.parse_args([str(path), *options])
     with caches_kept_apart([read_config(path, asked.overrides)]) as cache:
         config = read_config(path, [*asked.overrides, cache])
-        tasks, refused = [], list[str]()
-        for folder, task in trainings(config, run_folder(config, "meta"), asked.checkpoint is None):
+        meta, tasks, refused = run_folder(config, "meta"), list[Task](), list[str]()
+        continues = asked.resume and begun(meta)
+        if asked.resume:
+            config = as_trained(config, meta if continues else run_folder(config, "base"))
+        for folder, task in trainings(config, meta, asked.checkpoint is None and not continues):
             if asked.overwrite and (task.stage == "meta" or trained_otherwise(config, task.stage)):
                 task = replace(task, there=f"{task.there}, discarded", left=1.0, refusal="")
             elif task.stage == "meta" or task.left:
