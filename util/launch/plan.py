@@ -1,8 +1,8 @@
 """What a command would do, for ``--dry-run``: its stages, what is there, steps, batches, hours, memory, disk, refusals.
 
-Work is counted in *units*, the multiplications of one image of 224 px through ResNet-50. Every network's training step
-and evaluation are counted by running them on tensors without memory; a device's speed is the units that it does in a
-second, measured here, or named by ``--device-speed``.
+The operations of every training step and evaluation are counted by a pass on tensors without memory. How many of them a
+second are done is measured in passes of the network's own encoder on this machine; another device is as many times as
+fast as it takes more images of 224 px a second through ResNet-50, its ``--device-speed``.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ META = torch.device("meta")  # of tensors without memory
 
 
 class Cost(NamedTuple):
-    """What a pass takes: units for each image or episode; bytes of weights, of those that learn, and besides."""
+    """What a pass takes: operations for each image or episode; bytes of weights, of those that learn, and besides."""
 
-    units: float
+    flops: float
     weights: int
     learning: int
     peak: int
@@ -206,46 +206,40 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     """Print the tasks of a command and its refusals; return 0, or 2 if there are some.
 
     Args:
-        speed: units of a device in a second; None: those of this machine.
+        speed: images of 224 px a second through ResNet-50; None: those of this machine.
     """
-    device = pick_device(CUDA if gpus and gpu_count() else "cpu")
-    here = device.type if device.type == CUDA or not gpus else "one processor like this machine's in place of each GPU"
-    where = "by --device-speed" if speed else f"measured here ({here})"
-    speed, costs = speed or units_here(device), dict[str, Cost]()
+    machine, refused = Machine(pick_device(CUDA if gpus and gpu_count() else "cpu")), list(refused)
     rows, hours, stay, extra = list[list[str]](), 0.0, 0, 0
     for task in tqdm(tasks, "counting", unit="stage", leave=False):
-        of_task, memory, remain = 0.0, 0, 0
         try:
-            passes, described = task.passes(gpus), _described(task, gpus)
+            passes, cells = task.passes(gpus), _described(task, gpus)
         except UserError as error:
-            refused = [*refused, str(error)]
+            refused.append(str(error))
             continue
+        of_task, memory, remain = 0.0, 0, 0
         for case, number in passes:
-            if (key := str(case)) not in costs:
-                with suppress(NotImplementedError, RuntimeError):  # a network that asks for values of tensors
-                    costs[key] = case.counted()
-            if (cost := costs.get(key)) is None:
-                continue
-            of_task += cost.units * number / speed / HOUR
-            kept = moments(task.settings) * cost.learning if case.trains else 0
-            memory = max(memory, cost.weights + cost.peak + kept)
-            if case.trains:
-                remain = 2 * cost.weights
-                if task.left:
-                    stay, extra = stay + remain, max(extra, checkpoint_bytes(cost.weights, kept) - remain)
-        hours += of_task
+            if (cost := machine.cost(case)) is not None:
+                of_task += machine.hours(case, cost.flops * number) * machine.speed / (speed or machine.speed)
+                kept = moments(task.settings) * cost.learning if case.trains else 0
+                memory = max(memory, cost.weights + cost.peak + kept)
+                remain = max(remain, 2 * cost.weights * case.trains)
+                if case.trains and task.left:
+                    extra = max(extra, checkpoint_bytes(cost.weights, kept) - remain)
+        hours, stay = hours + of_task, stay + remain * (task.left > 0)
         figures = ((of_task, 1), (memory, GIB), (remain, GB))
-        rows.append([*described, *(f"{value / unit:.2f}" if value else "-" for value, unit in figures)])
-    print(Table(["config", "stage", "there", "steps", "px", "batch", "hours", "GiB", "disk GB"], rows))
-    print(f"in all {hours:.1f} hours at {speed:.3g} units a second, {where}; batch and GiB are of each process")
+        rows.append([*cells, *(f"{value / unit:.2f}" if value else "-" for value, unit in figures)])
+    print(Table(["config", "stage", "there", "steps", "px", "batch x processes", "hours", "GiB each", "disk GB"], rows))
+    of = (
+        "of --device-speed"
+        if speed
+        else f"of this machine{'' if machine.gpu or not gpus else ', its processor for a GPU'}"
+    )
+    print(f"in all {hours:.1f} hours at the {speed or machine.speed:.3g} images a second {of}")
     root = Path(tasks[0].config.run.folder if tasks else ".").absolute()
     free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
     print(f"disk: {stay / GB:.1f} GB stay, {extra / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
     if stay + extra > free:
-        refused = [
-            *refused,
-            f"{root}: the disk is too small; free some space, or --set run.folder=<DIR> on another one",
-        ]
+        refused.append(f"{root}: the disk is too small; free some space, or --set run.folder=<DIR> on another one")
     lines = list(dict.fromkeys(filter(None, [*refused, *(task.refusal for task in tasks if task.left)])))
     for line in lines:
         print(f"error: {line}", file=sys.stderr)
@@ -325,7 +319,7 @@ class Case:
         seen = LabelledImages(episodes.query, episodes.query_label) if self.base else episodes
         live, flops = LiveBytes(), FlopCounterMode(display=False)
         with META, fixed_shapes():
-            model = build_model(self.config, NAME_VECTOR_WIDTH if model_class.reads_text else 0)
+            model = build_model(self.config, NAME_VECTOR_WIDTH if model_class.reads_text else 0).to(META)
             network: nn.Module = (model.base_stage() if self.base else model).train(self.trains)
             with flops, live, nullcontext() if self.trains else torch.no_grad():
                 losses = network(seen).losses
@@ -333,7 +327,7 @@ class Case:
                     sum(losses.values(), torch.zeros(())).backward()
         learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
         weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-        return Cost(flops.get_total_flops() / UNIT_FLOPS / self.batch, weights, learning, live.peak)
+        return Cost(flops.get_total_flops() / self.batch, weights, learning, live.peak)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -359,17 +353,52 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-def units_here(device: torch.device) -> float:
-    """Return the units that a GPU or, on all threads, the processor does in a second; other work does not count."""
-    cpu, threads = device.type == "cpu", torch.get_num_threads()
-    network = resnet50().eval().to(device, memory_format=torch.channels_last)
-    images = torch.zeros(2 if cpu else 64, 3, UNIT_SIDE, UNIT_SIDE, device=device).to(memory_format=torch.channels_last)
-    clock, took = time.process_time if cpu else time.perf_counter, list[float]()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        for _ in range(3):
-            started = clock()
-            network(images).sum().item()
-            took.append(clock() - started)
-    torch.set_num_threads(threads)
-    return len(images) * (threads if cpu else 1) / min(took)
+class Machine:
+    """What cases cost, and how fast a GPU of this machine or its processor is, each found once.
+
+    Attributes:
+        speed: images of 224 px a second through ResNet-50.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device, self.gpu = device, device.type == CUDA
+        self.threads = 1 if self.gpu else torch.get_num_threads()
+        self._costs = dict[str, Cost | None]()
+        self._rates = {repr(None): self._rate(resnet50(), UNIT_SIDE)}  # by encoder
+        self.speed = self._rates[repr(None)] / UNIT_FLOPS
+
+    def cost(self, case: Case) -> Cost | None:
+        """Return what a case takes; None for a network that asks for the values of tensors."""
+        if (key := str(case)) not in self._costs:
+            self._costs[key] = None
+            with suppress(NotImplementedError, RuntimeError):
+                self._costs[key] = case.counted()
+        return self._costs[key]
+
+    def hours(self, case: Case, flops: float) -> float:
+        """Return the hours that so many operations of a case take, at the rate of its encoder."""
+        if flops and (key := repr(case.config.model.encoder)) not in self._rates:
+            network: Any = build_model(case.config, NAME_VECTOR_WIDTH)
+            self._rates[key] = self._rate(network.encoder, case.config.data.size)
+        return flops / self._rates[key] / HOUR if flops else 0.0
+
+    def _rate(self, network: nn.Module, side: int) -> float:
+        """Return the operations of a network that are done in a second.
+
+        The processor counts the time that it works for one thread of this process, which other work does not lengthen.
+        """
+        counter, images = FlopCounterMode(display=False), torch.zeros(32 if self.gpu else 1, 3, side, side)
+        network, images = network.eval().to(self.device), images.to(self.device)
+        clock, took = time.perf_counter if self.gpu else time.process_time, list[float]()
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            with counter:
+                network(images)
+            for _ in range(2):
+                started = clock()
+                network(images)
+                if self.gpu:
+                    torch.cuda.synchronize()
+                took.append(clock() - started)
+        torch.set_num_threads(self.threads)
+        return self.threads * counter.get_total_flops() / min(took)
