@@ -118,7 +118,8 @@ class Task:
         stage, schedule, sized = self.settings, self.schedule(gpus), with_data(config, size=self.side)
         share = schedule.batch / count
         part = math.ceil(share / stage.accumulate)
-        out = [(Case(sized, part, is_base, True), schedule.steps * share * self.left)]
+        number = (schedule.steps or math.nan) * share * self.left if self.left else 0.0
+        out = [(Case(sized, part, is_base, True), number)]
         if stage.validate_every:
             validations = math.ceil(stage.epochs / stage.validate_every) * (1 + stage.validate_midway)
             held_out = min(stage.validate_episodes, _held_out(config)) if is_base else stage.validate_episodes
@@ -218,7 +219,9 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
             continue
         of_task, memory, remain = 0.0, 0, 0
         for case, number in passes:
-            if (cost := machine.cost(case)) is not None:
+            if (cost := machine.cost(case)) is None:
+                of_task += math.nan * bool(number)
+            else:
                 of_task += machine.hours(case, cost.flops * number) * machine.speed / (speed or machine.speed)
                 kept = moments(task.settings) * cost.learning if case.trains else 0
                 memory = max(memory, cost.weights + cost.peak + kept)
@@ -227,14 +230,14 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
                     extra = max(extra, checkpoint_bytes(cost.weights, kept) - remain)
         hours, stay = hours + of_task, stay + remain * (task.left > 0)
         figures = ((of_task, 1), (memory, GIB), (remain, GB))
-        rows.append([*cells, *(f"{value / unit:.2f}" if value else "-" for value, unit in figures)])
+        rows.append([*cells, *(_figure(value / unit) for value, unit in figures)])
     print(Table(["config", "stage", "there", "steps", "px", "batch x processes", "hours", "GiB each", "disk GB"], rows))
     of = (
         "of --device-speed"
         if speed
         else f"of this machine{'' if machine.gpu or not gpus else ', its processor for a GPU'}"
     )
-    print(f"in all {hours:.1f} hours at the {speed or machine.speed:.3g} images a second {of}")
+    print(f"in all {_figure(hours)} hours at the {speed or machine.speed:.3g} images a second {of}")
     root = Path(tasks[0].config.run.folder if tasks else ".").absolute()
     free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
     print(f"disk: {stay / GB:.1f} GB stay, {extra / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
@@ -244,6 +247,10 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     for line in lines:
         print(f"error: {line}", file=sys.stderr)
     return EXIT_USER_ERROR if lines else 0
+
+
+def _figure(value: float) -> str:
+    return "?" if math.isnan(value) else f"{value:.2f}" if value else "-"
 
 
 def _described(task: Task, gpus: int) -> list[str]:
@@ -262,7 +269,7 @@ def _described(task: Task, gpus: int) -> list[str]:
 
 
 def _length(config: Config, stage: StageSettings) -> int:
-    """Return the examples of an epoch: of the data, or where they are missing the published number; 0: not known."""
+    """Return the examples of an epoch: of the data; where they are missing the published number, or at most all; or 0."""
     if stage.epoch_length:
         return stage.epoch_length
     data, fold = replace(config.data, decoded_gib=0), Fold.of(config.data)
@@ -273,7 +280,7 @@ def _length(config: Config, stage: StageSettings) -> int:
         if stage.images == "all":
             return _published_size(config, data.train_list)
         if stage.list_file is None:
-            return published(data, "train") or 0
+            return published(data, "train") or _published_size(config, data.train_list)
         stems = read_fold_list(stage.list_file, fold).stems
         return len(stems if stage.query == SHUFFLED_PAIRS else set(stems))
 
