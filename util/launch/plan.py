@@ -118,8 +118,8 @@ class Task:
         stage, schedule, sized = self.settings, self.schedule(gpus), with_data(config, size=self.side)
         share = schedule.batch / count
         part = math.ceil(share / stage.accumulate)
-        number = (schedule.steps or math.nan) * share * self.left if self.left else 0.0
-        out = [(Case(sized, part, is_base, True), number)]
+        trained = (schedule.steps or math.nan) * share * self.left if self.left else 0.0
+        out = [(Case(sized, part, is_base, True), trained)]
         if stage.validate_every:
             validations = math.ceil(stage.epochs / stage.validate_every) * (1 + stage.validate_midway)
             held_out = min(stage.validate_episodes, _held_out(config)) if is_base else stage.validate_episodes
@@ -228,7 +228,7 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
                 remain = max(remain, 2 * cost.weights * case.trains)
                 if case.trains and task.left:
                     extra = max(extra, checkpoint_bytes(cost.weights, kept) - remain)
-        hours, stay = hours + of_task, stay + remain * (task.left > 0)
+        hours, stay = hours + (0 if math.isnan(of_task) else of_task), stay + remain * (task.left > 0)
         figures = ((of_task, 1), (memory, GIB), (remain, GB))
         rows.append([*cells, *(_figure(value / unit) for value, unit in figures)])
     print(Table(["config", "stage", "there", "steps", "px", "batch x processes", "hours", "GiB each", "disk GB"], rows))
@@ -237,7 +237,7 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
         if speed
         else f"of this machine{'' if machine.gpu or not gpus else ', its processor for a GPU'}"
     )
-    print(f"in all {_figure(hours)} hours at the {speed or machine.speed:.3g} images a second {of}")
+    print(f"in all {hours:.1f} hours (without ?) at the {speed or machine.speed:.3g} images a second {of}")
     root = Path(tasks[0].config.run.folder if tasks else ".").absolute()
     free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
     print(f"disk: {stay / GB:.1f} GB stay, {extra / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
@@ -269,7 +269,7 @@ def _described(task: Task, gpus: int) -> list[str]:
 
 
 def _length(config: Config, stage: StageSettings) -> int:
-    """Return the examples of an epoch: of the data; where they are missing the published number, or at most all; or 0."""
+    """Return the examples of an epoch: of the data, where they are missing the published number or at most all; or 0."""
     if stage.epoch_length:
         return stage.epoch_length
     data, fold = replace(config.data, decoded_gib=0), Fold.of(config.data)
