@@ -269,7 +269,7 @@ def _described(task: Task, gpus: int) -> list[str]:
 
 
 def _length(config: Config, stage: StageSettings) -> int:
-    """Return the examples of an epoch: of the data, where they are missing the published number or at most all; or 0."""
+    """Return the examples of an epoch; of data that are missing as published, or at most all; 0 if not known."""
     if stage.epoch_length:
         return stage.epoch_length
     data, fold = replace(config.data, decoded_gib=0), Fold.of(config.data)
