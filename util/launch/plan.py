@@ -237,7 +237,7 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
         if speed
         else f"of this machine{'' if machine.gpu or not gpus else ', its processor for a GPU'}"
     )
-    print(f"in all {hours:.1f} hours (without ?) at the {speed or machine.speed:.3g} images a second {of}")
+    print(f"in all {hours:.1f} hours{' beside ?' * any('?' in row for row in rows)} at the {speed or machine.speed:.3g} images a second {of}")
     root = Path(tasks[0].config.run.folder if tasks else ".").absolute()
     free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
     print(f"disk: {stay / GB:.1f} GB stay, {extra / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
