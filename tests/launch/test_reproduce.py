@@ -116,7 +116,7 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
     config, _, result = done_run
     result.unlink()
     part = Part("symnet", config, [], config, [])
-    monkeypatch.setattr(reproduce, "parts_of", lambda _: [part])
+    monkeypatch.setattr(reproduce, "parts_of", lambda _: ([part], []))
     monkeypatch.setattr(reproduce, "refusals", lambda *_: [])
     monkeypatch.setattr(reproduce, "run_script", lambda *_: 3)
     monkeypatch.setattr(sys, "argv", ["reproduce", "mini", "resnet10", "0"])

@@ -232,12 +232,9 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
         figures = ((of_task, 1), (memory, GIB), (remain, GB))
         rows.append([*cells, *(_figure(value / unit) for value, unit in figures)])
     print(Table(["config", "stage", "there", "steps", "px", "batch x processes", "hours", "GiB each", "disk GB"], rows))
-    of = (
-        "of --device-speed"
-        if speed
-        else f"of this machine{'' if machine.gpu or not gpus else ', its processor for a GPU'}"
-    )
-    print(f"in all {hours:.1f} hours{' beside ?' * any('?' in row for row in rows)} at the {speed or machine.speed:.3g} images a second {of}")
+    source = "of --device-speed" if speed else "of a GPU here" if machine.gpu else "of this machine's processor"
+    beside = " beside ?" if any("?" in row for row in rows) else ""
+    print(f"in all {hours:.1f} hours{beside} at {speed or machine.speed:.3g} images a second, {source}")
     root = Path(tasks[0].config.run.folder if tasks else ".").absolute()
     free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
     print(f"disk: {stay / GB:.1f} GB stay, {extra / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
