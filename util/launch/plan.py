@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,14 +50,7 @@ from util.launch.launch import processes, trained_otherwise
 from util.prepare.lists import published
 from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs, checkpoint_bytes, moments
 from util.report.table import Table
-from util.run.context import (
-    RunContext,
-    base_folder,
-    begun,
-    is_finished,
-    run_folder,
-    with_data,
-)
+from util.run.context import RunContext, base_folder, begun, is_finished, run_folder, with_data
 from util.run.data import epoch_length, images_for_training
 from util.run.device import CUDA, gpu_count, pick_device
 from util.run.input_size import view_of
@@ -82,12 +76,14 @@ class Task:
     """A stage of a training (base, meta) or a test, with what is there of it.
 
     Attributes:
+        gpus: of every machine.
         left: the share of its work that is still to be done.
         refusal: why it cannot go on from what is there.
     """
 
     config: Config
     stage: str
+    gpus: int
     there: str
     left: float
     refusal: str = ""
@@ -97,29 +93,29 @@ class Task:
         """The settings of its stage of a training."""
         return getattr(self.config, f"{self.stage}_stage")
 
-    def schedule(self, gpus: int) -> StepSchedule:
-        """Return the steps of its training; 0 where the length of the list is not known.
+    @cached_property
+    def schedule(self) -> StepSchedule:
+        """The steps of its training; 0 where the length of the list is not known.
 
         Raises:
             UserError: the batch is too small.
         """
-        key, length = f"{self.stage}_stage", _length(self.config, self.settings)
-        schedule = StepSchedule.from_settings(self.settings, length, self.processes(gpus), key)
+        length = _length(self.config, self.settings)
+        schedule = StepSchedule.from_settings(self.settings, length, self.processes, f"{self.stage}_stage")
         return schedule if length else replace(schedule, steps=0)
 
-    def passes(self, gpus: int) -> list[tuple[Case, float]]:
+    def passes(self) -> list[tuple[Case, float]]:
         """Return the cases that a process runs, each with the number of its images or episodes."""
-        config, test, is_base, count = self.config, self.config.test, self.stage == "base", self.processes(gpus)
+        config, test, is_base, count = self.config, self.config.test, self.stage == "base", self.processes
+        sized = with_data(config, size=self.side)
         if self.stage == "test":
             protocol = config.protocols[test.protocol]
             each = math.ceil((test.episodes or protocol.episodes) / count) * protocol.ways
             number = len(test.seeds or protocol.seeds) * each * test.passes(config.data.shot)
-            return [(Case(with_data(config, size=self.side), test.batch, False, False), number * self.left)]
-        stage, schedule, sized = self.settings, self.schedule(gpus), with_data(config, size=self.side)
-        share = schedule.batch / count
-        part = math.ceil(share / stage.accumulate)
-        trained = (schedule.steps or math.nan) * share * self.left if self.left else 0.0
-        out = [(Case(sized, part, is_base, True), trained)]
+            return [(Case(sized, test.batch, False, False), number * self.left)]
+        stage, share = self.settings, self.schedule.batch / count
+        trained = (self.schedule.steps or math.nan) * share * self.left if self.left else 0.0
+        out = [(Case(sized, math.ceil(share / stage.accumulate), is_base, True), trained)]
         if stage.validate_every:
             validations = math.ceil(stage.epochs / stage.validate_every) * (1 + stage.validate_midway)
             held_out = min(stage.validate_episodes, _held_out(config)) if is_base else stage.validate_episodes
@@ -127,9 +123,23 @@ class Task:
             out.append((Case(sized if is_base else config, test.batch, is_base, False), number * self.left))
         return out
 
-    def processes(self, gpus: int) -> int:
-        """Return its processes on all machines."""
-        return processes(self.config, self.stage, gpus)
+    def described(self) -> list[str]:
+        """Return the leading cells of its row."""
+        config, test, stage, steps, share = self.config, self.config.test, self.stage, "", ""
+        if stage == "test":
+            protocol = config.protocols[test.protocol]
+            stage, share = f"test by {test.protocol}", f"{test.batch}"
+            steps = f"{len(test.seeds or protocol.seeds)} x {test.episodes or protocol.episodes}"
+        else:
+            steps, share = str(self.schedule.steps or "?"), f"{self.schedule.batch / self.processes:g}"
+            share += f" in {self.settings.accumulate} parts" if self.settings.accumulate > 1 else ""
+        name = config.path if stage == "base" else f"{config.path}, {config.data.shot}-shot"
+        return [name, stage, self.there, steps, str(self.side), f"{share} x {self.processes}"]
+
+    @property
+    def processes(self) -> int:
+        """Its processes on all machines."""
+        return processes(self.config, self.stage, self.gpus)
 
     @property
     def side(self) -> int:
@@ -140,7 +150,7 @@ class Task:
         return self.config.stage_size(self.settings)
 
 
-def trainings(config: Config, meta: Path, with_base: bool = True) -> Iterator[tuple[Path, Task]]:
+def trainings(config: Config, gpus: int, meta: Path, with_base: bool = True) -> Iterator[tuple[Path, Task]]:
     """Yield the folder and the task of each stage of a training; ``meta`` is the folder of the last."""
     folders = {"base": base_folder(config)} if config.base_stage is not None and with_base else {}
     for stage, folder in {**folders, "meta": meta}.items():
@@ -153,7 +163,7 @@ def trainings(config: Config, meta: Path, with_base: bool = True) -> Iterator[tu
             there, left = f"step {step} of {steps}", 1 - step / steps
             if differences := training_differences(content["config"], to_dict(config), stage):
                 refusal = f"{folder}: was begun with {', '.join(differences)}; undo the change, or give --overwrite"
-        yield folder, Task(config, stage, there, left, refusal)
+        yield folder, Task(config, stage, gpus, there, left, refusal)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -184,18 +194,25 @@ def plan_training(path: Path, gpus: int, options: list[str]) -> int:
         continues = asked.resume and begun(meta)
         if asked.resume:
             config = as_trained(config, meta if continues else run_folder(config, "base"))
-        for folder, task in trainings(config, meta, asked.checkpoint is None and not continues):
-            if asked.overwrite and (task.stage == "meta" or trained_otherwise(config, task.stage)):
-                task = replace(task, there=f"{task.there}, discarded", left=1.0, refusal="")
-            elif task.stage == "meta" or task.left:
+        for folder, task in trainings(config, gpus, meta, asked.checkpoint is None and not continues):
+            otherwise = trained_otherwise(config, "base") if task.stage == "base" else ""
+            again = asked.overwrite and otherwise and not config.run.base_folder
+            if task.stage == "base" and not task.left and not again:
+                refused.append(otherwise)
+            elif asked.overwrite:
+                there = task.there if task.there == "nothing" else f"{task.there}, discarded"
+                task = replace(task, there=there, left=1.0, refusal="")
+            else:
                 try:
-                    check_free(folder, asked.resume and task.there != "nothing", False)
+                    check_free(folder, asked.resume and begun(folder), False)
                 except UserError as error:
                     refused.append(str(error))
-            else:
-                refused.append(trained_otherwise(config, task.stage))
             tasks.append(task)
-        return plan(tasks, [*refused, *in_words(Needs().of(config))], gpus, asked.device_speed)
+        if not class_of(config.model).learns:
+            refused.append(f"{path}: this model has nothing to train; test it as it is")
+        starts = tasks[0].left == 1 and asked.checkpoint is None  # from the encoder's weights
+        found = [finding for finding in Needs().of(config) if starts or not finding.what.startswith("weights")]
+        return plan(tasks, [*refused, *in_words(found)], gpus, asked.device_speed)
 
 
 def in_words(findings: list[Finding]) -> list[str]:
@@ -213,7 +230,7 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     rows, hours, stay, extra = list[list[str]](), 0.0, 0, 0
     for task in tqdm(tasks, "counting", unit="stage", leave=False):
         try:
-            passes, cells = task.passes(gpus), _described(task, gpus)
+            passes, cells = task.passes(), task.described()
         except UserError as error:
             refused.append(str(error))
             continue
@@ -248,21 +265,6 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
 
 def _figure(value: float) -> str:
     return "?" if math.isnan(value) else f"{value:.2f}" if value else "-"
-
-
-def _described(task: Task, gpus: int) -> list[str]:
-    """Return the leading cells of a task's row."""
-    config, test, count = task.config, task.config.test, task.processes(gpus)
-    if task.stage == "test":
-        protocol = config.protocols[test.protocol]
-        steps = f"{len(test.seeds or protocol.seeds)} x {test.episodes or protocol.episodes}"
-        stage, share = f"test by {test.protocol}", f"{test.batch}"
-    else:
-        schedule, stage = task.schedule(gpus), task.stage
-        steps, share = str(schedule.steps or "?"), f"{schedule.batch / count:g}"
-        share += f" in {task.settings.accumulate} parts" if task.settings.accumulate > 1 else ""
-    name = config.path if task.stage == "base" else f"{config.path}, {config.data.shot}-shot"
-    return [name, stage, task.there, steps, str(task.side), f"{share} x {count}"]
 
 
 def _length(config: Config, stage: StageSettings) -> int:

@@ -144,20 +144,18 @@ def main() -> int:
 
 def dry_run(options: argparse.Namespace) -> int:
     """Print what this command would do; return 0, or 2 if it would refuse."""
-    first = [part.config for part in parts_of(options)[0][:1]]
+    first, gpus = [part.config for part in parts_of(options)[0][:1]], options.gpus
     with caches_kept_apart(first) as cache:
         options.overrides.append(cache)
         parts, refused = parts_of(options)
         tasks: dict[tuple[str, Path], Task] = {}
         for part in parts:
             source = network_config(part.source)
-            for folder, task in trainings(source, weights_folder(source)) if part.learns else ():
+            for folder, task in trainings(source, gpus, weights_folder(source)) if part.learns else ():
                 tasks.setdefault((task.stage, folder), task)
             why = undone(part.config, part.result)
-            tasks["test", part.result] = Task(part.config, "test", why or "finished", float(bool(why)))
-        return plan(
-            list(tasks.values()), [*refused, *refusals(parts, options.gpus)], options.gpus, options.device_speed
-        )
+            tasks["test", part.result] = Task(part.config, "test", gpus, why or "finished", float(bool(why)))
+        return plan([*tasks.values()], [*refused, *refusals(parts, gpus)], gpus, options.device_speed)
 
 
 def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
