@@ -40,7 +40,6 @@ from util.config.folds import Fold
 from util.config.read import read_config, to_dict
 from util.config.settings import Config, StageSettings
 from util.data.lists.files import read_fold_list
-from util.data.lists.image_list import base_validation_list
 from util.data.lists.index import load_index
 from util.data.sampling import SHUFFLED_PAIRS
 from util.data.words.text import NAME_VECTOR_WIDTH
@@ -285,13 +284,11 @@ def _length(config: Config, stage: StageSettings) -> int:
 
 
 def _held_out(config: Config) -> int:
-    """Return the number of images that can validate the base stage, at least one."""
-    data, whole = config.data, config.base_stage is not None and config.base_stage.images == "all"
+    """Return the most images that can validate the base stage."""
     try:
-        index = load_index(data, "test", False)
-        return len(index if whole else base_validation_list(index, Fold.of(data), data).queries)
+        return len(load_index(config.data, "test", False))
     except UserError:
-        return _published_size(config, data.test_list) or 1
+        return _published_size(config, config.data.test_list)
 
 
 def _published_size(config: Config, listed: str | None) -> int:
