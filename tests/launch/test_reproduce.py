@@ -193,11 +193,12 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     settings += ["data.min_pixels=100", "data.text=names", "test.seeds=[0]"]
     options = [word for text in settings for word in ("--set", text)]
     words = ["mini", "resnet10", "8", "--folds", "0", "--shot", "1", "--models", "symnet,sspp,ssp", *options]
-    monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--dry-run", "--device-speed", "1000"])
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--dry-run", "--device-speed", "0.1"])
     assert main() == EXIT_USER_ERROR and sorted(tmp_path.rglob("*")) == before
     said = capsys.readouterr()
-    rows = [[cell.strip() for cell in line.split("|")[2:7]] for line in said.out.splitlines() if "config/" in line]
-    assert rows[:3] == [
+    rows = [[cell.strip() for cell in line.split("|")[2:9]] for line in said.out.splitlines() if "config/" in line]
+    assert all(float(hours) > 0 and float(gib) > 0 for *_, hours, gib in rows[:3])
+    assert [row[:5] for row in rows[:3]] == [
         ["base", "step 10 of 40", "16", "81", "2 x 8"],
         ["meta", "nothing", "16", "33", "1 x 8"],
         ["test by symnet", "no result yet", "1 x 200", "33", "8 x 8"],

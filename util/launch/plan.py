@@ -250,7 +250,7 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     print(Table(["config", "stage", "there", "steps", "px", "batch x processes", "hours", "GiB each", "disk GB"], rows))
     source = "of --device-speed" if speed else "of a GPU here" if machine.gpu else "of this machine's processor"
     beside = " beside ?" if any("?" in row for row in rows) else ""
-    print(f"in all {hours:.1f} hours{beside} at {speed or machine.speed:.3g} images a second, {source}")
+    print(f"in all {hours:.1f} hours{beside} at {speed or machine.speed:.4g} images a second, {source}")
     root = Path(tasks[0].config.run.folder if tasks else ".").absolute()
     free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
     print(f"disk: {stay / GB:.1f} GB stay, {extra / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
