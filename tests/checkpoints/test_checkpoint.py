@@ -128,20 +128,3 @@ def test_code_in_a_file_is_not_executed(tmp_path: Path):
     with pytest.raises(UserError, match=r"a.pth"):
         checkpoint.read(tmp_path / "a.pth")
     assert not (tmp_path / "executed").exists()
-
-
-def test_a_checkpoint_to_pass_on_holds_half_precision(tiny, tmp_path: Path):
-    context, model = tiny()
-    whole, small = save_meta(tmp_path / "a.pth", context, model), tmp_path / "a.safetensors"
-    content = checkpoint.read(whole)
-    checkpoint.save_small(small, content | {"optimizers": {}})
-    assert small.stat().st_size < 0.6 * whole.stat().st_size
-    read = checkpoint.read(small)
-    assert read["config"] == content["config"] and "optimizers" not in read
-    _, other = tiny("run.seed=7")
-    load_checkpoint(context, other, "meta", small)
-    for own, theirs in zip(model.state_dict().values(), other.state_dict().values()):
-        assert torch.equal(own.half().float() if own.is_floating_point() else own, theirs)
-    content["weights"]["decoder.head.classify.bias"][0] = 1e6
-    with pytest.raises(UserError, match=r"decoder.head.classify.bias"):
-        checkpoint.save_small(tmp_path / "b.safetensors", content)

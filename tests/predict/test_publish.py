@@ -28,9 +28,13 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
     facts, text = (folder / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
     assert yaml.safe_load(facts)["datasets"] == [again.data.name] and "train_base.py FOLDER/config.json" in text
     assert str(folder) in predict("publish", "--checkpoint", weights, "--out", folder).error
-    (folder / "config.json").unlink()
-    with pytest.raises(UserError, match=r"config\.json"):
-        Segmenter(folder)
+    assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
+    small = Segmenter(tmp_path / "half", device="cpu").model
+    for name, tensor in small.network.state_dict().items():
+        own = before["weights"][name]
+        assert torch.equal(tensor, own.half().float() if own.is_floating_point() else own)
+    with pytest.raises(UserError, match=r"best.pth: decoder.bias"):
+        checkpoint.halved({"decoder.bias": torch.tensor([1e6])}, "best.pth")
 
 
 def test_torch_hub_has_every_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ A ``.pth`` file is a dictionary of everything that a training needs to continue:
 ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its photos
 (``photos``) and of the text vectors (``text``), the training of the base stage before it (``base``), and the encoder's
 ``licence``. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state of the
-training, as JSON in its header. A published folder (``util/export/publish.py``) holds such a file as ``MODEL``, and the
-config beside it as ``CONFIG``, which ``read_config`` reads too; a folder stands for that file wherever one is named.
+training, as JSON in its header. A published folder (``util/export/publish.py``) holds such a file as ``MODEL``, for
+which it stands wherever a checkpoint is named.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from model.registry import published_layout, related
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
-from util.files import read_json, write_atomically
+from util.files import write_atomically
 
 FORMAT = "sym-net/1"
 SAFETENSORS = ".safetensors"
 ENDINGS = (".pth", ".pt", SAFETENSORS)
-MODEL, CONFIG = f"model{SAFETENSORS}", "config.json"  # of a published folder
+MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 OF_TRAINING = ("optimizers", "ema", "progress", "schedule")  # what only a training that continues needs
@@ -59,32 +59,27 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
     write_atomically(path, write, durable=True, previous=previous)
 
 
-def save_small(path: Path, content: dict[str, Any]) -> None:
-    """Write the content of a checkpoint in half precision, without the state of its training, as ``.safetensors``.
+def save_safetensors(path: Path, content: dict[str, Any]) -> None:
+    """Write the content of a checkpoint, without the state of its training, as a ``.safetensors`` file.
 
     Raises:
-        UserError: a value is beyond float16, or the file cannot be written.
-    """
-    small = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in content["weights"].items()}
-    if broken := next((name for name, tensor in small.items() if not tensor.isfinite().all()), None):
-        raise UserError(f"{path}: {broken} has values that float16 does not hold; pass the .pth file on")
-    _save_safetensors(path, small, content)
-
-
-def save_folder(folder: Path, content: dict[str, Any]) -> None:
-    """Write the content of a checkpoint, without the state of its training, as ``MODEL`` and ``CONFIG`` in a folder.
-
-    Raises:
-        WriteError: a file cannot be written.
+        WriteError: the file cannot be written.
     """
     weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in content["weights"].items()}
-    _save_safetensors(folder / MODEL, weights, {key: value for key, value in content.items() if key != "config"})
-    write_atomically(folder / CONFIG, json.dumps(content["config"], indent=2) + "\n")
-
-
-def _save_safetensors(path: Path, weights: dict[str, Tensor], content: dict[str, Any]) -> None:
     rest = {key: value for key, value in content.items() if key not in ("weights", *OF_TRAINING)}
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
+
+
+def halved(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Return the weights of a file in half precision.
+
+    Raises:
+        UserError: float16 does not hold a value.
+    """
+    out = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    if broken := next((name for name, tensor in out.items() if not tensor.isfinite().all()), None):
+        raise UserError(f"{path}: {broken} has values that float16 does not hold; leave --half out")
+    return out
 
 
 def file_of(path: str | Path) -> Path:
@@ -123,12 +118,7 @@ def _read_archive(path: Path) -> Any:
 def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
         weights, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    if "content" not in header:
-        return weights
-    content = {**json.loads(header["content"]), "weights": weights}
-    if "config" not in content:
-        content["config"] = {**read_json(path.with_name(CONFIG), "the config of these weights", "restore it")}
-    return content
+    return {**json.loads(header["content"]), "weights": weights} if "content" in header else weights
 
 
 # --- what a file says ------------------------------------------------------------------------------------------------

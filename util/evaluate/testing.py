@@ -30,7 +30,6 @@ from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
 from util.run.device import describe
-from util.run.network import PreparedNetwork
 from util.run.precision import say_faster_precision
 from util.run.processes import World, join
 
@@ -91,16 +90,16 @@ def test(
 def _compare_precisions(config: Config, groups: list[tuple[int, list[Job]]], world: World) -> None:
     """Say whether the first episode, its images encoded, is faster in the other precision."""
     seed, (job, *_) = groups[0]
-    first = collate([trials(job.context, job.samplers[seed], job.view, (job.scored_on,))[0]])
-
-    @torch.inference_mode()
-    def do(prepared: PreparedNetwork) -> None:
-        network: Any = prepared.network.eval()
-        with prepared.autocast():
-            network.forward_classes(first.ways)
-
-    episodes = sum(max(job.episodes[seed] for job in jobs) for seed, jobs in groups)
-    say_faster_precision(config, world, job.prepared, "an episode whose images are encoded", episodes, do)
+    data = trials(job.context, job.samplers[seed], job.view, (job.scored_on,))
+    say_faster_precision(
+        config,
+        world,
+        job.prepared,
+        "an episode whose images are encoded",
+        sum(max(job.episodes[seed] for job in jobs) for seed, jobs in groups),
+        load=lambda: collate([data[0]]),
+        do=torch.inference_mode()(lambda network, trial: network.eval().forward_classes(trial.ways)),
+    )
 
 
 def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:

@@ -5,7 +5,8 @@ The card is ``card.md``, filled from the checkpoint and from the results in the 
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
@@ -23,19 +24,24 @@ from util.evaluate.calibration import FILE, find_calibration
 from util.files import kept_json, write_atomically
 from util.prepare.staging import made_aside
 from util.report.result_table import departures, score_table, title
+from util.report.run_folder import ENVIRONMENT
 from util.report.schema import NOT_STATED, RESULT, read_result
 from util.report.scores import FINAL
 from util.run.context import run_folder
 
-CARD = "README.md"
+CONFIG, CARD = "config.json", "README.md"
 METRICS = {"miou": "mean_iou", "fb_iou": "fb_iou"}  # score -> its name in model cards
 
 
-def publish(weights: Weights, out: Path) -> None:
-    """Write the folder of a checkpoint that was loaded; its tensors are the checkpoint's, bit by bit.
+def publish(weights: Weights, out: Path, half: bool = False) -> None:
+    """Write the folder of a checkpoint that was loaded.
+
+    Args:
+        half: whether tensors are in half precision, and not the checkpoint's bit by bit.
 
     Raises:
-        UserError: the weights are no file of this project, ``out`` exists, or it cannot be written.
+        UserError: the weights are no file of this project, ``out`` exists or cannot be written, or float16 does not
+            hold a value.
     """
     content = checkpoint.read(weights.source) if Path(weights.source).is_file() else {}
     if not checkpoint.is_own(content):
@@ -43,9 +49,14 @@ def publish(weights: Weights, out: Path) -> None:
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
     config = from_dict(content["config"], weights.source)
+    if half:
+        content["weights"] = checkpoint.halved(content["weights"], weights.source)
+        loaded = {n: t.float() if t.is_floating_point() else t for n, t in content["weights"].items()}
+        weights = replace(weights, digest=checkpoint.digest_of(loaded))  # that of other results and calibrations
     calibration = find_calibration(config, weights.source, weights.digest)
     with made_aside(out, CARD) as folder:
-        checkpoint.save_folder(folder, content)
+        checkpoint.save_safetensors(folder / checkpoint.MODEL, content)
+        write_atomically(folder / CONFIG, json.dumps(content["config"], indent=2) + "\n")
         if calibration is not None:
             write_atomically(folder / FILE, yaml.safe_dump(asdict(calibration), sort_keys=False))
         write_atomically(folder / CARD, _card(config, weights))
@@ -79,7 +90,7 @@ def _card(config: Config, weights: Weights) -> str:
         index=yaml.safe_dump({"model-index": [{"name": name, "results": index}]}, sort_keys=False) if index else "",
         classes=", ".join(data.classes[c - 1] for c in Fold.of(data).base),
         stages="; ".join(stages),
-        commit=kept_json(Path(weights.source).with_name("environment.json")).get("commit", NOT_STATED),
+        commit=kept_json(Path(weights.source).with_name(ENVIRONMENT)).get("commit", NOT_STATED),
         base="python train_base.py FOLDER/config.json\n" if model.has_base_stage else "",
         results="\n\n".join(tables) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,

@@ -49,8 +49,9 @@ def _publish(arguments: list[str]) -> int:
     parser = Parser(prog="predict.py publish", description="Write a checkpoint as a folder with a model card.")
     parser.add_argument("--checkpoint", required=True, help="weights of this project")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--half", action="store_true", help="in half precision")
     options = parser.parse_args(arguments)
-    publish(load_model(options.checkpoint, device="cpu").weights, options.out)
+    publish(load_model(options.checkpoint, device="cpu").weights, options.out, options.half)
     print(f"{options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
     return 0
 

@@ -7,8 +7,6 @@ NET.
 
 ``timm/<name>`` is downloaded by timm and stored as a .safetensors file; with --check, FILE must be of that network.
 ``package`` is the installed package with the ImageNet weights of EfficientNet-Lite0.
-
---small OUT.safetensors writes a checkpoint of this project in half precision, without the state of its training.
 """
 
 from __future__ import annotations
@@ -38,29 +36,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("what", metavar="NET|FILE", help=f"{', '.join(NETWORKS)}, timm/<name>, package; or a file")
     parser.add_argument("--out", type=Path, default=Path("initmodel"), help="download folder (default initmodel)")
-    parser.add_argument(
-        "--small", type=Path, metavar="OUT.safetensors", help="write the checkpoint FILE in half precision"
-    )
     parser.add_argument("--check", type=Path, metavar="FILE", help="describe this file, which must be of NET")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Download a network's weights unless they exist already, describe a file, or write it in half precision.
+    """Download a network's weights unless they exist already, or describe a file.
 
     Raises:
-        UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout;
-            ``--small`` names a file that exists or has another ending, or the checkpoint is none of this project.
+        UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout.
     """
-    what, small, network = options.what, options.small, LITE0 if options.what == PACKAGE else options.what
-    if small is not None:
-        content = checkpoint.read(Path(what))
-        if not checkpoint.is_own(content):
-            raise UserError(f"{what}: no checkpoint of this project; name one before --small")
-        if small.exists() or small.suffix != SAFETENSORS:
-            raise UserError(f"--small {small}: exists already, or does not end in {SAFETENSORS}; name another file")
-        checkpoint.save_small(small, content)
-        print(f"{small}: {small.stat().st_size / 1e6:.2f} MB")
-        return 0
+    what, network = options.what, LITE0 if options.what == PACKAGE else options.what
     if network in NETWORKS or network.startswith(PREFIX):
         if what == PACKAGE and options.check is None:
             lines = lines_about(PACKAGE, download(PACKAGE, network), network)

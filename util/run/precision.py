@@ -7,11 +7,12 @@ import copy
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 import torch
 
 from util.config.settings import Config
+from util.run.device import autocast
 from util.run.network import PreparedNetwork
 from util.run.processes import World
 
@@ -22,7 +23,13 @@ ROUNDS = 3
 
 
 def say_faster_precision(
-    config: Config, world: World, prepared: PreparedNetwork, part: str, times: int, do: Callable[..., None]
+    config: Config,
+    world: World,
+    prepared: PreparedNetwork,
+    part: str,
+    times: int,
+    load: Callable[[], Any],
+    do: Callable[[Any, Any], Any],
 ) -> None:
     """Log that the precision not in use is faster here, on a CPU, in a run of ten minutes or more; else log nothing.
 
@@ -32,17 +39,19 @@ def say_faster_precision(
     Args:
         part: that is timed, in words.
         times: how often the processes do it in the run, all together.
-        do: does it once, with a ``PreparedNetwork``.
+        load: returns what the part reads; called where it is timed.
+        do: does it once, with the copy and with that.
     """
     if prepared.device.type != "cpu" or config.run.compile or times < FEW:
         return
     own, other = prepared.precision, "float32" if prepared.precision == "bf16" else "bf16"
     seconds: dict[str, list[float]] = {own: [], other: []}
-    network = copy.deepcopy(prepared.network)
+    network, batch = copy.deepcopy(prepared.network), load()
     with torch.random.fork_rng(devices=[]), contextlib.suppress(RuntimeError, TypeError):  # not all is made for bf16
         for precision in ROUNDS * (own, other):
             started = time.perf_counter()
-            do(replace(prepared, network=network, learner=network, precision=precision))
+            with autocast(prepared.device, precision):
+                do(network, batch)
             seconds[precision].append(time.perf_counter() - started)
             if world.any(min(seconds[own]) * times < LONG * world.size):
                 return

@@ -115,7 +115,7 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
     length = schedule.steps_per_epoch
     epochs, steps = divmod(progress.step, length)
     is_end = steps == 0
-    is_middle = stage.validate_midway and epochs > 0 and steps == length // 2
+    is_middle = stage.validate_midway and epochs > 0 and 0 < steps == length // 2
     of = (epochs + 1) * length if is_middle else progress.step
     is_due = validate is not None and (of % max(round(stage.validate_every * length), 1) == 0 or of == schedule.steps)
     if progress.on_record or not (is_end or is_due):

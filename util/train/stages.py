@@ -86,8 +86,15 @@ def train_stage(
             workers = config.data.workers
             stream = kept.batches(numbers) if kept else batches(data.training, numbers, workers, world.device)
             few = list(range(least_batch(stage, key) // stage.accumulate))
-            first = next(kept.batches([few])) if kept else collate([data.training[i] for i in few])
-            _compare_precisions(config, training, first, len(few))
+            say_faster_precision(
+                config,
+                world,
+                prepared,
+                f"forward and backward of {len(few)} example(s)",
+                (schedule.steps - training.progress.step) * schedule.batch // len(few),
+                load=lambda: next(kept.batches([few])) if kept else collate([data.training[i] for i in few]),
+                do=lambda network, batch: sum(network.train()(batch).losses.values()).backward(),
+            )
             validate = partial(_validate, config, data, out, world) if stage.validate_every else None
             if validate and data.held_out is None:
                 validate = None
@@ -101,20 +108,6 @@ def train_stage(
 
 
 train_base, train_meta = partial(train_stage, "base"), partial(train_stage, "meta")
-
-
-def _compare_precisions(config: Config, training: hooks.Training, batch: Any, examples: int) -> None:
-    """Say whether forward and backward of a few examples are faster in the other precision."""
-
-    def do(prepared: PreparedNetwork) -> None:
-        network: Any = prepared.network.train()
-        with prepared.autocast():
-            losses = network(batch).losses
-        sum(losses.values()).backward()
-
-    schedule = training.schedule
-    times, part = (schedule.steps - training.progress.step) * schedule.batch // examples, "forward and backward"
-    say_faster_precision(config, training.world, training.prepared, f"{part} of {examples} example(s)", times, do)
 
 
 def _validate(
