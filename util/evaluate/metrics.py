@@ -66,17 +66,16 @@ def episode_records(
     valid = label_hw != IGNORE
 
     def counts(mask: Tensor, true: Tensor) -> list[Tensor]:
-        mask = mask & valid
         return [(mask & true).sum(), (mask | true).sum()]
 
-    classes = [counts(prediction_hw == value, label_hw == value) for value in range(1, len(class_id_n) + 1)]
-    background = counts(prediction_hw == 0, label_hw == 0)
-    foreground = classes[0] if len(classes) == 1 else counts(prediction_hw > 0, (label_hw > 0) & valid)
+    pairs = [((prediction_hw == value) & valid, label_hw == value) for value in range(1, len(class_id_n) + 1)]
+    classes = [counts(*pair) for pair in pairs]
+    background = counts((prediction_hw == 0) & valid, label_hw == 0)
+    foreground = classes[0] if len(classes) == 1 else counts((prediction_hw > 0) & valid, (label_hw > 0) & valid)
     of_class = torch.stack([torch.stack(pair) for pair in classes])
     sides = torch.stack([*background, *foreground]).expand(len(classes), -1)
     columns = [torch.full_like(class_id_n, number)[:, None], class_id_n[:, None], of_class, sides]
     if further:
-        pairs = [((prediction_hw == v) & valid, label_hw == v) for v in range(1, len(class_id_n) + 1)]
         masks = [[mask.byte().cpu().numpy() for mask in (*pair, valid)] for pair in pairs]
         columns += [torch.tensor([METRICS[name](*three) for three in masks]).to(sides) for name in further]
     return torch.cat(columns, 1)
