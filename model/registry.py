@@ -30,16 +30,17 @@ def class_of(settings: object) -> type[FewShotModel]:
 
 
 def models() -> dict[str, type[FewShotModel]]:
-    """Return every registered model class by name, after importing all modules below ``model/``."""
+    """Return every registered model class by name, after importing all modules of methods below ``model/``."""
     _import_all(tuple(model.__path__))
     return dict(_MODELS)
 
 
 @functools.cache
 def _import_all(folders: tuple[str, ...]) -> None:
-    """Import all modules of the package ``model``, once for these folders of it."""
+    """Import all modules of the package ``model`` but the encoders', which load timm, once for these folders of it."""
     for module in pkgutil.walk_packages(folders, "model."):
-        importlib.import_module(module.name)
+        if not module.name.startswith("model.encoders."):
+            importlib.import_module(module.name)
 
 
 def related(one: str, other: str) -> bool:

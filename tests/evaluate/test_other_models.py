@@ -44,7 +44,7 @@ def config(mini_yaml):
             f"mini_split0_{model}_resnet10.yaml",
             run={"base_folder": None},
             model={"encoder": {"weights": None}},
-            meta_stage={"epoch_length": 8, "validate_every": 0.5, "validate_episodes": 9, "validate_on": "base"},
+            meta_stage={"epoch_length": 8, "validate_every": 0.5, "validate_episodes": 4, "validate_on": "base"},
             test=FAST,
         )
         return read_config(path, list(overrides))

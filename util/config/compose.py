@@ -129,17 +129,17 @@ def model_named(name: Any, origin: str) -> type[FewShotModel]:
 
 def encoders_of(root: Path, method: str) -> list[str | None]:
     """Return the encoders that a method takes and that serve it, ``TIMM`` left out; [None]: a method without one."""
+    return [encoder for encoder in (*encoders(root), None) if _takes(root, method, encoder)]
+
+
+def _takes(root: Path, method: str, encoder: str | None) -> bool:
+    """Return whether an encoder is among ``encoders_of``: for one of timm, timm is asked, which takes a second."""
     cls = model_class(root, method)
-    if not issubclass(cls, WithEncoder):
-        return [None]
-    out: list[str | None] = []
-    for encoder in encoders(root):
-        tree = parse_file(root / "encoder" / f"{encoder}.yaml")
-        serves = encoder != TIMM and method in (value_of(tree, "methods") or [method])
-        settings = EncoderSettings(value_of(tree, "model.encoder.backbone"))
-        if serves and cls.encoder_problem(settings) is None:
-            out.append(encoder)
-    return out
+    if encoder is None or not issubclass(cls, WithEncoder):
+        return encoder is None and not issubclass(cls, WithEncoder)
+    tree = parse_file(root / "encoder" / f"{encoder}.yaml")
+    serves = encoder != TIMM and method in (value_of(tree, "methods") or [method])
+    return serves and cls.encoder_problem(EncoderSettings(value_of(tree, "model.encoder.backbone"))) is None
 
 
 def _rest(method: str, encoder: str | None) -> str:
@@ -169,15 +169,15 @@ def parts_of_name(path: Path) -> Parts | None:
         return None
     root, fold = folder.parent, int(match["fold"])
     for parts in _readings(folder, fold, match["rest"]):
-        cls, taken = model_class(root, parts.method), encoders_of(root, parts.method)
+        cls = model_class(root, parts.method)
         if parts.network is not None and issubclass(cls, WithEncoder):
             if (problem := problem_of(str(parts.net), cls.families, cls.grids)) is None:
                 return parts
             raise UserError(f"{_shown(path)}: {cls.title} on {parts.net}: {problem}")
-        if parts.encoder in taken:
+        if _takes(root, parts.method, parts.encoder):
             return parts
-        if parts.encoder is not None and taken != [None]:
-            names = ", ".join(map(str, taken))
+        if parts.encoder is not None and issubclass(cls, WithEncoder):
+            names = ", ".join(map(str, encoders_of(root, parts.method)))
             raise UserError(f"{_shown(path)}: {cls.title} does not take the encoder {parts.encoder}; it takes {names}")
     if path.exists():
         return None
