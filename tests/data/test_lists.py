@@ -92,7 +92,7 @@ def _settings(**changes) -> DataSettings:
 def test_rare_classes_are_left_out_where_settings_say_so() -> None:
     index = _index([[0, 0, 0, 50, 0], [0, 0, 0, 50, 30], [0, 0, 0, 60, 0], [0, 0, 0, 0, 40]])  # class 4 in 2 images
     fold, data = Fold(4, 2, 0, "contiguous"), _settings(min_pixels=10, shot=2, classes=["cat", "dog", "cow", "car"])
-    with pytest.raises(UserError, match=r"class 4 \(car\) has 2 candidate images .* 2 shots need 3"):
+    with pytest.raises(UserError, match=r"fold 0 .* car \(2\); 2-shot needs 3"):
         check_shots(train_list(index, fold, data), data)
     images = train_list(index, fold, replace(data, rare_classes="skip"))
     assert images.classes == (3,) and images.left_out == (4,) and list(images.queries) == [0, 1, 2]

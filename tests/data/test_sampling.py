@@ -88,7 +88,7 @@ def test_supports_drawn_with_replacement_need_one_candidate_beside_the_query(min
     images, data = list_of(np.array([[0, 50], [0, 50]]), (1,)), mini_data(shot=5)
     check_shots(images, data, with_replacement=True)
     assert EpisodeSampler(images, "sequential", 5, 0, True)(0).supports == (1,) * 5
-    with pytest.raises(UserError, match="5 shots need 6"):
+    with pytest.raises(UserError, match="5-shot needs 6"):
         check_shots(images, data)
 
 

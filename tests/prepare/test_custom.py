@@ -167,6 +167,7 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     words = ("custom", "--name", "pair", "--images", photos, "--annotations", path, "--folds", 2)
     outcome = prepare(*words)
     assert outcome.code == 0 and "left out, on no image: horse" in outcome.output, outcome.errors
+    assert "lists/test.txt has too few of cat (3), dog: {x} (3)" in outcome.output  # for five shots
     assert read_config("config/pair/pair_split0_lite0.yaml").data.classes == ["cat", "dog: {x}"]
     mask = read_mask(project / "data/pair/masks/1.png")  # of category 2
     assert (mask[1:30, 1:30] == 2).all() and not mask[31:].any()
@@ -189,16 +190,17 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
 def test_folders_of_classes_keep_every_class_of_a_photo(
     prepare, project: Path, mini_root: Path, tmp_path: Path
 ) -> None:
-    photos, masks, truth = tmp_path / "photos", tmp_path / "masks", {}
+    root, truth = tmp_path / "classes", {}
     for path in sorted((mini_root / "SegmentationClassAug").iterdir()):
         ids = truth[path.stem] = read_mask(path)
         for class_id in np.unique(ids[ids > 0]).tolist():
+            photos, masks = (root / CLASS_NAMES[class_id - 1] / part for part in ("images", "masks"))
+            photos, masks = (photos, masks) if class_id % 2 else (photos.parent, masks.parent)  # both forms
             for folder in (photos, masks):
-                (folder / CLASS_NAMES[class_id - 1]).mkdir(parents=True, exist_ok=True)
-            shutil.copy(mini_root / f"JPEGImages/{path.stem}.jpg", photos / CLASS_NAMES[class_id - 1])
-            mask = Image.fromarray(np.where(ids == class_id, 255, 0).astype(np.uint8))
-            mask.save(masks / CLASS_NAMES[class_id - 1] / path.name)
-    words = ("custom", "--name", "toys", "--images", photos, "--masks", masks)
+                folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(mini_root / f"JPEGImages/{path.stem}.jpg", photos)
+            Image.fromarray(np.where(ids == class_id, 255, 0).astype(np.uint8)).save(masks / path.name)
+    words = ("custom", "--name", "toys", "--images", root, "--masks", root)
     assert prepare(*words).code == 0
     config = read_config("config/toys/toys_split0_lite0.yaml")  # of Sym-Net, which has a base learner
     data, indices = config.data, [load_index(config.data, part, progress=False) for part in ("train", "test")]
@@ -209,9 +211,11 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
     for index in indices:
         for row, name in enumerate(index.names):
             assert np.array_equal(index.pair(row)[1], table[truth[name.split("/")[1]]])
-    shutil.copy(next((photos / CLASS_NAMES[0]).iterdir()), photos / CLASS_NAMES[0] / "again.jpg")
-    shutil.copy(next((masks / CLASS_NAMES[0]).iterdir()), masks / CLASS_NAMES[0] / "again.png")
-    assert f"{CLASS_NAMES[0]} of" in prepare(*words, "--name", "other").error  # a photo would support itself
+    shutil.copy(next(photos.glob("*.jpg")), photos / "again.jpg")
+    shutil.copy(next(masks.glob("*.png")), masks / "again.png")
+    assert (
+        f"{masks.name if masks == photos else masks.parent.name} of" in prepare(*words, "--name", "other").error
+    )  # a photo would support itself
 
 
 def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
@@ -227,10 +231,11 @@ def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, tmp
         terminal = SimpleNamespace(isatty=partial(bool, answer), readline=partial(str, answer))
         monkeypatch.setattr(sys, "stdin", terminal)
         outcome = prepare(*words, "cracks")
-        assert outcome.code == code and bool(answer) != ("--white-is-object" in outcome.errors)
+        assert outcome.code == code and bool(code) == ("--white-is-object" in outcome.errors)
     data = read_config("config/cracks/cracks_split0_multiprototype_lite0.yaml").data
     assert load_index(data, "test", progress=False).areas[:, 1].tolist() == [50 * (50 + n) for n in range(4)]
     assert prepare(*words, "more", "--white-is-object").code == 0
+    assert "folds = 3" in prepare(*words, "parted", "--white-is-object", "--folds", 3).error
     names.write_text("crack\nhole\n")
     assert "do not tell 2 classes apart" in prepare(*words, "both").error
 

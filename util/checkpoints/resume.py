@@ -137,7 +137,7 @@ def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = 
 def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str) -> list[str]:
     """Return the settings that decide a stage's weights and differ, such as ``meta_stage.epochs = 1, now 100``.
 
-    A test may have another number of shots and another precision than its training, a base stage serves several runs.
+    A test may have other shots or precision than its training, or omit rare classes; a base stage serves several runs.
 
     Args:
         before: the merged config of a training, as its checkpoints hold it, or its section of the stage alone.
@@ -146,7 +146,7 @@ def training_differences(before: dict[str, Any], now: dict[str, Any], stage: str
     """
     own = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
     a, b = ({section: config.get(section, {}) for section in own} for config in (before, now))
-    return _differences(a, b, stage, (*HARMLESS, "data.shot", "run.precision"))
+    return _differences(a, b, stage, (*HARMLESS, "data.shot", "data.rare_classes", "run.precision"))
 
 
 def _differences(

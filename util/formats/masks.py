@@ -25,11 +25,12 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     return (of_photos[0], of_masks[0]) if of_photos and of_masks and photos is None else (photos or path, path)
 
 
-def class_folders(masks: Path) -> dict[str, Path]:
-    """Return the folders in a folder that each hold the masks of one class, by class name; none if it holds masks."""
+def class_folders(masks: Path) -> dict[str, tuple[Path, Path]]:
+    """Return the folders of photos and of masks of each class, by its name, the folder's; none if it holds masks."""
     if not masks.is_dir() or any(masks.glob("*.png")):
         return {}
-    return {path.name: path for path in sorted(masks.iterdir()) if any(path.glob("*.png"))}
+    found = {path.name: folders_in(path) for path in sorted(masks.iterdir()) if path.is_dir()}
+    return {name: folders for name, folders in found.items() if any(folders[1].glob("*.png"))}
 
 
 def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:

@@ -2,9 +2,9 @@
 
 The annotations are masks (PNGs of class indices named like the photos; names.txt has one class per line, the first is
 id 1), masks of one class in folders that have the classes' names, or files of COCO, labelme or YOLO (names.txt then
-selects classes by name). The command creates data/<name>
-(links to the photos, masks, lists) and config/<name>/<name>.yaml, a commented config of which the runs of all folds and
-methods are composed. Then `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
+selects classes by name). The command creates data/<name> (links to the photos, masks, lists) and
+config/<name>/<name>.yaml, a commented config of which the runs of all folds and methods are composed. Then
+`sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from util.config import folds
 from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings
 from util.config.tree import flow
-from util.data.lists.image_list import check_shots
+from util.data.lists.image_list import rare_classes
 from util.data.lists.index import PREPARE, Index, load_index
 from util.errors import UserError
 from util.files import fingerprint, kept_json, write_atomically
-from util.formats.masks import class_folders
 from util.prepare.custom_sources import ALL, annotation_files, from_annotations, from_masks
 from util.prepare.lists import MAKERS
 from util.prepare.make import STAMP, add_out, refuse_other, run_jobs, write_stamp
@@ -122,10 +121,6 @@ def run(options: argparse.Namespace) -> int:
     for number, names in enumerate(data.fold_classes or []):
         print(f"  fold {number} tests: {', '.join(names)}")
     print(f"config: {config}; those of its folds and of all methods are composed of it")
-    try:
-        _check_folds(replace(data, shot=5), _indices(data))
-    except UserError as error:
-        print(f"  with 5 shots: {error}")
     train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
     print(f"now: {train} sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
     return 0
@@ -135,9 +130,6 @@ def _check_options(options: argparse.Namespace, out: Path) -> None:
     """Refuse a name that is taken, and options that do not go together."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
-    if options.masks is not None and options.classes is None and not class_folders(options.masks):
-        mend = "one class per line, the first is id 1; or a folder of masks for each class"
-        raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
     if options.fold and options.folds not in (None, len(options.fold)):
         raise UserError(f"--folds {options.folds}: --fold is given {len(options.fold)} times; leave out --folds")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
@@ -184,7 +176,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         raise UserError(f"class '{absent[0]}' occurs in no image; take it out of --classes names.txt")
     if data.fold_rule == LISTS:
         print("one class: all images are for tests, since no other class is left to train on")
-        data = replace(data, folds=1, train_list=None)
+        data = replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
     else:
         number = options.folds or min(4, len(data.classes))
         fold_classes = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, number)
@@ -195,7 +187,10 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
     if wrong := folds.problem(data):
         raise UserError(f"--folds, --fold: {wrong[0]} {wrong[1]}")
-    data = _with_presence(data)
+    indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
+    data = _with_presence(data, indices)
+    if rare := _rare_classes(replace(data, shot=5), indices):
+        print(f"{rare}; --set data.rare_classes=skip omits them")
     shutil.rmtree(data.cache)
     return data
 
@@ -228,29 +223,30 @@ def split(index: Index, test_share: float) -> dict[str, list[int]]:
     return {"train": [r for r in range(len(index)) if r not in test], "test": sorted(test)}
 
 
-def _with_presence(data: DataSettings) -> DataSettings:
+def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSettings:
     """Return settings of presence with which each fold has enough images for 1-shot training and testing.
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
-    indices, problem = _indices(data), None
     for exclude, pixels in itertools.product((True, False), MIN_PIXELS):
         chosen = replace(data, min_pixels=pixels, exclude_novel=exclude)
         try:
-            _check_folds(chosen, indices)
-            return chosen
+            if not (problem := _rare_classes(chosen, indices)):
+                return chosen
         except UserError as error:
-            problem = error
-    raise UserError(f"{problem} (or omit the class, or change --folds or --test-share)")
+            problem = str(error)
+    raise UserError(f"{problem}; add photos, name the other classes in --classes, or change --folds or --test-share")
 
 
-def _indices(data: DataSettings) -> dict[str, Index]:
-    """Return the index of each part that a data set has."""
-    return {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
-
-
-def _check_folds(data: DataSettings, indices: dict[str, Index]) -> None:
-    """Refuse (UserError) settings with which a class of a fold has too few images."""
-    for of_fold in (replace(data, fold=number) for number in range(data.folds)):
-        for part, index in indices.items():
-            check_shots(MAKERS[part](index, Fold.of(of_fold), of_fold), of_fold)
+def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:
+    """Return a line that names the classes of which a list of some fold has too few images; empty: none."""
+    few = []
+    for part, index in indices.items():
+        rare: dict[str, int] = {}
+        for of_fold in (replace(data, fold=number) for number in range(data.folds)):
+            for c, have in rare_classes(MAKERS[part](index, Fold.of(of_fold), of_fold), data.shot).items():
+                rare[data.classes[c - 1]] = min(have, rare.get(data.classes[c - 1], have))
+        if rare:
+            named = ", ".join(f"{name} ({have})" for name, have in rare.items())
+            few.append(f"{getattr(data, f'{part}_list')} has too few of {named}")
+    return f"{data.shot}-shot needs {data.shot + 1} images of a class: {'; '.join(few)}" if few else ""

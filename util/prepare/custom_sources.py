@@ -34,17 +34,19 @@ def from_masks(options: argparse.Namespace) -> Plan:
     """Return the plan of photos and their masks: PNGs of class indices with the same stem, or a folder for each class.
 
     Raises:
-        UserError: there are no photos, none has a mask, or two have one name; or masks hold 0 and 255 alone, and
-            nothing tells that 255 is the object.
+        UserError: there are no photos, none has a mask, two have one name, or nothing tells the classes of masks.
     """
     if folders := class_folders(options.masks):
         return _from_class_folders(options, folders)
+    if options.classes is None:
+        mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
+        raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
     classes, masks = read_class_names(options.classes), dict(pairs(options.images, options.masks))
     if lacking := [path for path in PhotoFiles(options.images).paths if path not in masks]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
     white = all(_is_white(mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False))
-    if white and not _white_is_object(options, classes):
-        raise UserError(f"{options.masks}: no mask shows a class; give pixels of class 1 the value 1")
+    if white:
+        _confirm_white(options, classes)
     return _plan(masks.items(), one_class if white else partial(labels, classes=len(classes)), classes)
 
 
@@ -54,25 +56,21 @@ def _is_white(mask: Path) -> bool:
     return isinstance(values, np.ndarray) and not (values % IGNORE).any()
 
 
-def _white_is_object(options: argparse.Namespace, classes: list[str]) -> bool:
-    """Return whether 255 is the object in masks of 0 and 255: as the option says, else as the user answers.
-
-    Raises:
-        UserError: there are several classes, or nobody to ask.
-    """
+def _confirm_white(options: argparse.Namespace, classes: list[str]) -> None:
+    """Refuse (UserError) masks of 0 and 255 unless 255 is the only class: by the option, or as the user answers."""
     if len(classes) > 1:
         mend = "put those of each class into a folder of its own, <class>/photo.png"
         raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {mend}")
-    if options.white_is_object:
-        return True
-    if not sys.stdin.isatty():
-        mend = "confirm with --white-is-object that 255 is the object; in masks of class ids it is ignored"
+    confirmed = options.white_is_object
+    if not confirmed and sys.stdin.isatty():
+        print(f"the masks hold 0 and 255 alone: is 255 the object, {classes[0]}? [y/n] ", end="", flush=True)
+        confirmed = sys.stdin.readline().strip().lower() in ("y", "yes")
+    if not confirmed:
+        mend = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
         raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {mend}")
-    print(f"the masks hold 0 and 255 alone: is 255 the object, {classes[0]}? [y/n] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _from_class_folders(options: argparse.Namespace, folders: dict[str, Path]) -> Plan:
+def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Path, Path]]) -> Plan:
     """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
 
     Photos with the same content are one photo, which has several classes.
@@ -84,20 +82,21 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, Path]) -
     for name in classes:
         if name not in folders:
             raise UserError(f"{options.classes}: '{name}' is no folder of {options.masks}{nearest(name, folders)}")
-    masks = [mask for name in classes for mask in sorted(folders[name].glob("*.png"))]
-    photos = {path.with_suffix(""): path for path in PhotoFiles(options.images).paths if path not in {*masks}}
+    masks = {mask: name for name in classes for mask in sorted(folders[name][1].glob("*.png"))}
+    photos = {path.with_suffix(""): path for path in PhotoFiles(options.images).paths if path not in masks}
     jobs, used, first = [], set[Path](), dict[bytes, Path]()
-    for mask in masks:
-        folder = mask.parent.name
-        photo = photos.get(options.images / folder / mask.stem) or photos.get(options.images / mask.stem)
-        if photo is None:
+    for mask, name in masks.items():
+        places = (folder / mask.stem for folder in (options.images / name, options.images, folders[name][0]))
+        if (photo := next((photos[place] for place in places if place in photos), None)) is None:
             continue
         used |= {mask, photo}
         photo = first.setdefault(hashlib.sha256(photo.read_bytes()).digest(), photo)
-        name, of_photo = (SPACE.sub("_", str(p)) for p in (Path(folder, mask.stem), photo.relative_to(options.images)))
-        jobs.append(Job(photo, mask, name, classes.index(folder) + 1, of_photo, (ALL,)))
+        of_mask, of_photo = (
+            SPACE.sub("_", str(path)) for path in (Path(name, mask.stem), photo.relative_to(options.images))
+        )
+        jobs.append(Job(photo, mask, of_mask, classes.index(name) + 1, of_photo, (ALL,)))
     if not jobs:
-        mend = f"name photos like masks: {masks[0].stem}.jpg, in {options.images} or in a folder of the class there"
+        mend = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
         raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {mend}")
     by_name((job.photo_name, job.photo) for job in jobs)
     by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)

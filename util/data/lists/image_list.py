@@ -42,7 +42,7 @@ class ImageList:
     def __post_init__(self) -> None:
         if not len(self.queries):
             raise UserError(
-                f"{self.source or self.index.masks[0].parent}: a list is empty: no image shows enough of the fold's "
+                f"{self.source or self.index.listed}: a list is empty: no image shows enough of the fold's "
                 "classes, or no class has enough images; check data.fold, data.min_pixels, data.shot and the masks"
             )
 
@@ -189,18 +189,22 @@ def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
     )
 
 
+def rare_classes(images: ImageList, supports: int) -> dict[int, int]:
+    """Return the classes in a list that have too few candidates for a query and its supports, and how many."""
+    areas, rare = images.index.areas, {c: len(rows) for c, rows in images.candidates.items() if len(rows) <= supports}
+    return {c: have for c, have in rare.items() if (areas[images.queries, c] > 0).any()}
+
+
 def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = False) -> None:
-    """Refuse a list in which a class has too few candidates for a query and K supports (1 ``with_replacement``).
+    """Refuse a list in which classes have too few candidates for a query and K supports (1 ``with_replacement``).
 
     Raises:
-        UserError: names the class, the number of its candidates and the settings to change.
+        UserError: names the list, the classes, the numbers of their candidates and the settings to change.
     """
     supports = 1 if with_replacement else data.shot
-    for c in images.classes:
-        have = len(images.candidates[c])
-        if have < supports + 1 and (images.index.areas[images.queries, c] > 0).any():
-            raise UserError(
-                f"{data.root}: class {c} ({data.classes[c - 1]}) has {have} candidate images in this list, "
-                f"{data.shot} shots need {supports + 1}; lower data.shot or data.min_pixels, add images, "
-                "or omit such classes with data.rare_classes: skip"
-            )
+    if rare := rare_classes(images, supports):
+        named = ", ".join(f"{data.classes[c - 1]} ({have})" for c, have in rare.items())
+        raise UserError(
+            f"{images.source or images.index.listed}: fold {data.fold} has too few images of {named}; {data.shot}-shot "
+            f"needs {supports + 1}: lower data.shot or data.min_pixels, add images, or set data.rare_classes: skip"
+        )

@@ -83,6 +83,7 @@ class Index:
         images, masks: path of each image and mask.
         fingerprint: hexadecimal digest of the list and the mask files.
         sizes: (images, 2) int64 height and width.
+        listed: the list file.
         joined: whether masks of one class become maps of class ids, with the photo's other masks below.
         decoded: cache of stacked images by row (``util/data/images/decoded.py``), None without one.
     """
@@ -93,6 +94,7 @@ class Index:
     masks: tuple[Path, ...]
     fingerprint: str
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    listed: Path = Path()
     joined: bool = False
     decoded: Any = None
 
@@ -203,7 +205,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
             write_atomically(cache, save)
     areas, sizes = found
     table = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes)) if binary else areas
-    return Index(names, table, images, masks, made_from, sizes, binary and has_class_maps(vars(data)))
+    return Index(names, table, images, masks, made_from, sizes, root / listed, binary and has_class_maps(vars(data)))
 
 
 def list_of(data: DataSettings, part: str) -> str:
