@@ -16,7 +16,7 @@ from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part, load_encoder
 from model.encoders.registry import ANY_GRIDS, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import EncoderSettings
+from model.encoders.settings import EncoderSettings, Learn
 from model.encoders.vgg import VGGEncoder
 from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
@@ -38,6 +38,7 @@ class WithEncoder(FewShotModel):
     families: ClassVar[tuple[type[Encoder], ...]] = (ResNetEncoder, VGGEncoder)  # that it takes, beside timm's
     grids: ClassVar[str] = ANY_GRIDS  # that it needs (``registry.py``)
     stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
+    encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     encoder: Encoder
     settings: Any  # a ModelSettings with an ``encoder`` section
@@ -109,9 +110,14 @@ class WithEncoder(FewShotModel):
 
     # --- the engine's questions --------------------------------------------------------------------------------------
 
+    @property
+    def learn(self) -> Learn | None:
+        """The parts of the encoder that learn in the meta stage, as the settings name them or the method."""
+        return self.settings.encoder.learn or self.encoder_learns
+
     def frozen(self) -> Iterator[nn.Module]:
-        """Yield the parts of the encoder that do not learn in the meta stage: all but those of ``encoder.learn``."""
-        learn = self.settings.encoder.learn
+        """Yield the parts of the encoder that do not learn in the meta stage."""
+        learn = self.learn
         yield from [self.encoder] if learn is None else self.encoder.frozen_beside(learn.parts, learn.depthwise)
 
     def param_groups(self) -> list[ParamGroup]:
@@ -121,9 +127,8 @@ class WithEncoder(FewShotModel):
 
     def encoder_group(self) -> list[ParamGroup]:
         """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""
-        learn = self.settings.encoder.learn
         parameters = [p for p in self.encoder.parameters() if p.requires_grad]
-        return [ParamGroup("encoder", parameters, learn.lr_factor)] if learn is not None and parameters else []
+        return [ParamGroup("encoder", parameters, self.learn.lr_factor)] if self.learn and parameters else []
 
     def beside_encoder(self) -> list[nn.Parameter]:
         """Return the learnable parameters of all parts but the encoder."""
@@ -132,8 +137,7 @@ class WithEncoder(FewShotModel):
 
     def encoder_grad(self) -> torch.set_grad_enabled:
         """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
-        learns = self.settings.encoder.learn is not None
-        return torch.set_grad_enabled(learns and torch.is_grad_enabled())
+        return torch.set_grad_enabled(self.learn is not None and torch.is_grad_enabled())
 
     @classmethod
     def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:

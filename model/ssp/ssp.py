@@ -8,12 +8,10 @@ Source: Fan et al., Self-Support Few-Shot Semantic Segmentation, ECCV 2022 (arXi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
@@ -21,15 +19,14 @@ from model.common.ops import background_mask, foreground_mask, masked_mean, resi
 from model.common.published import Layout
 from model.common.self_support import SelfSupport, Similarity, with_own
 from model.common.with_encoder import WithEncoder
-from model.contract import ModelSettings, ParamGroup, Task
+from model.contract import ModelSettings, Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import EncoderSettings, Learn, build_encoder
 from model.episode import Episode, Output
 from model.registry import register
 
 LAST_STAGE = 3  # the encoder ends here, at stride 8
-FIRST_LEARNING_STAGE = 2
 # All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
 ENCODER = EncoderVariant(dilation={3: 2}, first_block_dilated=False, final_relu=False)
 MASK_EPS = 1e-5  # in the masked mean of a support
@@ -53,6 +50,7 @@ class SSP(WithEncoder):
     Settings = SSPSettings
     title = "SSP"
     families = (ResNetEncoder,)
+    encoder_learns = Learn(["2", "3"], lr_factor=1.0)
     published = Layout(
         "SSP",
         ("layer0.0.0.weight", "layer0.0.6.weight", "layer0.1.weight", "layer3.0.conv1.weight"),
@@ -111,20 +109,6 @@ class SSP(WithEncoder):
             objects = [seen_object(support, foreground_mask(label)) for support, label in shots]
             output.evidence = likeness(query, torch.stack(objects, dim=1))
         return output
-
-    def frozen(self) -> Iterator[nn.Module]:
-        """Yield stem, stage 1 and every batch norm: stages 2 and 3 learn, or the parts that ``encoder.learn`` names."""
-        if self.settings.encoder.learn is not None:
-            yield from super().frozen()
-            return
-        stages = self.encoder.stages()
-        yield from stages[:FIRST_LEARNING_STAGE]
-        for stage in stages[FIRST_LEARNING_STAGE:]:
-            yield from (module for module in stage.modules() if isinstance(module, _BatchNorm))
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return the learning parts of the encoder, with one learning rate."""
-        return self.encoder_group() or [ParamGroup("encoder", [p for p in self.parameters() if p.requires_grad])]
 
 
 def prototypes(feature_bchw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]:

@@ -138,7 +138,7 @@ def test_a_checkpoint_of_another_fold_is_refused_unless_allowed(config, trained:
 
 def test_an_encoder_trained_on_another_fold_is_refused(config, trained: Path):
     own = [f"model.encoder.weights={trained}", "data.fold=1", *FEW]
-    with pytest.raises(UserError, match=r"an encoder trained with .*'fold': 0}, this run has .*'fold': 1}"):
+    with pytest.raises(UserError, match="an encoder trained with fold = 0, now 1"):
         score(config(PROTOTYPE, *own))
     score(config(PROTOTYPE, *own, "test.allow_fold_mismatch=true"))
 

@@ -57,12 +57,10 @@ def state_of(network: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def learns(name: str) -> bool:
-    """Say whether the model trains; one without parameter groups must have nothing that could learn."""
+    """Say whether the model trains, as it declares; one without parameter groups has nothing that could learn."""
     network = built(name)
-    if network.param_groups():
-        return True
-    assert not any(p.requires_grad for p in network.parameters())
-    return False
+    assert network.learns == bool(network.param_groups()) == any(p.requires_grad for p in network.parameters())
+    return network.learns
 
 
 def loss_of(network: Trainable, batch: Episode | LabelledImages) -> Tensor:

@@ -129,9 +129,9 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
     content = {} if downloaded else checkpoint.read(path)
     if checkpoint.is_own(content) and not config.test.allow_fold_mismatch:
         trained, now = content["config"]["data"], to_dict(config)["data"]
-        given, want = ({key: data.get(key) for key in checkpoint.FOLD} for data in (trained, now))
-        if trained.get("name") == now["name"] and given != want:
-            raise UserError(f"{path}: an encoder trained with {given}, this run has {want}; {checkpoint.FOLD_HINT}")
+        other = [f"{k} = {trained.get(k)}, now {now[k]}" for k in checkpoint.FOLD if trained.get(k) != now[k]]
+        if trained.get("name") == now["name"] and other:
+            raise UserError(f"{path}: an encoder trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
     try:
         state = network.download_encoder(start.weights) if downloaded else checkpoint.weights_of(content)
         missing = network.load_encoder(state, start.partial)

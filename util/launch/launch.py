@@ -49,7 +49,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     out.add_argument("experiment")
     out.add_argument("dataset")
     out.add_argument("gpus", type=cli.within(int, 0))
-    out.add_argument("rest", nargs="*")  # text vectors and a checkpoint, in either order
+    out.add_argument("rest", nargs="*", default=[])  # text vectors and a checkpoint, in either order
     cut = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
     words = out.parse_args(arguments[:cut])
     chosen = cli.Parser(add_help=False, allow_abbrev=False)
