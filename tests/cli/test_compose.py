@@ -144,10 +144,7 @@ def test_a_data_set_of_one_file_composes(configs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (
-            ("split0", "pascal", "ssp", "vgg16"),
-            ("SSP does not take", "it takes lite0, resnet10, "),
-        ),
+        (("split0", "pascal", "ssp", "vgg16"), ("SSP does not take", "it takes lite0, resnet10, ")),
         (("split0", "pascal", "sspp", None), ("sspp: no such method", "did you mean 'ssp'?")),
         (("split0", "pascal", None, "resnet51"), ("NET resnet51: no such encoder", "did you mean 'resnet50'?")),
         (("split0", "pascal", "ssp", "resnet50_plus"), ("NET resnet50_plus: no such encoder", "'resnet50_plain'?")),

@@ -50,10 +50,7 @@ def test_boundary_iou_is_summed_by_class_and_sees_labelled_pixels_alone():
     """The labelled part of each label is 60 x 80, whose diagonal is 100, so that d is 2; a void strip crosses it."""
     random, records, sums, steps = np.random.default_rng(0), [], np.zeros((6, 2)), range(-2, 3)
     for n, c in enumerate((*NOVEL, *NOVEL)):
-        label, prediction = (
-            np.full((80, 80), 255),
-            random.integers(0, 2, (80, 80)),
-        )  # outside the labels it has no effect
+        label, prediction = np.full((80, 80), 255), random.integers(0, 2, (80, 80))  # outside the labels without effect
         label[:60], prediction[:60] = 0, 0
         label[5:40, 10:50], prediction[9 - n : 44, 12:70], label[20:23] = 1, 1, 255
         masks = [np.pad(mask, 2) for mask in (label == 1, (prediction == 1) & (label != 255))]

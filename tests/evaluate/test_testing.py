@@ -31,10 +31,8 @@ def config(mini_yaml):
 @pytest.mark.process
 def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
-    path, names = (
-        mini_yaml(SYMNET, model=ENCODER, run={"seed": 1}, test=QUICK | {"seeds": [0], "metrics": ["boundary_iou"]}),
-        ("symnet", "bam", "hsnet"),
-    )
+    few, names = QUICK | {"seeds": [0], "metrics": ["boundary_iou"]}, ("symnet", "bam", "hsnet")
+    path = mini_yaml(SYMNET, model=ENCODER, run={"seed": 1}, test=few)
 
     def files() -> list:
         folders = [tmp_path / f"runs/tiny/test/{name}_untrained_quick" for name in names]

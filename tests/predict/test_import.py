@@ -1,4 +1,4 @@
-"""``from util.predict import Segmenter`` loads nothing that notebooks and services do not need."""
+"""``from util.predict import Segmenter`` and a config load nothing that is not needed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ ctypes.CDLL.__getattr__ = lambda library, name: called.append(name) or find(libr
 from util.predict import Segmenter
 assert not {UNNEEDED!r} & {{*sys.modules}}
 assert "mallopt" not in called, "the import changes the allocator"
+from util.config.read import read_config
+read_config("config/pascal/pascal_split0_ssp_resnet50.yaml")
+assert "timm" not in sys.modules, "timm takes seconds"
 """
 
 

@@ -23,14 +23,12 @@ from util.errors import UserError
 from util.evaluate.calibration import FILE, find_calibration
 from util.files import kept_json, write_atomically
 from util.prepare.staging import made_aside
-from util.report.result_table import departures, score_table, title
+from util.report.result_table import score_table, title
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import NOT_STATED, RESULT, read_result
-from util.report.scores import FINAL
 from util.run.context import run_folder
 
 CONFIG, CARD = "config.json", "README.md"
-METRICS = {"miou": "mean_iou", "fb_iou": "fb_iou"}  # score -> its name in model cards
 
 
 def publish(weights: Weights, out: Path, half: bool = False) -> None:
@@ -68,15 +66,6 @@ def _card(config: Config, weights: Weights) -> str:
     found = map(read_result, sorted(run_folder(config, "test").parent.rglob(RESULT)))
     results = [r for r in found if r["weights"] == weights.digest and not r["quick_look"]]
     tables = [f"{title(r)}; {r['device']}, {r['date'][:10]}:\n\n{score_table(r)}" for r in results]
-    index = [
-        {
-            "task": {"type": "image-segmentation"},
-            "dataset": {"type": r["dataset"], "name": r["dataset"], "config": title(r)},
-            "metrics": [{"type": kind, "value": round(r["mean"][FINAL][key], 2)} for key, kind in METRICS.items()],
-        }
-        for r in results
-        if not departures(r)
-    ]
     stages = [
         f"{stage['stage']}, epochs {stage['settings']['epochs']}, batch {stage['settings']['batch']}, "
         f"side {stage['size']} px, seed {stage['seed']}"
@@ -87,12 +76,11 @@ def _card(config: Config, weights: Weights) -> str:
         name=name,
         dataset=flow(data.name),
         method=flow(model.title),
-        index=yaml.safe_dump({"model-index": [{"name": name, "results": index}]}, sort_keys=False) if index else "",
         classes=", ".join(data.classes[c - 1] for c in Fold.of(data).base),
         stages="; ".join(stages),
         commit=kept_json(Path(weights.source).with_name(ENVIRONMENT)).get("commit", NOT_STATED),
         base="python train_base.py FOLDER/config.json\n" if model.has_base_stage else "",
         results="\n\n".join(tables) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,
-        encoder_licence=weights.encoder_licence or "not known; see their source",
+        encoder_licence=weights.encoder_licence or NOT_STATED,
     )

@@ -39,8 +39,7 @@ def _function(method: str, model: type[FewShotModel]) -> Callable[..., FewShotMo
         path = REPOSITORY / config_path("split0", dataset, method, net)
         config = read_config(path, changes)
         if not pretrained:
-            context = make_run_context(config)
-            return build_model(config, context.text_width).eval()
+            return build_model(config, make_run_context(config).text_width).eval()
         if not model.learns:
             return load_model(None, path, changes, device="cpu").network
         has = checkpoint.read(SHIPPED)["config"]["model"]
