@@ -1,5 +1,6 @@
 """Imports of the process from which the tests fork scripts (see spawned.py); nothing is computed."""
 
+import timm  # noqa: F401
 import torch
 import torchvision.models  # noqa: F401  # with torch's compiler, which takes longest
 
