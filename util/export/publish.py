@@ -66,6 +66,8 @@ def _card(config: Config, weights: Weights) -> str:
     found = map(read_result, sorted(run_folder(config, "test").parent.rglob(RESULT)))
     results = [r for r in found if r["weights"] == weights.digest and not r["quick_look"]]
     tables = [f"{title(r)}; {r['device']}, {r['date'][:10]}:\n\n{score_table(r)}" for r in results]
+    code = kept_json(Path(weights.source).with_name(ENVIRONMENT))
+    changed = code.get("changed_files", 0)
     stages = [
         f"{stage['stage']}, epochs {stage['settings']['epochs']}, batch {stage['settings']['batch']}, "
         f"side {stage['size']} px, seed {stage['seed']}"
@@ -78,7 +80,7 @@ def _card(config: Config, weights: Weights) -> str:
         method=flow(model.title),
         classes=", ".join(data.classes[c - 1] for c in Fold.of(data).base),
         stages="; ".join(stages),
-        commit=kept_json(Path(weights.source).with_name(ENVIRONMENT)).get("commit", NOT_STATED),
+        commit=code.get("commit", NOT_STATED) + (f", with {changed} changed files" if changed else ""),
         base="python train_base.py FOLDER/config.json\n" if model.has_base_stage else "",
         results="\n\n".join(tables) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,

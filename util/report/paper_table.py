@@ -36,7 +36,7 @@ class Row:
 
 
 def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, across: bool = False) -> Table:
-    """Return the table of all results below some paths.
+    """Return the table of all results below some paths; a column without a number is left out.
 
     Args:
         across: columns are data sets, as in the cross-domain benchmark, and not folds of one.
@@ -52,7 +52,8 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
     further = sorted({key for r in results.values() for key in r["mean"].get(output, ())} - set(HELD))
     columns = [(shot, c) for shot in shots for c in (*places, "mean", *([] if across else ["fb_iou", *further]))]
     quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"])
-    out = _as_table([*quoted, *_measured_rows(results, output, places, by)], columns)
+    rows = [*quoted, *_measured_rows(results, output, places, by)]
+    out = _as_table(rows, [column for column in columns if any(column in row.cells for row in rows)])
     out.notes = [
         f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source.",
         *out.notes,
