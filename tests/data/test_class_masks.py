@@ -25,10 +25,11 @@ IDS = {"train": (3, 300), "test": (512, 513)}
 PER_CLASS, SIDE = 4, 40
 
 
-def drawn(tmp_path: Path, parts: dict[str, tuple[int, ...]]) -> DataSettings:
-    """Return a data set whose parts show these classes of 600; masks of two classes share each photo and overlap."""
+@pytest.fixture
+def data(tmp_path: Path, request: pytest.FixtureRequest) -> DataSettings:
+    """Return a data set of four shown classes of 600; masks of two classes share each photo and overlap."""
     root, random = tmp_path / "data", np.random.default_rng(0)
-    for part, ids in parts.items():
+    for part, ids in getattr(request, "param", IDS).items():
         lines = []
         for number in range(PER_CLASS):
             photo = root / "images" / f"{part}{number}.jpg"
@@ -59,12 +60,6 @@ def drawn(tmp_path: Path, parts: dict[str, tuple[int, ...]]) -> DataSettings:
         text="none",
         cache=str(tmp_path / "cache"),
     )
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> DataSettings:
-    """Return a data set of four shown classes, two of them above 255."""
-    return drawn(tmp_path, IDS)
 
 
 def test_areas_are_read_like_the_table_they_stand_for() -> None:
@@ -104,10 +99,11 @@ def test_episodes_of_classes_beyond_255(data: DataSettings) -> None:
         assert set(episode.support_label.unique().tolist()) == {0, 1}
 
 
-def test_the_masks_of_a_photo_are_joined_where_folds_part_the_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [{"train": (1, 2), "test": (3, 4)}], indirect=True)
+def test_the_masks_of_a_photo_are_joined_where_folds_part_the_classes(data: DataSettings) -> None:
     names = [f"class {n}" for n in range(1, 5)]
     folds = {"fold_rule": "given", "folds": 2, "fold_classes": [names[2:], names[1:2]], "exclude_novel": True}
-    data = replace(drawn(tmp_path, {"train": (1, 2), "test": (3, 4)}), classes=names, **folds)
+    data = replace(data, classes=names, **folds)
     index, fold = load_index(data, "train"), Fold.of(data)
     small, large = (with_decoded_images(index, data).pair(row)[1] for row in (0, 1))  # the second hides the first
     assert (small[:11] == 1).all() and (small[11] == 2).all() and not small[12:].any()
