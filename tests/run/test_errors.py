@@ -41,7 +41,7 @@ def loadable(tmp_path: Path) -> int:
 
 @pytest.mark.process
 def test_a_loader_process_that_is_killed(long, tmp_path: Path) -> None:
-    training = spawned.start("train.py", long(data={"workers": 2}))
+    training = spawned.start("train.py", long(data={"workers": 1}))
     spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, training)
     children = Path(f"/proc/{training.process.pid}/task/{training.process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
