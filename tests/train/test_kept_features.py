@@ -69,7 +69,7 @@ def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
     ("overrides", "message"),
     [
         (("meta_stage.views=null",), r"meta_stage.cache_gib .*: set meta_stage.views"),
-        (("model.encoder.learn.parts=[4]",), r"meta_stage.cache_gib .* frozen encoder: SCCAN has none"),
+        (("model.encoder.learn.parts=[4]",), "meta_stage.views has no effect: SCCAN's encoder learns"),
     ],
 )
 def test_settings_that_cannot_keep_features_are_refused(config, overrides: tuple[str, ...], message: str) -> None:

@@ -108,9 +108,7 @@ class KeptEpisodes:
         encoder = getattr(self.model, "encoder", None)
         learns = encoder is None or any(p.requires_grad for p in encoder.parameters())
         if learns or dataset.views is None:
-            mend = f"set {key}.views to their number"
-            if learns:
-                mend = f"{self.model.title} has none here; set it to null (and model.encoder.learn, if parts learn)"
+            mend = f"{self.model.title} has none; set it to null" if learns else f"set {key}.views to their number"
             raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {mend}")
 
     def batches(self, numbers: Iterable[list[int]]) -> Iterator[Episode]:
