@@ -59,6 +59,7 @@ protocols:
   symnet: {{episodes: 1000}}
 
 for:
+  any: {{meta_stage: {{validate_episodes: 75}}}}  # of each validation; published: 500 or 1000
   # Sym-Net: a frozen encoder with ImageNet weights, and short stages for a first result on a CPU. Two views of each
   # image are encoded once and their maps kept; views: null draws new ones all the time, as published.
   symnet:
