@@ -118,6 +118,15 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
             table([runs], **wrong)
 
 
+def test_folders_without_results_are_passed_over_and_columns_without_numbers_left_out(leave, tmp_path: Path):
+    own, others = leave("runs/a", dataset="pets"), tmp_path / "photos"
+    others.mkdir()
+    assert next(csv.reader(io.StringIO(format(table([own, others]), "csv"))))[2:4] == ["1-shot fold 0", "track"]
+    for paths in ([others], [own, tmp_path / "absent"]):
+        with pytest.raises(UserError, match=str(paths[-1])):
+            table(paths)
+
+
 def test_classes_have_rows_and_further_scores_columns(leave):
     seeds = [{"final": {"miou": 50.0, "per_class": {"1": 40.0 - s, "2": 40.0 + s}}} for s in (1, 2)]
     for fold in range(4):

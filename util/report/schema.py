@@ -128,14 +128,11 @@ def find_results(paths: list[Path]) -> list[Path]:
     """Return the result files among paths and in folders at any depth, each once, sorted.
 
     Raises:
-        UserError: a path holds no result.
+        UserError: a path does not exist, or none holds a result.
     """
-    found: set[Path] = set()
-    for path in paths:
-        here = [path] if path.is_file() else sorted(path.rglob(RESULT))
-        if not here:
-            raise UserError(f"{path}: no {RESULT} here; score a run first: python test.py CONFIG")
-        found.update(here)
+    found = {file for path in paths for file in ([path] if path.is_file() else path.rglob(RESULT))}
+    if wrong := [str(path) for path in paths if not found or not path.exists()]:
+        raise UserError(f"{', '.join(wrong)}: no {RESULT} here; score a run first: python test.py CONFIG")
     return sorted(found)
 
 
