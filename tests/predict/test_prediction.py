@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
+from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration
+from util.files import read_json
+from util.formats.shapes import decoded
 from util.predict import Prediction
 from util.predict.prediction import Decision
 
@@ -25,3 +31,17 @@ def test_probabilities_are_calibrated_and_the_threshold_is_one_of_them() -> None
     assert _predicted(threshold=0.9).mask.tolist() == [[0, 0, 2, 1]]  # the first cat has 0.87
     assert _predicted(threshold=0.1).mask.tolist() == [[1, 1, 2, 1]]  # a margin of -1 has 0.12
     assert _predicted(min_pixels=2).mask.tolist() == [[1, 0, 0, 1]]
+
+
+def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> None:
+    found = _predicted(threshold=0.1)
+    cat, far, dog = found.instances()
+    assert (cat.name, cat.box, cat.area, far.area, dog.box) == ("cat", (0, 0, 2, 1), 2, 1, (2, 0, 3, 1))
+    assert cat.mask.tolist() == [[True, True, False, False]]
+    assert far.score == pytest.approx(found.probability[0, 0, 3], abs=1e-6)
+    with pytest.raises(UserError):
+        found.save(tmp_path)
+    record, mask, *_ = found.save(tmp_path, "frame.1")
+    assert mask.name == "frame.1_mask.png" and mask.is_file()
+    runs = [decoded(row["runs"]) for row in read_json(record, "", "")["classes"]]
+    assert np.array_equal(runs, [found.mask == 1, found.mask == 2])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
+from util.errors import UserError
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
 from util.predict.supports import Support, parse_support, read_photo
@@ -74,20 +77,41 @@ def test_a_model_of_any_number_of_shots_sees_them_together(empty_segmenter, mode
     assert segmenter(photos[0]).mask.shape == read_photo(photos[0]).shape[:2]
 
 
-def test_supports_and_queries_may_be_arrays(baseline: Path, drawn_support: str, photos) -> None:
+@pytest.mark.parametrize("kind", ["files", "array", "pillow", "tensor", "floats"])
+def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_support: str, photos) -> None:
     photo, mask = drawn_support.partition("=")[2].rsplit(":", 1)
-    pair = read_photo(Path(photo)), read_mask(Path(mask)) > 0
-    from_files = Segmenter(config=baseline, supports=[drawn_support])
-    from_arrays = Segmenter(config=baseline, supports=[pair], name=CLASS_NAMES[0])
-    assert [known.name for known in from_arrays.classes] == [CLASS_NAMES[0]]
-    image = read_photo(photos[1])
-    assert np.array_equal(from_files(photos[1]).probability, from_arrays(image).probability)
+    of_kind: dict[str, Callable] = {
+        "files": str,
+        "array": read_photo,
+        "pillow": Image.open,
+        "tensor": lambda path: torch.from_numpy(read_photo(path)).permute(2, 0, 1),
+        "floats": lambda path: torch.from_numpy(read_photo(path)).permute(2, 0, 1) / 255,
+    }
+    inside = (255 * (read_mask(Path(mask)) > 0)).astype(np.uint8)  # 255 is the object where nothing is 1
+    masks = {"files": mask, "array": inside == 255, "pillow": Image.fromarray(inside), "tensor": torch.tensor(inside)}
+    take, pair = of_kind[kind], (of_kind[kind](photo), masks.get(kind, mask))
+    expected = Segmenter(config=baseline, supports=[drawn_support, f"dog={drawn_support.partition('=')[2]}"])
+    segmenter = Segmenter(None, {CLASS_NAMES[0]: [pair], "dog": [pair]}, config=baseline)
+    found = segmenter.predict(take(photos[1]))
+    assert found.names == [CLASS_NAMES[0], "dog"]
+    assert np.array_equal(found.probability, expected(photos[1]).probability)
 
 
-def test_four_threads_share_a_segmenter(photos) -> None:
+def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None:
+    image = read_photo(photos[0])
+    for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
+        with pytest.raises(UserError):
+            Segmenter(None, {"cup": wrong}, config=baseline)
+
+
+def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:
     """Encoders of timm keep what the pass under way asks of them."""
-    segmenter = Segmenter(None, [f"{photos[0]}:box=10,10,50,50"])
-    expected = [segmenter(photo).probability for photo in photos]
+    pair = photos[0], "box=10,10,50,50"
+    segmenter = Segmenter({"cup": [pair]})
+    expected = [[segmenter(photo).probability for photo in photos]]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda n: segmenter(photos[n % 3]).probability, range(12)))
-    assert all(np.array_equal(x, expected[n % 3]) for n, x in enumerate(found))
+        pending = [pool.submit(lambda n=n: segmenter(photos[n % 3]).probability) for n in range(12)]
+        segmenter.add("dish", [pair])
+    expected.append([segmenter(photo).probability for photo in photos])
+    found = [one.result() for one in pending]
+    assert all(np.array_equal(x, expected[len(x) - 1][n % 3]) for n, x in enumerate(found))

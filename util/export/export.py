@@ -33,7 +33,6 @@ from util.errors import UserError
 from util.files import write_atomically
 from util.predict.encoded_class import SupportBatch, episode_of, shots_per_batch
 from util.predict.options import add_model_and_supports, marked_by, segmenter_of
-from util.predict.results import facts_of
 from util.predict.segmenter import Segmenter
 from util.predict.supports import Support
 from util.prepare.staging import alone, made_aside
@@ -290,7 +289,7 @@ def _facts(segmenter: Segmenter) -> dict[str, Any]:
         for known in segmenter.classes
     ]
     return {
-        **{key: facts_of(segmenter)[key] for key in ("model", "checkpoint", "output", "input")},
+        **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input")},
         "torch": torch.__version__,
         "licence_of_encoder_weights": encoder_licence(model.context.config, model.network),
         "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK, "label_of_padding": 255},

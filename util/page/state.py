@@ -27,7 +27,7 @@ from util.evaluate.calibration import sigmoid
 from util.page.marks import Mark, support_label
 from util.page.photo import MAX_CLASSES, THUMBNAIL, Photo, reduced
 from util.predict.prediction import EVEN
-from util.predict.results import Results, facts_of
+from util.predict.results import Results
 from util.predict.segmenter import Segmenter
 from util.predict.supports import UNNAMED, Support, check_class_name, read_photo, support_from_arrays
 from util.report.overlay import class_colour, overlay
@@ -179,7 +179,7 @@ class State:
                 segmenter.add(None if name == UNNAMED else name, supports)
             else:
                 notes.append(f"{name}: left out, because no photo of it is marked")
-        self.facts = facts_of(segmenter)
+        self.facts = segmenter.facts
         for query in self.queries:
             query.prediction = None
         for query in tqdm(self.queries, unit="photo", leave=False):

@@ -47,10 +47,10 @@ class Photo:
     fold: int = 0
 
 
-def adapted(segmenter: Segmenter) -> Segmenter:
+def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     """Return the segmenter, or one by a probe on its encoder; ``notes`` and ``adaptation`` say which and why.
 
-    With fewer than ``MIN_SUPPORTS`` supports of a class it is the segmenter.
+    With fewer than ``MIN_SUPPORTS`` supports of a class it is the segmenter. ``progress`` shows bars.
 
     Raises:
         UserError: there are no supports, the model has no encoder, or it takes one number of supports only.
@@ -66,7 +66,7 @@ def adapted(segmenter: Segmenter) -> Segmenter:
     note = f"needs {MIN_SUPPORTS} supports of each class, {fewest.name} has {len(fewest.sources)}"
     if len(fewest.sources) >= MIN_SUPPORTS:
         probe, photos = _probe_of(segmenter, model.network), photos_of(segmenter)
-        of_network, of_probe = (_cross_validated(one, photos) for one in (segmenter, probe))
+        of_network, of_probe = (_cross_validated(one, photos, progress) for one in (segmenter, probe))
         better, chance = (of_probe - of_network).mean() > 0, _chance(of_probe, of_network)
         chosen = probe if better and chance <= CHANCE else segmenter
         scores = {title: round(float(of_network.mean()), 2), Probe.title: round(float(of_probe.mean()), 2)}
@@ -129,10 +129,11 @@ def photos_of(segmenter: Segmenter) -> list[Photo]:
 
 
 @torch.inference_mode()
-def _cross_validated(segmenter: Segmenter, photos: list[Photo]) -> np.ndarray:
+def _cross_validated(segmenter: Segmenter, photos: list[Photo], progress: bool) -> np.ndarray:
     """Return the IoU of each photo in percent, mean over its classes, given the supports of the other folds."""
     out = np.zeros(len(photos))
-    with tqdm(total=len(photos), desc=f"try {segmenter.model.network.title}", unit="photo", leave=False) as bar:
+    title = f"try {segmenter.model.network.title}"
+    with tqdm(total=len(photos), desc=title, unit="photo", leave=False, disable=not progress) as bar:
         for fold in range(FOLDS):
             trial = segmenter.without_classes()
             for number, known in enumerate(segmenter.classes):

@@ -20,7 +20,7 @@ from util.export.export import export
 from util.export.publish import publish
 from util.predict.load_model import load_model
 from util.predict.options import HOST, PORT, marked_by, parser, segmenter_of
-from util.predict.results import Results, facts_of
+from util.predict.results import Results
 from util.predict.segmenter import Segmenter
 from util.predict.supports import UNNAMED, by_class, check_photo, photos_in, read_photo
 from util.run.device import describe
@@ -89,7 +89,7 @@ def _predict(options: argparse.Namespace) -> int:
     with as_user_error(MEMORY):
         segmenter = segmenter_of(options, marked)
         print(*segmenter.notes, _on_presence(segmenter), sep="\n")
-        facts = {**facts_of(segmenter), "instances": options.instances, "inputs": _fingerprint(segmenter)}
+        facts = {**segmenter.facts, "instances": options.instances, "inputs": _fingerprint(segmenter)}
         waiting = queries
         if options.resume:
             verified = tqdm(queries, desc="verify", unit="photo", leave=False, delay=1)

@@ -68,8 +68,8 @@ def load_model(
 
     Args:
         weights: a checkpoint; None for the one that ``config`` names (training-free models need none).
-        config: a YAML file; None for the config in the checkpoint, which files of this project contain. Without a
-            checkpoint, None means the weights ``SHIPPED``.
+        config: a YAML file, from this folder or this project's; None for the config in the checkpoint, which files of
+            this project contain. Without a checkpoint, None means the weights ``SHIPPED``.
         overrides: settings to change, ``section.key=value``.
         side: of the network's input in pixels, default ``data.size``.
         device: replaces ``run.device``.
@@ -87,7 +87,8 @@ def load_model(
             raise UserError(f"{weights}: carries no config, as checkpoints of this project do; {mend}")
         settings = from_dict(content["config"], str(weights), list(overrides))
     else:
-        settings = read_config(config, list(overrides))
+        path = Path(config)  # those of this project are found from every folder
+        settings = read_config(path if path.parent.exists() else REPOSITORY / path, list(overrides))
     test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
         test = replace(test, checkpoint=str(weights))

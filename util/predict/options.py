@@ -130,4 +130,4 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
             raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")
     if segmenter.model.note:
         print(segmenter.model.note)
-    return adapted(segmenter) if options.adapt else segmenter
+    return adapted(segmenter, progress=True) if options.adapt else segmenter

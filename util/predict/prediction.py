@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
+from util.errors import UserError
 from util.evaluate.calibration import Calibration, sigmoid
 from util.report.overlay import PREDICTION_COLOUR, class_map, overlay
 
@@ -30,6 +33,29 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Instance:
+    """One connected part of a class.
+
+    Attributes:
+        box: x0, y0, x1, y1; covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1.
+        area: in pixels.
+        score: mean probability of the class over its pixels.
+    """
+
+    name: str
+    box: tuple[int, int, int, int]
+    area: int
+    score: float
+    _parts: np.ndarray = field(repr=False)  # (H, W) int32, shared by all parts of the class
+    _part: int = field(repr=False)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Its pixels, (H, W) bool."""
+        return self._parts == self._part
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The classes of a photo's pixels.
 
@@ -43,6 +69,8 @@ class Prediction:
         min_score: the presence score below which a class has no pixel; None without a calibration.
         own_threshold: the share of a class in the sum of its own and the background's probability above which the
             network takes a pixel for the class; a calibration moves it from ``EVEN``.
+        photo: the file of the photo, where it has one.
+        facts: entries of the JSON file of a result that say how it was made.
     """
 
     image: np.ndarray
@@ -52,6 +80,8 @@ class Prediction:
     presence: list[float] | None = None
     min_score: float | None = None
     own_threshold: float = EVEN
+    photo: Path | None = None
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_margins(
@@ -98,6 +128,58 @@ class Prediction:
         if self.presence is None or self.min_score is None:
             return [True] * len(self.names)
         return [score >= self.min_score for score in self.presence]
+
+    def instances(self) -> list[Instance]:
+        """Return the connected parts (8 neighbours) of each class in turn, the largest of a class first."""
+        out = []
+        for value, name in enumerate(self.names, 1):
+            inside = (self.mask == value).astype(np.uint8)
+            count, parts, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+            sums = np.bincount(parts.ravel(), self.probability[value - 1].ravel(), count)
+            for part in sorted(range(1, count), key=lambda part: -facts[part, cv2.CC_STAT_AREA]):
+                left, top, width, height, area = facts[part].tolist()
+                box, score = (left, top, left + width, top + height), round(sums[part] / area, DIGITS)
+                out.append(Instance(name, box, area, float(score), parts, part))
+        return out
+
+    def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
+        """Write the files of this photo that ``predict.py`` writes, over earlier ones, and return their paths.
+
+        Args:
+            name: begins the files' names; default that of the photo's file.
+
+        Raises:
+            UserError: neither the photo nor ``name`` names the files, or they cannot be written.
+        """
+        from util.predict.results import Results  # which imports this module
+        from util.predict.supports import check_class_name
+
+        if name is None and self.photo is None:
+            raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
+        results, named = Results(Path(folder), self.names), self.photo
+        if named is None or name is not None:
+            named = Path(f"{check_class_name(str(name), 'save:')}.png")
+        results.write(named, self, {**self.facts, "query": str(self.photo or name)})
+        return results.paths(named)
+
+    def to_supervision(self) -> Any:
+        """Return ``instances()`` as ``supervision.Detections``, with the index of the class in ``names`` as its id.
+
+        Raises:
+            UserError: the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ModuleNotFoundError:
+            raise UserError("to_supervision: supervision is not installed; pip install supervision") from None
+        found = self.instances()
+        return supervision.Detections(
+            xyxy=np.array([one.box for one in found], np.float32).reshape(-1, 4),
+            mask=np.array([one.mask for one in found], bool).reshape(-1, *self.mask.shape),
+            confidence=np.array([one.score for one in found], np.float32),
+            class_id=np.array([self.names.index(one.name) for one in found], int),
+            data={"class_name": np.array([one.name for one in found], str)},
+        )
 
     def overlay(self) -> np.ndarray:
         """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""

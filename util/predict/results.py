@@ -13,7 +13,6 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +20,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from util.config.read import to_dict
 from util.data.images.read import write_mask
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, write_atomically
 from util.formats import recognise, yolo
 from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.shapes import encoded
-from util.predict.prediction import DIGITS, Prediction
-from util.predict.segmenter import Segmenter
+from util.predict.prediction import Prediction
 from util.report.overlay import write_png
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 SUMMARY_COLUMNS = ("photo", "class", "pixels", "share", "x0", "y0", "x1", "y1", "confidence", "presence", "error")
-
-
-def facts_of(segmenter: Segmenter) -> dict[str, Any]:
-    """Return the entries of the JSON that are the same for every query: model, input, supports, text vectors."""
-    model = segmenter.model
-    return {
-        "model": model.network.title,
-        "checkpoint": model.weights.source,
-        "output": segmenter.output,
-        "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
-        "tile": segmenter.tile,
-        "calibration": None if segmenter.calibration is None else segmenter.calibration.facts(),
-        "decision": asdict(segmenter.decision),
-        "settings": to_dict(model.context.config)["model"],
-        "adapt": segmenter.adaptation,
-        "supports": {known.name: known.sources for known in segmenter.classes},
-        "text": {known.name: known.note for known in segmenter.classes if known.note},
-    }
 
 
 class Results:
@@ -150,11 +129,16 @@ class Results:
             write_png(overlay, prediction.overlay())
             record |= {"mask": mask.name, "overlay": overlay.name}
         rows = prediction.summary()
+        instances = prediction.instances() if self.instances else []
         for row, probability, file in zip(rows, prediction.probability, probabilities, strict=True):
             inside = prediction.mask == row["value"]
             row["runs"] = encoded(inside)
             if self.instances:
-                row["instances"] = _parts(inside, probability)
+                row["instances"] = [
+                    {"pixels": one.area, "box": one.box, "confidence": one.score, "runs": encoded(one.mask)}
+                    for one in instances
+                    if one.name == row["name"]
+                ]
             if PICTURES in self.formats:
                 _, content = cv2.imencode(".png", (probability * (2**16 - 1)).round().astype(np.uint16))
                 write_atomically(file, content.tobytes())
@@ -212,9 +196,9 @@ class Results:
         write_atomically(self.out / "summary.csv", text.getvalue())
 
 
-def _file_facts(query: Path) -> list[int]:
-    """Return bytes and time of change in ns of a photo's file."""
-    return [query.stat().st_size, query.stat().st_mtime_ns]
+def _file_facts(query: Path) -> list[int] | None:
+    """Return bytes and time of change in ns of a photo's file; None for a photo without one."""
+    return [query.stat().st_size, query.stat().st_mtime_ns] if query.is_file() else None
 
 
 def _is_whole(path: Path, size: tuple[int, int]) -> bool:
@@ -222,15 +206,3 @@ def _is_whole(path: Path, size: tuple[int, int]) -> bool:
     content = path.read_bytes() if path.is_file() else b""  # also of a file that a power cut left empty
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
     return image is not None and image.shape[:2] == size
-
-
-def _parts(mask: np.ndarray, probability: np.ndarray) -> list[dict[str, Any]]:
-    """Return pixels, box, confidence and run lengths of each connected part of a mask, the largest first."""
-    count, parts, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    sums = np.bincount(parts.ravel(), probability.ravel(), count)
-    out = []
-    for part in range(1, count):
-        left, top, width, height, pixels = facts[part].tolist()
-        box, confidence = [left, top, left + width, top + height], round(sums[part] / pixels, DIGITS)
-        out.append({"pixels": pixels, "box": box, "confidence": confidence, "runs": encoded(parts == part)})
-    return sorted(out, key=lambda entry: -entry["pixels"])

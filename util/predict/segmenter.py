@@ -1,4 +1,4 @@
-"""Segment classes in any photos, given a few marked photos: ``Segmenter(checkpoint, supports)(photo).mask``.
+"""Segment classes in any photos, given a few marked photos: ``Segmenter({"cup": [(photo, mask)]})(photo).mask``.
 
 The network sees photos by the rule of ``load_model.py``. The logits of each class are resized back to the photo's
 pixels, where classes and background compete.
@@ -7,7 +7,8 @@ pixels, where classes and background compete.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.encoders.weights import hub
 from model.episode import IGNORE, Output
+from util.config.read import to_dict
 from util.errors import UserError, nearest
 from util.evaluate.calibration import evidence_of, find_calibration
 from util.evaluate.evaluate import FINAL
@@ -23,23 +26,35 @@ from util.export.publish import publish
 from util.predict.encoded_class import EncodedClass, encode_supports, text_of
 from util.predict.load_model import load_model
 from util.predict.prediction import Decision, Prediction
-from util.predict.supports import UNNAMED, Marked, Support, by_class, parse_support, read_photo, support_from_arrays
+from util.predict.supports import (
+    UNNAMED,
+    GivenPhoto,
+    Marked,
+    Support,
+    by_class,
+    check_class_name,
+    parse_support,
+    read_photo,
+    support_from_arrays,
+)
 from util.predict.tiles import TiledPhoto, Window
 from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
-Photo = str | Path | np.ndarray
-GivenSupport = str | Marked | tuple[np.ndarray, np.ndarray]
+GivenSupport = str | Support | Marked | tuple[GivenPhoto, GivenPhoto]
+Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
 
 
 class Segmenter:
     """A network and the classes that it segments; threads take turns, since a network keeps what its pass needs.
 
     Args:
-        checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket.
-        supports: texts ``[class=]photo:marks`` (see ``util/predict/regions.py``), pairs of arrays (image, mask), or
-            marked photos of ``util/predict/supports.py``.
+        checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket. May be left
+            out: ``Segmenter({"cup": [...]})``.
+        supports: by the name of each class, or of one class, a list of pairs (photo, marks). Both may be files, then as
+            ``--support``; see ``support_from_arrays`` for others. Texts ``[class=]photo:marks`` and marked photos of
+            ``util/predict/supports.py`` are taken, too.
         name: the class of supports that name none.
         config: YAML file, for checkpoints that contain none.
         overrides: settings to change, ``section.key=value``.
@@ -56,8 +71,8 @@ class Segmenter:
 
     def __init__(
         self,
-        checkpoint: str | Path | None = None,
-        supports: Sequence[GivenSupport] = (),
+        checkpoint: str | Path | Mapping[str, Sequence[GivenSupport]] | None = None,
+        supports: Supports = (),
         name: str | None = None,
         *,
         config: str | Path | None = None,
@@ -69,6 +84,10 @@ class Segmenter:
         output: str = FINAL,
         decision: Decision | None = None,
     ):
+        if isinstance(checkpoint, Mapping):
+            if supports:
+                raise UserError("Segmenter: two sets of supports; write Segmenter(checkpoint, supports)")
+            supports, checkpoint = checkpoint, None
         self.model = model = load_model(checkpoint, config, overrides, side, device)
         self.tile, self.output, self.decision = tile, output, decision or Decision()
         self.vectors = None if vectors is None else Path(vectors)
@@ -84,16 +103,9 @@ class Segmenter:
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: the models that were compared
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
-        arrays = [support_from_arrays(*given) for given in supports if isinstance(given, tuple)]
-        marked = [parse_support(s) if isinstance(s, str) else s for s in supports if not isinstance(s, tuple)]
-        groups: dict[str | None, list[Support]] = {
-            class_name: [one.read(class_name) for one in of_class]
-            for class_name, of_class in by_class(marked, name).items()
-        }
-        if arrays:
-            groups.setdefault(name, []).extend(arrays)
-        for class_name, read in groups.items():
-            self.add(class_name, read)
+        named = supports if isinstance(supports, Mapping) else _read(supports, name)
+        for class_name, of_class in named.items():
+            self.add(class_name, of_class)
 
     @classmethod
     def from_pretrained(
@@ -111,7 +123,8 @@ class Segmenter:
                 from huggingface_hub import snapshot_download
 
                 files = ["*.json", "*.safetensors", "*.yaml"]
-                place = snapshot_download(str(place), revision=revision, allow_patterns=files)
+                with hub():
+                    place = snapshot_download(str(place), revision=revision, allow_patterns=files)
             except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
                 reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise UserError(f"{place}: neither a folder nor a repository that can be fetched ({reason})") from None
@@ -121,21 +134,25 @@ class Segmenter:
         """Write the checkpoint, without ``overrides`` and classes, as a folder; errors as ``publish``."""
         publish(self.model.weights, Path(folder))
 
-    def add(self, name: str | None, supports: list[Support]) -> None:
-        """Add a class to segment.
+    def add(self, name: str | None, supports: Sequence[GivenSupport]) -> None:
+        """Add a class to segment, of all these supports; predictions under way in other threads are without it.
 
         Raises:
             UserError: there are no supports, too many or too few for the model, or the class was added before; or there
-                are too many classes for a mask of 8 bits.
+                are too many classes for a mask of 8 bits; or this segmenter was adapted to its classes.
         """
-        shown = name or UNNAMED
-        if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
-            raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
-        text = text_of(name, self.model.context, self.vectors)
-        batches = encode_supports(shown, supports, self.model)
-        self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in supports]))
-        if self.classes[-1].note:
-            self.notes.append(self.classes[-1].note)
+        if self.presence_by is not None:
+            raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
+        shown = UNNAMED if name is None else check_class_name(name, "class:")
+        read = [one for of_class in _read(supports, name).values() for one in of_class]
+        with self.model.lock:
+            if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
+                raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
+            text = text_of(name, self.model.context, self.vectors)
+            batches = encode_supports(shown, read, self.model)
+            self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in read]))
+            if self.classes[-1].note:
+                self.notes.append(self.classes[-1].note)
 
     def without_classes(self) -> Segmenter:
         """Return a segmenter that shares this network and has no classes yet."""
@@ -143,11 +160,13 @@ class Segmenter:
         out.classes, out.notes = [], []
         return out
 
-    def __call__(self, photo: Photo) -> Prediction:
-        """Return the prediction for one photo: a path, or RGB (H, W, 3) uint8."""
+    def __call__(self, photo: GivenPhoto) -> Prediction:
+        """Return the prediction for one photo; see ``read_photo`` for its forms."""
         return next(self.many([photo]))
 
-    def many(self, photos: Iterable[Photo], batch: int = BATCH) -> Iterator[Prediction]:
+    predict = __call__
+
+    def many(self, photos: Iterable[GivenPhoto], batch: int = BATCH) -> Iterator[Prediction]:
         """Yield the prediction for each photo, in order, with up to ``batch`` views in one forward pass.
 
         Raises:
@@ -155,21 +174,28 @@ class Segmenter:
         """
         if not self.classes:
             raise UserError("no supports: mark the object on at least one photo")
+        now = copy.copy(self)  # other threads may add classes meanwhile
+        now.classes = [*self.classes]
+        return now._many(photos, batch)
+
+    def _many(self, photos: Iterable[GivenPhoto], batch: int) -> Iterator[Prediction]:
         pending: list[TiledPhoto] = []
         views: list[tuple[TiledPhoto, Window]] = []
+        files: list[Path | None] = []  # of ``pending``
         for given in photos:
             photo = TiledPhoto(read_photo(given), len(self.classes), self.tile)
             pending.append(photo)
+            files.append(Path(given) if isinstance(given, str | Path) else None)
             for window in photo.windows:
                 views.append((photo, window))
                 if len(views) >= batch:
                     self._run(views)
                     views = []
             while pending and not pending[0].missing:
-                yield self._prediction(pending.pop(0))
+                yield self._prediction(pending.pop(0), files.pop(0))
         if views:
             self._run(views)
-        yield from map(self._prediction, pending)
+        yield from map(self._prediction, pending, files)
 
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
         """Run the network over some views and add its margins and evidence to their photos."""
@@ -183,7 +209,7 @@ class Segmenter:
             for (photo, _), numbers in zip(views, _means(output.evidence.float(), self._batches).cpu(), strict=True):
                 photo.evidence.append(numbers)
 
-    def _prediction(self, photo: TiledPhoto) -> Prediction:
+    def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
         margins, presence = photo.blended(), None
         if self.presence_by is not None:
             presence = self.presence_by(photo.image).presence
@@ -194,7 +220,26 @@ class Segmenter:
                 for i, m in enumerate(margins)
             ]
         names = [known.name for known in self.classes]
-        return Prediction.from_margins(photo.image, names, margins, presence, self.calibration, self.decision)
+        found = Prediction.from_margins(photo.image, names, margins, presence, self.calibration, self.decision)
+        return replace(found, photo=file, facts=self.facts)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The entries of the JSON that are the same for every query: model, input, supports, text vectors."""
+        model = self.model
+        return {
+            "model": model.network.title,
+            "checkpoint": model.weights.source,
+            "output": self.output,
+            "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
+            "tile": self.tile,
+            "calibration": None if self.calibration is None else self.calibration.facts(),
+            "decision": asdict(self.decision),
+            "settings": to_dict(model.context.config)["model"],
+            "adapt": self.adaptation,
+            "supports": {known.name: known.sources for known in self.classes},
+            "text": {known.name: known.note for known in self.classes if known.note},
+        }
 
     def margins(self, query: Tensor) -> Tensor:
         """Return each class's logit minus the background's, (B, n, S, S) float32, for inputs (B, 3, S, S)."""
@@ -227,6 +272,28 @@ class Segmenter:
             raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
         logits = by_name[self.output].float()
         return _means(logits[:, 1:] - logits[:, :1], batches)
+
+
+def _read(given: Sequence[GivenSupport], name: str | None) -> dict[str | None, list[Support]]:
+    """Return the supports of each class, read; ``name`` is the class of those that name none."""
+    marked: list[Marked] = []
+    in_memory: list[Support] = []
+    for one in given:
+        match one:
+            case (str() | Path(), str() | Path()):
+                marked.append(Marked(None, Path(one[0]), str(one[1])))
+            case (photo, marks):
+                in_memory.append(support_from_arrays(photo, marks))
+            case Support():
+                in_memory.append(one)
+            case str() | Marked():
+                marked.append(parse_support(one) if isinstance(one, str) else one)
+            case _:
+                raise UserError(f"supports of {name or UNNAMED}: give a list of pairs (photo, marks), not {type(one)}")
+    groups = {known: [one.read(known) for one in of_class] for known, of_class in by_class(marked, name).items()}
+    if in_memory:
+        groups.setdefault(name, []).extend(in_memory)
+    return groups
 
 
 def _means(values: Tensor, batches: Sequence[int]) -> Tensor:

@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
 
 from model.episode import IGNORE
 from util.data.images.read import header_of, opened_mask, read_image, read_mask_of
@@ -26,6 +28,7 @@ UNNAMED = "object"  # the name of a class without a name
 FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y"
 MAX_NAME_LENGTH = 80
 MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and are hardly meant
+GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
 
 
 @dataclass(frozen=True)
@@ -226,16 +229,30 @@ def _indices(mask: Path) -> set[int]:
         return {*np.unique(np.asarray(image)).tolist()} - {0, IGNORE} if image.mode == "P" else set()
 
 
-def support_from_arrays(image: np.ndarray, mask: np.ndarray) -> Support:
-    """Return a support made of arrays: RGB (H, W, 3) uint8, and (H, W) bool or in {0, 1, 255}.
+def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
+    """Return a support that is not of two files: a photo as ``read_photo`` takes it, and its mask or drawn marks.
+
+    Args:
+        mask: an array, tensor (H, W) or (1, H, W) or image of Pillow, of booleans or of 0, 1 and 255, which is
+            unknown, or the object where nothing is 1; a file, as of ``--support``; or ``box=...``, ``points=...``,
+            ``scribble=...``.
 
     Raises:
-        UserError: an array has another form, or their sizes differ.
+        UserError: one of them has another form, or their sizes differ.
     """
-    image, mask = read_photo(np.asarray(image)), np.asarray(mask)
-    if mask.shape != image.shape[:2] or not np.isin(mask, (0, 1, IGNORE)).all():
+    image = read_photo(image)
+    if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
+        return Support(image, drawn_label(mask, image.shape[:2], None, "a support"), "array")
+    if isinstance(mask, str | Path):
+        with opened_mask(Path(mask)) as opened:
+            label = np.asarray(opened) != 0
+    else:
+        label = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
+    label = label[0] if label.ndim == 3 and len(label) == 1 else label
+    if label.shape != image.shape[:2] or not np.isin(label, (0, 1, IGNORE)).all():
         raise UserError("a support's mask: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
-    return Support(image, mask.astype(np.uint8), "array")
+    label = label.astype(np.uint8)
+    return Support(image, label if (label == 1).any() else label // IGNORE, "array")
 
 
 def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
@@ -268,15 +285,33 @@ def check_photo(path: Path) -> None:
         raise UserError(f"{path}: {width} x {height} pixels, the limit is {MAX_PIXELS}; make it smaller")
 
 
-def read_photo(photo: str | Path | np.ndarray) -> np.ndarray:
-    """Return a photo as viewers show it, upright and RGB, (H, W, 3) uint8: of a file, or an array of that form.
+def read_photo(photo: GivenPhoto) -> np.ndarray:
+    """Return a photo as viewers show it, upright and RGB, (H, W, 3) uint8.
+
+    Args:
+        photo: a file; an image of Pillow; an array of that form; or a tensor (3, H, W), uint8 or floats in 0..1.
 
     Raises:
         UserError: as ``check_photo``; the file is damaged or has 32-bit values; or the array has another form.
     """
-    if not isinstance(photo, np.ndarray):
+    if isinstance(photo, str | Path):
         check_photo(Path(photo))
         return read_image(Path(photo))
+    if isinstance(photo, Image.Image):
+        if photo.mode.startswith(("I", "F")):
+            raise UserError(f"an image: has values of mode {photo.mode}, whose white is unknown; give 8 bits")
+        return np.array(ImageOps.exif_transpose(photo).convert("RGB"))
+    if isinstance(photo, Tensor):
+        if (
+            photo.ndim != 3
+            or len(photo) != 3
+            or (photo.is_floating_point() and not 0 <= photo.min() <= photo.max() <= 1)
+        ):
+            raise UserError(f"an image: must be a tensor (3, H, W), uint8 or floats in 0..1, not {tuple(photo.shape)}")
+        photo = photo.detach().mul(255).round().byte() if photo.is_floating_point() else photo
+        photo = photo.permute(1, 2, 0).contiguous().cpu().numpy()
+    if not isinstance(photo, np.ndarray):
+        raise UserError(f"an image: must be a file, an image of Pillow, an array or a tensor, not {type(photo)}")
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
         raise UserError(f"an image: must be an array (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
     return photo
