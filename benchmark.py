@@ -37,6 +37,8 @@ with loaded():
     from util.config.compose import config_path
     from util.config.read import read_config
     from util.config.settings import Config
+    from util.data.episodes import noise_episodes
+    from util.data.words.text import NAME_VECTOR_WIDTH
     from util.errors import UserError, nearest
     from util.files import write_atomically
     from util.report.table import Table, add_format
@@ -46,7 +48,6 @@ with loaded():
 STAGES = EVALUATION, TRAINING = "evaluation", "training"
 BATCH = {EVALUATION: 1, TRAINING: 4}
 MIB = 2**20
-TEXT_WIDTH = 300  # of word2vec
 NORM_WEIGHT = 0.5  # of batch norms; with 1 the maps of random residual networks grow from block to block
 COLUMNS = {
     "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
@@ -72,7 +73,7 @@ class Case:
         cli.configure_process(self.stage == TRAINING)
         torch.set_num_threads(options.threads)
         device, data = pick_device(options.device), self.config.data
-        network = build_model(self.config, TEXT_WIDTH if class_of(self.config.model).reads_text else 0)
+        network = build_model(self.config, NAME_VECTOR_WIDTH if class_of(self.config.model).reads_text else 0)
         network = network.eval().to(device)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -209,27 +210,6 @@ def _status(name: str) -> float:
     """Return a value of Linux's /proc/self/status in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(name)).split()[1]) / 2**10
-
-
-def noise_episodes(size: int, shots: int, batch: int) -> Episode:
-    """Return B episodes of noise with a brighter rectangle as the object of each image."""
-    random = torch.Generator().manual_seed(0)
-    label = torch.zeros(batch, shots + 1, size, size, dtype=torch.uint8)
-    label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
-    images = torch.randint(0, 128, (batch, shots + 1, 3, size, size), dtype=torch.uint8, generator=random)
-    images += 100 * label.unsqueeze(2)
-    one = torch.ones(batch, dtype=torch.int64)
-    return Episode(
-        query=images[:, 0],
-        query_label=label[:, 0],
-        support=images[:, 1:],
-        support_label=label[:, 1:],
-        class_id=one,
-        base_id=one,
-        number=torch.arange(batch),
-        query_base_label=label[:, 0].clone(),
-        text=torch.randn(batch, TEXT_WIDTH, generator=random),
-    )
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError
 from util.launch import launch, reproduce
-from util.launch.launch import _exit_code, main, parse, usable_gpus
-from util.launch.plan import plan_training
+from util.launch.launch import _exit_code, main, parse
+from util.launch.stages import usable_gpus
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {
@@ -70,7 +70,7 @@ def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("script", "command"),
     [
-        ("train", lambda: plan_training(Path("config.yaml"), 0, [])),
+        ("train", lambda: launch.train(Path("config.yaml"), 0, [])),
         ("test", scoring.command),
         ("reproduce", reproduce.main),
     ],
@@ -168,7 +168,7 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: p
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     run, words = tmp_path / "runs/mini_split0_resnet10", ("-m", "util.launch.launch")
     trained = spawned.run(*words, "train", "split0", "mini", "0", *options, before=spawned.fork_scripts)
-    assert "training it first" in trained.stdout
+    assert f"{run}/base: nothing, training the base stage" in trained.stdout
     assert json.loads((run / "meta/metrics.json").read_text())["finished"]
     check_story(run)
     given = ["split0", "mini", "0", "names", run / "meta/last.pth", "--set", f"run.folder={run.parent}"]

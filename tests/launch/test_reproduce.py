@@ -22,8 +22,11 @@ from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.jobs import own_config
 from util.launch import reproduce
+from util.launch.cost import Case
 from util.launch.launch import claim
-from util.launch.reproduce import Part, lacks_memory, main, undone
+from util.launch.plan import described
+from util.launch.reproduce import Part, main, tried, undone
+from util.launch.stages import Task
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT
 from util.run.context import BEST, LAST, METRICS, run_folder
@@ -117,7 +120,8 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
     result.unlink()
     part = Part("symnet", config, [], config, [])
     monkeypatch.setattr(reproduce, "parts_of", lambda _: ([part], []))
-    monkeypatch.setattr(reproduce, "refusals", lambda *_: [])
+    monkeypatch.setattr(reproduce, "tasks_of", lambda *_: [])
+    monkeypatch.setattr(reproduce, "lacking", lambda _: [])
     monkeypatch.setattr(reproduce, "run_script", lambda *_: 3)
     monkeypatch.setattr(sys, "argv", ["reproduce", "mini", "resnet10", "0"])
     here, there = os.pipe()
@@ -199,7 +203,7 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     rows = [[cell.strip() for cell in line.split("|")[2:9]] for line in said.out.splitlines() if "config/" in line]
     assert all(float(hours) > 0 and float(gib) > 0 for *_, hours, gib in rows[:3])
     assert [row[:5] for row in rows[:3]] == [
-        ["base", "step 10 of 40", "16", "81", "2 x 8"],
+        ["base", "step 10 of 40 with base_stage.epochs = 9, now 8", "16", "81", "2 x 8"],
         ["meta", "nothing", "16", "33", "1 x 8"],
         ["test by symnet", "no result yet", "1 x 200", "33", "8 x 8"],
     ]
@@ -208,11 +212,11 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
-    case = reproduce._step(config, 1)
-    assert case.batch == 2 and lacks_memory(case, "cpu") == ""
+    (case, _), *_ = described(Task(config, "meta", 1, Path(), "nothing", 1.0))[1]
+    assert case.batch == 2 and tried(case, "cpu") == ""
 
     def full(*_: object) -> None:
         raise MemoryError("1 GiB")
 
-    monkeypatch.setattr(reproduce, "peak_memory", full)
-    assert "meta_stage.batch" in lacks_memory(case, "cpu")
+    monkeypatch.setattr(Case, "run", full)
+    assert "meta_stage.batch" in tried(case, "cpu")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ with loaded():
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    from model.registry import class_of
     from util import cli
     from util.checkpoints import checkpoint
     from util.checkpoints.resume import as_trained, training_differences
@@ -31,9 +33,9 @@ with loaded():
     from util.data.words.text import SUFFIXES
     from util.errors import EXIT_INTERRUPTED, UserError
     from util.files import REPOSITORY, lock
-    from util.run.context import BEST, base_folder, begun, is_finished, run_folder, weights_folder
+    from util.launch.stages import as_asked, nodes, stage_in, usable_gpus
+    from util.run.context import BEST, base_folder, begun, is_finished, run_folder
     from util.run.device import CUDA, gpu_count
-    from util.train.optim import least_batch
 
 RESUME, OVERWRITE, DRY_RUN = "--resume", "--overwrite", "--dry-run"
 SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
@@ -74,24 +76,6 @@ def check_gpus(gpus: int) -> None:
     """
     if gpus > (have := gpu_count()):
         raise UserError(f"{gpus} GPUs were asked for, this machine has {have}; ask for at most {have} (0 is the CPU)")
-
-
-def usable_gpus(config: Config, stage: str, gpus: int) -> int:
-    """Return how many of a machine's GPUs the batch of a training stage (base, meta) is split over."""
-    key, settings = f"{stage}_stage", getattr(config, f"{stage}_stage")
-    if settings.batch_per == "process":
-        return gpus
-    return min(gpus, max(settings.batch // least_batch(settings, key) // nodes(), 1))
-
-
-def processes(config: Config, stage: str, gpus: int) -> int:
-    """Return the processes of a stage or a test on all machines."""
-    return max(gpus if stage == "test" else usable_gpus(config, stage, gpus), 1) * nodes()
-
-
-def nodes() -> int:
-    """Return the number of machines that run a command together."""
-    return int(os.environ.get("NNODES", "1"))
 
 
 def run_script(script: str, gpus: int, words: list[str]) -> int:
@@ -181,7 +165,7 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 def train(path: Path, gpus: int, options: list[str]) -> int:
-    """Run the base stage if the model has one and its checkpoint is missing, then the meta stage.
+    """Run the base stage if the model has one and its checkpoint is missing, then the meta stage; or only plan them.
 
     Args:
         options: of both scripts; ``--resume`` goes to the stages that were begun, with the options that they were begun
@@ -189,42 +173,54 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
 
     Raises:
         Busy: another job works on one of the two.
-        UserError: the base stage was trained with other settings.
+        UserError: a stage cannot go on from what is there.
     """
     parser = command_line.parser(None)
     cli.add_training_options(parser)
+    add_planning(parser)
     parser.add_argument("--checkpoint")
-    asked = parser.parse_known_args([str(path), *options])[0]
+    asked = parser.parse_args([str(path), *options])
     if asked.print_config or asked.write_config:
-        return run_script(SCRIPTS["meta"], 0, [str(path), *options])
+        return run_script("train.py", 0, [str(path), *options])
     config = read_config(path, asked.overrides)
+    if not class_of(config.model).learns:
+        raise UserError(f"{path}: this model has nothing to train; test it as it is")
     meta = run_folder(config, "meta")
+    continues = asked.resume and begun(meta)  # which holds all that it started from
     if asked.resume:  # of a base stage that other runs share, not all options are this run's
-        config = as_trained(config, meta if begun(meta) else run_folder(config, "base"))
+        config = as_trained(config, meta if continues else run_folder(config, "base"))
+    folders = {"base": base_folder(config), "meta": meta}
+    if config.base_stage is None or asked.checkpoint or (continues and not is_finished(folders["base"])):
+        del folders["base"]
+    if asked.dry_run:
+        from util.launch.plan import plan_training  # whose packages take a second
+
+        return plan_training(config, folders, gpus, asked)
     kept = config.given[: len(config.given) - len(asked.overrides)]
-    passed_on = [word for text in kept for word in ("--set", text)]
-    passed_on += [word for word in options if word not in (RESUME, OVERWRITE)]
-
-    def run(stage: str, folder: Path) -> int:
-        flags = [RESUME] if asked.resume and begun(folder) else [OVERWRITE] if asked.overwrite else []
-        if (used := usable_gpus(config, stage, gpus)) < gpus:
-            batch = f"{stage}_stage.batch = {getattr(config, f'{stage}_stage').batch} in all"
-            print(f"{batch}: {used} of {gpus} GPUs of every machine are used", flush=True)
-        return run_script(SCRIPTS[stage], used, [str(path), *passed_on, *flags])
-
-    if config.base_stage is not None and asked.checkpoint is None:
-        with claim(folder := base_folder(config)):
-            otherwise = trained_otherwise(config, "base")
-            if otherwise and (config.run.base_folder or not asked.overwrite):
-                raise UserError(otherwise)
-            if not otherwise and is_finished(folder):
+    words = [word for text in kept for word in ("--set", text)]
+    words += [word for word in options if word not in (RESUME, OVERWRITE)]
+    for stage, folder in folders.items():
+        with claim(folder):
+            task = as_asked(stage_in(folder, config, stage, gpus), asked)
+            if task.refusal:
+                raise UserError(task.refusal)
+            if stage == "base" and not task.left:
                 print(f"base stage: {folder / BEST} is kept: {_trained_with(config, folder)}", flush=True)
-            elif not (asked.resume and begun(meta)):  # which holds all that it started from
-                print(otherwise or f"base stage: no finished {folder / BEST} yet, training it first", flush=True)
-                if code := run("base", folder):
-                    return code
-    with claim(meta):
-        return run("meta", meta)
+                continue
+            print(f"{folder}: {task.there}, training the {stage} stage", flush=True)
+            if (used := usable_gpus(config, stage, gpus)) < gpus:
+                batch = f"{stage}_stage.batch = {task.settings.batch} in all"
+                print(f"{batch}: {used} of {gpus} GPUs of every machine are used", flush=True)
+            flags = [RESUME] if asked.resume and begun(folder) else [OVERWRITE] if asked.overwrite else []
+            if code := run_script(SCRIPTS[stage], used, [str(path), *words, *flags]):
+                return code
+    return 0
+
+
+def add_planning(out: argparse.ArgumentParser) -> None:
+    """Add the options of a dry run."""
+    out.add_argument("--dry-run", action="store_true")
+    out.add_argument("--device-speed", type=cli.within(float, 0.1))
 
 
 def _trained_with(config: Config, folder: Path) -> str:
@@ -236,25 +232,12 @@ def _trained_with(config: Config, folder: Path) -> str:
     return ", ".join(told + training_differences(before, after, "meta"))
 
 
-def trained_otherwise(config: Config, stage: str) -> str:
-    """Return a line if a run's finished stage (base, meta) was trained with other settings than the config's."""
-    folder = base_folder(config) if stage == "base" else weights_folder(config)
-    if getattr(config, f"{stage}_stage") is None or not is_finished(folder):
-        return ""
-    differences = training_differences(checkpoint.read(folder / BEST)["config"], to_dict(config), stage)
-    mend = "train it again by train.sh --overwrite, or set another run.name"
-    return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}" if differences else ""
-
-
 def main() -> int:
     """Parse, check, run; return the exit code."""
     action, *arguments = sys.argv[1:]
     path, gpus, options = parse(arguments, f"{action}.sh")
-    if action == "train" and DRY_RUN in options:
-        from util.launch.plan import plan_training  # which imports this module
-
-        return plan_training(path, gpus, options)
-    check_gpus(gpus)
+    if DRY_RUN not in options:
+        check_gpus(gpus)
     return train(path, gpus, options) if action == "train" else run_script("test.py", gpus, [str(path), *options])
 
 

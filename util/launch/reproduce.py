@@ -8,11 +8,9 @@ Everything that would stop a later part is said before the first training. What 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import shlex
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from typing import Any
 from util.packages import loaded
 
 with loaded():
-    from benchmark import TRAINING, Case, peak_memory
     from model.registry import class_of
     from util import cli
     from util.checkpoints.resume import changed_settings, options_of
@@ -28,18 +25,20 @@ with loaded():
     from util.config.compose import MAIN_METHOD, config_path, in_names
     from util.config.read import read_config, to_dict
     from util.config.settings import Config
-    from util.errors import EXIT_USER_ERROR, Busy, UserError
+    from util.errors import Busy, UserError
     from util.evaluate.jobs import result_folder
     from util.files import write_atomically
-    from util.launch.launch import RESUME, check_gpus, claim, processes, run_script, train, trained_otherwise
-    from util.launch.plan import Task, add_options, caches_kept_apart, in_words, plan, trainings
-    from util.prepare.needs import Needs
+    from util.launch.cost import Case
+    from util.launch.launch import RESUME, add_planning, check_gpus, claim, run_script, train
+    from util.launch.plan import caches_kept_apart, described, in_words, plan, refuse
+    from util.launch.stages import Task, trainings
+    from util.prepare.needs import Finding, Needs
     from util.report.compare import compare
     from util.report.paper_table import table
     from util.report.schema import RESULT, read_result
     from util.report.table import FORMATS, add_format
     from util.run.context import BEST, base_folder, begun, is_finished, network_config, run_folder, weights_folder
-    from util.run.device import CUDA, gpu_count
+    from util.run.device import CUDA, pick_device
     from util.run.processes import as_user_error
 
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
@@ -97,6 +96,16 @@ class Part:
         print(f"{title}: done ==", flush=True)
         return 0
 
+    def tasks(self, gpus: int) -> list[Task]:
+        """Return the tasks of its training, if it has one, and of its test."""
+        source, why = network_config(self.source), undone(self.config, self.result)
+        out = [Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
+        if self.learns:
+            lacks = _lacks_options(self.source)
+            stages = trainings(source, gpus, weights_folder(source))
+            out = [*(replace(task, refusal=lacks or task.refusal) for task in stages), *out]
+        return out
+
 
 def main() -> int:
     """Check all parts, run the missing trainings and tests, print the table and keep it in all formats."""
@@ -109,15 +118,20 @@ def main() -> int:
         parser.add_argument(name)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     add_format(parser)
-    add_options(parser)
+    add_planning(parser)
     options = parser.parse_args()
-    if options.dry_run:
-        return dry_run(options)
-    check_gpus(options.gpus)
     parts, refused = parts_of(options)
-    if refused := [*refused, *refusals(parts, options.gpus)]:
-        print("\n".join(f"error: {line}" for line in refused), file=sys.stderr)
-        return EXIT_USER_ERROR
+    if options.dry_run and parts:
+        with caches_kept_apart([parts[0].config]) as cache:
+            options.overrides.append(f"data.cache={cache}")
+            parts, refused = parts_of(options)
+            tasks = tasks_of(parts, options.gpus)
+            return plan(tasks, [*refused, *lacking(parts)], options.gpus, options.device_speed)
+    check_gpus(options.gpus)
+    tasks = tasks_of(parts, options.gpus)
+    refused += [*(task.refusal for task in tasks), *lacking(parts)]
+    if code := refuse([*refused, *(lacking_memory(tasks) if options.gpus else ())]):
+        return code
     left = parts
     while left:
         busy: list[Part] = []
@@ -142,20 +156,12 @@ def main() -> int:
     return 0
 
 
-def dry_run(options: argparse.Namespace) -> int:
-    """Print what this command would do; return 0, or 2 if it would refuse."""
-    first, gpus = [part.config for part in parts_of(options)[0][:1]], options.gpus
-    with caches_kept_apart(first) as cache:
-        options.overrides.append(cache)
-        parts, refused = parts_of(options)
-        tasks: dict[tuple[str, Path], Task] = {}
-        for part in parts:
-            source = network_config(part.source)
-            for folder, task in trainings(source, gpus, weights_folder(source)) if part.learns else ():
-                tasks.setdefault((task.stage, folder), task)
-            why = undone(part.config, part.result)
-            tasks["test", part.result] = Task(part.config, "test", gpus, why or "finished", float(bool(why)))
-        return plan([*tasks.values()], [*refused, *refusals(parts, gpus)], gpus, options.device_speed)
+def tasks_of(parts: list[Part], gpus: int) -> list[Task]:
+    """Return the tasks of all parts, those that several parts share once."""
+    out = dict[tuple[str, Path], Task]()
+    for task in (task for part in parts for task in part.tasks(gpus)):
+        out.setdefault((task.stage, task.folder), task)
+    return list(out.values())
 
 
 def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
@@ -201,24 +207,16 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None) -> li
     return out
 
 
-def refusals(parts: list[Part], gpus: int) -> list[str]:
-    """Return why trainings or tests cannot run, one line each; nothing is changed."""
-    gpus_here = gpus and gpu_count()  # none where a dry run plans for another machine
-    needs, made, lines, tried = Needs(), tuple[str, ...](), list[str](), dict[str, str]()
+def lacking(parts: list[Part]) -> list[str]:
+    """Return a line for each prerequisite that a training or a test lacks and that no earlier part makes."""
+    needs, made, found = Needs(), tuple[str, ...](), list[Finding]()
     for part in parts:
-        found = needs.of(part.config, trains=False) if undone(part.config, part.result) else []
-        if part.learns:
-            lacks = _lacks_options(part.source)
-            lines += [lacks] if lacks else [trained_otherwise(part.source, stage) for stage in ("base", "meta")]
+        found += needs.of(part.config, trains=False) if undone(part.config, part.result) else []
         if part.trains:
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
-            if gpus_here and str(case := _step(part.source, gpus)) not in tried:
-                with get_context("spawn").Pool(1) as pool:  # which gives the memory back
-                    tried[str(case)] = pool.apply(lacks_memory, (case, CUDA))
             folders = base_folder(part.source), weights_folder(part.source)
-            made += tuple(f"weights {folder / BEST} for" for folder in folders)  # later parts may start from them
-        lines += in_words(found)
-    return list(dict.fromkeys(filter(None, [*lines, *tried.values()])))
+            made += tuple(f"weights {folder / BEST} for" for folder in folders)
+    return in_words(found)
 
 
 def _lacks_options(source: Config) -> str:
@@ -231,20 +229,25 @@ def _lacks_options(source: Config) -> str:
     return f"{folder}: was trained with {shlex.join(_set(options))}; give the same, or set another run.name"
 
 
-def _step(config: Config, gpus: int) -> Case:
-    """Return the share of one GPU in a training step of the meta stage."""
-    stage = config.meta_stage
-    share = stage.batch if stage.batch_per == "process" else stage.batch / processes(config, "meta", gpus)
-    return Case(class_of(config.model).title, config, TRAINING, math.ceil(share / stage.accumulate))
+def lacking_memory(tasks: list[Task]) -> list[str]:
+    """Return which settings to lower where a training step does not fit into the memory of a GPU."""
+    out = dict[str, str]()
+    for task in tasks:
+        if task.stage != "test" and task.left and str(case := described(task)[1][0][0]) not in out:
+            with get_context("spawn").Pool(1) as pool:  # which gives the memory back
+                out[str(case)] = pool.apply(tried, (case, CUDA))
+    return list(out.values())
 
 
-def lacks_memory(case: Case, device: str) -> str:
+def tried(case: Case, device: str) -> str:
     """Return which settings to lower if a pass of a case does not fit into the memory of a device, else ''."""
+    stage = "base_stage" if case.base else "meta_stage"
     try:
-        with as_user_error("meta_stage.batch or meta_stage.size, or enlarge meta_stage.accumulate"):
-            peak_memory(case, argparse.Namespace(device=device, threads=1))
+        with as_user_error(f"{stage}.batch or {stage}.size, or enlarge {stage}.accumulate"):
+            cli.configure_process(training=True)
+            case.run(case.network(pick_device(device)), pick_device(device))
     except UserError as error:
-        return f"{case}: {error}"
+        return f"{case.config.path}: {error}"
     return ""
 
 

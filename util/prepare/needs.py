@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torchvision
-from torch import Tensor
 
 from model.contract import Trainable
 from model.encoders.registry import downloadable
@@ -154,40 +154,45 @@ def _disk(config: Config) -> Iterator[str]:
     """A training's checkpoints fit on the disk of its run folder; existing ones count as free space."""
     with torch.device("meta"):  # sizes without memory
         network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
-    need, folders = _checkpoints(network, config.meta_stage), [run_folder(config, "meta")]
+    need, folders = Stored.of(network, config.meta_stage).most, [run_folder(config, "meta")]
     if config.base_stage is not None:
-        base = network.base_stage()
-        after = need + 2 * _bytes(base.state_dict())  # the base stage's best and last remain
-        need = max(_checkpoints(base, config.base_stage), after)
+        base = Stored.of(network.base_stage(), config.base_stage)
+        need = max(base.most, need + base.remain)
         folders.append(base_folder(config))
     stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
     there = sum({stat.st_ino: stat.st_size for stat in stats}.values())  # each file once, whatever its names
-    root = Path(config.run.folder).absolute()
-    free = shutil.disk_usage(next(f for f in (root, *root.parents) if f.exists())).free
+    free = free_bytes(config)
     says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {there / 1e9:.2f} of it exist"
     if free < need - there:
         raise UserError(says)
     yield says
 
 
-def _checkpoints(network: Trainable, stage: StageSettings) -> int:
-    learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-    return checkpoint_bytes(_bytes(network.state_dict()), moments(stage) * learning)
+def free_bytes(config: Config) -> int:
+    """Return the bytes that are free on the disk of the run folders."""
+    root = Path(config.run.folder).absolute()
+    return shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
 
 
-def checkpoint_bytes(weights: int, kept: int) -> int:
-    """Return the most bytes that a stage's checkpoints take at a time: best, last, the one before, and a new one.
+class Stored(NamedTuple):
+    """The bytes of a network in training: of its weights, and of what optimisers and EMA keep beside them."""
 
-    Args:
-        weights, kept: the bytes of all weights, and of what optimisers and EMA keep.
-    """
-    return weights + 3 * (weights + kept)
+    weights: int
+    beside: int
 
+    @classmethod
+    def of(cls, network: Trainable, stage: StageSettings) -> Stored:
+        """Return those of a stage's network."""
+        learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+        numbers = max((MOMENTS[o.kind] for o in stage.optimizers.values()), default=0) + (stage.ema_decay > 0)
+        return cls(sum(t.nbytes for t in network.state_dict().values()), numbers * learning)
 
-def moments(stage: StageSettings) -> int:
-    """Return how many numbers beside itself a stage keeps for each weight that learns, in optimisers and EMA."""
-    return max(MOMENTS[o.kind] for o in stage.optimizers.values()) + (stage.ema_decay > 0)
+    @property
+    def remain(self) -> int:
+        """The bytes of a finished stage's checkpoints: best and last."""
+        return 2 * self.weights
 
-
-def _bytes(state: dict[str, Tensor]) -> int:
-    return sum(t.nbytes for t in state.values())
+    @property
+    def most(self) -> int:
+        """The most that a stage's checkpoints take at a time: best, last, the one before, and a new one."""
+        return 4 * self.weights + 3 * self.beside

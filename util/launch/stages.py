@@ -1,0 +1,103 @@
+"""The stages of a training and its test: their processes, and what is there of them."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from util.checkpoints import checkpoint
+from util.checkpoints.resume import ALLOW, check_free, newest, training_differences
+from util.config.read import to_dict
+from util.config.settings import Config, StageSettings
+from util.errors import UserError
+from util.run.context import BEST, base_folder, begun, is_finished
+from util.train.optim import least_batch
+
+
+def nodes() -> int:
+    """Return the number of machines that run a command together."""
+    return int(os.environ.get("NNODES", "1"))
+
+
+def usable_gpus(config: Config, stage: str, gpus: int) -> int:
+    """Return how many of a machine's GPUs the batch of a training stage (base, meta) is split over."""
+    key, settings = f"{stage}_stage", getattr(config, f"{stage}_stage")
+    if settings.batch_per == "process":
+        return gpus
+    return min(gpus, max(settings.batch // least_batch(settings, key) // nodes(), 1))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage of a training (base, meta) or a test, with what is there of it.
+
+    Attributes:
+        gpus: of every machine.
+        folder: of its files.
+        there: what is there of it, in words.
+        left: the share of its work that is still to be done.
+        refusal: why it cannot go on from what is there.
+    """
+
+    config: Config
+    stage: str
+    gpus: int
+    folder: Path
+    there: str
+    left: float
+    refusal: str = ""
+
+    @property
+    def settings(self) -> StageSettings:
+        """The settings of its stage of a training."""
+        return getattr(self.config, f"{self.stage}_stage")
+
+    @property
+    def processes(self) -> int:
+        """Its processes on all machines."""
+        used = self.gpus if self.stage == "test" else usable_gpus(self.config, self.stage, self.gpus)
+        return max(used, 1) * nodes()
+
+
+def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
+    """Return the task of a stage of a training whose folder this is.
+
+    Raises:
+        UserError: the checkpoint there cannot be read.
+    """
+    if is_finished(folder):
+        content, there, left = checkpoint.read(folder / BEST), "finished", 0.0
+    elif begun(folder):
+        content = newest(folder)
+        step, steps = content["progress"]["step"], content["schedule"]["steps"]
+        there, left = f"step {step} of {steps}", 1 - step / steps
+    else:
+        return Task(config, stage, gpus, folder, "nothing", 1.0)
+    if not (differences := training_differences(content["config"], to_dict(config), stage)):
+        return Task(config, stage, gpus, folder, there, left)
+    there = f"{there} with {', '.join(differences)}"
+    mend = f"undo the change, {f'continue with it by {ALLOW}, ' if left else ''}train it again by train.sh --overwrite"
+    return Task(config, stage, gpus, folder, there, left, f"{folder}: {there}; {mend}, or set another run.name")
+
+
+def trainings(config: Config, gpus: int, meta: Path) -> list[Task]:
+    """Return the tasks of the stages of a training; ``meta`` is the folder of the last."""
+    base = [stage_in(base_folder(config), config, "base", gpus)] if config.base_stage is not None else []
+    return [*base, stage_in(meta, config, "meta", gpus)]
+
+
+def as_asked(task: Task, asked: Namespace) -> Task:
+    """Return the task of a stage as the options of ``train.sh`` want it: kept, continued, or begun again."""
+    kept = task.stage == "base" and not task.left
+    if asked.overwrite and (not kept or (task.refusal and not task.config.run.base_folder)):
+        there = task.there if task.there == "nothing" else f"{task.there}, discarded"
+        return replace(task, there=there, left=1.0, refusal="")
+    if kept:
+        return task
+    try:
+        check_free(task.folder, asked.resume and begun(task.folder), False)
+    except UserError as error:
+        return replace(task, refusal=str(error))
+    return replace(task, refusal="") if asked.allow_changes else task
