@@ -15,7 +15,6 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,21 +28,18 @@ with loaded():
     from torch import Tensor, nn
 
     from model.common.ops import normalise
-    from model.contract import FewShotModel
+    from model.contract import Trainable
     from model.encoders.resnet import ResNetEncoder
     from model.episode import Episode
     from model.registry import class_of, models
     from util import cli
     from util.config.compose import config_path
     from util.config.read import read_config
-    from util.config.settings import Config
-    from util.data.episodes import noise_episodes
-    from util.data.words.text import NAME_VECTOR_WIDTH
     from util.errors import UserError, nearest
     from util.files import write_atomically
+    from util.launch.cost import Case
     from util.report.table import Table, add_format
     from util.run.device import describe, pick_device
-    from util.run.network import build_model
 
 STAGES = EVALUATION, TRAINING = "evaluation", "training"
 BATCH = {EVALUATION: 1, TRAINING: 4}
@@ -53,40 +49,6 @@ COLUMNS = {
     "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
     "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},
 }
-
-
-@dataclass(frozen=True)
-class Case:
-    """A method with its config, in batches of episodes of an evaluation or in training steps."""
-
-    name: str
-    config: Config
-    stage: str
-    batch: int
-
-    def __str__(self) -> str:
-        data, backbone = self.config.data, self.config.model.backbone() or ""
-        return f"{self.name} {backbone}, {data.size} px, {data.shot}-shot {self.stage}, batch {self.batch}"
-
-    def prepare(self, options: argparse.Namespace) -> tuple[FewShotModel, Episode, Callable[[], object]]:
-        """Set this process up as a command does, and return network, episodes and one pass over them."""
-        cli.configure_process(self.stage == TRAINING)
-        torch.set_num_threads(options.threads)
-        device, data = pick_device(options.device), self.config.data
-        network = build_model(self.config, NAME_VECTOR_WIDTH if class_of(self.config.model).reads_text else 0)
-        network = network.eval().to(device)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                nn.init.constant_(module.weight, NORM_WEIGHT)
-        episode = noise_episodes(data.size, data.shot, self.batch).to(device)
-
-        def step() -> None:
-            network.train()
-            sum(network(episode).losses.values(), torch.zeros((), device=device)).backward()
-            network.zero_grad(set_to_none=True)
-            network.eval()
-
-        return network, episode, step if self.stage == TRAINING else torch.inference_mode()(lambda: network(episode))
 
 
 def command() -> int:
@@ -139,7 +101,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
         for stage, shot in [(EVALUATION, shot) for shot in options.shot] + [(TRAINING, 1)]:
             config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
             if stage in stages and (stage == EVALUATION or class_of(config.model).learns):
-                out.append(Case(name, config, stage, BATCH[stage]))
+                out.append(Case(config, BATCH[stage], False, stage == TRAINING))
     return out
 
 
@@ -151,13 +113,31 @@ def _processor() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
+def prepared(case: Case, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:
+    """Set this process up as a command does, and return network, episodes and one pass over them."""
+    cli.configure_process(case.trains)
+    torch.set_num_threads(options.threads)
+    device = pick_device(options.device)
+    network, episode = case.network(device), case.episodes(device)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, NORM_WEIGHT)
+
+    def run() -> None:
+        case.run(network, episode)
+        network.zero_grad(set_to_none=True)
+        network.eval()
+
+    return network, episode, run
+
+
 def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
     """Return seconds and units of an episode, the median over rounds in which all take turns.
 
     A unit is one image through the method's encoder, a residual one as torchvision computes it: convolution, norm and
     ReLU one after the other. ``encoder_units`` is the same image through the encoder as it is.
     """
-    network, episode, run = case.prepare(options)
+    network, episode, run = prepared(case, options)
     image, runs, batch = normalise(episode.query[:1]), {"episode": run}, case.batch
     encoder = getattr(network, "encoder", None)
     if encoder is not None:
@@ -184,7 +164,7 @@ def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
 
 def peak_memory(case: Case, options: argparse.Namespace) -> dict[str, float]:
     """Return the peak of a pass in MiB above network and episodes, and the whole: of the process, on a GPU of torch."""
-    _, episode, run = case.prepare(options)
+    _, episode, run = prepared(case, options)
     on_gpu = episode.query.is_cuda
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()

@@ -14,8 +14,8 @@
 #   --protocol NAME       default: test.protocol of the first model's config
 #   --format FORMAT       of the printed table: markdown, latex or csv; all three are kept as files
 #   --set KEY=VALUE       override a setting of all parts; may be repeated
-#   --dry-run             say what would be done: parts, what is there, steps, hours, memory, disk, all refusals; nothing
-#                         is written, and the GPUs need not be here
+#   --dry-run             say what would be done: parts, what is there, steps, hours, memory, disk, all refusals; only
+#                         the data's index (data.cache) is kept, and the GPUs need not be here
 #   --device-speed N      of a dry run: images of 224 px that a GPU takes through ResNet-50 in a second; default: measured
 #
 #   sh reproduce.sh pascal resnet50 8 --models symnet,ssp --dry-run

@@ -189,7 +189,7 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(launch, "run_script", note)
     path, longer = config_path("split0", "mini"), [*options, "--set", "base_stage.epochs=2"]
     launch.train(path, 0, ["--set", f"run.folder={run.parent}", "--resume"])
-    assert f"{run}/base/best.pth is kept: steps " in capsys.readouterr().out
+    assert f"{run}/base/best.pth is kept: finished, " in capsys.readouterr().out
     with pytest.raises(UserError, match=r"base_stage\.epochs = 1, now 2"):
         launch.train(path, 0, [*longer, "--resume"])
     launch.train(path, 0, [*longer, "--overwrite"])

@@ -120,7 +120,7 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
     result.unlink()
     part = Part("symnet", config, [], config, [])
     monkeypatch.setattr(reproduce, "parts_of", lambda _: ([part], []))
-    monkeypatch.setattr(reproduce, "tasks_of", lambda *_: [])
+    monkeypatch.setattr(Part, "tasks", lambda *_: [])
     monkeypatch.setattr(reproduce, "lacking", lambda _: [])
     monkeypatch.setattr(reproduce, "run_script", lambda *_: 3)
     monkeypatch.setattr(sys, "argv", ["reproduce", "mini", "resnet10", "0"])
@@ -191,14 +191,14 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     base = tmp_path / "runs/mini_split0_resnet10/base"
     schedule, progress = {"steps": 40}, {"step": 10}
     config = to_dict(read_config(REPOSITORY / "config/mini/mini_split0_resnet10.yaml", ["base_stage.epochs=9"]))
-    checkpoint.save(base / LAST, {"config": config, "schedule": schedule, "progress": progress})
-    before = sorted(tmp_path.rglob("*"))
+    checkpoint.save(base / LAST, {"stage": "base", "config": config, "schedule": schedule, "progress": progress})
+    before = sorted((tmp_path / "runs").rglob("*"))
     settings = [f"data.root={mini_root}", f"data.cache={tmp_path}/cache", f"run.folder={tmp_path}/runs", "data.size=33"]
     settings += ["data.min_pixels=100", "data.text=names", "test.seeds=[0]"]
     options = [word for text in settings for word in ("--set", text)]
     words = ["mini", "resnet10", "8", "--folds", "0", "--shot", "1", "--models", "symnet,sspp,ssp", *options]
     monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--dry-run", "--device-speed", "0.1"])
-    assert main() == EXIT_USER_ERROR and sorted(tmp_path.rglob("*")) == before
+    assert main() == EXIT_USER_ERROR and sorted((tmp_path / "runs").rglob("*")) == before
     said = capsys.readouterr()
     rows = [[cell.strip() for cell in line.split("|")[2:9]] for line in said.out.splitlines() if "config/" in line]
     assert all(float(hours) > 0 and float(gib) > 0 for *_, hours, gib in rows[:3])

@@ -18,7 +18,6 @@ from util.data.images.views import LETTERBOX, ORIGINAL, View, channels_first, nu
 from util.data.images.warp import warp_training
 from util.data.lists.image_list import ImageList
 from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, Sampler, random_stream, shuffled
-from util.data.words.text import NAME_VECTOR_WIDTH
 
 QUERY_SLOT = 0  # augmentation streams of an episode: 0 is the query's, 1..K are the supports'
 Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)
@@ -219,24 +218,3 @@ def _joined(parts: Sequence[Any]) -> Any:
     if isinstance(first, list) and isinstance(first[0], tuple):  # rows, sizes
         return [entry for part in parts for entry in part]
     return default_collate([*parts])
-
-
-def noise_episodes(size: int, shots: int, batch: int) -> Episode:
-    """Return B episodes of noise with a brighter rectangle as the object of each image."""
-    random = torch.Generator().manual_seed(0)
-    label = torch.zeros(batch, shots + 1, size, size, dtype=torch.uint8)
-    label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
-    images = torch.randint(0, 128, (batch, shots + 1, 3, size, size), dtype=torch.uint8, generator=random)
-    images += 100 * label.unsqueeze(2)
-    one = torch.ones(batch, dtype=torch.int64)
-    return Episode(
-        query=images[:, 0],
-        query_label=label[:, 0],
-        support=images[:, 1:],
-        support_label=label[:, 1:],
-        class_id=one,
-        base_id=one,
-        number=torch.arange(batch),
-        query_base_label=label[:, 0].clone(),
-        text=torch.randn(batch, NAME_VECTOR_WIDTH, generator=random),
-    )

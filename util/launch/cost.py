@@ -1,4 +1,4 @@
-"""What a pass of a network costs, counted on tensors without memory, and how fast this machine does its operations."""
+"""Passes of networks over noise: what they cost, counted on tensors without memory, and how fast this machine is."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from torchvision.models import resnet50
 
 from model.common.fixed_shapes import fixed_shapes
 from model.contract import Trainable
-from model.episode import LabelledImages
+from model.episode import Episode, LabelledImages
 from model.registry import class_of
 from util.config.settings import Config
-from util.data.episodes import noise_episodes
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.prepare.needs import Stored
 from util.run.device import CUDA
@@ -53,35 +52,60 @@ class Case:
     trains: bool
 
     def __str__(self) -> str:
-        config = self.config
-        return repr((config.model, config.data.size, config.data.shot, self.batch, self.base, self.trains))
+        config, what = self.config, "base stage " if self.base else ""
+        size, kind = config.data.size, "training" if self.trains else "evaluation"
+        name = f"{class_of(config.model).title} {config.model.backbone() or ''}"
+        return f"{name}, {size} px, {config.data.shot}-shot {what}{kind}, batch {self.batch}"
 
     def network(self, device: torch.device) -> Trainable:
-        """Return the network on a device, with random weights."""
-        with device:
-            model = build_model(self.config, NAME_VECTOR_WIDTH if class_of(self.config.model).reads_text else 0)
-        return (model.base_stage() if self.base else model).to(device).train(self.trains)
+        """Return the network on a device, with random weights, in evaluation."""
+        model = build_model(self.config, NAME_VECTOR_WIDTH if class_of(self.config.model).reads_text else 0)
+        return (model.base_stage() if self.base else model).eval().to(device)
 
-    def run(self, network: Trainable, device: torch.device) -> None:
+    def episodes(self, device: torch.device) -> Episode:
+        """Return a batch on a device."""
+        return noise_episodes(self.config.data.size, self.config.data.shot, self.batch).to(device)
+
+    def run(self, network: Trainable, episodes: Episode) -> None:
         """Do the pass."""
-        episodes = noise_episodes(self.config.data.size, self.config.data.shot, self.batch).to(device)
-        with device, nullcontext() if self.trains else torch.no_grad():
+        with nullcontext() if self.trains else torch.inference_mode():
             seen = LabelledImages(episodes.query, episodes.query_label) if self.base else episodes
-            losses = network(seen).losses
+            losses = network.train(self.trains)(seen).losses
             if self.trains:
                 sum(losses.values(), torch.zeros(())).backward()
 
     def counted(self) -> Cost:
         """Return what the pass takes, with shapes that do not depend on values."""
-        live, flops = LiveBytes(), FlopCounterMode(display=False)
-        with fixed_shapes():
+        live, flops, episodes = LiveBytes(), FlopCounterMode(display=False), self.episodes(META)
+        with META, fixed_shapes():
             network = self.network(META)
             with flops, live:
-                self.run(network, META)
+                self.run(network, episodes)
         stage = self.config.base_stage if self.base else None
         kept = Stored.of(network, stage or self.config.meta_stage)
         memory = kept.weights + live.peak + kept.beside * self.trains
         return Cost(flops.get_total_flops() / self.batch, memory, kept)
+
+
+def noise_episodes(size: int, shots: int, batch: int) -> Episode:
+    """Return B episodes of noise with a brighter rectangle as the object of each image."""
+    random = torch.Generator().manual_seed(0)
+    label = torch.zeros(batch, shots + 1, size, size, dtype=torch.uint8)
+    label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
+    images = torch.randint(0, 128, (batch, shots + 1, 3, size, size), dtype=torch.uint8, generator=random)
+    images += 100 * label.unsqueeze(2)
+    one = torch.ones(batch, dtype=torch.int64)
+    return Episode(
+        query=images[:, 0],
+        query_label=label[:, 0],
+        support=images[:, 1:],
+        support_label=label[:, 1:],
+        class_id=one,
+        base_id=one,
+        number=torch.arange(batch),
+        query_base_label=label[:, 0].clone(),
+        text=torch.randn(batch, NAME_VECTOR_WIDTH, generator=random),
+    )
 
 
 class LiveBytes(TorchDispatchMode):
@@ -124,7 +148,7 @@ class Machine:
 
     def cost(self, case: Case) -> Cost:
         """Return what a case takes; nothing is known of a network that asks for the values of tensors."""
-        if (key := str(case)) not in self._costs:
+        if (key := repr((case.config.model, str(case)))) not in self._costs:
             self._costs[key] = Cost(math.nan, 0, Stored(0, 0))
             with suppress(NotImplementedError, RuntimeError):
                 self._costs[key] = case.counted()

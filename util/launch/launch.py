@@ -25,11 +25,10 @@ with loaded():
     from model.registry import class_of
     from util import cli
     from util.checkpoints import checkpoint
-    from util.checkpoints.resume import as_trained, training_differences
+    from util.checkpoints.resume import as_trained
     from util.config import command_line
     from util.config.compose import config_path
-    from util.config.read import read_config, to_dict
-    from util.config.settings import Config
+    from util.config.read import read_config
     from util.data.words.text import SUFFIXES
     from util.errors import EXIT_INTERRUPTED, UserError
     from util.files import REPOSITORY, lock
@@ -47,16 +46,13 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     Raises:
         UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
     """
-    out = cli.Parser(prog=prog)  # whose head is the help
+    out = cli.Parser(prog=prog, allow_abbrev=False)  # whose head is the help
     out.add_argument("experiment")
     out.add_argument("dataset")
     out.add_argument("gpus", type=cli.within(int, 0))
     out.add_argument("rest", nargs="*", default=[])  # text vectors and a checkpoint, in either order
-    cut = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
-    words = out.parse_args(arguments[:cut])
-    chosen = cli.Parser(add_help=False, allow_abbrev=False)
-    command_line.add_method_options(chosen)
-    method, options = chosen.parse_known_args(arguments[cut:])
+    command_line.add_method_options(out)
+    words, options = out.parse_known_args(arguments)
     options = ["--set", f"run.device={CUDA if words.gpus else 'cpu'}", *options]
     for word in words.rest:
         if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
@@ -65,7 +61,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
             options = ["--set", f"data.text={word}", *options]
         else:
             raise UserError(f"'{word}' is no name of text vectors, nor a checkpoint ({', '.join(checkpoint.ENDINGS)})")
-    return config_path(words.experiment, words.dataset, method.model, method.net), words.gpus, options
+    return config_path(words.experiment, words.dataset, words.model, words.net), words.gpus, options
 
 
 def check_gpus(gpus: int) -> None:
@@ -195,7 +191,8 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     if asked.dry_run:
         from util.launch.plan import plan_training  # whose packages take a second
 
-        return plan_training(config, folders, gpus, asked)
+        tasks = [as_asked(stage_in(folder, config, stage, gpus), asked) for stage, folder in folders.items()]
+        return plan_training(tasks, gpus, asked)
     kept = config.given[: len(config.given) - len(asked.overrides)]
     words = [word for text in kept for word in ("--set", text)]
     words += [word for word in options if word not in (RESUME, OVERWRITE)]
@@ -205,7 +202,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
             if task.refusal:
                 raise UserError(task.refusal)
             if stage == "base" and not task.left:
-                print(f"base stage: {folder / BEST} is kept: {_trained_with(config, folder)}", flush=True)
+                print(f"base stage: {folder / BEST} is kept: {task.there}", flush=True)
                 continue
             print(f"{folder}: {task.there}, training the {stage} stage", flush=True)
             if (used := usable_gpus(config, stage, gpus)) < gpus:
@@ -221,15 +218,6 @@ def add_planning(out: argparse.ArgumentParser) -> None:
     """Add the options of a dry run."""
     out.add_argument("--dry-run", action="store_true")
     out.add_argument("--device-speed", type=cli.within(float, 0.1))
-
-
-def _trained_with(config: Config, folder: Path) -> str:
-    """Return in words how a base stage that is kept was trained, and which settings of data and run are others now."""
-    content, now = checkpoint.read(folder / BEST), to_dict(config)
-    (facts,) = checkpoint.training_of(content)
-    told = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
-    before, after = ({section: c[section] for section in ("data", "run")} for c in (content["config"], now))
-    return ", ".join(told + training_differences(before, after, "meta"))
 
 
 def main() -> int:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +23,8 @@ from util.data.lists.files import read_fold_list
 from util.data.lists.index import load_index
 from util.data.sampling import SHUFFLED_PAIRS
 from util.errors import EXIT_USER_ERROR, UserError
-from util.files import link
 from util.launch.cost import Case, Machine
-from util.launch.stages import Task, as_asked, stage_in
+from util.launch.stages import Task
 from util.prepare.lists import published
 from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs, free_bytes
 from util.report.table import Table
@@ -41,23 +38,11 @@ COLUMNS = ["config", "stage", "there", "steps", "px", "batch x processes", "hour
 GIB, GB = 2**30, 1e9
 
 
-@contextmanager
-def caches_kept_apart(configs: list[Config]) -> Iterator[str]:
-    """Return the context of a folder that holds what a config's cache does, and keeps what is added until the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        for file in (file for config in configs for file in Path(config.data.cache).glob("*.npz")):
-            link(file, Path(folder, file.name))
-        yield folder
-
-
-def plan_training(config: Config, folders: dict[str, Path], gpus: int, asked: argparse.Namespace) -> int:
-    """Print what ``train.sh`` would do, in the folders of its stages; return 0, or 2 if it would refuse."""
-    with caches_kept_apart([config]) as cache:
-        config = with_data(config, cache=cache)
-        tasks = [as_asked(stage_in(folder, config, stage, gpus), asked) for stage, folder in folders.items()]
-        starts = tasks[0].left == 1 and asked.checkpoint is None  # from the encoder's weights
-        found = [finding for finding in Needs().of(config) if starts or not finding.what.startswith("weights")]
-        return plan(tasks, in_words(found), gpus, asked.device_speed)
+def plan_training(tasks: list[Task], gpus: int, asked: argparse.Namespace) -> int:
+    """Print what ``train.sh`` would do, whose stages these are; return 0, or 2 if it would refuse."""
+    starts = tasks[0].left == 1 and asked.checkpoint is None  # from the encoder's weights
+    found = [found for found in Needs().of(tasks[0].config) if starts or not found.what.startswith("weights")]
+    return plan(tasks, in_words(found), gpus, asked.device_speed)
 
 
 def in_words(findings: list[Finding]) -> list[str]:
@@ -66,15 +51,18 @@ def in_words(findings: list[Finding]) -> list[str]:
 
 
 def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) -> int:
-    """Print the tasks of a command and its refusals; return 0, or 2 if there are some.
+    """Print the tasks of a command, those of one folder once, and its refusals; return 0, or 2 if there are some.
 
     Args:
         speed: images of 224 px a second through ResNet-50; None: those of this machine.
     """
+    if not tasks:
+        return refuse(refused)
     machine = Machine(pick_device(CUDA if gpus and gpu_count() else "cpu"), speed)
     refused = [*(task.refusal for task in tasks), *refused]
     rows, hours, stay, most = list[list[str]](), list[float](), 0, 0
-    for task in tqdm(tasks, "counting", unit="stage", leave=False):
+    first = {(task.stage, task.folder): task for task in reversed(tasks)}
+    for task in tqdm([t for t in tasks if t is first[t.stage, t.folder]], "counting", unit="stage", leave=False):
         try:
             cells, passes = described(task)
         except UserError as error:

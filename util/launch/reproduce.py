@@ -30,8 +30,8 @@ with loaded():
     from util.files import write_atomically
     from util.launch.cost import Case
     from util.launch.launch import RESUME, add_planning, check_gpus, claim, run_script, train
-    from util.launch.plan import caches_kept_apart, described, in_words, plan, refuse
-    from util.launch.stages import Task, trainings
+    from util.launch.plan import described, in_words, plan, refuse
+    from util.launch.stages import Task, stage_in
     from util.prepare.needs import Finding, Needs
     from util.report.compare import compare
     from util.report.paper_table import table
@@ -98,13 +98,14 @@ class Part:
 
     def tasks(self, gpus: int) -> list[Task]:
         """Return the tasks of its training, if it has one, and of its test."""
-        source, why = network_config(self.source), undone(self.config, self.result)
-        out = [Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
-        if self.learns:
-            lacks = _lacks_options(self.source)
-            stages = trainings(source, gpus, weights_folder(source))
-            out = [*(replace(task, refusal=lacks or task.refusal) for task in stages), *out]
-        return out
+        source, why, out = network_config(self.source), undone(self.config, self.result), list[Task]()
+        folders = {"base": base_folder(source), "meta": weights_folder(source)}
+        lacks = _lacks_options(self.source) if self.learns else ""
+        for stage, folder in folders.items() if self.learns else ():
+            if getattr(source, f"{stage}_stage") is not None:
+                task = stage_in(folder, source, stage, gpus)
+                out.append(replace(task, refusal=lacks or task.refusal))
+        return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
 
 
 def main() -> int:
@@ -121,15 +122,12 @@ def main() -> int:
     add_planning(parser)
     options = parser.parse_args()
     parts, refused = parts_of(options)
-    if options.dry_run and parts:
-        with caches_kept_apart([parts[0].config]) as cache:
-            options.overrides.append(f"data.cache={cache}")
-            parts, refused = parts_of(options)
-            tasks = tasks_of(parts, options.gpus)
-            return plan(tasks, [*refused, *lacking(parts)], options.gpus, options.device_speed)
+    tasks = [task for part in parts for task in part.tasks(options.gpus)]
+    refused += lacking(parts)
+    if options.dry_run:
+        return plan(tasks, refused, options.gpus, options.device_speed)
     check_gpus(options.gpus)
-    tasks = tasks_of(parts, options.gpus)
-    refused += [*(task.refusal for task in tasks), *lacking(parts)]
+    refused += [task.refusal for task in tasks]
     if code := refuse([*refused, *(lacking_memory(tasks) if options.gpus else ())]):
         return code
     left = parts
@@ -154,14 +152,6 @@ def main() -> int:
     print("\n".join(["", format(whole, options.format), "", *_differences(parts, options.format)]))
     print(f"kept as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
     return 0
-
-
-def tasks_of(parts: list[Part], gpus: int) -> list[Task]:
-    """Return the tasks of all parts, those that several parts share once."""
-    out = dict[tuple[str, Path], Task]()
-    for task in (task for part in parts for task in part.tasks(gpus)):
-        out.setdefault((task.stage, task.folder), task)
-    return list(out.values())
 
 
 def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
@@ -245,9 +235,9 @@ def tried(case: Case, device: str) -> str:
     try:
         with as_user_error(f"{stage}.batch or {stage}.size, or enlarge {stage}.accumulate"):
             cli.configure_process(training=True)
-            case.run(case.network(pick_device(device)), pick_device(device))
+            case.run(case.network(pick_device(device)), case.episodes(pick_device(device)))
     except UserError as error:
-        return f"{case.config.path}: {error}"
+        return f"{case}: {error}"
     return ""
 
 

@@ -12,7 +12,7 @@ from util.checkpoints.resume import ALLOW, check_free, newest, training_differen
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.errors import UserError
-from util.run.context import BEST, base_folder, begun, is_finished
+from util.run.context import BEST, begun, is_finished
 from util.train.optim import least_batch
 
 
@@ -62,30 +62,32 @@ class Task:
 
 
 def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
-    """Return the task of a stage of a training whose folder this is.
-
-    Raises:
-        UserError: the checkpoint there cannot be read.
-    """
-    if is_finished(folder):
-        content, there, left = checkpoint.read(folder / BEST), "finished", 0.0
-    elif begun(folder):
-        content = newest(folder)
-        step, steps = content["progress"]["step"], content["schedule"]["steps"]
-        there, left = f"step {step} of {steps}", 1 - step / steps
-    else:
-        return Task(config, stage, gpus, folder, "nothing", 1.0)
-    if not (differences := training_differences(content["config"], to_dict(config), stage)):
-        return Task(config, stage, gpus, folder, there, left)
-    there = f"{there} with {', '.join(differences)}"
+    """Return the task of a stage of a training whose folder this is."""
+    task = Task(config, stage, gpus, folder, "nothing", 1.0)
+    finished, now = is_finished(folder), to_dict(config)
+    if not finished and not begun(folder):
+        return task
+    try:
+        content = checkpoint.read(folder / BEST) if finished else newest(folder)
+        facts = checkpoint.training_of(content)[-1]
+    except (UserError, IndexError) as error:
+        refusal = str(error) if isinstance(error, UserError) else f"{folder}: holds weights only"
+        return replace(task, there="no training", refusal=f"{refusal}; start again by train.sh --overwrite")
+    there, left = f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"]
+    if finished:
+        there, left = (
+            f"finished, {facts['steps']} steps of {facts['batch']}, {facts['size']} px, seed {facts['seed']}",
+            0.0,
+        )
+    differences = training_differences(content["config"], now, stage)
+    if finished and stage == "base":  # other settings of data and run are said and kept
+        before, after = ({section: c[section] for section in ("data", "run")} for c in (content["config"], now))
+        there = ", ".join([there, *training_differences(before, after, "meta")])
+    if not differences:
+        return replace(task, there=there, left=left)
     mend = f"undo the change, {f'continue with it by {ALLOW}, ' if left else ''}train it again by train.sh --overwrite"
-    return Task(config, stage, gpus, folder, there, left, f"{folder}: {there}; {mend}, or set another run.name")
-
-
-def trainings(config: Config, gpus: int, meta: Path) -> list[Task]:
-    """Return the tasks of the stages of a training; ``meta`` is the folder of the last."""
-    base = [stage_in(base_folder(config), config, "base", gpus)] if config.base_stage is not None else []
-    return [*base, stage_in(meta, config, "meta", gpus)]
+    refusal = f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}, or set another run.name"
+    return replace(task, there=f"{there} with {', '.join(differences)}", left=left, refusal=refusal)
 
 
 def as_asked(task: Task, asked: Namespace) -> Task:
