@@ -58,7 +58,7 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
     kept = tmp_path / "runs/mini_resnet10_table"
     (header, row) = list(csv.reader(kept.with_suffix(".csv").open()))
     cells = dict(zip(header, row, strict=True))
-    assert cells["method"] == "prototype baseline ResNet-10" and cells["1-shot mean"] == "-"
+    assert cells["method"] == "prototype baseline ResNet-10" and "1-shot mean" not in cells
     for fold in (0, 1):
         result = json.loads((tmp_path / f"runs/mini_split{fold}_prototype_resnet10/test/bam/{RESULT}").read_text())
         assert cells[f"1-shot fold {fold}"] == f"{result['mean']['final']['miou']:.1f}" and result["fold"] == fold

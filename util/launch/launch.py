@@ -46,13 +46,16 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     Raises:
         UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
     """
-    out = cli.Parser(prog=prog, allow_abbrev=False)  # whose head is the help
+    out = cli.Parser(prog=prog)  # whose head is the help
     out.add_argument("experiment")
     out.add_argument("dataset")
     out.add_argument("gpus", type=cli.within(int, 0))
     out.add_argument("rest", nargs="*", default=[])  # text vectors and a checkpoint, in either order
-    command_line.add_method_options(out)
-    words, options = out.parse_known_args(arguments)
+    cut = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
+    words = out.parse_args(arguments[:cut])
+    chosen = cli.Parser(add_help=False, allow_abbrev=False)
+    command_line.add_method_options(chosen)
+    method, options = chosen.parse_known_args(arguments[cut:])
     options = ["--set", f"run.device={CUDA if words.gpus else 'cpu'}", *options]
     for word in words.rest:
         if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
@@ -61,7 +64,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
             options = ["--set", f"data.text={word}", *options]
         else:
             raise UserError(f"'{word}' is no name of text vectors, nor a checkpoint ({', '.join(checkpoint.ENDINGS)})")
-    return config_path(words.experiment, words.dataset, words.model, words.net), words.gpus, options
+    return config_path(words.experiment, words.dataset, method.model, method.net), words.gpus, options
 
 
 def check_gpus(gpus: int) -> None:
@@ -204,7 +207,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
             if stage == "base" and not task.left:
                 print(f"base stage: {folder / BEST} is kept: {task.there}", flush=True)
                 continue
-            print(f"{folder}: {task.there}, training the {stage} stage", flush=True)
+            print(f"{stage} stage: {folder}: {task.there}", flush=True)
             if (used := usable_gpus(config, stage, gpus)) < gpus:
                 batch = f"{stage}_stage.batch = {task.settings.batch} in all"
                 print(f"{batch}: {used} of {gpus} GPUs of every machine are used", flush=True)

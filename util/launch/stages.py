@@ -73,21 +73,23 @@ def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
     except (UserError, IndexError) as error:
         refusal = str(error) if isinstance(error, UserError) else f"{folder}: holds weights only"
         return replace(task, there="no training", refusal=f"{refusal}; start again by train.sh --overwrite")
-    there, left = f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"]
     if finished:
-        there, left = (
-            f"finished, {facts['steps']} steps of {facts['batch']}, {facts['size']} px, seed {facts['seed']}",
-            0.0,
-        )
-    differences = training_differences(content["config"], now, stage)
-    if finished and stage == "base":  # other settings of data and run are said and kept
+        told = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
+        task = replace(task, there=", ".join(["finished", *told]), left=0.0)
+    else:
+        step, steps = facts["step"], facts["steps"]
+        task = replace(task, there=f"step {step} of {steps}", left=1 - step / steps)
+    if finished and stage == "base":  # other settings of data and run are told, and the stage is kept
         before, after = ({section: c[section] for section in ("data", "run")} for c in (content["config"], now))
-        there = ", ".join([there, *training_differences(before, after, "meta")])
+        task = replace(task, there=", ".join([task.there, *training_differences(before, after, "meta")]))
+    differences = ", ".join(training_differences(content["config"], now, stage))
     if not differences:
-        return replace(task, there=there, left=left)
-    mend = f"undo the change, {f'continue with it by {ALLOW}, ' if left else ''}train it again by train.sh --overwrite"
-    refusal = f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}, or set another run.name"
-    return replace(task, there=f"{there} with {', '.join(differences)}", left=left, refusal=refusal)
+        return task
+    mend = (
+        f"undo the change, {'' if finished else f'continue with it by {ALLOW}, '}train it again by train.sh --overwrite"
+    )
+    refusal = f"{folder}: the {stage} stage was trained with {differences}; {mend}, or set another run.name"
+    return replace(task, there=f"{task.there} with {differences}", refusal=refusal)
 
 
 def as_asked(task: Task, asked: Namespace) -> Task:
