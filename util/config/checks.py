@@ -14,7 +14,6 @@ from util.config.tree import OVERRIDE, Tree, find, places
 from util.errors import nearest
 from util.typecheck import Misfit
 
-OF_FROZEN_ENCODER = ("views", "cache_gib")
 OF_META_STAGE = ("query", "supports", "input", "views", "cache_gib", "validate_on", "validate_seed")
 
 
@@ -35,7 +34,7 @@ def checked(config: Config, tree: Tree) -> Config:
     if not cls.has_base_stage:
         dead["base_stage"] = f"{cls.title} has no base learner and so no base stage"
     if issubclass(cls, WithEncoder) and (config.model.encoder.learn or cls.encoder_learns):
-        dead |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in OF_FROZEN_ENCODER}
+        dead |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in ("views", "cache_gib")}
     if config.model.encoder is not None and config.model.encoder.weights is None:
         dead |= {f"model.encoder.{key}": "model.encoder.weights is null" for key in ("partial", "pretraining")}
     return _alive(config, "", dead, tree, config.path)
