@@ -121,7 +121,11 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
 def test_folders_without_results_are_passed_over_and_columns_without_numbers_left_out(leave, tmp_path: Path):
     own, others = leave("runs/a", dataset="pets"), tmp_path / "photos"
     others.mkdir()
-    assert next(csv.reader(io.StringIO(format(table([own, others]), "csv"))))[2:4] == ["1-shot fold 0", "track"]
+    assert next(csv.reader(io.StringIO(format(table([own, others]), "csv"))))[2:5] == [
+        "1-shot fold 0",
+        "1-shot fold 0 FB-IoU",
+        "track",
+    ]
     for paths in ([others], [own, tmp_path / "absent"]):
         with pytest.raises(UserError, match=str(paths[-1])):
             table(paths)

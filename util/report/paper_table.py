@@ -20,7 +20,7 @@ from util.report.table import Table
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
 Results = dict[Path, dict[str, Any]]
-Column = tuple[int, Any]  # number of shots; a fold's number, a data set, ``mean``, a score's key, or (fold, class)
+Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
 
 
 @dataclass
@@ -50,7 +50,10 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
     shots, quoted_from = sorted({r["shot"] for r in results.values()}), "crossdomain" if across else first["dataset"]
     places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
     further = sorted({key for r in results.values() for key in r["mean"].get(output, ())} - set(HELD))
-    columns = [(shot, c) for shot in shots for c in (*places, "mean", *([] if across else ["fb_iou", *further]))]
+    scores = [] if across else ["fb_iou", *further]
+    present = {r[by] for r in results.values()}
+    of_one = [(*present, key) for key in scores] if len(present) < min(2, len(places)) else []
+    columns = [(shot, c) for shot in shots for c in (*places, *of_one, "mean", *scores)]
     quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"])
     rows = [*quoted, *_measured_rows(results, output, places, by)]
     out = _as_table(rows, [column for column in columns if any(column in row.cells for row in rows)])
@@ -161,7 +164,8 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
         method, shot, scores = _method(r), r["shot"], r["mean"][output]
         row = rows.setdefault(method, Row(method, protocol_title(r), None))
-        own = {r[by]: scores["miou"]} | {(r[by], name): iou for name, iou in class_ious(r, output).items()}
+        own = {r[by]: scores["miou"]} | {(r[by], key): score for key, score in scores.items()}
+        own |= {(r[by], name): iou for name, iou in class_ious(r, output).items()}
         row.cells |= {(shot, c): value for c, value in own.items()}
         row.tracks[shot] = r["track"]
         if why := ", ".join(why for why in departures(r) if why != AVERAGED):
@@ -209,10 +213,11 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     letters, notes = _explained(rows)
     sources = list(dict.fromkeys(row.source for row in rows if row.source))
     doubts = [", ".join(dict.fromkeys(row.doubts.values())) for row in rows]
-    headings = [
-        f"fold {c}" if isinstance(c, int) else SCORES.get(str(c), str(c)).removesuffix(" %") for _, c in columns
-    ]
-    out = Table(["method", "protocol", *headings], [], ["", "", *(f"{shot}-shot" for shot, _ in columns)])
+    out = Table(
+        ["method", "protocol", *(_heading(c) for _, c in columns)],
+        [],
+        ["", "", *(f"{shot}-shot" for shot, _ in columns)],
+    )
     for i, (row, track) in enumerate(zip(rows, tracks)):
         out.rows.append([row.method, row.protocol, *(_cell(row, column) for column in columns)])
         source = f" [{sources.index(row.source) + 1}]" if row.source else ""
@@ -226,6 +231,12 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     out.ruled = {sum(row.source is not None for row in rows)} - {0}
     out.notes = [*notes, *(f"[{number}] {source}." for number, source in enumerate(sources, 1))]
     return out
+
+
+def _heading(place: Any) -> str:
+    if isinstance(place, tuple):
+        return f"fold {place[0]} {_heading(place[1])}"
+    return f"fold {place}" if isinstance(place, int) else SCORES.get(place, place).removesuffix(" %")
 
 
 def _cell(row: Row, column: Column) -> str:
