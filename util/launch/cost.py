@@ -63,8 +63,25 @@ class Case:
         return (model.base_stage() if self.base else model).eval().to(device)
 
     def episodes(self, device: torch.device) -> Episode:
-        """Return a batch on a device."""
-        return noise_episodes(self.config.data.size, self.config.data.shot, self.batch).to(device)
+        """Return a batch of noise with a brighter rectangle as the object of each image, on a device."""
+        random, data = torch.Generator().manual_seed(0), self.config.data
+        size, shape = data.size, (self.batch, data.shot + 1)
+        label = torch.zeros(*shape, size, size, dtype=torch.uint8)
+        label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
+        images = torch.randint(0, 128, (*shape, 3, size, size), dtype=torch.uint8, generator=random)
+        images += 100 * label.unsqueeze(2)
+        one = torch.ones(self.batch, dtype=torch.int64)
+        return Episode(
+            query=images[:, 0],
+            query_label=label[:, 0],
+            support=images[:, 1:],
+            support_label=label[:, 1:],
+            class_id=one,
+            base_id=one,
+            number=torch.arange(self.batch),
+            query_base_label=label[:, 0].clone(),
+            text=torch.randn(self.batch, NAME_VECTOR_WIDTH, generator=random),
+        ).to(device)
 
     def run(self, network: Trainable, episodes: Episode) -> None:
         """Do the pass."""
@@ -85,27 +102,6 @@ class Case:
         kept = Stored.of(network, stage or self.config.meta_stage)
         memory = kept.weights + live.peak + kept.beside * self.trains
         return Cost(flops.get_total_flops() / self.batch, memory, kept)
-
-
-def noise_episodes(size: int, shots: int, batch: int) -> Episode:
-    """Return B episodes of noise with a brighter rectangle as the object of each image."""
-    random = torch.Generator().manual_seed(0)
-    label = torch.zeros(batch, shots + 1, size, size, dtype=torch.uint8)
-    label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
-    images = torch.randint(0, 128, (batch, shots + 1, 3, size, size), dtype=torch.uint8, generator=random)
-    images += 100 * label.unsqueeze(2)
-    one = torch.ones(batch, dtype=torch.int64)
-    return Episode(
-        query=images[:, 0],
-        query_label=label[:, 0],
-        support=images[:, 1:],
-        support_label=label[:, 1:],
-        class_id=one,
-        base_id=one,
-        number=torch.arange(batch),
-        query_base_label=label[:, 0].clone(),
-        text=torch.randn(batch, NAME_VECTOR_WIDTH, generator=random),
-    )
 
 
 class LiveBytes(TorchDispatchMode):
