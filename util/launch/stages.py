@@ -85,10 +85,10 @@ def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
     differences = ", ".join(training_differences(content["config"], now, stage))
     if not differences:
         return task
-    mend = (
-        f"undo the change, {'' if finished else f'continue with it by {ALLOW}, '}train it again by train.sh --overwrite"
-    )
-    refusal = f"{folder}: the {stage} stage was trained with {differences}; {mend}, or set another run.name"
+    mend = "undo the change, train it again by train.sh --overwrite, or set another run.name"
+    if not finished:
+        mend += f"; where the steps stay, {ALLOW} continues it"
+    refusal = f"{folder}: the {stage} stage was trained with {differences}; {mend}"
     return replace(task, there=f"{task.there} with {differences}", refusal=refusal)
 
 
