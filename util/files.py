@@ -131,8 +131,11 @@ def fingerprint(files: Iterable[Path], *words: Any) -> str:
     return digest.hexdigest()
 
 
-def link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path, relative: bool = False) -> None:
     """Make ``target`` a link to the file or folder ``source``, or a copy where there are no links.
+
+    Args:
+        relative: the link holds the way from its folder, so that both can be moved together.
 
     Raises:
         WriteError: another file is in the way, or the folder cannot be written.
@@ -149,7 +152,7 @@ def link(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            target.symlink_to(source)
+            target.symlink_to(os.path.relpath(source, target.parent.resolve()) if relative else source)
         except PermissionError:  # a file system without links
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
     except OSError as error:

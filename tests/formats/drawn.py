@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from util.data.images.read import write_mask
+from util.formats.labelstudio import brush_runs
 from util.formats.shapes import encoded
 
 WIDTH, HEIGHT = 40, 30
@@ -61,6 +63,7 @@ def labelme(folder: Path) -> Path:
     mask = base64.b64encode(png.getvalue()).decode()
     shapes = [
         {"label": "cat", "points": corners("cat"), "shape_type": "polygon"},
+        {"label": "stray", "points": [[x0, y0]], "shape_type": "point"},
         {"label": "dog", "points": [[x0, y0], [x1 - 1, y1 - 1]], "shape_type": "mask", "mask": mask},
     ]
     content = {"shapes": shapes, "imagePath": f"..\\gone\\{PHOTO}", "imageHeight": HEIGHT, "imageWidth": WIDTH}
@@ -80,7 +83,35 @@ def yolo(folder: Path) -> Path:
     return folder
 
 
-WRITERS = {"coco": coco, "labelme": labelme, "yolo": yolo}
+def labelstudio(folder: Path) -> Path:
+    """Write Label Studio's JSON export, with a stroke of a brush and a rectangle that is turned about a corner."""
+    photo(folder)
+    x0, y0, x1, y1 = DOG
+    common = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
+    turned = {"x": 100 * x1 / WIDTH, "y": 100 * y0 / HEIGHT, "width": 100 * (y1 - y0) / WIDTH, "rotation": 90}
+    turned |= {"height": 100 * (x1 - x0) / HEIGHT, "rectanglelabels": ["dog"]}
+    stroke = {"format": "rle", "rle": brush_runs(mask_of("cat")), "brushlabels": ["cat"]}
+    values = {"brushlabels": stroke, "rectanglelabels": turned, "choices": {"choices": ["sharp"]}}
+    result = [{"type": kind, "value": value, **common} for kind, value in values.items()]
+    annotations = [{"result": [], "was_cancelled": True}, {"result": result}]
+    tasks = [{"data": {"image": f"/data/upload/1/0123abcd-{PHOTO}"}, "annotations": annotations}, {"data": {}}]
+    (folder / "export.json").write_text(json.dumps(tasks))
+    return folder / "export.json"
+
+
+def results(folder: Path) -> Path:
+    """Write this project's own results: a mask of two classes and of one that a review has rejected."""
+    path = photo(folder / "photos")
+    values = mask_of("cat") + 2 * mask_of("dog") + 3 * np.roll(mask_of("dog"), 15, 0)
+    write_mask(folder / "a_mask.png", values.astype(np.uint8))
+    classes = [{"name": name, "value": value} for value, name in enumerate(("cat", "dog", "bad"), 1)]
+    record = {"query": str(path), "height": HEIGHT, "width": WIDTH, "mask": "a_mask.png", "classes": classes}
+    (folder / "a.json").write_text(json.dumps(record | {"query_file": [0, 0]}))
+    (folder / "accepted (1).csv").write_text(f"photo,class,verdict\n{path},bad,rejected\n")
+    return folder
+
+
+WRITERS = {"coco": coco, "labelme": labelme, "yolo": yolo, "labelstudio": labelstudio, "results": results}
 
 
 def masks(folder: Path) -> Path:

@@ -58,9 +58,19 @@ DAMAGES: dict[str, list[tuple[str, Change, str]]] = {
         ("a.json", _json("shapes", mask="aGVsbG8="), "a mask is damaged"),
         ("a.json", _json("shapes", mask="!"), "a mask is damaged"),
         ("a.json", _json("shapes", points=[[30, 25], [44, 35]]), "could not broadcast"),
-        ("a.jpg", _json("shapes", shape_type="line"), "a shape of type 'line' has no area"),
         ("a.json", _json("", imagePath="b.jpg"), "its photo 'b.jpg' is not there"),
         ("a.jpg", _json("", imageHeight=31), "different sizes"),
+    ],
+    "labelstudio": [
+        ("export.json", _cut, "cut short"),
+        ("export.json", _in('"image_rotation": 0', '"image_rotation": 90'), "is rotated there"),
+        ("export.json", _in('"rle": [', '"rle": [1], "old": ['), "invalid literal"),
+        ("export.json", _in("0123abcd-", "other-"), "0 photos in"),
+    ],
+    "results": [
+        ("a.json", _json("", height="x"), "invalid literal"),
+        ("a.json", _json("", query="gone.jpg"), "'gone.jpg' is not there"),
+        ("accepted (1).csv", _in("class,", "class;"), "needs the columns"),
     ],
     "yolo": [
         ("labels/train/a.txt", _cut, "line 1"),

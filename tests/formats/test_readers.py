@@ -21,7 +21,7 @@ def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> N
     (drawn.WRITERS | {"masks": drawn.masks})[kind](tmp_path / "set")
     for text in (str(tmp_path / "set"), f"{kind}:{tmp_path / 'set'}"):
         listed, categories = supports_in([text])
-        assert list(categories.items()) == list(zip((17, 18) if kind == "coco" else (1, 2), ("cat", "dog")))
+        assert list(categories.items())[:2] == list(zip((17, 18) if kind == "coco" else (1, 2), ("cat", "dog")))
         for support in listed:
             read = support.read()
             assert np.array_equal(read.label == 1, drawn.mask_of(support.name))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -40,12 +42,14 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
     "marks",
     [
         "box=1,2,3",
-        "box=1,2,x,4",
+        "box=1,2,3,4;1,2,x,4",
         "box=0,0,61,44",
         "box=nan,0,9,9",
         "points=",
         "points=1,2;99,3",
         "scribble=1;2",
+        "not=99,3",
+        "not=30,9",  # marks nothing
         "box=2,2,3,3",  # vanishes at the network's input
         "gone.png",
     ],
@@ -68,6 +72,7 @@ def test_marks(refused, marked: dict[str, str], marks: str) -> None:
         ({"resize": 40}, "nearest: 33, 41"),
         ({"format": "cocoo"}, "did you mean 'coco'?"),
         ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),
+        ({"classes": "dog", "supports": "one"}, "no photo of one shows 'dog'"),
         ({"min_score": 0.5}, "--min-score 0.5"),
         ({"output": "mete"}, "--output mete"),
         *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
@@ -78,15 +83,19 @@ def test_marks(refused, marked: dict[str, str], marks: str) -> None:
 )
 def test_options(refused, options: dict[str, object], reason: str, tmp_path: Path, monkeypatch) -> None:
     drawn.coco(tmp_path / "set")
+    path = drawn.masks(tmp_path / "one") / "a.png"
+    Image.fromarray(drawn.mask_of("cat").astype(np.uint8)).save(path)
     monkeypatch.chdir(tmp_path)
     assert reason in refused(**options)
 
 
-def test_a_number_of_shots_that_the_weights_are_not_for(predict, make_checkpoint, marked, photos, tmp_path: Path):
+def test_a_number_of_shots_that_the_weights_are_not_for(predict, make_checkpoint, photos, tmp_path: Path):
     words = ("--checkpoint", make_checkpoint("", "data.shot=5"), "--query", photos[0], "--out", tmp_path / "out")
-    line = predict(*words, "--support", marked["box"], "--support", marked["index"]).error
+    two = [word for photo in photos[1:] for word in ("--support", f"{photo}:box=9,9,40,40")]
+    line = predict(*words, *two).error
     assert "2 support(s)" in line and "trained with 5 shots" in line
-    five = [word for _ in range(5) for word in ("--support", marked["box"])]
+    copies = [shutil.copy(photos[1], tmp_path / f"{number}.jpg") for number in range(5)]
+    five = [word for copy in copies for word in ("--support", f"{copy}:box=9,9,40,40")]
     assert predict(*words, *five).code == 0
 
 

@@ -53,6 +53,19 @@ def test_points_mark_discs_and_a_scribble_the_line_between(marked: dict[str, str
         assert np.array_equal(label == 0, distance > 3 * UNKNOWN)
 
 
+def test_marks_of_one_photo_join(marked: dict[str, str]) -> None:
+    photo = marked["box"].partition(":")[0]
+    texts = [f"{photo}:box=2,3,20,20;30,3,50,20 not=40,10", f"{photo}:points=5,35;9,35 not=6,6", f"{photo}:box=1,1,9,9"]
+    points, denied = (_read(f"{photo}:points={of}", radius=3).label for of in ("5,35;9,35", "40,10;6,6"))
+    boxes = np.zeros((HEIGHT, WIDTH), bool)
+    boxes[3:20, 2:20] = boxes[3:20, 30:50] = boxes[1:9, 1:9] = True
+    (joined,) = by_class([parse_support(text, radius=3) for text in texts], "cat")["cat"]
+    support = joined.read()
+    assert np.array_equal(support.label == 1, (boxes | (points == 1)) & (denied != 1))
+    assert np.array_equal(support.label == IGNORE, (points == IGNORE) & ~boxes & (denied != 1))
+    assert support.source.endswith("not=6,6 + box=1,1,9,9")
+
+
 def test_a_file_of_several_labels_gives_the_class_asked_for(marked: dict[str, str], tmp_path: Path) -> None:
     shapes = [
         f'{{"label": "{label}", "points": [[{x}, 2], [{x + 8}, 2], [{x + 8}, 9], [{x}, 9]]}}'
@@ -91,5 +104,6 @@ def test_supports_are_taken_apart(tmp_path: Path) -> None:
     parts = [(one.name, one.photo, one.marks) for one in map(parse_support, texts)]
     assert parts[:2] == [(None, odd, "m.png"), ("big cat", Path("a.jpg"), "box=1,2,3,4")]
     assert parts[2] == (None, Path("C:/a.jpg"), "points=1,2;3,4")
-    classes = by_class(map(parse_support, ["a.jpg:m.png", "dog=b.jpg:m.png", "c.jpg:m.png"]), "cat")
-    assert {name: len(supports) for name, supports in classes.items()} == {"cat": 2, "dog": 1}
+    texts = ("a.jpg:m.png", "dog=b.jpg:m.png", "c.jpg:m.png", "cat=./c.jpg:n.png", "dog=a.jpg:m.png")
+    classes = by_class(map(parse_support, texts), "cat")
+    assert {name: len(supports) for name, supports in classes.items()} == {"cat": 2, "dog": 2}

@@ -14,14 +14,13 @@ from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 from util.formats.shapes import decoded, polygons_of
 
-Shape = tuple[np.ndarray, ...] | dict[str, Any] | str
+Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 
 class Instance(NamedTuple):
     """One annotation.
 
-    shape: polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}; or the name of a kind of
-    shape that has no area, such as a line.
+    shape: polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}.
     """
 
     image: int
@@ -70,6 +69,10 @@ class PhotoFiles:
         for path in self.paths:
             for key in (path.name, path.stem):
                 self._by_name[key].append(path)
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether a photo has a file name or stem."""
+        return name in self._by_name
 
     def named(self, name: str, source: Path) -> Path:
         """Return the only photo with a file name, or with a stem.
@@ -134,11 +137,6 @@ class Found:
     categories: dict[int, str]
     model: str = ""
     polygons: bool = False
-
-
-def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
-    """Return a rectangle as a polygon, (8,) float64."""
-    return np.array([left, top, right, top, right, bottom, left, bottom], np.float64)
 
 
 def reason_of(error: Exception) -> str:

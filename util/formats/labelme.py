@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -15,8 +16,8 @@ from tqdm import tqdm
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import read_text, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, corners_of, reason_of
-from util.formats.shapes import encoded
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, reason_of
+from util.formats.shapes import corners_of, ellipse_of, encoded
 
 SUFFIX = ".json"
 POLYGON = "polygon"
@@ -26,6 +27,8 @@ VERSION = "5.5.0"  # of labelme, whose keys are written
 
 def read_annotations(path: Path, folder: Path | None = None, photo: Path | None = None) -> Annotations:
     """Return the annotations of a file, or of all JSON files in a folder and its sub-folders.
+
+    Shapes without area, such as stray points and lines, are left out, which a line says.
 
     Args:
         folder: of the photos, which are found there by name; default the place that each file states, or its own.
@@ -38,7 +41,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     root = folder or (path if path.is_dir() else path.parent)
     photo_files = None if folder is None else PhotoFiles(folder)
     ids: dict[str, int] = {}
-    photos = []
+    photos, without_area = [], list[Path]()
     for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
         try:
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
@@ -46,10 +49,18 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
             stated = content.get("imageHeight"), content.get("imageWidth")
             size = upright_size(*header_of(image)) if None in stated else (int(stated[0]), int(stated[1]))
             shapes = [(str(entry["label"]), _shape(entry, size)) for entry in content["shapes"]]
+            without_area += [file for _, shape in shapes if not shape]
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise UserError(f"{file}: not in labelme's form ({reason_of(error)}); export it again") from None
-        instances = tuple(Instance(number, ids.setdefault(name, len(ids) + 1), False, shape) for name, shape in shapes)
+        instances = tuple(
+            Instance(number, ids.setdefault(name, len(ids) + 1), False, shape) for name, shape in shapes if shape
+        )
         photos.append(Photo(number, os.path.relpath(image, root), *size, instances))
+    if without_area:
+        count = len(without_area)
+        print(
+            f"note: {without_area[0]}: {count} points or lines, here or in later files, are left out", file=sys.stderr
+        )
     return Annotations(tuple(photos), {number: name for name, number in ids.items()}, root)
 
 
@@ -68,15 +79,14 @@ def _photo_of(stated: str, file: Path, photos: PhotoFiles | None) -> Path:
 
 
 def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
-    """Return the shape of one entry of ``shapes`` on a photo of a size (height, width)."""
+    """Return the shape of one entry of ``shapes`` on a photo of a size (height, width); () of a kind without area."""
     kind = entry.get("shape_type") or POLYGON
     points = np.array(entry["points"], np.float64).reshape(-1, 2)
     if kind == "rectangle":
         return (corners_of(*points.min(0), *points.max(0)),)
     if kind == "circle":
-        angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
-        radius = float(np.linalg.norm(points[1] - points[0]))
-        return ((points[0] + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)).reshape(-1),)
+        (x, y), radius = points[0].tolist(), float(np.linalg.norm(points[1] - points[0]))
+        return (ellipse_of(x, y, radius, radius),)
     if kind == "mask":  # a PNG in base64, whose first point is its upper left pixel
         content = np.frombuffer(base64.b64decode(entry["mask"]), np.uint8)
         part = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) if content.size else None
@@ -86,7 +96,7 @@ def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
         mask = np.zeros(size, bool)
         mask[top : top + part.shape[0], left : left + part.shape[1]] = part > 0
         return encoded(mask)
-    return (points.reshape(-1),) if kind in POLYGONS else kind
+    return (points.reshape(-1),) if kind in POLYGONS else ()
 
 
 def write(folder: Path, found: Found) -> None:

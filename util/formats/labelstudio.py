@@ -1,23 +1,115 @@
-"""Label Studio's tasks with predictions: written as brush strokes (exact masks) or as polygons."""
+"""Label Studio's tasks: its JSON export is read, predictions are written as brush strokes (exact masks) or polygons."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from util.files import write_atomically
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from model.episode import IGNORE
+from util.data.lists.files import IMAGE_SUFFIXES
+from util.data.marks import point_label
+from util.errors import UserError
+from util.files import read_json, write_atomically
+from util.formats.annotations import Annotations, Found, FoundObject, FoundPhoto, Instance, Photo, PhotoFiles, reason_of
 from util.formats.coco import json_list
-from util.formats.shapes import decoded
+from util.formats.shapes import corners_of, decoded, ellipse_of, encoded
 
+PHOTO_NAME = re.compile(r"[/\\]|\?d=")  # begins after it
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # put before the name of an uploaded file
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's address of files on its own machine
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
 COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
+
+
+def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
+    """Return the annotations of a JSON export, of each task the first; where nothing is annotated, the predictions.
+
+    Of a keypoint, as of ``points=``, pixels up to three radii away are unknown; shapes of other tools are left out.
+
+    Args:
+        folder: of the photos, which are found there by name; default the file's own.
+
+    Raises:
+        UserError: the file is unreadable or in another format, or a photo is missing; the message names the file.
+    """
+    photo_files, ids, photos = PhotoFiles(folder or path.parent), dict[str, int](), []
+    try:
+        tasks = read_json(path, "these annotations", "export them again")
+        kept = [[one for one in task.get("annotations", ()) if not one.get("was_cancelled")] for task in tasks]
+        kept = kept if any(kept) else [task.get("predictions", ()) for task in tasks]
+        for number, (task, annotations) in enumerate(zip(tasks, kept), 1):
+            entries = [entry for one in annotations[:1] for entry in one["result"] if "original_width" in entry]
+            if not entries:
+                continue
+            size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
+            instances = [
+                Instance(number, ids.setdefault(name, len(ids) + 1), crowd, shape)
+                for entry in entries
+                for name in entry["value"].get(entry["type"], entry["value"].get("labels", ()))
+                for crowd, shape in _shapes(entry, size)
+            ]
+            names = [PHOTO_NAME.split(unquote(str(text)))[-1].partition("?")[0] for text in task["data"].values()]
+            stated = next((name for name in names if name.lower().endswith(IMAGE_SUFFIXES)), "")
+            photo = photo_files.named(stated if stated in photo_files else UPLOADED.sub("", stated), path)
+            photos.append(Photo(number, os.path.relpath(photo, photo_files.folder), *size, tuple(instances)))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(f"{path}: not in Label Studio's JSON form ({reason_of(error)}); export it again") from None
+    return Annotations(tuple(photos), {number: name for name, number in ids.items()}, photo_files.folder)
+
+
+def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[bool, Any]]:
+    """Return whether a region is unknown, and its shape, of an entry of ``result`` on a photo (height, width)."""
+    value, (height, width) = entry["value"], size
+    if entry.get("image_rotation"):
+        raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
+    if "rle" in value:
+        return [(False, encoded(brush_mask(value["rle"], size)))]
+    if "points" in value:
+        return [(False, ((np.array(value["points"], np.float64) / 100 * (width, height)).reshape(-1),))]
+    if "x" not in value:
+        return []
+    x, y = value["x"] / 100 * width, value["y"] / 100 * height
+    if "radiusX" in value:
+        outline = ellipse_of(x, y, value["radiusX"] / 100 * width, value["radiusY"] / 100 * height)
+    elif "height" in value:
+        outline = corners_of(x, y, x + value["width"] / 100 * width, y + value["height"] / 100 * height)
+    else:  # a keypoint
+        label = point_label([(x, y)], size, joined=False)
+        return [(True, encoded(label == IGNORE)), (False, encoded(label == 1))]
+    angle = np.deg2rad(value.get("rotation", 0))  # clockwise, of a rectangle about its first corner
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return [(False, (((outline.reshape(-1, 2) - (x, y)) @ turn + (x, y)).reshape(-1),))]
+
+
+def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
+    """Return the mask of a size (H, W), bool, of run lengths as ``brush_runs`` describes them.
+
+    A run that begins with 0 has as many values as it is long. Painted pixels are opaque.
+    """
+    bits, at = "".join(f"{byte:08b}" for byte in runs), 0
+
+    def number(length: int) -> int:
+        nonlocal at
+        at += length
+        return int(bits[at - length : at], 2)
+
+    total, word = number(32), number(5) + 1
+    sizes = [number(4) + 1 for _ in COUNT_BITS]
+    parts: list[np.ndarray] = []
+    while total > 0:
+        repeated, length = number(1), number(sizes[number(2)]) + 1
+        values = [number(word)] if repeated else [number(word) for _ in range(length)]
+        parts.append(np.resize(np.array(values, np.uint8), length))
+        total -= length
+    return np.concatenate(parts).reshape(*size, CHANNELS)[:, :, -1] > 0
 
 
 def write(folder: Path, found: Found) -> None:

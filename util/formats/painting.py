@@ -69,10 +69,6 @@ def label_of(photo: Photo, path: Path, table: Mapping[int, int]) -> np.ndarray:
 def _region(instance: Instance, photo: Photo) -> np.ndarray:
     """Return the pixels of an annotation, (H, W) bool."""
     size = [photo.height, photo.width]
-    if isinstance(instance.shape, str):
-        raise ValueError(
-            f"a shape of type '{instance.shape}' has no area that is known; use polygon, rectangle or circle"
-        )
     if isinstance(instance.shape, dict):
         if instance.shape["size"] != size:
             raise ValueError(f"its size is {instance.shape['size']}, the image's {size}")

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from util.errors import UserError
 from util.files import read_bytes
-from util.formats import coco, labelme, labelstudio, yolo
+from util.formats import coco, labelme, labelstudio, results, yolo
 from util.formats.annotations import Annotations, Found
 
-COCO, YOLO, LABELME, LABELSTUDIO, MASKS = "coco", "yolo", "labelme", "labelstudio", "masks"
+COCO, YOLO, LABELME, LABELSTUDIO, RESULTS, MASKS = "coco", "yolo", "labelme", "labelstudio", "results", "masks"
 READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {  # of a path, and the folder of photos where named
     COCO: coco.read_annotations,
     YOLO: yolo.read_annotations,
     LABELME: labelme.read_annotations,
+    LABELSTUDIO: labelstudio.read_annotations,
+    RESULTS: results.read_annotations,
 }
 WRITERS: dict[str, Callable[[Path, Found], None]] = {  # to a folder; they raise WriteError
     COCO: coco.write,
@@ -24,12 +26,18 @@ WRITERS: dict[str, Callable[[Path, Found], None]] = {  # to a folder; they raise
     LABELSTUDIO: labelstudio.write,
 }
 FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``masks.pairs``
-KEYS = {COCO: re.compile(rb'"annotations"\s*:'), LABELME: re.compile(rb'"shapes"\s*:')}
-EXPECTED = "a JSON file of COCO or labelme, a data file of YOLO, or a folder of such files or masks"
+KEYS = {  # of JSON files; the first that is found tells
+    LABELSTUDIO: re.compile(rb'\A[^\[{]*\[.*"result"\s*:', re.DOTALL),
+    RESULTS: re.compile(rb'"query_file"\s*:'),
+    COCO: re.compile(rb'"annotations"\s*:'),
+    LABELME: re.compile(rb'"shapes"\s*:'),
+}
+OF_PHOTOS = (LABELME, RESULTS)  # a file for each photo
+EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a folder of these, of masks or results"
 
 
 def recognise(text: str) -> tuple[str, Path]:
-    """Return the format and the path of ``[format:]path``; where a folder holds a file of COCO, that file.
+    """Return the format and the path of ``[format:]path``; where a folder holds one file for all photos, that file.
 
     Raises:
         UserError: the path does not exist, or its content has no format or several.
@@ -66,9 +74,9 @@ def _formats_in(path: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in sorted(path.glob(f"*{labelme.SUFFIX}"))[:20]:  # readers refuse other files
         for kind in _formats_in(file):
-            if kind == COCO and kind in found:
+            if kind not in OF_PHOTOS and kind in found:
                 raise UserError(f"{path}: holds {found[kind].name} and {file.name}; name one of them")
-            found[kind] = path if kind == LABELME else file
+            found[kind] = path if kind in OF_PHOTOS else file
     data = yolo.data_files_in(path)
     if data and (data[0].name != yolo.CLASS_FILE or any(path.rglob(f"{yolo.LABELS}/*{yolo.ROWS_SUFFIX}"))):
         found[YOLO] = path

@@ -17,6 +17,17 @@ ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask
 FIRST_CHILD, PARENT = 2, 3  # columns of OpenCV's hierarchy of contours
 
 
+def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
+    """Return an ellipse about a point as a polygon, (720,) float64."""
+    angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
+    return np.stack([x + radius_x * np.cos(angle), y + radius_y * np.sin(angle)], axis=1).reshape(-1)
+
+
+def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    """Return a rectangle as a polygon, (8,) float64."""
+    return np.array([left, top, right, top, right, bottom, left, bottom], np.float64)
+
+
 def encoded(mask: np.ndarray) -> dict[str, Any]:
     """Return a mask (H, W) bool in COCO's text form: {"size": [H, W], "counts": text}."""
     runs = rle.encode(np.asfortranarray(mask, np.uint8))

@@ -17,8 +17,9 @@ from tqdm import tqdm
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import link, read_text, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, corners_of, reason_of
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, reason_of
 from util.formats.masks import check_unique
+from util.formats.shapes import corners_of
 
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
@@ -133,7 +134,7 @@ def write(folder: Path, found: Found) -> None:
     """
     names = list(found.categories.values())
     for photo in found.photos:
-        link(photo.path, folder / IMAGES / photo.path.name)
+        link(photo.path, folder / IMAGES / photo.path.name, relative=True)
         path = folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}"
         if photo.keeps(path):
             continue

@@ -15,6 +15,7 @@ from util.formats import recognise
 from util.predict.adapt import MIN_SUPPORTS, adapted
 from util.predict.load_model import MAX_SIDE
 from util.predict.prediction import Decision
+from util.predict.regions import NOT
 from util.predict.results import FORMATS, PICTURES
 from util.predict.segmenter import BATCH, Segmenter
 from util.predict.supports import MAX_SHOTS, Marked, parse_support, supports_in
@@ -70,8 +71,8 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
     add("--vectors", type=Path, metavar="FILE", help="word vectors, for names that are not classes of the data set")
     add("--output", default=FINAL, help=f"name of the model's output to use; default {FINAL}")
-    support = "a photo and a mask.png, an outlines.json (labelme, COCO), box=x0,y0,x1,y1, points=x,y;x,y or "
-    support += "scribble=x,y;x,y; repeat it for more shots and classes"
+    support = "a photo and a mask.png, an outlines.json (labelme, COCO), or marks: box=x0,y0,x1,y1;... points=x,y;... "
+    support += "scribble=x,y;... not=x,y;... with spaces between them; repeat it for more shots and classes"
     add("--support", dest="supports", action="append", default=[], metavar="[CLASS=]PHOTO:MARKS", help=support)
     files = "annotations of many photos: JSON of COCO, JSON or folder of labelme, data.yaml or folder of YOLO, folder "
     files += f"of masks; FORMAT is one of {', '.join(recognise.FORMATS)}; repeat it for more"
@@ -114,13 +115,13 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
         output=options.output,
         decision=Decision(options.min_score, options.threshold, options.min_pixels),
     )
-    kinds, unnamed = {one.kind for one in marked}, any(one.name is None for one in marked)
+    kinds, unnamed = {kind for one in marked for kind in one.kinds}, any(one.name is None for one in marked)
     for name, has_effect, needed in (
         ("photos", options.support_files, "--supports"),
         ("classes", options.support_files, "--supports"),
         ("max_shots", options.support_files, "--supports"),
         ("mask_value", "mask" in kinds, "a mask among the supports"),
-        ("radius", kinds & {POINTS, SCRIBBLE}, "points=... or scribble=... among the supports"),
+        ("radius", kinds & {POINTS, SCRIBBLE, NOT}, "points=..., scribble=... or not=... among the supports"),
         ("name", unnamed, "a support that names no class"),
         ("vectors", segmenter.model.context.vectors is not None, "a model that reads text"),
         ("host", options.serve, "--serve"),

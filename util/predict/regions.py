@@ -1,16 +1,18 @@
-"""Turn a marked region of a support into a label: a mask image, outlines in JSON, a box, points or a scribble.
+"""Turn a marked region of a support into a label: a mask image, outlines in JSON, boxes, points or a scribble.
 
 Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown.
 
 - A mask image marks every value but 0, or one given value; then 255 is unknown, as in VOC's masks.
-- A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1.
+- A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several.
 - Points mark discs of a radius; a scribble also marks the lines between its points. The object extends further, so
   pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background. Points near the object's
   edge, with a radius of the size of its parts, are the most informative.
+- ``not=x,y`` marks discs that do not belong to the object, whatever other marks say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,9 @@ from util.errors import UserError, nearest
 from util.formats import labelme, recognise
 from util.formats.painting import label_of
 
-DRAWN_KINDS = (BOX, POINTS, SCRIBBLE)
+NOT = "not"  # the kind of points beside the object
+DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
+DENIED = 254  # in the label of a mark: not of the object
 INDEX_MODES = ("P", "L", "1")  # Pillow's modes with one 8-bit value per pixel
 VALUE_MODES = (*INDEX_MODES, "I", "I;16", "F")  # Pillow's modes with one value per pixel
 
@@ -76,8 +80,19 @@ def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
     return label_of(listed[0], photo, table)
 
 
+def union(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the label of all marks of an object on one photo, {0, 1, 255}, from that of each, {0, 1, 254, 255}.
+
+    A pixel is of the object if one mark says so and none denies it, else unknown if one mark leaves it open.
+    """
+    out = np.zeros_like(labels[0])
+    for value, becomes in ((IGNORE, IGNORE), (1, 1), (DENIED, 0)):
+        out[np.any([label == value for label in labels], axis=0)] = becomes
+    return out
+
+
 def drawn_label(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:
-    """Return the label of ``box=...``, ``points=...`` or ``scribble=...`` on a photo of a shape (H, W).
+    """Return the label {0, 1, 254, 255} of a mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
 
     Args:
         radius: of points and scribbles in pixels; None for 2 % of the photo's longer side.
@@ -90,17 +105,18 @@ def drawn_label(text: str, shape: tuple[int, int], radius: float | None, origin:
     try:
         points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]
         if kind == BOX:
-            ((left, top, right, bottom),) = points
-            fits = 0 <= left < right <= width and 0 <= top < bottom <= height
+            fits = all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in points)
         else:
             fits = all(0 <= x < width and 0 <= y < height for x, y in points)
     except ValueError:
         fits = False
     if not fits:
-        form = "x0,y0,x1,y1 with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
+        form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
         raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
     if kind != BOX:
-        return point_label(points, shape, kind == SCRIBBLE, radius)
+        label = point_label(points, shape, kind == SCRIBBLE, radius)
+        return label if kind != NOT else np.where(label == 1, DENIED, 0).astype(np.uint8)
     label = np.zeros(shape, np.uint8)
-    label[round(top) : round(bottom), round(left) : round(right)] = 1
+    for left, top, right, bottom in points:
+        label[round(top) : round(bottom), round(left) : round(right)] = 1
     return label

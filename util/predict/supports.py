@@ -6,7 +6,7 @@ Photos are upright as their EXIF data say, RGB, of bounded size.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
 from util.formats.annotations import Annotations, Photo
 from util.formats.painting import label_of
-from util.predict.regions import DRAWN_KINDS, drawn_label, mask_label, outlined_label
+from util.predict.regions import DRAWN_KINDS, drawn_label, mask_label, outlined_label, union
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 UNNAMED = "object"  # the name of a class without a name
-FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y"
+FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y; "
+FORM += "with spaces between several marks, of which not=x,y is beside the object"
 MAX_NAME_LENGTH = 80
 MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and are hardly meant
 GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
@@ -52,10 +53,12 @@ class Marked:
 
     Attributes:
         name: of the class; None where the marks name none.
-        marks: ``box=...``, ``points=...``, ``scribble=...``, or the path of a mask or of a file of annotations.
+        marks: ``box=...``, ``points=...``, ``scribble=...``, ``not=...`` with spaces between them, or the path of a
+            mask or of a file of annotations.
         mask_value: the object's value in a mask; None for every value but 0.
         radius: of points in pixels; None for 2 % of the photo's longer side.
         annotated: the class's instances on the photo, where a file of annotations has been read.
+        others: further marks of the class on the photo.
     """
 
     name: str | None
@@ -64,13 +67,15 @@ class Marked:
     mask_value: int | None = None
     radius: float | None = None
     annotated: Photo | None = None
+    others: tuple[Marked, ...] = ()
 
     @property
-    def kind(self) -> str:
-        """The kind of mark: ``box``, ``points``, ``scribble``, ``outlines`` or ``mask``."""
+    def kinds(self) -> set[str]:
+        """The kinds of its marks, beside ``others``: of ``DRAWN_KINDS``, ``outlines`` or ``mask``."""
+        if self.marks.startswith(tuple(f"{kind}=" for kind in DRAWN_KINDS)):
+            return {part.partition("=")[0] for part in self.marks.split()}
         outlined = self.annotated is not None or Path(self.marks).suffix.lower() == labelme.SUFFIX
-        drawn = (kind for kind in DRAWN_KINDS if self.marks.startswith(f"{kind}="))
-        return next(drawn, "outlines" if outlined else "mask")
+        return {"outlines" if outlined else "mask"}
 
     def read(self, name: str | None = None) -> Support:
         """Return the marked photo; ``name`` is the class of marks that name none.
@@ -78,17 +83,24 @@ class Marked:
         Raises:
             UserError: a file is unreadable, or photo and marks do not fit each other.
         """
-        image, path, source = read_photo(self.photo), Path(self.marks), f"{self.photo}:{self.marks}"
+        image, marked = read_photo(self.photo), (self, *self.others)
+        labels = [label for one in marked for label in one._labels(image.shape[:2], name)]
+        return Support(
+            image, union(labels), " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
+        )
+
+    def _labels(self, shape: tuple[int, int], name: str | None) -> list[np.ndarray]:
+        """Return the label of each mark on a photo of a shape (H, W); errors as ``read``."""
+        path = Path(self.marks)
         if self.annotated is not None:
             table = {instance.category: 1 for instance in self.annotated.instances}
-            label = label_of(self.annotated, self.photo, table)
-        elif self.kind in DRAWN_KINDS:
-            label = drawn_label(self.marks, image.shape[:2], self.radius, source)
-        elif self.kind == "outlines":
-            label = outlined_label(path, self.photo, self.name or name)
-        else:
-            label = mask_label(path, self.photo, self.mask_value)
-        return Support(image, label, source)
+            return [label_of(self.annotated, self.photo, table)]
+        if "mask" in self.kinds:
+            return [mask_label(path, self.photo, self.mask_value)]
+        if "outlines" in self.kinds:
+            return [outlined_label(path, self.photo, self.name or name)]
+        origin = f"{self.photo}:{self.marks}"
+        return [drawn_label(part, shape, self.radius, origin) for part in self.marks.split()]
 
 
 def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> Marked:
@@ -123,7 +135,7 @@ def check_class_name(name: str, origin: str = "--name") -> str:
 
 
 def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, list[Marked]]:
-    """Return the marked photos of each class, in the order in which classes first appear.
+    """Return the marked photos of each class, in the order in which classes first appear; one for a class on a photo.
 
     Args:
         name: the class of marks that name none.
@@ -132,10 +144,13 @@ def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, lis
         UserError: ``name`` cannot be used.
     """
     default = None if name is None else check_class_name(name)
-    out: dict[str | None, list[Marked]] = {}
+    out: dict[str | None, dict[Path, Marked]] = {}
     for one in marked:
-        out.setdefault(one.name or default, []).append(one)
-    return out
+        of_class, photo = out.setdefault(one.name or default, {}), one.photo.resolve()
+        first = of_class.setdefault(photo, one)
+        if first is not one:
+            of_class[photo] = replace(first, others=(*first.others, one))
+    return {class_name: list(of_class.values()) for class_name, of_class in out.items()}
 
 
 def supports_in(
@@ -187,6 +202,8 @@ def supports_in(
     for name in classes:
         if texts and name not in declared:
             raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, declared)}")
+        if texts and not any(one.name == name for one in listed):
+            raise UserError(f"--classes: no photo of {' or '.join(texts)} shows '{name}'; mark it, or leave it out")
     if texts and not listed:
         raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
     return listed, categories[0] if categories else {}

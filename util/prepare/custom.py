@@ -1,7 +1,7 @@
 """Make a data set from your own annotated photos.
 
 The annotations are masks (PNGs of class indices named like the photos; names.txt has one class per line, the first is
-id 1), masks of one class in folders that have the classes' names, or files of COCO, labelme or YOLO (names.txt then
+id 1), masks of one class in folders that have the classes' names, or what predict.py --supports reads (names.txt then
 selects classes by name). The command creates data/<name> (links to the photos, masks, lists) and
 config/<name>/<name>.yaml, a commented config of which the runs of all folds and methods are composed. Then
 `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
@@ -85,7 +85,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
     marked = parser.add_mutually_exclusive_group(required=True)
     marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, or of a folder for each class")
-    marked.add_argument("--annotations", metavar="PATH", help="file or folder of COCO, labelme or YOLO")
+    what = "file or folder of COCO, labelme, Label Studio, YOLO, or of results of predict.py"
+    marked.add_argument("--annotations", metavar="PATH", help=what)
     text = "255 is the object in masks of 0 and 255"
     parser.add_argument("--white-is-object", action="store_true", help=text)
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")

@@ -1,0 +1,76 @@
+"""This project's own results, which are read as annotations: a JSON file for each photo, and its mask where it has one.
+
+The mask counts before the run lengths in the JSON, so that it can be corrected in any program. Of reviewed results,
+the file of verdicts leaves out what was rejected.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from tqdm import tqdm
+
+from util.data.images.read import read_mask
+from util.errors import UserError
+from util.files import read_json, read_text
+from util.formats.annotations import Annotations, Instance, Photo, PhotoFiles, reason_of
+from util.formats.shapes import decoded, encoded
+
+ACCEPTED, REJECTED = VERDICTS = ("accepted", "rejected")
+VERDICT_FILES = "accepted*.csv"  # browsers number the files of one name
+
+
+def verdicts_in(folder: Path) -> dict[tuple[str, str], str]:
+    """Return photo and class, as results state them -> verdict, of the newest file of verdicts in a folder of results.
+
+    A verdict on a result that is newer than the file does not count.
+
+    Raises:
+        UserError: the file lacks a column, or holds another word than ``VERDICTS``.
+    """
+    newest = max(folder.glob(VERDICT_FILES), key=lambda path: path.stat().st_mtime_ns, default=None)
+    if newest is None:
+        return {}
+    rows = list(csv.DictReader(read_text(newest, "these verdicts", "save them again from review.html").splitlines()))
+    if any(row.get("photo") is None or row.get("class") is None or row.get("verdict") not in VERDICTS for row in rows):
+        raise UserError(f"{newest}: needs the columns photo, class, verdict, which is one of {', '.join(VERDICTS)}")
+    since = newest.stat().st_mtime_ns
+    files = {row["photo"]: folder / f"{Path(row['photo']).stem}.json" for row in rows}
+    fresh = {photo for photo, file in files.items() if file.is_file() and file.stat().st_mtime_ns <= since}
+    return {(row["photo"], row["class"]): row["verdict"] for row in rows if row["photo"] in fresh}
+
+
+def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
+    """Return the objects of a result, or of all results in a folder.
+
+    Args:
+        folder: of the photos, which are found there by name; default where each result states its photo, from the
+            working folder or from the folder above the results.
+
+    Raises:
+        UserError: a file is unreadable, or a photo or its mask is missing; the message names the file.
+    """
+    files, within = (sorted(path.glob("*.json")), path) if path.is_dir() else ([path], path.parent)
+    photo_files, verdicts = None if folder is None else PhotoFiles(folder), verdicts_in(within)
+    root, ids, photos = folder or within, dict[str, int](), []
+    for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
+        record = read_json(file, "this result", "make it again")
+        try:
+            stated, size = Path(record["query"]), (int(record["height"]), int(record["width"]))
+            mask = read_mask(within / record["mask"]) if "mask" in record else None
+            instances = []
+            for entry in record["classes"]:
+                category = ids.setdefault(str(entry["name"]), len(ids) + 1)
+                inside = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
+                if inside.any() and verdicts.get((record["query"], entry["name"])) != REJECTED:
+                    instances.append(Instance(number, category, False, encoded(inside)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{file}: is no result of this project ({reason_of(error)}); make it again") from None
+        places = [stated, within.parent / stated] if photo_files is None else [photo_files.named(stated.name, file)]
+        photo = next((place for place in places if place.is_file()), None)
+        if photo is None:
+            raise UserError(f"{file}: its photo '{stated}' is not there; name the folder of the photos with --photos")
+        photos.append(Photo(number, os.path.relpath(photo, root), *size, tuple(instances)))
+    return Annotations(tuple(photos), {number: name for name, number in ids.items()}, root)
