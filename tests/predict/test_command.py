@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -16,9 +18,9 @@ from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.predict import Segmenter
+from util.predict.results import Results
 from util.predict.supports import read_photo
 
-SIXTEEN_BIT = 2**16 - 1
 DEEP_STEM = "model.encoder.stem=deep"
 
 
@@ -34,15 +36,15 @@ def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path,
         (cat,) = record["classes"]
         probability = cv2.imread(str(tmp_path / "out" / cat["probability"]), cv2.IMREAD_UNCHANGED)
         assert mask.shape == probability.shape == shape[:2] and overlay.shape == shape
-        assert (record["height"], record["width"]) == shape[:2] and probability.dtype == np.uint16
-        assert np.array_equal(mask == 1, probability > SIXTEEN_BIT / 2) and set(np.unique(mask)) <= {0, 1}
+        assert (record["height"], record["width"]) == shape[:2] and probability.dtype == np.uint8
+        assert np.array_equal(mask == 1, probability > 255 / 2) and set(np.unique(mask)) <= {0, 1}
         assert (cat["name"], cat["value"], cat["pixels"]) == ("cat", 1, (mask == 1).sum())
         assert cat["share"] == pytest.approx(cat["pixels"] / mask.size, abs=1e-6) and 0 < cat["share"] < 1
         y, x = np.nonzero(mask)
         assert cat["box"] == [x.min(), y.min(), x.max() + 1, y.max() + 1]
-        assert cat["confidence"] == pytest.approx(probability[mask == 1].mean() / SIXTEEN_BIT, abs=1e-4)
+        assert cat["confidence"] == pytest.approx(probability[mask == 1].mean() / 255, abs=2e-3)
         assert record["supports"] == {"cat": [marked["box"]]} and record["model"] == "prototype baseline"
-    assert len(list((tmp_path / "out").iterdir())) == 9 and (tmp_path / "out" / "summary.csv").exists()
+    assert len(list((tmp_path / "out").iterdir())) == 11 and (tmp_path / "out" / "summary.csv").exists()
 
 
 def test_it_gives_the_masks_of_the_library(predict, weights: Path, drawn_support: str, photos, tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_a_checkpoint_of_the_authors_predicts_like_the_same_weights_of_this_proj
     assert predict("--checkpoint", ours, *words, tmp_path / "a").code == 0
     config = ("--config", model_yaml("ssp"), *deep, "--checkpoint", tmp_path / "authors.pth")
     assert predict(*config, *words, tmp_path / "b").code == 0
-    names = [p.name for p in (tmp_path / "a").glob("*.png")]
+    names = [p.name for p in (tmp_path / "a").glob("*.*g")]
     assert len(names) == 3
     assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
     assert "carries no config" in predict("--checkpoint", tmp_path / "authors.pth", *words, tmp_path / "c").error
@@ -106,6 +108,32 @@ def test_an_interrupted_run_is_resumed(predict, baseline: Path, marked: dict, ph
     other = ("--config", baseline, "--support", marked["polygon"], "--out", tmp_path / "out", "--query", *photos[:2])
     assert "0 of 2 results are complete" in predict(*other, "--resume").output
     assert "not allowed with" in predict(*words, photos[0], "--resume", "--overwrite").error
+
+
+def test_interrupted_results_are_listed_and_reviewed_ones_kept(
+    predict, baseline, marked, photos, tmp_path, monkeypatch
+):
+    out, write = tmp_path / "out", Results.write
+    words = ("--config", baseline, "--query", *photos[:2], "--out", out, "--support")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Results, "write", lambda *at: write(*at) if at[1] == photos[0] else signal.raise_signal(signal.SIGINT)
+        )
+        assert predict(*words, marked["box"]).code == 130
+    summary = (out / "summary.csv").read_text()
+    assert str(photos[0]) in summary and str(photos[1]) not in summary
+    (out / "accepted.csv").write_text(f"photo,class,verdict\n{photos[0]},object,rejected\n")
+    for support in (marked["polygon"], marked["polygon"]):  # other marks
+        done = predict(*words, support, "--resume", "--format", "png,coco")
+        assert done.code == 0, done.errors
+    assert "2 of 2 results are complete" in done.output and "no network was needed" in done.output
+    rows = list(csv.DictReader((out / "summary.csv").open()))
+    assert [(row["shown"], row["review"]) for row in rows] == [("True", "rejected"), ("True", "")]
+    assert {a["image_id"] for a in json.loads((out / "coco" / "instances.json").read_text())["annotations"]} == {2}
+    page = (out / "review.html").read_text()
+    assert all(
+        f'"{p.stem}_overlay.jpg"' in page and (out / "review" / f"{p.stem}_overlay.jpg").exists() for p in photos[:2]
+    )
 
 
 @pytest.mark.parametrize("other", [("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81"), ()], ids=str)

@@ -252,7 +252,7 @@ class State:
             shutil.copyfile(photo.path, copy)
             facts = {"query": f"photos/{copy.name}", "threshold": self.threshold, "corrections": len(photo.marks)}
             results.write(copy, photo.corrected(self.threshold), {**self.facts, **facts})
-        results.write_formats(copies, self.facts["model"])
+        results.write_formats(copies)
         results.write_summary({})
         archive = Path(shutil.make_archive(str(folder), "zip", folder))
         shutil.rmtree(folder)

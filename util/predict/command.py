@@ -8,24 +8,30 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from util.checkpoints.checkpoint import digest_of
+from util.checkpoints.weights import TRAINING_FREE
 from util.cli import Parser, words
-from util.config.read import to_dict
+from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR, UserError
+from util.evaluate.calibration import FILE as CALIBRATION
+from util.evaluate.calibration import calibration_path
 from util.export.export import export
 from util.export.publish import publish
-from util.predict.load_model import load_model
+from util.files import fingerprint
+from util.predict.load_model import SHIPPED, load_model
 from util.predict.options import HOST, PORT, marked_by, parser, segmenter_of
 from util.predict.results import Results
 from util.predict.segmenter import Segmenter
-from util.predict.supports import UNNAMED, by_class, check_photo, photos_in, read_photo
+from util.predict.supports import UNNAMED, Marked, by_class, check_photo, photos_in, read_photo
 from util.run.device import describe
 from util.run.processes import as_user_error
 
+BESIDE_RESULTS = ("queries", "recursive", "out", "overwrite", "resume", "formats", "outlines", "batch")  # options
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 MEMORY = "--batch, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 
@@ -86,23 +92,30 @@ def _predict(options: argparse.Namespace) -> int:
     failed = _unreadable(queries, options.queries)
     queries = [query for query in queries if query not in failed]
     results.check(queries, options.overwrite or options.resume)
+    facts: dict[str, Any] = {"command": _digest_of(options, marked)}
+    waiting, written, place = queries, 0, "no network was needed"
+    if options.resume:
+        waiting = results.waiting(queries, facts)
     with as_user_error(MEMORY):
-        segmenter = segmenter_of(options, marked)
-        print(*segmenter.notes, _on_presence(segmenter), sep="\n")
-        facts = {**segmenter.facts, "instances": options.instances, "inputs": _fingerprint(segmenter)}
-        waiting = queries
+        segmenter = segmenter_of(options, marked) if waiting else None
+        if segmenter is not None:
+            place = f"on {describe(segmenter.model.device)}"
+            print(*segmenter.notes, _on_presence(segmenter), sep="\n")
+            decisive = {**segmenter.facts, "instances": options.instances, "inputs": _fingerprint(segmenter)}
+            waiting, facts = results.waiting(waiting, decisive) if options.resume else waiting, {**decisive, **facts}
         if options.resume:
-            verified = tqdm(queries, desc="verify", unit="photo", leave=False, delay=1)
-            waiting = [query for query in verified if not results.is_complete(query, facts)]
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
-        written = _write(segmenter, waiting, results, facts, options.batch, failed)
-        if done := [query for query in queries if query not in failed]:
-            results.write_formats(done, segmenter.model.network.title, options.resume)
-            results.write_summary(failed)
-    print(
-        f"{options.out}: {written} of {len(waiting)} photos, on {describe(segmenter.model.device)}"
-        + (f"; {len(failed)} could not be read" if failed else "")
-    )
+        try:
+            if segmenter is not None:
+                written = _write(segmenter, waiting, results, facts, options.batch, failed)
+        finally:  # also when it is interrupted
+            absent = results.write_summary(failed)
+    if done := [query for query in queries if query not in failed]:
+        results.write_formats(done, options.resume)
+    if absent:
+        print(f"{options.out}: not found: {absent}")
+    unread = f"; {len(failed)} could not be read" if failed else ""
+    print(f"{options.out}: {written} of {len(waiting)} photos, {place}{unread}")
     return EXIT_USER_ERROR if failed else 0
 
 
@@ -141,11 +154,7 @@ def _write(
                 yield image
 
         for number, prediction in enumerate(segmenter.many(photos(), batch)):
-            rows = results.write(read[number], prediction, facts)
-            scores = {row["name"]: row["presence"] for row in rows if not row["pixels"]}
-            if scores:
-                absent = [name if p is None else f"{name} (presence {p:.2f})" for name, p in scores.items()]
-                bar.write(f"note: {read[number]}: not found: {', '.join(absent)}", file=sys.stderr)
+            results.write(read[number], prediction, facts)
             bar.update()
     return len(read)
 
@@ -157,6 +166,22 @@ def _on_presence(segmenter: Segmenter) -> str:
         return "no calibration: every class is shown; python test.py CONFIG --calibrate makes one for these weights"
     least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
     return f"presence: classes with a score of at least {least:g} are shown; calibrated on {known.made_on}"
+
+
+def _digest_of(options: argparse.Namespace, marked: Sequence[Marked]) -> str:
+    """Return a digest of a command's words beside its queries, and of the sizes and times of the files they name.
+
+    Results of the same digest are those of ``_fingerprint`` too, and it needs no network.
+    """
+    words = {name: value for name, value in vars(options).items() if name not in BESIDE_RESULTS}
+    config = None if options.config is None else read_config(options.config, options.overrides)
+    weights = options.checkpoint or (SHIPPED if config is None else config.test.checkpoint)
+    own = Path(weights).parent / CALIBRATION if config is None else calibration_path(config, TRAINING_FREE)
+    paths = [own, weights, options.vectors, *(one.photo for one in marked)]
+    paths += [one.marks for one in marked if one.annotated is None and one.kinds & {"mask", "outlines"}]
+    files = [file for path in paths if path for file in (Path(path), *Path(path).rglob("*")) if file.is_file()]
+    annotated = json.dumps([(one.name, one.annotated) for one in marked], default=np.ndarray.tolist)
+    return fingerprint(files, words, annotated, None if config is None else to_dict(config))
 
 
 def _fingerprint(segmenter: Segmenter) -> str:

@@ -91,16 +91,22 @@ def union(labels: Sequence[np.ndarray]) -> np.ndarray:
     return out
 
 
-def drawn_label(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:
-    """Return the label {0, 1, 254, 255} of a mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
+def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> list[np.ndarray]:
+    """Return the label {0, 1, 254, 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
 
     Args:
+        text: of the marks, with spaces between them.
         radius: of points and scribbles in pixels; None for 2 % of the photo's longer side.
 
     Raises:
         UserError: the text has another form, or reaches beyond the photo; begins with ``origin``.
     """
-    kind, _, numbers = text.partition("=")
+    return [_drawn_label(mark, shape, radius, origin) for mark in text.split()]
+
+
+def _drawn_label(mark: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:
+    """Return the label of one mark; errors as ``drawn_labels``."""
+    kind, _, numbers = mark.partition("=")
     height, width = shape
     try:
         points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]

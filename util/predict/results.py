@@ -1,4 +1,4 @@
-"""The results of a command in a folder: mask, overlay, probabilities and JSON of each photo, and other formats.
+"""The results of a command in a folder: mask, overlay, probabilities and JSON of each photo, other formats, a review.
 
 Each file is written atomically, the JSON of a photo last. It holds the masks as run lengths too, so that every other
 format is written from the JSON files alone, one photo at a time.
@@ -12,9 +12,12 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -25,13 +28,17 @@ from util.errors import UserError, nearest
 from util.files import kept_json, read_json, write_atomically
 from util.formats import recognise, yolo
 from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.results import REJECTED, verdicts_in
 from util.formats.shapes import encoded
 from util.predict.prediction import Prediction
-from util.report.overlay import write_png
+from util.report.overlay import PREDICTION_COLOUR, class_colour, write_picture
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
-SUMMARY_COLUMNS = ("photo", "class", "pixels", "share", "x0", "y0", "x1", "y1", "confidence", "presence", "error")
+BOX = ("x0", "y0", "x1", "y1")
+SUMMARY_COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
+REVIEW_PAGE = Path(__file__).with_name("review.html")
+THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
 
 
 class Results:
@@ -66,12 +73,13 @@ class Results:
             if name not in categories.values():
                 categories[max(categories, default=0) + 1] = name
         self.categories = dict(sorted(categories.items()))
+        self.verdicts = verdicts_in(out)
 
     def paths(self, query: Path) -> list[Path]:
         """Return the paths of a query's JSON, mask and overlay, and of the probabilities of each class."""
         words = [re.sub(r"[^\w-]+", "_", name) for name in self.names]
-        kinds = ["mask", "overlay", *(f"probability_{word}" for word in words)]
-        return [self.out / f"{query.stem}.json", *(self.out / f"{query.stem}_{kind}.png" for kind in kinds)]
+        names = [".json", "_mask.png", "_overlay.jpg", *(f"_probability_{word}.png" for word in words)]
+        return [self.out / f"{query.stem}{name}" for name in names]
 
     def check(self, queries: Sequence[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, earlier results, or the queries themselves.
@@ -101,6 +109,11 @@ class Results:
         if known not in (None, list(self.categories.values())):
             raise UserError(f"{data}: was made with other classes; remove its folder, or name another --out")
 
+    def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
+        """Return the queries whose results are neither reviewed nor complete and made with the same facts."""
+        bar = tqdm(queries, desc="verify", unit="photo", leave=False, delay=1)
+        return [query for query in bar if not (self.is_reviewed(query) or self.is_complete(query, facts))]
+
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
         """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts."""
         path, *pictures = self.paths(query)
@@ -110,8 +123,15 @@ class Results:
         size = record["height"], record["width"]
         return PICTURES not in self.formats or ("mask" in record and all(_is_whole(file, size) for file in pictures))
 
-    def write(self, query: Path, prediction: Prediction, facts: dict[str, Any]) -> list[dict[str, Any]]:
-        """Write a query's files and return the rows of the classes.
+    def is_reviewed(self, query: Path) -> bool:
+        """Return whether every class that a query's result shows has a verdict, and at least one of its classes has."""
+        record = kept_json(self.paths(query)[0])
+        rows = record["classes"] if record.get("query_file") == _file_facts(query) else []
+        judged = [row["name"] for row in rows if (str(query), row["name"]) in self.verdicts]
+        return bool(judged) and all(row["name"] in judged for row in rows if row["pixels"])
+
+    def write(self, query: Path, prediction: Prediction, facts: dict[str, Any]) -> None:
+        """Write a query's files.
 
         Args:
             facts: entries of the JSON that are the same for every query.
@@ -126,7 +146,11 @@ class Results:
         record["query_file"] = _file_facts(query)
         if PICTURES in self.formats:
             write_mask(mask, prediction.mask)
-            write_png(overlay, prediction.overlay())
+            picture = prediction.overlay()
+            write_picture(overlay, picture)
+            scale = min(THUMBNAIL_SIDE / max(height, width), 1)
+            size = max(round(scale * width), 1), max(round(scale * height), 1)
+            write_picture(self.out / THUMBNAILS / overlay.name, cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
             record |= {"mask": mask.name, "overlay": overlay.name}
         rows = prediction.summary()
         instances = prediction.instances() if self.instances else []
@@ -140,17 +164,15 @@ class Results:
                     if one.name == row["name"]
                 ]
             if PICTURES in self.formats:
-                _, content = cv2.imencode(".png", (probability * (2**16 - 1)).round().astype(np.uint16))
+                _, content = cv2.imencode(".png", (probability * 255).round().astype(np.uint8))
                 write_atomically(file, content.tobytes())
                 row["probability"] = file.name
         write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
-        return rows
 
-    def write_formats(self, queries: Sequence[Path], model: str, keep: bool = False) -> None:
+    def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
         """Write the other formats for queries whose results are complete.
 
         Args:
-            model: the model's name.
             keep: keep files of single photos that are newer than their results, such as corrected ones.
 
         Raises:
@@ -158,13 +180,14 @@ class Results:
         """
         for name in self.formats:
             if name != PICTURES:
+                model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
                 found = Found(self.found(queries, keep), self.categories, model, self.polygons)
                 recognise.WRITERS[name](self.out / name, found)
 
     def found(self, queries: Sequence[Path], keep: bool = False) -> Iterator[FoundPhoto]:
         """Yield what the JSON files of queries say was found; names of photos are relative to the folder of all.
 
-        An object is a class with pixels, or one of its parts where those are listed.
+        An object is a class with pixels that no review has rejected, or one of its parts where those are listed.
         """
         folder = os.path.commonpath([query.parent.absolute() for query in queries])
         for query in tqdm(queries, desc="write", unit="photo", leave=False):
@@ -173,27 +196,52 @@ class Results:
             objects = tuple(
                 FoundObject(entry["name"], one["confidence"], one["pixels"], tuple(one["box"]), one["runs"])
                 for entry in record["classes"]
+                if self.verdicts.get((record["query"], entry["name"])) != REJECTED
                 for one in entry.get("instances", [entry] if entry["pixels"] else [])
             )
             since = path.stat().st_mtime_ns if keep else None
             yield FoundPhoto(query, name, record["height"], record["width"], objects, since)
 
-    def write_summary(self, failed: dict[Path, str]) -> None:
-        """Write a table of all results in the folder: a row for each photo and class, and for each photo with an error.
+    def write_summary(self, failed: dict[Path, str]) -> str:
+        """Write a table of all results in the folder, and a page to review their pictures.
+
+        The table has a row for each photo and class, and for each photo with an error. Without a result nothing is
+        written.
+
+        Returns:
+            The numbers of photos in which each class was not found, in words; empty if all were found in all.
 
         Raises:
             WriteError: the disk is full or the folder cannot be written.
         """
-        text = io.StringIO()
+        text, entries, absent = io.StringIO(), list[dict[str, Any]](), Counter[str]()
         table = csv.DictWriter(text, SUMMARY_COLUMNS, extrasaction="ignore")
         table.writeheader()
         for path in sorted(self.out.glob("*.json")):
             record = kept_json(path)
             for row in record["classes"] if "query_file" in record else []:  # else another JSON file
-                box = dict(zip(("x0", "y0", "x1", "y1"), row["box"] or ()))
-                table.writerow({**row, "photo": record["query"], "class": row["name"], **box})
+                box, shown = dict(zip(BOX, row["box"] or ())), bool(row["pixels"])
+                absent[row["name"]] += not shown
+                verdict = self.verdicts.get((record["query"], row["name"]), "")
+                facts = {"photo": record["query"], "class": row["name"], "shown": shown, "review": verdict}
+                table.writerow({**row, **facts, **box})
+                if "overlay" in record:
+                    stated = Path(record["query"])
+                    photo = stated if stated.exists() else self.out.parent / stated
+                    href = quote(Path(os.path.relpath(photo, self.out)).as_posix())
+                    colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
+                    facts |= {"href": href, "overlay": record["overlay"], "colour": f"rgb{colour}"}
+                    facts |= {"presence": row["presence"], "share": row["share"], "made": path.stat().st_mtime_ns}
+                    entries.append(facts)
+        if not absent:
+            return ""
         table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
         write_atomically(self.out / "summary.csv", text.getvalue())
+        if entries:
+            content = json.dumps(entries).replace("<", "\\u003c")
+            page = Template(REVIEW_PAGE.read_text(encoding="utf-8"))
+            write_atomically(self.out / "review.html", page.substitute(entries=content, folder=THUMBNAILS))
+        return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
 
 
 def _file_facts(query: Path) -> list[int] | None:

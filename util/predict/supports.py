@@ -21,7 +21,7 @@ from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
 from util.formats.annotations import Annotations, Photo
 from util.formats.painting import label_of
-from util.predict.regions import DRAWN_KINDS, drawn_label, mask_label, outlined_label, union
+from util.predict.regions import DRAWN_KINDS, drawn_labels, mask_label, outlined_label, union
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 UNNAMED = "object"  # the name of a class without a name
@@ -99,8 +99,7 @@ class Marked:
             return [mask_label(path, self.photo, self.mask_value)]
         if "outlines" in self.kinds:
             return [outlined_label(path, self.photo, self.name or name)]
-        origin = f"{self.photo}:{self.marks}"
-        return [drawn_label(part, shape, self.radius, origin) for part in self.marks.split()]
+        return drawn_labels(self.marks, shape, self.radius, f"{self.photo}:{self.marks}")
 
 
 def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> Marked:
@@ -259,7 +258,7 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     """
     image = read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
-        return Support(image, drawn_label(mask, image.shape[:2], None, "a support"), "array")
+        return Support(image, union(drawn_labels(mask, image.shape[:2], None, "a support")), "array")
     if isinstance(mask, str | Path):
         with opened_mask(Path(mask)) as opened:
             label = np.asarray(opened) != 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from util.files import write_atomically
-from util.report.overlay import write_png
+from util.report.overlay import write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def write_figure(path: Path, figure: Figure, suffix: str = "png") -> None:
     Raises:
         WriteError: the disk is full or the folder cannot be written.
     """
-    write_png(path.with_name(f"{path.name}.png"), pixels(figure))
+    write_picture(path.with_name(f"{path.name}.png"), pixels(figure))
     if suffix != "png":
         save = partial(figure.savefig, format=suffix, dpi=figure.dpi, metadata=UNDATED[suffix])
         write_atomically(path.with_name(f"{path.name}.{suffix}"), save)

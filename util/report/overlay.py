@@ -1,4 +1,4 @@
-"""Overlays on photos: masks in the colours of support, prediction and truth, class maps, heat maps; PNG files."""
+"""Overlays on photos: masks in the colours of support, prediction and truth, class maps, heat maps; their files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from util.files import write_atomically
 Colour = tuple[int, int, int]  # RGB
 TINT = 0.5  # share of the mask's colour in an overlay, and of the colours in a heat map
 SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
+JPEG_QUALITY = 80  # 2 MB for 12 million pixels
 OUTLINE = (((0, 0, 0), 3), ((255, 255, 255), 1))  # a light line on a wider dark one shows on any ground: colour, pixels
 
 
@@ -49,11 +50,12 @@ def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return out
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture (H, W, 3) uint8, atomically.
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write an RGB picture (H, W, 3) uint8, atomically, as PNG or JPEG, which the suffix says.
 
     Raises:
         WriteError: the disk is full or the folder cannot be written.
     """
-    _, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
     write_atomically(path, content.tobytes())
