@@ -59,8 +59,9 @@ def from_torchvision(name: str) -> dict[str, Tensor]:
 
     weights = get_model_weights(name)[FIRST_RELEASE]
     try:
-        if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).exists():
-            check_answer(weights.url)
+        kept = (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).exists()
+        if not kept and (silence := silence_of(weights.url)):
+            raise silence
         return weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise _not_fetched(TORCHVISION, name, error) from None
@@ -87,12 +88,9 @@ def hub() -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    before, silence = constants.HF_HUB_OFFLINE, None
-    if not before:
-        try:
-            check_answer(constants.ENDPOINT)
-        except OSError as error:
-            silence, constants.HF_HUB_OFFLINE = error, True
+    before = constants.HF_HUB_OFFLINE
+    silence = None if before else silence_of(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = before or silence is not None
     try:
         yield
     except Exception as error:
@@ -101,12 +99,8 @@ def hub() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def check_answer(url: str) -> None:
-    """Check that the server of a URL answers within ``PATIENCE`` seconds, through a proxy where one is set.
-
-    Raises:
-        OSError: it does not, or its name is unknown.
-    """
+def silence_of(url: str) -> OSError | None:
+    """Return why the server of a URL does not answer in ``PATIENCE`` seconds; None: it does, be it through a proxy."""
     answers: list[OSError | None] = []
 
     def ask() -> None:
@@ -120,9 +114,8 @@ def check_answer(url: str) -> None:
     thread = threading.Thread(target=ask, daemon=True)  # nothing else bounds the time in which a name is looked up
     thread.start()
     thread.join(PATIENCE)
-    error = answers[0] if answers else TimeoutError(f"no answer in {PATIENCE} seconds")
-    if error is not None:
-        raise OSError(f"{urlsplit(url).netloc} cannot be reached: {error}")
+    error = answers[0] if answers else f"no answer in {PATIENCE} seconds"
+    return None if error is None else OSError(f"{urlsplit(url).netloc} cannot be reached: {error}")
 
 
 def _not_fetched(source: str, name: str, error: Exception) -> Mismatch:

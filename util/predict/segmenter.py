@@ -174,28 +174,23 @@ class Segmenter:
         """
         if not self.classes:
             raise UserError("no supports: mark the object on at least one photo")
-        now = copy.copy(self)  # other threads may add classes meanwhile
-        now.classes = [*self.classes]
-        return now._many(photos, batch)
-
-    def _many(self, photos: Iterable[GivenPhoto], batch: int) -> Iterator[Prediction]:
-        pending: list[TiledPhoto] = []
+        now = copy.copy(self)
+        now.classes = [*self.classes]  # other threads may add some meanwhile
+        pending: list[tuple[TiledPhoto, Path | None]] = []
         views: list[tuple[TiledPhoto, Window]] = []
-        files: list[Path | None] = []  # of ``pending``
         for given in photos:
-            photo = TiledPhoto(read_photo(given), len(self.classes), self.tile)
-            pending.append(photo)
-            files.append(Path(given) if isinstance(given, str | Path) else None)
+            photo = TiledPhoto(read_photo(given), len(now.classes), self.tile)
+            pending.append((photo, Path(given) if isinstance(given, str | Path) else None))
             for window in photo.windows:
                 views.append((photo, window))
                 if len(views) >= batch:
-                    self._run(views)
+                    now._run(views)
                     views = []
-            while pending and not pending[0].missing:
-                yield self._prediction(pending.pop(0), files.pop(0))
+            while pending and not pending[0][0].missing:
+                yield now._prediction(*pending.pop(0))
         if views:
-            self._run(views)
-        yield from map(self._prediction, pending, files)
+            now._run(views)
+        yield from (now._prediction(*one) for one in pending)
 
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
         """Run the network over some views and add its margins and evidence to their photos."""

@@ -250,8 +250,8 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
 
     Args:
         mask: an array, tensor (H, W) or (1, H, W) or image of Pillow, of booleans or of 0, 1 and 255, which is
-            unknown, or the object where nothing is 1; a file, as of ``--support``; or ``box=...``, ``points=...``,
-            ``scribble=...``.
+            unknown, or the object where nothing is 1; a file, whose values but 0 are the object; or ``box=...``,
+            ``points=...``, ``scribble=...``.
 
     Raises:
         UserError: one of them has another form, or their sizes differ.
@@ -318,13 +318,10 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
             raise UserError(f"an image: has values of mode {photo.mode}, whose white is unknown; give 8 bits")
         return np.array(ImageOps.exif_transpose(photo).convert("RGB"))
     if isinstance(photo, Tensor):
-        if (
-            photo.ndim != 3
-            or len(photo) != 3
-            or (photo.is_floating_point() and not 0 <= photo.min() <= photo.max() <= 1)
-        ):
+        floats = photo.is_floating_point()
+        if photo.ndim != 3 or len(photo) != 3 or (floats and not 0 <= photo.min() <= photo.max() <= 1):
             raise UserError(f"an image: must be a tensor (3, H, W), uint8 or floats in 0..1, not {tuple(photo.shape)}")
-        photo = photo.detach().mul(255).round().byte() if photo.is_floating_point() else photo
+        photo = (255 * photo).round().byte() if floats else photo
         photo = photo.permute(1, 2, 0).contiguous().cpu().numpy()
     if not isinstance(photo, np.ndarray):
         raise UserError(f"an image: must be a file, an image of Pillow, an array or a tensor, not {type(photo)}")
