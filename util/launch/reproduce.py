@@ -121,14 +121,15 @@ def main() -> int:
     add_format(parser)
     add_planning(parser)
     options = parser.parse_args()
+    if not options.dry_run:
+        check_gpus(options.gpus)
     parts, refused = parts_of(options)
     tasks = [task for part in parts for task in part.tasks(options.gpus)]
     refused += lacking(parts)
     if options.dry_run:
         return plan(tasks, refused, options.gpus, options.device_speed)
-    check_gpus(options.gpus)
-    refused += [task.refusal for task in tasks]
-    if code := refuse([*refused, *(lacking_memory(tasks) if options.gpus else ())]):
+    refused += [*(task.refusal for task in tasks), *(lacking_memory(tasks) if options.gpus else ())]
+    if code := refuse(refused):
         return code
     left = parts
     while left:
