@@ -175,6 +175,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
         UserError: a stage cannot go on from what is there.
     """
     parser = command_line.parser(None)
+    parser.prog = "train.sh"
     cli.add_training_options(parser)
     add_planning(parser)
     parser.add_argument("--checkpoint")
