@@ -141,6 +141,8 @@ class Results:
         """
         path, mask, overlay, *probabilities = self.paths(query)
         path.unlink(missing_ok=True)  # a JSON without all other files must not exist
+        for name in self.names:
+            self.verdicts.pop((str(query), name), None)  # it was on the earlier result
         height, width = prediction.mask.shape
         record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
         record["query_file"] = _file_facts(query)
