@@ -48,7 +48,8 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
         "points=",
         "points=1,2;99,3",
         "scribble=1;2",
-        "not=99,3",
+        "points=9,9 nott=9,3",
+        "box=1,2,30,40 mask.png",
         "not=30,9",  # marks nothing
         "box=2,2,3,3",  # vanishes at the network's input
         "gone.png",

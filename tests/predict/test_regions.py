@@ -55,7 +55,11 @@ def test_points_mark_discs_and_a_scribble_the_line_between(marked: dict[str, str
 
 def test_marks_of_one_photo_join(marked: dict[str, str]) -> None:
     photo = marked["box"].partition(":")[0]
-    texts = [f"{photo}:box=2,3,20,20;30,3,50,20 not=40,10", f"{photo}:points=5,35;9,35 not=6,6", f"{photo}:box=1,1,9,9"]
+    texts = [
+        f"{photo}:box=2,3,20,20;30,3,50,20 not=40,10",
+        f"{photo}:points=5,35; 9,35 not=6,6",
+        f"{photo}:box=1,1,9,9",
+    ]
     points, denied = (_read(f"{photo}:points={of}", radius=3).label for of in ("5,35;9,35", "40,10;6,6"))
     boxes = np.zeros((HEIGHT, WIDTH), bool)
     boxes[3:20, 2:20] = boxes[3:20, 30:50] = boxes[1:9, 1:9] = True

@@ -12,6 +12,7 @@ Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from util.formats.painting import label_of
 
 NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
+BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
 DENIED = 254  # in the label of a mark: not of the object
 INDEX_MODES = ("P", "L", "1")  # Pillow's modes with one 8-bit value per pixel
 VALUE_MODES = (*INDEX_MODES, "I", "I;16", "F")  # Pillow's modes with one value per pixel
@@ -101,12 +103,14 @@ def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin
     Raises:
         UserError: the text has another form, or reaches beyond the photo; begins with ``origin``.
     """
-    return [_drawn_label(mark, shape, radius, origin) for mark in text.split()]
+    return [_drawn_label(mark, shape, radius, origin) for mark in BETWEEN_MARKS.split(text)]
 
 
 def _drawn_label(mark: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:
     """Return the label of one mark; errors as ``drawn_labels``."""
     kind, _, numbers = mark.partition("=")
+    if kind not in DRAWN_KINDS:
+        raise UserError(f"{origin}: '{kind}' is no mark{nearest(kind, DRAWN_KINDS)}")
     height, width = shape
     try:
         points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]

@@ -21,7 +21,7 @@ from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
 from util.formats.annotations import Annotations, Photo
 from util.formats.painting import label_of
-from util.predict.regions import DRAWN_KINDS, drawn_labels, mask_label, outlined_label, union
+from util.predict.regions import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, mask_label, outlined_label, union
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 UNNAMED = "object"  # the name of a class without a name
@@ -73,7 +73,7 @@ class Marked:
     def kinds(self) -> set[str]:
         """The kinds of its marks, beside ``others``: of ``DRAWN_KINDS``, ``outlines`` or ``mask``."""
         if self.marks.startswith(tuple(f"{kind}=" for kind in DRAWN_KINDS)):
-            return {part.partition("=")[0] for part in self.marks.split()}
+            return {part.partition("=")[0] for part in BETWEEN_MARKS.split(self.marks)}
         outlined = self.annotated is not None or Path(self.marks).suffix.lower() == labelme.SUFFIX
         return {"outlines" if outlined else "mask"}
 
