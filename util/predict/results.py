@@ -124,11 +124,12 @@ class Results:
         return PICTURES not in self.formats or ("mask" in record and all(_is_whole(file, size) for file in pictures))
 
     def is_reviewed(self, query: Path) -> bool:
-        """Return whether every class that a query's result shows has a verdict, and at least one of its classes has."""
+        """Return whether a query's result has these classes, a verdict on one, and on all that it shows."""
         record = kept_json(self.paths(query)[0])
         rows = record["classes"] if record.get("query_file") == _file_facts(query) else []
         judged = [row["name"] for row in rows if (str(query), row["name"]) in self.verdicts]
-        return bool(judged) and all(row["name"] in judged for row in rows if row["pixels"])
+        is_judged = bool(judged) and all(row["name"] in judged for row in rows if row["pixels"])
+        return is_judged and [row["name"] for row in rows] == [*self.names]
 
     def write(self, query: Path, prediction: Prediction, facts: dict[str, Any]) -> None:
         """Write a query's files.
