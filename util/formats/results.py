@@ -18,7 +18,7 @@ from util.files import read_json, read_text
 from util.formats.annotations import Annotations, Instance, Photo, PhotoFiles, reason_of
 from util.formats.shapes import decoded, encoded
 
-ACCEPTED, REJECTED = VERDICTS = ("accepted", "rejected")
+REJECTED = "rejected"
 VERDICT_FILES = "accepted*.csv"  # browsers number the files of one name
 
 
@@ -28,14 +28,17 @@ def verdicts_in(folder: Path) -> dict[tuple[str, str], str]:
     A verdict on a result that is newer than the file does not count.
 
     Raises:
-        UserError: the file lacks a column, or holds another word than ``VERDICTS``.
+        UserError: the file lacks a column, or holds another word.
     """
     newest = max(folder.glob(VERDICT_FILES), key=lambda path: path.stat().st_mtime_ns, default=None)
     if newest is None:
         return {}
     rows = list(csv.DictReader(read_text(newest, "these verdicts", "save them again from review.html").splitlines()))
-    if any(row.get("photo") is None or row.get("class") is None or row.get("verdict") not in VERDICTS for row in rows):
-        raise UserError(f"{newest}: needs the columns photo, class, verdict, which is one of {', '.join(VERDICTS)}")
+    if any(
+        row.get("photo") is None or row.get("class") is None or row.get("verdict") not in ("accepted", REJECTED)
+        for row in rows
+    ):
+        raise UserError(f"{newest}: needs the columns photo, class, and verdict, accepted or rejected")
     since = newest.stat().st_mtime_ns
     files = {row["photo"]: folder / f"{Path(row['photo']).stem}.json" for row in rows}
     fresh = {photo for photo, file in files.items() if file.is_file() and file.stat().st_mtime_ns <= since}
