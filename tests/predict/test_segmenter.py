@@ -110,7 +110,7 @@ def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> No
     segmenter = Segmenter({"cup": [pair]})
     expected = [[segmenter(photo).probability for photo in photos]]
     with ThreadPoolExecutor(4) as pool:
-        pending = [pool.submit(lambda n=n: segmenter(photos[n % 3]).probability) for n in range(12)]
+        pending = [pool.submit(lambda n=n: segmenter(photos[n % 3]).probability) for n in range(8)]
         segmenter.add("dish", [pair])
     expected.append([segmenter(photo).probability for photo in photos])
     found = [one.result() for one in pending]
