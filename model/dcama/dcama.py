@@ -1,6 +1,7 @@
 """DCAMA: the query's mask as an attention-weighted mean of the supports' masks, at every intermediate feature.
 
-Read ``DCAMA.forward`` first; ``mask_aggregation.py`` is the attention, ``decoder.py`` follows it.
+Read ``DCAMA.forward`` first; ``mask_aggregation.py`` is the attention, softmax(Q K^T / sqrt(d)) M over the positions of
+all supports, ``decoder.py`` follows it.
 Source: Shi et al., Dense Cross-Query-and-Support Attention Weighted Mask Aggregation for Few-Shot Segmentation, ECCV
 2022.
 """

@@ -2,7 +2,8 @@
 
 A frozen encoder and base learner (after BAM), supports masked as images, a token pyramid shared by query and supports,
 matching at each level, a linear decoder, and the ensemble with the base learner. Coarse correlation maps teach finer
-ones (``query_matching.py``).
+ones (``query_matching.py``): out_i = sum_j m_j softmax_i(s_ij) v_j over query positions i and support positions j,
+c_i = sum_j m_j s_ij / sum_j m_j, and the distillation is the mean over levels of KL(t || softmax(c)).
 Source: Peng et al., Hierarchical Dense Correlation Distillation for Few-Shot Segmentation, CVPR 2023 (arXiv
 2303.14652).
 """

@@ -1,7 +1,9 @@
 """SCCAN: the query's windows attend to themselves and to the support's most similar window. Read ``SCCAN.forward``.
 
 A frozen encoder, a prior without parameters (the paper's pseudo mask aggregation), fusion with the support prototype,
-self-calibrated cross attention (with its patch alignment, ``attention.py``), a decoder of one scale.
+self-calibrated cross attention (with its patch alignment, ``attention.py``), a decoder of one scale. The pseudo mask is
+P_i = sum_j softmax_j(cos(q_i, s_j)) m_j; one softmax weighs a query window's own tokens by q k / sqrt(d) and those of
+the aligned support window by cos(q, k).
 Source: Xu et al., Self-Calibrated Cross Attention Network for Few-Shot Segmentation, ICCV 2023 (arXiv 2308.09294).
 """
 

@@ -2,7 +2,9 @@
 
 Read ``SSP.forward`` first. There is no decoder and no learned layer beyond the encoder, which learns its middle stages.
 ``model/common/self_support.py`` has the paper's self-support prototypes: foreground (SSFP), background (SSBP), adaptive
-background (ASBP); ``self_support`` of the losses is its self-support loss.
+background (ASBP); ``self_support`` of the losses is its self-support loss. With softmax(10 [cos(F, BP); cos(F, FP)]):
+FP_1 = 0.5 FP_0 + 0.5 SSFP, BP_1 = 0.3 SSBP + 0.7 ASBP, ASBP_i = sum_j softmax_j(2 cos(F_i, F_j)) F_j over the query's
+confident background j.
 Source: Fan et al., Self-Support Few-Shot Semantic Segmentation, ECCV 2022 (arXiv 2207.11549).
 """
 

@@ -31,7 +31,7 @@ META = torch.device("meta")  # of tensors without memory
 
 
 class Cost(NamedTuple):
-    """What a pass takes: operations of an image or episode, NaN if not known; the bytes of a process; checkpoints."""
+    """The cost of a pass: operations of an image or episode, NaN if not known; the bytes of a process; checkpoints."""
 
     flops: float
     memory: int
@@ -128,7 +128,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 class Machine:
-    """What cases cost, and how fast a GPU of this machine or its processor is, each found once.
+    """The costs of cases, and the speed of a GPU of this machine or of its processor, each found once.
 
     Args:
         speed: of the machine that hours are of: images of 224 px a second through ResNet-50; None: of this one.

@@ -1,4 +1,4 @@
-"""What a command would do, for ``--dry-run``: its stages, what is there, steps, batches, hours, memory, disk, refusals.
+"""The plan of a command, for ``--dry-run``: its stages, what is there, steps, batches, hours, memory, disk, refusals.
 
 The operations of every training step and evaluation are counted by a pass on tensors without memory. How many of them a
 second are done is measured in passes of the network's own encoder on this machine; another device is as many times as
