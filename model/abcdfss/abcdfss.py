@@ -1,0 +1,222 @@
+"""ABCDFSS: fit a small head on each level of an ImageNet encoder to the episode's images, then compare densely.
+
+Nothing is trained beforehand. Read ``ABCDFSS.forward`` first.
+Source: Herzog, Adapt Before Comparison: A New Perspective on Cross-Domain Few-Shot Segmentation, CVPR 2024
+(arXiv 2402.17614), without its optional conditional random field.
+
+z = w2 relu(norm(w1 x)) is the head of a level, u its output at length 1. Of an image, o is u of the sheared map, t is u
+of the sheared image's map: position i of both shows the same place. A fit minimises, for query and supports,
+
+    mean_i(-o_i t_i / 0.5 + log sum_j exp(o_i t_j / 0.5)) + |mean o - mean t| + |var o - var t|
+
+and, for the supports' object f and background b, -log(e^cos(f_o, f_t) / (e^cos(f_o, f_t) + e^cos(f_o, b_t))).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.common.likeness import likeness_to_supports
+from model.common.ops import background_mask, foreground_mask, resize_cells
+from model.common.with_encoder import GiveOf, WithEncoder
+from model.contract import ModelSettings, Task
+from model.encoders.encoder import EncoderVariant
+from model.encoders.features import Features
+from model.encoders.settings import EncoderSettings, build_encoder
+from model.episode import Episode, Output
+from model.registry import register
+
+ENCODER = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
+VIEWS = 2  # sheared ones of each image
+DEGREES = 20  # largest shear along each axis
+SEED = 2  # of the shears, which are the same for all images
+WIDTH = 64  # channels of a head
+TEMPERATURE = 0.5  # of the contrast
+EPS = 1e-8  # added to the sum of a mask
+LOWEST = 12  # of 0..255, of the values that Otsu's threshold divides
+LEVELS = 256  # bins of its histogram
+
+
+@dataclass
+class ABCDFSSSettings(ModelSettings):
+    """ABCDFSS's settings; ``config/model/abcdfss.yaml`` explains them."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    steps: int = field(default=25, metadata={"low": 0})
+    rate: float = field(default=0.01, metadata={"low": 0})
+    positions: int = field(default=0, metadata={"low": 0})
+
+
+@register("abcdfss")
+class ABCDFSS(WithEncoder):
+    """Heads that are fitted to the query and the supports of each episode; the encoder never learns."""
+
+    Settings = ABCDFSSSettings
+    title = "ABCDFSS"
+    learns = False
+    stride = 32
+    reads_intermediate = True
+    default_net = "lite0"
+    never_compiled = ("_score",)
+    cannot_export = "its heads are fitted to each episode"
+    settings: ABCDFSSSettings
+
+    def __init__(self, settings: ABCDFSSSettings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = build_encoder(settings.encoder, variant=ENCODER)
+        random = torch.Generator().manual_seed(SEED)
+        self.shears = torch.randint(-DEGREES, DEGREES + 1, (VIEWS, 2), generator=random).tolist()
+        self.freeze()
+
+    def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
+        """Return the features of images, whose intermediate ones are followed by those of the sheared images.
+
+        Stage s of view v = 1, 2 is number 10 v + s.
+        """
+        plain = super().encode_images(image_b3hw, give)
+        for view, by in enumerate(self.shears, 1):
+            own = super().encode_images(_sheared(image_b3hw, by))
+            plain.intermediate |= {10 * view + stage: maps for stage, maps in own.intermediate.items()}
+        return plain
+
+    @torch.no_grad()
+    def forward(self, episode: Episode) -> Output:
+        """Return logits (B, 2, S, S): 0, and the score of the object less the threshold of its query."""
+        shots, size, last = episode.support.shape[1], episode.query.shape[-2:], self.encoder.last_stage
+        query, support = self.encode(episode)
+        masks = torch.cat([foreground_mask(episode.support_label), background_mask(episode.support_label)], dim=2)
+        evidence = likeness_to_supports(query.stage[last], support.stage[last], masks[:, :, :1])
+        margins = []
+        with torch.autocast(masks.device.type, enabled=False):
+            for item, (sides, class_id) in enumerate(zip(masks, episode.class_id.tolist())):
+                own = query.rows(slice(item, item + 1)), support.rows(slice(item * shots, (item + 1) * shots))
+                images = own[0].each(lambda x: x.float()), own[1].each(lambda x: x.float())
+                score_hw = resize_cells(self._score(*images, sides, class_id), size)[0, 0]
+                margins.append(score_hw - threshold(score_hw))
+        margin = torch.stack(margins)
+        return Output(torch.stack([torch.zeros_like(margin), margin], dim=1), evidence=evidence)
+
+    def _score(self, query: Features, support: Features, sides_k2ss: Tensor, class_id: int) -> Tensor:
+        """Return the score of one query on its finest grid, the mean over the levels, (1, 1, h, w).
+
+        Everything random depends on the class and the supports' masks alone.
+        """
+        contents = (zlib.crc32(side.cpu().numpy().tobytes()) for side in sides_k2ss)
+        random = torch.Generator().manual_seed(sum(contents) + class_id)
+        viewed = torch.stack([_sheared(sides_k2ss, by) for by in self.shears])  # (V, K, 2, S, S)
+        scores = []
+        for stage in sorted(stage for stage in query.intermediate if stage < 10):
+            for level in range(len(query.intermediate[stage])):
+                # Views 0 (plain), 1, 2 of the query and its supports, each (1 + K, C, h, w).
+                x, *seen = (
+                    torch.cat([part.intermediate[10 * view + stage][level] for part in (query, support)])
+                    for view in range(VIEWS + 1)
+                )
+                pairs = torch.stack([torch.stack([_sheared(x, by), own]) for by, own in zip(self.shears, seen)])
+                masks = resize_cells(viewed.flatten(0, 1), x.shape[-2:]).unflatten(0, viewed.shape[:2])
+                head = self._fit(pairs, masks, random)
+                q, s = (_head(part, head).flatten(2) for part in (x[:1], x[1:]))  # (1, 64, L), (K, 64, L)
+                inside = resize_cells(sides_k2ss[:, :1], x.shape[-2:]).flatten()  # (K L,)
+                attention = torch.softmax(q[0].T @ s.transpose(0, 1).flatten(1) / WIDTH**0.5, dim=1)  # (L, K L)
+                scores.append((attention @ inside).view(1, 1, *x.shape[-2:]))
+        finest = max(score.shape[-2:] for score in scores)
+        return torch.stack([resize_cells(score, finest) for score in scores]).mean(0)
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def _fit(self, pairs: Tensor, masks: Tensor, random: torch.Generator) -> list[Tensor]:
+        """Return the fitted parameters of the head of one level.
+
+        Args:
+            pairs: of each view the sheared map and the sheared image's map, (V, 2, 1 + K, C, h, w), query first.
+            masks: object and background of the sheared supports, (V, K, 2, h, w).
+        """
+        pairs, masks = pairs.clone(), masks.clone()
+        channels, positions = pairs.shape[3], pairs[0, 0, 0, 0].numel()
+        head = [p.to(pairs.device).requires_grad_() for p in _started(channels, random)]
+        optimizer = torch.optim.SGD(head, self.settings.rate)
+        views, shots = masks.shape[:2]
+        for _ in range(self.settings.steps):
+            chosen = torch.arange(positions)
+            if 0 < self.settings.positions < positions:
+                chosen = torch.randperm(positions, generator=random)[: self.settings.positions]
+            loss = pairs.new_zeros(())
+            for images in (slice(0, 1), slice(1, None)):
+                maps = (pairs[:, side, images].flatten(0, 1) for side in (0, 1))
+                o, t = (F.normalize(_head(x, head).flatten(2), dim=1) for x in maps)  # (V n, 64, L)
+                loss = loss + _contrast(o, t, chosen.to(o.device)) + _change_of_statistics(o, t)
+            of_o, of_t = (x.unflatten(0, (views, shots)) for x in (o, t))  # the supports' are the last
+            loss = loss + _prototype_loss(of_o, of_t, masks.flatten(3))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return [p.detach() for p in head]
+
+
+def _sheared(x: Tensor, degrees: list[float]) -> Tensor:
+    """Return maps (n, C, H, W) sheared along x and y, by the nearest position; 0 comes in from outside."""
+    from torchvision.transforms.functional import affine
+
+    return affine(x, angle=0, translate=[0, 0], scale=1, shear=degrees)
+
+
+def _started(channels: int, random: torch.Generator) -> list[Tensor]:
+    """Return the parameters of a head before its fit, in a library's usual way: w1, b1, scale, shift, w2, b2."""
+
+    def drawn(*shape: int, fan_in: int) -> Tensor:
+        return (2 * torch.rand(shape, generator=random) - 1) / fan_in**0.5
+
+    first = drawn(WIDTH, channels, 1, 1, fan_in=channels), drawn(WIDTH, fan_in=channels)
+    second = drawn(WIDTH, WIDTH, 1, 1, fan_in=WIDTH), drawn(WIDTH, fan_in=WIDTH)
+    return [*first, torch.ones(WIDTH), torch.zeros(WIDTH), *second]
+
+
+def _head(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """Return z (n, 64, h, w) of maps (n, C, h, w); the norm has the statistics of these maps, in prediction too."""
+    w1, b1, scale, shift, w2, b2 = parameters
+    hidden = F.batch_norm(F.conv2d(x, w1, b1), None, None, scale, shift, training=True)
+    return F.conv2d(F.relu(hidden), w2, b2)
+
+
+def _contrast(o_ncl: Tensor, t_ncl: Tensor, chosen: Tensor) -> Tensor:
+    """Return the contrast of chosen positions i of o with all positions j of t, as a mean (scalar)."""
+    similar = o_ncl[..., chosen].transpose(1, 2) @ t_ncl / TEMPERATURE  # (n, i, j)
+    same = similar[:, torch.arange(len(chosen), device=chosen.device), chosen]
+    return (similar.logsumexp(2) - same).mean()
+
+
+def _change_of_statistics(o_ncl: Tensor, t_ncl: Tensor) -> Tensor:
+    """Return how far means and variances over the positions differ, as a mean over maps and channels (scalar)."""
+    mean = (o_ncl.mean(2) - t_ncl.mean(2)).abs().mean()
+    return mean + (o_ncl.var(2) - t_ncl.var(2)).abs().mean()
+
+
+def _prototype_loss(o_vkcl: Tensor, t_vkcl: Tensor, masks_vksl: Tensor) -> Tensor:
+    """Return the loss of the prototypes of object and background, s = 0 and 1, over all shots; mean over the views."""
+    total_vs1 = masks_vksl.sum((1, 3)).unsqueeze(2) + EPS
+    of_o, of_t = (torch.einsum("vkcl,vksl->vsc", x, masks_vksl) / total_vs1 for x in (o_vkcl, t_vkcl))
+    same, other = (F.cosine_similarity(of_o[:, 0], of_t[:, side], dim=1) for side in (0, 1))
+    return F.softplus(other - same).mean()
+
+
+def threshold(score_hw: Tensor) -> Tensor:
+    """Return the threshold of a map (scalar): Otsu's over its values above 5 % of its range, at least its mean.
+
+    A constant map is its own threshold.
+    """
+    low, high = score_hw.min(), score_hw.max()
+    if low == high:
+        return high
+    count = torch.bincount(((score_hw - low) / (high - low) * (LEVELS - 1)).long().flatten(), minlength=LEVELS).double()
+    count[:LOWEST] = 0
+    share = count / count.sum()
+    below = share.cumsum(0)
+    moment = (share * torch.arange(LEVELS, device=share.device)).cumsum(0)
+    between = (moment[-1] * below - moment).square() / (below * (1 - below)).clamp(min=EPS)  # variance of two parts
+    return torch.maximum(between.argmax() / (LEVELS - 1) * (high - low) + low, score_hw.mean())
