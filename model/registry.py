@@ -26,10 +26,15 @@ def register(name: str) -> Callable[[type[FewShotModel]], type[FewShotModel]]:
 
 def class_of(settings: object) -> type[FewShotModel]:
     """Return the model class whose settings these are."""
-    return next(cls for cls in models().values() if cls.Settings is type(settings))
+    return next(cls for cls in every_model().values() if cls.Settings is type(settings))
 
 
 def models() -> dict[str, type[FewShotModel]]:
+    """Return the model classes that segment episodes by name; those of ``model/generalised.py`` are left out."""
+    return {name: cls for name, cls in every_model().items() if not cls.generalised}
+
+
+def every_model() -> dict[str, type[FewShotModel]]:
     """Return every registered model class by name, after importing all modules of methods below ``model/``."""
     _import_all(tuple(model.__path__))
     return dict(_MODELS)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.common.linear import Head, minimise
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings
 from model.contract import Task
@@ -118,17 +119,6 @@ def _shares(label_hw: Tensor, classes: int, size: Sequence[int]) -> tuple[Tensor
     return torch.stack(shares, dim=1) / known.clamp(min=LEAST_KNOWN)[:, None], known
 
 
-class Head(NamedTuple):
-    """A linear map of features to the logits of background and N classes: ``weight`` (N + 1, C), ``bias`` (N + 1,)."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def logits(self, x_bchw: Tensor) -> Tensor:
-        """Return the logits of each cell, (B, N + 1, h, w)."""
-        return F.conv2d(x_bchw, self.weight[:, :, None, None], self.bias)
-
-
 def fit(examples: Examples, penalty: float) -> Head:
     """Return the head of least mean cross entropy over the cells plus penalty / 2 times the squared weights.
 
@@ -154,11 +144,7 @@ def fit(examples: Examples, penalty: float) -> Head:
         gradient = torch.cat([error.T @ x + penalty * weight, error.sum(0)[:, None]], dim=1)
         return float(loss), gradient.numpy().ravel()
 
-    from scipy.optimize import minimize
-
-    start = np.zeros(outputs * (channels + 1))
-    options = {"maxiter": 200, "ftol": 0, "gtol": 1e-6}  # it ends by the largest entry of the gradient
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-    parameters = torch.from_numpy(found.x).view(outputs, channels + 1)
+    found = minimise(loss_and_gradient, np.zeros(outputs * (channels + 1)), steps=200, tolerance=1e-6)
+    parameters = torch.from_numpy(found).view(outputs, channels + 1)
     weight = parameters[:, :-1] / deviation
     return Head(*(part.to(examples.points) for part in (weight, parameters[:, -1] - weight @ mean)))

@@ -1,4 +1,4 @@
-"""Base class of models over a frozen encoder and base learner (BAM): base stage, projections, shot weights."""
+"""Base classes of models over a frozen encoder and base learner (BAM): base stage, projections, shot weights."""
 
 from __future__ import annotations
 
@@ -42,29 +42,48 @@ class WithBaseSettings(ModelSettings):
     base: BaseSettings = field(default_factory=BaseSettings)
 
 
-class WithBaseLearner(WithEncoder):
+class OverBaseStage(WithEncoder):
     """A model whose encoder and base learner come from a base stage and are frozen."""
 
     settings: WithBaseSettings
-    ensemble: Ensemble  # the subclass builds it
     has_base_stage = True
     reads_base_labels = True
     grids = ONE_GRID
     size_rule = (ENCODER_STRIDE, 1)
 
-    def __init__(self, settings: WithBaseSettings, task: Task, weights_in_shot_order: bool = True):
+    def __init__(self, settings: WithBaseSettings, task: Task):
         super().__init__(settings, task)
         self.encoder = build_encoder(settings.encoder)
-        channels = self.encoder.channels
-        self.base_learner = BaseLearner(channels[HIGH], task.base_classes)
-        self.project_query = projection(channels[MID] + channels[LOW])
-        self.project_support = projection(channels[MID] + channels[LOW])
-        self.shot_weights = ShotWeights(task.shots, weights_in_shot_order)
+        self.base_learner = BaseLearner(self.encoder.channels[HIGH], task.base_classes)
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, whose weights come from the base stage."""
         yield from super().frozen()
         yield self.base_learner
+
+    def base_stage(self) -> Trainable:
+        """Return encoder and base learner as an ordinary segmentation network."""
+        base = self.settings.base
+        return BaseStage(self.encoder, self.base_learner, base.frozen_stages, base.head_lr_factor)
+
+    def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return the encoder and the number of base classes of a state dict in words."""
+        classifier = state.get("base_learner.classify.4.weight")
+        classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
+        return f"{describe(state)} and {classes}"
+
+
+class WithBaseLearner(OverBaseStage):
+    """A model that learns a meta learner beside them."""
+
+    ensemble: Ensemble  # the subclass builds it
+
+    def __init__(self, settings: WithBaseSettings, task: Task, weights_in_shot_order: bool = True):
+        super().__init__(settings, task)
+        channels = self.encoder.channels
+        self.project_query = projection(channels[MID] + channels[LOW])
+        self.project_support = projection(channels[MID] + channels[LOW])
+        self.shot_weights = ShotWeights(task.shots, weights_in_shot_order)
 
     def param_groups(self) -> list[ParamGroup]:
         """Return everything but encoder and base learner, with one learning rate."""
@@ -97,17 +116,6 @@ class WithBaseLearner(WithEncoder):
                 "base": mask_loss(base, episode.query_base_label),
             }
         return output
-
-    def base_stage(self) -> Trainable:
-        """Return encoder and base learner as an ordinary segmentation network."""
-        base = self.settings.base
-        return BaseStage(self.encoder, self.base_learner, base.frozen_stages, base.head_lr_factor)
-
-    def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return the encoder and the number of base classes of a state dict in words."""
-        classifier = state.get("base_learner.classify.4.weight")
-        classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
-        return f"{describe(state)} and {classes}"
 
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of inputs of the convolution over shots; a model of one shot has none."""

@@ -13,7 +13,7 @@ from model.registry import models
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import TRAINING_FREE, load_checkpoint
-from util.config.compose import CONFIG, MAIN_METHOD, methods, model_class
+from util.config.compose import CONFIG, MAIN_METHOD, methods
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 from util.evaluate.testing import test as score
@@ -30,7 +30,7 @@ from util.run.network import build_model
 from util.run.processes import World
 from util.train.stages import train_base, train_meta
 
-CLASSES = {name: model_class(CONFIG, name) for name in methods(CONFIG) if name != MAIN_METHOD}
+CLASSES = {name: models()[name] for name in methods(CONFIG) if name in models() and name != MAIN_METHOD}
 LEARNING = [name for name, cls in CLASSES.items() if cls.learns]
 FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
 

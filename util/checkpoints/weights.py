@@ -10,7 +10,7 @@ from model.contract import FewShotModel, Trainable
 from model.encoders.registry import downloadable
 from model.encoders.weights import checksum_of, licence_of, pretraining_of
 from model.mismatch import Mismatch
-from model.registry import class_of
+from model.registry import class_of, published_layout
 from util.checkpoints import checkpoint
 from util.checkpoints.resume import as_trained, changed_settings, training_differences
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
@@ -75,6 +75,10 @@ def network_to_train(
             f"{config.path}: {model_class.title} learns from maps of at most {MAX_INDEX} base classes; data set "
             f"{config.data.name} has masks of one class each and no folds, or more classes; take another method, such "
             "as MODEL=hsnet"
+        )
+    if model_class.generalised and stage == "meta":
+        raise UserError(
+            f"{config.path}: {model_class.title} trains a base stage alone: python train_base.py, or train.sh"
         )
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
@@ -171,8 +175,12 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     if isinstance(source, str):
         note = fill_encoder(config, network)
     else:
-        load_checkpoint(context, network, "meta", source, content)
-        changed = changed_settings(trained["model"], to_dict(config)["model"]) if trained else []
+        whole = not context.model_class.generalised
+        if whole:
+            load_checkpoint(context, network, "meta", source, content)
+        else:
+            load_base_learner(context, network, source, content)
+        changed = changed_settings(trained["model"], to_dict(config)["model"]) if trained and whole else []
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
         if trained:
             trained_with = {**trained["data"], "model": trained["model"]}
@@ -248,3 +256,23 @@ def load_checkpoint(
         network.requires_grad_(True)
         network.freeze()
     return content
+
+
+def load_base_learner(context: RunContext, network: FewShotModel, path: Path, content: dict[str, Any]) -> None:
+    """Fill encoder and base learner, all that a model has, from a checkpoint of any stage and method that holds both.
+
+    Raises:
+        UserError: the file holds none, or of another encoder, data set or fold.
+    """
+    checkpoint.check_identity({**content, "stage": "base"}, context.config, "base", str(path))
+    state = checkpoint.weights_of(content)
+    layout = published_layout(state)
+    state = (layout.translate(state) if layout else None) or state
+    own = {name: x for name, x in state.items() if name.startswith(("encoder.", "base_learner."))}
+    if not any(name.startswith("base_learner.") for name in own):
+        raise UserError(
+            f"{path}: holds no base learner; name the best.pth of a base stage (train_base.py), or weights of a method "
+            "that has one, such as BAM, HDMNet or Sym-Net"
+        )
+    checkpoint.load_weights(network.base_stage(), own, str(path))
+    network.freeze()

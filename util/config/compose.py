@@ -25,7 +25,7 @@ from model.contract import FewShotModel
 from model.encoders.registry import problem_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import PREFIX, unknown
-from model.registry import models
+from model.registry import every_model
 from util.config.folds import teach_base_learners
 from util.config.tree import Leaf, Tree, fill, find, merge, parse_file, places, value_of
 from util.errors import UserError, nearest
@@ -122,9 +122,9 @@ def model_named(name: Any, origin: str) -> type[FewShotModel]:
         UserError: there is no such model.
     """
     word, where = (name.value, name.where) if isinstance(name, Leaf) else (None, origin)
-    if str(word) not in models():
-        raise UserError(f"{where}: model.name = {word!r} is not a model{nearest(str(word), models())}")
-    return models()[str(word)]
+    if str(word) not in every_model():
+        raise UserError(f"{where}: model.name = {word!r} is not a model{nearest(str(word), every_model())}")
+    return every_model()[str(word)]
 
 
 def encoders_of(root: Path, method: str) -> list[str | None]:

@@ -7,7 +7,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model.registry import models
+from model.registry import every_model
 from util.config.checks import checked
 from util.config.compose import WITH_WORDS, in_names, model_named, read_tree
 from util.config.settings import Config, DataSettings
@@ -62,7 +62,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
     del out["path"], out["given"]
-    name = next(name for name, cls in models().items() if cls.Settings is type(config.model))
+    name = next(name for name, cls in every_model().items() if cls.Settings is type(config.model))
     out["model"] = {MODEL_NAME: name, **out["model"]}
     if config.base_stage is None:
         del out["base_stage"]

@@ -140,8 +140,9 @@ class StageSettings:
 class ProtocolSettings:
     """The rules of a test: choice of episodes, input of the network, and scored labels."""
 
-    query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random"] = "sequential"
-    supports: Literal["distinct", "with_replacement"] = "distinct"
+    query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random", "every"] = "sequential"
+    supports: Literal["distinct", "with_replacement", "published"] = "distinct"
+    support_pixels: int | None = bounded(None, 1, only=("query", "every"))
     ways: int = bounded(1, 1, 254)
     absent: float = bounded(0.0, 0, 1)
     list_file: str | None = None
@@ -152,6 +153,11 @@ class ProtocolSettings:
     smooth: bool = False
     scored_on: Literal["letterbox", "square", "original"] = "letterbox"
 
+    @property
+    def generalised(self) -> bool:
+        """Whether base and novel classes are labelled in one map."""
+        return self.query == "every"
+
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
         allowed = {"letterbox": ["letterbox", "square"], "stretch": ["letterbox", "original"], "original": ["original"]}
@@ -160,6 +166,14 @@ class ProtocolSettings:
             return "scored_on", f"= {self.scored_on} does not go with input: {self.input}; use {fitting}"
         if self.absent > 0 and self.ways > 1:
             return "absent", f"= {self.absent:g} does not go with ways: {self.ways}; use one way, or set absent to 0"
+        plain = self.scored_on == "letterbox" == self.input and self.ways == 1 and self.absent == 0
+        if self.generalised and not (plain and self.supports != "with_replacement"):
+            return (
+                "query",
+                "= every goes with letterboxed labels, one way, absent 0, and supports distinct or published",
+            )
+        if self.supports == "published" and not self.generalised:
+            return "supports", "= published goes with query: every alone; use distinct"
         if self.input == "original" and self.side is not None:
             return "side", f"= {self.side} means nothing with input: original; leave it null"
         return None

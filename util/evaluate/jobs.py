@@ -103,7 +103,7 @@ def build_test_jobs(
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
     every = list(protocols) == ["all"]
-    one_class = [name for name, protocol in config.protocols.items() if protocol.ways == 1 and protocol.absent == 0]
+    one_class = [n for n, p in config.protocols.items() if p.ways == 1 and p.absent == 0 and not p.generalised]
     names = dict.fromkeys(one_class if every else protocols or (config.test.protocol,))
     each_shots = dict.fromkeys(shots or (config.data.shot,))
     for name in config.test.metrics:
@@ -138,6 +138,11 @@ def build_test_jobs(
 def _job(context: RunContext, name: str, world: World, played: Path | None, lists: Lists, networks: Networks) -> Job:
     """Return the job of a protocol; ``lists`` and ``networks`` hold what the jobs before it have loaded."""
     config, protocol, shot = context.config, context.config.protocols[name], context.config.data.shot
+    if protocol.generalised != context.model_class.generalised:
+        what = "labels base and novel classes at once" if protocol.generalised else "labels one class of an episode"
+        mend = "MODEL=bcm or MODEL=diam, with these weights as checkpoint if they hold a base learner"
+        mend = mend if protocol.generalised else "--protocol gfss"
+        raise UserError(f"protocol {name}: {what}, {context.model_class.title} does not; take {mend}")
     view, wanted, published = view_of(config, protocol), config.test.episodes, None if played else protocol.list_file
     if (shot, published) not in lists:
         with world.main_first():

@@ -190,7 +190,9 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     if asked.resume:  # of a base stage that other runs share, not all options are this run's
         config = as_trained(config, meta if continues else run_folder(config, "base"))
     folders = {"base": base_folder(config), "meta": meta}
-    if config.base_stage is None or asked.checkpoint or (continues and not is_finished(folders["base"])):
+    if class_of(config.model).generalised:  # its weights are the base stage's
+        del folders["meta"]
+    elif config.base_stage is None or asked.checkpoint or (continues and not is_finished(folders["base"])):
         del folders["base"]
     if asked.dry_run:
         from util.launch.plan import plan_training  # whose packages take a second

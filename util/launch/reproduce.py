@@ -102,7 +102,7 @@ class Part:
         folders = {"base": base_folder(source), "meta": weights_folder(source)}
         lacks = _lacks_options(self.source) if self.learns else ""
         for stage, folder in folders.items() if self.learns else ():
-            if getattr(source, f"{stage}_stage") is not None:
+            if getattr(source, f"{stage}_stage") is not None and (stage == "base" or folder != folders["base"]):
                 task = stage_in(folder, source, stage, gpus)
                 out.append(replace(task, refusal=lacks or task.refusal))
         return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]

@@ -87,10 +87,13 @@ def base_folder(config: Config) -> Path:
 
 
 def weights_folder(config: Config) -> Path:
-    """Return the meta stage's folder that a test loads its weights from.
+    """Return the folder of the stage, the meta stage, that a test loads its weights from.
 
-    It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights.
+    It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights; the
+    base stage's of a generalised model, which trains nothing else.
     """
+    if class_of(config.model).generalised:
+        return base_folder(config)
     config = network_config(config)
     own = run_folder(config, "meta")
     shared = class_of(config.model).shots_share_weights and not own.exists()

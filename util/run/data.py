@@ -42,7 +42,8 @@ class StageData:
 def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> StageData:
     """Return the data of the base stage: labelled images."""
     data, fold, whole = context.config.data, context.fold, stage.images == "all"
-    meta_stage_data(context, world)  # refuses a rare class now, not after this stage
+    if not context.model_class.generalised:
+        meta_stage_data(context, world)  # refuses a rare class now, not after this stage
     with world.main_first():
         images = images_for_training(context, world.is_main, stage)
         index = load_index(data, "test", world.is_main)

@@ -1,0 +1,1 @@
+"""BCM: novel classes within the base classes that they are taken for."""

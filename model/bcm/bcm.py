@@ -1,0 +1,121 @@
+"""BCM: a novel class is looked for where the base learner sees the base class that it is mostly taken for.
+
+counts_kj = cells of novel class j that the base learner calls k. Each j belongs to the top_k base classes (background
+among them) of its largest counts. For every base class k with novel classes of its own a logistic regression on
+x^beta, over all cells of all supports, tells them from everything else; where the base map says k, its argmax decides.
+With several shots it is a vote of regressions: one of every shot alone and one, of weight 5, of all.
+Source: BCM, base class mining for generalised few-shot segmentation, NeurIPS 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.bcm.regression import Random, Regression, regress
+from model.common.linear import Head
+from model.common.ops import resize
+from model.common.with_base_learner import WithBaseSettings
+from model.episode import IGNORE
+from model.generalised import GeneralisedModel, base_probability, on_cells
+from model.registry import register
+
+JOINT = 5.0  # votes of the regression of all shots, for any number of them
+PLACED = 2  # logit of a novel class where it wins, above any probability
+
+
+@dataclass
+class BCMSettings(WithBaseSettings):
+    """BCM's own settings; ``config/model/bcm.yaml`` explains them."""
+
+    beta: float = field(default=0.5, metadata={"low": 0})
+    sampling: Literal["bg", "us", "os"] = "bg"
+    ensemble: bool = True
+    top_k: int = field(default=1, metadata={"low": -1})
+    seed: int = field(default=2023, metadata={"low": 0})
+
+
+class State(NamedTuple):
+    """The fit to a support set: the association of n novel classes, and the regressions by base class."""
+
+    counts: Tensor  # (N + 1, n) int64
+    table: Tensor  # (N + 1, n) bool
+    votes: dict[int, list[Regression]]  # base class -> of every shot, then of all; only where there are two targets
+
+
+@register("bcm")
+class BCM(GeneralisedModel):
+    """Regressions within base classes; the base learner's map changes only where a novel class is put."""
+
+    Settings = BCMSettings
+    title = "BCM"
+    transductive = False
+    changes_base = False
+    settings: BCMSettings
+
+    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> State:
+        """Return the regressions."""
+        return fit(features, labels, self.base, self.settings, np.random.default_rng(self.settings.seed))
+
+    @torch.no_grad()
+    def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
+        """Return base probabilities, and 2 for the novel class that wins."""
+        return label(features_bchw, valid_bhw.shape[-2:], state, self.base, self.settings.beta)
+
+
+@torch.no_grad()
+def fit(
+    features: Sequence[Tensor], labels: Sequence[Tensor], base: Head, settings: BCMSettings, random: Random
+) -> State:
+    """Return the fit to the features (K, C, h, w) and labels (K, S, S) of each novel class's supports.
+
+    Args:
+        random: draws the balanced samples: base classes ascending; single shots, then all; five folds, then the fit.
+    """
+    first, cells = len(base.bias), [on_cells(y, x.shape[-2:]) for x, y in zip(features, labels, strict=True)]
+    counts = torch.zeros(first, len(cells), dtype=torch.int64)
+    for j, (x, y) in enumerate(zip(features, cells)):
+        counts[:, j] = torch.bincount(base.logits(x).argmax(1)[y == first + j].cpu(), minlength=first)
+    most = counts.sort(dim=0, descending=True, stable=True).indices[: settings.top_k if settings.top_k >= 0 else None]
+    table = torch.zeros_like(counts, dtype=torch.bool).scatter(0, most, True) & (counts > 0)
+    shots = range(max(map(len, features))) if settings.ensemble and max(map(len, features)) > 1 else ()
+    powers = [x.pow(settings.beta).permute(0, 2, 3, 1) for x in features]
+    votes = {}
+    for k in table.any(1).nonzero().flatten().tolist():
+        own = torch.zeros(IGNORE + 1, dtype=torch.int64, device=cells[0].device)  # channel -> target
+        own[first + table[k].nonzero().flatten()] = torch.arange(1, int(table[k].sum()) + 1).to(own)
+        found = []
+        for shot in (*(slice(s, s + 1) for s in shots), slice(None)):
+            x, y = (torch.cat([part[shot].flatten(0, 2) for part in parts]) for parts in (powers, cells))
+            known = y != IGNORE
+            found.append(regress(x[known], own[y[known].long()], int(own.max()) + 1, settings.sampling, random))
+        if found[-1] is not None:
+            votes[k] = [vote for vote in found if vote is not None]
+    return State(counts, table, votes)
+
+
+def label(features_bchw: Tensor, size: Sequence[int], state: State, base: Head, beta: float) -> Tensor:
+    """Return logits (B, M, S, S): base probabilities, and 2 in the channel of a novel class where it wins."""
+    probability = base_probability(base, features_bchw, size)
+    claimed = probability.max(1).indices
+    out = torch.cat([probability, probability.new_zeros(len(claimed), state.table.shape[1], *size)], 1)
+    x = features_bchw.pow(beta)
+    for k, votes in state.votes.items():
+        if not (inside := claimed == k).any():
+            continue
+        winner = resize(voted(votes, x), size).max(1).indices
+        for target, j in enumerate(state.table[k].nonzero().flatten().tolist(), 1):
+            out[:, probability.shape[1] + j][inside & (winner == target)] = PLACED
+    return out
+
+
+def voted(votes: Sequence[Regression], x_bchw: Tensor) -> Tensor:
+    """Return the mean probabilities (B, r + 1, h, w) of regressions; a target's mean is over those that know it."""
+    weight = torch.tensor([1.0] * (len(votes) - 1) + [JOINT], device=x_bchw.device)
+    total = torch.einsum("v,vbrhw->brhw", weight, torch.stack([vote.probability(x_bchw) for vote in votes]))
+    return total / (weight @ torch.stack([vote.known for vote in votes]).float())[:, None, None]

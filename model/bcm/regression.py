@@ -1,0 +1,166 @@
+"""BCM's regressions: balanced samples, the choice of the penalty on five folds, L2 logistic regression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.common.linear import Head, minimise
+
+PENALTIES = [10 ** (-5 + 10 * j / 9) for j in range(10)]  # C, the inverse of the penalty
+FOLDS = 5
+STEPS, TOLERANCE = 100, 1e-4  # of L-BFGS
+
+
+class Random(Protocol):
+    """The draws of a balanced sample, as NumPy's generators have them."""
+
+    def permutation(self, x: int, /) -> np.ndarray:
+        """Return the numbers below ``x`` in random order."""
+
+    def choice(self, a: np.ndarray, /, size: int, replace: bool) -> np.ndarray:
+        """Return ``size`` of the entries of ``a``."""
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A logistic regression of r + 1 targets, 0 for everything but r novel classes.
+
+    Attributes:
+        head: of the targets that it knows, (rows, C); of two targets one row, the second's.
+        known: whether it knows each target, (r + 1,) bool.
+        scores: mean average precision by each of ``PENALTIES``.
+        chosen: the index of the best one.
+    """
+
+    head: Head
+    known: Tensor
+    scores: np.ndarray
+    chosen: int
+
+    def probability(self, x_bchw: Tensor) -> Tensor:
+        """Return probabilities (B, r + 1, h, w); of a target that it does not know 0.
+
+        Of two targets they are softmax([-d, d]) of the decision value d, as published, and not those of the fit.
+        """
+        found = _probability(self.head.logits(x_bchw))
+        out = found.new_zeros(len(found), len(self.known), *found.shape[2:])
+        out[:, self.known] = found
+        return out
+
+
+def _probability(decision: Tensor) -> Tensor:
+    return (torch.cat([-decision, decision], 1) if decision.shape[1] == 1 else decision).softmax(1)
+
+
+def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: Random) -> Regression | None:
+    """Return the regression of the targets of cells, or None where one target alone occurs.
+
+    Args:
+        x_mc: features of the cells, float32.
+        y_m: their targets, 0..targets - 1.
+        sampling: see ``sample``.
+    """
+    x, y, fold = x_mc.cpu().numpy(), y_m.cpu().numpy(), stratified_folds(y_m.cpu().numpy())
+    scores = []
+    for number in range(FOLDS):
+        training = np.flatnonzero(fold != number)
+        rows = training[sample(y[training], sampling, random)]
+        found = [
+            average_precision(head, known, x[fold == number], y[fold == number]) for head, known in fits(x, y, rows)
+        ]
+        scores += [found] if found and not np.isnan(found).any() else []
+    mean = np.mean(scores, axis=0) if scores else np.zeros(len(PENALTIES))
+    chosen = int(mean.argmax())
+    final = fits(x, y, sample(y, sampling, random), PENALTIES[chosen])
+    if not final:
+        return None
+    (head, classes), known = final[0], torch.zeros(targets, dtype=torch.bool, device=x_mc.device)
+    known[classes] = True
+    return Regression(Head(*(part.to(x_mc) for part in head)), known, mean, chosen)
+
+
+def fits(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *penalties: float) -> list[tuple[Head, np.ndarray]]:
+    """Return a head, and the targets that it knows, for each penalty (default all); none if one target occurs."""
+    classes, target = np.unique(y[rows], return_inverse=True)
+    return [(fit(x[rows], target, c), classes) for c in penalties or PENALTIES] if len(classes) > 1 else []
+
+
+def fit(x_mc: np.ndarray, y_m: np.ndarray, c: float) -> Head:
+    """Return the head of least mean cross entropy + |W|^2 / (2 C m) over m cells, begun at 0; targets are 0..t - 1."""
+    samples, channels = x_mc.shape
+    onehot = np.eye(y_m.max() + 1, dtype=np.float32)[y_m]
+    rows = 1 if onehot.shape[1] == 2 else onehot.shape[1]  # the logit of target 0 of two is 0
+    x, y, penalty = torch.from_numpy(x_mc), torch.from_numpy(onehot), 1 / (c * samples)
+
+    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        parameters = torch.from_numpy(flat).view(rows, channels + 1)
+        weight, bias = parameters[:, :-1], parameters[:, -1]
+        logits = torch.addmm(bias.float(), x, weight.float().T)
+        logits = torch.cat([torch.zeros_like(logits), logits], 1) if rows == 1 else logits
+        log_probability = logits.log_softmax(1)
+        loss = -(y * log_probability).sum(dtype=torch.float64) / samples + penalty / 2 * weight.square().sum()
+        error = ((log_probability.exp() - y) / samples)[:, -rows:]
+        gradient = torch.cat([(error.T @ x).double() + penalty * weight, error.sum(0).double()[:, None]], 1)
+        return float(loss), gradient.numpy().ravel()
+
+    found = minimise(loss_and_gradient, np.zeros(rows * (channels + 1)), STEPS, TOLERANCE)
+    parameters = torch.from_numpy(found).view(rows, channels + 1).float()
+    return Head(parameters[:, :-1].contiguous(), parameters[:, -1].contiguous())
+
+
+def sample(y_m: np.ndarray, sampling: str, random: Random) -> np.ndarray:
+    """Return the rows of a balanced sample of targets, 0 for the background.
+
+    Args:
+        sampling: ``us`` keeps of every target as many as the rarest novel one has, ``os`` as many as the most frequent
+            novel one has, drawn with replacement where there are fewer; ``bg`` keeps all of the novel ones, and of 0 as
+            many as the second most frequent target has.
+    """
+    of = {int(target): np.flatnonzero(y_m == target) for target in np.unique(y_m)}
+    novel = [len(rows) for target, rows in of.items() if target > 0]
+    if not novel:
+        return np.arange(len(y_m))
+    if sampling == "us":
+        return np.concatenate([rows[random.permutation(len(rows))[: min(novel)]] for rows in of.values()])
+    if sampling == "os":
+        most = max(novel)
+        parts = [r if len(r) == most else random.choice(r, size=most, replace=len(r) < most) for r in of.values()]
+        return np.concatenate(parts)
+    second = sorted(map(len, of.values()))[-2] if len(of) > 1 else max(novel)
+    if len(of.get(0, ())) > second:
+        of[0] = random.choice(of[0], size=second, replace=False)
+    return np.concatenate([*of.values()])
+
+
+def stratified_folds(y_m: np.ndarray) -> np.ndarray:
+    """Return the fold of each sample: each fold has its share of every target, in the order of the samples."""
+    targets, first, code = np.unique(y_m, return_index=True, return_inverse=True)
+    numbered = np.argsort(np.argsort(first))[code]  # by first appearance
+    ordered, out = np.sort(numbered), np.empty(len(y_m), np.int64)
+    for number in range(len(targets)):
+        sizes = [(ordered[fold::FOLDS] == number).sum() for fold in range(FOLDS)]
+        out[numbered == number] = np.repeat(np.arange(FOLDS), sizes)
+    return out
+
+
+def average_precision(head: Head, known: np.ndarray, x_mc: np.ndarray, y_m: np.ndarray) -> float:
+    """Return the mean, over the known targets that occur, of the average precision of their probabilities.
+
+    It is the sum over distinct probabilities, descending, of precision times the step of recall; NaN if none occurs.
+    """
+    probability = _probability(head.logits(torch.from_numpy(x_mc)[:, :, None, None]))[:, :, 0, 0].numpy()
+    out = []
+    for column, target in enumerate(known):
+        if not (y_m == target).any():
+            continue
+        order = np.argsort(-probability[:, column], kind="stable")
+        score, hits = probability[order, column], np.cumsum(y_m[order] == target)
+        last = np.flatnonzero(np.append(score[1:] != score[:-1], True))  # equal scores are one threshold
+        recall = hits[last] / hits[-1]
+        out.append(float((np.diff(recall, prepend=0) * hits[last] / (last + 1)).sum()))
+    return float(np.mean(out)) if out else float("nan")

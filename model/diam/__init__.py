@@ -1,0 +1,1 @@
+"""DIaM: a linear classifier of base and novel classes, fitted to each query."""

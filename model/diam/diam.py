@@ -1,0 +1,143 @@
+"""DIaM: a linear classifier of base and novel classes, fitted to the supports and to each query's own pixels.
+
+p = softmax(W x + b) over background, N base and n novel classes. W starts from the base learner's rows and the novel
+classes' unit prototypes; 100 steps of gradient descent lower 100 CE + KL + H + 100 D for each query anew:
+CE   cross-entropy of the supports, base classes counted as background, cells of the background with a small weight
+KL   of the query's mean p to its prior pi, the mean p at the start and again after step 10
+H    entropy of p on the query
+D    of the query's p, novel classes counted as background, to the base learner's own probabilities
+Source: DIaM, A Strong Baseline for Generalized Few-Shot Semantic Segmentation, CVPR 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.common.linear import Head
+from model.common.ops import resize
+from model.common.with_base_learner import WithBaseSettings
+from model.episode import IGNORE
+from model.generalised import GeneralisedModel, on_cells
+from model.registry import register
+
+EPS = 1e-10
+BACKGROUND_WEIGHT = (0.01, 0.15)  # in CE, with one shot and with several
+
+
+@dataclass
+class DIaMSettings(WithBaseSettings):
+    """DIaM's own settings; ``config/model/diam.yaml`` explains them."""
+
+    iterations: int = field(default=100, metadata={"low": 0})
+    lr: float = field(default=0.00125, metadata={"low": 0})
+    loss_weights: list[float] = field(
+        default_factory=lambda: [100.0, 1.0, 1.0, 100.0], metadata={"low": 0, "length": (4, 4)}
+    )
+    prior_update_at: list[int] = field(default_factory=lambda: [10], metadata={"low": 1})
+    learn_base: bool = True
+
+
+class State(NamedTuple):
+    """The supports' cells, and the classifier that every query starts from."""
+
+    start: Head  # (M, C)
+    base: Head  # (N + 1, C)
+    x: Tensor  # (m, C) cells that are not 255
+    y: Tensor  # (m,) int64 channels
+    weight: Tensor  # (m,) of each cell in CE
+
+
+class Fitted(NamedTuple):
+    """A query's classifier with its course: priors (M,) at both ends, losses (iterations, 4) before their weights."""
+
+    head: Head
+    prior_start: Tensor
+    prior_end: Tensor
+    losses: Tensor
+
+
+@register("diam")
+class DIaM(GeneralisedModel):
+    """A classifier fitted to each query; with 0 iterations the plain floor, prototypes beside the base classifier."""
+
+    Settings = DIaMSettings
+    title = "DIaM"
+    transductive = True
+    changes_base = True
+    settings: DIaMSettings
+
+    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> State:
+        """Return supports and start."""
+        return start(features, labels, self.base)
+
+    def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
+        """Return each query's probabilities by its own classifier."""
+        heads = [adapt(*one, state, self.settings).head for one in zip(features_bchw, valid_bhw, strict=True)]
+        with torch.no_grad():
+            maps = [head.logits(x[None]).softmax(1) for head, x in zip(heads, features_bchw)]
+            return resize(torch.cat(maps), valid_bhw.shape[-2:])
+
+
+@torch.no_grad()
+def start(features: Sequence[Tensor], labels: Sequence[Tensor], base: Head) -> State:
+    """Return the state by the features (K, C, h, w) and labels (K, S, S) of each novel class's supports.
+
+    A novel class without a cell is never predicted.
+    """
+    x = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part in features])
+    y = torch.cat([on_cells(label, part.shape[-2:]).flatten() for label, part in zip(labels, features, strict=True)])
+    x, y = x[y != IGNORE].float(), y[y != IGNORE].long()
+    first, rows, bias = len(base.bias), [base.weight], [base.bias]
+    for channel in range(first, first + len(features)):
+        prototype = x[y == channel].sum(0)
+        rows.append((prototype / (prototype.norm() + EPS))[None])
+        bias.append(base.bias.new_full((1,), 0.0 if (y == channel).any() else float("-inf")))
+    background = BACKGROUND_WEIGHT[max(map(len, features)) > 1]
+    return State(Head(torch.cat(rows), torch.cat(bias)), base, x, y, torch.where(y == 0, background, 1.0))
+
+
+@torch.inference_mode(False)
+def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings) -> Fitted:
+    """Return the classifier of one query by its features and the pixels (S, S) that are no padding."""
+    x = x_chw.flatten(1).T[on_cells(valid_hw, x_chw.shape[-2:]).flatten().bool()].clone()  # (L, C)
+    supports, base, first = state.x.clone(), state.base, len(state.base.bias)
+    own = torch.softmax(x @ base.weight.T + base.bias, 1)  # of the base learner, (L, N + 1)
+    head = Head(*(part.clone().requires_grad_() for part in state.start))
+    weights, losses = x.new_tensor(settings.loss_weights), []
+    prior = prior_start = _mean(head, x)
+    with torch.enable_grad():
+        for step in range(1, settings.iterations + 1):
+            p = torch.softmax(x @ head.weight.T + head.bias, 1)  # (L, M)
+            of_supports = torch.softmax(supports @ head.weight.T + head.bias, 1)
+            as_background = torch.cat([of_supports[:, :first].sum(1, keepdim=True), of_supports[:, first:]], 1)
+            true = as_background.gather(1, (state.y - first + 1).clamp(min=0)[:, None])[:, 0]
+            share = p.sum(0) / (len(x) + EPS)
+            as_base = torch.cat([p[:, :1] + p[:, first:].sum(1, keepdim=True), p[:, 1:first]], 1)
+            terms = [
+                -(state.weight * torch.log(true + EPS)).sum() / max(len(supports), 1),
+                (share * torch.log(EPS + share / (prior + EPS))).sum(),
+                -(p * torch.log(p + EPS)).sum() / (len(x) + EPS),
+                (as_base * torch.log(EPS + as_base / (EPS + own))).sum() / (len(x) + EPS),
+            ]
+            losses.append(torch.stack(terms))
+            gradients = torch.autograd.grad(losses[-1] @ weights, head)
+            with torch.no_grad():
+                for part, gradient in zip(head, gradients):
+                    part[0 if settings.learn_base else first :] -= (
+                        settings.lr * gradient[0 if settings.learn_base else first :]
+                    )
+            if step in settings.prior_update_at:
+                prior = _mean(head, x)
+    course = torch.stack(losses).detach() if losses else x.new_zeros(0, 4)
+    return Fitted(Head(*(part.detach() for part in head)), prior_start, prior, course)
+
+
+@torch.no_grad()
+def _mean(head: Head, x_lc: Tensor) -> Tensor:
+    """Return the mean probabilities (M,) of a query's cells."""
+    return torch.softmax(x_lc @ head.weight.T + head.bias, 1).sum(0) / (len(x_lc) + EPS)

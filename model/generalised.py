@@ -1,0 +1,113 @@
+"""The contract of generalised few-shot segmentation: base and novel classes in one map, over a trained base learner.
+
+A method sees the supports of all n novel classes once (``fit``) and then labels any number of photos (``predict``).
+Shape letters: K shots, n novel classes, M = N + 1 + n channels: background, base classes, novel classes. Labels of
+supports have the values of the channels: 0, where base objects are too, N + 1.. of their own class, and 255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.linear import Head
+from model.common.ops import resize
+from model.common.with_base_learner import OverBaseStage, WithBaseSettings
+from model.common.with_encoder import HIGH
+from model.contract import Task
+from model.episode import Episode, Output
+from model.mismatch import Mismatch
+
+LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds
+
+
+def on_cells(label: Tensor, grid: Sequence[int]) -> Tensor:
+    """Return labels (..., S, S) on a grid (..., h, w): cell i has row floor(i S / h)."""
+    rows, columns = (torch.arange(n) * side // n for n, side in zip(grid, label.shape[-2:]))
+    return label[..., rows[:, None], columns]
+
+
+class GeneralisedModel(OverBaseStage):
+    """A method over a base stage alone, whose features are the base head's before its classifier.
+
+    Subclasses define ``fit_features`` and ``label``, which need no encoder.
+    """
+
+    generalised = True
+    shots_share_weights = True
+    transductive: ClassVar[bool]  # whether every photo is fitted anew on its own pixels
+    changes_base: ClassVar[bool]  # whether the rows of the base classes may change
+
+    def __init__(self, settings: WithBaseSettings, task: Task):
+        super().__init__(settings, task)
+        self.freeze()
+
+    def forward(self, episode: Episode) -> Output:
+        """Raise Mismatch: an episode names one class."""
+        raise Mismatch(f"{self.title} labels base and novel classes at once: it has fit and predict, not forward")
+
+    @property
+    def base(self) -> Head:
+        """The classifier of background and base classes, (N + 1, C)."""
+        last = cast(nn.Conv2d, self.base_learner.classify[-1])
+        return Head(last.weight.detach()[:, :, 0, 0], cast(Tensor, last.bias).detach())
+
+    @torch.no_grad()
+    def features(self, image_b3hw: Tensor) -> Tensor:
+        """Return what the base classifier sees of images, RGB in 0..255: (B, C, h, w) float32, not negative."""
+        encoded = self.encode_images(self.encoder.normalise(image_b3hw))
+        return F.relu(self.base_learner.hidden(encoded.stage[HIGH])).float()
+
+    def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
+        """Return what ``predict`` needs of the supports; it depends on weights, supports and settings alone.
+
+        Args:
+            supports: of each novel class, ascending, its photos (K, 3, S, S) RGB in 0..255; K may differ.
+            labels: of each, (K, S, S) uint8.
+
+        Raises:
+            Mismatch: a class without supports, a support whose object covers no cell, or fewer than five of a class.
+        """
+        features = []
+        for number, (images, label) in enumerate(zip(supports, labels, strict=True), 1):
+            if not len(images):
+                raise Mismatch(f"novel class {number} has no support")
+            features.append(torch.cat([self.features(image[None]) for image in images]))
+            grid, own = features[-1].shape[-2:], len(self.base.bias) + number - 1
+            found = (on_cells(label, grid) == own).sum((1, 2)).tolist()
+            if 0 in found or sum(found) < LEAST_CELLS:
+                what = f"support {found.index(0) + 1} covers no cell" if 0 in found else f"has {sum(found)} cells"
+                raise Mismatch(
+                    f"novel class {number}: {what} of the grid of {grid[0]} x {grid[1]}, it needs one in each support "
+                    f"and {LEAST_CELLS} in all: take photos that show it larger, or larger images"
+                )
+        return self.fit_features(features, labels)
+
+    def predict(self, query: Tensor, valid: Tensor, state: Any) -> Tensor:
+        """Return logits (B, M, S, S) of photos (B, 3, S, S); ``state`` of ``fit`` does not change.
+
+        Args:
+            valid: (B, S, S) bool, False in the padding.
+        """
+        return self.label(self.features(query), valid, state)
+
+    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
+        """Return the state by the features (K, C, h, w) of each class's supports; without a word on bad ones."""
+        raise NotImplementedError
+
+    def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: Any) -> Tensor:
+        """Return logits (B, M, S, S) of photos by their features."""
+        raise NotImplementedError
+
+    def base_alone(self, features_bchw: Tensor, size: Sequence[int]) -> Tensor:
+        """Return the probabilities (B, N + 1, S, S) of background and base classes without any novel class."""
+        return base_probability(self.base, features_bchw, size)
+
+
+def base_probability(base: Head, features_bchw: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a base classifier's probabilities (B, N + 1, S, S), resized."""
+    return resize(base.logits(features_bchw).softmax(1), size)
