@@ -23,6 +23,7 @@ from util.run.processes import World
 
 BASE = "base"  # the score of logits over the base classes
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
+BASE_ALONE = "base_alone"  # of generalised segmentation: no novel class
 UNGATED = "always_shown"  # the final output whatever the presence score says
 
 
@@ -137,6 +138,41 @@ class Scoreboard:
         if self.asks_presence:
             scores[FINAL] |= presence_scores(*zip(*self.presence.values(), strict=True))
         return scores, records
+
+
+class ChannelBoard:
+    """Counts of base and novel classes in one map, of one run.
+
+    Args:
+        channels: the class id of each channel.
+        base: the number of base classes, after the background.
+        keep: as in ``Scoreboard``; predictions are class ids.
+    """
+
+    def __init__(self, channels: Sequence[int], base: int, keep: Callable[..., None] | None = None):
+        self.channels, self.base, self.keep = channels, base, keep
+        self.presence: dict[int, tuple[bool, float, bool]] = {}
+        self.records: dict[str, list[np.ndarray]] = {}  # output -> (number, class, I, U) of classes that occur
+
+    def add(self, number: int, label_bhw: Tensor, predictions: dict[str, Tensor]) -> None:
+        """Count one photo's predictions (1, H, W) of channels."""
+        ids = torch.tensor(self.channels, device=label_bhw.device)
+        for name, prediction in predictions.items():
+            hit, union, _ = metrics.class_counts(prediction, label_bhw, len(ids))
+            rows = torch.stack([torch.full_like(ids, number), ids, hit, union], 1)[union > 0]
+            self.records.setdefault(name, []).append(rows.cpu().numpy())
+        if self.keep is not None:
+            final = self.records[FINAL][-1]
+            iou = metrics.iou_of(final[final[:, metrics.CLASS] > 0])
+            self.keep(number, iou, {name: ids[p] for name, p in predictions.items()}, {})
+
+    def gather(self, world: World) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+        """Return the scores of every output, and the records of its photos by number, of all processes together."""
+        joined, empty = {}, np.zeros((0, 4), np.int64)
+        for name in (FINAL, BASE_ALONE):
+            rows = np.concatenate([empty, *(r for part in world.gather(self.records) for r in part.get(name, ()))])
+            joined[name] = rows[np.argsort(rows[:, metrics.NUMBER], kind="stable")]
+        return {n: metrics.generalised_scores(rows, self.channels, self.base) for n, rows in joined.items()}, joined
 
 
 @torch.inference_mode()

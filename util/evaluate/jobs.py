@@ -18,13 +18,13 @@ from util.data.episodes import Sampler
 from util.data.images.views import View
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import replay
+from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
-from util.evaluate.evaluate import Scoreboard
 from util.evaluate.metrics import METRICS
 from util.evaluate.tta import with_tta
 from util.run.context import RunContext, make_run_context, network_config, run_folder, with_data
-from util.run.data import check_sampler, images_for_test, protocol_sampler
+from util.run.data import check_sampler, images_for_protocol, protocol_sampler
 from util.run.input_size import scored_on, view_of
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World
@@ -46,7 +46,7 @@ class Job:
         replayed: the manifest whose episodes these are, None for the protocol's own.
         quick_look: whether the number of scored episodes is not the protocol's, or is below that of the manifest.
         calibration: of the network, where the protocol asks whether queries show their class.
-        boards: the counts, by seed.
+        boards: the counts, by seed: a ``Scoreboard`` or a ``ChannelBoard``.
         kept: the ``KeptPredictions`` that pictures will show, None without pictures.
         shared_with: names of the protocols scored in the same passes.
     """
@@ -64,7 +64,7 @@ class Job:
     replayed: Path | None
     quick_look: bool
     calibration: Calibration | None
-    boards: dict[int, Scoreboard] = field(default_factory=dict)
+    boards: dict[int, Any] = field(default_factory=dict)
     kept: Any = None
     seconds: float = 0.0
     shared_with: list[str] = field(default_factory=list)
@@ -138,26 +138,29 @@ def build_test_jobs(
 def _job(context: RunContext, name: str, world: World, played: Path | None, lists: Lists, networks: Networks) -> Job:
     """Return the job of a protocol; ``lists`` and ``networks`` hold what the jobs before it have loaded."""
     config, protocol, shot = context.config, context.config.protocols[name], context.config.data.shot
-    if protocol.generalised != context.model_class.generalised:
-        what = "labels base and novel classes at once" if protocol.generalised else "labels one class of an episode"
-        mend = "MODEL=bcm or MODEL=diam, with these weights as checkpoint if they hold a base learner"
-        mend = mend if protocol.generalised else "--protocol gfss"
-        raise UserError(f"protocol {name}: {what}, {context.model_class.title} does not; take {mend}")
+    _check_generalised(context, name)
     view, wanted, published = view_of(config, protocol), config.test.episodes, None if played else protocol.list_file
-    if (shot, published) not in lists:
+    listed_as = name if protocol.generalised else published
+    if (shot, listed_as) not in lists:
         with world.main_first():
-            lists[shot, published] = images_for_test(context, world.is_main, published)
-    images, samplers = lists[shot, published], dict[int, Sampler]()
+            lists[shot, listed_as] = images_for_protocol(context, world.is_main, protocol, played is not None)
+    images, samplers = lists[shot, listed_as], dict[int, Sampler]()
     if played:
-        listed = replay(played, images, config.data, protocol.ways, protocol.absent > 0)
+        ways = len(context.fold.novel) if protocol.generalised else protocol.ways
+        listed = replay(played, images, config.data, ways, protocol.absent > 0 or protocol.generalised)
         samplers |= listed
         episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
         quick = any(episodes[seed] < len(s.keys) for seed, s in listed.items())
+        if protocol.generalised and any(len({key.drawn for key in s.keys}) > 1 for s in listed.values()):
+            raise UserError(f"{played}: protocol {name} has the same supports in all episodes of a seed")
     else:
+        episodes, quick = dict[int, int](), is_quick(config, name)
         for seed in protocol.seeds if config.test.seeds is None else config.test.seeds:
             samplers[seed] = drawn = protocol_sampler(context, images, protocol, seed)
-        check_sampler(images, drawn, name, f"fold {config.data.fold} of {config.data.name}")
-        episodes, quick = dict.fromkeys(samplers, wanted or protocol.episodes), is_quick(config, name)
+            of_run = len(drawn.keys) if isinstance(drawn, ListedEpisodes) else None
+            episodes[seed] = min(filter(None, (wanted or protocol.episodes, of_run)))
+        if isinstance(drawn, EpisodeSampler):
+            check_sampler(images, drawn, name, f"fold {config.data.fold} of {config.data.name}")
     if protocol.absent > 0 and config.test.averaged(shot):
         raise UserError(
             f"protocol {name}: its presence scores are calibrated for one pass of the network; leave out "
@@ -176,6 +179,28 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
         log.info("%s: no calibration of these weights: every mask is shown; for one: %s", name, how)
     chosen = samplers, episodes, prepared, weights, played, quick, calibration
     return Job(name, protocol, context, images, view, scored_on(view, protocol), *chosen)
+
+
+def _check_generalised(context: RunContext, name: str) -> None:
+    """Refuse a protocol of the other kind than the model's, and options that generalised segmentation lacks.
+
+    Raises:
+        UserError: names the mend.
+    """
+    config, title, generalised = context.config, context.model_class.title, context.config.protocols[name].generalised
+    if generalised and not context.model_class.generalised:
+        with_learner = f"give weights of {title} to MODEL=bcm or MODEL=diam"
+        mend = with_learner if context.model_class.has_base_stage else f"{title} has no base learner; take MODEL=bcm"
+        raise UserError(f"protocol {name}: {title} does not label base and novel classes at once: {mend}")
+    if generalised != context.model_class.generalised:
+        raise UserError(f"protocol {name}: {title} labels base and novel classes at once; take --protocol gfss")
+    for key in ("metrics", "trained_on") if generalised else ():
+        if getattr(config.test, key):
+            raise UserError(
+                f"protocol {name}: test.{key} has no meaning with base and novel classes in one map; omit it"
+            )
+    if generalised and config.test.averaged(config.data.shot):
+        raise UserError(f"protocol {name}: takes one pass of the network; leave out test.flip, test.scales, test.fuse")
 
 
 def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:

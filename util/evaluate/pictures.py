@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
+from model.episode import IGNORE
 from util.data.images.views import numbered
 from util.data.sampling import EpisodeKey, random_stream
 from util.errors import UserError, nearest
@@ -149,6 +150,8 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
 
     def panels(seed: int, number: int, found: Kept) -> Panels:
         key, out = job.samplers[seed](number), []
+        if job.protocol.generalised:
+            return _whole(job, photo(key.query), found)
         for value, way in enumerate(key.ways, 1):
             for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
                 label = numbered(classes, [index.value_of(way.class_id)]).numpy()
@@ -166,7 +169,8 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
     chosen = job.kept.chosen({episode: found.iou for episode, found in kept.items()})
     for (seed, number), kinds in tqdm(chosen.items(), desc="draw", unit="picture", leave=False):
         key, iou = job.samplers[seed](number), kept[seed, number].iou
-        name, query = ", ".join(names[c - 1] for c in key.classes), index.names[key.query]
+        classes = job.images.classes_in(key.query) if job.protocol.generalised else key.classes
+        name, query = ", ".join(names[c - 1] for c in classes), index.names[key.query]
         file = f"seed{seed}_episode{number:05d}"
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
         write_figure(folder / FOLDER / file, draw([panels(seed, number, kept[seed, number])], caption), suffix)
@@ -177,6 +181,21 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
         page = Template(PAGE.read_text(encoding="utf-8"))
         text = page.substitute(title=html.escape(title), count=len(entries), figures=figures)
         write_atomically(folder / FOLDER / SHEET, text)
+
+
+def _whole(job: Job, query: Photo, kept: Kept) -> Panels:
+    """Return a photo's panels in generalised segmentation: photo, truth and outputs, each class in its colour."""
+    image, classes, stored = query
+    maps = {"truth": classes}
+    for name, png in reversed(kept.predictions.items()):  # the final one last
+        scored: Any = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
+        full = job.view.back(scored, stored, job.scored_on)
+        maps[name] = cv2.resize(full, (image.shape[1], PANEL_HEIGHT), interpolation=cv2.INTER_NEAREST)
+    panels = [("query", image)]
+    for name, ids in maps.items():
+        found = [job.context.config.data.classes[c - 1] for c in np.unique(ids).tolist() if 0 < c != IGNORE]
+        panels.append((f"{name}: {', '.join(found) or 'nothing'}", class_map(image, ids)))
+    return panels
 
 
 def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> Panels:

@@ -19,6 +19,7 @@ from util.data.episodes import collate
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Observer, Scoreboard, run_pass
+from util.evaluate.generalised import run_generalised
 from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
 from util.evaluate.metrics import BACKGROUND_INTERSECTION, FURTHER, INTERSECTION, NUMBER
 from util.evaluate.pictures import FIRST, KeptPredictions, Records, remove_pictures, save_pictures
@@ -74,8 +75,11 @@ def test(
             log.info("%s", note)
         log.info("on %s, %d process(es)", describe(world.device), world.size)
         cache = feature_cache(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        groups = passes(jobs)
-        _compare_precisions(config, groups, world)
+        for job in jobs:
+            if job.protocol.generalised:
+                run_generalised(job, world)
+        if groups := passes([job for job in jobs if not job.protocol.generalised]):
+            _compare_precisions(config, groups, world)
         for seed, members in groups:
             _run(members, seed, world, cache)
         out = []
@@ -179,6 +183,8 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
         "quick_look": job.quick_look,
         "averaged": averaged,
     }
+    if job.protocol.generalised:
+        return _manifest_of_runs(job, records, header)
     out = Manifest(header)
     for seed, outputs in records.items():
         presence = job.boards[seed].presence
@@ -192,6 +198,22 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
                 first = FURTHER + 2 * i
                 episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
             out.episodes.append(episode)
+    return out
+
+
+def _manifest_of_runs(job: Job, records: Records, header: dict[str, Any]) -> Manifest:
+    """Return every query of every run with the counts of the classes that occur; the header has the supports."""
+    names, out = job.images.index.names, Manifest(header)
+    header["runs"] = {}
+    for seed, outputs in records.items():
+        supports = job.samplers[seed](0).drawn
+        header["runs"][str(seed)] = [{"class": c, "supports": [names[row] for row in rows]} for c, rows in supports]
+        for number in range(job.episodes[seed]):
+            query, found = names[job.samplers[seed](number).query], {}
+            for name, table in outputs.items():
+                first, last = np.searchsorted(table[:, NUMBER], (number, number + 1))
+                found[name] = {str(c): [i, u] for _, c, i, u in table[first:last].tolist()}
+            out.episodes.append({"seed": seed, "number": number, "query": query, "outputs": found})
     return out
 
 

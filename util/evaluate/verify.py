@@ -20,13 +20,13 @@ from util.errors import UserError
 from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.jobs import own_config
-from util.evaluate.metrics import METRICS, episode_scores
+from util.evaluate.metrics import METRICS, episode_scores, generalised_scores
 from util.report.result_table import departures, title
 from util.report.schema import MANIFEST, find_results, read_result
-from util.report.scores import FINAL, counts_of, over_seeds
+from util.report.scores import FINAL, counts_of, is_generalised, over_seeds
 from util.report.table import Table
 from util.run.context import make_run_context
-from util.run.data import images_for_test, protocol_sampler
+from util.run.data import images_for_protocol, protocol_sampler
 from util.run.input_size import view_of
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
@@ -82,7 +82,7 @@ def checks_of(path: Path, result: Result) -> Checks:
     try:
         config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
         protocol, context = config.protocols[result["protocol"]], make_run_context(config)
-        images, side = images_for_test(context, False, protocol.list_file), view_of(config, protocol).side or None
+        images, side = images_for_protocol(context, False, protocol, False), view_of(config, protocol).side or None
     except UserError as error:
         return out | dict.fromkeys(("list", "draw", "weights"), (UNCHECKED, str(error)))
 
@@ -103,10 +103,14 @@ def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
     """Return in words which score is not that of the episodes' counts, '' if all are."""
     for seed, rows, of_seed in zip(result["seeds"], by_seed, result["per_seed"], strict=True):
         for name, scores in of_seed.items():
-            if "fb_iou" in scores:  # not of a base learner, whose counts an episode does not hold
+            if is_generalised(scores):
+                counted = _counted_channels(result, rows, name)
+            elif "fb_iou" in scores:  # not of a base learner, whose counts an episode does not hold
                 counted = _counted(rows, name) | (_presence(rows) if "presence_accuracy" in scores else {})
-                if difference := _difference(scores, counted):
-                    return f"seed {seed}, {name}: {difference}"
+            else:
+                continue
+            if difference := _difference(scores, counted):
+                return f"seed {seed}, {name}: {difference}"
     return _difference(result, over_seeds(result["per_seed"]))
 
 
@@ -132,6 +136,14 @@ def _counted(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
             pairs = [count for metric in further for count in row[metric][name][2 * i : 2 * i + 2]]
             records.append((number, *way, *sides[2:], *sides[:2], *pairs))
     return episode_scores(np.array(records), max(class_id for _, class_id, *_ in records), further)
+
+
+def _counted_channels(result: Result, rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the scores of generalised segmentation in percent, from one seed's episodes."""
+    novel = sorted(map(int, result["novel"]))
+    base = [c for c in range(1, len(result["config"]["data"]["classes"]) + 1) if c not in novel]
+    counts = [(i, int(c), *pair) for i, row in enumerate(rows) for c, pair in row["outputs"][name].items()]
+    return generalised_scores(np.array(counts), [0, *base, *novel], len(base))
 
 
 def _presence(rows: list[dict[str, Any]]) -> dict[str, float]:

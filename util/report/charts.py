@@ -11,7 +11,7 @@ import numpy as np
 from util.data.lists.manifest import read_manifest
 from util.errors import one_line
 from util.report.figure import styled, write_figure
-from util.report.result_table import title
+from util.report.result_table import class_names, of_classes, title
 from util.report.schema import MANIFEST, RESULT, read_result
 from util.report.scores import counts_of, mean_iou
 
@@ -69,8 +69,8 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
 
 @styled()
 def class_bars(result: dict[str, Any]) -> Figure:
-    """Return a bar chart of a result: IoU of each novel class and output, mean over seeds."""
-    outputs = [n for n, s in result["mean"].items() if "fb_iou" in s and n != HIDDEN]
+    """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
+    outputs = [n for n, s in result["mean"].items() if of_classes(s) and n != HIDDEN]
     classes = list(result["per_seed"][0][outputs[0]]["per_class"])
     thickness = 0.8 / len(outputs)  # of a class's place
     figure, axes = _chart(HEAD + CLASS_HEIGHT * (len(outputs) + 1) * len(classes), title(result))
@@ -79,7 +79,7 @@ def class_bars(result: dict[str, Any]) -> Figure:
         places = np.arange(len(classes)) + (j - (len(outputs) - 1) / 2) * thickness
         bars = axes.barh(places, values, thickness, label=one_line(name))
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
-    axes.set_yticks(np.arange(len(classes)), [one_line(result["novel"].get(c, c)) for c in classes])
+    axes.set_yticks(np.arange(len(classes)), [one_line(class_names(result).get(c, c)) for c in classes])
     axes.set_ylim(len(classes) - 0.5, -0.5)  # the first class on top
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU in % of each class")

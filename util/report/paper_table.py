@@ -12,9 +12,18 @@ from typing import Any
 import yaml
 
 from util.errors import UserError, nearest
-from util.report.result_table import AVERAGED, HELD, SCORES, class_ious, departures, passes_in_words, protocol_title
+from util.report.result_table import (
+    AVERAGED,
+    HELD,
+    SCORES,
+    class_ious,
+    class_names,
+    departures,
+    passes_in_words,
+    protocol_title,
+)
 from util.report.schema import NOT_STATED, Track, find_results, in_words, read_result
-from util.report.scores import FINAL
+from util.report.scores import FINAL, is_generalised
 from util.report.table import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -50,11 +59,14 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
     shots, quoted_from = sorted({r["shot"] for r in results.values()}), "crossdomain" if across else first["dataset"]
     places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
     further = sorted({key for r in results.values() for key in r["mean"].get(output, ())} - set(HELD))
-    scores = [] if across else ["fb_iou", *further]
-    present = {r[by] for r in results.values()}
+    whole, present = is_generalised(first["mean"][FINAL]), {r[by] for r in results.values()}
+    scores = [] if across else [key for key in SCORES if key in further] if whole else ["fb_iou", *further]
     of_one = [(*present, key) for key in scores] if len(present) < min(2, len(places)) else []
-    columns = [(shot, c) for shot in shots for c in (*places, *of_one, "mean", *scores)]
-    quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"])
+    if whole:  # base, novel and their mean of every fold that is there
+        of_one = of_one or [(fold, key) for fold in sorted(present) for key in ("base", "novel")]
+    shown = sorted(present) if whole else places
+    columns = [(shot, c) for shot in shots for c in (*shown, *of_one, "mean", *scores)]
+    quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"], first["folds"] if whole else None)
     rows = [*quoted, *_measured_rows(results, output, places, by)]
     out = _as_table(rows, [column for column in columns if any(column in row.cells for row in rows)])
     out.notes = [
@@ -79,7 +91,7 @@ def class_table(paths: list[Path], output: str = FINAL, protocol: str | None = N
     out = Table(["fold", "class", *names], [], ["", "", *(f"{shot}-shot" for shot, _ in columns)])
     lines: list[tuple[object, str, Any]] = []  # fold, class, and the key of their cells
     for fold in sorted({r["fold"] for r in results.values()}):
-        classes = dict.fromkeys(name for r in results.values() if r["fold"] == fold for name in r["novel"].values())
+        classes = dict.fromkeys(n for r in results.values() if r["fold"] == fold for n in class_names(r).values())
         out.ruled |= {len(lines)} - {0}
         lines += [*((fold, name, (fold, name)) for name in classes), (fold, "mean", fold)]
     for i, (fold, name, place) in enumerate(lines):
@@ -179,14 +191,19 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
     return list(rows.values())
 
 
-def published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list[Row], list[str]]:
-    """Return the published rows, and notes on those that are omitted because their folds differ."""
+def published_rows(
+    dataset: str, shots: list[int], fold_rule: str, generalised: int | None = None
+) -> tuple[list[Row], list[str]]:
+    """Return the published rows, and notes on those that are omitted because their folds differ.
+
+    ``generalised``: only those of generalised segmentation on so many folds; None: none of them.
+    """
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     rows, omitted = [], list[str]()
     for entry in content["rows"]:
         paper, encoder = entry["paper"], entry["encoder"]
         known_shots = [shot for shot in shots if shot in entry["miou"]]
-        if entry["dataset"] != dataset or not known_shots:
+        if entry["dataset"] != dataset or not known_shots or entry.get("generalised") != generalised:
             continue
         name = ", ".join(filter(None, [f"{paper} {encoder}", entry.get("variant")]))
         protocol, rule = entry["protocol"] or NOT_STATED, entry.get("fold_rule", fold_rule)
@@ -199,6 +216,9 @@ def published_rows(dataset: str, shots: list[int], fold_rule: str) -> tuple[list
         for shot in known_shots:
             *folds, row.cells[shot, "mean"] = entry["miou"][shot]
             row.cells |= {(shot, fold): miou for fold, miou in enumerate(folds)}
+            for key in ("base", "novel") if generalised else ():
+                *folds, row.cells[shot, key] = entry[key][shot]
+                row.cells |= {(shot, (fold, key)): value for fold, value in enumerate(folds)}
             if "fb_iou" in entry:
                 row.cells[shot, "fb_iou"] = entry["fb_iou"][shot]
             known: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}

@@ -6,12 +6,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from util.report.scores import FINAL, is_generalised
 from util.report.table import Table
 
 HELD = ("miou", "fb_iou")  # scores of every table
 SCORES = {  # the first columns; a further metric's column is named by its key
     "miou": "mIoU %",
     "fb_iou": "FB-IoU %",
+    "base": "base %",
+    "novel": "novel %",
+    "harmonic": "harmonic mean %",
+    "base_background": "base with background %",
+    "miou_background": "mIoU with background %",
+    "total": "all classes and background %",
     "presence_accuracy": "presence accuracy %",
     "presence_auroc": "AUROC %",
     "boundary_iou": "boundary IoU %",
@@ -24,7 +31,7 @@ WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIG
 def score_table(result: dict[str, Any]) -> Table:
     """Return the table of a result: one row per output, each score as mean (and deviation) over seeds."""
     there = {key for scores in result["mean"].values() for key in scores}
-    keys = [key for key in SCORES if key in there or key in HELD] + sorted(there - SCORES.keys())
+    keys = [key for key in SCORES if key in there] + sorted(there - SCORES.keys())
     several = len(result["seeds"]) > 1
     rows = []
     for name, scores in result["mean"].items():
@@ -34,20 +41,33 @@ def score_table(result: dict[str, Any]) -> Table:
 
 
 def class_table(result: dict[str, Any]) -> Table:
-    """Return the table of a result's novel classes: IoU of each two-channel output, mean over seeds."""
-    outputs = [name for name, scores in result["mean"].items() if "fb_iou" in scores]
+    """Return the table of a result's novel (and base) classes: IoU of each output over them, mean over seeds."""
+    outputs = [name for name, scores in result["mean"].items() if of_classes(scores)]
     found = [class_ious(result, output) for output in outputs]
-    rows = [[n, *(f"{of[n]:.2f}" if n in of else "-" for of in found)] for n in result["novel"].values()]
+    rows = [[n, *(f"{of[n]:.2f}" if n in of else "-" for of in found)] for n in class_names(result).values()]
     return Table(["class, IoU %", *outputs], rows)
 
 
 def class_ious(result: dict[str, Any], output: str) -> dict[str, float]:
-    """Return the IoU of an output by the names of the novel classes with an episode: mean over seeds, in percent."""
-    found: dict[str, list[float]] = {}
+    """Return the IoU of an output by the names of the classes with an episode: mean over seeds, in percent."""
+    found, names = dict[str, list[float]](), class_names(result)
     for of_seed in result["per_seed"]:
         for class_id, iou in of_seed[output]["per_class"].items():
-            found.setdefault(result["novel"].get(class_id, class_id), []).append(iou)
+            found.setdefault(names.get(class_id, class_id), []).append(iou)
     return {name: fmean(ious) for name, ious in found.items()}
+
+
+def of_classes(scores: dict[str, float]) -> bool:
+    """Return whether an output's ``per_class`` has the data set's ids, and not those of a base learner."""
+    return "fb_iou" in scores or is_generalised(scores)
+
+
+def class_names(result: dict[str, Any]) -> dict[str, str]:
+    """Return the scored classes of a result by id; of generalised segmentation background, base and novel ones."""
+    if not is_generalised(result["mean"][FINAL]):
+        return result["novel"]
+    base = {str(i): name for i, name in enumerate(result["config"]["data"]["classes"], 1)}
+    return {"0": "background", **{c: n for c, n in base.items() if c not in result["novel"]}, **result["novel"]}
 
 
 def protocol_table(results: list[dict[str, Any]]) -> Table:
@@ -57,7 +77,8 @@ def protocol_table(results: list[dict[str, Any]]) -> Table:
         scores, marks = result["mean"]["final"], ", ".join(departures(result))
         name = f"{result['protocol']}, {result['shot']}-shot{f' ({marks})' if marks else ''}"
         cells = [str(result["episodes"]), str(len(result["seeds"])), result["input"], result["scored_on"]]
-        values = f"{scores['miou']:.2f}", f"{scores['fb_iou']:.2f}", f"{scores['miou'] - first:+.2f}"
+        fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-"
+        values = f"{scores['miou']:.2f}", fb_iou, f"{scores['miou'] - first:+.2f}"
         rows.append([name, *cells, *values])
     return Table(["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"], rows)
 

@@ -12,6 +12,11 @@ from util.data.lists.manifest import ways_of
 FINAL = "final"  # name of the output that is a model's prediction
 
 
+def is_generalised(scores: Any) -> bool:
+    """Return whether an output's scores are of base and novel classes in one map."""
+    return "novel" in scores
+
+
 def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
     """Return the mIoU in percent over the last axis: the mean IoU of the classes that occurred in an episode.
 
@@ -25,8 +30,13 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
 
 
 def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int]]:
-    """Return (class id, intersection, union) of each class of a manifest's episode that was scored with that output."""
+    """Return (class id, intersection, union) of each class of a manifest's episode that was scored with that output.
+
+    In generalised segmentation those are all base and novel classes that occur.
+    """
     counts = episode["outputs"][output]
+    if isinstance(counts, dict):
+        return [(int(c), *pair) for c, pair in counts.items() if c != "0"]
     return [(class_id, *counts[2 * i : 2 * i + 2]) for i, (class_id, _) in enumerate(ways_of(episode))]
 
 

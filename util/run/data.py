@@ -12,6 +12,7 @@ from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import BINARY, HELD_OUT, AugmentSettings, ProtocolSettings, StageSettings
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
+from util.data.generalised import run_of, whole_test_list
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
 from util.data.lists.files import found
@@ -118,6 +119,14 @@ def images_for_training(context: RunContext, progress: bool = True, stage: Stage
     return _logged(data.classes, train_list(index, context.fold, data, stage.list_file), progress)
 
 
+def images_for_protocol(context: RunContext, progress: bool, protocol: ProtocolSettings, replayed: bool) -> ImageList:
+    """Return the test list of a protocol; ``replayed``: without its published list."""
+    if protocol.generalised:
+        data = context.config.data
+        return whole_test_list(load_index(data, "test", progress), context.fold, data, protocol)
+    return images_for_test(context, progress, None if replayed else protocol.list_file)
+
+
 def images_for_test(context: RunContext, progress: bool = True, published: str | None = None) -> ImageList:
     """Return the fold's test list, or the published list of that name."""
     data = context.config.data
@@ -167,8 +176,10 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
     return trials(context, sampler, view, (scored_on(view, protocol),), of_base)
 
 
-def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
+def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
     """Return the sampler of a protocol's episodes of one seed."""
+    if protocol.generalised:
+        return run_of(images, protocol, context.config.data.shot, seed)
     return replace(_sampler(context, images, protocol, seed), ways=protocol.ways, absent=protocol.absent)
 
 

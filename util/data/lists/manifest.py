@@ -6,7 +6,9 @@ A manifest is a file of JSON lines. The first line may be a header (``{"manifest
 background U]`` in pixels). An episode with N ways has N - 1 ``others`` (``class`` and ``supports`` each), and its
 counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background. A
 further metric of a test is a key of its own, output -> part and whole of each class. The query of a protocol with
-``absent`` need not show the class; ``presence`` is then the score that it does.
+``absent`` need not show the class; ``presence`` is then the score that it does. In generalised segmentation the header
+has the supports of each seed, ``runs`` (class and supports of every novel class), which its episodes need not repeat;
+an output's counts are then class -> ``[I, U]``, of the classes that occur, 0 for the background.
 """
 
 from __future__ import annotations
@@ -57,6 +59,9 @@ def read_manifest(path: Path) -> Manifest:
             if "manifest" in row:
                 out.header = {k: v for k, v in row.items() if k != "manifest"}
                 continue
+            if "class" not in row and "runs" in out.header:
+                first, *others = out.header["runs"][str(row.get("seed", 0))]
+                row |= {**first, **({"others": others} if others else {})}
             row["query"], ways_of(row)
         except (ValueError, KeyError, TypeError) as error:
             form = "{'query': name, 'class': id, 'supports': [names]}"
@@ -76,7 +81,8 @@ def described(key: EpisodeKey, names: Sequence[str]) -> dict[str, Any]:
 
 def digest(sampler: Sampler, episodes: int) -> str:
     """Return the hexadecimal SHA-256 of a sampler's first episodes, by image names."""
-    return digest_of_rows(described(key, sampler.images.index.names) for key in map(sampler, range(episodes)))
+    keys = sampler.keys[:episodes] if isinstance(sampler, ListedEpisodes) else map(sampler, range(episodes))
+    return digest_of_rows(described(key, sampler.images.index.names) for key in keys)
 
 
 def digest_of_rows(episodes: Iterable[dict[str, Any]]) -> str:
