@@ -72,20 +72,20 @@ class GeneralisedModel(OverBaseStage):
         Raises:
             Mismatch: a class without supports, a support whose object covers no cell, or fewer than five of a class.
         """
-        features = []
+        features, own = [], len(self.base.bias)
         for number, (images, label) in enumerate(zip(supports, labels, strict=True), 1):
-            if not len(images):
-                raise Mismatch(f"novel class {number} has no support")
-            features.append(torch.cat([self.features(image[None]) for image in images]))
-            grid, own = features[-1].shape[-2:], len(self.base.bias) + number - 1
-            found = (on_cells(label, grid) == own).sum((1, 2)).tolist()
+            maps = [self.features(image[None]) for image in images]
+            found = [int((on_cells(y, x.shape[-2:]) == own + number - 1).sum()) for x, y in zip(maps, label)]
             if 0 in found or sum(found) < LEAST_CELLS:
-                what = f"support {found.index(0) + 1} covers no cell" if 0 in found else f"has {sum(found)} cells"
+                what = f"support {found.index(0) + 1} covers no cell" if 0 in found else f"{len(found)} supports"
+                grid = f" of the grid of {' x '.join(map(str, maps[0].shape[-2:]))}" if maps else ""
                 raise Mismatch(
-                    f"novel class {number}: {what} of the grid of {grid[0]} x {grid[1]}, it needs one in each support "
-                    f"and {LEAST_CELLS} in all: take photos that show it larger, or larger images"
+                    f"novel class {number}: {what}, {sum(found)} cells{grid} in all; it needs one in each support and "
+                    f"{LEAST_CELLS} in all: give photos that show it larger, or larger images"
                 )
-        return self.fit_features(features, labels)
+            features.append(torch.cat(maps))
+        with torch.autocast(features[0].device.type, enabled=False):
+            return self.fit_features(features, labels)
 
     def predict(self, query: Tensor, valid: Tensor, state: Any) -> Tensor:
         """Return logits (B, M, S, S) of photos (B, 3, S, S); ``state`` of ``fit`` does not change.
@@ -93,7 +93,9 @@ class GeneralisedModel(OverBaseStage):
         Args:
             valid: (B, S, S) bool, False in the padding.
         """
-        return self.label(self.features(query), valid, state)
+        features = self.features(query)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.label(features, valid, state)
 
     def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
         """Return the state by the features (K, C, h, w) of each class's supports; without a word on bad ones."""
@@ -102,10 +104,6 @@ class GeneralisedModel(OverBaseStage):
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: Any) -> Tensor:
         """Return logits (B, M, S, S) of photos by their features."""
         raise NotImplementedError
-
-    def base_alone(self, features_bchw: Tensor, size: Sequence[int]) -> Tensor:
-        """Return the probabilities (B, N + 1, S, S) of background and base classes without any novel class."""
-        return base_probability(self.base, features_bchw, size)
 
 
 def base_probability(base: Head, features_bchw: Tensor, size: Sequence[int]) -> Tensor:

@@ -41,7 +41,7 @@ class BCMSettings(WithBaseSettings):
 
 
 class State(NamedTuple):
-    """The fit to a support set: the association of n novel classes, and the regressions by base class."""
+    """The association of n novel classes with base classes, and the regressions within these."""
 
     counts: Tensor  # (N + 1, n) int64
     table: Tensor  # (N + 1, n) bool

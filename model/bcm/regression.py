@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,16 +13,7 @@ from model.common.linear import Head, minimise
 PENALTIES = [10 ** (-5 + 10 * j / 9) for j in range(10)]  # C, the inverse of the penalty
 FOLDS = 5
 STEPS, TOLERANCE = 100, 1e-4  # of L-BFGS
-
-
-class Random(Protocol):
-    """The draws of a balanced sample, as NumPy's generators have them."""
-
-    def permutation(self, x: int, /) -> np.ndarray:
-        """Return the numbers below ``x`` in random order."""
-
-    def choice(self, a: np.ndarray, /, size: int, replace: bool) -> np.ndarray:
-        """Return ``size`` of the entries of ``a``."""
+Random = np.random.Generator | np.random.RandomState
 
 
 @dataclass(frozen=True)
@@ -33,8 +23,7 @@ class Regression:
     Attributes:
         head: of the targets that it knows, (rows, C); of two targets one row, the second's.
         known: whether it knows each target, (r + 1,) bool.
-        scores: mean average precision by each of ``PENALTIES``.
-        chosen: the index of the best one.
+        scores: mean average precision by each of ``PENALTIES``; the best one was ``chosen``.
     """
 
     head: Head
@@ -43,10 +32,7 @@ class Regression:
     chosen: int
 
     def probability(self, x_bchw: Tensor) -> Tensor:
-        """Return probabilities (B, r + 1, h, w); of a target that it does not know 0.
-
-        Of two targets they are softmax([-d, d]) of the decision value d, as published, and not those of the fit.
-        """
+        """Return probabilities (B, r + 1, h, w); of a target that it does not know 0."""
         found = _probability(self.head.logits(x_bchw))
         out = found.new_zeros(len(found), len(self.known), *found.shape[2:])
         out[:, self.known] = found
@@ -54,40 +40,35 @@ class Regression:
 
 
 def _probability(decision: Tensor) -> Tensor:
+    """Return probabilities; of two targets softmax([-d, d]), as published, although the fit has sigmoid(d)."""
     return (torch.cat([-decision, decision], 1) if decision.shape[1] == 1 else decision).softmax(1)
 
 
 def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: Random) -> Regression | None:
-    """Return the regression of the targets of cells, or None where one target alone occurs.
+    """Return the regression of cells (m, C) float32 with their targets; None where one target alone occurs.
 
-    Args:
-        x_mc: features of the cells, float32.
-        y_m: their targets, 0..targets - 1.
-        sampling: see ``sample``.
+    ``sampling`` is as in ``sample``; folds without a known target have no score.
     """
-    x, y, fold = x_mc.cpu().numpy(), y_m.cpu().numpy(), stratified_folds(y_m.cpu().numpy())
-    scores = []
+    x, y = x_mc.cpu().numpy(), y_m.cpu().numpy()
+    fold, scores = stratified_folds(y), []
     for number in range(FOLDS):
-        training = np.flatnonzero(fold != number)
-        rows = training[sample(y[training], sampling, random)]
-        found = [
-            average_precision(head, known, x[fold == number], y[fold == number]) for head, known in fits(x, y, rows)
-        ]
-        scores += [found] if found and not np.isnan(found).any() else []
+        training, test = np.flatnonzero(fold != number), fold == number
+        found = _fits(x, y, training[sample(y[training], sampling, random)], PENALTIES)
+        of_fold = [average_precision(*one, x[test], y[test]) for one in found]
+        scores += [of_fold] if of_fold and np.isfinite(of_fold).all() else []
     mean = np.mean(scores, axis=0) if scores else np.zeros(len(PENALTIES))
     chosen = int(mean.argmax())
-    final = fits(x, y, sample(y, sampling, random), PENALTIES[chosen])
-    if not final:
+    if not (final := _fits(x, y, sample(y, sampling, random), PENALTIES[chosen : chosen + 1])):
         return None
     (head, classes), known = final[0], torch.zeros(targets, dtype=torch.bool, device=x_mc.device)
     known[classes] = True
     return Regression(Head(*(part.to(x_mc) for part in head)), known, mean, chosen)
 
 
-def fits(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *penalties: float) -> list[tuple[Head, np.ndarray]]:
-    """Return a head, and the targets that it knows, for each penalty (default all); none if one target occurs."""
+def _fits(x: np.ndarray, y: np.ndarray, rows: np.ndarray, penalties: list[float]) -> list[tuple[Head, np.ndarray]]:
+    """Return a head for each penalty, with the targets that it knows; none if one target alone occurs."""
     classes, target = np.unique(y[rows], return_inverse=True)
-    return [(fit(x[rows], target, c), classes) for c in penalties or PENALTIES] if len(classes) > 1 else []
+    return [(fit(x[rows], target, c), classes) for c in penalties] if len(classes) > 1 else []
 
 
 def fit(x_mc: np.ndarray, y_m: np.ndarray, c: float) -> Head:
@@ -110,31 +91,26 @@ def fit(x_mc: np.ndarray, y_m: np.ndarray, c: float) -> Head:
 
     found = minimise(loss_and_gradient, np.zeros(rows * (channels + 1)), STEPS, TOLERANCE)
     parameters = torch.from_numpy(found).view(rows, channels + 1).float()
-    return Head(parameters[:, :-1].contiguous(), parameters[:, -1].contiguous())
+    return Head(parameters[:, :-1], parameters[:, -1])
 
 
 def sample(y_m: np.ndarray, sampling: str, random: Random) -> np.ndarray:
     """Return the rows of a balanced sample of targets, 0 for the background.
 
-    Args:
-        sampling: ``us`` keeps of every target as many as the rarest novel one has, ``os`` as many as the most frequent
-            novel one has, drawn with replacement where there are fewer; ``bg`` keeps all of the novel ones, and of 0 as
-            many as the second most frequent target has.
+    ``us`` keeps of every target as many as the rarest novel one has, ``os`` as many as the most frequent novel one,
+    drawn with replacement where there are fewer; ``bg`` all of the novel ones, and of 0 as many as the second target.
     """
-    of = {int(target): np.flatnonzero(y_m == target) for target in np.unique(y_m)}
-    novel = [len(rows) for target, rows in of.items() if target > 0]
-    if not novel:
-        return np.arange(len(y_m))
+    of = [np.flatnonzero(y_m == target) for target in np.unique(y_m)]
+    counts = sorted(map(len, of))
+    novel = [len(rows) for rows in of if y_m[rows[0]] > 0] or counts
     if sampling == "us":
-        return np.concatenate([rows[random.permutation(len(rows))[: min(novel)]] for rows in of.values()])
-    if sampling == "os":
+        of = [rows[random.permutation(len(rows))[: min(novel)]] for rows in of]
+    elif sampling == "os":
         most = max(novel)
-        parts = [r if len(r) == most else random.choice(r, size=most, replace=len(r) < most) for r in of.values()]
-        return np.concatenate(parts)
-    second = sorted(map(len, of.values()))[-2] if len(of) > 1 else max(novel)
-    if len(of.get(0, ())) > second:
-        of[0] = random.choice(of[0], size=second, replace=False)
-    return np.concatenate([*of.values()])
+        of = [r if len(r) == most else random.choice(r, size=most, replace=len(r) < most) for r in of]
+    elif len(of) > 1 and y_m[of[0][0]] == 0 and len(of[0]) > counts[-2]:
+        of[0] = random.choice(of[0], size=counts[-2], replace=False)
+    return np.concatenate(of)
 
 
 def stratified_folds(y_m: np.ndarray) -> np.ndarray:
@@ -155,12 +131,10 @@ def average_precision(head: Head, known: np.ndarray, x_mc: np.ndarray, y_m: np.n
     """
     probability = _probability(head.logits(torch.from_numpy(x_mc)[:, :, None, None]))[:, :, 0, 0].numpy()
     out = []
-    for column, target in enumerate(known):
-        if not (y_m == target).any():
-            continue
-        order = np.argsort(-probability[:, column], kind="stable")
-        score, hits = probability[order, column], np.cumsum(y_m[order] == target)
+    for score, target in zip(probability.T, known):
+        order = np.argsort(-score, kind="stable")
+        score, hits = score[order], np.cumsum(y_m[order] == target)
         last = np.flatnonzero(np.append(score[1:] != score[:-1], True))  # equal scores are one threshold
-        recall = hits[last] / hits[-1]
-        out.append(float((np.diff(recall, prepend=0) * hits[last] / (last + 1)).sum()))
+        if hits[-1]:
+            out.append((np.diff(hits[last] / hits[-1], prepend=0) * hits[last] / (last + 1)).sum())
     return float(np.mean(out)) if out else float("nan")

@@ -102,37 +102,32 @@ def start(features: Sequence[Tensor], labels: Sequence[Tensor], base: Head) -> S
 
 
 @torch.inference_mode(False)
+@torch.enable_grad()
 def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings) -> Fitted:
     """Return the classifier of one query by its features and the pixels (S, S) that are no padding."""
     x = x_chw.flatten(1).T[on_cells(valid_hw, x_chw.shape[-2:]).flatten().bool()].clone()  # (L, C)
-    supports, base, first = state.x.clone(), state.base, len(state.base.bias)
-    own = torch.softmax(x @ base.weight.T + base.bias, 1)  # of the base learner, (L, N + 1)
+    supports, count, first = state.x.clone(), len(x) + EPS, len(state.base.bias)
+    own = torch.softmax(x @ state.base.weight.T + state.base.bias, 1)  # of the base learner, (L, N + 1)
     head = Head(*(part.clone().requires_grad_() for part in state.start))
     weights, losses = x.new_tensor(settings.loss_weights), []
+    learnt = slice(None if settings.learn_base else first, None)
     prior = prior_start = _mean(head, x)
-    with torch.enable_grad():
-        for step in range(1, settings.iterations + 1):
-            p = torch.softmax(x @ head.weight.T + head.bias, 1)  # (L, M)
-            of_supports = torch.softmax(supports @ head.weight.T + head.bias, 1)
-            as_background = torch.cat([of_supports[:, :first].sum(1, keepdim=True), of_supports[:, first:]], 1)
-            true = as_background.gather(1, (state.y - first + 1).clamp(min=0)[:, None])[:, 0]
-            share = p.sum(0) / (len(x) + EPS)
-            as_base = torch.cat([p[:, :1] + p[:, first:].sum(1, keepdim=True), p[:, 1:first]], 1)
-            terms = [
-                -(state.weight * torch.log(true + EPS)).sum() / max(len(supports), 1),
-                (share * torch.log(EPS + share / (prior + EPS))).sum(),
-                -(p * torch.log(p + EPS)).sum() / (len(x) + EPS),
-                (as_base * torch.log(EPS + as_base / (EPS + own))).sum() / (len(x) + EPS),
-            ]
-            losses.append(torch.stack(terms))
-            gradients = torch.autograd.grad(losses[-1] @ weights, head)
-            with torch.no_grad():
-                for part, gradient in zip(head, gradients):
-                    part[0 if settings.learn_base else first :] -= (
-                        settings.lr * gradient[0 if settings.learn_base else first :]
-                    )
-            if step in settings.prior_update_at:
-                prior = _mean(head, x)
+    for step in range(1, settings.iterations + 1):
+        p, of_supports = (
+            torch.softmax(cells @ head.weight.T + head.bias, 1) for cells in (x, supports)
+        )  # (L, M), (m, M)
+        true = torch.where(state.y == 0, of_supports[:, :first].sum(1), of_supports.gather(1, state.y[:, None])[:, 0])
+        share = p.sum(0) / count
+        as_base = torch.cat([p[:, :1] + p[:, first:].sum(1, keepdim=True), p[:, 1:first]], 1)
+        ce = -(state.weight * torch.log(true + EPS)).sum() / max(len(supports), 1)
+        kl = (share * torch.log(EPS + share / (prior + EPS))).sum()
+        entropy = -(p * torch.log(p + EPS)).sum() / count
+        distillation = (as_base * torch.log(EPS + as_base / (EPS + own))).sum() / count
+        losses.append(torch.stack([ce, kl, entropy, distillation]))
+        for part, gradient in zip(head, torch.autograd.grad(losses[-1] @ weights, head)):
+            part.data[learnt] -= settings.lr * gradient[learnt]
+        if step in settings.prior_update_at:
+            prior = _mean(head, x)
     course = torch.stack(losses).detach() if losses else x.new_zeros(0, 4)
     return Fitted(Head(*(part.detach() for part in head)), prior_start, prior, course)
 

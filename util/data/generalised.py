@@ -7,7 +7,7 @@ once with 2023: for each run and novel class its candidates are shuffled, and th
 from __future__ import annotations
 
 import random
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 
 import numpy as np
 
@@ -44,33 +44,28 @@ def _alone(images: ImageList, rows: list[int]) -> list[int]:
 
 
 def run_of(images: ImageList, protocol: ProtocolSettings, shots: int, seed: int) -> ListedEpisodes:
-    """Return a run: an episode for each query, all with the same supports, of every novel class.
+    """Return a run: an episode for each query, in random order, all with the same supports, of every novel class.
 
-    A class with fewer than K candidates has them repeated. Queries are in random order, at most ``episodes`` of them.
+    A class with fewer than K candidates has them repeated.
     """
     published = protocol.supports == "published" and 1 <= seed <= PUBLISHED_RUNS
-    orders = _published_orders(images, seed) if published else _orders(images, seed)
-    alone = {c: _alone(images, order) for c, order in orders.items()}
-    supports = [(c, tuple(islice(cycle(rows), shots))) for c, rows in alone.items()]
-    taken = {row for _, rows in supports for row in rows}
-    queries = np.array([row for row in images.queries.tolist() if row not in taken], np.int64)
-    queries = random_stream(seed, ORDER).permutation(queries)[: protocol.episodes].tolist()
+    orders = _published_orders(images, seed) if published else {}
+    supports = []
+    for c in images.classes:
+        order = orders.get(c) or random_stream(seed, EPISODE, c).permutation(images.candidates[c]).tolist()
+        supports.append((c, tuple(islice(cycle(_alone(images, order)), shots))))
+    queries = np.setdiff1d(images.queries, [row for _, rows in supports for row in rows])
+    drawn = random_stream(seed, ORDER).permutation(queries)[: protocol.episodes].tolist()
     (first, own), *others = supports
-    keys = (EpisodeKey(number, row, first, own, tuple(others)) for number, row in enumerate(queries))
+    keys = (EpisodeKey(number, row, first, own, tuple(others)) for number, row in enumerate(drawn))
     return ListedEpisodes(images, seed, tuple(keys))
-
-
-def _orders(images: ImageList, seed: int) -> dict[int, list[int]]:
-    """Return the candidates of each class, shuffled."""
-    return {c: random_stream(seed, EPISODE, c).permutation(images.candidates[c]).tolist() for c in images.classes}
 
 
 def _published_orders(images: ImageList, run: int) -> dict[int, list[int]]:
     """Return the candidates of each class as the published code shuffles them for a run, from 1 on."""
     stream, out = random.Random(PUBLISHED_SEED), dict[int, list[int]]()
-    for _ in range(run):
-        for c in images.classes:
-            order = list(range(len(images.candidates[c])))
-            stream.shuffle(order)
-            out[c] = [int(images.candidates[c][i]) for i in order]
+    for _, c in product(range(run), images.classes):
+        order = list(range(len(images.candidates[c])))
+        stream.shuffle(order)
+        out[c] = images.candidates[c][order].tolist()
     return out

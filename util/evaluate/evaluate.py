@@ -12,16 +12,16 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
+from util.config.folds import Fold
 from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.cache import FeatureCache, ordered_by_images
 from util.evaluate.calibration import Calibration, evidence_in, presence_scores
-from util.report.scores import FINAL
+from util.report.scores import BASE, FINAL
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite
 from util.run.processes import World
 
-BASE = "base"  # the score of logits over the base classes
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 BASE_ALONE = "base_alone"  # of generalised segmentation: no novel class
 UNGATED = "always_shown"  # the final output whatever the presence score says
@@ -120,6 +120,10 @@ class Scoreboard:
         counts = metrics.class_counts(prediction_bhw, label_bhw, channels)
         self.base = counts if self.base is None else self.base + counts
 
+    def scores(self, records: np.ndarray) -> dict[str, Any]:
+        """Return the scores of one output's records."""
+        return metrics.episode_scores(records, self.classes, self.further)
+
     def gather(self, world: World) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Return the scores of every output, and the records of its episodes, of all processes together.
 
@@ -129,7 +133,7 @@ class Scoreboard:
         parts = world.gather((own, None if self.base is None else self.base.cpu().numpy(), self.presence))
         joined = {n: np.concatenate([of[n] for of, *_ in parts if n in of]) for of, *_ in parts for n in of}
         records = {name: rows[np.argsort(rows[:, metrics.NUMBER], kind="stable")] for name, rows in joined.items()}
-        scores = {name: metrics.episode_scores(rows, self.classes, self.further) for name, rows in records.items()}
+        scores = {name: self.scores(rows) for name, rows in records.items()}
         base = [counts for _, counts, _ in parts if counts is not None]
         if base:
             scores[BASE] = metrics.class_scores(np.sum(base, axis=0))
@@ -140,39 +144,32 @@ class Scoreboard:
         return scores, records
 
 
-class ChannelBoard:
-    """Counts of base and novel classes in one map, of one run.
+class ChannelBoard(Scoreboard):
+    """The counts of base and novel classes in one map, of one run; predictions that it keeps are class ids.
 
     Args:
-        channels: the class id of each channel.
-        base: the number of base classes, after the background.
-        keep: as in ``Scoreboard``; predictions are class ids.
+        fold: of the classes.
+        keep: as in ``Scoreboard``.
     """
 
-    def __init__(self, channels: Sequence[int], base: int, keep: Callable[..., None] | None = None):
-        self.channels, self.base, self.keep = channels, base, keep
-        self.presence: dict[int, tuple[bool, float, bool]] = {}
-        self.records: dict[str, list[np.ndarray]] = {}  # output -> (number, class, I, U) of classes that occur
+    def __init__(self, fold: Fold, keep: Callable[..., None] | None = None):
+        super().__init__(fold.classes, keep=keep)
+        self.fold = fold
 
-    def add(self, number: int, label_bhw: Tensor, predictions: dict[str, Tensor]) -> None:
-        """Count one photo's predictions (1, H, W) of channels."""
-        ids = torch.tensor(self.channels, device=label_bhw.device)
+    def add_photo(self, number: int, label_bhw: Tensor, predictions: dict[str, Tensor]) -> None:
+        """Count one photo's predictions (1, H, W) of channels: a record (number, class, I, U) of each that occurs."""
+        ids = torch.tensor(self.fold.channels, device=label_bhw.device)
         for name, prediction in predictions.items():
             hit, union, _ = metrics.class_counts(prediction, label_bhw, len(ids))
             rows = torch.stack([torch.full_like(ids, number), ids, hit, union], 1)[union > 0]
-            self.records.setdefault(name, []).append(rows.cpu().numpy())
+            self.records.setdefault(name, []).append(rows)
         if self.keep is not None:
-            final = self.records[FINAL][-1]
-            iou = metrics.iou_of(final[final[:, metrics.CLASS] > 0])
+            iou = metrics.iou_of(self.records[FINAL][-1].cpu().numpy())
             self.keep(number, iou, {name: ids[p] for name, p in predictions.items()}, {})
 
-    def gather(self, world: World) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
-        """Return the scores of every output, and the records of its photos by number, of all processes together."""
-        joined, empty = {}, np.zeros((0, 4), np.int64)
-        for name in (FINAL, BASE_ALONE):
-            rows = np.concatenate([empty, *(r for part in world.gather(self.records) for r in part.get(name, ()))])
-            joined[name] = rows[np.argsort(rows[:, metrics.NUMBER], kind="stable")]
-        return {n: metrics.generalised_scores(rows, self.channels, self.base) for n, rows in joined.items()}, joined
+    def scores(self, records: np.ndarray) -> dict[str, Any]:
+        """Return the scores of one output's records."""
+        return metrics.generalised_scores(records, self.fold.base, self.fold.novel)
 
 
 @torch.inference_mode()

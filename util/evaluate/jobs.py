@@ -152,7 +152,7 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
         episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
         quick = any(episodes[seed] < len(s.keys) for seed, s in listed.items())
         if protocol.generalised and any(len({key.drawn for key in s.keys}) > 1 for s in listed.values()):
-            raise UserError(f"{played}: protocol {name} has the same supports in all episodes of a seed")
+            raise UserError(f"{played}: protocol {name} has one support set for all episodes of a seed")
     else:
         episodes, quick = dict[int, int](), is_quick(config, name)
         for seed in protocol.seeds if config.test.seeds is None else config.test.seeds:
@@ -182,25 +182,22 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
 
 
 def _check_generalised(context: RunContext, name: str) -> None:
-    """Refuse a protocol of the other kind than the model's, and options that generalised segmentation lacks.
+    """Refuse a protocol of the other kind than the model's, and options without meaning in generalised segmentation.
 
     Raises:
         UserError: names the mend.
     """
-    config, title, generalised = context.config, context.model_class.title, context.config.protocols[name].generalised
-    if generalised and not context.model_class.generalised:
-        with_learner = f"give weights of {title} to MODEL=bcm or MODEL=diam"
-        mend = with_learner if context.model_class.has_base_stage else f"{title} has no base learner; take MODEL=bcm"
-        raise UserError(f"protocol {name}: {title} does not label base and novel classes at once: {mend}")
-    if generalised != context.model_class.generalised:
-        raise UserError(f"protocol {name}: {title} labels base and novel classes at once; take --protocol gfss")
-    for key in ("metrics", "trained_on") if generalised else ():
-        if getattr(config.test, key):
-            raise UserError(
-                f"protocol {name}: test.{key} has no meaning with base and novel classes in one map; omit it"
-            )
-    if generalised and config.test.averaged(config.data.shot):
-        raise UserError(f"protocol {name}: takes one pass of the network; leave out test.flip, test.scales, test.fuse")
+    test, cls, generalised = context.config.test, context.model_class, context.config.protocols[name].generalised
+    problem = ""
+    if generalised and not cls.generalised:
+        learner = "give them this one's checkpoint" if cls.has_base_stage else f"{cls.title} has no base learner"
+        problem = f"takes MODEL=bcm or MODEL=diam, over a base learner; {learner}"
+    elif cls.generalised and not generalised:
+        problem = f"labels one class of an episode, {cls.title} base and novel classes at once; take --protocol gfss"
+    elif generalised and (test.metrics or test.trained_on or test.averaged(context.config.data.shot)):
+        problem = "takes no test.metrics, test.trained_on, test.flip, test.scales or test.fuse; leave them out"
+    if problem:
+        raise UserError(f"protocol {name} {problem}")
 
 
 def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:

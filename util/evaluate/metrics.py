@@ -136,38 +136,24 @@ def class_scores(counts: np.ndarray) -> dict[str, Any]:
 # --- generalised segmentation ----------------------------------------------------------------------------------------
 
 
-def generalised_scores(records: np.ndarray, channels: Sequence[int], base: int) -> dict[str, Any]:
-    """Return the scores of the records (number, class, intersection, union) of a run's photos, in percent.
-
-    Classes without a pixel in any label or prediction are in no mean.
-
-    Args:
-        channels: the class ids of all channels: background, ``base`` base classes, novel classes.
+def generalised_scores(records: np.ndarray, base: Sequence[int], novel: Sequence[int]) -> dict[str, Any]:
+    """Return the scores of records (number, class, I, U) of a run's photos, of background (0), base and novel classes.
 
     Returns:
-        ``base`` and ``novel``, the mean IoU of these classes, ``miou``, the mean of both, ``harmonic``, their harmonic
-        mean; ``base_background`` and ``miou_background``, the first two with the background among the base classes;
-        ``total``, the mean IoU of all channels; ``per_class``.
+        In percent: ``base`` and ``novel``, the mean IoU of these classes, ``miou``, the mean of both, ``harmonic``;
+        ``base_background`` and ``miou_background``, where the background is a base class; ``total``, the mean of all;
+        ``per_class``. A class without a pixel in any label or prediction is in no mean.
     """
-    sums = np.zeros((max(channels) + 1, 2), np.int64)
+    sums = np.zeros((max(*base, *novel) + 1, 2), np.int64)
     np.add.at(sums, records[:, CLASS], records[:, INTERSECTION : UNION + 1])
-    iou = {c: _percent(*sums[c]) for c in channels if sums[c, 1]}
-
-    def mean(classes: Sequence[int]) -> float:
-        found = [iou[c] for c in classes if c in iou]
-        return sum(found) / max(len(found), 1)
-
-    own, novel, whole = mean(channels[1 : base + 1]), mean(channels[base + 1 :]), mean(channels[: base + 1])
-    return {
-        "miou": (own + novel) / 2,
-        "base": own,
-        "novel": novel,
-        "harmonic": 2 * own * novel / (own + novel) if own + novel else 0.0,
-        "base_background": whole,
-        "miou_background": (whole + novel) / 2,
-        "total": mean(channels),
-        "per_class": {str(c): value for c, value in iou.items()},
-    }
+    iou = {c: _percent(*sums[c]) for c in (0, *base, *novel) if sums[c, 1]}
+    groups = {"base": base, "novel": novel, "base_background": (0, *base), "total": (0, *base, *novel)}
+    found = {name: [iou[c] for c in classes if c in iou] for name, classes in groups.items()}
+    out: dict[str, Any] = {name: sum(values) / max(len(values), 1) for name, values in found.items()}
+    both = out["base"] + out["novel"]
+    out["harmonic"] = 2 * out["base"] * out["novel"] / both if both else 0.0
+    out["miou_background"] = (out["base_background"] + out["novel"]) / 2
+    return {"miou": both / 2, **out, "per_class": {str(c): value for c, value in iou.items()}}
 
 
 def _percent(part: np.integer, whole: np.integer) -> float:

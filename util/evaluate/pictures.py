@@ -17,7 +17,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
-from model.episode import IGNORE
 from util.data.images.views import numbered
 from util.data.sampling import EpisodeKey, random_stream
 from util.errors import UserError, nearest
@@ -150,9 +149,7 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
 
     def panels(seed: int, number: int, found: Kept) -> Panels:
         key, out = job.samplers[seed](number), []
-        if job.protocol.generalised:
-            return _whole(job, photo(key.query), found)
-        for value, way in enumerate(key.ways, 1):
+        for value, way in enumerate(() if job.protocol.generalised else key.ways, 1):
             for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
                 label = numbered(classes, [index.value_of(way.class_id)]).numpy()
                 label[label == 1] = value
@@ -183,26 +180,12 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
         write_atomically(folder / FOLDER / SHEET, text)
 
 
-def _whole(job: Job, query: Photo, kept: Kept) -> Panels:
-    """Return a photo's panels in generalised segmentation: photo, truth and outputs, each class in its colour."""
-    image, classes, stored = query
-    maps = {"truth": classes}
-    for name, png in reversed(kept.predictions.items()):  # the final one last
-        scored: Any = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
-        full = job.view.back(scored, stored, job.scored_on)
-        maps[name] = cv2.resize(full, (image.shape[1], PANEL_HEIGHT), interpolation=cv2.INTER_NEAREST)
-    panels = [("query", image)]
-    for name, ids in maps.items():
-        found = [job.context.config.data.classes[c - 1] for c in np.unique(ids).tolist() if 0 < c != IGNORE]
-        panels.append((f"{name}: {', '.join(found) or 'nothing'}", class_map(image, ids)))
-    return panels
-
-
 def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> Panels:
     """Return the query's panels: photo, truth, maps, the base classes, and every two-channel output with its IoU."""
     image, classes, stored = query
-    several = bool(key.others)
     truth = numbered(classes, [job.images.index.value_of(class_id) for class_id in key.classes]).numpy()
+    truth = classes if job.protocol.generalised else truth  # class ids
+    several, of_all = bool(key.others) or job.protocol.generalised, job.context.config.data.classes
     panels = [("query", image), ("truth", labelled(image, truth, TRUTH_COLOUR, several))]
 
     def on_photo(scored: np.ndarray) -> np.ndarray:
@@ -227,6 +210,8 @@ def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, 
         panels.append((f"base: {largest or 'nothing'}", class_map(image, ids)))
     for name, mask in predictions.items():
         if name in ious:
-            drawn = labelled(image, on_photo(mask), PREDICTION_COLOUR, several)
-            panels.append((f"{name}, IoU {ious[name]:.1f} %", drawn))
+            ids, text = on_photo(mask), f"{name}, IoU {ious[name]:.1f} %"
+            if job.protocol.generalised:
+                text += "".join(f", {of_all[c - 1]}" for c in np.unique(ids) if c)
+            panels.append((text, labelled(image, ids, PREDICTION_COLOUR, several)))
     return panels

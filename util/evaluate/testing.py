@@ -183,9 +183,19 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
         "quick_look": job.quick_look,
         "averaged": averaged,
     }
-    if job.protocol.generalised:
-        return _manifest_of_runs(job, records, header)
     out = Manifest(header)
+    if job.protocol.generalised:  # supports are the run's, and an episode's counts are of the classes that occur
+        runs = {seed: described(sampler(0), names) for seed, sampler in job.samplers.items()}
+        header["runs"] = {str(seed): {k: v for k, v in run.items() if k != "query"} for seed, run in runs.items()}
+        for seed, outputs in records.items():
+            tables = {
+                n: np.split(t, np.searchsorted(t[:, NUMBER], range(1, job.episodes[seed]))) for n, t in outputs.items()
+            }
+            for number in range(job.episodes[seed]):
+                counts = {n: {str(c): [i, u] for _, c, i, u in of[number].tolist()} for n, of in tables.items()}
+                query = names[job.samplers[seed](number).query]
+                out.episodes.append({"seed": seed, "number": number, "query": query, "outputs": counts})
+        return out
     for seed, outputs in records.items():
         presence = job.boards[seed].presence
         for place, number in enumerate(np.unique(next(iter(outputs.values()))[:, NUMBER]).tolist()):
@@ -198,22 +208,6 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
                 first = FURTHER + 2 * i
                 episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
             out.episodes.append(episode)
-    return out
-
-
-def _manifest_of_runs(job: Job, records: Records, header: dict[str, Any]) -> Manifest:
-    """Return every query of every run with the counts of the classes that occur; the header has the supports."""
-    names, out = job.images.index.names, Manifest(header)
-    header["runs"] = {}
-    for seed, outputs in records.items():
-        supports = job.samplers[seed](0).drawn
-        header["runs"][str(seed)] = [{"class": c, "supports": [names[row] for row in rows]} for c, rows in supports]
-        for number in range(job.episodes[seed]):
-            query, found = names[job.samplers[seed](number).query], {}
-            for name, table in outputs.items():
-                first, last = np.searchsorted(table[:, NUMBER], (number, number + 1))
-                found[name] = {str(c): [i, u] for _, c, i, u in table[first:last].tolist()}
-            out.episodes.append({"seed": seed, "number": number, "query": query, "outputs": found})
     return out
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from util.checkpoints.weights import Weights, load_weights
 from util.config.read import from_dict
-from util.data.lists.manifest import digest, digest_of_rows, read_manifest
+from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
 from util.errors import UserError
 from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
@@ -23,7 +23,7 @@ from util.evaluate.jobs import own_config
 from util.evaluate.metrics import METRICS, episode_scores, generalised_scores
 from util.report.result_table import departures, title
 from util.report.schema import MANIFEST, find_results, read_result
-from util.report.scores import FINAL, counts_of, is_generalised, over_seeds
+from util.report.scores import BASE, FINAL, counts_of, over_seeds
 from util.report.table import Table
 from util.run.context import make_run_context
 from util.run.data import images_for_protocol, protocol_sampler
@@ -103,14 +103,11 @@ def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
     """Return in words which score is not that of the episodes' counts, '' if all are."""
     for seed, rows, of_seed in zip(result["seeds"], by_seed, result["per_seed"], strict=True):
         for name, scores in of_seed.items():
-            if is_generalised(scores):
-                counted = _counted_channels(result, rows, name)
-            elif "fb_iou" in scores:  # not of a base learner, whose counts an episode does not hold
-                counted = _counted(rows, name) | (_presence(rows) if "presence_accuracy" in scores else {})
-            else:
-                continue
-            if difference := _difference(scores, counted):
-                return f"seed {seed}, {name}: {difference}"
+            if name != BASE:  # whose counts an episode does not hold
+                count = _counted_channels if "novel" in scores else _counted
+                counted = count(rows, name) | (_presence(rows) if "presence_accuracy" in scores else {})
+                if difference := _difference(scores, counted):
+                    return f"seed {seed}, {name}: {difference}"
     return _difference(result, over_seeds(result["per_seed"]))
 
 
@@ -138,12 +135,11 @@ def _counted(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return episode_scores(np.array(records), max(class_id for _, class_id, *_ in records), further)
 
 
-def _counted_channels(result: Result, rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return the scores of generalised segmentation in percent, from one seed's episodes."""
-    novel = sorted(map(int, result["novel"]))
-    base = [c for c in range(1, len(result["config"]["data"]["classes"]) + 1) if c not in novel]
+def _counted_channels(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the scores of generalised segmentation in percent, from one seed's episodes, which name the novel ones."""
+    novel = [class_id for class_id, _ in ways_of(rows[0])]
     counts = [(i, int(c), *pair) for i, row in enumerate(rows) for c, pair in row["outputs"][name].items()]
-    return generalised_scores(np.array(counts), [0, *base, *novel], len(base))
+    return generalised_scores(np.array(counts), sorted({c for _, c, *_ in counts} - {0, *novel}), novel)
 
 
 def _presence(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -11,9 +11,9 @@ import numpy as np
 from util.data.lists.manifest import read_manifest
 from util.errors import one_line
 from util.report.figure import styled, write_figure
-from util.report.result_table import class_names, of_classes, title
+from util.report.result_table import class_names, title
 from util.report.schema import MANIFEST, RESULT, read_result
-from util.report.scores import counts_of, mean_iou
+from util.report.scores import BASE, counts_of, mean_iou
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
 @styled()
 def class_bars(result: dict[str, Any]) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
-    outputs = [n for n, s in result["mean"].items() if of_classes(s) and n != HIDDEN]
+    outputs = [n for n in result["mean"] if n not in (BASE, HIDDEN)]
     classes = list(result["per_seed"][0][outputs[0]]["per_class"])
     thickness = 0.8 / len(outputs)  # of a class's place
     figure, axes = _chart(HEAD + CLASS_HEIGHT * (len(outputs) + 1) * len(classes), title(result))

@@ -19,11 +19,12 @@ from util.report.result_table import (
     class_ious,
     class_names,
     departures,
+    is_generalised,
     passes_in_words,
     protocol_title,
 )
 from util.report.schema import NOT_STATED, Track, find_results, in_words, read_result
-from util.report.scores import FINAL, is_generalised
+from util.report.scores import FINAL
 from util.report.table import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -59,7 +60,7 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
     shots, quoted_from = sorted({r["shot"] for r in results.values()}), "crossdomain" if across else first["dataset"]
     places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
     further = sorted({key for r in results.values() for key in r["mean"].get(output, ())} - set(HELD))
-    whole, present = is_generalised(first["mean"][FINAL]), {r[by] for r in results.values()}
+    whole, present = is_generalised(first), {r[by] for r in results.values()}
     scores = [] if across else [key for key in SCORES if key in further] if whole else ["fb_iou", *further]
     of_one = [(*present, key) for key in scores] if len(present) < min(2, len(places)) else []
     if whole:  # base, novel and their mean of every fold that is there

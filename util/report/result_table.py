@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from util.report.scores import FINAL, is_generalised
+from util.report.scores import BASE, FINAL
 from util.report.table import Table
 
 HELD = ("miou", "fb_iou")  # scores of every table
@@ -42,7 +43,7 @@ def score_table(result: dict[str, Any]) -> Table:
 
 def class_table(result: dict[str, Any]) -> Table:
     """Return the table of a result's novel (and base) classes: IoU of each output over them, mean over seeds."""
-    outputs = [name for name, scores in result["mean"].items() if of_classes(scores)]
+    outputs = [name for name in result["mean"] if name != BASE]
     found = [class_ious(result, output) for output in outputs]
     rows = [[n, *(f"{of[n]:.2f}" if n in of else "-" for of in found)] for n in class_names(result).values()]
     return Table(["class, IoU %", *outputs], rows)
@@ -57,17 +58,17 @@ def class_ious(result: dict[str, Any], output: str) -> dict[str, float]:
     return {name: fmean(ious) for name, ious in found.items()}
 
 
-def of_classes(scores: dict[str, float]) -> bool:
-    """Return whether an output's ``per_class`` has the data set's ids, and not those of a base learner."""
-    return "fb_iou" in scores or is_generalised(scores)
-
-
 def class_names(result: dict[str, Any]) -> dict[str, str]:
     """Return the scored classes of a result by id; of generalised segmentation background, base and novel ones."""
-    if not is_generalised(result["mean"][FINAL]):
+    if not is_generalised(result):
         return result["novel"]
     base = {str(i): name for i, name in enumerate(result["config"]["data"]["classes"], 1)}
     return {"0": "background", **{c: n for c, n in base.items() if c not in result["novel"]}, **result["novel"]}
+
+
+def is_generalised(result: dict[str, Any]) -> bool:
+    """Return whether a result is of base and novel classes in one map."""
+    return "novel" in result["mean"][FINAL]
 
 
 def protocol_table(results: list[dict[str, Any]]) -> Table:
@@ -77,8 +78,7 @@ def protocol_table(results: list[dict[str, Any]]) -> Table:
         scores, marks = result["mean"]["final"], ", ".join(departures(result))
         name = f"{result['protocol']}, {result['shot']}-shot{f' ({marks})' if marks else ''}"
         cells = [str(result["episodes"]), str(len(result["seeds"])), result["input"], result["scored_on"]]
-        fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-"
-        values = f"{scores['miou']:.2f}", fb_iou, f"{scores['miou'] - first:+.2f}"
+        values = f"{scores['miou']:.2f}", f"{scores.get('fb_iou', math.nan):.2f}", f"{scores['miou'] - first:+.2f}"
         rows.append([name, *cells, *values])
     return Table(["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"], rows)
 

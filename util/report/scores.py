@@ -10,11 +10,7 @@ import numpy as np
 from util.data.lists.manifest import ways_of
 
 FINAL = "final"  # name of the output that is a model's prediction
-
-
-def is_generalised(scores: Any) -> bool:
-    """Return whether an output's scores are of base and novel classes in one map."""
-    return "novel" in scores
+BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 
 
 def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:

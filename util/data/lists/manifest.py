@@ -60,8 +60,7 @@ def read_manifest(path: Path) -> Manifest:
                 out.header = {k: v for k, v in row.items() if k != "manifest"}
                 continue
             if "class" not in row and "runs" in out.header:
-                first, *others = out.header["runs"][str(row.get("seed", 0))]
-                row |= {**first, **({"others": others} if others else {})}
+                row |= out.header["runs"][str(row.get("seed", 0))]
             row["query"], ways_of(row)
         except (ValueError, KeyError, TypeError) as error:
             form = "{'query': name, 'class': id, 'supports': [names]}"
