@@ -16,6 +16,7 @@ from model.episode import Episode, EpisodeOfOriginalSizes
 from model.generalised import base_probability
 from model.registry import models
 from tests import parity
+from tests.parity.tap import tap_case as tap_case  # part of the interface
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init
 from util.checkpoints.checkpoint import load_weights

@@ -137,7 +137,8 @@ class WithEncoder(FewShotModel):
 
     def encoder_grad(self) -> torch.set_grad_enabled:
         """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
-        return torch.set_grad_enabled(self.learn is not None and torch.is_grad_enabled())
+        learns = any(p.requires_grad for p in self.encoder.parameters())  # in the meta stage, or for supports
+        return torch.set_grad_enabled(learns and torch.is_grad_enabled())
 
     @classmethod
     def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:

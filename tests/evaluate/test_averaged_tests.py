@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.mismatch import Mismatch
 from tests.evaluate.quick import new_checkpoint
 from util.config.read import read_config
 from util.data.episodes import collate
@@ -109,6 +110,18 @@ def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str,
     assert [r["input"] for r in results] == ends[: len(results)]
     assert all(r["passes"] == 8 and r["episodes"] == 2 for r in results)
     assert ("base" in results[0]["mean"]) == (model == "symnet")
+
+
+def test_adaptation_of_each_episode_is_said_in_the_result(config, tmp_path: Path) -> None:
+    own = "model.encoder.backbone=timm/test_efficientnet", "test.adapt=encoder", "test.batch=1", "test.episodes=1"
+    result = score(config("pocket", *own, "data.shot=3"))[0]
+    (words,) = result["averaged"]
+    assert "TaP" in words and counts(result, tmp_path, f"test_3shot/symnet_{words.replace(' ', '-')}_untrained_quick")
+    for other in ("test.flip=true", "test.batch=2", "run.compile=true"):
+        with pytest.raises(UserError, match=r"test\.adapt"):
+            score(config("pocket", *own, other))
+    with pytest.raises(Mismatch, match="no layer"):
+        score(config("prototype", *own[1:]))
 
 
 def test_weights_of_another_number_of_shots_name_the_mend(config, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from model.common.adaptation import SETTINGS
 from model.contract import ModelSettings
 
 PLAIN_SCALES = [1.0]
@@ -195,18 +196,20 @@ class TestSettings:
     flip: bool = False
     scales: list[float] = bounded(PLAIN_SCALES, 0.25, 4, length=(1, 9))
     fuse: Literal["features", "masks"] = "features"
+    adapt: Literal["encoder"] | None = None
     allow_fold_mismatch: bool = False
     trained_on: str | None = None
     data_sets: list[str] | None = None
     metrics: list[str] = field(default_factory=list)
 
     def averaged(self, shots: int) -> list[str]:
-        """Return in words the averaging of K-shot predictions beyond the protocol's one pass; [] if there is none.
+        """Return in words the averaging or adaptation beyond the protocol's one pass of K shots; [] if there is none.
 
         The masks of a single support are those of the protocol itself.
         """
         scales = "scales " + " ".join(f"{factor:g}" for factor in self.scales)
         asked = {"flip": self.flip, scales: self.scales != PLAIN_SCALES, MASKS: self.fuse == MASKS and shots > 1}
+        asked[str(SETTINGS)] = self.adapt is not None
         return [words for words, wanted in asked.items() if wanted]
 
     def passes(self, shots: int) -> int:

@@ -163,8 +163,8 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
             check_sampler(images, drawn, name, f"fold {config.data.fold} of {config.data.name}")
     if protocol.absent > 0 and config.test.averaged(shot):
         raise UserError(
-            f"protocol {name}: its presence scores are calibrated for one pass of the network; leave out "
-            "test.flip, test.scales and test.fuse"
+            f"protocol {name}: its presence scores are calibrated for one pass of the network as trained; leave out "
+            "test.flip, test.scales, test.fuse and test.adapt"
         )
     if (shot, view.side) not in networks:
         of_network = replace(context, config=network_config(config))

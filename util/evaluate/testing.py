@@ -74,11 +74,13 @@ def test(
         for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
             log.info("%s", note)
         log.info("on %s, %d process(es)", describe(world.device), world.size)
-        cache = feature_cache(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        gib = 0 if config.test.adapt else config.test.cache_gib  # with it, no feature outlasts an episode
+        cache = feature_cache(gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         for job in jobs:
             if job.protocol.generalised:
                 run_generalised(job, world)
-        if groups := passes([job for job in jobs if not job.protocol.generalised]):
+        groups = passes([job for job in jobs if not job.protocol.generalised])
+        if groups and not config.test.adapt:
             _compare_precisions(config, groups, world)
         for seed, members in groups:
             _run(members, seed, world, cache)
@@ -128,6 +130,8 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
     run_pass(first.prepared, data, longest, observers, world, label, batch, config.data.workers, cache)
     if cache is not None:
         log.info("%s: %s", label, cache.report())
+    if failures := getattr(first.prepared.network, "failures", 0):
+        log.info("%s: learning failed in %d episodes so far, which the network itself predicted", label, failures)
     for job in jobs:
         job.seconds += time.monotonic() - started
 

@@ -15,9 +15,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from model.common.adaptation import adaptable, fit
 from model.common.ops import in_float32, resize
 from model.contract import FewShotModel
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
+from model.mismatch import Mismatch
 from util.config.settings import MASKS
 from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
@@ -174,17 +176,49 @@ def _one_by_one(episode: Episode) -> Iterator[Episode]:
         )
 
 
-def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int) -> FewShotModel | TestTimeAugmentation:
-    """Return the network of a test of K shots, in test-time augmentation if ``test.flip``, ``scales`` or ``fuse`` ask.
+class AdaptedToSupports(nn.Module):
+    """A network that predicts each episode by a copy adapted to its supports; the tester calls it like a network.
+
+    ``failures`` counts the episodes that the network itself predicted, because learning failed.
+    """
+
+    def __init__(self, network: FewShotModel, seed: int):
+        super().__init__()
+        adaptable(network)  # else it raises, before hours are spent
+        self.network, self.seed, self.failures = network, seed, 0
+
+    def forward(self, episode: Episode) -> Output:
+        """Return the output for one episode (B = 1)."""
+        return self.forward_classes([episode])
+
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return the output for several classes that compete (B = 1)."""
+        network = self.network
+        try:
+            network = fit(network, episodes, seed=self.seed)
+        except Mismatch:
+            self.failures += 1
+        return network(episodes[0]) if len(episodes) == 1 else network.forward_classes(episodes)
+
+
+def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int) -> nn.Module:
+    """Return the network of a test of K shots: in test-time augmentation, or adapted, as the config's ``test`` asks.
 
     ``network`` has its weights, and was built from the context for the view of the test's images.
 
     Raises:
-        UserError: ``test.scales`` names sizes that the model does not take.
+        UserError: ``test.scales`` names sizes that the model does not take, or ``test.adapt`` comes with other settings
+            than it can.
+        Mismatch: no layer of the network can be adapted.
     """
     test = context.config.test
     if not test.averaged(shots):
         return network
+    if test.adapt:
+        if len(test.averaged(shots)) > 1 or test.batch > 1 or context.config.run.compile:
+            others = "test.flip, test.scales, test.fuse, test.batch and run.compile"
+            raise UserError(f"test.adapt: adapts one network to one episode at a time; leave out {others}")
+        return AdaptedToSupports(network, context.config.run.seed)
     factors = real_scales(context.config, view)
     networks = []
     for factor in factors:

@@ -24,7 +24,7 @@ SCORES = {  # the first columns; a further metric's column is named by its key
     "presence_auroc": "AUROC %",
     "boundary_iou": "boundary IoU %",
 }
-AVERAGED = "test-time averaging"
+AVERAGED = "test-time averaging or adaptation"
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 

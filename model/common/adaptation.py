@@ -1,0 +1,236 @@
+"""TaP: low-rank additions to an encoder that learn from the supports (Take a Peek, arXiv 2512.10521, sections 3 and 4).
+
+Each support in turn plays the query of the others, and one step is taken on its mask. Unlike the published form, the
+answer is that of the network after the last step, there is no dropout, and the loss teaches the query's features alone:
+those of a support are as they were when it last was the query.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
+from statistics import fmean
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from model.common.ops import in_float32, resize
+from model.common.with_encoder import WithEncoder
+from model.contract import FewShotModel
+from model.encoders.encoder import Encoder
+from model.encoders.features import Features
+from model.episode import IGNORE, Episode, EpisodeOfOriginalSizes
+from model.mismatch import Mismatch
+
+ATTENTION = ("qkv", "q_proj", "v_proj", "query", "value")  # names of linear layers
+FOCUS = 2  # gamma of the focal loss
+FEW, MOST = 3, 4  # photos of a class below which their views are photos too; supports of a class in one step
+WORSE = 2.0  # times the loss of the first round: learning has failed
+CONTEXT, TINT = 1.8, (0.8, 1.0, 1.2)  # views: side of a close-up in sides of the object; factors of red, green, blue
+
+Photo = tuple[Tensor, Tensor]  # (3, H, W) float32 and (H, W) uint8: 0, the number of a class, IGNORE
+
+
+class AdaptSettings(NamedTuple):
+    """The length and the place of learning."""
+
+    steps: int = 40  # 8 rounds of 5 supports
+    lr: float = 1e-3
+    rank: int = 64  # at most; also at most half of a layer's channels
+    stages: int = 2  # the last ones of the encoder, which get additions
+
+    def __str__(self) -> str:
+        return f"TaP of {self.steps} steps r {self.rank} lr {self.lr:g} in {self.stages} stages"
+
+
+SETTINGS = AdaptSettings()
+
+
+class LowRank(nn.Module):
+    """The weight of a layer with its addition: W + alpha / r B A, where A has the layer's kernel and B is 1x1.
+
+    At the start A is drawn and B is 0.
+    """
+
+    def __init__(self, weight: Tensor, rank: int, alpha: float, random: torch.Generator):
+        super().__init__()
+        start = (2 * torch.rand(rank, *weight.shape[1:], generator=random) - 1) * weight[0].numel() ** -0.5
+        self.a = nn.Parameter(start.to(weight.device))
+        self.b = nn.Parameter(torch.zeros(len(weight), rank, *[1] * (weight.ndim - 2), device=weight.device))
+        self.scale = alpha / rank
+
+    @in_float32
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the changed weight."""
+        return weight + self.scale * (self.b.flatten(1) @ self.a.flatten(1)).view_as(weight)
+
+
+def adaptable(network: FewShotModel, settings: AdaptSettings = SETTINGS) -> list[nn.Module]:
+    """Return the layers of a network's encoder that get additions.
+
+    They are 1x1 convolutions beside a larger one (of bottlenecks and inverted residuals), and the linear layers that
+    give query and value of attention.
+
+    Raises:
+        Mismatch: there is none, or the network learns nothing.
+    """
+    found: list[nn.Module] = []
+    encoder: Any = getattr(network, "encoder", None) if network.learns and not network.generalised else None
+    for name, layer in encoder.named_modules() if isinstance(encoder, Encoder) else ():
+        block, _, leaf = name.rpartition(".")
+        taken = leaf in ATTENTION and isinstance(layer, nn.Linear)
+        if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) == layer.groups == 1:
+            beside = encoder.get_submodule(block).children()
+            taken = any(isinstance(other, nn.Conv2d) and max(other.kernel_size) > 1 for other in beside)
+        if taken and encoder.stage_of(f"{name}.weight") > encoder.last_stage - settings.stages:
+            found.append(layer)
+    if not found:
+        title = getattr(network, "title", "this network")
+        raise Mismatch(
+            f"{title}: no layer can be adapted; TaP needs bottlenecks or attention in an encoder that learns"
+        )
+    return found
+
+
+@in_float32
+def focal(logits_1nhw: Tensor, label_1hw: Tensor) -> Tensor:
+    """Return the focal loss with class weights 1 / log(1.1 + share), the mean over all pixels, the ignored ones too."""
+    valid, target = label_1hw != IGNORE, label_1hw.long()
+    share_n = torch.bincount(target[valid], minlength=logits_1nhw.shape[1]) / valid.numel()
+    target = target * valid
+    log_p = logits_1nhw.log_softmax(1).gather(1, target[:, None])[:, 0]
+    weight = valid / (1.1 + share_n[target]).log()
+    return -(weight * (1 - log_p.exp()) ** FOCUS * log_p).mean()
+
+
+def learn(network: FewShotModel, steps: Iterable[tuple[Sequence[Episode], Tensor]], lr: float) -> Iterator[float]:
+    """Take a step of AdamW on each episode, or on those of classes that compete, and yield its loss before the step.
+
+    ``steps`` have the label (1, H, W) of the query: 0, i for the i-th class, ``IGNORE``.
+    """
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr)
+    for episodes, label in steps:
+        loss = focal(resize(network.forward_classes(episodes).logits, label.shape[-2:]), label)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss.item()
+
+
+def fit(
+    network: FewShotModel,
+    ways: Sequence[Episode],
+    settings: AdaptSettings = SETTINGS,
+    seed: int = 0,
+    done: Callable[[], object] = lambda: None,
+) -> FewShotModel:
+    """Return a copy of a network whose encoder is adapted to supports; the network itself stays as it is.
+
+    Args:
+        ways: one episode (B = 1) for each class, with its supports; its query is not used.
+        done: called after each step.
+
+    Raises:
+        Mismatch: no layer can be adapted, no support shows both object and background, or the loss grew.
+    """
+    adaptable(network, settings)
+    with torch.inference_mode(False), torch.enable_grad():
+        photos = photos_of(ways)
+        adapted = cast(WithEncoder, copy.deepcopy(network).requires_grad_(False).eval())
+        layers, random = adaptable(adapted, settings), torch.Generator().manual_seed(seed)
+        for layer in layers:
+            weight = cast(Tensor, layer.weight)
+            rank = min(settings.rank, min(weight.shape[:2]) // 2)
+            parametrize.register_parametrization(layer, "weight", LowRank(weight, rank, rank, random))
+        losses: list[float] = []
+        for loss in learn(adapted, _steps(adapted, ways, photos, settings.steps), settings.lr):
+            losses.append(loss)
+            if not fmean(losses[-len(photos) :]) <= WORSE * fmean(losses[: len(photos)]):  # also if it is no number
+                raise Mismatch(f"{network.title}: the loss on the supports grew, step {len(losses)}")
+            done()
+        for layer in layers:
+            parametrize.remove_parametrizations(layer, "weight")  # the sum becomes the weight
+    return adapted
+
+
+def photos_of(ways: Sequence[Episode]) -> list[Photo]:
+    """Return the photos of all classes' supports, each once, in the order of their digests; views of few follow them.
+
+    Raises:
+        Mismatch: none shows both object and background.
+    """
+    found: dict[bytes, Photo] = {}
+    for number, way in enumerate(ways, 1):
+        for image, label in way.shots(0):
+            key = hashlib.sha256(image.float().cpu().numpy().tobytes()).digest()
+            known = found[key][1] if key in found else torch.zeros_like(label)
+            known = known.masked_fill((label == IGNORE) & (known == 0), IGNORE).masked_fill(label == 1, number)
+            found[key] = image.float().clone(), known
+    photos = [found[key] for key in sorted(found)]
+    if any(sum(bool((label == n + 1).any()) for _, label in photos) < FEW for n in range(len(ways))):
+        photos = [photo for of_each in zip(*(views(*photo) for photo in photos)) for photo in of_each]
+    if not any(_teaches(label) for _, label in photos):
+        raise Mismatch("no support shows both object and background")
+    return photos
+
+
+def views(image: Tensor, label: Tensor) -> list[Photo]:
+    """Return a photo, its mirror image, one in other colours, and a close-up of its objects."""
+    tint = (image * image.new_tensor(TINT)[:, None, None]).clamp(max=255)
+    inside = ((label > 0) & (label != IGNORE)).nonzero() if _teaches(label) else label.new_zeros(1, 2)
+    low, high = inside.amin(0), inside.amax(0) + 1
+    side = min(int(CONTEXT * (high - low).amax()), *label.shape)
+    starts = [min(max((a + b - side) // 2, 0), n - side) for a, b, n in zip(low.tolist(), high.tolist(), label.shape)]
+    rows, columns = (slice(start, start + side) for start in starts)
+    near = F.interpolate(label[rows, columns].float()[None, None], label.shape, mode="nearest")[0, 0].to(label.dtype)
+    close = resize(image[None, :, rows, columns], label.shape)[0], near
+    return [(image, label), (image.flip(-1), label.flip(-1)), (tint, label), close]
+
+
+def _teaches(label: Tensor) -> bool:
+    return bool((label == 0).any()) and bool(((label > 0) & (label != IGNORE)).any())
+
+
+def _steps(
+    network: WithEncoder, ways: Sequence[Episode], photos: list[Photo], count: int
+) -> Iterator[tuple[list[Episode], Tensor]]:
+    """Yield episodes whose queries are the photos in turn, one for each class that another photo shows, and a label."""
+    turns, takes = [i for i, (_, label) in enumerate(photos) if _teaches(label)], network.shots_of(network.state_dict())
+    kept: dict[tuple[int, int], Features] = {}  # of photos as supports of a class
+    for step in range(count):
+        turn, i = step // len(turns), turns[step % len(turns)]
+        query, label = photos[i][0][None], photos[i][1][None]
+        own = network.encode_query(replace(ways[0], query=query, cached_query=None))
+        target, episodes = torch.where(label == IGNORE, label, 0), list[Episode]()
+        order = [(i + 1 + (turn + j) % (len(photos) - 1)) % len(photos) for j in range(len(photos) - 1)]
+        for number, way in enumerate(ways, 1):
+            shots = [j for j in order if (photos[j][1] == number).any()][:MOST]
+            target[label == number] = len(episodes) + 1 if shots else IGNORE
+            if not shots:
+                continue
+            shots = list(islice(cycle(shots), takes or len(shots)))
+            images, each = [photos[j][0][None] for j in shots], [photos[j][1][None] for j in shots]
+            labels = [torch.where(y == IGNORE, y, (y == number).to(y.dtype)) for y in each]
+            for j, image, mask in zip(shots, images, labels):
+                if (j, number) not in kept:
+                    kept[j, number] = network.cache_support(image[None], mask[None])
+            listed = isinstance(way, EpisodeOfOriginalSizes)
+            changes: dict[str, Any] = {
+                "support": images if listed else torch.stack(images, 1),
+                "support_label": labels if listed else torch.stack(labels, 1),
+                "query_base_label": None if way.query_base_label is None else torch.full_like(label, IGNORE),
+                "cached_support": [kept[j, number].rows(slice(None)) for j in shots],  # without what a model adds
+            }
+            episodes.append(replace(way, query=query, query_label=label, cached_query=[own], **changes))
+        yield episodes, target
+        for number in range(1, len(ways) + 1):
+            if network.masks_supports:
+                kept.pop((i, number), None)
+            else:
+                kept[i, number] = own.each(Tensor.detach)

@@ -1,0 +1,62 @@
+"""Additions to an encoder that learn from the supports: the measured case, and all else of the network as it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.common.adaptation import AdaptSettings, adaptable, fit, photos_of
+from model.episode import IGNORE
+from model.mismatch import Mismatch
+from tests.model.seeded import seeded_model
+from tests.model.small import drawn_episode
+from tests.parity.tap import tap_case
+from tests.parity_check import INPUT, measured
+
+SETTINGS = AdaptSettings(steps=3, lr=1e-2)
+CONVOLUTIONS = "timm/test_efficientnet"
+
+
+@pytest.mark.parity
+def test_measured_case_is_reproduced(shared) -> None:
+    arrays = measured("tap", "resnet_3shot")
+    ours = tap_case({name.removeprefix(INPUT): a for name, a in arrays.items() if name.startswith(INPUT)})
+    for name in (name for name in arrays if not name.startswith(INPUT)):
+        assert abs(ours[name] - arrays[name]).max() < (1e-3 if name.startswith("logits") else 1e-4), name
+
+
+@pytest.mark.parametrize(
+    "name, backbone", [("pocket", CONVOLUTIONS), ("bam", "timm/test_resnet"), ("pocket", "timm/test_vit")]
+)
+def test_a_copy_learns_in_the_chosen_layers_alone(name: str, backbone: str) -> None:
+    network = seeded_model(name, 1, backbone)
+    one, two = (drawn_episode(name, shots, 1, size=network.task.size) for shots in (1, 3))
+    ways = [one, replace(one, support_label=one.support_label.roll(9, -1))] if name == "bam" else [two]
+    turned = [replace(w, support=w.support.flip(1), support_label=w.support_label.flip(1)) for w in ways]
+    assert len(photos_of(ways)) == (4 if name == "bam" else 3)  # views of one photo of two classes
+    before, plain = {n: x.clone() for n, x in network.state_dict().items()}, network.forward_classes(ways).logits
+    with torch.inference_mode():  # as in tests and predictions
+        adapted, again = fit(network, ways, SETTINGS), fit(network, turned, SETTINGS).state_dict()
+    assert all(torch.equal(x, before[n]) for n, x in network.state_dict().items())
+    assert torch.equal(network.forward_classes(ways).logits, plain)
+    assert not torch.equal(adapted.forward_classes(ways).logits, plain)
+    state = adapted.state_dict()
+    assert {*state} == {*before} and all(torch.equal(x, again[n]) for n, x in state.items())
+    chosen = {id(layer) for layer in adaptable(network, SETTINGS)}
+    expected = {f"{n}.weight" for n, module in network.named_modules() if id(module) in chosen}
+    assert {n for n, x in state.items() if not torch.equal(x, before[n])} == expected != set()
+
+
+def test_what_cannot_be_learnt_from_is_refused() -> None:
+    network = seeded_model("pocket", 1, CONVOLUTIONS)
+    episode = drawn_episode("pocket", 1, 1, size=network.task.size)
+    for label in (0, 1, IGNORE):
+        with pytest.raises(Mismatch, match="no support"):
+            fit(network, [replace(episode, support_label=torch.full_like(episode.support_label, label))])
+    with pytest.raises(Mismatch, match="grew"):
+        fit(network, [episode], AdaptSettings(lr=1e4))
+    for name, backbone in (("insid3", CONVOLUTIONS), ("pocket", "resnet10")):
+        with pytest.raises(Mismatch, match="no layer"):
+            adaptable(seeded_model(name, 1, backbone))
