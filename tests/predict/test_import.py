@@ -13,7 +13,7 @@ from tests.paths import REPOSITORY
 
 pytestmark = pytest.mark.process
 
-UNNEEDED = {"gradio", "util.cli", "util.predict.options", "util.page"}
+UNNEEDED = {"util.cli", "util.predict.options", "util.page"}
 CODE = f"""
 import ctypes, sys, cv2, torch
 called = []

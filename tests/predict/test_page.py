@@ -1,147 +1,198 @@
-"""The page: marks, classes, photos, thresholds, corrections and the archive without gradio; its parts with gradio."""
+"""The page: marks, rules and sessions by real requests to its server; what is written is what ``predict.py`` reads."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sys
+import shutil
+import threading
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from util.errors import UserError
+from util.data.images.read import read_mask
 from util.evaluate.calibration import Calibration
 from util.formats import coco, labelme, yolo
-from util.page import state as page_state
-from util.page.marks import Mark, support_label
-from util.page.photo import Photo
-from util.page.state import State
+from util.page.marks import Mark, drawn
+from util.page.photo import mask_at
+from util.page.server import Handler, Server
+from util.page.session import Session
 from util.predict import Prediction, Segmenter
-from util.predict.results import FORMATS
+from util.predict.results import FORMATS, Results
+from util.predict.supports import supports_in
 
 SHAPE = (40, 60)
-BOX = Mark("box", 1, 2, [[30, 20], [10, 5]])
-OTHER = Mark("box", 2, 1, [[50, 50], [90, 90]])
+BOX = {"tool": "box", "value": 1, "radius": 2, "points": [[30, 20], [10, 5]]}
+
+
+class Page:
+    """A session and its server, as a browser sees them."""
+
+    def __init__(self, segmenter: Segmenter, out: Path):
+        self.session = Session(segmenter, out)
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server.session = self.session
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def get(self, path: str, body: bytes | None = None, **headers: str) -> Any:
+        """Return an answer: what JSON says, else bytes."""
+        headers = {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        try:
+            with urlopen(Request(f"{self.address}/{path}", body, headers)) as answer:
+                content = answer.read()
+                return json.loads(content) if answer.headers["Content-Type"] == "application/json" else content
+        except HTTPError as error:
+            return json.load(error)
+
+    def do(self, action: str, **values: Any) -> str:
+        """Run an action to its end and return its note or its error."""
+        answer = self.get(action, json.dumps(values).encode())
+        self.session.work.thread.join(60) if self.session.work.state else None
+        return "".join(answer.values()) or self.session.work.note
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Return what the grid shows of a photo."""
+        return {row["name"]: row for row in self.get("state?since=-1")["photos"]}[name]
+
+    def draw(self, name: str, *marks: dict) -> str:
+        return self.do("draw", photo=name, marks=marks, before=self.row(name)["drawn"])
 
 
 @pytest.fixture
-def state(tmp_path: Path, baseline: Path, made, monkeypatch: pytest.MonkeyPatch) -> State:
+def start(tmp_path: Path, baseline: Path, made) -> Iterator[Callable[[], Page]]:
     if "page" not in made.segmenters:
         made.segmenters["page"] = Segmenter(config=baseline, device="cpu")
-    monkeypatch.setattr(page_state, "SIDE", 128)
-    return State(made.segmenters["page"], tmp_path)
+    pages: list[Page] = []
 
+    def begin() -> Page:
+        pages.append(Page(made.segmenters["page"], tmp_path / "out"))
+        return pages[-1]
 
-def draw(state: State, photo: Photo, *marks: Mark) -> None:
-    state.take_marks(json.dumps({"key": photo.key, "marks": [vars(mark) for mark in marks]}))
-
-
-@pytest.mark.parametrize(("words", "reason"), [(("--out", "x"), "takes no --out"), ((), "requirements-serve.txt")])
-def test_refusals(predict, baseline: Path, monkeypatch: pytest.MonkeyPatch, words: tuple, reason: str) -> None:
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "util.page.page", raising=False)
-    assert reason in predict("--config", baseline, "--serve", *words).error
+    yield begin
+    for page in pages:
+        page.server.shutdown()
+        page.server.server_close()
 
 
 def test_each_tool_marks_the_pixels_that_it_covers() -> None:
-    label = support_label([BOX], 1, SHAPE)
-    assert label.sum() == 15 * 20 and label[5, 10] == label[19, 29] == 1 and label[20, 29] == label[19, 30] == 0
-    brush = support_label([Mark("brush", 1, 3, [[10, 20], [40, 20]])], 1, SHAPE)
+    def label(tool: str, radius: float, *points: list[float], value: int = 1) -> np.ndarray:
+        return drawn(np.zeros(SHAPE, np.uint8), [Mark(tool, value, radius, [*points])])
+
+    box = label("box", 2, [30, 20], [10, 5])
+    assert box.sum() == 15 * 20 and box[5, 10] == box[19, 29] == 1
+    assert (drawn(box, [Mark("outline", 2, 0, [[0, 0], [4, 0], [4, 3], [0, 3]])]) == 2).sum() == 12
+    assert not drawn(box, [Mark("eraser", 1, 30, [[20, 12]])]).any()
+    brush, point = label("brush", 3, [10, 20], [40, 20]), label("point", 2, [30, 20], value=2)
     assert brush[20, 10:41].all() and brush[18, 25] and not brush[30].any()
-    point = support_label([Mark("point", 1, 2, [[30, 20]])], 1, SHAPE)
-    assert point[20, 30] == 1 and point[20, 35] == 255 and point[20, 45] == 0
-
-
-def test_classes_are_added_renamed_and_removed(state: State, photos: list[Path]) -> None:
-    state.add_class("star")
-    state.rename_class(1, "disc")
-    for _ in range(2):
-        state.open_photo(photos[0])
-        draw(state, state.open, BOX, OTHER)
-        state.keep_marks()
-    assert [name for name, _ in state.supports] == ["disc", "star"] * 2
-    state.open_photo(photos[0])
-    draw(state, state.open, BOX, OTHER)
-    state.remove_class(1)
-    assert state.classes == ["star"] == list({name for name, _ in state.supports})
-    assert [mark.value for mark in state.open.marks] == [1]
-    for number in range(7):
-        state.add_class(f"class {number}")
-    for name in ("one more", "star"):
-        with pytest.raises(UserError):
-            state.add_class(name)
-    state.add_queries([photos[0]])
-    with pytest.raises(UserError, match=photos[0].name):
-        state.add_queries([photos[0]])
+    assert point[20, 30] == 2 and point[20, 35] == 255 and point[20, 45] == 0
 
 
 @pytest.mark.parametrize("offset", [None, 1.5])
-def test_at_level_0_the_mask_is_the_networks(
-    state: State, photos: list[Path], tmp_path: Path, offset: float | None
-) -> None:
-    state.add_queries(photos[:1])
-    photo = state.queries[0]
-    margins = np.random.default_rng(0).normal(size=(2, *photo.shape)).astype(np.float32)
+def test_at_the_own_threshold_the_mask_is_the_networks(offset: float | None) -> None:
+    margins = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     calibration = None if offset is None else Calibration("", "", "", "", 0.7, offset, [1.0], 0.5, 0.6)
-    image = np.zeros((*photo.shape, 3), np.uint8)
-    found = Prediction.from_margins(image, ["a", "b"], margins, [0.6, 0.7], calibration)
-    photo.take(9, found, tmp_path)
-    assert (found.own_threshold == 0.5) == (offset is None)
-    assert (photo.corrected(state.threshold).mask == found.mask).all()
-    assert photo.corrected(state.threshold).summary() == found.summary()
-    masks = {}
-    for level in (-1, 1e-6, 1):
-        state.set_level(level)
-        masks[level] = photo.corrected(state.threshold).mask
-    low, near, high = masks.values()
-    assert (near != found.mask).mean() < 0.001
-    assert (low > 0).sum() > (found.mask > 0).sum() > (high > 0).sum() > 0 and (low[high > 0] == high[high > 0]).all()
+    found = Prediction.from_margins(np.zeros((*SHAPE, 3), np.uint8), ["a", "b"], margins, [0.6, 0.7], calibration)
+    low, own, high = (mask_at(found.probability, found.own_threshold**power, [True, True]) for power in (1.3, 1, 0.7))
+    assert (own != found.mask).mean() < 0.001
+    assert (low > 0).sum() > (own > 0).sum() > (high > 0).sum() > 0 and (low[high > 0] == high[high > 0]).all()
+    assert not (mask_at(found.probability, found.own_threshold, [False, True]) == 1).any()
 
 
-def test_segment_correct_and_download(state: State, tmp_path: Path) -> None:
-    with pytest.raises(UserError):
-        state.pack(FORMATS)
-    state.load_example()
-    state.add_class("unused")
-    assert "unused: left out" in state.segment(1) and len(state.found) == 4
-    state.shown = 1
-    photo = state.result
-    draw(state, photo, Mark("box", 2, 1, [[0, 0], [50, 40]]))
-    state.set_level(1.0)
-    assert 0.5 < state.threshold < 1 and (photo.corrected(state.threshold).mask[:40, :50] == 2).all()
-    assert [row[0] for row in state.table()] == state.classes[:2]
-    state.pack(FORMATS)
-    with zipfile.ZipFile(state.archive) as archive:
+def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Page], tmp_path: Path) -> None:
+    page, out = start(), tmp_path / "out"
+    assert "no photo is marked" in page.do("segment")
+    page.do("example")
+    page.do("add_class", name="unused")
+    assert page.row("coins_1.jpg")["marked"] and page.do("segment").startswith("4 of 4 photos segmented; unused: left")
+    own = read_mask(out / "coins_2_mask.png")
+    page.draw("coins_2.jpg", BOX)
+    assert (read_mask(out / "coins_2_mask.png")[5:20, 10:30] == 1).all()
+    for name, verdict in (("coins_2.jpg", "accepted"), ("portrait.jpg", "rejected")):
+        page.do("judge", photo=name, verdict=verdict, value=1)
+    page.draw("coins_3.jpg", BOX)
+    page.do("click", photo="coins_3.jpg", x=90.0, y=40.0, value=1, before=page.row("coins_3.jpg")["drawn"])
+    page.do("mark", photo="coins_4.jpg")  # two marked photos: the others are made again, but for what has a verdict
+    assert page.do("segment").startswith("1 of 1 photos") and page.do("segment").startswith("0 of 0 photos")
+    assert (read_mask(out / "coins_3_mask.png")[5:20, 10:30] == 1).all()
+    page.do("slide", threshold=0.9, min_score=None)
+    assert page.do("pack", formats=FORMATS).startswith("4 of 4")
+    (tmp_path / "download.zip").write_bytes(page.get("download"))
+    with zipfile.ZipFile(tmp_path / "download.zip") as archive:
         archive.extractall(tmp_path / "got")
-        texts = [archive.read(name) for name in archive.namelist() if name.endswith((".json", ".csv", ".yaml", ".xml"))]
-    assert not any(str(tmp_path).encode() in text for text in texts)
-    results, stem = tmp_path / "got/results", photo.path.stem
-    assert (np.asarray(Image.open(results / f"{stem}_mask.png"))[:40, :50] == 2).all()
-    record = json.loads((results / f"{stem}.json").read_text())
-    assert (record["query"], record["threshold"]) == (f"photos/{stem}.jpg", state.threshold)
-    assert record["corrections"] == 1 and (tmp_path / "got" / record["query"]).is_file()
-    assert len(list(csv.DictReader(io.StringIO((results / "summary.csv").read_text())))) == 8
     for module, path in ((coco, "coco/instances.json"), (yolo, "yolo"), (labelme, "labelme")):
-        assert len(module.read_annotations(results / path).photos) == 4, path
-    state.take_result()
-    assert state.supports[-1][1].source == f"{stem}.jpg"
-    key = photo.key
-    state.rename_class(2, "renamed")
-    state.segment(1)  # again: corrections remain
-    assert photo.key != key and photo.names[1] == "renamed" and len(photo.marks) == 1
-    assert (photo.corrected(state.threshold).mask[:40, :50] == 2).all()
+        photos = module.read_annotations(tmp_path / "got" / path, tmp_path / "got/photos").photos
+        assert len(photos) == 4 and not photos[-1].instances, path  # the portrait shows no coin
+    record = json.loads((out / "coins_2.json").read_text())
+    assert record["threshold"] is None and len(record["corrections"]) == 1  # accepted before the slider moved
+    assert json.loads((out / "coins_3.json").read_text())["threshold"] == 0.9
+    marked, _ = supports_in([str(out / "marked")])
+    assert [(one.name, one.photo.name) for one in marked] == [("coin", "coins_1.jpg"), ("coin", "coins_4.jpg")]
+    results = Results(out, ["coin"])
+    assert [results.is_reviewed(out / f"photos/{name}.jpg") for name in ("coins_2", "portrait", "coins_3")] == [1, 1, 0]
+    before = page.get("state?since=-1")
+    page.session.end()
+    page = start()
+    after = page.get("state?since=-1")
+    for key in ("rule", "classes"):
+        assert after[key] == before[key]
+    for old, new in zip(before["photos"], after["photos"], strict=True):
+        assert {**old, "changed": 0, "drawn": 0} == {**new, "changed": 0, "drawn": 0}
+    scene = page.get("scene?photo=coins_2.jpg")
+    assert [mark["tool"] for mark in scene["marks"]] == ["box"] and (scene["width"], scene["height"]) == own.shape[::-1]
+    assert page.do("segment").startswith("0 of 0")
+    page.do("draw", photo="coins_2.jpg", marks=[], before=0)
+    assert (read_mask(out / "coins_2_mask.png") == own).all() and page.row("coins_2.jpg")["verdicts"] == {
+        "coin": "accepted"
+    }
+    for picture in ("thumb", "picture", "layer"):
+        assert page.get(f"{picture}?photo=coins_3.jpg&changed=1")[:2] in (b"\xff\xd8", b"\x89P")
 
 
-def test_the_parts_show_the_state(state: State) -> None:
-    pytest.importorskip("gradio")
-    from util.page.page import Page
+def test_annotations_become_marked_photos(start: Callable[[], Page], marked: dict[str, str], tmp_path: Path) -> None:
+    page, photo = start(), Path(marked["coco"].partition(":")[0])
+    shutil.copy(photo, tmp_path / "marked.png")
+    assert "1 marked" in page.do("annotations", path=str(photo.with_name("polygon.json")))
+    assert page.row("marked.png")["marked"] and page.get("state?since=-1")["classes"][0][0] == "cat"
+    page.do("rename_class", value=1, name="dog")
+    assert (tmp_path / "out/marked/names.txt").read_text() == "dog\n"
+    page.do("draw", photo="marked.png", marks=[{**BOX, "points": [[0, 0], [5, 5]]}], before=0)
+    assert read_mask(tmp_path / "out/marked/masks/marked.png")[2, 2] == 1
+    page.do("mark", photo="marked.png")
+    assert not page.row("marked.png")["marked"]
 
-    page = Page(state)
-    state.load_example()
-    state.segment(1)
-    updates = page._updates("done", renew=True)
-    assert set(updates) == {*page.shown, *page.choices} and updates[page.note] == "done"
+
+def test_results_of_predict_are_gone_on_with(start, predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
+    words = ("--config", baseline, "--support", f"cat={marked['box']}", "--query", photos[0], "--out", tmp_path / "out")
+    predict(*words)
+    page = start()
+    page.draw(photos[0].name, BOX)
+    page.do("judge", photo=photos[0].name, verdict="accepted", value=1)
+    assert "0 of 0 photos" in predict(*words, "--resume").output
+    assert (read_mask(tmp_path / "out" / f"{photos[0].stem}_mask.png")[5:20, 10:30] == 1).all()
+
+
+def test_mistakes_are_one_line(start, predict, baseline: Path, marked: dict[str, str], tmp_path: Path) -> None:
+    assert "takes no --query" in predict("--config", baseline, "--serve", "--query", "x").error
+    page, folder = start(), tmp_path / "photos"
+    folder.mkdir()
+    assert "no such folder" in page.do("open", path="nowhere") and "no photo" in page.do("open", path=str(folder))
+    Image.new("RGB", (60, 44)).save(folder / "new.png")
+    (folder / "bad.jpg").write_bytes(b"\xff\xd8 cut")
+    assert "2 photo(s)" in page.do("open", path=str(folder))
+    assert "bad.jpg" in page.get("thumb?photo=bad.jpg")["error"]
+    page.draw("new.png", BOX)
+    assert "bad.jpg" in page.do("segment") and "bad.jpg" in page.row("bad.jpg")["error"]
+    assert "another window" in page.do("draw", photo="new.png", marks=[], before=77)
+    assert "marked.png" in page.do("annotations", path=str(Path(marked["coco"].partition(":")[2])))
+    assert "no longer here" in page.get("scene?photo=gone.png")["error"]
+    assert "error" in page.get("stop", b"{}", Content_Type="text/plain")
+    assert "localhost" in page.get("state?since=-1", Host="elsewhere.org:80")["error"]
+    assert "note" in page.get("upload?name=new2.png", (folder / "new.png").read_bytes())
+    assert "here already" in page.get("upload?name=new2.png", b"")["error"]

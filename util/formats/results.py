@@ -19,7 +19,7 @@ from util.formats.annotations import Annotations, Instance, Photo, PhotoFiles, r
 from util.formats.shapes import decoded, encoded
 
 REJECTED = "rejected"
-VERDICT_FILES = "accepted*.csv"  # browsers number the files of one name
+VERDICT_FILE, VERDICT_FILES = "accepted.csv", "accepted*.csv"  # browsers number the files of one name
 
 
 def verdicts_in(folder: Path) -> dict[tuple[str, str], str]:

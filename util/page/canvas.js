@@ -1,239 +1,183 @@
-// Draws marks on a photo and sends them to the page as JSON in pixels of the photo (see marks.py).
-// props.scene: the photo (Photo.scene); props.value: key and marks that are sent; props.place: the name of this
-// canvas in events; props.empty: the line without a photo; props.colours: of the classes;
-// props.unknown: radii of a point's ring.
+// The canvas: the photo that is open, its mask and marks, and drawing with pointer and keyboard; for page.js.
 
 const LEAST_DRAG = 5; // pixels of the screen; a shorter drag is the first of two clicks
-const THOUSANDTHS = 1000; // the slider's unit, of the photo's longer side
-
-const root = element.querySelector(".marker");
-const canvas = root.querySelector("canvas");
-const size = root.querySelector("input");
-const context = canvas.getContext("2d");
-const paint = document.createElement("canvas"); // the layer and the marks, opaque
-const photo = new Image();
-const layer = new Image();
-const dash = [6, 4];
+const UNKNOWN = 3; // radii of a point's ring, in which pixels are unknown
 const OPACITY = 0.5; // of masks and marks
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-let scene = null;
-let marks = [];
-let tool = "brush";
-let value = 1; // the class
+const canvas = document.querySelector("canvas"), context = canvas.getContext("2d");
+const paint = document.createElement("canvas"), pen = paint.getContext("2d"); // the layer and the marks, opaque
+const fingers = new Map();
 let drawn = null; // the mark that is being drawn
 let cross = null; // the place of the keyboard's cross, or of the pointer
 let pressed = null; // the pointer's place on the screen when it was pressed
+let view = { zoom: 1, x: 0, y: 0 }; // the place of the photo in the middle
+let isClicking = false;
 
-const radius = () => (size.value / THOUSANDTHS) * Math.max(scene.width, scene.height);
+const radius = () => (element("size").value / 1000) * Math.max(scene.width, scene.height);
 const limit = (number, most) => Math.round(Math.min(Math.max(number, 0), most) * 10) / 10;
 const inside = (x, y) => [limit(x, scene.width - 1), limit(y, scene.height - 1)];
+const scaleOf = () => Math.min(canvas.width / scene.width, canvas.height / scene.height) * view.zoom;
 
 function place(event) {
-  const frame = canvas.getBoundingClientRect();
-  const x = ((event.clientX - frame.left) / frame.width) * scene.width;
-  const y = ((event.clientY - frame.top) / frame.height) * scene.height;
-  return tool === "box" ? [limit(x, scene.width), limit(y, scene.height)] : inside(x, y);
+  const sharp = canvas.width / canvas.clientWidth, scale = scaleOf();
+  const x = (event.offsetX * sharp - canvas.width / 2) / scale + view.x;
+  const y = (event.offsetY * sharp - canvas.height / 2) / scale + view.y;
+  return tool() === "box" ? [limit(x, scene.width), limit(y, scene.height)] : inside(x, y);
 }
 
-function trace(pen, mark, scale) {
-  const points = mark.points.map(([x, y]) => [x * scale, y * scale]);
-  pen.globalCompositeOperation = mark.tool === "eraser" ? "destination-out" : "source-over";
-  pen.fillStyle = pen.strokeStyle = props.colours[mark.value - 1];
-  pen.lineWidth = 2 * mark.radius * scale;
+function zoom(by, [x, y] = [view.x, view.y]) {
+  const before = view.zoom;
+  view.zoom = Math.min(Math.max(before * by, 1), 16);
+  const share = 1 - before / view.zoom;
+  move((view.x - x) * share, (view.y - y) * share);
+}
+
+function move(dx, dy) {
+  const edge = (middle, side) => Math.min(Math.max(middle, side / 2 / view.zoom), side - side / 2 / view.zoom);
+  [view.x, view.y] = [edge(view.x - dx, scene.width), edge(view.y - dy, scene.height)];
+  draw();
+}
+
+function trace(mark) {
+  const isLine = ["brush", "eraser"].includes(mark.tool) && mark.points.length > 1;
+  pen.globalCompositeOperation = mark.tool === "eraser" || !mark.value ? "destination-out" : "source-over";
+  pen.fillStyle = pen.strokeStyle = (state.classes[mark.value - 1] || [])[1] || "#000";
+  pen.lineWidth = 2 * mark.radius;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
-  if (mark.tool === "box") {
-    const [[x0, y0], [x1, y1]] = points;
-    pen.fillRect(Math.min(x0, x1), Math.min(y0, y1), Math.abs(x1 - x0), Math.abs(y1 - y0));
-  } else if (mark.tool === "point" || points.length === 1) {
-    for (const [x, y] of points) {
+  if (mark.tool === "box") pen.rect(...mark.points[0], ...mark.points[1].map((end, i) => end - mark.points[0][i]));
+  else if (isLine || mark.tool === "outline") mark.points.forEach(([x, y]) => pen.lineTo(x, y));
+  else
+    for (const [x, y] of mark.points) {
       pen.moveTo(x, y);
-      pen.arc(x, y, mark.radius * scale, 0, 2 * Math.PI);
+      pen.arc(x, y, mark.radius, 0, 2 * Math.PI);
     }
-    pen.fill();
-  } else {
-    points.forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
-    pen.stroke();
-  }
-  pen.globalCompositeOperation = "source-over";
+  if (isLine) pen.stroke();
+  else pen.fill();
 }
 
-function ring(x, y, length, dashed) {
+function ring([x, y], length, dashed, scale) {
   for (const [colour, width] of [["#000", 3], ["#fff", 1.5]]) {
     context.beginPath();
-    context.setLineDash(dashed ? dash : []);
+    context.setLineDash(dashed ? [6 / scale, 4 / scale] : []);
     context.strokeStyle = colour;
-    context.lineWidth = width;
+    context.lineWidth = width / scale;
     context.arc(x, y, length, 0, 2 * Math.PI);
     context.stroke();
   }
-  context.setLineDash([]);
 }
 
 function draw() {
-  if (!scene || !photo.naturalWidth) return;
-  const scale = canvas.width / scene.width;
-  const pen = paint.getContext("2d");
-  const all = drawn ? [...marks, drawn] : marks;
-  pen.clearRect(0, 0, paint.width, paint.height);
-  if (layer.naturalWidth && scene.layer) pen.drawImage(layer, 0, 0, paint.width, paint.height);
-  all.forEach((mark) => trace(pen, mark, scale));
-  context.drawImage(photo, 0, 0, canvas.width, canvas.height);
+  const sharp = window.devicePixelRatio;
+  canvas.width = paint.width = canvas.clientWidth * sharp;
+  canvas.height = paint.height = canvas.clientHeight * sharp;
+  if (!scene || !canvas.width) return;
+  const scale = scaleOf(), all = drawn ? [...marks, drawn] : marks;
+  for (const one of [pen, context]) {
+    one.setTransform(scale, 0, 0, scale, canvas.width / 2 - view.x * scale, canvas.height / 2 - view.y * scale);
+    one.rect(0, 0, scene.width, scene.height);
+    one.clip();
+  }
+  pen.imageSmoothingEnabled = false;
+  if (layer.complete && layer.naturalWidth) pen.drawImage(layer, 0, 0, scene.width, scene.height);
+  all.forEach(trace);
+  if (photo.complete && photo.naturalWidth) context.drawImage(photo, 0, 0, scene.width, scene.height);
+  context.save();
+  context.resetTransform();
   context.globalAlpha = OPACITY;
   context.drawImage(paint, 0, 0);
-  context.globalAlpha = 1;
+  context.restore();
   for (const mark of all)
-    if (mark.tool === "point")
-      for (const [x, y] of mark.points) ring(x * scale, y * scale, props.unknown * mark.radius * scale, true);
-  if (cross) {
-    const [x, y] = [cross[0] * scale, cross[1] * scale];
-    ring(x, y, tool === "box" ? 4 : Math.max(radius() * scale, 2), false);
-  }
+    if (mark.tool === "point") mark.points.forEach((point) => ring(point, UNKNOWN * mark.radius, true, scale));
+  if (cross) ring(cross, ["box", "click"].includes(tool()) ? 4 / scale : Math.max(radius(), 2 / scale), false, scale);
 }
 
-function show() {
-  root.classList.toggle("empty", !scene);
-  for (const button of root.querySelectorAll("[data-tool]"))
-    button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
-  for (const input of root.querySelectorAll("button, input")) input.disabled = !scene;
-  const hint = root.querySelector(`[data-tool=${tool}]`).dataset.hint;
-  root.querySelector(".hint").textContent = scene ? hint : props.empty;
-  draw();
-}
-
-function load() {
-  const before = scene;
-  scene = props.scene ? JSON.parse(props.scene) : null;
-  if (!scene) photo.removeAttribute("src");
-  if (scene && (!before || before.key !== scene.key)) {
-    cross = drawn = null;
-    marks = scene.marks;
-    photo.src = scene.photo;
-  }
-  if (scene && scene.layer) layer.src = scene.layer;
-  show();
-}
-
-photo.onload = () => {
-  canvas.width = paint.width = photo.naturalWidth;
-  canvas.height = paint.height = photo.naturalHeight;
-  draw();
-};
-layer.onload = draw;
-
-function send() {
-  props.value = JSON.stringify({ key: scene.key, marks });
-  trigger("input");
-  draw();
-}
-
-function begin(point) {
-  drawn = { tool, value, radius: radius(), points: tool === "box" ? [point, point] : [point] };
-  if (tool === "point") end();
+async function begin([x, y], event) {
+  if (isClicking) return;
+  if (tool() === "click") {
+    isClicking = true;
+    await act("click", { photo: name, x, y, value: event.shiftKey ? 0 : value, before: scene.drawn });
+    isClicking = false;
+  } else drawn = { tool: tool(), value, radius: radius(), points: tool() === "box" ? [[x, y], [x, y]] : [[x, y]] };
+  if (tool() === "point") end();
 }
 
 function extend(point) {
-  if (!drawn) return;
-  if (drawn.tool === "box") drawn.points[1] = point;
-  else drawn.points.push(point);
+  if (drawn && drawn.tool === "box") drawn.points[1] = point;
+  else if (drawn) drawn.points.push(point);
 }
 
 function end() {
-  const [first, last] = [drawn.points[0], drawn.points[drawn.points.length - 1]];
-  const flat = drawn.tool === "box" && (Math.abs(first[0] - last[0]) < 1 || Math.abs(first[1] - last[1]) < 1);
-  if (!flat) marks = [...marks, drawn];
+  const done = drawn, [first, last] = done.points;
   drawn = null;
-  if (!flat) send();
+  const isFlat = done.tool === "box" && (Math.abs(first[0] - last[0]) < 1 || Math.abs(first[1] - last[1]) < 1);
+  if (!isFlat) send([...marks, done]);
 }
 
-canvas.addEventListener("pointerdown", (event) => {
-  if (!scene || event.button) return;
+canvas.onpointerdown = (event) => {
   event.preventDefault();
   canvas.focus();
   canvas.setPointerCapture(event.pointerId);
+  fingers.set(event.pointerId, [event.clientX, event.clientY]);
   cross = place(event);
-  if (drawn) extend(cross);
+  if (fingers.size > 1 || event.button) drawn = null; // two fingers, or another button, move the photo
+  else if (drawn) extend(cross);
   else {
     pressed = [event.clientX, event.clientY];
-    begin(cross);
+    begin(cross, event);
   }
   draw();
-});
+};
 
-canvas.addEventListener("pointermove", (event) => {
-  if (!scene) return;
-  const steps = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
-  for (const step of steps.length ? steps : [event]) {
-    cross = place(step);
+canvas.onpointermove = (event) => {
+  const before = fingers.get(event.pointerId), now = [event.clientX, event.clientY];
+  if (before) fingers.set(event.pointerId, now);
+  if (before && (fingers.size > 1 || event.buttons > 1)) {
+    const scale = ((scaleOf() * canvas.clientWidth) / canvas.width) * fingers.size;
+    move((now[0] - before[0]) / scale, (now[1] - before[1]) / scale);
+    const [other] = [...fingers].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
+    const far = ([x, y]) => Math.hypot(x - other[0], y - other[1]);
+    if (other) zoom(far(now) / Math.max(far(before), 1));
+    return;
+  }
+  const steps = event.getCoalescedEvents();
+  for (const one of steps.length ? steps : [event]) {
+    cross = place(one);
     extend(cross);
   }
   draw();
-});
+};
 
-canvas.addEventListener("pointerup", (event) => {
-  if (!scene || !drawn) return;
+canvas.onpointerup = canvas.onpointercancel = (event) => {
+  fingers.delete(event.pointerId);
   const moved = pressed && Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]);
-  const firstClick = drawn.tool === "box" && pressed && moved < LEAST_DRAG;
+  const isFirstClick = drawn && drawn.tool === "box" && pressed && moved < LEAST_DRAG;
   pressed = null;
-  if (!firstClick) end();
+  if (event.type === "pointercancel") drawn = null;
+  else if (drawn && !isFirstClick) end();
   draw();
-});
-
-canvas.addEventListener("pointercancel", () => {
-  drawn = null;
-  draw();
-});
-
-canvas.addEventListener("pointerleave", () => {
+};
+canvas.oncontextmenu = (event) => event.preventDefault();
+canvas.onpointerleave = () => {
   if (!drawn) cross = null;
   draw();
-});
-
-const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-
-canvas.addEventListener("keydown", (event) => {
-  if (!scene) return;
-  const middle = [scene.width / 2, scene.height / 2];
-  if (event.key in MOVES) {
-    const step = Math.max(scene.width, scene.height) / (event.shiftKey ? 200 : 50);
-    const [x, y] = cross || middle;
-    cross = inside(x + step * MOVES[event.key][0], y + step * MOVES[event.key][1]);
-    extend(cross);
-  } else if (event.key === " " || event.key === "Enter") {
-    cross = cross || middle;
-    if (drawn) end();
-    else begin(cross);
-  } else if (event.key === "Escape") drawn = null;
-  else if (event.key === "z" && (event.ctrlKey || event.metaKey)) undo();
-  else return;
+};
+canvas.onwheel = (event) => {
   event.preventDefault();
+  zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, place(event));
+};
+
+function drawByKey(event) {
+  cross = cross || [view.x, view.y];
+  if (event.key in MOVES) {
+    const far = Math.max(scene.width, scene.height) / (event.shiftKey ? 200 : 50) / view.zoom;
+    cross = inside(cross[0] + far * MOVES[event.key][0], cross[1] + far * MOVES[event.key][1]);
+    extend(cross);
+  } else if (event.key === "Escape") drawn = null;
+  else if (![" ", "Enter"].includes(event.key)) return false;
+  else if (drawn) end();
+  else begin(cross, event);
   draw();
-});
-
-function undo() {
-  if (!marks.length) return;
-  marks = marks.slice(0, -1);
-  send();
+  return true;
 }
-
-root.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button || !scene) return;
-  if (button.dataset.tool) tool = button.dataset.tool;
-  drawn = null;
-  if (button.dataset.do === "undo") undo();
-  if (button.dataset.do === "clear") {
-    marks = [];
-    send();
-  }
-  show();
-});
-size.addEventListener("input", draw);
-
-window.addEventListener("marker", (event) => {
-  if (event.detail.place === props.place) value = event.detail.value;
-});
-watch("scene", load);
-size.value = 20;
-root.querySelector("[data-tool=point]").hidden = props.place === "found"; // a point says nothing about a mask
-load();

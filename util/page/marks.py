@@ -1,6 +1,6 @@
-"""Marks that the user draws on a photo, as a support's label or a correction of a mask.
+"""Marks that the user draws on a photo, over nothing or over a mask.
 
-The browser sends strokes, boxes and points in pixels of the photo, not images.
+The browser sends strokes, boxes, points and outlines in pixels of the photo, not images.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from pycocotools import mask as rle
 
 from model.episode import IGNORE
 from util.data.marks import point_label
+from util.errors import UserError
+from util.formats.shapes import polygons_of
 
-BRUSH, ERASER, BOX, POINT = TOOLS = ("brush", "eraser", "box", "point")
+BRUSH, ERASER, BOX, POINT, OUTLINE = TOOLS = ("brush", "eraser", "box", "point", "outline")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One stroke, box or point.
+    """One stroke, box, point or outline.
 
     Attributes:
         tool: one of ``TOOLS``.
-        value: the class, from 1.
+        value: the class, from 1; 0 makes pixels background.
         radius: of brush, eraser and point, in pixels of the photo.
         points: x, y; two opposite corners of a box.
     """
@@ -34,47 +37,45 @@ class Mark:
     points: list[list[float]]
 
 
-def support_label(marks: Sequence[Mark], value: int, shape: tuple[int, int]) -> np.ndarray:
-    """Return what the marks say about one class, (H, W) uint8: 1 object, 0 background, 255 unknown.
+def drawn(label: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
+    """Return a label (H, W) uint8 with marks drawn over it: 0 background, then the classes, 255 unknown.
 
-    Strokes and boxes cover the object. Around points the object's extent is unknown (``regions.py``). A later mark
-    covers earlier ones, also those of other classes.
+    Strokes, boxes and outlines cover the object. Around points the object's extent is unknown (``regions.py``). A later
+    mark covers earlier ones.
     """
-    label = np.zeros(shape, np.uint8)
+    out = label.copy()
     for mark in marks:
         if mark.tool == POINT:
-            drawn = point_label([(x, y) for x, y in mark.points], shape, False, mark.radius)
-            if mark.value == value:
-                label[(drawn == IGNORE) & (label == 0)] = IGNORE
-            label[drawn == 1] = mark.value == value
+            near = point_label([(x, y) for x, y in mark.points], out.shape, False, mark.radius)
+            out[(near == IGNORE) & (out == 0)] = IGNORE
+            out[near == 1] = mark.value
+        elif mark.tool == OUTLINE:
+            inside = rle.decode(rle.frPyObjects([np.ravel(mark.points).astype(np.float64)], *out.shape))[..., 0]
+            out[inside > 0] = mark.value
+        elif mark.tool == BOX:
+            points, limits = np.array(mark.points), np.array(out.shape[::-1])
+            (left, top), (right, bottom) = np.clip(points.min(0), 0, limits), np.clip(points.max(0), 0, limits)
+            out[round(top) : round(bottom), round(left) : round(right)] = mark.value
         else:
-            _draw(label, mark, int(mark.value == value and mark.tool != ERASER), 1.0)
-    return label
-
-
-def corrected(mask: np.ndarray, marks: Sequence[Mark], scale: float = 1.0) -> np.ndarray:
-    """Return a mask (H, W) uint8 with the marks drawn into it; the eraser makes pixels background.
-
-    Args:
-        scale: side of a pixel of the photo in pixels of ``mask``.
-    """
-    out = mask.copy()
-    for mark in marks:
-        _draw(out, mark, 0 if mark.tool == ERASER else mark.value, scale)
+            _stroke(out, mark, 0 if mark.tool == ERASER else mark.value)
     return out
 
 
-def _draw(mask: np.ndarray, mark: Mark, value: int, scale: float) -> None:
-    """Set the pixels of a stroke or box to a value, in place."""
-    points = np.array(mark.points) * scale
-    if mark.tool == BOX:
-        limits = np.array(mask.shape[::-1])
-        (left, top), (right, bottom) = np.clip(points.min(0), 0, limits), np.clip(points.max(0), 0, limits)
-        if min(right - left, bottom - top) >= 1:
-            mask[round(top) : round(bottom), round(left) : round(right)] = value
-        return
-    cells = np.floor(points).astype(np.int32)
-    radius = max(round(mark.radius * scale), 0)
-    cv2.polylines(mask, [cells], False, value, thickness=max(2 * radius, 1))
+def outline_of_part(inside: np.ndarray, x: int, y: int) -> list[list[float]]:
+    """Return the outline of the part of a mask (H, W) bool that holds a pixel.
+
+    Raises:
+        UserError: the pixel is not in the mask.
+    """
+    if not inside[y, x]:
+        raise UserError("nothing is marked there")
+    parts = cv2.connectedComponents(inside.astype(np.uint8))[1]
+    return max(polygons_of(parts == parts[y, x]), key=len).tolist()
+
+
+def _stroke(label: np.ndarray, mark: Mark, value: int) -> None:
+    """Set the pixels of a stroke to a value, in place."""
+    cells, radius = np.floor(np.array(mark.points)).astype(np.int32), max(round(mark.radius), 0)
+    cv2.polylines(label, [cells], False, value, thickness=max(2 * radius, 1))
     for end in (cells[0], cells[-1]):
-        cv2.circle(mask, end.tolist(), radius, value, thickness=cv2.FILLED)
+        cv2.circle(label, end.tolist(), radius, value, thickness=cv2.FILLED)

@@ -1,127 +1,252 @@
-"""A photo with marks and what the network found on it, and its pictures for the browser.
+"""A photo of the page: its mask, the marks drawn over it, its result, and its pictures for the browser.
 
-The threshold is the share of the best class in the sum of its own and the background's probability above which a pixel
-belongs to the class; for one class, its probability. At ``Prediction.own_threshold`` the mask is the network's own. A
-class whose presence score is too low has no pixel at any threshold.
+Beneath the marks lies what the network found, or what a file of annotations says. Results are those of ``predict.py``,
+so that each can go on with the other's work. The folder ``page`` beside them holds the marks of each photo, and the
+mask beneath them once there are any; ``marked`` holds the marked photos and their masks, for ``--supports``. Masks of
+the page have the values of its classes, those of results the values of the result's classes.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from util.page.marks import Mark, corrected
-from util.predict.prediction import Prediction
+from model.episode import IGNORE
+from util.data.images.read import header_of, read_mask, upright_size, write_mask
+from util.errors import UserError
+from util.files import kept_json, link, write_atomically
+from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
+from util.formats.results import REJECTED
+from util.page.marks import Mark, drawn
+from util.predict.prediction import EVEN, Prediction
 from util.predict.supports import read_photo
 from util.report.overlay import class_colour, class_map
 
-MAX_CLASSES = 8  # whose colours differ
-PREVIEW, THUMBNAIL = 1024, 256  # pixels of the longer side, at most
-QUALITY = 88  # of JPEG
-TINY = 1e-9  # a probability that is as good as 0
+if TYPE_CHECKING:
+    from util.page.session import Session
+
+PAGE, MARKED = "page", "marked"
+PREVIEW, THUMBNAIL = 2048, 320  # pixels of the longer side, at most
+QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 88]
+FROM_FILES = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries that ``Results`` writes
+
+
+class Rule(NamedTuple):
+    """The least share of a class beside the background in its pixels, and the least presence score of a class.
+
+    None is the network's own; without a calibration there is no presence score.
+    """
+
+    threshold: float | None = None
+    min_score: float | None = None
 
 
 class Photo:
-    """A photo with marks: one that is marked as a support, or one to segment, whose marks correct what was found.
+    """A photo of a session.
 
     Attributes:
-        key: of the photo and its prediction, for the browser.
-        names: the classes of the marks on a prediction.
-        prediction: what the network found, its maps on the disk.
-        spread: standard deviation of log(best class / background) over the pixels.
+        names: the classes of its result, in the order of their values; empty without a result.
+        inputs: digest of the marked photos and settings that the network had.
+        changed, drawn: numbers of the last change of anything, and of its marks.
+        error: why it could not be read.
     """
 
-    def __init__(self, key: int, path: Path):
-        image = read_photo(path)
-        self.key, self.path, self.marks, self.names = key, path, list[Mark](), list[str]()
-        self.shape, self.preview = (image.shape[0], image.shape[1]), reduced(image, PREVIEW)
-        self.prediction: Prediction | None = None
-        self.spread = 0.0
+    def __init__(self, path: Path, session: Session):
+        self.path, self.session, self.results, self.error = path, session, session.results, ""
+        self.changed = self.drawn = 0
+        own, marked, mask = self.results.out / PAGE, self.results.out / MARKED, f"{path.stem}.png"
+        self.beneath_file, self.marks_file = own / "beneath" / mask, own / "marks" / f"{path.stem}.json"
+        self.mask_file, self.copy = marked / MASK_FOLDERS[0] / mask, marked / PHOTO_FOLDERS[0] / path.name
+        self.marks = [Mark(**mark) for mark in kept_json(self.marks_file).get("marks", [])]
+        self._read_record()
 
-    def take(self, key: int, prediction: Prediction, folder: Path) -> None:
-        """Take over a prediction; earlier corrections remain, but for those of classes that are gone."""
-        value = {name: i for i, name in enumerate(prediction.names, 1)}
-        named = [(mark, self.names[mark.value - 1]) for mark in self.marks]
-        self.marks = [replace(mark, value=value[name]) for mark, name in named if name in value]
-        self.key, self.names = key, prediction.names
-        small = prediction.probability[:, :: self._step(THUMBNAIL), :: self._step(THUMBNAIL)]
-        self.spread = float(np.log((small.max(0) + TINY) / (background_of(small) + TINY)).std())
-        kinds = ("image", "mask", "probability")
-        image, mask, probability = (
-            _on_disk(getattr(prediction, k), folder / f"{self.path.stem}_{k}.npy") for k in kinds
-        )
-        self.prediction = replace(prediction, image=image, mask=mask, probability=probability)
+    def _read_record(self) -> None:
+        record = kept_json(self.results.paths(self.path)[0])
+        rows = record["classes"] if record.get("query") == str(self.path) and "mask" in record else []
+        self.names = [row["name"] for row in rows]
+        self.presence, self.share = ({row["name"]: row[key] for row in rows} for key in ("presence", "share"))
+        self.inputs = record.get("inputs")
+        self._written = Rule(record.get("threshold"), record.get("min_score")), record.get("corrections", [])
 
-    def _step(self, side: int) -> int:
-        """Return n where every n-th pixel is shown, so that the longer side is at most ``side``."""
-        return math.ceil(max(self.shape) / side)
+    @property
+    def is_marked(self) -> bool:
+        """Whether the network learns from its mask."""
+        return self.mask_file.is_file()
 
-    def _found(self, threshold: float, step: int) -> np.ndarray:
-        """Return the mask of every ``step``-th pixel at a threshold, without corrections."""
-        assert self.prediction is not None
-        if threshold == self.prediction.own_threshold:
-            return np.ascontiguousarray(self.prediction.mask[::step, ::step])
-        return mask_at(self.prediction.probability[:, ::step, ::step], threshold, self.prediction.shown)
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """The verdict on each class of its result that has one."""
+        of_photo = {name: self.results.verdicts.get((str(self.path), name)) for name in self.names}
+        return {name: verdict for name, verdict in of_photo.items() if verdict}
 
-    def corrected(self, threshold: float) -> Prediction:
-        """Return the prediction with its mask at a threshold and with corrections."""
-        assert self.prediction is not None
-        mask = corrected(self._found(threshold, 1), self.marks)
-        return replace(self.prediction, names=self.names, mask=mask)
+    @property
+    def is_fixed(self) -> bool:
+        """Whether network and sliders leave its mask alone: it is marked, or all classes have a verdict."""
+        return self.is_marked or len(self.verdicts) == len(self.names) > 0
 
-    def thumbnail(self, threshold: float) -> np.ndarray:
-        """Return a small picture of the photo and of what was found, (h, w, 3) uint8."""
-        if self.prediction is None:
-            return reduced(self.preview, THUMBNAIL)
-        step = self._step(THUMBNAIL)
-        mask = corrected(self._found(threshold, step), self.marks, 1 / step)
-        return class_map(cv2.resize(self.preview, mask.shape[::-1], interpolation=cv2.INTER_AREA), mask)
+    @property
+    def rule(self) -> Rule:
+        """The rule of its mask."""
+        return self._written[0] if self.is_fixed else self.session.rule
 
-    def scene(self, threshold: float) -> str:
-        """Return the photo as JSON for ``canvas.js``: its marks, and a layer of what was found, without corrections."""
-        content = {"key": self.key, "height": self.shape[0], "width": self.shape[1]}
-        marks, photo = [asdict(mark) for mark in self.marks], Image.fromarray(self.preview)
-        content |= {"marks": marks, "photo": _data_url(photo, "jpeg", quality=QUALITY)}
-        if self.prediction is not None:
-            layer = Image.fromarray(self._found(threshold, self._step(PREVIEW)))
-            layer.putpalette([channel for value in range(MAX_CLASSES + 1) for channel in class_colour(value)])
-            content["layer"] = _data_url(layer, "png", transparency=0)
-        return json.dumps(content)
+    def row(self) -> dict[str, Any]:
+        """Return what the browser shows of the photo in the grid."""
+        facts = {"name": self.path.name, "found": bool(self.names), "marked": self.is_marked, "fixed": self.is_fixed}
+        facts |= {"presence": self.presence, "share": self.share, "verdicts": self.verdicts, "error": self.error}
+        return {**facts, "changed": self.changed, "drawn": self.drawn}
+
+    def scene(self) -> dict[str, Any]:
+        """Return size and marks for the browser."""
+        height, width = upright_size(*header_of(self.path))
+        return {"height": height, "width": width, "marks": [asdict(mark) for mark in self.marks], "drawn": self.drawn}
+
+    def beneath(self, rule: Rule) -> np.ndarray:
+        """Return the mask without marks at a rule, (H, W) uint8 in the page's values, 255 where it is unknown."""
+        classes, own = self.session.classes, self.session.own
+        values = np.array([0, *(classes.index(name) + 1 for name in self.names)], np.uint8)
+        if self.names and rule != Rule():
+            least = own.min_score if rule.min_score is None else rule.min_score
+            shown = [
+                least is None or self.presence[name] is None or self.presence[name] >= least for name in self.names
+            ]
+            out = values[mask_at(self._probability(), rule.threshold or own.threshold or EVEN, shown)]
+        elif self.beneath_file.is_file():
+            out = read_mask(self.beneath_file).copy()
+        else:
+            shape = upright_size(*header_of(self.path))
+            out = values[read_mask(self._files()[1])] if self.names else np.zeros(shape, np.uint8)
+        for name, verdict in self.verdicts.items():
+            if verdict == REJECTED:
+                out[out == classes.index(name) + 1] = 0
+        return out
+
+    def label(self) -> np.ndarray:
+        """Return the mask with its marks, as ``beneath``."""
+        return drawn(self.beneath(self.rule), self.marks)
+
+    def _files(self) -> list[Path]:
+        """Return the files of the result: JSON, mask, overlay, probabilities."""
+        self.results.names = self.names
+        return self.results.paths(self.path)
+
+    def _probability(self) -> np.ndarray:
+        """Return the probabilities of the result's classes, (n, H, W) float32."""
+        pictures = [cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in self._files()[3:]]
+        whole = [picture for picture in pictures if picture is not None]
+        if len(whole) < len(pictures):
+            raise UserError(f"{self.path.name}: a file of its result is missing or damaged; press Segment")
+        return np.stack(whole).astype(np.float32) / 255
+
+    def draw(self, marks: list[Mark]) -> None:
+        """Take marks in place of the earlier ones, and write them and what follows from them."""
+        self.marks = marks
+        write_atomically(self.marks_file, json.dumps({"marks": [asdict(mark) for mark in marks]}))
+        if self.is_marked:
+            self.mark()
+        self.write()
+
+    def mark(self) -> None:
+        """Make this a marked photo, of its present mask."""
+        names = self.mask_file.parents[1] / NAME_FILES[0]
+        write_atomically(names, "".join(f"{name}\n" for name in self.session.classes))
+        link(self.path, self.copy)
+        write_mask(self.mask_file, self.label(), stated=True)
+
+    def unmark(self) -> None:
+        """Make this no marked photo; without a result nothing is left of its mask."""
+        for file in (self.mask_file, self.copy, *([] if self.names else [self.beneath_file])):
+            file.unlink(missing_ok=True)
+        if not self.names:
+            self.draw([])
+
+    def take(self, prediction: Prediction, facts: dict[str, Any]) -> None:
+        """Write what the network found; earlier marks lie over it, and a rejected class remains rejected."""
+        self.beneath_file.unlink(missing_ok=True)
+        self._write(prediction, facts)
+        self.write()
+
+    def forget(self) -> None:
+        """Remove the result; marks remain."""
+        for file in (self._files()[0], self.beneath_file):
+            file.unlink(missing_ok=True)
+        self._read_record()
+
+    def write(self, facts: dict[str, Any] | None = None) -> None:
+        """Write the result again where its rule or its marks have changed since.
+
+        Args:
+            facts: of a result that does not exist yet.
+        """
+        if facts or (self.names and self._written != (self.rule, self.scene()["marks"])):
+            if self.names and not self.beneath_file.is_file():
+                write_mask(self.beneath_file, self.beneath(Rule()))
+            self._write(self.prediction(), {**(facts or {}), **self.facts()})
+
+    def _write(self, prediction: Prediction, facts: dict[str, Any]) -> None:
+        """Write a result; verdicts on its classes remain."""
+        verdicts, self.results.names = self.verdicts, prediction.names
+        try:
+            self.results.write(self.path, prediction, facts)
+        finally:  # without space on the disk there is no result any more
+            self._read_record()
+        self.judge({name: verdict for name, verdict in verdicts.items() if name in self.names})
+
+    def facts(self) -> dict[str, Any]:
+        """Return the entries of the result's JSON that say how it was made and changed."""
+        record = kept_json(self._files()[0]) if self.names else {}
+        kept = {key: value for key, value in record.items() if key not in FROM_FILES}
+        return {**kept, **self.rule._asdict(), "corrections": self.scene()["marks"]}
+
+    def judge(self, verdicts: dict[str, str]) -> None:
+        """Write verdicts on some classes; "" takes one back."""
+        for name, verdict in verdicts.items():
+            self.results.verdicts[str(self.path), name] = verdict
+        if verdicts:
+            self.results.write_verdicts()
+
+    def prediction(self) -> Prediction:
+        """Return the result with its marks; classes that only the user has drawn are certain."""
+        label, classes, least = self.label(), self.session.classes, self.session.own.min_score
+        names = list(self.names or classes)
+        names += [name for value, name in enumerate(classes, 1) if name not in names and (label == value).any()]
+        masks = np.stack([label == classes.index(name) + 1 for name in names])
+        probability, presence = masks.astype(np.float32), None
+        if self.names:
+            probability[: len(self.names)] = self._probability()
+        if least is not None:
+            presence = [self.presence.get(name) or float(m.any()) for name, m in zip(names, masks, strict=True)]
+        mask = (masks * np.arange(1, len(names) + 1, dtype=np.uint8)[:, None, None]).max(0)
+        return Prediction(read_photo(self.path), names, mask, probability, presence, least)
+
+    def picture(self, side: int) -> np.ndarray:
+        """Return the photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""
+        image = read_photo(self.path)
+        scale = min(side / max(image.shape), 1)
+        return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+    def thumbnail(self) -> np.ndarray:
+        """Return a small picture of the photo with its mask, (h, w, 3) uint8."""
+        picture = self.picture(THUMBNAIL)
+        label = self.label() if self.names or self.is_marked else np.zeros((1, 1), np.uint8)
+        return class_map(picture, cv2.resize(label, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST))
+
+    def layer(self) -> bytes:
+        """Return the mask beneath the marks as a PNG, transparent where there is none."""
+        colours = np.zeros((IGNORE + 1, 4), np.uint8)  # blue, green, red, opacity
+        colours[1:IGNORE] = [(*class_colour(value)[::-1], 255) for value in range(1, IGNORE)]
+        colours[IGNORE] = 128, 128, 128, 255
+        return cv2.imencode(".png", colours[self.beneath(self.rule)])[1].tobytes()
 
 
-def reduced(image: np.ndarray, side: int) -> np.ndarray:
-    """Return an image (H, W, 3) uint8 at a whole fraction of its size, with at most ``side`` pixels on a side."""
-    step = math.ceil(max(image.shape) / side)
-    width, height = (math.ceil(pixels / step) for pixels in image.shape[1::-1])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if step > 1 else image
-
-
-def _data_url(image: Image.Image, kind: str, **options: int) -> str:
-    """Return an image as an address that contains it."""
-    content = io.BytesIO()
-    image.save(content, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
-
-
-def _on_disk(array: np.ndarray, path: Path) -> np.ndarray:
-    """Return an array that lies in a file, in place of an earlier one."""
-    path.unlink(missing_ok=True)
-    np.save(path, array)
-    return np.asarray(np.load(path, mmap_mode="r"))
-
-
-def background_of(probability: np.ndarray) -> np.ndarray:
-    """Return the probability of the background (H, W) from those of the classes (n, H, W)."""
-    return np.maximum(1 - probability.sum(0), 0)
+def jpeg(picture: np.ndarray) -> bytes:
+    """Return an RGB picture (h, w, 3) uint8 as a JPEG."""
+    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), QUALITY)[1].tobytes()
 
 
 def mask_at(probability: np.ndarray, threshold: float, shown: Sequence[bool]) -> np.ndarray:
@@ -131,5 +256,5 @@ def mask_at(probability: np.ndarray, threshold: float, shown: Sequence[bool]) ->
         probability: of the classes, (n, H, W); together with the background's they sum to 1.
     """
     of_shown = np.where(np.array(shown)[:, None, None], probability, 0)
-    inside = of_shown.max(0) * (1 - threshold) > background_of(probability) * threshold
+    inside = of_shown.max(0) * (1 - threshold) > np.maximum(1 - probability.sum(0), 0) * threshold
     return np.where(inside, of_shown.argmax(0) + 1, 0).astype(np.uint8)

@@ -24,7 +24,7 @@ from util.export.export import export
 from util.export.publish import publish
 from util.files import fingerprint
 from util.predict.load_model import SHIPPED, load_model
-from util.predict.options import HOST, PORT, marked_by, parser, segmenter_of
+from util.predict.options import HOST, PORT, SESSION, marked_by, parser, segmenter_of
 from util.predict.results import Results
 from util.predict.segmenter import Segmenter
 from util.predict.supports import UNNAMED, Marked, by_class, check_photo, photos_in, read_photo
@@ -63,16 +63,17 @@ def _publish(arguments: list[str]) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    """Serve the page; nothing else imports gradio."""
-    supports = (options.supports, "--support"), (options.support_files, "--supports")
-    for given, name in (*supports, (options.queries, "--query"), (options.out, "--out")):
+    """Serve the page."""
+    for given, name in (
+        (options.supports, "--support"),
+        (options.support_files, "--supports"),
+        (options.queries, "--query"),
+    ):
         if given:
-            raise UserError(f"--serve: takes no {name}; supports and queries are uploaded on the page")
-    try:
-        from util.page.page import serve
-    except ModuleNotFoundError:
-        raise UserError("--serve: gradio is not installed; pip install -r requirements-serve.txt") from None
-    return serve(segmenter_of(options, []), options.host or HOST, options.port or PORT)
+            raise UserError(f"--serve: takes no {name}; photos and annotations are opened on the page")
+    from util.page.server import serve
+
+    return serve(segmenter_of(options, []), options.out or SESSION, options.host or HOST, options.port or PORT)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -101,7 +102,7 @@ def _predict(options: argparse.Namespace) -> int:
         if segmenter is not None:
             place = f"on {describe(segmenter.model.device)}"
             print(*segmenter.notes, _on_presence(segmenter), sep="\n")
-            decisive = {**segmenter.facts, "instances": options.instances, "inputs": _fingerprint(segmenter)}
+            decisive = {**segmenter.facts, "instances": options.instances, "inputs": digest_of_inputs(segmenter)}
             waiting, facts = results.waiting(waiting, decisive) if options.resume else waiting, {**decisive, **facts}
         if options.resume:
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
@@ -171,7 +172,7 @@ def _on_presence(segmenter: Segmenter) -> str:
 def _digest_of(options: argparse.Namespace, marked: Sequence[Marked]) -> str:
     """Return a digest of a command's words beside its queries, and of the sizes and times of the files they name.
 
-    Results of the same digest are those of ``_fingerprint`` too, and it needs no network.
+    Results of the same digest are those of ``digest_of_inputs`` too, and it needs no network.
     """
     words = {name: value for name, value in vars(options).items() if name not in BESIDE_RESULTS}
     config = None if options.config is None else read_config(options.config, options.overrides)
@@ -184,7 +185,7 @@ def _digest_of(options: argparse.Namespace, marked: Sequence[Marked]) -> str:
     return fingerprint(files, words, annotated, None if config is None else to_dict(config))
 
 
-def _fingerprint(segmenter: Segmenter) -> str:
+def digest_of_inputs(segmenter: Segmenter) -> str:
     """Return a digest of what decides the results beside the queries: all settings, weights, supports and vectors.
 
     The supports count as the network sees them, so that photos, marks and the options that read them are included.

@@ -22,6 +22,7 @@ from util.predict.supports import MAX_SHOTS, Marked, parse_support, supports_in
 from util.predict.tiles import MIN_TILE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
+SESSION = Path("runs/page")  # the folder of its work
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add = out.add_argument
     add("--query", dest="queries", nargs="+", type=Path, default=[], metavar="PHOTO", help="photos, folders of photos")
     add("--recursive", action="store_true", help="take photos in the sub-folders of such folders too")
-    add("--out", type=Path, help="folder of results")
+    add("--out", type=Path, help="folder of results, or of the page's work")
     again = out.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="overwrite existing results")
     again.add_argument("--resume", action="store_true", help="keep complete results of this command, make the others")
@@ -53,7 +54,11 @@ def parser() -> argparse.ArgumentParser:
     adapt = f"with {MIN_SUPPORTS} or more supports of each class: use a linear probe where cross-validation prefers it"
     add("--adapt", action="store_true", help=adapt)
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
-    add("--serve", action="store_true", help="serve a web page to try the model on")
+    add(
+        "--serve",
+        action="store_true",
+        help=f"serve a web page to mark, segment and correct; its work is kept in --out, default {SESSION}",
+    )
     add("--host", help=f"address of the page; default {HOST}, this machine alone")
     add("--port", type=within(int, 1, 2**16 - 1), help=f"default {PORT}")
     return out

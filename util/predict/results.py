@@ -28,7 +28,7 @@ from util.errors import UserError, nearest
 from util.files import kept_json, read_json, write_atomically
 from util.formats import recognise, yolo
 from util.formats.annotations import Found, FoundObject, FoundPhoto
-from util.formats.results import REJECTED, verdicts_in
+from util.formats.results import REJECTED, VERDICT_FILE, verdicts_in
 from util.formats.shapes import encoded
 from util.predict.prediction import Prediction
 from util.report.overlay import PREDICTION_COLOUR, class_colour, write_picture
@@ -204,6 +204,14 @@ class Results:
             )
             since = path.stat().st_mtime_ns if keep else None
             yield FoundPhoto(query, name, record["height"], record["width"], objects, since)
+
+    def write_verdicts(self) -> None:
+        """Write the verdicts as ``review.html`` saves them; errors as ``write``."""
+        text = io.StringIO()
+        csv.writer(text).writerows(
+            [("photo", "class", "verdict"), *((*key, v) for key, v in self.verdicts.items() if v)]
+        )
+        write_atomically(self.out / VERDICT_FILE, text.getvalue())
 
     def write_summary(self, failed: dict[Path, str]) -> str:
         """Write a table of all results in the folder, and a page to review their pictures.

@@ -1,0 +1,73 @@
+"""One piece of work on many photos at a time, in a thread beside the page's server."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from util.errors import UserError, WriteError, one_line
+from util.page.photo import Photo
+from util.run.processes import as_user_error
+
+Work = tuple[list[Photo], Callable[[Photo], None], Callable[[], Any], list[str]]  # for each, in the end, and notes
+
+
+class Background:
+    """The work under way.
+
+    Attributes:
+        state: word, photos done, all, and seconds left; None without any.
+        note: on the last piece of work.
+    """
+
+    def __init__(self, touch: Callable[[Photo], None]):
+        """``touch``: is called for each photo that is done."""
+        self.touch, self.note, self.is_stopped = touch, "", False
+        self.state: list[Any] | None = None
+        self.thread = threading.Thread()
+
+    def start(self, word: str, prepare: Callable[[], Work]) -> None:
+        """Do what ``prepare`` says.
+
+        Raises:
+            UserError: other work is under way.
+        """
+        if self.state:
+            raise UserError("wait until the work is done, or press Stop")
+        self.state, self.is_stopped = [word, 0, 0, None], False
+        self.thread = threading.Thread(target=self._run, args=(word, prepare), daemon=True)
+        self.thread.start()
+
+    def _run(self, word: str, prepare: Callable[[], Work]) -> None:
+        start, failed, done = time.monotonic(), list[str](), 0
+        try:
+            with as_user_error("the number of marked photos, the photos' size, --resize or --tile"):
+                photos, each, finish, notes = prepare()
+                for done, photo in enumerate(photos, 1):
+                    photo.error = ""
+                    try:
+                        each(photo)
+                    except UserError as error:
+                        if isinstance(error, WriteError):
+                            raise
+                        photo.error = str(error)
+                        failed.append(photo.error)
+                    self.touch(photo)
+                    self.state = [word, done, len(photos), (time.monotonic() - start) / done * (len(photos) - done)]
+                    if self.is_stopped:
+                        break
+                finish()
+            self.note = "; ".join([f"{done - len(failed)} of {len(photos)} photos {word}", *notes, *failed[:3]])
+        except Exception as error:
+            self.note = line_of(error)
+        self.state = None
+
+
+def line_of(error: Exception) -> str:
+    """Return an error as one line; one that is not the user's is printed whole on the terminal."""
+    if not isinstance(error, UserError):
+        traceback.print_exception(error)
+    return str(error) if isinstance(error, UserError) else one_line(f"{error!r}; the server's terminal says more")

@@ -1,0 +1,263 @@
+// A grid of photos, and the photo that is open, with marks in pixels of the photo (marks.py). An action is sent to the
+// server; what follows from it comes with the next look at the state, also from other windows.
+
+const LOOK = 1000; // ms between two looks at the state
+const WORDS = { rejected: "not here", unread: "not read" };
+
+const element = (id) => document.getElementById(id);
+const grid = element("grid"), photo = new Image(), layer = new Image();
+
+let state = { now: -1, classes: [], rule: [], own: [] };
+let rows = new Map(), tiles = new Map(); // of all photos, by name
+let name = "", scene = null, marks = []; // of the photo that is open
+let value = 1; // the class
+let waiting = null, isSending = false; // marks are sent one after the other
+
+const percent = (number) => `${Number((100 * number).toPrecision(2))} %`;
+const checked = (group) => document.querySelector(`[name=${group}]:checked`);
+const tool = () => checked("tool").value;
+
+function made(tag, properties, ...children) {
+  const out = Object.assign(document.createElement(tag), properties);
+  out.append(...children);
+  return out;
+}
+
+function say(text, kind = "") {
+  [element("note").textContent, element("note").className] = [text, kind];
+}
+
+async function request(path, type, body) {
+  try {
+    const answer = await fetch(path, type ? { method: "POST", headers: { "Content-Type": type }, body } : {});
+    const content = await answer.json();
+    if (!content.error) return content;
+    say(content.error, "error");
+  } catch {
+    say(`The server does not answer. The work is kept in ${state.out}: start it again.`, "error");
+  }
+  return null;
+}
+
+async function act(action, values = {}) {
+  const answer = await request(action, "application/json", JSON.stringify(values));
+  if (answer) say(answer.note);
+  await look();
+  return answer;
+}
+
+// The grid
+
+const presenceOf = (row) => row.presence[state.classes[value - 1][0]] ?? Math.max(-1, ...Object.values(row.presence));
+const isFound = (row) => Object.values(row.share).some((share) => share > 0);
+
+function statusOf(row) {
+  const all = Object.values(row.verdicts);
+  if (row.error) return "unread";
+  if (!all.length) return row.marked ? "marked" : "";
+  return all.includes("accepted") ? "accepted" : "rejected";
+}
+
+function tileOf(key) {
+  const onerror = (event) => (event.target.alt = "cannot be read");
+  const parts = [made("img", { loading: "lazy", alt: "", onerror }), made("span", {}, key), made("span")];
+  return made("button", { onclick: () => choose(key) }, ...parts);
+}
+
+function fill(row) {
+  const tile = tiles.get(row.name), status = statusOf(row), [picture, , facts] = tile.children;
+  picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.changed}`;
+  facts.replaceChildren(made("b", { className: status }, WORDS[status] || status));
+  facts.append(presenceOf(row) < 0 ? "" : percent(presenceOf(row)));
+  tile.title = row.error || row.name;
+}
+
+function arrange() {
+  const way = Number(element("order").value), show = element("show").value;
+  const kinds = (row) => ({ all: true, marked: row.marked, found: isFound(row), open: !row.fixed });
+  const chosen = [...rows.values()].filter((row) => kinds(row)[show] ?? statusOf(row) === show);
+  const rank = (row) => (presenceOf(row) < 0 ? 2 : way * presenceOf(row)); // those without a score come last
+  if (way) chosen.sort((a, b) => rank(a) - rank(b));
+  grid.replaceChildren(...chosen.map((row) => tiles.get(row.name)));
+}
+
+async function look() {
+  const before = state, answer = await request(`state?since=${state.now}`);
+  if (!answer || answer.now < state.now) return;
+  state = answer;
+  const had = rows.get(name);
+  if (state.whole) {
+    tiles = new Map(state.photos.map((row) => [row.name, tiles.get(row.name) || tileOf(row.name)]));
+    rows = new Map();
+  }
+  state.photos.forEach((row) => rows.set(row.name, row));
+  if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showLists();
+  state.photos.forEach(fill);
+  if (state.whole || (before.job && !state.job)) arrange();
+  if (before.job && !state.job) say(state.note);
+  const row = rows.get(name);
+  if (!row) choose([...rows.keys()][0] || "");
+  else if (had && had.changed !== row.changed && !isSending) load(scene && scene.drawn !== row.drawn);
+  show();
+}
+
+// The photo that is open
+
+async function choose(key) {
+  [name, scene, marks, drawn, cross] = [key, null, [], null, null];
+  if (key) await load(true);
+  show();
+}
+
+async function load(withMarks) {
+  const key = name, place = `photo=${encodeURIComponent(key)}`;
+  layer.src = `layer?${place}&changed=${rows.get(key).changed}`;
+  const answer = withMarks && (await request(`scene?${place}`));
+  if (!answer || key !== name) return;
+  if (!scene) {
+    photo.src = `picture?${place}&changed=${rows.get(key).changed}`;
+    view = { zoom: 1, x: answer.width / 2, y: answer.height / 2 };
+  }
+  [scene, marks] = [answer, answer.marks];
+  draw();
+}
+
+function step(by) {
+  const next = grid.children[[...grid.children].indexOf(tiles.get(name)) + by];
+  if (!next) return;
+  next.click();
+  next.scrollIntoView({ block: "nearest" });
+}
+
+async function send(changed) {
+  marks = changed;
+  waiting = { photo: name, marks };
+  draw();
+  if (isSending) return;
+  isSending = true;
+  while (waiting) {
+    const one = { ...waiting, before: scene.drawn };
+    waiting = null;
+    const done = await act("draw", one);
+    if (one.photo !== name || !rows.has(name)) break;
+    if (done) scene.drawn = rows.get(name).drawn;
+    else await load(true);
+  }
+  isSending = false;
+}
+
+function showLists() {
+  value = Math.min(value, state.classes.length);
+  const chips = state.classes.map(([word, colour], i) => {
+    const radio = made("input", { type: "radio", name: "class", value: i + 1, checked: i + 1 === value });
+    const chip = made("label", {}, radio, made("i"), word);
+    chip.children[1].style.background = colour;
+    return chip;
+  });
+  element("classes").replaceChildren(...chips);
+  const isChosen = (word) => ["png", "coco"].includes(word);
+  const box = (word) => made("input", { type: "checkbox", value: word, checked: isChosen(word) });
+  element("formats").replaceChildren(...state.formats.map((word) => made("label", {}, box(word), word)));
+}
+
+function show() {
+  const row = rows.get(name), all = [...rows.values()];
+  document.body.classList.toggle("none", !scene);
+  for (const tile of grid.children) tile.toggleAttribute("aria-current", false);
+  if (row) tiles.get(name).setAttribute("aria-current", "true");
+  const of = (status) => all.filter((one) => statusOf(one) === status).length;
+  const segmented = all.filter((one) => one.found).length;
+  element("count").textContent = `${all.length} photos, ${segmented} segmented, ${of("accepted")} accepted`;
+  element("hint").textContent = checked("tool").dataset.hint;
+  const classes = Object.entries(row ? row.share : {}).map(([word, share]) => {
+    const presence = row.presence[word] === null ? "" : `, presence ${percent(row.presence[word])}`;
+    const verdict = row.verdicts[word] ? `, ${WORDS[row.verdicts[word]] || row.verdicts[word]}` : "";
+    return `${word}: ${percent(share)} of the photo${presence}${verdict}`;
+  });
+  element("about").textContent = row ? `${[row.error || name, ...classes].join("; ")}.` : "";
+  document.querySelector("[data-do=mark]").setAttribute("aria-pressed", String(Boolean(row && row.marked)));
+  element("title").textContent = state.title;
+  const [word, done, planned, left] = state.job || [], [bar, line] = element("job").children;
+  element("job").hidden = !state.job;
+  [bar.max, bar.value] = [planned || 1, done || 0];
+  const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
+  line.textContent = `${done} of ${planned} ${word}${left ? `, ${time} left` : ""}`;
+  for (const [i, id] of ["threshold", "least"].entries()) {
+    const input = element(id);
+    input.parentElement.hidden = state.own[i] === null;
+    if (document.activeElement !== input) input.value = state.rule[i] ?? state.own[i];
+    input.nextElementSibling.textContent = Number(input.value).toFixed(2);
+  }
+  element("archive").hidden = !state.archive;
+  draw();
+}
+
+// Keys and buttons
+
+function press(event) {
+  if (event.ctrlKey || event.metaKey) return event.key === "z" && run("undo");
+  if (event.altKey) return false;
+  const letter = event.key.toUpperCase().replace("=", "+"), digit = element("classes").children[event.key - 1];
+  const button = digit || [...document.querySelectorAll("[title]")].find((one) => one.title === letter);
+  if (button) button.click();
+  return Boolean(button);
+}
+
+document.onkeydown = (event) => {
+  if (event.target.matches("select, input:not([type])")) return;
+  if ((event.target === canvas && drawByKey(event)) || press(event)) event.preventDefault();
+};
+
+const path = () => ({ path: element("path").value });
+const word = () => ({ name: element("name").value });
+const RUNS = {
+  choose: () => element("files").click(),
+  open: () => act("open", path()),
+  annotations: () => act("annotations", path()),
+  add_class: async () => (await act("add_class", word())) && element("classes").lastChild.click(),
+  rename_class: () => act("rename_class", { value, ...word() }),
+  undo: () => marks.length && send(marks.slice(0, -1)),
+  clear: () => marks.length && send([]),
+  larger: () => zoom(1.5),
+  smaller: () => zoom(1 / 1.5),
+  previous: () => step(-1),
+  next: () => step(1),
+  own: () => slide(null, null),
+  pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked")].map((one) => one.value) }),
+  stop: () => act("stop"),
+  example: () => act("example"),
+};
+
+function run(action) {
+  const judged = async () => (await act("judge", { photo: name, verdict: action, value })) && action && step(1);
+  if (action in RUNS) RUNS[action]();
+  else if (["accepted", "rejected", ""].includes(action)) judged();
+  else act(action, { photo: name });
+  return true;
+}
+
+document.onclick = (event) => {
+  const button = event.target.closest("[data-do]");
+  if (button) run(button.dataset.do);
+};
+document.onchange = async (event) => {
+  if (event.target.name === "class") {
+    value = Number(event.target.value);
+    rows.forEach(fill);
+  }
+  if (event.target.tagName === "SELECT") arrange();
+  for (const file of event.target.files || []) {
+    const answer = await request(`upload?name=${encodeURIComponent(file.name)}`, "application/octet-stream", file);
+    if (!answer) break;
+    say(answer.note);
+  }
+  drawn = null;
+  look();
+};
+document.onsubmit = (event) => event.preventDefault();
+const slide = (threshold, min_score) => act("slide", { threshold, min_score });
+element("threshold").oninput = (event) => slide(Number(event.target.value), state.rule[1]);
+element("least").oninput = (event) => slide(state.rule[0], Number(event.target.value));
+element("size").oninput = window.onresize = photo.onload = layer.onload = draw;
+look();
+setInterval(() => document.hidden || look(), LOOK);

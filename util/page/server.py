@@ -1,0 +1,115 @@
+"""The page's server, of the standard library: three files, the state as JSON, pictures of the photos, and actions.
+
+It has one user, who may open the page in several windows. Other pages in the user's browser can neither act here, since
+browsers let them send no JSON, nor read answers through a name of their own for this address.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import signal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from util.errors import UserError
+from util.page.background import line_of
+from util.page.photo import PREVIEW, jpeg
+from util.page.session import ACTIONS, Session
+from util.predict.segmenter import Segmenter
+
+FILES = {"/": "page.html", "/page.js": "page.js", "/canvas.js": "canvas.js", "/page.css": "page.css"}
+JSON, BYTES = "application/json", "application/octet-stream"
+MAX_UPLOAD = 2**28  # bytes
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Server(ThreadingHTTPServer):
+    """A server of one session."""
+
+    session: Session
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore a browser that has closed its connection."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A request; errors become an answer ``{"error": line}``."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer a request, with files, state and pictures, or with what an action says."""
+        url, code, lasting = urlsplit(self.path), 200, "max-age=86400" if "changed=" in self.path else "no-store"
+        try:
+            if self.server.server_address[0] in LOCAL and self.headers.get("Host", "").rpartition(":")[0] not in LOCAL:
+                raise UserError("open this page as http://localhost or http://127.0.0.1")
+            answer = self._look if self.command == "GET" else self._act
+            content, kind = answer(url.path, dict(parse_qsl(url.query)))
+        except Exception as error:
+            content, kind, code, lasting = {"error": line_of(error)}, JSON, 400, "no-store"
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(code)
+        for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", lasting)):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def _look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+        session = self.server.session
+        if path in FILES:
+            return Path(__file__).with_name(FILES[path]).read_bytes(), mimetypes.guess_type(FILES[path])[0] or BYTES
+        if path == "/download" and session.archive is not None:
+            return session.archive.read_bytes(), BYTES
+        if path == "/picture":  # takes long, and nothing changes it
+            return jpeg(session.photo(words["photo"]).picture(PREVIEW)), "image/jpeg"
+        with session.lock:
+            if path == "/state":
+                return session.state(int(words["since"])), JSON
+            photo = session.photo(words.get("photo", path))
+            if path == "/scene":
+                return photo.scene(), JSON
+            return (photo.layer(), "image/png") if path == "/layer" else (jpeg(photo.thumbnail()), "image/jpeg")
+
+    def _act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+        action, length = path.strip("/"), int(self.headers.get("Content-Length", 0))
+        if (
+            length > MAX_UPLOAD
+            or self.headers.get("Content-Type") not in (JSON, BYTES)
+            or action not in ACTIONS.split()
+        ):
+            self.close_connection = True
+            raise UserError(f"{action}: not done; a photo has at most {MAX_UPLOAD} bytes")
+        body = self.rfile.read(length)
+        values = {**words, "content": body} if action == "upload" else json.loads(body)
+        with self.server.session.lock:
+            return {"note": getattr(self.server.session, action)(**values) or ""}, JSON
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing about requests."""
+
+
+def serve(segmenter: Segmenter, out: Path, host: str, port: int) -> int:
+    """Serve the page until it is interrupted, and return the exit code 0; errors as ``Session``, or of the address."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        server = Server((host, port), Handler)
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: {error.strerror}; name another") from None
+    with server:
+        server.session = session = Session(segmenter, out)
+        print(
+            f"{segmenter.model.network.title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}",
+            flush=True,
+        )
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            session.end()
+    return 0

@@ -1,0 +1,318 @@
+"""All that the user of the page has marked, found and decided, in a folder of results: a session, and its actions.
+
+``page/session.json`` names photos, classes and sliders; what belongs to a photo is in its own files (``photo.py``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from model.episode import IGNORE
+from util.data.images.read import write_mask
+from util.errors import UserError
+from util.evaluate.calibration import sigmoid
+from util.files import kept_json, lock, write_atomically
+from util.formats.recognise import MASKS
+from util.formats.results import REJECTED
+from util.page.background import Background, Work
+from util.page.marks import OUTLINE, Mark, outline_of_part
+from util.page.photo import MARKED, PAGE, Photo, Rule
+from util.predict.command import digest_of_inputs
+from util.predict.prediction import EVEN
+from util.predict.results import FORMATS, Results
+from util.predict.segmenter import Segmenter
+from util.predict.supports import (
+    MAX_SHOTS,
+    UNNAMED,
+    Support,
+    by_class,
+    check_class_name,
+    check_photo,
+    photos_in,
+    read_photo,
+    supports_in,
+)
+from util.report.overlay import class_colour
+
+MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
+UPLOADS = "photos"  # folder
+EXAMPLE = Path(__file__).with_name("example")  # four parts of a photo of coins, and a portrait (docs/predict.md)
+COIN = {"tool": "brush", "radius": 22, "points": [[157, 50]]}  # on the first part
+ACTIONS = "example open upload annotations add_class rename_class remove draw click mark judge slide segment stop pack"
+
+
+class Session:
+    """The state of the page; an action returns a note.
+
+    Attributes:
+        photos: by the name of the file.
+        own, rule: of masks, the network's and the sliders'.
+        archive: the download; None where there is none.
+    """
+
+    def __init__(self, segmenter: Segmenter, out: Path):
+        """``out``: the folder of an earlier session, of results of ``predict.py``, or a new one."""
+        self.segmenter, self.out, self.file = segmenter, out, out / PAGE / "session.json"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
+        self.lock, self.numbers = threading.RLock(), itertools.count(time.time_ns() // 1000)  # larger after a restart
+        self.work, self.renewed = Background(self._touch), 0
+        self.archive: Path | None = None
+        known, least, kept = segmenter.calibration, segmenter.decision.min_score, kept_json(self.file)
+        self.own, self.rule = Rule(EVEN), Rule(*kept.get("rule", ()))
+        if known is not None:
+            self.own = Rule(sigmoid(known.offset), known.threshold if least is None else least)
+        self.results, self.photos = Results(out, []), dict[str, Photo]()
+        self.classes: list[str] = kept.get("classes", [])
+        self._add(map(Path, kept.get("photos", [])))
+        self._add(Path(r["query"]) for r in map(kept_json, sorted(out.glob("*.json"))) if "query_file" in r)
+        found = dict.fromkeys(name for photo in self.photos.values() for name in photo.names)
+        self.classes += [name for name in found if name not in self.classes]
+        self.classes = self.classes or [UNNAMED]
+
+    def _touch(self, photo: Photo) -> None:
+        photo.changed = next(self.numbers)
+
+    def _save(self) -> None:
+        photos = [str(photo.path) for photo in self.photos.values()]
+        content = {"photos": photos, "classes": self.classes, "rule": self.rule}
+        write_atomically(self.file, json.dumps(content, indent=1))
+
+    def state(self, since: int) -> dict[str, Any]:
+        """Return what the browser shows, of the photos those that changed since a number; all where their list did."""
+        model, whole = self.segmenter.model, self.renewed >= since
+        title = f"{model.network.title}, {Path(model.weights.source).name}"
+        facts = {"title": title, "out": str(self.out), "now": next(self.numbers), "whole": whole, "formats": FORMATS}
+        facts |= {"rule": self.rule, "own": self.own, "job": self.work.state, "note": self.work.note}
+        rows = [photo.row() for photo in self.photos.values() if whole or photo.changed >= since]
+        classes = [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(self.classes, 1)]
+        return {**facts, "archive": bool(self.archive), "photos": rows, "classes": classes}
+
+    def photo(self, name: str) -> Photo:
+        """Return a photo by the name of its file."""
+        if name not in self.photos:
+            raise UserError(f"{name}: this photo is no longer here")
+        return self.photos[name]
+
+    def _add(self, paths: Iterable[Path]) -> str:
+        """Add photos, but for those whose names are taken; return a note on these."""
+        taken, same = {photo.path.stem.casefold(): photo.path for photo in self.photos.values()}, list[str]()
+        for path in paths:
+            first = taken.setdefault(path.stem.casefold(), path)
+            if first is path and len(self.photos) < MAX_PHOTOS:
+                self.photos[path.name] = Photo(path, self)
+                self._touch(self.photos[path.name])
+            elif first.resolve() != path.resolve() or first is path:
+                same.append(path.name)
+        self.renewed = next(self.numbers)
+        names = "have the names of others, or are more than a page holds"
+        return f"; {len(same)} left out, which {names}: {', '.join(same[:3])}" if same else ""
+
+    def open(self, path: str) -> str:
+        """Add a photo or all photos of a folder on the server's machine; none is read."""
+        place, before = Path(path.strip()).expanduser(), len(self.photos)
+        if not path.strip() or not place.exists():
+            raise UserError(f"'{path}': no such folder on the machine of the server; check its name")
+        note = self._add(photos_in([place]))
+        self._save()
+        return f"{len(self.photos) - before} photo(s) added{note}"
+
+    def upload(self, name: str, content: bytes) -> str:
+        """Add a photo that the browser sends."""
+        path = self.out / UPLOADS / Path(name).name
+        if path.exists():
+            raise UserError(f"{path.name}: a photo of this name is here already; rename it")
+        write_atomically(path, content)
+        return self.open(str(path))
+
+    def example(self) -> str:
+        """Add photos of coins, one of which is marked, and a photo without coins."""
+        for photo in EXAMPLE.iterdir():
+            if not (copy := self.out / UPLOADS / photo.name).exists():
+                write_atomically(copy, photo.read_bytes())
+        self.open(str(self.out / UPLOADS))
+        return self.draw("coins_1.jpg", [{**COIN, "value": self._value("coin")}], self.photo("coins_1.jpg").drawn)
+
+    def annotations(self, path: str) -> str:
+        """Make the photos of annotations marked photos, found beside them or by name in a folder that is open."""
+        for folder in (places := [None, *{photo.path.parent for photo in self.photos.values()}]):
+            try:
+                listed = supports_in([path.strip()], folder, shots=MAX_SHOTS)[0]
+                check_photo(listed[0].photo)
+                break
+            except UserError:
+                if folder == places[-1]:
+                    raise
+        labels: dict[Path, np.ndarray] = {}
+        for name, of_class in by_class(listed, None).items():
+            value = self._value(name or UNNAMED)
+            for one in of_class:
+                label = one.read(name).label
+                whole = labels.setdefault(one.photo, np.zeros_like(label))
+                whole[(label == IGNORE) & (whole == 0)] = IGNORE
+                whole[label == 1] = value
+        note = self._add(labels)
+        for place, label in labels.items():
+            photo = self.photo(place.name)
+            write_mask(photo.beneath_file, label)
+            photo.mark()
+            photo.draw([])
+        self._save()
+        return f"{len(labels)} marked photo(s){note}"
+
+    def _value(self, name: str) -> int:
+        """Return the value of a class, which is added where it is new."""
+        if name not in self.classes:
+            self.add_class(name)
+        return self.classes.index(name) + 1
+
+    def add_class(self, name: str) -> None:
+        """Add a class, in place of the unnamed one where that is not in use."""
+        name, is_used = self._free_name(name), any(photo.names or photo.marks for photo in self.photos.values())
+        if len(self.classes) >= MAX_CLASSES:
+            raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
+        self.classes = [name] if self.classes == [UNNAMED] and not is_used else [*self.classes, name]
+        self._save()
+
+    def _free_name(self, name: str) -> str:
+        name = check_class_name(name, "the class name")
+        if name in [*self.classes, "background"]:
+            raise UserError(f"{name}: is a class already; give another name")
+        return name
+
+    def rename_class(self, value: int, name: str) -> None:
+        """Rename a class; results of the old name that have no verdict are to be made again."""
+        old, new = self.classes[value - 1], self._free_name(name)
+        if any(old in photo.names and photo.verdicts for photo in self.photos.values()):
+            raise UserError(f"{old}: results of this name are accepted; add '{new}' as a new class")
+        self.classes[value - 1], self.renewed = new, next(self.numbers)
+        for photo in self.photos.values():
+            if old in photo.names:
+                photo.forget()
+            if photo.is_marked:
+                photo.mark()
+        self._save()
+
+    def remove(self, photo: str) -> None:
+        """Take a photo out of the session; its file and its result remain."""
+        self.photos.pop(photo).unmark()
+        self.renewed = next(self.numbers)
+        self._save()
+
+    def draw(self, photo: str, marks: list[dict[str, Any]], before: int) -> str:
+        """Take marks in place of those with a number; on a photo without a result they make it a marked photo."""
+        one = self.photo(photo)
+        if before != one.drawn:
+            raise UserError(f"{photo}: was changed in another window; it is shown as it is now")
+        one.draw([Mark(**mark) for mark in marks])
+        one.drawn = one.changed = next(self.numbers)
+        return "" if one.names or one.is_marked or not marks else self.mark(photo)
+
+    def mark(self, photo: str) -> str:
+        """Make a photo with a mask a marked photo, or take that back."""
+        one, was_marked = self.photo(photo), self.photo(photo).is_marked
+        if not was_marked and not np.isin(one.label(), range(1, MAX_CLASSES + 1)).any():
+            raise UserError(f"{photo}: nothing is marked; paint over the object, or draw a box or points")
+        (one.unmark if was_marked else one.mark)()
+        one.drawn = one.changed = next(self.numbers)
+        return "" if was_marked else f"{photo} is a marked photo now: press Segment"
+
+    def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
+        """Mark the object about a place as the network sees it; of class 0, remove the part of the mask there."""
+        one, column, row = self.photo(photo), int(x), int(y)
+        if value:  # the rule that was best on objects of VOC's training photos
+            image, segmenter = read_photo(one.path), self.segmenter.without_classes()
+            label, side = np.full(image.shape[:2], IGNORE, np.uint8), max(round(0.04 * max(image.shape)), 1)
+            label[:side] = label[-side:] = label[:, :side] = label[:, -side:] = 0
+            cv2.circle(label, (column, row), side, 1, cv2.FILLED)
+            segmenter.add(None, [Support(image, label, photo)])
+            probability = segmenter(image).probability[0]
+            inside = probability >= probability[row, column] / 2
+        else:
+            label = one.label()
+            inside = (label == label[row, column]) & (label > 0)
+        outline = outline_of_part(inside, column, row)
+        marks = [*map(vars, one.marks), {"tool": OUTLINE, "value": value, "radius": 0, "points": outline}]
+        return self.draw(photo, marks, before)
+
+    def judge(self, photo: str, verdict: str, value: int) -> None:
+        """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("")."""
+        one, name = self.photo(photo), self.classes[value - 1]
+        one.write(None if one.names else self.segmenter.without_classes().facts)
+        if verdict == REJECTED and name not in one.names:
+            raise UserError(f"{photo}: no {name} was looked for; press Segment")
+        chosen = [name] if verdict == REJECTED else [n for n in one.names if not (verdict and n in one.verdicts)]
+        one.judge(dict.fromkeys(chosen, verdict))
+        self._touch(one)
+
+    def slide(self, threshold: float | None, min_score: float | None) -> None:
+        """Set the rule of all masks that are not fixed."""
+        self.rule = Rule(threshold, min_score)
+        for photo in self.photos.values():
+            if photo.names and not photo.is_fixed:
+                self._touch(photo)
+        self._save()
+
+    def segment(self, photo: str = "") -> None:
+        """Segment the photos that are neither marked nor accepted by the marked photos, the named one first."""
+        photos = sorted(self.photos.values(), key=lambda one: one.path.name != photo)
+        if not any(one.is_marked for one in photos):
+            raise UserError("no photo is marked: open one that shows the object, and mark the object")
+
+        def prepare() -> Work:
+            marked = by_class(supports_in([f"{MASKS}:{self.out / MARKED}"], shots=MAX_SHOTS)[0], None)
+            segmenter = self.segmenter.without_classes()
+            for name, of_class in marked.items():
+                segmenter.add(name, of_class)
+            facts = {**segmenter.facts, "instances": False, "inputs": digest_of_inputs(segmenter)}
+
+            def segment_one(one: Photo) -> None:
+                found = segmenter(one.path)
+                with self.lock:
+                    if not one.is_fixed:
+                        one.take(found, facts)
+
+            left = [f"{name}: left out, since no photo of it is marked" for name in self.classes if name not in marked]
+            waiting = [one for one in photos if not one.is_fixed and one.inputs != facts["inputs"]]
+            return waiting, segment_one, lambda: self.results.write_summary({}), left + segmenter.notes
+
+        self.work.start("segmented", prepare)
+
+    def pack(self, formats: Sequence[str]) -> None:
+        """Write the results in some formats too, and an archive of the session beside its folder."""
+        photos, self.archive = [one for one in self.photos.values() if one.names], None
+        if not photos:
+            raise UserError("nothing to download: press Segment, or accept marked photos")
+
+        def write_one(one: Photo) -> None:
+            with self.lock:
+                one.write()
+
+        def finish() -> None:
+            names = dict.fromkeys(name for one in photos for name in one.names)
+            Results(self.out, list(names), formats).write_formats([one.path for one in photos])
+            self.results.write_summary({})
+            self.archive = Path(shutil.make_archive(str(self.out), "zip", self.out))
+
+        self.work.start("packed", lambda: (photos, write_one, finish, []))
+
+    def stop(self) -> None:
+        """End the work in the background after the present photo."""
+        self.work.is_stopped = True
+
+    def end(self) -> None:
+        """Let the present photo be finished, and write the table and the review of the results."""
+        self.stop()
+        if self.work.state:
+            self.work.thread.join()
+        self.results.write_summary({})
