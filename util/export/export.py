@@ -2,7 +2,8 @@
 
 ``supports`` turns the supports of every class into a state of fixed size; ``query`` turns queries and that state into
 probabilities, with fixed sizes; docs/predict.md says how images are made. The state holds the supports' labels, the
-text vectors, and all that the network keeps of the supports for its queries.
+text vectors, and all that the network keeps of the supports for its queries; that of given supports is written too,
+beside ``run.py``, which segments photos with it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ from util.checkpoints.weights import encoder_licence
 from util.cli import Parser, within
 from util.data.images.views import BLOCK
 from util.errors import UserError
+from util.evaluate.calibration import GRID, QUANTILES
+from util.export import run
+from util.export.run import FACTS, STATE, graph
 from util.files import write_atomically
 from util.predict.encoded_class import SupportBatch, episode_of, shots_per_batch
 from util.predict.options import add_model_and_supports, marked_by, segmenter_of
@@ -37,7 +42,7 @@ from util.predict.segmenter import Segmenter
 from util.predict.supports import Support
 from util.prepare.staging import alone, made_aside
 
-FACTS = "export.json"
+RUN = Path(run.__file__)
 PARTS = ("supports", "query")  # names of the files
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported files and the network
 
@@ -80,24 +85,26 @@ class Supports(nn.Module):
 
 
 class Query(nn.Module):
-    """Turns a query (1, 3, S, S) and the state into probabilities (1, n + 1, S, S)."""
+    """Turns a query (1, 3, S, S) and the state into the tensors of ``outputs_of``."""
 
     def __init__(self, supports: Supports, segmenter: Segmenter, example: dict[str, Any]):
         """``example``: what ``kept`` returns, whose form every state has."""
         super().__init__()
-        self.supports, self.margins_of, self.form = supports, segmenter.margins_of, pytree.tree_structure(example)
+        self.supports, self.scores_of, self.form = supports, segmenter.scores_of, pytree.tree_structure(example)
 
-    def forward(self, query: Tensor, *state: Tensor) -> Tensor:
-        """Return the probabilities for one query, RGB in 0..255, background first."""
+    def forward(self, query: Tensor, *state: Tensor) -> list[Tensor]:
+        """Return the outputs for one query, RGB in 0..255."""
         kept = pytree.tree_unflatten(state, self.form)
         output = self.supports.network.forward_classes(self.supports.episodes(query, kept))
         count = len(kept["labels"])
-        return with_background(self.margins_of(output, [len(kept["features"]) // count] * count))
+        return [*outputs_of(*self.scores_of(output, [len(kept["features"]) // count] * count)).values()]
 
 
-def with_background(margins: Tensor) -> Tensor:
-    """Return the probabilities (B, n + 1, S, S) of background and classes from margins (B, n, S, S)."""
-    return torch.cat([torch.zeros_like(margins[:, :1]), margins], 1).softmax(1)
+def outputs_of(margins: Tensor, evidence: Tensor | None) -> dict[str, Tensor]:
+    """Return the outputs for queries: probabilities (B, n + 1, S, S), background first, and ``Segmenter.scores``."""
+    probabilities = torch.cat([torch.zeros_like(margins[:, :1]), margins], 1).softmax(1)
+    scores = {"margins": margins, "evidence": evidence}
+    return {"probabilities": probabilities} | {name: x for name, x in scores.items() if x is not None}
 
 
 def traced(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
@@ -126,11 +133,6 @@ def pt2(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str])
     return content.getvalue()
 
 
-def run_pt2(path: Path) -> Callable[..., Any]:
-    """Return a file of ``pt2`` as a function of tensors."""
-    return torch.export.load(path).module()
-
-
 def onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """Return a program as ONNX's file, with the names of its tensors."""
 
@@ -139,21 +141,7 @@ def onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]
     return written.model_proto.SerializeToString()
 
 
-def run_onnx(path: Path) -> Callable[..., Any]:
-    """Return a file of ``onnx`` as a function of tensors."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [given.name for given in session.get_inputs()]
-
-    def run(*inputs: Tensor) -> list[Tensor]:
-        outputs = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))
-        return [torch.from_numpy(x) for x in outputs]
-
-    return run
-
-
-FORMATS = {"pt2": (pt2, run_pt2), "onnx": (onnx, run_onnx)}
+FORMATS = {"pt2": pt2, "onnx": onnx}
 
 
 def export(arguments: list[str]) -> int:
@@ -207,7 +195,8 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
     network = segmenter.model.network
     if network.cannot_export is not None:
         raise UserError(f"{network.title}: cannot be exported: {network.cannot_export}")
-    if not segmenter.classes:
+    is_of_noise = not segmenter.classes
+    if is_of_noise:
         segmenter = segmenter.without_classes()
         segmenter.add(None, _noise(segmenter.model.view.side, shots or network.shots_of(network.state_dict()) or 1))
     counts = {len(known.sources) for known in segmenter.classes} | ({shots} if shots else set())
@@ -215,7 +204,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
         raise UserError(f"--support, --shots: an export has one number of supports for all classes, not {counts}")
     given = _inputs(segmenter)
     query = given["images"][0, :1].roll(segmenter.model.view.side // 3, -1)  # (1, 3, S, S)
-    expected = with_background(segmenter.margins(query))
+    expected = outputs_of(*segmenter.scores(query))
     # The trace sees other images than the check, which would notice a value that became a constant.
     others = {**given, "images": given["images"].flip(-1), "labels": given["labels"].flip(-1)}
     with alone(out), made_aside(out, FACTS) as folder:
@@ -233,10 +222,10 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
                 supports = Supports(segmenter, given["images"].shape[1])
                 example = supports.kept(**others)
                 state = {f"state_{i}": x for i, x in enumerate(pytree.tree_leaves(example))}
-                tensors = (others, state), ({"query": query.flip(-1), **state}, {"probabilities": expected})
+                tensors = (others, state), ({"query": query.flip(-1), **state}, expected)
                 modules = supports, Query(supports, segmenter, example)
                 contents = [
-                    FORMATS[name][0](traced(module, [*inputs.values()]), [*inputs], [*outputs])
+                    FORMATS[name](traced(module, [*inputs.values()]), [*inputs], [*outputs])
                     for module, (inputs, outputs) in zip(modules, tensors, strict=True)
                 ]
         except Exception as error:  # the exporters raise many kinds
@@ -248,9 +237,11 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
             ) from None
         for path, content in zip(files.values(), contents, strict=True):
             write_atomically(path, content)
-        to_state, to_probabilities = (FORMATS[name][1](path) for path in files.values())
-        found = to_probabilities(query, *to_state(*given.values()))
-        difference = ((found if isinstance(found, Tensor) else found[0]) - expected).abs().max().item()
+        to_state, to_outputs = (graph(path) for path in files.values())
+        kept = to_state(*(x.numpy() for x in given.values()))
+        found = dict(zip(expected, to_outputs(query.numpy(), *kept)))
+        compared = [np.abs(x - expected[key].numpy()).max() for key, x in found.items() if key != "margins"]
+        difference = float(np.max(compared))
         if not difference <= MAX_DIFFERENCE:  # also where it is not a number
             raise UserError(
                 f"--out {out}: removed, because its probabilities differ from the network's by {difference:.1e}, "
@@ -259,7 +250,12 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
         facts = {"format": name, "files": {part: path.name for part, path in files.items()}, **_facts(segmenter)}
         for part, (inputs, outputs) in zip(PARTS, tensors, strict=True):
             facts[part] = {"inputs": _described(inputs), "outputs": _described(outputs)}
+        if not is_of_noise:
+            write_atomically(folder / STATE, lambda file: np.savez(file, *kept))
+            write_atomically(folder / RUN.name, RUN.read_bytes())
         write_atomically(folder / FACTS, json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False))
+        for path in (out / STATE, out / RUN.name):
+            path.unlink(missing_ok=True)  # of an earlier export
     return difference
 
 
@@ -281,12 +277,12 @@ def _inputs(segmenter: Segmenter) -> dict[str, Tensor]:
 
 def _facts(segmenter: Segmenter) -> dict[str, Any]:
     """Return the entries of the JSON file about network, images and classes."""
-    model = segmenter.model
+    model, known = segmenter.model, segmenter.calibration
     encoder = getattr(model.network, "encoder", None)
     mean, std = (None, None) if encoder is None else encoder.normalisation()
     classes = [
-        {"name": known.name, "supports": known.sources, "text": None if known.vector is None else known.vector.tolist()}
-        for known in segmenter.classes
+        {"name": one.name, "supports": one.sources, "text": None if one.vector is None else one.vector.tolist()}
+        for one in segmenter.classes
     ]
     return {
         **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input")},
@@ -295,6 +291,7 @@ def _facts(segmenter: Segmenter) -> dict[str, Any]:
         "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK, "label_of_padding": 255},
         "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
         "classes": classes,
+        "calibration": None if known is None else {**asdict(known), "grid": GRID, "quantiles": QUANTILES},
     }
 
 

@@ -196,12 +196,12 @@ class Segmenter:
         """Run the network over some views and add its margins and evidence to their photos."""
         images = [photo.image[window] for photo, window in views]
         inputs = torch.stack([self.model.sized(image, np.zeros(image.shape[:2], np.uint8))[0] for image in images])
-        output = self._output(inputs.to(self.model.device))
-        margins, view = self.margins_of(output, self._batches).cpu().numpy(), self.model.view
-        for (photo, window), image, of_view in zip(views, images, margins, strict=True):
+        margins, evidence = self.scores(inputs.to(self.model.device))
+        view = self.model.view
+        for (photo, window), image, of_view in zip(views, images, margins.cpu().numpy(), strict=True):
             photo.add(window, [view.back(of_class, image.shape[:2], view.rule) for of_class in of_view])
-        if output.evidence is not None:  # the model's own numbers (B, batches, E)
-            for (photo, _), numbers in zip(views, _means(output.evidence.float(), self._batches).cpu(), strict=True):
+        if evidence is not None:
+            for (photo, _), numbers in zip(views, evidence.cpu(), strict=True):
                 photo.evidence.append(numbers)
 
     def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
@@ -238,25 +238,20 @@ class Segmenter:
 
     def margins(self, query: Tensor) -> Tensor:
         """Return each class's logit minus the background's, (B, n, S, S) float32, for inputs (B, 3, S, S)."""
-        return self.margins_of(self._output(query), self._batches)
-
-    @property
-    def _batches(self) -> list[int]:
-        """The numbers of batches of the classes' supports."""
-        return [len(known.support_batches) for known in self.classes]
+        return self.scores(query)[0]
 
     @torch.inference_mode()
-    def _output(self, query: Tensor) -> Output:
-        """Return the network's output for all batches of supports of all classes in a row."""
+    def scores(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return ``margins``, and the model's own numbers on presence (B, n, E) float32 if it has any."""
         network, base_labels = self.model.network, self.model.network.reads_base_labels
         episodes = [known.episode(query, some, base_labels) for known in self.classes for some in known.support_batches]
         with self.model.forward_pass():
             output = network.forward_classes(episodes)
         check_finite(output)
-        return output
+        return self.scores_of(output, [len(known.support_batches) for known in self.classes])
 
-    def margins_of(self, output: Output, batches: Sequence[int]) -> Tensor:
-        """Return the margins (B, n, S, S) float32 of n classes, each the mean over its batches of supports.
+    def scores_of(self, output: Output, batches: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Return the scores of n classes as ``scores`` does, each the mean over its batches of supports.
 
         Args:
             output: of ``forward_classes`` for all batches of all classes in a row; of it, ``self.output`` is taken.
@@ -266,7 +261,8 @@ class Segmenter:
         if self.output not in by_name:
             raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
         logits = by_name[self.output].float()
-        return _means(logits[:, 1:] - logits[:, :1], batches)
+        evidence = None if output.evidence is None else _means(output.evidence.float(), batches)
+        return _means(logits[:, 1:] - logits[:, :1], batches), evidence
 
 
 def _read(given: Sequence[GivenSupport], name: str | None) -> dict[str | None, list[Support]]:
