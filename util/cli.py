@@ -8,6 +8,7 @@ import errno
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -33,6 +34,8 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: always.
         """
+        if re.match(r"unrecognized arguments: \w[\w.]*=", message):
+            message = f"{message.partition(': ')[2]}: write --set before each section.key=value"
         raise UserError(f"{message}; see {self.prog} --help")
 
 

@@ -37,7 +37,7 @@ MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 OF_TRAINING = ("optimizers", "ema", "progress", "schedule")  # what only a training that continues needs
-FOLD_HINT = "its base classes may be novel here; take this fold's, or give test.py --allow-fold-mismatch"
+FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:

@@ -83,7 +83,9 @@ def load_model(
     if config is None:
         content = checkpoint.read(str(weights))
         if not checkpoint.is_own(content):
-            mend = "to predict with it or export it, name its own: --config config/pascal/X.yaml"
+            mend = (
+                "to predict with it or export it, name its own, --config config/pascal/X.yaml; it cannot be published"
+            )
             raise UserError(f"{weights}: carries no config, as checkpoints of this project do; {mend}")
         settings = from_dict(content["config"], str(weights), list(overrides))
     else:

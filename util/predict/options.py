@@ -18,7 +18,7 @@ from util.predict.prediction import Decision
 from util.predict.regions import NOT
 from util.predict.results import FORMATS, PICTURES
 from util.predict.segmenter import BATCH, Segmenter
-from util.predict.supports import MAX_SHOTS, Marked, parse_support, supports_in
+from util.predict.supports import MAX_SHOTS, Marked, indices, parse_support, supports_in
 from util.predict.tiles import MIN_TILE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
@@ -120,6 +120,9 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
         output=options.output,
         decision=Decision(options.min_score, options.threshold, options.min_pixels),
     )
+    for one in marked:
+        if one.kinds == {"mask"} and one.mask_value is None and len(found := indices(Path(one.marks))) > 1:
+            print(f"{one.marks}: its values {sorted(found)[:5]} are all the object; --mask-value takes one of them")
     kinds, unnamed = {kind for one in marked for kind in one.kinds}, any(one.name is None for one in marked)
     for name, has_effect, needed in (
         ("photos", options.support_files, "--supports"),

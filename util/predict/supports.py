@@ -223,9 +223,9 @@ def _masked(
     """Yield the class of every value in every mask; without names every mask that marks something is of the object."""
     for photo, mask in pairs:
         if names is None:
-            if mask_value is None and len(indices := _indices(mask)) > 1:
+            if mask_value is None and len(found := indices(mask)) > 1:
                 raise UserError(
-                    f"{mask}: holds the class indices {sorted(indices)[:5]}; name the classes in {masks.NAME_FILES[0]} "
+                    f"{mask}: holds the class indices {sorted(found)[:5]}; name the classes in {masks.NAME_FILES[0]} "
                     "beside the masks, one per line, or take one by --mask-value"
                 )
             if (mask_label(mask, photo, mask_value) == 1).any():
@@ -239,7 +239,7 @@ def _masked(
             yield Marked(names[value - 1], photo, str(mask), value)
 
 
-def _indices(mask: Path) -> set[int]:
+def indices(mask: Path) -> set[int]:
     """Return the class indices of a palette mask; none of other images."""
     with opened_mask(mask) as image:
         return {*np.unique(np.asarray(image)).tolist()} - {0, IGNORE} if image.mode == "P" else set()
