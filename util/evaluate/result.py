@@ -22,6 +22,8 @@ from util.run.device import describe
 from util.run.input_size import in_words
 from util.run.processes import World
 
+OF_DATA = ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")  # settings that a result states as such
+
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
     """Return the result of a job in the form of ``util/report/schema.py``."""
@@ -41,19 +43,13 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "replayed": None if job.replayed is None else str(job.replayed),
         "episodes": max(job.episodes.values()),
         "seeds": list(job.samplers),
-        "shot": data.shot,
+        **{key: getattr(data, key) for key in OF_DATA},
         "calibration": None if job.calibration is None else job.calibration.facts(),
         "averaged": config.test.averaged(data.shot),
         "passes": config.test.passes(data.shot),
         "dataset": data.name,
-        "fold": data.fold,
-        "folds": data.folds,
-        "fold_rule": data.fold_rule,
         "novel": {str(c): data.classes[c - 1] for c in sorted({*job.images.classes, *job.images.left_out})},
-        "size": data.size,
-        "min_pixels": data.min_pixels,
         "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
-        "text": data.text,
         "model": merged["model"][MODEL_NAME],
         "backbone": config.model.backbone(),
         "method": job.context.model_class.title,

@@ -174,10 +174,7 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
     data, names, ways = job.context.config.data, job.images.index.names, job.protocol.ways
     header = {
         "dataset": data.name,
-        "folds": data.folds,
-        "fold_rule": data.fold_rule,
-        "fold": data.fold,
-        "shot": data.shot,
+        **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")},
         "protocol": job.name,
         "scored_on": job.scored_on,
         "supports": WITH_REPLACEMENT if job.replayed else job.protocol.supports,  # a replay may hold any

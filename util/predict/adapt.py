@@ -140,7 +140,7 @@ def _cross_validated(segmenter: Segmenter, photos: list[Photo], progress: bool) 
                 kept = [photo.shots[number] for photo in photos if photo.fold != fold and number in photo.shots]
                 trial.classes.append(known.some(kept, segmenter.model))
             for index, photo in ((i, p) for i, p in enumerate(photos) if p.fold == fold):
-                margins = trial.margins(photo.image[None])[0]
+                margins = trial.scores(photo.image[None])[0][0]
                 highest, best = margins.max(0)
                 predicted = torch.where(highest > 0, best + 1, 0)[photo.label != IGNORE]
                 label = photo.label[photo.label != IGNORE]

@@ -236,13 +236,13 @@ class Segmenter:
             "text": {known.name: known.note for known in self.classes if known.note},
         }
 
-    def margins(self, query: Tensor) -> Tensor:
-        """Return each class's logit minus the background's, (B, n, S, S) float32, for inputs (B, 3, S, S)."""
-        return self.scores(query)[0]
-
     @torch.inference_mode()
     def scores(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return ``margins``, and the model's own numbers on presence (B, n, E) float32 if it has any."""
+        """Return the margins and the model's own numbers on presence, for inputs (B, 3, S, S).
+
+        Margins are each class's logit minus the background's, (B, n, S, S) float32; the numbers are (B, n, E) float32,
+        None for a model without any.
+        """
         network, base_labels = self.model.network, self.model.network.reads_base_labels
         episodes = [known.episode(query, some, base_labels) for known in self.classes for some in known.support_batches]
         with self.model.forward_pass():
