@@ -17,7 +17,7 @@ from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_dict, to_dict
 from util.config.settings import Config
 from util.errors import UserError
-from util.run.context import BEST, LAST, RunContext, base_folder, is_finished, weights_folder
+from util.run.context import BEST, LAST, RunContext, base_folder, is_finished, run_folder, weights_folder
 from util.run.device import gpu_count
 from util.run.network import build_model
 
@@ -164,6 +164,9 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     config, source, start = context.config, weights_source(context.config), context.config.model.encoder
     if source == TRAINING_FREE and config.test.checkpoint not in (*OWN, NO_CHECKPOINT):
         raise UserError(f"{config.test.checkpoint}: this model learns nothing and loads no checkpoint; leave it out")
+    if isinstance(source, Path) and not source.exists() and source.parent == run_folder(config, "meta"):
+        mend = f"train them with --set data.shot={config.data.shot}, or name others with --checkpoint"
+        raise UserError(f"{source}: these weights do not exist; {mend}")
     content = checkpoint.read(source) if isinstance(source, Path) else {}
     trained = content["config"] if checkpoint.is_own(content) else {}
     training = checkpoint.training_of(content)
