@@ -16,7 +16,7 @@ Work = tuple[list[Photo], Callable[[Photo], None], Callable[[], Any], list[str]]
 
 
 class Background:
-    """The work under way.
+    """The work under way; ``touch`` is called for each photo that is done.
 
     Attributes:
         state: word, photos done, all, and seconds left; None without any.
@@ -24,17 +24,11 @@ class Background:
     """
 
     def __init__(self, touch: Callable[[Photo], None]):
-        """``touch``: is called for each photo that is done."""
-        self.touch, self.note, self.is_stopped = touch, "", False
+        self.touch, self.note, self.is_stopped, self.thread = touch, "", False, threading.Thread()
         self.state: list[Any] | None = None
-        self.thread = threading.Thread()
 
     def start(self, word: str, prepare: Callable[[], Work]) -> None:
-        """Do what ``prepare`` says.
-
-        Raises:
-            UserError: other work is under way.
-        """
+        """Do what ``prepare`` says; a UserError says that other work is under way."""
         if self.state:
             raise UserError("wait until the work is done, or press Stop")
         self.state, self.is_stopped = [word, 0, 0, None], False
@@ -50,9 +44,9 @@ class Background:
                     photo.error = ""
                     try:
                         each(photo)
+                    except WriteError:
+                        raise
                     except UserError as error:
-                        if isinstance(error, WriteError):
-                            raise
                         photo.error = str(error)
                         failed.append(photo.error)
                     self.touch(photo)
@@ -68,6 +62,7 @@ class Background:
 
 def line_of(error: Exception) -> str:
     """Return an error as one line; one that is not the user's is printed whole on the terminal."""
-    if not isinstance(error, UserError):
-        traceback.print_exception(error)
-    return str(error) if isinstance(error, UserError) else one_line(f"{error!r}; the server's terminal says more")
+    if isinstance(error, UserError):
+        return str(error)
+    traceback.print_exception(error)
+    return one_line(f"{error!r}; the server's terminal says more")

@@ -19,7 +19,6 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.data.images.read import header_of, read_mask, upright_size, write_mask
-from util.errors import UserError
 from util.files import kept_json, link, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
@@ -112,9 +111,7 @@ class Photo:
         values = np.array([0, *(classes.index(name) + 1 for name in self.names)], np.uint8)
         if self.names and rule != Rule():
             least = own.min_score if rule.min_score is None else rule.min_score
-            shown = [
-                least is None or self.presence[name] is None or self.presence[name] >= least for name in self.names
-            ]
+            shown = [least is None or score is None or score >= least for score in self.presence.values()]
             out = values[mask_at(self._probability(), rule.threshold or own.threshold or EVEN, shown)]
         elif self.beneath_file.is_file():
             out = read_mask(self.beneath_file).copy()
@@ -137,11 +134,7 @@ class Photo:
 
     def _probability(self) -> np.ndarray:
         """Return the probabilities of the result's classes, (n, H, W) float32."""
-        pictures = [cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in self._files()[3:]]
-        whole = [picture for picture in pictures if picture is not None]
-        if len(whole) < len(pictures):
-            raise UserError(f"{self.path.name}: a file of its result is missing or damaged; press Segment")
-        return np.stack(whole).astype(np.float32) / 255
+        return np.stack([read_mask(file) for file in self._files()[3:]]).astype(np.float32) / 255
 
     def draw(self, marks: list[Mark]) -> None:
         """Take marks in place of the earlier ones, and write them and what follows from them."""
@@ -178,11 +171,7 @@ class Photo:
         self._read_record()
 
     def write(self, facts: dict[str, Any] | None = None) -> None:
-        """Write the result again where its rule or its marks have changed since.
-
-        Args:
-            facts: of a result that does not exist yet.
-        """
+        """Write the result again where its rule or its marks have changed since, or with ``facts`` the first time."""
         if facts or (self.names and self._written != (self.rule, self.scene()["marks"])):
             if self.names and not self.beneath_file.is_file():
                 write_mask(self.beneath_file, self.beneath(Rule()))

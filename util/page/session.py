@@ -153,22 +153,18 @@ class Session:
             except UserError:
                 if folder == places[-1]:
                     raise
-        labels: dict[Path, np.ndarray] = {}
-        for name, of_class in by_class(listed, None).items():
-            value = self._value(name or UNNAMED)
-            for one in of_class:
-                label = one.read(name).label
-                whole = labels.setdefault(one.photo, np.zeros_like(label))
-                whole[(label == IGNORE) & (whole == 0)] = IGNORE
-                whole[label == 1] = value
-        note = self._add(labels)
-        for place, label in labels.items():
-            photo = self.photo(place.name)
-            write_mask(photo.beneath_file, label)
+        for one in listed:
+            label, value = one.read().label, self._value(one.name or UNNAMED)
+            self._add([one.photo])
+            photo = self.photo(one.photo.name)
+            whole = photo.label() if photo.is_marked else np.zeros_like(label)
+            whole[(label == IGNORE) & (whole == 0)] = IGNORE
+            whole[label == 1] = value
+            write_mask(photo.beneath_file, whole)
             photo.mark()
             photo.draw([])
         self._save()
-        return f"{len(labels)} marked photo(s){note}"
+        return f"{len({one.photo for one in listed})} marked photo(s)"
 
     def _value(self, name: str) -> int:
         """Return the value of a class, which is added where it is new."""
