@@ -22,6 +22,7 @@ from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration, key_o
 from util.export import export as exporting
 from util.export.export import write_export
 from util.predict import Segmenter
+from util.predict.prediction import Decision
 from util.predict.supports import parse_support
 
 NEEDED_BY_OTHERS = {"pt2": "onnxruntime", "onnx": "torch"}  # packages that run.py imports for the other format
@@ -54,7 +55,8 @@ def test_the_folder_gives_the_same_masks_elsewhere(
         pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (requirements-export.txt)")
     weights, supports = tmp_path / "weights.pth", [drawn_support, f"box={marked['box']}"]
     shutil.copy(make_checkpoint("ssp"), weights)
-    network, classes = Segmenter(weights, supports, device="cpu"), [text.partition("=")[0] for text in supports]
+    network = Segmenter(weights, supports, device="cpu", decision=Decision(refine=False))
+    classes = [text.partition("=")[0] for text in supports]
     key = key_of(network.model.context.config, network.model.weights.digest)
     numbers = [0.5] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0]
     network.calibration = Calibration(FORMAT, "", key, "", 1.0, 0.0, numbers, 0.1, 0.5)

@@ -11,6 +11,7 @@ import torch
 
 from model.episode import Output
 from util.predict import Segmenter
+from util.predict.prediction import Decision
 from util.predict.tiles import OVERLAP, blend_weight, windows
 
 
@@ -36,6 +37,9 @@ def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(baseline: Pa
     monkeypatch.setattr(Segmenter, "_output", local)
     y, x = np.mgrid[:150, :180] / 20
     photo = np.repeat((120 + 80 * np.sin(y) * np.cos(x))[..., None], 3, 2).astype(np.uint8)
-    whole, tiled = (Segmenter(config=baseline, supports=[marked["box"]], tile=t)(photo) for t in (None, 48))
+    whole, tiled = (
+        Segmenter(config=baseline, supports=[marked["box"]], tile=t, decision=Decision(refine=False))(photo)
+        for t in (None, 48)
+    )
     assert (whole.mask == tiled.mask).mean() > 0.95 and 0.2 < whole.mask.mean() < 0.8
     assert np.abs(whole.probability - tiled.probability).mean() < 0.02

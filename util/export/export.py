@@ -162,7 +162,7 @@ def export(arguments: list[str]) -> int:
     shots = "supports of a class; default the number given, else as trained, else 1"
     add("--shots", type=within(int, 1), metavar="K", help=shots)
     add("--overwrite", action="store_true", help="overwrite an earlier export in this folder")
-    parser.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=False)  # not to be exported
+    parser.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=False, refine=False)
     parser.set_defaults(serve=False, host=None, port=None)
     options = parser.parse_args(arguments)
     packages = ("onnx", "onnxscript", "onnxruntime") if options.format == "onnx" else ()

@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     threshold = "least probability of a class's pixels; default the method's own rule"
     add("--threshold", type=within(float, 0, 1), metavar="P", help=threshold)
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
+    add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
     adapt = f"with {MIN_SUPPORTS} or more supports of each class: use a linear probe where cross-validation prefers it"
     add("--adapt", action="store_true", help=adapt)
@@ -118,7 +119,7 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
         device=options.device,
         vectors=options.vectors,
         output=options.output,
-        decision=Decision(options.min_score, options.threshold, options.min_pixels),
+        decision=Decision(options.min_score, options.threshold, options.min_pixels, options.refine),
     )
     for one in marked:
         if one.kinds == {"mask"} and one.mask_value is None and len(found := indices(Path(one.marks))) > 1:

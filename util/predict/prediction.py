@@ -25,11 +25,13 @@ class Decision:
         min_score: least presence score of a class that is shown; None: the calibration's threshold.
         threshold: least probability of a class's pixels; None: where the class has the largest logit.
         min_pixels: a class with fewer pixels is not shown.
+        refine: whether edges are moved to those of the photo before (``edges.py``); else they are the network's.
     """
 
     min_score: float | None = None
     threshold: float | None = None
     min_pixels: int = 0
+    refine: bool = True
 
 
 @dataclass(frozen=True)

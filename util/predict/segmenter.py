@@ -214,6 +214,8 @@ class Segmenter:
                 max(self.calibration.presence(evidence_of(torch.from_numpy(m), own[i]).numpy()) for own in windows)
                 for i, m in enumerate(margins)
             ]
+        if self.decision.refine:
+            margins = photo.refine()
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, self.calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from util.predict.edges import refined
+
 OVERLAP = 0.25  # of a tile's side, between neighbours
 MIN_TILE = 32  # pixels
 
@@ -42,6 +44,14 @@ class TiledPhoto:
     def blended(self) -> np.ndarray:
         """Return the weighted mean of all maps, (classes, H, W) float32."""
         return self._sum if len(self.windows) == 1 else self._sum / self._weight
+
+    def refine(self) -> np.ndarray:
+        """Move the edges of the maps to those of the photo, in each window; return as ``blended``."""
+        maps, self.missing = self.blended(), len(self.windows)
+        self._sum, self._weight = np.zeros(maps.shape, np.float32), np.zeros(maps.shape[1:], np.float32)
+        for rows, columns in self.windows:
+            self.add((rows, columns), [*refined(self.image[rows, columns], maps[:, rows, columns])])
+        return self.blended()
 
 
 def windows(shape: tuple[int, ...], tile: int | None) -> list[Window]:
