@@ -14,6 +14,7 @@ from util.errors import nearest
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a section"}
 MAX_SHOWN = 80  # characters of a value in a message
 MAX_NUMBER = 2**63 - 1  # the largest whole number that a tensor holds
+hints_of = functools.cache(typing.get_type_hints)  # the types of a class's fields by name
 UNIONS = (typing.Union, types.UnionType)
 
 
@@ -27,12 +28,6 @@ class Misfit(Exception):
     def __init__(self, key: str, message: str):
         super().__init__(message)
         self.key = key
-
-
-@functools.cache
-def hints_of(kind: type) -> dict[str, Any]:
-    """Return the types of a class's fields by name."""
-    return typing.get_type_hints(kind)
 
 
 def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:

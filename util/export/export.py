@@ -103,8 +103,8 @@ class Query(nn.Module):
 def outputs_of(margins: Tensor, evidence: Tensor | None) -> dict[str, Tensor]:
     """Return the outputs for queries: probabilities (B, n + 1, S, S), background first, and ``Segmenter.scores``."""
     probabilities = torch.cat([torch.zeros_like(margins[:, :1]), margins], 1).softmax(1)
-    scores = {"margins": margins, "evidence": evidence}
-    return {"probabilities": probabilities} | {name: x for name, x in scores.items() if x is not None}
+    out = {"probabilities": probabilities, "margins": margins}
+    return out if evidence is None else {**out, "evidence": evidence}
 
 
 def traced(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:

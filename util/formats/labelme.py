@@ -57,10 +57,8 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
         )
         photos.append(Photo(number, os.path.relpath(image, root), *size, instances))
     if without_area:
-        count = len(without_area)
-        print(
-            f"note: {without_area[0]}: {count} points or lines, here or in later files, are left out", file=sys.stderr
-        )
+        left_out = f"{len(without_area)} points or lines, here or in later files, are left out"
+        print(f"note: {without_area[0]}: {left_out}", file=sys.stderr)
     return Annotations(tuple(photos), {number: name for name, number in ids.items()}, root)
 
 

@@ -34,46 +34,7 @@ from util.prepare.lists import MAKERS
 from util.prepare.make import STAMP, add_out, refuse_other, run_jobs, write_stamp
 from util.prepare.staging import alone, made_aside
 
-DATA = """\
-# {name}: made by `python prepare.py custom`. Edit freely; config/default.yaml explains every key.
-net: lite0                # the encoder where none is named (NET=resnet50 sh train.sh ...)
-
-data:
-  name: {name}
-  root: {root}
-  images: {images}
-  masks: {masks}
-  image_suffix: {image_suffix}
-  mask_form: {mask_form}
-  train_list: {train_list}
-  test_list: {test_list}
-  size: 353               # side of the square input, 16k + 1 (8k + 1 at output stride 8); smaller is faster
-  min_pixels: {min_pixels}        # least number of pixels of a class that is present in an image
-  exclude_novel: {exclude_novel}     # omit training images that show a novel class
-  text: {text}             # `names`: vectors from the names alone, without meaning; others: prepare.py embeddings
-  folds: {folds}
-  fold_rule: {fold_rule}        # given: fold_classes lists the novel classes of each fold, all others are base
-  fold: 0
-{lists}
-protocols:
-  symnet: {{episodes: 1000}}
-
-for:
-  any: {{meta_stage: {{validate_episodes: 75}}}}  # of each validation; published: 500 or 1000
-  # Sym-Net: a frozen encoder with ImageNet weights, and short stages for a first result on a CPU. Two views of each
-  # image are encoded once and their maps kept; views: null draws new ones all the time, as published.
-  symnet:
-    model: {{base: {{frozen_stages: 5}}}}
-    base_stage: {{epochs: 20, optimizers: {{main: {{lr: 2.5e-3}}}}}}
-    meta_stage:
-      epochs: 20
-      batch_per: run
-      views: 2
-      cache_gib: 12
-      optimizers: {{main: {{kind: adamw, lr: 5.0e-4}}}}
-"""
-
-
+CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
 RESERVED = (*PREPARE, "crossdomain", "model", "encoder")  # folders of config/
 ALL_IMAGES = f"lists/{ALL}.txt"
@@ -113,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         lists = {"classes": data.classes} | ({"fold_classes": data.fold_classes} if data.fold_classes else {})
         lines = yaml.safe_dump(lists, width=110, default_flow_style=None).splitlines()
         values = {key: flow(value) for key, value in vars(data).items()}
-        text = DATA.format(**values, lists="".join(f"  {line}\n" for line in lines))
+        text = CONFIG.read_text(encoding="utf-8").format(**values, lists="".join(f"  {line}\n" for line in lines))
         refuse_other(config, text)
         write_stamp(aside, made_from)
     write_atomically(config, text)

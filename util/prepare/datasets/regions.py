@@ -23,32 +23,8 @@ from util.prepare.datasets.recipe import Job, Piece, Plan
 from util.unpickle import RestrictedUnpickler
 
 CLASS = 1  # of every shape of a region
+CONFIG = Path(__file__).with_suffix(".yaml")  # of such a data set, with its values in braces
 SPLITS = ("val2017", "train2017")  # folders of COCO's photos; LVIS's validation photos lie in both
-CONFIG = """\
-# {title}, for tests. Made by: python prepare.py {name} --root DIR
-data:
-  name: {name}
-  root: {root}
-  images: images
-  masks: masks
-  image_suffix: ""
-  mask_form: binary
-  train_list: null
-  test_list: lists/test.txt
-  folds: {folds}
-  fold_rule: {fold_rule}
-  fold: 0
-  rare_classes: skip      # classes with one photo alone
-  min_pixels: 1
-  size: 401
-  text: none
-{lists}
-test: {{protocol: matcher}}
-protocols:
-  matcher:                # as in Matcher's code
-    {{query: {query}, supports: {supports}, episodes: {episodes}, seeds: [0], input: stretch, side: 518, smooth: true,
-     scored_on: letterbox}}
-"""
 
 
 def region(job: Job, image: np.ndarray) -> Iterator[Piece]:
@@ -139,7 +115,7 @@ def plan_of(
         classes: their published number.
     """
     text = yaml.safe_dump(lists, width=110, default_flow_style=None, sort_keys=False)
-    config = CONFIG.format(
+    config = CONFIG.read_text(encoding="utf-8").format(
         **rule,
         name=options.what,
         root=options.out,
