@@ -11,7 +11,8 @@ let state = { now: -1, classes: [], rule: [], own: [] };
 let rows = new Map(), tiles = new Map(); // of all photos, by name
 let name = "", scene = null, marks = []; // of the photo that is open
 let value = 1; // the class
-let waiting = null, isSending = false; // marks are sent one after the other
+let isSending = false;
+const pending = new Map(); // marks to be sent, by the name of the photo, one after the other
 
 const percent = (number) => `${Number((100 * number).toPrecision(2))} %`;
 const checked = (group) => document.querySelector(`[name=${group}]:checked`);
@@ -48,8 +49,13 @@ async function act(action, values = {}) {
 
 // The grid
 
-const presenceOf = (row) => row.presence[state.classes[value - 1][0]] ?? Math.max(-1, ...Object.values(row.presence));
-const isFound = (row) => Object.values(row.share).some((share) => share > 0);
+const bestOf = (row) => Math.max(-1, ...Object.values(row.presence).map((presence) => presence ?? -1));
+const presenceOf = (row) => row.presence[state.classes[value - 1][0]] ?? bestOf(row);
+const isFound = (row) =>
+  Object.entries(row.presence).some(([word, presence]) => {
+    const isShown = presence === null ? row.share[word] > 0 : presence >= (state.rule[1] ?? state.own[1]);
+    return isShown && row.verdicts[word] !== "rejected";
+  });
 
 function statusOf(row) {
   const all = Object.values(row.verdicts);
@@ -94,7 +100,7 @@ async function look() {
   if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showLists();
   state.photos.forEach(fill);
   if (state.whole || (before.job && !state.job)) arrange();
-  if (before.job && !state.job) say(state.note);
+  if ((before.job || state.note !== before.note) && !state.job) say(state.note);
   const row = rows.get(name);
   if (!row) choose([...rows.keys()][0] || "");
   else if (had && had.changed !== row.changed && !isSending) load(scene && scene.drawn !== row.drawn);
@@ -131,16 +137,17 @@ function step(by) {
 
 async function send(changed) {
   marks = changed;
-  waiting = { photo: name, marks };
+  pending.set(name, { photo: name, marks, before: scene.drawn });
   draw();
   if (isSending) return;
   isSending = true;
-  while (waiting) {
-    const one = { ...waiting, before: scene.drawn };
-    waiting = null;
-    const done = await act("draw", one);
-    if (one.photo !== name || !rows.has(name)) break;
-    if (done) scene.drawn = rows.get(name).drawn;
+  while (pending.size) {
+    const [one] = pending.values();
+    pending.delete(one.photo);
+    const done = await act("draw", one), row = rows.get(one.photo), next = pending.get(one.photo);
+    if (done && row && next) next.before = row.drawn;
+    if (one.photo !== name || !row || next) continue;
+    if (done && scene && marks === one.marks) scene.drawn = row.drawn;
     else await load(true);
   }
   isSending = false;
@@ -172,7 +179,7 @@ function show() {
   const classes = Object.entries(row ? row.share : {}).map(([word, share]) => {
     const presence = row.presence[word] === null ? "" : `, presence ${percent(row.presence[word])}`;
     const verdict = row.verdicts[word] ? `, ${WORDS[row.verdicts[word]] || row.verdicts[word]}` : "";
-    return `${word}: ${percent(share)} of the photo${presence}${verdict}`;
+    return `${word}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
   });
   element("about").textContent = row ? `${[row.error || name, ...classes].join("; ")}.` : "";
   document.querySelector("[data-do=mark]").setAttribute("aria-pressed", String(Boolean(row && row.marked)));
@@ -183,9 +190,9 @@ function show() {
   const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
   line.textContent = `${done} of ${planned} ${word}${left ? `, ${time} left` : ""}`;
   for (const [i, id] of ["threshold", "least"].entries()) {
-    const input = element(id);
+    const input = element(id), now = String(state.rule[i] ?? state.own[i]);
     input.parentElement.hidden = state.own[i] === null;
-    if (document.activeElement !== input) input.value = state.rule[i] ?? state.own[i];
+    if (input.dataset.now !== now) input.value = input.dataset.now = now;
     input.nextElementSibling.textContent = Number(input.value).toFixed(2);
   }
   element("archive").hidden = !state.archive;
@@ -256,8 +263,9 @@ document.onchange = async (event) => {
 };
 document.onsubmit = (event) => event.preventDefault();
 const slide = (threshold, min_score) => act("slide", { threshold, min_score });
-element("threshold").oninput = (event) => slide(Number(event.target.value), state.rule[1]);
-element("least").oninput = (event) => slide(state.rule[0], Number(event.target.value));
+element("threshold").onchange = (event) => slide(Number(event.target.value), state.rule[1]);
+element("least").onchange = (event) => slide(state.rule[0], Number(event.target.value));
+element("threshold").oninput = element("least").oninput = show;
 element("size").oninput = window.onresize = photo.onload = layer.onload = draw;
 look();
 setInterval(() => document.hidden || look(), LOOK);

@@ -98,7 +98,7 @@ class Photo:
         """Return what the browser shows of the photo in the grid."""
         facts = {"name": self.path.name, "found": bool(self.names), "marked": self.is_marked, "fixed": self.is_fixed}
         facts |= {"presence": self.presence, "share": self.share, "verdicts": self.verdicts, "error": self.error}
-        return {**facts, "changed": self.changed, "drawn": self.drawn}
+        return {**facts, "changed": self.changed, "drawn": self.drawn, "fresh": self._written[0] == self.rule}
 
     def scene(self) -> dict[str, Any]:
         """Return size and marks for the browser."""
