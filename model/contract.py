@@ -183,6 +183,15 @@ class FewShotModel(Trainable):
         """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""
         raise NotImplementedError
 
+    @property
+    def base_classifier(self) -> nn.Sequential | None:
+        """The layers whose last, a 1x1 convolution, tells background and base classes apart; None without any."""
+        return None
+
+    def base_features(self, image_b3hw: Tensor) -> Tensor:
+        """Return what that last layer sees of images, RGB in 0..255: (B, C, h, w) float32, not negative."""
+        raise NotImplementedError
+
     def cache_support(self, support: Tensor, support_label: Tensor) -> CachedFeatures | None:
         """Return the features of an episode's supports that ``forward`` reuses from ``Episode.cached_support``.
 

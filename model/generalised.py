@@ -12,16 +12,15 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.common.linear import Head
 from model.common.ops import resize
 from model.common.with_base_learner import OverBaseStage, WithBaseSettings
-from model.common.with_encoder import HIGH
-from model.contract import Task
+from model.contract import FewShotModel, Task
 from model.episode import Episode, Output
 from model.mismatch import Mismatch
 
+EPS = 1e-10  # smallest probability in a logarithm
 LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds
 
 
@@ -42,25 +41,28 @@ class GeneralisedModel(OverBaseStage):
     transductive: ClassVar[bool]  # whether every photo is fitted anew on its own pixels
     changes_base: ClassVar[bool]  # whether the rows of the base classes may change
 
-    def __init__(self, settings: WithBaseSettings, task: Task):
-        super().__init__(settings, task)
-        self.freeze()
+    def __init__(self, settings: WithBaseSettings, task: Task, over: FewShotModel | None = None):
+        """``over``: another network whose base classifier is taken, in place of an encoder and a base learner here."""
+        if over is None:
+            super().__init__(settings, task)
+            self.freeze()
+        else:
+            FewShotModel.__init__(self, settings, task)
+        self.over = over
 
     def forward(self, episode: Episode) -> Output:
         """Raise Mismatch: an episode names one class."""
-        raise Mismatch(f"{self.title} labels base and novel classes at once: it has fit and predict, not forward")
+        raise Mismatch(f"{self.title} labels base and novel classes at once: test it by protocol gfss, or --keep-base")
 
     @property
     def base(self) -> Head:
         """The classifier of background and base classes, (N + 1, C)."""
-        last = cast(nn.Conv2d, self.base_learner.classify[-1])
+        last = cast(nn.Conv2d, cast(nn.Sequential, (self.over or self).base_classifier)[-1])
         return Head(last.weight.detach()[:, :, 0, 0], cast(Tensor, last.bias).detach())
 
-    @torch.no_grad()
     def features(self, image_b3hw: Tensor) -> Tensor:
-        """Return what the base classifier sees of images, RGB in 0..255: (B, C, h, w) float32, not negative."""
-        encoded = self.encode_images(self.encoder.normalise(image_b3hw))
-        return F.relu(self.base_learner.hidden(encoded.stage[HIGH])).float()
+        """Return what the base classifier sees of images, see ``FewShotModel.base_features``."""
+        return (self.over or self).base_features(image_b3hw)
 
     def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
         """Return what ``predict`` needs of the supports; it depends on weights, supports and settings alone.
@@ -88,13 +90,17 @@ class GeneralisedModel(OverBaseStage):
             return self.fit_features(features, labels)
 
     def predict(self, query: Tensor, valid: Tensor, state: Any) -> Tensor:
-        """Return logits (B, M, S, S) of photos (B, 3, S, S); ``state`` of ``fit`` does not change.
+        """Return logits (B, M, S, S), whose softmax are probabilities, of photos; ``state`` of ``fit`` does not change.
 
         Args:
+            query: (B, 3, S, S).
             valid: (B, S, S) bool, False in the padding.
+            state: None for the base classes alone.
         """
         features = self.features(query)
         with torch.autocast(features.device.type, enabled=False):
+            if state is None:
+                return base_probability(self.base, features, valid.shape[-2:]).clamp(min=EPS).log()
             return self.label(features, valid, state)
 
     def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:

@@ -22,11 +22,10 @@ from model.common.linear import Head
 from model.common.ops import resize
 from model.common.with_base_learner import WithBaseSettings
 from model.episode import IGNORE
-from model.generalised import GeneralisedModel, base_probability, on_cells
+from model.generalised import EPS, GeneralisedModel, base_probability, on_cells
 from model.registry import register
 
 JOINT = 5.0  # votes of the regression of all shots, for any number of them
-PLACED = 2  # logit of a novel class where it wins, above any probability
 
 
 @dataclass
@@ -64,7 +63,7 @@ class BCM(GeneralisedModel):
 
     @torch.no_grad()
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
-        """Return base probabilities, and 2 for the novel class that wins."""
+        """Return the logarithms of the base probabilities, and those of novel classes beside them."""
         return label(features_bchw, valid_bhw.shape[-2:], state, self.base, self.settings.beta)
 
 
@@ -100,17 +99,23 @@ def fit(
 
 
 def label(features_bchw: Tensor, size: Sequence[int], state: State, base: Head, beta: float) -> Tensor:
-    """Return logits (B, M, S, S): base probabilities, and 2 in the channel of a novel class where it wins."""
+    """Return logits (B, M, S, S) whose argmax is the method's answer.
+
+    Those of the base classes are log p_k. Where k has the largest, its novel class of probability q beside q_0 for k
+    itself has log p_k + log q - log q_0; where it is not looked for, a novel class has the least.
+    """
     probability = base_probability(base, features_bchw, size)
-    claimed = probability.max(1).indices
-    out = torch.cat([probability, probability.new_zeros(len(claimed), state.table.shape[1], *size)], 1)
+    largest, claimed = probability.max(1)
+    novel = probability.new_zeros(len(claimed), state.table.shape[1], *size)
+    out = torch.cat([probability, novel], 1).clamp(min=EPS).log()
     x = features_bchw.pow(beta)
     for k, votes in state.votes.items():
         if not (inside := claimed == k).any():
             continue
-        winner = resize(voted(votes, x), size).max(1).indices
+        odds = resize(voted(votes, x), size).clamp(min=EPS).log()
         for target, j in enumerate(state.table[k].nonzero().flatten().tolist(), 1):
-            out[:, probability.shape[1] + j][inside & (winner == target)] = PLACED
+            placed = largest.log() + odds[:, target] - odds[:, 0]
+            out[:, probability.shape[1] + j][inside] = placed[inside]
     return out
 
 

@@ -22,10 +22,9 @@ from model.common.linear import Head
 from model.common.ops import resize
 from model.common.with_base_learner import WithBaseSettings
 from model.episode import IGNORE
-from model.generalised import GeneralisedModel, on_cells
+from model.generalised import EPS, GeneralisedModel, on_cells
 from model.registry import register
 
-EPS = 1e-10
 BACKGROUND_WEIGHT = (0.01, 0.15)  # in CE, with one shot and with several
 
 
@@ -76,11 +75,11 @@ class DIaM(GeneralisedModel):
         return start(features, labels, self.base)
 
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
-        """Return each query's probabilities by its own classifier."""
+        """Return the logarithms of each query's probabilities by its own classifier."""
         heads = [adapt(*one, state, self.settings).head for one in zip(features_bchw, valid_bhw, strict=True)]
         with torch.no_grad():
             maps = [head.logits(x[None]).softmax(1) for head, x in zip(heads, features_bchw)]
-            return resize(torch.cat(maps), valid_bhw.shape[-2:])
+            return resize(torch.cat(maps), valid_bhw.shape[-2:]).clamp(min=EPS).log()
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.common.fixed_shapes import shapes_are_fixed
 from model.common.likeness import likeness_to_supports
@@ -99,6 +99,17 @@ class Pocket(WithEncoder):
             mask = foreground_mask(episode.support_label)
             output.evidence = likeness_to_supports(of_query.stage[HIGH], of_support.stage[HIGH], mask)
         return output
+
+    @property
+    def base_classifier(self) -> nn.Sequential:
+        """That of every level's maps."""
+        return self.base_classes.classify
+
+    @torch.no_grad()
+    def base_features(self, image_b3hw: Tensor) -> Tensor:
+        """Return its hidden layer."""
+        encoded = self.encode_images(self.encoder.normalise(image_b3hw))
+        return self.levels(encoded, self.base_classes.classify[:-1]).classes.float()
 
     def _encode_closeup(self, close: Closeup, episode: Episode) -> Features:
         """Return the features of B close-ups; those of a cached support that all queries share are kept with it."""

@@ -201,6 +201,7 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
     for key, (given, want) in {"stage": (content.get("stage"), stage), **pairs}.items():
         if given != want:
             hint = f"; {FOLD_HINT}" if key.removeprefix("data.") in FOLD and stage == "meta" else ""
+            hint = "; predict.py --keep-base takes a base stage" if (key, given) == ("stage", "base") else hint
             raise UserError(f"{source}: a checkpoint with {key} = {given}, this run has {want}{hint}")
 
 

@@ -82,11 +82,14 @@ def _predict(options: argparse.Namespace) -> int:
     for given, need in (
         (options.queries, "no queries: add --query photo.jpg ..."),
         (options.out, "no folder for results: add --out FOLDER"),
-        (marked, "no supports: add --support photo.jpg:mask.png, one for each, or --supports annotations.json"),
+        (marked or options.keep_base, "no supports: add --support photo.jpg:mask.png or --supports annotations.json"),
     ):
         if not given:
             raise UserError(need)
-    names = [name or UNNAMED for name in by_class(marked, options.name)]
+    names, segmenter = [name or UNNAMED for name in by_class(marked, options.name)], None
+    if options.keep_base:  # the weights name classes too
+        segmenter = segmenter_of(options, marked)
+        names = [known.name for known in segmenter.classes]
     formats, polygons = words(options.formats), options.outlines == "polygons"
     results = Results(options.out, names, formats, categories, polygons, options.instances)
     queries = photos_in(options.queries, options.recursive)
@@ -98,7 +101,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.resume:
         waiting = results.waiting(queries, facts)
     with as_user_error(MEMORY):
-        segmenter = segmenter_of(options, marked) if waiting else None
+        segmenter = segmenter or (segmenter_of(options, marked) if waiting else None)
         if segmenter is not None:
             place = f"on {describe(segmenter.model.device)}"
             print(*segmenter.notes, _on_presence(segmenter), sep="\n")
@@ -162,7 +165,10 @@ def _write(
 
 def _on_presence(segmenter: Segmenter) -> str:
     """Return a line on the calibration that decides whether a class is shown."""
-    known = segmenter.calibration
+    known, kept = segmenter.calibration, segmenter.kept
+    if kept is not None:
+        count = len(kept.classes)
+        return f"{count} base classes and {len(segmenter.classes) - count} new ones by {kept.method.title}, all shown"
     if known is None:
         return "no calibration: every class is shown; python test.py CONFIG --calibrate makes one for these weights"
     least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score

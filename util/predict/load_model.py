@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.bcm.bcm import BCM
 from model.contract import FewShotModel
 from model.registry import class_of
 from util.checkpoints import checkpoint
@@ -27,6 +28,7 @@ from util.run.device import autocast, pick_device
 from util.run.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
+OVER_BASE = BCM  # the method that puts new classes beside the base classes of weights
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
@@ -63,6 +65,7 @@ def load_model(
     overrides: Sequence[str] = (),
     side: int | None = None,
     device: str | None = None,
+    keep_base: bool = False,
 ) -> LoadedModel:
     """Return the network of a checkpoint, ready to predict.
 
@@ -73,6 +76,7 @@ def load_model(
         overrides: settings to change, ``section.key=value``.
         side: of the network's input in pixels, default ``data.size``.
         device: replaces ``run.device``.
+        keep_base: take the checkpoint of a base stage too, as a network of ``OVER_BASE``.
 
     Raises:
         UserError: a file is missing or damaged, weights and config do not fit each other, or the device or the side
@@ -88,6 +92,8 @@ def load_model(
             )
             raise UserError(f"{weights}: carries no config, as checkpoints of this project do; {mend}")
         settings = from_dict(content["config"], str(weights), list(overrides))
+        if keep_base and content["stage"] == "base":
+            settings = replace(settings, model=OVER_BASE.Settings(encoder=settings.model.encoder))
     else:
         path = Path(config)  # those of this project are found from every folder
         settings = read_config(path if path.parent.exists() else REPOSITORY / path, list(overrides))

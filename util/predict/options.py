@@ -54,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
     adapt = f"with {MIN_SUPPORTS} or more supports of each class: use a linear probe where cross-validation prefers it"
     add("--adapt", action="store_true", help=adapt)
+    keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
+    add("--keep-base", action="store_true", help=keep)
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
     add(
         "--serve",
@@ -108,6 +110,9 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
     Raises:
         UserError: as ``Segmenter``; or an option is given that nothing reads.
     """
+    for name, is_given in (("--adapt", options.adapt), ("--min-score", options.min_score is not None)):
+        if options.keep_base and is_given:
+            raise UserError(f"{name}: is not for --keep-base; leave one of them out")
     segmenter = Segmenter(
         options.checkpoint,
         marked,
@@ -120,6 +125,7 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
         vectors=options.vectors,
         output=options.output,
         decision=Decision(options.min_score, options.threshold, options.min_pixels, options.refine),
+        keep_base=options.keep_base,
     )
     for one in marked:
         if one.kinds == {"mask"} and one.mask_value is None and len(found := indices(Path(one.marks))) > 1:

@@ -232,11 +232,12 @@ class Results:
             record = kept_json(path)
             for row in record["classes"] if "query_file" in record else []:  # else another JSON file
                 box, shown = dict(zip(BOX, row["box"] or ())), bool(row["pixels"])
-                absent[row["name"]] += not shown
+                is_base = record.get("supports", {}).get(row["name"]) == []
+                absent[row["name"]] += not (shown or is_base)
                 verdict = self.verdicts.get((record["query"], row["name"]), "")
                 facts = {"photo": record["query"], "class": row["name"], "shown": shown, "review": verdict}
                 table.writerow({**row, **facts, **box})
-                if "overlay" in record:
+                if "overlay" in record and (shown or not is_base):
                     stated = Path(record["query"])
                     photo = stated if stated.exists() else self.out.parent / stated
                     href = quote(Path(os.path.relpath(photo, self.out)).as_posix())

@@ -24,6 +24,7 @@ from util.evaluate.calibration import evidence_of, find_calibration
 from util.evaluate.evaluate import FINAL
 from util.export.publish import publish
 from util.predict.encoded_class import EncodedClass, encode_supports, text_of
+from util.predict.keep_base import KeptBase
 from util.predict.load_model import load_model
 from util.predict.prediction import Decision, Prediction
 from util.predict.supports import (
@@ -64,6 +65,7 @@ class Segmenter:
         vectors: a file of word vectors, for names that are not among the data set's classes.
         output: name of the two-channel output that is the prediction.
         decision: which classes and pixels are shown, where they differ from the calibration's and the method's.
+        keep_base: the base classes of the weights are in the masks too, before those of the supports.
 
     Raises:
         UserError: a file cannot be read, or the arguments do not fit each other.
@@ -83,23 +85,25 @@ class Segmenter:
         vectors: str | Path | None = None,
         output: str = FINAL,
         decision: Decision | None = None,
+        keep_base: bool = False,
     ):
         if isinstance(checkpoint, Mapping):
             if supports:
                 raise UserError("Segmenter: two sets of supports; write Segmenter(checkpoint, supports)")
             supports, checkpoint = checkpoint, None
-        self.model = model = load_model(checkpoint, config, overrides, side, device)
+        self.model = model = load_model(checkpoint, config, overrides, side, device, keep_base)
         self.tile, self.output, self.decision = tile, output, decision or Decision()
         self.vectors = None if vectors is None else Path(vectors)
+        self.kept = KeptBase(model) if keep_base else None
         self.calibration = None  # of the network's final output; others have none
-        if output == FINAL:
+        if output == FINAL and not keep_base:
             self.calibration = find_calibration(model.context.config, model.weights.source, model.weights.digest)
         if self.decision.min_score is not None and self.calibration is None:
             raise UserError(
                 f"--min-score {self.decision.min_score:g}: {model.network.title} has no calibration for these weights, "
                 "and so no presence score; make one: python test.py CONFIG --calibrate"
             )
-        self.classes: list[EncodedClass] = []
+        self.classes: list[EncodedClass] = [] if self.kept is None else [*self.kept.classes]
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: the models that were compared
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
@@ -148,16 +152,24 @@ class Segmenter:
         with self.model.lock:
             if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
                 raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
-            text = text_of(name, self.model.context, self.vectors)
+            if self.kept is not None and shown.casefold() in (known.name.casefold() for known in self.kept.classes):
+                raise UserError(f"{shown}: is a base class of the weights, which is kept; leave its supports out")
+            text = text_of(name, self.model.context, self.vectors) if self.kept is None else (0, None, "")
             batches = encode_supports(shown, read, self.model)
             self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in read]))
             if self.classes[-1].note:
                 self.notes.append(self.classes[-1].note)
 
-    def without_classes(self) -> Segmenter:
-        """Return a segmenter that shares this network and has no classes yet."""
+    def without_classes(self, keep_base: bool = False) -> Segmenter:
+        """Return a segmenter that shares this network and has no classes of supports yet; errors as ``KeptBase``.
+
+        ``keep_base``: it has the base classes, as it has anyway where this one does.
+        """
         out = copy.copy(self)
         out.classes, out.notes = [], []
+        if keep_base or self.kept is not None:
+            out.kept, out.calibration = KeptBase(self.model), None
+            out.classes = [*out.kept.classes]
         return out
 
     def __call__(self, photo: GivenPhoto) -> Prediction:
@@ -195,8 +207,12 @@ class Segmenter:
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
         """Run the network over some views and add its margins and evidence to their photos."""
         images = [photo.image[window] for photo, window in views]
-        inputs = torch.stack([self.model.sized(image, np.zeros(image.shape[:2], np.uint8))[0] for image in images])
-        margins, evidence = self.scores(inputs.to(self.model.device))
+        sized = [self.model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
+        inputs, labels = (torch.stack(kind).to(self.model.device) for kind in zip(*sized))
+        if self.kept is None:
+            margins, evidence = self.scores(inputs)
+        else:
+            margins, evidence = self.kept.margins(inputs, labels < IGNORE, self.classes), None
         view = self.model.view
         for (photo, window), image, of_view in zip(views, images, margins.cpu().numpy(), strict=True):
             photo.add(window, [view.back(of_class, image.shape[:2], view.rule) for of_class in of_view])
@@ -225,7 +241,7 @@ class Segmenter:
         """The entries of the JSON that are the same for every query: model, input, supports, text vectors."""
         model = self.model
         return {
-            "model": model.network.title,
+            "model": model.network.title if self.kept is None else self.kept.method.title,
             "checkpoint": model.weights.source,
             "output": self.output,
             "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
