@@ -110,9 +110,9 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
     Raises:
         UserError: as ``Segmenter``; or an option is given that nothing reads.
     """
-    for name, is_given in (("--adapt", options.adapt), ("--min-score", options.min_score is not None)):
-        if options.keep_base and is_given:
-            raise UserError(f"{name}: is not for --keep-base; leave one of them out")
+    for name, default in (("adapt", False), ("min_score", None), ("output", FINAL)):
+        if options.keep_base and getattr(options, name) != default:
+            raise UserError(f"--{name.replace('_', '-')}: is not for --keep-base; leave one of them out")
     segmenter = Segmenter(
         options.checkpoint,
         marked,

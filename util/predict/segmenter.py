@@ -150,10 +150,10 @@ class Segmenter:
         shown = UNNAMED if name is None else check_class_name(name, "class:")
         read = [one for of_class in _read(supports, name).values() for one in of_class]
         with self.model.lock:
-            if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
-                raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
             if self.kept is not None and shown.casefold() in (known.name.casefold() for known in self.kept.classes):
                 raise UserError(f"{shown}: is a base class of the weights, which is kept; leave its supports out")
+            if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
+                raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
             text = text_of(name, self.model.context, self.vectors) if self.kept is None else (0, None, "")
             batches = encode_supports(shown, read, self.model)
             self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in read]))
