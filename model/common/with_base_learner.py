@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.common.base_learner import BaseLearner, BaseStage
 from model.common.ensemble import Ensemble, ShotWeights
@@ -76,7 +75,7 @@ class OverBaseStage(WithEncoder):
     def base_features(self, image_b3hw: Tensor) -> Tensor:
         """Return relu(h5)."""
         encoded = self.encode_images(self.encoder.normalise(image_b3hw))
-        return F.relu(self.base_learner.hidden(encoded.stage[HIGH])).float()
+        return self.base_learner.hidden(encoded.stage[HIGH]).relu().float()
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder and the number of base classes of a state dict in words."""

@@ -28,10 +28,8 @@ class KeptBase:
     def __init__(self, model: LoadedModel):
         network, data = model.network, model.context.config.data
         if network.base_classifier is None or model.context.config.test.trained_on is not None:
-            raise UserError(
-                f"--keep-base: {model.weights.source} ({network.title}) has no classifier of base classes; name a base "
-                "stage's best.pth (train_base.py), weights of a method that has one, such as BAM, or no --checkpoint"
-            )
+            holder = f"{model.weights.source} ({network.title})"
+            raise UserError(f"--keep-base: {holder} has no classifier of base classes; name a base stage's best.pth")
         new = OVER_BASE(OVER_BASE.Settings(), network.task, network)
         self.method = network if isinstance(network, GeneralisedModel) else new
         self.classes = [EncodedClass(data.classes[i - 1], i, None, "", [], []) for i in model.context.fold.base]
@@ -46,10 +44,11 @@ class KeptBase:
         Raises:
             UserError: an object covers too few cells.
         """
-        first, new = len(self.classes) + 1, classes[len(self.classes) :]
+        new = classes[len(self.classes) :]
         with self.model.forward_pass():
             if new and len(new) not in self._fits:
-                labels = [torch.where(known.labels[0] == 1, i, known.labels[0]) for i, known in enumerate(new, first)]
+                channels = enumerate((known.labels[0] for known in new), len(self.classes) + 1)
+                labels = [torch.where(label == 1, channel, label) for channel, label in channels]
                 try:
                     self._fits[len(new)] = self.method.fit([known.images[0] for known in new], labels)
                 except Mismatch as error:
