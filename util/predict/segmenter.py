@@ -230,7 +230,7 @@ class Segmenter:
                 max(self.calibration.presence(evidence_of(torch.from_numpy(m), own[i]).numpy()) for own in windows)
                 for i, m in enumerate(margins)
             ]
-        if self.decision.refine:
+        if self.decision.refine and self.kept is None:  # it was measured for classes against the background alone
             margins = photo.refine()
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, self.calibration, self.decision)
