@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from statistics import fmean
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from model.common.ops import in_float32, resize
@@ -30,9 +29,8 @@ from model.mismatch import Mismatch
 
 ATTENTION = ("qkv", "q_proj", "v_proj", "query", "value")  # names of linear layers
 FOCUS = 2  # gamma of the focal loss
-FEW, MOST = 3, 4  # photos of a class below which their views are photos too; supports of a class in one step
+MOST = 4  # supports of a class in one step
 WORSE = 2.0  # times the loss of the first round: learning has failed
-CONTEXT, TINT = 1.8, (0.8, 1.0, 1.2)  # views: side of a close-up in sides of the object; factors of red, green, blue
 
 Photo = tuple[Tensor, Tensor]  # (3, H, W) float32 and (H, W) uint8: 0, the number of a class, IGNORE
 
@@ -41,7 +39,7 @@ class AdaptSettings(NamedTuple):
     """The length and the place of learning."""
 
     steps: int = 40  # 8 rounds of 5 supports
-    lr: float = 1e-3
+    lr: float = 1e-4
     rank: int = 64  # at most; also at most half of a layer's channels
     stages: int = 2  # the last ones of the encoder, which get additions
 
@@ -91,10 +89,8 @@ def adaptable(network: FewShotModel, settings: AdaptSettings = SETTINGS) -> list
         if taken and encoder.stage_of(f"{name}.weight") > encoder.last_stage - settings.stages:
             found.append(layer)
     if not found:
-        title = getattr(network, "title", "this network")
-        raise Mismatch(
-            f"{title}: no layer can be adapted; TaP needs bottlenecks or attention in an encoder that learns"
-        )
+        needed = "TaP needs a network that learns, and bottlenecks or attention in its encoder"
+        raise Mismatch(f"{network.title}: no layer can be adapted; {needed}")
     return found
 
 
@@ -124,26 +120,20 @@ def learn(network: FewShotModel, steps: Iterable[tuple[Sequence[Episode], Tensor
 
 
 def fit(
-    network: FewShotModel,
-    ways: Sequence[Episode],
-    settings: AdaptSettings = SETTINGS,
-    seed: int = 0,
-    done: Callable[[], object] = lambda: None,
+    network: FewShotModel, ways: Sequence[Episode], settings: AdaptSettings = SETTINGS, seed: int = 0
 ) -> FewShotModel:
     """Return a copy of a network whose encoder is adapted to supports; the network itself stays as it is.
 
     Args:
         ways: one episode (B = 1) for each class, with its supports; its query is not used.
-        done: called after each step.
 
     Raises:
-        Mismatch: no layer can be adapted, no support shows both object and background, or the loss grew.
+        Mismatch: no layer can be adapted, no photo of object and background is beside another of its class, or the
+            loss grew.
     """
-    adaptable(network, settings)
     with torch.inference_mode(False), torch.enable_grad():
-        photos = photos_of(ways)
         adapted = cast(WithEncoder, copy.deepcopy(network).requires_grad_(False).eval())
-        layers, random = adaptable(adapted, settings), torch.Generator().manual_seed(seed)
+        photos, layers, random = photos_of(ways), adaptable(adapted, settings), torch.Generator().manual_seed(seed)
         for layer in layers:
             weight = cast(Tensor, layer.weight)
             rank = min(settings.rank, min(weight.shape[:2]) // 2)
@@ -153,18 +143,13 @@ def fit(
             losses.append(loss)
             if not fmean(losses[-len(photos) :]) <= WORSE * fmean(losses[: len(photos)]):  # also if it is no number
                 raise Mismatch(f"{network.title}: the loss on the supports grew, step {len(losses)}")
-            done()
         for layer in layers:
             parametrize.remove_parametrizations(layer, "weight")  # the sum becomes the weight
     return adapted
 
 
 def photos_of(ways: Sequence[Episode]) -> list[Photo]:
-    """Return the photos of all classes' supports, each once, in the order of their digests; views of few follow them.
-
-    Raises:
-        Mismatch: none shows both object and background.
-    """
+    """Return the photos of all classes' supports, each once, in the order of their digests."""
     found: dict[bytes, Photo] = {}
     for number, way in enumerate(ways, 1):
         for image, label in way.shots(0):
@@ -172,36 +157,18 @@ def photos_of(ways: Sequence[Episode]) -> list[Photo]:
             known = found[key][1] if key in found else torch.zeros_like(label)
             known = known.masked_fill((label == IGNORE) & (known == 0), IGNORE).masked_fill(label == 1, number)
             found[key] = image.float().clone(), known
-    photos = [found[key] for key in sorted(found)]
-    if any(sum(bool((label == n + 1).any()) for _, label in photos) < FEW for n in range(len(ways))):
-        photos = [photo for of_each in zip(*(views(*photo) for photo in photos)) for photo in of_each]
-    if not any(_teaches(label) for _, label in photos):
-        raise Mismatch("no support shows both object and background")
-    return photos
-
-
-def views(image: Tensor, label: Tensor) -> list[Photo]:
-    """Return a photo, its mirror image, one in other colours, and a close-up of its objects."""
-    tint = (image * image.new_tensor(TINT)[:, None, None]).clamp(max=255)
-    inside = ((label > 0) & (label != IGNORE)).nonzero() if _teaches(label) else label.new_zeros(1, 2)
-    low, high = inside.amin(0), inside.amax(0) + 1
-    side = min(int(CONTEXT * (high - low).amax()), *label.shape)
-    starts = [min(max((a + b - side) // 2, 0), n - side) for a, b, n in zip(low.tolist(), high.tolist(), label.shape)]
-    rows, columns = (slice(start, start + side) for start in starts)
-    near = F.interpolate(label[rows, columns].float()[None, None], label.shape, mode="nearest")[0, 0].to(label.dtype)
-    close = resize(image[None, :, rows, columns], label.shape)[0], near
-    return [(image, label), (image.flip(-1), label.flip(-1)), (tint, label), close]
-
-
-def _teaches(label: Tensor) -> bool:
-    return bool((label == 0).any()) and bool(((label > 0) & (label != IGNORE)).any())
+    return [found[key] for key in sorted(found)]
 
 
 def _steps(
     network: WithEncoder, ways: Sequence[Episode], photos: list[Photo], count: int
 ) -> Iterator[tuple[list[Episode], Tensor]]:
     """Yield episodes whose queries are the photos in turn, one for each class that another photo shows, and a label."""
-    turns, takes = [i for i, (_, label) in enumerate(photos) if _teaches(label)], network.shots_of(network.state_dict())
+    takes, shown = network.shots_of(network.state_dict()), [set(label.unique().tolist()) for _, label in photos]
+    several = {n for n in range(1, len(ways) + 1) if sum(n in found for found in shown) > 1}
+    turns = [i for i, found in enumerate(shown) if 0 in found and found & several]
+    if not turns:
+        raise Mismatch("TaP needs two supports of a class, and background beside the object in one of them")
     kept: dict[tuple[int, int], Features] = {}  # of photos as supports of a class
     for step in range(count):
         turn, i = step // len(turns), turns[step % len(turns)]
@@ -210,7 +177,7 @@ def _steps(
         target, episodes = torch.where(label == IGNORE, label, 0), list[Episode]()
         order = [(i + 1 + (turn + j) % (len(photos) - 1)) % len(photos) for j in range(len(photos) - 1)]
         for number, way in enumerate(ways, 1):
-            shots = [j for j in order if (photos[j][1] == number).any()][:MOST]
+            shots = [j for j in order if number in shown[j]][:MOST]
             target[label == number] = len(episodes) + 1 if shots else IGNORE
             if not shots:
                 continue

@@ -117,11 +117,11 @@ def test_adaptation_of_each_episode_is_said_in_the_result(config, tmp_path: Path
     result = score(config("pocket", *own, "data.shot=3"))[0]
     (words,) = result["averaged"]
     assert "TaP" in words and counts(result, tmp_path, f"test_3shot/symnet_{words.replace(' ', '-')}_untrained_quick")
-    for other in ("test.flip=true", "test.batch=2", "run.compile=true"):
+    for other in ("test.flip=true", "test.batch=2", "run.compile=true", "data.shot=1"):
         with pytest.raises(UserError, match=r"test\.adapt"):
-            score(config("pocket", *own, other))
+            score(config("pocket", *own, "data.shot=2", other))
     with pytest.raises(Mismatch, match="no layer"):
-        score(config("prototype", *own[1:]))
+        score(config("prototype", *own[1:], "data.shot=2"))
 
 
 def test_weights_of_another_number_of_shots_name_the_mend(config, tmp_path: Path) -> None:

@@ -130,8 +130,6 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
     run_pass(first.prepared, data, longest, observers, world, label, batch, config.data.workers, cache)
     if cache is not None:
         log.info("%s: %s", label, cache.report())
-    if failures := getattr(first.prepared.network, "failures", 0):
-        log.info("%s: learning failed in %d episodes so far, which the network itself predicted", label, failures)
     for job in jobs:
         job.seconds += time.monotonic() - started
 

@@ -8,6 +8,7 @@ of a narrow range, such as cosines, their softmax is flat, and the average is cl
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -28,6 +29,8 @@ from util.report.scores import FINAL
 from util.run.context import RunContext
 from util.run.input_size import real_scales
 from util.run.network import build_model
+
+log = logging.getLogger("symnet")
 
 
 @dataclass(frozen=True)
@@ -177,15 +180,12 @@ def _one_by_one(episode: Episode) -> Iterator[Episode]:
 
 
 class AdaptedToSupports(nn.Module):
-    """A network that predicts each episode by a copy adapted to its supports; the tester calls it like a network.
-
-    ``failures`` counts the episodes that the network itself predicted, because learning failed.
-    """
+    """A network that predicts each episode by a copy adapted to its supports; the tester calls it like a network."""
 
     def __init__(self, network: FewShotModel, seed: int):
         super().__init__()
         adaptable(network)  # else it raises, before hours are spent
-        self.network, self.seed, self.failures = network, seed, 0
+        self.network, self.seed = network, seed
 
     def forward(self, episode: Episode) -> Output:
         """Return the output for one episode (B = 1)."""
@@ -196,8 +196,8 @@ class AdaptedToSupports(nn.Module):
         network = self.network
         try:
             network = fit(network, episodes, seed=self.seed)
-        except Mismatch:
-            self.failures += 1
+        except Mismatch as reason:
+            log.info("episode %d: %s; the network itself predicts it", episodes[0].number, reason)
         return network(episodes[0]) if len(episodes) == 1 else network.forward_classes(episodes)
 
 
@@ -215,9 +215,9 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
     if not test.averaged(shots):
         return network
     if test.adapt:
-        if len(test.averaged(shots)) > 1 or test.batch > 1 or context.config.run.compile:
+        if shots == 1 or len(test.averaged(shots)) > 1 or test.batch > 1 or context.config.run.compile:
             others = "test.flip, test.scales, test.fuse, test.batch and run.compile"
-            raise UserError(f"test.adapt: adapts one network to one episode at a time; leave out {others}")
+            raise UserError(f"test.adapt: takes one episode of two shots or more at a time; leave out {others}")
         return AdaptedToSupports(network, context.config.run.seed)
     factors = real_scales(context.config, view)
     networks = []

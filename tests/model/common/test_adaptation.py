@@ -32,10 +32,10 @@ def test_measured_case_is_reproduced(shared) -> None:
 )
 def test_a_copy_learns_in_the_chosen_layers_alone(name: str, backbone: str) -> None:
     network = seeded_model(name, 1, backbone)
-    one, two = (drawn_episode(name, shots, 1, size=network.task.size) for shots in (1, 3))
-    ways = [one, replace(one, support_label=one.support_label.roll(9, -1))] if name == "bam" else [two]
+    one = drawn_episode(name, 3, 1, size=network.task.size)
+    ways = [one, replace(one, support_label=one.support_label.roll(9, -1))]
     turned = [replace(w, support=w.support.flip(1), support_label=w.support_label.flip(1)) for w in ways]
-    assert len(photos_of(ways)) == (4 if name == "bam" else 3)  # views of one photo of two classes
+    assert [{1, 2} <= set(label.unique().tolist()) for _, label in photos_of(ways)] == [True] * 3  # each once
     before, plain = {n: x.clone() for n, x in network.state_dict().items()}, network.forward_classes(ways).logits
     with torch.inference_mode():  # as in tests and predictions
         adapted, again = fit(network, ways, SETTINGS), fit(network, turned, SETTINGS).state_dict()
@@ -51,10 +51,11 @@ def test_a_copy_learns_in_the_chosen_layers_alone(name: str, backbone: str) -> N
 
 def test_what_cannot_be_learnt_from_is_refused() -> None:
     network = seeded_model("pocket", 1, CONVOLUTIONS)
-    episode = drawn_episode("pocket", 1, 1, size=network.task.size)
-    for label in (0, 1, IGNORE):
-        with pytest.raises(Mismatch, match="no support"):
-            fit(network, [replace(episode, support_label=torch.full_like(episode.support_label, label))])
+    episode, single = (drawn_episode("pocket", shots, 1, size=network.task.size) for shots in (2, 1))
+    same = (replace(episode, support_label=torch.full_like(episode.support_label, n)) for n in (0, 1, IGNORE))
+    for way in (single, *same):
+        with pytest.raises(Mismatch, match="two supports"):
+            fit(network, [way])
     with pytest.raises(Mismatch, match="grew"):
         fit(network, [episode], AdaptSettings(lr=1e4))
     for name, backbone in (("insid3", CONVOLUTIONS), ("pocket", "resnet10")):
