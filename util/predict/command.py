@@ -64,11 +64,8 @@ def _publish(arguments: list[str]) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     """Serve the page."""
-    for given, name in (
-        (options.supports, "--support"),
-        (options.support_files, "--supports"),
-        (options.queries, "--query"),
-    ):
+    opened = (options.supports, "--support"), (options.support_files, "--supports"), (options.queries, "--query")
+    for given, name in opened:
         if given:
             raise UserError(f"--serve: takes no {name}; photos and annotations are opened on the page")
     from util.page.server import serve

@@ -57,11 +57,8 @@ def parser() -> argparse.ArgumentParser:
     keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
     add("--keep-base", action="store_true", help=keep)
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
-    add(
-        "--serve",
-        action="store_true",
-        help=f"serve a web page to mark, segment and correct; its work is kept in --out, default {SESSION}",
-    )
+    serve = f"serve a web page to mark, segment and correct; its work is kept in --out, default {SESSION}"
+    add("--serve", action="store_true", help=serve)
     add("--host", help=f"address of the page; default {HOST}, this machine alone")
     add("--port", type=within(int, 1, 2**16 - 1), help=f"default {PORT}")
     return out

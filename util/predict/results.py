@@ -207,10 +207,8 @@ class Results:
 
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them; errors as ``write``."""
-        text = io.StringIO()
-        csv.writer(text).writerows(
-            [("photo", "class", "verdict"), *((*key, v) for key, v in self.verdicts.items() if v)]
-        )
+        text, rows = io.StringIO(), [(*key, verdict) for key, verdict in self.verdicts.items() if verdict]
+        csv.writer(text).writerows([("photo", "class", "verdict"), *rows])
         write_atomically(self.out / VERDICT_FILE, text.getvalue())
 
     def write_summary(self, failed: dict[Path, str]) -> str:
