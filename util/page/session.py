@@ -10,7 +10,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,8 @@ class Session:
             self.own = Rule(sigmoid(known.offset), known.threshold if least is None else least)
         self.results, self.photos = Results(out, []), dict[str, Photo]()
         self.classes: list[str] = kept.get("classes", [])
-        self._add(map(Path, kept.get("photos", [])))
-        self._add(Path(r["query"]) for r in map(kept_json, sorted(out.glob("*.json"))) if "query_file" in r)
+        self._add([Path(path) for path in kept.get("photos", [])])
+        self._add([Path(r["query"]) for r in map(kept_json, sorted(out.glob("*.json"))) if "query_file" in r])
         found = dict.fromkeys(name for photo in self.photos.values() for name in photo.names)
         self.classes += [name for name in found if name not in self.classes]
         self.classes = self.classes or [UNNAMED]
@@ -104,28 +104,26 @@ class Session:
             raise UserError(f"{name}: this photo is no longer here")
         return self.photos[name]
 
-    def _add(self, paths: Iterable[Path]) -> str:
-        """Add photos, but for those whose names are taken; return a note on these."""
-        taken, same = {photo.path.stem.casefold(): photo.path for photo in self.photos.values()}, list[str]()
+    def _add(self, paths: Sequence[Path]) -> str:
+        """Add photos whose names are new; return a note."""
+        before, stems = len(self.photos), {photo.path.stem.casefold() for photo in self.photos.values()}
         for path in paths:
-            first = taken.setdefault(path.stem.casefold(), path)
-            if first is path and len(self.photos) < MAX_PHOTOS:
+            if path.stem.casefold() not in stems and len(self.photos) < MAX_PHOTOS:
+                stems.add(path.stem.casefold())
                 self.photos[path.name] = Photo(path, self)
                 self._touch(self.photos[path.name])
-            elif first.resolve() != path.resolve() or first is path:
-                same.append(path.name)
-        self.renewed = next(self.numbers)
-        names = "have the names of others, or are more than a page holds"
-        return f"; {len(same)} left out, which {names}: {', '.join(same[:3])}" if same else ""
+        self.renewed, added = next(self.numbers), len(self.photos) - before
+        left = f", {len(paths) - added} left out: their names are here already, or {MAX_PHOTOS} photos are"
+        return f"{added} photo(s) added{left if added < len(paths) else ''}"
 
     def open(self, path: str) -> str:
         """Add a photo or all photos of a folder on the server's machine; none is read."""
-        place, before = Path(path.strip()).expanduser(), len(self.photos)
+        place = Path(path.strip()).expanduser()
         if not path.strip() or not place.exists():
             raise UserError(f"'{path}': no such folder on the machine of the server; check its name")
         note = self._add(photos_in([place]))
         self._save()
-        return f"{len(self.photos) - before} photo(s) added{note}"
+        return note
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends."""
