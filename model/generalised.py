@@ -79,11 +79,11 @@ class GeneralisedModel(OverBaseStage):
             maps = [self.features(image[None]) for image in images]
             found = [int((on_cells(y, x.shape[-2:]) == own + number - 1).sum()) for x, y in zip(maps, label)]
             if 0 in found or sum(found) < LEAST_CELLS:
-                what = f"support {found.index(0) + 1} covers no cell" if 0 in found else f"{len(found)} supports"
-                grid = f" of the grid of {' x '.join(map(str, maps[0].shape[-2:]))}" if maps else ""
+                what = f"support {found.index(0) + 1} covers no cell" if 0 in found else f"{sum(found)} cells"
+                grid = f"{' x '.join(map(str, maps[0].shape[-2:]))}" if maps else "none"
                 raise Mismatch(
-                    f"novel class {number}: {what}, {sum(found)} cells{grid} in all; it needs one in each support and "
-                    f"{LEAST_CELLS} in all: give photos that show it larger, or larger images"
+                    f"novel class {number}: {what} in {len(found)} support(s), grid {grid}; each needs one, all need "
+                    f"{LEAST_CELLS}: give photos that show it larger, or larger images"
                 )
             features.append(torch.cat(maps))
         with torch.autocast(features[0].device.type, enabled=False):

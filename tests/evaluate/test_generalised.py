@@ -1,0 +1,57 @@
+"""The protocol of generalised segmentation: its draw, its result and its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.bcm import regression
+from tests.evaluate.quick import ENCODER, SYMNET, new_checkpoint, quick_config
+from util.config.read import read_config
+from util.errors import UserError
+from util.evaluate import testing
+from util.evaluate.testing import test as score
+from util.evaluate.verify import AGREES, checks_of
+from util.report.schema import RESULT, read_result
+from util.run.context import make_run_context
+from util.run.data import images_for_protocol, protocol_sampler
+
+ENTRY = {"gfss": {"side": 65, "support_pixels": 100, "supports": "published"}}
+
+
+@pytest.mark.parity
+def test_the_published_supports_are_drawn(shared: Path, tmp_path: Path) -> None:
+    places = [f"data.root={shared}/data/VOC2012", f"data.cache={tmp_path}"]
+    context = make_run_context(read_config("config/pascal/pascal_split0_bcm_lite0.yaml", places))
+    images = images_for_protocol(context, False, protocol := context.config.protocols["gfss"], False)
+    runs = {seed: protocol_sampler(context, images, protocol, seed) for seed in (1, 3, 5, 6)}
+    drawn = {seed: [images.index.names[s[0]] for _, s in run(0).drawn] for seed, run in runs.items()}
+    assert drawn[1] == ["2009_001851", "2011_000412", "2009_004895", "2010_004772", "2008_005904"]
+    assert drawn[3] == ["2007_005509", "2008_002269", "2008_007120", "2010_004662", "2010_005496"]
+    assert drawn[5] == ["2010_001448", "2008_002269", "2009_005262", "2008_001040", "2009_000121"]
+    assert not {*drawn[6]} & {*drawn[1]} and {len(run.keys) for run in runs.values()} == {364 - 5}
+
+
+@pytest.mark.train
+def test_a_result_is_verified_and_repeated_by_its_manifest(mini_yaml, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(regression, "PENALTIES", [1.0])
+    monkeypatch.setattr(testing, "write_charts", lambda *_: None)
+    made = new_checkpoint(quick_config(mini_yaml, SYMNET), tmp_path / "symnet.pth")  # of a method with a base learner
+    bare = new_checkpoint(quick_config(mini_yaml, SYMNET.replace("_resnet", "_ssp_resnet")), tmp_path / "ssp.pth")
+    test = {"checkpoint": str(made), "seeds": [7], "episodes": 4, "pictures": 1}
+    path = mini_yaml("mini_split0_bcm_resnet10.yaml", model=ENCODER, test=test, protocols=ENTRY)
+    (result,) = score(read_config(path))
+    folder = next((tmp_path / "runs").rglob(RESULT)).parent
+    assert {outcome for outcome, _ in checks_of(folder / RESULT, read_result(folder / RESULT)).values()} == {AGREES}
+    (again,) = score(read_config(path, ["test.pictures=0"]), manifest=folder / "episodes.jsonl")
+    assert again["per_seed"] == result["per_seed"] and again["episode_digests"] == result["episode_digests"]
+    for options, word in (
+        (["data.fold=1"], "data.fold = 0, this run has 1"),
+        (["protocols.gfss.support_pixels=99999"], "no support for striped disc, dotted star"),
+        (["test.protocol=symnet"], "protocol symnet .*take --protocol gfss"),
+        (["test.flip=true"], "takes no test.metrics"),
+        ([f"test.checkpoint={bare}"], "holds no base learner"),
+    ):
+        with pytest.raises(UserError, match=word):
+            score(read_config(path, options))
