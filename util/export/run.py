@@ -40,7 +40,7 @@ def graph(path: Path) -> Callable[..., list[np.ndarray]]:
 
 
 def read(path: Path) -> np.ndarray:
-    """Return an upright photo as RGB, (H, W, 3) uint8; raise an OSError or ValueError if that is not possible."""
+    """Return an upright photo as RGB, (H, W, 3) uint8."""
     with Image.open(path) as photo:
         if photo.width * photo.height > MAX_PIXELS or photo.mode in ("I", "F"):
             raise ValueError(f"{photo.width} x {photo.height} pixels, of {MAX_PIXELS} allowed, or 32-bit values")
@@ -56,7 +56,7 @@ def resized(values: np.ndarray, size: Sequence[int], corners: bool = False) -> n
         length, wanted = values.shape[axis], size[axis]
         step = (length - 1) / max(wanted - 1, 1) if corners else length / wanted
         places = np.arange(wanted) * step + (0 if corners else step / 2 - 0.5)
-        places = places.clip(0, length - 1).astype(np.float32)
+        places = places.astype(np.float32).clip(0, length - 1)
         before = places.astype(int)
         share = np.expand_dims(places - before, 1 - axis)
         first, second = (values.take(i, axis) for i in (before, np.minimum(before + 1, length - 1)))
@@ -122,7 +122,7 @@ def main() -> int:
         for number, photo in enumerate(options.photos, 1):
             try:
                 mask, presence = network(read(photo))
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
+            except Exception as error:  # a damaged file can raise any exception
                 failed = 2
                 print(f"error: {photo}: {error}", file=sys.stderr)
                 continue
