@@ -34,7 +34,6 @@ from util.data.images.views import BLOCK
 from util.errors import UserError
 from util.evaluate.calibration import GRID, QUANTILES
 from util.export import run
-from util.export.run import FACTS, STATE, graph
 from util.files import write_atomically
 from util.predict.encoded_class import SupportBatch, episode_of, shots_per_batch
 from util.predict.options import add_model_and_supports, marked_by, segmenter_of
@@ -207,7 +206,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
     expected = outputs_of(*segmenter.scores(query))
     # The trace sees other images than the check, which would notice a value that became a constant.
     others = {**given, "images": given["images"].flip(-1), "labels": given["labels"].flip(-1)}
-    with alone(out), made_aside(out, FACTS) as folder:
+    with alone(out), made_aside(out, run.FACTS) as folder:
         files = {part: folder / f"{part}.{name}" for part in PARTS}
         try:
             with (  # without the exporters' progress and advice
@@ -237,11 +236,10 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
             ) from None
         for path, content in zip(files.values(), contents, strict=True):
             write_atomically(path, content)
-        to_state, to_outputs = (graph(path) for path in files.values())
+        to_state, to_outputs = (run.graph(path) for path in files.values())
         kept = to_state(*(x.numpy() for x in given.values()))
         found = dict(zip(expected, to_outputs(query.numpy(), *kept)))
-        compared = [np.abs(x - expected[key].numpy()).max() for key, x in found.items() if key != "margins"]
-        difference = float(np.max(compared))
+        difference = float(np.max([np.abs(x - expected[k].numpy()).max() for k, x in found.items() if k != "margins"]))
         if not difference <= MAX_DIFFERENCE:  # also where it is not a number
             raise UserError(
                 f"--out {out}: removed, because its probabilities differ from the network's by {difference:.1e}, "
@@ -251,10 +249,11 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
         for part, (inputs, outputs) in zip(PARTS, tensors, strict=True):
             facts[part] = {"inputs": _described(inputs), "outputs": _described(outputs)}
         if not is_of_noise:
-            write_atomically(folder / STATE, lambda file: np.savez(file, *kept))
+            write_atomically(folder / run.STATE, lambda file: np.savez(file, *kept))
             write_atomically(folder / RUN.name, RUN.read_bytes())
-        write_atomically(folder / FACTS, json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False))
-        for path in (out / STATE, out / RUN.name):
+        text = json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False)
+        write_atomically(folder / run.FACTS, text)
+        for path in (out / run.STATE, out / RUN.name):
             path.unlink(missing_ok=True)  # of an earlier export
     return difference
 
