@@ -7,7 +7,7 @@ const WORDS = { rejected: "not here", unread: "not read" };
 const element = (id) => document.getElementById(id);
 const grid = element("grid"), photo = new Image(), layer = new Image();
 
-let state = { now: -1, classes: [], rule: [], own: [] };
+let state = { now: -1, classes: [], base: [], rule: [], own: [] };
 let rows = new Map(), tiles = new Map(); // of all photos, by name
 let name = "", scene = null, marks = []; // of the photo that is open
 let value = 1; // the class
@@ -176,7 +176,8 @@ function show() {
   const segmented = all.filter((one) => one.found).length;
   element("count").textContent = `${all.length} photos, ${segmented} segmented, ${of("accepted")} accepted`;
   element("hint").textContent = checked("tool").dataset.hint;
-  const classes = Object.entries(row ? row.share : {}).map(([word, share]) => {
+  const told = Object.entries(row ? row.share : {}).filter(([word, share]) => share || !state.base.includes(word));
+  const classes = told.map(([word, share]) => {
     const presence = row.presence[word] === null ? "" : `, presence ${percent(row.presence[word])}`;
     const verdict = row.verdicts[word] ? `, ${WORDS[row.verdicts[word]] || row.verdicts[word]}` : "";
     return `${word}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
@@ -196,6 +197,7 @@ function show() {
     input.nextElementSibling.textContent = Number(input.value).toFixed(2);
   }
   element("archive").hidden = !state.archive;
+  element("base").checked = state.keeps_base;
   draw();
 }
 
@@ -263,6 +265,7 @@ document.onchange = async (event) => {
 };
 document.onsubmit = (event) => event.preventDefault();
 const slide = (threshold, min_score) => act("slide", { threshold, min_score });
+element("base").onchange = (event) => act("keep_base", { on: event.target.checked });
 element("threshold").onchange = (event) => slide(Number(event.target.value), state.rule[1]);
 element("least").onchange = (event) => slide(state.rule[0], Number(event.target.value));
 element("threshold").oninput = element("least").oninput = show;

@@ -48,7 +48,8 @@ MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
 EXAMPLE = Path(__file__).with_name("example")  # four parts of a photo of coins, and a portrait (docs/predict.md)
 COIN = {"tool": "brush", "radius": 22, "points": [[157, 50]]}  # on the first part
-ACTIONS = "example open upload annotations add_class rename_class remove draw click mark judge slide segment stop pack"
+ACTIONS = "example open upload annotations add_class rename_class remove draw click mark judge slide segment stop pack "
+ACTIONS += "keep_base"
 
 
 class Session:
@@ -62,7 +63,7 @@ class Session:
 
     def __init__(self, segmenter: Segmenter, out: Path):
         """``out``: the folder of an earlier session, of results of ``predict.py``, or a new one."""
-        self.segmenter, self.out, self.file = segmenter, out, out / PAGE / "session.json"
+        self.given, self.out, self.file = segmenter, out, out / PAGE / "session.json"
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
         self.lock, self.numbers = threading.RLock(), itertools.count(time.time_ns() // 1000)  # larger after a restart
@@ -78,14 +79,16 @@ class Session:
         self._add([Path(r["query"]) for r in map(kept_json, sorted(out.glob("*.json"))) if "query_file" in r])
         found = dict.fromkeys(name for photo in self.photos.values() for name in photo.names)
         self.classes += [name for name in found if name not in self.classes]
-        self.classes = self.classes or [UNNAMED]
+        self.classes, self.base = self.classes or [UNNAMED], kept.get("base", [])
+        self.keep_base(kept.get("keeps_base", False))
 
     def _touch(self, photo: Photo) -> None:
         photo.changed = next(self.numbers)
 
     def _save(self) -> None:
         photos = [str(photo.path) for photo in self.photos.values()]
-        content = {"photos": photos, "classes": self.classes, "rule": self.rule}
+        content = {"photos": photos, "classes": self.classes, "rule": self.rule, "base": self.base}
+        content["keeps_base"] = self.segmenter.kept is not None
         write_atomically(self.file, json.dumps(content, indent=1))
 
     def state(self, since: int) -> dict[str, Any]:
@@ -96,7 +99,8 @@ class Session:
         facts |= {"rule": self.rule, "own": self.own, "job": self.work.state, "note": self.work.note}
         rows = [photo.row() for photo in self.photos.values() if whole or photo.changed >= since]
         classes = [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(self.classes, 1)]
-        return {**facts, "archive": bool(self.archive), "photos": rows, "classes": classes}
+        facts |= {"archive": bool(self.archive), "base": self.base, "keeps_base": self.segmenter.kept is not None}
+        return {**facts, "photos": rows, "classes": classes}
 
     def photo(self, name: str) -> Photo:
         """Return a photo by the name of its file."""
@@ -173,9 +177,16 @@ class Session:
     def add_class(self, name: str) -> None:
         """Add a class, in place of the unnamed one where that is not in use."""
         name, is_used = self._free_name(name), any(photo.names or photo.marks for photo in self.photos.values())
-        if len(self.classes) >= MAX_CLASSES:
+        if len({*self.classes} - {*self.base}) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
         self.classes = [name] if self.classes == [UNNAMED] and not is_used else [*self.classes, name]
+        self._save()
+
+    def keep_base(self, on: bool) -> None:
+        """Take the base classes of the weights into the next results, or leave them out."""
+        self.segmenter, self.renewed = self.given.without_classes(on), next(self.numbers)
+        self.base = [known.name for known in self.segmenter.classes] or self.base
+        self.classes += [known.name for known in self.segmenter.classes if known.name not in self.classes]
         self._save()
 
     def _free_name(self, name: str) -> str:
@@ -215,7 +226,7 @@ class Session:
     def mark(self, photo: str) -> str:
         """Make a photo with a mask a marked photo, or take that back."""
         one, was_marked = self.photo(photo), self.photo(photo).is_marked
-        if not was_marked and not np.isin(one.label(), range(1, MAX_CLASSES + 1)).any():
+        if not was_marked and np.isin(one.label(), (0, IGNORE)).all():
             raise UserError(f"{photo}: nothing is marked; paint over the object, or draw a box or points")
         (one.unmark if was_marked else one.mark)()
         one.drawn = one.changed = next(self.numbers)
@@ -225,12 +236,12 @@ class Session:
         """Mark the object about a place as the network sees it; of class 0, remove the part of the mask there."""
         one, column, row = self.photo(photo), int(x), int(y)
         if value:  # the rule that was best on objects of VOC's training photos
-            image, segmenter = read_photo(one.path), self.segmenter.without_classes()
+            image, segmenter = read_photo(one.path), self.given.without_classes()
             label, side = np.full(image.shape[:2], IGNORE, np.uint8), max(round(0.04 * max(image.shape)), 1)
             label[:side] = label[-side:] = label[:, :side] = label[:, -side:] = 0
             cv2.circle(label, (column, row), side, 1, cv2.FILLED)
             segmenter.add(None, [Support(image, label, photo)])
-            probability = segmenter(image).probability[0]
+            probability = segmenter(image).probability[-1]
             inside = probability >= probability[row, column] / 2
         else:
             label = one.label()
@@ -267,7 +278,8 @@ class Session:
             marked = by_class(supports_in([f"{MASKS}:{self.out / MARKED}"], shots=MAX_SHOTS)[0], None)
             segmenter = self.segmenter.without_classes()
             for name, of_class in marked.items():
-                segmenter.add(name, of_class)
+                if segmenter.kept is None or name not in self.base:
+                    segmenter.add(name, of_class)
             facts = {**segmenter.facts, "instances": False, "inputs": digest_of_inputs(segmenter)}
 
             def segment_one(one: Photo) -> None:
@@ -276,7 +288,8 @@ class Session:
                     if not one.is_fixed:
                         one.take(found, facts)
 
-            left = [f"{name}: left out, since no photo of it is marked" for name in self.classes if name not in marked]
+            missing = [name for name in self.classes if name not in (*marked, *self.base)]
+            left = [f"{name}: left out, since no photo of it is marked" for name in missing]
             waiting = [one for one in photos if not one.is_fixed and one.inputs != facts["inputs"]]
             return waiting, segment_one, lambda: self.results.write_summary({}), left + segmenter.notes
 

@@ -194,7 +194,9 @@ def digest_of_inputs(segmenter: Segmenter) -> str:
     The supports count as the network sees them, so that photos, marks and the options that read them are included.
     """
     model = segmenter.model
-    out = hashlib.sha256(json.dumps([to_dict(model.context.config), digest_of(model.network.state_dict())]).encode())
+    decisive = [to_dict(model.context.config), digest_of(model.network.state_dict())]
+    decisive += [] if segmenter.kept is None else [segmenter.kept.method.title]
+    out = hashlib.sha256(json.dumps(decisive).encode())
     for known in segmenter.classes:
         tensors = [t for batch in known.support_batches for t in (batch.image, batch.label)]
         for array in [*(t.cpu().numpy() for t in tensors), known.vector]:
