@@ -70,16 +70,13 @@ class Session:
         self.work, self.renewed = Background(self._touch), 0
         self.archive: Path | None = None
         known, least, kept = segmenter.calibration, segmenter.decision.min_score, kept_json(self.file)
-        self.own, self.rule = Rule(EVEN), Rule(*kept.get("rule", ()))
-        if known is not None:
-            self.own = Rule(sigmoid(known.offset), known.threshold if least is None else least)
+        score = None if known is None else known.threshold if least is None else least
+        self.own, self.rule = Rule(sigmoid(known.offset) if known else EVEN, score), Rule(*kept.get("rule", ()))
         self.results, self.photos = Results(out, []), dict[str, Photo]()
-        self.classes: list[str] = kept.get("classes", [])
         self._add([Path(path) for path in kept.get("photos", [])])
         self._add([Path(r["query"]) for r in map(kept_json, sorted(out.glob("*.json"))) if "query_file" in r])
-        found = dict.fromkeys(name for photo in self.photos.values() for name in photo.names)
-        self.classes += [name for name in found if name not in self.classes]
-        self.classes, self.base = self.classes or [UNNAMED], kept.get("base", [])
+        named = [*kept.get("classes", []), *(name for photo in self.photos.values() for name in photo.names)]
+        self.classes, self.base = [*dict.fromkeys(named)] or [UNNAMED], {"base": kept.get("base", [])}
         self.keep_base(kept.get("keeps_base", False))
 
     def _touch(self, photo: Photo) -> None:
@@ -87,8 +84,7 @@ class Session:
 
     def _save(self) -> None:
         photos = [str(photo.path) for photo in self.photos.values()]
-        content = {"photos": photos, "classes": self.classes, "rule": self.rule, "base": self.base}
-        content["keeps_base"] = self.segmenter.kept is not None
+        content = {"photos": photos, "classes": self.classes, "rule": self.rule, **self.base}
         write_atomically(self.file, json.dumps(content, indent=1))
 
     def state(self, since: int) -> dict[str, Any]:
@@ -99,8 +95,7 @@ class Session:
         facts |= {"rule": self.rule, "own": self.own, "job": self.work.state, "note": self.work.note}
         rows = [photo.row() for photo in self.photos.values() if whole or photo.changed >= since]
         classes = [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(self.classes, 1)]
-        facts |= {"archive": bool(self.archive), "base": self.base, "keeps_base": self.segmenter.kept is not None}
-        return {**facts, "photos": rows, "classes": classes}
+        return {**facts, "archive": bool(self.archive), "photos": rows, "classes": classes, **self.base}
 
     def photo(self, name: str) -> Photo:
         """Return a photo by the name of its file."""
@@ -177,7 +172,7 @@ class Session:
     def add_class(self, name: str) -> None:
         """Add a class, in place of the unnamed one where that is not in use."""
         name, is_used = self._free_name(name), any(photo.names or photo.marks for photo in self.photos.values())
-        if len({*self.classes} - {*self.base}) >= MAX_CLASSES:
+        if len({*self.classes} - {*self.base["base"]}) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
         self.classes = [name] if self.classes == [UNNAMED] and not is_used else [*self.classes, name]
         self._save()
@@ -185,8 +180,9 @@ class Session:
     def keep_base(self, on: bool) -> None:
         """Take the base classes of the weights into the next results, or leave them out."""
         self.segmenter, self.renewed = self.given.without_classes(on), next(self.numbers)
-        self.base = [known.name for known in self.segmenter.classes] or self.base
-        self.classes += [known.name for known in self.segmenter.classes if known.name not in self.classes]
+        names = [known.name for known in self.segmenter.classes]
+        self.base = {"base": names or self.base["base"], "keeps_base": bool(names)}
+        self.classes += [name for name in names if name not in self.classes]
         self._save()
 
     def _free_name(self, name: str) -> str:
@@ -276,10 +272,9 @@ class Session:
 
         def prepare() -> Work:
             marked = by_class(supports_in([f"{MASKS}:{self.out / MARKED}"], shots=MAX_SHOTS)[0], None)
-            segmenter = self.segmenter.without_classes()
-            for name, of_class in marked.items():
-                if segmenter.kept is None or name not in self.base:
-                    segmenter.add(name, of_class)
+            segmenter, base = self.segmenter.without_classes(), [known.name for known in self.segmenter.classes]
+            for name in (name for name in marked if name not in base):
+                segmenter.add(name, marked[name])
             facts = {**segmenter.facts, "instances": False, "inputs": digest_of_inputs(segmenter)}
 
             def segment_one(one: Photo) -> None:
@@ -288,8 +283,8 @@ class Session:
                     if not one.is_fixed:
                         one.take(found, facts)
 
-            missing = [name for name in self.classes if name not in (*marked, *self.base)]
-            left = [f"{name}: left out, since no photo of it is marked" for name in missing]
+            left = [n for n in self.classes if n not in (*marked, *self.base["base"])]
+            left = [f"{n}: left out, since no photo of it is marked" for n in left]
             waiting = [one for one in photos if not one.is_fixed and one.inputs != facts["inputs"]]
             return waiting, segment_one, lambda: self.results.write_summary({}), left + segmenter.notes
 
