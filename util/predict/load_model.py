@@ -21,6 +21,7 @@ from util.checkpoints.weights import Weights, load_weights
 from util.config.compose import config_path
 from util.config.read import from_dict, read_config
 from util.data.images.views import LETTERBOX, View, channels_first
+from util.data.words.text import NO_TEXT
 from util.errors import UserError
 from util.files import REPOSITORY
 from util.run.context import RunContext, make_run_context
@@ -93,7 +94,8 @@ def load_model(
             raise UserError(f"{weights}: carries no config, as checkpoints of this project do; {mend}")
         settings = from_dict(content["config"], str(weights), list(overrides))
         if keep_base and content["stage"] == "base":
-            settings = replace(settings, model=OVER_BASE.Settings(encoder=settings.model.encoder))
+            data = replace(settings.data, text=NO_TEXT)
+            settings = replace(settings, data=data, model=OVER_BASE.Settings(encoder=settings.model.encoder))
     else:
         path = Path(config)  # those of this project are found from every folder
         settings = read_config(path if path.parent.exists() else REPOSITORY / path, list(overrides))
