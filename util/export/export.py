@@ -112,13 +112,17 @@ def traced(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
     def argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
         return torch.argsort(x, dim, descending)  # ONNX sorts in a stable way and has no word for it
 
+    def clean(program: ExportedProgram) -> None:
+        for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+            program.graph.erase_node(node)  # a reader of values that nothing else reads
+        program.graph.eliminate_dead_code()
+
     program = torch.export.export(module, tuple(inputs), strict=False)
+    clean(program)  # without the first query of ``Supports.kept``, the next step is much shorter
     attention = torch.ops.aten.scaled_dot_product_attention.default  # of sizes that ONNX's operation does not take
     table = {torch.ops.aten.argsort.stable: argsort, attention: torch.export.default_decompositions()[attention]}
     program = program.run_decompositions(table)  # drops the contexts of autocast too
-    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
-        program.graph.erase_node(node)  # a reader of values that nothing else reads
-    program.graph.eliminate_dead_code()
+    clean(program)
     for node, spec in zip(program.graph.nodes, program.graph_signature.input_specs, strict=False):
         if spec.target in program.state_dict and not node.users:  # weights of the other file
             program.state_dict[spec.target] = nn.Parameter(torch.zeros(()), requires_grad=False)
