@@ -166,7 +166,7 @@ def export(arguments: list[str]) -> int:
     add("--shots", type=within(int, 1), metavar="K", help=shots)
     add("--overwrite", action="store_true", help="overwrite an earlier export in this folder")
     parser.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=False, refine=False)
-    parser.set_defaults(serve=False, host=None, port=None)
+    parser.set_defaults(serve=False, host=None, port=None, keep_base=False)
     options = parser.parse_args(arguments)
     packages = ("onnx", "onnxscript", "onnxruntime") if options.format == "onnx" else ()
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
