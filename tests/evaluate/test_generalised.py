@@ -25,12 +25,11 @@ def test_the_published_supports_are_drawn(shared: Path, tmp_path: Path) -> None:
     places = [f"data.root={shared}/data/VOC2012", f"data.cache={tmp_path}"]
     context = make_run_context(read_config("config/pascal/pascal_split0_bcm_lite0.yaml", places))
     images = images_for_protocol(context, False, protocol := context.config.protocols["gfss"], False)
-    runs = {seed: protocol_sampler(context, images, protocol, seed) for seed in (1, 3, 5, 6)}
+    runs = {seed: protocol_sampler(context, images, protocol, seed) for seed in (1, 5, 6)}
     drawn = {seed: [images.index.names[s[0]] for _, s in run(0).drawn] for seed, run in runs.items()}
     assert drawn[1] == ["2009_001851", "2011_000412", "2009_004895", "2010_004772", "2008_005904"]
-    assert drawn[3] == ["2007_005509", "2008_002269", "2008_007120", "2010_004662", "2010_005496"]
     assert drawn[5] == ["2010_001448", "2008_002269", "2009_005262", "2008_001040", "2009_000121"]
-    assert not {*drawn[6]} & {*drawn[1]} and {len(run.keys) for run in runs.values()} == {364 - 5}
+    assert {len(run.keys) for run in runs.values()} == {364 - 5}
 
 
 @pytest.mark.train

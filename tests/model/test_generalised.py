@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from model.bcm import regression
+from model.bcm.bcm import BCM
+from model.encoders.settings import EncoderSettings
 from model.mismatch import Mismatch
-from model.registry import every_model
 from tests.model.small import task_of
 from tests.narrow import NARROW
 from tests.parity_case import gfss_case
@@ -75,12 +76,9 @@ def test_what_supports_lack_is_left_out_and_a_batch_is_its_items(one_penalty) ->
     assert gfss_case("bcm", {**case, "support_labels": few})["counts"][:, 0].sum() == 3
 
 
-@pytest.mark.parametrize("name", ["bcm", "diam"])
-def test_unfit_supports_are_refused_in_a_line(one_penalty, name: str) -> None:
-    cls = every_model()[name]
-    settings = cls.Settings()
-    settings.encoder.backbone, settings.encoder.stem = NARROW, "plain"
-    network, photos = cls(settings, task_of("bam", 1, 33)).eval(), 255 * torch.rand(1, 2, 3, 33, 33)
+def test_unfit_supports_are_refused_in_a_line(one_penalty) -> None:
+    settings = BCM.Settings(EncoderSettings(NARROW, "plain"))
+    network, photos = BCM(settings, task_of("bam", 1, 33)).eval(), 255 * torch.rand(1, 2, 3, 33, 33)
     labels, own = torch.zeros(1, 2, 33, 33, dtype=torch.uint8), len(network.base.bias)
     for cells, word in ((0, "support 1 covers no cell"), (1, "2 cells in 2 support")):
         labels[:, :, :cells, :cells] = own

@@ -100,4 +100,7 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     out |= {"training": trained["name"], "train_shot": trained["shot"]}
     if config.test.trained_on is None and trained["name"] == config.data.name:
         out |= {"training": "in-domain", "novel_photos": "removed" if trained.get("exclude_novel", True) else "kept"}
+    if model_class.generalised:  # a base stage has no shots, and may take all photos
+        whole = any(stage["settings"].get("images") == "all" for stage in weights.training[:1])
+        out |= {"train_shot": None, "novel_photos": "kept" if whole else out["novel_photos"]}
     return out

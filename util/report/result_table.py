@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -78,7 +77,11 @@ def protocol_table(results: list[dict[str, Any]]) -> Table:
         scores, marks = result["mean"]["final"], ", ".join(departures(result))
         name = f"{result['protocol']}, {result['shot']}-shot{f' ({marks})' if marks else ''}"
         cells = [str(result["episodes"]), str(len(result["seeds"])), result["input"], result["scored_on"]]
-        values = f"{scores['miou']:.2f}", f"{scores.get('fb_iou', math.nan):.2f}", f"{scores['miou'] - first:+.2f}"
+        values = (
+            f"{scores['miou']:.2f}",
+            f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-",
+            f"{scores['miou'] - first:+.2f}",
+        )
         rows.append([name, *cells, *values])
     return Table(["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"], rows)
 
