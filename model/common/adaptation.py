@@ -50,6 +50,10 @@ class AdaptSettings(NamedTuple):
 SETTINGS = AdaptSettings()
 
 
+class NotLearnt(Mismatch):
+    """The supports teach nothing, or the loss on them grew: the network predicts as it is."""
+
+
 class LowRank(nn.Module):
     """The weight of a layer with its addition: W + alpha / r B A, where A has the layer's kernel and B is 1x1.
 
@@ -113,6 +117,8 @@ def learn(network: FewShotModel, steps: Iterable[tuple[Sequence[Episode], Tensor
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr)
     for episodes, label in steps:
         loss = focal(resize(network.forward_classes(episodes).logits, label.shape[-2:]), label)
+        if not loss.requires_grad:
+            raise Mismatch(f"{network.title}: no gradient of its logits reaches the encoder, which cannot be adapted")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -128,8 +134,8 @@ def fit(
         ways: one episode (B = 1) for each class, with its supports; its query is not used.
 
     Raises:
-        Mismatch: no layer can be adapted, no photo of object and background is beside another of its class, or the
-            loss grew.
+        Mismatch: the network cannot be adapted.
+        NotLearnt: no photo of object and background is beside another of its class, or the loss grew.
     """
     with torch.inference_mode(False), torch.enable_grad():
         adapted = cast(WithEncoder, copy.deepcopy(network).requires_grad_(False).eval())
@@ -142,7 +148,7 @@ def fit(
         for loss in learn(adapted, _steps(adapted, ways, photos, settings.steps), settings.lr):
             losses.append(loss)
             if not fmean(losses[-len(photos) :]) <= WORSE * fmean(losses[: len(photos)]):  # also if it is no number
-                raise Mismatch(f"{network.title}: the loss on the supports grew, step {len(losses)}")
+                raise NotLearnt(f"{network.title}: the loss on the supports grew, step {len(losses)}")
         for layer in layers:
             parametrize.remove_parametrizations(layer, "weight")  # the sum becomes the weight
     return adapted
@@ -168,7 +174,7 @@ def _steps(
     several = {n for n in range(1, len(ways) + 1) if sum(n in found for found in shown) > 1}
     turns = [i for i, found in enumerate(shown) if 0 in found and found & several]
     if not turns:
-        raise Mismatch("TaP needs two supports of a class, and background beside the object in one of them")
+        raise NotLearnt("TaP needs two supports of a class, and background beside the object in one of them")
     kept: dict[tuple[int, int], Features] = {}  # of photos as supports of a class
     for step in range(count):
         turn, i = step // len(turns), turns[step % len(turns)]

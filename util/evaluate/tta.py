@@ -16,11 +16,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from model.common.adaptation import adaptable, fit
+from model.common.adaptation import NotLearnt, adaptable, fit
 from model.common.ops import in_float32, resize
 from model.contract import FewShotModel
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
-from model.mismatch import Mismatch
 from util.config.settings import MASKS
 from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
@@ -196,7 +195,7 @@ class AdaptedToSupports(nn.Module):
         network = self.network
         try:
             network = fit(network, episodes, seed=self.seed)
-        except Mismatch as reason:
+        except NotLearnt as reason:
             log.info("episode %d: %s; the network itself predicts it", episodes[0].number, reason)
         return network(episodes[0]) if len(episodes) == 1 else network.forward_classes(episodes)
 
