@@ -164,8 +164,7 @@ def _on_presence(segmenter: Segmenter) -> str:
     """Return a line on the calibration that decides whether a class is shown."""
     known, kept = segmenter.calibration, segmenter.kept
     if kept is not None:
-        count = len(kept.classes)
-        return f"{count} base classes and {len(segmenter.classes) - count} new ones by {kept.method.title}, all shown"
+        return f"{len(kept.classes)} base classes beside the supports' by {kept.method.title}: all are shown"
     if known is None:
         return "no calibration: every class is shown; python test.py CONFIG --calibrate makes one for these weights"
     least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score

@@ -47,8 +47,8 @@ class KeptBase:
         new = classes[len(self.classes) :]
         with self.model.forward_pass():
             if new and len(new) not in self._fits:
-                channels = enumerate((known.labels[0] for known in new), len(self.classes) + 1)
-                labels = [torch.where(label == 1, channel, label) for channel, label in channels]
+                first = len(self.classes) + 1
+                labels = [torch.where(c.labels[0] == 1, i, c.labels[0]) for i, c in enumerate(new, first)]
                 try:
                     self._fits[len(new)] = self.method.fit([known.images[0] for known in new], labels)
                 except Mismatch as error:
