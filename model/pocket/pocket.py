@@ -5,7 +5,7 @@ the query resembles the supports' objects, and a small decoder corrects it. In t
 support serves twice, with the roles exchanged. The steps are known ones, put together for little computation: cosines
 to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM), residual correction.
 In tests a small object of a single support is seen once more, enlarged, and a linear probe, fitted to the episode, is
-added.
+added; the match alone is taken where the decoder fails on the single support itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.registry import ONE_GRID
 from model.encoders.settings import EncoderSettings, build_encoder
-from model.episode import Episode, Output
+from model.episode import IGNORE, Episode, Output
 from model.pocket.closeup import Closeup, closeup
 from model.pocket.comparison import Comparison, shares
 from model.pocket.decoder import Decoder
@@ -36,6 +36,7 @@ from model.pocket.probe import probe, probe_with_query
 from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
+BEHIND = 0.05  # IoU that the decoder may have below the match on a support itself
 DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED: of guess and second
 
 
@@ -82,7 +83,11 @@ class Pocket(WithEncoder):
         if close is not None:
             supports.append(self.levels(self._encode_closeup(close, episode), self.base_classes))
             label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
-        compared = self._compare(query, supports, label_bkss, single)
+        compared = self._compare(query, supports, label_bkss, photos=0 if self.training else shots)
+        if single and not self.training:
+            helps_b111 = self._decoder_helps(support, label_bkss[:, 0])
+            fine_b1hw = compared["fine"]
+            compared["fine"] = torch.where(helps_b111, fine_b1hw, resize(compared["match"], fine_b1hw.shape[-2:]))
 
         size = episode.query.shape[-2:]
         logits, match = (resize(_two_classes(compared[name]), size) for name in ("fine", "match"))
@@ -91,7 +96,7 @@ class Pocket(WithEncoder):
             assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
             output.losses = self._losses(compared, episode.query_label)
             if single:  # the support as a query of its query
-                back = self._compare(support, [query], episode.query_label.unsqueeze(1), single)
+                back = self._compare(support, [query], episode.query_label.unsqueeze(1))
                 other = self._losses(back, episode.support_label[:, 0])
                 output.losses = {name: (loss + other[name]) / 2 for name, loss in output.losses.items()}
             output.losses["base"] = BASE * self._loss(query.classes, episode.query_base_label)
@@ -122,13 +127,29 @@ class Pocket(WithEncoder):
             kept[box] = self.encode_supports(close.image[:1], close.label[:1])
         return kept[box].repeat(len(close.image))
 
+    def _decoder_helps(self, support: Levels, label_bss: Tensor) -> Tensor:
+        """Return for B supports (B, 1, 1, 1) whether the decoder finds their objects about as well as the match does.
+
+        Each support is its own query here. A decoder that fails there takes the object for background or for a base
+        class, and would do so in the query.
+        """
+        found = self._compare(support, [support], label_bss.unsqueeze(1))
+        size, is_object, counts = label_bss.shape[-2:], label_bss == 1, label_bss != IGNORE
+
+        def iou(logits_b1hw: Tensor) -> Tensor:
+            mask = (resize(logits_b1hw, size)[:, 0] > 0) & counts
+            both, either = ((mask & is_object).sum((1, 2)), (mask | is_object).sum((1, 2)))
+            return both / either.clamp(min=1)
+
+        return (iou(found["fine"]) >= iou(found["match"]) - BEHIND)[:, None, None, None]
+
     def _compare(
-        self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, single: bool
+        self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, photos: int = 0
     ) -> dict[str, Tensor]:
         """Return the logits of B queries, (B, 1, h, w) each, float32, from K views of supports each and their labels.
 
         They are ``guess``, ``second``, ``match``, ``coarse`` and, on the grid of ``Levels.fine``, ``fine``. The views
-        are of a ``single`` photo or of K.
+        are of so many ``photos``, to which a probe is fitted; 0: none is.
         """
         size = query.joint.shape[-2:]
         masks = [mask(label_bkss).flatten(0, 1) for mask in (foreground_mask, background_mask)]
@@ -140,12 +161,11 @@ class Pocket(WithEncoder):
         means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
         mean_bc = mean_over_shots(torch.stack(means, dim=1), equal_weights(objects))
         coarse, fine = self.decoder(found, claims, query, mean_bc)
-        if not self.training:
-            if single:  # too few for a probe: the query's own sure positions are the second photo
-                probed = probe_with_query(query, supports, objects, backs, (coarse + found.match) / 2, coarse)
-            else:
-                probed = probe(query, supports, objects, backs)
+        if photos == 1:  # too few for a probe: the query's own sure positions are the second photo
+            probed = probe_with_query(query, supports, objects, backs, (coarse + found.match) / 2, coarse)
             fine = fine + resize(probed, fine.shape[-2:])
+        elif photos:
+            fine = fine + resize(probe(query, supports, objects, backs), fine.shape[-2:])
         return {"guess": found.guess, "second": found.second, "match": found.match, "coarse": coarse, "fine": fine}
 
     def _losses(self, logits: dict[str, Tensor], label_bss: Tensor) -> dict[str, Tensor]:
