@@ -43,6 +43,7 @@ from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
+SMALL = 0.01  # share of a photo below which objects are seldom found
 GivenSupport = str | Support | Marked | tuple[GivenPhoto, GivenPhoto]
 Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
 
@@ -159,6 +160,10 @@ class Segmenter:
             self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in read]))
             if self.classes[-1].note:
                 self.notes.append(self.classes[-1].note)
+            share = max((support.label != 0).mean() for support in read)  # around points, with what is unknown
+            if share < SMALL:
+                seldom = f"objects below {SMALL:.0%} are seldom found; crop the photos closer to them"
+                self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
 
     def without_classes(self, keep_base: bool = False) -> Segmenter:
         """Return a segmenter that shares this network and has no classes of supports yet; errors as ``KeptBase``.
