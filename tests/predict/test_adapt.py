@@ -1,16 +1,19 @@
-"""Adaptation to the supports: folds, the comparison, the choice, and the lines that say why there is none."""
+"""The choice by the supports: folds, candidates, least margins, presence scores, doubtful supports, materials."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from util.errors import UserError
+from util.evaluate.calibration import Calibration
 from util.predict import Segmenter, adapted
-from util.predict.adapt import CHANCE, FOLDS, MIN_SUPPORTS, _chance, photos_of
+from util.predict.adapt import FOLDS, MATERIAL, _doubtful, along_border, photos_of
 from util.predict.supports import Support
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
@@ -35,22 +38,36 @@ def segmenter(baseline: Path) -> Segmenter:
     return out
 
 
-def test_the_better_one_in_cross_validation_is_used(segmenter: Segmenter) -> None:
+def test_the_best_one_given_the_others_is_used(segmenter: Segmenter) -> None:
     segmenter.add("green", [_support(seed, 1) for seed in range(10, 10 + SHOTS)])
+    known = Calibration("sym-net-calibration/1", "", "", "", 1.0, 0.0, [0.0, 0.0, 0.0, 0.0, 0.0, 1.0], 0.0, 0.5)
+    segmenter.calibration = known
     chosen = adapted(segmenter)
     facts = chosen.adaptation
-    assert facts["chosen"] == max(facts["iou"], key=facts["iou"].get) == chosen.model.network.title
-    assert facts["iou"].keys() == {"prototype baseline", "linear probe"} and facts["photos"] == 2 * SHOTS
-    assert segmenter.adaptation is None and facts["chosen"] in chosen.notes[-1].rpartition("uses ")[2]
-    found, by_network = (one(_support(99, 0).image).probability for one in (chosen, segmenter))
-    assert found.shape == (2, SIDE, SIDE) and np.isfinite(found).all()
-    assert np.array_equal(found, by_network) == (facts["chosen"] == "prototype baseline")
+    assert (
+        facts["iou"][facts["chosen"]] >= facts["iou"]["prototype baseline"]
+        and f"uses {facts['chosen']}" in chosen.notes[-1]
+    )
+    assert facts["chosen"].removesuffix(", moved") == chosen.model.network.title
+    assert facts["predictions"] == 2 * 2 * SHOTS and segmenter.adaptation is None
+    assert any(facts["least_margin"].values()) == facts["chosen"].endswith("moved")
+    assert all(facts["presence_shift"].values()) and not any(one.presence_shift for one in segmenter.classes)
+
+
+def test_margins_and_presence_move(segmenter: Segmenter) -> None:
+    photo, (known,) = _support(99, 0).image, segmenter.classes
+    segmenter.calibration = Calibration("sym-net-calibration/1", "", "", "", 1.0, 0.0, [0.0] * 6, 0.0, 0.5)
+    plain = segmenter(photo)
+    segmenter.classes = [replace(known, least_margin=1e-3, presence_shift=1.0)]
+    moved = segmenter(photo)
+    assert plain.presence == [0.5] and moved.presence == [pytest.approx(1 / (1 + np.exp(-1)))]
+    assert (moved.probability < plain.probability).all() and (plain.mask >= moved.mask).all()
 
 
 def test_a_photo_of_two_classes_is_one_and_folds_leave_supports_of_each(segmenter: Segmenter) -> None:
     shared = [Support(s.image, np.roll(s.label, SIDE // 2, 0), s.source) for s in map(_support, range(5), [0] * 5)]
     segmenter.add("blue", [_support(20, 2), *shared])
-    photos = photos_of(segmenter)
+    photos = photos_of(segmenter, FOLDS)
     assert len(photos) == SHOTS + 1 and sum(len(photo.shots) for photo in photos) == 2 * SHOTS
     assert set(photos[0].label.unique().tolist()) >= {0, 2}
     for number in range(2):
@@ -58,25 +75,33 @@ def test_a_photo_of_two_classes_is_one_and_folds_leave_supports_of_each(segmente
         assert set(folds) == set(range(FOLDS))
 
 
-def test_few_supports_give_a_line_and_the_network_itself(
-    predict, baseline: Path, marked: dict, photos: list[Path], tmp_path: Path
-) -> None:
-    words = ("--config", baseline, "--support", marked["box"], "--query", photos[0], "--out", tmp_path, "--adapt")
-    line = predict(*words).output.splitlines()[0]
-    assert line == f"--adapt: needs {MIN_SUPPORTS} supports of each class, object has 1; uses prototype baseline"
-    record = json.loads((tmp_path / f"{photos[0].stem}.json").read_text())
-    assert record["adapt"] == {"chosen": "prototype baseline", "supports": 1}
+def test_a_support_that_is_not_found_while_the_others_are_is_doubtful() -> None:
+    iou = np.full((7, 2), np.nan)
+    iou[:4, 0], iou[3:, 1] = [60, 70, 2, 65], [60, 20, 3, 1]
+    assert _doubtful(iou) == [(2, 0)]
 
 
-def test_what_cannot_be_compared_is_refused(make_checkpoint, empty_segmenter) -> None:
-    five = Segmenter(make_checkpoint("", "data.shot=5"))
-    five.add("red", [_support(seed, 0) for seed in range(5)])
-    for segmenter in (empty_segmenter(), five):
-        with pytest.raises(UserError, match="omit --adapt"):
-            adapted(segmenter)
+def test_a_mark_along_the_border_is_of_a_material(empty_segmenter) -> None:
+    image, label = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)
+    label[20:] = 1
+    segmenter = empty_segmenter()
+    segmenter.add("floor", [Support(image, label, "floor")])
+    chosen = adapted(segmenter)
+    assert chosen.adaptation == {"chosen": "linear probe"} and chosen.presence_by is segmenter
+    assert along_border(segmenter.classes[0].labels[0, 0]) == pytest.approx(0.5, abs=0.03) and MATERIAL < 0.5
+    label[:, 15:] = 0
+    segmenter = empty_segmenter()
+    segmenter.add("corner", [Support(image, label, "corner")])
+    assert adapted(segmenter) is segmenter and along_border(torch.full((4, 4), 1)) == 1
 
 
-def test_an_advantage_within_the_spread_of_the_photos_is_chance() -> None:
-    network = np.array([55.0, 40, 30, 50, 22.5])
-    assert _chance(np.array([41.0, 70, 20, 55, 21.5]), network) > CHANCE  # 2 % better on average
-    assert _chance(network + np.array([1.5, 2, 2.5, 2, 2]), network) < CHANCE
+def test_three_supports_choose_unless_told_not_to(predict, baseline: Path, photos: list[Path], tmp_path: Path) -> None:
+    words: list[object] = ["--config", baseline, "--query", photos[0], "--out", tmp_path / "out"]
+    for seed in range(3):
+        Image.fromarray(_support(seed, 0).image).save(tmp_path / f"{seed}.png")
+        words += ["--support", f"{tmp_path / str(seed)}.png:box=5,5,30,30"]
+    assert "given the others" in predict(*words).output
+    record = json.loads((tmp_path / "out" / f"{photos[0].stem}.json").read_text())
+    assert record["adapt"]["predictions"] == 3 and record["adapt"]["seconds"] > 0
+    assert "1 of 1 results are complete" in predict(*words, "--resume", "--name", "object").output
+    assert "--adapt" not in predict(*words, "--adapt", "none", "--overwrite").output

@@ -133,6 +133,12 @@ def sigmoid(x: float) -> float:
     return float(np.exp(-np.logaddexp(0.0, -x)))
 
 
+def logit(probability: float) -> float:
+    """Return the inverse of ``sigmoid``, finite for 0 and 1 too."""
+    within = min(max(probability, 1e-12), 1 - 1e-12)
+    return float(np.log(within) - np.log1p(-within))
+
+
 def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
     section = to_dict(config)["model"]

@@ -1,15 +1,23 @@
-"""``--adapt``: a linear probe on the network's encoder in place of the network, where cross-validation prefers it.
+"""``--adapt``: the supports choose the method, the least margin of a pixel, and how presence scores count.
 
-The supports are split into folds. Network and probe segment the photos of each fold given the supports of the others.
-The probe is used if its IoU is larger by more than chance, by a paired t-test; both then have all supports.
-Whether a photo shows a class at all is said by the network in either case.
+Every support is segmented given the others (with more than five, in five folds), by the network and by candidates in
+its place, and the margin from which on a pixel is of a class may move. The best of them is used if its IoU gains at
+least ``GAIN`` points over the network's on average, and more photos gain than lose; it then has all supports. A support
+that the network does not find, while it finds the others, is named, and a candidate does without it. The presence
+scores of the supports given the others shift those of their class: half of the way to where they lie ``AHEAD`` of the
+threshold on average.
+
+With one support of each class nothing can be left out. A mark along much of the photo's border is of a material then
+and not of an object, and the linear probe has it.
 """
 
 from __future__ import annotations
 
-import copy
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,16 +26,23 @@ from tqdm import tqdm
 
 from model.baselines.probe import Probe, ProbeSettings
 from model.common.with_encoder import WithEncoder
-from model.episode import IGNORE
-from util.errors import UserError
+from model.episode import IGNORE, CachedFeatures
+from util.evaluate.calibration import evidence_of, logit
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import encode_shots
 from util.predict.segmenter import Segmenter
 from util.run.network import build_model
 
+AUTO, NONE = "auto", "none"  # the words of --adapt
 FOLDS = 5
-MIN_SUPPORTS = 5  # of each class; with fewer, a fold says little
-CHANCE = 0.05  # largest probability that the probe's advantage is one
+LEAST, LEAST_TO_CHOOSE = 3, 5  # supports of each class: for presence scores, for the rest
+SCORED = 10  # supports of a class that are segmented, at most
+GAIN = 1.0  # points of IoU
+MOVES = np.array([0, -0.2, 0.2, -0.4, 0.4])  # of the least margin, in deviations of the margins
+AHEAD = 1.0  # in logits
+STEP = 4  # between the pixels that are compared
+MATERIAL = 1 / 3  # share of the photo's border
+AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
 
 
 @dataclass
@@ -38,53 +53,124 @@ class Photo:
         image: (3, S, S).
         label: (S, S) int64, 0 background, the number of a class, 255 unknown.
         shots: class index -> index of its support.
+        cached: what the network keeps of it as a query.
         fold: 0 .. ``FOLDS`` - 1.
     """
 
     image: Tensor
     label: Tensor
     shots: dict[int, int]
+    cached: CachedFeatures | None
     fold: int = 0
 
 
+class Candidate(NamedTuple):
+    """A way to segment; ``of`` returns the segmenter that has some supports of each class, by index."""
+
+    title: str
+    of: Callable[[Sequence[list[int]]], Segmenter]
+
+
+class LeftOut(NamedTuple):
+    """Photos p segmented given the supports of other folds, for classes n; NaN where p does not support n."""
+
+    iou: np.ndarray  # (p, n, moves), percent
+    presence: np.ndarray  # logits (p, n); NaN without a calibration
+    deviation: float  # of the margins
+
+
 def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
-    """Return the segmenter, or one by a probe on its encoder; ``notes`` and ``adaptation`` say which and why.
+    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` say which and why.
 
-    With fewer than ``MIN_SUPPORTS`` supports of a class it is the segmenter. ``progress`` shows bars.
-
-    Raises:
-        UserError: there are no supports, the model has no encoder, or it takes one number of supports only.
+    It is the segmenter itself with two supports of a class, and for networks without an encoder or for one number of
+    supports above one, and beside kept base classes. ``progress`` shows a bar.
     """
-    model, fewest = segmenter.model, min(segmenter.classes, key=lambda known: len(known.sources), default=None)
-    exactly, title = model.network.shots_of(model.network.state_dict()), model.network.title
-    if fewest is None or not isinstance(model.network, WithEncoder) or exactly not in (None, 1):
-        raise UserError(
-            f"--adapt: needs supports on the command line, an image encoder, and weights that take any number of "
-            f"supports, which {model.weights.source} ({title}) may not; omit --adapt"
-        )
-    chosen, facts = segmenter, dict[str, Any](supports=len(fewest.sources))
-    note = f"needs {MIN_SUPPORTS} supports of each class, {fewest.name} has {len(fewest.sources)}"
-    if len(fewest.sources) >= MIN_SUPPORTS:
-        probe, photos = _probe_of(segmenter, model.network), photos_of(segmenter)
-        of_network, of_probe = (_cross_validated(one, photos, progress) for one in (segmenter, probe))
-        better, chance = (of_probe - of_network).mean() > 0, _chance(of_probe, of_network)
-        chosen = probe if better and chance <= CHANCE else segmenter
-        scores = {title: round(float(of_network.mean()), 2), Probe.title: round(float(of_probe.mean()), 2)}
-        facts = {"iou": scores, "photos": len(photos)}
-        found = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-        note = f"mean IoU % of {len(photos)} photos in {FOLDS}-fold cross-validation: {found}"
-        if better:
-            note += f" (an advantage by chance: p = {chance:.2f})"
-    out, title = copy.copy(chosen), chosen.model.network.title
-    out.notes, out.adaptation = [*segmenter.notes, f"--adapt: {note}; uses {title}"], {"chosen": title, **facts}
+    network, counts = segmenter.model.network, [len(known.sources) for known in segmenter.classes]
+    exactly, title, began = network.shots_of(network.state_dict()), network.title, time.monotonic()
+    if not counts or segmenter.kept or not isinstance(network, WithEncoder) or exactly not in (None, 1):
+        return segmenter
+    along = min(along_border(known.labels[0, 0]) for known in segmenter.classes)
+    if max(counts) == 1 and network.learns and along >= MATERIAL:
+        note = f"a mark along {along:.0%} of the photo's border is of a material; uses {Probe.title}, not {title}"
+        return _noted(_probe_of(segmenter, network), segmenter, {"chosen": Probe.title}, note)
+    if min(counts) < LEAST:
+        return segmenter
+
+    photos, candidates = photos_of(segmenter, min(*counts, FOLDS)), [Candidate(title, partial(_of_some, segmenter))]
+    scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
+    if chooses := min(counts) >= LEAST_TO_CHOOSE:
+        candidates.append(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter, network))))
+    with tqdm(desc="choose", unit="photo", leave=False, disable=not progress) as bar:
+        bar.total = len(candidates) * len(scored)
+        found = [_left_out(one, photos, scored, bar) for one in candidates]
+        doubtful = _doubtful(found[0].iou[:, :, 0])
+        if doubtful and chooses:
+            without = {(scored[p].shots[n], n) for p, n in doubtful}
+            candidates.append(Candidate(f"{title} without doubtful", partial(_of_some, segmenter, without=without)))
+            bar.total += len(scored)
+            found.append(_left_out(candidates[-1], photos, scored, bar))
+
+    kept = [p for p in range(len(scored)) if p not in {p for p, _ in doubtful}]
+    plain, classes = np.nanmean(found[0].iou[kept, :, 0], 1), np.arange(len(counts))
+    best, moved, most, scores = candidates[0], np.zeros(len(counts)), GAIN, {title: plain.mean()}
+    for one, left_out in zip(candidates, found) if chooses else ():
+        moves = np.nanmean(left_out.iou[kept], 0).argmax(1)
+        score = np.nanmean(left_out.iou[kept][:, classes, moves], 1)
+        name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
+        scores[name] = score.mean()
+        if gain.mean() >= most and (gain > 0).sum() > (gain < 0).sum():
+            best, moved, most, title = one, left_out.deviation * MOVES[moves], gain.mean(), name
+
+    out = best.of([list(range(count)) for count in counts])
+    shifts = np.zeros(len(counts))
+    if segmenter.calibration is not None:
+        shifts = (logit(segmenter.calibration.threshold) + AHEAD - np.nanmean(found[0].presence[kept], 0)) / 2
+    out.classes = [
+        replace(known, least_margin=float(least), presence_shift=float(shift))
+        for known, least, shift in zip(out.classes, moved, shifts)
+    ]
+    ious = {name: round(float(score), 2) for name, score in scores.items()}
+    doubts = [segmenter.classes[n].sources[scored[p].shots[n]] for p, n in doubtful]
+    facts = {
+        "chosen": title,
+        "iou": ious,
+        "predictions": len(found) * len(scored),
+        "least_margin": {known.name: round(known.least_margin, 3) for known in out.classes},
+        "presence_shift": {known.name: round(known.presence_shift, 3) for known in out.classes},
+        "doubtful": doubts,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    note = f"mean IoU % of {len(kept)} supports given the others: "
+    note += ", ".join(f"{name} {score:.1f}" for name, score in ious.items())
+    note += f"; uses {title} ({facts['predictions']} predictions, {facts['seconds']:.0f} s)"
+    doubt = "not found given the others, which find each other; is its mark right?"
+    return _noted(out, segmenter, facts, note, *(f"{source}: {doubt}" for source in doubts))
+
+
+def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: str) -> Segmenter:
+    """Return a segmenter with the notes of another, further ones, and the facts of the choice."""
+    out.notes, out.adaptation = [*segmenter.notes, *(f"--adapt: {note}" for note in notes)], facts
     return out
 
 
-def _chance(probe: np.ndarray, network: np.ndarray) -> float:
-    """Return the probability that photos favour the probe at least so much by chance, from the IoU of each."""
-    from scipy.stats import ttest_rel
+def along_border(label: Tensor) -> float:
+    """Return the share of the photo's border along which its mark lies, from the network's label (S, S)."""
+    photo = _unpadded(label, label)
+    return float((torch.cat([photo[0], photo[-1], photo[:, 0], photo[:, -1]]) == 1).float().mean())
 
-    return float(ttest_rel(probe, network, alternative="greater").pvalue)
+
+def _unpadded(values: Tensor, label: Tensor) -> Tensor:
+    """Return the part of a map (S, S) that shows the photo, whose label is unknown beside it."""
+    known = label != IGNORE
+    return values[known.any(1)][:, known.any(0)]
+
+
+def _of_some(segmenter: Segmenter, shots: Sequence[list[int]], without: Collection[tuple[int, int]] = ()) -> Segmenter:
+    """Return a segmenter that has some supports of each class, by index, without pairs of a support and its class."""
+    out = segmenter.without_classes()
+    for number, (known, own) in enumerate(zip(segmenter.classes, shots, strict=True)):
+        out.classes.append(known.some([shot for shot in own if (shot, number) not in without], out.model))
+    return out
 
 
 def _probe_of(segmenter: Segmenter, network: WithEncoder) -> Segmenter:
@@ -102,49 +188,72 @@ def _probe_of(segmenter: Segmenter, network: WithEncoder) -> Segmenter:
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
     for known in segmenter.classes:
-        out.classes.append(
-            replace(known, support_batches=encode_shots(known.name, known.images, known.labels, out.model))
-        )
+        if network.masks_supports:  # they are kept without what surrounds the object
+            batches = encode_shots(known.name, known.images, known.labels, out.model)
+            known = replace(known, support_batches=batches)
+        out.classes.append(known)
     return out
 
 
-def photos_of(segmenter: Segmenter) -> list[Photo]:
+def photos_of(segmenter: Segmenter, folds: int) -> list[Photo]:
     """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
+    model = segmenter.model
     photos: list[Photo] = []
     for number, known in enumerate(segmenter.classes):
         for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
             photo = next((p for p in photos if number not in p.shots and torch.equal(p.image, image)), None)
             if photo is None:
-                photo = Photo(image, torch.zeros_like(label), {})
+                with model.forward_pass(), torch.inference_mode():
+                    cached = model.network.cache_query(image[None])
+                photo = Photo(image, torch.zeros_like(label), {}, cached)
                 photos.append(photo)
             photo.shots[number] = shot
             photo.label[(label == IGNORE) & (photo.label == 0)] = IGNORE
             photo.label[label == 1] = number + 1
     for index, photo in enumerate(photos):
-        crowding = np.zeros((FOLDS, 2), int)  # photos that show a class of this one, and all, in each fold
+        crowding = np.zeros((folds, 2), int)  # photos that show a class of this one, and all, in each fold
         for earlier in photos[:index]:
             crowding[earlier.fold] += bool(earlier.shots.keys() & photo.shots.keys()), 1
-        photo.fold = min(range(FOLDS), key=crowding.tolist().__getitem__)
+        photo.fold = min(range(folds), key=crowding.tolist().__getitem__)
     return photos
 
 
-@torch.inference_mode()
-def _cross_validated(segmenter: Segmenter, photos: list[Photo], progress: bool) -> np.ndarray:
-    """Return the IoU of each photo in percent, mean over its classes, given the supports of the other folds."""
-    out = np.zeros(len(photos))
-    title = f"try {segmenter.model.network.title}"
-    with tqdm(total=len(photos), desc=title, unit="photo", leave=False, disable=not progress) as bar:
-        for fold in range(FOLDS):
-            trial = segmenter.without_classes()
-            for number, known in enumerate(segmenter.classes):
-                kept = [photo.shots[number] for photo in photos if photo.fold != fold and number in photo.shots]
-                trial.classes.append(known.some(kept, segmenter.model))
-            for index, photo in ((i, p) for i, p in enumerate(photos) if p.fold == fold):
-                margins = trial.scores(photo.image[None])[0][0]
-                highest, best = margins.max(0)
-                predicted = torch.where(highest > 0, best + 1, 0)[photo.label != IGNORE]
-                label = photo.label[photo.label != IGNORE]
-                of_classes = [(predicted == n + 1, label == n + 1) for n in photo.shots]
-                out[index] = 100 * np.mean([float((a & b).sum() / (a | b).sum().clamp(min=1)) for a, b in of_classes])
-                bar.update()
+def _left_out(candidate: Candidate, photos: list[Photo], scored: list[Photo], bar: tqdm) -> LeftOut:
+    """Return how a candidate segments some of the photos given the supports of the other folds."""
+    margins, classes = dict[int, Tensor](), 1 + max(number for photo in photos for number in photo.shots)
+    presence = np.full((len(scored), classes), np.nan)
+    for fold in sorted({photo.fold for photo in scored}):
+        others = [photo for photo in photos if photo.fold != fold]
+        trial = candidate.of([[p.shots[n] for p in others if n in p.shots] for n in range(classes)])
+        calibration = trial.calibration if trial.presence_by is None else None
+        for index, photo in ((i, p) for i, p in enumerate(scored) if p.fold == fold):
+            seen, own = trial.scores(photo.image[None], photo.cached)
+            margins[index] = seen[0, :, ::STEP, ::STEP].cpu()
+            if calibration is not None:
+                for number in photo.shots:
+                    numbers = None if own is None else own[0, number]
+                    evidence = evidence_of(_unpadded(seen[0, number], photo.label), numbers).cpu().numpy()
+                    presence[index, number] = logit(calibration.presence(evidence))
+            bar.update()
+
+    labels = [photo.label[::STEP, ::STEP].cpu() for photo in scored]
+    deviation = float(torch.cat([margins[i][:, label != IGNORE].flatten() for i, label in enumerate(labels)]).std())
+    iou = np.full((len(scored), classes, len(MOVES)), np.nan)
+    for index, (photo, label) in enumerate(zip(scored, labels)):
+        of_photo, known = margins[index], label != IGNORE
+        for number in photo.shots:
+            inside, first = label == number + 1, known & (of_photo[number] >= of_photo.amax(0))
+            for move, least in enumerate(deviation * MOVES):
+                found = first & (of_photo[number] > least)
+                iou[index, number, move] = 100 * (found & inside).sum() / (found | inside).sum().clamp(min=1)
+    return LeftOut(iou, presence, deviation)
+
+
+def _doubtful(iou: np.ndarray) -> list[tuple[int, int]]:
+    """Return (photo, class) of the supports that the others contradict, from the IoU (photos, classes)."""
+    out = []
+    for photo, number in np.argwhere(~np.isnan(iou)).tolist():
+        others = np.nanmedian(np.delete(iou[:, number], photo))
+        if others >= AGREED and iou[photo, number] < DOUBTFUL * others:
+            out.append((photo, number))
     return out

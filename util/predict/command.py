@@ -103,7 +103,8 @@ def _predict(options: argparse.Namespace) -> int:
             place = f"on {describe(segmenter.model.device)}"
             print(*segmenter.notes, _on_presence(segmenter), sep="\n")
             decisive = {**segmenter.facts, "instances": options.instances, "inputs": digest_of_inputs(segmenter)}
-            waiting, facts = results.waiting(waiting, decisive) if options.resume else waiting, {**decisive, **facts}
+            known = {name: fact for name, fact in decisive.items() if name != "adapt"}  # which has the seconds
+            waiting, facts = results.waiting(waiting, known) if options.resume else waiting, {**decisive, **facts}
         if options.resume:
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
         try:
@@ -198,6 +199,7 @@ def digest_of_inputs(segmenter: Segmenter) -> str:
     out = hashlib.sha256(json.dumps(decisive).encode())
     for known in segmenter.classes:
         tensors = [t for batch in known.support_batches for t in (batch.image, batch.label)]
-        for array in [*(t.cpu().numpy() for t in tensors), known.vector]:
+        moved = np.array([known.least_margin, known.presence_shift])
+        for array in [*(t.cpu().numpy() for t in tensors), known.vector, moved]:
             out.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     return out.hexdigest()

@@ -12,7 +12,7 @@ from util.data.marks import POINTS, SCRIBBLE
 from util.errors import UserError
 from util.evaluate.evaluate import FINAL
 from util.formats import recognise
-from util.predict.adapt import MIN_SUPPORTS, adapted
+from util.predict.adapt import AUTO, LEAST, NONE, adapted
 from util.predict.load_model import MAX_SIDE
 from util.predict.prediction import Decision
 from util.predict.regions import NOT
@@ -52,8 +52,10 @@ def parser() -> argparse.ArgumentParser:
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
-    adapt = f"with {MIN_SUPPORTS} or more supports of each class: use a linear probe where cross-validation prefers it"
-    add("--adapt", action="store_true", help=adapt)
+    adapt = (
+        f"auto (default): {LEAST} or more supports of each class choose method and thresholds; none: as the method is"
+    )
+    add("--adapt", choices=(AUTO, NONE), default=AUTO, help=adapt)
     keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
     add("--keep-base", action="store_true", help=keep)
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
@@ -107,7 +109,7 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
     Raises:
         UserError: as ``Segmenter``; or an option is given that nothing reads.
     """
-    for name, default in (("adapt", False), ("min_score", None), ("output", FINAL)):
+    for name, default in (("min_score", None), ("output", FINAL)):
         if options.keep_base and getattr(options, name) != default:
             raise UserError(f"--{name.replace('_', '-')}: is not for --keep-base; leave one of them out")
     segmenter = Segmenter(
@@ -143,4 +145,4 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
             raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")
     if segmenter.model.note:
         print(segmenter.model.note)
-    return adapted(segmenter, progress=True) if options.adapt else segmenter
+    return segmenter if options.adapt == NONE else adapted(segmenter, progress=True)

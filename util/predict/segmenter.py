@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from model.encoders.weights import hub
-from model.episode import IGNORE, Output
+from model.episode import IGNORE, CachedFeatures, Output
 from util.config.read import to_dict
 from util.errors import UserError, nearest
-from util.evaluate.calibration import evidence_of, find_calibration
+from util.evaluate.calibration import evidence_of, find_calibration, logit, sigmoid
 from util.evaluate.evaluate import FINAL
 from util.export.publish import publish
 from util.predict.encoded_class import EncodedClass, encode_supports, text_of
@@ -237,6 +237,9 @@ class Segmenter:
             ]
         if self.decision.refine and self.kept is None:  # it was measured for classes against the background alone
             margins = photo.refine()
+        if presence is not None and any(known.presence_shift for known in self.classes):
+            presence = [sigmoid(logit(p) + known.presence_shift) for p, known in zip(presence, self.classes)]
+        margins -= np.array([known.least_margin for known in self.classes], np.float32)[:, None, None]
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, self.calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)
@@ -260,14 +263,16 @@ class Segmenter:
         }
 
     @torch.inference_mode()
-    def scores(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
+    def scores(self, query: Tensor, cached: CachedFeatures | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the margins and the model's own numbers on presence, for inputs (B, 3, S, S).
 
         Margins are each class's logit minus the background's, (B, n, S, S) float32; the numbers are (B, n, E) float32,
-        None for a model without any.
+        None for a model without any. ``cached`` is the network's ``cache_query`` of the inputs, where it is known.
         """
         network, base_labels = self.model.network, self.model.network.reads_base_labels
         episodes = [known.episode(query, some, base_labels) for known in self.classes for some in known.support_batches]
+        if cached is not None:
+            episodes = [replace(episode, cached_query=[cached]) for episode in episodes]
         with self.model.forward_pass():
             output = network.forward_classes(episodes)
         check_finite(output)
