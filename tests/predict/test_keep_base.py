@@ -33,7 +33,8 @@ def test_base_and_new_classes_share_a_mask(predict, make_checkpoint, model, mark
         (f"cat={photo}:box=2,2,9,9", "novel class 1: "),
     ):
         assert word in predict(*words, other).error
-    assert "--adapt" in predict(*words, supports[1], "--adapt").error and predict(*words, supports[1]).code == 0
+    assert "--output" in predict(*words, supports[1], "--output", "meta").error
+    assert predict(*words, supports[1]).code == 0
     record = json.loads((tmp_path / "out" / "marked.json").read_text())
     assert [row["name"] for row in record["classes"]] == [*base, "cat"] and record["model"] == "BCM"
     assert np.array_equal(read_mask(tmp_path / "out" / "marked_mask.png"), found.mask)

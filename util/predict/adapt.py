@@ -124,7 +124,7 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     out = best.of([list(range(count)) for count in counts])
     shifts = np.zeros(len(counts))
     if segmenter.calibration is not None:
-        shifts = (logit(segmenter.calibration.threshold) + AHEAD - np.nanmean(found[0].presence[kept], 0)) / 2
+        shifts = (logit(segmenter.calibration.threshold) + AHEAD - np.nanmean(found[0].presence, 0)) / 2
     out.classes = [
         replace(known, least_margin=float(least), presence_shift=float(shift))
         for known, least, shift in zip(out.classes, moved, shifts)
