@@ -105,9 +105,9 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None
 
 
 def test_a_note_says_that_objects_are_small(baseline: Path, photos) -> None:
-    marks = {"tiny": "box=10,10,14,13", "whole": "box=10,10,24,23", "point": "points=20,20"}
-    segmenter = Segmenter({name: [(photos[0], text)] for name, text in marks.items()}, config=baseline)
-    assert [note.partition(":")[0] for note in segmenter.notes] == ["tiny"]
+    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
+    segmenter = Segmenter(None, classes, config=baseline)
+    assert [note.partition(":")[0] for note in segmenter.notes] == ["box=9,9,13,13"]
 
 
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:

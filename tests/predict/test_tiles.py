@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-import torch
 
-from model.episode import Output
 from util.predict import Segmenter
 from util.predict.prediction import Decision
-from util.predict.tiles import OVERLAP, blend_weight, windows
+from util.predict.tiles import OVERLAP, TiledPhoto, blend_weight, windows
 
 
 @pytest.mark.parametrize(("shape", "tile"), [((50, 60), 64), ((200, 130), 64), ((65, 64), 64), ((64, 1000), 33)])
@@ -30,11 +29,7 @@ def test_tiles_cover_the_photo_and_overlap(shape: tuple[int, int], tile: int) ->
 def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(baseline: Path, marked: dict, monkeypatch) -> None:
     """If the margin at a pixel depends on that pixel's brightness alone, tiles change only the resizing."""
 
-    def local(_: Segmenter, query: torch.Tensor) -> Output:
-        margin = query.mean(1) / 50 - 2
-        return Output(torch.stack([torch.zeros_like(margin), margin], 1))
-
-    monkeypatch.setattr(Segmenter, "_output", local)
+    monkeypatch.setattr(Segmenter, "scores", lambda _, query: (query.mean(1, keepdim=True) / 50 - 2, None))
     y, x = np.mgrid[:150, :180] / 20
     photo = np.repeat((120 + 80 * np.sin(y) * np.cos(x))[..., None], 3, 2).astype(np.uint8)
     whole, tiled = (
@@ -43,3 +38,16 @@ def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(baseline: Pa
     )
     assert (whole.mask == tiled.mask).mean() > 0.95 and 0.2 < whole.mask.mean() < 0.8
     assert np.abs(whole.probability - tiled.probability).mean() < 0.02
+
+
+@pytest.mark.parametrize("tile", [None, 150])
+def test_edges_move_to_those_of_the_photo(tile: int | None) -> None:
+    true = np.zeros((2, 130, 200), bool)
+    true[0, 30:100, 25:90], true[1, 45:110, 115:175] = True, True
+    image = np.random.default_rng(0).integers(120, 126, (130, 200, 3))
+    image += 80 * np.stack([true[0], true[1], true[1]], axis=2)
+    margins = np.stack([8 * cv2.GaussianBlur(np.float32(np.roll(one, 4, 1)), (0, 0), 6) - 4 for one in true])
+    photo = TiledPhoto(image.astype(np.uint8), 2, tile)
+    for rows, columns in photo.windows:
+        photo.add((rows, columns), list(margins[:, rows, columns]))
+    assert ((photo.refine() > 0) != true).sum() < ((margins > 0) != true).sum() / 4
