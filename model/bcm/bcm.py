@@ -4,7 +4,7 @@ counts_kj = cells of novel class j that the base learner calls k. Each j belongs
 among them) of its largest counts. For every base class k with novel classes of its own a logistic regression on
 x^beta, over all cells of all supports, tells them from everything else; where the base map says k, its argmax decides.
 With several shots it is a vote of regressions: one of every shot alone and one, of weight 5, of all.
-Source: BCM, base class mining for generalised few-shot segmentation, NeurIPS 2024.
+Source: BCM (base-class mining), NeurIPS 2024.
 """
 
 from __future__ import annotations
