@@ -10,6 +10,7 @@ added; the match alone is taken where the decoder fails on the single support it
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -85,7 +86,7 @@ class Pocket(WithEncoder):
             label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
         compared = self._compare(query, supports, label_bkss, photos=0 if self.training else shots)
         if single and not self.training:
-            helps_b111 = self._decoder_helps(support, label_bkss[:, 0])
+            helps_b111 = self._decoder_helps(support, label_bkss[:, 0], _shared_support(episode))
             fine_b1hw = compared["fine"]
             compared["fine"] = torch.where(helps_b111, fine_b1hw, resize(compared["match"], fine_b1hw.shape[-2:]))
 
@@ -118,21 +119,26 @@ class Pocket(WithEncoder):
 
     def _encode_closeup(self, close: Closeup, episode: Episode) -> Features:
         """Return the features of B close-ups; those of a cached support that all queries share are kept with it."""
-        cached = cast("list[Features] | None", episode.cached_support)
-        if cached is None or sum(map(len, cached)) > 1:
+        shared = _shared_support(episode)
+        if shared is None:
             return self.encode_supports(close.image, close.label)
         # An export's box is no number; there a support has one label, and so one box.
-        kept, box = cached[0].closeups, () if shapes_are_fixed() else tuple(close.box[0].tolist())
+        kept, box = shared.closeups, () if shapes_are_fixed() else tuple(close.box[0].tolist())
         if box not in kept:
             kept[box] = self.encode_supports(close.image[:1], close.label[:1])
         return kept[box].repeat(len(close.image))
 
-    def _decoder_helps(self, support: Levels, label_bss: Tensor) -> Tensor:
+    def _decoder_helps(self, support: Levels, label_bss: Tensor, shared: Features | None) -> Tensor:
         """Return for B supports (B, 1, 1, 1) whether the decoder finds their objects about as well as the match does.
 
         Each support is its own query here. A decoder that fails there takes the object for background or for a base
-        class, and would do so in the query.
+        class, and would do so in the query. The answer for a support that all queries share is kept with it.
         """
+        if shared is not None and not shapes_are_fixed():
+            key = f"decoder helps {zlib.crc32(label_bss[0].cpu().numpy().tobytes())}"
+            if key not in shared.derived:
+                shared.derived[key] = self._decoder_helps(support.rows(slice(1)), label_bss[:1], None)
+            return shared.derived[key].expand(len(label_bss), 1, 1, 1)
         found = self._compare(support, [support], label_bss.unsqueeze(1))
         size, is_object, counts = label_bss.shape[-2:], label_bss == 1, label_bss != IGNORE
 
@@ -180,6 +186,12 @@ class Pocket(WithEncoder):
         """Return cross-entropy with the foreground's weight, and a share of the Dice loss."""
         weighted = cross_entropy(logits_b2hw, label_bhw, self.settings.foreground_weight)
         return weighted + DICE * foreground_dice(logits_b2hw, label_bhw)
+
+
+def _shared_support(episode: Episode) -> Features | None:
+    """Return the cached features of the one support that all queries share, if there is one."""
+    cached = cast("list[Features] | None", episode.cached_support)
+    return cached[0] if cached is not None and sum(map(len, cached)) == 1 else None
 
 
 def _two_classes(logits_b1hw: Tensor) -> Tensor:
