@@ -52,7 +52,7 @@ def test_config_without_base_lacks_its_sections(tmp_path: Path) -> None:
         ("data: {sise: 97}\n", 2, "data.sise", "did you mean 'size'?"),
         ("data:\n  fold: 1\n\n  # a comment\n  sise: 97\n", 6, "data.sise", "did you mean 'size'?"),
         ("meta_stage:\n  augment:\n    scal: [1, 1]\n", 4, "meta_stage.augment.scal", "did you mean 'scale'?"),
-        ("test: {qqqqqq: 1}\n", 2, "test.qqqqqq", "known: allow_fold_mismatch, batch, "),
+        ("test: {qqqqqq: 1}\n", 2, "test.qqqqqq", "known: adapt, allow_fold_mismatch, "),
         ("path: elsewhere\n", 2, "path", ""),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
 
 @pytest.mark.process
 def test_all_that_stops_a_part_is_said_before_anything_is_done(tmp_path: Path):
-    """Data, vectors and weights of both methods are missing, and the lines name each once."""
+    """Data, vectors and the weights of both methods are missing, and a line names each once."""
     words = ["--models", "symnet,ssp", "--set", f"data.root={tmp_path}/none", "--set", f"run.folder={tmp_path}/runs"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ended = subprocess.run(
@@ -83,7 +83,7 @@ def test_all_that_stops_a_part_is_said_before_anything_is_done(tmp_path: Path):
     assert ended.returncode == 2 and not list(tmp_path.iterdir())
     lines = ended.stderr.splitlines()
     assert all(line.startswith("error: ") for line in lines)
-    assert [line.split()[1] for line in lines] == ["data", "vectors", "weights", "weights"]
+    assert [line.split()[1] for line in lines] == ["data", "vectors", "weights"]
 
 
 @pytest.fixture

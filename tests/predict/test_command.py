@@ -115,6 +115,7 @@ def test_interrupted_results_are_listed_and_reviewed_ones_kept(
 ):
     out, write = tmp_path / "out", Results.write
     words = ("--config", baseline, "--query", *photos[:2], "--out", out, "--support")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     with monkeypatch.context() as patch:
         patch.setattr(
             Results, "write", lambda *at: write(*at) if at[1] == photos[0] else signal.raise_signal(signal.SIGINT)

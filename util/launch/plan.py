@@ -47,8 +47,8 @@ def plan_training(tasks: list[Task], gpus: int, asked: argparse.Namespace) -> in
 
 def in_words(findings: list[Finding]) -> list[str]:
     """Return a line for each prerequisite that is not met; one that several methods share is named once."""
-    first = {(f.says, f.mend): f for f in reversed(findings) if not f.fine}
-    return [f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in reversed(first.values())]
+    lines = {(f.says, f.mend): f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in findings if not f.fine}
+    return [*lines.values()]
 
 
 def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) -> int:

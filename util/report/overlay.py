@@ -56,6 +56,6 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     Raises:
         WriteError: the disk is full or the folder cannot be written.
     """
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    quality = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
     write_atomically(path, content.tobytes())
