@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ from util.checkpoints.weights import as_its_training
 from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.jobs import own_config
-from util.launch import reproduce
+from util.launch import parts, reproduce
 from util.launch.cost import Case
 from util.launch.launch import claim
+from util.launch.parts import Part, undone
 from util.launch.plan import described
-from util.launch.reproduce import Part, main, tried, undone
+from util.launch.reproduce import main, tried
 from util.launch.stages import Task
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT
@@ -66,6 +68,16 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
     again = reproduced("--folds", "1", "--models", "prototype,ssp", "--set", "test.checkpoint=none")
     assert again.count(": done ==") == 1 and again.count("test by bam ==") == 1
     assert again.count("A: prototype, B: ssp, fold 1") == 1 and "SSP ResNet-10" in again
+    two = reproduced("--folds", "2,3", "--models", "prototype")
+    assert f"is in {kept}.log" in two and (two + kept.with_suffix(".log").read_text()).count("test by bam ==") == 2
+
+
+@pytest.mark.parametrize(("shots", "trained"), [((1, 5), [1, 1]), ((5,), [5])])
+def test_five_shots_are_tested_by_the_training_of_one_whichever_comes_first(shots, trained, tmp_path: Path):
+    """Methods whose weights serve any number of shots train once; with 5 shots alone, for 5."""
+    words = {"dataset": "mini", "net": "lite0", "gpus": 0, "models": "pocket", "shot": shots, "folds": "0"}
+    found, refused = reproduce.parts_of(Namespace(**words, protocol=None, overrides=[f"run.folder={tmp_path}"]))
+    assert [part.source.data.shot for part in found] == trained and not refused
 
 
 @pytest.mark.process
@@ -122,7 +134,7 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
     monkeypatch.setattr(reproduce, "parts_of", lambda _: ([part], []))
     monkeypatch.setattr(Part, "tasks", lambda *_: [])
     monkeypatch.setattr(reproduce, "lacking", lambda _: [])
-    monkeypatch.setattr(reproduce, "run_script", lambda *_: 3)
+    monkeypatch.setattr(parts, "run_script", lambda *_: 3)
     monkeypatch.setattr(sys, "argv", ["reproduce", "mini", "resnet10", "0"])
     here, there = os.pipe()
     if not (other := os.fork()):  # another process: a process does not lock itself out
@@ -140,8 +152,8 @@ def test_a_training_begun_with_other_options_is_named(done_run):
     config, meta = read_config(done_run[0].path), done_run[1]
     (meta / LAST).touch()
     (meta / ENVIRONMENT).write_text(json.dumps({"options": ["data.size=41", "data.workers=1", "run.device=cuda"]}))
-    assert f"{meta}: was trained with --set data.size=41; " in reproduce._lacks_options(config)
-    assert not reproduce._lacks_options(read_config(config.path, ["data.size=41"]))
+    assert f"{meta}: was trained with --set data.size=41; " in parts._lacks_options(config)
+    assert not parts._lacks_options(read_config(config.path, ["data.size=41"]))
     assert as_its_training(config).data.size == 41 and as_its_training(config).run.device == "cpu"
     assert as_its_training(read_config(config.path, ["test.checkpoint=none"])).data.size == 33
 

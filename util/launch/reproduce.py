@@ -9,103 +9,32 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
-from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from util.packages import loaded
 
 with loaded():
     from model.registry import class_of
     from util import cli
-    from util.checkpoints.resume import changed_settings, options_of
-    from util.checkpoints.weights import OWN, weights_source
+    from util.checkpoints.weights import weights_source
     from util.config.compose import MAIN_METHOD, config_path, in_names
-    from util.config.read import read_config, to_dict
+    from util.config.read import read_config
     from util.config.settings import Config
-    from util.errors import Busy, UserError
-    from util.evaluate.jobs import result_folder
-    from util.files import write_atomically
+    from util.errors import UserError
+    from util.files import kept_json, write_atomically
     from util.launch.cost import Case
-    from util.launch.launch import RESUME, add_planning, check_gpus, claim, run_script, train
+    from util.launch.launch import add_planning, check_gpus
+    from util.launch.parts import Part, run_all, run_in_two, undone
     from util.launch.plan import described, in_words, plan, refuse
-    from util.launch.stages import Task, stage_in
+    from util.launch.stages import Task
     from util.prepare.needs import Finding, Needs
     from util.report.compare import compare
     from util.report.paper_table import table
-    from util.report.schema import RESULT, read_result
     from util.report.table import FORMATS, add_format
-    from util.run.context import BEST, base_folder, begun, is_finished, network_config, run_folder, weights_folder
+    from util.run.context import BEST, METRICS, base_folder, run_folder, weights_folder
     from util.run.device import CUDA, pick_device
     from util.run.processes import as_user_error
-
-IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
-
-
-@dataclass(frozen=True)
-class Part:
-    """One fold or data set at one number of shots: a training and a test.
-
-    Attributes:
-        config: of the test, read with these overrides.
-        source: of the training, which may be on another data set.
-        given: the overrides of the command line, which the training has.
-    """
-
-    method: str
-    config: Config
-    overrides: list[str]
-    source: Config
-    given: list[str]
-
-    @property
-    def result(self) -> Path:
-        """The result file that its test leaves."""
-        return result_folder(self.config, self.config.test.protocol) / RESULT
-
-    @property
-    def learns(self) -> bool:
-        """Whether its test takes weights that a training of this command leaves."""
-        return class_of(self.source.model).learns and self.source.test.checkpoint in OWN
-
-    @property
-    def trains(self) -> bool:
-        """Whether its training is to be run."""
-        return self.learns and not is_finished(weights_folder(self.source))
-
-    def run(self, gpus: int) -> int:
-        """Train and test where that is not done; return the exit code.
-
-        Raises:
-            Busy: another job does.
-        """
-        config, source = self.config, self.source
-        if self.trains:
-            print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
-            options = _set([*self.given, f"data.shot={network_config(source).data.shot}"])
-            if code := train(Path(source.path), gpus, [*options, RESUME]):
-                return code
-        title = f"== {config.run.name}, {config.data.shot}-shot"
-        if undone(config, self.result):
-            with claim(self.result.parent):
-                if why := undone(config, self.result):  # no other job has done it since
-                    print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
-                    return run_script("test.py", gpus, [config.path, *_set(self.overrides)])
-        print(f"{title}: done ==", flush=True)
-        return 0
-
-    def tasks(self, gpus: int) -> list[Task]:
-        """Return the tasks of its training, if it has one, and of its test."""
-        source, why, out = network_config(self.source), undone(self.config, self.result), list[Task]()
-        folders = {"base": base_folder(source), "meta": weights_folder(source)}
-        lacks = _lacks_options(self.source) if self.learns else ""
-        for stage, folder in folders.items() if self.learns else ():
-            if getattr(source, f"{stage}_stage") is not None and (stage == "base" or folder != folders["base"]):
-                task = stage_in(folder, source, stage, gpus)
-                out.append(replace(task, refusal=lacks or task.refusal))
-        return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
 
 
 def main() -> int:
@@ -131,23 +60,16 @@ def main() -> int:
     refused += [*(task.refusal for task in tasks), *(lacking_memory(tasks) if options.gpus else ())]
     if code := refuse(refused):
         return code
-    left = parts
-    while left:
-        busy: list[Part] = []
-        for part in left:
-            try:
-                if code := part.run(options.gpus):
-                    return code
-            except Busy as error:
-                print(error, flush=True)
-                busy.append(part)
-        if len(busy) == len(left):
-            names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in busy)
-            print(f"left to other jobs: {names}; the one that ends last prints the table", flush=True)
-            return 0
-        left = busy
-    whole = table([part.result for part in parts], across=parts[0].source.data.name != parts[0].config.data.name)
     out = Path(parts[0].config.run.folder) / f"{options.dataset}_{in_names(options.net)}_table"
+    several = not options.gpus and sum(bool(undone(part.config, part.result)) for part in parts) > 1
+    code, left = run_in_two(parts, Path(f"{out}.log")) if several else run_all(parts, options.gpus)
+    if left and not code:
+        names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in left)
+        print(f"left to other jobs: {names}; the one that ends last prints the table", flush=True)
+    if code or left:
+        return code
+    whole = table([part.result for part in parts], across=parts[0].source.data.name != parts[0].config.data.name)
+    whole.notes.append(f"Minutes of training: {_minutes(parts)}.")
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
     print("\n".join(["", format(whole, options.format), "", *_differences(parts, options.format)]))
@@ -194,6 +116,8 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None) -> li
         for dataset, fold in places:  # of a cross-domain benchmark: one 1-shot training serves all
             config = read(dataset, fold, tested)
             source = first if first.test.data_sets else read(dataset, fold, trained)
+            if source is not first and 1 in options.shot and weights_folder(source) != run_folder(source, "meta"):
+                source = read(dataset, fold, [*given, "data.shot=1"])  # whichever of both parts comes first
             out.append(Part(method, config, tested, source, given))
     return out
 
@@ -210,14 +134,11 @@ def lacking(parts: list[Part]) -> list[str]:
     return in_words(found)
 
 
-def _lacks_options(source: Config) -> str:
-    """Return a line if a training was begun with options that change a setting and that this command lacks."""
-    folder = next(filter(begun, (weights_folder(source), run_folder(source, "base"))), Path())
-    options = options_of(folder, source, ("test", "protocols"))
-    options = [text for text in options if text.partition("=")[0].rpartition(".")[2] not in IRRELEVANT]
-    if not options or read_config(source.path, [*options, *source.given]) == source:
-        return ""
-    return f"{folder}: was trained with {shlex.join(_set(options))}; give the same, or set another run.name"
+def _minutes(parts: list[Part]) -> str:
+    """Return the minutes of every training, each once."""
+    folders = {weights_folder(part.source): None for part in parts if part.learns}
+    found = ((folder, kept_json(folder / METRICS).get("minutes")) for folder in folders)
+    return ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in found if minutes is not None)
 
 
 def lacking_memory(tasks: list[Task]) -> list[str]:
@@ -242,10 +163,6 @@ def tried(case: Case, device: str) -> str:
     return ""
 
 
-def _set(overrides: list[str]) -> list[str]:
-    return [word for text in overrides for word in ("--set", text)]
-
-
 def _differences(parts: list[Part], form: str) -> list[str]:
     """Return texts that say how every model differs from the first on the same episodes, with tables of a format."""
     lines, firsts = [], dict[tuple, Part]()
@@ -257,39 +174,6 @@ def _differences(parts: list[Part], form: str) -> list[str]:
             found = format(compare(first.result, part.result), form)
             lines.append(f"A: {first.method}, B: {part.method}, {where}, {data.shot}-shot\n\n{found}\n")
     return lines
-
-
-def undone(config: Config, path: Path) -> str:
-    """Return the reason why a test of this config has to run: its result is missing or differs; '' if it need not."""
-    if not path.exists():
-        return "no result yet"
-    try:
-        result = read_result(path)
-        scored = _deciding(result["config"])
-    except (UserError, KeyError):
-        return "the result there cannot be read"
-    source = weights_source(config)
-    if result["checkpoint"] != str(source):
-        return f"the result there is of {result['checkpoint']}"
-    if isinstance(source, Path) and source.exists() and source.stat().st_mtime > path.stat().st_mtime:
-        return "the result there is older than its weights"
-    asked = _deciding(to_dict(config))
-    if set(asked["test"]["metrics"]) <= set(scored["test"]["metrics"]):  # further ones do no harm
-        scored["test"]["metrics"] = asked["test"]["metrics"]
-    differ = changed_settings(scored, asked)
-    return f"the result there differs in {', '.join(differ[:3])}" if differ else ""
-
-
-def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a merged config that can affect the scores of its test."""
-    test = merged["test"]
-    return {
-        "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
-        "model": merged["model"],
-        "run": {key: merged["run"][key] for key in ("precision", "seed")},
-        "test": {**{key: test[key] for key in ("episodes", "seeds", "protocol")}, "metrics": test.get("metrics", [])},
-        "protocol": merged["protocols"][test["protocol"]],
-    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+"""The parts of one table, a training and a test each, and who does them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from model.registry import class_of
+from util.checkpoints.resume import changed_settings, options_of
+from util.checkpoints.weights import OWN, weights_source
+from util.config.read import read_config, to_dict
+from util.config.settings import Config
+from util.errors import Busy, UserError
+from util.evaluate.jobs import result_folder
+from util.launch.launch import RESUME, claim, run_script, train
+from util.launch.stages import Task, stage_in
+from util.report.schema import RESULT, read_result
+from util.run.context import base_folder, begun, is_finished, network_config, run_folder, weights_folder
+
+IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fold or data set at one number of shots: a training and a test.
+
+    Attributes:
+        config: of the test, read with these overrides.
+        source: of the training, which may be on another data set.
+        given: the overrides of the command line, which the training has.
+    """
+
+    method: str
+    config: Config
+    overrides: list[str]
+    source: Config
+    given: list[str]
+
+    @property
+    def result(self) -> Path:
+        """The result file that its test leaves."""
+        return result_folder(self.config, self.config.test.protocol) / RESULT
+
+    @property
+    def learns(self) -> bool:
+        """Whether its test takes weights that a training of this command leaves."""
+        return class_of(self.source.model).learns and self.source.test.checkpoint in OWN
+
+    @property
+    def trains(self) -> bool:
+        """Whether its training is to be run."""
+        return self.learns and not is_finished(weights_folder(self.source))
+
+    def run(self, gpus: int) -> int:
+        """Train and test where that is not done; return the exit code.
+
+        Raises:
+            Busy: another job does.
+        """
+        config, source = self.config, self.source
+        if self.trains:
+            print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
+            options = _set([*self.given, f"data.shot={network_config(source).data.shot}"])
+            if code := train(Path(source.path), gpus, [*options, RESUME]):
+                return code
+        title = f"== {config.run.name}, {config.data.shot}-shot"
+        if undone(config, self.result):
+            with claim(self.result.parent):
+                if why := undone(config, self.result):  # no other job has done it since
+                    print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
+                    return run_script("test.py", gpus, [config.path, *_set(self.overrides)])
+        print(f"{title}: done ==", flush=True)
+        return 0
+
+    def tasks(self, gpus: int) -> list[Task]:
+        """Return the tasks of its training, if it has one, and of its test."""
+        source, why, out = network_config(self.source), undone(self.config, self.result), list[Task]()
+        folders = {"base": base_folder(source), "meta": weights_folder(source)}
+        lacks = _lacks_options(self.source) if self.learns else ""
+        for stage, folder in folders.items() if self.learns else ():
+            if getattr(source, f"{stage}_stage") is not None and (stage == "base" or folder != folders["base"]):
+                task = stage_in(folder, source, stage, gpus)
+                out.append(replace(task, refusal=lacks or task.refusal))
+        return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
+
+
+def run_all(parts: list[Part], gpus: int) -> tuple[int, list[Part]]:
+    """Train and test what no other job works on; return the first exit code that is not 0, and the parts left."""
+    left = parts
+    while left:
+        busy: list[Part] = []
+        for part in left:
+            try:
+                if code := part.run(gpus):
+                    return code, left
+            except Busy as error:
+                print(error, flush=True)
+                busy.append(part)
+        if len(busy) == len(left):
+            break
+        left = busy
+    return 0, left
+
+
+def run_in_two(parts: list[Part], log: Path) -> tuple[int, list[Part]]:
+    """Do as ``run_all`` on the CPU by two jobs, each on half of the cores; the output of the second is in ``log``.
+
+    A small network trains twice on two cores in little more time than once on one of them, or once on both.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"two jobs of {os.environ['OMP_NUM_THREADS']} thread(s); the output of the second is in {log}", flush=True)
+
+    def second() -> None:
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        sys.exit(run_all(parts, 0)[0])
+
+    job = get_context("fork").Process(target=second)
+    job.start()
+    try:
+        code, left = run_all(parts, 0)
+        if not code:
+            job.join()
+    finally:
+        job.terminate()
+        job.join()
+    return run_all(left, 0) if left and not code else (code, left)
+
+
+def _lacks_options(source: Config) -> str:
+    """Return a line if a training was begun with options that change a setting and that this command lacks."""
+    folder = next(filter(begun, (weights_folder(source), run_folder(source, "base"))), Path())
+    options = options_of(folder, source, ("test", "protocols"))
+    options = [text for text in options if text.partition("=")[0].rpartition(".")[2] not in IRRELEVANT]
+    if not options or read_config(source.path, [*options, *source.given]) == source:
+        return ""
+    return f"{folder}: was trained with {shlex.join(_set(options))}; give the same, or set another run.name"
+
+
+def _set(overrides: list[str]) -> list[str]:
+    return [word for text in overrides for word in ("--set", text)]
+
+
+def undone(config: Config, path: Path) -> str:
+    """Return the reason why a test of this config has to run: its result is missing or differs; '' if it need not."""
+    if not path.exists():
+        return "no result yet"
+    try:
+        result = read_result(path)
+        scored = _deciding(result["config"])
+    except (UserError, KeyError):
+        return "the result there cannot be read"
+    source = weights_source(config)
+    if result["checkpoint"] != str(source):
+        return f"the result there is of {result['checkpoint']}"
+    if isinstance(source, Path) and source.exists() and source.stat().st_mtime > path.stat().st_mtime:
+        return "the result there is older than its weights"
+    asked = _deciding(to_dict(config))
+    if set(asked["test"]["metrics"]) <= set(scored["test"]["metrics"]):  # further ones do no harm
+        scored["test"]["metrics"] = asked["test"]["metrics"]
+    differ = changed_settings(scored, asked)
+    return f"the result there differs in {', '.join(differ[:3])}" if differ else ""
+
+
+def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a merged config that can affect the scores of its test."""
+    test = merged["test"]
+    return {
+        "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
+        "model": merged["model"],
+        "run": {key: merged["run"][key] for key in ("precision", "seed")},
+        "test": {**{key: test[key] for key in ("episodes", "seeds", "protocol")}, "metrics": test.get("metrics", [])},
+        "protocol": merged["protocols"][test["protocol"]],
+    }
