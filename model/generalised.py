@@ -41,14 +41,9 @@ class GeneralisedModel(OverBaseStage):
     transductive: ClassVar[bool]  # whether every photo is fitted anew on its own pixels
     changes_base: ClassVar[bool]  # whether the rows of the base classes may change
 
-    def __init__(self, settings: WithBaseSettings, task: Task, over: FewShotModel | None = None):
-        """``over``: another network whose base classifier is taken, in place of an encoder and a base learner here."""
-        if over is None:
-            super().__init__(settings, task)
-            self.freeze()
-        else:
-            FewShotModel.__init__(self, settings, task)
-        self.over = over
+    def __init__(self, settings: WithBaseSettings, task: Task):
+        super().__init__(settings, task)
+        self.freeze()
 
     def forward(self, episode: Episode) -> Output:
         """Raise Mismatch: an episode names one class."""
@@ -57,12 +52,7 @@ class GeneralisedModel(OverBaseStage):
     @property
     def base(self) -> Head:
         """The classifier of background and base classes, (N + 1, C)."""
-        last = cast(nn.Conv2d, cast(nn.Sequential, (self.over or self).base_classifier)[-1])
-        return Head(last.weight.detach()[:, :, 0, 0], cast(Tensor, last.bias).detach())
-
-    def features(self, image_b3hw: Tensor) -> Tensor:
-        """Return what the base classifier sees of images, see ``FewShotModel.base_features``."""
-        return (self.over or self).base_features(image_b3hw)
+        return base_head(self)
 
     def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
         """Return what ``predict`` needs of the supports; it depends on weights, supports and settings alone.
@@ -76,7 +66,7 @@ class GeneralisedModel(OverBaseStage):
         """
         features, own = [], len(self.base.bias)
         for number, (images, label) in enumerate(zip(supports, labels, strict=True), 1):
-            maps = [self.features(image[None]) for image in images]
+            maps = [self.base_features(image[None]) for image in images]
             found = [int((on_cells(y, x.shape[-2:]) == own + number - 1).sum()) for x, y in zip(maps, label)]
             if 0 in found or sum(found) < LEAST_CELLS:
                 what = f"support {found.index(0) + 1} covers no cell" if 0 in found else f"{sum(found)} cells"
@@ -97,10 +87,10 @@ class GeneralisedModel(OverBaseStage):
             valid: (B, S, S) bool, False in the padding.
             state: None for the base classes alone.
         """
-        features = self.features(query)
+        if state is None:
+            return base_logits(self, query)
+        features = self.base_features(query)
         with torch.autocast(features.device.type, enabled=False):
-            if state is None:
-                return base_probability(self.base, features, valid.shape[-2:]).clamp(min=EPS).log()
             return self.label(features, valid, state)
 
     def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
@@ -110,6 +100,19 @@ class GeneralisedModel(OverBaseStage):
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: Any) -> Tensor:
         """Return logits (B, M, S, S) of photos by their features."""
         raise NotImplementedError
+
+
+def base_head(network: FewShotModel) -> Head:
+    """Return the classifier of background and base classes, (N + 1, C), of a network that has one."""
+    last = cast(nn.Conv2d, cast(nn.Sequential, network.base_classifier)[-1])
+    return Head(last.weight.detach()[:, :, 0, 0], cast(Tensor, last.bias).detach())
+
+
+def base_logits(network: FewShotModel, query_b3ss: Tensor) -> Tensor:
+    """Return the logarithms of the probabilities of background and base classes, (B, N + 1, S, S)."""
+    features = network.base_features(query_b3ss)
+    with torch.autocast(features.device.type, enabled=False):
+        return base_probability(base_head(network), features, query_b3ss.shape[-2:]).clamp(min=EPS).log()
 
 
 def base_probability(base: Head, features_bchw: Tensor, size: Sequence[int]) -> Tensor:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from util.data.images.read import TAG, read_image, read_mask_of, read_stacked, turned, unstack, write_mask
 from util.errors import UserError
-from util.predict.supports import read_photo
+from util.predict.photos import read_photo
 
 HEIGHT, WIDTH = 40, 64
 BACK = {  # the stored pixels of an upright photo, by EXIF's definition

@@ -18,8 +18,8 @@ from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.predict import Segmenter
+from util.predict.photos import read_photo
 from util.predict.results import Results
-from util.predict.supports import read_photo
 
 DEEP_STEM = "model.encoder.stem=deep"
 

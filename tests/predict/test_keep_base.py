@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +12,46 @@ import pytest
 from model.bcm import regression
 from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
+from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
 
 
 @pytest.mark.parametrize("model", ["", "pocket"], ids=["symnet", "pocket"])
-def test_base_and_new_classes_share_a_mask(predict, make_checkpoint, model, marked, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(regression, "PENALTIES", [1.0])
+def test_base_and_new_classes_share_a_mask(predict, make_checkpoint, model, marked, tmp_path: Path):
+    """Where the network finds the new class alone, it is in the common mask, which is the base map elsewhere."""
     given, photo = make_checkpoint(model), marked["box"].rpartition(":")[0]
-    supports = ("--support", f"cat={photo}:box=2,2,56,40")
-    segmenter = Segmenter(given, supports[1:], keep_base=True)
-    base, found, alone = [c.name for c in segmenter.classes[:-1]], segmenter(photo), segmenter.without_classes()(photo)
-    assert len(base) == len(alone.probability) == 6 and (found.mask == 7).any() and alone.mask.max() <= 6
-    if not model:  # its base stage is enough
-        content = checkpoint.read(given)
-        weights = {k: x for k, x in content["weights"].items() if k.startswith(("encoder.", "base_learner."))}
-        checkpoint.save(given := tmp_path / "base.pth", {**content, "stage": "base", "weights": weights})
-        assert "--keep-base" in predict("--checkpoint", given, *supports, "--query", photo, "--out", tmp_path).error
-    words = ("--checkpoint", given, "--keep-base", "--query", photo, "--out", tmp_path / "out", *supports[:1])
-    for other, word in (
-        (f"{base[0].upper()}={photo}:box=2,2,9,9", "base"),
-        (f"cat={photo}:box=2,2,9,9", "novel class 1: "),
-    ):
-        assert word in predict(*words, other).error
-    assert "--output" in predict(*words, supports[1], "--output", "meta").error
-    assert predict(*words, supports[1]).code == 0
+    text = f"cat={photo}:box=2,2,56,40"
+    segmenter, plain = Segmenter(given, [text], keep_base=True), Segmenter(given, [text])
+    share = plain(photo).probability[0]
+    for one in (segmenter, plain):  # random weights find something
+        one.classes[-1] = replace(one.classes[-1], least_margin=float(np.median(np.log(share / (1 - share)))))
+    base, found = [known.name for known in segmenter.classes[:-1]], segmenter(photo)
+    alone, new = segmenter.without_classes()(photo), plain(photo).mask == 1
+    assert len(base) == len(alone.probability) == 6 and new.any() and (alone.mask > 0).any()
+    assert np.array_equal(found.mask, np.where(new, 7, alone.mask)) and found.presence is None
+    numbers = [0.0] * (MARGIN_NUMBERS + 6)  # scores hide new classes alone
+    segmenter.calibration = Calibration(FORMAT, "", "", "", 2.0, 1.0, numbers, -9.0, 0.5)
+    hidden = segmenter(photo)
+    assert np.array_equal(hidden.mask, alone.mask) and hidden.shown == [True] * 6 + [False]
+    words = ("--checkpoint", given, "--keep-base", "--query", photo, "--out", tmp_path / "out", "--support")
+    assert "base" in predict(*words, f"{base[0].upper()}={photo}:box=2,2,9,9").error
+    assert predict(*words, text).code == 0
     record = json.loads((tmp_path / "out" / "marked.json").read_text())
-    assert [row["name"] for row in record["classes"]] == [*base, "cat"] and record["model"] == "BCM"
-    assert np.array_equal(read_mask(tmp_path / "out" / "marked_mask.png"), found.mask)
+    assert [row["name"] for row in record["classes"]] == [*base, "cat"]
+
+
+def test_a_base_stage_is_enough(predict, make_checkpoint, marked, tmp_path: Path, monkeypatch):
+    """BCM fits the new classes, which need cells enough."""
+    monkeypatch.setattr(regression, "PENALTIES", [1.0])
+    content, photo = checkpoint.read(make_checkpoint("")), marked["box"].rpartition(":")[0]
+    weights = {k: x for k, x in content["weights"].items() if k.startswith(("encoder.", "base_learner."))}
+    checkpoint.save(given := tmp_path / "base.pth", {**content, "stage": "base", "weights": weights})
+    words, text = ("--checkpoint", given, "--query", photo, "--out", tmp_path / "out", "--support"), f"cat={photo}:box="
+    assert "--keep-base" in predict(*words, f"{text}2,2,56,40").error
+    words = ("--keep-base", *words)
+    assert "novel class 1: " in predict(*words, f"{text}2,2,9,9").error
+    assert "--output" in predict(*words, f"{text}2,2,56,40", "--output", "meta").error
+    assert predict(*words, f"{text}2,2,56,40").code == 0
+    record = json.loads((tmp_path / "out" / "marked.json").read_text())
+    assert record["model"] == "BCM" and len(record["classes"]) == 7
+    assert (read_mask(tmp_path / "out" / "marked_mask.png") == 7).any()

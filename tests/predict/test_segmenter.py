@@ -16,7 +16,8 @@ from util.data.mini import CLASS_NAMES
 from util.errors import UserError
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
-from util.predict.supports import Support, parse_support, read_photo
+from util.predict.photos import read_photo
+from util.predict.supports import Support, parse_support
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def run_generalised(job: Job, world: World) -> None:
         valid = torch.zeros_like(photo.label, dtype=torch.bool)
         valid[:, :height, :width] = True
         with torch.no_grad(), job.prepared.autocast():
-            features = network.features(photo.image)
+            features = network.base_features(photo.image)
         alone = predicted(base_probability(network.base, features, valid.shape[1:]))
         for seed, number in wanted[rows[place]]:
             check_finite(Output(logits := network.label(features, valid, states[seed])))

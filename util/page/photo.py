@@ -23,8 +23,8 @@ from util.files import kept_json, link, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
 from util.page.marks import Mark, drawn
+from util.predict.photos import read_photo
 from util.predict.prediction import EVEN, Prediction
-from util.predict.supports import read_photo
 from util.report.overlay import class_colour, class_map
 
 if TYPE_CHECKING:

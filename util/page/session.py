@@ -28,6 +28,7 @@ from util.page.background import Background, Work
 from util.page.marks import OUTLINE, Mark, outline_of_part
 from util.page.photo import MARKED, PAGE, Photo, Rule
 from util.predict.command import digest_of_inputs
+from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN
 from util.predict.results import FORMATS, Results
 from util.predict.segmenter import Segmenter
@@ -37,9 +38,6 @@ from util.predict.supports import (
     Support,
     by_class,
     check_class_name,
-    check_photo,
-    photos_in,
-    read_photo,
     supports_in,
 )
 from util.report.overlay import class_colour

@@ -25,9 +25,10 @@ from util.export.publish import publish
 from util.files import fingerprint
 from util.predict.load_model import SHIPPED, load_model
 from util.predict.options import HOST, PORT, SESSION, marked_by, parser, segmenter_of
+from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import Results
 from util.predict.segmenter import Segmenter
-from util.predict.supports import UNNAMED, Marked, by_class, check_photo, photos_in, read_photo
+from util.predict.supports import UNNAMED, Marked, by_class
 from util.run.device import describe
 from util.run.processes import as_user_error
 
@@ -164,12 +165,13 @@ def _write(
 def _on_presence(segmenter: Segmenter) -> str:
     """Return a line on the calibration that decides whether a class is shown."""
     known, kept = segmenter.calibration, segmenter.kept
-    if kept is not None:
-        return f"{len(kept.classes)} base classes beside the supports' by {kept.method.title}: all are shown"
+    base = "" if kept is None else f"{len(kept.classes)} base classes are kept, and shown where they are found; "
     if known is None:
-        return "no calibration: every class is shown; python test.py CONFIG --calibrate makes one for these weights"
+        return (
+            f"{base}no calibration: every class is shown; python test.py CONFIG --calibrate makes one for these weights"
+        )
     least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
-    return f"presence: classes with a score of at least {least:g} are shown; calibrated on {known.made_on}"
+    return f"{base}presence: classes with a score of at least {least:g} are shown; calibrated on {known.made_on}"
 
 
 def _digest_of(options: argparse.Namespace, marked: Sequence[Marked]) -> str:
@@ -195,7 +197,7 @@ def digest_of_inputs(segmenter: Segmenter) -> str:
     """
     model = segmenter.model
     decisive = [to_dict(model.context.config), digest_of(model.network.state_dict())]
-    decisive += [] if segmenter.kept is None else [segmenter.kept.method.title]
+    decisive += [] if segmenter.kept is None else ["keep_base"]
     out = hashlib.sha256(json.dumps(decisive).encode())
     for known in segmenter.classes:
         tensors = [t for batch in known.support_batches for t in (batch.image, batch.label)]

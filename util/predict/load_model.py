@@ -29,7 +29,6 @@ from util.run.device import autocast, pick_device
 from util.run.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
-OVER_BASE = BCM  # the method that puts new classes beside the base classes of weights
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
@@ -77,7 +76,7 @@ def load_model(
         overrides: settings to change, ``section.key=value``.
         side: of the network's input in pixels, default ``data.size``.
         device: replaces ``run.device``.
-        keep_base: take the checkpoint of a base stage too, as a network of ``OVER_BASE``.
+        keep_base: take the checkpoint of a base stage too, as a network of BCM.
 
     Raises:
         UserError: a file is missing or damaged, weights and config do not fit each other, or the device or the side
@@ -95,7 +94,7 @@ def load_model(
         settings = from_dict(content["config"], str(weights), list(overrides))
         if keep_base and content["stage"] == "base":
             data = replace(settings.data, text=NO_TEXT)
-            settings = replace(settings, data=data, model=OVER_BASE.Settings(encoder=settings.model.encoder))
+            settings = replace(settings, data=data, model=BCM.Settings(encoder=settings.model.encoder))
     else:
         path = Path(config)  # those of this project are found from every folder
         settings = read_config(path if path.parent.exists() else REPOSITORY / path, list(overrides))

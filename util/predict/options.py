@@ -109,9 +109,6 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
     Raises:
         UserError: as ``Segmenter``; or an option is given that nothing reads.
     """
-    for name, default in (("min_score", None), ("output", FINAL)):
-        if options.keep_base and getattr(options, name) != default:
-            raise UserError(f"--{name.replace('_', '-')}: is not for --keep-base; leave one of them out")
     segmenter = Segmenter(
         options.checkpoint,
         marked,

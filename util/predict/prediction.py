@@ -67,7 +67,7 @@ class Prediction:
         mask: (H, W) uint8, 0 is background.
         probability: (classes, H, W) float32; together with the background's they sum to 1. With a calibration it is
             that of a pixel in a photo that shows the class.
-        presence: the probability that the photo shows each class; None without a calibration.
+        presence: the probability that the photo shows each class; None without a calibration, and for base classes.
         min_score: the presence score below which a class has no pixel; None without a calibration.
         own_threshold: the share of a class in the sum of its own and the background's probability above which the
             network takes a pixel for the class; a calibration moves it from ``EVEN``.
@@ -79,7 +79,7 @@ class Prediction:
     names: list[str]
     mask: np.ndarray
     probability: np.ndarray
-    presence: list[float] | None = None
+    presence: list[float | None] | None = None
     min_score: float | None = None
     own_threshold: float = EVEN
     photo: Path | None = None
@@ -91,7 +91,7 @@ class Prediction:
         image: np.ndarray,
         names: list[str],
         margins: np.ndarray,
-        presence: list[float] | None = None,
+        presence: list[float | None] | None = None,
         calibration: Calibration | None = None,
         decision: Decision = Decision(),
     ) -> Prediction:
@@ -111,7 +111,8 @@ class Prediction:
         probability /= probability.sum(0) + np.exp(-highest)
         if calibration is not None and presence is not None:
             min_score = calibration.threshold if decision.min_score is None else decision.min_score
-            margins = np.where((np.array(presence) >= min_score)[:, None, None], margins, -np.inf)
+            shown = [score is None or score >= min_score for score in presence]
+            margins = np.where(np.array(shown)[:, None, None], margins, -np.inf)
         best, largest = margins.argmax(0), margins.max(0)
         if decision.threshold is None:
             inside = largest > 0
@@ -129,7 +130,7 @@ class Prediction:
         """Whether the presence score of each class suffices for its pixels to be shown."""
         if self.presence is None or self.min_score is None:
             return [True] * len(self.names)
-        return [score >= self.min_score for score in self.presence]
+        return [score is None or score >= self.min_score for score in self.presence]
 
     def instances(self) -> list[Instance]:
         """Return the connected parts (8 neighbours) of each class in turn, the largest of a class first."""
@@ -193,13 +194,12 @@ class Prediction:
         """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
 
         The box [x0, y0, x1, y1] covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1. The confidence is the mean
-        probability of the class over its pixels. Both are None for a class without pixels, and the presence is None
-        without a calibration.
+        probability of the class over its pixels. Both are None for a class without pixels.
         """
         out = []
         for value, name in enumerate(self.names, 1):
             inside = self.mask == value
-            pixels = int(inside.sum())
+            pixels, score = int(inside.sum()), None if self.presence is None else self.presence[value - 1]
             box = confidence = None
             if pixels:
                 rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
@@ -209,7 +209,7 @@ class Prediction:
                 {
                     "name": name,
                     "value": value,
-                    "presence": None if self.presence is None else round(self.presence[value - 1], DIGITS),
+                    "presence": None if score is None else round(score, DIGITS),
                     "pixels": pixels,
                     "share": round(pixels / inside.size, DIGITS),
                     "box": box,

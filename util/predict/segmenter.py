@@ -26,25 +26,15 @@ from util.export.publish import publish
 from util.predict.encoded_class import EncodedClass, encode_supports, text_of
 from util.predict.keep_base import KeptBase
 from util.predict.load_model import load_model
+from util.predict.photos import GivenPhoto, read_photo
 from util.predict.prediction import Decision, Prediction
-from util.predict.supports import (
-    UNNAMED,
-    GivenPhoto,
-    Marked,
-    Support,
-    by_class,
-    check_class_name,
-    parse_support,
-    read_photo,
-    support_from_arrays,
-)
+from util.predict.supports import UNNAMED, GivenSupport, check_class_name, supports_of
 from util.predict.tiles import TiledPhoto, Window
 from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
 SMALL = 0.01  # share of a photo below which objects are seldom found
-GivenSupport = str | Support | Marked | tuple[GivenPhoto, GivenPhoto]
 Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
 
 
@@ -97,8 +87,12 @@ class Segmenter:
         self.vectors = None if vectors is None else Path(vectors)
         self.kept = KeptBase(model) if keep_base else None
         self.calibration = None  # of the network's final output; others have none
-        if output == FINAL and not keep_base:
+        if output == FINAL:
             self.calibration = find_calibration(model.context.config, model.weights.source, model.weights.digest)
+        elif self.kept is not None and self.kept.fits is not None:
+            raise UserError(
+                f"--output {output}: {model.network.title} has no such output for --keep-base; leave it out"
+            )
         if self.decision.min_score is not None and self.calibration is None:
             raise UserError(
                 f"--min-score {self.decision.min_score:g}: {model.network.title} has no calibration for these weights, "
@@ -108,7 +102,7 @@ class Segmenter:
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: the models that were compared
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
-        named = supports if isinstance(supports, Mapping) else _read(supports, name)
+        named = supports if isinstance(supports, Mapping) else supports_of(supports, name)
         for class_name, of_class in named.items():
             self.add(class_name, of_class)
 
@@ -149,13 +143,17 @@ class Segmenter:
         if self.presence_by is not None:
             raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
         shown = UNNAMED if name is None else check_class_name(name, "class:")
-        read = [one for of_class in _read(supports, name).values() for one in of_class]
+        read = [one for of_class in supports_of(supports, name).values() for one in of_class]
         with self.model.lock:
             if self.kept is not None and shown.casefold() in (known.name.casefold() for known in self.kept.classes):
                 raise UserError(f"{shown}: is a base class of the weights, which is kept; leave its supports out")
             if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
                 raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
-            text = text_of(name, self.model.context, self.vectors) if self.kept is None else (0, None, "")
+            text = (
+                text_of(name, self.model.context, self.vectors)
+                if self.kept is None or self.kept.fits is None
+                else (0, None, "")
+            )
             batches = encode_supports(shown, read, self.model)
             self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in read]))
             if self.classes[-1].note:
@@ -173,7 +171,7 @@ class Segmenter:
         out = copy.copy(self)
         out.classes, out.notes = [], []
         if keep_base or self.kept is not None:
-            out.kept, out.calibration = KeptBase(self.model), None
+            out.kept = KeptBase(self.model)
             out.classes = [*out.kept.classes]
         return out
 
@@ -214,42 +212,57 @@ class Segmenter:
         images = [photo.image[window] for photo, window in views]
         sized = [self.model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
         inputs, labels = (torch.stack(kind).to(self.model.device) for kind in zip(*sized))
-        if self.kept is None:
-            margins, evidence = self.scores(inputs)
-        else:
-            margins, evidence = self.kept.margins(inputs, labels < IGNORE, self.classes), None
+        margins, evidence = list[Tensor](), None
+        if self.kept is not None:
+            new = self.classes[len(self.kept.classes) :]
+            margins.append(self.kept.margins(inputs, labels < IGNORE, new))
+        if self._own:
+            of_own, evidence = self.scores(inputs)
+            margins.append(of_own)
         view = self.model.view
-        for (photo, window), image, of_view in zip(views, images, margins.cpu().numpy(), strict=True):
+        for (photo, window), image, of_view in zip(views, images, torch.cat(margins, 1).cpu().numpy(), strict=True):
             photo.add(window, [view.back(of_class, image.shape[:2], view.rule) for of_class in of_view])
         if evidence is not None:
             for (photo, _), numbers in zip(views, evidence.cpu(), strict=True):
                 photo.evidence.append(numbers)
 
     def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
-        margins, presence = photo.blended(), None
+        margins, calibration = photo.blended(), self.calibration
+        presence: Any = None
+        first = len(self.classes) - len(self._own)
         if self.presence_by is not None:
             presence = self.presence_by(photo.image).presence
-        elif self.calibration is not None:  # the largest over the windows of the photo
+        elif calibration is not None:  # the largest over the windows of the photo
             windows: Sequence = photo.evidence or [[None] * len(margins)]
             presence = [
-                max(self.calibration.presence(evidence_of(torch.from_numpy(m), own[i]).numpy()) for own in windows)
-                for i, m in enumerate(margins)
+                max(calibration.presence(evidence_of(torch.from_numpy(m), own[i]).numpy()) for own in windows)
+                for i, m in enumerate(margins[first:])
             ]
-        if self.decision.refine and self.kept is None:  # it was measured for classes against the background alone
-            margins = photo.refine()
-        if presence is not None and any(known.presence_shift for known in self.classes):
-            presence = [sigmoid(logit(p) + known.presence_shift) for p, known in zip(presence, self.classes)]
+        if self.decision.refine and self._own:  # it was measured for classes against the background alone
+            margins = photo.refine(first)
+        if presence is not None and any(known.presence_shift for known in self._own):
+            presence = [sigmoid(logit(p) + known.presence_shift) for p, known in zip(presence, self._own)]
         margins -= np.array([known.least_margin for known in self.classes], np.float32)[:, None, None]
+        if first and self._own:  # above base classes
+            margins[first:] += np.maximum(margins[:first].max(0), 0)
+            presence = None if presence is None else [*[None] * first, *presence]
+            calibration = None if calibration is None else replace(calibration, scale=1.0, offset=0.0)
         names = [known.name for known in self.classes]
-        found = Prediction.from_margins(photo.image, names, margins, presence, self.calibration, self.decision)
+        found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)
+
+    @property
+    def _own(self) -> list[EncodedClass]:
+        """The classes that the network finds by their supports alone, which are the last ones."""
+        kept = self.kept
+        return self.classes if kept is None else [] if kept.fits else self.classes[len(kept.classes) :]
 
     @property
     def facts(self) -> dict[str, Any]:
         """The entries of the JSON that are the same for every query: model, input, supports, text vectors."""
         model = self.model
         return {
-            "model": model.network.title if self.kept is None else self.kept.method.title,
+            "model": model.network.title,
             "checkpoint": model.weights.source,
             "output": self.output,
             "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
@@ -270,13 +283,13 @@ class Segmenter:
         None for a model without any. ``cached`` is the network's ``cache_query`` of the inputs, where it is known.
         """
         network, base_labels = self.model.network, self.model.network.reads_base_labels
-        episodes = [known.episode(query, some, base_labels) for known in self.classes for some in known.support_batches]
+        episodes = [known.episode(query, some, base_labels) for known in self._own for some in known.support_batches]
         if cached is not None:
             episodes = [replace(episode, cached_query=[cached]) for episode in episodes]
         with self.model.forward_pass():
             output = network.forward_classes(episodes)
         check_finite(output)
-        return self.scores_of(output, [len(known.support_batches) for known in self.classes])
+        return self.scores_of(output, [len(known.support_batches) for known in self._own])
 
     def scores_of(self, output: Output, batches: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """Return the scores of n classes as ``scores`` does, each the mean over its batches of supports.
@@ -291,28 +304,6 @@ class Segmenter:
         logits = by_name[self.output].float()
         evidence = None if output.evidence is None else _means(output.evidence.float(), batches)
         return _means(logits[:, 1:] - logits[:, :1], batches), evidence
-
-
-def _read(given: Sequence[GivenSupport], name: str | None) -> dict[str | None, list[Support]]:
-    """Return the supports of each class, read; ``name`` is the class of those that name none."""
-    marked: list[Marked] = []
-    in_memory: list[Support] = []
-    for one in given:
-        match one:
-            case (str() | Path(), str() | Path()):
-                marked.append(Marked(None, Path(one[0]), str(one[1])))
-            case (photo, marks):
-                in_memory.append(support_from_arrays(photo, marks))
-            case Support():
-                in_memory.append(one)
-            case str() | Marked():
-                marked.append(parse_support(one) if isinstance(one, str) else one)
-            case _:
-                raise UserError(f"supports of {name or UNNAMED}: give a list of pairs (photo, marks), not {type(one)}")
-    groups = {known: [one.read(known) for one in of_class] for known, of_class in by_class(marked, name).items()}
-    if in_memory:
-        groups.setdefault(name, []).extend(in_memory)
-    return groups
 
 
 def _means(values: Tensor, batches: Sequence[int]) -> Tensor:

@@ -1,7 +1,4 @@
-"""Read photos, and marked photos as supports: text ``[class=]photo:marks``, files of annotations, or arrays.
-
-Photos are upright as their EXIF data say, RGB, of bounded size.
-"""
+"""Read marked photos as supports: text ``[class=]photo:marks``, files of annotations, or arrays."""
 
 from __future__ import annotations
 
@@ -11,25 +8,22 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from model.episode import IGNORE
-from util.data.images.read import header_of, opened_mask, read_image, read_mask_of
-from util.data.lists.files import IMAGE_SUFFIXES
+from util.data.images.read import opened_mask, read_mask_of
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
 from util.formats.annotations import Annotations, Photo
 from util.formats.painting import label_of
+from util.predict.photos import GivenPhoto, read_photo
 from util.predict.regions import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, mask_label, outlined_label, union
 
-MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 UNNAMED = "object"  # the name of a class without a name
 FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y; "
 FORM += "with spaces between several marks, of which not=x,y is beside the object"
 MAX_NAME_LENGTH = 80
 MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and are hardly meant
-GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
 
 
 @dataclass(frozen=True)
@@ -100,6 +94,9 @@ class Marked:
         if "outlines" in self.kinds:
             return [outlined_label(path, self.photo, self.name or name)]
         return drawn_labels(self.marks, shape, self.radius, f"{self.photo}:{self.marks}")
+
+
+GivenSupport = str | Support | Marked | tuple[GivenPhoto, GivenPhoto]
 
 
 def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> Marked:
@@ -271,60 +268,23 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     return Support(image, label if (label == 1).any() else label // IGNORE, "array")
 
 
-def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
-    """Return the photos among paths and in folders, each once, those of a folder sorted by name.
-
-    Args:
-        recursive: whether photos in sub-folders count.
-
-    Raises:
-        UserError: a folder holds no photo.
-    """
-    out: dict[Path, None] = {}
-    for path in paths:
-        inside = path.rglob("*") if recursive else path.glob("*")
-        found = sorted(p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        if path.is_dir() and not found:
-            raise UserError(f"{path}: this folder holds no photo ({', '.join(IMAGE_SUFFIXES)}); see also --recursive")
-        out.update(dict.fromkeys(found or [path]))
-    return list(out)
-
-
-def check_photo(path: Path) -> None:
-    """Check a photo by its header alone.
-
-    Raises:
-        UserError: the file is missing, no image, or has more than ``MAX_PIXELS`` pixels.
-    """
-    (height, width), _ = header_of(path)
-    if height * width > MAX_PIXELS:
-        raise UserError(f"{path}: {width} x {height} pixels, the limit is {MAX_PIXELS}; make it smaller")
-
-
-def read_photo(photo: GivenPhoto) -> np.ndarray:
-    """Return a photo as viewers show it, upright and RGB, (H, W, 3) uint8.
-
-    Args:
-        photo: a file; an image of Pillow; an array of that form; or a tensor (3, H, W), uint8 or floats in 0..1.
-
-    Raises:
-        UserError: as ``check_photo``; the file is damaged or has 32-bit values; or the array has another form.
-    """
-    if isinstance(photo, str | Path):
-        check_photo(Path(photo))
-        return read_image(Path(photo))
-    if isinstance(photo, Image.Image):
-        if photo.mode.startswith(("I", "F")):
-            raise UserError(f"an image: has values of mode {photo.mode}, whose white is unknown; give 8 bits")
-        return np.array(ImageOps.exif_transpose(photo).convert("RGB"))
-    if isinstance(photo, Tensor):
-        floats = photo.is_floating_point()
-        if photo.ndim != 3 or len(photo) != 3 or (floats and not 0 <= photo.min() <= photo.max() <= 1):
-            raise UserError(f"an image: must be a tensor (3, H, W), uint8 or floats in 0..1, not {tuple(photo.shape)}")
-        photo = (255 * photo).round().byte() if floats else photo
-        photo = photo.permute(1, 2, 0).contiguous().cpu().numpy()
-    if not isinstance(photo, np.ndarray):
-        raise UserError(f"an image: must be a file, an image of Pillow, an array or a tensor, not {type(photo)}")
-    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
-        raise UserError(f"an image: must be an array (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
-    return photo
+def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | None, list[Support]]:
+    """Return the supports of each class, read; ``name`` is the class of those that name none."""
+    marked: list[Marked] = []
+    in_memory: list[Support] = []
+    for one in given:
+        match one:
+            case (str() | Path(), str() | Path()):
+                marked.append(Marked(None, Path(one[0]), str(one[1])))
+            case (photo, marks):
+                in_memory.append(support_from_arrays(photo, marks))
+            case Support():
+                in_memory.append(one)
+            case str() | Marked():
+                marked.append(parse_support(one) if isinstance(one, str) else one)
+            case _:
+                raise UserError(f"supports of {name or UNNAMED}: give a list of pairs (photo, marks), not {type(one)}")
+    groups = {known: [one.read(known) for one in of_class] for known, of_class in by_class(marked, name).items()}
+    if in_memory:
+        groups.setdefault(name, []).extend(in_memory)
+    return groups

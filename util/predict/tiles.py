@@ -45,12 +45,13 @@ class TiledPhoto:
         """Return the weighted mean of all maps, (classes, H, W) float32."""
         return self._sum if len(self.windows) == 1 else self._sum / self._weight
 
-    def refine(self) -> np.ndarray:
-        """Move the edges of the maps to those of the photo, in each window; return as ``blended``."""
+    def refine(self, first: int = 0) -> np.ndarray:
+        """Move the edges of the maps from the ``first`` on to the photo's, in each window; return as ``blended``."""
         maps, self.missing = self.blended(), len(self.windows)
         self._sum, self._weight = np.zeros(maps.shape, np.float32), np.zeros(maps.shape[1:], np.float32)
         for rows, columns in self.windows:
-            self.add((rows, columns), [*refined(self.image[rows, columns], maps[:, rows, columns])])
+            of_window = maps[:, rows, columns]
+            self.add((rows, columns), [*of_window[:first], *refined(self.image[rows, columns], of_window[first:])])
         return self.blended()
 
 
