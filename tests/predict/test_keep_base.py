@@ -32,7 +32,8 @@ def test_base_and_new_classes_share_a_mask(predict, make_checkpoint, model, mark
     numbers = [0.0] * (MARGIN_NUMBERS + 6)  # scores hide new classes alone
     segmenter.calibration = Calibration(FORMAT, "", "", "", 2.0, 1.0, numbers, -9.0, 0.5)
     hidden = segmenter(photo)
-    assert np.array_equal(hidden.mask, alone.mask) and hidden.shown == [True] * 6 + [False]
+    assert np.array_equal(hidden.mask, alone.mask) and hidden.probability[:6].max() > 0.1
+    assert hidden.shown == [True] * 6 + [False]
     words = ("--checkpoint", given, "--keep-base", "--query", photo, "--out", tmp_path / "out", "--support")
     assert "base" in predict(*words, f"{base[0].upper()}={photo}:box=2,2,9,9").error
     assert predict(*words, text).code == 0

@@ -22,6 +22,7 @@ import yaml
 from model.common.ops import resize
 from model.contract import FewShotModel
 from model.episode import IGNORE, Output
+from model.registry import class_of
 from util.checkpoints.weights import load_weights
 from util.config.folds import LISTS
 from util.config.settings import Config
@@ -58,6 +59,8 @@ def calibrate(config: Config) -> Path:
     """
     if PROTOCOL not in config.protocols:
         raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/protocols.yaml")
+    if (cls := class_of(config.model)).generalised:
+        raise UserError(f"--calibrate: {cls.title} labels all classes at once and has no presence score")
     config = with_data(config, decoded_gib=0.0)  # each photo is read once or twice
     protocol, count = config.protocols[PROTOCOL], config.test.episodes or EPISODES
     with join(config.run.device, "test.batch, data.size or data.workers") as world:

@@ -244,9 +244,12 @@ class Segmenter:
             presence = [sigmoid(logit(p) + known.presence_shift) for p, known in zip(presence, self._own)]
         margins -= np.array([known.least_margin for known in self.classes], np.float32)[:, None, None]
         if first and self._own:  # above base classes
-            margins[first:] += np.maximum(margins[:first].max(0), 0)
-            presence = None if presence is None else [*[None] * first, *presence]
-            calibration = None if calibration is None else replace(calibration, scale=1.0, offset=0.0)
+            shown = [*range(first, len(margins))]
+            if presence is not None and calibration is not None:
+                least = calibration.threshold if self.decision.min_score is None else self.decision.min_score
+                shown, presence = [i for i in shown if presence[i - first] >= least], [*[None] * first, *presence]
+                calibration = replace(calibration, scale=1.0, offset=0.0)
+            margins[shown] += np.maximum(margins[:first].max(0), 0)
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)
