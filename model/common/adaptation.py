@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from statistics import fmean
@@ -126,12 +126,17 @@ def learn(network: FewShotModel, steps: Iterable[tuple[Sequence[Episode], Tensor
 
 
 def fit(
-    network: FewShotModel, ways: Sequence[Episode], settings: AdaptSettings = SETTINGS, seed: int = 0
+    network: FewShotModel,
+    ways: Sequence[Episode],
+    settings: AdaptSettings = SETTINGS,
+    seed: int = 0,
+    on_step: Callable[[], object] = int,
 ) -> FewShotModel:
     """Return a copy of a network whose encoder is adapted to supports; the network itself stays as it is.
 
     Args:
         ways: one episode (B = 1) for each class, with its supports; its query is not used.
+        on_step: called after each step.
 
     Raises:
         Mismatch: the network cannot be adapted.
@@ -147,6 +152,7 @@ def fit(
         losses: list[float] = []
         for loss in learn(adapted, _steps(adapted, ways, photos, settings.steps), settings.lr):
             losses.append(loss)
+            on_step()
             if not fmean(losses[-len(photos) :]) <= WORSE * fmean(losses[: len(photos)]):  # also if it is no number
                 raise NotLearnt(f"{network.title}: the loss on the supports grew, step {len(losses)}")
         for layer in layers:

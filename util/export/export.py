@@ -199,6 +199,8 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
     network = segmenter.model.network
     if network.cannot_export is not None:
         raise UserError(f"{network.title}: cannot be exported: {network.cannot_export}")
+    if segmenter.presence_by is not None:
+        raise UserError(f"{network.title}: adapted to its supports, it is not exported; export what was adapted")
     is_of_noise = not segmenter.classes
     if is_of_noise:
         segmenter = segmenter.without_classes()

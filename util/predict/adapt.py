@@ -7,17 +7,21 @@ that the network does not find, while it finds the others, is named, and a candi
 scores of the supports given the others shift those of their class: half of the way to where they lie ``AHEAD`` of the
 threshold on average.
 
+If it is asked for, the network whose encoder is adapted to two supports or more competes too, and the probe on that
+encoder (TaP, arXiv 2512.10521); they segment a fold by an encoder that learnt from the others.
+
 With one support of each class nothing can be left out. A mark along much of the photo's border is of a material then
 and not of an object, and the linear probe has it.
 """
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,15 +29,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.baselines.probe import Probe, ProbeSettings
+from model.common.adaptation import SETTINGS, adaptable, fit
 from model.common.with_encoder import WithEncoder
 from model.episode import IGNORE, CachedFeatures
+from model.mismatch import Mismatch
 from util.evaluate.calibration import evidence_of, logit
 from util.evaluate.evaluate import FINAL
-from util.predict.encoded_class import encode_shots
+from util.predict.encoded_class import SupportBatch, encode_shots
+from util.predict.load_model import LoadedModel
 from util.predict.segmenter import Segmenter
 from util.run.network import build_model
 
-AUTO, NONE = "auto", "none"  # the words of --adapt
+AUTO, NONE, ENCODER = "auto", "none", "encoder"  # the words of --adapt
+INTERRUPTED = "interrupted"
 FOLDS = 5
 LEAST, LEAST_TO_CHOOSE = 3, 5  # supports of each class: for presence scores, for the rest
 SCORED = 10  # supports of a class that are segmented, at most
@@ -42,7 +50,11 @@ MOVES = np.array([0, -0.2, 0.2, -0.4, 0.4])  # of the least margin, in deviation
 AHEAD = 1.0  # in logits
 STEP = 4  # between the pixels that are compared
 MATERIAL = 1 / 3  # share of the photo's border
+A_STEP = 3.5  # time of a step of the encoder's learning, in encodings of a photo
 AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
+
+
+Shots = tuple[tuple[int, ...], ...]  # some supports of each class, by index
 
 
 @dataclass
@@ -65,10 +77,11 @@ class Photo:
 
 
 class Candidate(NamedTuple):
-    """A way to segment; ``of`` returns the segmenter that has some supports of each class, by index."""
+    """A way to segment; ``of`` returns the segmenter that has some of the supports."""
 
     title: str
-    of: Callable[[Sequence[list[int]]], Segmenter]
+    of: Callable[[Shots], Segmenter]
+    own_encoder: bool = False  # what the network keeps of photos is of no use to it
 
 
 class LeftOut(NamedTuple):
@@ -79,51 +92,76 @@ class LeftOut(NamedTuple):
     deviation: float  # of the margins
 
 
-def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
+def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False) -> Segmenter:
     """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` say which and why.
 
     It is the segmenter itself with two supports of a class, and for networks without an encoder or for one number of
-    supports above one, and beside kept base classes. ``progress`` shows a bar.
+    supports above one, and beside kept base classes. ``progress`` shows a bar, and the time that ``encoder`` will take,
+    which lets the network with an adapted encoder compete; an interrupt of its learning leaves the others.
     """
     network, counts = segmenter.model.network, [len(known.sources) for known in segmenter.classes]
     exactly, title, began = network.shots_of(network.state_dict()), network.title, time.monotonic()
-    if not counts or segmenter.kept or not isinstance(network, WithEncoder) or exactly not in (None, 1):
+    fixed = not counts or segmenter.kept or not isinstance(network, WithEncoder) or exactly not in (None, 1)
+    if encoder and counts and (fixed or min(counts) == 1):
+        encoder, why = False, "takes two supports or more of each class, weights for any number, and no --keep-base"
+        segmenter = _noted(copy.copy(segmenter), segmenter, {"encoder": why}, f"an adapted encoder {why}")
+    if fixed:
         return segmenter
     along = min(along_border(known.labels[0, 0]) for known in segmenter.classes)
     if max(counts) == 1 and network.learns and along >= MATERIAL:
         note = f"a mark along {along:.0%} of the photo's border is of a material; uses {Probe.title}, not {title}"
-        return _noted(_probe_of(segmenter, network), segmenter, {"chosen": Probe.title}, note)
-    if min(counts) < LEAST:
+        return _noted(_probe_of(segmenter), segmenter, {"chosen": Probe.title}, note)
+    if min(counts) < LEAST and not encoder:
         return segmenter
 
-    photos, candidates = photos_of(segmenter, min(*counts, FOLDS)), [Candidate(title, partial(_of_some, segmenter))]
-    scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
+    photos, candidates = photos_of(segmenter, FOLDS), [Candidate(title, partial(_of_some, segmenter))]
+    scored, a_photo = [p for p in photos if min(p.shots.values()) < SCORED], (time.monotonic() - began) / len(photos)
     if chooses := min(counts) >= LEAST_TO_CHOOSE:
-        candidates.append(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter, network))))
-    with tqdm(desc="choose", unit="photo", leave=False, disable=not progress) as bar:
+        candidates.append(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter))))
+    with tqdm(desc="choose", leave=False, disable=not progress) as bar:
         bar.total = len(candidates) * len(scored)
         found = [_left_out(one, photos, scored, bar) for one in candidates]
-        doubtful = _doubtful(found[0].iou[:, :, 0])
+        doubtful = _doubtful(found[0].iou[:, :, 0]) if min(counts) >= LEAST else []
+        without = {(scored[p].shots[n], n) for p, n in doubtful}
         if doubtful and chooses:
-            without = {(scored[p].shots[n], n) for p, n in doubtful}
             candidates.append(Candidate(f"{title} without doubtful", partial(_of_some, segmenter, without=without)))
             bar.total += len(scored)
             found.append(_left_out(candidates[-1], photos, scored, bar))
 
-    kept = [p for p in range(len(scored)) if p not in {p for p, _ in doubtful}]
-    plain, classes = np.nanmean(found[0].iou[kept, :, 0], 1), np.arange(len(counts))
-    best, moved, most, scores = candidates[0], np.zeros(len(counts)), GAIN, {title: plain.mean()}
-    for one, left_out in zip(candidates, found) if chooses else ():
-        moves = np.nanmean(left_out.iou[kept], 0).argmax(1)
-        score = np.nanmean(left_out.iou[kept][:, classes, moves], 1)
-        name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
-        scores[name] = score.mean()
-        if gain.mean() >= most and (gain > 0).sum() > (gain < 0).sum():
-            best, moved, most, title = one, left_out.deviation * MOVES[moves], gain.mean(), name
+        kept = [p for p in range(len(scored)) if p not in {p for p, _ in doubtful}]
+        plain, classes = np.nanmean(found[0].iou[kept, :, 0], 1), np.arange(len(counts))
+        learnt = cache(partial(_of_encoder, segmenter, without, bar))
+        of_probe = Candidate(f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), True)
+        own, of_encoder = [Candidate(f"{title}, adapted", learnt, True), of_probe], f"{SETTINGS}, after the last step"
+        for more in [own[: 1 + chooses], []] if encoder else [[]]:
+            ends = (KeyboardInterrupt, Mismatch) if more else ()
+            try:
+                if more:
+                    adaptable(network)
+                    steps = SETTINGS.steps * (1 + len({photo.fold for photo in scored}))
+                    bar.total += len(more) * len(scored) + steps
+                    if progress:
+                        tqdm.write(
+                            f"--adapt: an encoder learns, about {steps * A_STEP * a_photo:.0f} s; Ctrl-C ends it"
+                        )
+                tried = [*found, *(_left_out(one, photos, scored, bar) for one in more)]
+                best, chosen, scores = candidates[0], title, {title: plain.mean()}
+                moved, most = np.zeros(len(counts)), GAIN
+                for one, left_out in zip([*candidates, *more], tried):
+                    iou = left_out.iou[kept] if chooses else left_out.iou[kept, :, :1]
+                    moves = np.nanmean(iou, 0).argmax(1)
+                    score = np.nanmean(iou[:, classes, moves], 1)
+                    name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
+                    scores[name] = score.mean()
+                    if gain.mean() >= most and (gain > 0).sum() > (gain < 0).sum():
+                        best, moved, most, chosen = one, left_out.deviation * MOVES[moves], gain.mean(), name
+                out = best.of(tuple(tuple(range(count)) for count in counts))
+                break
+            except ends as reason:
+                of_encoder = str(reason) or INTERRUPTED
 
-    out = best.of([list(range(count)) for count in counts])
     shifts = np.zeros(len(counts))
-    if segmenter.calibration is not None:
+    if segmenter.calibration is not None and min(counts) >= LEAST:
         shifts = (logit(segmenter.calibration.threshold) + AHEAD - np.nanmean(found[0].presence, 0)) / 2
     out.classes = [
         replace(known, least_margin=float(least), presence_shift=float(shift))
@@ -132,17 +170,21 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     ious = {name: round(float(score), 2) for name, score in scores.items()}
     doubts = [segmenter.classes[n].sources[scored[p].shots[n]] for p, n in doubtful]
     facts = {
-        "chosen": title,
+        "chosen": chosen,
         "iou": ious,
-        "predictions": len(found) * len(scored),
+        "gain": round(ious[chosen] - ious[title], 2),
+        "predictions": len(tried) * len(scored),
         "least_margin": {known.name: round(known.least_margin, 3) for known in out.classes},
         "presence_shift": {known.name: round(known.presence_shift, 3) for known in out.classes},
         "doubtful": doubts,
+        **({"encoder": of_encoder} if encoder else segmenter.adaptation or {}),
         "seconds": round(time.monotonic() - began, 1),
     }
     note = f"mean IoU % of {len(kept)} supports given the others: "
     note += ", ".join(f"{name} {score:.1f}" for name, score in ious.items())
-    note += f"; uses {title} ({facts['predictions']} predictions, {facts['seconds']:.0f} s)"
+    note += f"; uses {chosen}, {facts['gain']:+.1f} ({facts['predictions']} predictions, {facts['seconds']:.0f} s)"
+    if encoder and len(tried) == len(candidates):
+        note = f"without an adapted encoder: {of_encoder}; {note}"
     doubt = "not found given the others, which find each other; is its mark right?"
     return _noted(out, segmenter, facts, note, *(f"{source}: {doubt}" for source in doubts))
 
@@ -165,33 +207,55 @@ def _unpadded(values: Tensor, label: Tensor) -> Tensor:
     return values[known.any(1)][:, known.any(0)]
 
 
-def _of_some(segmenter: Segmenter, shots: Sequence[list[int]], without: Collection[tuple[int, int]] = ()) -> Segmenter:
-    """Return a segmenter that has some supports of each class, by index, without pairs of a support and its class."""
+def _of_some(segmenter: Segmenter, shots: Shots, without: Collection[tuple[int, int]] = ()) -> Segmenter:
+    """Return a segmenter that has some of the supports, without pairs of a support and its class."""
     out = segmenter.without_classes()
     for number, (known, own) in enumerate(zip(segmenter.classes, shots, strict=True)):
         out.classes.append(known.some([shot for shot in own if (shot, number) not in without], out.model))
     return out
 
 
-def _probe_of(segmenter: Segmenter, network: WithEncoder) -> Segmenter:
+def _of_encoder(segmenter: Segmenter, without: Collection[tuple[int, int]], bar: tqdm, shots: Shots) -> Segmenter:
+    """Return a segmenter that has some of the supports, whose encoder is adapted to them; errors as ``fit``.
+
+    A support that is alone in its class has its mirror image beside it to learn from.
+    """
+    out, network, ways = _of_some(segmenter, shots, without), segmenter.model.network, []
+    for known in out.classes:
+        images, labels = known.images, known.labels
+        if images.shape[1] == 1:
+            images, labels = (torch.cat([x, x.flip(-1)], 1) for x in (images, labels))
+        ways.append(known.episode(images[:, 0], SupportBatch(images, labels, None), network.reads_base_labels))
+    with segmenter.model.forward_pass():
+        network = fit(network, ways, seed=segmenter.model.context.config.run.seed, on_step=bar.update)
+    return _by(replace(segmenter.model, network=network), out, segmenter, encode=True)
+
+
+def _probe_of(segmenter: Segmenter) -> Segmenter:
     """Return a segmenter of the same classes by a probe on the encoder of a segmenter's network."""
-    model, settings = segmenter.model, ProbeSettings(encoder=network.settings.encoder)
+    model, network = segmenter.model, cast(WithEncoder, segmenter.model.network)
+    settings = ProbeSettings(encoder=network.settings.encoder)
     settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
     context = replace(
         model.context, config=replace(model.context.config, model=settings), model_class=Probe, vectors=None
     )
     probe = build_model(context.config, context.text_width, model.view.side)
     probe.encoder = network.encoder
+    model = replace(model, context=context, network=probe.to(model.device).eval())
+    out = _by(model, segmenter, segmenter.presence_by or segmenter, encode=network.masks_supports)
+    out.output = FINAL
+    return out
+
+
+def _by(model: LoadedModel, segmenter: Segmenter, presence_by: Segmenter, encode: bool) -> Segmenter:
+    """Return a segmenter of the same classes by another model; ``encode``: it keeps other things of supports."""
     out = segmenter.without_classes()
-    out.model = replace(model, context=context, network=probe.to(model.device).eval())
-    out.output, out.presence_by = FINAL, segmenter
+    out.model, out.presence_by = model, presence_by
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
     for known in segmenter.classes:
-        if network.masks_supports:  # they are kept without what surrounds the object
-            batches = encode_shots(known.name, known.images, known.labels, out.model)
-            known = replace(known, support_batches=batches)
-        out.classes.append(known)
+        batches = encode_shots(known.name, known.images, known.labels, model) if encode else known.support_batches
+        out.classes.append(replace(known, support_batches=batches))
     return out
 
 
@@ -224,10 +288,10 @@ def _left_out(candidate: Candidate, photos: list[Photo], scored: list[Photo], ba
     presence = np.full((len(scored), classes), np.nan)
     for fold in sorted({photo.fold for photo in scored}):
         others = [photo for photo in photos if photo.fold != fold]
-        trial = candidate.of([[p.shots[n] for p in others if n in p.shots] for n in range(classes)])
+        trial = candidate.of(tuple(tuple(p.shots[n] for p in others if n in p.shots) for n in range(classes)))
         calibration = trial.calibration if trial.presence_by is None else None
         for index, photo in ((i, p) for i, p in enumerate(scored) if p.fold == fold):
-            seen, own = trial.scores(photo.image[None], photo.cached)
+            seen, own = trial.scores(photo.image[None], None if candidate.own_encoder else photo.cached)
             margins[index] = seen[0, :, ::STEP, ::STEP].cpu()
             if calibration is not None:
                 for number in photo.shots:

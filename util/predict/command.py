@@ -23,6 +23,7 @@ from util.evaluate.calibration import calibration_path
 from util.export.export import export
 from util.export.publish import publish
 from util.files import fingerprint
+from util.predict.adapt import ENCODER, INTERRUPTED
 from util.predict.load_model import SHIPPED, load_model
 from util.predict.options import HOST, PORT, SESSION, marked_by, parser, segmenter_of
 from util.predict.photos import check_photo, photos_in, read_photo
@@ -66,7 +67,7 @@ def _publish(arguments: list[str]) -> int:
 def _serve(options: argparse.Namespace) -> int:
     """Serve the page."""
     opened = (options.supports, "--support"), (options.support_files, "--supports"), (options.queries, "--query")
-    for given, name in opened:
+    for given, name in (*opened, (options.adapt == ENCODER, "--adapt encoder")):
         if given:
             raise UserError(f"--serve: takes no {name}; photos and annotations are opened on the page")
     from util.page.server import serve
@@ -106,6 +107,8 @@ def _predict(options: argparse.Namespace) -> int:
             decisive = {**segmenter.facts, "instances": options.instances, "inputs": digest_of_inputs(segmenter)}
             known = {name: fact for name, fact in decisive.items() if name != "adapt"}  # which has the seconds
             waiting, facts = results.waiting(waiting, known) if options.resume else waiting, {**decisive, **facts}
+            if (segmenter.adaptation or {}).get("encoder") == INTERRUPTED:
+                facts.pop("command")  # the same command would give others
         if options.resume:
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
         try:

@@ -230,7 +230,7 @@ class Segmenter:
         margins, calibration = photo.blended(), self.calibration
         presence: Any = None
         first = len(self.classes) - len(self._own)
-        if self.presence_by is not None:
+        if self.presence_by is not None and calibration is not None:
             presence = self.presence_by(photo.image).presence
         elif calibration is not None:  # the largest over the windows of the photo
             windows: Sequence = photo.evidence or [[None] * len(margins)]
