@@ -1,8 +1,12 @@
-"""The choice by the supports: folds, candidates, least margins, presence scores, doubtful supports, materials."""
+"""The choice by the supports: folds, candidates, least margins, presence scores, doubtful supports, encoders."""
 
 from __future__ import annotations
 
+import io
 import json
+import signal
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
+from util.checkpoints.checkpoint import digest_of
+from util.errors import UserError
 from util.evaluate.calibration import Calibration
+from util.export.export import write_export
 from util.predict import Segmenter, adapted
-from util.predict.adapt import FOLDS, MATERIAL, _doubtful, along_border, photos_of
+from util.predict.adapt import FOLDS, GAIN, INTERRUPTED, MATERIAL, _doubtful, along_border, photos_of
+from util.predict.command import digest_of_inputs
 from util.predict.supports import Support
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
@@ -28,6 +36,19 @@ def _support(seed: int, colour: int) -> Support:
     image[(*inside, colour)] += 130
     label[inside] = 1
     return Support(image, label, f"photo{seed}")
+
+
+@pytest.fixture
+def learner(make_checkpoint) -> Callable[[list[Support]], Segmenter]:
+    """Return a function that gives a segmenter of a class by SSP on an encoder that can be adapted."""
+
+    def give(supports: list[Support]) -> Segmenter:
+        torch.manual_seed(1)
+        out = Segmenter(make_checkpoint("ssp", "model.encoder.backbone=timm/test_efficientnet"), device="cpu")
+        out.add("red", supports)
+        return out
+
+    return give
 
 
 @pytest.fixture
@@ -105,3 +126,60 @@ def test_three_supports_choose_unless_told_not_to(predict, baseline: Path, photo
     assert record["adapt"]["predictions"] == 3 and "seconds" in record["adapt"]
     assert "1 of 1 results are complete" in predict(*words, "--resume", "--name", "object").output
     assert "--adapt" not in predict(*words, "--adapt", "none", "--overwrite").output
+
+
+def test_an_adapted_encoder_is_used_if_it_gains(learner, tmp_path: Path) -> None:
+    segmenter, photo = learner([_support(seed, 0) for seed in range(3)]), _support(99, 0).image
+    before, plain = digest_of(segmenter.model.network.state_dict()), segmenter(photo).probability
+    used, again = adapted(segmenter, encoder=True), adapted(segmenter, encoder=True)
+    assert digest_of(segmenter.model.network.state_dict()) == before and (segmenter(photo).probability == plain).all()
+    facts = used.adaptation
+    assert facts["gain"] == pytest.approx(facts["iou"]["SSP, adapted"] - facts["iou"]["SSP"], abs=0.01)
+    assert facts["gain"] >= GAIN and "TaP of 20 steps" in facts["encoder"]
+    assert f"uses SSP, adapted, {facts['gain']:+.1f}" in used.notes[-1]
+    assert (used(photo).probability != plain).any()
+    assert digest_of_inputs(used) == digest_of_inputs(again) != digest_of_inputs(segmenter)
+    with pytest.raises(UserError, match="not exported"):
+        write_export(used, tmp_path / "out", "pt2")
+    refused = adapted(learner([_support(seed, 0) for seed in range(2)]), encoder=True)
+    assert refused.adaptation["chosen"] == "SSP" and {*refused.adaptation["iou"]} == {"SSP", "SSP, adapted"}
+    assert digest_of(refused.model.network.state_dict()) == before
+
+
+def test_an_interrupt_leaves_the_others(learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupts(io.StringIO):
+        def write(self, text: str) -> int:
+            if "an encoder learns, about" in text:
+                signal.raise_signal(signal.SIGINT)
+            return super().write(text)
+
+    segmenter = learner([_support(seed, 0) for seed in range(3)])
+    monkeypatch.setattr(sys, "stdout", Interrupts())
+    left = adapted(segmenter, progress=True, encoder=True)
+    assert left.adaptation["encoder"] == INTERRUPTED and {*left.adaptation["iou"]} == {"SSP"}
+    assert f"without an adapted encoder: {INTERRUPTED}" in left.notes[-1]
+    assert left.model.network is segmenter.model.network
+
+
+def test_an_encoder_that_cannot_learn_stays_as_it_is(learner, segmenter: Segmenter, make_checkpoint) -> None:
+    marked = [_support(seed, 0) for seed in range(5)]
+    exact = Segmenter(make_checkpoint("", "data.shot=5"), device="cpu")
+    exact.add("red", marked)
+    whole = [replace(support, label=np.ones_like(support.label)) for support in marked[:3]]
+    for given, reason in (
+        (learner(marked[:1]), "takes two supports"),
+        (exact, "weights for any number"),
+        (learner(whole), "background beside the object"),
+        (segmenter, "no layer can be adapted"),
+    ):
+        left = adapted(given, encoder=True)
+        assert reason in left.notes[-1] and reason in left.adaptation["encoder"], reason
+        assert left.model.network is given.model.network or "chosen" in left.adaptation
+
+
+def test_adapt_without_a_word_is_the_encoder(predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
+    words = ["--config", baseline, "--support", marked["box"], "--query", photos[0], "--out", tmp_path / "out"]
+    assert "an adapted encoder takes two supports" in predict(*words, "--adapt").output
+    assert "two supports" in json.loads((tmp_path / "out" / f"{photos[0].stem}.json").read_text())["adapt"]["encoder"]
+    assert "1 of 1 results are complete" in predict(*words, "--adapt", "--resume").output
+    assert "--serve: takes no --adapt encoder" in predict("--config", baseline, "--serve", "--adapt").error
