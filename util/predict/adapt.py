@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, NamedTuple, cast
@@ -50,11 +50,8 @@ MOVES = np.array([0, -0.2, 0.2, -0.4, 0.4])  # of the least margin, in deviation
 AHEAD = 1.0  # in logits
 STEP = 4  # between the pixels that are compared
 MATERIAL = 1 / 3  # share of the photo's border
-A_STEP = 3.5  # time of a step of the encoder's learning, in encodings of a photo
+A_STEP = 5.0  # time of a step of the encoder's learning, in encodings of a photo
 AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
-
-
-Shots = tuple[tuple[int, ...], ...]  # some supports of each class, by index
 
 
 @dataclass
@@ -77,10 +74,10 @@ class Photo:
 
 
 class Candidate(NamedTuple):
-    """A way to segment; ``of`` returns the segmenter that has some of the supports."""
+    """A way to segment; ``of`` returns the segmenter that has some supports of each class, by index."""
 
     title: str
-    of: Callable[[Shots], Segmenter]
+    of: Callable[[tuple[tuple[int, ...], ...]], Segmenter]
     own_encoder: bool = False  # what the network keeps of photos is of no use to it
 
 
@@ -95,9 +92,9 @@ class LeftOut(NamedTuple):
 def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False) -> Segmenter:
     """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` say which and why.
 
-    It is the segmenter itself with two supports of a class, and for networks without an encoder or for one number of
-    supports above one, and beside kept base classes. ``progress`` shows a bar, and the time that ``encoder`` will take,
-    which lets the network with an adapted encoder compete; an interrupt of its learning leaves the others.
+    It is the segmenter itself with two supports of a class, for networks without an encoder or for one number of
+    supports above one, and beside kept base classes. ``progress`` shows a bar. With ``encoder`` the network whose
+    encoder is adapted competes, from two supports on; an interrupt of its learning leaves the others.
     """
     network, counts = segmenter.model.network, [len(known.sources) for known in segmenter.classes]
     exactly, title, began = network.shots_of(network.state_dict()), network.title, time.monotonic()
@@ -115,7 +112,8 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
         return segmenter
 
     photos, candidates = photos_of(segmenter, FOLDS), [Candidate(title, partial(_of_some, segmenter))]
-    scored, a_photo = [p for p in photos if min(p.shots.values()) < SCORED], (time.monotonic() - began) / len(photos)
+    scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
+    a_step = A_STEP * (time.monotonic() - began) / len(photos)
     if chooses := min(counts) >= LEAST_TO_CHOOSE:
         candidates.append(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter))))
     with tqdm(desc="choose", leave=False, disable=not progress) as bar:
@@ -133,17 +131,14 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
         learnt = cache(partial(_of_encoder, segmenter, without, bar))
         of_probe = Candidate(f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), True)
         own, of_encoder = [Candidate(f"{title}, adapted", learnt, True), of_probe], f"{SETTINGS}, after the last step"
-        for more in [own[: 1 + chooses], []] if encoder else [[]]:
-            ends = (KeyboardInterrupt, Mismatch) if more else ()
+        for more, ends in ((own[: 1 + chooses] if encoder else [], (KeyboardInterrupt, Mismatch)), ([], ())):
             try:
                 if more:
                     adaptable(network)
                     steps = SETTINGS.steps * (1 + len({photo.fold for photo in scored}))
                     bar.total += len(more) * len(scored) + steps
                     if progress:
-                        tqdm.write(
-                            f"--adapt: an encoder learns, about {steps * A_STEP * a_photo:.0f} s; Ctrl-C ends it"
-                        )
+                        tqdm.write(f"--adapt: an encoder learns, about {steps * a_step:.0f} s; Ctrl-C does without")
                 tried = [*found, *(_left_out(one, photos, scored, bar) for one in more)]
                 best, chosen, scores = candidates[0], title, {title: plain.mean()}
                 moved, most = np.zeros(len(counts)), GAIN
@@ -153,7 +148,7 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
                     score = np.nanmean(iou[:, classes, moves], 1)
                     name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
                     scores[name] = score.mean()
-                    if gain.mean() >= most and (gain > 0).sum() > (gain < 0).sum():
+                    if gain.mean() > most and (gain > 0).sum() > (gain < 0).sum():
                         best, moved, most, chosen = one, left_out.deviation * MOVES[moves], gain.mean(), name
                 out = best.of(tuple(tuple(range(count)) for count in counts))
                 break
@@ -207,15 +202,17 @@ def _unpadded(values: Tensor, label: Tensor) -> Tensor:
     return values[known.any(1)][:, known.any(0)]
 
 
-def _of_some(segmenter: Segmenter, shots: Shots, without: Collection[tuple[int, int]] = ()) -> Segmenter:
-    """Return a segmenter that has some of the supports, without pairs of a support and its class."""
+def _of_some(
+    segmenter: Segmenter, shots: Sequence[Sequence[int]], without: Collection[tuple[int, int]] = ()
+) -> Segmenter:
+    """Return a segmenter that has some supports of each class, by index, without pairs of a support and its class."""
     out = segmenter.without_classes()
     for number, (known, own) in enumerate(zip(segmenter.classes, shots, strict=True)):
         out.classes.append(known.some([shot for shot in own if (shot, number) not in without], out.model))
     return out
 
 
-def _of_encoder(segmenter: Segmenter, without: Collection[tuple[int, int]], bar: tqdm, shots: Shots) -> Segmenter:
+def _of_encoder(segmenter: Segmenter, without: Collection, bar: tqdm, shots: Sequence[Sequence[int]]) -> Segmenter:
     """Return a segmenter that has some of the supports, whose encoder is adapted to them; errors as ``fit``.
 
     A support that is alone in its class has its mirror image beside it to learn from.
