@@ -38,13 +38,13 @@ Photo = tuple[Tensor, Tensor]  # (3, H, W) float32 and (H, W) uint8: 0, the numb
 class AdaptSettings(NamedTuple):
     """The length and the place of learning."""
 
-    steps: int = 20  # 4 rounds of 5 supports
+    steps: int = 10  # 2 rounds of 5 supports
     lr: float = 1e-4
     rank: int = 64  # at most; also at most half of a layer's channels
-    stages: int = 2  # the last ones of the encoder, which get additions
+    stages: int = 1  # the last ones of the encoder, which get additions
 
     def __str__(self) -> str:
-        return f"TaP of {self.steps} steps r {self.rank} lr {self.lr:g} in {self.stages} stages"
+        return f"TaP of {self.steps} steps r {self.rank} lr {self.lr:g} in {self.stages} stage{'s'[: self.stages - 1]}"
 
 
 SETTINGS = AdaptSettings()

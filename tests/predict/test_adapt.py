@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from model.common.adaptation import AdaptSettings
 from util.checkpoints.checkpoint import digest_of
 from util.errors import UserError
 from util.evaluate.calibration import Calibration
@@ -128,7 +129,9 @@ def test_three_supports_choose_unless_told_not_to(predict, baseline: Path, photo
     assert "--adapt" not in predict(*words, "--adapt", "none", "--overwrite").output
 
 
-def test_an_adapted_encoder_is_used_if_it_gains(learner, tmp_path: Path) -> None:
+def test_an_adapted_encoder_is_used_if_it_gains(learner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[photos_of.__module__]
+    monkeypatch.setattr(module, "SETTINGS", AdaptSettings(20, 1e-2, stages=2))  # random weights need much
     segmenter, photo = learner([_support(seed, 0) for seed in range(3)]), _support(99, 0).image
     before, plain = digest_of(segmenter.model.network.state_dict()), segmenter(photo).probability
     used, again = adapted(segmenter, encoder=True), adapted(segmenter, encoder=True)
@@ -141,7 +144,9 @@ def test_an_adapted_encoder_is_used_if_it_gains(learner, tmp_path: Path) -> None
     assert digest_of_inputs(used) == digest_of_inputs(again) != digest_of_inputs(segmenter)
     with pytest.raises(UserError, match="not exported"):
         write_export(used, tmp_path / "out", "pt2")
-    refused = adapted(learner([_support(seed, 0) for seed in range(2)]), encoder=True)
+    assert adapted(learner([_support(seed, 0) for seed in range(2)]), encoder=True).adaptation["gain"] >= GAIN
+    monkeypatch.setattr(module, "SETTINGS", AdaptSettings(2, 1e-9))
+    refused = adapted(segmenter, encoder=True)
     assert refused.adaptation["chosen"] == "SSP" and {*refused.adaptation["iou"]} == {"SSP", "SSP, adapted"}
     assert digest_of(refused.model.network.state_dict()) == before
 

@@ -224,7 +224,7 @@ def _of_encoder(segmenter: Segmenter, without: Collection, bar: tqdm, shots: Seq
             images, labels = (torch.cat([x, x.flip(-1)], 1) for x in (images, labels))
         ways.append(known.episode(images[:, 0], SupportBatch(images, labels, None), network.reads_base_labels))
     with segmenter.model.forward_pass():
-        network = fit(network, ways, seed=segmenter.model.context.config.run.seed, on_step=bar.update)
+        network = fit(network, ways, SETTINGS, segmenter.model.context.config.run.seed, bar.update)
     return _by(replace(segmenter.model, network=network), out, segmenter, encode=True)
 
 
