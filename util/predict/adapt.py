@@ -5,10 +5,9 @@ its place, and the margin from which on a pixel is of a class may move. The best
 least ``GAIN`` points over the network's on average, and more photos gain than lose; it then has all supports. A support
 that the network does not find, while it finds the others, is named, and a candidate does without it. The presence
 scores of the supports given the others shift those of their class: half of the way to where they lie ``AHEAD`` of the
-threshold on average.
-
-If it is asked for, the network whose encoder is adapted to two supports or more competes too, and the probe on that
-encoder (TaP, arXiv 2512.10521); they segment a fold by an encoder that learnt from the others.
+threshold on average. If it is asked for, the network whose encoder is adapted to two supports or more (TaP, arXiv
+2512.10521) competes, and the probe on that encoder; they segment a fold by an encoder that learnt from the others, and
+must be ``GAIN`` points ahead of those without.
 
 With one support of each class nothing can be left out. A mark along much of the photo's border is of a material then
 and not of an object, and the linear probe has it.
@@ -141,14 +140,15 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
                         tqdm.write(f"--adapt: an encoder learns, about {steps * a_step:.0f} s; Ctrl-C does without")
                 tried = [*found, *(_left_out(one, photos, scored, bar) for one in more)]
                 best, chosen, scores = candidates[0], title, {title: plain.mean()}
-                moved, most = np.zeros(len(counts)), GAIN
+                moved, most = np.zeros(len(counts)), 0.0
                 for one, left_out in zip([*candidates, *more], tried):
                     iou = left_out.iou[kept] if chooses else left_out.iou[kept, :, :1]
                     moves = np.nanmean(iou, 0).argmax(1)
                     score = np.nanmean(iou[:, classes, moves], 1)
                     name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
                     scores[name] = score.mean()
-                    if gain.mean() > most and (gain > 0).sum() > (gain < 0).sum():
+                    least = most + GAIN * (not most or one.own_encoder > best.own_encoder)
+                    if gain.mean() >= least and (gain > 0).sum() > (gain < 0).sum():
                         best, moved, most, chosen = one, left_out.deviation * MOVES[moves], gain.mean(), name
                 out = best.of(tuple(tuple(range(count)) for count in counts))
                 break
@@ -175,8 +175,8 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
         **({"encoder": of_encoder} if encoder else segmenter.adaptation or {}),
         "seconds": round(time.monotonic() - began, 1),
     }
-    note = f"mean IoU % of {len(kept)} supports given the others: "
-    note += ", ".join(f"{name} {score:.1f}" for name, score in ious.items())
+    scored_by = ", ".join(f"{name} {score:.1f}" for name, score in ious.items())
+    note = f"mean IoU % of {len(kept)} supports given the others: {scored_by}"
     note += f"; uses {chosen}, {facts['gain']:+.1f} ({facts['predictions']} predictions, {facts['seconds']:.0f} s)"
     if encoder and len(tried) == len(candidates):
         note = f"without an adapted encoder: {of_encoder}; {note}"

@@ -15,7 +15,7 @@ from tests.model.small import drawn_episode
 from tests.parity.tap import tap_case
 from tests.parity_check import INPUT, measured
 
-SETTINGS = AdaptSettings(steps=3, lr=1e-2)
+SETTINGS = AdaptSettings(steps=3, lr=1e-2, stages=2)
 CONVOLUTIONS = "timm/test_efficientnet"
 
 
@@ -57,7 +57,7 @@ def test_what_cannot_be_learnt_from_is_refused() -> None:
         with pytest.raises(NotLearnt, match="two supports"):
             fit(network, [way])
     with pytest.raises(NotLearnt, match="grew"):
-        fit(network, [episode], AdaptSettings(lr=1e4))
+        fit(network, [episode], AdaptSettings(lr=1e4, stages=2))
     for name, backbone in (("insid3", CONVOLUTIONS), ("pocket", "resnet10"), ("hsnet", "timm/test_resnet")):
         with pytest.raises(Mismatch, match="no gradient" if name == "hsnet" else "no layer"):
-            fit(seeded_model(name, 1, backbone), [episode])
+            fit(seeded_model(name, 1, backbone), [episode], SETTINGS)
