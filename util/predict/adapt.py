@@ -219,9 +219,8 @@ def _of_encoder(segmenter: Segmenter, without: Collection, bar: tqdm, shots: Seq
     """
     out, network, ways = _of_some(segmenter, shots, without), segmenter.model.network, []
     for known in out.classes:
-        images, labels = known.images, known.labels
-        if images.shape[1] == 1:
-            images, labels = (torch.cat([x, x.flip(-1)], 1) for x in (images, labels))
+        each = known.images, known.labels
+        images, labels = (torch.cat([x, x.flip(-1)], 1) if x.shape[1] == 1 else x for x in each)
         ways.append(known.episode(images[:, 0], SupportBatch(images, labels, None), network.reads_base_labels))
     with segmenter.model.forward_pass():
         network = fit(network, ways, SETTINGS, segmenter.model.context.config.run.seed, bar.update)
