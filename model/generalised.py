@@ -52,7 +52,8 @@ class GeneralisedModel(OverBaseStage):
     @property
     def base(self) -> Head:
         """The classifier of background and base classes, (N + 1, C)."""
-        return base_head(self)
+        last = cast(nn.Conv2d, self.base_classifier[-1])
+        return Head(last.weight.detach()[:, :, 0, 0], cast(Tensor, last.bias).detach())
 
     def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
         """Return what ``predict`` needs of the supports; it depends on weights, supports and settings alone.
@@ -93,6 +94,14 @@ class GeneralisedModel(OverBaseStage):
         with torch.autocast(features.device.type, enabled=False):
             return self.label(features, valid, state)
 
+    def base_probability(self, features_bchw: Tensor, size: Sequence[int]) -> Tensor:
+        """Return the probabilities of background and base classes by the base learner alone, (B, N + 1, S, S)."""
+        return resize(self.base.logits(features_bchw).softmax(1), size)
+
+    def channels(self, features_bchw: Tensor, valid_bhw: Tensor, state: Any, alone_bss: Tensor) -> Tensor:
+        """Return the channel of the largest of ``label``, (B, S, S) int64; ``alone`` is the base learner's."""
+        return self.label(features_bchw, valid_bhw, state).max(1).indices
+
     def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
         """Return the state by the features (K, C, h, w) of each class's supports; without a word on bad ones."""
         raise NotImplementedError
@@ -102,19 +111,9 @@ class GeneralisedModel(OverBaseStage):
         raise NotImplementedError
 
 
-def base_head(network: FewShotModel) -> Head:
-    """Return the classifier of background and base classes, (N + 1, C), of a network that has one."""
-    last = cast(nn.Conv2d, cast(nn.Sequential, network.base_classifier)[-1])
-    return Head(last.weight.detach()[:, :, 0, 0], cast(Tensor, last.bias).detach())
-
-
 def base_logits(network: FewShotModel, query_b3ss: Tensor) -> Tensor:
     """Return the logarithms of the probabilities of background and base classes, (B, N + 1, S, S)."""
     features = network.base_features(query_b3ss)
     with torch.autocast(features.device.type, enabled=False):
-        return base_probability(base_head(network), features, query_b3ss.shape[-2:]).clamp(min=EPS).log()
-
-
-def base_probability(base: Head, features_bchw: Tensor, size: Sequence[int]) -> Tensor:
-    """Return a base classifier's probabilities (B, N + 1, S, S), resized."""
-    return resize(base.logits(features_bchw).softmax(1), size)
+        last = cast(nn.Sequential, network.base_classifier)[-1]
+        return resize(last(features).softmax(1), query_b3ss.shape[-2:]).clamp(min=EPS).log()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.bcm import bcm
+from model.bcm.bcm import BCM
 from model.common.linear import Head
-from model.common.ops import resize
-from model.diam import diam
+from model.diam.diam import DIaM, adapt
 from model.episode import Episode, EpisodeOfOriginalSizes
-from model.generalised import base_probability
 from model.registry import models
 from tests import parity
 from tests.parity.tap import tap_case as tap_case  # part of the interface
@@ -113,23 +112,25 @@ def gfss_case(name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     given = {key: torch.from_numpy(value) for key, value in inputs.items() if value.ndim}
     base, labels = Head(given["base_weight"], given["base_bias"]), given["support_labels"]
     features, query, size = given["support_features"].float(), given["query_features"].float(), labels.shape[-2:]
-    kind = {"bcm": bcm.BCMSettings, "diam": diam.DIaMSettings}[name]
-    settings = kind(**{k: v.tolist() for k, v in inputs.items() if k in {f.name for f in fields(kind)}})
+    kind: Any = {"bcm": BCM, "diam": DIaM}[name]
+    network = type("Bare", (kind,), {"base": base, "__init__": nn.Module.__init__})()  # no encoder
+    names = {f.name for f in fields(kind.Settings)}
+    network.settings = kind.Settings(**{k: v.tolist() for k, v in inputs.items() if k in names})
+    state, valid = network.fit_features(features, labels), given.get("query_valid", torch.ones(len(query), *size))
+    alone = network.base_probability(query, size).argmax(1)
+    out = {"prediction": network.channels(query, valid, state, alone)}
+    assert torch.equal(out["prediction"], network.label(query, valid, state).argmax(1))
     if name == "bcm":
-        state = bcm.fit(features, labels, base, settings, np.random.RandomState(settings.seed))
-        prediction = bcm.label(query, size, state, base, settings.beta).argmax(1)
-        out = {"counts": state.counts, "table": state.table, "prediction": prediction}
-        out["base_prediction"] = base_probability(base, query, size).argmax(1)
+        out |= {"counts": state.counts, "table": state.table, "base_prediction": alone}
         for k, votes in state.votes.items():
             out[f"chosen_c_{k}"] = torch.tensor([vote.chosen for vote in votes])
             out[f"scores_{k}"] = torch.tensor(np.array([vote.scores for vote in votes]))
-            out |= {f"prob_{k}_{s}": v.probability(query.pow(settings.beta)) for s, v in enumerate(votes)}
+            x = query.pow(network.settings.beta)
+            out |= {f"prob_{k}_{s}": v.probability(x) for s, v in enumerate(votes)}
     else:
-        state = diam.start(features, labels, base)
-        found = [diam.adapt(*one, state, settings) for one in zip(query, given["query_valid"])]
-        probability = torch.stack([f.head.logits(x[None])[0].softmax(0) for f, x in zip(found, query)])
-        out = {"novel_weight_start": state.start.weight[len(base.bias) :], "probability": probability}
-        out["prediction"] = resize(probability, size).argmax(1)
+        found = [adapt(*one, state, network.settings) for one in zip(query, valid)]
+        out["probability"] = torch.stack([f.head.logits(x[None])[0].softmax(0) for f, x in zip(found, query)])
+        out["novel_weight_start"] = state.start.weight[len(base.bias) :]
         out |= {key: torch.stack([getattr(f, key) for f in found]) for key in ("prior_start", "prior_end")}
         out["losses"] = torch.stack([f.losses for f in found], 1)
         out |= {key: torch.stack([getattr(f.head, key) for f in found]) for key in ("weight", "bias")}

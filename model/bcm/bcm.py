@@ -9,6 +9,7 @@ Source: BCM (base-class mining), NeurIPS 2024.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -17,12 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.bcm.regression import Random, Regression, regress
-from model.common.linear import Head
+from model.bcm.regression import Regression, regress
 from model.common.ops import resize
 from model.common.with_base_learner import WithBaseSettings
 from model.episode import IGNORE
-from model.generalised import EPS, GeneralisedModel, base_probability, on_cells
+from model.generalised import EPS, GeneralisedModel, on_cells
 from model.registry import register
 
 JOINT = 5.0  # votes of the regression of all shots, for any number of them
@@ -57,66 +57,55 @@ class BCM(GeneralisedModel):
     changes_base = False
     settings: BCMSettings
 
+    @torch.no_grad()
     def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> State:
-        """Return the regressions."""
-        return fit(features, labels, self.base, self.settings, np.random.default_rng(self.settings.seed))
+        """Return the regressions; samples are drawn base classes ascending, single shots, then all."""
+        settings, random = self.settings, np.random.RandomState(self.settings.seed)
+        first, cells = len(self.base.bias), [on_cells(y, x.shape[-2:]) for x, y in zip(features, labels, strict=True)]
+        counts = torch.zeros(first, len(cells), dtype=torch.int64)
+        for j, (x, y) in enumerate(zip(features, cells)):
+            counts[:, j] = torch.bincount(self.base.logits(x).argmax(1)[y == first + j].cpu(), minlength=first)
+        top_k = settings.top_k if settings.top_k >= 0 else None
+        most = counts.sort(dim=0, descending=True, stable=True).indices[:top_k]
+        table = torch.zeros_like(counts, dtype=torch.bool).scatter(0, most, True) & (counts > 0)
+        shots = range(max(map(len, features))) if settings.ensemble and max(map(len, features)) > 1 else ()
+        powers = [x.pow(settings.beta).permute(0, 2, 3, 1) for x in features]
+        votes = {}
+        for k in table.any(1).nonzero().flatten().tolist():
+            own = torch.zeros(IGNORE + 1, dtype=torch.int64, device=cells[0].device)  # channel -> target
+            own[first + table[k].nonzero().flatten()] = torch.arange(1, int(table[k].sum()) + 1).to(own)
+            found = []
+            for shot in (*(slice(s, s + 1) for s in shots), slice(None)):
+                x, y = (torch.cat([part[shot].flatten(0, 2) for part in parts]) for parts in (powers, cells))
+                known = y != IGNORE
+                found.append(regress(x[known], own[y[known].long()], int(own.max()) + 1, settings.sampling, random))
+            if found[-1] is not None:
+                votes[k] = [vote for vote in found if vote is not None]
+        return State(counts, table, votes)
 
     @torch.no_grad()
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
-        """Return the logarithms of the base probabilities, and those of novel classes beside them."""
-        return label(features_bchw, valid_bhw.shape[-2:], state, self.base, self.settings.beta)
+        """Return log p_k of the base classes; of a novel class that of the largest plus its odds."""
+        probability = self.base_probability(features_bchw, valid_bhw.shape[-2:])
+        largest, claimed = probability.clamp(min=EPS).log().max(1, keepdim=True)
+        odds = self._odds(features_bchw, claimed[:, 0], state)
+        return torch.cat([probability.clamp(min=EPS).log(), largest + odds], 1)
 
+    @torch.no_grad()
+    def channels(self, features_bchw: Tensor, valid_bhw: Tensor, state: State, alone_bss: Tensor) -> Tensor:
+        """Return those of ``label`` without the probabilities of base classes."""
+        odds, novel = self._odds(features_bchw, alone_bss, state).max(1)
+        return torch.where(odds > 0, len(self.base.bias) + novel, alone_bss)
 
-@torch.no_grad()
-def fit(
-    features: Sequence[Tensor], labels: Sequence[Tensor], base: Head, settings: BCMSettings, random: Random
-) -> State:
-    """Return the fit to the features (K, C, h, w) and labels (K, S, S) of each novel class's supports.
-
-    Args:
-        random: draws the balanced samples: base classes ascending; single shots, then all; five folds, then the fit.
-    """
-    first, cells = len(base.bias), [on_cells(y, x.shape[-2:]) for x, y in zip(features, labels, strict=True)]
-    counts = torch.zeros(first, len(cells), dtype=torch.int64)
-    for j, (x, y) in enumerate(zip(features, cells)):
-        counts[:, j] = torch.bincount(base.logits(x).argmax(1)[y == first + j].cpu(), minlength=first)
-    most = counts.sort(dim=0, descending=True, stable=True).indices[: settings.top_k if settings.top_k >= 0 else None]
-    table = torch.zeros_like(counts, dtype=torch.bool).scatter(0, most, True) & (counts > 0)
-    shots = range(max(map(len, features))) if settings.ensemble and max(map(len, features)) > 1 else ()
-    powers = [x.pow(settings.beta).permute(0, 2, 3, 1) for x in features]
-    votes = {}
-    for k in table.any(1).nonzero().flatten().tolist():
-        own = torch.zeros(IGNORE + 1, dtype=torch.int64, device=cells[0].device)  # channel -> target
-        own[first + table[k].nonzero().flatten()] = torch.arange(1, int(table[k].sum()) + 1).to(own)
-        found = []
-        for shot in (*(slice(s, s + 1) for s in shots), slice(None)):
-            x, y = (torch.cat([part[shot].flatten(0, 2) for part in parts]) for parts in (powers, cells))
-            known = y != IGNORE
-            found.append(regress(x[known], own[y[known].long()], int(own.max()) + 1, settings.sampling, random))
-        if found[-1] is not None:
-            votes[k] = [vote for vote in found if vote is not None]
-    return State(counts, table, votes)
-
-
-def label(features_bchw: Tensor, size: Sequence[int], state: State, base: Head, beta: float) -> Tensor:
-    """Return logits (B, M, S, S) whose argmax is the method's answer.
-
-    Those of the base classes are log p_k. Where k has the largest, its novel class of probability q beside q_0 for k
-    itself has log p_k + log q - log q_0; where it is not looked for, a novel class has the least.
-    """
-    probability = base_probability(base, features_bchw, size)
-    largest, claimed = probability.max(1)
-    novel = probability.new_zeros(len(claimed), state.table.shape[1], *size)
-    out = torch.cat([probability, novel], 1).clamp(min=EPS).log()
-    x = features_bchw.pow(beta)
-    for k, votes in state.votes.items():
-        if not (inside := claimed == k).any():
-            continue
-        odds = resize(voted(votes, x), size).clamp(min=EPS).log()
-        for target, j in enumerate(state.table[k].nonzero().flatten().tolist(), 1):
-            placed = largest.log() + odds[:, target] - odds[:, 0]
-            out[:, probability.shape[1] + j][inside] = placed[inside]
-    return out
+    def _odds(self, features_bchw: Tensor, claimed_bss: Tensor, state: State) -> Tensor:
+        """Return log q_j - log q_0 of novel classes, (B, n, S, S), where the base map says their k; else the least."""
+        out = features_bchw.new_full((len(claimed_bss), state.table.shape[1], *claimed_bss.shape[1:]), math.log(EPS))
+        x = features_bchw.pow(self.settings.beta)
+        for k, votes in state.votes.items():
+            if (inside := (claimed_bss == k)[:, None]).any():
+                found = resize(voted(votes, x), claimed_bss.shape[1:]).clamp(min=EPS).log()
+                out[:, state.table[k]] = torch.where(inside, found[:, 1:] - found[:, :1], out[:, state.table[k]])
+        return out
 
 
 def voted(votes: Sequence[Regression], x_bchw: Tensor) -> Tensor:

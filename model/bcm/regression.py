@@ -13,7 +13,6 @@ from model.common.linear import Head, minimise
 PENALTIES = [10 ** (-5 + 10 * j / 9) for j in range(10)]  # C, the inverse of the penalty
 FOLDS = 5
 STEPS, TOLERANCE = 100, 1e-4  # of L-BFGS
-Random = np.random.Generator | np.random.RandomState
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def _probability(decision: Tensor) -> Tensor:
     return (torch.cat([-decision, decision], 1) if decision.shape[1] == 1 else decision).softmax(1)
 
 
-def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: Random) -> Regression | None:
+def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: np.random.RandomState) -> Regression | None:
     """Return the regression of cells (m, C) float32 with their targets; None where one target alone occurs.
 
     ``sampling`` is as in ``sample``; folds without a known target have no score.
@@ -94,7 +93,7 @@ def fit(x_mc: np.ndarray, y_m: np.ndarray, c: float) -> Head:
     return Head(parameters[:, :-1], parameters[:, -1])
 
 
-def sample(y_m: np.ndarray, sampling: str, random: Random) -> np.ndarray:
+def sample(y_m: np.ndarray, sampling: str, random: np.random.RandomState) -> np.ndarray:
     """Return the rows of a balanced sample of targets, 0 for the background.
 
     ``us`` keeps of every target as many as the rarest novel one has, ``os`` as many as the most frequent novel one,

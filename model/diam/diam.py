@@ -70,9 +70,19 @@ class DIaM(GeneralisedModel):
     changes_base = True
     settings: DIaMSettings
 
+    @torch.no_grad()
     def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> State:
-        """Return supports and start."""
-        return start(features, labels, self.base)
+        """Return supports and start; a novel class without a cell is never predicted."""
+        base, x = self.base, torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part in features])
+        y = torch.cat([on_cells(y, x.shape[-2:]).flatten() for y, x in zip(labels, features, strict=True)])
+        x, y = x[y != IGNORE].float(), y[y != IGNORE].long()
+        first, rows, bias = len(base.bias), [base.weight], [base.bias]
+        for channel in range(first, first + len(features)):
+            prototype = x[y == channel].sum(0)
+            rows.append((prototype / (prototype.norm() + EPS))[None])
+            bias.append(base.bias.new_full((1,), 0.0 if (y == channel).any() else float("-inf")))
+        background = BACKGROUND_WEIGHT[max(map(len, features)) > 1]
+        return State(Head(torch.cat(rows), torch.cat(bias)), base, x, y, torch.where(y == 0, background, 1.0))
 
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
         """Return the logarithms of each query's probabilities by its own classifier."""
@@ -80,24 +90,6 @@ class DIaM(GeneralisedModel):
         with torch.no_grad():
             maps = [head.logits(x[None]).softmax(1) for head, x in zip(heads, features_bchw)]
             return resize(torch.cat(maps), valid_bhw.shape[-2:]).clamp(min=EPS).log()
-
-
-@torch.no_grad()
-def start(features: Sequence[Tensor], labels: Sequence[Tensor], base: Head) -> State:
-    """Return the state by the features (K, C, h, w) and labels (K, S, S) of each novel class's supports.
-
-    A novel class without a cell is never predicted.
-    """
-    x = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part in features])
-    y = torch.cat([on_cells(label, part.shape[-2:]).flatten() for label, part in zip(labels, features, strict=True)])
-    x, y = x[y != IGNORE].float(), y[y != IGNORE].long()
-    first, rows, bias = len(base.bias), [base.weight], [base.bias]
-    for channel in range(first, first + len(features)):
-        prototype = x[y == channel].sum(0)
-        rows.append((prototype / (prototype.norm() + EPS))[None])
-        bias.append(base.bias.new_full((1,), 0.0 if (y == channel).any() else float("-inf")))
-    background = BACKGROUND_WEIGHT[max(map(len, features)) > 1]
-    return State(Head(torch.cat(rows), torch.cat(bias)), base, x, y, torch.where(y == 0, background, 1.0))
 
 
 @torch.inference_mode(False)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from model.episode import IGNORE, LabelledImages, Output
-from model.generalised import GeneralisedModel, base_probability
+from model.generalised import GeneralisedModel
 from model.mismatch import Mismatch
 from util.data.images.views import channels_first, relabelled
 from util.errors import UserError
@@ -63,10 +63,11 @@ def run_generalised(job: Job, world: World) -> None:
         valid[:, :height, :width] = True
         with torch.no_grad(), job.prepared.autocast():
             features = network.base_features(photo.image)
-        alone = predicted(base_probability(network.base, features, valid.shape[1:]))
+            check_finite(Output(features))
+            alone = predicted(network.base_probability(features, valid.shape[1:]))
         for seed, number in wanted[rows[place]]:
-            check_finite(Output(logits := network.label(features, valid, states[seed])))
-            job.boards[seed].add_photo(number, photo.label, {FINAL: predicted(logits), BASE_ALONE: alone})
+            found = network.channels(features, valid, states[seed], alone)
+            job.boards[seed].add_photo(number, photo.label, {FINAL: found, BASE_ALONE: alone})
     job.seconds += time.monotonic() - started
 
 
