@@ -8,7 +8,7 @@ supports have the values of the channels: 0, where base objects are too, N + 1..
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +38,6 @@ class GeneralisedModel(OverBaseStage):
 
     generalised = True
     shots_share_weights = True
-    transductive: ClassVar[bool]  # whether every photo is fitted anew on its own pixels
-    changes_base: ClassVar[bool]  # whether the rows of the base classes may change
 
     def __init__(self, settings: WithBaseSettings, task: Task):
         super().__init__(settings, task)
@@ -55,25 +53,25 @@ class GeneralisedModel(OverBaseStage):
         last = cast(nn.Conv2d, self.base_classifier[-1])
         return Head(last.weight.detach()[:, :, 0, 0], cast(Tensor, last.bias).detach())
 
-    def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
+    def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]) -> Any:
         """Return what ``predict`` needs of the supports; it depends on weights, supports and settings alone.
 
         Args:
             supports: of each novel class, ascending, its photos (K, 3, S, S) RGB in 0..255; K may differ.
             labels: of each, (K, S, S) uint8.
+            names: of the novel classes.
 
         Raises:
             Mismatch: a class without supports, a support whose object covers no cell, or fewer than five of a class.
         """
-        features, own = [], len(self.base.bias)
-        for number, (images, label) in enumerate(zip(supports, labels, strict=True), 1):
+        features = []
+        for own, (name, images, label) in enumerate(zip(names, supports, labels, strict=True), len(self.base.bias)):
             maps = [self.base_features(image[None]) for image in images]
-            found = [int((on_cells(y, x.shape[-2:]) == own + number - 1).sum()) for x, y in zip(maps, label)]
+            found = [int((on_cells(y, x.shape[-2:]) == own).sum()) for x, y in zip(maps, label)]
             if 0 in found or sum(found) < LEAST_CELLS:
                 what = f"support {found.index(0) + 1} covers no cell" if 0 in found else f"{sum(found)} cells"
-                grid = f"{' x '.join(map(str, maps[0].shape[-2:]))}" if maps else "none"
                 raise Mismatch(
-                    f"novel class {number}: {what} in {len(found)} support(s), grid {grid}; each needs one, all need "
+                    f"{name}: {what} in {len(found)} support(s) on the network's grid; each needs one, all together "
                     f"{LEAST_CELLS}: give photos that show it larger, or larger images"
                 )
             features.append(torch.cat(maps))

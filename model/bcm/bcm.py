@@ -53,8 +53,6 @@ class BCM(GeneralisedModel):
 
     Settings = BCMSettings
     title = "BCM"
-    transductive = False
-    changes_base = False
     settings: BCMSettings
 
     @torch.no_grad()

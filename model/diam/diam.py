@@ -66,8 +66,6 @@ class DIaM(GeneralisedModel):
 
     Settings = DIaMSettings
     title = "DIaM"
-    transductive = True
-    changes_base = True
     settings: DIaMSettings
 
     @torch.no_grad()

@@ -82,8 +82,8 @@ def test_unfit_supports_are_refused_in_a_line(one_penalty) -> None:
     labels, own = torch.zeros(1, 2, 33, 33, dtype=torch.uint8), len(network.base.bias)
     for cells, word in ((0, "support 1 covers no cell"), (1, "2 cells in 2 support")):
         labels[:, :, :cells, :cells] = own
-        with pytest.raises(Mismatch, match=f"novel class 1: {word}"):
-            network.fit(photos, labels)
+        with pytest.raises(Mismatch, match=f"^cup: {word}"):
+            network.fit(photos, labels, ["cup"])
     labels[:, :, :16] = own
-    logits = network.predict(photos[0], torch.ones(2, 33, 33, dtype=torch.bool), network.fit(photos, labels))
+    logits = network.predict(photos[0], torch.ones(2, 33, 33, dtype=torch.bool), network.fit(photos, labels, ["cup"]))
     assert logits.shape == (2, own + 1, 33, 33) and logits.isfinite().all()

@@ -50,7 +50,7 @@ def test_a_base_stage_is_enough(predict, make_checkpoint, marked, tmp_path: Path
     words, text = ("--checkpoint", given, "--query", photo, "--out", tmp_path / "out", "--support"), f"cat={photo}:box="
     assert "--keep-base" in predict(*words, f"{text}2,2,56,40").error
     words = ("--keep-base", *words)
-    assert "novel class 1: " in predict(*words, f"{text}2,2,9,9").error
+    assert "cat: " in predict(*words, f"{text}2,2,9,9").error
     assert "--output" in predict(*words, f"{text}2,2,56,40", "--output", "meta").error
     assert predict(*words, f"{text}2,2,56,40").code == 0
     record = json.loads((tmp_path / "out" / "marked.json").read_text())

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from model.episode import IGNORE, LabelledImages, Output
+from model.episode import LabelledImages, Output
 from model.generalised import GeneralisedModel
-from model.mismatch import Mismatch
-from util.data.images.views import channels_first, relabelled
-from util.errors import UserError
+from util.data.images.views import channels_first, numbered
 from util.evaluate.evaluate import BASE_ALONE, ChannelBoard
 from util.evaluate.jobs import Job
 from util.evaluate.metrics import predicted
@@ -31,21 +28,16 @@ class Photos(Dataset):
     """Photos of a job's list by number, with labels of channels: background, base and novel classes, and 255."""
 
     def __init__(self, job: Job, rows: Sequence[int]):
-        self.rows, self.index, self.view, self.table = rows, job.images.index, job.view, np.zeros(256, np.uint8)
-        self.table[job.context.fold.channels] = np.arange(len(job.context.fold.channels))
-        self.table[IGNORE] = IGNORE
+        self.rows, self.index, self.view = rows, job.images.index, job.view
+        self.classes = job.context.fold.channels[1:]
 
     def __getitem__(self, number: int) -> LabelledImages:
         image, ids = self.view.apply(*self.index.pair(self.rows[number]))
-        return LabelledImages(channels_first(image), relabelled(ids, self.table))
+        return LabelledImages(channels_first(image), numbered(ids, self.classes))
 
 
 def run_generalised(job: Job, world: World) -> None:
-    """Fit every run of a job to its supports, and count each run's labels of its queries.
-
-    Raises:
-        UserError: a class's supports do not cover enough cells of the grid.
-    """
+    """Fit every run of a job to its supports, and count each run's labels of its queries."""
     started, network = time.monotonic(), cast(GeneralisedModel, job.prepared.network.eval())
     states, wanted = {}, defaultdict[int, list[tuple[int, int]]](list)  # photo -> seed and number of its queries
     bar = partial(tqdm, disable=not world.is_main, leave=False)
@@ -75,13 +67,8 @@ def _fitted(job: Job, network: GeneralisedModel, seed: int, world: World) -> Any
     """Return the state of a run; base objects of its supports are background."""
     key, data = job.samplers[seed](0), job.context.config.data
     photos = Photos(job, key.rows[1:])
-    of_run = list(batches(photos, [[n] for n in range(len(photos.rows))], data.workers, world.device))
-    images, labels = (
-        torch.cat(part).unflatten(0, (len(key.ways), -1)) for part in zip(*((p.image, p.label) for p in of_run))
-    )
-    try:
-        with job.prepared.autocast():
-            return network.fit(images, labels.masked_fill(labels <= len(job.context.fold.base), 0))
-    except Mismatch as error:
-        names = ", ".join(f"{i} {data.classes[way.class_id - 1]}" for i, way in enumerate(key.ways, 1))
-        raise UserError(f"protocol {job.name}, run {seed}: {error} (novel classes: {names})") from None
+    numbers = evaluation_numbers(range(len(photos.rows)), data.shot, 0, 1)
+    images, labels = zip(*((p.image, p.label) for p in batches(photos, numbers, data.workers, world.device)))
+    novel = [label.masked_fill(label <= len(job.context.fold.base), 0) for label in labels]
+    with job.prepared.autocast():
+        return network.fit(images, novel, [data.classes[way.class_id - 1] for way in key.ways])

@@ -182,27 +182,21 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
         "quick_look": job.quick_look,
         "averaged": averaged,
     }
-    out = Manifest(header)
-    if job.protocol.generalised:  # supports are the run's, and an episode's counts are of the classes that occur
+    out, whole = Manifest(header), job.protocol.generalised
+    if whole:  # all episodes of a run have its supports
         runs = {seed: described(sampler(0), names) for seed, sampler in job.samplers.items()}
         header["runs"] = {str(seed): {k: v for k, v in run.items() if k != "query"} for seed, run in runs.items()}
-        for seed, outputs in records.items():
-            tables = {
-                n: np.split(t, np.searchsorted(t[:, NUMBER], range(1, job.episodes[seed]))) for n, t in outputs.items()
-            }
-            for number in range(job.episodes[seed]):
-                counts = {n: {str(c): [i, u] for _, c, i, u in of[number].tolist()} for n, of in tables.items()}
-                query = names[job.samplers[seed](number).query]
-                out.episodes.append({"seed": seed, "number": number, "query": query, "outputs": counts})
-        return out
     for seed, outputs in records.items():
-        presence = job.boards[seed].presence
-        for place, number in enumerate(np.unique(next(iter(outputs.values()))[:, NUMBER]).tolist()):
-            episode = {"seed": seed, "number": number, **described(job.samplers[seed](number), names)}
+        presence, numbers = job.boards[seed].presence, np.unique(next(iter(outputs.values()))[:, NUMBER])
+        tables = {n: np.split(t, np.searchsorted(t[:, NUMBER], numbers[1:])) for n, t in outputs.items()}
+        for place, number in enumerate(numbers.tolist()):
+            key = job.samplers[seed](number)
+            own = {"query": names[key.query]} if whole else described(key, names)
+            episode = {"seed": seed, "number": number, **own}
             if number in presence:
                 episode["presence"] = presence[number][1]
-            of_episode = {name: table[place * ways : (place + 1) * ways] for name, table in outputs.items()}
-            episode["outputs"] = {name: _counts(rows) for name, rows in of_episode.items()}
+            of_episode = {name: table[place] for name, table in tables.items()}
+            episode["outputs"] = {n: _counts(rows, whole) for n, rows in of_episode.items()}
             for i, metric in enumerate(job.context.config.test.metrics):
                 first = FURTHER + 2 * i
                 episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
@@ -210,11 +204,10 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
     return out
 
 
-def _counts(records: np.ndarray) -> list[int]:
-    """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``.
-
-    They are those of each class, of the foreground if there are several classes, and of the background.
-    """
+def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]]:
+    """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
+    if whole:
+        return {str(c): pair for _, c, *pair in records.tolist()}
     of_classes = records[:, INTERSECTION:BACKGROUND_INTERSECTION].ravel().tolist()
     background, foreground = records[0, BACKGROUND_INTERSECTION:FURTHER].reshape(2, 2).tolist()
     return of_classes + (foreground if len(records) > 1 else []) + background

@@ -55,10 +55,10 @@ class KeptBase:
                 if len(new) not in self._states:
                     first = len(self.classes) + 1
                     labels = [torch.where(c.labels[0] == 1, i, c.labels[0]) for i, c in enumerate(new, first)]
+                    images, names = zip(*((known.images[0], known.name) for known in new))
                     try:
-                        self._states[len(new)] = self.fits.fit([known.images[0] for known in new], labels)
+                        self._states[len(new)] = self.fits.fit(images, labels, names)
                     except Mismatch as error:
-                        names = ", ".join(f"{i} {known.name}" for i, known in enumerate(new, 1))
-                        raise UserError(f"{error} (novel classes: {names})") from None
+                        raise UserError(str(error)) from None
                 logits = self.fits.predict(query, valid, self._states[len(new)])
         return logits[:, 1:] - logits[:, :1]
