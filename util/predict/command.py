@@ -170,9 +170,8 @@ def _on_presence(segmenter: Segmenter) -> str:
     known, kept = segmenter.calibration, segmenter.kept
     base = "" if kept is None else f"{len(kept.classes)} base classes are kept, and shown where they are found; "
     if known is None:
-        return (
-            f"{base}no calibration: every class is shown; python test.py CONFIG --calibrate makes one for these weights"
-        )
+        mend = "" if kept and kept.fits else "; python test.py CONFIG --calibrate makes one for these weights"
+        return f"{base}no calibration: every class is shown{mend}"
     least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
     return f"{base}presence: classes with a score of at least {least:g} are shown; calibrated on {known.made_on}"
 
