@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from model.bcm import regression
+from tests.predict.conftest import HEIGHT, WIDTH
 from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
-from util.predict import Segmenter
+from util.predict import Segmenter, adapted
 
 
 @pytest.mark.parametrize("model", ["", "pocket"], ids=["symnet", "pocket"])
@@ -56,3 +57,12 @@ def test_a_base_stage_is_enough(predict, make_checkpoint, marked, tmp_path: Path
     record = json.loads((tmp_path / "out" / "marked.json").read_text())
     assert record["model"] == "BCM" and len(record["classes"]) == 7
     assert (read_mask(tmp_path / "out" / "marked_mask.png") == 7).any()
+
+
+def test_what_the_supports_choose_finds_the_new_classes(make_checkpoint, marked):
+    photo = marked["box"].rpartition(":")[0]
+    floor = [f"floor={photo}:box=0,{HEIGHT // 2},{WIDTH - 1},{HEIGHT - 1}"]
+    plain, beside = (Segmenter(make_checkpoint("pocket"), floor, keep_base=kept) for kept in (False, True))
+    new, chosen = adapted(plain)(photo).mask == 1, adapted(beside)
+    assert new.any() and chosen.adaptation == {"chosen": "linear probe"}
+    assert np.array_equal(chosen(photo).mask, np.where(new, 7, beside.without_classes()(photo).mask))

@@ -92,14 +92,20 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
     """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` say which and why.
 
     It is the segmenter itself with two supports of a class, for networks without an encoder or for one number of
-    supports above one, and beside kept base classes. ``progress`` shows a bar. With ``encoder`` the network whose
-    encoder is adapted competes, from two supports on; an interrupt of its learning leaves the others.
+    supports above one. Kept base classes stay as they are. ``progress`` shows a bar. With ``encoder`` the network
+    whose encoder is adapted competes, from two supports on; an interrupt of its learning leaves the others.
     """
+    if (kept_base := segmenter.kept) is not None and kept_base.fits is None:
+        new = copy.copy(segmenter)
+        new.kept, new.classes = None, segmenter.classes[len(kept_base.classes) :]
+        out = copy.copy(adapted(new, progress, encoder))
+        out.kept, out.classes = kept_base, [*kept_base.classes, *out.classes]
+        return out
     network, counts = segmenter.model.network, [len(known.sources) for known in segmenter.classes]
     exactly, title, began = network.shots_of(network.state_dict()), network.title, time.monotonic()
     fixed = not counts or segmenter.kept or not isinstance(network, WithEncoder) or exactly not in (None, 1)
     if encoder and counts and (fixed or min(counts) == 1):
-        encoder, why = False, "takes two supports or more of each class, weights for any number, and no --keep-base"
+        encoder, why = False, "takes two supports or more of each class, and few-shot weights for any number"
         segmenter = _noted(copy.copy(segmenter), segmenter, {"encoder": why}, f"an adapted encoder {why}")
     if fixed:
         return segmenter
