@@ -182,22 +182,17 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
 
 
 def _check_generalised(context: RunContext, name: str) -> None:
-    """Refuse a protocol of the other kind than the model's, and options without meaning in generalised segmentation.
-
-    Raises:
-        UserError: names the mend.
-    """
+    """Refuse a protocol of the other kind than the model's, and options without meaning in generalised segmentation."""
     test, cls, generalised = context.config.test, context.model_class, context.config.protocols[name].generalised
-    problem = ""
     if generalised and not cls.generalised:
         learner = "give them this one's checkpoint" if cls.has_base_stage else f"{cls.title} has no base learner"
-        problem = f"takes MODEL=bcm or MODEL=diam, over a base learner; {learner}"
-    elif cls.generalised and not generalised:
-        problem = f"labels one class of an episode, {cls.title} base and novel classes at once; take --protocol gfss"
-    elif generalised and (test.metrics or test.trained_on or test.averaged(context.config.data.shot)):
-        problem = "takes no test.metrics, test.trained_on, test.flip, test.scales or test.fuse; leave them out"
-    if problem:
-        raise UserError(f"protocol {name} {problem}")
+        raise UserError(f"protocol {name} takes MODEL=bcm or MODEL=diam, over a base learner; {learner}")
+    if cls.generalised and not generalised:
+        kind = f"one class of an episode, {cls.title} base and novel classes at once"
+        raise UserError(f"protocol {name} labels {kind}; take --protocol gfss")
+    if generalised and (test.metrics or test.trained_on or test.averaged(context.config.data.shot)):
+        options = "test.metrics, test.trained_on, test.flip, test.scales or test.fuse"
+        raise UserError(f"protocol {name} takes no {options}; leave them out")
 
 
 def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:

@@ -49,10 +49,10 @@ class KeptBase:
             UserError: an object covers too few cells.
         """
         with self.model.forward_pass():
-            if self.fits is None or not new:
+            if self.fits is None:
                 logits = base_logits(self.model.network, query)
             else:
-                if len(new) not in self._states:
+                if new and len(new) not in self._states:
                     first = len(self.classes) + 1
                     labels = [torch.where(c.labels[0] == 1, i, c.labels[0]) for i, c in enumerate(new, first)]
                     images, names = zip(*((known.images[0], known.name) for known in new))
@@ -60,5 +60,5 @@ class KeptBase:
                         self._states[len(new)] = self.fits.fit(images, labels, names)
                     except Mismatch as error:
                         raise UserError(str(error)) from None
-                logits = self.fits.predict(query, valid, self._states[len(new)])
+                logits = self.fits.predict(query, valid, self._states.get(len(new)))
         return logits[:, 1:] - logits[:, :1]

@@ -149,11 +149,7 @@ class Segmenter:
                 raise UserError(f"{shown}: is a base class of the weights, which is kept; leave its supports out")
             if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
                 raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
-            text = (
-                text_of(name, self.model.context, self.vectors)
-                if self.kept is None or self.kept.fits is None
-                else (0, None, "")
-            )
+            text = text_of(name, self.model.context, self.vectors)
             batches = encode_supports(shown, read, self.model)
             self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in read]))
             if self.classes[-1].note:
