@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.linear import Head, minimise
+from model.common.linear import Head, logistic
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings
 from model.contract import Task
@@ -133,18 +132,6 @@ def fit(examples: Examples, penalty: float) -> Head:
     mean = importance @ x
     deviation = (importance @ (x - mean).square()).mean().sqrt().clamp(min=LEAST_DEVIATION)
     x = (x - mean) / deviation
-    outputs, channels = shares.shape[1], x.shape[1]
-
-    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        parameters = torch.from_numpy(flat).view(outputs, channels + 1)
-        weight, bias = parameters[:, :-1], parameters[:, -1]
-        log_probability = torch.log_softmax(x @ weight.T + bias, dim=1)
-        loss = penalty / 2 * weight.square().sum() - (shares * log_probability).sum()
-        error = log_probability.exp() * importance[:, None] - shares  # (n, N + 1)
-        gradient = torch.cat([error.T @ x + penalty * weight, error.sum(0)[:, None]], dim=1)
-        return float(loss), gradient.numpy().ravel()
-
-    found = minimise(loss_and_gradient, np.zeros(outputs * (channels + 1)), steps=200, tolerance=1e-6)
-    parameters = torch.from_numpy(found).view(outputs, channels + 1)
-    weight = parameters[:, :-1] / deviation
-    return Head(*(part.to(examples.points) for part in (weight, parameters[:, -1] - weight @ mean)))
+    weight, bias = logistic(x, shares, shares.shape[1], penalty, steps=200, tolerance=1e-6)
+    weight = weight / deviation
+    return Head(*(part.to(examples.points) for part in (weight, bias - weight @ mean)))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.common.linear import Head, minimise
+from model.common.linear import Head, logistic
 
 PENALTIES = [10 ** (-5 + 10 * j / 9) for j in range(10)]  # C, the inverse of the penalty
 FOLDS = 5
@@ -71,26 +71,12 @@ def _fits(x: np.ndarray, y: np.ndarray, rows: np.ndarray, penalties: list[float]
 
 
 def fit(x_mc: np.ndarray, y_m: np.ndarray, c: float) -> Head:
-    """Return the head of least mean cross entropy + |W|^2 / (2 C m) over m cells, begun at 0; targets are 0..t - 1."""
-    samples, channels = x_mc.shape
-    onehot = np.eye(y_m.max() + 1, dtype=np.float32)[y_m]
-    rows = 1 if onehot.shape[1] == 2 else onehot.shape[1]  # the logit of target 0 of two is 0
-    x, y, penalty = torch.from_numpy(x_mc), torch.from_numpy(onehot), 1 / (c * samples)
-
-    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        parameters = torch.from_numpy(flat).view(rows, channels + 1)
-        weight, bias = parameters[:, :-1], parameters[:, -1]
-        logits = torch.addmm(bias.float(), x, weight.float().T)
-        logits = torch.cat([torch.zeros_like(logits), logits], 1) if rows == 1 else logits
-        log_probability = logits.log_softmax(1)
-        loss = -(y * log_probability).sum(dtype=torch.float64) / samples + penalty / 2 * weight.square().sum()
-        error = ((log_probability.exp() - y) / samples)[:, -rows:]
-        gradient = torch.cat([(error.T @ x).double() + penalty * weight, error.sum(0).double()[:, None]], 1)
-        return float(loss), gradient.numpy().ravel()
-
-    found = minimise(loss_and_gradient, np.zeros(rows * (channels + 1)), STEPS, TOLERANCE)
-    parameters = torch.from_numpy(found).view(rows, channels + 1).float()
-    return Head(parameters[:, :-1], parameters[:, -1])
+    """Return the head of least mean cross entropy + |W|^2 / (2 C m) over m cells; targets are 0..t - 1."""
+    targets, samples = int(y_m.max()) + 1, len(y_m)
+    shares = torch.from_numpy(np.eye(targets, dtype=np.float32)[y_m] / samples)
+    rows = 1 if targets == 2 else targets
+    head = logistic(torch.from_numpy(x_mc), shares, rows, 1 / (c * samples), STEPS, TOLERANCE)
+    return Head(*(part.float() for part in head))
 
 
 def sample(y_m: np.ndarray, sampling: str, random: np.random.RandomState) -> np.ndarray:

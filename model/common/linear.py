@@ -1,11 +1,11 @@
-"""Linear classifiers of cells, and the optimiser that fits them."""
+"""Linear classifiers of cells, and the regression that fits them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,11 +21,31 @@ class Head(NamedTuple):
         return F.conv2d(x_bchw, self.weight[:, :, None, None], self.bias)
 
 
-def minimise(
-    loss_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, steps: int, tolerance: float
-) -> np.ndarray:
-    """Return where L-BFGS ends: at the largest entry of the gradient below ``tolerance``, or after so many steps."""
+def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, tolerance: float) -> Head:
+    """Return the logistic regression (rows, C) of least cross entropy plus penalty / 2 times the squared weights.
+
+    It is begun at 0 and computed as x is, with parameters in float64; L-BFGS ends at the largest entry of the gradient
+    below ``tolerance``.
+
+    Args:
+        y_nt: the share of each target in a cell, times the cell's weight.
+        rows: t, or t - 1, with which the logit of the first target is 0.
+    """
     from scipy.optimize import minimize
 
+    weight_n1, shape = y_nt.sum(1, keepdim=True), (rows, x_nc.shape[1] + 1)
+
+    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weight, bias = torch.from_numpy(flat).view(shape).split([shape[1] - 1, 1], 1)
+        logits = torch.addmm(bias[:, 0].to(x_nc), x_nc, weight.T.to(x_nc))
+        log_probability = F.pad(logits, (y_nt.shape[1] - rows, 0)).log_softmax(1)
+        loss = penalty / 2 * weight.square().sum() - (y_nt * log_probability).sum(dtype=torch.float64)
+        error = (log_probability.exp() * weight_n1 - y_nt)[:, -rows:]
+        gradient = torch.cat([(error.T @ x_nc).double() + penalty * weight, error.sum(0).double()[:, None]], 1)
+        return float(loss), gradient.numpy().ravel()
+
     options = {"maxiter": steps, "ftol": 0, "gtol": tolerance}
-    return minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x
+    start = np.zeros(rows * shape[1])
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x
+    weight, bias = torch.from_numpy(found).view(shape).split([shape[1] - 1, 1], 1)
+    return Head(weight, bias[:, 0])

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import yaml
 
+from model.common.linear import logistic
 from model.common.ops import resize
 from model.contract import FewShotModel
 from model.episode import IGNORE, Output
@@ -165,18 +166,9 @@ class Evidence:
 
 def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:
     """Return weights (F,) and bias, which has no penalty, of the logistic regression of y (n,) on x (n, F)."""
-    from scipy.optimize import minimize
-
     mean, deviation = x_nf.mean(0), x_nf.std(0)
     deviation = np.where(deviation > 0, deviation, 1)
-    x, sign = (x_nf - mean) / deviation, np.where(y_n, 1.0, -1.0)
-
-    def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
-        z = sign * (x @ v[:-1] + v[-1])
-        slope = -sign * np.exp(-np.logaddexp(0, z))
-        penalty = PENALTY / 2 * float(v[:-1] @ v[:-1])
-        return float(np.logaddexp(0, -z).sum()) + penalty, np.append(x.T @ slope + PENALTY * v[:-1], slope.sum())
-
-    found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B").x
-    weights = found[:-1] / deviation
-    return weights, float(found[-1] - weights @ mean)
+    x, y = torch.from_numpy((x_nf - mean) / deviation), torch.from_numpy(np.stack([~y_n, y_n], 1))
+    head = logistic(x, y.to(x), 1, PENALTY, steps=200, tolerance=1e-4)
+    weights = head.weight[0].numpy() / deviation
+    return weights, float(head.bias) - float(weights @ mean)
