@@ -32,13 +32,14 @@ def folder(tmp_path: Path, mini_root: Path) -> Path:
 def test_the_best_photo_brings_the_others_nearest() -> None:
     angles = np.deg2rad([0, 4, 8, 80, 84, 0])
     photos = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    order = [index for index, _ in ranking(photos, photos[:0], np.ones(6), 6)]
+    none = np.ones(0)
+    order = [index for index, *_ in ranking(photos, photos[:0], none, 6)]
     assert order[0] == (photos @ photos.mean(0)).argmax() == 2  # the nearest to the mean
     assert order[1] in (3, 4) and len({0, 5} & {*order}) <= 1  # then the other group; one of two copies at most
-    assert ranking(photos, photos[:1], np.ones(6), 1)[0][0] in (3, 4)
-    sure = np.array([1, 1, 1, 1, 0.0, 1])
-    assert ranking(photos, photos[:3], np.where(sure, 0, sure + 1), 1)[0][0] == 4
-    assert ranking(photos[:1], photos[:0], np.ones(1), 5) == [(0, 1.0)] and not ranking(photos, photos, np.ones(6), 5)
+    assert ranking(photos, photos[:1], none, 1)[0][0] in (3, 4)
+    shows = np.array([0.9, 0.9, 0.9, 0.0, 0.5, 0.9])
+    assert ranking(photos, photos[:3], shows, 1)[0][0] == 4
+    assert ranking(photos[:1], photos[:0], none, 5) == [(0, 1.0, 1)] and not ranking(photos, photos, none, 5)
 
 
 def test_supports_and_copies_are_not_suggested(predict, baseline: Path, folder: Path, tmp_path: Path) -> None:

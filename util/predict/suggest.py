@@ -1,12 +1,13 @@
 """``predict.py suggest``: the photos of a folder that are worth marking next.
 
-A photo is a unit vector, the mean of its cells in the encoder's last map, and d the cosine distance of two. The photo
-that brings the others nearest to a marked one is suggested,
+A photo is a unit vector, the mean of its cells in the encoder's last map, and d the cosine distance of two. A suggested
+photo seems to show a class, and is like many photos in which the classes are not surely found:
 
-    the largest sum over photos i of w(i) max(0, near(i) - d(i, photo)),
+    the largest p(photo) times the sum over photos i of (1 - p(i)) max(0, near(i) - d(i, photo)),
 
-where near(i) is the distance of i to the nearest support or earlier suggestion, at most 1, and w(i) tells how unsure
-the prediction of i is. Without supports all w are 1, and the first photo is the one nearest to the folder's mean.
+where p is the greatest presence score of a class, and near(i) the distance of i to the nearest support or earlier
+suggestion, at most 1. Weights without a calibration have p = 1 - near, from the supports alone. Without supports p and
+1 - p are left out; the first photo is then the one nearest to the folder's mean.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from model.encoders.features import Features
 from model.episode import IGNORE
 from util.cli import Parser, within
 from util.errors import EXIT_USER_ERROR, UserError
+from util.evaluate.calibration import evidence_of
 from util.files import write_atomically
 from util.predict.adapt import NONE
 from util.predict.options import add_model_and_supports, marked_by, segmenter_of
@@ -35,22 +37,22 @@ from util.predict.segmenter import Segmenter
 from util.report.table import Table
 
 COUNT = 5  # suggestions
-UNSURE = 0.25  # share of the photos that are called least sure
 ALIKE = 0.1  # of the median distance of two photos: nearer ones are alike, such as a photo and a part of it
 SAME = 1e-4  # distance of copies, by rounding
+UNSURE = 0.25, 0.75  # presence of photos that are called least sure
 
 
 class Suggestion(NamedTuple):
     """A photo to mark, and why.
 
-    ``distance`` is that to the nearest support or earlier suggestion, 1 without any; ``unsure`` the mean probability
-    over the pixels that they are of another class than predicted, None without supports.
+    ``distance`` is that to the nearest support or earlier suggestion, at most 1; ``presence`` the greatest score of a
+    class, None without supports or a calibration.
     """
 
     photo: Path
     reason: str
     distance: float
-    unsure: float | None
+    presence: float | None
 
 
 @torch.inference_mode()
@@ -68,20 +70,22 @@ def suggested(
     Raises:
         UserError: the network has no encoder, or a photo cannot be read.
     """
-    model, read, vectors, unsure = segmenter.model, list[Path](), list[np.ndarray](), list[float]()
-    network = model.network
+    model, calibration = segmenter.model, segmenter.calibration if segmenter.classes else None
+    network, read, vectors, scores = model.network, list[Path](), list[np.ndarray](), list[float]()
     if not isinstance(network, WithEncoder):
         raise UserError(f"{network.title}: suggests no photos, since it has no encoder; take another method")
 
-    def seen(image: Tensor, label: Tensor) -> Features:
-        """Return the features of an input, whose vector is kept."""
+    def look(image: Tensor, label: Tensor) -> tuple[Features, int, int]:
+        """Return the features of an input, whose vector is kept, and height and width of its photo, at the top left."""
         with model.forward_pass():
-            out = network.cache_query(image[None])
-        known, x_chw = label != IGNORE, out.stage[max(out.stage)][0].float()  # the photo lies at the top left
-        rows, columns = (known.any(side).float().mean() * x_chw.shape[2 - side] for side in (1, 0))
-        x_c = x_chw[:, : max(round(float(rows)), 1), : max(round(float(columns)), 1)].mean((1, 2))
-        vectors.append(F.normalize(x_c, dim=0).cpu().numpy())
-        return out
+            features = network.cache_query(image[None])
+        x_chw, size = (
+            features.stage[max(features.stage)][0].float(),
+            [int((label < IGNORE).any(i).sum()) for i in (1, 0)],
+        )
+        rows, columns = (max(round(n * cells / len(label)), 1) for n, cells in zip(size, x_chw.shape[1:]))
+        vectors.append(F.normalize(x_chw[:, :rows, :columns].mean((1, 2)), dim=0).cpu().numpy())
+        return features, *size
 
     for photo in tqdm(photos, desc="look", unit="photo", leave=False, disable=not progress):
         try:
@@ -92,44 +96,48 @@ def suggested(
             failed[Path(photo)] = str(error)
             continue
         sized, label = (x.to(model.device) for x in model.sized(image, np.zeros(image.shape[:2], np.uint8)))
-        features = seen(sized, label)
+        features, height, width = look(sized, label)
         read.append(Path(photo))
-        if segmenter.classes:
-            margins = segmenter.scores(sized[None], features)[0][0, :, label != IGNORE]
-            sure = torch.cat([torch.zeros_like(margins[:1]), margins]).softmax(0).amax(0)
-            unsure.append(float(1 - sure.mean()))
+        if calibration is not None:
+            margins, own = segmenter.scores(sized[None], features)
+            shown = margins[0, :, :height, :width].cpu()
+            evidence = [evidence_of(x, None if own is None else own[0, n].cpu()).numpy() for n, x in enumerate(shown)]
+            scores.append(max(map(calibration.presence, evidence)))
+    if not read:
+        raise UserError(f"{', '.join(map(str, photos[:1]))}: no photo can be read; name others")
     for known in segmenter.classes:
         for shot in zip(known.images[0], known.labels[0]):
-            seen(*shot)
-    if not read:
-        raise UserError(f"{next(iter(photos))}: cannot be read, and no other photo can; name a folder with photos")
-    out, each, weight = list[Suggestion](), np.stack(vectors), np.array(unsure or [1.0] * len(read))
-    for index, distance in ranking(each[: len(read)], each[len(read) :], weight, count):
-        if not out and not segmenter.classes:
+            look(*shot)
+    each, out = np.stack(vectors), list[Suggestion]()
+    for index, distance, nearer in ranking(each[: len(read)], each[len(read) :], np.array(scores), count):
+        presence = scores[index] if scores else None
+        if not (out or segmenter.classes):
             reason = "nearest to the mean of the folder"
-        elif unsure and (weight > weight[index]).mean() <= UNSURE:
+        elif presence is not None and UNSURE[0] <= presence <= UNSURE[1]:
             reason = "least sure"
         else:
-            reason = f"far from every {'support' if segmenter.classes else 'photo before'}"
-        out.append(Suggestion(read[index], reason, distance, unsure[index] if unsure else None))
+            reason = f"far from every {'support' if segmenter.classes else 'photo above'}, like {nearer - 1} others"
+        out.append(Suggestion(read[index], reason, distance, presence))
     return out
 
 
-def ranking(photos: np.ndarray, marked: np.ndarray, weight: np.ndarray, count: int) -> list[tuple[int, float]]:
-    """Return up to ``count`` photos, the best first: index, and distance to the nearest marked or earlier one.
+def ranking(photos: np.ndarray, marked: np.ndarray, presence: np.ndarray, count: int) -> list[tuple[int, float, int]]:
+    """Return up to ``count`` photos, the best first: index, distance, number of photos that it is nearest to.
 
     Args:
         photos: unit vectors (N, C).
         marked: those of marked photos (M, C).
-        weight: (N,).
+        presence: p (N,); empty for 1 - near.
     """
-    apart, out = 1 - photos @ photos.T, list[tuple[int, float]]()
+    apart, out = 1 - photos @ photos.T, list[tuple[int, float, int]]()
     near = (1 - photos @ marked.T).min(1, initial=1)
+    shows = presence if len(presence) else 1 - near
+    shows, weight = (shows, 1 - shows) if len(marked) else (np.ones(len(photos)), np.ones(len(photos)))
     alike = max(ALIKE * float(np.median(apart)), SAME)
     while len(out) < count and (near > alike).any():
-        gain = weight @ np.clip(near[:, None] - apart, 0, None)
+        gain = shows * (weight @ np.clip(near[:, None] - apart, 0, None))
         best = int(np.where(near > alike, gain, -1).argmax())
-        out.append((best, float(near[best])))
+        out.append((best, float(near[best]), int((apart[best] < near).sum())))
         near = np.minimum(near, apart[best])
     return out
 
@@ -157,8 +165,10 @@ def suggest(arguments: list[str]) -> int:
     found = suggested(segmenter, queries, options.count, failed, progress=True)
     for reason in failed.values():
         print(f"error: {reason}", file=sys.stderr)
-    rows = [[str(s.photo), s.reason, f"{s.distance:.2f}", "" if s.unsure is None else f"{s.unsure:.3f}"] for s in found]
-    table = Table(["photo", "reason", "distance", "unsure"], rows)
+    rows = [
+        [str(s.photo), s.reason, f"{s.distance:.2f}", "" if s.presence is None else f"{s.presence:.2f}"] for s in found
+    ]
+    table = Table(["photo", "reason", "distance", "presence"], rows)
     if len(found) < options.count:
         table.notes.append(f"{len(queries) - len(failed)} photos: the others are marked, or like a marked or named one")
     print(table)
