@@ -11,6 +11,7 @@ import pytest
 
 from tests.predict.conftest import BOX
 from util.errors import UserError
+from util.evaluate.calibration import Calibration
 from util.predict import Segmenter, suggested
 from util.predict.suggest import ranking
 
@@ -56,6 +57,17 @@ def test_supports_and_copies_are_not_suggested(predict, baseline: Path, folder: 
     assert found.code == 0, found.errors
     assert not any(path.name in found.output for path in (named[0], photos[0], photos[-1]))
     assert "support" in found.output
+
+
+def test_presence_is_that_of_the_prediction(baseline: Path, folder: Path) -> None:
+    photos = sorted(folder.iterdir())
+    segmenter = Segmenter({"a": [(photos[0], MARK)]}, config=baseline, device="cpu")
+    segmenter.calibration = Calibration("sym-net-calibration/1", "", "", "", 1.0, 0.0, [0, 0, 0, 0, 0, 5.0], -2.0, 0.5)
+    found = suggested(segmenter, photos)
+    assert found and found == suggested(segmenter, photos)
+    for one in found:
+        assert one.presence == pytest.approx(segmenter(one.photo).presence[0], abs=0.05)
+        assert (one.reason == "least sure") == (0.25 <= one.presence <= 0.75)
 
 
 def test_photos_that_cannot_be_read(predict, baseline: Path, folder: Path, tmp_path: Path) -> None:

@@ -79,13 +79,11 @@ def suggested(
         """Return the features of an input, whose vector is kept, and height and width of its photo, at the top left."""
         with model.forward_pass():
             features = network.cache_query(image[None])
-        x_chw, size = (
-            features.stage[max(features.stage)][0].float(),
-            [int((label < IGNORE).any(i).sum()) for i in (1, 0)],
-        )
-        rows, columns = (max(round(n * cells / len(label)), 1) for n, cells in zip(size, x_chw.shape[1:]))
+        height, width = (int((label < IGNORE).any(axis).sum()) for axis in (1, 0))
+        x_chw = features.stage[max(features.stage)][0].float()
+        rows, columns = (max(round(n / len(label) * cells), 1) for n, cells in zip((height, width), x_chw.shape[1:]))
         vectors.append(F.normalize(x_chw[:, :rows, :columns].mean((1, 2)), dim=0).cpu().numpy())
-        return features, *size
+        return features, height, width
 
     for photo in tqdm(photos, desc="look", unit="photo", leave=False, disable=not progress):
         try:
@@ -104,7 +102,7 @@ def suggested(
             evidence = [evidence_of(x, None if own is None else own[0, n].cpu()).numpy() for n, x in enumerate(shown)]
             scores.append(max(map(calibration.presence, evidence)))
     if not read:
-        raise UserError(f"{', '.join(map(str, photos[:1]))}: no photo can be read; name others")
+        raise UserError(next(iter((failed or {}).values()), "no photos: name some, or a folder of photos"))
     for known in segmenter.classes:
         for shot in zip(known.images[0], known.labels[0]):
             look(*shot)
@@ -169,8 +167,10 @@ def suggest(arguments: list[str]) -> int:
         [str(s.photo), s.reason, f"{s.distance:.2f}", "" if s.presence is None else f"{s.presence:.2f}"] for s in found
     ]
     table = Table(["photo", "reason", "distance", "presence"], rows)
-    if len(found) < options.count:
-        table.notes.append(f"{len(queries) - len(failed)} photos: the others are marked, or like a marked or named one")
+    if len(found) < min(options.count, count := len(queries) - len(failed)):
+        table.notes.append(
+            f"{len(found)} of {count} photos; the others are marked, or like one that is marked or above"
+        )
     print(table)
     if options.out:
         write_atomically(options.out / "suggest.csv", f"{table:csv}\n")
