@@ -6,7 +6,7 @@
 #
 #   DATASET   such as pascal, coco, mini
 #   NET       the encoder, such as resnet50
-#   GPUS      of this machine, a process each; 0 is the CPU
+#   GPUS      of this machine, a process each; 0 is the CPU, whose cores two parts share at a time
 #
 #   --models symnet,ssp   methods, in one table; default MODEL in the environment, else symnet
 #   --shot 1,5            numbers of supports
@@ -19,7 +19,7 @@
 #   --device-speed N      of a dry run: images of 224 px that a GPU takes through ResNet-50 in a second; default: measured
 #
 #   sh reproduce.sh pascal resnet50 8 --models symnet,ssp --dry-run
-#   MODEL=pocket sh reproduce.sh pascal lite0 0 --shot 1 --folds 0
+#   sh reproduce.sh pascal lite0 0 --models pocket
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
