@@ -5,14 +5,14 @@ the query resembles the supports' objects, and a small decoder corrects it. In t
 support serves twice, with the roles exchanged. The steps are known ones, put together for little computation: cosines
 to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM), residual correction.
 In tests a small object of a single support is seen once more, enlarged, and a linear probe, fitted to the episode, is
-added; the match alone is taken where the decoder fails on the single support itself.
+added; the decoder is heard as far as it helps on the supports themselves.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -38,6 +38,7 @@ from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
 BEHIND = 0.05  # IoU that the decoder may have below the match on a support itself
+AHEAD = 0.05  # IoU that it must be ahead by on several supports, each found by the others
 DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED: of guess and second
 
 
@@ -89,6 +90,9 @@ class Pocket(WithEncoder):
             helps_b111 = self._decoder_helps(support, label_bkss[:, 0], _shared_support(episode))
             fine_b1hw = compared["fine"]
             compared["fine"] = torch.where(helps_b111, fine_b1hw, resize(compared["match"], fine_b1hw.shape[-2:]))
+        elif not self.training:
+            helps_b111 = self._decoder_helps_several(supports, label_bkss, episode)
+            compared["fine"] = compared["fine"] - torch.where(helps_b111, 0, compared["correction"])
 
         size = episode.query.shape[-2:]
         logits, match = (resize(_two_classes(compared[name]), size) for name in ("fine", "match"))
@@ -140,22 +144,36 @@ class Pocket(WithEncoder):
                 shared.derived[key] = self._decoder_helps(support.rows(slice(1)), label_bss[:1], None)
             return shared.derived[key].expand(len(label_bss), 1, 1, 1)
         found = self._compare(support, [support], label_bss.unsqueeze(1))
-        size, is_object, counts = label_bss.shape[-2:], label_bss == 1, label_bss != IGNORE
+        fine_b, match_b = (_iou(found[name], label_bss) for name in ("fine", "match"))
+        return (fine_b >= match_b - BEHIND)[:, None, None, None]
 
-        def iou(logits_b1hw: Tensor) -> Tensor:
-            mask = (resize(logits_b1hw, size)[:, 0] > 0) & counts
-            both, either = ((mask & is_object).sum((1, 2)), (mask | is_object).sum((1, 2)))
-            return both / either.clamp(min=1)
+    def _decoder_helps_several(self, supports: Sequence[Levels], label_bkss: Tensor, episode: Episode) -> Tensor:
+        """Return for B episodes (B, 1, 1, 1) whether the decoder finds the supports clearly better than without it.
 
-        return (iou(found["fine"]) >= iou(found["match"]) - BEHIND)[:, None, None, None]
+        Each support is the query of the others. The answer for supports that all queries share is kept with the first.
+        """
+        cached, count = cast("list[Features] | None", episode.cached_support), len(supports)
+        if cached is not None and sum(map(len, cached)) == count and not shapes_are_fixed():
+            kept, key = cached[0].derived, f"decoder helps {zlib.crc32(label_bkss[0].cpu().numpy().tobytes())}"
+            if key not in kept:
+                one = [support.rows(slice(1)) for support in supports]
+                kept[key] = self._decoder_helps_several(one, label_bkss[:1], replace(episode, cached_support=None))
+            return kept[key].expand(len(label_bkss), 1, 1, 1)
+        gains = []
+        for k, support in enumerate(supports):
+            rest = [i for i in range(count) if i != k]
+            found = self._compare(support, [supports[i] for i in rest], label_bkss[:, rest], photos=count - 1)
+            label_bhw = label_bkss[:, k, ::STRIDE, ::STRIDE]
+            gains.append(_iou(found["fine"], label_bhw) - _iou(found["fine"] - found["correction"], label_bhw))
+        return (torch.stack(gains).mean(0) >= AHEAD)[:, None, None, None]
 
     def _compare(
         self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, photos: int = 0
     ) -> dict[str, Tensor]:
         """Return the logits of B queries, (B, 1, h, w) each, float32, from K views of supports each and their labels.
 
-        They are ``guess``, ``second``, ``match``, ``coarse`` and, on the grid of ``Levels.fine``, ``fine``. The views
-        are of so many ``photos``, to which a probe is fitted; 0: none is.
+        They are ``guess``, ``second``, ``match``, ``coarse`` and, on the grid of ``Levels.fine``, ``fine`` and the
+        decoder's ``correction`` in it. The views are of so many ``photos``, to which a probe is fitted; 0: none is.
         """
         size = query.joint.shape[-2:]
         masks = [mask(label_bkss).flatten(0, 1) for mask in (foreground_mask, background_mask)]
@@ -167,12 +185,14 @@ class Pocket(WithEncoder):
         means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
         mean_bc = mean_over_shots(torch.stack(means, dim=1), equal_weights(objects))
         coarse, fine = self.decoder(found, claims, query, mean_bc)
+        correction = fine - resize(found.match, fine.shape[-2:])
         if photos == 1:  # too few for a probe: the query's own sure positions are the second photo
             probed = probe_with_query(query, supports, objects, backs, (coarse + found.match) / 2, coarse)
             fine = fine + resize(probed, fine.shape[-2:])
         elif photos:
             fine = fine + resize(probe(query, supports, objects, backs), fine.shape[-2:])
-        return {"guess": found.guess, "second": found.second, "match": found.match, "coarse": coarse, "fine": fine}
+        known = {"guess": found.guess, "second": found.second, "match": found.match}
+        return {**known, "coarse": coarse, "fine": fine, "correction": correction}
 
     def _losses(self, logits: dict[str, Tensor], label_bss: Tensor) -> dict[str, Tensor]:
         weights = {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED}
@@ -192,6 +212,13 @@ def _shared_support(episode: Episode) -> Features | None:
     """Return the cached features of the one support that all queries share, if there is one."""
     cached = cast("list[Features] | None", episode.cached_support)
     return cached[0] if cached is not None and sum(map(len, cached)) == 1 else None
+
+
+def _iou(logits_b1hw: Tensor, label_bss: Tensor) -> Tensor:
+    """Return the IoU (B,) of masks and objects, in pixels of the labels."""
+    is_object, counts = label_bss == 1, label_bss != IGNORE
+    mask = (resize(logits_b1hw, label_bss.shape[-2:])[:, 0] > 0) & counts
+    return (mask & is_object).sum((1, 2)) / (mask | is_object).sum((1, 2)).clamp(min=1)
 
 
 def _two_classes(logits_b1hw: Tensor) -> Tensor:

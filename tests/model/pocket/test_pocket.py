@@ -54,3 +54,14 @@ def test_a_decoder_that_fails_on_the_support_itself_is_not_heard() -> None:
         output = network(episode)
     assert (output.logits.argmax(1) == output.extra["match"].argmax(1)).float().mean() > 0.9
     assert output.logits.argmax(1).any()
+
+
+def test_several_supports_must_be_found_better_with_the_decoder() -> None:
+    network, episode = small_model("pocket", 3), drawn_episode("pocket", 2, 3)
+    bias = network.decoder.outline.bias
+    with torch.no_grad():
+        plain = network(episode).logits
+        bias.fill_(-50)  # background everywhere
+        torch.testing.assert_close(network(episode).logits, plain, atol=1e-3, rtol=1e-3)
+        network._decoder_helps_several = lambda *_: torch.ones(2, 1, 1, 1, dtype=torch.bool)
+        assert not network(episode).logits.argmax(1).any()
