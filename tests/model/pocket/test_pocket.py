@@ -63,5 +63,5 @@ def test_several_supports_must_be_found_better_with_the_decoder() -> None:
         plain = network(episode).logits
         bias.fill_(-50)  # background everywhere
         torch.testing.assert_close(network(episode).logits, plain, atol=1e-3, rtol=1e-3)
-        network._decoder_helps_several = lambda *_: torch.ones(2, 1, 1, 1, dtype=torch.bool)
+        network._decoder_helps_several = lambda *_: torch.tensor(True)
         assert not network(episode).logits.argmax(1).any()
