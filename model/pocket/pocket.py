@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -38,7 +38,6 @@ from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
 BEHIND = 0.05  # IoU that the decoder may have below the match on a support itself
-AHEAD = 0.05  # IoU that it must be ahead by on several supports, each found by the others
 DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED: of guess and second
 
 
@@ -86,13 +85,11 @@ class Pocket(WithEncoder):
             supports.append(self.levels(self._encode_closeup(close, episode), self.base_classes))
             label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
         compared = self._compare(query, supports, label_bkss, photos=0 if self.training else shots)
-        if single and not self.training:
-            helps_b111 = self._decoder_helps(support, label_bkss[:, 0], _shared_support(episode))
+        if not self.training:
+            helps_b111 = self._decoder_helps(supports[:shots], label_bkss[:, :shots], _shared_support(episode))
             fine_b1hw = compared["fine"]
-            compared["fine"] = torch.where(helps_b111, fine_b1hw, resize(compared["match"], fine_b1hw.shape[-2:]))
-        elif not self.training:
-            helps_b111 = self._decoder_helps_several(supports, label_bkss, episode)
-            compared["fine"] = compared["fine"] - torch.where(helps_b111, 0, compared["correction"])
+            before = resize(compared["match"], fine_b1hw.shape[-2:]) if single else fine_b1hw - compared["correction"]
+            compared["fine"] = torch.where(helps_b111, fine_b1hw, before)
 
         size = episode.query.shape[-2:]
         logits, match = (resize(_two_classes(compared[name]), size) for name in ("fine", "match"))
@@ -132,40 +129,27 @@ class Pocket(WithEncoder):
             kept[box] = self.encode_supports(close.image[:1], close.label[:1])
         return kept[box].repeat(len(close.image))
 
-    def _decoder_helps(self, support: Levels, label_bss: Tensor, shared: Features | None) -> Tensor:
-        """Return for B supports (B, 1, 1, 1) whether the decoder finds their objects about as well as the match does.
+    def _decoder_helps(self, supports: Sequence[Levels], label_bkss: Tensor, shared: Features | None) -> Tensor:
+        """Return for B episodes (B, 1, 1, 1) whether the decoder finds K supports about as well as what it corrects.
 
-        Each support is its own query here. A decoder that fails there takes the object for background or for a base
-        class, and would do so in the query. The answer for a support that all queries share is kept with it.
+        Each support is the query of the others here, a single one its own. A decoder that fails there takes the object
+        for background or for a base class, and would do so in the query. The answer for supports that all queries share
+        is kept with the first, ``shared``.
         """
         if shared is not None and not shapes_are_fixed():
-            key = f"decoder helps {zlib.crc32(label_bss[0].cpu().numpy().tobytes())}"
+            key = f"decoder helps {zlib.crc32(label_bkss[0].cpu().numpy().tobytes())}"
             if key not in shared.derived:
-                shared.derived[key] = self._decoder_helps(support.rows(slice(1)), label_bss[:1], None)
-            return shared.derived[key].expand(len(label_bss), 1, 1, 1)
-        found = self._compare(support, [support], label_bss.unsqueeze(1))
-        fine_b, match_b = (_iou(found[name], label_bss) for name in ("fine", "match"))
-        return (fine_b >= match_b - BEHIND)[:, None, None, None]
-
-    def _decoder_helps_several(self, supports: Sequence[Levels], label_bkss: Tensor, episode: Episode) -> Tensor:
-        """Return for B episodes (B, 1, 1, 1) whether the decoder finds the supports clearly better than without it.
-
-        Each support is the query of the others. The answer for supports that all queries share is kept with the first.
-        """
-        cached, count = cast("list[Features] | None", episode.cached_support), len(supports)
-        if cached is not None and sum(map(len, cached)) == count and not shapes_are_fixed():
-            kept, key = cached[0].derived, f"decoder helps {zlib.crc32(label_bkss[0].cpu().numpy().tobytes())}"
-            if key not in kept:
                 one = [support.rows(slice(1)) for support in supports]
-                kept[key] = self._decoder_helps_several(one, label_bkss[:1], replace(episode, cached_support=None))
-            return kept[key].expand(len(label_bkss), 1, 1, 1)
-        gains = []
-        for k, support in enumerate(supports):
-            rest = [i for i in range(count) if i != k]
-            found = self._compare(support, [supports[i] for i in rest], label_bkss[:, rest], photos=count - 1)
-            label_bhw = label_bkss[:, k, ::STRIDE, ::STRIDE]
-            gains.append(_iou(found["fine"], label_bhw) - _iou(found["fine"] - found["correction"], label_bhw))
-        return (torch.stack(gains).mean(0) >= AHEAD)[:, None, None, None]
+                shared.derived[key] = self._decoder_helps(one, label_bkss[:1], None)
+            return shared.derived[key].expand(len(label_bkss), 1, 1, 1)
+        gains, count = list[Tensor](), len(supports)
+        for k in range(count):
+            rest = [i for i in range(count) if i != k] or [k]
+            photos = count - 1  # for the probe; in a single support it would find the object by its own positions
+            found = self._compare(supports[k], [supports[i] for i in rest], label_bkss[:, rest], photos)
+            before = found["fine"] - found["correction"] if photos else found["match"]
+            gains.append(_iou(found["fine"], label_bkss[:, k]) - _iou(before, label_bkss[:, k]))
+        return (torch.stack(gains).mean(0) >= -BEHIND)[:, None, None, None]
 
     def _compare(
         self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, photos: int = 0
@@ -209,9 +193,9 @@ class Pocket(WithEncoder):
 
 
 def _shared_support(episode: Episode) -> Features | None:
-    """Return the cached features of the one support that all queries share, if there is one."""
+    """Return the cached features of the first of K supports that all queries share, if they do."""
     cached = cast("list[Features] | None", episode.cached_support)
-    return cached[0] if cached is not None and sum(map(len, cached)) == 1 else None
+    return cached[0] if cached is not None and sum(map(len, cached)) == episode.support.shape[1] else None
 
 
 def _iou(logits_b1hw: Tensor, label_bss: Tensor) -> Tensor:

@@ -56,12 +56,10 @@ def test_a_decoder_that_fails_on_the_support_itself_is_not_heard() -> None:
     assert output.logits.argmax(1).any()
 
 
-def test_several_supports_must_be_found_better_with_the_decoder() -> None:
+def test_several_supports_say_whether_the_decoder_is_heard() -> None:
     network, episode = small_model("pocket", 3), drawn_episode("pocket", 2, 3)
-    bias = network.decoder.outline.bias
     with torch.no_grad():
-        plain = network(episode).logits
-        bias.fill_(-50)  # background everywhere
-        torch.testing.assert_close(network(episode).logits, plain, atol=1e-3, rtol=1e-3)
-        network._decoder_helps_several = lambda *_: torch.tensor(True)
+        network.decoder.outline.bias.fill_(-50)  # background everywhere
+        assert network(episode).logits.argmax(1).any()
+        network._decoder_helps = lambda *_: torch.tensor(True)
         assert not network(episode).logits.argmax(1).any()
