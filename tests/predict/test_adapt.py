@@ -159,7 +159,11 @@ def test_an_interrupt_leaves_the_others(learner, monkeypatch: pytest.MonkeyPatch
 
     segmenter = learner([_support(seed, 0) for seed in range(3)])
     monkeypatch.setattr(sys, "stdout", Interrupts())
-    left = adapted(segmenter, progress=True, encoder=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        left = adapted(segmenter, progress=True, encoder=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert left.adaptation["encoder"] == INTERRUPTED and {*left.adaptation["iou"]} == {"SSP"}
     assert f"without an adapted encoder: {INTERRUPTED}" in left.notes[-1]
     assert left.model.network is segmenter.model.network

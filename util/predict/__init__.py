@@ -3,6 +3,5 @@
 from util.predict.adapt import adapted
 from util.predict.prediction import Prediction
 from util.predict.segmenter import Segmenter
-from util.predict.suggest import suggested
 
-__all__ = ["Prediction", "Segmenter", "adapted", "suggested"]
+__all__ = ["Prediction", "Segmenter", "adapted"]
