@@ -11,9 +11,8 @@ import pytest
 
 from tests.predict.conftest import BOX
 from util.errors import UserError
-from util.evaluate.calibration import Calibration
-from util.predict import Segmenter
-from util.predict.suggest import ranking, suggested
+from util.predict import Segmenter, suggested
+from util.predict.suggest import ranking
 
 MARK = "box=" + ",".join(map(str, BOX))
 
@@ -33,14 +32,11 @@ def folder(tmp_path: Path, mini_root: Path) -> Path:
 def test_the_best_photo_brings_the_others_nearest() -> None:
     angles = np.deg2rad([0, 4, 8, 80, 84, 0])
     photos = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    none = np.ones(0)
-    order = [index for index, *_ in ranking(photos, photos[:0], none, 6)]
+    order = [index for index, *_ in ranking(photos, photos[:0], 6)]
     assert order[0] == (photos @ photos.mean(0)).argmax() == 2  # the nearest to the mean
     assert order[1] in (3, 4) and len({0, 5} & {*order}) <= 1  # then the other group; one of two copies at most
-    assert ranking(photos, photos[:1], none, 1)[0][0] in (3, 4)
-    shows = np.array([0.9, 0.9, 0.9, 0.0, 0.5, 0.9])
-    assert ranking(photos, photos[:3], shows, 1)[0][0] == 4
-    assert ranking(photos[:1], photos[:0], none, 5) == [(0, 1.0, 1)] and not ranking(photos, photos, none, 5)
+    assert ranking(photos, photos[:1], 1)[0][0] in (3, 4)
+    assert ranking(photos[:1], photos[:0], 5) == [(0, 1.0, 1)] and not ranking(photos, photos, 5)
 
 
 def test_supports_and_copies_are_not_suggested(predict, baseline: Path, folder: Path, tmp_path: Path) -> None:
@@ -57,17 +53,6 @@ def test_supports_and_copies_are_not_suggested(predict, baseline: Path, folder: 
     assert found.code == 0, found.errors
     assert not any(path.name in found.output for path in (named[0], photos[0], photos[-1]))
     assert "support" in found.output
-
-
-def test_presence_is_that_of_the_prediction(baseline: Path, folder: Path) -> None:
-    photos = sorted(folder.iterdir())
-    segmenter = Segmenter({"a": [(photos[0], MARK)]}, config=baseline, device="cpu")
-    segmenter.calibration = Calibration("sym-net-calibration/1", "", "", "", 1.0, 0.0, [0, 0, 0, 0, 0, 5.0], -2.0, 0.5)
-    found = suggested(segmenter, photos)
-    assert found and found == suggested(segmenter, photos)
-    for one in found:
-        assert one.presence == pytest.approx(segmenter(one.photo).presence[0], abs=0.05)
-        assert (one.reason == "least sure") == (0.25 <= one.presence <= 0.75)
 
 
 def test_photos_that_cannot_be_read(predict, baseline: Path, folder: Path, tmp_path: Path) -> None:

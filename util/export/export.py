@@ -35,7 +35,6 @@ from util.errors import UserError
 from util.evaluate.calibration import GRID, QUANTILES
 from util.export import run
 from util.files import write_atomically
-from util.predict.adapt import NONE
 from util.predict.encoded_class import SupportBatch, episode_of, shots_per_batch
 from util.predict.options import add_model_and_supports, marked_by, segmenter_of
 from util.predict.segmenter import Segmenter
@@ -166,8 +165,6 @@ def export(arguments: list[str]) -> int:
     shots = "supports of a class; default the number given, else as trained, else 1"
     add("--shots", type=within(int, 1), metavar="K", help=shots)
     add("--overwrite", action="store_true", help="overwrite an earlier export in this folder")
-    parser.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=False)
-    parser.set_defaults(serve=False, host=None, port=None, keep_base=False)
     options = parser.parse_args(arguments)
     packages = ("onnx", "onnxscript", "onnxruntime") if options.format == "onnx" else ()
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:

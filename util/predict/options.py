@@ -67,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_model_and_supports(out: argparse.ArgumentParser) -> None:
-    """Add the options of the network and of the supports."""
+    """Add the options of the network and of the supports, and defaults of those that a parser may lack."""
+    out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=True)
+    out.set_defaults(serve=False, host=None, port=None, keep_base=False)
     add = out.add_argument
     checkpoint = "weights, of this project or of a method's authors; default: the method of --config, else Pocket"
     add("--checkpoint", help=f"{checkpoint} with the weights of this repository")
