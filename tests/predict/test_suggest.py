@@ -11,8 +11,8 @@ import pytest
 
 from tests.predict.conftest import BOX
 from util.errors import UserError
-from util.predict import Segmenter, suggested
-from util.predict.suggest import ranking
+from util.predict import Segmenter
+from util.predict.suggest import ranking, suggested
 
 MARK = "box=" + ",".join(map(str, BOX))
 
