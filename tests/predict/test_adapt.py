@@ -21,8 +21,9 @@ from util.errors import UserError
 from util.evaluate.calibration import Calibration
 from util.export.export import write_export
 from util.predict import Segmenter, adapted
-from util.predict.adapt import FOLDS, GAIN, INTERRUPTED, MATERIAL, _doubtful, along_border, photos_of
+from util.predict.adapt import FOLDS, GAIN, INTERRUPTED, MATERIAL, along_border
 from util.predict.command import digest_of_inputs
+from util.predict.left_out import doubtful_in, photos_of
 from util.predict.supports import Support
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
@@ -100,7 +101,7 @@ def test_a_photo_of_two_classes_is_one_and_folds_leave_supports_of_each(segmente
 def test_a_support_that_is_not_found_while_the_others_are_is_doubtful() -> None:
     iou = np.full((7, 2), np.nan)
     iou[:4, 0], iou[3:, 1] = [60, 70, 2, 65], [60, 20, 3, 1]
-    assert _doubtful(iou) == [(2, 0)]
+    assert doubtful_in(iou) == [(2, 0)]
 
 
 def test_a_mark_along_the_border_is_of_a_material(empty_segmenter) -> None:
@@ -130,7 +131,7 @@ def test_three_supports_choose_unless_told_not_to(predict, baseline: Path, photo
 
 
 def test_an_adapted_encoder_is_used_if_it_gains(learner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules[photos_of.__module__]
+    module = sys.modules[along_border.__module__]
     monkeypatch.setattr(module, "SETTINGS", AdaptSettings(20, 1e-2, stages=2))  # random weights need much
     segmenter, photo = learner([_support(seed, 0) for seed in range(3)]), _support(99, 0).image
     before, plain = digest_of(segmenter.model.network.state_dict()), segmenter(photo).probability

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cache, partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,11 +30,11 @@ from tqdm import tqdm
 from model.baselines.probe import Probe, ProbeSettings
 from model.common.adaptation import SETTINGS, adaptable, fit
 from model.common.with_encoder import WithEncoder
-from model.episode import IGNORE, CachedFeatures
 from model.mismatch import Mismatch
-from util.evaluate.calibration import evidence_of, logit
+from util.evaluate.calibration import logit
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import SupportBatch, encode_shots
+from util.predict.left_out import MOVES, Candidate, doubtful_in, left_out, photos_of, unpadded
 from util.predict.load_model import LoadedModel
 from util.predict.segmenter import Segmenter
 from util.run.network import build_model
@@ -45,47 +45,9 @@ FOLDS = 5
 LEAST, LEAST_TO_CHOOSE = 3, 5  # supports of each class: for presence scores, for the rest
 SCORED = 10  # supports of a class that are segmented, at most
 GAIN = 1.0  # points of IoU
-MOVES = np.array([0, -0.2, 0.2, -0.4, 0.4])  # of the least margin, in deviations of the margins
 AHEAD = 1.0  # in logits
-STEP = 4  # between the pixels that are compared
 MATERIAL = 1 / 3  # share of the photo's border
 A_STEP = 5.0  # time of a step of the encoder's learning, in encodings of a photo
-AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
-
-
-@dataclass
-class Photo:
-    """A photo among the supports, sized for the network.
-
-    Attributes:
-        image: (3, S, S).
-        label: (S, S) int64, 0 background, the number of a class, 255 unknown.
-        shots: class index -> index of its support.
-        cached: what the network keeps of it as a query.
-        fold: 0 .. ``FOLDS`` - 1.
-    """
-
-    image: Tensor
-    label: Tensor
-    shots: dict[int, int]
-    cached: CachedFeatures | None
-    fold: int = 0
-
-
-class Candidate(NamedTuple):
-    """A way to segment; ``of`` returns the segmenter that has some supports of each class, by index."""
-
-    title: str
-    of: Callable[[tuple[tuple[int, ...], ...]], Segmenter]
-    own_encoder: bool = False  # what the network keeps of photos is of no use to it
-
-
-class LeftOut(NamedTuple):
-    """Photos p segmented given the supports of other folds, for classes n; NaN where p does not support n."""
-
-    iou: np.ndarray  # (p, n, moves), percent
-    presence: np.ndarray  # logits (p, n); NaN without a calibration
-    deviation: float  # of the margins
 
 
 def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False) -> Segmenter:
@@ -123,13 +85,13 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
         candidates.append(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter))))
     with tqdm(desc="choose", leave=False, disable=not progress) as bar:
         bar.total = len(candidates) * len(scored)
-        found = [_left_out(one, photos, scored, bar) for one in candidates]
-        doubtful = _doubtful(found[0].iou[:, :, 0]) if min(counts) >= LEAST else []
+        found = [left_out(one, photos, scored, bar) for one in candidates]
+        doubtful = doubtful_in(found[0].iou[:, :, 0]) if min(counts) >= LEAST else []
         without = {(scored[p].shots[n], n) for p, n in doubtful}
         if doubtful and chooses:
             candidates.append(Candidate(f"{title} without doubtful", partial(_of_some, segmenter, without=without)))
             bar.total += len(scored)
-            found.append(_left_out(candidates[-1], photos, scored, bar))
+            found.append(left_out(candidates[-1], photos, scored, bar))
 
         kept = [p for p in range(len(scored)) if p not in {p for p, _ in doubtful}]
         plain, classes = np.nanmean(found[0].iou[kept, :, 0], 1), np.arange(len(counts))
@@ -144,18 +106,18 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
                     bar.total += len(more) * len(scored) + steps
                     if progress:
                         tqdm.write(f"--adapt: an encoder learns, about {steps * a_step:.0f} s; Ctrl-C does without")
-                tried = [*found, *(_left_out(one, photos, scored, bar) for one in more)]
+                tried = [*found, *(left_out(one, photos, scored, bar) for one in more)]
                 best, chosen, scores = candidates[0], title, {title: plain.mean()}
                 moved, most = np.zeros(len(counts)), 0.0
-                for one, left_out in zip([*candidates, *more], tried):
-                    iou = left_out.iou[kept] if chooses else left_out.iou[kept, :, :1]
+                for one, trial in zip([*candidates, *more], tried):
+                    iou = trial.iou[kept] if chooses else trial.iou[kept, :, :1]
                     moves = np.nanmean(iou, 0).argmax(1)
                     score = np.nanmean(iou[:, classes, moves], 1)
                     name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
                     scores[name] = score.mean()
                     least = most + GAIN * (not most or one.own_encoder > best.own_encoder)
                     if gain.mean() >= least and (gain > 0).sum() > (gain < 0).sum():
-                        best, moved, most, chosen = one, left_out.deviation * MOVES[moves], gain.mean(), name
+                        best, moved, most, chosen = one, trial.deviation * MOVES[moves], gain.mean(), name
                 out = best.of(tuple(tuple(range(count)) for count in counts))
                 break
             except ends as reason:
@@ -198,14 +160,8 @@ def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: 
 
 def along_border(label: Tensor) -> float:
     """Return the share of the photo's border along which its mark lies, from the network's label (S, S)."""
-    photo = _unpadded(label, label)
+    photo = unpadded(label, label)
     return float((torch.cat([photo[0], photo[-1], photo[:, 0], photo[:, -1]]) == 1).float().mean())
-
-
-def _unpadded(values: Tensor, label: Tensor) -> Tensor:
-    """Return the part of a map (S, S) that shows the photo, whose label is unknown beside it."""
-    known = label != IGNORE
-    return values[known.any(1)][:, known.any(0)]
 
 
 def _of_some(
@@ -258,68 +214,4 @@ def _by(model: LoadedModel, segmenter: Segmenter, presence_by: Segmenter, encode
     for known in segmenter.classes:
         batches = encode_shots(known.name, known.images, known.labels, model) if encode else known.support_batches
         out.classes.append(replace(known, support_batches=batches))
-    return out
-
-
-def photos_of(segmenter: Segmenter, folds: int) -> list[Photo]:
-    """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
-    model = segmenter.model
-    photos: list[Photo] = []
-    for number, known in enumerate(segmenter.classes):
-        for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
-            photo = next((p for p in photos if number not in p.shots and torch.equal(p.image, image)), None)
-            if photo is None:
-                with model.forward_pass(), torch.inference_mode():
-                    cached = model.network.cache_query(image[None])
-                photo = Photo(image, torch.zeros_like(label), {}, cached)
-                photos.append(photo)
-            photo.shots[number] = shot
-            photo.label[(label == IGNORE) & (photo.label == 0)] = IGNORE
-            photo.label[label == 1] = number + 1
-    for index, photo in enumerate(photos):
-        crowding = np.zeros((folds, 2), int)  # photos that show a class of this one, and all, in each fold
-        for earlier in photos[:index]:
-            crowding[earlier.fold] += bool(earlier.shots.keys() & photo.shots.keys()), 1
-        photo.fold = min(range(folds), key=crowding.tolist().__getitem__)
-    return photos
-
-
-def _left_out(candidate: Candidate, photos: list[Photo], scored: list[Photo], bar: tqdm) -> LeftOut:
-    """Return how a candidate segments some of the photos given the supports of the other folds."""
-    margins, classes = dict[int, Tensor](), 1 + max(number for photo in photos for number in photo.shots)
-    presence = np.full((len(scored), classes), np.nan)
-    for fold in sorted({photo.fold for photo in scored}):
-        others = [photo for photo in photos if photo.fold != fold]
-        trial = candidate.of(tuple(tuple(p.shots[n] for p in others if n in p.shots) for n in range(classes)))
-        calibration = trial.calibration if trial.presence_by is None else None
-        for index, photo in ((i, p) for i, p in enumerate(scored) if p.fold == fold):
-            seen, own = trial.scores(photo.image[None], None if candidate.own_encoder else photo.cached)
-            margins[index] = seen[0, :, ::STEP, ::STEP].cpu()
-            if calibration is not None:
-                for number in photo.shots:
-                    numbers = None if own is None else own[0, number]
-                    evidence = evidence_of(_unpadded(seen[0, number], photo.label), numbers).cpu().numpy()
-                    presence[index, number] = logit(calibration.presence(evidence))
-            bar.update()
-
-    labels = [photo.label[::STEP, ::STEP].cpu() for photo in scored]
-    deviation = float(torch.cat([margins[i][:, label != IGNORE].flatten() for i, label in enumerate(labels)]).std())
-    iou = np.full((len(scored), classes, len(MOVES)), np.nan)
-    for index, (photo, label) in enumerate(zip(scored, labels)):
-        of_photo, known = margins[index], label != IGNORE
-        for number in photo.shots:
-            inside, first = label == number + 1, known & (of_photo[number] >= of_photo.amax(0))
-            for move, least in enumerate(deviation * MOVES):
-                found = first & (of_photo[number] > least)
-                iou[index, number, move] = 100 * (found & inside).sum() / (found | inside).sum().clamp(min=1)
-    return LeftOut(iou, presence, deviation)
-
-
-def _doubtful(iou: np.ndarray) -> list[tuple[int, int]]:
-    """Return (photo, class) of the supports that the others contradict, from the IoU (photos, classes)."""
-    out = []
-    for photo, number in np.argwhere(~np.isnan(iou)).tolist():
-        others = np.nanmedian(np.delete(iou[:, number], photo))
-        if others >= AGREED and iou[photo, number] < DOUBTFUL * others:
-            out.append((photo, number))
     return out
