@@ -144,6 +144,7 @@ def fit(
     """
     with torch.inference_mode(False), torch.enable_grad():
         adapted = cast(WithEncoder, copy.deepcopy(network).requires_grad_(False).eval())
+        adapted.adapting = True
         photos, layers, random = photos_of(ways), adaptable(adapted, settings), torch.Generator().manual_seed(seed)
         for layer in layers:
             weight = cast(Tensor, layer.weight)
@@ -157,6 +158,7 @@ def fit(
                 raise NotLearnt(f"{network.title}: the loss on the supports grew, step {len(losses)}")
         for layer in layers:
             parametrize.remove_parametrizations(layer, "weight")  # the sum becomes the weight
+        adapted.adapting = False
     return adapted
 
 

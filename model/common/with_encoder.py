@@ -40,6 +40,7 @@ class WithEncoder(FewShotModel):
     stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
+    adapting = False  # whether TaP teaches the encoder: a choice among predictions has no gradient and may be left out
     encoder: Encoder
     settings: Any  # a ModelSettings with an ``encoder`` section
 

@@ -85,7 +85,7 @@ class Pocket(WithEncoder):
             supports.append(self.levels(self._encode_closeup(close, episode), self.base_classes))
             label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
         compared = self._compare(query, supports, label_bkss, photos=0 if self.training else shots)
-        if not self.training:
+        if not self.training and not self.adapting:
             helps_b111 = self._decoder_helps(supports[:shots], label_bkss[:, :shots], _shared_support(episode))
             fine_b1hw = compared["fine"]
             before = resize(compared["match"], fine_b1hw.shape[-2:]) if single else fine_b1hw - compared["correction"]
