@@ -38,6 +38,7 @@ from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
 BEHIND = 0.05  # IoU that the decoder may have below the match on a support itself
+JUDGES = 5  # supports that say so, at most: the first ones
 DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED: of guess and second
 
 
@@ -86,7 +87,8 @@ class Pocket(WithEncoder):
             label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
         compared = self._compare(query, supports, label_bkss, photos=0 if self.training else shots)
         if not self.training and not self.adapting:
-            helps_b111 = self._decoder_helps(supports[:shots], label_bkss[:, :shots], _shared_support(episode))
+            judges = min(shots, JUDGES)
+            helps_b111 = self._decoder_helps(supports[:judges], label_bkss[:, :judges], _shared_support(episode))
             fine_b1hw = compared["fine"]
             before = resize(compared["match"], fine_b1hw.shape[-2:]) if single else fine_b1hw - compared["correction"]
             compared["fine"] = torch.where(helps_b111, fine_b1hw, before)
@@ -137,7 +139,8 @@ class Pocket(WithEncoder):
         is kept with the first, ``shared``.
         """
         if shared is not None and not shapes_are_fixed():
-            key = f"decoder helps {zlib.crc32(label_bkss[0].cpu().numpy().tobytes())}"
+            seen = [float(support.joint.sum()) for support in supports]  # other supports may have the same labels
+            key = f"decoder helps {seen} {zlib.crc32(label_bkss[0].cpu().numpy().tobytes())}"
             if key not in shared.derived:
                 one = [support.rows(slice(1)) for support in supports]
                 shared.derived[key] = self._decoder_helps(one, label_bkss[:1], None)

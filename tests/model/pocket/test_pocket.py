@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from model.pocket.comparison import shares
 from model.pocket.levels import Levels
+from model.pocket.pocket import JUDGES
 from model.pocket.probe import GAIN, RIDGE, probe
 from tests.model.small import drawn_episode, small_model
 
@@ -63,3 +64,7 @@ def test_several_supports_say_whether_the_decoder_is_heard() -> None:
         assert network(episode).logits.argmax(1).any()
         network._decoder_helps = lambda *_: torch.tensor(True)
         assert not network(episode).logits.argmax(1).any()
+        asked = list[int]()
+        network._decoder_helps = lambda supports, *_: torch.tensor(asked.append(len(supports)) is None)
+        network(drawn_episode("pocket", JUDGES + 1, 3))
+    assert asked == [JUDGES]
