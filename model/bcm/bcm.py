@@ -9,7 +9,6 @@ Source: BCM (base-class mining), NeurIPS 2024.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -87,22 +86,22 @@ class BCM(GeneralisedModel):
         probability = self.base_probability(features_bchw, valid_bhw.shape[-2:])
         largest, claimed = probability.clamp(min=EPS).log().max(1, keepdim=True)
         odds = self._odds(features_bchw, claimed[:, 0], state)
-        return torch.cat([probability.clamp(min=EPS).log(), largest + odds], 1)
+        return torch.cat([probability.clamp(min=EPS).log(), largest + odds.log()], 1)
 
     @torch.no_grad()
     def channels(self, features_bchw: Tensor, valid_bhw: Tensor, state: State, alone_bss: Tensor) -> Tensor:
         """Return those of ``label`` without the probabilities of base classes."""
         odds, novel = self._odds(features_bchw, alone_bss, state).max(1)
-        return torch.where(odds > 0, len(self.base.bias) + novel, alone_bss)
+        return torch.where(odds > 1, len(self.base.bias) + novel, alone_bss)
 
     def _odds(self, features_bchw: Tensor, claimed_bss: Tensor, state: State) -> Tensor:
-        """Return log q_j - log q_0 of novel classes, (B, n, S, S), where the base map says their k; else the least."""
-        out = features_bchw.new_full((len(claimed_bss), state.table.shape[1], *claimed_bss.shape[1:]), math.log(EPS))
+        """Return q_j / q_0 of novel classes, (B, n, S, S), where the base map says their k; else the least."""
+        out = features_bchw.new_full((len(claimed_bss), state.table.shape[1], *claimed_bss.shape[1:]), EPS)
         x = features_bchw.pow(self.settings.beta)
         for k, votes in state.votes.items():
             if (inside := (claimed_bss == k)[:, None]).any():
-                found = resize(voted(votes, x), claimed_bss.shape[1:]).clamp(min=EPS).log()
-                out[:, state.table[k]] = torch.where(inside, found[:, 1:] - found[:, :1], out[:, state.table[k]])
+                found = resize(voted(votes, x), claimed_bss.shape[1:]).clamp(min=EPS)
+                out[:, state.table[k]] = torch.where(inside, found[:, 1:] / found[:, :1], out[:, state.table[k]])
         return out
 
 

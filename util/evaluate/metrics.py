@@ -119,11 +119,10 @@ def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
 
     Pixels labelled 255 are ignored.
     """
-    valid = label != IGNORE
-    prediction, label = prediction[valid].long(), label[valid].long()
-    hit = torch.bincount(label[prediction == label], minlength=channels)
-    true = torch.bincount(label, minlength=channels)
-    return torch.stack([hit, torch.bincount(prediction, minlength=channels) + true - hit, true])
+    pairs = torch.bincount((prediction.long() << 8).add_(label).flatten(), minlength=channels << 8)
+    pairs = pairs.view(channels, 256)[:, :channels]
+    hit, true = pairs.diagonal(), pairs.sum(0)
+    return torch.stack([hit, pairs.sum(1) + true - hit, true])
 
 
 def class_scores(counts: np.ndarray) -> dict[str, Any]:
