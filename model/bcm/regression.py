@@ -20,7 +20,7 @@ class Regression:
     """A logistic regression of r + 1 targets, 0 for everything but r novel classes.
 
     Attributes:
-        head: of the targets that it knows, (rows, C); of two targets one row, the second's.
+        head: of the targets that it knows.
         known: whether it knows each target, (r + 1,) bool.
         scores: mean average precision by each of ``PENALTIES``; the best one was ``chosen``.
     """
@@ -32,15 +32,10 @@ class Regression:
 
     def probability(self, x_bchw: Tensor) -> Tensor:
         """Return probabilities (B, r + 1, h, w); of a target that it does not know 0."""
-        found = _probability(self.head.logits(x_bchw))
+        found = self.head.logits(x_bchw).softmax(1)
         out = found.new_zeros(len(found), len(self.known), *found.shape[2:])
         out[:, self.known] = found
         return out
-
-
-def _probability(decision: Tensor) -> Tensor:
-    """Return probabilities; of two targets softmax([-d, d]), as published, although the fit has sigmoid(d)."""
-    return (torch.cat([-decision, decision], 1) if decision.shape[1] == 1 else decision).softmax(1)
 
 
 def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: np.random.RandomState) -> Regression | None:
@@ -65,18 +60,19 @@ def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: np.r
 
 
 def _fits(x: np.ndarray, y: np.ndarray, rows: np.ndarray, penalties: list[float]) -> list[tuple[Head, np.ndarray]]:
-    """Return a head for each penalty, with the targets that it knows; none if one target alone occurs."""
+    """Return, with the targets that it knows, the head of least mean cross entropy + |W|^2 / (2 C m) of m cells.
+
+    There is one for each penalty; none if one target alone occurs.
+    """
     classes, target = np.unique(y[rows], return_inverse=True)
-    return [(fit(x[rows], target, c), classes) for c in penalties] if len(classes) > 1 else []
-
-
-def fit(x_mc: np.ndarray, y_m: np.ndarray, c: float) -> Head:
-    """Return the head of least mean cross entropy + |W|^2 / (2 C m) over m cells; targets are 0..t - 1."""
-    targets, samples = int(y_m.max()) + 1, len(y_m)
-    shares = torch.from_numpy(np.eye(targets, dtype=np.float32)[y_m] / samples)
-    rows = 1 if targets == 2 else targets
-    head = logistic(torch.from_numpy(x_mc), shares, rows, 1 / (c * samples), STEPS, TOLERANCE)
-    return Head(*(part.float() for part in head))
+    shares = np.eye(len(classes), dtype=np.float32)[target] / len(rows)
+    cells, out = (torch.from_numpy(x[rows]), torch.from_numpy(shares)), []
+    for c in penalties if len(classes) > 1 else ():
+        head = logistic(*cells, len(classes) if len(classes) > 2 else 1, 1 / (c * len(rows)), STEPS, TOLERANCE)
+        if len(classes) == 2:  # softmax([-d, d]), as published, although the fit has sigmoid(d)
+            head = Head(*(torch.cat([-part, part]) for part in head))
+        out.append((Head(*(part.float() for part in head)), classes))
+    return out
 
 
 def sample(y_m: np.ndarray, sampling: str, random: np.random.RandomState) -> np.ndarray:
@@ -114,7 +110,7 @@ def average_precision(head: Head, known: np.ndarray, x_mc: np.ndarray, y_m: np.n
 
     It is the sum over distinct probabilities, descending, of precision times the step of recall; NaN if none occurs.
     """
-    probability = _probability(head.logits(torch.from_numpy(x_mc)[:, :, None, None]))[:, :, 0, 0].numpy()
+    probability = head.logits(torch.from_numpy(x_mc)[:, :, None, None]).softmax(1)[:, :, 0, 0].numpy()
     out = []
     for score, target in zip(probability.T, known):
         order = np.argsort(-score, kind="stable")
