@@ -69,9 +69,9 @@ class GeneralisedModel(OverBaseStage):
             maps = [self.base_features(image[None]) for image in images]
             found = [int((on_cells(y, x.shape[-2:]) == own).sum()) for x, y in zip(maps, label)]
             if 0 in found or sum(found) < LEAST_CELLS:
-                what = f"support {found.index(0) + 1} covers no cell" if 0 in found else f"{sum(found)} cells"
+                what = f"support {found.index(0) + 1} covers no" if 0 in found else f"supports cover {sum(found)}"
                 raise Mismatch(
-                    f"{name}: {what} in {len(found)} support(s) on the network's grid; each needs one, all together "
+                    f"{name}: {what} cell(s) of the network's grid; each support needs one, all together "
                     f"{LEAST_CELLS}: give photos that show it larger, or larger images"
                 )
             features.append(torch.cat(maps))

@@ -80,7 +80,7 @@ def test_unfit_supports_are_refused_in_a_line(one_penalty) -> None:
     settings = BCM.Settings(EncoderSettings(NARROW, "plain"))
     network, photos = BCM(settings, task_of("bam", 1, 33)).eval(), 255 * torch.rand(1, 2, 3, 33, 33)
     labels, own = torch.zeros(1, 2, 33, 33, dtype=torch.uint8), len(network.base.bias)
-    for cells, word in ((0, "support 1 covers no cell"), (1, "2 cells in 2 support")):
+    for cells, word in ((0, "support 1 covers no cell"), (1, "supports cover 2 cell")):
         labels[:, :, :cells, :cells] = own
         with pytest.raises(Mismatch, match=f"^cup: {word}"):
             network.fit(photos, labels, ["cup"])

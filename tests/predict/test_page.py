@@ -81,6 +81,19 @@ def start(tmp_path: Path, baseline: Path, made) -> Iterator[Callable[[], Page]]:
         page.server.server_close()
 
 
+def test_base_classes_keep_their_names(make_checkpoint, photos: list[Path], tmp_path: Path) -> None:
+    page = Page(Segmenter(make_checkpoint("pocket")), tmp_path / "out")
+    for photo in photos[:2]:
+        page.do("open", path=str(photo))
+    assert page.do("keep_base", on=True) == "" and page.do("add_class", name="cat") == ""
+    classes = [name for name, _ in page.get("state?since=-1")["classes"]]
+    assert len(classes) == 7 and classes[-1] == "cat"
+    assert "is a base class" in page.do("rename_class", value=1, name="dog")
+    page.draw(photos[0].name, BOX | {"value": 7})
+    assert page.do("segment") == "1 of 1 photos segmented" and list(page.row(photos[1].name)["share"]) == classes
+    page.server.shutdown()
+
+
 def test_each_tool_marks_the_pixels_that_it_covers() -> None:
     def label(tool: str, radius: float, *points: list[float], value: int = 1) -> np.ndarray:
         return drawn(np.zeros(SHAPE, np.uint8), [Mark(tool, value, radius, [*points])])

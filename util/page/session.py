@@ -168,11 +168,12 @@ class Session:
         return self.classes.index(name) + 1
 
     def add_class(self, name: str) -> None:
-        """Add a class, in place of the unnamed one where that is not in use."""
-        name, is_used = self._free_name(name), any(photo.names or photo.marks for photo in self.photos.values())
+        """Add a class, in place of the unnamed one where nothing is marked yet."""
+        name, photos = self._free_name(name), self.photos.values()
+        is_used = any(photo.names or photo.marks or photo.is_marked for photo in photos)
         if len({*self.classes} - {*self.base["base"]}) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        self.classes = [name] if self.classes == [UNNAMED] and not is_used else [*self.classes, name]
+        self.classes = [*(known for known in self.classes if known != UNNAMED or is_used), name]
         self._save()
 
     def keep_base(self, on: bool) -> None:
@@ -192,8 +193,8 @@ class Session:
     def rename_class(self, value: int, name: str) -> None:
         """Rename a class; results of the old name that have no verdict are to be made again."""
         old, new = self.classes[value - 1], self._free_name(name)
-        if any(old in photo.names and photo.verdicts for photo in self.photos.values()):
-            raise UserError(f"{old}: results of this name are accepted; add '{new}' as a new class")
+        if old in self.base["base"] or any(old in photo.names and photo.verdicts for photo in self.photos.values()):
+            raise UserError(f"{old}: is a base class, or results of it are accepted; add '{new}' as a new class")
         self.classes[value - 1], self.renewed = new, next(self.numbers)
         for photo in self.photos.values():
             if old in photo.names:
