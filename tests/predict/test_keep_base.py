@@ -19,7 +19,7 @@ from util.predict import Segmenter, adapted
 
 @pytest.mark.parametrize("model", ["", "pocket"], ids=["symnet", "pocket"])
 def test_base_and_new_classes_share_a_mask(predict, make_checkpoint, model, marked, tmp_path: Path):
-    """Where the network finds the new class alone, it is in the common mask, which is the base map elsewhere."""
+    """The new class is where the network finds it alone, but in base classes' pixels only by its presence score."""
     given, photo = make_checkpoint(model), marked["box"].rpartition(":")[0]
     text = f"cat={photo}:box=2,2,56,40"
     segmenter, plain = Segmenter(given, [text], keep_base=True), Segmenter(given, [text])
@@ -29,10 +29,11 @@ def test_base_and_new_classes_share_a_mask(predict, make_checkpoint, model, mark
     base, found = [known.name for known in segmenter.classes[:-1]], segmenter(photo)
     alone, new = segmenter.without_classes()(photo), plain(photo).mask == 1
     assert len(base) == len(alone.probability) == 6 and new.any() and (alone.mask > 0).any()
-    assert np.array_equal(found.mask, np.where(new, 7, alone.mask)) and found.presence is None
+    assert np.array_equal(found.mask, np.where(new & (alone.mask == 0), 7, alone.mask)) and found.presence is None
     numbers = [0.0] * (MARGIN_NUMBERS + 6)  # scores hide new classes alone
-    segmenter.calibration = Calibration(FORMAT, "", "", "", 2.0, 1.0, numbers, -9.0, 0.5)
-    hidden = segmenter(photo)
+    segmenter.calibration = known = Calibration(FORMAT, "", "", "", 2.0, 1.0, numbers, -9.0, 0.5)
+    hidden, segmenter.calibration = segmenter(photo), replace(known, bias=99.0)
+    assert np.array_equal(segmenter(photo).mask, np.where(new, 7, alone.mask))
     assert np.array_equal(hidden.mask, alone.mask) and hidden.probability[:6].max() > 0.1
     assert hidden.shown == [True] * 6 + [False]
     words = ("--checkpoint", given, "--keep-base", "--query", photo, "--out", tmp_path / "out", "--support")
@@ -65,4 +66,5 @@ def test_what_the_supports_choose_finds_the_new_classes(make_checkpoint, marked)
     plain, beside = (Segmenter(make_checkpoint("pocket"), floor, keep_base=kept) for kept in (False, True))
     new, chosen = adapted(plain)(photo).mask == 1, adapted(beside)
     assert new.any() and chosen.adaptation == {"chosen": "linear probe"}
-    assert np.array_equal(chosen(photo).mask, np.where(new, 7, beside.without_classes()(photo).mask))
+    alone = beside.without_classes()(photo).mask
+    assert np.array_equal(chosen(photo).mask, np.where(new & (alone == 0), 7, alone))

@@ -239,13 +239,15 @@ class Segmenter:
         if presence is not None and any(known.presence_shift for known in self._own):
             presence = [sigmoid(logit(p) + known.presence_shift) for p, known in zip(presence, self._own)]
         margins -= np.array([known.least_margin for known in self.classes], np.float32)[:, None, None]
-        if first and self._own:  # above base classes
-            shown = [*range(first, len(margins))]
+        if first and self._own:  # a base class is surer of its pixels than a new one of being in the photo, or yields
+            top, scores = margins[:first].max(0), [0.0] * len(self._own)
             if presence is not None and calibration is not None:
                 least = calibration.threshold if self.decision.min_score is None else self.decision.min_score
-                shown, presence = [i for i in shown if presence[i - first] >= least], [*[None] * first, *presence]
+                scores, presence = [p * (p >= least) for p in presence], [*[None] * first, *presence]
                 calibration = replace(calibration, scale=1.0, offset=0.0)
-            margins[shown] += np.maximum(margins[:first].max(0), 0)
+            sure = 1 / (np.exp(-top) + np.exp(margins[:first] - top).sum(0))
+            for new, score in zip(margins[first:], scores):
+                new[:] = np.where((top <= 0) | (score > sure), new + np.maximum(top, 0), np.minimum(new, 0))
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)
