@@ -34,7 +34,7 @@ from model.mismatch import Mismatch
 from util.evaluate.calibration import logit
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import SupportBatch, encode_shots
-from util.predict.left_out import MOVES, Candidate, doubtful_in, left_out, photos_of, unpadded
+from util.predict.left_out import MOVES, Candidate, LeftOut, doubtful_in, left_out, photos_of, unpadded
 from util.predict.load_model import LoadedModel
 from util.predict.segmenter import Segmenter
 from util.run.network import build_model
@@ -64,7 +64,7 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
         out.kept, out.classes = kept_base, [*kept_base.classes, *out.classes]
         return out
     network, counts = segmenter.model.network, [len(known.sources) for known in segmenter.classes]
-    exactly, title, began = network.shots_of(network.state_dict()), network.title, time.monotonic()
+    exactly = network.shots_of(network.state_dict())
     fixed = not counts or segmenter.kept or not isinstance(network, WithEncoder) or exactly not in (None, 1)
     if encoder and counts and (fixed or min(counts) == 1):
         encoder, why = False, "takes two supports or more of each class, and few-shot weights for any number"
@@ -73,83 +73,85 @@ def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False)
         return segmenter
     along = min(along_border(known.labels[0, 0]) for known in segmenter.classes)
     if max(counts) == 1 and network.learns and along >= MATERIAL:
-        note = f"a mark along {along:.0%} of the photo's border is of a material; uses {Probe.title}, not {title}"
-        return _noted(_probe_of(segmenter), segmenter, {"chosen": Probe.title}, note)
-    if min(counts) < LEAST and not encoder:
-        return segmenter
+        note = f"a mark along {along:.0%} of the photo's border is of a material; uses {Probe.title}, not"
+        return _noted(_probe_of(segmenter), segmenter, {"chosen": Probe.title}, f"{note} {network.title}")
+    return _chosen(segmenter, min(counts), progress, encoder) if encoder or min(counts) >= LEAST else segmenter
 
-    photos, candidates = photos_of(segmenter, FOLDS), [Candidate(title, partial(_of_some, segmenter))]
+
+def _chosen(segmenter: Segmenter, shots: int, progress: bool, encoder: bool) -> Segmenter:
+    """Return the best candidate's segmenter; ``shots`` is the least number of supports of a class."""
+    began, title, chooses = time.monotonic(), segmenter.model.network.title, shots >= LEAST_TO_CHOOSE
+    photos = photos_of(segmenter, FOLDS)
     scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
     a_step = A_STEP * (time.monotonic() - began) / len(photos)
-    if chooses := min(counts) >= LEAST_TO_CHOOSE:
-        candidates.append(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter))))
-    with tqdm(desc="choose", leave=False, disable=not progress) as bar:
-        bar.total = len(candidates) * len(scored)
-        found = [left_out(one, photos, scored, bar) for one in candidates]
-        doubtful = doubtful_in(found[0].iou[:, :, 0]) if min(counts) >= LEAST else []
+    steps = encoder * SETTINGS.steps * (1 + len({photo.fold for photo in scored}))
+    total = (1 + chooses) * (1 + encoder) * len(scored) + steps
+    with tqdm(desc="choose", leave=False, disable=not progress, total=total) as bar:
+        trial_of = partial(left_out, photos=photos, scored=scored, bar=bar)
+        trials = [trial_of(Candidate(title, partial(_of_some, segmenter)))]
+        doubtful = doubtful_in(trials[0].iou[:, :, 0]) if shots >= LEAST else []
         without = {(scored[p].shots[n], n) for p, n in doubtful}
-        if doubtful and chooses:
-            candidates.append(Candidate(f"{title} without doubtful", partial(_of_some, segmenter, without=without)))
-            bar.total += len(scored)
-            found.append(left_out(candidates[-1], photos, scored, bar))
-
-        kept = [p for p in range(len(scored)) if p not in {p for p, _ in doubtful}]
-        plain, classes = np.nanmean(found[0].iou[kept, :, 0], 1), np.arange(len(counts))
-        learnt = cache(partial(_of_encoder, segmenter, without, bar))
-        of_probe = Candidate(f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), True)
-        own, of_encoder = [Candidate(f"{title}, adapted", learnt, True), of_probe], f"{SETTINGS}, after the last step"
-        for more, ends in ((own[: 1 + chooses] if encoder else [], (KeyboardInterrupt, Mismatch)), ([], ())):
+        kept = [p for p in range(len(scored)) if p not in dict(doubtful)]
+        if chooses:
+            trials.append(trial_of(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter)))))
+        if chooses and doubtful:
+            some = partial(_of_some, segmenter, without=without)
+            trials.append(trial_of(Candidate(f"{title} without doubtful", some)))
+        (out, facts), refused = _best(segmenter, trials, kept, chooses), ""
+        if encoder:
             try:
-                if more:
-                    adaptable(network)
-                    steps = SETTINGS.steps * (1 + len({photo.fold for photo in scored}))
-                    bar.total += len(more) * len(scored) + steps
-                    if progress:
-                        tqdm.write(f"--adapt: an encoder learns, about {steps * a_step:.0f} s; Ctrl-C does without")
-                tried = [*found, *(left_out(one, photos, scored, bar) for one in more)]
-                best, chosen, scores = candidates[0], title, {title: plain.mean()}
-                moved, most = np.zeros(len(counts)), 0.0
-                for one, trial in zip([*candidates, *more], tried):
-                    iou = trial.iou[kept] if chooses else trial.iou[kept, :, :1]
-                    moves = np.nanmean(iou, 0).argmax(1)
-                    score = np.nanmean(iou[:, classes, moves], 1)
-                    name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
-                    scores[name] = score.mean()
-                    least = most + GAIN * (not most or one.own_encoder > best.own_encoder)
-                    if gain.mean() >= least and (gain > 0).sum() > (gain < 0).sum():
-                        best, moved, most, chosen = one, trial.deviation * MOVES[moves], gain.mean(), name
-                out = best.of(tuple(tuple(range(count)) for count in counts))
-                break
-            except ends as reason:
-                of_encoder = str(reason) or INTERRUPTED
+                adaptable(segmenter.model.network)
+                if progress:
+                    tqdm.write(f"--adapt: an encoder learns, about {steps * a_step:.0f} s; Ctrl-C does without")
+                learnt = cache(partial(_of_encoder, segmenter, without, bar))
+                learning = [Candidate(f"{title}, adapted", learnt, True)]
+                learning.append(Candidate(f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), True))
+                out, facts = _best(segmenter, [*trials, *map(trial_of, learning[: 1 + chooses])], kept, chooses)
+            except (KeyboardInterrupt, Mismatch) as reason:
+                refused = str(reason) or INTERRUPTED
+    if segmenter.calibration is not None and shots >= LEAST:
+        ahead = logit(segmenter.calibration.threshold) + AHEAD
+        for known, presence in zip(out.classes, np.nanmean(trials[0].presence, 0)):
+            known.presence_shift = float((ahead - presence) / 2)
+    facts["presence_shift"] = {known.name: round(known.presence_shift, 3) for known in out.classes}
+    facts["doubtful"] = [segmenter.classes[n].sources[scored[p].shots[n]] for p, n in doubtful]
+    facts |= {"encoder": refused or f"{SETTINGS}, after the last step"} if encoder else segmenter.adaptation or {}
+    facts["seconds"] = round(time.monotonic() - began, 1)
+    scores = ", ".join(f"{name} {score:.1f}" for name, score in facts["iou"].items())
+    note = f"without an adapted encoder: {refused}; " if refused else ""
+    note += f"mean IoU % of {len(kept)} supports given the others: {scores}; uses {facts['chosen']}, "
+    note += f"{facts['gain']:+.1f} ({facts['predictions']} predictions, {facts['seconds']:.0f} s)"
+    doubt = "not found given the others, which find each other; is its mark right?"
+    return _noted(out, segmenter, facts, note, *(f"{source}: {doubt}" for source in facts["doubtful"]))
 
-    shifts = np.zeros(len(counts))
-    if segmenter.calibration is not None and min(counts) >= LEAST:
-        shifts = (logit(segmenter.calibration.threshold) + AHEAD - np.nanmean(found[0].presence, 0)) / 2
-    out.classes = [
-        replace(known, least_margin=float(least), presence_shift=float(shift))
-        for known, least, shift in zip(out.classes, moved, shifts)
-    ]
-    ious = {name: round(float(score), 2) for name, score in scores.items()}
-    doubts = [segmenter.classes[n].sources[scored[p].shots[n]] for p, n in doubtful]
-    facts = {
+
+def _best(segmenter: Segmenter, trials: list[LeftOut], kept: list[int], chooses: bool) -> tuple[Segmenter, dict]:
+    """Return the segmenter of the best candidate, which has all supports, and facts; the first is the network itself.
+
+    ``kept`` are the photos that count; ``chooses`` says whether the least margins may move.
+    """
+    plain, classes = np.nanmean(trials[0].iou[kept, :, 0], 1), np.arange(len(segmenter.classes))
+    best, moved, most = trials[0].candidate, np.zeros(len(classes)), 0.0
+    chosen = title = best.title
+    ious = {title: round(float(plain.mean()), 2)}
+    for one, iou, _, deviation in trials:
+        iou = iou[kept, :, : len(MOVES) if chooses else 1]
+        moves = np.nanmean(iou, 0).argmax(1)
+        score = np.nanmean(iou[:, classes, moves], 1)
+        name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
+        ious[name] = round(float(score.mean()), 2)
+        least = most + GAIN * (not most or one.own_encoder > best.own_encoder)
+        if gain.mean() >= least and (gain > 0).sum() > (gain < 0).sum():
+            best, chosen, moved, most = one, name, deviation * MOVES[moves], gain.mean()
+    out = best.of(tuple(tuple(range(len(known.sources))) for known in segmenter.classes))
+    out.classes = [replace(known, least_margin=float(least)) for known, least in zip(out.classes, moved)]
+    return out, {
         "chosen": chosen,
         "iou": ious,
         "gain": round(ious[chosen] - ious[title], 2),
-        "predictions": len(tried) * len(scored),
+        "predictions": sum(len(trial.iou) for trial in trials),
         "least_margin": {known.name: round(known.least_margin, 3) for known in out.classes},
-        "presence_shift": {known.name: round(known.presence_shift, 3) for known in out.classes},
-        "doubtful": doubts,
-        **({"encoder": of_encoder} if encoder else segmenter.adaptation or {}),
-        "seconds": round(time.monotonic() - began, 1),
     }
-    scored_by = ", ".join(f"{name} {score:.1f}" for name, score in ious.items())
-    note = f"mean IoU % of {len(kept)} supports given the others: {scored_by}"
-    note += f"; uses {chosen}, {facts['gain']:+.1f} ({facts['predictions']} predictions, {facts['seconds']:.0f} s)"
-    if encoder and len(tried) == len(candidates):
-        note = f"without an adapted encoder: {of_encoder}; {note}"
-    doubt = "not found given the others, which find each other; is its mark right?"
-    return _noted(out, segmenter, facts, note, *(f"{source}: {doubt}" for source in doubts))
 
 
 def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: str) -> Segmenter:
@@ -181,8 +183,7 @@ def _of_encoder(segmenter: Segmenter, without: Collection, bar: tqdm, shots: Seq
     """
     out, network, ways = _of_some(segmenter, shots, without), segmenter.model.network, []
     for known in out.classes:
-        each = known.images, known.labels
-        images, labels = (torch.cat([x, x.flip(-1)], 1) if x.shape[1] == 1 else x for x in each)
+        images, labels = (torch.cat([x, x.flip(-1)], 1) if x.shape[1] == 1 else x for x in (known.images, known.labels))
         ways.append(known.episode(images[:, 0], SupportBatch(images, labels, None), network.reads_base_labels))
     with segmenter.model.forward_pass():
         network = fit(network, ways, SETTINGS, segmenter.model.context.config.run.seed, bar.update)
@@ -194,10 +195,9 @@ def _probe_of(segmenter: Segmenter) -> Segmenter:
     model, network = segmenter.model, cast(WithEncoder, segmenter.model.network)
     settings = ProbeSettings(encoder=network.settings.encoder)
     settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
-    context = replace(
-        model.context, config=replace(model.context.config, model=settings), model_class=Probe, vectors=None
-    )
-    probe = build_model(context.config, context.text_width, model.view.side)
+    config = replace(model.context.config, model=settings)
+    context = replace(model.context, config=config, model_class=Probe, vectors=None)
+    probe = build_model(config, context.text_width, model.view.side)
     probe.encoder = network.encoder
     model = replace(model, context=context, network=probe.to(model.device).eval())
     out = _by(model, segmenter, segmenter.presence_by or segmenter, encode=network.masks_supports)

@@ -50,6 +50,7 @@ class Candidate(NamedTuple):
 class LeftOut(NamedTuple):
     """Photos p segmented given the supports of other folds, for classes n; NaN where p does not support n."""
 
+    candidate: Candidate
     iou: np.ndarray  # (p, n, moves), percent
     presence: np.ndarray  # logits (p, n); NaN without a calibration
     deviation: float  # of the margins
@@ -106,7 +107,7 @@ def left_out(candidate: Candidate, photos: list[Photo], scored: list[Photo], bar
             for move, least in enumerate(deviation * MOVES):
                 found = first & (of_photo[number] > least)
                 iou[index, number, move] = 100 * (found & inside).sum() / (found | inside).sum().clamp(min=1)
-    return LeftOut(iou, presence, deviation)
+    return LeftOut(candidate, iou, presence, deviation)
 
 
 def doubtful_in(iou: np.ndarray) -> list[tuple[int, int]]:
