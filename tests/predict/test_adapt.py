@@ -21,7 +21,7 @@ from util.errors import UserError
 from util.evaluate.calibration import Calibration
 from util.export.export import write_export
 from util.predict import Segmenter, adapted
-from util.predict.adapt import FOLDS, GAIN, INTERRUPTED, MATERIAL, along_border
+from util.predict.adapt import FOLDS, INTERRUPTED, MATERIAL, TAUGHT_GAIN, along_border
 from util.predict.command import digest_of_inputs
 from util.predict.left_out import doubtful_in, photos_of
 from util.predict.supports import Support
@@ -139,13 +139,13 @@ def test_an_adapted_encoder_is_used_if_it_gains(learner, tmp_path: Path, monkeyp
     assert digest_of(segmenter.model.network.state_dict()) == before and (segmenter(photo).probability == plain).all()
     facts = used.adaptation
     assert facts["gain"] == pytest.approx(facts["iou"]["SSP, adapted"] - facts["iou"]["SSP"], abs=0.01)
-    assert facts["gain"] >= GAIN and "TaP of 20 steps" in facts["encoder"]
+    assert facts["gain"] >= TAUGHT_GAIN and "TaP of 20 steps" in facts["encoder"]
     assert f"uses SSP, adapted, {facts['gain']:+.1f}" in used.notes[-1]
     assert (used(photo).probability != plain).any()
     assert digest_of_inputs(used) == digest_of_inputs(again) != digest_of_inputs(segmenter)
     with pytest.raises(UserError, match="not exported"):
         write_export(used, tmp_path / "out", "pt2")
-    assert adapted(learner([_support(seed, 0) for seed in range(2)]), encoder=True).adaptation["gain"] >= GAIN
+    assert adapted(learner([_support(seed, 0) for seed in range(2)]), encoder=True).adaptation["gain"] >= TAUGHT_GAIN
     monkeypatch.setattr(module, "SETTINGS", AdaptSettings(2, 1e-9))
     refused = adapted(segmenter, encoder=True)
     assert refused.model.network is segmenter.model.network and {*refused.adaptation["iou"]} == {"SSP", "SSP, adapted"}

@@ -2,12 +2,12 @@
 
 Every support is segmented given the others (with more than five, in five folds), by the network and by candidates in
 its place, and the margin from which on a pixel is of a class may move. The best of them is used if its IoU gains at
-least ``GAIN`` points over the network's on average, and more photos gain than lose; it then has all supports. A support
-that the network does not find, while it finds the others, is named, and a candidate does without it. The presence
-scores of the supports given the others shift those of their class: half of the way to where they lie ``AHEAD`` of the
-threshold on average. If it is asked for, the network whose encoder is adapted to two supports or more (TaP, arXiv
-2512.10521) competes, and the probe on that encoder; they segment a fold by an encoder that learnt from the others, and
-must be ``GAIN`` points ahead of those without.
+least ``GAIN`` points over the network's on average, and more photos gain than lose; it then has all supports. Smaller
+gains of five supports are not those of other photos. A support that the network does not find, while it finds the
+others, is named, and a candidate does without it. The presence scores of the supports given the others shift those of
+their class: half of the way to where they lie ``AHEAD`` of the threshold on average. If it is asked for, the network
+whose encoder is adapted to two supports or more (TaP, arXiv 2512.10521; ``TAUGHT_GAIN``) competes, and the probe on
+that encoder; they segment a fold by an encoder that learnt from the others.
 
 With one support of each class nothing can be left out. A mark along much of the photo's border is of a material then
 and not of an object, and the linear probe has it.
@@ -44,7 +44,7 @@ INTERRUPTED = "interrupted"
 FOLDS = 5
 LEAST, LEAST_TO_CHOOSE = 3, 5  # supports of each class: for presence scores, for the rest
 SCORED = 10  # supports of a class that are segmented, at most
-GAIN = 1.0  # points of IoU
+GAIN, TAUGHT_GAIN = 10.0, 1.0  # points of IoU over the network; of the network with an adapted encoder
 AHEAD = 1.0  # in logits
 MATERIAL = 1 / 3  # share of the photo's border
 A_STEP = 5.0  # time of a step of the encoder's learning, in encodings of a photo
@@ -88,15 +88,15 @@ def _chosen(segmenter: Segmenter, shots: int, progress: bool, encoder: bool) -> 
     total = (1 + chooses) * (1 + encoder) * len(scored) + steps
     with tqdm(desc="choose", leave=False, disable=not progress, total=total) as bar:
         trial_of = partial(left_out, photos=photos, scored=scored, bar=bar)
-        trials = [trial_of(Candidate(title, partial(_of_some, segmenter)))]
+        trials = [trial_of(Candidate(title, partial(_of_some, segmenter), GAIN))]
         doubtful = doubtful_in(trials[0].iou[:, :, 0]) if shots >= LEAST else []
         without = {(scored[p].shots[n], n) for p, n in doubtful}
         kept = [p for p in range(len(scored)) if p not in dict(doubtful)]
         if chooses:
-            trials.append(trial_of(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter)))))
+            trials.append(trial_of(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter)), GAIN)))
         if chooses and doubtful:
             some = partial(_of_some, segmenter, without=without)
-            trials.append(trial_of(Candidate(f"{title} without doubtful", some)))
+            trials.append(trial_of(Candidate(f"{title} without doubtful", some, GAIN)))
         (out, facts), refused = _best(segmenter, trials, kept, chooses), ""
         if encoder:
             try:
@@ -104,8 +104,9 @@ def _chosen(segmenter: Segmenter, shots: int, progress: bool, encoder: bool) -> 
                 if progress:
                     tqdm.write(f"--adapt: an encoder learns, about {steps * a_step:.0f} s; Ctrl-C does without")
                 learnt = cache(partial(_of_encoder, segmenter, without, bar))
-                learning = [Candidate(f"{title}, adapted", learnt, True)]
-                learning.append(Candidate(f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), True))
+                learning = [Candidate(f"{title}, adapted", learnt, TAUGHT_GAIN, own_encoder=True)]
+                own_probe = f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), GAIN, True
+                learning.append(Candidate(*own_probe))
                 out, facts = _best(segmenter, [*trials, *map(trial_of, learning[: 1 + chooses])], kept, chooses)
             except (KeyboardInterrupt, Mismatch) as reason:
                 refused = str(reason) or INTERRUPTED
@@ -135,13 +136,12 @@ def _best(segmenter: Segmenter, trials: list[LeftOut], kept: list[int], chooses:
     chosen = title = best.title
     ious = {title: round(float(plain.mean()), 2)}
     for one, iou, _, deviation in trials:
-        iou = iou[kept, :, : len(MOVES) if chooses else 1]
+        iou = iou[kept, :, : len(MOVES) if chooses and not one.own_encoder else 1]
         moves = np.nanmean(iou, 0).argmax(1)
         score = np.nanmean(iou[:, classes, moves], 1)
         name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
         ious[name] = round(float(score.mean()), 2)
-        least = most + GAIN * (not most or one.own_encoder > best.own_encoder)
-        if gain.mean() >= least and (gain > 0).sum() > (gain < 0).sum():
+        if gain.mean() >= max(one.gain, most) and (gain > 0).sum() > (gain < 0).sum():
             best, chosen, moved, most = one, name, deviation * MOVES[moves], gain.mean()
     out = best.of(tuple(tuple(range(len(known.sources))) for known in segmenter.classes))
     out.classes = [replace(known, least_margin=float(least)) for known, least in zip(out.classes, moved)]

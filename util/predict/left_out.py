@@ -44,6 +44,7 @@ class Candidate(NamedTuple):
 
     title: str
     of: Callable[[tuple[tuple[int, ...], ...]], Segmenter]
+    gain: float  # least points of IoU over the network for which it is used
     own_encoder: bool = False  # what the network keeps of photos is of no use to it
 
 
