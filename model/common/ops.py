@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -44,7 +45,8 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         device = next(a.device for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
-        with torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False):
+        kind = "cpu" if device.type == "meta" else device.type
+        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             positional: Any = [_as_float32(a) for a in args]
             named: Any = {key: _as_float32(a) for key, a in kwargs.items()}
             return function(*positional, **named)
