@@ -24,6 +24,7 @@ from pathlib import Path
 
 from tests import narrow  # noqa: F401  # an encoder that configs of tests name
 from tests.paths import REPOSITORY
+from util import cli
 
 PRELOAD = ["tests.preloaded"]
 TIMEOUT = 300  # seconds; a machine may be busy
@@ -149,8 +150,9 @@ def _run(words: list[str], folder: str, environment: dict[str, str], before: Cal
     sys.argv = words
     if before is not None:
         before()
-    if words[0] == "-m":
+    if words[0] == "-m":  # a launcher; run as a copy it would not be what ``before`` has changed
         sys.argv = words[1:]
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        cli.heed_stops()
+        cli.main(importlib.import_module(words[1]).main)
     else:
         runpy.run_path(words[0], run_name="__main__")

@@ -14,16 +14,16 @@ from util.data import mini
 pytestmark = pytest.mark.train
 
 SHORT = {
-    "data.size": 65,
+    "data.size": 33,
     "data.min_pixels": 100,
-    "base_stage.size": 65,
+    "base_stage.size": 33,
     "base_stage.epochs": 1,
     "base_stage.batch": 8,
     "base_stage.validate_episodes": 4,
     "meta_stage.epochs": 1,
     "meta_stage.batch": 4,
     "meta_stage.epoch_length": 8,
-    "test.episodes": 8,
+    "test.episodes": 4,
 }
 
 

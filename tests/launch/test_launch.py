@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 import test as scoring
 from tests import spawned
+from tests.narrow import NARROW
 from tests.paths import REPOSITORY
 from util import cli
 from util.checkpoints import checkpoint
@@ -29,7 +30,7 @@ from util.launch.stages import usable_gpus
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {
-    "model.encoder.backbone": "resnet10",
+    "model.encoder.backbone": NARROW,
     "data.size": 33,
     "data.min_pixels": 100,
     "base_stage.size": 33,

@@ -1,7 +1,11 @@
-"""``from util.predict import Segmenter`` and a config load nothing that is not needed; it works in every folder."""
+"""Imports change nothing in their process and load nothing that is not needed; commands configure it.
+
+``from util.predict import Segmenter`` works in every folder.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,29 +14,47 @@ from pathlib import Path
 import pytest
 
 from tests.paths import REPOSITORY
+from util.cli import HUGE_PAGES
 
 pytestmark = pytest.mark.process
 
+THIRD_PARTY = {"TORCHINDUCTOR_CACHE_DIR", "CRC32C_SW_MODE"}  # set by imports of torch and tensorboardX
 UNNEEDED = {"util.cli", "util.predict.options", "util.page"}
 CODE = f"""
-import ctypes, sys, cv2, torch
+import ctypes, json, logging, os, signal, sys, cv2, torch
 called = []
 find = ctypes.CDLL.__getattr__
 ctypes.CDLL.__getattr__ = lambda library, name: called.append(name) or find(library, name)
+
+def state():
+    handlers = [str(signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
+    threads = [cv2.getNumThreads(), torch.get_num_threads()]
+    return [dict(os.environ), logging.raiseExceptions, logging.root.handlers, handlers, threads]
+
+states = [state()]
 from util.predict import Segmenter
 assert not {UNNEEDED!r} & {{*sys.modules}}
-assert "mallopt" not in called, "the import changes the allocator"
 from util.config.read import read_config
 read_config("{REPOSITORY}/config/pascal/pascal_split0_ssp_resnet50.yaml")
 assert "timm" not in sys.modules, "timm takes seconds"
 photo = 255 * torch.eye(64, dtype=torch.uint8).expand(3, 64, 64)
 segmenter = Segmenter(None, {{"line": [(photo, photo[0])]}}, config="config/pascal/pascal_split0_prototype_lite0.yaml")
 segmenter(photo).save("results", "line.1")
+import util.launch.launch, util.prepare.check, benchmark
+assert "mallopt" not in called, "an import changes the allocator"
+states.append(state())
+from util.cli import configure_process
+configure_process()
+print(json.dumps([*states, state()]))
 """
 
 
-def test_a_segmenter_in_another_folder(tmp_path: Path) -> None:
+def test_a_segmenter_in_another_folder_changes_nothing_but_a_command_does(tmp_path: Path) -> None:
     words, options = [sys.executable, "-c", CODE], {"cwd": tmp_path, "capture_output": True, "text": True}
     done = subprocess.run(words, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}, **options)
-    assert done.returncode == 0 and done.stdout == done.stderr == "", done.stderr
+    assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (tmp_path / "results" / "line.1_mask.png").is_file()
+    (environment, *before), (imported, *after), (configured, log_errors, *_) = json.loads(done.stdout)
+    assert after == before
+    assert {k: v for k, v in imported.items() if k not in THIRD_PARTY} == environment
+    assert log_errors is False and configured == {**imported, HUGE_PAGES: "1"}

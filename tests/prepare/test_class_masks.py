@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from tests.outcome import Outcome
 from tests.prepare import class_trees as trees
 from util.data.images.read import read_mask
-from util.prepare.datasets import isic
+from util.prepare.datasets import fss1000, isic
 from util.prepare.datasets.recipe import classes_of
 
 Prepare = Callable[..., Outcome]
@@ -31,9 +32,9 @@ def masks_digest(out: Path) -> str:
     return digest.hexdigest()
 
 
-@pytest.mark.parametrize("inner", ["FSS-1000", "fewshot_data/fewshot_data"])
-def test_fss1000(prepare: Prepare, tmp_path: Path, inner: str) -> None:
-    trees.fss(tmp_path / "raw" / inner)
+def test_fss1000(prepare: Prepare, tmp_path: Path) -> None:
+    for inner in ("other/FSS-1000", "raw/fewshot_data/fewshot_data"):
+        trees.fss(tmp_path / inner)
     out = tmp_path / "data"
     refused = prepare("fss1000", "--root", tmp_path / "raw", "--out", out)
     assert refused.code == 2 and "1.jpg: this image does not exist" in refused.errors
@@ -49,6 +50,7 @@ def test_fss1000(prepare: Prepare, tmp_path: Path, inner: str) -> None:
     assert any(name.startswith("assult_rifle/") for name, _, _ in lines(out, "train"))
     assert np.array_equal(read_mask(out / "masks/bus/3.png"), trees.disc(83).astype(np.uint8))
     assert "nothing to do" in prepare("fss1000", "--root", tmp_path / "raw", "--out", out, "--skip-bad").output
+    assert any(job.source.exists() for job in fss1000.find(Namespace(root=tmp_path / "other")).jobs)
 
 
 @pytest.mark.parametrize("folders", [False, True])

@@ -69,7 +69,10 @@ def test_finite_weights_whose_prediction_overflows_are_refused(batch: LabelledIm
 
 
 @pytest.mark.compile
-def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: LabelledImages) -> None:
+def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: LabelledImages, monkeypatch) -> None:
+    from torch._inductor import config  # seconds
+
+    monkeypatch.setattr(config.cpp, "vec_isa_ok", True)  # without programs that try the processor, which take seconds
     plain, network = Tiny(), Tiny()
     prepared = compiled(network, batch)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
