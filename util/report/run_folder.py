@@ -119,7 +119,7 @@ class RunFolder:
 
 def environment() -> dict[str, Any]:
     """Return commit, package versions, machine and command line of this process, for result files."""
-    versions = {package.metadata["Name"]: package.version for package in metadata.distributions()}
+    versions = {name: found.version for name in PACKAGES for found in metadata.distributions(name=name)}
     return {
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": len(_git("status", "--porcelain").splitlines()),
