@@ -114,7 +114,7 @@ def test_a_note_says_that_objects_are_small(baseline: Path, photos) -> None:
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:
     """Encoders of timm keep what the pass under way asks of them."""
     pair = photos[0], "box=10,10,50,50"
-    segmenter = Segmenter({"cup": [pair]})
+    segmenter = Segmenter({"cup": [pair]}, side=129)
     expected = [[segmenter(photo).probability for photo in photos]]
     with ThreadPoolExecutor(4) as pool:
         pending = [pool.submit(lambda n=n: segmenter(photos[n % 3]).probability) for n in range(8)]
