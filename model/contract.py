@@ -230,7 +230,3 @@ class FewShotModel(Trainable):
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return a description of a state dict under this model's names, for messages about weights that do not fit."""
         return f"{len(state)} tensors"
-
-    def load_published(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
-        """Return an authors' checkpoint under this model's tensor names; None for any other layout."""
-        return None if self.published is None else self.published.translate(state)

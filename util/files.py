@@ -56,10 +56,7 @@ def kept_json(path: Path) -> dict[str, Any]:
 
 
 def write_atomically(
-    path: Path,
-    write: Callable[[Path], None] | str | bytes,
-    durable: bool = False,
-    previous: Path | None = None,
+    path: Path, write: Callable[[Path], None] | str | bytes, durable: bool = False, previous: Path | None = None
 ) -> None:
     """Write a file under another name, then rename it: an interruption leaves the old file or none.
 

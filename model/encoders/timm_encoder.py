@@ -75,11 +75,7 @@ class TimmEncoder(Encoder):
         wanted, self._give = sorted({*ends, *inside}), give
         try:
             maps = self.net.forward_intermediates(
-                self._padded(x),
-                indices=wanted,
-                norm=self.facts.transformer,
-                stop_early=True,
-                intermediates_only=True,
+                self._padded(x), indices=wanted, norm=self.facts.transformer, stop_early=True, intermediates_only=True
             )  # (B, C, h, w), without class and register tokens
         finally:
             self._give = None

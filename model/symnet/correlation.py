@@ -77,16 +77,15 @@ class PooledCorrelation(nn.Module):
 
     def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
         """Return the mean correlation, (1, h, w) float32; see ``correlation``."""
-        return correlation(query_1chw, shots, _mean_inside)[..., 0]
+
+        def mean_inside(correlation_lm: Tensor, inside_l: Tensor) -> Tensor:
+            return correlation_lm.sum(1, keepdim=True) / inside_l.sum().clamp(min=1)
+
+        return correlation(query_1chw, shots, mean_inside)[..., 0]
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
         return {stage: torch.stack(maps, dim=1) for stage, maps in kept.items()}
-
-
-def _mean_inside(correlation_lm: Tensor, inside_l: Tensor) -> Tensor:
-    """Return the mean over the support's positions inside the mask, (L, 1)."""
-    return correlation_lm.sum(1, keepdim=True) / inside_l.sum().clamp(min=1)
 
 
 class Correlations:

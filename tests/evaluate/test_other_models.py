@@ -11,10 +11,10 @@ import torch
 from model.common.training_free import OnCells
 from model.registry import models
 from tests.paths import REPOSITORY
-from util.checkpoints import checkpoint
 from util.checkpoints.weights import TRAINING_FREE, load_checkpoint
 from util.config.compose import CONFIG, MAIN_METHOD, methods
 from util.config.read import read_config, to_dict
+from util.config.tree import find
 from util.errors import UserError
 from util.evaluate.testing import test as score
 from util.run.context import make_run_context, run_folder, weights_folder, with_data
@@ -136,7 +136,7 @@ PUBLISHED = {  # settings that differ from the file are wrong numbers that nobod
 def test_published_settings(name: str) -> None:
     config = to_dict(read_config(REPOSITORY / f"config/{name.split('_')[0]}/{name}.yaml"))
     for section, settings in PUBLISHED[name].items():
-        found = checkpoint.value_at(config, section)
+        found = find(config, section)
         assert {key: found[key] for key in settings} == settings, section
 
 

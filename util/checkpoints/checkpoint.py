@@ -27,6 +27,7 @@ from model.encoders.layouts import COUNTER
 from model.registry import published_layout, related
 from util.config.read import to_dict
 from util.config.settings import Config
+from util.config.tree import find
 from util.errors import UserError
 from util.files import write_atomically
 
@@ -167,13 +168,6 @@ def digest_of(state: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
-def value_at(section: Any, dotted: str, default: Any = None) -> Any:
-    """Return the value of a key such as ``model.encoder.backbone`` in a merged config, ``default`` if it lacks it."""
-    for part in dotted.split("."):
-        section = section.get(part, default) if isinstance(section, dict) else default
-    return section
-
-
 def check_identity(content: dict[str, Any], config: Config, stage: str, source: str) -> None:
     """Refuse one of our own checkpoints that belongs to another stage, model, encoder, data set or fold.
 
@@ -192,8 +186,8 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
         keys.append("data.classes")
         if stage == "base" or not config.test.allow_fold_mismatch:
             keys += [f"data.{key}" for key in FOLD]
-    wanted = {key: value_at(now, key) for key in keys}
-    pairs = {key: (value_at(trained, key, want), want) for key, want in wanted.items()}  # it may not state every key
+    wanted = {key: find(now, key) for key in keys}
+    pairs = {key: (find(trained, key, want), want) for key, want in wanted.items()}  # it may not state every key
     if config.test.trained_on is not None:
         pairs["data.name"] = pairs["data.name"][0], config.test.trained_on
     if stage == "meta" and not related(trained["model"]["name"], now["model"]["name"]):
@@ -215,8 +209,8 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
         UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
     given = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
-    if isinstance(network, FewShotModel):
-        given = network.load_published(given) or given
+    if isinstance(network, FewShotModel) and network.published is not None:
+        given = network.published.translate(given) or given
     own = network.state_dict()
     if problem := _misfit(own, given):
         about = _other(network, state, given) if isinstance(network, FewShotModel) else ""

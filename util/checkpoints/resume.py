@@ -10,6 +10,7 @@ from typing import Any
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.config.settings import Config
+from util.config.tree import find
 from util.errors import UserError
 from util.files import kept_json
 from util.report.run_folder import ENVIRONMENT
@@ -159,8 +160,8 @@ def _differences(
         decides = section == f"{stage}_stage" and rest not in OF_STAGE
         if not section.endswith("_stage"):
             decides = not any(key == h or key.startswith(f"{h}.") for h in harmless)
-        new = checkpoint.value_at(now, key)
-        old = checkpoint.value_at(before, key, new)
+        new = find(now, key)
+        old = find(before, key, new)
         if decides and old != new:
             out.append(f"{key} = {old}, now {new}")
     return out

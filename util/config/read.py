@@ -31,11 +31,7 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
 
 
 def read_with_sources(path: str | Path, overrides: list[str] | None = None) -> tuple[Config, Tree]:
-    """Return the same configuration, and the tree that says where each of its values was written.
-
-    Raises:
-        UserError: as ``read_config``.
-    """
+    """Return the same, and the tree that says where each of its values was written; errors as ``read_config``."""
     return _configure(read_tree(Path(path)), str(path), overrides)
 
 
@@ -49,11 +45,7 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
 
 
 def read_data(path: str | Path) -> DataSettings:
-    """Return the data settings of a data set's file alone, such as ``config/fss1000/fss1000.yaml``.
-
-    Raises:
-        UserError: as ``read_config``.
-    """
+    """Return the data settings of a data set's file alone, such as ``fss1000.yaml``; errors as ``read_config``."""
     tree = read_tree(Path(path))
     return _typed(DataSettings, plain(tree).get("data"), "data", tree, str(path))
 

@@ -105,11 +105,11 @@ def merge(low: Tree, high: Tree) -> Tree:
     return out
 
 
-def find(tree: Tree, key: str) -> Any:
-    """Return the leaf or section under a key such as ``model.encoder.backbone``, None where there is none."""
+def find(tree: dict[str, Any], key: str, default: Any = None) -> Any:
+    """Return what a tree or plain data have under a key such as ``model.encoder.backbone``; else ``default``."""
     value: Any = tree
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+        value = value.get(part, default) if isinstance(value, dict) else default
     return value
 
 

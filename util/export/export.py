@@ -138,7 +138,6 @@ def pt2(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str])
 
 def onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """Return a program as ONNX's file, with the names of its tensors."""
-
     written = torch.onnx.export(program, dynamo=True, input_names=inputs, output_names=outputs, verbose=False)
     assert written is not None
     return written.model_proto.SerializeToString()

@@ -69,7 +69,10 @@ def main() -> int:
     if code or left:
         return code
     whole = table([part.result for part in parts], across=parts[0].source.data.name != parts[0].config.data.name)
-    whole.notes.append(f"Minutes of training: {_minutes(parts)}.")
+    folders = {weights_folder(part.source): None for part in parts if part.learns}
+    took = ((folder, kept_json(folder / METRICS).get("minutes")) for folder in folders)
+    each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took if minutes is not None)
+    whole.notes.append(f"Minutes of training: {each}.")
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
     print("\n".join(["", format(whole, options.format), "", *_differences(parts, options.format)]))
@@ -132,13 +135,6 @@ def lacking(parts: list[Part]) -> list[str]:
             folders = base_folder(part.source), weights_folder(part.source)
             made += tuple(f"weights {folder / BEST} for" for folder in folders)
     return in_words(found)
-
-
-def _minutes(parts: list[Part]) -> str:
-    """Return the minutes of every training, each once."""
-    folders = {weights_folder(part.source): None for part in parts if part.learns}
-    found = ((folder, kept_json(folder / METRICS).get("minutes")) for folder in folders)
-    return ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in found if minutes is not None)
 
 
 def lacking_memory(tasks: list[Task]) -> list[str]:

@@ -32,14 +32,7 @@ from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN
 from util.predict.results import FORMATS, Results
 from util.predict.segmenter import Segmenter
-from util.predict.supports import (
-    MAX_SHOTS,
-    UNNAMED,
-    Support,
-    by_class,
-    check_class_name,
-    supports_in,
-)
+from util.predict.supports import MAX_SHOTS, UNNAMED, Support, by_class, check_class_name, supports_in
 from util.report.overlay import class_colour
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike

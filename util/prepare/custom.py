@@ -67,8 +67,7 @@ def run(options: argparse.Namespace) -> int:
     """
     out = Path(str(options.out).replace("<name>", options.name))
     config = Path(f"config/{options.name}/{options.name}.yaml")
-    _check_options(options, out)
-    made_from = _check_unchanged(options, out)
+    made_from = _checked(options, out)
     with alone(out), made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
         lists = {"classes": data.classes} | ({"fold_classes": data.fold_classes} if data.fold_classes else {})
@@ -89,8 +88,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_options(options: argparse.Namespace, out: Path) -> None:
-    """Refuse a name that is taken, and options that do not go together."""
+def _checked(options: argparse.Namespace, out: Path) -> str:
+    """Return the fingerprint of the sources; refuse options that do not go together, and a name of other sources.
+
+    Class ids could differ then, so that configs and checkpoints of that name would silently refer to other classes.
+    """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
     if options.fold and options.folds not in (None, len(options.fold)):
@@ -98,13 +100,6 @@ def _check_options(options: argparse.Namespace, out: Path) -> None:
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
         if folder is not None and out.resolve() in (folder.resolve(), *folder.resolve().parents):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
-
-
-def _check_unchanged(options: argparse.Namespace, out: Path) -> str:
-    """Return the fingerprint of the data set's sources; refuse a name whose data were made from other sources.
-
-    Class ids could differ then, so that configs and checkpoints of that name would silently refer to other classes.
-    """
     files = [options.classes] if options.classes is not None and options.classes.is_file() else []
     given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
     made_from = fingerprint([*files, *annotation_files(options)], *given)

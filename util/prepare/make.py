@@ -8,7 +8,6 @@ import importlib
 import json
 import pkgutil
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -149,7 +148,12 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     alone = replace(plan, jobs=(), sources=())  # what other processes get with each job
     one = partial(attempt, partial(_make, plan=alone, out=out, since=since))
     results = list(parallel_map(one, jobs, "photos and masks"))
-    _report_bad([result for result in results if isinstance(result, UserError)], skip_bad)
+    bad = [result for result in results if isinstance(result, UserError)]
+    if bad and not skip_bad:
+        others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}{others}; --skip-bad omits them")
+    for line in (*bad[:MAX_SHOWN], *([f"{len(bad) - MAX_SHOWN} more"] if len(bad) > MAX_SHOWN else [])):
+        print(f"omitted: {line}")
     made = [(job, result) for job, result in zip(jobs, results, strict=True) if not isinstance(result, UserError)]
     lists: dict[str, list[str]] = {part: [] for part in plan.parts}
     for job, (lines, _) in made:
@@ -203,17 +207,6 @@ def _write(piece: Piece, job: Job, plan: Plan, out: Path, since: int) -> str:
         target.unlink(missing_ok=True)  # from an earlier preparation
         link(piece.mask, target)
     return piece.line
-
-
-def _report_bad(bad: Sequence[UserError], skip_bad: bool) -> None:
-    """Print the errors of jobs and their number; raise the first one unless ``skip_bad``."""
-    if bad and not skip_bad:
-        others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0]}{others}; --skip-bad omits them")
-    for error in bad[:MAX_SHOWN]:
-        print(f"omitted: {error}")
-    if len(bad) > MAX_SHOWN:
-        print(f"omitted: {len(bad) - MAX_SHOWN} more")
 
 
 def _report(plan: Plan, facts: dict[str, Any]) -> None:

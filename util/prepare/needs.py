@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +38,7 @@ MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each tr
 VECTORS = "python prepare.py embeddings --dataset {} --vectors <GoogleNews-vectors-negative300.bin.gz>"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Result of the check of one requirement."""
 
     what: str  # the requirement

@@ -61,11 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def fetch_weights(network: str, out: Path) -> Path:
-    """Return the file of a network's ImageNet weights after downloading it into ``out``.
-
-    Raises:
-        UserError: as ``fetch``.
-    """
+    """Return the file of a network's ImageNet weights after downloading it into ``out``; errors as ``fetch``."""
     if network.startswith(PREFIX):
         target = out / f"{bare_name(network)}{SAFETENSORS}"
         if not target.exists():

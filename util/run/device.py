@@ -1,8 +1,6 @@
-"""Devices, precision and random state; the only module that picks a device."""
+"""Devices and precision; the only module that picks a device."""
 
 from __future__ import annotations
-
-import zlib
 
 import torch
 
@@ -42,14 +40,6 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context of a forward pass at ``run.precision``: bf16 automatic mixed precision, or float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Set torch's random state to that of a training step, a pure function of (seed, step, rank).
-
-    Checkpoints therefore hold no random state: a resumed run draws the dropout masks of an uninterrupted one.
-    """
-    torch.manual_seed(zlib.crc32(f"{seed} {step} {rank}".encode()))
 
 
 def describe(device: torch.device) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from util.run.device import seed_step
 from util.train import hooks
 from util.train.optim import set_learning_rates
 
@@ -33,7 +34,8 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
         hooks.end_epoch(training, validate)  # the run may have ended between a step and its validation
         while progress.step < schedule.steps and not hooks.patience_spent(training):
             rates = set_learning_rates(training.optimizers, stage.optimizers, progress.step, schedule.steps)
-            seed_step(seed, progress.step, world.rank)
+            # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
+            torch.manual_seed(zlib.crc32(f"{seed} {progress.step} {world.rank}".encode()))
             losses = optimiser_step(training, [next(batches) for _ in range(stage.accumulate)])
             progress.step += 1
             training.ema.update(progress.step)

@@ -172,11 +172,7 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
 
 
 def read_mask_of(image: Path, mask: Path) -> np.ndarray:
-    """Return the class indices of a photo, (H, W) uint8, upright; of the photo only the header is read.
-
-    Raises:
-        UserError: as ``read_stacked``.
-    """
+    """Return a photo's class indices, (H, W) uint8, upright; its header alone is read. Errors as ``read_stacked``."""
     indices, tagged = _read_own(mask)
     return fitted_mask(indices, tagged, *header_of(image), mask)
 

@@ -145,11 +145,7 @@ class Index:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Return the image names of an image-set file: the first word of each line.
-
-    Raises:
-        UserError: as ``read_rows``.
-    """
+    """Return the image names of an image-set file: the first word of each line; errors as ``read_rows``."""
     return tuple(name for (name,) in read_rows(path, 1))
 
 

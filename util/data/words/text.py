@@ -97,11 +97,5 @@ def vectors_path(data: DataSettings) -> Path:
 
 
 def class_vectors(data: DataSettings) -> np.ndarray:
-    """Return the vectors (classes + 1, T) float32 that the settings name.
-
-    Raises:
-        UserError: as ``read_vectors``.
-    """
-    if data.text == NAMES:
-        return name_vectors(data.classes)
-    return read_vectors(vectors_path(data), data.classes)
+    """Return the vectors (classes + 1, T) float32 that the settings name; errors as ``read_vectors``."""
+    return name_vectors(data.classes) if data.text == NAMES else read_vectors(vectors_path(data), data.classes)
