@@ -29,11 +29,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like every other error that the user can correct."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the error of a wrong command line.
-
-        Raises:
-            UserError: always.
-        """
+        """Raise the error of a wrong command line, a UserError."""
         if re.match(r"unrecognized arguments: \w[\w.]*=", message):
             message = f"{message.partition(': ')[2]}: write --set before each section.key=value"
         raise UserError(f"{message}; see {self.prog} --help")

@@ -23,11 +23,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle names, if it is allowed.
-
-        Raises:
-            UnpicklingError: it is not.
-        """
+        """Return what a pickle names; UnpicklingError if that is not allowed."""
         if (module, name) == BOX_MODE:
             return int
         if name not in ARRAY_PARTS.get(module, set()):

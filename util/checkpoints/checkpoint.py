@@ -61,22 +61,14 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
 
 
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
-    """Write the content of a checkpoint, without the state of its training, as a ``.safetensors`` file.
-
-    Raises:
-        WriteError: the file cannot be written.
-    """
+    """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
     weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in content["weights"].items()}
     rest = {key: value for key, value in content.items() if key not in ("weights", *OF_TRAINING)}
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
 
 
 def halved(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """Return the weights of a file in half precision.
-
-    Raises:
-        UserError: float16 does not hold a value.
-    """
+    """Return the weights of a file in half precision; refuse (UserError) values that float16 does not hold."""
     out = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     if broken := next((name for name, tensor in out.items() if not tensor.isfinite().all()), None):
         raise UserError(f"{path}: {broken} has values that float16 does not hold; leave --half out")
@@ -169,14 +161,11 @@ def digest_of(state: dict[str, Tensor]) -> str:
 
 
 def check_identity(content: dict[str, Any], config: Config, stage: str, source: str) -> None:
-    """Refuse one of our own checkpoints that belongs to another stage, model, encoder, data set or fold.
+    """Refuse (UserError) one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
     the model that it extends, if the tensors fit. ``test.allow_fold_mismatch`` lets folds of the meta stage differ, and
     with ``test.trained_on`` the checkpoint is of that data set, with other classes and folds.
-
-    Raises:
-        UserError: names the setting, the checkpoint's value and the expected one.
     """
     if not is_own(content):
         return  # an authors' file has no config; its tensors decide

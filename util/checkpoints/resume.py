@@ -84,11 +84,7 @@ def _key(override: str) -> str:
 
 
 def check_free(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that already holds a run, unless it is to be resumed or overwritten; nothing is written.
-
-    Raises:
-        UserError: the folder holds a run, or there is nothing to resume.
-    """
+    """Refuse (UserError) a folder with a run, unless it is to be resumed or overwritten, or without one to resume."""
     there = [name for name in (LAST, PREVIOUS, BEST) if (folder / name).exists()]
     if resume and not there:
         raise UserError(f"{folder / LAST}: nothing to resume here; omit --resume")

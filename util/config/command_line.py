@@ -42,11 +42,7 @@ def add_method_options(out: argparse.ArgumentParser) -> None:
 
 
 def read(options: argparse.Namespace) -> Config:
-    """Return the config that a command line names.
-
-    Raises:
-        UserError: the words name no config, or it cannot be read.
-    """
+    """Return the config that a command line names; errors as ``named`` and ``read_config``."""
     return read_config(named(options, options.config), options.overrides)
 
 

@@ -106,11 +106,7 @@ def encoders(root: Path) -> list[str]:
 
 
 def model_class(root: Path, method: str) -> type[FewShotModel]:
-    """Return the class that a method's file names.
-
-    Raises:
-        UserError: there is no such model.
-    """
+    """Return the class that a method's file names; errors as ``model_named``."""
     path = root / "model" / f"{method}.yaml"
     return model_named(find(parse_file(path), "model.name"), str(path))
 

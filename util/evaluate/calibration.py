@@ -158,14 +158,11 @@ def calibration_path(config: Config, source: str) -> Path:
 
 
 def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:
-    """Return the calibration of a network: the run's own, else one of those in ``config/calibration``; None for none.
+    """Return a network's calibration, the run's or a shipped one, or None; errors as ``read_calibration``.
 
     Args:
         source: of the weights, as in ``util/checkpoints/weights.py``.
         weights: digest of all tensors.
-
-    Raises:
-        UserError: the run's file is damaged.
     """
     key, own = key_of(config, weights), calibration_path(config, source)
     files = ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml"))

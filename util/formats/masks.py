@@ -76,11 +76,7 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def check_unique(names: list[str], path: Path) -> None:
-    """Refuse class names that occur twice or have control characters.
-
-    Raises:
-        UserError: names the class.
-    """
+    """Refuse (UserError) class names that occur twice or have control characters."""
     for number, name in enumerate(names):
         if name in names[:number] or not name.isprintable():
             raise UserError(f"{path}: {name!r} is not a name, or is that of two classes; rename one")

@@ -68,11 +68,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
 
 
 def check_gpus(gpus: int) -> None:
-    """Refuse more GPUs than this machine has.
-
-    Raises:
-        UserError: says how many there are.
-    """
+    """Refuse (UserError) more GPUs than this machine has."""
     if gpus > (have := gpu_count()):
         raise UserError(f"{gpus} GPUs were asked for, this machine has {have}; ask for at most {have} (0 is the CPU)")
 

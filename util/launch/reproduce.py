@@ -95,11 +95,7 @@ def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
 
 
 def _parts(options: argparse.Namespace, method: str, protocol: str | None) -> list[Part]:
-    """Return a model's folds and shots.
-
-    Raises:
-        UserError: one of their configs cannot be read.
-    """
+    """Return a model's folds and shots; errors as ``read_config``."""
     given, out = [f"run.device={CUDA if options.gpus else 'cpu'}", *options.overrides], list[Part]()
 
     def read(dataset: str, fold: object, overrides: list[str]) -> Config:

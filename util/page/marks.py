@@ -62,11 +62,7 @@ def drawn(label: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
 
 
 def outline_of_part(inside: np.ndarray, x: int, y: int) -> list[list[float]]:
-    """Return the outline of the part of a mask (H, W) bool that holds a pixel.
-
-    Raises:
-        UserError: the pixel is not in the mask.
-    """
+    """Return the outline of the part of a mask (H, W) bool that holds a pixel; UserError if none does."""
     if not inside[y, x]:
         raise UserError("nothing is marked there")
     parts = cv2.connectedComponents(inside.astype(np.uint8))[1]

@@ -62,11 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
-    """Return the prerequisites of one config and the command that runs it.
-
-    Raises:
-        UserError: the config cannot be read.
-    """
+    """Return the prerequisites of one config and the command that runs it; errors as ``read_config``."""
     config, parts = read_config(path, overrides), parts_of_name(path)
     given = "".join(f" --set {shlex.quote(text)}" for text in overrides)
     action = "train" if class_of(config.model).learns else "test"

@@ -143,11 +143,7 @@ def from_annotations(options: argparse.Namespace) -> Plan:
 
 
 def draw(job: Job, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
-    """Yield the mask of a photo's annotations.
-
-    Raises:
-        UserError: they do not fit the photo.
-    """
+    """Yield the mask of a photo's annotations; errors as ``label_of``."""
     yield Piece(job.line, label_of(job.source, job.photo, table))
 
 

@@ -72,9 +72,5 @@ def run(options: argparse.Namespace) -> int:
 
 
 def dataset_settings(dataset: str) -> DataSettings:
-    """Return the data settings of a folder of ``config/`` (of its first fold) or of a config file.
-
-    Raises:
-        UserError: there is no such folder or file, or the config is broken.
-    """
+    """Return the data settings of a folder of ``config/`` (fold 0) or of a file; errors as ``read_config``."""
     return read_config(dataset if dataset.endswith(".yaml") else config_path("split0", dataset)).data

@@ -93,11 +93,7 @@ def refuse_other(path: Path, text: str) -> None:
 
 
 def make(plan: Plan, out: Path, skip_bad: bool) -> None:
-    """Run every job that is not done, write the lists and the stamp, and print the counts.
-
-    Raises:
-        UserError: a job fails and ``skip_bad`` is False; no list is written then.
-    """
+    """Run every job that is not done, write lists and stamp, and print the counts; errors as ``run_jobs``."""
     jobs = [] if callable(plan.jobs) else plan.jobs
     files = [path for job in jobs for path in (job.photo, job.source) if isinstance(path, Path)]
     words = (f"{job.photo} {job.name} {job.class_id} {job.parts}" for job in jobs)

@@ -57,11 +57,7 @@ def pixels(figure: Figure) -> np.ndarray:
 
 @styled()
 def write_figure(path: Path, figure: Figure, suffix: str = "png") -> None:
-    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one.
-
-    Raises:
-        WriteError: the disk is full or the folder cannot be written.
-    """
+    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one; errors as ``write_atomically``."""
     write_picture(path.with_name(f"{path.name}.png"), pixels(figure))
     if suffix != "png":
         save = partial(figure.savefig, format=suffix, dpi=figure.dpi, metadata=UNDATED[suffix])

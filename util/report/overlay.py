@@ -51,11 +51,7 @@ def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture (H, W, 3) uint8, atomically, as PNG or JPEG, which the suffix says.
-
-    Raises:
-        WriteError: the disk is full or the folder cannot be written.
-    """
+    """Write an RGB picture (H, W, 3) uint8 as PNG or JPEG, which the suffix says; errors as ``write_atomically``."""
     quality = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
     write_atomically(path, content.tobytes())

@@ -99,11 +99,7 @@ class RunFolder:
         self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file, atomically.
-
-        Raises:
-            WriteError: the disk is full or the folder cannot be written.
-        """
+        """Write a text file; errors as ``write_atomically``."""
         if self.writes:
             write_atomically(self.path / name, text)
 

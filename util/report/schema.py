@@ -116,11 +116,7 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return the result of a file after checking it against the schema.
-
-    Raises:
-        UserError: the file is missing, damaged or not a result.
-    """
+    """Return the result of a file; errors as ``read_json`` and ``check_result``."""
     return check_result(read_json(path, "this result", "score the run again with test.py"), path)
 
 

@@ -184,11 +184,7 @@ def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolS
 
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
-    """Refuse a protocol that a list cannot serve: it has too few classes, or no image that lacks a class.
-
-    Raises:
-        UserError: says what the list has.
-    """
+    """Refuse (UserError) a protocol that a list cannot serve: too few classes, or no image that lacks a class."""
     have, always = len(sampler.complete_classes), [c for c in images.classes if not len(sampler.without[c])]
     problem = ""
     if images.index.one_class_masks and (sampler.ways > 1 or sampler.absent > 0):

@@ -34,11 +34,7 @@ def build_model(
 
 
 def check_finite(output: Output) -> None:
-    """Refuse a prediction that is not finite; its classes would be background everywhere.
-
-    Raises:
-        UserError: logits overflow, or are no numbers.
-    """
+    """Refuse (UserError) a prediction that is not finite; its classes would be background everywhere."""
     if not output.logits.isfinite().all():
         raise UserError("the network's prediction is not finite: restore its weights, or set run.precision: float32")
 

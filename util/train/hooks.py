@@ -92,11 +92,7 @@ def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float
 
 
 def check_finite(finite: bool, step: int, what: str) -> None:
-    """Refuse a loss or weights that are not finite.
-
-    Raises:
-        UserError: they are not.
-    """
+    """Refuse (UserError) a loss or weights that are not finite."""
     if not finite:
         mend = f"lower the learning rate, then start from the last checkpoint with --resume {ALLOW}"
         raise UserError(f"step {step}: {what} is not finite; {mend}")

@@ -154,10 +154,6 @@ class EMA:
 
 @torch.no_grad()
 def copy_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    """Copy the values of named tensors into those of the same names.
-
-    Raises:
-        KeyError: the source lacks one.
-    """
+    """Copy the values of named tensors into those of the same names; KeyError if the source lacks one."""
     for name, tensor in target.items():
         tensor.copy_(source[name])

@@ -135,11 +135,7 @@ def _read_own(path: Path) -> tuple[np.ndarray, bool]:
 
 @contextmanager
 def opened_mask(path: Path) -> Iterator[Image.Image]:
-    """Open a mask as ``opened`` does an image.
-
-    Raises:
-        UserError: as ``opened``, or the mask is a JPEG, which changes values along edges.
-    """
+    """Open a mask as ``opened`` does an image; refuse (UserError) a JPEG, which changes values along edges."""
     with opened(path, "mask") as image:
         if image.format == "JPEG":
             raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")

@@ -196,11 +196,7 @@ def rare_classes(images: ImageList, supports: int) -> dict[int, int]:
 
 
 def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = False) -> None:
-    """Refuse a list in which classes have too few candidates for a query and K supports (1 ``with_replacement``).
-
-    Raises:
-        UserError: names the list, the classes, the numbers of their candidates and the settings to change.
-    """
+    """Refuse (UserError) a list with too few candidates of a class: a query and K supports (1 ``with_replacement``)."""
     supports = 1 if with_replacement else data.shot
     if rare := rare_classes(images, supports):
         named = ", ".join(f"{data.classes[c - 1]} ({have})" for c, have in rare.items())

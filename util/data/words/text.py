@@ -68,11 +68,7 @@ def stored_origin(path: Path) -> str | None:
 
 
 def write_vectors(target: Path, table: np.ndarray, classes: list[str], made_from: str = "") -> None:
-    """Write rows (classes + 1, T) with the names of their classes as ``.npz``, atomically.
-
-    Raises:
-        WriteError: the disk is full or the folder cannot be written.
-    """
+    """Write rows (classes + 1, T) with the names of their classes as ``.npz``; errors as ``write_atomically``."""
     names = np.array(table_names(classes))
     write_atomically(target, lambda path: np.savez(path, vectors=table, names=names, made_from=np.array(made_from)))
 

@@ -42,11 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of COCO, whose annotations are read only if something is to be done.
-
-    Raises:
-        UserError: a file is missing.
-    """
+    """Return the plan of COCO, whose annotations are read only if something is to be done."""
     root = options.root
     files = {split: root / f"annotations/instances_{split}.json" for split in SPLITS}
     if options.download:

@@ -23,11 +23,7 @@ Annotations = dict[str, dict[str, list[Any]]]  # class -> photo -> segmentations
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of LVIS-92i: a region for each class and photo.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
+    """Return the plan of LVIS-92i: a region for each class and photo."""
     source, jobs = regions.find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json"), []
     with regions.published_form(source):
         found = from_pickle(source) if source.suffix == ".pkl" else from_json(source)

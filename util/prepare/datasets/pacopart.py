@@ -21,11 +21,7 @@ RULE = {"title": "PACO-Part", "folds": 4, "query": "class_then_query", "supports
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of PACO-Part: a region for each class and photo that shows it, in the order of the classes.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
+    """Return the plan of PACO-Part: a region for each class and photo that shows it, in the order of the classes."""
     files = [regions.find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
     with regions.published_form(files[0]):
         numbers = list(regions.read_pickle(files[0])["cid2img"])

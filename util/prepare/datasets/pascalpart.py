@@ -27,11 +27,7 @@ LEFT_OUT = "aeroplane+TAIL"  # by the published code
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of PASCAL-Part.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
+    """Return the plan of PASCAL-Part."""
     source = find_file(options.root, "all_obj_part_to_image.json")
     content = read_json(source, "this list", "unpack the benchmark's annotations")
     with published_form(source):

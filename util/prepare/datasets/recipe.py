@@ -2,7 +2,8 @@
 
 A recipe is a module of this package and becomes the command of ``prepare.py`` that has its name. Its docstring is the
 help of the command, ``ROOT`` that of ``--root``, and ``find(options)`` returns its ``Plan``, which
-``util/prepare/make.py`` carries out. docs/datasets.md has an example of it all; the least that it needs:
+``util/prepare/make.py`` carries out, or refuses (UserError) files that are missing or damaged. docs/datasets.md has an
+example of it all; the least that it needs:
 
     ROOT = "folder of photos and masks"
 
@@ -124,11 +125,7 @@ def classes_of(dataset: str) -> list[str]:
 
 
 def by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """Return files by name.
-
-    Raises:
-        UserError: two files have one name.
-    """
+    """Return files by name; refuse (UserError) two of one name."""
     out: dict[str, Path] = {}
     for name, path in found:
         if out.setdefault(name, path) is not path:

@@ -76,11 +76,7 @@ def published_form(path: Path) -> Iterator[None]:
 
 
 def find_file(root: Path, *names: str) -> Path:
-    """Return the first file of one of some names below a folder.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the first file of one of some names below a folder; UserError if there is none."""
     if found := next((path for name in names for path in sorted(root.rglob(name))), None):
         return found
     raise UserError(f"{root}: holds no {' or '.join(names)}; unpack the annotations there")
