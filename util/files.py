@@ -113,11 +113,7 @@ def lock(path: Path, refusal: str) -> TextIO:
 
 
 def fingerprint(files: Iterable[Path], *words: Any) -> str:
-    """Return a digest of the names, sizes and modification times of files, and of some words.
-
-    Raises:
-        UserError: a file is missing.
-    """
+    """Return a digest of names, sizes and modification times of files, and of words; UserError if a file is missing."""
     digest = hashlib.sha256(json.dumps([str(w) for w in words]).encode())
     for path in files:
         try:

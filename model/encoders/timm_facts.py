@@ -124,11 +124,7 @@ def can_have(backbone: str, output_stride: int) -> bool:
 
 @cache
 def facts(backbone: str) -> TimmFacts:
-    """Return the facts about ``timm/<name>``.
-
-    Raises:
-        Mismatch: it does not give the maps that an encoder must give.
-    """
+    """Return the facts about ``timm/<name>``; Mismatch if it does not give the maps of an encoder."""
     net: Any = create(backbone, device="meta")
     info = getattr(net, "feature_info", None)
     if info is None or not hasattr(net, "forward_intermediates"):

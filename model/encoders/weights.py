@@ -50,11 +50,7 @@ def download(source: str, backbone: str) -> dict[str, Tensor]:
 
 
 def from_torchvision(name: str) -> dict[str, Tensor]:
-    """Return torchvision's ImageNet weights by its name of the network; it verifies their checksum.
-
-    Raises:
-        Mismatch: they could not be fetched.
-    """
+    """Return torchvision's ImageNet weights by its name, their checksum verified; Mismatch if none can be fetched."""
     from torchvision.models import get_model_weights  # takes seconds
 
     weights = get_model_weights(name)[FIRST_RELEASE]

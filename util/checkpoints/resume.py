@@ -44,11 +44,7 @@ SAME = {
 
 
 def newest(folder: Path) -> dict[str, Any]:
-    """Return the content of the last checkpoint, or of the one before if the last is missing or cannot be read.
-
-    Raises:
-        UserError: neither can be read.
-    """
+    """Return the content of the last checkpoint, else of the one before; UserError if neither can be read."""
     try:
         return checkpoint.read(folder / LAST)
     except UserError as error:

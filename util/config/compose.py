@@ -112,11 +112,7 @@ def model_class(root: Path, method: str) -> type[FewShotModel]:
 
 
 def model_named(name: Any, origin: str) -> type[FewShotModel]:
-    """Return the class of the model that the leaf ``model.name`` names.
-
-    Raises:
-        UserError: there is no such model.
-    """
+    """Return the class of the model that the leaf ``model.name`` names; UserError if there is none."""
     word, where = (name.value, name.where) if isinstance(name, Leaf) else (None, origin)
     if str(word) not in every_model():
         raise UserError(f"{where}: model.name = {word!r} is not a model{nearest(str(word), every_model())}")

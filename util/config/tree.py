@@ -65,11 +65,7 @@ def _sections(node: yaml.Node, path: Path) -> Tree:
 
 
 def override_tree(text: str) -> Tree:
-    """Return the tree of one ``section.key=value``.
-
-    Raises:
-        UserError: it has another form, or its value is not valid YAML.
-    """
+    """Return the tree of one ``section.key=value``; UserError if it has another form, or its value is no YAML."""
     key, equals, value = text.partition("=")
     try:
         if not equals or not key.strip():

@@ -115,11 +115,7 @@ class Calibration:
         return (self.scale * margins + self.offset).astype(np.float32)
 
     def presence(self, evidence: np.ndarray) -> float:
-        """Return the probability that a photo shows a class, from its evidence (F,).
-
-        Raises:
-            ValueError: the calibration is of other evidence.
-        """
+        """Return the probability that a photo shows a class by its evidence (F,); ValueError for another F."""
         return sigmoid(float(np.dot(self.weights, evidence.astype(np.float64))) + self.bias)
 
     def facts(self) -> dict[str, Any]:
@@ -173,11 +169,7 @@ def find_calibration(config: Config, source: str, weights: str) -> Calibration |
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Return the content of a calibration's file.
-
-    Raises:
-        UserError: it is damaged or no such file.
-    """
+    """Return the content of a calibration's file; UserError if it is damaged or none."""
     try:
         return convert(Calibration, yaml.safe_load(read_text(path, "this calibration", MEND)), "")
     except (yaml.YAMLError, Misfit) as error:

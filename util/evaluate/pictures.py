@@ -107,11 +107,7 @@ class KeptPredictions:
 
 
 def parse_kinds(text: str) -> dict[str, int]:
-    """Return the kinds of episodes and their numbers, such as ``worst:20,best:20,random:20``.
-
-    Raises:
-        UserError: an unknown kind, or no number.
-    """
+    """Return the kinds of episodes and their numbers, such as ``worst:20,best:20``; UserError for other words."""
     out = {}
     for part in filter(None, text.split(",")):
         kind, _, count = part.partition(":")

@@ -57,11 +57,7 @@ class Part:
         return self.learns and not is_finished(weights_folder(self.source))
 
     def run(self, gpus: int) -> int:
-        """Train and test where that is not done; return the exit code.
-
-        Raises:
-            Busy: another job does.
-        """
+        """Train and test where that is not done; return the exit code. Busy if another job does."""
         config, source = self.config, self.source
         if self.trains:
             print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)

@@ -39,11 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check the machine and the configs, print the findings and return the exit code.
-
-    Raises:
-        UserError: a named config cannot be read.
-    """
+    """Check the machine and the configs, print the findings and return the exit code; errors as ``read_config``."""
     words, needs = options.configs, Needs()
     together = len(words) == 2 and not any(Path(word).suffix for word in words)  # an experiment and a data set
     if not words:

@@ -22,11 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw the data set unless it is there already.
-
-    Raises:
-        UserError: the folder holds something else.
-    """
+    """Draw the data set unless it is there already; errors as ``generate``."""
     train = round(options.images * 5 / 6)
     test = options.images - train
     progress = partial(tqdm, desc="draw mini", unit="image")

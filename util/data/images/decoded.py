@@ -49,11 +49,7 @@ class MappedImages:
         self.sound: set[int] = set()  # rows that this process has compared with their checksums
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """Return a stacked image, (H, W, 4) uint8, read-only.
-
-        Raises:
-            UserError: the image is not the one that was written.
-        """
+        """Return a stacked image, (H, W, 4) uint8, read-only; UserError if it is not the one that was written."""
         content = self._content[self.starts[row] : self.starts[row + 1]]
         if row not in self.sound:
             checksums = self._content[self.starts[-1] :].view(CHECKSUM)

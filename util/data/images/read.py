@@ -103,11 +103,7 @@ def _read_stored(path: Path) -> tuple[np.ndarray, int]:
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (height, width) of an image's stored pixels, and its orientation; only its header is read.
-
-    Raises:
-        UserError: the file is missing or not an image.
-    """
+    """Return (height, width) of a photo's stored pixels, and its orientation, by its header; errors as ``opened``."""
     with opened(path) as image:
         return (image.height, image.width), stated_orientation(image) or UPRIGHT
 

@@ -228,11 +228,7 @@ def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarr
 
 
 def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray:
-    """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8, after checking its values.
-
-    Raises:
-        UserError: the mask holds an id above ``classes`` that is not 255.
-    """
+    """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8; UserError for an id above, but 255."""
     counts = np.bincount(mask.ravel(), minlength=256)
     wrong = [v for v in np.flatnonzero(counts) if classes < v != IGNORE]
     if wrong:

@@ -41,11 +41,7 @@ TILE = re.compile(r"(\d+)_(?:sat_|mask_)?([0-5]{2})\.(jpg|png)", re.I)
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of DeepGlobe, from whole images or from tiles.
-
-    Raises:
-        UserError: two files have one name.
-    """
+    """Return the plan of DeepGlobe, from whole images or from tiles; errors as ``by_name``."""
     files = sorted(options.root.rglob("*"))
     raw = find_raw(files)
     return Plan(raw or find_tiles(files, options.root), cut if raw else grey, list(COLOURS), PUBLISHED, [NOTE])

@@ -28,11 +28,7 @@ def class_of_photo() -> dict[str, str]:
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of ISIC: masks of all listed photos, by class and name.
-
-    Raises:
-        UserError: a photo lies in two places.
-    """
+    """Return the plan of ISIC: masks of all listed photos, by class and name; errors as ``by_name``."""
     root, classes, known = options.root, classes_of("isic"), class_of_photo()
     files = sorted(root.rglob("ISIC_*"))
     photos, masks = (

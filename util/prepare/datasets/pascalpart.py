@@ -44,11 +44,7 @@ def find(options: argparse.Namespace) -> Plan:
 
 
 def photos_of(content: dict[str, Any]) -> list[dict[str, list[str]]]:
-    """Return the validation photos of each class, ``object+part``, of each group; each photo once.
-
-    Raises:
-        ValueError: a group has none.
-    """
+    """Return the validation photos of each class, ``object+part``, of each group, once; ValueError if it has none."""
     out = []
     for group in GROUPS:
         parts = {

@@ -62,11 +62,7 @@ def shape_of(segmentation: Any) -> Shape:
 
 @contextmanager
 def published_form(path: Path) -> Iterator[None]:
-    """Turn an error of reading annotations into one line.
-
-    Raises:
-        UserError: the annotations are damaged, unsafe, or in another form than the published one.
-    """
+    """Turn an error of reading annotations that are damaged, unsafe or in another form into one line, a UserError."""
     try:
         yield
     except UserError:
