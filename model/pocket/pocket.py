@@ -139,7 +139,7 @@ class Pocket(WithEncoder):
         is kept with the first, ``shared``.
         """
         if shared is not None and not shapes_are_fixed():
-            seen = [float(support.joint.sum()) for support in supports]  # other supports may have the same labels
+            seen = [float(support.joint[0].sum()) for support in supports]  # others may have the same labels
             key = f"decoder helps {seen} {zlib.crc32(label_bkss[0].cpu().numpy().tobytes())}"
             if key not in shared.derived:
                 one = [support.rows(slice(1)) for support in supports]

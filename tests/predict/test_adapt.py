@@ -21,9 +21,9 @@ from util.errors import UserError
 from util.evaluate.calibration import Calibration
 from util.export.export import write_export
 from util.predict import Segmenter, adapted
-from util.predict.adapt import FOLDS, INTERRUPTED, MATERIAL, TAUGHT_GAIN, along_border
+from util.predict.adapt import FOLDS, GAIN, INTERRUPTED, MATERIAL, TAUGHT_GAIN, _best, along_border
 from util.predict.command import digest_of_inputs
-from util.predict.left_out import doubtful_in, photos_of
+from util.predict.left_out import MOVES, Candidate, LeftOut, doubtful_in, photos_of
 from util.predict.supports import Support
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
@@ -75,6 +75,17 @@ def test_the_best_one_given_the_others_is_used(segmenter: Segmenter) -> None:
     assert facts["predictions"] == 2 * 2 * SHOTS and segmenter.adaptation is None
     assert any(facts["least_margin"].values()) == facts["chosen"].endswith("moved")
     assert all(facts["presence_shift"].values()) and not any(one.presence_shift for one in segmenter.classes)
+
+
+def test_a_gain_of_ten_points_is_needed_and_of_one_by_an_encoder_that_learnt(segmenter: Segmenter) -> None:
+    def trial(title: str, iou: float, gain: float) -> LeftOut:
+        candidate = Candidate(title, lambda _: segmenter, gain)
+        return LeftOut(candidate, np.full((SHOTS, 1, len(MOVES)), iou), np.full((SHOTS, 1), np.nan), 1.0)
+
+    cases = ((GAIN - 1, GAIN, "plain"), (GAIN, GAIN, "other"), (TAUGHT_GAIN, TAUGHT_GAIN, "other"), (0.5, 1.0, "plain"))
+    for gained, needed, chosen in cases:
+        trials = [trial("plain", 40.0, GAIN), trial("other", 40.0 + gained, needed)]
+        assert _best(segmenter, trials, [*range(SHOTS)], True)[1]["chosen"] == chosen
 
 
 def test_margins_and_presence_move(segmenter: Segmenter) -> None:

@@ -105,8 +105,9 @@ def _chosen(segmenter: Segmenter, shots: int, progress: bool, encoder: bool) -> 
                     tqdm.write(f"--adapt: an encoder learns, about {steps * a_step:.0f} s; Ctrl-C does without")
                 learnt = cache(partial(_of_encoder, segmenter, without, bar))
                 learning = [Candidate(f"{title}, adapted", learnt, TAUGHT_GAIN, own_encoder=True)]
-                own_probe = f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), GAIN, True
-                learning.append(Candidate(*own_probe))
+                learning.append(
+                    Candidate(f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), GAIN, own_encoder=True)
+                )
                 out, facts = _best(segmenter, [*trials, *map(trial_of, learning[: 1 + chooses])], kept, chooses)
             except (KeyboardInterrupt, Mismatch) as reason:
                 refused = str(reason) or INTERRUPTED

@@ -1,8 +1,8 @@
 """``--keep-base``: the base classes of a network's own classifier and the new ones of the supports in one mask.
 
-A network that segments by supports finds the new classes as it always does; a pixel of a base class becomes one of a
-new class whose presence score is above the base class's probability there, without a calibration of none. A method over
-a base stage alone fits new classes among the base ones.
+A network that segments by supports finds the new classes as it always does. A pixel of a base class becomes one of a
+new class if the new class's presence score is above the base class's probability there; without a calibration none
+does. A method over a base stage alone fits new classes among the base ones.
 """
 
 from __future__ import annotations
