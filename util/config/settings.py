@@ -197,19 +197,20 @@ class TestSettings:
     scales: list[float] = bounded(PLAIN_SCALES, 0.25, 4, length=(1, 9))
     fuse: Literal["features", "masks"] = "features"
     adapt: Literal["encoder"] | None = None
+    edges: bool = False
     allow_fold_mismatch: bool = False
     trained_on: str | None = None
     data_sets: list[str] | None = None
     metrics: list[str] = field(default_factory=list)
 
     def averaged(self, shots: int) -> list[str]:
-        """Return in words the averaging or adaptation beyond the protocol's one pass of K shots; [] if there is none.
+        """Return in words all steps of a test beyond the protocol's one pass of K shots; [] if there are none.
 
         The masks of a single support are those of the protocol itself.
         """
         scales = "scales " + " ".join(f"{factor:g}" for factor in self.scales)
         asked = {"flip": self.flip, scales: self.scales != PLAIN_SCALES, MASKS: self.fuse == MASKS and shots > 1}
-        asked[str(SETTINGS)] = self.adapt is not None
+        asked |= {str(SETTINGS): self.adapt is not None, "edges": self.edges}
         return [words for words, wanted in asked.items() if wanted]
 
     def passes(self, shots: int) -> int:

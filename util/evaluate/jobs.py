@@ -164,7 +164,7 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
     if protocol.absent > 0 and config.test.averaged(shot):
         raise UserError(
             f"protocol {name}: its presence scores are calibrated for one pass of the network as trained; leave out "
-            "test.flip, test.scales, test.fuse and test.adapt"
+            "test.flip, test.scales, test.fuse, test.adapt and test.edges"
         )
     if (shot, view.side) not in networks:
         of_network = replace(context, config=network_config(config))
@@ -191,7 +191,7 @@ def _check_generalised(context: RunContext, name: str) -> None:
         kind = f"one class of an episode, {cls.title} base and novel classes at once"
         raise UserError(f"protocol {name} labels {kind}; take --protocol gfss")
     if generalised and (test.metrics or test.trained_on or test.averaged(context.config.data.shot)):
-        options = "test.metrics, test.trained_on, test.flip, test.scales or test.fuse"
+        options = "test.metrics, test.trained_on, test.flip, test.scales, test.fuse or test.edges"
         raise UserError(f"protocol {name} takes no {options}; leave them out")
 
 

@@ -126,7 +126,7 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
     if cache is not None:
         cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, config.run.precision)
     observers: list[Observer] = [job.boards[seed] for job in jobs]
-    longest, batch = max(job.episodes[seed] for job in jobs), config.test.batch
+    longest, batch = max(job.episodes[seed] for job in jobs), 1 if config.test.adapt else config.test.batch
     run_pass(first.prepared, data, longest, observers, world, label, batch, config.data.workers, cache)
     if cache is not None:
         log.info("%s: %s", label, cache.report())

@@ -1,6 +1,6 @@
-"""Test-time augmentation: a network sees an episode mirrored, at other sizes, each support alone, and averages.
+"""Steps of a test beyond one pass: an episode mirrored, at other sizes, each support alone; adaptation; edges.
 
-The average is of probabilities: the softmax of every output over its classes, the base learner's included, brought back
+An average is of probabilities: the softmax of every output over its classes, the base learner's included, brought back
 to the query's size and unmirrored. The result is their logarithm, because an ``Output`` holds logits: it differs from
 the logits of a single pass by a constant per pixel, which does not affect ``argmax``. If a network's outputs are scores
 of a narrow range, such as cosines, their softmax is flat, and the average is close to that of the scores themselves.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,9 +21,10 @@ from model.common.adaptation import NotLearnt, adaptable, fit
 from model.common.ops import in_float32, resize
 from model.contract import FewShotModel
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
-from util.config.settings import MASKS
+from util.config.settings import MASKS, PLAIN_SCALES
 from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
+from util.evaluate.edges import refined
 from util.evaluate.evaluate import BASE, scored_outputs
 from util.report.scores import FINAL
 from util.run.context import RunContext
@@ -30,6 +32,8 @@ from util.run.input_size import real_scales
 from util.run.network import build_model
 
 log = logging.getLogger("symnet")
+
+NETWORK = "network"  # the extra output without the photo's edges
 
 
 @dataclass(frozen=True)
@@ -200,8 +204,42 @@ class AdaptedToSupports(nn.Module):
         return network(episodes[0]) if len(episodes) == 1 else network.forward_classes(episodes)
 
 
+class WithEdges(nn.Module):
+    """A network whose masks get the edges of the query's photo; the tester calls it like a network."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network: Any = network
+        self.masks_supports = getattr(network, "masks_supports", False)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the network; the edges stay Python."""
+        self.network.compile(*args, **kwargs)
+
+    def forward(self, episode: Episode) -> Output:
+        """Return the output with other logits; ``extra`` has those of the network as ``network``."""
+        return self.forward_classes([episode])
+
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return the output for several classes that compete, each of which gets edges of its own."""
+        output = self.network(episodes[0]) if len(episodes) == 1 else self.network.forward_classes(episodes)
+        logits, photos = output.logits.float(), episodes[0].query.permute(0, 2, 3, 1).byte().cpu().numpy()
+        margins = (logits[:, 1:] - logits[:, :1]).cpu().numpy()
+        moved = torch.from_numpy(np.stack([refined(*pair) for pair in zip(photos, margins, strict=True)]))
+        edges = torch.cat([torch.zeros_like(logits[:, :1]), moved.to(logits.device)], dim=1)
+        return replace(output, logits=edges, extra={**output.extra, NETWORK: logits})
+
+    def cache_support(self, support: Tensor, support_label: Tensor) -> Any:
+        """Return the network's cached features of a support."""
+        return self.network.cache_support(support, support_label)
+
+    def cache_query(self, query: Tensor) -> Any:
+        """Return the network's cached features of a query."""
+        return self.network.cache_query(query)
+
+
 def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int) -> nn.Module:
-    """Return the network of a test of K shots: in test-time augmentation, or adapted, as the config's ``test`` asks.
+    """Return the network of a test of K shots: averaged or adapted, with the photos' edges, as ``test`` asks.
 
     ``network`` has its weights, and was built from the context for the view of the test's images.
 
@@ -210,14 +248,20 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
             than it can.
         Mismatch: no layer of the network can be adapted.
     """
+    of_passes = _in_passes(network, context, view, shots)
+    return WithEdges(of_passes) if context.config.test.edges else of_passes
+
+
+def _in_passes(network: FewShotModel, context: RunContext, view: View, shots: int) -> nn.Module:
+    """Return the network averaged or adapted."""
     test = context.config.test
-    if not test.averaged(shots):
-        return network
     if test.adapt:
-        if shots == 1 or len(test.averaged(shots)) > 1 or test.batch > 1 or context.config.run.compile:
-            others = "test.flip, test.scales, test.fuse, test.batch and run.compile"
-            raise UserError(f"test.adapt: takes one episode of two shots or more at a time; leave out {others}")
+        if shots == 1 or test.passes(shots) > 1 or test.scales != PLAIN_SCALES or context.config.run.compile:
+            others = "test.flip, test.scales, test.fuse and run.compile"
+            raise UserError(f"test.adapt: takes episodes of two shots or more; leave out {others}")
         return AdaptedToSupports(network, context.config.run.seed)
+    if test.passes(shots) == 1 and test.scales == PLAIN_SCALES:
+        return network
     factors = real_scales(context.config, view)
     networks = []
     for factor in factors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from util.predict.edges import refined
+from util.evaluate.edges import refined
 
 OVERLAP = 0.25  # of a tile's side, between neighbours
 MIN_TILE = 32  # pixels

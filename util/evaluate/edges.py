@@ -14,14 +14,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-SIDE = 320  # of the smaller photo, the longer one, in pixels
+SIDE = 240  # of the smaller photo, the longer one, in pixels
 TIES = 500.0  # L
 CONTRAST = 0.015  # s, of Lab colours whose lightness is 0..1
-ROUNDS, STEPS = 2, 20  # of new colours; of conjugate gradients, each of which carries a margin one pixel further
+ROUNDS, STEPS = 4, 40  # of new colours; of conjugate gradients, each of which carries a margin one pixel further
 BITS = 4  # of red, green and blue, for the frequencies of colours
 RARE = 1e-5  # added to frequencies
 LARGEST = 4.0  # logarithm of a ratio of frequencies that changes a margin by the standard deviation of all
-AROUND = 0.08  # reach of the mask's surroundings as a share of the longer side
+AROUND = 0.2  # reach of the mask's surroundings as a share of the longer side
 TINY = 1e-6  # added to standard deviations
 FEWEST = 20  # pixels of a mask whose colours count
 
