@@ -14,9 +14,10 @@ from util.config.read import read_config
 from util.data.episodes import collate
 from util.errors import UserError
 from util.evaluate import tta
+from util.evaluate.edges import refined
 from util.evaluate.jobs import build_test_jobs
 from util.evaluate.testing import test as score
-from util.evaluate.tta import TestTimeAugmentation
+from util.evaluate.tta import TestTimeAugmentation, WithEdges
 from util.run.context import make_run_context
 from util.run.data import trials
 from util.run.processes import World
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.train
 WORLD = World(0, 1, torch.device("cpu"))
 ENCODER = {"encoder": {"weights": None}}
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}
-EVERYTHING = ("test.flip=true", "test.scales=[1.5, 1.0]", "test.fuse=masks", "data.shot=2")
+EVERYTHING = ("test.flip=true", "test.scales=[1.5, 1.0]", "test.fuse=masks", "test.edges=true", "data.shot=2")
 
 
 @pytest.fixture
@@ -73,8 +74,8 @@ def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, 
 @pytest.mark.parametrize(
     ("model", "protocol", "options", "name"),
     [
-        ("prototype", "symnet", EVERYTHING, "symnet_flip_scales-1.5-1_masks_quick"),
-        ("hdmnet", "symnet", EVERYTHING[:1] + EVERYTHING[3:], "symnet_flip_untrained_quick"),
+        ("prototype", "symnet", EVERYTHING, "symnet_flip_scales-1.5-1_masks_edges_quick"),
+        ("hdmnet", "symnet", EVERYTHING[:1] + EVERYTHING[4:], "symnet_flip_untrained_quick"),
     ],
     ids=["letterbox", "a model that learns"],
 )
@@ -112,12 +113,27 @@ def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str,
     assert ("base" in results[0]["mean"]) == (model == "symnet")
 
 
+def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(config) -> None:
+    context = make_run_context(config("prototype", "test.batch=2"))
+    job = build_test_jobs(context.config, WORLD, ("2way",))[0]
+    data = trials(context, job.samplers[0], job.view, (job.scored_on,))
+    ways = collate([data[0], data[1]]).ways
+    network = job.prepared.network.eval()
+    with torch.inference_mode():
+        before, after = (n.forward_classes(ways).logits for n in (network, WithEdges(network)))
+        assert torch.equal(WithEdges(network).forward_classes(ways).extra["network"], before)
+    photo, margins = ways[0].query[1], (before[1, 1:] - before[1, :1]).numpy()
+    expected = torch.from_numpy(refined(photo.byte().permute(1, 2, 0).numpy(), margins))
+    assert torch.allclose(after[1, 1:] - after[1, :1], expected, atol=1e-5)
+    assert len(expected) == 2 and not torch.allclose(expected, torch.from_numpy(margins), atol=1e-2)
+
+
 def test_adaptation_of_each_episode_is_said_in_the_result(config, tmp_path: Path) -> None:
-    own = "model.encoder.backbone=timm/test_efficientnet", "test.adapt=encoder", "test.batch=1", "test.episodes=1"
+    own = "model.encoder.backbone=timm/test_efficientnet", "test.adapt=encoder", "test.episodes=2"
     result = score(config("pocket", *own, "data.shot=3"))[0]
     (words,) = result["averaged"]
     assert "TaP" in words and counts(result, tmp_path, f"test_3shot/symnet_{words.replace(' ', '-')}_untrained_quick")
-    for other in ("test.flip=true", "test.batch=2", "run.compile=true", "data.shot=1"):
+    for other in ("test.flip=true", "run.compile=true", "data.shot=1"):
         with pytest.raises(UserError, match=r"test\.adapt"):
             score(config("pocket", *own, "data.shot=2", other))
     with pytest.raises(Mismatch, match="no layer"):

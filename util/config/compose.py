@@ -142,8 +142,9 @@ def _rest(method: str, encoder: str | None) -> str:
 def _readings(folder: Path, fold: int, rest: str) -> Iterator[Parts]:
     """Yield the parts that the end of a config's name may stand for."""
     root = folder.parent
+    files = [path.stem for path in (root / "model").glob("*.yaml")]
     for method, encoder in product(methods(root), (*encoders(root), None)):
-        variants = [re.escape(path.stem.removeprefix(method)) for path in (root / "model").glob(f"{method}_*.yaml")]
+        variants = [re.escape(file.removeprefix(method)) for file in files if file.startswith(f"{method}_")]
         network = "-(.+?)" if encoder == TIMM else "()"  # the shortest, so that a variant is no part of it
         found = re.fullmatch(f"{re.escape(_rest(method, encoder))}{network}({'|'.join([*variants, ''])})", rest)
         if found is not None:

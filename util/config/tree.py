@@ -44,12 +44,12 @@ def parse_file(path: Path) -> Tree:
     text = read_text(path, "this config", "the existing ones are under config/")
     try:
         node = yaml.compose(text, Loader=LOADER)
-        return {} if node is None else _sections(node, path)
+        return {} if node is None else _sections(node, path, yaml.SafeLoader(""))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
 
 
-def _sections(node: yaml.Node, path: Path) -> Tree:
+def _sections(node: yaml.Node, path: Path, loader: yaml.SafeLoader) -> Tree:
     if not isinstance(node, yaml.MappingNode):
         raise ValueError("a config is a mapping of sections, see config/default.yaml")
     tree: Tree = {}
@@ -58,9 +58,9 @@ def _sections(node: yaml.Node, path: Path) -> Tree:
         if key in tree:
             raise UserError(f"{where}: key '{key}' is written twice; keep one")
         if isinstance(value, yaml.MappingNode):
-            tree[key] = _sections(value, path)
+            tree[key] = _sections(value, path, loader)
         else:
-            tree[key] = Leaf(yaml.SafeLoader("").construct_object(value, deep=True), where)
+            tree[key] = Leaf(loader.construct_object(value, deep=True), where)
     return tree
 
 

@@ -23,7 +23,7 @@ SCORES = {  # the first columns; a further metric's column is named by its key
     "presence_auroc": "AUROC %",
     "boundary_iou": "boundary IoU %",
 }
-AVERAGED = "test-time averaging or adaptation"
+AVERAGED = "averaging, adaptation or edges"
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 
@@ -112,7 +112,7 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
 
 
 def passes_in_words(result: dict[str, Any]) -> str:
-    """Return the test-time averaging of a result and its cost, such as 'flip, 2 passes'; '' without averaging."""
+    """Return a test's steps beyond the protocol and their cost, such as 'flip, 2 passes'; '' without such steps."""
     passes = f"{result['passes']} pass{'es' * (result['passes'] > 1)}"
     return f"{', '.join(result['averaged'])}, {passes}" if result["averaged"] else ""
 
