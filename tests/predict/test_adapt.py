@@ -1,4 +1,4 @@
-"""The choice by the supports: folds, candidates, least margins, presence scores, doubtful supports, encoders."""
+"""The choice by the supports: folds, candidates, presence scores, doubtful supports, encoders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from util.export.export import write_export
 from util.predict import Segmenter, adapted
 from util.predict.adapt import FOLDS, GAIN, INTERRUPTED, MATERIAL, TAUGHT_GAIN, _best, along_border
 from util.predict.command import digest_of_inputs
-from util.predict.left_out import MOVES, Candidate, LeftOut, doubtful_in, photos_of
+from util.predict.left_out import Candidate, LeftOut, doubtful_in, photos_of
 from util.predict.supports import Support
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
@@ -71,31 +71,30 @@ def test_the_best_one_given_the_others_is_used(segmenter: Segmenter) -> None:
         facts["iou"][facts["chosen"]] >= facts["iou"]["prototype baseline"]
         and f"uses {facts['chosen']}" in chosen.notes[-1]
     )
-    assert facts["chosen"].removesuffix(", moved") == chosen.model.network.title
+    assert facts["chosen"] == chosen.model.network.title
     assert facts["predictions"] == 2 * 2 * SHOTS and segmenter.adaptation is None
-    assert any(facts["least_margin"].values()) == facts["chosen"].endswith("moved")
     assert all(facts["presence_shift"].values()) and not any(one.presence_shift for one in segmenter.classes)
 
 
 def test_a_gain_of_ten_points_is_needed_and_of_one_by_an_encoder_that_learnt(segmenter: Segmenter) -> None:
     def trial(title: str, iou: float, gain: float) -> LeftOut:
         candidate = Candidate(title, lambda _: segmenter, gain)
-        return LeftOut(candidate, np.full((SHOTS, 1, len(MOVES)), iou), np.full((SHOTS, 1), np.nan), 1.0)
+        return LeftOut(candidate, np.full((SHOTS, 1), iou), np.full((SHOTS, 1), np.nan))
 
     cases = ((GAIN - 1, GAIN, "plain"), (GAIN, GAIN, "other"), (TAUGHT_GAIN, TAUGHT_GAIN, "other"), (0.5, 1.0, "plain"))
     for gained, needed, chosen in cases:
         trials = [trial("plain", 40.0, GAIN), trial("other", 40.0 + gained, needed)]
-        assert _best(segmenter, trials, [*range(SHOTS)], True)[1]["chosen"] == chosen
+        assert _best(segmenter, trials, [*range(SHOTS)])[1]["chosen"] == chosen
 
 
-def test_margins_and_presence_move(segmenter: Segmenter) -> None:
+def test_presence_moves(segmenter: Segmenter) -> None:
     photo, (known,) = _support(99, 0).image, segmenter.classes
     segmenter.calibration = Calibration("sym-net-calibration/1", "", "", "", 1.0, 0.0, [0.0] * 6, 0.0, 0.5)
     plain = segmenter(photo)
-    segmenter.classes = [replace(known, least_margin=1e-3, presence_shift=1.0)]
+    segmenter.classes = [replace(known, presence_shift=1.0)]
     moved = segmenter(photo)
     assert plain.presence == [0.5] and moved.presence == [pytest.approx(1 / (1 + np.exp(-1)))]
-    assert (moved.probability < plain.probability).all() and (plain.mask >= moved.mask).all()
+    assert np.array_equal(moved.probability, plain.probability)
 
 
 def test_a_photo_of_two_classes_is_one_and_folds_leave_supports_of_each(segmenter: Segmenter) -> None:

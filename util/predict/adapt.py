@@ -1,13 +1,13 @@
-"""``--adapt``: the supports choose the method, the least margin of a pixel, and how presence scores count.
+"""``--adapt``: the supports choose the method, and how presence scores count.
 
 Every support is segmented given the others (with more than five, in five folds), by the network and by candidates in
-its place, and the margin from which on a pixel is of a class may move. The best of them is used if its IoU gains at
-least ``GAIN`` points over the network's on average, and more photos gain than lose; it then has all supports. Smaller
-gains of five supports are not those of other photos. A support that the network does not find, while it finds the
-others, is named, and a candidate does without it. The presence scores of the supports given the others shift those of
-their class: half of the way to where they lie ``AHEAD`` of the threshold on average. If it is asked for, the network
-whose encoder is adapted to two supports or more (TaP, arXiv 2512.10521; ``TAUGHT_GAIN``) competes, and the probe on
-that encoder; they segment a fold by an encoder that learnt from the others.
+its place. The best of them is used if its IoU gains at least ``GAIN`` points over the network's on average, and more
+photos gain than lose; it then has all supports. Smaller gains of five supports are not those of other photos. A support
+that the network does not find, while it finds the others, is named, and a candidate does without it. The presence
+scores of the supports given the others shift those of their class: half of the way to where they lie ``AHEAD`` of the
+threshold on average. If it is asked for, the network whose encoder is adapted to two supports or more (TaP, arXiv
+2512.10521; ``TAUGHT_GAIN``) competes, and the probe on that encoder; they segment a fold by an encoder that learnt from
+the others.
 
 With one support of each class nothing can be left out. A mark along much of the photo's border is of a material then
 and not of an object, and the linear probe has it.
@@ -34,7 +34,7 @@ from model.mismatch import Mismatch
 from util.evaluate.calibration import logit
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import SupportBatch, encode_shots
-from util.predict.left_out import MOVES, Candidate, LeftOut, doubtful_in, left_out, photos_of, unpadded
+from util.predict.left_out import Candidate, LeftOut, doubtful_in, left_out, photos_of, unpadded
 from util.predict.load_model import LoadedModel
 from util.predict.segmenter import Segmenter
 from util.run.network import build_model
@@ -89,7 +89,7 @@ def _chosen(segmenter: Segmenter, shots: int, progress: bool, encoder: bool) -> 
     with tqdm(desc="choose", leave=False, disable=not progress, total=total) as bar:
         trial_of = partial(left_out, photos=photos, scored=scored, bar=bar)
         trials = [trial_of(Candidate(title, partial(_of_some, segmenter), GAIN))]
-        doubtful = doubtful_in(trials[0].iou[:, :, 0]) if shots >= LEAST else []
+        doubtful = doubtful_in(trials[0].iou) if shots >= LEAST else []
         without = {(scored[p].shots[n], n) for p, n in doubtful}
         kept = [p for p in range(len(scored)) if p not in dict(doubtful)]
         if chooses:
@@ -97,7 +97,7 @@ def _chosen(segmenter: Segmenter, shots: int, progress: bool, encoder: bool) -> 
         if chooses and doubtful:
             some = partial(_of_some, segmenter, without=without)
             trials.append(trial_of(Candidate(f"{title} without doubtful", some, GAIN)))
-        (out, facts), refused = _best(segmenter, trials, kept, chooses), ""
+        (out, facts), refused = _best(segmenter, trials, kept), ""
         if encoder:
             try:
                 adaptable(segmenter.model.network)
@@ -108,7 +108,7 @@ def _chosen(segmenter: Segmenter, shots: int, progress: bool, encoder: bool) -> 
                 learning.append(
                     Candidate(f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), GAIN, own_encoder=True)
                 )
-                out, facts = _best(segmenter, [*trials, *map(trial_of, learning[: 1 + chooses])], kept, chooses)
+                out, facts = _best(segmenter, [*trials, *map(trial_of, learning[: 1 + chooses])], kept)
             except (KeyboardInterrupt, Mismatch) as reason:
                 refused = str(reason) or INTERRUPTED
     if segmenter.calibration is not None and shots >= LEAST:
@@ -127,31 +127,23 @@ def _chosen(segmenter: Segmenter, shots: int, progress: bool, encoder: bool) -> 
     return _noted(out, segmenter, facts, note, *(f"{source}: {doubt}" for source in facts["doubtful"]))
 
 
-def _best(segmenter: Segmenter, trials: list[LeftOut], kept: list[int], chooses: bool) -> tuple[Segmenter, dict]:
+def _best(segmenter: Segmenter, trials: list[LeftOut], kept: list[int]) -> tuple[Segmenter, dict]:
     """Return the segmenter of the best candidate, which has all supports, and facts; the first is the network itself.
 
-    ``kept`` are the photos that count; ``chooses`` says whether the least margins may move.
+    ``kept`` are the photos that count.
     """
-    plain, classes = np.nanmean(trials[0].iou[kept, :, 0], 1), np.arange(len(segmenter.classes))
-    best, moved, most = trials[0].candidate, np.zeros(len(classes)), 0.0
-    chosen = title = best.title
-    ious = {title: round(float(plain.mean()), 2)}
-    for one, iou, _, deviation in trials:
-        iou = iou[kept, :, : len(MOVES) if chooses and not one.own_encoder else 1]
-        moves = np.nanmean(iou, 0).argmax(1)
-        score = np.nanmean(iou[:, classes, moves], 1)
-        name, gain = f"{one.title}, moved" if moves.any() else one.title, score - plain
-        ious[name] = round(float(score.mean()), 2)
+    best, most, ious = trials[0].candidate, 0.0, dict[str, float]()
+    plain = np.nanmean(trials[0].iou[kept], 1)
+    for one, iou, _ in trials:
+        score = np.nanmean(iou[kept], 1)
+        gain, ious[one.title] = score - plain, round(float(score.mean()), 2)
         if gain.mean() >= max(one.gain, most) and (gain > 0).sum() > (gain < 0).sum():
-            best, chosen, moved, most = one, name, deviation * MOVES[moves], gain.mean()
-    out = best.of(tuple(tuple(range(len(known.sources))) for known in segmenter.classes))
-    out.classes = [replace(known, least_margin=float(least)) for known, least in zip(out.classes, moved)]
-    return out, {
-        "chosen": chosen,
+            best, most = one, gain.mean()
+    return best.of(tuple(tuple(range(len(known.sources))) for known in segmenter.classes)), {
+        "chosen": best.title,
         "iou": ious,
-        "gain": round(ious[chosen] - ious[title], 2),
+        "gain": round(ious[best.title] - ious[trials[0].candidate.title], 2),
         "predictions": sum(len(trial.iou) for trial in trials),
-        "least_margin": {known.name: round(known.least_margin, 3) for known in out.classes},
     }
 
 

@@ -206,7 +206,6 @@ def digest_of_inputs(segmenter: Segmenter) -> str:
     out = hashlib.sha256(json.dumps(decisive).encode())
     for known in segmenter.classes:
         tensors = [t for batch in known.support_batches for t in (batch.image, batch.label)]
-        moved = np.array([known.least_margin, known.presence_shift])
-        for array in [*(t.cpu().numpy() for t in tensors), known.vector, moved]:
+        for array in [*(t.cpu().numpy() for t in tensors), known.vector, np.array(known.presence_shift)]:
             out.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     return out.hexdigest()

@@ -85,7 +85,6 @@ class EncodedClass:
         vector: text vector, (T,) float32; None for models that read no text.
         note: one line on the source of the vector, empty without a vector.
         sources: the files of the supports.
-        least_margin: the margin above which a pixel may be of the class.
         presence_shift: added to the logit of the presence score.
     """
 
@@ -95,7 +94,6 @@ class EncodedClass:
     note: str
     support_batches: list[SupportBatch]
     sources: list[str]
-    least_margin: float = 0.0
     presence_shift: float = 0.0
 
     @property

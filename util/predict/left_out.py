@@ -15,7 +15,6 @@ from model.episode import IGNORE, CachedFeatures
 from util.evaluate.calibration import evidence_of, logit
 from util.predict.segmenter import Segmenter
 
-MOVES = np.array([0, -0.2, 0.2, -0.4, 0.4])  # of the least margin, in deviations of the margins
 STEP = 4  # between the pixels that are compared
 AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
 
@@ -52,9 +51,8 @@ class LeftOut(NamedTuple):
     """Photos p segmented given the supports of other folds, for classes n; NaN where p does not support n."""
 
     candidate: Candidate
-    iou: np.ndarray  # (p, n, moves), percent
+    iou: np.ndarray  # (p, n), percent
     presence: np.ndarray  # logits (p, n); NaN without a calibration
-    deviation: float  # of the margins
 
 
 def photos_of(segmenter: Segmenter, folds: int) -> list[Photo]:
@@ -82,33 +80,25 @@ def photos_of(segmenter: Segmenter, folds: int) -> list[Photo]:
 
 def left_out(candidate: Candidate, photos: list[Photo], scored: list[Photo], bar: tqdm) -> LeftOut:
     """Return how a candidate segments some of the photos given the supports of the other folds."""
-    margins, classes = dict[int, Tensor](), 1 + max(number for photo in photos for number in photo.shots)
-    presence = np.full((len(scored), classes), np.nan)
+    classes = 1 + max(number for photo in photos for number in photo.shots)
+    iou, presence = np.full((2, len(scored), classes), np.nan)
     for fold in sorted({photo.fold for photo in scored}):
         others = [photo for photo in photos if photo.fold != fold]
         trial = candidate.of(tuple(tuple(p.shots[n] for p in others if n in p.shots) for n in range(classes)))
         calibration = trial.calibration if trial.presence_by is None else None
         for index, photo in ((i, p) for i, p in enumerate(scored) if p.fold == fold):
             seen, own = trial.scores(photo.image[None], None if candidate.own_encoder else photo.cached)
-            margins[index] = seen[0, :, ::STEP, ::STEP].cpu()
-            if calibration is not None:
-                for number in photo.shots:
+            margins, label = seen[0, :, ::STEP, ::STEP], photo.label[::STEP, ::STEP]
+            for number in photo.shots:
+                inside, margin = label == number + 1, margins[number]
+                found = (label != IGNORE) & (margin >= margins.amax(0)) & (margin > 0)
+                iou[index, number] = 100 * (found & inside).sum() / (found | inside).sum().clamp(min=1)
+                if calibration is not None:
                     numbers = None if own is None else own[0, number]
                     evidence = evidence_of(unpadded(seen[0, number], photo.label), numbers).cpu().numpy()
                     presence[index, number] = logit(calibration.presence(evidence))
             bar.update()
-
-    labels = [photo.label[::STEP, ::STEP].cpu() for photo in scored]
-    deviation = float(torch.cat([margins[i][:, label != IGNORE].flatten() for i, label in enumerate(labels)]).std())
-    iou = np.full((len(scored), classes, len(MOVES)), np.nan)
-    for index, (photo, label) in enumerate(zip(scored, labels)):
-        of_photo, known = margins[index], label != IGNORE
-        for number in photo.shots:
-            inside, first = label == number + 1, known & (of_photo[number] >= of_photo.amax(0))
-            for move, least in enumerate(deviation * MOVES):
-                found = first & (of_photo[number] > least)
-                iou[index, number, move] = 100 * (found & inside).sum() / (found | inside).sum().clamp(min=1)
-    return LeftOut(candidate, iou, presence, deviation)
+    return LeftOut(candidate, iou, presence)
 
 
 def doubtful_in(iou: np.ndarray) -> list[tuple[int, int]]:

@@ -238,7 +238,6 @@ class Segmenter:
             margins = photo.refine(first)
         if presence is not None and any(known.presence_shift for known in self._own):
             presence = [sigmoid(logit(p) + known.presence_shift) for p, known in zip(presence, self._own)]
-        margins -= np.array([known.least_margin for known in self.classes], np.float32)[:, None, None]
         if first and self._own:  # a base class is surer of its pixels than a new one of being in the photo, or yields
             top, scores = margins[:first].max(0), [0.0] * len(self._own)
             if presence is not None and calibration is not None:
