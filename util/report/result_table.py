@@ -23,7 +23,7 @@ SCORES = {  # the first columns; a further metric's column is named by its key
     "presence_auroc": "AUROC %",
     "boundary_iou": "boundary IoU %",
 }
-AVERAGED = "averaging, adaptation or edges"
+AVERAGED = "beyond the protocol"
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 
