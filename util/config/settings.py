@@ -12,6 +12,7 @@ from model.common.adaptation import SETTINGS
 from model.contract import ModelSettings
 
 PLAIN_SCALES = [1.0]
+EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 MASKS = "masks"  # the value of test.fuse that uses every support alone
@@ -210,7 +211,7 @@ class TestSettings:
         """
         scales = "scales " + " ".join(f"{factor:g}" for factor in self.scales)
         asked = {"flip": self.flip, scales: self.scales != PLAIN_SCALES, MASKS: self.fuse == MASKS and shots > 1}
-        asked |= {str(SETTINGS): self.adapt is not None, "edges": self.edges}
+        asked |= {str(SETTINGS): self.adapt is not None, EDGES: self.edges}
         return [words for words, wanted in asked.items() if wanted]
 
     def passes(self, shots: int) -> int:

@@ -27,6 +27,7 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import REPOSITORY, read_text
+from util.report.scores import NETWORK
 from util.run.context import run_folder
 from util.typecheck import Misfit, convert
 
@@ -54,7 +55,7 @@ def evidence_of(margin_hw: Tensor, own: Tensor | None) -> Tensor:
 def evidence_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
     """Return the evidence (F,) of the class in one query of a batch, of which ``shown`` (h, w) is no padding."""
     height, width = shown
-    background, foreground = output.logits[item, :, :height, :width].float()
+    background, foreground = output.extra.get(NETWORK, output.logits)[item, :, :height, :width].float()
     return evidence_of(foreground - background, None if output.evidence is None else output.evidence[item, 0])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from util.checkpoints.weights import Weights, load_weights, weights_mark
-from util.config.settings import MASKS, Config, ProtocolSettings
+from util.config.settings import EDGES, MASKS, Config, ProtocolSettings
 from util.data.episodes import Sampler
 from util.data.images.views import View
 from util.data.lists.image_list import ImageList
@@ -161,10 +161,10 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
             episodes[seed] = min(filter(None, (wanted or protocol.episodes, of_run)))
         if isinstance(drawn, EpisodeSampler):
             check_sampler(images, drawn, name, f"fold {config.data.fold} of {config.data.name}")
-    if protocol.absent > 0 and config.test.averaged(shot):
+    if protocol.absent > 0 and {*config.test.averaged(shot)} - {EDGES}:
         raise UserError(
             f"protocol {name}: its presence scores are calibrated for one pass of the network as trained; leave out "
-            "test.flip, test.scales, test.fuse, test.adapt and test.edges"
+            "test.flip, test.scales, test.fuse and test.adapt"
         )
     if (shot, view.side) not in networks:
         of_network = replace(context, config=network_config(config))

@@ -26,14 +26,12 @@ from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
 from util.evaluate.edges import refined
 from util.evaluate.evaluate import BASE, scored_outputs
-from util.report.scores import FINAL
+from util.report.scores import FINAL, NETWORK
 from util.run.context import RunContext
 from util.run.input_size import real_scales
 from util.run.network import build_model
 
 log = logging.getLogger("symnet")
-
-NETWORK = "network"  # the extra output without the photo's edges
 
 
 @dataclass(frozen=True)

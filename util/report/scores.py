@@ -10,6 +10,7 @@ import numpy as np
 from util.data.lists.manifest import ways_of
 
 FINAL = "final"  # name of the output that is a model's prediction
+NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 
 
