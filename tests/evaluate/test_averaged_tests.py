@@ -128,6 +128,14 @@ def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(con
     assert len(expected) == 2 and not torch.allclose(expected, torch.from_numpy(margins), atol=1e-2)
 
 
+def test_presence_scores_are_of_the_network_without_edges(config, tmp_path: Path) -> None:
+    plain, moved = (score(config("prototype", *own), ["presence"])[0] for own in ((), ("test.edges=true",)))
+    folders = "test/presence_quick", "test/presence_edges_quick"
+    before, after = (counts(*pair) for pair in zip((plain, moved), (tmp_path, tmp_path), folders))
+    assert [e["presence"] for e in before] == [e["presence"] for e in after]
+    assert [e["outputs"]["final"] for e in before] != [e["outputs"]["final"] for e in after]
+
+
 def test_adaptation_of_each_episode_is_said_in_the_result(config, tmp_path: Path) -> None:
     own = "model.encoder.backbone=timm/test_efficientnet", "test.adapt=encoder", "test.episodes=2"
     result = score(config("pocket", *own, "data.shot=3"))[0]

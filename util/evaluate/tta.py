@@ -253,12 +253,13 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
 def _in_passes(network: FewShotModel, context: RunContext, view: View, shots: int) -> nn.Module:
     """Return the network averaged or adapted."""
     test = context.config.test
+    plain = test.passes(shots) == 1 and test.scales == PLAIN_SCALES
     if test.adapt:
-        if shots == 1 or test.passes(shots) > 1 or test.scales != PLAIN_SCALES or context.config.run.compile:
+        if shots == 1 or not plain or context.config.run.compile:
             others = "test.flip, test.scales, test.fuse and run.compile"
             raise UserError(f"test.adapt: takes episodes of two shots or more; leave out {others}")
         return AdaptedToSupports(network, context.config.run.seed)
-    if test.passes(shots) == 1 and test.scales == PLAIN_SCALES:
+    if plain:
         return network
     factors = real_scales(context.config, view)
     networks = []
