@@ -13,6 +13,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import spawned
 from tests.paths import REPOSITORY
@@ -22,7 +23,7 @@ from util.checkpoints.weights import as_its_training
 from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.jobs import own_config
-from util.launch import parts, reproduce
+from util.launch import cost, parts, reproduce
 from util.launch.cost import Case
 from util.launch.launch import claim
 from util.launch.parts import Part, undone
@@ -232,3 +233,21 @@ def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch:
 
     monkeypatch.setattr(Case, "run", full)
     assert "meta_stage.batch" in tried(case, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("precision", "speed", "seen"), [("bf16", None, True), ("float32", None, False), ("bf16", 9, False)]
+)
+def test_the_hours_are_of_the_runs_precision_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, precision: str, speed: float | None, seen: bool
+) -> None:
+    found = set[bool]()
+
+    class Network(torch.nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found.add(torch.is_autocast_enabled("cpu"))
+            return super().forward(x)
+
+    monkeypatch.setattr(cost, "resnet50", lambda: Network(3, 1, 1))
+    cost.Machine(torch.device("cpu"), speed, precision)
+    assert found == {seen}

@@ -106,8 +106,8 @@ def outputs_of(margins: Tensor, evidence: Tensor | None) -> dict[str, Tensor]:
     return out if evidence is None else {**out, "evidence": evidence}
 
 
-def traced(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
-    """Return the program of a module, for inputs of these sizes."""
+def traced(module: nn.Module, inputs: Sequence[Tensor], for_onnx: bool) -> ExportedProgram:
+    """Return the program of a module, for inputs of these sizes; ``for_onnx``: in operations that ONNX knows."""
 
     def argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
         return torch.argsort(x, dim, descending)  # ONNX sorts in a stable way and has no word for it
@@ -115,14 +115,15 @@ def traced(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
     def clean(program: ExportedProgram) -> None:
         for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
             program.graph.erase_node(node)  # a reader of values that nothing else reads
-        program.graph.eliminate_dead_code()
+        program.graph.eliminate_dead_code()  # such as the first query of ``Supports.kept``
 
     program = torch.export.export(module, tuple(inputs), strict=False)
-    clean(program)  # without the first query of ``Supports.kept``, the next step is much shorter
-    attention = torch.ops.aten.scaled_dot_product_attention.default  # of sizes that ONNX's operation does not take
-    table = {torch.ops.aten.argsort.stable: argsort, attention: torch.export.default_decompositions()[attention]}
-    program = program.run_decompositions(table)  # drops the contexts of autocast too
     clean(program)
+    if for_onnx:  # it takes as long as the export
+        attention = torch.ops.aten.scaled_dot_product_attention.default  # of sizes that ONNX's operation does not take
+        table = {torch.ops.aten.argsort.stable: argsort, attention: torch.export.default_decompositions()[attention]}
+        program = program.run_decompositions(table)
+        clean(program)
     for node, spec in zip(program.graph.nodes, program.graph_signature.input_specs, strict=False):
         if spec.target in program.state_dict and not node.users:  # weights of the other file
             program.state_dict[spec.target] = nn.Parameter(torch.zeros(()), requires_grad=False)
@@ -227,7 +228,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str, shots: int | None =
                 tensors = (others, state), ({"query": query.flip(-1), **state}, expected)
                 modules = supports, Query(supports, segmenter, example)
                 contents = [
-                    FORMATS[name](traced(module, [*inputs.values()]), [*inputs], [*outputs])
+                    FORMATS[name](traced(module, [*inputs.values()], name == "onnx"), [*inputs], [*outputs])
                     for module, (inputs, outputs) in zip(modules, tensors, strict=True)
                 ]
         except Exception as error:  # the exporters raise many kinds

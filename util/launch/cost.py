@@ -23,7 +23,7 @@ from model.registry import class_of
 from util.config.settings import Config
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.prepare.needs import Stored
-from util.run.device import CUDA
+from util.run.device import CUDA, autocast
 from util.run.network import build_model
 
 UNIT_SIDE, UNIT_FLOPS, HOUR = 224, 8.18e9, 3600  # ResNet-50's, a multiplication and an addition being two
@@ -132,10 +132,12 @@ class Machine:
 
     Args:
         speed: of the machine that hours are of: images of 224 px a second through ResNet-50; None: of this one.
+        precision: ``run.precision``; passes are in float32 for another machine, whose bf16 is not this one's.
     """
 
-    def __init__(self, device: torch.device, speed: float | None):
+    def __init__(self, device: torch.device, speed: float | None, precision: str):
         self.device, self.gpu = device, device.type == CUDA
+        self.precision = "float32" if speed else precision
         self.threads = 1 if self.gpu else torch.get_num_threads()
         unit = self._rate(resnet50(), UNIT_SIDE)
         self.speed = speed or unit / UNIT_FLOPS
@@ -168,7 +170,7 @@ class Machine:
         network, images = network.eval().to(self.device), images.to(self.device)
         clock, took = time.perf_counter if self.gpu else time.process_time, list[float]()
         torch.set_num_threads(1)
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(self.device, self.precision):
             with counter:
                 network(images)
             for _ in range(2):

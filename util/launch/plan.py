@@ -59,7 +59,8 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     """
     if not tasks:
         return refuse(refused)
-    machine = Machine(pick_device(CUDA if gpus and gpu_count() else "cpu"), speed)
+    device = pick_device(CUDA if gpus and gpu_count() else "cpu")
+    machine = Machine(device, speed, tasks[0].config.run.precision)
     refused = [*(task.refusal for task in tasks), *refused]
     rows, hours, stay, most = list[list[str]](), list[float](), 0, 0
     first = {(task.stage, task.folder): task for task in reversed(tasks)}
