@@ -4,8 +4,6 @@ Networks have random weights and images are noise with a brighter rectangle of a
 neither, but on the share of the image that the object covers. Every case runs in a fresh process.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import copy

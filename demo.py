@@ -1,7 +1,5 @@
 """Sym-Net+ from nothing to a table: draw a data set, train both stages, test beside two baselines, find an object."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from pathlib import Path

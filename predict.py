@@ -1,7 +1,5 @@
 """Segment in photos the objects marked on others: ``python predict.py --checkpoint C --support P:M --query Q``."""
 
-from __future__ import annotations
-
 import sys
 
 from util.packages import loaded

@@ -1,7 +1,5 @@
 """Prepare data and weights: ``python prepare.py COMMAND``, such as ``pascal``, ``weights`` or ``check``."""
 
-from __future__ import annotations
-
 from util.packages import loaded
 
 with loaded():

@@ -1,7 +1,5 @@
 """Score a model on a fold's novel classes: ``python test.py config/<dataset>/<file>.yaml [--protocol bam,hsnet]``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from util.packages import loaded

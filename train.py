@@ -1,7 +1,5 @@
 """Meta-train a model in episodes of the fold's base classes: ``python train.py config/<dataset>/<file>.yaml``."""
 
-from __future__ import annotations
-
 from util.packages import loaded
 
 with loaded():

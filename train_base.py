@@ -1,7 +1,5 @@
 """Train encoder and base learner on the fold's base classes: ``python train_base.py config/<dataset>/<file>.yaml``."""
 
-from __future__ import annotations
-
 from util.packages import loaded
 
 with loaded():

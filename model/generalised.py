@@ -5,8 +5,6 @@ Shape letters: K shots, n novel classes, M = N + 1 + n channels: background, bas
 supports have the values of the channels: 0, where base objects are too, N + 1.. of their own class, and 255.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """Registry of models by ``model.name``: any class in a module below ``model/`` that ``register`` decorates."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import pkgutil

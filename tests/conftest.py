@@ -1,7 +1,5 @@
 """Fixtures of many tests: the shared measured cases and photos (skipped visibly where absent), and a tiny data set."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """The tests' encoder ``resnet10_narrow``: ResNet-10 with a quarter of its channels. Importing this registers it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -1,7 +1,5 @@
 """A script of the project run as a user types it, within this process, and how it ended."""
 
-from __future__ import annotations
-
 import runpy
 import sys
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One measured case of a published model through our own build of it: the same arrays in, the same names out."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 

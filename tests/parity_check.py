@@ -3,8 +3,6 @@
 The tests use it, on the CPU or on ``--device``.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """Paths of the repository and of the shared measured cases."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

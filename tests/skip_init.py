@@ -1,7 +1,5 @@
 """Build a network without drawing its initial values, for tests that overwrite all of them: drawing takes seconds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock

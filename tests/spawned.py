@@ -4,8 +4,6 @@ They are real processes: with an exit code, signals of their own and nothing sha
 scripts that a user types in the interpreter's start alone; ``tests/cli`` has runs of the shell scripts for that.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import multiprocessing

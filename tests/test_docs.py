@@ -1,7 +1,5 @@
 """The documents refer to files, sections, scripts and paths that exist."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Work in several processes: Ctrl-C meets none of them before it is ready."""
 
-from __future__ import annotations
-
 import signal
 
 from util.parallel import FEW, interrupts_held_back, parallel_map, usable_cores

@@ -1,7 +1,5 @@
 """The process of a command: command line, memory and logging, and errors of the user as one line and code 2."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import errno

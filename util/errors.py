@@ -1,7 +1,5 @@
 """The error type of every mistake that a user can correct, its exit codes, and suggestions for mistyped names."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

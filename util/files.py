@@ -1,7 +1,5 @@
 """Reading of files with errors of one line, atomic writing, fingerprints, locks, and links in place of copies."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """The cores and the memory of a process, and a function over many items in several processes with one progress bar."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

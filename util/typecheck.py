@@ -1,7 +1,5 @@
 """Check plain data (of YAML or JSON) against type hints at run time, for configs and for result files."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import types

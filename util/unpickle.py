@@ -1,7 +1,5 @@
 """The reader of pickles of others (lists, vectors, annotations): nothing in them is executed."""
 
-from __future__ import annotations
-
 import pickle
 from typing import IO, Any
 

@@ -5,8 +5,6 @@ Read ``BAM.forward`` first. Base learner, shots' weights and ensemble are in ``m
 Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

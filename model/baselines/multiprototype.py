@@ -3,8 +3,6 @@
 The idea is FSSDINO's (arXiv:2602.07550); the start of k-means and the rules are defined here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal

@@ -4,8 +4,6 @@ Nothing is trained beforehand. With many supports it is better than prototypes, 
 its target the share of each class in it; the loss is the cross entropy of all cells and a penalty on the weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple

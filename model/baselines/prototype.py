@@ -3,8 +3,6 @@
 It is also the worked example of a new model: settings, declarations, and one forward pass.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

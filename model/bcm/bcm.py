@@ -7,8 +7,6 @@ With several shots it is a vote of regressions: one of every shot alone and one,
 Source: BCM (base-class mining), NeurIPS 2024.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """BCM's regressions: balanced samples, the choice of the penalty on five folds, L2 logistic regression."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

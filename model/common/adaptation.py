@@ -5,8 +5,6 @@ answer is that of the network after the last step, there is no dropout, and the 
 those of a support are as they were when it last was the query.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence

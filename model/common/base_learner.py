@@ -3,8 +3,6 @@
 Its predictions show where the novel class is not: at positions that belong to a base class.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import cast

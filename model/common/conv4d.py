@@ -10,8 +10,6 @@ Tensors have the support's dimensions first, (B, C, R, R', h, w): a map of the q
 convolutions then read and write the same layout, and no permuted copy of a 4D tensor is made.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 

@@ -1,7 +1,5 @@
 """The feature enrichment module (PFENet), also Sym-Net's decoder: features, a prototype and maps at several scales."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

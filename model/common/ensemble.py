@@ -1,7 +1,5 @@
 """Distances of scenes (BAM): they weigh the shots, and correct the meta prediction together with the base learner's."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -5,8 +5,6 @@ positions outside the mask are zeros, which leave sums over positions and the gr
 and a window is the whole grid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """Layers that several methods share: projection, fusion, refinement, head, and a decoder of one scale."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -11,8 +11,6 @@ this object: a box or a few points give another p than an exact mask. Both are m
 by itself, because the mean of K objects lies nearer to every photo.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

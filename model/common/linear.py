@@ -1,7 +1,5 @@
 """Linear classifiers of cells, and the regression that fits them."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Losses as means over the whole batch, also when the batch is distributed over processes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

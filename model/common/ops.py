@@ -1,7 +1,5 @@
 """Small tensor operations that several methods share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import wraps

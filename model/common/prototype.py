@@ -1,7 +1,5 @@
 """Chosen positions: means over them, cosines to the most similar one, and the prior that these make."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

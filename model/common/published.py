@@ -1,7 +1,5 @@
 """Tensor-name layouts of authors' checkpoints: recognition and translation; each method has a table of its own."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

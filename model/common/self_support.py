@@ -1,7 +1,5 @@
 """Self-support (SSP): prototypes from the positions of the query at which a first prediction is confident."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

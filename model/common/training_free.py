@@ -1,7 +1,5 @@
 """Methods that learn nothing: they compare stages of a frozen encoder. Their settings and their way to the features."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

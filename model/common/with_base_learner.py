@@ -1,7 +1,5 @@
 """Base classes of models over a frozen encoder and base learner (BAM): base stage, projections, shot weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast

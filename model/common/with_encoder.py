@@ -1,7 +1,5 @@
 """The image encoder of a method: its starting weights, an episode's way through it, and features kept for reuse."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, cast
 

@@ -6,8 +6,6 @@ Source: Shi et al., Dense Cross-Query-and-Support Attention Weighted Mask Aggreg
 2022.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

@@ -1,7 +1,5 @@
 """DCAMA's decoder: from stacks of soft masks to logits, with skips from the encoder at strides 8 and 4."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -3,8 +3,6 @@
 Every query position attends to all positions of all shots; the value of a position is one number, its mask.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

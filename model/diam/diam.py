@@ -9,8 +9,6 @@ D    of the query's p, novel classes counted as background, to the base learner'
 Source: DIaM, A Strong Baseline for Generalized Few-Shot Semantic Segmentation, CVPR 2023.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Weights of an encoder in every layout that circulates: renamed to ours, recognised, loaded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 

@@ -4,8 +4,6 @@ This is the one place that knows the names; a new encoder is one more entry of `
 ``timm/`` need no entry: any network of timm that gives the maps of an encoder is one (``timm_facts.py``).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache

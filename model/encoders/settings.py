@@ -1,7 +1,5 @@
 """The ``encoder`` section of the models' settings: which encoder, the weights that it starts from, and what learns."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Literal
 

@@ -3,8 +3,6 @@
 Window 12 and a fixed 384 x 384 input as in the ImageNet-22k weights that DCAMA starts from (its section on encoders).
 """
 
-from __future__ import annotations
-
 import re
 
 from torch import Tensor, nn

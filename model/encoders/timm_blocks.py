@@ -5,8 +5,6 @@ For depthwise kernels of 5 x 5, a CPU computes the gradient of a convolution ten
 Where the kernels do not learn, the gradient of the input is computed as a convolution with the mirrored kernels.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -6,8 +6,6 @@ stage i is the output of group i's last block, its intermediate features are the
 all of them pass through the final norm.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from contextlib import suppress

@@ -3,8 +3,6 @@
 And the data that its weights were trained on, which decides what results may be compared with.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

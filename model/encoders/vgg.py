@@ -1,7 +1,5 @@
 """VGG-16 as an encoder, from torchvision: with batch norm, or without it as HSNet has it."""
 
-from __future__ import annotations
-
 from bisect import bisect
 
 from torch import Tensor, nn

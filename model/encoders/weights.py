@@ -1,7 +1,5 @@
 """Sources of an encoder's weights: downloads by name, an installed package; their licence, and what trained them."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import re

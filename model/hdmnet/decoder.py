@@ -3,8 +3,6 @@
 Three convolutions, each followed by a fixed norm, are linear, so they run as one convolution that equals them.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

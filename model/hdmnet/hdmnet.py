@@ -8,8 +8,6 @@ Source: Peng et al., Hierarchical Dense Correlation Distillation for Few-Shot Se
 2303.14652).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

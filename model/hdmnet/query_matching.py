@@ -5,8 +5,6 @@ output of a position is therefore not a mean; it grows with the supports' area. 
 coarsest correlation map, and each map the next finer one (correlation distillation).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ Query and supports go through the same weights, each image on its own. There is 
 convolution between the two layers of each feed-forward depends on positions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

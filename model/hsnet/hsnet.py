@@ -4,8 +4,6 @@ Read ``HSNet.forward`` first; ``squeeze.py`` has the correlations.
 Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, ICCV 2021 (arXiv 2104.01538).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 

@@ -5,8 +5,6 @@ dimensions first. A position outside the support's mask correlates with nothing,
 around the object is computed. 4D convolutions reduce the support's dimensions of each level, then mix the levels.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import cast
 

@@ -3,8 +3,6 @@
 ``segmentation.py`` has the steps in the paper's order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -6,8 +6,6 @@ enrichment module" (``FeatureEnrichment``, with the names of its three parts), a
 network. No published weights were compared.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

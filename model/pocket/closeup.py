@@ -3,8 +3,6 @@
 On a grid of 16 pixels a small object has few cells, and their features are mixed with those of its surroundings.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -10,8 +10,6 @@ background of its own for each position (SSP's). Nothing but T, w, v and o is le
 novel classes from the first step on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

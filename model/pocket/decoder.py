@@ -1,7 +1,5 @@
 """The decoder: a correction of the match on its own grid, then one for the outlines on an earlier stage's grid."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

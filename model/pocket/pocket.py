@@ -8,8 +8,6 @@ In tests a small object of a single support is seen once more, enlarged, and a l
 added; the decoder is heard as far as it helps on the supports themselves.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

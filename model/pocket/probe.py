@@ -10,8 +10,6 @@ tells that photo's things apart and not classes: beside a single support, the qu
 photo. They are found twice, before and after a first probe.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

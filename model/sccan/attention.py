@@ -3,8 +3,6 @@
 A grid of tokens is cut into square windows; every second block shifts them.
 """
 
-from __future__ import annotations
-
 import math
 from typing import cast
 

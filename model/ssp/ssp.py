@@ -8,8 +8,6 @@ confident background j.
 Source: Fan et al., Self-Support Few-Shot Semantic Segmentation, ECCV 2022 (arXiv 2207.11549).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

@@ -5,8 +5,6 @@ reduces over the support's positions at once. Of a support only the positions in
 supports can be encoded one by one before the query: m of L = h w positions with C channels, 4 m C bytes.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 The losses pull aligned prototypes to their object and push them from its background.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

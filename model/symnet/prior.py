@@ -1,7 +1,5 @@
 """Self-activation prior: a pseudo mask of the query from high-level similarity to the supports' foreground."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

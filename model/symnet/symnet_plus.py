@@ -3,8 +3,6 @@
 With default settings every step is off, and the numbers are those of the published method.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial

@@ -1,7 +1,5 @@
 """The commands of ``python -m benchmark`` on a small network: cases, numbers, JSON and mistakes."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checkpoints are written atomically, and a wrong one is refused with the expected properties."""
 
-from __future__ import annotations
-
 import resource
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tests of what a training refuses to continue, and of folders that a run must not overwrite."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Configs written for tests, and the errors of wrong ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests of bad data and settings as a user meets them: exit code 2, one line that names the culprit, no result."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

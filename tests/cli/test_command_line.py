@@ -1,7 +1,5 @@
 """The commands' choice of a config, and ``--print-config``: every value with where it comes from, to be read again."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

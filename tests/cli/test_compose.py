@@ -1,7 +1,5 @@
 """Composed configs: a name of data set, fold, method and encoder stands for a config, whether or not it is a file."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tests of reading configs: inheritance and overrides."""
 
-from __future__ import annotations
-
 from dataclasses import MISSING, fields
 from pathlib import Path
 

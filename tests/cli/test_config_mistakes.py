@@ -1,7 +1,5 @@
 """Tests of wrong configs: each mistake is named with file, line, key and remedy."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The demonstration in miniature: it ends with a table of five rows and a picture."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

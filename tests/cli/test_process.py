@@ -1,7 +1,5 @@
 """Commands in odd processes: an output that nobody reads, wrong variables of torchrun, names that are refused."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

@@ -1,7 +1,5 @@
 """The published settings of the methods, as the configs of this project merge to them."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.paths import REPOSITORY

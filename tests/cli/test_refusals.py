@@ -1,7 +1,5 @@
 """A command that is refused changes nothing: no file of its run, results, data or configs."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

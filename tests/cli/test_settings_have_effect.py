@@ -1,7 +1,5 @@
 """Settings that mean nothing beside others are refused, or have their defaults where they are inherited."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Fixtures that the data tests share: settings over the tiny drawn data set, made without any YAML."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Photos and labels drawn from a seed, for tests of sizing and augmentation."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

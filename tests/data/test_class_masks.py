@@ -1,7 +1,5 @@
 """Tests of masks of one class each: areas, lists, folds by lists, episodes with ids above 255, and the query rule."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

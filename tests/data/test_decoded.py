@@ -1,7 +1,5 @@
 """Tests of the cache of decoded images: identical views, never outdated, never larger than allowed."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path

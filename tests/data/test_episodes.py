@@ -1,7 +1,5 @@
 """Tests of the torch data sets: shapes, types and values of episodes and labelled images, and how they are batched."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Tests of folds: which classes each one tests and trains on, and the lookup to base-class ids."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Tests of the index of class areas: right counts, refusals with a remedy, and a cache that is never stale."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tests of the evaluation view: equal to the measured one, and to the written rule."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

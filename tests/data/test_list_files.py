@@ -1,7 +1,5 @@
 """Tests of list files: read without executing anything, matched against an index; when published ones are taken."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from dataclasses import replace

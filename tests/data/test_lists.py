@@ -1,7 +1,5 @@
 """Tests of a fold's lists: the published sizes, the pixel rule by brute force, and refusals of impossible lists."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Manifests: written, read back to the same episodes, and refused with the line where something is wrong."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

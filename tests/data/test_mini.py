@@ -1,7 +1,5 @@
 """Tests of the drawn mini data set: layout, exact repeatability and properties of its masks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

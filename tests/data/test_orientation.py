@@ -1,7 +1,5 @@
 """Tests of the one rule about EXIF orientation, and of damage inside JPEG files."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests of episode sampling: a pure function of the number, fair, legal by every rule, and untouched by workers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path

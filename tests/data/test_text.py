@@ -1,7 +1,5 @@
 """Tests of class-name vectors: published files, the safe refusal of everything else, and vectors made from names."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The evaluation views, on a real photo that is not square: the network's input, and the scored label."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of the training augmentation: exact special cases, keeping the target, and the draws' statistics."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Reading word2vec, GloVe and fastText files: their vectors, and the files that are refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

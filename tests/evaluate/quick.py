@@ -1,7 +1,5 @@
 """Quick tests over the tiny data set: their settings, and the episodes of a result."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Test-time averaging by the tester: its cost in the result, the sides that every model takes, refused settings."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests on data sets with a mask per photo and class."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

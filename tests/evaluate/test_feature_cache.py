@@ -1,7 +1,5 @@
 """The tester gives the same counts with images' features kept, whatever fits, and holds no more than it may."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The protocol of generalised segmentation: its draw, its result and its files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The predictions that pictures need: exactly the chosen episodes, from any number of processes, in bounded memory."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

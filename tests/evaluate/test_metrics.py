@@ -1,7 +1,5 @@
 """Metrics equal a brute-force recount, ignored pixels left out, sums taken before any division."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The methods beside Sym-Net under the same trainer and tester: a short training each, shots, refused settings."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

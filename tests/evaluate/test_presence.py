@@ -1,7 +1,5 @@
 """Calibration on base classes, and tests whose queries may lack their class."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import re

@@ -1,7 +1,5 @@
 """Tests on published lists: which protocols take them, and how results say so."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The pictures of a test: those that are asked for, drawn from the predictions of its one pass."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from functools import partial

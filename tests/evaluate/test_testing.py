@@ -1,7 +1,5 @@
 """The test command: protocols and shots in one go, the same integers everywhere, replays, folds, pictures."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

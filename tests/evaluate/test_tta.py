@@ -1,7 +1,5 @@
 """Several views of an episode by one network: the input of each pass, its inverse, and the average."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """``report verify``: a result against its files, data and weights."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One photo with two objects, written in every format that is read, by hand."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Tests of the masks that annotations stand for, against masks made by hand and the official code."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

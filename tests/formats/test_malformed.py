@@ -1,7 +1,5 @@
 """Damaged files of each format: one line that names the file and the reason."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

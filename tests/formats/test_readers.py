@@ -1,7 +1,5 @@
 """Every format of the same annotations is recognised, and gives the same pixels of the same classes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

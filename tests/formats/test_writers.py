@@ -1,7 +1,5 @@
 """Predictions are written so that pycocotools and this project's own readers give the same pixels back."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``train.sh`` and ``test.sh``: their words, their configs, and whole runs as a user types them."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """``reproduce.sh``: it runs missing trainings and tests, skips finished ones, and prints the table."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

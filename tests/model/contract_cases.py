@@ -1,7 +1,5 @@
 """Small models, their episodes and predictions, made once for all tests of the contract."""
 
-from __future__ import annotations
-
 import copy
 import functools
 from dataclasses import fields

@@ -3,8 +3,6 @@
 No bias is 0 and every norm has statistics of its own, so that a part that forgets one changes the output.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from unittest import mock

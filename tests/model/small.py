@@ -3,8 +3,6 @@
 The slow versions follow the definitions position by position, in float64, and share no code with the package.
 """
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Cached features of an image replace the image without changing the prediction."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

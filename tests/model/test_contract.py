@@ -1,7 +1,5 @@
 """Every registered model keeps the contract: shapes, batches, training, frozen parts, precision, save and load."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

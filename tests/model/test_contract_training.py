@@ -1,7 +1,5 @@
 """Every registered model keeps the contract in training: steps, frozen parts, groups, the base stage, precision."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Every method on every kind of encoder: a support passes through the same network as a query."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """BCM and DIaM: a measured case of each, and what those leave open, on drawn features."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

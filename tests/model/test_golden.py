@@ -4,8 +4,6 @@ of the meta stage and of the base stage.
 ``python -m tests.model.test_golden METHOD ...`` writes their files anew: only where numbers are meant to change.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

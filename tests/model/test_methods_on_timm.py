@@ -1,7 +1,5 @@
 """Every method on a network of convolutions and on a transformer of timm: it predicts, learns, and caches features."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

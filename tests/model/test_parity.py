@@ -1,7 +1,5 @@
 """Every method with the weights of its measured cases gives the numbers of the published implementation."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The training-free baseline: stages of the encoder may be compared together."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn import functional as F
 

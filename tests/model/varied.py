@@ -1,7 +1,5 @@
 """Encoders with batch-norm statistics of their own, so that exchanged layers change the output."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

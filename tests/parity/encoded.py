@@ -1,7 +1,5 @@
 """Types, kept outputs and encoder features that the hooks of all methods share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """HSNet: its tensors of the measured cases, read by hooks on its modules."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

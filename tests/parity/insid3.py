@@ -1,7 +1,5 @@
 """INSID3: its tensors of the measured cases, which begin after the encoder and go through the model's own functions."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

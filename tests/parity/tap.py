@@ -1,7 +1,5 @@
 """TaP: the network that the measured cases define, adapted by the project's own additions, loss and steps."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

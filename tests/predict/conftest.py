@@ -1,7 +1,5 @@
 """Fixtures of the tests of predictions: checkpoints with random weights, marked photos, and ``predict.py`` itself."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The choice by the supports: folds, candidates, presence scores, doubtful supports, encoders."""
 
-from __future__ import annotations
-
 import io
 import json
 import signal

@@ -1,7 +1,5 @@
 """A class name gives its text vector, and a note says where the vector came from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """``predict.py`` writes the files that the library's results say, and predicts from checkpoints of the authors."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

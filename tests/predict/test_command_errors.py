@@ -1,7 +1,5 @@
 """A wrong option is one line on stderr, exit code 2, and no file; tests/cli has the malformed files."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

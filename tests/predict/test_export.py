@@ -1,7 +1,5 @@
 """An exported folder gives the network's masks in a process that imports nothing of this project."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 import subprocess

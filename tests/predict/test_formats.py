@@ -1,7 +1,5 @@
 """``predict.py`` takes supports from files of annotations, and writes its results in the formats of other programs."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 ``from util.predict import Segmenter`` works in every folder.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """``--keep-base``: base and new classes in one mask, by a base stage's checkpoint or any with a base classifier."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

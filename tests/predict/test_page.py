@@ -1,7 +1,5 @@
 """The page: marks, rules and sessions by real requests to its server; what is written is what ``predict.py`` reads."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import threading

@@ -1,7 +1,5 @@
 """Classes and background compete for each pixel, and the summary counts the pixels of each class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Published folders: the same weights, config and predictions; and the entry points of ``torch.hub``."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import ModuleType

@@ -1,7 +1,5 @@
 """All kinds of marks give the same label, and photos are read upright."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

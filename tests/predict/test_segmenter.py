@@ -1,7 +1,5 @@
 """A segmenter encodes supports once, takes queries in batches, and treats shots as its model was trained."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

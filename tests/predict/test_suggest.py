@@ -1,7 +1,5 @@
 """Suggestions of photos to mark: their order, copies, supports, and what is refused."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 from pathlib import Path

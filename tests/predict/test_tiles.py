@@ -1,7 +1,5 @@
 """Tiles cover a photo, overlap, and give the whole photo's answer where that is local."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Methods without a checkpoint on photos: the one that needs no option, any number of supports, and refused exports."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

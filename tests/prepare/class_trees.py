@@ -1,7 +1,5 @@
 """Small trees in the official structures of data sets that have a mask per photo and class."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A small COCO with real files: two times six photos, annotations in the official format."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

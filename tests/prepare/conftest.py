@@ -1,7 +1,5 @@
 """Fixtures of the tests of prepare.py: a runner of the command, and small trees of VOC and SBD in each form."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests of ``prepare.py check``: met and missing prerequisites, and the commands that meet them."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

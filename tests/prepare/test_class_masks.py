@@ -1,7 +1,5 @@
 """Tests of the data sets with a mask per photo and class: layouts, odd files, counts, bad input, and a test on them."""
 
-from __future__ import annotations
-
 import hashlib
 from argparse import Namespace
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Tests of ``prepare.py coco``: a small COCO with real files, spoilt in all ways, and the shared part."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

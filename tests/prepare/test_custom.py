@@ -1,7 +1,5 @@
 """Tests of ``prepare.py custom``: a person's own folder or JSON becomes a data set that can be scored."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

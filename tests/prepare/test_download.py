@@ -1,7 +1,5 @@
 """Tests of fetching and unpacking: a real HTTP server that can break off, real archives, some of them spoilt."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re

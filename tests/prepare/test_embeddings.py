@@ -1,7 +1,5 @@
 """Tests of text vectors from word2vec, GloVe and fastText files against the published rows, and of published files."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from dataclasses import replace

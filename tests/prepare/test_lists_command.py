@@ -1,7 +1,5 @@
 """Tests of ``prepare.py lists``: counts compared with published ones, export and comparison of list files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests of ``prepare.py pascal`` on small trees of VOC and SBD, in each form in which SBD is distributed."""
 
-from __future__ import annotations
-
 import os
 import tarfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tests of LVIS-92i, PACO-Part, PASCAL-Part and iSAID-5i on small trees in their published forms."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import shutil

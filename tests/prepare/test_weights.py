@@ -1,7 +1,5 @@
 """Weights: downloads, and recognition of files by stem, depth, missing and damaged tensors."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Small trees of VOC and SBD for tests: names, masks, and their files in each form."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files of word vectors in every form, written for tests."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma

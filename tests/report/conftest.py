@@ -1,7 +1,5 @@
 """Fixtures that the report tests share: result folders of drawn counts, in the form that a test writes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

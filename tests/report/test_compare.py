@@ -1,7 +1,5 @@
 """Paired comparison: the right difference, an interval that covers, noise called noise, other episodes refused."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures: pixels, SVG and PDF whose bytes repeat and whose texts stay texts; outlines on any ground; panels."""
 
-from __future__ import annotations
-
 import runpy
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The paper's table: every cell where it belongs, marked as measured or quoted, and nothing mixed in a column."""
 
-from __future__ import annotations
-
 import csv
 import io
 import sys

@@ -1,7 +1,5 @@
 """Runs that end from outside: one line with cause and place, a checkpoint that loads, no process left behind."""
 
-from __future__ import annotations
-
 import os
 import resource
 import signal

@@ -1,7 +1,5 @@
 """Tests of the errors about missing data, base stages and ImageNet weights, which come before photos are read."""
 
-from __future__ import annotations
-
 import pytest
 
 from util.checkpoints.weights import network_to_train

@@ -1,7 +1,5 @@
 """prepare_network: the network itself on its device, at a precision, compiled or not, with the same results."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """The word about the faster precision: when it comes, and that it leaves no trace in network and random state."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

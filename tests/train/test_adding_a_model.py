@@ -1,7 +1,5 @@
 """A sixth model is one file and one YAML: it trains, tests, and gets all that it declares, nothing else touched."""
 
-from __future__ import annotations
-
 import json
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """Signals: a terminal that closes ends a run after its step, unless nohup lets the run outlive it."""
 
-from __future__ import annotations
-
 import os
 import signal
 

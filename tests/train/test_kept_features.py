@@ -1,7 +1,5 @@
 """Training over the kept features of a frozen encoder: its size changes no weight, and views repeat."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

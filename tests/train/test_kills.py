@@ -1,7 +1,5 @@
 """A training that is killed ten times at random moments ends with the losses of an uninterrupted run."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """Training as users run it: real processes, killed and resumed, alone and spread over two."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Meta-train with every dropout off, so that one process and several draw nothing different; from random weights."""
 
-from __future__ import annotations
-
 import sys
 
 from torch import nn

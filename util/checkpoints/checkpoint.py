@@ -8,8 +8,6 @@ training, as JSON in its header. A published folder (``util/export/publish.py``)
 which it stands wherever a checkpoint is named.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import zipfile

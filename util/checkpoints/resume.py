@@ -1,7 +1,5 @@
 """The checks before a training continues: the same run, data and settings, and files that are all there."""
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks of several keys of a config together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The part of a command line that names a config, changes it (``--set``), and prints it (``--print-config``)."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Iterator

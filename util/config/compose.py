@@ -11,8 +11,6 @@ and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where
 after all parts, those of the encoder before those of the data set, in the order of the file; a variant is last.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

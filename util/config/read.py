@@ -1,7 +1,5 @@
 """A config's tree of values as typed ``Settings``, with errors that name file, line and key."""
 
-from __future__ import annotations
-
 import dataclasses
 from functools import reduce
 from pathlib import Path

@@ -3,8 +3,6 @@
 A field's ``metadata`` may hold bounds (see ``bounded``), which are checked wherever the value came from.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

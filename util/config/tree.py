@@ -1,7 +1,5 @@
 """A YAML file, or an override, as a tree of values that know where they were written."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

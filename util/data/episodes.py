@@ -1,7 +1,5 @@
 """Episodes, trials of a test and labelled images as torch data sets: item n depends on the number n alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar

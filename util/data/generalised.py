@@ -4,8 +4,6 @@ Both are pure functions of (list, protocol, seed). The runs that DIaM published 
 once with 2023: for each run and novel class its candidates are shuffled, and the first K of one novel class are taken.
 """
 
-from __future__ import annotations
-
 import random
 from itertools import cycle, islice, product
 

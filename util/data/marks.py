@@ -1,7 +1,5 @@
 """Marks that stand for an object's mask: a box, points, a scribble."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

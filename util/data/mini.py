@@ -1,7 +1,5 @@
 """The built-in data set in the folder layout of PASCAL VOC: drawn images of textured objects of eight classes."""
 
-from __future__ import annotations
-
 import colorsys
 import json
 import math

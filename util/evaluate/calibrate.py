@@ -9,8 +9,6 @@ The margins of a network that learnt from base classes are surer of these than o
 therefore fitted on its own numbers alone (``Output.evidence``), which come from the encoder; margins weigh nothing.
 """
 
-from __future__ import annotations
-
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -4,8 +4,6 @@ Both are logistic regressions fitted on base classes (``util/evaluate/calibrate.
 belongs to the weights and settings that it was made with.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -9,8 +9,6 @@ frequent inside than outside. So margins spread over areas of one colour (random
 network's margins), and each photo's own colours count (as in GrabCut, Rother et al. 2004).
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

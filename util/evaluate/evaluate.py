@@ -1,7 +1,5 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 

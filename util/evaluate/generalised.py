@@ -1,7 +1,5 @@
 """The test of generalised segmentation: all runs are fitted, then each photo passes the encoder once for all."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Every mistake that a user can make is found here, before any episode is scored.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 from collections.abc import Sequence

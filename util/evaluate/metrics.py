@@ -1,7 +1,5 @@
 """Intersections and unions as integers, and the scores that follow from their sums: IoU, mIoU and FB-IoU."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

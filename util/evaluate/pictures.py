@@ -1,7 +1,5 @@
 """Pictures of episodes of a test (first, worst, best, random): predictions kept while they are scored, then drawn."""
 
-from __future__ import annotations
-
 import contextlib
 import html
 from dataclasses import dataclass, replace

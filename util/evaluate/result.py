@@ -1,7 +1,5 @@
 """The result of a test: its scores with everything that another person needs to verify or repeat them."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any

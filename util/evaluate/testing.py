@@ -1,7 +1,5 @@
 """The test command: any protocols and numbers of shots of one model in one run, each with a result of its own."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

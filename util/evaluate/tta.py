@@ -6,8 +6,6 @@ the logits of a single pass by a constant per pixel, which does not affect ``arg
 of a narrow range, such as cosines, their softmax is flat, and the average is close to that of the scores themselves.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

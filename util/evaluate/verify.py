@@ -4,8 +4,6 @@ Scores are counted again from ``episodes.jsonl``; episodes are compared with the
 protocol draws from the list; list and weights are read again where data and checkpoint are there.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path

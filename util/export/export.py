@@ -6,8 +6,6 @@ text vectors, and all that the network keeps of the supports for its queries; th
 beside ``run.py``, which segments photos with it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import io

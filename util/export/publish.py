@@ -3,8 +3,6 @@
 The card is ``card.md``, filled from the checkpoint and from the results in the run's folder.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -4,8 +4,6 @@ It needs numpy, pillow, and torch or, for graphs of onnx, onnxruntime; no other 
 ``mask, presence = Exported()(image)`` is the same in Python.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

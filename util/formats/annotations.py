@@ -1,7 +1,5 @@
 """Annotated photos and found objects in one form each, whatever format they are read from or written to."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass

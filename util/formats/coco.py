@@ -1,7 +1,5 @@
 """COCO's JSON format: annotations are read, predictions written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath

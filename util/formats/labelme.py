@@ -1,7 +1,5 @@
 """LabelMe's JSON format, which X-AnyLabeling shares, one file for each photo: it is read, and predictions written."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

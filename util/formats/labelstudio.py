@@ -1,7 +1,5 @@
 """Label Studio's tasks: its JSON export is read, predictions are written as brush strokes (exact masks) or polygons."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

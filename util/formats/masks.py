@@ -1,7 +1,5 @@
 """Masks as PNGs with the same stems as their photos, in the folder of the photos or in one of their own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from util.errors import UserError

@@ -5,8 +5,6 @@ by the pixels of their own masks. So of two overlapping instances the smaller is
 the file. Empty and degenerate polygons (fewer than three points, or all points on one line) cover nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The formats of annotations in one table, and which of them a file or folder has: its content tells, or a prefix."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -4,8 +4,6 @@ The mask counts before the run lengths in the JSON, so that it can be corrected 
 the file of verdicts leaves out what was rejected.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 from pathlib import Path

@@ -4,8 +4,6 @@ The corners of polygons lie on the corners of pixels, so that an outline that is
 pixels of its mask. These polygons have no holes; a hole is joined to its outline by a line that is walked both ways.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

@@ -4,8 +4,6 @@ A row of a text file is ``class x y x y ...`` in shares of the photo's width and
 centre and size. The text files lie in folders ``labels``, the photos in folders ``images`` beside them.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

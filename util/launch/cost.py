@@ -1,7 +1,5 @@
 """Passes of networks over noise: what they cost, counted on tensors without memory, and how fast this machine is."""
 
-from __future__ import annotations
-
 import math
 import time
 import weakref

@@ -3,8 +3,6 @@
 ``python -m util.launch.launch train|test EXPERIMENT DATASET GPUS [text vectors] [checkpoint] [--options]``
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

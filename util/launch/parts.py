@@ -1,7 +1,5 @@
 """The parts of one table, a training and a test each, and who does them."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

@@ -5,8 +5,6 @@ second are done is measured in passes of the network's own encoder on this machi
 fast as it takes more images of 224 px a second through ResNet-50, its ``--device-speed``.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

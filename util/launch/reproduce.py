@@ -5,8 +5,6 @@ Everything that would stop a later part is said before the first training. What 
 ``python -m util.launch.reproduce DATASET NET GPUS [--models ...] [--shot 1,5] [--protocol ...] [--set ...]``
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from multiprocessing import get_context

@@ -1,7 +1,5 @@
 """The stages of a training and its test: their processes, and what is there of them."""
 
-from __future__ import annotations
-
 import os
 from argparse import Namespace
 from dataclasses import dataclass, replace

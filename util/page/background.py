@@ -1,7 +1,5 @@
 """One piece of work on many photos at a time, in a thread beside the page's server."""
 
-from __future__ import annotations
-
 import threading
 import time
 import traceback

@@ -3,8 +3,6 @@
 The browser sends strokes, boxes, points and outlines in pixels of the photo, not images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

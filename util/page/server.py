@@ -4,8 +4,6 @@ It has one user, who may open the page in several windows. Other pages in the us
 browsers let them send no JSON, nor read answers through a name of their own for this address.
 """
 
-from __future__ import annotations
-
 import json
 import mimetypes
 import signal

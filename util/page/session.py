@@ -3,8 +3,6 @@
 ``page/session.json`` names photos, classes and sliders; what belongs to a photo is in its own files (``photo.py``).
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import shutil

@@ -13,8 +13,6 @@ With one support of each class nothing can be left out. A mark along much of the
 and not of an object, and the linear probe has it.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Collection, Sequence

@@ -1,7 +1,5 @@
 """Run ``predict.py``: parse the command line, then predict and write results, export, or serve a page."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The methods as functions that return their networks, for ``torch.hub``."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 

@@ -5,8 +5,6 @@ new class if the new class's presence score is above the base class's probabilit
 does. A method over a base stage alone fits new classes among the base ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Supports segmented given the others, for ``--adapt``: the photos in folds, candidates, and their IoU and presence."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple

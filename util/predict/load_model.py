@@ -1,7 +1,5 @@
 """Load a checkpoint into a network that is ready to predict: config, weights, device, and the rule of its input."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace

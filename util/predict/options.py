@@ -1,7 +1,5 @@
 """The command-line options of ``predict.py``, and the segmenter that they describe."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

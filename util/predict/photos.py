@@ -3,8 +3,6 @@
 Photos are upright as their EXIF data say, RGB, of bounded size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -10,8 +10,6 @@ Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 
 - ``not=x,y`` marks discs that do not belong to the object, whatever other marks say.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

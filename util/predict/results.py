@@ -4,8 +4,6 @@ Each file is written atomically, the JSON of a photo last. It holds the masks as
 format is written from the JSON files alone, one photo at a time.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -9,8 +9,6 @@ where near(i) is the distance of i to the nearest support or earlier suggestion,
 supports alone. Without supports p and 1 - p are left out, and the first photo is the one nearest to the folder's mean.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Split very large photos into overlapping square tiles, and blend the maps of the tiles."""
 
-from __future__ import annotations
-
 import numpy as np
 from torch import Tensor
 

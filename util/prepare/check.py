@@ -5,8 +5,6 @@ every experiment is checked, and summed up for each data set; --all lists everyt
 configs cannot be run, without a config if nothing can.
 """
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from itertools import groupby

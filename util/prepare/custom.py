@@ -7,8 +7,6 @@ config/<name>/<name>.yaml, a commented config of which the runs of all folds and
 `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """The plans of data sets of one's own: photos with masks, or with annotations in one of the known formats."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import re

@@ -1,7 +1,5 @@
 """Downloads over HTTP and unpacking of archives: resumed, checked, and never left half-written."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import lzma

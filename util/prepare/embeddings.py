@@ -5,8 +5,6 @@ GoogleNews word2vec file. --import FILE takes the rows of a published .pkl or .n
 executed.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path

@@ -6,8 +6,6 @@ project's list file (two columns, (image, class) pairs, or a pickled dictionary)
 the differences. A run uses such a file with data.train_fold_list or data.test_fold_list.
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The making of a data set as its plan says: jobs in parallel, lists, a stamp, and counts beside the published ones."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import importlib

@@ -1,7 +1,5 @@
 """Draw the built-in data set of eight kinds of textured objects, in VOC's layout; no download."""
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A data set made aside and moved to its place when complete: a refused or interrupted run leaves nothing behind."""
 
-from __future__ import annotations
-
 import contextlib
 import getpass
 import hashlib

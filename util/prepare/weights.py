@@ -9,8 +9,6 @@ NET.
 ``package`` is the installed package with the ImageNet weights of EfficientNet-Lite0.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Results: ``python -m util.report compare A B``, ``table [--per-class] RUNS``, ``figures`` and ``verify``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from util.packages import loaded

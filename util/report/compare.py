@@ -1,7 +1,5 @@
 """Paired difference of the mIoU of results on the same episodes, with a bootstrap interval over query images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Overlays on photos: masks in the colours of support, prediction and truth, class maps, heat maps; their files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

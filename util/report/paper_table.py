@@ -1,7 +1,5 @@
 """The paper's tables from result files: folds, mean and FB-IoU beside published rows, and the IoU of each class."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Titles and tables of single results: scores, classes, and the protocols of one checkpoint."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from statistics import fmean
 from typing import Any

@@ -1,7 +1,5 @@
 """The folder of one run: merged config, environment, log, JSON files and TensorBoard curves."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

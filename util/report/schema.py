@@ -4,8 +4,6 @@ A result's track is the data that its method learnt from. Numbers of one protoco
 comparable.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 

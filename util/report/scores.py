@@ -1,7 +1,5 @@
 """The definition of mIoU from counts, for results, comparisons and curves; the name of the prediction."""
 
-from __future__ import annotations
-
 import statistics
 from typing import Any
 

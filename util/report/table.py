@@ -1,7 +1,5 @@
 """Tables as Markdown, LaTeX and CSV: a further format is a further function and an entry of ``FORMATS``."""
 
-from __future__ import annotations
-
 import argparse
 import csv
 import io

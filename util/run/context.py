@@ -1,7 +1,5 @@
 """The context that the stages and the test of a run share: config, fold, model class, text vectors, folders."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The data of a run: image lists, episode samplers and data sets of each stage and of a test."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Devices and precision; the only module that picks a device."""
 
-from __future__ import annotations
-
 import torch
 
 from util.errors import UserError

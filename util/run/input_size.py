@@ -1,7 +1,5 @@
 """The image sizes of a test: a protocol's input rule fitted to the sides that the model takes, and the scored label."""
 
-from __future__ import annotations
-
 from model.registry import class_of
 from util.config.settings import PLAIN_SCALES, Config, ProtocolSettings
 from util.data.images.views import LETTERBOX, ORIGINAL, SQUARE, View

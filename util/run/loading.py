@@ -1,7 +1,5 @@
 """Batches from episode numbers: the numbers of each process, and a loader that reports its workers' errors."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence

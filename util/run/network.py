@@ -1,7 +1,5 @@
 """The network of a run: built from the config, then made ready: device, precision, compiler and processes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

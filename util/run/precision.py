@@ -1,7 +1,5 @@
 """Which precision is faster on this CPU: the one in use or the other, timed on a small part of the run."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import logging

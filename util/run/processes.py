@@ -1,7 +1,5 @@
 """The processes of a run: joining the group that ``torchrun`` started, communication, errors of the machine."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Training episodes over a frozen encoder whose maps are kept: each view of an image passes through it once."""
 
-from __future__ import annotations
-
 import math
 import tempfile
 from collections.abc import Iterable, Iterator

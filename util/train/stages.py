@@ -1,7 +1,5 @@
 """The two training commands, base stage and meta stage: data, network and what they start from, then the loop."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import asdict
 from functools import partial

@@ -1,7 +1,5 @@
 """The training loop of both stages, over numbered batches; an interrupted run resumes to the same result."""
 
-from __future__ import annotations
-
 import logging
 import time
 import zlib

@@ -13,8 +13,6 @@ the query, cows in its meadow count against it. In training the episode's own cl
 a novel class is in testing. No parameters. Cost: the base learner at every fourth position of the supports.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

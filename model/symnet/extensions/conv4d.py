@@ -12,8 +12,6 @@ In float32, n feature maps keep 4 n B h w R^2 bytes until they are squeezed: 11.
 ResNet-50 (n = 13, h = w = 60, R = 8), where the whole correlations, 4 n (h w)^2 bytes, would take 643 MiB.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

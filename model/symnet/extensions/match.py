@@ -13,8 +13,6 @@ and both m_0 and m are trained with the query's mask. Cost: V on every image, an
 (C_2 + C_3) 256 + 1 parameters, and 1024 for one more input map of the decoder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

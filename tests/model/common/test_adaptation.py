@@ -1,7 +1,5 @@
 """Additions to an encoder that learn from the supports: the measured case, and all else of the network as it was."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """A mask on the grid of its features: by area, else by nearest pixels, else the cell of its centre."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The evidence that a query shows a support's object: its definition, position by position, and every method's."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Losses ignore pixels labelled 255 and are 0, not NaN, where nothing counts."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Windows hold every object, have one size for all maps, and put back what they cut out."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

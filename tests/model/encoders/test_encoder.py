@@ -1,7 +1,5 @@
 """Encoders: grids, channels, dilation and intermediate features of every backbone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

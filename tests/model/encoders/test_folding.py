@@ -1,7 +1,5 @@
 """Frozen norms folded into convolutions: the maps and gradients of timm's own blocks, up to rounding."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """The data of timm's weights, from their tags."""
 
-from __future__ import annotations
-
 import pytest
 
 from model.encoders.timm_facts import pretraining_of_tag

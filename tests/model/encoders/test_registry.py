@@ -1,7 +1,5 @@
 """The registry of encoders: each builds with each of its stems, works on the declared grid, and methods name theirs."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Swin-B: weights under its authors' and timm's names load, and its grids are exact at its one image side."""
 
-from __future__ import annotations
-
 import re
 
 import torch

@@ -1,7 +1,5 @@
 """Encoders of timm: equal to timm itself, on every kind of grid, from every source of weights, frozen or in part."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Weights of encoders: every layout of the field loads, in whole or in part, and others are refused."""
 
-from __future__ import annotations
-
 import copy
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """HDMNet's teacher of the coarsest map: cells of the object, and what stands in for them where there is none."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

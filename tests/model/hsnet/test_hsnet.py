@@ -1,7 +1,5 @@
 """HSNet's vote, its sizes with VGG-16, and its weight files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

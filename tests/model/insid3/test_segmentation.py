@@ -1,7 +1,5 @@
 """INSID3 beyond its measured cases: empty supports, ignored pixels, other grids, several classes, refused sizes."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

@@ -1,7 +1,5 @@
 """The multi-prototype baseline: its points, its k-means, its scores, and the plain prototype as its case k = 1."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

@@ -1,7 +1,5 @@
 """Pocket's close-up: which pixels it shows, which objects have one, and that others are seen as without it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Pocket: its comparison by definition, the roles that pairs exchange, and where its training starts."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn import functional as F
 

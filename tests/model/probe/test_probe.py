@@ -1,7 +1,5 @@
 """The linear probe: its examples, the minimum of its loss, and the supports that it is fitted to once."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

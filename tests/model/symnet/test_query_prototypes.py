@@ -1,7 +1,5 @@
 """Query prototypes by thresholds and, where a set is empty, by rank."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Sym-Net+: published numbers with every step off."""
 
-from __future__ import annotations
-
 import torch
 
 from model.registry import related

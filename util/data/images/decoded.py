@@ -6,8 +6,6 @@ rebuilt, and the old one removed, when a photo or a mask changes. A process comp
 first access.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import shutil

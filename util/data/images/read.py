@@ -8,8 +8,6 @@ tells how it was drawn, and it is refused.
 A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red, green, blue, class index.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -5,8 +5,6 @@ Images and labels become tensors here: channels first, and class ids as labels o
 The three rules are told apart here alone: a further one is a case in each method of ``View``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ The published augmentation is the chain scale, rotation, blur, flip, crop. Here 
 affine map (a resize for images that are not rotated), which is sampled once and only inside the crop; the blur follows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -8,8 +8,6 @@ Four forms are supported, those of text also compressed (``.gz``):
 - a pickled dictionary from class to image names (COCO lists of HSNet and DCAMA), whose classes count from 0.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import re

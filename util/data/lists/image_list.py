@@ -1,7 +1,5 @@
 """Lists: the images that a fold trains or tests on, the classes in each, and the support candidates of each class."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -10,8 +10,6 @@ pixels are ignored, 255. A data set may have any number of classes, and classes 
 that learn from all classes of a photo, its masks are joined: an image's own class lies on top, then smaller ones.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

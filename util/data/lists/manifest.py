@@ -11,8 +11,6 @@ has the supports of each seed, ``runs`` (class and supports of every novel class
 an output's counts are then class -> ``[I, U]``, of the classes that occur, 0 for the background.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Text vectors of class names: row 0 is background, row c is class c; pickled files are read without executing code."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path

@@ -11,8 +11,6 @@ table; and baseball bat, baseball glove, dining table, hair drier, hot dog, park
 traffic light and wine glass are sums of their words even if the file has the joined word.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable

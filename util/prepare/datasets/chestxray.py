@@ -6,8 +6,6 @@
 --set data.test_list=lists/shenzhen.txt). The data set is for tests.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 

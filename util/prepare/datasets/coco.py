@@ -10,8 +10,6 @@ Instances cover crowd regions, and of overlapping instances the one with fewer p
 those without area cover nothing. After an interruption, run the command again: it continues.
 """
 
-from __future__ import annotations
-
 import argparse
 import gc
 from collections.abc import Iterator

@@ -11,8 +11,6 @@ form each tile is kept whose mask has at least two colours, of which the rarest 
 counts as a colour but is no class. Creates images, masks and lists/test.txt: the data set is for tests.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterator

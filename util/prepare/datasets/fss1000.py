@@ -5,8 +5,6 @@
 and lists/{train,validation,test}.txt: 520 classes to train on, 240 to validate on and the 240 official test classes.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from util.files import REPOSITORY

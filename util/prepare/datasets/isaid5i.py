@@ -8,8 +8,6 @@
 (masks may also be named as their patches). Creates images and masks (links) and lists/{train,test}.txt.
 """
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 from itertools import product

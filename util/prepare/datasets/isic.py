@@ -6,8 +6,6 @@ those of lists/isic2018/classes.csv. Masks of another size than their photo (som
 resized to it. Creates images (links), masks and lists/test.txt: the data set is for tests.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import re

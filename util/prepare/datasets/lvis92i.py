@@ -6,8 +6,6 @@ photos; fold f has the classes f, f + 10, ... in the order of the file. Creates 
 and config/lvis92i: the data set is for tests.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ is taken (the published code draws one). Creates images (the objects), masks, li
 data set is for tests.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

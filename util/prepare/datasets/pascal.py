@@ -11,8 +11,6 @@ If both annotate an image, VOC's mask is used. An archive in place of a folder i
 interruption, run the command again: it continues.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

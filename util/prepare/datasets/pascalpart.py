@@ -6,8 +6,6 @@ validation photos. Of several objects in a photo the one whose part has the most
 draws one). Creates images (the objects), masks, lists/test.txt and config/pascalpart: the data set is for tests.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace

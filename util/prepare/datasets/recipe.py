@@ -13,8 +13,6 @@ example of it all; the least that it needs:
         return Plan(jobs, partial(labels, classes=20), suffix=".jpg")
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 The names of their classes stand in the annotations, so the config of such a data set is written when it is prepared.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 from collections.abc import Callable, Iterator, Sequence

@@ -6,8 +6,6 @@ without a pixel of their class are left out. Creates images (links), masks and l
 tests.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 
